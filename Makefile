@@ -1,0 +1,72 @@
+# `make help` lists the commands. Each sets up what it needs in .venv, once.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+CLI := $(BIN)/vlad-cli
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+WORKERS ?= 2
+
+# One thread a process: two processes with two threads each collapse on two cores.
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+# $(call install,EXTRAS): uv is several times faster than pip but does not read pip's configuration,
+# so pip does the work where an index is configured for it, and where uv fails.
+define install
+	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	if ! $(BIN)/python -m pip config list | grep -E '[.]index-url=' > /dev/null \
+		&& $(BIN)/python -m pip install --quiet --constraint constraints.txt uv \
+		&& $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.$(1)'; then :; \
+	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
+endef
+
+.PHONY: help setup demo test lint bench ablations constraints clean
+
+help:  ## list these commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(DEV)  ## install everything for development into .venv (once)
+
+$(RUNTIME): pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (once) ..."
+	@$(call install,)
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt
+	@echo "installing into $(VENV), with the development tools (once) ..."
+	@$(call install,[dev])
+	@touch $@ $(RUNTIME)
+
+demo: $(RUNTIME)  ## data, three stages and test on this machine's CPU: runs/demo/results.md, samples.png
+	$(CLI) run --config configs/pipeline_mini.yaml --out runs/demo
+
+test: $(DEV)  ## run the tests with their coverage (WORKERS=2 processes)
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --timeout 300 --cov --cov-report=term
+
+lint: $(DEV)  ## ruff, mypy and the order of the floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(RUNTIME)  ## measure speeds on this machine
+	$(BIN)/python benchmarks/speed.py
+
+ablations: $(RUNTIME)  ## the same run without the CCM, and without hierarchical guidance
+	for config in configs/ablations/pipeline_*.yaml; do $(CLI) run --config "$$config"; done
+
+constraints: $(DEV)  ## pin the newest allowed versions again
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --all-extras pyproject.toml \
+		--no-annotate --no-header --output-file constraints.txt > /dev/null
+
+clean:  ## remove .venv, caches and build products (data/ and runs/ stay)
+	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

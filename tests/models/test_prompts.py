@@ -1,0 +1,230 @@
+# ruff: noqa: RUF001 (quotes that look alike are what is tested)
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlad_lightning.models.prompts import (
+    REGIONS,
+    PromptDecomposer,
+    drawn_words,
+    quote_words,
+    region_of,
+    requested_regions,
+)
+
+decompose = PromptDecomposer()
+
+# Any text, and texts crowded with what the grammar looks for.
+PIECES = [
+    "'",
+    '"',
+    "‘",
+    "’",
+    "“",
+    "”",
+    '""',
+    "HELLO",
+    "don't",
+    "5",
+    "你好",
+    "नमस्ते",
+    "🐶",
+    ",",
+    "on",
+    "the",
+    ".",
+    "-",
+    "é",
+]
+PIECES += [" ", "\n", "\u2003", "\ud800", "\0", "a red circle", "at the top left", "left of", "of the image"]
+PROMPTS = st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join))
+
+
+def objects(prompt):
+    return [chunk.text for chunk in decompose(prompt).objects]
+
+
+def test_a_poster_comes_apart_into_words_objects_and_places():
+    prompt = (
+        "a red circle left of a blue square on a green background, with the text "
+        '"HELLO" at the top left and "WORLD" at the bottom in white letters'
+    )
+    assert drawn_words(prompt) == ("HELLO", "WORLD")
+    assert objects(prompt) == [
+        "a red circle",
+        "a blue square",
+        "a green background",
+        "at the top left",
+        "at the bottom",
+        "white letters",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a sign 'HELLO'", ("HELLO",)),
+        ('a sign "HELLO"', ("HELLO",)),
+        ("a sign ‘HELLO’", ("HELLO",)),
+        ("a sign “HELLO”", ("HELLO",)),
+        ("'one two'\n\"three\n four\"", ("one", "two", "three", "four")),
+        ("'HELLO', 'hello,'", ("HELLO", "hello,")),
+        ("don't write 'HELLO'", ("HELLO",)),
+        ("the dog's bowl says 'don't'", ("don't",)),
+        ("the dogs' bowl says 'HELLO'", ("HELLO",)),
+        ("'tis the season to say 'HELLO'", ("HELLO",)),
+        ("‘don’t stop’ and “it’s”", ("don’t", "stop", "it’s")),
+        ("the poet’s “WORD”", ("WORD",)),
+        ('18"x24" poster of "HELLO"', ("HELLO",)),
+        ("\"1984\" and '99'", ("1984", "99")),
+        ('""HELLO"" doubled', ("HELLO",)),
+        ("一张海报写着'你好'的", ("你好",)),
+        ("say \"it's 'fun'\"", ("it's", "'fun'")),
+        ("'HELLO\" sign", ()),
+        ("a lone ' or \" or “ or ‘", ()),
+        ("say '' and \"\" and '  '", ()),
+        ("", ()),
+        ("  \n\t", ()),
+    ],
+)
+def test_the_words_are_what_stands_in_quotes(prompt, words):
+    assert drawn_words(prompt) == words
+    assert tuple(word.text for word in decompose(prompt).words) == words
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chunks"),
+    [
+        ("a circle at the top left of a blue square", ["a circle", "a blue square"]),
+        ("a circle to the right of a dog", ["a circle", "a dog"]),
+        (
+            "a cat in the upper-left corner of the image, asleep",
+            ["a cat", "in the upper-left corner of the image", "asleep"],
+        ),
+        ("A DOG ON THE LEFT SIDE", ["A DOG", "ON THE LEFT SIDE"]),
+        ("a poster that says 'HELLO'", ["a poster"]),
+        ("the text 'HELLO'", []),
+        ("a 3.5 inch disk. An ice-cold drink!", ["a 3.5 inch disk", "An ice-cold drink"]),
+        ("a 5\" plate with a dog's bone", ['a 5" plate', "a dog's bone"]),
+        ("红色的圆，蓝色的方块", ["红色的圆", "蓝色的方块"]),
+        ("नमस्ते and 🐶", ["नमस्ते", "🐶"]),
+        ("... , - the", []),
+        ("", []),
+    ],
+)
+def test_the_objects_are_the_chunks_between_breaks(prompt, chunks):
+    assert objects(prompt) == chunks
+
+
+@given(PROMPTS)
+def test_spans_slice_back_and_never_overlap(prompt):
+    parts = decompose(prompt)
+    for phrases in (parts.words, parts.objects):
+        assert all(prompt[p.start : p.end] == p.text for p in phrases)
+        assert all(a.end <= b.start for a, b in pairwise(phrases))
+    covered = [i for p in (*parts.words, *parts.objects) for i in range(p.start, p.end)]
+    assert len(covered) == len(set(covered))
+
+
+@given(PROMPTS)
+def test_words_hold_no_white_space_and_chunks_are_stripped(prompt):
+    parts = decompose(prompt)
+    assert all(word.text.split() == [word.text] for word in parts.words)
+    assert all(chunk.text and chunk.text.strip() == chunk.text for chunk in parts.objects)
+    assert drawn_words(prompt) == tuple(word.text for word in parts.words)
+
+
+@given(st.lists(st.text("abcXYZ0189", min_size=1, max_size=8), max_size=6), st.sampled_from(["''", '""', "‘’", "“”"]))
+def test_what_is_put_in_quotes_is_found(words, pair):
+    prompt = "a poster, " + " and ".join(f"{pair[0]}{word}{pair[1]}" for word in words)
+    assert drawn_words(prompt) == tuple(words)
+
+
+def test_a_long_hostile_prompt_takes_no_time():
+    for piece in ("'", "“", " 'a", '"a', "the ", "at the ", "a'", '""', "[" * 3, "in the big ", "\n"):
+        prompt = piece * (20_000 // len(piece))
+        decompose(prompt)
+        requested_regions(prompt)
+        quote_words(prompt, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("caption", "words", "quoted"),
+    [
+        ("with the text HELLO at the top", ["hello"], 'with the text "HELLO" at the top'),
+        ("Hello, (World)!", ["WORLD", "hello."], '"Hello", ("World")!'),
+        ("the cat and the dog", ["THE"], '"the" cat and the dog'),
+        ("the cat and the dog", ["THE", "the"], '"the" cat and "the" dog'),
+        ("the cat", ["the cat", "", "!"], "the cat"),
+        ("a sign 'HELLO' HELLO", ["hello"], "a sign 'HELLO' HELLO"),
+        ("a sign 'HELLO' HELLO", ["hello", "HELLO"], "a sign 'HELLO' \"HELLO\""),
+        ('"Little Joe - ""A La Guerra Me Llevan"""', ["JOE", "la"], 'Little "Joe" - "A La Guerra Me Llevan"'),
+        ('a ""BIG"" day', [], 'a "BIG" day'),
+        ('a " stray HELLO', ["HELLO"], 'a  stray "HELLO"'),
+        ("a 'stray 'HELLO friend", ["hello"], 'a \'stray "HELLO" friend'),
+        ("STRASSE", ["straße"], '"STRASSE"'),
+        ("", ["hello"], ""),
+    ],
+)
+def test_words_that_are_also_drawn_get_quotes(caption, words, quoted):
+    assert quote_words(caption, words) == quoted
+
+
+@given(
+    st.lists(st.text("abAB'.,-!", min_size=1, max_size=4), max_size=6),
+    st.lists(st.text("abAB", max_size=2), max_size=4),
+)
+def test_quoting_draws_no_word_more_often_than_listed(tokens, listed):
+    quoted = quote_words(" ".join(tokens), listed)
+    before = [word.casefold() for word in drawn_words(" ".join(tokens))]
+    after = [word.casefold() for word in drawn_words(quoted)]
+    for word in set(listed):
+        if word.casefold() not in before:
+            assert after.count(word.casefold()) <= [w.casefold() for w in listed].count(word.casefold())
+    assert quote_words(quoted, []) == quoted
+
+
+@given(PROMPTS, st.lists(st.text(max_size=3)))
+def test_quoting_takes_any_text(caption, words):
+    assert isinstance(quote_words(caption, words), str)
+
+
+@pytest.mark.parametrize("region", REGIONS)
+@pytest.mark.parametrize("form", ["at the {}", "in the {} corner", "on the {} of the poster", "at {}"])
+def test_every_region_can_be_asked_for(region, form):
+    assert requested_regions(f'a dog, "HELLO YOU" {form.format(region)}, a cat') == (("HELLO", region), ("YOU", region))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "regions"),
+    [
+        ('"A" at the top left and "B" at the bottom in white letters', (("A", "top left"), ("B", "bottom"))),
+        ("'A' in big white letters at the top, 'B'", (("A", "top"),)),
+        ("'A' written in the upper right corner", (("A", "top right"),)),
+        ("'A' in the lower-left", (("A", "bottom left"),)),
+        ("'A' in the centre and 'B' in the Middle", (("A", "center"), ("B", "center"))),
+        ("'A' at the top center, 'B' in the middle left", (("A", "top"), ("B", "left"))),
+        ("'A' with a dog at the top", ()),
+        ("'A' to the left of a dog", ()),
+        ("a dog at the top", ()),
+        ("'' at the top", ()),
+    ],
+)
+def test_regions_are_told_right_after_the_quotes(prompt, regions):
+    assert requested_regions(prompt) == regions
+
+
+@given(PROMPTS)
+def test_regions_belong_to_drawn_words(prompt):
+    for word, region in requested_regions(prompt):
+        assert word in drawn_words(prompt)
+        assert region in REGIONS
+
+
+def test_points_fall_into_thirds():
+    found = [region_of((2 * column + 1) / 6, (2 * row + 1) / 6) for row in range(3) for column in range(3)]
+    assert found == list(REGIONS)
+    assert region_of(-3, 7) == "bottom left"
+    assert region_of(1.0, 0.0) == "top right"

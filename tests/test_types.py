@@ -1,0 +1,138 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from vlad_lightning.types import Batch, Conditioning, Layout, PromptBatch, Sample
+
+# A box: centre, size (not so thin that its angle is lost in rounding), angle.
+BOX = st.tuples(
+    *[st.floats(-1, 2, width=32)] * 2, *[st.floats(0.03125, 2, width=32)] * 2, st.floats(-3.140625, 3.140625, width=32)
+)
+
+
+def sample(number, words=2):
+    generator = torch.Generator().manual_seed(number)
+    return Sample(
+        key=f"{number:05d}_{number:09d}",
+        image=torch.rand(3, 8, 8, generator=generator),
+        prompt=f'a poster "{number}"',
+        layout=Layout((str(number),), torch.rand(1, 5, generator=generator)),
+        glyphs=torch.rand(3, 8, 8, generator=generator),
+        word_boxes=torch.rand(words, 5, generator=generator),
+        word_mask=torch.tensor([True] + [False] * (words - 1)),
+    )
+
+
+@given(st.lists(BOX, max_size=5))
+def test_boxes_survive_the_way_over_their_quads(boxes):
+    words = tuple(f"w{i}" for i in range(len(boxes)))
+    layout = Layout(words, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5))
+    back = Layout.from_quads(words, layout.quads())
+    assert back.words == words
+    assert torch.allclose(back.boxes[:, :4], layout.boxes[:, :4], atol=1e-5)
+    turn = (back.boxes[:, 4] - layout.boxes[:, 4] + math.pi) % (2 * math.pi) - math.pi
+    assert (turn.abs() < 1e-3).all()
+
+
+def test_an_upright_quad_is_the_box_that_it_looks_like():
+    quad = torch.tensor([[[0.25, 0.5], [0.75, 0.5], [0.75, 0.625], [0.25, 0.625]]])
+    layout = Layout.from_quads(["HELLO"], quad)
+    assert torch.allclose(layout.boxes, torch.tensor([[0.5, 0.5625, 0.5, 0.125, 0.0]]))
+    assert torch.allclose(layout.quads(), quad)
+
+
+def test_the_angle_turns_clockwise_on_screen():
+    # A word that reads downwards: it starts at the top right corner, and its baseline is on the left.
+    quad = torch.tensor([[[0.6, 0.1], [0.6, 0.9], [0.4, 0.9], [0.4, 0.1]]])
+    box = Layout.from_quads(["DOWN"], quad).boxes[0]
+    assert box.tolist() == pytest.approx([0.5, 0.5, 0.8, 0.2, math.pi / 2], abs=1e-6)
+
+
+@given(arrays(np.float32, (3, 4, 2), elements=st.floats(-1, 2, width=32)))
+def test_the_nearest_box_of_any_quad_has_its_centre_and_finite_numbers(quads):
+    layout = Layout.from_quads(["a", "b", "c"], torch.from_numpy(quads))
+    assert torch.isfinite(layout.boxes).all()
+    assert np.allclose(layout.boxes[:, :2].numpy(), quads.mean(axis=1), atol=1e-5)
+    assert (layout.boxes[:, 2:4] >= 0).all()
+
+
+def test_an_empty_layout_has_no_quads():
+    assert len(Layout.empty()) == 0
+    assert Layout.empty().quads().shape == (0, 4, 2)
+    assert Layout.from_quads([], torch.zeros(0, 4, 2)).boxes.shape == (0, 5)
+
+
+def test_boxes_that_do_not_fit_the_words_are_refused():
+    with pytest.raises(ValueError, match=r"\(1, 5\).*2 words.*\(2, 5\)"):
+        Layout(("a", "b"), torch.zeros(1, 5))
+
+
+def test_a_batch_stacks_its_samples_in_their_order():
+    samples = [sample(i) for i in range(3)]
+    batch = Batch.collate(samples)
+    assert len(batch) == 3
+    assert batch.keys == tuple(s.key for s in samples)
+    assert batch.prompts == ('a poster "0"', 'a poster "1"', 'a poster "2"')
+    assert batch.layouts == tuple(s.layout for s in samples)
+    assert batch.images.shape == (3, 3, 8, 8)
+    for i, one in enumerate(samples):
+        for stacked, single in (("images", "image"), ("glyphs", "glyphs"), ("word_boxes", "word_boxes")):
+            assert torch.equal(getattr(batch, stacked)[i], getattr(one, single))
+        assert torch.equal(batch.word_mask[i], one.word_mask)
+
+
+def test_a_batch_moves_its_tensors_and_leaves_its_layouts():
+    batch = Batch.collate([sample(0), sample(1)])
+    moved = batch.to("meta")
+    for name in ("images", "glyphs", "word_boxes", "word_mask"):
+        assert getattr(moved, name).device.type == "meta"
+        assert getattr(batch, name).device.type == "cpu"
+    assert moved.layouts is batch.layouts
+    assert moved.layouts[0].boxes.device.type == "cpu"
+    assert moved.prompts == batch.prompts
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+def test_a_batch_can_be_pinned():
+    assert Batch.collate([sample(0)]).pin_memory().images.is_pinned()
+
+
+def test_batches_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Batch.collate([sample(0)]).images = torch.zeros(1)
+    assert len(PromptBatch(("a", "b"), ("x", "y"))) == 2
+
+
+def conditioning(value, size=2):
+    return Conditioning(
+        pooled=torch.full((size, 4), value),
+        phrases=torch.full((size, 3, 4), value),
+        phrase_mask=torch.full((size, 3), value > 0),
+        tokens=torch.full((size, 5, 4), value),
+        token_mask=torch.full((size, 5), value > 0),
+        words=torch.full((size, 2, 4), value),
+        word_mask=torch.full((size, 2), value > 0),
+    )
+
+
+def test_conditionings_mix_row_by_row():
+    mixed = conditioning(1.0).where(torch.tensor([True, False]), conditioning(0.0))
+    for field in dataclasses.fields(Conditioning):
+        value = getattr(mixed, field.name)
+        assert value.dtype == getattr(conditioning(1.0), field.name).dtype
+        assert value[0].float().eq(1).all()
+        assert value[1].float().eq(0).all()
+
+
+def test_one_conditioning_serves_a_whole_batch():
+    row = conditioning(1.0, size=1)
+    wide = row.expand(3)
+    assert len(wide) == 6 or len(wide) == 3
+    assert wide.tokens.shape[1:] == row.tokens.shape[1:]

@@ -1,0 +1,10 @@
+"""``python -m vlad_lightning`` is ``vlad-cli``."""
+
+from __future__ import annotations
+
+import sys
+
+from vlad_lightning.launcher import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Pictures of what is drawn: a grid with the requested words under each image, and layouts as boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Polygon
+from torch import Tensor
+
+from vlad_lightning.types import Layout
+
+_INCHES = 1.4  # a picture's side on the page
+
+
+def sample_grid(images: Tensor, captions: Sequence[str], columns: int = 8) -> Figure:
+    """Images in rows, a caption under each.
+
+    Args:
+        images: (B, 3, H, W) float in [-1, 1].
+        captions: B short texts, such as the requested words.
+        columns: pictures a row.
+    """
+    figure, axes = _grid(len(images), columns)
+    pixels = ((images.detach().float().cpu() + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    for axis, image, caption in zip(axes, pixels, captions, strict=False):
+        axis.imshow(image, interpolation="nearest")
+        axis.set_xlabel(caption, fontsize=7, parse_math=False)
+    return figure
+
+
+def layout_grid(layouts: Sequence[Layout], captions: Sequence[str], columns: int = 8) -> Figure:
+    """Layouts as boxes with their words, a caption under each."""
+    figure, axes = _grid(len(layouts), columns)
+    for axis, layout, caption in zip(axes, layouts, captions, strict=False):
+        axis.set(xlim=(0, 1), ylim=(1, 0), aspect="equal")
+        axis.set_xlabel(caption, fontsize=7, parse_math=False)
+        for word, quad in zip(layout.words, layout.quads().numpy(), strict=True):
+            axis.add_patch(Polygon(quad, closed=True, fill=False, edgecolor="tab:blue", linewidth=1))
+            axis.text(*quad.mean(axis=0), word, fontsize=6, ha="center", va="center", clip_on=True, parse_math=False)
+    return figure
+
+
+def _grid(size: int, columns: int) -> tuple[Figure, Sequence[Axes]]:
+    columns = max(1, min(columns, size))
+    rows = -(-size // columns)
+    figure = Figure(figsize=(columns * _INCHES, rows * (_INCHES + 0.25)), dpi=120, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for i, axis in enumerate(axes):
+        axis.set(xticks=[], yticks=[], visible=i < size)
+    return figure, axes

@@ -1,0 +1,47 @@
+"""Write what ``predict`` paints: a PNG and the layout as JSON for each prompt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from torchvision.transforms.functional import to_pil_image
+
+from vlad_lightning.callbacks.files import write_file
+from vlad_lightning.types import Painting
+
+
+class ImageWriter(BasePredictionWriter):
+    """Writes ``{key}.png`` and ``{key}.json`` (prompt, words, quads in pixels) as batches come.
+
+    Args:
+        out: the folder.
+    """
+
+    def __init__(self, out: str) -> None:
+        super().__init__(write_interval="batch")
+        self.out = out
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Painting,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write one batch."""
+        size = prediction.images.shape[-1]
+        rows = zip(prediction.keys, prediction.prompts, prediction.images.cpu(), prediction.layouts, strict=True)
+        for key, prompt, image, layout in rows:
+            quads = (layout.quads() * size).round(decimals=2).tolist()
+            words = [{"text": word, "quad": quad} for word, quad in zip(layout.words, quads, strict=True)]
+            text = json.dumps({"prompt": prompt, "size": size, "words": words}, ensure_ascii=False, indent=1)
+            write_file(Path(self.out, f"{key}.png"), to_pil_image((image + 1) / 2).save)
+            write_file(Path(self.out, f"{key}.json"), lambda path, text=text: path.write_text(text))

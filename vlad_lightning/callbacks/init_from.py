@@ -1,0 +1,64 @@
+"""Start a part of a module from the checkpoint of an earlier stage."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from vlad_lightning.models.lora import fold, load_plain
+
+
+class InitFrom(Callback):
+    """Copies ``source.*`` of a checkpoint into ``part``, strictly, before training starts.
+
+    It acts in ``setup("fit")``: a checkpoint that is resumed from is restored later and wins. LoRA adapters of the
+    earlier stage are folded into its weights. The SHA-256 of the file is kept in the new checkpoint.
+
+    Args:
+        part: dotted name of the submodule to fill, such as ``painter.prompt_encoder``.
+        checkpoint: the earlier stage's ``.ckpt``.
+        source: its name there; None means the same name.
+
+    Raises:
+        FileNotFoundError: where there is no such file.
+        ValueError: where the checkpoint has no such part, or one of another shape.
+    """
+
+    def __init__(self, part: str, checkpoint: str, source: str | None = None) -> None:
+        self.part = part
+        self.checkpoint = checkpoint
+        self.source = source or part
+        self.sha256 = ""
+
+    @property
+    def state_key(self) -> str:
+        """One state for each part."""
+        return f"InitFrom[{self.part}]"
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Fill the part when a fit starts."""
+        if stage != "fit":
+            return
+        path = Path(self.checkpoint)
+        if not path.is_file():
+            raise FileNotFoundError(f"checkpoint={self.checkpoint!r} does not exist; train the earlier stage first")
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        prefix = self.source + "."
+        state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
+        if not state:
+            parts = sorted({k.split(".")[0] for k in saved["state_dict"]})
+            raise ValueError(f"{path} has no part {self.source!r}; it has {', '.join(parts)}: another stage's checkpoint?")
+        try:
+            load_plain(pl_module.get_submodule(self.part), fold(state, saved.get("lora_scale", 1.0)))
+        except RuntimeError as error:
+            raise ValueError(f"{path}: {self.source!r} does not fit {self.part!r} of this config: {error}") from error
+        with path.open("rb") as file:
+            self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the part came from."""
+        return {"checkpoint": self.checkpoint, "source": self.source, "sha256": self.sha256}

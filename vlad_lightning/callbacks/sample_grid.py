@@ -1,0 +1,86 @@
+"""Sample grids in TensorBoard while a stage trains, and as a PNG at the end of a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+
+from vlad_lightning.callbacks.files import write_file
+from vlad_lightning.callbacks.grid import layout_grid, sample_grid
+from vlad_lightning.types import Batch, Layout, Painting
+
+
+class SampleGrid(Callback):
+    """Draws the first prompts of the validation set; in a test it collects the first paintings.
+
+    The module's ``draw(prompts, key)`` gives a :class:`Painting` (stage 2) or layouts (stage 1).
+
+    Args:
+        samples: pictures a grid.
+        columns: pictures a row.
+        out: PNG file a test writes; None writes none.
+    """
+
+    def __init__(self, samples: int = 16, columns: int = 8, out: str | None = None) -> None:
+        if samples < 1 or columns < 1:
+            raise ValueError(f"samples is {samples} and columns {columns}; both must be at least 1")
+        self.samples = samples
+        self.columns = columns
+        self.out = out
+        self._tested: list[Painting] = []
+
+    @torch.no_grad()
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Draw the first batch's prompts."""
+        if batch_idx > 0 or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        prompts = batch.prompts[: self.samples]
+        with trainer.precision_plugin.forward_context():
+            drawn = pl_module.draw(prompts, batch.keys[: self.samples])
+        captions = [words_of(prompt, layout) for prompt, layout in zip(prompts, batch.layouts, strict=False)]
+        layouts = drawn.layouts if isinstance(drawn, Painting) else drawn
+        figures = {"samples/layouts": layout_grid(layouts, captions, self.columns)}
+        if isinstance(drawn, Painting):
+            figures["samples/images"] = sample_grid(drawn.images, captions, self.columns)
+        self._log(trainer, figures)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first paintings."""
+        if isinstance(outputs, Painting) and sum(len(p.images) for p in self._tested) < self.samples:
+            self._tested.append(outputs)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the grid."""
+        if not (self._tested and self.out and trainer.is_global_zero):
+            return
+        images = torch.cat([p.images.cpu() for p in self._tested])[: self.samples]
+        captions = [words_of("", layout) for p in self._tested for layout in p.layouts]
+        figure = sample_grid(images, captions, self.columns)
+        write_file(Path(self.out), figure.savefig)
+        self._tested.clear()
+
+    def _log(self, trainer: Trainer, figures: dict[str, Figure]) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for name, figure in figures.items():
+                    logger.experiment.add_figure(name, figure, trainer.global_step)
+
+
+def words_of(prompt: str, layout: Layout) -> str:
+    """The caption under a picture: its words, or the start of the prompt where it has none."""
+    return " ".join(layout.words) or prompt[:24]

@@ -1,0 +1,142 @@
+"""From a sample folder to tensors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vlad_lightning.data.mario import MarioSample, OcrWord, SkipSample, key_of, read_sample
+from vlad_lightning.models.glyphs import Rasterizer
+from vlad_lightning.models.prompts import bare_word, drawn_words, quote_words
+from vlad_lightning.types import Layout, Sample
+
+_log = logging.getLogger(__name__)
+
+
+class MarioDataset(Dataset[Sample]):
+    """Sample folders, read from the disk whenever one is asked for.
+
+    A sample whose image turns out to be broken is replaced by the next good one, and remembered, also across the worker
+    processes of a DataLoader.
+
+    Args:
+        folders: the samples.
+        size: height and width of the images in pixels.
+        max_words: ``N`` of :class:`~vlad_lightning.types.Sample`.
+        max_boxes: at most this many words make the layout, the largest ones.
+        min_confidence: words below it are left out.
+        rasterizer: draws the layouts.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        size: int,
+        max_words: int,
+        max_boxes: int,
+        min_confidence: float,
+        rasterizer: Rasterizer,
+    ) -> None:
+        self.folders = list(folders)
+        self.size = size
+        self.max_words = max_words
+        self.max_boxes = max_boxes
+        self.min_confidence = min_confidence
+        self.rasterizer = rasterizer
+        self._broken = torch.zeros(len(folders), dtype=torch.bool).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def __getitem__(self, index: int) -> Sample:
+        """A sample, or the next one that can be read.
+
+        Raises:
+            ValueError: if none can be read.
+        """
+        for place in range(index, index + len(self)):
+            sample = self._read(place % len(self))
+            if sample is not None:
+                return self._build(sample)
+        raise ValueError(f"none of the {len(self)} samples can be read, {self.folders[index]} for one")
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Keys of the samples that were found to be broken, and replaced, so far."""
+        return tuple(key_of(self.folders[i]) for i in self._broken.nonzero().flatten().tolist())
+
+    def _read(self, index: int) -> MarioSample | None:
+        if self._broken[index]:
+            return None
+        try:
+            return read_sample(self.folders[index], self.min_confidence)
+        except SkipSample as skip:
+            self._broken[index] = True
+            _log.warning("%s; the next sample takes its place", skip)
+            return None
+
+    def _build(self, sample: MarioSample) -> Sample:
+        prompt = quote_words(sample.caption, [word.text for word in sample.words])
+        boxes = _layout(sample.words)
+        layout = _largest(boxes, self.max_boxes)
+        word_boxes, word_mask = match_boxes(drawn_words(prompt), boxes, self.max_words)
+        return Sample(
+            key=sample.key,
+            image=to_tensor(sample.image, self.size),
+            prompt=prompt,
+            layout=layout,
+            glyphs=self.rasterizer(layout, (self.size, self.size)),
+            word_boxes=word_boxes,
+            word_mask=word_mask,
+        )
+
+
+def match_boxes(words: Sequence[str], layout: Layout, max_words: int) -> tuple[Tensor, Tensor]:
+    """Find a box for each of a prompt's words, without regard to case; a box serves one word only.
+
+    Args:
+        words: those to draw, in the prompt's order; those after the first ``max_words`` are left out.
+        layout: the words read on the image.
+        max_words: ``N``.
+
+    Returns:
+        (N, 5) float32, the boxes, zero where there is none, and (N,) bool, True where there is one.
+    """
+    boxes = torch.zeros(max_words, 5)
+    mask = torch.zeros(max_words, dtype=torch.bool)
+    free = [bare_word(word) for word in layout.words]
+    for slot, word in enumerate(words[:max_words]):
+        if bare_word(word) in free:
+            found = free.index(bare_word(word))
+            boxes[slot], mask[slot] = layout.boxes[found], True
+            free[found] = ""  # no word is compared as an empty one
+    return boxes, mask
+
+
+def to_tensor(image: Image.Image, size: int) -> Tensor:
+    """(3, size, size) float32 in [-1, 1] of an RGB picture, stretched as MARIO's are; antialiased."""
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(127.5).sub_(1).contiguous()
+
+
+def _layout(words: Sequence[OcrWord]) -> Layout:
+    if not words:
+        return Layout.empty()
+    return Layout.from_quads([word.text for word in words], torch.from_numpy(np.stack([word.quad for word in words])))
+
+
+def _largest(layout: Layout, limit: int) -> Layout:
+    """The ``limit`` boxes of the largest area, in the order they had."""
+    if len(layout) <= limit:
+        return layout
+    areas = layout.boxes[:, 2] * layout.boxes[:, 3]
+    keep = areas.argsort(descending=True, stable=True)[:limit].sort().values
+    return Layout(tuple(layout.words[i] for i in keep.tolist()), layout.boxes[keep])

@@ -1,0 +1,356 @@
+"""MARIO's format on disk: a folder a sample, with ``image.jpg``, ``caption.txt``, ``ocr.txt`` and, in most, ``charseg.npy``
+and ``info.json``.
+
+Real folders are uneven: files are missing or cut off, images come in other sizes and modes, words lie partly outside
+the frame. The reader trusts nothing but the files themselves (never ``info.json``): what it cannot use it skips, with a
+short reason that can be counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import string
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+FRAME = 512
+"""Width and height of the frame that the corners in ``ocr.txt`` are given in, whatever the size of the image."""
+
+CHARSEG_SIDE = 256
+CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + string.punctuation + " "
+"""The characters of ``charseg.npy``, in the order of their classes 1 to 95; class 0 is the background."""
+
+_MIN_SIDE = 8  # pixels: what is smaller is a tracking pixel, not a picture
+_SHELF = re.compile(r"\d{5}")
+_SAMPLE = re.compile(r"\d{9}")
+_INDEX_LINE = re.compile(r"(\d{5})_(\d{9})")
+_FILES = ("image.jpg", "caption.txt", "ocr.txt")
+
+
+@dataclass(frozen=True, eq=False)
+class OcrWord:
+    """A word read on an image.
+
+    Attributes:
+        text: in its case; it may be noise, and may hold spaces.
+        quad: (4, 2) float32, corners in fractions of the frame, clockwise on screen, from the corner at which the word
+            starts. Parts of it may lie outside [0, 1].
+        confidence: of the OCR engine, in [0, 1].
+    """
+
+    text: str
+    quad: np.ndarray
+    confidence: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class MarioSample:
+    """A sample as it is used.
+
+    Attributes:
+        key: its name, as MARIO's index files have it (``06269_062690093``).
+        image: RGB, of any size.
+        caption: one line, not empty, without quotes around the words that are drawn.
+        words: in reading order.
+        problems: a short reason for each line of ``ocr.txt`` that was left out.
+    """
+
+    key: str
+    image: Image.Image
+    caption: str
+    words: tuple[OcrWord, ...]
+    problems: tuple[str, ...] = ()
+
+
+class SkipSample(Exception):  # noqa: N818 -- it asks to skip; nothing has failed
+    """Raised where a sample cannot be used.
+
+    Attributes:
+        reason: a short category, the same for all samples with this trouble, such as ``"no image.jpg"``.
+    """
+
+    def __init__(self, reason: str, folder: Path) -> None:
+        super().__init__(f"{folder}: {reason}")
+        self.reason = reason
+
+
+def list_samples(root: Path, index: Path | None = None) -> list[Path]:
+    """The sample folders of a data set, sorted.
+
+    Args:
+        root: holds ``{5 digits}/{sample}/`` folders as MARIO does, or the sample folders themselves.
+        index: a file with a line ``{5 digits}_{9 digits}`` a sample; only these are listed, whether or not they exist.
+
+    Raises:
+        FileNotFoundError: if ``root`` or ``index`` does not exist.
+        ValueError: if ``root`` is not a folder, holds no sample, or ``index`` is empty or has a malformed line.
+    """
+    if not root.exists():
+        raise FileNotFoundError(f"root is {str(root)!r}, which does not exist; it must be a folder in MARIO's format")
+    if not root.is_dir():
+        raise ValueError(f"root is {str(root)!r}, which is a file; it must be a folder in MARIO's format")
+    samples = sorted(set(_walk(root) if index is None else _indexed(root, index)))
+    if not samples:
+        where = f"root {str(root)!r}" if index is None else f"index {str(index)!r}"
+        raise ValueError(f"{where} holds no sample; expected folders like 00000/000000000 with {', '.join(_FILES)}")
+    return samples
+
+
+def read_sample(folder: Path, min_confidence: float = 0.0) -> MarioSample:
+    """Read one sample.
+
+    Args:
+        folder: the sample's folder.
+        min_confidence: words below it are left out and counted among the problems.
+
+    Raises:
+        SkipSample: if the image, the caption or ``ocr.txt`` is missing or cannot be used. An image without words can.
+    """
+    caption = " ".join(_read_text(folder, "caption.txt").split())
+    if not caption:
+        raise SkipSample("empty caption", folder)
+    words, problems = parse_ocr(_read_text(folder, "ocr.txt"), min_confidence)
+    return MarioSample(key_of(folder), _read_image(folder), caption, tuple(words), tuple(problems))
+
+
+def read_charseg(folder: Path) -> np.ndarray | None:
+    """The character class of each pixel.
+
+    Returns:
+        (256, 256) int64 in [0, 95], or None where the sample has no such file.
+
+    Raises:
+        SkipSample: if the file is not an array of this shape, of integers in this range.
+    """
+    path = folder / "charseg.npy"
+    try:
+        classes = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        raise SkipSample("broken charseg.npy", folder) from error
+    whole = isinstance(classes, np.ndarray) and np.issubdtype(classes.dtype, np.integer)
+    if not whole or classes.shape != (CHARSEG_SIDE, CHARSEG_SIDE):
+        raise SkipSample("charseg.npy of another shape", folder)
+    if classes.min() < 0 or classes.max() > len(CHARACTERS):
+        raise SkipSample("charseg.npy with unknown classes", folder)
+    return classes.astype(np.int64, copy=False)
+
+
+def write_sample(
+    folder: Path, sample: MarioSample, charseg: np.ndarray | None = None, info: Mapping[str, object] | None = None
+) -> None:
+    """Write one sample as MARIO has it.
+
+    Args:
+        folder: created; must not exist.
+        sample: its key, image, caption and words; integer corners are written.
+        charseg: (256, 256) int64, or None for a sample without.
+        info: further entries of ``info.json``.
+    """
+    folder.mkdir(parents=True)
+    encoded = io.BytesIO()
+    sample.image.save(encoded, "JPEG", quality=95, subsampling=0)
+    (folder / "image.jpg").write_bytes(encoded.getvalue())
+    (folder / "caption.txt").write_text(sample.caption, encoding="utf-8")
+    lines = [f"{_format_word(word)}\n" for word in sample.words]
+    (folder / "ocr.txt").write_text("".join(lines), encoding="utf-8")
+    if charseg is not None:
+        np.save(folder / "charseg.npy", charseg, allow_pickle=False)
+    entries = _info(sample, hashlib.sha256(encoded.getvalue()).hexdigest()) | dict(info or {})
+    (folder / "info.json").write_text(json.dumps(entries), encoding="utf-8")
+
+
+def parse_ocr(text: str, min_confidence: float = 0.0) -> tuple[list[OcrWord], list[str]]:
+    """Read the content of an ``ocr.txt``, a line a word: ``TEXT x1,y1,x2,y2,x3,y3,x4,y4 confidence``.
+
+    Returns:
+        the words in reading order, and a short reason for each other line that is not blank.
+
+    Example:
+        >>> words, problems = parse_ocr("HELLO 128,64,384,64,384,128,128,128 0.98")
+        >>> words[0].text, words[0].quad[0].tolist(), problems
+        ('HELLO', [0.25, 0.125], [])
+    """
+    words, problems = [], []
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        word = _parse_line(line, min_confidence)
+        if isinstance(word, str):
+            problems.append(word)
+        else:
+            words.append(word)
+    return _in_reading_order(words), problems
+
+
+def reading_quad(corners: np.ndarray) -> np.ndarray:
+    """Corners in any order, put clockwise on screen and from the corner at which the word starts.
+
+    MARIO starts at the leftmost corner, which is the lower left one of a word that falls to the right. Letters are taken to run
+    from left to right: of the four ways to start, the one whose reading direction is nearest to the horizontal.
+
+    Args:
+        corners: (4, 2), x to the right and y down.
+    """
+    from_centre = corners - corners.mean(axis=0)
+    clockwise = corners[np.argsort(np.arctan2(from_centre[:, 1], from_centre[:, 0]), kind="stable")]
+    turns = [np.roll(clockwise, -start, axis=0) for start in range(4)]
+    return max(turns, key=lambda quad: _cosine(quad[1] - quad[0] + quad[2] - quad[3]))
+
+
+def character_class(character: str) -> int:
+    """The class of a character in ``charseg.npy``, 1 to 95; 0, the background, for one that MARIO does not know.
+
+    Example:
+        >>> character_class("0"), character_class("a"), character_class("A"), character_class("é")
+        (1, 11, 37, 0)
+    """
+    return CHARACTERS.find(character) + 1
+
+
+def key_of(folder: Path) -> str:
+    """A sample's name: ``06269_062690093`` for ``06269/062690093``, else the folder's own name."""
+    return f"{folder.parent.name}_{folder.name}" if _SHELF.fullmatch(folder.parent.name) else folder.name
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    for entry in os.scandir(root):
+        if not entry.is_dir():
+            continue
+        if _SHELF.fullmatch(entry.name):
+            yield from (Path(inner.path) for inner in os.scandir(entry) if inner.is_dir())
+        elif _SAMPLE.fullmatch(entry.name) or any(os.path.exists(os.path.join(entry, name)) for name in _FILES):
+            yield Path(entry.path)
+
+
+def _indexed(root: Path, index: Path) -> Iterator[Path]:
+    if not index.is_file():
+        raise FileNotFoundError(f"index is {str(index)!r}, which is not a file; it must list samples, one a line")
+    for number, line in enumerate(index.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        match = _INDEX_LINE.fullmatch(line.strip())
+        if not match:
+            raise ValueError(f"index {str(index)!r}, line {number}: {line!r}; a line must look like 06269_062690093")
+        yield root / match[1] / match[2]
+
+
+def _read_text(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_text(encoding="utf-8-sig", errors="replace")
+    except FileNotFoundError as error:
+        raise SkipSample(f"no {name}", folder) from error
+    except OSError as error:
+        raise SkipSample(f"unreadable {name}", folder) from error
+
+
+def _read_image(folder: Path) -> Image.Image:
+    """The picture as RGB; what is transparent becomes white."""
+    try:
+        with Image.open(folder / "image.jpg") as image:
+            if min(image.size) < _MIN_SIDE:
+                raise SkipSample("image too small", folder)
+            return _as_rgb(image)
+    except FileNotFoundError as error:
+        raise SkipSample("no image.jpg", folder) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise SkipSample("broken image.jpg", folder) from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):  # 16 bits a pixel: Pillow's conversion would cut off all that is above 255
+        values = np.asarray(image, dtype=np.float32)
+        image = Image.fromarray((values / 257).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        layers = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
+    return image.convert("RGB")
+
+
+def _parse_line(line: str, min_confidence: float) -> OcrWord | str:
+    """The word of a line, or the reason why it is left out."""
+    fields = line.rsplit(maxsplit=2)  # the text itself may hold spaces
+    if len(fields) < 2:
+        return "malformed line"
+    text = " ".join(fields[0].split()) if len(fields) == 3 else ""
+    try:
+        corners = np.array([float(number) for number in fields[-2].split(",")], dtype=np.float64)
+        confidence = float(fields[-1])
+    except ValueError:
+        return "malformed line"
+    if not text:
+        return "empty text"
+    if not min_confidence <= confidence <= math.inf:  # also false for nan
+        return "low confidence"
+    return _quad_problem(corners) or OcrWord(
+        text, (reading_quad(corners.reshape(4, 2)) / FRAME).astype(np.float32), confidence
+    )
+
+
+def _quad_problem(corners: np.ndarray) -> str | None:
+    if corners.size != 8 or not np.isfinite(corners).all():
+        return "malformed quad"
+    quad = reading_quad(corners.reshape(4, 2))
+    sides = (quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1])
+    if min(math.hypot(*side) / 2 for side in sides) < 1 or abs(np.linalg.det(sides)) < 4:
+        return "degenerate quad"
+    if (quad.max(axis=0) <= 0).any() or (quad.min(axis=0) >= FRAME).any():
+        return "quad outside the frame"
+    return None
+
+
+def _cosine(direction: np.ndarray) -> float:
+    """Of the angle to the horizontal; a direction of no length is the worst."""
+    length = math.hypot(*direction)
+    return float(direction[0]) / length if length > 0 else -2.0
+
+
+def _in_reading_order(words: list[OcrWord]) -> list[OcrWord]:
+    """Lines from top to bottom, each from left to right; a line ends where a centre falls below its last word's middle half."""
+    lines: list[list[OcrWord]] = []
+    for word in sorted(words, key=lambda word: float(word.quad[:, 1].mean())):
+        y = word.quad[:, 1]
+        if lines and y.mean() - lines[-1][0].quad[:, 1].mean() < (y.max() - y.min()) / 2:
+            lines[-1].append(word)
+        else:
+            lines.append([word])
+    return [word for line in lines for word in sorted(line, key=lambda word: float(word.quad[:, 0].mean()))]
+
+
+def _format_word(word: OcrWord) -> str:
+    """MARIO's line of a word: clockwise integer corners from the leftmost one, of two the upper."""
+    corners = np.rint(reading_quad(word.quad) * FRAME).astype(int)
+    start = min(range(4), key=lambda i: (corners[i, 0], corners[i, 1]))
+    numbers = ",".join(str(number) for number in np.roll(corners, -start, axis=0).ravel())
+    return f"{word.text} {numbers} {word.confidence:.4g}"
+
+
+def _info(sample: MarioSample, sha256: str) -> dict[str, object]:
+    """The entries that MARIO's own files have."""
+    width, height = sample.image.size
+    return {
+        "caption": sample.caption,
+        "url": "",
+        "key": sample.key.rpartition("_")[2],
+        "NSFW": "UNLIKELY",
+        "similarity": None,
+        "LICENSE": "?",
+        "status": "success",
+        "error_message": None,
+        "width": width,
+        "height": height,
+        "original_width": width,
+        "original_height": height,
+        "exif": "{}",
+        "sha256": sha256,
+    }

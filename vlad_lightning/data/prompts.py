@@ -1,0 +1,83 @@
+"""Prompts without images, for ``predict``: a list, a text file, or standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from vlad_lightning.types import PromptBatch
+
+STDIN = "-"
+
+
+class PromptDataModule(LightningDataModule):
+    """Prompts in batches of :class:`~vlad_lightning.types.PromptBatch`; blank ones are skipped.
+
+    The keys are ``prompt_00000``, ``prompt_00001``, ...
+
+    Args:
+        prompts: the prompts themselves.
+        file: instead, a text file in UTF-8 with a prompt a line; ``-`` is standard input.
+        batch_size: prompts a batch and device.
+
+    Raises:
+        ValueError: if not exactly one of ``prompts`` and ``file`` is given, or ``batch_size`` is below 1.
+        FileNotFoundError: if ``file`` is not a file.
+    """
+
+    def __init__(self, prompts: list[str] | None = None, file: str | None = None, batch_size: int = 8) -> None:
+        super().__init__()
+        if (prompts is None) == (file is None):
+            given = "neither" if prompts is None else "both"
+            raise ValueError(f"prompts and file: {given} given; give a list of prompts or a file, {STDIN!r} for stdin")
+        if file not in (None, STDIN) and not Path(str(file)).is_file():
+            raise FileNotFoundError(f"file={file!r} is not a file; give a text file with a prompt a line")
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: must be at least 1")
+        self.prompts = prompts
+        self.file = file
+        self.batch_size = batch_size
+        self._items: list[tuple[str, str]] = []  # key and prompt
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the prompts, once.
+
+        Raises:
+            ValueError: if there is none, or the file is not in UTF-8.
+        """
+        if self._items:
+            return
+        prompts = [prompt.strip() for prompt in self._read() if prompt.strip()]
+        if not prompts:
+            raise ValueError(f"{self._source()} holds no prompt; give at least one that is not blank")
+        self._items = [(f"prompt_{number:05d}", prompt) for number, prompt in enumerate(prompts)]
+
+    def predict_dataloader(self) -> DataLoader[tuple[str, str]]:
+        """In the order given."""
+        return DataLoader(self._items, batch_size=self.batch_size, collate_fn=_collate)  # type: ignore[arg-type]
+
+    def transfer_batch_to_device(self, batch: PromptBatch, device: torch.device, dataloader_idx: int) -> PromptBatch:
+        """The batch as it is: it holds no tensor, and Lightning refuses to search a frozen dataclass for some."""
+        return batch
+
+    def _read(self) -> Sequence[str]:
+        if self.prompts is not None:
+            return self.prompts
+        try:
+            text = sys.stdin.read() if self.file == STDIN else Path(str(self.file)).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self._source()} is not text in UTF-8: {error}") from error
+        return text.split("\n")
+
+    def _source(self) -> str:
+        return "prompts" if self.file is None else f"file={self.file!r}"
+
+
+def _collate(items: Sequence[tuple[str, str]]) -> PromptBatch:
+    keys, prompts = zip(*items, strict=True)
+    return PromptBatch(keys, prompts)

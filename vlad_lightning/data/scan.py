@@ -1,0 +1,115 @@
+"""A cheap look at every sample before training: texts are parsed, of images only the header is read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from vlad_lightning.data.mario import OcrWord, SkipSample, parse_ocr
+from vlad_lightning.models.prompts import drawn_words, quote_words
+
+_EXAMPLES = 3
+_MANY = 2000  # samples: from here on the scan takes seconds, and a progress bar is due
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """What a scan found.
+
+    Attributes:
+        root: the folder.
+        usable: how many samples can be used, as far as a scan can tell.
+        skipped: how many cannot, by reason.
+        examples: a few folders of each reason.
+        lines_left_out: how many lines of the usable samples' ``ocr.txt`` are not used, by reason.
+        words_left_out: how many words to draw come after a caption's first ``max_words``.
+    """
+
+    root: str
+    usable: int
+    skipped: Mapping[str, int]
+    examples: Mapping[str, tuple[str, ...]]
+    lines_left_out: Mapping[str, int]
+    words_left_out: int
+
+    @property
+    def bad_share(self) -> float:
+        """The share of samples that cannot be used, in [0, 1]."""
+        bad = sum(self.skipped.values())
+        return bad / max(bad + self.usable, 1)
+
+    def lines(self) -> list[str]:
+        """The report for a reader: the total, then a line for each reason."""
+        lines = [f"{self.root}: {self.usable} samples are usable, {sum(self.skipped.values())} are skipped"]
+        lines += [f"  {n} skipped: {reason} ({', '.join(self.examples[reason])})" for reason, n in self.skipped.items()]
+        lines += [f"  {n} lines of ocr.txt left out: {reason}" for reason, n in self.lines_left_out.items()]
+        if self.words_left_out:
+            lines.append(f"  {self.words_left_out} words to draw left out: the caption has more than max_words")
+        return lines
+
+
+def read_texts(folder: Path, min_confidence: float) -> tuple[str, list[OcrWord], list[str]]:
+    """A sample's caption with quotes around the words that are drawn, its words, and why others are left out.
+
+    Raises:
+        SkipSample: if a file is missing or the caption is empty.
+    """
+    caption = " ".join(_read(folder, "caption.txt").split())
+    if not caption:
+        raise SkipSample("empty caption", folder)
+    words, problems = parse_ocr(_read(folder, "ocr.txt"), min_confidence)
+    return quote_words(caption, [word.text for word in words]), words, problems
+
+
+def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: int) -> tuple[list[Path], DataReport]:
+    """Look at each sample folder.
+
+    Returns:
+        the usable ones in their order, and the report.
+    """
+    usable: list[Path] = []
+    skipped: Counter[str] = Counter()
+    lines: Counter[str] = Counter()
+    examples: dict[str, tuple[str, ...]] = {}
+    extra = 0
+    quiet = len(folders) < _MANY or getattr(rank_zero_only, "rank", 0) != 0
+    bar = track(folders, f"looking at {root}", console=Console(stderr=True), transient=True, disable=quiet)
+    for folder in bar:
+        try:
+            prompt, _, problems = read_texts(folder, min_confidence)
+            _check_header(folder)
+        except SkipSample as skip:
+            skipped[skip.reason] += 1
+            examples[skip.reason] = (*examples.get(skip.reason, ()), str(folder))[:_EXAMPLES]
+            continue
+        usable.append(folder)
+        lines.update(problems)
+        extra += max(0, len(drawn_words(prompt)) - max_words)
+    return usable, DataReport(
+        root, len(usable), dict(skipped.most_common()), examples, dict(lines.most_common()), extra
+    )
+
+
+def _read(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_text(encoding="utf-8-sig", errors="replace")
+    except FileNotFoundError as error:
+        raise SkipSample(f"no {name}", folder) from error
+    except OSError as error:
+        raise SkipSample(f"unreadable {name}", folder) from error
+
+
+def _check_header(folder: Path) -> None:
+    try:
+        Image.open(folder / "image.jpg").close()
+    except FileNotFoundError as error:
+        raise SkipSample("no image.jpg", folder) from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise SkipSample("broken image.jpg", folder) from error

@@ -1,0 +1,142 @@
+"""What stands on a poster, and where: everything is decided here before a pixel is drawn.
+
+Positions are fractions of the square frame. Whatever a caption says is read off the scene, so it is true.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlad_lightning.models.colours import RGB
+from vlad_lightning.models.prompts import region_of
+
+SHAPES = ("circle", "square", "triangle", "star", "diamond", "ring", "heart", "cross")
+TEXTURES = ("striped", "dotted", "noisy")
+
+
+@dataclass(frozen=True)
+class Background:
+    """What fills the frame.
+
+    Attributes:
+        colour: a name of the palette.
+        kind: ``"solid"``, ``"gradient"`` or one of :data:`TEXTURES`.
+        shades: the two shades of the colour that the pixels lie between; both are nearest to it in the palette.
+        angle: direction of a gradient or of stripes, in radians.
+        period: distance of stripes or dots, a fraction of the frame.
+        noise: seed of the pattern ``"noisy"``.
+    """
+
+    colour: str
+    kind: str
+    shades: tuple[RGB, RGB]
+    angle: float = 0.0
+    period: float = 0.125
+    noise: int = 0
+
+
+@dataclass(frozen=True)
+class PlacedWord:
+    """A word on the poster.
+
+    Attributes:
+        text: as drawn, in its case.
+        font: file name of a font that matplotlib ships.
+        pixels: font size in pixels of the poster.
+        colour: a name of the palette.
+        x: centre of its ink.
+        y: centre of its ink.
+        width: of its ink before rotation.
+        height: of its ink before rotation.
+        angle: radians, clockwise on screen.
+    """
+
+    text: str
+    font: str
+    pixels: int
+    colour: str
+    x: float
+    y: float
+    width: float
+    height: float
+    angle: float
+
+    @property
+    def region(self) -> str:
+        """The ninth of the frame its centre lies in."""
+        return region_of(self.x, self.y)
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Width and height of the upright box around the rotated word."""
+        return rotated_extent(self.width, self.height, self.angle)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of the upright box around the rotated word."""
+        return box_around(self.x, self.y, *self.extent)
+
+    def quad(self) -> np.ndarray:
+        """(4, 2) float64: the corners of its ink, clockwise on screen, from the one at which the word starts."""
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        across = np.array([cos, sin]) * self.width / 2
+        down = np.array([-sin, cos]) * self.height / 2
+        centre = np.array([self.x, self.y])
+        return centre + np.stack([-across - down, across - down, across + down, down - across])
+
+
+@dataclass(frozen=True)
+class PlacedObject:
+    """A coloured shape on the poster.
+
+    Attributes:
+        shape: one of :data:`SHAPES`.
+        colour: a name of the palette.
+        x: centre.
+        y: centre.
+        radius: half of the side of its upright box.
+    """
+
+    shape: str
+    colour: str
+    x: float
+    y: float
+    radius: float
+
+    @property
+    def region(self) -> str:
+        """The ninth of the frame its centre lies in."""
+        return region_of(self.x, self.y)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom."""
+        return box_around(self.x, self.y, 2 * self.radius, 2 * self.radius)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A poster: objects lie on the background, words on top."""
+
+    background: Background
+    objects: tuple[PlacedObject, ...]
+    words: tuple[PlacedWord, ...]
+
+
+def rotated_extent(width: float, height: float, angle: float) -> tuple[float, float]:
+    """Width and height of the upright box around a rotated one."""
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    return width * cos + height * sin, width * sin + height * cos
+
+
+def box_around(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of a box given by its centre and size."""
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def boxes_touch(a: tuple[float, ...], b: tuple[float, ...], gap: float = 0.0) -> bool:
+    """Whether two boxes come nearer to each other than ``gap``."""
+    return a[0] < b[2] + gap and b[0] < a[2] + gap and a[1] < b[3] + gap and b[1] < a[3] + gap

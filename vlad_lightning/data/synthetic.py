@@ -1,0 +1,139 @@
+"""Writes synthetic posters as a data set in MARIO's format."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from vlad_lightning.data.captions import describe
+from vlad_lightning.data.composition import compose
+from vlad_lightning.data.mario import MarioSample, OcrWord, write_sample
+from vlad_lightning.data.poster import draw_charseg, draw_poster
+from vlad_lightning.data.scene import Scene
+
+_CHUNK = 50  # posters a task: a progress bar that moves, and little talk between the processes
+_PER_SHELF = 10_000
+_SIZES = (48, 4096)  # below, words of the smallest readable letters find no room
+_MAX_SAMPLES = 10**9  # a sample's name has nine digits
+
+
+def write_posters(
+    out: Path,
+    samples: int,
+    size: int = 64,
+    seed: int = 0,
+    heldout: bool = False,
+    workers: int = 2,
+    charseg: bool = True,
+) -> None:
+    """Draw posters and write them in MARIO's format.
+
+    A poster is a function of its number, ``size``, ``seed`` and ``heldout`` alone: the files are the same, byte for byte, for
+    any number of workers. They are written into a hidden folder beside ``out`` that takes its name at the end, so ``out`` is
+    either whole or not there.
+
+    Args:
+        out: folder to write; it may exist only if it is empty.
+        samples: number of posters, at least 1.
+        size: side of the square images in pixels, 48 to 4096.
+        seed: at least 0.
+        heldout: draw only words that are kept for evaluation; otherwise none of them.
+        workers: number of processes, at least 1; with 1, all is done in this one.
+        charseg: write ``charseg.npy`` too; half a megabyte a poster.
+
+    Raises:
+        ValueError: if a number is out of its range.
+        FileExistsError: if ``out`` is a file, or a folder that is not empty.
+    """
+    _check("samples", samples, 1, _MAX_SAMPLES)
+    _check("size", size, *_SIZES)
+    _check("seed", seed, 0, 2**63 - 1)
+    _check("workers", workers, 1, 1024)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"out is {str(out)!r}, which is a file or is not empty; name a new or an empty folder")
+    with _becoming(out) as partial_out:
+        write = partial(_write_chunk, partial_out, size, seed, heldout, charseg)
+        chunks = [range(start, min(start + _CHUNK, samples)) for start in range(0, samples, _CHUNK)]
+        bar = track(
+            _done(write, chunks, workers),
+            description=f"posters in {out.name}",
+            total=len(chunks),
+            console=Console(stderr=True),
+        )
+        for _ in bar:
+            pass
+
+
+def make_scene(index: int, size: int, seed: int, heldout: bool) -> tuple[Scene, str]:
+    """Poster number ``index``: its scene and its caption."""
+    rng = np.random.default_rng([seed, index, size, int(heldout)])
+    scene = compose(rng, size, heldout)
+    return scene, describe(scene, rng)
+
+
+def _check(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
+
+
+@contextmanager
+def _becoming(out: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``out`` if all goes well, and is removed otherwise."""
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    hidden = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
+    hidden.mkdir()
+    try:
+        yield hidden
+        os.replace(hidden, out)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+
+
+def _done(write: partial[None], chunks: Iterable[range], workers: int) -> Iterator[None]:
+    """Run ``write`` over the chunks; yields once for each that is done."""
+    if workers == 1:
+        yield from map(write, chunks)
+        return
+    # Spawned: a process that has loaded torch's threads must not be forked.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(write, chunk) for chunk in chunks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _write_chunk(out: Path, size: int, seed: int, heldout: bool, charseg: bool, indices: range) -> None:
+    for index in indices:
+        scene, caption = make_scene(index, size, seed, heldout)
+        shelf, name = f"{index // _PER_SHELF:05d}", f"{index:09d}"
+        sample = MarioSample(f"{shelf}_{name}", draw_poster(scene, size), caption, _ocr_words(scene))
+        classes = draw_charseg(scene, size) if charseg else None
+        write_sample(out / shelf / name, sample, classes, {"synthetic": _summary(scene)})
+
+
+def _ocr_words(scene: Scene) -> tuple[OcrWord, ...]:
+    return tuple(OcrWord(word.text, word.quad()) for word in scene.words)
+
+
+def _summary(scene: Scene) -> dict[str, object]:
+    """What the poster shows, for ``info.json``."""
+    return {
+        "background": {"colour": scene.background.colour, "kind": scene.background.kind},
+        "words": [{"text": w.text, "region": w.region, "colour": w.colour, "font": w.font} for w in scene.words],
+        "objects": [{"shape": o.shape, "colour": o.colour, "region": o.region} for o in scene.objects],
+    }

@@ -1,0 +1,1 @@
+"""Noising, guidance and sampling over diffusers' schedulers; they take callables, not models."""

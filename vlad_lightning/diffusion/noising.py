@@ -1,0 +1,69 @@
+"""The forward process (Eq. 4) and the weights of L_diff (Eq. 9), over the schedules of diffusers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Noised:
+    """One draw of the forward process.
+
+    Attributes:
+        x_t: (B, ...) float32, the noised data.
+        target: (B, ...) float32, what the network is to predict: epsilon, v or x0, as the scheduler's config says.
+        weight: (B,) float32, the weight of each sample's squared error.
+    """
+
+    x_t: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+def draw_timesteps(size: int, steps: int, generator: torch.Generator, high_noise: float = 0.0) -> Tensor:
+    """Timesteps of a batch, in [0, steps).
+
+    They are stratified (one in each of ``size`` equal parts, in random order), which lowers the variance of the loss.
+
+    Args:
+        size: B.
+        steps: the number of steps of the schedule.
+        generator: the randomness; its device is the result's.
+        high_noise: 0 draws them uniformly; larger values favour the noisy end, u -> u ** (1 / (1 + high_noise)).
+
+    Returns:
+        (B,) int64.
+    """
+    device = generator.device
+    strata = torch.randperm(size, generator=generator, device=device)
+    u = (strata + torch.rand(size, generator=generator, device=device)) / size
+    return (u ** (1 / (1 + high_noise)) * steps).long().clamp(max=steps - 1)
+
+
+def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Tensor, snr_gamma: float = 5.0) -> Noised:
+    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise (Eq. 4), with the target and its weight.
+
+    The weight is min(1 + SNR, gamma) on the error of x0 (after min-SNR, arXiv 2303.09556; the 1 keeps the pure-noise
+    end of a zero-terminal-SNR schedule alive), expressed for the scheduler's own target.
+
+    Args:
+        scheduler: its config says the schedule and ``prediction_type``.
+        x0: (B, ...) float, the data.
+        noise: (B, ...) float, standard normal.
+        timesteps: (B,) int64.
+        snr_gamma: the cut, at least 1.
+    """
+    x_t = scheduler.add_noise(x0, noise, timesteps)
+    alpha_bar = scheduler.alphas_cumprod.to(x0.device)[timesteps].float()
+    snr = alpha_bar / (1 - alpha_bar)
+    weight = (1 + snr).clamp(max=snr_gamma)
+    kind = scheduler.config.prediction_type
+    if kind == "sample":
+        return Noised(x_t, x0, weight)
+    if kind == "v_prediction":  # x0 = sqrt(abar) x_t - sqrt(1 - abar) v
+        return Noised(x_t, scheduler.get_velocity(x0, noise, timesteps), weight * (1 - alpha_bar))
+    return Noised(x_t, noise, weight / snr.clamp(min=1e-4))  # epsilon: x0's error is epsilon's over sqrt(SNR)

@@ -1,0 +1,263 @@
+"""How well the words on a picture read: MARIO-Eval's figures to the letter, and those that users expect beside them.
+
+Two ways to look at what an engine has read:
+
+* MARIO's (``mario_*``): one entry an OCR line, stripped and lower-cased; a line that holds two words matches neither.
+* ours: the *readings* of :func:`readings`, which are words.
+
+Everything is regardless of case; punctuation counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torchmetrics.functional.text import edit_distance
+
+from vlad_lightning.metrics.bootstrap import bootstrap_figure, mean_figure, ratio_figure
+from vlad_lightning.metrics.ocr_engine import OCREngine
+from vlad_lightning.metrics.per_image import PerImageMetric
+from vlad_lightning.types import Figure
+
+_MARIO_SPAN = re.compile(r"'(.*?)'")
+_MARIO_EPSILON = 1e-8
+
+
+def mario_keywords(prompt: str) -> list[str]:
+    """The words MARIO-Eval looks for: those of every span in single ASCII quotes, an apostrophe being one too.
+
+    Example:
+        >>> mario_keywords("A sign that says 'Hello World'")
+        ['hello', 'world']
+    """
+    return " ".join(_MARIO_SPAN.findall(prompt.strip().lower())).split()
+
+
+@dataclass(frozen=True)
+class MarioScore:
+    """MARIO-Eval's numbers of one image.
+
+    Attributes:
+        precision: matched entries / entries read, in [0, 1).
+        recall: matched entries / words wanted, in [0, 1).
+        accuracy: 1 if the same entries, sorted and joined, spell the same; word boundaries do not count.
+    """
+
+    precision: float
+    recall: float
+    accuracy: int
+
+
+def mario_score(lines: Sequence[str], words: Sequence[str]) -> MarioScore:
+    """MARIO-Eval's precision, recall and accuracy of one image.
+
+    Args:
+        lines: what was read, one entry a line; blank lines count.
+        words: what was wanted, as :func:`mario_keywords` gives it.
+    """
+    read = [line.strip().lower() for line in lines]
+    wanted = [word.lower() for word in words]
+    matched = common(read, wanted)
+    return MarioScore(
+        precision=matched / (len(read) + _MARIO_EPSILON),
+        recall=matched / (len(wanted) + _MARIO_EPSILON),
+        accuracy=int("".join(sorted(read)) == "".join(sorted(wanted))),
+    )
+
+
+def mario_f(precisions: NDArray[np.float64], recalls: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """MARIO-Eval's F: of the mean precision and the mean recall over images, not the mean of F."""
+    precision, recall = precisions.mean(axis), recalls.mean(axis)
+    return 2 * precision * recall / (precision + recall + _MARIO_EPSILON)
+
+
+def common(first: Sequence[str], second: Sequence[str]) -> int:
+    """Size of the multiset intersection."""
+    return (Counter(first) & Counter(second)).total()
+
+
+def tokens(lines: Sequence[str]) -> list[str]:
+    """The lines split at white space, without case."""
+    return [token for line in lines for token in line.casefold().split()]
+
+
+def readings(lines: Sequence[str], words: Sequence[str]) -> list[str]:
+    """What was read, as words, given what was wanted; an engine may split a word or join several on a line.
+
+    The readings of a line are its :func:`tokens`, unless (1) none of these is a wanted word that is still unread and
+    (2) the line without its spaces spells a wanted word that is still unread, or several of them in any order. Then
+    the readings are those words. The plain matches of all lines come first, so a word is never read twice.
+
+    Example:
+        >>> readings(["HEL LO", "catdog", "and more"], ["hello", "dog", "cat"])
+        ['hello', 'cat', 'dog', 'and', 'more']
+    """
+    unread = Counter(word.casefold() for word in words)
+    split = [line.casefold().split() for line in lines]
+    matched = []
+    for line in split:
+        plain = Counter(line) & unread
+        unread -= plain
+        matched.append(bool(plain))
+    found: list[str] = []
+    for line, has_match in zip(split, matched, strict=True):
+        spelt = [] if has_match else _spell("".join(line), unread)
+        unread -= Counter(spelt)
+        found += spelt or line
+    return found
+
+
+def _spell(text: str, words: Counter[str]) -> list[str]:
+    """Some of ``words`` which spell ``text`` one after the other; empty if none do."""
+    for word in words:
+        if word and text.startswith(word):
+            if text == word:
+                return [word]
+            if rest := _spell(text[len(word) :], words - Counter([word])):
+                return [word, *rest]
+    return []
+
+
+@dataclass(frozen=True)
+class EditScore:
+    """Wanted words against readings, each with its best partner.
+
+    Attributes:
+        similarity: sum over the wanted words of 1 - Levenshtein / length of the longer, 0 for a word without partner.
+        edits: characters to insert, delete or replace; a word without partner costs its length, and so does a reading.
+    """
+
+    similarity: float
+    edits: int
+
+
+def edit_score(read: Sequence[str], wanted: Sequence[str]) -> EditScore:
+    """Pair the words one to one so that the summed similarity is highest, and score the pairs.
+
+    The order of words does not count, for a prompt's order need not be the picture's.
+
+    Args:
+        read: readings, in one case.
+        wanted: words, in the same case.
+    """
+    unpaired = sum(map(len, wanted)) + sum(map(len, read))
+    if not read or not wanted:
+        return EditScore(0.0, unpaired)
+    pairs = [(w, r) for w in wanted for r in read]
+    distance = edit_distance([r for _, r in pairs], [w for w, _ in pairs], reduction="none").numpy()
+    longest = np.array([max(len(w), len(r), 1) for w, r in pairs])
+    shape = (len(wanted), len(read))
+    similarity, distance = (1 - distance / longest).reshape(shape), distance.reshape(shape)
+    rows, columns = linear_sum_assignment(similarity, maximize=True)
+    paired = sum(len(wanted[i]) + len(read[j]) for i, j in zip(rows, columns, strict=True))
+    return EditScore(float(similarity[rows, columns].sum()), int(distance[rows, columns].sum()) + unpaired - paired)
+
+
+def ocr_row(lines: Sequence[str], words: Sequence[str]) -> dict[str, float]:
+    """What :class:`OCRMetrics` keeps of one image, by the names of its columns."""
+    wanted = [word.casefold() for word in words]
+    plain, read = tokens(lines), readings(lines, words)
+    mario, edit = mario_score(lines, words), edit_score(read, wanted)
+    return {
+        "wanted": len(wanted),
+        "wanted_characters": sum(map(len, wanted)),
+        "tokens": len(plain),
+        "token_matches": common(plain, wanted),
+        "words_read": common(read, wanted),
+        "all_read": float(sorted(read) == sorted(wanted)),
+        "similarity": edit.similarity,
+        "edits": edit.edits,
+        "mario_precision": mario.precision,
+        "mario_recall": mario.recall,
+        "mario_accuracy": mario.accuracy,
+    }
+
+
+class OCRMetrics(PerImageMetric):
+    """The figures of the words that an engine reads on pictures.
+
+    ===================  ==================================================================================
+    ``word_accuracy``    share of the wanted words that are among the :func:`readings` of their picture
+    ``sentence_accuracy``  share of pictures whose readings are the wanted words and nothing else, in any order
+    ``edit_similarity``  mean over the wanted words of 1 - Levenshtein / length of the longer (:func:`edit_score`)
+    ``cer``              character error rate: edits over wanted characters; can pass 1
+    ``micro_precision``  matches / :func:`tokens`, pooled over pictures; 0 if nothing was read
+    ``micro_recall``     matches / wanted words, pooled; a split or joined word does not match
+    ``micro_f1``         2 matches / (tokens + wanted words), pooled
+    ``mario_*``          MARIO-Eval's accuracy, precision, recall and F (:func:`mario_score`, :func:`mario_f`)
+    ===================  ==================================================================================
+
+    Figures over words are left out where no word was wanted. To reproduce MARIO-Eval, the targets are
+    :func:`mario_keywords` of its prompts.
+
+    Args:
+        engine: reads the pictures.
+        seed: of the bootstrap.
+    """
+
+    columns = (
+        "wanted",
+        "wanted_characters",
+        "tokens",
+        "token_matches",
+        "words_read",
+        "all_read",
+        "similarity",
+        "edits",
+        "mario_precision",
+        "mario_recall",
+        "mario_accuracy",
+    )
+
+    def __init__(self, engine: OCREngine, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.engine = engine
+
+    def update(self, images: Tensor, targets: Sequence[Sequence[str]]) -> None:
+        """Read pictures and keep how well that went.
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1].
+            targets: the words wanted on each of the B pictures; none is allowed.
+
+        Raises:
+            ValueError: if their numbers differ.
+        """
+        if len(images) != len(targets):
+            raise ValueError(f"targets has {len(targets)} entries; {len(images)} images need as many")
+        rows = [ocr_row(lines, words) for lines, words in zip(self.engine.read(images), targets, strict=True)]
+        self.append(torch.tensor([[row[name] for name in self.columns] for row in rows]).view(-1, len(self.columns)))
+
+    def compute(self) -> dict[str, Figure]:
+        """Every figure by name; the engine stands in its details."""
+        table, rng = self.table(), self.generator()
+        if not len(table["wanted"]):
+            return {}
+        figures = {"sentence_accuracy": mean_figure(table["all_read"], rng)}
+        if table["wanted"].any():
+            figures |= _word_figures(table, rng)
+        figures |= {name: mean_figure(table[name], rng) for name in self.columns if name.startswith("mario_")}
+        columns = (table["mario_precision"], table["mario_recall"])
+        figures["mario_f"] = bootstrap_figure(mario_f, columns, rng, n=len(table["wanted"]))
+        return {name: replace(figure, details={"engine": self.engine.name}) for name, figure in figures.items()}
+
+
+def _word_figures(table: dict[str, NDArray[np.float64]], rng: np.random.Generator) -> dict[str, Figure]:
+    """The figures that are shares of the wanted words or of their characters."""
+    wanted, read, matches = table["wanted"], table["tokens"], table["token_matches"]
+    return {
+        "word_accuracy": ratio_figure(table["words_read"], wanted, rng),
+        "edit_similarity": ratio_figure(table["similarity"], wanted, rng),
+        "cer": ratio_figure(table["edits"], table["wanted_characters"], rng),
+        "micro_precision": ratio_figure(matches, read, rng) if read.any() else Figure(0.0),
+        "micro_recall": ratio_figure(matches, wanted, rng),
+        "micro_f1": ratio_figure(2 * matches, wanted + read, rng),
+    }

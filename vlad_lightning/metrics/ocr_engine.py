@@ -1,0 +1,190 @@
+"""OCR engines behind one interface: pictures in, lines of text out."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms.v2.functional import resize
+
+EngineName = Literal["rapidocr", "paddleocr"]
+
+
+@runtime_checkable
+class OCREngine(Protocol):
+    """Reads text on pictures.
+
+    Attributes:
+        name: the engine, its version and its models; stands beside every result, for engines differ.
+    """
+
+    name: str
+
+    def read(self, images: Tensor) -> list[list[str]]:
+        """The lines of text on each picture, in reading order.
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1], RGB.
+        """
+        ...
+
+
+class RapidOCREngine:
+    """PP-OCR as ONNX on a CPU, with the weights that the ``rapidocr`` package carries: works without a network.
+
+    Args:
+        min_side: pictures whose shorter side is below this are enlarged to it (bicubic) before reading, in pixels.
+        threads: CPU threads of the detector and of the recogniser each.
+
+    Raises:
+        ValueError: if ``min_side`` or ``threads`` is below 1.
+    """
+
+    def __init__(self, min_side: int = 256, threads: int = 1) -> None:
+        for argument, value in (("min_side", min_side), ("threads", threads)):
+            if value < 1:
+                raise ValueError(f"{argument} is {value}; it must be at least 1")
+        from rapidocr import RapidOCR  # opencv and the ONNX runtime take a second to import
+
+        self._min_side = min_side
+        params = {
+            "Global.use_cls": False,  # turns pictures upside down; posters are upright
+            "Global.log_level": "error",
+            "Det.limit_side_len": min_side,  # the default, 736, is several times slower and no better
+            "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        }
+        self._ocr = RapidOCR(params=params)
+        models = f"{self._ocr.cfg.Det.ocr_version.value} {self._ocr.cfg.Rec.model_type.value}"
+        self.name = f"rapidocr {metadata.version('rapidocr')} ({models}, at least {min_side} px)"
+
+    def read(self, images: Tensor) -> list[list[str]]:
+        """See :meth:`OCREngine.read`."""
+        return [list(self._ocr(picture).txts or ()) for picture in bgr_pictures(images, self._min_side)]
+
+
+class PaddleOCREngine:
+    """PaddleOCR 3 from model folders on this machine; needs the ``paddle`` extra.
+
+    Args:
+        detection_model: name of the text detection model, such as ``PP-OCRv5_mobile_det``.
+        detection_dir: its folder, with ``inference.onnx`` and ``inference.yml``.
+        recognition_model: name of the text recognition model, such as ``en_PP-OCRv5_mobile_rec``.
+        recognition_dir: its folder.
+        min_side: as in :class:`RapidOCREngine`.
+
+    Raises:
+        ModuleNotFoundError: if paddleocr 3 is not installed.
+        FileNotFoundError: if a folder or a file in it is missing.
+        ValueError: if ``min_side`` is below 1.
+    """
+
+    def __init__(
+        self,
+        detection_model: str,
+        detection_dir: str,
+        recognition_model: str,
+        recognition_dir: str,
+        min_side: int = 256,
+    ) -> None:
+        if min_side < 1:
+            raise ValueError(f"min_side is {min_side}; it must be at least 1")
+        version = _paddleocr_version()
+        for argument, folder in (("detection_dir", detection_dir), ("recognition_dir", recognition_dir)):
+            _check_paddle_folder(argument, Path(folder))
+        from paddleocr import PaddleOCR
+
+        self._min_side = min_side
+        self._ocr: Any = PaddleOCR(
+            engine="onnxruntime",  # runs without paddlepaddle
+            text_detection_model_name=detection_model,
+            text_detection_model_dir=detection_dir,
+            text_recognition_model_name=recognition_model,
+            text_recognition_model_dir=recognition_dir,
+            use_doc_orientation_classify=False,  # each of these three would fetch one more model
+            use_doc_unwarping=False,
+            use_textline_orientation=False,
+        )
+        self.name = f"paddleocr {version} ({detection_model}, {recognition_model}, at least {min_side} px)"
+
+    def read(self, images: Tensor) -> list[list[str]]:
+        """See :meth:`OCREngine.read`."""
+        pages = (self._ocr.predict(picture) for picture in bgr_pictures(images, self._min_side))
+        return [[line for result in page for line in result["rec_texts"]] for page in pages]
+
+
+def build_ocr_engine(
+    name: EngineName,
+    detection_model: str = "PP-OCRv5_mobile_det",
+    detection_dir: str | None = None,
+    recognition_model: str = "en_PP-OCRv5_mobile_rec",
+    recognition_dir: str | None = None,
+) -> OCREngine:
+    """The OCR engine of that name.
+
+    Args:
+        name: ``rapidocr`` or ``paddleocr``.
+        detection_model: see :class:`PaddleOCREngine`; the last four only matter for ``paddleocr``.
+        detection_dir: see there; needed.
+        recognition_model: see there.
+        recognition_dir: see there; needed.
+
+    Raises:
+        ValueError: for another name, or for ``paddleocr`` without its two folders.
+    """
+    if name == "rapidocr":
+        return RapidOCREngine()
+    if name != "paddleocr":
+        raise ValueError(f"OCR engine is {name!r}; allowed are {', '.join(get_args(EngineName))}")
+    _paddleocr_version()
+    if detection_dir is None or recognition_dir is None:
+        raise ValueError(
+            f"detection_dir is {detection_dir!r} and recognition_dir is {recognition_dir!r}; "
+            "paddleocr needs the folders of both models"
+        )
+    return PaddleOCREngine(detection_model, detection_dir, recognition_model, recognition_dir)
+
+
+def bgr_pictures(images: Tensor, min_side: int) -> list[NDArray[np.uint8]]:
+    """Pictures as OCR engines take them, enlarged where the shorter side is below ``min_side`` pixels.
+
+    Args:
+        images: (B, 3, H, W) float in [-1, 1], RGB.
+        min_side: in pixels.
+
+    Returns:
+        B arrays (H', W', 3) uint8, BGR.
+
+    Raises:
+        ValueError: if ``images`` has another shape.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images has shape {tuple(images.shape)}; (B, 3, H, W) is needed")
+    images = images.detach().to("cpu", torch.float32)
+    if min(images.shape[2:]) < min_side:
+        images = resize(images, [min_side], interpolation=3, antialias=True)
+    pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return list(np.ascontiguousarray(pixels.flip(1).permute(0, 2, 3, 1).numpy()))
+
+
+def _paddleocr_version() -> str:
+    try:
+        version = metadata.version("paddleocr")
+    except metadata.PackageNotFoundError:
+        version = "missing"
+    if not version.partition(".")[0].isdigit() or int(version.partition(".")[0]) < 3:
+        raise ModuleNotFoundError(
+            f"the OCR engine paddleocr needs paddleocr 3.7 or later ({version} here): pip install 'vlad-lightning[paddle]'"
+        )
+    return version
+
+
+def _check_paddle_folder(argument: str, folder: Path) -> None:
+    missing = [name for name in ("inference.onnx", "inference.yml") if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{argument} is {str(folder)!r}, which lacks {' and '.join(missing)}")

@@ -1,0 +1,108 @@
+"""Eq. 2, t = f_CCM(t_g, {t_i}): the Contextual Composition Module, and the identity that stands for its absence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """What the text encoder says of ``B`` prompts, before composition.
+
+    Attributes:
+        pooled: (B, D) float, t_g.
+        phrases: (B, M, D) float, t_1..t_M: first ``N`` places for words to draw, then the objects.
+        phrase_mask: (B, M) bool.
+        tokens: (B, L, D) float, the token states.
+        token_mask: (B, L) bool.
+    """
+
+    pooled: Tensor
+    phrases: Tensor
+    phrase_mask: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+
+
+@dataclass(frozen=True)
+class Composed:
+    """The composition t.
+
+    Attributes:
+        pooled: (B, D) float.
+        phrases: (B, 1 + M, D) float, composed [t_g; t_1..t_M].
+        tokens: (B, L, D) float.
+    """
+
+    pooled: Tensor
+    phrases: Tensor
+    tokens: Tensor
+
+
+class Composition(Protocol):
+    """A way to compose t_g and {t_i}."""
+
+    def __call__(self, states: TextStates) -> Composed:
+        """Compose."""
+
+
+class CCM(ModelMixin, ConfigMixin):
+    """A pre-norm transformer over [t_g; t_1..t_M] with cross-attention to the token states.
+
+    Both ways out to a pretrained reader (the pooled vector, the token states) are gated residuals whose gates start at
+    zero, as Flamingo's do (arXiv 2204.14198): an untrained CCM changes nothing.
+
+    Args:
+        width: D of the text encoder.
+        max_phrases: M, the places of :class:`TextStates.phrases`.
+        layers: transformer layers.
+        heads: attention heads.
+    """
+
+    @register_to_config
+    def __init__(self, width: int, max_phrases: int, layers: int = 2, heads: int = 4) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.randn(1 + max_phrases, width) * 0.02)
+        layer = nn.TransformerDecoderLayer(
+            width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.transformer = nn.TransformerDecoder(layer, layers, norm=nn.LayerNorm(width))
+        self.phrase_norm, self.token_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.to_pooled = nn.Linear(width, width)
+        self.read = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.pooled_gate = nn.Parameter(torch.zeros(()))
+        self.token_gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, states: TextStates) -> Composed:
+        """Compose; see :class:`TextStates` and :class:`Composed` for the shapes."""
+        phrases = torch.cat([states.pooled[:, None], states.phrases], dim=1)  # (B, 1 + M, D)
+        absent = ~torch.cat([torch.ones_like(states.phrase_mask[:, :1]), states.phrase_mask], dim=1)
+        composed = self.transformer(
+            self.phrase_norm(phrases) + self.places,
+            self.token_norm(states.tokens),
+            tgt_key_padding_mask=absent,
+            memory_key_padding_mask=~states.token_mask,
+        )
+        pooled = states.pooled + self.pooled_gate.tanh() * self.to_pooled(composed[:, 0])
+        heard = self.read(self.token_norm(states.tokens), composed, composed, absent, need_weights=False)[0]
+        return Composed(pooled, composed, states.tokens + self.token_gate.tanh() * heard)
+
+
+class IdentityComposition(ModelMixin, ConfigMixin):
+    """Without the CCM: t_g, {t_i} and the token states as the encoder gives them."""
+
+    @register_to_config
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("version", torch.zeros(()))  # a tensor, so that the module has a device
+
+    def forward(self, states: TextStates) -> Composed:
+        """Compose nothing."""
+        phrases = torch.cat([states.pooled[:, None], states.phrases], dim=1)
+        return Composed(states.pooled, phrases, states.tokens)

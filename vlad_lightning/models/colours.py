@@ -1,0 +1,68 @@
+"""Colours by name: what the posters are drawn in and what the metrics look for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+RGB = tuple[int, int, int]
+
+PALETTE: dict[str, RGB] = {
+    "red": (215, 35, 40),
+    "orange": (250, 135, 15),
+    "yellow": (250, 220, 45),
+    "green": (35, 145, 65),
+    "blue": (35, 80, 205),
+    "purple": (130, 45, 165),
+    "pink": (250, 150, 195),
+    "brown": (120, 72, 35),
+    "black": (18, 18, 20),
+    "gray": (128, 128, 128),
+    "white": (245, 245, 245),
+}
+"""Well separated colours as sRGB bytes, each under its everyday name."""
+
+_NAMES = tuple(PALETTE)
+
+
+def nearest_colours(pixels: ArrayLike) -> np.ndarray:
+    """Which palette colour each pixel is nearest to, by the Euclidean distance in sRGB.
+
+    Args:
+        pixels: (..., 3), sRGB values in [0, 255].
+
+    Returns:
+        (...) int64, indices into the order of :data:`PALETTE`.
+    """
+    values = np.asarray(pixels, dtype=np.float32)[..., None, :]
+    palette = np.asarray(list(PALETTE.values()), dtype=np.float32)
+    return ((values - palette) ** 2).sum(-1).argmin(-1)
+
+
+def nearest_colour(rgb: Sequence[float]) -> str:
+    """The name of the palette colour nearest to one colour.
+
+    Example:
+        >>> nearest_colour((200, 10, 30))
+        'red'
+    """
+    return _NAMES[int(nearest_colours(rgb))]
+
+
+def luminance(rgb: Sequence[float]) -> float:
+    """Relative luminance in [0, 1] of an sRGB colour in [0, 255], as WCAG 2.2 defines it."""
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(first: Sequence[float], second: Sequence[float]) -> float:
+    """Contrast ratio of two sRGB colours, as WCAG 2.2 defines it: from 1 (the same) to 21 (black on white).
+
+    Example:
+        >>> round(contrast((0, 0, 0), (255, 255, 255)))
+        21
+    """
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)

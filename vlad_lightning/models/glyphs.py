@@ -1,0 +1,155 @@
+"""The rasteriser: a layout as white words on black, the mean g_TLG(t) of Eq. 6 before the codec encodes it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
+
+from vlad_lightning.types import Layout
+
+_FONT_SIZES = (16, 32, 64, 128, 256)  # few, so that the fonts stay in the cache
+_MAX_STRIP = 16384  # pixels: the longest strip of text that is drawn before it is stretched
+_MIN_SIDE = 1e-2  # pixels: a thinner box is degenerate
+_SMALL = 128  # pixels: a smaller piece of the frame is drawn at twice its size, for the edges' sake
+
+
+@dataclass(frozen=True)
+class Rasterizer:
+    """Draws each word of a layout into its box, as large as the box allows.
+
+    The word's ink (not its line height) is stretched to fill the box, so a box reads the same for `one` and `TYPE`.
+
+    Attributes:
+        font: a TrueType or OpenType file; None is DejaVu Sans Bold, which comes with matplotlib.
+
+    Raises:
+        ValueError: if ``font`` is no font file.
+    """
+
+    font: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            _load_font(self.font, _FONT_SIZES[0])
+        except OSError as error:
+            raise ValueError(
+                f"font={self.font!r} cannot be read ({error}); give a TrueType or OpenType file"
+            ) from error
+
+    def __call__(self, layout: Layout, size: tuple[int, int]) -> Tensor:
+        """Draw a layout; the same layout always gives the same picture.
+
+        Args:
+            layout: the words and their boxes in fractions of the frame. What lies outside the frame is cut off; a word
+                without ink, and a box without an area or with a coordinate that is not finite, draws nothing.
+            size: height and width in pixels.
+
+        Returns:
+            (3, H, W) float32 in [-1, 1]: white words (1) on black (-1), three equal channels; where words overlap, the
+            brighter one shows.
+
+        Raises:
+            ValueError: if ``size`` is not positive.
+        """
+        height, width = size
+        if height < 1 or width < 1:
+            raise ValueError(f"size={size!r}: height and width must be at least 1 pixel")
+        canvas = Image.new("L", (width, height))
+        quads = layout.quads().double().numpy() * (width, height)  # (N, 4, 2), pixels
+        for word, quad in zip(layout.words, quads, strict=True):
+            self._draw(canvas, " ".join(word.split()), quad)
+        return (torch.from_numpy(np.array(canvas)).float() / 127.5 - 1).repeat(3, 1, 1)
+
+    def _draw(self, canvas: Image.Image, word: str, quad: np.ndarray) -> None:
+        region = _visible(quad, canvas.size)
+        if not word or region is None:
+            return
+        axes = np.stack([quad[1] - quad[0], quad[3] - quad[0]], axis=1)  # the box's sides as columns
+        lengths = np.linalg.norm(axes, axis=0)
+        if lengths.min() < _MIN_SIDE:
+            return
+        scale = 2 if max(region[2] - region[0], region[3] - region[1]) <= _SMALL else 1
+        limit = 2 * scale * max(canvas.size)  # of a box far larger than the frame
+        width, height = (max(1, round(min(scale * length, limit))) for length in lengths)
+        strip = self._strip(word, width, height)
+        if strip is not None:
+            tile = _turn(strip, quad[0], axes, region, scale)
+            canvas.paste(ImageChops.lighter(canvas.crop(region), tile), region)
+
+    def _strip(self, word: str, width: int, height: int) -> Image.Image | None:
+        """The word's ink, stretched to (width, height), with a black border of one pixel; None if there is no ink."""
+        face = _load_font(self.font, _fitting_size(word, width, height))
+        left, top, right, bottom = face.getbbox(word)
+        picture = Image.new("L", (math.ceil(right - left) + 4, math.ceil(bottom - top) + 4))
+        ImageDraw.Draw(picture).text((2 - left, 2 - top), word, fill=255, font=face)
+        box = _ink_box(picture)
+        # Antialiased here, where the size changes; the affine map then only turns and shifts.
+        return box and ImageOps.expand(picture.resize((width, height), Image.Resampling.BILINEAR, box), border=1)
+
+
+def _visible(quad: np.ndarray, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The whole pixels (left, top, right, bottom) around a quad, cut at the frame; None if there are none."""
+    if not np.isfinite(quad).all():
+        return None
+    left, top = np.clip(np.floor(quad.min(axis=0)), 0, frame)
+    right, bottom = np.clip(np.ceil(quad.max(axis=0)), 0, frame)
+    return (int(left), int(top), int(right), int(bottom)) if left < right and top < bottom else None
+
+
+def _turn(
+    source: Image.Image, corner: np.ndarray, axes: np.ndarray, region: tuple[int, int, int, int], scale: int
+) -> Image.Image:
+    """Map a picture with a border of one pixel onto a parallelogram, and cut out a region of the frame.
+
+    Args:
+        source: the picture; its corners inside the border go to ``corner``, ``corner + axes[:, 0]``, ...
+        corner: (2,) pixels of the frame.
+        axes: (2, 2), the parallelogram's sides as columns, pixels of the frame.
+        region: left, top, right, bottom in pixels of the frame.
+        scale: samples a pixel and direction.
+    """
+    inner = np.array(source.size) - 2
+    # Pillow wants the way back: from a place in the enlarged region to one in the source.
+    back = inner[:, None] * np.linalg.inv(axes)
+    offset = 1 + back @ (np.array(region[:2]) - corner)
+    matrix = np.column_stack([back / scale, offset]).ravel().tolist()
+    size = ((region[2] - region[0]) * scale, (region[3] - region[1]) * scale)
+    return source.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC).reduce(scale)
+
+
+def _ink_box(picture: Image.Image) -> tuple[float, float, float, float] | None:
+    """Left, top, right, bottom of the ink, to a fraction of a pixel: an edge pixel counts as much as it is covered."""
+    box = picture.getbbox()
+    if box is None:
+        return None
+    ink = np.asarray(picture.crop(box)) / 255
+    columns, rows = ink.max(axis=0), ink.max(axis=1)
+    left, right = box[0] + 1 - columns[0], box[2] - 1 + columns[-1]
+    top, bottom = box[1] + 1 - rows[0], box[3] - 1 + rows[-1]
+    return (left, top, right, bottom) if left < right and top < bottom else box
+
+
+def _fitting_size(word: str, width: int, height: int) -> int:
+    """The smallest font size that fills the box without much enlarging; smaller for an endless word."""
+    needed = max(height, width / len(word))
+    fitting = next((size for size in _FONT_SIZES if size >= needed), _FONT_SIZES[-1])
+    return max(1, min(fitting, _MAX_STRIP // len(word)))
+
+
+@lru_cache(maxsize=32)
+def _load_font(font: str | None, size: int) -> ImageFont.FreeTypeFont:
+    # The basic layout engine is in every build of Pillow; the other one depends on the machine's libraries.
+    return ImageFont.truetype(font or _default_font(), size, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _default_font() -> str:
+    import matplotlib  # here, because it is slow to import and a font of one's own does not need it
+
+    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf"))

@@ -1,0 +1,76 @@
+"""LoRA (Eq. 10) through peft: adapters go into a network in place, and fold back into plain weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import Tensor, nn
+
+_BASE = ".base_layer."
+_A, _B = ".lora_A.default.weight", ".lora_B.default.weight"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """W + (alpha / rank) B A, with B starting at zero (Eq. 10).
+
+    Attributes:
+        rank: r, at least 1.
+        alpha: the numerator of the scale.
+        targets: ends of the names of the linear layers that get an adapter.
+
+    Raises:
+        ValueError: where ``rank`` or ``targets`` allow no adapter.
+    """
+
+    rank: int = 8
+    alpha: float = 8.0
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"rank is {self.rank}; it must be at least 1")
+        if not self.targets:
+            raise ValueError("targets is empty; it must name the layers that get an adapter")
+
+    @property
+    def scale(self) -> float:
+        """alpha / rank."""
+        return self.alpha / self.rank
+
+    def inject(self, network: nn.Module) -> None:
+        """Add the adapters in place and freeze everything else in ``network``."""
+        config = LoraConfig(
+            r=self.rank, lora_alpha=self.alpha, target_modules=list(self.targets), lora_dropout=0.0, bias="none"
+        )
+        inject_adapter_in_model(config, network)
+
+
+def fold(state: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """The plain weights that a state with adapters amounts to; a plain state comes back unchanged.
+
+    Args:
+        state: a network's ``state_dict``.
+        scale: alpha / rank of its adapters.
+    """
+    plain = {k.replace(_BASE, "."): v for k, v in state.items() if not k.endswith((_A, _B))}
+    for name in (k.removesuffix(_A) for k in state if k.endswith(_A)):
+        weight = state[f"{name}{_BASE}weight"]
+        delta = state[name + _B].float() @ state[name + _A].float()
+        plain[f"{name}.weight"] = (weight.float() + scale * delta).to(weight.dtype)
+    return plain
+
+
+def load_plain(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load plain weights strictly into a network that may have adapters; those keep their start, B = 0.
+
+    Raises:
+        RuntimeError: where names or shapes differ, as ``load_state_dict`` does.
+    """
+    own = network.state_dict()
+    wanted = {k.replace(_BASE, "."): k for k in own if not k.endswith((_A, _B))}
+    adapters = {k: v for k, v in own.items() if k.endswith((_A, _B))}
+    network.load_state_dict({wanted.get(k, k): v for k, v in state.items()} | adapters, strict=True)

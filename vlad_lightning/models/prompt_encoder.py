@@ -1,0 +1,52 @@
+"""From prompts to Conditioning: the text encoder and the composition of Eq. 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from vlad_lightning.models.ccm import CCM, IdentityComposition
+from vlad_lightning.models.text_encoder import TextEncoder
+from vlad_lightning.types import Conditioning
+
+
+class PromptEncoder(nn.Module):
+    """t = f_CCM(t_g, {t_i}) (Eq. 2) for a batch of prompts.
+
+    Args:
+        text_encoder: gives t_g, {t_i} and the token states.
+        composition: the CCM, or the identity for the system without it.
+    """
+
+    def __init__(self, text_encoder: TextEncoder, composition: CCM | IdentityComposition) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.composition = composition
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.text_encoder.width
+
+    @property
+    def max_words(self) -> int:
+        """N, words to draw a prompt may have."""
+        return self.text_encoder.max_words
+
+    def forward(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode B prompts."""
+        states = self.text_encoder(prompts)
+        composed = self.composition(states)
+        mask = states.phrase_mask
+        n = self.max_words
+        return Conditioning(
+            pooled=composed.pooled,
+            phrases=composed.phrases,
+            phrase_mask=torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1),
+            tokens=composed.tokens,
+            token_mask=states.token_mask,
+            words=composed.phrases[:, 1 : 1 + n] * mask[:, :n, None],
+            word_mask=mask[:, :n],
+        )

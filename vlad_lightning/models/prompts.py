@@ -1,0 +1,267 @@
+"""What a prompt asks for: the words to draw, the objects around them, and where each word goes.
+
+A quoted span holds the words to draw. What is left is cut at punctuation and at connecting words into chunks that are
+close to noun phrases; a place (``at the top left``) is a chunk of its own. One regular expression finds all three, so
+that every character belongs to at most one of them.
+"""
+
+# ruff: noqa: RUF001, RUF002 (quotes and punctuation that look alike are what this file is about)
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+REGIONS = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
+
+# A letter or digit of a script that puts spaces between words: beside one, a ' is an apostrophe. Chinese, Japanese and
+# Korean text puts its quotes right beside its letters.
+_LETTER = r"[^\W\u2e80-\ufaff]"
+_APOSTROPHE = rf"(?<={_LETTER}){{}}(?={_LETTER})"
+
+# An ASCII double quote after a digit is the inch sign; `""..""` is a span whose quotes a CSV writer doubled.
+_QUOTED = rf"""
+    (?<!\d)(?P<mark>"{{1,2}})(?P<double>[^"]*)(?P=mark)
+  | (?<!{_LETTER})'(?P<single>(?:[^']|{_APOSTROPHE.format("'")})*)'(?!{_LETTER})
+  | ‘(?P<curly>(?:[^‘’]|{_APOSTROPHE.format("’")})*)’(?!{_LETTER})
+  | “(?P<curly_double>[^“”]*)”
+"""
+_CONTENTS = ("double", "single", "curly", "curly_double")
+
+# Atomic: in `at the top left of a square` the match must not shrink to `at the top`; the whole of it is a relation.
+_PLACE = r"""
+    (?P<place>(?>
+        \b(?:at|in|on|near|to|along|towards?)\s+(?:the\s+)?
+        (?P<where>
+            (?:top|bottom)(?:[\s-]*(?:left|right|cent(?:er|re)|middle)\b)?
+          | (?:upper|lower)[\s-]*(?:left|right|cent(?:er|re)|middle)\b
+          | (?:cent(?:er|re)|middle)(?:[\s-]+(?:left|right)\b)?
+          | left | right
+        )
+        (?:[\s-]+(?:corner|side|edge|part|half|third)\b)?
+        (?:\s+of\s+the\s+(?:image|picture|frame|poster|page|sign|canvas)\b)?
+    )(?!\w)(?!\s+of\b))
+"""
+
+_CONNECTING = r"""
+    \b(?:
+        (?:(?:at|in|on|to)\s+the\s+)?
+        (?:(?:top|bottom|upper|lower)[\s-]+)?(?:left|right|top|bottom|cent(?:er|re)|middle)\s+of
+      | next\s+to | in\s+front\s+of | on\s+top\s+of
+      | above | against | along | and | around | at | behind | below | beneath | beside | between | by | for | from
+      | in | inside | into | near | of | on | onto | or | over | through | to | towards? | under | with | without
+      | is | are | that | which | who | while | where | called | named | titled | written
+      | saying | says | reads | reading | showing | shows
+    )\b
+"""
+_PUNCTUATION = r"[,;:()\[\]{}|…、。，；：！？（）「」『』«»] | [.!?]+(?=\s|$) | (?<=\s)[-–—]+(?=\s) | [–—]"
+
+_PARTS = re.compile(f"{_QUOTED} | {_PLACE} | (?P<break>{_CONNECTING} | {_PUNCTUATION})", re.VERBOSE | re.IGNORECASE)
+_SPAN = re.compile(_QUOTED, re.VERBOSE)
+_WORD = re.compile(r"\S+")
+_EMPTY_CHUNK = re.compile(
+    r"(?:(?:an?|the|this|these|those|some|its?|there|text|words?|letters|lettering)\b\s*)*", re.IGNORECASE
+)
+
+# What may stand between a quoted span and its place: `"HELLO" written in big white letters at the top`.
+_BEFORE_PLACE = re.compile(
+    r"[\s,]*(?:(?:is|are|written|printed|placed|drawn)\s+)*(?:in\s+(?:[\w-]+\s+){1,3}(?:letters|text|type)[\s,]+)?",
+    re.IGNORECASE,
+)
+_CSV_FIELD = re.compile(r'"(?:[^"]|"")*"')
+_QUOTES = "\"'‘’“”"
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A stretch of a prompt.
+
+    Attributes:
+        text: the characters themselves, ``prompt[start:end]``; a word to draw comes without its quotes.
+        start: index of the first character.
+        end: index after the last one.
+    """
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A prompt in parts.
+
+    Attributes:
+        words: the words to draw, in the order of the prompt; none holds white space.
+        objects: the other chunks, in the order of the prompt.
+    """
+
+    words: tuple[Phrase, ...]
+    objects: tuple[Phrase, ...]
+
+
+class PromptDecomposer:
+    """Splits a prompt into the words to draw and the objects: the spans behind the {t_i} of Eq. 2.
+
+    Words to draw stand in '..', "..", ‘..’ or “..”; an apostrophe inside a word and a quote without a partner are
+    ordinary characters.
+
+    Example:
+        >>> parts = PromptDecomposer()("a dog's bowl on a green table, with the text 'HELLO YOU' at the top left")
+        >>> [word.text for word in parts.words]
+        ['HELLO', 'YOU']
+        >>> [chunk.text for chunk in parts.objects]
+        ["a dog's bowl", 'a green table', 'at the top left']
+    """
+
+    def __call__(self, prompt: str) -> Decomposition:
+        """Decompose a prompt; any text is allowed, and an empty one has no parts."""
+        words: list[Phrase] = []
+        objects: list[Phrase] = []
+        cursor = 0
+        for part in _PARTS.finditer(prompt):
+            objects += _chunk(prompt, cursor, part.start())
+            if part["place"]:
+                objects.append(Phrase(part["place"], *part.span("place")))
+            elif not part["break"]:
+                words += _words_in(part)
+            cursor = part.end()
+        objects += _chunk(prompt, cursor, len(prompt))
+        return Decomposition(tuple(words), tuple(objects))
+
+
+def drawn_words(prompt: str) -> tuple[str, ...]:
+    """The words a prompt asks to draw, in its order.
+
+    Example:
+        >>> drawn_words('a sign that says "HELLO WORLD"')
+        ('HELLO', 'WORLD')
+    """
+    return tuple(word.text for span in _SPAN.finditer(prompt) for word in _words_in(span))
+
+
+def bare_word(word: str) -> str:
+    """A word as it is compared: without regard to case, and without the punctuation around it if there is more to it.
+
+    Example:
+        >>> bare_word("(Hello!"), bare_word("DON'T"), bare_word("?!")
+        ('hello', "don't", '?!')
+    """
+    return (_core(word)[1] or word).casefold()
+
+
+def quote_words(caption: str, words: Sequence[str]) -> str:
+    """Put double quotes around the caption words that are drawn, as MARIO's training captions have them.
+
+    Quotes doubled by a CSV writer are collapsed first; words already in quotes stay as they are; a double quote without
+    a partner, which would pair with a new one, is dropped.
+
+    Args:
+        caption: raw text.
+        words: words read on the image. They match without regard to case and to punctuation around them; each is used
+            at most as often as it is listed, at its first places in the caption.
+
+    Example:
+        >>> quote_words("Grand Opening of the Grand Hotel", ["GRAND", "opening"])
+        '"Grand" "Opening" of the Grand Hotel'
+    """
+    caption = _collapse_csv_quotes(caption)
+    left = Counter(bare_word(word) for word in words)
+    left.subtract(bare_word(word) for word in drawn_words(caption))
+    pieces: list[str] = []
+    cursor = 0
+    for span in _SPAN.finditer(caption):
+        pieces += _quote_segment(caption[cursor : span.start()], left), span[0]
+        cursor = span.end()
+    return "".join([*pieces, _quote_segment(caption[cursor:], left)])
+
+
+def requested_regions(prompt: str) -> tuple[tuple[str, str], ...]:
+    """The words whose place the prompt tells, each with one of :data:`REGIONS`.
+
+    The place stands right after the quotes, or after what the letters look like; it holds for every word inside these
+    quotes.
+
+    Example:
+        >>> requested_regions('a sign with "BIG SALE" at the top left and "NOW" in white letters in the middle')
+        (('BIG', 'top left'), ('SALE', 'top left'), ('NOW', 'center'))
+    """
+    parts = [part for part in _PARTS.finditer(prompt) if not part["break"]]
+    found: list[tuple[str, str]] = []
+    for span, place in pairwise(parts):
+        if place["place"] and not span["place"] and _BEFORE_PLACE.fullmatch(prompt[span.end() : place.start()]):
+            found += [(word.text, _region_named(place["where"])) for word in _words_in(span)]
+    return tuple(found)
+
+
+def region_of(x: float, y: float) -> str:
+    """Which ninth of the frame a point lies in.
+
+    Args:
+        x: fraction of the width; outside [0, 1] counts as the nearest side.
+        y: fraction of the height.
+
+    Example:
+        >>> region_of(0.1, 0.9), region_of(0.5, 0.5)
+        ('bottom left', 'center')
+    """
+    column = int(x >= 1 / 3) + int(x >= 2 / 3)
+    row = int(y >= 1 / 3) + int(y >= 2 / 3)
+    return REGIONS[3 * row + column]
+
+
+def _words_in(span: re.Match[str]) -> Iterator[Phrase]:
+    """The words of a quoted span, with their places in the prompt."""
+    start, end = next(span.span(name) for name in _CONTENTS if span[name] is not None)
+    for word in _WORD.finditer(span.string, start, end):
+        yield Phrase(word[0], *word.span())
+
+
+def _chunk(prompt: str, start: int, end: int) -> list[Phrase]:
+    """The chunk between two breaks without the white space around it; none if it says nothing."""
+    text = prompt[start:end].strip()
+    if _EMPTY_CHUNK.fullmatch(text) or not any(unicodedata.category(c)[0] in "LNS" for c in text):
+        return []
+    start = prompt.index(text, start)
+    return [Phrase(text, start, start + len(text))]
+
+
+def _region_named(where: str) -> str:
+    rows = re.sub("lower", "bottom", re.sub("upper", "top", where.lower()))
+    sides = [side for side in ("top", "bottom", "left", "right") if side in rows]
+    return " ".join(sides) or "center"
+
+
+def _collapse_csv_quotes(caption: str) -> str:
+    """Undo the quoting of a CSV writer, who doubles each quote and puts the field in quotes."""
+    field = caption.strip()
+    if _CSV_FIELD.fullmatch(field) and '""' in field[1:-1]:
+        caption = field[1:-1]
+    return caption.replace('""', '"')
+
+
+def _core(token: str) -> tuple[str, str, str]:
+    """A token as (punctuation before it, the rest, punctuation after it)."""
+    inside = [i for i, c in enumerate(token) if unicodedata.category(c)[0] != "P"]
+    if not inside:
+        return token, "", ""
+    return token[: inside[0]], token[inside[0] : inside[-1] + 1], token[inside[-1] + 1 :]
+
+
+def _quote_segment(text: str, left: Counter[str]) -> str:
+    """Quote the listed words of a stretch outside any quotes, and count them off in ``left``."""
+
+    def quote(match: re.Match[str]) -> str:
+        before, core, after = _core(match[0])
+        if not core or left[bare_word(core)] <= 0:
+            return match[0]
+        left[bare_word(core)] -= 1
+        # A lone quote beside the new ones would read as one of a pair.
+        before, after = (side.translate(dict.fromkeys(map(ord, _QUOTES))) for side in (before, after))
+        return f'{before}"{core}"{after}'
+
+    return _WORD.sub(quote, text.replace('"', ""))

@@ -1,0 +1,104 @@
+"""Stage 0: align the vision-language encoder and the CCM by Eq. 3."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from vlad_lightning.losses import info_nce, retrieval_at_1
+from vlad_lightning.models.image_encoder import ImageEncoder
+from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.models.text_encoder import train_tokenizer
+from vlad_lightning.modules.optimization import Optimization
+from vlad_lightning.types import Batch
+
+
+class AlignmentModule(LightningModule):
+    """Contrastive alignment of images with the pooled t.
+
+    Args:
+        prompt_encoder: text encoder and composition. Without a tokenizer it learns one from the training captions.
+        image_encoder: the vision tower.
+        optimization: learning rate and schedule.
+        temperature: tau of Eq. 3 at the start; it is learned, and kept at 0.01 or above.
+        symmetric: see :func:`~vlad_lightning.losses.info_nce`.
+        freeze_image_encoder: True leaves the vision tower as it is.
+    """
+
+    def __init__(
+        self,
+        prompt_encoder: PromptEncoder,
+        image_encoder: ImageEncoder,
+        optimization: Optimization = Optimization(),
+        temperature: float = 0.07,
+        symmetric: bool = True,
+        freeze_image_encoder: bool = False,
+    ) -> None:
+        super().__init__()
+        self.prompt_encoder = prompt_encoder
+        self.image_encoder = image_encoder
+        self.optimization = optimization
+        self.symmetric = symmetric
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
+        if freeze_image_encoder:
+            self.image_encoder.requires_grad_(False)
+        self._embedded: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def temperature(self) -> Tensor:
+        """tau, () float."""
+        return self.log_temperature.exp().clamp(min=0.01)
+
+    def setup(self, stage: str) -> None:
+        """Learn a tokenizer where there is none."""
+        encoder = self.prompt_encoder.text_encoder
+        if stage == "fit" and encoder.tokenizer is None:
+            encoder.tokenizer = train_tokenizer(
+                self.trainer.datamodule.captions(), encoder.tower.config.vocab_size
+            )
+
+    def _step(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor, Tensor]:
+        images = self.image_encoder(batch.images).float()
+        texts = self.prompt_encoder(batch.prompts).pooled.float()
+        everyone = [self.all_gather(x, sync_grads=True).flatten(0, -2) for x in (images, texts)]
+        loss = info_nce(
+            images, texts, self.temperature, *everyone, offset=self.global_rank * len(batch), symmetric=self.symmetric
+        )
+        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=stage != "train")
+        return loss, images, texts
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """L_align of one batch."""
+        self.log("train/temperature", self.temperature, batch_size=len(batch))
+        return self._step(batch, "train")[0]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the embeddings for R@1 over the whole set."""
+        self._embedded.append(self._step(batch, "val")[1:])
+
+    def on_validation_epoch_end(self) -> None:
+        """R@1 over the whole validation set, of every rank."""
+        images, texts = (self._gather_rows(torch.cat(x)) for x in zip(*self._embedded, strict=True))
+        self._embedded.clear()
+        image_to_text, text_to_image = retrieval_at_1(images, texts)
+        self.log_dict(
+            {"val/r1_image_to_text": image_to_text, "val/r1_text_to_image": text_to_image}, prog_bar=True
+        )
+
+    def _gather_rows(self, rows: Tensor) -> Tensor:
+        return self.all_gather(rows).flatten(0, -2)
+
+    test_step = validation_step
+    on_test_epoch_end = on_validation_epoch_end
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is needed to fold the adapters: B A alone does not say its scale."""
+        checkpoint["lora_scale"] = self.prompt_encoder.text_encoder.lora_scale
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over what is not frozen."""
+        return self.optimization.configure(self.parameters(), self.trainer.estimated_stepping_batches)

@@ -1,0 +1,124 @@
+"""P(I | Z_T) of Eq. 1: prompts and layouts in, images out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from vlad_lightning.diffusion.sampler import Denoiser, Sampler
+from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
+from vlad_lightning.models.glyphs import Rasterizer
+from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.models.vfe import VFE
+from vlad_lightning.types import Conditioning, Layout, Painting
+
+
+class Painter(nn.Module):
+    """The VFE with all it needs to turn prompts and layouts into images.
+
+    Args:
+        prompt_encoder: gives t.
+        vfe: denoises image latents; without hierarchical guidance its fusion has no ``layout_channels``.
+        codec: frozen; images and glyph maps to latents and back.
+        schedule: the forward process of the latents.
+        image_size: H = W in pixels.
+        rasterizer: draws layouts.
+
+    Raises:
+        ValueError: where widths or channels differ.
+    """
+
+    def __init__(
+        self,
+        prompt_encoder: PromptEncoder,
+        vfe: VFE,
+        codec: SpaceToDepthCodec | KLCodec,
+        schedule: DDPMScheduler,
+        image_size: int = 64,
+        rasterizer: Rasterizer = Rasterizer(),
+    ) -> None:
+        super().__init__()
+        fusion = vfe.fusion.config
+        if fusion.text_width != prompt_encoder.width:
+            raise ValueError(f"fusion.text_width is {fusion.text_width}; the encoder's width is {prompt_encoder.width}")
+        if fusion.latent_channels != codec.latent_channels or fusion.layout_channels not in (0, codec.latent_channels):
+            raise ValueError(
+                f"fusion has latent_channels={fusion.latent_channels}, layout_channels={fusion.layout_channels}; the "
+                f"codec gives {codec.latent_channels} (layout_channels may be 0: no hierarchical guidance)"
+            )
+        self.prompt_encoder = prompt_encoder
+        self.vfe = vfe
+        self.codec = codec.requires_grad_(False).eval()
+        self.schedule = schedule
+        self.image_size = image_size
+        self.rasterizer = rasterizer
+
+    @property
+    def hierarchical(self) -> bool:
+        """Whether the layout's latent guides the painter."""
+        return self.vfe.fusion.config.layout_channels > 0
+
+    def encode_layout(self, glyphs: Tensor, scale: float = 0.0, generator: torch.Generator | None = None) -> Tensor | None:
+        """z_t = g + s * noise (Eq. 6).
+
+        Args:
+            glyphs: (B, 3, H, W) float in [-1, 1], a drawn layout.
+            scale: s.
+            generator: of the noise; only needed where s > 0.
+
+        Returns:
+            (B, C_z, h, w) float; None without hierarchical guidance.
+        """
+        if not self.hierarchical:
+            return None
+        latent = self.codec.encode_images(glyphs)
+        if scale == 0:
+            return latent
+        return latent + scale * torch.randn(latent.shape, generator=generator, device=latent.device)
+
+    def draw_glyphs(self, layouts: Sequence[Layout]) -> Tensor:
+        """(B, 3, H, W) float in [-1, 1]: the layouts, white on black."""
+        size = (self.image_size, self.image_size)
+        return torch.stack([self.rasterizer(layout, size) for layout in layouts])
+
+    def paint(
+        self, prompts: Sequence[str], layouts: Sequence[Layout], sampler: Sampler, generator: torch.Generator
+    ) -> Painting:
+        """Paint ``B`` prompts with their layouts.
+
+        Args:
+            prompts: B prompts.
+            layouts: B layouts.
+            sampler: steps and scales.
+            generator: all the randomness.
+        """
+        glyphs = self.draw_glyphs(layouts)
+        device = self.vfe.fusion.weight.device
+        told = self.prompt_encoder(prompts)
+        z = self.encode_layout(glyphs.to(device), sampler.augmentation, generator)
+        shape = self.codec.encode_images(glyphs[:1].to(device)).shape[1:]
+        noise = torch.randn((len(prompts), *shape), generator=generator, device=generator.device).to(device)
+        denoise = self._guided(told, z, sampler)
+        latents = sampler.draw(denoise, noise, self.schedule, generator)
+        images = self.codec.decode_latents(latents).float().clamp(-1, 1)
+        return Painting(images, tuple(layouts), glyphs, tuple(prompts))
+
+    def _guided(self, told: Conditioning, z: Tensor | None, sampler: Sampler) -> Denoiser:
+        """The denoiser under hierarchical guidance: every branch in one batch."""
+        guidance = sampler.guidance
+        branches = guidance.branches
+        untold = self.prompt_encoder([""]).expand(len(told))
+        text = Conditioning.cat([told if b.text else untold for b in branches])
+        layout = None
+        if z is not None:
+            blank = self.encode_layout(-torch.ones(len(z), 3, self.image_size, self.image_size, device=z.device))
+            layout = torch.cat([z if b.layout else blank for b in branches])
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            predicted = self.vfe(x.repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text)
+            return guidance.combine(predicted.float().chunk(len(branches)))
+
+        return denoise

@@ -1,0 +1,80 @@
+"""Stage 1: the Text Layout Generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.metrics.layout import LayoutMetrics
+from vlad_lightning.modules.layout_generator import LayoutGenerator
+from vlad_lightning.modules.optimization import Optimization
+from vlad_lightning.types import Batch, Figure, Layout
+
+
+class TLGModule(LightningModule):
+    """Diffusion of layout tokens conditioned on t; the text tower is frozen, its composition goes on learning.
+
+    Args:
+        generator: the prompt encoder of stage 0 and the TLG.
+        optimization: learning rate and schedule.
+        sampler: how layouts are drawn in validation and test; a run-time setting.
+        seed: of every draw.
+    """
+
+    def __init__(
+        self,
+        generator: LayoutGenerator,
+        optimization: Optimization = Optimization(),
+        sampler: Sampler = Sampler(),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.generator = generator
+        self.generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
+        self.optimization = optimization
+        self.sampler = sampler
+        self.seed = seed
+        self.layout_metrics = LayoutMetrics()
+        self.figures: dict[str, Figure] = {}
+
+    def _step(self, batch: Batch, stage: str, index: int) -> Tensor:
+        draws = generator_for(self.device, self.seed, "tlg", stage, index, self.global_rank)
+        steps, noised = self.generator.noised(batch.word_boxes, draws)
+        predicted = self.generator.tlg(noised.x_t, steps, self.generator.prompt_encoder(batch.prompts)).float()
+        weight = noised.weight[:, None, None] * batch.word_mask[..., None]
+        loss = (weight * (predicted - noised.target).square()).sum() / (5 * batch.word_mask.sum()).clamp(min=1)
+        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=stage != "train")
+        return loss
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The weighted error of one batch."""
+        return self._step(batch, "train", self.global_step)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The loss at fixed noise, and the metrics of drawn layouts."""
+        self._step(batch, "val", batch_idx)
+        layouts = self.draw(batch.prompts, batch.keys)
+        self.layout_metrics.update(layouts, batch.prompts, batch.word_boxes, batch.word_mask)
+
+    def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> tuple[Layout, ...]:
+        """Layouts of B prompts; the noise depends on the sampler's seed and the first key."""
+        draws = generator_for(self.device, self.sampler.seed, "layout", *keys[:1])
+        return self.generator.sample(prompts, self.sampler, draws)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the layout metrics."""
+        self.figures = self.layout_metrics.compute()
+        self.layout_metrics.reset()
+        self.log_dict({f"val/{name}": f.value for name, f in self.figures.items()})
+
+    test_step = validation_step
+    on_test_epoch_end = on_validation_epoch_end
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over what is not frozen."""
+        return self.optimization.configure(self.parameters(), self.trainer.estimated_stepping_batches)

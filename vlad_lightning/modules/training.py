@@ -1,0 +1,42 @@
+"""How the painter is trained: the settings of stage 2's loss, in one frozen dataclass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PainterTraining:
+    """Settings of L = L_align + lambda L_diff (Eq. 8) and of the data it sees.
+
+    Attributes:
+        diffusion_weight: lambda.
+        caption_dropout: share of samples painted without their text, for guidance by the text.
+        layout_dropout: share painted without text and layout, for guidance by the layout.
+        augmentation: s of Eq. 6, the deviation of the noise on the layout's latent.
+        text_weight: how much an error where a word stands counts, against 1 elsewhere.
+        snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`.
+        high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_timesteps`.
+
+    Raises:
+        ValueError: where a value is out of its range.
+    """
+
+    diffusion_weight: float = 1.0
+    caption_dropout: float = 0.1
+    layout_dropout: float = 0.05
+    augmentation: float = 0.05
+    text_weight: float = 1.0
+    snr_gamma: float = 5.0
+    high_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("caption_dropout", "layout_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        for name in ("diffusion_weight", "augmentation", "high_noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        for name in ("text_weight", "snr_gamma"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

@@ -1,0 +1,156 @@
+"""Stage 2: the Visual Feature Enhancer, L = L_align + lambda L_diff (Eq. 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.losses import info_nce
+from vlad_lightning.models.image_encoder import ImageEncoder
+from vlad_lightning.modules.evaluation import Evaluation
+from vlad_lightning.modules.layout_generator import LayoutGenerator
+from vlad_lightning.modules.optimization import Optimization
+from vlad_lightning.modules.painter import Painter
+from vlad_lightning.modules.training import PainterTraining
+from vlad_lightning.types import Batch, Figure, Layout, Painting, PromptBatch
+
+
+class VFEModule(LightningModule):
+    """Diffusion of the image guided by the layout's latent; test and predict run the whole system.
+
+    Args:
+        painter: what is trained, on the encoder of stage 0.
+        image_encoder: the frozen vision tower of stage 0, for L_align.
+        layout_generator: stage 1, frozen; None without hierarchical guidance.
+        training: settings of the loss.
+        optimization: learning rate and schedule.
+        sampler: how images are drawn; a run-time setting.
+        layout_sampler: how layouts are drawn; a run-time setting.
+        evaluation: the metrics of ``test``; None measures nothing.
+        temperature: tau of L_align.
+        seed: of every draw in training.
+    """
+
+    def __init__(
+        self,
+        painter: Painter,
+        image_encoder: ImageEncoder,
+        layout_generator: LayoutGenerator | None = None,
+        training: PainterTraining = PainterTraining(),
+        optimization: Optimization = Optimization(),
+        sampler: Sampler = Sampler(guidance_scale=2.5),
+        layout_sampler: Sampler = Sampler(),
+        evaluation: Evaluation | None = None,
+        temperature: float = 0.07,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.painter = painter
+        self.image_encoder = image_encoder.requires_grad_(False)
+        self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
+        if painter.prompt_encoder.text_encoder.lora is None:
+            painter.prompt_encoder.text_encoder.tower.requires_grad_(False)
+        self.settings = training
+        self.optimization = optimization
+        self.sampler, self.layout_sampler = sampler, layout_sampler
+        self.evaluation = evaluation
+        self.temperature = temperature
+        self.seed = seed
+        self.figures: dict[str, Figure] = {}
+
+    def _generator(self, *key: int | str) -> torch.Generator:
+        return generator_for(self.device, self.seed, "vfe", *key, self.global_rank)
+
+    def _step(self, batch: Batch, stage: str, index: int) -> Tensor:
+        draws = self._generator(stage, index)
+        told = self.painter.prompt_encoder(batch.prompts)
+        align = self._alignment(batch.images, told.pooled)
+        diffusion = self._diffusion(batch, told, draws)
+        loss = align + self.settings.diffusion_weight * diffusion
+        values = {f"{stage}/loss": loss, f"{stage}/loss_align": align, f"{stage}/loss_diffusion": diffusion}
+        self.log_dict(values, prog_bar=True, batch_size=len(batch), sync_dist=stage != "train")
+        return loss
+
+    def _alignment(self, images: Tensor, texts: Tensor) -> Tensor:
+        """L_align, Eq. 3, against the negatives of every rank."""
+        with torch.no_grad():
+            embedded = self.image_encoder(images).float()
+        texts = texts.float()
+        everyone = [self.all_gather(x, sync_grads=True).flatten(0, -2) for x in (embedded, texts)]
+        return info_nce(embedded, texts, self.temperature, *everyone, offset=self.global_rank * len(texts))
+
+    def _diffusion(self, batch: Batch, told: Any, draws: torch.Generator) -> Tensor:
+        """L_diff, Eq. 9 with z_t, weighted by time and by place."""
+        painter, settings = self.painter, self.settings
+        size, device = len(batch), batch.images.device
+        x0 = painter.codec.encode_images(batch.images)
+        steps = draw_timesteps(size, painter.schedule.config.num_train_timesteps, draws)
+        noise = torch.randn(x0.shape, generator=draws, device=device)
+        noised = add_noise(painter.schedule, x0, noise, steps, settings.snr_gamma)
+        u = torch.rand(size, generator=draws, device=device)
+        bare = u < settings.layout_dropout  # neither layout nor text
+        silent = u < settings.layout_dropout + settings.caption_dropout
+        told = told.where(~silent, painter.prompt_encoder([""]).expand(size))
+        glyphs = torch.where(bare.view(-1, 1, 1, 1), -torch.ones_like(batch.glyphs), batch.glyphs)
+        z = painter.encode_layout(glyphs, settings.augmentation, draws)
+        predicted = painter.vfe(noised.x_t, steps, z, told).float()
+        error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
+        place = self._place_weight(batch.glyphs, error.shape[-2:])
+        return (noised.weight * (place * error).mean(dim=(1, 2))).mean()
+
+    def _place_weight(self, glyphs: Tensor, size: Sequence[int]) -> Tensor:
+        """(B, h, w) float: ``text_weight`` on and beside the letters, 1 elsewhere."""
+        near = F.adaptive_max_pool2d(F.max_pool2d(glyphs.amax(dim=1), 3, stride=1, padding=1), list(size))
+        return 1 + (self.settings.text_weight - 1) * (near > -0.5)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Eq. 8 of one batch."""
+        return self._step(batch, "train", self.global_step)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Eq. 8 at fixed noise."""
+        self._step(batch, "val", batch_idx)
+
+    def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> Painting:
+        """The whole system: layouts, then images; the noise depends on the sampler's seed and the first key."""
+        draws = generator_for(self.device, self.sampler.seed, "paint", *keys[:1])
+        layouts = tuple(Layout.empty() for _ in prompts)
+        if self.layout_generator is not None:
+            layouts = self.layout_generator.sample(prompts, self.layout_sampler, draws)
+        painting = self.painter.paint(prompts, layouts, self.sampler, draws)
+        return painting.named(keys)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Painting:
+        """Paint the batch's prompts and measure the result."""
+        painting = self.draw(batch.prompts, batch.keys)
+        if self.evaluation is not None:
+            self.evaluation.update(painting, batch)
+        return painting
+
+    def on_test_epoch_end(self) -> None:
+        """Log every figure; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them."""
+        if self.evaluation is None:
+            return
+        self.figures = self.evaluation.compute()
+        self.evaluation.reset()
+        self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
+
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> Painting:
+        """Paint prompts; :class:`~vlad_lightning.callbacks.ImageWriter` writes them."""
+        return self.draw(batch.prompts, batch.keys)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what is needed to fold the adapters: B A alone does not say its scale."""
+        checkpoint["lora_scale"] = self.painter.prompt_encoder.text_encoder.lora_scale
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over what is not frozen."""
+        return self.optimization.configure(self.parameters(), self.trainer.estimated_stepping_batches)

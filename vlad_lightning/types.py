@@ -1,0 +1,249 @@
+"""What travels between the floors: frozen dataclasses, a shape per field.
+
+Coordinates are fractions of the image's width and height: ``(0, 0)`` is the top left corner of the frame and ``(1, 1)``
+the bottom right one. They may lie outside: MARIO's own quads do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_UNIT_CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))  # clockwise on screen, from the top left
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each word stands: one rotated box a word.
+
+    Attributes:
+        words: the ``N`` words, in the order of the boxes.
+        boxes: (N, 5) float32: centre x, centre y, width, height (fractions of the frame) and the angle in radians,
+            clockwise on screen, in ``(-pi, pi]``.
+
+    Raises:
+        ValueError: if ``boxes`` is not (len(words), 5).
+    """
+
+    words: tuple[str, ...]
+    boxes: Tensor
+
+    def __post_init__(self) -> None:
+        if tuple(self.boxes.shape) != (len(self.words), 5):
+            raise ValueError(
+                f"boxes has shape {tuple(self.boxes.shape)}; {len(self.words)} words need ({len(self.words)}, 5)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @classmethod
+    def empty(cls) -> Layout:
+        """A layout without words."""
+        return cls((), torch.zeros(0, 5))
+
+    @classmethod
+    def from_quads(cls, words: Sequence[str], quads: Tensor) -> Layout:
+        """The rotated boxes nearest to four corners each.
+
+        Args:
+            words: the ``N`` words.
+            quads: (N, 4, 2) float, corners in fractions of the frame, clockwise, from the corner at which the word starts.
+        """
+        quads = quads.reshape(len(words), 4, 2).to(torch.float32)
+        across = (quads[:, 1] - quads[:, 0] + quads[:, 2] - quads[:, 3]) / 2  # (N, 2), along the reading direction
+        down = (quads[:, 3] - quads[:, 0] + quads[:, 2] - quads[:, 1]) / 2
+        angle = torch.atan2(across[:, 1], across[:, 0])
+        sizes = torch.stack([across.norm(dim=1), down.norm(dim=1)], dim=1)
+        return cls(tuple(words), torch.cat([quads.mean(dim=1), sizes, angle[:, None]], dim=1))
+
+    def quads(self) -> Tensor:
+        """(N, 4, 2) float32: the corners, clockwise, from the one at which the word starts."""
+        unit = self.boxes.new_tensor(_UNIT_CORNERS)
+        corners = unit * self.boxes[:, None, 2:4]  # (N, 4, 2)
+        cos, sin = self.boxes[:, 4].cos(), self.boxes[:, 4].sin()
+        rotation = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # (N, 2, 2)
+        return torch.einsum("nij,nkj->nki", rotation, corners) + self.boxes[:, None, :2]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One poster of a data set.
+
+    Attributes:
+        key: its name, unique in the data set (``00000_000000000``).
+        image: (3, H, W) float32 in [-1, 1].
+        prompt: the caption; the words that are drawn stand in quotes.
+        layout: every word read on the image, in fractions of the frame.
+        glyphs: (3, H, W) float32 in [-1, 1]: the layout as drawn by the rasteriser, white on black.
+        word_boxes: (N, 5) float32: the box of each word to draw, in the prompt's order; ``N`` is ``max_words``.
+        word_mask: (N,) bool: True where the prompt has such a word and its box is known.
+    """
+
+    key: str
+    image: Tensor
+    prompt: str
+    layout: Layout
+    glyphs: Tensor
+    word_boxes: Tensor
+    word_mask: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``B`` samples; the fields are those of :class:`Sample`, stacked.
+
+    Attributes:
+        keys: B names.
+        images: (B, 3, H, W) float32 in [-1, 1].
+        prompts: B captions.
+        layouts: B layouts, always on the CPU.
+        glyphs: (B, 3, H, W) float32 in [-1, 1].
+        word_boxes: (B, N, 5) float32.
+        word_mask: (B, N) bool.
+    """
+
+    keys: tuple[str, ...]
+    images: Tensor
+    prompts: tuple[str, ...]
+    layouts: tuple[Layout, ...]
+    glyphs: Tensor
+    word_boxes: Tensor
+    word_mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @classmethod
+    def collate(cls, samples: Sequence[Sample]) -> Batch:
+        """Stack samples; a DataLoader's ``collate_fn``."""
+        return cls(
+            keys=tuple(s.key for s in samples),
+            images=torch.stack([s.image for s in samples]),
+            prompts=tuple(s.prompt for s in samples),
+            layouts=tuple(s.layout for s in samples),
+            glyphs=torch.stack([s.glyphs for s in samples]),
+            word_boxes=torch.stack([s.word_boxes for s in samples]),
+            word_mask=torch.stack([s.word_mask for s in samples]),
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """The batch with its stacked tensors on ``device``; Lightning calls this."""
+        return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """The batch with its stacked tensors in pinned memory; a DataLoader calls this."""
+        return _map_tensors(self, Tensor.pin_memory)
+
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Prompts without images, for ``predict``.
+
+    Attributes:
+        keys: B names, used for the files that are written.
+        prompts: B prompts.
+    """
+
+    keys: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the text says: the composition t of Eq. 2, in the three forms its readers need.
+
+    Attributes:
+        pooled: (B, D) float: t as one vector, for Eq. 3 and Eq. 7.
+        phrases: (B, 1 + M, D) float: the composed [t_g; t_1..t_M]; the words to draw come first among the t_i.
+        phrase_mask: (B, 1 + M) bool: True where there is a phrase.
+        tokens: (B, L, D) float: the token states the painter attends to.
+        token_mask: (B, L) bool.
+        words: (B, N, D) float: the composed phrases of the words to draw, zero where there is none.
+        word_mask: (B, N) bool.
+    """
+
+    pooled: Tensor
+    phrases: Tensor
+    phrase_mask: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+    words: Tensor
+    word_mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
+        """Row by row, this conditioning where ``keep`` (B,) is True and ``other`` elsewhere."""
+        return Conditioning(
+            **{
+                f.name: torch.where(
+                    keep.view(-1, *[1] * (getattr(self, f.name).ndim - 1)), getattr(self, f.name), getattr(other, f.name)
+                )
+                for f in fields(self)
+            }
+        )
+
+    @classmethod
+    def cat(cls, parts: Sequence[Conditioning]) -> Conditioning:
+        """The rows of every part, in order."""
+        return cls(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+
+    def expand(self, size: int) -> Conditioning:
+        """One row repeated ``size`` times."""
+        return _map_tensors(self, lambda x: x.expand(size, *x.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Painting:
+    """What the system draws for ``B`` prompts.
+
+    Attributes:
+        images: (B, 3, H, W) float32 in [-1, 1].
+        layouts: B layouts, one word a box.
+        glyphs: (B, 3, H, W) float32 in [-1, 1]: the rasterised layouts, white on black.
+        prompts: B prompts.
+        keys: B names.
+    """
+
+    images: Tensor
+    layouts: tuple[Layout, ...]
+    glyphs: Tensor
+    prompts: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+
+    def named(self, keys: Sequence[str]) -> Painting:
+        """The painting under these names."""
+        return replace(self, keys=tuple(keys))
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure of a results table.
+
+    Attributes:
+        value: the point estimate.
+        low: lower end of the 95 % bootstrap interval; None where none is computed.
+        high: upper end.
+        n: how many things (words, images, pairs) the value averages.
+        details: where it comes from: engine, network, hash, scaling.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def _map_tensors(value: Any, function: Any) -> Any:
+    changed = {f.name: function(x) for f in fields(value) if isinstance(x := getattr(value, f.name), Tensor)}
+    return replace(value, **changed)
