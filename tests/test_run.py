@@ -41,7 +41,7 @@ def two_stages(folder: Path, *more: object) -> Path:
 
 
 def posters(folder: Path) -> int:
-    return len(list(folder.glob("*/*/image.jpg")))
+    return len(list(folder.rglob("image.jpg")))
 
 
 def test_stages_run_once(tmp_path: Path) -> None:
@@ -58,8 +58,26 @@ def test_stages_run_once(tmp_path: Path) -> None:
     assert again.returncode == 0
     assert again.stdout == "[1/2] first: done before, skipped\n[2/2] second: done before, skipped\n"
     forced = vlad_run("--config", path, "--force")
+    assert forced.returncode == 0, forced.stderr
     assert "skipped" not in forced.stdout
     assert json.loads((out / "first" / "done.json").read_text())["digest"] == stamp["digest"]
+
+
+def test_rerun_never_removes_a_folder_it_did_not_make(tmp_path: Path) -> None:
+    path, out = two_stages(tmp_path), tmp_path / "out"
+    mine = out / "more" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    result = vlad_run("--config", path, "--force")
+    assert result.returncode == 2
+    assert "is not empty" in result.stdout
+    assert mine.read_text() == "precious"
+    mine.unlink()
+    assert vlad_run("--config", path).returncode == 0
+    two_stages(tmp_path, "--seed", 1)
+    before = (out / "data" / "00000" / "000000000" / "image.jpg").read_bytes()
+    assert vlad_run("--config", path).returncode == 0
+    assert (out / "data" / "00000" / "000000000" / "image.jpg").read_bytes() != before
 
 
 def plan(capfd: pytest.CaptureFixture[str], *args: object) -> list[str]:
@@ -160,9 +178,9 @@ def test_signal_ends_the_stage_too(number: signal.Signals, tmp_path: Path) -> No
     )
     try:
         deadline = time.monotonic() + 60
-        while posters(tmp_path / "out" / "data") < 3 and runner.poll() is None and time.monotonic() < deadline:
+        while posters(tmp_path / "out") < 3 and runner.poll() is None and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert posters(tmp_path / "out" / "data") >= 3
+        assert posters(tmp_path / "out") >= 3
         if number == signal.SIGINT:
             os.killpg(runner.pid, number)  # as a terminal's Ctrl-C
         else:
@@ -174,9 +192,9 @@ def test_signal_ends_the_stage_too(number: signal.Signals, tmp_path: Path) -> No
     assert runner.returncode == 128 + number
     assert f"failed with exit code {128 + number}" in errors
     assert not (tmp_path / "out" / "first" / "done.json").exists()
-    before = posters(tmp_path / "out" / "data")
+    before = posters(tmp_path / "out")
     time.sleep(1)
-    assert posters(tmp_path / "out" / "data") == before  # nothing goes on in the background
+    assert posters(tmp_path / "out") == before  # nothing goes on in the background
 
 
 def test_overrides_reach_their_stages(tmp_path: Path) -> None:

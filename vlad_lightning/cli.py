@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
+import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DiffusionPipeline
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 
 _PREFIXES = ("vlad_lightning.", "lightning.", "torch.", "torchvision.", "torchmetrics.", "diffusers.", "transformers.")
+_INDEX = DiffusionPipeline.config_name
+_SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
 class VLADCLI(LightningCLI):
@@ -68,21 +75,20 @@ def check_class_paths(value: Any) -> None:
 
 def build(args: Sequence[str], run: bool) -> VLADCLI:
     """Parse, build, and where ``run`` is True do what the subcommand says."""
+    defaults = {"default_config_files": [str(configs_folder() / "base.yaml")]}
+    if not torch.cuda.is_available():
+        # on a CPU the flash kernel's backward pass is several times slower than plain products at these sizes
+        torch.backends.cuda.enable_flash_sdp(False)
     return VLADCLI(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         auto_configure_optimizers=False,
-        save_config_callback=SaveConfigCallback,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={"default_config_files": [str(configs_folder() / "base.yaml")]}
-        if not run
-        else {
-            name: {"default_config_files": [str(configs_folder() / "base.yaml")]}
-            for name in ("fit", "validate", "test", "predict")
-        },
-        args=list(args),
+        parser_kwargs={name: defaults for name in _SUBCOMMANDS} if run else defaults,
+        # LightningCLI warns of arguments that it could have read itself
+        args=None if list(args) == sys.argv[1:] else list(args),
         run=run,
     )
 
@@ -93,5 +99,45 @@ def main(args: Sequence[str]) -> None:
 
 
 def export(args: Sequence[str]) -> None:
-    """``vlad-cli export --config ... --checkpoint FILE --folder DIR``: a stage-2 checkpoint as a pipeline folder."""
-    raise SystemExit(0)
+    """``vlad-cli export --checkpoint FILE --folder DIR --config ...``: a stage-2 checkpoint as a pipeline folder.
+
+    Args:
+        args: what follows ``export``; the rest after the first two options is the stage's configuration.
+
+    Raises:
+        FileNotFoundError: where there is no such checkpoint.
+        ValueError: where the folder holds something else than a pipeline, or the checkpoint is of another stage or shape.
+    """
+    parser = argparse.ArgumentParser("vlad-cli export", description=(export.__doc__ or "").split("\n")[0])
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of stage 2, a .ckpt file")
+    parser.add_argument("--folder", type=Path, required=True, help="new folder of the pipeline")
+    options, rest = parser.parse_known_args(args)
+    if not options.checkpoint.is_file():
+        raise FileNotFoundError(f"--checkpoint {options.checkpoint} does not exist")
+    folder = options.folder
+    if folder.exists() and any(folder.iterdir()) and not (folder / _INDEX).is_file():
+        raise ValueError(f"--folder {folder} holds something else than a pipeline; name a new one")
+    module = build(rest, run=False).model
+    if not isinstance(module, VFEModule):
+        raise ValueError(f"the config builds {type(module).__name__}; export needs stage 2, VFEModule")
+    load_checkpoint(module, options.checkpoint)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
+        VLADPipeline.from_module(module).save_pretrained(Path(beside, "new"))
+        if folder.exists():
+            folder.replace(Path(beside, "old"))
+        Path(beside, "new").replace(folder)
+    print(f"wrote {folder}")
+
+
+def load_checkpoint(module: LightningModule, checkpoint: Path) -> None:
+    """Load a checkpoint's weights strictly.
+
+    Raises:
+        ValueError: where it is of another stage or shape.
+    """
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint} does not fit {type(module).__name__} of this config: {error}") from error

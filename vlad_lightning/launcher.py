@@ -22,6 +22,7 @@ _COMMANDS = {
     "predict": "paint the prompts of a prompt data module",
     "run": "all stages of a pipeline, one after the other: vlad-cli run --config configs/pipeline_mini.yaml",
     "synth": "write synthetic posters in MARIO's format",
+    "export": "write a stage-2 checkpoint as a pipeline folder",
     "generate": "paint one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
 }
 
@@ -75,6 +76,8 @@ def _entry(command: str) -> Callable[[list[str]], int | None]:
         return generate.main
     from vlad_lightning import cli
 
+    if command == "export":
+        return cli.export
     return lambda args: cli.main([command, *args])
 
 

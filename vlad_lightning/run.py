@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vlad_lightning import __version__
 from vlad_lightning.config_files import configs_folder
@@ -116,6 +118,8 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str) -> int:
     folder = out / stage.name
     folder.mkdir(parents=True, exist_ok=True)
     stamp, log = folder / "done.json", folder / "log.txt"
+    if stage.command == "synth":
+        _remove_made(stage, stamp)
     stamp.unlink(missing_ok=True)
     _say(f"{title}: vlad-cli {shlex.join(stage.command_line)}")
     started = time.monotonic()
@@ -125,9 +129,18 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str) -> int:
         return _fail(f"{title}: failed with exit code {code} after {seconds} s; its log: {log}", code)
     if missing := [str(path) for path in stage.outputs if not path.exists()]:
         return _fail(f"{title}: ended without writing {', '.join(missing)}; its log: {log}", 1)
-    _write_stamp(stamp, {"digest": digest, "seconds": seconds, "command": list(stage.command_line)})
+    outputs = [str(path.absolute()) for path in stage.outputs]
+    _write_stamp(stamp, {"digest": digest, "seconds": seconds, "command": list(stage.command_line), "outputs": outputs})
     _say(f"{title}: done in {seconds} s")
     return 0
+
+
+def _remove_made(stage: Stage, stamp: Path) -> None:
+    """Remove what the stamp says this stage made: ``synth`` writes into empty folders only."""
+    made = _read_stamp(stamp).get("outputs", [])
+    for path in stage.outputs:
+        if str(path.absolute()) in made and path.is_dir():
+            shutil.rmtree(path)
 
 
 def _execute(command: list[str], log: Path) -> int:
@@ -170,10 +183,7 @@ def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
 
 
 def _is_done(stage: Stage, out: Path, digest: str) -> bool:
-    try:
-        stamp = json.loads((out / stage.name / "done.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False
+    stamp = _read_stamp(out / stage.name / "done.json")
     return stamp.get("digest") == digest and all(path.exists() for path in stage.outputs)
 
 
@@ -215,7 +225,16 @@ def _check_data(pipeline: Pipeline) -> None:
             raise FileNotFoundError(f"{option}: no folder {str(folder)!r}, and no stage of this pipeline makes it")
 
 
-def _write_stamp(path: Path, content: dict[str, object]) -> None:
+def _read_stamp(path: Path) -> dict[str, Any]:
+    """What a stage left when it was done; empty if it was not, or if the file is broken."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_stamp(path: Path, content: dict[str, Any]) -> None:
     beside = path.with_suffix(".tmp")
     beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     beside.replace(path)

@@ -21,7 +21,7 @@ import yaml
 
 from vlad_lightning.config_files import find_config
 
-COMMANDS = ("synth", "fit", "validate", "test", "predict")
+COMMANDS = ("synth", "fit", "validate", "test", "predict", "export")
 _RESERVED = ("data", "model", "trainer", "optimizer", "lr_scheduler")  # `--data.size 64` is no stage's own override
 _PIPELINE_KEYS = {"out", "data", "stages"}
 _STAGE_KEYS = {"name", "command", "config", "args", "inputs", "outputs"}

@@ -220,6 +220,10 @@ class Painting:
     prompts: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
 
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Painting:
+        """The painting with its images and glyphs on ``device``."""
+        return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
+
     def named(self, keys: Sequence[str]) -> Painting:
         """The painting under these names."""
         return replace(self, keys=tuple(keys))

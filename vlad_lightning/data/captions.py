@@ -16,19 +16,24 @@ from vlad_lightning.models.colours import PALETTE
 from vlad_lightning.models.prompts import REGIONS
 
 _TEMPLATES = (
-    "{objects} {background}, {saying}",
-    "{objects} {background} {saying}",
-    "{medium} {saying}, {objects} {background}",
-    "{medium} {saying} {background}, with {objects}",
-    "{medium} {background} {saying}, with {objects}",
-    "{medium} {background} with {objects}, {saying}",
-    "{medium} of {objects} {background}, {saying}",
-    "{naming} {background}, with {objects}",
-    "{naming}, {objects} {background}",
+    "{objects} {background}, {text}",
+    "{objects} {background} {text}",
+    "{medium} {text}, {objects} {background}",
+    "{medium} {text} {background}, with {objects}",
+    "{medium} {background} {text}, with {objects}",
+    "{medium} {background} with {objects}, {text}",
+    "{medium} of {objects} {background}, {text}",
+    "{text} {background}, with {objects}",
+    "{text}, {objects} {background}",
 )
 _MEDIA = ("a poster", "a picture", "a sign", "a card", "a banner", "a flyer", "a book cover", "an advertisement")
 _SAYING = ("saying", "that says", "that reads", "reading", "showing")
-_SAYING_TEXT = ("with the{colour} text", "and the{colour} {word}", "with the{colour} {word}", "with the{colour} lettering")
+_SAYING_TEXT = (
+    "with the{colour} text",
+    "and the{colour} {word}",
+    "with the{colour} {word}",
+    "with the{colour} lettering",
+)
 _NAMING = ("the{colour} text", "the{colour} {word}", "the{colour} lettering")
 _RELATIONS = {
     "left": ("left of", "to the left of"),
@@ -61,14 +66,13 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
         scene: at least one object and one word.
         rng: picks among the forms.
     """
-    place_needed = len(scene.words) > 1 or rng.random() < 0.9
-    colour_told = rng.random() < 0.5
-    return _pick(rng, _TEMPLATES).format(
+    template = _pick(rng, _TEMPLATES)
+    openings = _NAMING if template.startswith("{text}") else (*_SAYING, *_SAYING_TEXT)
+    return template.format(
         medium=_pick(rng, _MEDIA),
         objects=_objects(scene.objects, rng),
         background=background_phrase(scene.background),
-        saying=_text(scene.words, (*_SAYING, *_SAYING_TEXT), place_needed, colour_told, rng),
-        naming=_text(scene.words, _NAMING, place_needed, colour_told, rng),
+        text=_text(scene.words, openings, rng),
     )
 
 
@@ -103,10 +107,10 @@ def _objects(objects: Sequence[PlacedObject], rng: np.random.Generator) -> str:
     return _joined(parts)
 
 
-def _text(
-    words: Sequence[PlacedWord], openings: Sequence[str], place_told: bool, colour_told: bool, rng: np.random.Generator
-) -> str:
-    """The drawn words after an opening; their colour stands before them if they share it, else behind each."""
+def _text(words: Sequence[PlacedWord], openings: Sequence[str], rng: np.random.Generator) -> str:
+    """The drawn words after an opening, with their places (a single one may lack it) and, in half, their colours."""
+    place_told = len(words) > 1 or rng.random() < 0.9
+    colour_told = rng.random() < 0.5
     opening = _pick(rng, openings)
     shared = len({word.colour for word in words}) == 1
     before = f" {words[0].colour}" if colour_told and shared and "{colour}" in opening else ""
@@ -137,4 +141,4 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def _pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
-    return choices[rng.integers(len(choices))]
+    return choices[int(rng.integers(len(choices)))]

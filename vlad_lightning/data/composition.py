@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from itertools import accumulate
+from types import MappingProxyType
 
 import numpy as np
 
-from vlad_lightning.data.lettering import FONTS, fineness, ink_size
+from vlad_lightning.data.lettering import FONTS, draw_ink, fineness, room_for
 from vlad_lightning.data.scene import (
     SHAPES,
     TEXTURES,
@@ -16,11 +20,13 @@ from vlad_lightning.data.scene import (
     PlacedObject,
     PlacedWord,
     Scene,
+    box_around,
     boxes_touch,
     rotated_extent,
 )
 from vlad_lightning.data.vocabulary import draw_word
 from vlad_lightning.models.colours import PALETTE, RGB, contrast
+from vlad_lightning.models.prompts import region_of
 
 MIN_CONTRAST = 3.5
 """Lowest contrast ratio of letters to whatever may lie under them."""
@@ -28,13 +34,14 @@ MIN_CONTRAST = 3.5
 MIN_PIXELS = 12
 """Smallest font size in pixels that an OCR engine still reads well."""
 
-_COUNT_ODDS = (0.45, 0.3, 0.15, 0.1)
+_COUNT_ODDS = (0.45, 0.3, 0.15, 0.1)  # of one to four
 _HEIGHT_LIMITS = (0.42, 0.34, 0.27, 0.23)  # font size as a fraction of the frame, for one to four words
+_REFERENCE_PIXELS = 64  # font size at which a word is first measured
 _MARGIN = 0.035
 _GAP = 0.03
 _MAX_TILT = math.radians(8)
 _SHADE = 0.16
-_BOLD_ODDS = (0.1, 0.3, 0.1, 0.25, 0.05, 0.2)  # in the order of FONTS: bold faces read best at small sizes
+_FONT_ODDS = (0.1, 0.3, 0.1, 0.25, 0.05, 0.2)  # in the order of FONTS: bold faces read best at small sizes
 
 
 def compose(rng: np.random.Generator, size: int, held_out: bool) -> Scene:
@@ -44,7 +51,7 @@ def compose(rng: np.random.Generator, size: int, held_out: bool) -> Scene:
     """
     while True:
         background = _background(rng)
-        if not text_colours(background.shades):  # the two shades of a gradient may leave none
+        if not text_colours(*background.shades):  # the two shades of a gradient may leave none
             continue
         words = _words(rng, size, background, held_out)
         objects = _objects(rng, background, words)
@@ -59,10 +66,11 @@ def shade(colour: str, amount: float) -> RGB:
     return red, green, blue
 
 
-def text_colours(shades: Sequence[RGB], min_contrast: float = MIN_CONTRAST) -> dict[str, float]:
-    """The palette colours that can be read on all shades, each with its lowest contrast to them."""
-    lowest = {name: min(contrast(rgb, other) for other in shades) for name, rgb in PALETTE.items()}
-    return {name: ratio for name, ratio in lowest.items() if ratio >= min_contrast}
+@lru_cache(maxsize=64)
+def text_colours(*shades: RGB) -> Mapping[str, float]:
+    """The palette colours that can be read on all of some colours, each with its lowest contrast ratio to them."""
+    lowest = {name: min(contrast(rgb, shade) for shade in shades) for name, rgb in PALETTE.items()}
+    return MappingProxyType({name: ratio for name, ratio in lowest.items() if ratio >= MIN_CONTRAST})
 
 
 def _background(rng: np.random.Generator) -> Background:
@@ -70,12 +78,11 @@ def _background(rng: np.random.Generator) -> Background:
     kind = ("solid", "gradient", TEXTURES[rng.integers(len(TEXTURES))])[rng.integers(3)]
     spread = {"solid": 0.0, "gradient": 2 * _SHADE}.get(kind, _SHADE)
     darkest = rng.uniform(-_SHADE, _SHADE - spread)
-    shades = [shade(colour, darkest), shade(colour, darkest + spread)]
-    rng.shuffle(shades)
+    dark, light = shade(colour, darkest), shade(colour, darkest + spread)
     return Background(
         colour,
         kind,
-        (tuple(shades[0]), tuple(shades[1])),
+        (dark, light) if rng.random() < 0.5 else (light, dark),
         angle=float(rng.integers(8) * math.pi / 4),
         period=float(rng.uniform(0.1, 0.2)),
         noise=int(rng.integers(2**31)),
@@ -84,14 +91,14 @@ def _background(rng: np.random.Generator) -> Background:
 
 def _words(rng: np.random.Generator, size: int, background: Background, held_out: bool) -> tuple[PlacedWord, ...]:
     """One to four words that do not touch, all different, no two in one region; empty if they found no room."""
-    count = 1 + int(rng.choice(4, p=_COUNT_ODDS))
+    count = 1 + _weighted(rng, _COUNT_ODDS)
     colours = _word_colours(rng, background, count)
     placed: list[PlacedWord] = []
     for _ in range(6 * count):
         word = _fitted_word(rng, size, colours[len(placed)], _HEIGHT_LIMITS[count - 1], held_out)
         if word and word.text.casefold() not in {other.text.casefold() for other in placed}:
             word = _with_room(rng, word, placed)
-            placed += [word] if word else []
+            placed += [_cut_to_ink(word, size)] if word else []
         if len(placed) == count:
             break
     return tuple(placed)
@@ -99,8 +106,7 @@ def _words(rng: np.random.Generator, size: int, background: Background, held_out
 
 def _word_colours(rng: np.random.Generator, background: Background, count: int) -> list[str]:
     """Mostly one colour for all words, and half of the time the best one."""
-    readable = text_colours(background.shades)
-    readable.pop(background.colour, None)
+    readable = text_colours(*background.shades)  # never the background's own colour: its contrast is too low
     names = list(readable)
     picks = [names[i] for i in rng.integers(len(names), size=count)]
     if rng.random() < 0.5:
@@ -111,36 +117,43 @@ def _word_colours(rng: np.random.Generator, background: Background, count: int) 
 def _fitted_word(
     rng: np.random.Generator, size: int, colour: str, height_limit: float, held_out: bool
 ) -> PlacedWord | None:
-    """A word at the frame's centre in a face and size that fit, wide ones favoured; None if it never fits."""
+    """A word at the frame's centre in a face and size that fit, wide ones favoured; None if it never fits.
+
+    Its width and height are a little more than its ink's.
+    """
     text = draw_word(rng, held_out)
-    scale = fineness(size)
     room = (1 - 2 * _MARGIN) * size
+    smallest = max(MIN_PIXELS, math.ceil(0.09 * size))
     angle = float(rng.uniform(-_MAX_TILT, _MAX_TILT)) if rng.random() < 0.5 else 0.0
-    for font in rng.choice(len(FONTS), size=3, replace=False, p=_BOLD_ODDS):
-        width, height = ink_size(text, FONTS[font], 20 * MIN_PIXELS)
-        extent = max(rotated_extent(width, height, angle)) / (20 * MIN_PIXELS)  # in units of the font size
-        largest = math.floor(min(room / extent, height_limit * size))
-        smallest = max(MIN_PIXELS, math.ceil(0.09 * size))
+    for _ in range(3):
+        font = FONTS[_weighted(rng, _FONT_ODDS)]
+        width, height = (v / _REFERENCE_PIXELS for v in room_for(text, font, _REFERENCE_PIXELS))  # of the font size
+        largest = math.floor(min(room / max(rotated_extent(width, height, angle)), height_limit * size))
         if largest >= smallest:
             pixels = round(smallest + (largest - smallest) * math.sqrt(rng.random()))
-            width, height = ink_size(text, FONTS[font], pixels * scale)
-            frame = size * scale
-            return PlacedWord(text, FONTS[font], pixels, colour, 0.5, 0.5, width / frame, height / frame, angle)
+            width, height = width * pixels / size, height * pixels / size
+            return PlacedWord(text, font, pixels, colour, 0.5, 0.5, width, height, angle)
     return None
 
 
 def _with_room(rng: np.random.Generator, word: PlacedWord, placed: Sequence[PlacedWord]) -> PlacedWord | None:
     """The word moved to a free region, well inside it; None if there is no room."""
     width, height = word.extent
+    taken = {other.region for other in placed}
     columns, rows = _ranges(width), _ranges(height)
     cells = [(column, row) for column in columns for row in rows]
     for i in rng.permutation(len(cells)):
         x, y = (float(rng.uniform(*limits)) for limits in cells[i])
-        moved = replace(word, x=x, y=y)
-        taken = any(boxes_touch(moved.box, other.box, _GAP) for other in placed)
-        if not taken and moved.region not in {other.region for other in placed}:
-            return moved
+        box = box_around(x, y, width, height)
+        if region_of(x, y) not in taken and not any(boxes_touch(box, other.box, _GAP) for other in placed):
+            return replace(word, x=x, y=y)
     return None
+
+
+def _cut_to_ink(word: PlacedWord, size: int) -> PlacedWord:
+    """The word with its ink's true width and height; its centre is the ink's."""
+    width, height = draw_ink(word.text, word.font, word.pixels * fineness(size)).image.size
+    return replace(word, width=width / (size * fineness(size)), height=height / (size * fineness(size)))
 
 
 def _ranges(extent: float) -> list[tuple[float, float]]:
@@ -151,16 +164,14 @@ def _ranges(extent: float) -> list[tuple[float, float]]:
     return [(start, end) for start, end in ranges if start <= end]
 
 
-def _objects(
-    rng: np.random.Generator, background: Background, words: Sequence[PlacedWord]
-) -> tuple[PlacedObject, ...]:
-    """One to four objects that do not touch; under a word only where its letters stand out from the object."""
-    count = min(1 + int(rng.choice(4, p=_COUNT_ODDS)), 6 - len(words))
+def _objects(rng: np.random.Generator, background: Background, words: Sequence[PlacedWord]) -> tuple[PlacedObject, ...]:
+    """One to four objects that do not touch; if no place is free, one where the words above stand out from it."""
+    count = min(1 + _weighted(rng, _COUNT_ODDS), 6 - len(words))
     names = [name for name in PALETTE if name != background.colour]
     placed: list[PlacedObject] = []
     for attempt in range(25 * count):
         candidate = _object(rng, names[rng.integers(len(names))], tight=attempt > 10 * count)
-        if _fits(candidate, placed, words, may_overlap=attempt > 20 * count):
+        if _fits(candidate, placed, words, may_overlap=not placed and attempt > 20 * count):
             placed.append(candidate)
         if len(placed) == count:
             break
@@ -179,7 +190,11 @@ def _fits(
     if any(candidate.colour == other.colour or boxes_touch(candidate.box, other.box, _GAP) for other in placed):
         return False
     over = [word for word in words if boxes_touch(candidate.box, word.box, _GAP / 2)]
-    readable = text_colours([PALETTE[candidate.colour]])
-    return not over or (may_overlap and all(word.colour in readable for word in over))
+    if not over:
+        return True
+    return may_overlap and all(word.colour in text_colours(PALETTE[candidate.colour]) for word in over)
 
 
+def _weighted(rng: np.random.Generator, odds: Sequence[float]) -> int:
+    """An index, drawn by odds that sum to one; much faster than ``rng.choice``."""
+    return min(bisect(list(accumulate(odds)), rng.random()), len(odds) - 1)

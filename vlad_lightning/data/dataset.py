@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vlad_lightning.data.mario import MarioSample, OcrWord, SkipSample, key_of, read_sample
+from vlad_lightning.data.mario import MarioSample, SkipSample, key_of, read_sample
+from vlad_lightning.data.ocr_lines import OcrWord
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.models.prompts import bare_word, drawn_words, quote_words
 from vlad_lightning.types import Layout, Sample
@@ -124,7 +125,7 @@ def to_tensor(image: Image.Image, size: int) -> Tensor:
     """(3, size, size) float32 in [-1, 1] of an RGB picture, stretched as MARIO's are; antialiased."""
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(127.5).sub_(1).contiguous()
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1)
 
 
 def _layout(words: Sequence[OcrWord]) -> Layout:

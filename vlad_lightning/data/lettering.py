@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,25 +35,42 @@ def load_font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(path, pixels, layout_engine=ImageFont.Layout.BASIC)
 
 
-def ink_size(text: str, font: str, pixels: int) -> tuple[int, int]:
-    """Width and height in pixels of a word's ink."""
+def room_for(text: str, font: str, pixels: int) -> tuple[int, int]:
+    """Width and height in pixels that a word needs at most: its ink and the space before and after it."""
     left, top, right, bottom = load_font(font, pixels).getbbox(text)
     return math.ceil(right) - math.floor(left), math.ceil(bottom) - math.floor(top)
 
 
-@lru_cache(maxsize=16)  # the image and the charseg map ask for the same words
-def draw_ink(text: str, font: str, pixels: int) -> tuple[Image.Image, Image.Image]:
-    """A word's ink, upright, in the box of :func:`ink_size`.
+@dataclass(frozen=True)
+class Ink:
+    """A word as drawn.
 
-    Returns:
-        the ink as ``L``, and the charseg class of each pixel as ``L``, 0 where there is no ink.
+    Attributes:
+        image: ``L``, 255 where the ink is full, cut to the ink.
+        start: columns from the pen's first place to the ink's left edge.
     """
+
+    image: Image.Image
+    start: int
+
+
+@lru_cache(maxsize=32)  # a word is measured, drawn into the image and into the charseg map
+def draw_ink(text: str, font: str, pixels: int) -> Ink:
+    """A word's ink, upright."""
     face = load_font(font, pixels)
-    left, top = face.getbbox(text)[:2]
-    ink = Image.new("L", ink_size(text, font, pixels))
-    ImageDraw.Draw(ink).text((-math.floor(left), -math.floor(top)), text, fill=255, font=face)
-    ends = [face.getlength(text[: i + 1]) - left for i in range(len(text))]
+    left, top = (math.floor(v) for v in face.getbbox(text)[:2])
+    image = Image.new("L", room_for(text, font, pixels))
+    ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=face)
+    box = image.getbbox() or (0, 0, *image.size)
+    return Ink(image.crop(box), left + box[0])
+
+
+def draw_classes(text: str, font: str, pixels: int) -> Image.Image:
+    """The charseg class of each pixel of a word's ink as ``L``, 0 where there is none."""
+    face = load_font(font, pixels)
+    ink = draw_ink(text, font, pixels)
+    ends = [face.getlength(text[: i + 1]) - ink.start for i in range(len(text))]
     # Upright faces: each character's ink lies in its own columns.
-    column = np.searchsorted(ends, np.arange(ink.width) + 0.5).clip(max=len(text) - 1)
+    column = np.searchsorted(ends, np.arange(ink.image.width) + 0.5).clip(max=len(text) - 1)
     classes = np.array([character_class(c) for c in text], dtype=np.uint8)[column]  # (W,)
-    return ink, Image.fromarray(np.where(np.asarray(ink) >= 128, classes, 0).astype(np.uint8))
+    return Image.fromarray(np.where(np.asarray(ink.image) >= 128, classes, np.uint8(0)))

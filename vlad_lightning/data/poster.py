@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vlad_lightning.data.lettering import draw_ink, fineness
+from vlad_lightning.data.lettering import draw_classes, draw_ink, fineness
 from vlad_lightning.data.mario import CHARSEG_SIDE
 from vlad_lightning.data.scene import Background, PlacedObject, PlacedWord, Scene
 from vlad_lightning.models.colours import PALETTE
@@ -36,7 +36,7 @@ def draw_charseg(scene: Scene, size: int) -> np.ndarray:
     classes = Image.new("L", (frame, frame))
     for word in scene.words:
         left, top, right, bottom = _fine_box(word, size)
-        ink = draw_ink(word.text, word.font, word.pixels * fineness(size))[1]
+        ink = draw_classes(word.text, word.font, word.pixels * fineness(size))
         letters = _tilted(ink, word, frame, (left, top, right, bottom), Image.Resampling.NEAREST)
         classes.paste(letters, (left, top), letters.point(lambda c: 255 * (c > 0)))
     return np.asarray(classes.resize((CHARSEG_SIDE, CHARSEG_SIDE), Image.Resampling.NEAREST), dtype=np.int64)
@@ -102,20 +102,23 @@ def _outline(shape: str) -> list[tuple[float, float]]:
             a, b = 0.33, 0.67
             return [(a, 0), (b, 0), (b, a), (1, a), (1, b), (b, b), (b, 1), (a, 1), (a, b), (0, b), (0, a), (a, a)]
         case "star":
-            turns = [(i * math.pi / 5, 0.54 if i % 2 == 0 else 0.22) for i in range(10)]
-            return [(0.5 + r * math.sin(t), 0.54 - r * math.cos(t)) for t, r in turns]
+            spikes = [(i * math.pi / 5, 0.22 if i % 2 else 0.54) for i in range(10)]
+            return [(0.5 + radius * math.sin(turn), 0.54 - radius * math.cos(turn)) for turn, radius in spikes]
         case "heart":
-            turns = [2 * math.pi * i / 60 for i in range(60)]
-            curve = [(math.sin(t) ** 3, 13 * math.cos(t) - 5 * math.cos(2 * t) - 2 * math.cos(3 * t) - math.cos(4 * t))
-                     for t in turns]  # fmt: skip
-            return [(0.5 + 0.5 * x, 0.5 - (y + 2.5) / 29) for x, y in curve]
+            return [_heart(2 * math.pi * i / 60) for i in range(60)]
     raise ValueError(f"shape is {shape!r}; allowed: circle, ring, square, triangle, diamond, cross, star, heart")
+
+
+def _heart(turn: float) -> tuple[float, float]:
+    """A point of the heart curve, scaled to the unit square."""
+    height = 13 * math.cos(turn) - 5 * math.cos(2 * turn) - 2 * math.cos(3 * turn) - math.cos(4 * turn)
+    return 0.5 + 0.5 * math.sin(turn) ** 3, 0.5 - (height + 2.5) / 29
 
 
 def _draw_word(image: Image.Image, word: PlacedWord) -> None:
     scale = fineness(image.width)
     left, top, right, bottom = _fine_box(word, image.width)
-    ink = draw_ink(word.text, word.font, word.pixels * scale)[0]
+    ink = draw_ink(word.text, word.font, word.pixels * scale).image
     tilted = _tilted(ink, word, image.width * scale, (left, top, right, bottom), Image.Resampling.BILINEAR)
     image.paste(PALETTE[word.colour], (left // scale, top // scale), tilted.reduce(scale))
 

@@ -1,4 +1,4 @@
-"""A cheap look at every sample before training: texts are parsed, of images only the header is read."""
+"""A look at every sample before training: texts are parsed; images are decoded if there are few, else their headers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from vlad_lightning.data.mario import OcrWord, SkipSample, parse_ocr
+from vlad_lightning.data.mario import SkipSample, read_sample
+from vlad_lightning.data.ocr_lines import OcrWord, parse_ocr
 from vlad_lightning.models.prompts import drawn_words, quote_words
 
 _EXAMPLES = 3
+_FEW = 200  # samples: up to here images are decoded too, since one that breaks later may be all that its split has
 _MANY = 2000  # samples: from here on the scan takes seconds, and a progress bar is due
 
 
@@ -71,6 +73,9 @@ def read_texts(folder: Path, min_confidence: float) -> tuple[str, list[OcrWord],
 def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: int) -> tuple[list[Path], DataReport]:
     """Look at each sample folder.
 
+    A broken image in a folder of many is found only when it is read, by
+    :class:`~vlad_lightning.data.dataset.MarioDataset`.
+
     Returns:
         the usable ones in their order, and the report.
     """
@@ -80,11 +85,12 @@ def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: i
     examples: dict[str, tuple[str, ...]] = {}
     extra = 0
     quiet = len(folders) < _MANY or getattr(rank_zero_only, "rank", 0) != 0
+    check_image = read_sample if len(folders) <= _FEW else _check_header
     bar = track(folders, f"looking at {root}", console=Console(stderr=True), transient=True, disable=quiet)
     for folder in bar:
         try:
             prompt, _, problems = read_texts(folder, min_confidence)
-            _check_header(folder)
+            check_image(folder)
         except SkipSample as skip:
             skipped[skip.reason] += 1
             examples[skip.reason] = (*examples.get(skip.reason, ()), str(folder))[:_EXAMPLES]

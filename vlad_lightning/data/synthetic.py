@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
@@ -39,9 +38,9 @@ def write_posters(
 ) -> None:
     """Draw posters and write them in MARIO's format.
 
-    A poster is a function of its number, ``size``, ``seed`` and ``heldout`` alone: the files are the same, byte for byte, for
-    any number of workers. They are written into a hidden folder beside ``out`` that takes its name at the end, so ``out`` is
-    either whole or not there.
+    A poster is a function of its number, ``size``, ``seed`` and ``heldout`` alone: the files are the same, byte for
+    byte, for any number of workers. They are written into a hidden folder beside ``out`` that takes its name at the
+    end, so ``out`` is either whole or not there.
 
     Args:
         out: folder to write; it may exist only if it is empty.
@@ -96,7 +95,7 @@ def _becoming(out: Path) -> Iterator[Path]:
     hidden.mkdir()
     try:
         yield hidden
-        os.replace(hidden, out)
+        hidden.replace(out)
     except BaseException:
         shutil.rmtree(hidden, ignore_errors=True)
         raise

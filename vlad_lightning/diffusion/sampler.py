@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -52,7 +52,14 @@ class Sampler:
         """The guidance with these scales."""
         return HierarchicalGuidance(self.guidance_scale, self.layout_scale)
 
-    def draw(self, denoiser: Denoiser, noise: Tensor, schedule: DDPMScheduler, generator: torch.Generator) -> Tensor:
+    def draw(
+        self,
+        denoiser: Denoiser,
+        noise: Tensor,
+        schedule: DDPMScheduler,
+        generator: torch.Generator,
+        progress: Callable[[Tensor], Iterable[Tensor]] = iter,
+    ) -> Tensor:
         """From noise to data.
 
         Args:
@@ -60,6 +67,7 @@ class Sampler:
             noise: (B, ...) float32, standard normal.
             schedule: the schedule of the training; its config is copied, the object is left alone.
             generator: the randomness of ``eta`` > 0.
+            progress: wraps the timesteps, as tqdm does.
 
         Returns:
             (B, ...) float32.
@@ -67,7 +75,7 @@ class Sampler:
         solver = DDIMScheduler.from_config(schedule.config, clip_sample=False, timestep_spacing="trailing")
         solver.set_timesteps(self.steps, device=noise.device)
         x = noise
-        for t in solver.timesteps:
+        for t in progress(solver.timesteps):
             prediction = denoiser(x, t.expand(len(x))).float()
             x = solver.step(prediction, t, x, eta=self.eta, generator=generator).prev_sample
         return x

@@ -1,1 +1,1 @@
-"""What is measured: a pure function each and a ``torchmetrics`` shell with its state; every shell computes figures by name."""
+"""What is measured: a pure function each and a ``torchmetrics`` shell with its state."""

@@ -53,7 +53,11 @@ def ratio_of_sums(
 
 
 def ratio_figure(
-    numerators: NDArray[np.float64], denominators: NDArray[np.float64], rng: np.random.Generator, resamples: int = 2000
+    numerators: NDArray[np.float64],
+    denominators: NDArray[np.float64],
+    rng: np.random.Generator,
+    n: int | None = None,
+    resamples: int = 2000,
 ) -> Figure:
     """A share such as "words read / words requested", pooled over images.
 
@@ -63,6 +67,7 @@ def ratio_figure(
         numerators: (n_images,) float64.
         denominators: (n_images,) float64, not negative, at least one above zero.
         rng: where the resamples are drawn from.
+        n: how many things the share is of; None means the sum of the denominators.
         resamples: how many times the images are drawn again.
 
     Raises:
@@ -72,7 +77,8 @@ def ratio_figure(
         raise ValueError(f"denominators sum to {denominators.sum()}; a share needs a sum above 0")
     tells = (denominators != 0) | (numerators != 0)
     columns = (numerators[tells], denominators[tells])
-    return bootstrap_figure(ratio_of_sums, columns, rng, n=round(float(denominators.sum())), resamples=resamples)
+    count = round(float(denominators.sum())) if n is None else n
+    return bootstrap_figure(ratio_of_sums, columns, rng, n=count, resamples=resamples)
 
 
 def mean_figure(values: NDArray[np.float64], rng: np.random.Generator, resamples: int = 2000) -> Figure:

@@ -84,7 +84,8 @@ def positions_met(prompt: str, layout: Layout) -> tuple[int, int]:
     met = 0
     for word, region in wanted:
         if found := centres[word.casefold()]:
-            met += in_region(*found.pop(0), region)
+            x, y = found.pop(0)
+            met += in_region(x, y, region)
     return met, len(wanted)
 
 
@@ -101,7 +102,7 @@ class LayoutMetrics(PerImageMetric):
     A figure without anything to average is left out.
     """
 
-    columns = ("iou", "true_boxes", "covered", "outside", "area", "met", "placed")
+    columns = ("iou", "true_boxes", "covered", "outside", "area", "words", "met", "placed")
 
     def update(
         self, predicted: Sequence[Layout], prompts: Sequence[str], truth_boxes: Tensor, truth_mask: Tensor
@@ -131,14 +132,14 @@ class LayoutMetrics(PerImageMetric):
         """Every figure by name."""
         table, rng = self.table(), self.generator()
         shares = {
-            "iou": ("iou", "true_boxes"),
-            "overlap": ("covered", "area"),
-            "out_of_bounds": ("outside", "area"),
-            "position_accuracy": ("met", "placed"),
+            "iou": ("iou", "true_boxes", "true_boxes"),
+            "overlap": ("covered", "area", "words"),
+            "out_of_bounds": ("outside", "area", "words"),
+            "position_accuracy": ("met", "placed", "placed"),
         }
         return {
-            name: ratio_figure(table[part], table[whole], rng)
-            for name, (part, whole) in shares.items()
+            name: ratio_figure(table[part], table[whole], rng, n=int(table[counted].sum()))
+            for name, (part, whole, counted) in shares.items()
             if table[whole].any()
         }
 
@@ -155,6 +156,7 @@ def _truth_row(layout: Layout, boxes: Tensor, mask: Tensor) -> tuple[float, floa
     return rotated_iou(*pairs).sum().item(), mask.sum().item()
 
 
-def _own_row(layout: Layout) -> tuple[float, float, float]:
+def _own_row(layout: Layout) -> tuple[float, float, float, int]:
+    """Covered area, area outside, whole area, words."""
     covered, total = overlap_areas(layout.boxes)
-    return covered, outside_area(layout.boxes), total
+    return covered, outside_area(layout.boxes), total, len(layout)

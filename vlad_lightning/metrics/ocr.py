@@ -259,5 +259,5 @@ def _word_figures(table: dict[str, NDArray[np.float64]], rng: np.random.Generato
         "cer": ratio_figure(table["edits"], table["wanted_characters"], rng),
         "micro_precision": ratio_figure(matches, read, rng) if read.any() else Figure(0.0),
         "micro_recall": ratio_figure(matches, wanted, rng),
-        "micro_f1": ratio_figure(2 * matches, wanted + read, rng),
+        "micro_f1": ratio_figure(2 * matches, wanted + read, rng, n=int(wanted.sum())),
     }

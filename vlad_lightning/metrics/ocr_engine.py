@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 EngineName = Literal["rapidocr", "paddleocr"]
@@ -59,7 +60,7 @@ class RapidOCREngine:
             "EngineConfig.onnxruntime.intra_op_num_threads": threads,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
-        self._ocr = RapidOCR(params=params)
+        self._ocr: Any = RapidOCR(params=params)
         models = f"{self._ocr.cfg.Det.ocr_version.value} {self._ocr.cfg.Rec.model_type.value}"
         self.name = f"rapidocr {metadata.version('rapidocr')} ({models}, at least {min_side} px)"
 
@@ -167,7 +168,7 @@ def bgr_pictures(images: Tensor, min_side: int) -> list[NDArray[np.uint8]]:
         raise ValueError(f"images has shape {tuple(images.shape)}; (B, 3, H, W) is needed")
     images = images.detach().to("cpu", torch.float32)
     if min(images.shape[2:]) < min_side:
-        images = resize(images, [min_side], interpolation=3, antialias=True)
+        images = resize(images, [min_side], interpolation=InterpolationMode.BICUBIC, antialias=True)
     pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return list(np.ascontiguousarray(pixels.flip(1).permute(0, 2, 3, 1).numpy()))
 
@@ -179,7 +180,7 @@ def _paddleocr_version() -> str:
         version = "missing"
     if not version.partition(".")[0].isdigit() or int(version.partition(".")[0]) < 3:
         raise ModuleNotFoundError(
-            f"the OCR engine paddleocr needs paddleocr 3.7 or later ({version} here): pip install 'vlad-lightning[paddle]'"
+            f"the engine paddleocr needs paddleocr 3.7 or later ({version} here): pip install 'vlad-lightning[paddle]'"
         )
     return version
 

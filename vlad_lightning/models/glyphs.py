@@ -52,8 +52,8 @@ class Rasterizer:
             size: height and width in pixels.
 
         Returns:
-            (3, H, W) float32 in [-1, 1]: white words (1) on black (-1), three equal channels; where words overlap, the
-            brighter one shows.
+            (3, H, W) float32 in [-1, 1]: white words (1) on black (-1), three equal channels that share their memory;
+            where words overlap, the brighter one shows.
 
         Raises:
             ValueError: if ``size`` is not positive.
@@ -65,7 +65,7 @@ class Rasterizer:
         quads = layout.quads().double().numpy() * (width, height)  # (N, 4, 2), pixels
         for word, quad in zip(layout.words, quads, strict=True):
             self._draw(canvas, " ".join(word.split()), quad)
-        return (torch.from_numpy(np.array(canvas)).float() / 127.5 - 1).repeat(3, 1, 1)
+        return torch.from_numpy(np.array(canvas)).float().div_(127.5).sub_(1).expand(3, -1, -1)
 
     def _draw(self, canvas: Image.Image, word: str, quad: np.ndarray) -> None:
         region = _visible(quad, canvas.size)

@@ -257,9 +257,9 @@ def _quote_segment(text: str, left: Counter[str]) -> str:
 
     def quote(match: re.Match[str]) -> str:
         before, core, after = _core(match[0])
-        if not core or left[bare_word(core)] <= 0:
+        if not core or left[core.casefold()] <= 0:
             return match[0]
-        left[bare_word(core)] -= 1
+        left[core.casefold()] -= 1
         # A lone quote beside the new ones would read as one of a pair.
         before, after = (side.translate(dict.fromkeys(map(ord, _QUOTES))) for side in (before, after))
         return f'{before}"{core}"{after}'

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from diffusers import DDPMScheduler
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps
@@ -71,10 +72,10 @@ class LayoutGenerator(nn.Module):
         """
         self.check(prompts)
         conditioning: Conditioning = self.prompt_encoder(prompts)
-        device = conditioning.pooled.device
+        told = conditioning.pooled
         shape = (len(prompts), self.prompt_encoder.max_words, 5)
-        noise = torch.randn(shape, generator=generator, device=generator.device).to(device)
-        tokens = sampler.draw(lambda x, t: self.tlg(x, t, conditioning), noise, self.schedule, generator)
+        noise = randn_tensor(shape, generator=generator, device=told.device)
+        tokens = sampler.draw(lambda x, t: self.tlg(x.to(told), t, conditioning), noise, self.schedule, generator)
         boxes = decode_boxes(tokens).float().cpu()
         words = [drawn_words(p) for p in prompts]
         return tuple(Layout(w, b[: len(w)]) for w, b in zip(words, boxes, strict=True))

@@ -21,6 +21,7 @@ class Optimization:
         betas: of AdamW.
         warmup_steps: optimizer steps of linear warm-up.
         schedule: a name diffusers knows: ``constant_with_warmup``, ``cosine``, ``linear``, ...
+        fused: the fused kernel; Lightning does not clip gradients with it.
 
     Raises:
         ValueError: where ``lr`` is not positive or ``warmup_steps`` is negative.
@@ -31,6 +32,7 @@ class Optimization:
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = 100
     schedule: str = "cosine"
+    fused: bool = False
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
@@ -50,7 +52,7 @@ class Optimization:
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = AdamW([g for g in groups if g["params"]], lr=self.lr, betas=self.betas, fused=True)
+        optimizer = AdamW([g for g in groups if g["params"]], lr=self.lr, betas=self.betas, fused=self.fused)
         schedule = get_scheduler(
             self.schedule, optimizer, num_warmup_steps=self.warmup_steps, num_training_steps=int(total_steps)
         )

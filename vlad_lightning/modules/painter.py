@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from diffusers import DDPMScheduler
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from vlad_lightning.diffusion.sampler import Denoiser, Sampler
@@ -77,7 +78,7 @@ class Painter(nn.Module):
         latent = self.codec.encode_images(glyphs)
         if scale == 0:
             return latent
-        return latent + scale * torch.randn(latent.shape, generator=generator, device=latent.device)
+        return latent + scale * randn_tensor(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
 
     def draw_glyphs(self, layouts: Sequence[Layout]) -> Tensor:
         """(B, 3, H, W) float in [-1, 1]: the layouts, white on black."""
@@ -85,7 +86,12 @@ class Painter(nn.Module):
         return torch.stack([self.rasterizer(layout, size) for layout in layouts])
 
     def paint(
-        self, prompts: Sequence[str], layouts: Sequence[Layout], sampler: Sampler, generator: torch.Generator
+        self,
+        prompts: Sequence[str],
+        layouts: Sequence[Layout],
+        sampler: Sampler,
+        generator: torch.Generator,
+        progress: Callable[[Tensor], Iterable[Tensor]] = iter,
     ) -> Painting:
         """Paint ``B`` prompts with their layouts.
 
@@ -94,16 +100,16 @@ class Painter(nn.Module):
             layouts: B layouts.
             sampler: steps and scales.
             generator: all the randomness.
+            progress: wraps the timesteps, as tqdm does.
         """
         glyphs = self.draw_glyphs(layouts)
-        device = self.vfe.fusion.weight.device
+        weight = self.vfe.fusion.weight
         told = self.prompt_encoder(prompts)
-        z = self.encode_layout(glyphs.to(device), sampler.augmentation, generator)
-        shape = self.codec.encode_images(glyphs[:1].to(device)).shape[1:]
-        noise = torch.randn((len(prompts), *shape), generator=generator, device=generator.device).to(device)
-        denoise = self._guided(told, z, sampler)
-        latents = sampler.draw(denoise, noise, self.schedule, generator)
-        images = self.codec.decode_latents(latents).float().clamp(-1, 1)
+        z = self.encode_layout(glyphs.to(weight), sampler.augmentation, generator)
+        shape = self.codec.encode_images(glyphs.to(weight)).shape
+        noise = randn_tensor(shape, generator=generator, device=weight.device)
+        latents = sampler.draw(self._guided(told, z, sampler), noise, self.schedule, generator, progress)
+        images = self.codec.decode_latents(latents.to(weight)).float().clamp(-1, 1)
         return Painting(images, tuple(layouts), glyphs, tuple(prompts))
 
     def _guided(self, told: Conditioning, z: Tensor | None, sampler: Sampler) -> Denoiser:
@@ -114,11 +120,11 @@ class Painter(nn.Module):
         text = Conditioning.cat([told if b.text else untold for b in branches])
         layout = None
         if z is not None:
-            blank = self.encode_layout(-torch.ones(len(z), 3, self.image_size, self.image_size, device=z.device))
+            blank = self.encode_layout(z.new_full((len(z), 3, self.image_size, self.image_size), -1))
             layout = torch.cat([z if b.layout else blank for b in branches])
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
-            predicted = self.vfe(x.repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text)
+            predicted = self.vfe(x.to(told.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text)
             return guidance.combine(predicted.float().chunk(len(branches)))
 
         return denoise

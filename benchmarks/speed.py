@@ -1,0 +1,57 @@
+"""Speeds of this machine, as a table: ``make bench``.
+
+Each figure is the best of three runs: on a busy machine the best is what repeats.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from vlad_lightning.data.synthetic import write_posters
+
+_POSTERS = 1000
+
+
+def main() -> None:
+    """Measure and print."""
+    table = Table(
+        "what", "figure", title=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+    )
+    help_seconds = best(lambda _: run_help())
+    table.add_row("vlad-cli --help", f"{help_seconds:.2f} s")
+    for workers in (1, 2):
+        seconds = best(lambda out, workers=workers: write_posters(out, _POSTERS, size=64, workers=workers))
+        table.add_row(f"posters of 64 px written, {workers} workers", f"{_POSTERS / seconds:.0f} a second")
+    Console().print(table)
+
+
+def run_help() -> None:
+    """Start the command line in a process of its own."""
+    subprocess.run([sys.executable, "-m", "vlad_lightning", "--help"], check=True, stdout=subprocess.DEVNULL)
+
+
+def best(action: Callable[[Path], None], repeats: int = 3) -> float:
+    """Seconds of the fastest of ``repeats`` calls, each with a new folder's path."""
+    with tempfile.TemporaryDirectory() as folder:
+        return min(timed(action, Path(folder) / str(i)) for i in range(repeats))
+
+
+def timed(action: Callable[[Path], None], out: Path) -> float:
+    """Seconds of one call."""
+    started = time.perf_counter()
+    action(out)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

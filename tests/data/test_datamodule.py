@@ -1,0 +1,408 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from vlad_lightning.data.datamodule import MarioDataModule
+from vlad_lightning.data.dataset import match_boxes, to_tensor
+from vlad_lightning.data.mario import key_of
+from vlad_lightning.data.splits import in_hash_order, split
+from vlad_lightning.models.glyphs import Rasterizer
+from vlad_lightning.types import Batch, Layout
+
+UPRIGHT = "{text} 128,64,384,64,384,128,128,128 {confidence}"  # centre (0.5, 0.1875), size (0.5, 0.125)
+LOWER = "{text} 64,320,192,320,192,448,64,448 {confidence}"  # centre (0.25, 0.75), size (0.25, 0.25)
+
+
+def write(root, number, caption="a poster with the text HELLO", ocr=None, size=(64, 64), colour=(255, 0, 0)):
+    """One sample by hand, byte for byte as the format has it."""
+    folder = root / f"{number // 100:05d}" / f"{number:09d}"
+    folder.mkdir(parents=True)
+    if caption is not None:
+        (folder / "caption.txt").write_text(caption, encoding="utf-8")
+    lines = [UPRIGHT.format(text="HELLO", confidence=0.98)] if ocr is None else ocr
+    (folder / "ocr.txt").write_text("\n".join(lines), encoding="utf-8")
+    Image.new("RGB", size, colour).save(folder / "image.jpg", quality=95)
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path):
+    for number in range(12):
+        write(tmp_path / "posters", number, colour=(20 * number, 0, 0))
+    return tmp_path / "posters"
+
+
+def folders_of(root):
+    return [folder for shelf in sorted(root.iterdir()) for folder in sorted(shelf.iterdir())]
+
+
+def batches(data, name="train"):
+    data.setup()
+    return list(getattr(data, f"{name}_dataloader")())
+
+
+def keys(data, name):
+    return [key for batch in batches(data, name) for key in batch.keys]
+
+
+def only(root, **arguments):
+    """The one batch of a folder that holds one sample."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (batch,) = batches(MarioDataModule(str(root), **arguments))
+    return batch
+
+
+def test_a_sample_becomes_tensors(tmp_path):
+    ocr = [UPRIGHT.format(text="hello", confidence=0.98), LOWER.format(text="NOISE", confidence=0.9)]
+    write(tmp_path, 7, "Say HELLO, world", ocr, size=(512, 300), colour=(0, 255, 0))
+    batch = only(tmp_path, size=32, max_words=3)
+    assert isinstance(batch, Batch)
+    assert batch.keys == ("00000_000000007",)
+    assert batch.prompts == ('Say "HELLO", world',)
+    assert batch.images.shape == (1, 3, 32, 32)
+    assert batch.images.dtype == torch.float32
+    assert torch.allclose(batch.images.mean(dim=(0, 2, 3)), torch.tensor([-1.0, 1.0, -1.0]), atol=0.02)
+    assert batch.layouts[0].words == ("hello", "NOISE")
+    assert torch.allclose(
+        batch.layouts[0].boxes[:, :4], torch.tensor([[0.5, 0.1875, 0.5, 0.125], [0.25, 0.75, 0.25, 0.25]])
+    )
+    assert torch.equal(batch.glyphs[0], Rasterizer()(batch.layouts[0], (32, 32)))
+    assert batch.word_mask.tolist() == [[True, False, False]]
+    assert torch.equal(batch.word_boxes[0, 0], batch.layouts[0].boxes[0])
+    assert batch.word_boxes[0, 1:].eq(0).all()
+
+
+def test_a_poster_without_words_has_an_empty_layout(tmp_path):
+    write(tmp_path, 0, "a red circle", ocr=[])
+    batch = only(tmp_path)
+    assert batch.prompts == ("a red circle",)
+    assert len(batch.layouts[0]) == 0
+    assert batch.glyphs.eq(-1).all()
+    assert not batch.word_mask.any()
+
+
+def test_words_read_with_little_confidence_are_left_out(tmp_path):
+    ocr = [UPRIGHT.format(text="HELLO", confidence=0.2), LOWER.format(text="YOU", confidence=0.6)]
+    write(tmp_path, 0, "HELLO YOU", ocr)
+    assert only(tmp_path, min_confidence=0.5).prompts == ('HELLO "YOU"',)
+    assert only(tmp_path, min_confidence=0.1).prompts == ('"HELLO" "YOU"',)
+
+
+def test_only_the_largest_boxes_are_drawn_and_every_word_keeps_its_box(tmp_path):
+    ocr = [UPRIGHT.format(text="SMALLER", confidence=0.9), LOWER.format(text="LARGER", confidence=0.9)]
+    write(tmp_path, 0, "SMALLER LARGER", ocr)
+    # 0.25 * 0.25 = 0.0625 is as large as 0.5 * 0.125: of equals the first stays.
+    assert only(tmp_path, max_boxes=1).layouts[0].words == ("SMALLER",)
+    (tmp_path / "00000" / "000000000" / "ocr.txt").write_text("\n".join([*ocr, "HUGE 0,0,512,0,512,512,0,512 0.9"]))
+    batch = only(tmp_path, max_boxes=2)
+    assert "HUGE" in batch.layouts[0].words
+    assert len(batch.layouts[0]) == 2
+    assert batch.word_mask[0, :2].all()
+
+
+def test_each_box_serves_one_word():
+    layout = Layout(("the", "THE", "cat"), torch.arange(15.0).reshape(3, 5))
+    boxes, mask = match_boxes(["The", "dog", "the", "THE", "cat"], layout, 5)
+    assert mask.tolist() == [True, False, True, False, True]
+    assert boxes[[0, 2, 4]].equal(layout.boxes)
+    boxes, mask = match_boxes(["The", "dog", "the"], layout, 2)
+    assert boxes.shape == (2, 5)
+    assert mask.tolist() == [True, False]
+    assert match_boxes([], Layout.empty(), 3)[1].tolist() == [False] * 3
+
+
+def test_images_are_stretched_with_antialiasing():
+    stripes = np.zeros((60, 128, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255
+    image = to_tensor(Image.fromarray(stripes), 16)
+    assert image.shape == (3, 16, 16)
+    assert image.abs().max() < 0.1, "stripes finer than a pixel are grey"
+    same = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    exact = to_tensor(Image.fromarray(same.permute(1, 2, 0).numpy()), 16)
+    assert torch.allclose((exact + 1) * 127.5, same.float(), atol=1e-4)
+
+
+def test_the_splits_are_disjoint_and_complete(root):
+    data = MarioDataModule(str(root), val_share=0.2, test_share=0.3, batch_size=3)
+    found = {name: keys(data, name) for name in ("train", "val", "test")}
+    assert all(found.values())
+    together = [key for part in found.values() for key in part]
+    assert sorted(set(together)) == sorted(key_of(folder) for folder in folders_of(root))
+    assert len(set(found["val"]) | set(found["test"])) == len(found["val"]) + len(found["test"])
+    assert not set(found["train"]) & (set(found["val"]) | set(found["test"]))
+
+
+def test_the_splits_depend_on_the_seed_only(root):
+    arguments = {"val_share": 0.3, "test_share": 0.3}
+    first = keys(MarioDataModule(str(root), **arguments), "test")
+    assert first == keys(MarioDataModule(str(root), **arguments), "test")
+    assert any(first != keys(MarioDataModule(str(root), seed=seed, **arguments), "test") for seed in (1, 2, 3))
+
+
+def test_a_growing_folder_keeps_its_splits(tmp_path):
+    folders = [tmp_path / "00000" / f"{i:09d}" for i in range(2000)]
+    train, val, test = split(folders[:1000], 0.1, 0.2, seed=0)
+    later = split(folders, 0.1, 0.2, seed=0)
+    for before, after in zip((train, val, test), later, strict=True):
+        assert set(before) <= set(after)
+    shares = [len(part) / 2000 for part in later]
+    assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.03)
+
+
+@pytest.mark.parametrize("number", [3, 4, 6, 7])
+def test_every_split_of_a_handful_has_a_sample(tmp_path, number):
+    folders = [tmp_path / f"{i:09d}" for i in range(number)]
+    for seed in range(20):
+        parts = split(folders, 0.05, 0.05, seed)
+        assert all(parts)
+        assert sorted(folder for part in parts for folder in part) == folders
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_fewer_samples_than_splits_are_shared_with_a_warning(tmp_path, number):
+    for i in range(number):
+        write(tmp_path, i)
+    data = MarioDataModule(str(tmp_path))
+    with pytest.warns(UserWarning, match="share samples"):
+        data.setup()
+    assert all(len(keys(data, name)) == 1 for name in ("train", "val", "test"))
+
+
+def test_another_folder_replaces_the_test_split_in_full(root, tmp_path):
+    for number in range(100, 105):
+        write(tmp_path / "other", number)
+    data = MarioDataModule(str(root), test_root=str(tmp_path / "other"), val_share=0.2)
+    assert sorted(keys(data, "test")) == [f"00001_{number:09d}" for number in range(100, 105)]
+    assert len(set(keys(data, "train")) | set(keys(data, "val"))) == 12
+    assert data.test_report.usable == 5
+    assert data.report.usable == 12
+
+
+def test_the_test_can_be_cut_short(root):
+    full = MarioDataModule(str(root), test_share=0.5)
+    short = MarioDataModule(str(root), test_share=0.5, limit_test=2)
+    assert keys(short, "test") == keys(full, "test")[:2]
+    assert short.test_report.usable == 12
+
+
+def test_an_index_picks_samples(root, tmp_path):
+    index = tmp_path / "index.txt"
+    index.write_text("00000_000000001\n00000_000000004\n00000_000000005\n00000_000000099\n")
+    data = MarioDataModule(str(root), index=str(index))
+    assert data.report.usable == 3
+    assert data.report.skipped == {"no caption.txt": 1}
+
+
+def test_the_training_order_depends_on_the_seed_and_changes_by_epoch(root):
+    data = MarioDataModule(str(root), batch_size=4)
+    loader = MarioDataModule(str(root), batch_size=4)
+    data.setup()
+    loader.setup()
+    first, second = data.train_dataloader(), loader.train_dataloader()
+    epochs = [[key for batch in first for key in batch.keys] for _ in range(2)]
+    assert epochs[0] != epochs[1]
+    assert epochs == [[key for batch in second for key in batch.keys] for _ in range(2)]
+    torch.manual_seed(99)
+    assert epochs[0] == keys(data, "train"), "the global state is not asked"
+
+
+@pytest.mark.parametrize(("batch_size", "lengths"), [(4, [4, 4]), (16, [10]), (10, [10])])
+def test_a_last_batch_is_dropped_only_beside_others(root, batch_size, lengths):
+    data = MarioDataModule(str(root), batch_size=batch_size)
+    assert [len(batch) for batch in batches(data)] == lengths
+
+
+def test_worker_processes_read_the_same(root):
+    alone = MarioDataModule(str(root), batch_size=4)
+    helped = MarioDataModule(str(root), batch_size=4, num_workers=2)
+    assert helped.val_dataloader().persistent_workers
+    for a, b in zip(batches(alone), batches(helped), strict=True):
+        assert a.keys == b.keys
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.glyphs, b.glyphs)
+
+
+def spoil(folders):
+    """Five kinds of trouble, one a folder."""
+    (folders[0] / "image.jpg").unlink()
+    (folders[1] / "caption.txt").unlink()
+    (folders[2] / "caption.txt").write_text(" \n")
+    (folders[3] / "image.jpg").write_bytes(b"no image")
+    (folders[4] / "ocr.txt").unlink()
+
+
+def test_bad_samples_are_counted_reported_and_skipped(root, capfd):
+    write(
+        root,
+        50,
+        "HELLO ONE TWO THREE",
+        [UPRIGHT.format(text=w, confidence=0.9) for w in ("HELLO", "ONE", "TWO", "THREE")],
+    )
+    write(root, 51, ocr=["HELLO 1,2,3 0.9", UPRIGHT.format(text="HELLO", confidence=0.1), ""])
+    folders = folders_of(root)
+    spoil(folders)
+    data = MarioDataModule(str(root), max_words=3)
+    report = data.report
+    assert report.usable == 9
+    assert sum(report.skipped.values()) == 5
+    assert report.skipped["no image.jpg"] == 1
+    assert report.examples["no image.jpg"] == (str(folders[0]),)
+    assert report.skipped["empty caption"] == 1
+    assert report.skipped["broken image.jpg"] == 1
+    assert report.lines_left_out == {"malformed quad": 1, "low confidence": 1}
+    assert report.words_left_out == 1
+    assert report.bad_share == pytest.approx(5 / 14)
+    text = "\n".join(report.lines())
+    assert "9 samples are usable, 5 are skipped" in text
+    for reason in report.skipped:
+        assert f"1 skipped: {reason}" in text
+    read = [key for name in ("train", "val", "test") for key in keys(data, name)]
+    assert sorted(read) == sorted(key_of(folder) for folder in folders[5:])
+
+
+def test_too_large_a_share_of_bad_samples_is_refused(root):
+    spoil(folders_of(root))
+    with pytest.raises(ValueError, match=r"42% of the samples.*max_bad_share=40%(.|\n)*1 skipped: no image.jpg"):
+        MarioDataModule(str(root), max_bad_share=0.4).setup()
+
+
+def test_a_folder_without_a_usable_sample_is_refused(root):
+    for folder in folders_of(root):
+        (folder / "image.jpg").unlink()
+    with pytest.raises(ValueError, match=r"posters.*image.jpg, caption.txt and ocr.txt(.|\n)*12 skipped: no image.jpg"):
+        MarioDataModule(str(root), max_bad_share=1.0).setup()
+
+
+def test_an_empty_or_missing_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"no sample.*image.jpg"):
+        MarioDataModule(str(tmp_path)).setup()
+    with pytest.raises(FileNotFoundError, match=r"nowhere"):
+        MarioDataModule(str(tmp_path / "nowhere")).setup()
+
+
+def truncate(folder):
+    """Leave the header and cut the picture."""
+    path = folder / "image.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, quality=95)
+    path.write_bytes(path.read_bytes()[:1500])
+
+
+def test_a_truncated_image_in_a_small_folder_is_found_by_the_scan(root):
+    for folder in folders_of(root)[:3]:
+        truncate(folder)
+    data = MarioDataModule(str(root))
+    assert data.report.skipped == {"broken image.jpg": 3}
+    read = [key for name in ("train", "val", "test") for key in keys(data, name)]
+    assert sorted(read) == [key_of(folder) for folder in folders_of(root)[3:]]
+
+
+def test_a_large_folder_is_scanned_by_headers_and_a_truncated_image_is_replaced(tmp_path):
+    for number in range(201):
+        write(tmp_path, number, size=(8, 8))
+    truncate(folders_of(tmp_path)[0])
+    (folders_of(tmp_path)[1] / "image.jpg").write_bytes(b"no image")
+    (folders_of(tmp_path)[2] / "image.jpg").unlink()
+    data = MarioDataModule(str(tmp_path), size=8)
+    assert data.report.skipped == {"broken image.jpg": 1, "no image.jpg": 1}
+    read = [key for name in ("train", "val", "test") for key in keys(data, name)]
+    assert "00000_000000000" not in read
+    assert data.broken == ("00000_000000000",)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_image_that_breaks_when_read_is_replaced_by_the_next_good_one(root, num_workers):
+    data = MarioDataModule(str(root), batch_size=2, num_workers=num_workers, val_share=0.5)
+    order = keys(data, "val")
+    data = MarioDataModule(str(root), batch_size=2, num_workers=num_workers, val_share=0.5)
+    data.setup()
+    for folder in folders_of(root):
+        if key_of(folder) in (order[1], order[2], order[-1]):
+            truncate(folder)
+    expected = [order[0], order[3], order[3], *order[3:-1], order[0]]
+    assert keys(data, "val") == expected
+    assert keys(data, "val") == expected, "and so again"
+    assert set(data.broken) == {order[1], order[2], order[-1]}
+
+
+def test_a_split_of_broken_images_alone_is_an_error(root):
+    data = MarioDataModule(str(root))
+    data.setup()
+    for folder in folders_of(root):
+        truncate(folder)
+    with pytest.raises(ValueError, match=r"none of the \d+ samples can be read"):
+        batches(data)
+
+
+def test_captions_are_those_of_the_training_split_and_read_no_image(root):
+    data = MarioDataModule(str(root), val_share=0.2)
+    data.setup()
+    for folder in folders_of(root):
+        (folder / "image.jpg").unlink()
+    captions = data.captions()
+    assert captions == ['a poster with the text "HELLO"'] * len(captions)
+    assert len(captions) == len(data.train_dataloader().dataset)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"size": 0}, "size=0"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"max_words": 0}, "max_words=0"),
+        ({"max_boxes": -1}, "max_boxes=-1"),
+        ({"num_workers": -1}, "num_workers=-1"),
+        ({"limit_test": 0}, "limit_test=0"),
+        ({"val_share": 0.0}, "val_share=0.0"),
+        ({"test_share": 0.0}, "test_share=0.0"),
+        ({"val_share": 1.5}, r"val_share=1.5: must lie in \[0, 1\]"),
+        ({"val_share": 0.6, "test_share": 0.4}, "sum below 1"),
+        ({"min_confidence": 1.1}, "min_confidence=1.1"),
+        ({"max_bad_share": -0.1}, "max_bad_share=-0.1"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MarioDataModule("posters", **arguments)
+
+
+class Mean(LightningModule):
+    """The smallest module that trains on batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.level = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+
+    def training_step(self, batch, _):
+        self.seen.append(batch)
+        return (batch.images - self.level).square().mean()
+
+    def validation_step(self, batch, _):
+        self.seen.append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def test_lightning_trains_on_the_batches(root, tmp_path):
+    module, data = Mean(), MarioDataModule(str(root), batch_size=4)
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = Trainer(max_steps=3, default_root_dir=tmp_path, num_sanity_val_steps=0, **options)
+    trainer.fit(module, data)
+    assert trainer.global_step == 3
+    assert all(isinstance(batch, Batch) for batch in module.seen)
+    assert module.level != 0
+    assert isinstance(trainer.train_dataloader, DataLoader)
+
+
+def test_hash_order_does_not_depend_on_the_given_order(root):
+    folders = folders_of(root)
+    assert in_hash_order(folders, 3) == in_hash_order(folders[::-1], 3)
+    assert in_hash_order(folders, 3) != in_hash_order(folders, 4)

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlad_lightning.data.mario import (
+    CHARACTERS,
+    MarioSample,
+    OcrWord,
+    SkipSample,
+    key_of,
+    list_samples,
+    read_charseg,
+    read_sample,
+    write_sample,
+)
+from vlad_lightning.models.prompts import quote_words
+
+QUAD = np.array([[0.25, 0.5], [0.75, 0.5], [0.75, 0.625], [0.25, 0.625]], dtype=np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A sound sample, for a test to spoil."""
+    sample = MarioSample(
+        "06269_062690093", Image.new("RGB", (512, 512), "teal"), "A sale at the shop", (OcrWord("SALE", QUAD, 0.9),)
+    )
+    write_sample(tmp_path / "06269" / "062690093", sample, np.zeros((256, 256), dtype=np.int64))
+    return tmp_path / "06269" / "062690093"
+
+
+def reason(folder: Path) -> str:
+    with pytest.raises(SkipSample, match=folder.name) as skip:
+        read_sample(folder)
+    return skip.value.reason
+
+
+def test_what_is_written_reads_back(folder):
+    sample = read_sample(folder)
+    assert (sample.key, sample.caption, sample.problems) == ("06269_062690093", "A sale at the shop", ())
+    assert (sample.image.mode, sample.image.size) == ("RGB", (512, 512))
+    assert np.abs(np.asarray(sample.image).astype(int) - (0, 128, 128)).max() <= 2
+    (word,) = sample.words
+    assert (word.text, word.confidence) == ("SALE", 0.9)
+    np.testing.assert_array_equal(word.quad, QUAD)
+    np.testing.assert_array_equal(read_charseg(folder), np.zeros((256, 256)))
+
+
+def test_the_files_are_marios(folder):
+    assert {path.name for path in folder.iterdir()} == {
+        "image.jpg",
+        "caption.txt",
+        "ocr.txt",
+        "charseg.npy",
+        "info.json",
+    }
+    assert (folder / "caption.txt").read_text() == "A sale at the shop"
+    assert (folder / "ocr.txt").read_text() == "SALE 128,256,384,256,384,320,128,320 0.9\n"
+    info = json.loads((folder / "info.json").read_text())
+    assert (info["key"], info["width"], info["caption"]) == ("062690093", 512, "A sale at the shop")
+    assert Image.open(folder / "image.jpg").format == "JPEG"
+
+
+def test_a_sample_is_never_written_over(folder):
+    with pytest.raises(FileExistsError):
+        write_sample(folder, read_sample(folder))
+
+
+@pytest.mark.parametrize("name", ["image.jpg", "caption.txt", "ocr.txt"])
+def test_a_missing_file_skips_the_sample(folder, name):
+    (folder / name).unlink()
+    assert reason(folder) == f"no {name}"
+
+
+@pytest.mark.parametrize("name", ["caption.txt", "ocr.txt"])
+def test_a_folder_in_place_of_a_text_skips_the_sample(folder, name):
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    assert reason(folder) == f"unreadable {name}"
+
+
+def test_a_missing_folder_skips_the_sample(tmp_path):
+    assert reason(tmp_path / "00000" / "000000000") == "no caption.txt"
+
+
+@pytest.mark.parametrize("text", ["", "  \n\n"])
+def test_an_empty_caption_skips_the_sample(folder, text):
+    (folder / "caption.txt").write_text(text)
+    assert reason(folder) == "empty caption"
+
+
+def test_a_truncated_jpeg_skips_the_sample(folder):
+    noise = np.random.default_rng(0).integers(256, size=(300, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "image.jpg")
+    content = (folder / "image.jpg").read_bytes()
+    (folder / "image.jpg").write_bytes(content[: len(content) // 2])
+    assert reason(folder) == "broken image.jpg"
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>404</html>"])
+def test_what_is_no_image_skips_the_sample(folder, content):
+    (folder / "image.jpg").write_bytes(content)
+    assert reason(folder) == "broken image.jpg"
+
+
+def test_a_tracking_pixel_skips_the_sample(folder):
+    Image.new("RGB", (1, 1)).save(folder / "image.jpg")
+    assert reason(folder) == "image too small"
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "kind", "rgb"),
+    [
+        ("CMYK", (0, 255, 255, 0), "JPEG", (255, 0, 0)),
+        ("L", 100, "JPEG", (100, 100, 100)),
+        ("1", 1, "PNG", (255, 255, 255)),
+        ("P", 0, "PNG", (0, 0, 0)),
+        ("I;16", 25700, "PNG", (100, 100, 100)),
+        ("RGBA", (255, 0, 0, 0), "PNG", (255, 255, 255)),
+        ("LA", (10, 0), "PNG", (255, 255, 255)),
+    ],
+)
+def test_other_modes_and_sizes_become_rgb(folder, mode, colour, kind, rgb):
+    Image.new(mode, (64, 40), colour).save(folder / "image.jpg", kind)
+    image = read_sample(folder).image
+    assert (image.mode, image.size) == ("RGB", (64, 40))
+    assert np.abs(np.asarray(image).astype(int) - rgb).max() <= 3
+
+
+def test_the_size_in_info_json_is_not_trusted(folder):
+    (folder / "info.json").write_text('{"width": 9999, "height": 1}')
+    assert read_sample(folder).image.size == (512, 512)
+    (folder / "info.json").write_text("{broken")
+    assert read_sample(folder).words[0].text == "SALE"
+
+
+def test_csv_doubled_quotes_end_as_one_pair_around_the_drawn_words(folder):
+    (folder / "caption.txt").write_text('"Little Joe - ""A La Guerra"""')
+    caption = read_sample(folder).caption
+    assert quote_words(caption, ["GUERRA", "Joe"]) == 'Little "Joe" - "A La Guerra"'
+
+
+def test_captions_in_other_encodings_and_on_several_lines_become_one_line(folder):
+    (folder / "caption.txt").write_bytes("\ufeffCaf\u00e9\n at  noon\r\n".encode() + b"\xff")
+    assert read_sample(folder).caption == "Caf\u00e9 at noon \ufffd"
+
+
+def test_bad_ocr_lines_are_counted_and_the_rest_is_used(folder):
+    (folder / "ocr.txt").write_text(
+        " 1,1,90,1,90,40,1,40 0.9\nNOISE 1,1,90,1,90,40,1,40 0.2\nnot a line\nOK 1,1,90,1,90,40,1,40 0.95"
+    )
+    sample = read_sample(folder, min_confidence=0.5)
+    assert [word.text for word in sample.words] == ["OK"]
+    assert sample.problems == ("empty text", "low confidence", "malformed line")
+
+
+def test_an_image_without_words_is_a_sample(folder):
+    (folder / "ocr.txt").write_text("")
+    assert read_sample(folder).words == ()
+
+
+def test_charseg_is_optional(folder):
+    (folder / "charseg.npy").unlink()
+    assert read_charseg(folder) is None
+
+
+@pytest.mark.parametrize(
+    ("classes", "why"),
+    [
+        (np.zeros((512, 512), dtype=np.int64), "charseg.npy of another shape"),
+        (np.zeros((256, 256)), "charseg.npy of another shape"),
+        (np.full((256, 256), len(CHARACTERS) + 1), "charseg.npy with unknown classes"),
+        (np.full((256, 256), -1), "charseg.npy with unknown classes"),
+        (np.array([{"a": 1}], dtype=object), "broken charseg.npy"),
+    ],
+)
+def test_an_odd_charseg_is_told_and_pickles_are_not_loaded(folder, classes, why):
+    np.save(folder / "charseg.npy", classes, allow_pickle=True)
+    with pytest.raises(SkipSample) as skip:
+        read_charseg(folder)
+    assert skip.value.reason == why
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00v\x00{'descr'", b"nonsense"])
+def test_a_broken_charseg_is_told(folder, content):
+    (folder / "charseg.npy").write_bytes(content)
+    with pytest.raises(SkipSample) as skip:
+        read_charseg(folder)
+    assert skip.value.reason == "broken charseg.npy"
+
+
+def test_other_integer_types_of_charseg_become_int64(folder):
+    np.save(folder / "charseg.npy", np.full((256, 256), 95, dtype=np.uint8))
+    assert read_charseg(folder).dtype == np.int64
+
+
+def test_samples_are_listed_sorted_from_shelves_and_flat_folders(tmp_path):
+    for name in ("00001/000010002", "00001/000010001", "00000/000000005", "000000007"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "my poster").mkdir()
+    (tmp_path / "my poster" / "caption.txt").touch()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "00001" / "list.txt").touch()
+    found = [path.relative_to(tmp_path).as_posix() for path in list_samples(tmp_path)]
+    assert found == ["00000/000000005", "000000007", "00001/000010001", "00001/000010002", "my poster"]
+    assert [key_of(tmp_path / name) for name in found] == [
+        "00000_000000005",
+        "000000007",
+        "00001_000010001",
+        "00001_000010002",
+        "my poster",
+    ]
+
+
+def test_an_index_lists_its_samples_only_and_once(tmp_path, folder):
+    index = tmp_path / "index.txt"
+    index.write_text("06269_062690094\n\n06269_062690093\r\n06269_062690094 \n")
+    assert list_samples(tmp_path, index) == [folder, folder.with_name("062690094")]
+
+
+@pytest.mark.parametrize("line", ["06269/062690093", "6269_62690093", "../../etc", "06269_062690093.jpg"])
+def test_a_malformed_index_line_is_named(tmp_path, folder, line):
+    index = tmp_path / "index.txt"
+    index.write_text(f"06269_062690093\n{line}\n")
+    with pytest.raises(ValueError, match=r"line 2.*must look like 06269_062690093"):
+        list_samples(tmp_path, index)
+
+
+def test_a_missing_or_empty_root_or_index_is_a_clear_error(tmp_path, folder):
+    with pytest.raises(FileNotFoundError, match=r"root is .*nowhere"):
+        list_samples(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"root is .*caption.txt', which is a file"):
+        list_samples(folder / "caption.txt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no sample"):
+        list_samples(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match=r"index is .*none.txt"):
+        list_samples(tmp_path, tmp_path / "none.txt")
+    (tmp_path / "blank.txt").write_text("\n")
+    with pytest.raises(ValueError, match=r"index .*blank.txt' holds no sample"):
+        list_samples(tmp_path, tmp_path / "blank.txt")

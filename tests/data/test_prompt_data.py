@@ -1,0 +1,94 @@
+import subprocess
+import sys
+
+import pytest
+from lightning.pytorch import LightningModule, Trainer
+
+from vlad_lightning.data.prompts import PromptDataModule
+from vlad_lightning.types import PromptBatch
+
+
+def items(data):
+    data.setup("predict")
+    return [item for batch in data.predict_dataloader() for item in zip(batch.keys, batch.prompts, strict=True)]
+
+
+def test_a_list_keeps_its_order_and_gets_keys():
+    assert items(PromptDataModule(prompts=["a dog", " ", "", " a 'CAT'\n"], batch_size=1)) == [
+        ("prompt_00000", "a dog"),
+        ("prompt_00001", "a 'CAT'"),
+    ]
+
+
+def test_a_file_has_a_prompt_a_line(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes("\ufeffa sign “HÉLLO”\r\n\n  \na dog\u2028barks".encode())
+    assert items(PromptDataModule(file=str(path))) == [
+        ("prompt_00000", "a sign “HÉLLO”"),
+        ("prompt_00001", "a dog\u2028barks"),
+    ]
+
+
+def test_standard_input_of_a_real_process():
+    code = (
+        "from vlad_lightning.data.prompts import PromptDataModule\n"
+        "data = PromptDataModule(file='-')\n"
+        "data.setup('predict'); data.setup('predict')\n"
+        "print([batch.prompts for batch in data.predict_dataloader()])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], input="one\n\ntwo", capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[('one', 'two')]"
+
+
+def test_batches_have_the_size_asked_for():
+    data = PromptDataModule(prompts=[str(i) for i in range(5)], batch_size=2)
+    data.setup()
+    found = list(data.predict_dataloader())
+    assert all(isinstance(batch, PromptBatch) for batch in found)
+    assert [len(batch) for batch in found] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "neither given"),
+        ({"prompts": ["a"], "file": "-"}, "both given"),
+        ({"prompts": ["a"], "batch_size": 0}, "batch_size=0"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PromptDataModule(**arguments)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    for path in (tmp_path / "missing.txt", tmp_path):
+        with pytest.raises(FileNotFoundError, match=path.name):
+            PromptDataModule(file=str(path))
+
+
+def test_no_prompt_at_all_is_refused(tmp_path):
+    blank = tmp_path / "blank.txt"
+    blank.write_text("\n \n")
+    for data in (PromptDataModule(prompts=[]), PromptDataModule(prompts=[" "]), PromptDataModule(file=str(blank))):
+        with pytest.raises(ValueError, match="holds no prompt"):
+            data.setup()
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(ValueError, match=r"picture.jpg.*UTF-8"):
+        PromptDataModule(file=str(path)).setup()
+
+
+class Echo(LightningModule):
+    def predict_step(self, batch, _):
+        return batch.keys, batch.prompts
+
+
+def test_lightning_predicts_on_the_batches(tmp_path):
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "accelerator": "cpu"}
+    trainer = Trainer(default_root_dir=tmp_path, **options)
+    found = trainer.predict(Echo(), PromptDataModule(prompts=["a", "b", "c"], batch_size=2))
+    assert found == [(("prompt_00000", "prompt_00001"), ("a", "b")), (("prompt_00002",), ("c",))]

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from torch import Tensor, nn
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from vlad_lightning.metrics.clip_score import CLIPScore, TransformersCLIP, clip_score, weights_sha256
+from vlad_lightning.metrics.embedder import Embedder
+
+WORDS = ["<pad>", "<s>", "</s>", "<unk>", "A", "photo", "depicts", "red", "blue"]
+
+
+class Angles(nn.Module):
+    """Images by their mean and texts by the number at their end, both as angles of unit vectors."""
+
+    name, sha256 = "angles", "0" * 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.seen: list[str] = []
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        angles = images.mean(dim=(1, 2, 3))
+        return 3 * torch.stack([angles.cos(), angles.sin()], dim=1) * self.weight
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        self.seen += texts
+        angles = torch.tensor([float(text.split()[-1]) for text in texts])
+        return 0.5 * torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP with random weights, its processor and its tokenizer, saved as they are published."""
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(
+        text_config=tower | {"vocab_size": len(WORDS), "max_position_embeddings": 8, "eos_token_id": 2},
+        vision_config=tower | {"image_size": 16, "patch_size": 8},
+        projection_dim=12,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        CLIPModel(config).save_pretrained(folder)
+    CLIPProcessor(
+        CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}), tokenizer()
+    ).save_pretrained(folder)
+    return folder
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
+def images(n: int, size: int = 16) -> Tensor:
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_clip_score_is_the_cosine_cut_at_zero() -> None:
+    x = torch.tensor([[2.0, 0.0], [0.0, 5.0], [1.0, 0.0], [1.0, 1.0]])
+    y = torch.tensor([[7.0, 0.0], [1.0, 0.0], [-1.0, 0.0], [0.1, 0.0]])
+    torch.testing.assert_close(clip_score(x, y), torch.tensor([1.0, 0.0, 0.0, math.sqrt(0.5)]))
+
+
+def test_both_scalings_by_name() -> None:
+    metric = CLIPScore(Angles())
+    pictures = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    metric.update(pictures, ["1.1", "0.2"])
+    figures = metric.compute()
+    mean = (math.cos(1.0) + 1) / 2
+    assert figures["clip_score_w1"].value == pytest.approx(mean, abs=1e-6)
+    assert figures["clip_score_w2_5"].value == pytest.approx(2.5 * mean, abs=1e-6)
+    assert figures["clip_score_w2_5"].details == {
+        "network": "angles",
+        "sha256": "0" * 64,
+        "weight": 2.5,
+        "prefix": "A photo depicts ",
+    }
+    assert {figure.n for figure in figures.values()} == {2}
+
+
+def test_the_prefix_stands_before_every_prompt() -> None:
+    default, bare = Angles(), Angles()
+    CLIPScore(default).update(torch.zeros(1, 3, 4, 4), ["5"])
+    CLIPScore(bare, prefix="").update(torch.zeros(1, 3, 4, 4), ["5"])
+    assert (default.seen, bare.seen) == (["A photo depicts 5"], ["5"])
+
+
+def test_the_judge_is_neither_saved_nor_trained_with_the_module_that_measures() -> None:
+    judge = Angles()
+    module = nn.ModuleDict({"metric": CLIPScore(judge)})
+    assert not module.state_dict()
+    assert not list(module.parameters())
+    module.train()
+    assert not judge.training
+    assert not judge.weight.requires_grad
+
+
+def test_transformers_clip_gives_what_the_model_gives(folder: Path) -> None:
+    judge = TransformersCLIP(str(folder))
+    assert isinstance(judge, Embedder)
+    pictures, texts = images(2), ["red photo", "blue"]
+    model = CLIPModel.from_pretrained(folder).eval()
+    mean, std = (
+        torch.tensor(getattr(judge.processor.image_processor, f"image_{k}")).view(3, 1, 1) for k in ("mean", "std")
+    )
+    pixels = (((pictures + 1) * 127.5).round() / 255 - mean) / std
+    ids = torch.tensor([[1, 7, 5, 2], [1, 8, 2, 0]])
+    with torch.no_grad():
+        expected = model(input_ids=ids, pixel_values=pixels, attention_mask=(ids != 0).long())
+    cosines = clip_score(judge.embed_images(pictures), judge.embed_texts(texts))
+    torch.testing.assert_close(cosines, (expected.image_embeds * expected.text_embeds).sum(1).clamp(min=0))
+
+
+def test_images_of_another_size_are_resized_and_long_texts_cut(folder: Path) -> None:
+    judge = TransformersCLIP(str(folder))
+    assert judge.embed_images(images(3, 40)).shape == (3, 12)
+    long, cut = judge.embed_texts(["red " * 50]), judge.embed_texts(["red " * 6])
+    torch.testing.assert_close(long, cut)
+
+
+def test_figures_name_the_clip_and_its_weights(folder: Path) -> None:
+    metric = CLIPScore(TransformersCLIP(str(folder)))
+    metric.update(images(4), ["red", "blue", "red", "blue"])
+    details = metric.compute()["clip_score_w1"].details
+    assert details["network"] == "clip " + folder.name
+    assert details["sha256"] == weights_sha256(CLIPModel.from_pretrained(folder))
+
+
+def test_the_hash_is_of_the_weights() -> None:
+    first, second = nn.Linear(3, 2), nn.Linear(3, 2)
+    assert weights_sha256(first) != weights_sha256(second)
+    second.load_state_dict(first.state_dict())
+    assert weights_sha256(first) == weights_sha256(second)
+
+
+def test_a_hub_id_needs_its_revision() -> None:
+    with pytest.raises(ValueError, match="revision is None; 'openai/some-clip' is no local folder"):
+        TransformersCLIP("openai/some-clip")
+
+
+def test_pickled_weights_are_not_read(folder: Path, tmp_path: Path) -> None:
+    torch.save(CLIPModel.from_pretrained(folder).state_dict(), tmp_path / "pytorch_model.bin")
+    for name in ("config.json", "tokenizer.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "clip"
+    with pytest.raises(OSError, match="safetensors"):
+        TransformersCLIP(str(tmp_path))
+
+
+def test_no_images_no_figures_and_unequal_numbers() -> None:
+    metric = CLIPScore(Angles())
+    metric.update(torch.zeros(0, 3, 4, 4), [])
+    assert metric.compute() == {}
+    with pytest.raises(ValueError, match="prompts has 2 entries; 1 images"):
+        metric.update(torch.zeros(1, 3, 4, 4), ["1", "2"])

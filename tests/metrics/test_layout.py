@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from vlad_lightning.metrics.layout import (
+    LayoutMetrics,
+    in_region,
+    outside_area,
+    overlap_areas,
+    positions_met,
+    rotated_iou,
+)
+from vlad_lightning.models.prompts import REGIONS
+from vlad_lightning.types import Layout
+
+
+def box(x: float, y: float, width: float, height: float, angle: float = 0.0) -> list[float]:
+    return [x, y, width, height, angle]
+
+
+def test_rotated_iou_of_a_square_and_itself_turned() -> None:
+    """A unit square and itself turned by 45 degrees share a regular octagon of area 2 (sqrt 2 - 1)."""
+    square, turned = torch.tensor([box(0.5, 0.5, 1, 1)]), torch.tensor([box(0.5, 0.5, 1, 1, math.pi / 4)])
+    octagon = 2 * (math.sqrt(2) - 1)
+    assert rotated_iou(square, turned).item() == pytest.approx(octagon / (2 - octagon), abs=1e-6)
+
+
+def test_rotated_iou_knows_that_a_quarter_turn_swaps_the_sides() -> None:
+    first, second = torch.tensor([box(0.5, 0.5, 0.4, 0.2)]), torch.tensor([box(0.5, 0.5, 0.2, 0.4, math.pi / 2)])
+    assert rotated_iou(first, second).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_overlap_counts_for_both_words() -> None:
+    covered, total = overlap_areas(torch.tensor([box(0.2, 0.5, 0.4, 0.2), box(0.4, 0.5, 0.4, 0.2)]))
+    assert (covered, total) == (pytest.approx(0.08), pytest.approx(0.16))
+
+
+def test_outside_area() -> None:
+    assert outside_area(torch.tensor([box(0.0, 0.5, 0.4, 0.2), box(0.5, 0.5, 0.4, 0.2)])) == pytest.approx(0.04)
+    assert outside_area(torch.tensor([box(2.0, 2.0, 0.4, 0.2)])) == pytest.approx(0.08)
+    assert outside_area(torch.zeros(0, 5)) == 0
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_each_ninth_lies_in_its_region(region: str) -> None:
+    x = 0.1 if "left" in region else 0.9 if "right" in region else 0.5
+    y = 0.1 if "top" in region else 0.9 if "bottom" in region else 0.5
+    assert in_region(x, y, region)
+    assert not in_region(1 - x, 1 - y, region) or region == "center"
+
+
+def test_a_side_takes_its_whole_third_and_the_center_only_the_middle() -> None:
+    assert in_region(0.1, 0.1, "top")
+    assert in_region(0.1, 0.9, "left")
+    assert not in_region(0.1, 0.5, "top")
+    assert not in_region(0.5, 0.1, "top left")
+    assert not in_region(0.5, 0.1, "center")
+
+
+def test_positions_met_matches_words_without_case_and_in_order() -> None:
+    prompt = 'a poster with the text "HI" at the top and "hi" at the bottom and "NO" in the center'
+    layout = Layout(("hi", "Hi"), torch.tensor([box(0.5, 0.1, 0.2, 0.1), box(0.5, 0.9, 0.2, 0.1)]))
+    assert positions_met(prompt, layout) == (2, 3)
+    assert positions_met(prompt, Layout(layout.words, layout.boxes.flip(0))) == (0, 3)
+    assert positions_met("nothing to draw", layout) == (0, 0)
+
+
+def test_metric_pools_words_over_layouts() -> None:
+    truth = torch.tensor([[box(0.5, 0.1, 0.2, 0.1), box(0.5, 0.9, 0.2, 0.1)], [box(0.5, 0.5, 0.2, 0.2), [0.0] * 5]])
+    mask = torch.tensor([[True, True], [True, False]])
+    predicted = [Layout(("A", "B"), truth[0]), Layout(("C",), torch.tensor([box(0.6, 0.5, 0.2, 0.2)]))]
+    prompts = ['the text "A" at the top and "B" at the top', 'the text "C" in the center']
+    metric = LayoutMetrics()
+    metric.update(predicted, prompts, truth, mask)
+    figures = metric.compute()
+    assert {name: figure.value for name, figure in figures.items()} == {
+        "iou": pytest.approx((1 + 1 + 1 / 3) / 3, abs=1e-6),
+        "overlap": pytest.approx(0, abs=1e-6),
+        "out_of_bounds": pytest.approx(0, abs=1e-6),
+        "position_accuracy": pytest.approx(2 / 3),
+    }
+    assert figures["iou"].n == 3
+    assert figures["position_accuracy"].n == 3
+
+
+def test_a_word_that_the_layout_lacks_has_an_iou_of_zero() -> None:
+    truth = torch.tensor([[box(0.5, 0.5, 0.2, 0.1), box(0.5, 0.9, 0.2, 0.1)]])
+    metric = LayoutMetrics()
+    metric.update([Layout(("A",), truth[0, :1])], ["x"], truth, torch.ones(1, 2, dtype=torch.bool))
+    assert metric.compute()["iou"].value == pytest.approx(0.5)
+
+
+def test_layouts_with_more_words_than_truth_and_none_at_all() -> None:
+    metric = LayoutMetrics()
+    three = Layout(("A", "B", "C"), torch.tensor([box(0.2 * i, 0.5, 0.1, 0.1) for i in (1, 2, 3)]))
+    metric.update([three, Layout.empty()], ["x", "y"], torch.zeros(2, 2, 5), torch.zeros(2, 2, dtype=torch.bool))
+    assert set(metric.compute()) == {"overlap", "out_of_bounds"}
+
+
+def test_the_number_of_words_is_not_confused_with_their_area() -> None:
+    """The counts under the shares of an area are of words."""
+    metric = LayoutMetrics()
+    two = Layout(("A", "B"), torch.tensor([box(0.2, 0.5, 0.1, 0.1), box(0.7, 0.5, 0.1, 0.1)]))
+    metric.update([two], ["x"], torch.zeros(1, 2, 5), torch.zeros(1, 2, dtype=torch.bool))
+    assert metric.compute()["overlap"].n == 2
+
+
+def test_without_updates_there_are_no_figures() -> None:
+    assert LayoutMetrics().compute() == {}
+
+
+def test_unequal_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(1, 2, 1, 1\) entries"):
+        LayoutMetrics().update([Layout.empty()], ["a", "b"], torch.zeros(1, 2, 5), torch.zeros(1, 2, dtype=torch.bool))

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from vlad_lightning.metrics.ocr_engine import (
+    OCREngine,
+    PaddleOCREngine,
+    RapidOCREngine,
+    bgr_pictures,
+    build_ocr_engine,
+)
+
+
+def written(lines: list[str], size: int, font_size: int) -> Tensor:
+    """(1, 3, size, size) float in [-1, 1]: lines of text, black on a light yellow."""
+    picture = Image.new("RGB", (size, size), (250, 240, 180))
+    font = ImageFont.load_default(font_size)
+    for i, line in enumerate(lines):
+        ImageDraw.Draw(picture).text((4, 4 + 1.6 * i * font_size), line, fill=(10, 10, 10), font=font)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+@pytest.fixture(scope="module")
+def engine() -> OCREngine:
+    return build_ocr_engine("rapidocr")
+
+
+@pytest.mark.parametrize(("size", "font_size"), [(64, 15), (256, 60)])
+def test_rapidocr_reads_lines_from_top_to_bottom(engine: OCREngine, size: int, font_size: int) -> None:
+    assert engine.read(written(["HAPPY", "day"], size, font_size)) == [["HAPPY", "day"]]
+
+
+def test_rapidocr_keeps_the_order_of_a_batch_and_finds_nothing_on_nothing(engine: OCREngine) -> None:
+    batch = torch.cat([written(["WORD"], 64, 18), torch.zeros(1, 3, 64, 64), written(["NEXT"], 64, 18)])
+    assert engine.read(batch) == [["WORD"], [], ["NEXT"]]
+    assert engine.read(batch[:0]) == []
+
+
+def test_the_name_tells_the_version(engine: OCREngine) -> None:
+    assert isinstance(engine, OCREngine)
+    assert metadata.version("rapidocr") in engine.name
+    assert "PP-OCR" in engine.name
+
+
+def test_pictures_are_bgr_bytes_and_enlarged_only_where_small() -> None:
+    red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(2, 3, 8, 16)
+    same, large = bgr_pictures(red, 8), bgr_pictures(red, 32)
+    assert (len(same), same[0].shape, same[0].dtype) == (2, (8, 16, 3), np.uint8)
+    assert same[0][0, 0].tolist() == [0, 0, 255]
+    assert large[0].shape == (32, 64, 3)
+    assert large[0][5, 5].tolist() == [0, 0, 255]
+
+
+def test_pictures_of_another_shape_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"shape \(3, 8, 8\)"):
+        bgr_pictures(torch.zeros(3, 8, 8), 8)
+
+
+def test_an_unknown_engine_is_refused_with_those_allowed() -> None:
+    with pytest.raises(ValueError, match="'tesseract'; allowed are rapidocr, paddleocr"):
+        build_ocr_engine("tesseract")
+
+
+@pytest.mark.parametrize("arguments", [{"min_side": 0}, {"threads": 0}])
+def test_numbers_below_one_are_refused(arguments: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=rf"{next(iter(arguments))} is 0"):
+        RapidOCREngine(**arguments)
+
+
+def paddle_is_missing() -> bool:
+    try:
+        return int(metadata.version("paddleocr").partition(".")[0]) < 3
+    except metadata.PackageNotFoundError:
+        return True
+
+
+needs_paddle = pytest.mark.skipif(paddle_is_missing(), reason="paddleocr 3 is not installed")
+Build = Callable[[], OCREngine]
+
+
+@pytest.mark.skipif(not paddle_is_missing(), reason="paddleocr 3 is installed")
+@pytest.mark.parametrize("build", [lambda: build_ocr_engine("paddleocr"), lambda: PaddleOCREngine("d", ".", "r", ".")])
+def test_paddleocr_says_what_to_install(build: Build) -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"needs paddleocr 3.*vlad-lightning\[paddle\]"):
+        build()
+
+
+@needs_paddle
+def test_paddleocr_needs_both_folders(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="detection_dir is None"):
+        build_ocr_engine("paddleocr")
+    with pytest.raises(FileNotFoundError, match=r"detection_dir is .* lacks inference.onnx and inference.yml"):
+        build_ocr_engine("paddleocr", detection_dir=str(tmp_path), recognition_dir=str(tmp_path))
+
+
+def test_paddleocr_refuses_a_side_below_one() -> None:
+    with pytest.raises(ValueError, match="min_side is 0"):
+        PaddleOCREngine("d", ".", "r", ".", min_side=0)

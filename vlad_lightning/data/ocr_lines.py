@@ -1,0 +1,129 @@
+"""The lines of MARIO's ``ocr.txt``: a word, the four corners around it, and how sure the engine was."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+FRAME = 512
+"""Width and height of the frame that the corners in ``ocr.txt`` are given in, whatever the size of the image."""
+
+
+@dataclass(frozen=True, eq=False)
+class OcrWord:
+    """A word read on an image.
+
+    Attributes:
+        text: in its case; it may be noise, and may hold spaces.
+        quad: (4, 2) float32, corners in fractions of the frame, clockwise on screen, from the corner at which the word
+            starts. Parts of it may lie outside [0, 1].
+        confidence: of the OCR engine, in [0, 1].
+    """
+
+    text: str
+    quad: np.ndarray
+    confidence: float = 1.0
+
+
+def parse_ocr(text: str, min_confidence: float = 0.0) -> tuple[list[OcrWord], list[str]]:
+    """Read the content of an ``ocr.txt``, a line a word: ``TEXT x1,y1,x2,y2,x3,y3,x4,y4 confidence``.
+
+    Returns:
+        the words in reading order, and a short reason for each other line that is not blank.
+
+    Example:
+        >>> words, problems = parse_ocr("HELLO 128,64,384,64,384,128,128,128 0.98")
+        >>> words[0].text, words[0].quad[0].tolist(), problems
+        ('HELLO', [0.25, 0.125], [])
+    """
+    words, problems = [], []
+    for line in text.splitlines():
+        if not line.strip():
+            continue
+        word = _parse_line(line, min_confidence)
+        if isinstance(word, str):
+            problems.append(word)
+        else:
+            words.append(word)
+    return _in_reading_order(words), problems
+
+
+def reading_quad(corners: np.ndarray) -> np.ndarray:
+    """Corners in any order, put clockwise on screen and from the corner at which the word starts.
+
+    MARIO starts at the leftmost corner, which is the lower left one of a word that falls to the right. Letters are
+    taken to run from left to right: of the four ways to start, the one whose reading direction is nearest to that.
+
+    Args:
+        corners: (4, 2), x to the right and y down.
+    """
+    turns = [np.roll(_clockwise(corners), -start, axis=0) for start in range(4)]
+    return max(turns, key=lambda quad: _cosine(quad[1] - quad[0] + quad[2] - quad[3]))
+
+
+def format_word(word: OcrWord) -> str:
+    """A word's line of ``ocr.txt``, as MARIO writes it: integer corners, clockwise from the leftmost one."""
+    corners = np.rint(_clockwise(word.quad) * FRAME).astype(int)
+    start = min(range(4), key=lambda i: (corners[i, 0], corners[i, 1]))
+    numbers = ",".join(str(number) for number in np.roll(corners, -start, axis=0).ravel())
+    return f"{word.text} {numbers} {word.confidence:.4g}"
+
+
+def _clockwise(corners: np.ndarray) -> np.ndarray:
+    from_centre = corners - corners.mean(axis=0)
+    return corners[np.argsort(np.arctan2(from_centre[:, 1], from_centre[:, 0]), kind="stable")]
+
+
+def _parse_line(line: str, min_confidence: float) -> OcrWord | str:
+    """The word of a line, or the reason why it is left out."""
+    fields = line.rsplit(maxsplit=2)  # the text itself may hold spaces
+    if len(fields) < 2:
+        return "malformed line"
+    text = " ".join(fields[0].split()) if len(fields) == 3 else ""
+    try:
+        corners = np.array([float(number) for number in fields[-2].split(",")], dtype=np.float64)
+        confidence = float(fields[-1])
+    except ValueError:
+        return "malformed line"
+    if not text:
+        return "empty text"
+    if not min_confidence <= confidence <= math.inf:  # also false for nan
+        return "low confidence"
+    return _quad_problem(corners) or OcrWord(
+        text, (reading_quad(corners.reshape(4, 2)) / FRAME).astype(np.float32), confidence
+    )
+
+
+def _quad_problem(corners: np.ndarray) -> str | None:
+    if corners.size != 8 or not np.isfinite(corners).all():
+        return "malformed quad"
+    quad = reading_quad(corners.reshape(4, 2))
+    sides = (quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1])
+    if min(math.hypot(*side) / 2 for side in sides) < 1 or abs(np.linalg.det(sides)) < 4:
+        return "degenerate quad"
+    if (quad.max(axis=0) <= 0).any() or (quad.min(axis=0) >= FRAME).any():
+        return "quad outside the frame"
+    return None
+
+
+def _cosine(direction: np.ndarray) -> float:
+    """Of the angle to the horizontal; a direction of no length is the worst."""
+    length = math.hypot(*direction)
+    return float(direction[0]) / length if length > 0 else -2.0
+
+
+def _in_reading_order(words: list[OcrWord]) -> list[OcrWord]:
+    """Lines from top to bottom, each from left to right.
+
+    A word starts a new line if its centre lies more than half of its height below the first centre of the line.
+    """
+    lines: list[list[OcrWord]] = []
+    for word in sorted(words, key=lambda word: float(word.quad[:, 1].mean())):
+        y = word.quad[:, 1]
+        if lines and y.mean() - lines[-1][0].quad[:, 1].mean() < (y.max() - y.min()) / 2:
+            lines[-1].append(word)
+        else:
+            lines.append([word])
+    return [word for line in lines for word in sorted(line, key=lambda word: float(word.quad[:, 0].mean()))]

@@ -1,0 +1,130 @@
+"""CLIP score (Hessel et al. 2021): how well a picture and its prompt agree, as an image-text encoder sees them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPModel, CLIPProcessor
+
+from vlad_lightning.metrics.bootstrap import mean_figure
+from vlad_lightning.metrics.embedder import Embedder, Held
+from vlad_lightning.metrics.per_image import PerImageMetric
+from vlad_lightning.types import Figure
+
+SCALINGS = {"clip_score_w1": 1.0, "clip_score_w2_5": 2.5}
+"""MARIO-Eval's weight and that of Hessel et al., by the names of the figures."""
+
+
+def clip_score(image_embeds: Tensor, text_embeds: Tensor) -> Tensor:
+    """max(cos, 0) of each image with its text, that is with weight 1.
+
+    Args:
+        image_embeds: (B, D) float, of any length.
+        text_embeds: (B, D) float, of any length.
+
+    Returns:
+        (B,) float in [0, 1].
+    """
+    return F.cosine_similarity(image_embeds, text_embeds, dim=-1).clamp(0, 1)
+
+
+class TransformersCLIP(nn.Module):
+    """Any CLIP of ``transformers``; reads safetensors only.
+
+    Args:
+        model: a local folder, or a hub id such as ``openai/clip-vit-base-patch32``, MARIO-Eval's choice.
+        revision: the commit of a hub id; needed for one, so that the same figure can be measured again.
+
+    Raises:
+        ValueError: if a hub id comes without its revision.
+        OSError: if there are no safetensors weights.
+    """
+
+    def __init__(self, model: str, revision: str | None = None) -> None:
+        super().__init__()
+        local = Path(model).is_dir()
+        if not local and revision is None:
+            raise ValueError(f"revision is None; {model!r} is no local folder, and a hub id needs the commit to read")
+        commit = revision or "main"  # which a local folder does not look at
+        self.clip = CLIPModel.from_pretrained(model, revision=commit, use_safetensors=True, dtype=torch.float32)
+        self.processor = CLIPProcessor.from_pretrained(model, revision=commit)
+        self.name = f"clip {Path(model).name}" if local else f"clip {model}@{revision}"
+        self.sha256 = weights_sha256(self.clip)
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float in [-1, 1] -> (B, D) float; resized and cropped as the model's processor says."""
+        pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        inputs = self.processor.image_processor(images=list(pixels), return_tensors="pt")
+        return self.clip.get_image_features(inputs["pixel_values"].to(self.clip.device)).pooler_output
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """B texts -> (B, D) float; each is cut at the model's length, 77 tokens for OpenAI's."""
+        length = self.clip.text_model.config.max_position_embeddings
+        tokenizer = self.processor.tokenizer
+        inputs = tokenizer(list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt")
+        return self.clip.get_text_features(**inputs.to(self.clip.device)).pooler_output
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """SHA-256 over the names, types, shapes and values of a network's weights, in the order of their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+class CLIPScore(PerImageMetric):
+    """``clip_score_w1`` and ``clip_score_w2_5``: the mean over pictures of w max(cos, 0).
+
+    Args:
+        embedder: gives the embeddings; its name and hash stand beside the figures.
+        prefix: put before every prompt, as Hessel et al. and MARIO-Eval do.
+        seed: of the bootstrap.
+    """
+
+    columns = ("score",)
+
+    def __init__(self, embedder: Embedder, prefix: str = "A photo depicts ", seed: int = 0) -> None:
+        super().__init__(seed)
+        self.prefix = prefix
+        self._judge = Held(embedder)
+
+    def update(self, images: Tensor, prompts: Sequence[str]) -> None:
+        """Score B pictures.
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1].
+            prompts: B prompts.
+
+        Raises:
+            ValueError: if their numbers differ.
+        """
+        if len(images) != len(prompts):
+            raise ValueError(f"prompts has {len(prompts)} entries; {len(images)} images need as many")
+        if not len(images):
+            return
+        embeds = self._judge.images(images)
+        texts = self._judge.network.embed_texts([self.prefix + prompt for prompt in prompts])
+        self.append(clip_score(embeds, texts.to(embeds))[:, None])
+
+    def compute(self) -> dict[str, Figure]:
+        """Both scalings by name."""
+        scores = self.table()["score"]
+        if not len(scores):
+            return {}
+        judge = self._judge.network
+        figures = {}
+        for name, weight in SCALINGS.items():
+            details = {"network": judge.name, "sha256": judge.sha256, "weight": weight, "prefix": self.prefix}
+            figures[name] = replace(mean_figure(weight * scores, self.generator()), details=details)
+        return figures

@@ -1,0 +1,216 @@
+"""Frechet and kernel distances between the features of true and of painted images: FID, KID and their like.
+
+They are called ``fid`` and ``kid`` only if the features are those of the Inception network that the literature uses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import urllib.error
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+from torch.hub import get_dir, load_state_dict_from_url
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import poly_mmd
+from torchmetrics.utilities.data import dim_zero_cat
+
+from vlad_lightning.metrics.embedder import Held, ImageEmbedder
+from vlad_lightning.metrics.per_image import FigureMetric
+from vlad_lightning.types import Figure
+
+
+class _GivenFeatures(nn.Module):
+    """Stands where torchmetrics wants a feature extractor, for features that are already there."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def frechet_distance(real: Tensor, fake: Tensor) -> float:
+    """|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) of two sets of features (Heusel et al. 2017), in float64.
+
+    With fewer samples than features the covariances have no full rank; the distance exists and is biased upwards.
+
+    Args:
+        real: (N, F) float, N at least 2.
+        fake: (M, F) float, M at least 2.
+    """
+    distance = FrechetInceptionDistance(feature=_GivenFeatures(real.shape[1]))
+    distance.update(real.double(), real=True)
+    distance.update(fake.double(), real=False)
+    return max(float(distance.compute()), 0.0)  # rounding can leave equal sets a little below zero
+
+
+def kernel_distance(real: Tensor, fake: Tensor, subsets: int, subset_size: int, generator: torch.Generator) -> Tensor:
+    """Unbiased squared MMD with the kernel (x.y / F + 1)^3 on random subsets (Binkowski et al. 2018).
+
+    Args:
+        real: (N, F) float.
+        fake: (M, F) float.
+        subsets: how many pairs of subsets are drawn.
+        subset_size: of each; at least 2, at most N and M.
+        generator: on the CPU; draws the subsets.
+
+    Returns:
+        (subsets,) float64: KID is their mean.
+    """
+    real, fake = real.double(), fake.double()
+
+    def draw(features: Tensor) -> Tensor:
+        return features[torch.randperm(len(features), generator=generator)[:subset_size]]
+
+    return torch.stack([poly_mmd(draw(real), draw(fake)) for _ in range(subsets)])
+
+
+class InceptionNetwork(nn.Module):
+    """The Inception v3 of FID (2,048 features of pool3, TensorFlow's 2015 weights as torch-fidelity converted them).
+
+    Args:
+        weights: a ``.safetensors`` or ``.pth`` file of torch-fidelity's weights; None downloads it, once, into torch's
+            hub folder.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file does not hold these weights, or holds code.
+        RuntimeError: if nothing is given and the download fails.
+    """
+
+    name = "inception-v3-compat"
+
+    def __init__(self, weights: str | None = None) -> None:
+        super().__init__()
+        if weights is not None and not Path(weights).is_file():
+            raise FileNotFoundError(f"weights={weights!r} does not exist; it is the Inception network of FID")
+        path = Path(weights) if weights is not None else _download_inception()
+        content = path.read_bytes()
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self.network = _build_inception(path, content)
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float in [-1, 1] -> (B, 2048) float; resized to 299 px as TensorFlow 1 did."""
+        pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        return self.network(pixels)[0]
+
+
+def _download_inception() -> Path:
+    try:
+        load_state_dict_from_url(URL_INCEPTION_V3, progress=False, check_hash=True, weights_only=True)
+    except (urllib.error.URLError, OSError) as error:
+        raise RuntimeError(f"weights is None, and Inception cannot be downloaded ({error}); give a file") from error
+    return Path(get_dir()) / "checkpoints" / URL_INCEPTION_V3.rpartition("/")[2]
+
+
+def _build_inception(path: Path, content: bytes) -> FeatureExtractorInceptionV3:
+    """The network with the weights in ``content``, read without running pickled code."""
+    try:
+        if path.suffix == ".safetensors":
+            state = load_safetensors(content)
+        else:
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        plain = io.BytesIO()  # torch-fidelity unpickles whatever it is given: it gets tensors only
+        torch.save(state, plain)
+        plain.seek(0)
+        return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=plain)
+    except Exception as error:  # of the unpickler, of safetensors or of load_state_dict: each has its own
+        raise ValueError(f"weights={str(path)!r} does not hold the Inception network of FID: {error}") from error
+
+
+class FrechetDistance(FigureMetric):
+    """``fid`` and ``kid``, or with another network ``frechet_distance_<network>`` and ``kernel_distance_<network>``.
+
+    No interval is given: resampling the images biases both distances. The spread of KID over its subsets stands in
+    its details, as do the network, its hash and the numbers of images.
+
+    Args:
+        network: gives the features, :class:`InceptionNetwork` for FID and KID proper.
+        kid_subsets: how many subsets KID averages.
+        kid_subset_size: images in each; where there are fewer images, all of them.
+        seed: of the subsets.
+
+    Raises:
+        ValueError: if ``kid_subsets`` is below 1 or ``kid_subset_size`` below 2.
+    """
+
+    width: Tensor
+    real: list[Tensor]
+    fake: list[Tensor]
+
+    def __init__(
+        self, network: ImageEmbedder, kid_subsets: int = 100, kid_subset_size: int = 1000, seed: int = 0
+    ) -> None:
+        super().__init__()
+        for argument, value, least in (("kid_subsets", kid_subsets, 1), ("kid_subset_size", kid_subset_size, 2)):
+            if value < least:
+                raise ValueError(f"{argument} is {value}; it must be at least {least}")
+        self.kid_subsets, self.kid_subset_size, self.seed = kid_subsets, kid_subset_size, seed
+        self._judge = Held(network)
+        # Flat, as a process without images has to join the gathering with an empty vector.
+        self.add_state("width", torch.tensor(0), dist_reduce_fx="max")
+        self.add_state("real", [], dist_reduce_fx="cat")
+        self.add_state("fake", [], dist_reduce_fx="cat")
+
+    def update(self, images: Tensor, real: bool) -> None:
+        """Keep the features of B images.
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1].
+            real: whether these are the true ones.
+        """
+        if not len(images):
+            return
+        features = self._judge.images(images)
+        self.width.fill_(features.shape[1])
+        (self.real if real else self.fake).append(features.to(self.device, self.dtype).flatten())
+
+    def compute(self) -> dict[str, Figure]:
+        """Both distances by name; with fewer than two images on a side neither, and a warning."""
+        if not self.width:
+            return {}
+        real, fake = self._features(self.real), self._features(self.fake)
+        least = min(len(real), len(fake))
+        if least < 2:
+            warnings.warn(f"a distance needs two images a side; {len(real)} true, {len(fake)} painted", stacklevel=2)
+            return {}
+        if least <= real.shape[1]:
+            warnings.warn(f"{least} images for {real.shape[1]} features: the Frechet distance is biased", stacklevel=2)
+        frechet, kernel = self._names()
+        common = self._details(len(real), len(fake))
+        return {
+            frechet: Figure(frechet_distance(real, fake), n=len(fake), details=common),
+            kernel: self._kernel_figure(real, fake, common),
+        }
+
+    def _kernel_figure(self, real: Tensor, fake: Tensor, details: dict[str, Any]) -> Figure:
+        size = min(self.kid_subset_size, len(real), len(fake))
+        draws = torch.Generator().manual_seed(self.seed)
+        values = kernel_distance(real, fake, self.kid_subsets, size, draws)
+        spread = {"subsets": self.kid_subsets, "subset_size": size, "std": float(values.std(unbiased=False))}
+        return Figure(float(values.mean()), n=len(fake), details=details | spread)
+
+    def _features(self, state: list[Tensor]) -> Tensor:
+        flat = dim_zero_cat(state) if len(state) else torch.zeros(0)
+        return flat.detach().cpu().reshape(-1, int(self.width))
+
+    def _names(self) -> tuple[str, str]:
+        network = self._judge.network
+        if isinstance(network, InceptionNetwork):
+            return "fid", "kid"
+        slug = re.sub(r"\W+", "_", network.name)
+        return f"frechet_distance_{slug}", f"kernel_distance_{slug}"
+
+    def _details(self, n_real: int, n_fake: int) -> dict[str, Any]:
+        network = self._judge.network
+        return {"network": network.name, "sha256": network.sha256, "n_real": n_real, "n_fake": n_fake}

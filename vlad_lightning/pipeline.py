@@ -1,0 +1,243 @@
+"""VLADPipeline: prompts in, images and layouts out, as a diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast
+
+from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.models.ccm import CCM, IdentityComposition
+from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
+from vlad_lightning.models.fusion import LatentFusion
+from vlad_lightning.models.glyphs import Rasterizer
+from vlad_lightning.models.lora import fold
+from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.models.text_encoder import Spelling, TextEncoder
+from vlad_lightning.models.tlg import TLG
+from vlad_lightning.models.vfe import VFE
+from vlad_lightning.modules.layout_generator import LayoutGenerator
+from vlad_lightning.modules.painter import Painter
+from vlad_lightning.modules.vfe import VFEModule
+from vlad_lightning.types import Layout
+
+
+@dataclass
+class VLADOutput(BaseOutput):
+    """What a call returns.
+
+    Attributes:
+        images: PIL images, or a tensor (B, 3, H, W) float32 in [-1, 1] for ``output_type="pt"``.
+        layouts: the layout of each image.
+    """
+
+    images: list[Image.Image] | Tensor
+    layouts: list[Layout]
+
+
+class VLADPipeline(DiffusionPipeline):
+    """The whole system of Eq. 1: P(I | T) = P(I | Z_T) P(Z_T | T).
+
+    Every part is a plain diffusers or transformers object, so ``save_pretrained`` writes safetensors and JSON only and
+    ``from_pretrained`` reads them back. The parts whose names begin with ``layout_``, and ``tlg``, make layouts; they are
+    None for the system without hierarchical guidance.
+
+    Args:
+        tokenizer: of the painter's encoder.
+        text_encoder: its text tower, adapters folded in.
+        spelling: its character-level embedding.
+        composition: its CCM, or the identity.
+        fusion: Eq. 7.
+        unet: the painter.
+        codec: images to latents and back.
+        schedule: of the image diffusion.
+        layout_tokenizer: of the layout generator's encoder.
+        layout_text_encoder: likewise.
+        layout_spelling: likewise.
+        layout_composition: likewise.
+        tlg: the layout denoiser.
+        layout_schedule: of the layout diffusion.
+        image_size: H = W in pixels.
+        max_words: words to draw a prompt may have.
+        max_objects: further phrases that are read.
+        font: font file of the rasteriser; None is its default.
+    """
+
+    _optional_components = (
+        "layout_tokenizer",
+        "layout_text_encoder",
+        "layout_spelling",
+        "layout_composition",
+        "tlg",
+        "layout_schedule",
+    )
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        text_encoder: CLIPTextModelWithProjection,
+        spelling: Spelling,
+        composition: CCM | IdentityComposition,
+        fusion: LatentFusion,
+        unet: UNet2DConditionModel,
+        codec: SpaceToDepthCodec | KLCodec,
+        schedule: DDPMScheduler,
+        layout_tokenizer: PreTrainedTokenizerFast | None = None,
+        layout_text_encoder: CLIPTextModelWithProjection | None = None,
+        layout_spelling: Spelling | None = None,
+        layout_composition: CCM | IdentityComposition | None = None,
+        tlg: TLG | None = None,
+        layout_schedule: DDPMScheduler | None = None,
+        image_size: int = 64,
+        max_words: int = 4,
+        max_objects: int = 8,
+        font: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            spelling=spelling,
+            composition=composition,
+            fusion=fusion,
+            unet=unet,
+            codec=codec,
+            schedule=schedule,
+            layout_tokenizer=layout_tokenizer,
+            layout_text_encoder=layout_text_encoder,
+            layout_spelling=layout_spelling,
+            layout_composition=layout_composition,
+            tlg=tlg,
+            layout_schedule=layout_schedule,
+        )
+        self.register_to_config(image_size=image_size, max_words=max_words, max_objects=max_objects, font=font)
+
+    @classmethod
+    def from_module(cls, module: VFEModule) -> VLADPipeline:
+        """The pipeline of a trained stage 2; it shares the module's weights, adapters are folded into copies."""
+        painter, layouts = module.painter, module.layout_generator
+        encoder = painter.prompt_encoder.text_encoder
+        parts = _encoder_parts(painter.prompt_encoder)
+        if layouts is not None:
+            parts |= {f"layout_{name}": part for name, part in _encoder_parts(layouts.prompt_encoder).items()}
+            parts |= {"tlg": layouts.tlg, "layout_schedule": layouts.schedule}
+        return cls(
+            **parts,
+            fusion=painter.vfe.fusion,
+            unet=painter.vfe.unet,
+            codec=painter.codec,
+            schedule=painter.schedule,
+            image_size=painter.image_size,
+            max_words=encoder.max_words,
+            max_objects=encoder.max_objects,
+            font=painter.rasterizer.font,
+        )
+
+    @property
+    def painter(self) -> Painter:
+        """The parts that paint, joined."""
+        return Painter(
+            self._prompt_encoder(self.tokenizer, self.text_encoder, self.spelling, self.composition),
+            VFE(self.fusion, self.unet),
+            self.codec,
+            self.schedule,
+            self.config.image_size,
+            Rasterizer(self.config.font),
+        )
+
+    @property
+    def layout_generator(self) -> LayoutGenerator | None:
+        """The parts that make layouts, joined; None without hierarchical guidance."""
+        if self.tlg is None:
+            return None
+        encoder = self._prompt_encoder(
+            self.layout_tokenizer, self.layout_text_encoder, self.layout_spelling, self.layout_composition
+        )
+        return LayoutGenerator(encoder, self.tlg, self.layout_schedule)
+
+    def _prompt_encoder(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        tower: CLIPTextModelWithProjection,
+        spelling: Spelling,
+        composition: CCM | IdentityComposition,
+    ) -> PromptEncoder:
+        encoder = TextEncoder(tower, spelling, self.config.max_words, self.config.max_objects)
+        encoder.tokenizer = tokenizer
+        return PromptEncoder(encoder, composition)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        layouts: Layout | Sequence[Layout] | None = None,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 2.5,
+        layout_scale: float = 1.0,
+        sampler: Sampler = Sampler(),
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+    ) -> VLADOutput:
+        """Draw an image for each prompt; the words to draw stand in quotes.
+
+        Args:
+            prompt: one prompt or B of them.
+            layouts: words and boxes of one's own, one layout a prompt; None has them generated.
+            num_inference_steps: steps of the image diffusion.
+            guidance_scale: the scale of the text.
+            layout_scale: the scale of the layout.
+            sampler: the remaining settings; the three above take precedence.
+            generator: the randomness; None uses the sampler's seed.
+            output_type: ``pil`` or ``pt``.
+
+        Raises:
+            ValueError: for another ``output_type``, another number of layouts than prompts, or more words than a layout
+                holds.
+        """
+        if output_type not in ("pil", "pt"):
+            raise ValueError(f"output_type is {output_type!r}; allowed are 'pil' and 'pt'")
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        settings = replace(
+            sampler, steps=num_inference_steps, guidance_scale=guidance_scale, layout_scale=layout_scale
+        )
+        generator = generator or generator_for("cpu", settings.seed, "pipeline")
+        placed = self._layouts(prompts, layouts, sampler, generator)
+        painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
+        images = painting.images.cpu()
+        pictures = images if output_type == "pt" else [to_pil_image((image + 1) / 2) for image in images]
+        return VLADOutput(images=pictures, layouts=list(painting.layouts))
+
+    def _layouts(
+        self, prompts: list[str], given: Layout | Sequence[Layout] | None, sampler: Sampler, generator: torch.Generator
+    ) -> tuple[Layout, ...]:
+        if given is not None:
+            given = (given,) if isinstance(given, Layout) else tuple(given)
+            if len(given) != len(prompts):
+                raise ValueError(f"layouts has {len(given)} entries; {len(prompts)} prompts need one each")
+            return given
+        layouts = self.layout_generator
+        if layouts is None:
+            return tuple(Layout.empty() for _ in prompts)
+        return layouts.sample(prompts, Sampler(augmentation=0.0, eta=sampler.eta), generator)
+
+
+def _encoder_parts(encoder: PromptEncoder) -> dict[str, object]:
+    text = encoder.text_encoder
+    tower = text.tower
+    if text.lora is not None:
+        tower = CLIPTextModelWithProjection(text.tower.config)
+        tower.load_state_dict(fold(text.tower.state_dict(), text.lora.scale))
+    return {
+        "tokenizer": text.tokenizer,
+        "text_encoder": tower.eval(),
+        "spelling": text.spelling,
+        "composition": encoder.composition,
+    }
