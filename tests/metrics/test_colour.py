@@ -38,7 +38,7 @@ def test_requested_background(prompt: str, colour: str | None) -> None:
 @pytest.mark.parametrize("name", PALETTE)
 def test_every_colour_is_seen_around_an_object_and_through_noise(name: str) -> None:
     image = plain(name)
-    image[:, 8:-8, 8:-8] = plain("white" if name == "black" else "black", 32)
+    image[:, 4:-4, 4:-4] = plain("white" if name == "black" else "black", 40)
     image += 0.05 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
     assert border_colours(image[None]) == [name]
 

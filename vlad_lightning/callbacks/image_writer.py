@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
-from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import save_image
 
 from vlad_lightning.callbacks.files import write_file
 from vlad_lightning.types import Painting
@@ -43,5 +44,6 @@ class ImageWriter(BasePredictionWriter):
             quads = (layout.quads() * size).round(decimals=2).tolist()
             words = [{"text": word, "quad": quad} for word, quad in zip(layout.words, quads, strict=True)]
             text = json.dumps({"prompt": prompt, "size": size, "words": words}, ensure_ascii=False, indent=1)
-            write_file(Path(self.out, f"{key}.png"), to_pil_image((image + 1) / 2).save)
-            write_file(Path(self.out, f"{key}.json"), lambda path, text=text: path.write_text(text))
+            picture = partial(save_image, image, normalize=True, value_range=(-1, 1))  # rounds; to_pil_image cuts off
+            write_file(Path(self.out, f"{key}.png"), picture)
+            write_file(Path(self.out, f"{key}.json"), partial(Path.write_text, data=text, encoding="utf-8"))

@@ -38,7 +38,8 @@ _COUNT_ODDS = (0.45, 0.3, 0.15, 0.1)  # of one to four
 _HEIGHT_LIMITS = (0.42, 0.34, 0.27, 0.23)  # font size as a fraction of the frame, for one to four words
 _REFERENCE_PIXELS = 64  # font size at which a word is first measured
 _MARGIN = 0.035
-_GAP = 0.03
+_GAP = (0.03, 0.03)  # across and down
+_WORD_GAP = (0.1, 0.02)  # wide: an OCR engine joins neighbours on a line, and reads a ring beside a word as an O
 _MAX_TILT = math.radians(8)
 _SHADE = 0.16
 _FONT_ODDS = (0.1, 0.3, 0.1, 0.25, 0.05, 0.2)  # in the order of FONTS: bold faces read best at small sizes
@@ -145,7 +146,7 @@ def _with_room(rng: np.random.Generator, word: PlacedWord, placed: Sequence[Plac
     for i in rng.permutation(len(cells)):
         x, y = (float(rng.uniform(*limits)) for limits in cells[i])
         box = box_around(x, y, width, height)
-        if region_of(x, y) not in taken and not any(boxes_touch(box, other.box, _GAP) for other in placed):
+        if region_of(x, y) not in taken and not any(boxes_touch(box, other.box, _WORD_GAP) for other in placed):
             return replace(word, x=x, y=y)
     return None
 
@@ -189,7 +190,7 @@ def _fits(
 ) -> bool:
     if any(candidate.colour == other.colour or boxes_touch(candidate.box, other.box, _GAP) for other in placed):
         return False
-    over = [word for word in words if boxes_touch(candidate.box, word.box, _GAP / 2)]
+    over = [word for word in words if boxes_touch(candidate.box, word.box, _WORD_GAP)]
     if not over:
         return True
     return may_overlap and all(word.colour in text_colours(PALETTE[candidate.colour]) for word in over)

@@ -98,15 +98,12 @@ def _outline(shape: str) -> list[tuple[float, float]]:
             return [(0.5, 0.02), (1, 0.96), (0, 0.96)]
         case "diamond":
             return [(0.5, 0), (0.92, 0.5), (0.5, 1), (0.08, 0.5)]
-        case "cross":
-            a, b = 0.33, 0.67
-            return [(a, 0), (b, 0), (b, a), (1, a), (1, b), (b, b), (b, 1), (a, 1), (a, b), (0, b), (0, a), (a, a)]
         case "star":
             spikes = [(i * math.pi / 5, 0.22 if i % 2 else 0.54) for i in range(10)]
             return [(0.5 + radius * math.sin(turn), 0.54 - radius * math.cos(turn)) for turn, radius in spikes]
         case "heart":
             return [_heart(2 * math.pi * i / 60) for i in range(60)]
-    raise ValueError(f"shape is {shape!r}; allowed: circle, ring, square, triangle, diamond, cross, star, heart")
+    raise ValueError(f"shape is {shape!r}; allowed: circle, ring, square, triangle, diamond, star, heart")
 
 
 def _heart(turn: float) -> tuple[float, float]:

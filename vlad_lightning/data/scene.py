@@ -13,7 +13,8 @@ import numpy as np
 from vlad_lightning.models.colours import RGB
 from vlad_lightning.models.prompts import region_of
 
-SHAPES = ("circle", "square", "triangle", "star", "diamond", "ring", "heart", "cross")
+# No cross: an OCR engine reads it as a plus sign.
+SHAPES = ("circle", "square", "triangle", "star", "diamond", "ring", "heart")
 TEXTURES = ("striped", "dotted", "noisy")
 
 
@@ -137,6 +138,7 @@ def box_around(x: float, y: float, width: float, height: float) -> tuple[float, 
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
 
 
-def boxes_touch(a: tuple[float, ...], b: tuple[float, ...], gap: float = 0.0) -> bool:
-    """Whether two boxes come nearer to each other than ``gap``."""
-    return a[0] < b[2] + gap and b[0] < a[2] + gap and a[1] < b[3] + gap and b[1] < a[3] + gap
+def boxes_touch(a: tuple[float, ...], b: tuple[float, ...], gap: tuple[float, float] = (0.0, 0.0)) -> bool:
+    """Whether two boxes come nearer to each other than ``gap``, given across and down."""
+    across, down = gap
+    return a[0] < b[2] + across and b[0] < a[2] + across and a[1] < b[3] + down and b[1] < a[3] + down

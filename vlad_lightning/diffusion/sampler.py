@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
@@ -72,10 +73,38 @@ class Sampler:
         Returns:
             (B, ...) float32.
         """
-        solver = DDIMScheduler.from_config(schedule.config, clip_sample=False, timestep_spacing="trailing")
-        solver.set_timesteps(self.steps, device=noise.device)
+        solver, times = respaced(schedule, self.steps)
+        eta = min(self.eta, 1 - 1e-6)  # at 1, rounding makes 1 - abar - sigma^2 negative on a zero-terminal-SNR schedule
         x = noise
-        for t in progress(solver.timesteps):
+        for index, t in zip(solver.timesteps, progress(times.to(noise.device)), strict=True):
             prediction = denoiser(x, t.expand(len(x))).float()
-            x = solver.step(prediction, t, x, eta=self.eta, generator=generator).prev_sample
+            x = solver.step(prediction, index, x, eta=eta, generator=generator).prev_sample
         return x
+
+
+def respaced(schedule: DDPMScheduler, steps: int) -> tuple[DDIMScheduler, Tensor]:
+    """A DDIM solver over nothing but the timesteps that are visited.
+
+    ``DDIMScheduler.step`` goes back by ``T // steps``, which misses the next timestep, and leaves noise in the result,
+    where ``steps`` does not divide ``T``; a schedule of the visited timesteps alone has no such remainder.
+
+    Args:
+        schedule: the schedule of the training, of ``T`` steps.
+        steps: how many of them are visited, evenly spaced, the noisiest included ("trailing").
+
+    Returns:
+        The solver, and (steps,) int64: the training's timesteps in the order of the solver's, from noise to data.
+
+    Raises:
+        ValueError: if there are fewer than ``steps`` timesteps.
+    """
+    total = schedule.config.num_train_timesteps
+    if steps > total:
+        raise ValueError(f"steps is {steps}; the schedule has {total} timesteps")
+    times = torch.arange(1, steps + 1) * total // steps - 1
+    alpha_bar = schedule.alphas_cumprod.cpu().double()[times]
+    betas = 1 - alpha_bar / F.pad(alpha_bar[:-1], (1, 0), value=1.0)
+    changes = {"trained_betas": betas.tolist(), "rescale_betas_zero_snr": False, "timestep_spacing": "trailing"}
+    solver = DDIMScheduler.from_config(schedule.config, num_train_timesteps=steps, clip_sample=False, **changes)
+    solver.set_timesteps(steps)
+    return solver, times.flip(0)

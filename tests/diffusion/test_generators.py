@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from vlad_lightning.diffusion.generators import generator_for
+
+DRAW = """
+import torch
+from vlad_lightning.diffusion.generators import generator_for
+print(torch.rand(3, generator=generator_for("cpu", 7, "paint", "00001_000000002")).tolist())
+"""
+
+
+def test_the_key_alone_decides_and_no_other_draw_disturbs_it() -> None:
+    first = torch.rand(5, generator=generator_for("cpu", 0, "tlg", "train", 3))
+    torch.manual_seed(123)
+    torch.rand(9)
+    assert torch.equal(torch.rand(5, generator=generator_for("cpu", 0, "tlg", "train", 3)), first)
+
+
+def test_the_global_state_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    torch.rand(5, generator=generator_for("cpu", 0, "x"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("other", [(0, "tlg", 4), (1, "tlg", 3), (0, "vfe", 3), (0, "tlg", "3"), (0, "tlg", 3, 0), (0,)])
+def test_any_difference_of_the_key_is_another_stream(other: tuple[int | str, ...]) -> None:
+    same, different = (torch.rand(8, generator=generator_for("cpu", *key)) for key in [(0, "tlg", 3), other])
+    assert not torch.isclose(same, different).any()
+
+
+@pytest.mark.slow
+def test_another_process_draws_the_same() -> None:
+    """Python's own hash of a string differs from process to process."""
+    outputs = {subprocess.run([sys.executable, "-c", DRAW], capture_output=True, text=True, check=True).stdout}
+    here = torch.rand(3, generator=generator_for("cpu", 7, "paint", "00001_000000002")).tolist()
+    assert outputs == {f"{here}\n"}

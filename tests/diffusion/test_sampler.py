@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from torch import Tensor
+
+from vlad_lightning.diffusion.sampler import Denoiser, Sampler, respaced
+
+MEAN, DEVIATION = 0.7, 0.4
+KINDS = ("sample", "v_prediction", "epsilon")
+
+
+def schedule(kind: str = "sample", zero_snr: bool = True, steps: int = 1000) -> DDPMScheduler:
+    return DDPMScheduler(steps, prediction_type=kind, rescale_betas_zero_snr=zero_snr)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def oracle(of: DDPMScheduler, x0: Tensor) -> Denoiser:
+    """The perfect prediction where the data are one point."""
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        alpha = of.alphas_cumprod[t].view(-1, 1)
+        told = {
+            "sample": x0.expand_as(x),
+            "epsilon": (x - alpha.sqrt() * x0) / (1 - alpha).sqrt(),
+            "v_prediction": (alpha.sqrt() * x - x0) / (1 - alpha).sqrt(),
+        }
+        return told[of.config.prediction_type]
+
+    return denoise
+
+
+def gaussian_epsilon(alpha: Tensor, x: Tensor) -> Tensor:
+    """E[noise | x_t] for x0 ~ N(MEAN, DEVIATION^2): the optimal denoiser in closed form."""
+    return (1 - alpha).sqrt() * (x - alpha.sqrt() * MEAN) / (alpha * DEVIATION**2 + 1 - alpha)
+
+
+def draw(sampler: Sampler, denoiser: Denoiser, x: Tensor, of: DDPMScheduler, seed: int = 0) -> Tensor:
+    return sampler.draw(denoiser, x, of, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 15, 20, 30, 61, 600, 1000])  # also those that do not divide 1000
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_an_oracle_of_x0_is_recovered_exactly(steps: int, eta: float) -> None:
+    x0 = torch.tensor([[3.0, -1.5, 0.25]])  # beyond [-1, 1]: nothing is clipped
+    of = schedule()
+    assert torch.equal(draw(Sampler(steps=steps, eta=eta), oracle(of, x0), noise(2, 3), of), x0.expand(2, 3))
+
+
+@pytest.mark.parametrize(("kind", "zero_snr"), [("v_prediction", True), ("v_prediction", False), ("epsilon", False)])
+@pytest.mark.parametrize("steps", [1, 15, 20, 61, 600])
+def test_an_oracle_in_any_parametrisation_is_recovered(kind: str, zero_snr: bool, steps: int) -> None:
+    x0 = torch.tensor([[3.0, -1.5]])
+    of = schedule(kind, zero_snr)
+    result = draw(Sampler(steps=steps), oracle(of, x0), noise(2, 2), of)
+    torch.testing.assert_close(result, x0.expand(2, 2), rtol=0, atol=1e-3 if steps == 1 else 1e-5)
+
+
+@pytest.mark.parametrize("steps", [10, 30])
+def test_ddim_is_eq_12_of_its_paper_in_float64(steps: int) -> None:
+    """The recursion of arXiv 2010.02502 by hand, for Gaussian data, over the timesteps T k / steps - 1."""
+    of = schedule("epsilon", zero_snr=False)
+    times = [1000 * k // steps - 1 for k in range(steps, 0, -1)]
+    alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+    x = noise(64, 1).double()
+    for now, after in zip(times, [*times[1:], None], strict=True):
+        alpha, following = alphas[now], torch.ones(()) if after is None else alphas[after]
+        epsilon = gaussian_epsilon(alpha, x)
+        x0 = (x - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
+        x = following.sqrt() * x0 + (1 - following).sqrt() * epsilon
+    result = draw(
+        Sampler(steps=steps), lambda x, t: gaussian_epsilon(of.alphas_cumprod[t][:, None], x), noise(64, 1), of
+    )
+    torch.testing.assert_close(result.double(), x, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_gaussian_data_come_out_with_their_mean_and_deviation(eta: float) -> None:
+    of = schedule("epsilon", zero_snr=False)
+    result = draw(
+        Sampler(steps=500, eta=eta),
+        lambda x, t: gaussian_epsilon(of.alphas_cumprod[t][:, None], x),
+        noise(20_000, 1),
+        of,
+    )
+    assert result.mean().item() == pytest.approx(MEAN, abs=0.012)  # 4 standard errors: 0.4 / sqrt(20000) * 4
+    assert result.std().item() == pytest.approx(DEVIATION, abs=0.012)
+
+
+@pytest.mark.parametrize("steps", [1, 10, 20, 50])
+def test_where_steps_divide_the_schedule_the_timesteps_are_diffusers_own(steps: int) -> None:
+    of = schedule("v_prediction")
+    theirs = DDIMScheduler.from_config(of.config, timestep_spacing="trailing")
+    theirs.set_timesteps(steps)
+    solver, times = respaced(of, steps)
+    assert times.tolist() == theirs.timesteps.tolist()
+    torch.testing.assert_close(solver.alphas_cumprod.flip(0), of.alphas_cumprod[times], rtol=1e-4, atol=1e-6)
+
+
+def test_where_they_do_not_each_visited_timestep_is_in_the_schedule_once() -> None:
+    for steps in range(1, 101):
+        times = respaced(schedule(steps=100), steps)[1].tolist()
+        assert len(set(times)) == steps
+        assert times == sorted(times, reverse=True)
+        assert times[0] == 99
+        assert times[-1] >= 0
+
+
+def test_more_steps_than_the_schedule_has_are_refused() -> None:
+    with pytest.raises(ValueError, match="steps is 11; the schedule has 10 timesteps"):
+        draw(Sampler(steps=11), lambda x, t: x, noise(1, 2), schedule(steps=10))
+
+
+def test_the_denoiser_is_asked_once_a_step_and_told_the_trainings_timesteps() -> None:
+    asked: list[Tensor] = []
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        asked.append(t)
+        return x * 0
+
+    draw(Sampler(steps=4), denoise, noise(3, 2), schedule())
+    assert [t.tolist() for t in asked] == [[time] * 3 for time in (999, 749, 499, 249)]
+
+
+def test_progress_sees_every_step() -> None:
+    seen: list[int] = []
+
+    def watch(times: Tensor) -> Iterable[Tensor]:
+        assert len(times) == 7  # tqdm shows a length
+        for t in times:
+            seen.append(int(t))
+            yield t
+
+    Sampler(steps=7).draw(lambda x, t: x * 0, noise(1, 2), schedule(), torch.Generator(), progress=watch)
+    assert len(seen) == 7
+
+
+def test_the_seed_decides_and_only_eta_needs_it() -> None:
+    of = schedule("v_prediction")
+    x = noise(2, 3)
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        return torch.sin(3 * x)
+
+    random = Sampler(steps=5, eta=1.0)
+    assert torch.equal(draw(random, denoise, x, of, seed=1), draw(random, denoise, x, of, seed=1))
+    assert not torch.equal(draw(random, denoise, x, of, seed=1), draw(random, denoise, x, of, seed=2))
+    assert torch.equal(draw(Sampler(steps=5), denoise, x, of, seed=1), draw(Sampler(steps=5), denoise, x, of, seed=2))
+
+
+def test_schedule_and_noise_are_left_alone() -> None:
+    of, fresh, x = schedule(), schedule(), noise(2, 3)
+    draw(Sampler(steps=7, eta=0.5), oracle(of, torch.zeros(1, 3)), x, of)
+    assert dict(of.config) == dict(fresh.config)
+    assert torch.equal(of.alphas_cumprod, fresh.alphas_cumprod)
+    assert torch.equal(of.timesteps, fresh.timesteps)
+    assert of.num_inference_steps is None
+    assert torch.equal(x, noise(2, 3))
+
+
+def test_a_half_precision_network_is_solved_in_float32() -> None:
+    of = schedule()
+    result = draw(Sampler(steps=3), lambda x, t: torch.full_like(x, 0.5).bfloat16(), noise(1, 2), of)
+    assert result.dtype == torch.float32
+    assert torch.equal(result, torch.full((1, 2), 0.5))
+
+
+def test_the_scales_reach_the_guidance() -> None:
+    guidance = Sampler(guidance_scale=4.0, layout_scale=2.0).guidance
+    assert (guidance.text_scale, guidance.layout_scale) == (4.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("steps", 0, "at least 1"),
+        ("guidance_scale", -0.1, "at least 0"),
+        ("layout_scale", -1.0, "at least 0"),
+        ("augmentation", -0.5, "at least 0"),
+        ("eta", 1.5, r"in \[0, 1\]"),
+        ("eta", -0.5, r"in \[0, 1\]"),
+    ],
+)
+def test_a_value_out_of_range_is_named(name: str, value: float, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}; it must .*{allowed}"):
+        Sampler(**{name: value})
