@@ -28,7 +28,9 @@ def test_the_global_state_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("other", [(0, "tlg", 4), (1, "tlg", 3), (0, "vfe", 3), (0, "tlg", "3"), (0, "tlg", 3, 0), (0,)])
+@pytest.mark.parametrize(
+    "other", [(0, "tlg", 4), (1, "tlg", 3), (0, "vfe", 3), (0, "tlg", "3"), (0, "tlg", 3, 0), (0,)]
+)
 def test_any_difference_of_the_key_is_another_stream(other: tuple[int | str, ...]) -> None:
     same, different = (torch.rand(8, generator=generator_for("cpu", *key)) for key in [(0, "tlg", 3), other])
     assert not torch.isclose(same, different).any()

@@ -18,6 +18,6 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         write(beside)
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -51,7 +51,9 @@ class InitFrom(Callback):
         state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
         if not state:
             parts = sorted({k.split(".")[0] for k in saved["state_dict"]})
-            raise ValueError(f"{path} has no part {self.source!r}; it has {', '.join(parts)}: another stage's checkpoint?")
+            raise ValueError(
+                f"{path} has no part {self.source!r}; it has {', '.join(parts)}: another stage's checkpoint?"
+            )
         try:
             load_plain(pl_module.get_submodule(self.part), fold(state, saved.get("lora_scale", 1.0)))
         except RuntimeError as error:

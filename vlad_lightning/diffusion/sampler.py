@@ -74,7 +74,7 @@ class Sampler:
             (B, ...) float32.
         """
         solver, times = respaced(schedule, self.steps)
-        eta = min(self.eta, 1 - 1e-6)  # at 1, rounding makes 1 - abar - sigma^2 negative on a zero-terminal-SNR schedule
+        eta = min(self.eta, 1 - 1e-6)  # at 1 and zero terminal SNR, rounding makes 1 - abar - sigma^2 negative
         x = noise
         for index, t in zip(solver.timesteps, progress(times.to(noise.device)), strict=True):
             prediction = denoiser(x, t.expand(len(x))).float()

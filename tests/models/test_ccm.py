@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vlad_lightning.models.ccm import CCM, IdentityComposition, TextStates
+
+WIDTH, PHRASES, TOKENS = 16, 5, 7
+
+
+def states(size: int = 2, seed: int = 0) -> TextStates:
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.tensor([[True, False, True, True, False], [False, False, True, False, False]])[:size]
+    token_mask = torch.ones(size, TOKENS, dtype=torch.bool)
+    token_mask[:, 5:] = False
+    return TextStates(
+        pooled=torch.randn(size, WIDTH, generator=generator),
+        phrases=torch.randn(size, PHRASES, WIDTH, generator=generator),
+        phrase_mask=mask,
+        tokens=torch.randn(size, TOKENS, WIDTH, generator=generator),
+        token_mask=token_mask,
+    )
+
+
+def changed(old: TextStates, name: str, value: Tensor) -> TextStates:
+    fields = {n: getattr(old, n) for n in ("pooled", "phrases", "phrase_mask", "tokens", "token_mask")}
+    return TextStates(**(fields | {name: value}))
+
+
+def ccm(opened: bool) -> CCM:
+    torch.manual_seed(0)
+    module = CCM(WIDTH, PHRASES, layers=2, heads=2)
+    if opened:
+        torch.nn.init.constant_(module.pooled_gate, 0.8)
+        torch.nn.init.constant_(module.token_gate, -0.6)
+    return module
+
+
+def outputs(module: CCM, of: TextStates) -> tuple[Tensor, Tensor, Tensor]:
+    """The pooled vector, the phrases that are there (t_g and those under the mask), the tokens."""
+    composed = module(of)
+    there = torch.cat([torch.ones(len(of.pooled), 1, dtype=torch.bool), of.phrase_mask], dim=1)
+    return composed.pooled, composed.phrases[there], composed.tokens
+
+
+def test_closed_gates_change_nothing_bit_for_bit() -> None:
+    composed = ccm(opened=False)(states())
+    assert torch.equal(composed.pooled, states().pooled)
+    assert torch.equal(composed.tokens, states().tokens)
+    assert composed.phrases.shape == (2, 1 + PHRASES, WIDTH)
+
+
+def test_open_gates_change_both() -> None:
+    composed = ccm(opened=True)(states())
+    assert (composed.pooled - states().pooled).abs().mean() > 0.01
+    assert (composed.tokens - states().tokens).abs().mean() > 0.01
+
+
+def test_the_gate_scales_the_residual_by_its_tanh() -> None:
+    module = ccm(opened=True)
+    whole = module(states()).tokens - states().tokens
+    with torch.no_grad():
+        module.token_gate.copy_(torch.atanh(0.5 * module.token_gate.tanh()))
+    torch.testing.assert_close(module(states()).tokens - states().tokens, whole / 2, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["phrases", "tokens"])
+def test_what_is_masked_does_not_influence(name: str) -> None:
+    """Tokens under the mask keep their own residual; nothing else may hear them."""
+    module, old = ccm(opened=True), states()
+    mask = old.phrase_mask if name == "phrases" else old.token_mask
+    noise = 50 * torch.randn(getattr(old, name).shape, generator=torch.Generator().manual_seed(5))
+    new = changed(old, name, torch.where(mask[..., None], getattr(old, name), noise))
+    for before, after in zip(outputs(module, old), outputs(module, new), strict=True):
+        if before.shape == old.tokens.shape:
+            before, after = before[old.token_mask], after[old.token_mask]
+        torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["phrases", "tokens", "pooled"])
+def test_what_is_there_influences_everything(name: str) -> None:
+    module, old = ccm(opened=True), states(1)
+    value = getattr(old, name).clone()
+    value[:, 0] += 3 * torch.randn(value[:, 0].shape, generator=torch.Generator().manual_seed(6))
+    for before, after in zip(outputs(module, old), outputs(module, changed(old, name, value)), strict=True):
+        assert not torch.allclose(before, after, atol=1e-4)
+
+
+def test_a_prompt_does_not_see_its_neighbours() -> None:
+    module = ccm(opened=True)
+    alone, beside = module(states(1)), module(states(2))
+    first = states(2)
+    single = TextStates(
+        first.pooled[:1], first.phrases[:1], first.phrase_mask[:1], first.tokens[:1], first.token_mask[:1]
+    )
+    torch.testing.assert_close(module(single).phrases, beside.phrases[:1], rtol=1e-5, atol=1e-6)
+    assert alone.pooled.shape == (1, WIDTH)
+
+
+def test_phrases_are_told_apart_by_their_places() -> None:
+    module, old = ccm(opened=True), states(1)
+    everyone = changed(old, "phrase_mask", torch.ones_like(old.phrase_mask))
+    turned = changed(everyone, "phrases", everyone.phrases.flip(1))
+    assert not torch.allclose(module(everyone).phrases[:, 1:].flip(1), module(turned).phrases[:, 1:], atol=1e-4)
+    with torch.no_grad():
+        module.places.zero_()  # without places, the composition is a set
+    torch.testing.assert_close(
+        module(everyone).phrases[:, 1:].flip(1), module(turned).phrases[:, 1:], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_no_phrases_at_all_is_finite() -> None:
+    bare = changed(states(), "phrase_mask", torch.zeros(2, PHRASES, dtype=torch.bool))
+    for value in outputs(ccm(opened=True), bare):
+        assert value.isfinite().all()
+
+
+def test_the_gradient_reaches_closed_gates() -> None:
+    module = ccm(opened=False)
+    composed = module(states())
+    (composed.pooled.square().sum() + composed.tokens.square().sum()).backward()
+    for gate in (module.pooled_gate, module.token_gate):
+        assert gate.grad is not None
+        assert gate.grad.abs() > 1e-4
+
+
+def test_the_identity_passes_the_encoders_words_on() -> None:
+    old = states()
+    composed = IdentityComposition()(old)
+    assert torch.equal(composed.pooled, old.pooled)
+    assert torch.equal(composed.tokens, old.tokens)
+    assert torch.equal(composed.phrases, torch.cat([old.pooled[:, None], old.phrases], dim=1))
+
+
+def test_both_are_saved_and_loaded_whole(tmp_path: Path) -> None:
+    module = ccm(opened=True)
+    module.save_pretrained(tmp_path / "ccm")
+    IdentityComposition().save_pretrained(tmp_path / "identity")
+    assert (tmp_path / "ccm" / "diffusion_pytorch_model.safetensors").is_file()
+    loaded = CCM.from_pretrained(tmp_path / "ccm")
+    for before, after in zip(outputs(module, states()), outputs(loaded, states()), strict=True):
+        assert torch.equal(before, after)
+    same = IdentityComposition.from_pretrained(tmp_path / "identity")
+    assert torch.equal(same(states()).tokens, states().tokens)

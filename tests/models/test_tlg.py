@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vlad_lightning.models.tlg import TLG, decode_boxes, encode_boxes
+from vlad_lightning.types import Conditioning
+
+WIDTH, WORDS, PHRASES = 12, 4, 6
+INSIDE = st.floats(0, 1, width=32)
+BOX = st.tuples(INSIDE, INSIDE, *[st.floats(0.015625, 1, width=32)] * 2, st.floats(-3.140625, 3.140625, width=32))
+
+
+def told(word_mask: Tensor, seed: int = 0) -> Conditioning:
+    size, generator = len(word_mask), torch.Generator().manual_seed(seed)
+    phrases = torch.randn(size, 1 + PHRASES, WIDTH, generator=generator)
+    phrase_mask = torch.zeros(size, 1 + PHRASES, dtype=torch.bool)
+    phrase_mask[:, 0] = True
+    phrase_mask[:, 1 : 1 + WORDS] = word_mask
+    return Conditioning(
+        pooled=phrases[:, 0],
+        phrases=phrases,
+        phrase_mask=phrase_mask,
+        tokens=torch.zeros(size, 3, WIDTH),
+        token_mask=torch.ones(size, 3, dtype=torch.bool),
+        words=phrases[:, 1 : 1 + WORDS] * word_mask[..., None],
+        word_mask=word_mask,
+    )
+
+
+def tlg() -> TLG:
+    torch.manual_seed(0)
+    return TLG(WIDTH, width=16, layers=2, heads=2, max_words=WORDS)
+
+
+def noise(size: int = 2, seed: int = 3) -> Tensor:
+    return torch.randn(size, WORDS, 5, generator=torch.Generator().manual_seed(seed))
+
+
+TWO = torch.tensor([[True, True, False, False]])
+STEP = torch.tensor([400])
+
+
+@given(st.lists(BOX, min_size=1, max_size=5))
+def test_boxes_survive_coding(boxes: list[tuple[float, ...]]) -> None:
+    value = torch.tensor(boxes)
+    tokens = encode_boxes(value)
+    assert tokens.abs().max() <= 1
+    torch.testing.assert_close(decode_boxes(tokens), value, rtol=0, atol=1e-6)
+
+
+@given(st.lists(st.tuples(*[st.floats(-3, 3, width=32)] * 5), min_size=1, max_size=5))
+def test_whatever_is_denoised_has_a_size(tokens: list[tuple[float, ...]]) -> None:
+    boxes = decode_boxes(torch.tensor(tokens))
+    assert (boxes[:, 2:4] >= 0.01).all()
+    assert boxes.isfinite().all()
+
+
+def test_the_token_of_the_whole_frame_and_a_quarter_turn() -> None:
+    tokens = encode_boxes(torch.tensor([[0.5, 0.25, 1.0, 0.5, math.pi / 2]]))
+    torch.testing.assert_close(tokens, torch.tensor([[0.0, -0.5, 1.0, 0.0, 0.5]]))
+
+
+def test_a_prompt_without_words_is_finite_and_leaves_its_neighbour_alone() -> None:
+    module = tlg()
+    mask = torch.tensor([[True, True, False, False], [False] * 4])
+    both = module(noise(), torch.tensor([400, 10]), told(mask))
+    assert both.shape == (2, WORDS, 5)
+    assert both.isfinite().all()
+    everything = told(mask)
+    first = Conditioning(*(getattr(everything, name)[:1] for name in everything.__dataclass_fields__))
+    torch.testing.assert_close(module(noise()[:1], STEP, first), both[:1], rtol=1e-5, atol=1e-6)
+
+
+def test_the_gradient_of_a_batch_with_a_prompt_without_words_is_finite() -> None:
+    module = tlg()
+    mask = torch.tensor([[True, False, False, False], [False] * 4])
+    (module(noise(), torch.tensor([0, 1]), told(mask)) * mask[..., None]).square().sum().backward()
+    for weight in module.parameters():
+        assert weight.grad is not None
+        assert weight.grad.isfinite().all()
+
+
+def test_places_without_a_word_do_not_influence_the_words() -> None:
+    module, x = tlg(), noise(1)
+    other = torch.where(TWO[..., None], x, 40 * noise(1, seed=8))
+    before, after = (module(value, STEP, told(TWO))[TWO] for value in (x, other))
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("what", ["box", "word", "phrase", "time"])
+def test_words_hear_each_other_the_text_and_the_time(what: str) -> None:
+    """The first word's box depends on the second word's box and phrase, on t_g and on t."""
+    module, x, conditioning, step = tlg(), noise(1), told(TWO), STEP
+    before = module(x, step, conditioning)[0, 0]
+    with torch.no_grad():
+        if what == "box":
+            x[0, 1] += 1
+        elif what == "word":
+            conditioning.words[0, 1].mul_(-1)
+        elif what == "phrase":
+            conditioning.phrases[0, 0].mul_(-1)
+        else:
+            step = torch.tensor([900])
+    assert (module(x, step, conditioning)[0, 0] - before).abs().max() > 1e-4
+
+
+def test_phrases_under_the_mask_are_not_read() -> None:
+    module, x, conditioning = tlg(), noise(1), told(TWO)
+    before = module(x, STEP, conditioning)
+    conditioning.phrases[~conditioning.phrase_mask] = 100.0
+    torch.testing.assert_close(module(x, STEP, conditioning), before, rtol=1e-5, atol=1e-6)
+
+
+def test_it_is_saved_and_loaded_whole(tmp_path: Path) -> None:
+    module = tlg()
+    module.save_pretrained(tmp_path)
+    assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
+    loaded = TLG.from_pretrained(tmp_path)
+    assert torch.equal(loaded(noise(1), STEP, told(TWO)), module(noise(1), STEP, told(TWO)))
