@@ -86,7 +86,7 @@ def build(args: Sequence[str], run: bool) -> VLADCLI:
         subclass_mode_data=True,
         auto_configure_optimizers=False,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs={name: defaults for name in _SUBCOMMANDS} if run else defaults,
+        parser_kwargs=dict.fromkeys(_SUBCOMMANDS, defaults) if run else defaults,
         # LightningCLI warns of arguments that it could have read itself
         args=None if list(args) == sys.argv[1:] else list(args),
         run=run,
@@ -106,7 +106,7 @@ def export(args: Sequence[str]) -> None:
 
     Raises:
         FileNotFoundError: where there is no such checkpoint.
-        ValueError: where the folder holds something else than a pipeline, or the checkpoint is of another stage or shape.
+        ValueError: where the folder holds something else than a pipeline, or the checkpoint does not fit.
     """
     parser = argparse.ArgumentParser("vlad-cli export", description=(export.__doc__ or "").split("\n")[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="of stage 2, a .ckpt file")

@@ -56,7 +56,9 @@ def _read_layout(path: Path) -> list[tuple[str, list[list[float]]]]:
     try:
         words = [(str(w["text"]), [[float(x), float(y)] for x, y in w["quad"]]) for w in json.loads(path.read_text())]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f'--layout {path}: not a JSON list of {{"text": .., "quad": [[x, y] * 4]}}: {error}') from error
+        raise ValueError(
+            f'--layout {path}: not a JSON list of {{"text": .., "quad": [[x, y] * 4]}}: {error}'
+        ) from error
     if wrong := [text for text, quad in words if len(quad) != 4]:
         raise ValueError(f"--layout {path}: the quad of {wrong[0]!r} must have 4 corners")
     return words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
@@ -47,8 +48,8 @@ class VLADPipeline(DiffusionPipeline):
     """The whole system of Eq. 1: P(I | T) = P(I | Z_T) P(Z_T | T).
 
     Every part is a plain diffusers or transformers object, so ``save_pretrained`` writes safetensors and JSON only and
-    ``from_pretrained`` reads them back. The parts whose names begin with ``layout_``, and ``tlg``, make layouts; they are
-    None for the system without hierarchical guidance.
+    ``from_pretrained`` reads them back. ``tlg`` and the parts whose names begin with ``layout_`` make layouts; they
+    are None for the system without hierarchical guidance.
 
     Args:
         tokenizer: of the painter's encoder.
@@ -125,7 +126,7 @@ class VLADPipeline(DiffusionPipeline):
         """The pipeline of a trained stage 2; it shares the module's weights, adapters are folded into copies."""
         painter, layouts = module.painter, module.layout_generator
         encoder = painter.prompt_encoder.text_encoder
-        parts = _encoder_parts(painter.prompt_encoder)
+        parts: dict[str, Any] = _encoder_parts(painter.prompt_encoder)
         if layouts is not None:
             parts |= {f"layout_{name}": part for name, part in _encoder_parts(layouts.prompt_encoder).items()}
             parts |= {"tlg": layouts.tlg, "layout_schedule": layouts.schedule}
@@ -205,9 +206,7 @@ class VLADPipeline(DiffusionPipeline):
         if output_type not in ("pil", "pt"):
             raise ValueError(f"output_type is {output_type!r}; allowed are 'pil' and 'pt'")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        settings = replace(
-            sampler, steps=num_inference_steps, guidance_scale=guidance_scale, layout_scale=layout_scale
-        )
+        settings = replace(sampler, steps=num_inference_steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
         generator = generator or generator_for("cpu", settings.seed, "pipeline")
         placed = self._layouts(prompts, layouts, sampler, generator)
         painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
@@ -229,7 +228,7 @@ class VLADPipeline(DiffusionPipeline):
         return layouts.sample(prompts, Sampler(augmentation=0.0, eta=sampler.eta), generator)
 
 
-def _encoder_parts(encoder: PromptEncoder) -> dict[str, object]:
+def _encoder_parts(encoder: PromptEncoder) -> dict[str, Any]:
     text = encoder.text_encoder
     tower = text.tower
     if text.lora is not None:

@@ -52,7 +52,7 @@ class Layout:
 
         Args:
             words: the ``N`` words.
-            quads: (N, 4, 2) float, corners in fractions of the frame, clockwise, from the corner at which the word starts.
+            quads: (N, 4, 2) float, corners in fractions of the frame, clockwise, from the one at which the word starts.
         """
         quads = quads.reshape(len(words), 4, 2).to(torch.float32)
         across = (quads[:, 1] - quads[:, 0] + quads[:, 2] - quads[:, 3]) / 2  # (N, 2), along the reading direction
@@ -183,14 +183,11 @@ class Conditioning:
 
     def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
         """Row by row, this conditioning where ``keep`` (B,) is True and ``other`` elsewhere."""
-        return Conditioning(
-            **{
-                f.name: torch.where(
-                    keep.view(-1, *[1] * (getattr(self, f.name).ndim - 1)), getattr(self, f.name), getattr(other, f.name)
-                )
-                for f in fields(self)
-            }
-        )
+
+        def choose(mine: Tensor, theirs: Tensor) -> Tensor:
+            return torch.where(keep.view(-1, *[1] * (mine.ndim - 1)), mine, theirs)
+
+        return Conditioning(**{f.name: choose(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
 
     @classmethod
     def cat(cls, parts: Sequence[Conditioning]) -> Conditioning:

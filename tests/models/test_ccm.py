@@ -90,14 +90,11 @@ def test_what_is_there_influences_everything(name: str) -> None:
 
 
 def test_a_prompt_does_not_see_its_neighbours() -> None:
-    module = ccm(opened=True)
-    alone, beside = module(states(1)), module(states(2))
-    first = states(2)
-    single = TextStates(
-        first.pooled[:1], first.phrases[:1], first.phrase_mask[:1], first.tokens[:1], first.token_mask[:1]
-    )
-    torch.testing.assert_close(module(single).phrases, beside.phrases[:1], rtol=1e-5, atol=1e-6)
-    assert alone.pooled.shape == (1, WIDTH)
+    module, both = ccm(opened=True), states()
+    first = TextStates(both.pooled[:1], both.phrases[:1], both.phrase_mask[:1], both.tokens[:1], both.token_mask[:1])
+    alone, beside = module(first), module(both)
+    torch.testing.assert_close(alone.phrases, beside.phrases[:1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(alone.tokens, beside.tokens[:1], rtol=1e-5, atol=1e-6)
 
 
 def test_phrases_are_told_apart_by_their_places() -> None:

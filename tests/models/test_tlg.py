@@ -119,7 +119,7 @@ def test_phrases_under_the_mask_are_not_read() -> None:
 
 
 def test_it_is_saved_and_loaded_whole(tmp_path: Path) -> None:
-    module = tlg()
+    module = tlg().eval()
     module.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
     loaded = TLG.from_pretrained(tmp_path)

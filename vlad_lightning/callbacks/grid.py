@@ -38,15 +38,16 @@ def layout_grid(layouts: Sequence[Layout], captions: Sequence[str], columns: int
         axis.set_xlabel(caption, fontsize=7, parse_math=False)
         for word, quad in zip(layout.words, layout.quads().numpy(), strict=True):
             axis.add_patch(Polygon(quad, closed=True, fill=False, edgecolor="tab:blue", linewidth=1))
-            axis.text(*quad.mean(axis=0), word, fontsize=6, ha="center", va="center", clip_on=True, parse_math=False)
+            x, y = quad.mean(axis=0)
+            axis.text(x, y, word, fontsize=6, ha="center", va="center", clip_on=True, parse_math=False)
     return figure
 
 
-def _grid(size: int, columns: int) -> tuple[Figure, Sequence[Axes]]:
+def _grid(size: int, columns: int) -> tuple[Figure, list[Axes]]:
     columns = max(1, min(columns, size))
     rows = -(-size // columns)
     figure = Figure(figsize=(columns * _INCHES, rows * (_INCHES + 0.25)), dpi=120, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for i, axis in enumerate(axes):
         axis.set(xticks=[], yticks=[], visible=i < size)
     return figure, axes

@@ -38,7 +38,7 @@ class FromPretrained(Callback):
         """Fill the part when a fit starts."""
         if stage != "fit":
             return
-        part = pl_module.get_submodule(self.part)
+        part: Any = pl_module.get_submodule(self.part)
         loaded, info = type(part).from_pretrained(
             self.source,
             subfolder=self.subfolder,
@@ -81,6 +81,7 @@ class TokenizerFromPretrained(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Load the tokenizer when a fit starts."""
         if stage == "fit":
-            pl_module.get_submodule(self.part).tokenizer = AutoTokenizer.from_pretrained(
+            encoder: Any = pl_module.get_submodule(self.part)
+            encoder.tokenizer = AutoTokenizer.from_pretrained(
                 self.source, subfolder=self.subfolder, revision=self.revision
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -26,7 +27,7 @@ class ResultsWriter(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write both files, from the first process."""
-        figures: dict[str, Figure] = pl_module.figures
+        figures = cast(dict[str, Figure], pl_module.figures)
         if not figures or not trainer.is_global_zero:
             return
         text = json.dumps({self.system: {name: asdict(f) for name, f in figures.items()}}, indent=1)

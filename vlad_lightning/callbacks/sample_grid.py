@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -43,7 +44,7 @@ class SampleGrid(Callback):
             return
         prompts = batch.prompts[: self.samples]
         with trainer.precision_plugin.forward_context():
-            drawn = pl_module.draw(prompts, batch.keys[: self.samples])
+            drawn: Painting | tuple[Layout, ...] = cast(Any, pl_module).draw(prompts, batch.keys[: self.samples])
         captions = [words_of(prompt, layout) for prompt, layout in zip(prompts, batch.layouts, strict=False)]
         layouts = drawn.layouts if isinstance(drawn, Painting) else drawn
         figures = {"samples/layouts": layout_grid(layouts, captions, self.columns)}
@@ -61,8 +62,8 @@ class SampleGrid(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep the first paintings."""
-        if isinstance(outputs, Painting) and sum(len(p.images) for p in self._tested) < self.samples:
-            self._tested.append(outputs)
+        if isinstance(outputs, Mapping) and sum(len(p.images) for p in self._tested) < self.samples:
+            self._tested.append(outputs["painting"])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the grid."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,6 +54,9 @@ class ImageEncoder(nn.Module):
         tower: the CLIP vision tower.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, tower: CLIPVisionModelWithProjection) -> None:
         super().__init__()
         self.tower = tower
@@ -60,7 +65,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float in [-1, 1] -> (B, D) float, not normalised."""
-        size = self.tower.config.image_size
+        size = int(cast(int, self.tower.config.image_size))
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
         return self.tower(pixel_values=((images + 1) / 2 - self.mean) / self.std).image_embeds

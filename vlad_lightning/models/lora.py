@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
@@ -27,7 +26,7 @@ class Lora:
     """
 
     rank: int = 8
-    alpha: float = 8.0
+    alpha: int = 8
     targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def __post_init__(self) -> None:
@@ -38,7 +37,7 @@ class Lora:
 
     @property
     def scale(self) -> float:
-        """alpha / rank."""
+        """Alpha / rank."""
         return self.alpha / self.rank
 
     def inject(self, network: nn.Module) -> None:

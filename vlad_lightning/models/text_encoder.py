@@ -171,7 +171,7 @@ class TextEncoder(nn.Module):
 
     @property
     def lora_scale(self) -> float:
-        """alpha / rank of the adapters, 1 without any."""
+        """Alpha / rank of the adapters, 1 without any."""
         return self.lora.scale if self.lora else 1.0
 
     def forward(self, prompts: Sequence[str]) -> TextStates:

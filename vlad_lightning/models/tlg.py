@@ -36,9 +36,7 @@ class TLG(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(
-        self, text_width: int, width: int = 128, layers: int = 4, heads: int = 4, max_words: int = 4
-    ) -> None:
+    def __init__(self, text_width: int, width: int = 128, layers: int = 4, heads: int = 4, max_words: int = 4) -> None:
         super().__init__()
         self.box_in = nn.Linear(5, width)
         self.word_in = nn.Linear(text_width, width)

@@ -9,10 +9,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from vlad_lightning.losses import info_nce, retrieval_at_1
+from vlad_lightning.losses import retrieval_at_1
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text_encoder import train_tokenizer
+from vlad_lightning.modules.contrast import align, gather_rows
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.types import Batch
 
@@ -57,19 +58,15 @@ class AlignmentModule(LightningModule):
         """Learn a tokenizer where there is none."""
         encoder = self.prompt_encoder.text_encoder
         if stage == "fit" and encoder.tokenizer is None:
-            encoder.tokenizer = train_tokenizer(
-                self.trainer.datamodule.captions(), encoder.tower.config.vocab_size
-            )
+            captions = self.trainer.datamodule.captions()  # type: ignore[attr-defined]
+            encoder.tokenizer = train_tokenizer(captions, encoder.tower.config.vocab_size)
 
     def _step(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor, Tensor]:
-        images = self.image_encoder(batch.images).float()
-        texts = self.prompt_encoder(batch.prompts).pooled.float()
-        everyone = [self.all_gather(x, sync_grads=True).flatten(0, -2) for x in (images, texts)]
-        loss = info_nce(
-            images, texts, self.temperature, *everyone, offset=self.global_rank * len(batch), symmetric=self.symmetric
-        )
+        images = self.image_encoder(batch.images)
+        texts = self.prompt_encoder(batch.prompts).pooled
+        loss = align(self, images, texts, self.temperature, self.symmetric)
         self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=stage != "train")
-        return loss, images, texts
+        return loss, images.float(), texts.float()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_align of one batch."""
@@ -82,15 +79,10 @@ class AlignmentModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """R@1 over the whole validation set, of every rank."""
-        images, texts = (self._gather_rows(torch.cat(x)) for x in zip(*self._embedded, strict=True))
+        images, texts = (gather_rows(self, torch.cat(x)) for x in zip(*self._embedded, strict=True))
         self._embedded.clear()
         image_to_text, text_to_image = retrieval_at_1(images, texts)
-        self.log_dict(
-            {"val/r1_image_to_text": image_to_text, "val/r1_text_to_image": text_to_image}, prog_bar=True
-        )
-
-    def _gather_rows(self, rows: Tensor) -> Tensor:
-        return self.all_gather(rows).flatten(0, -2)
+        self.log_dict({"val/r1_image_to_text": image_to_text, "val/r1_text_to_image": text_to_image}, prog_bar=True)
 
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from torch import nn
+from torchmetrics import Metric
 
 from vlad_lightning.metrics.clip_score import CLIPScore
 from vlad_lightning.metrics.colour import BackgroundColour
@@ -18,7 +20,7 @@ from vlad_lightning.types import Batch, Figure, Painting
 
 
 class Evaluation(nn.Module):
-    """OCR of what is painted, of the rasterised layouts and of the true images; layouts; colours; CLIP score; distances.
+    """OCR of paintings, rasterised layouts and true images; layouts; colours; CLIP score; distances.
 
     Args:
         ocr_engine: reads the images.
@@ -71,7 +73,7 @@ class Evaluation(nn.Module):
     def reset(self) -> None:
         """Forget what was measured."""
         for metric in self.children():
-            metric.reset()
+            cast(Metric, metric).reset()
 
 
 def _under(prefix: str, figures: Mapping[str, Figure], names: tuple[str, ...]) -> dict[str, Figure]:

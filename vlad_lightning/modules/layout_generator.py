@@ -35,7 +35,9 @@ class LayoutGenerator(nn.Module):
     def __init__(self, prompt_encoder: PromptEncoder, tlg: TLG, schedule: DDPMScheduler) -> None:
         super().__init__()
         if tlg.config.text_width != prompt_encoder.width:
-            raise ValueError(f"tlg.text_width is {tlg.config.text_width}; the encoder's width is {prompt_encoder.width}")
+            raise ValueError(
+                f"tlg.text_width is {tlg.config.text_width}; the encoder's width is {prompt_encoder.width}"
+            )
         if tlg.config.max_words != prompt_encoder.max_words:
             raise ValueError(
                 f"tlg.max_words is {tlg.config.max_words}; the text encoder's is {prompt_encoder.max_words}"

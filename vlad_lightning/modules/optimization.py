@@ -40,7 +40,7 @@ class Optimization:
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps is {self.warmup_steps}; it must be at least 0")
 
-    def configure(self, parameters: Iterable[nn.Parameter], total_steps: int) -> dict[str, Any]:
+    def configure(self, parameters: Iterable[nn.Parameter], total_steps: float) -> dict[str, Any]:
         """What ``LightningModule.configure_optimizers`` returns.
 
         Args:

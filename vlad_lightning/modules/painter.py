@@ -62,7 +62,9 @@ class Painter(nn.Module):
         """Whether the layout's latent guides the painter."""
         return self.vfe.fusion.config.layout_channels > 0
 
-    def encode_layout(self, glyphs: Tensor, scale: float = 0.0, generator: torch.Generator | None = None) -> Tensor | None:
+    def encode_layout(
+        self, glyphs: Tensor, scale: float = 0.0, generator: torch.Generator | None = None
+    ) -> Tensor | None:
         """z_t = g + s * noise (Eq. 6).
 
         Args:
@@ -78,7 +80,9 @@ class Painter(nn.Module):
         latent = self.codec.encode_images(glyphs)
         if scale == 0:
             return latent
-        return latent + scale * randn_tensor(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
+        return latent + scale * randn_tensor(
+            latent.shape, generator=generator, device=latent.device, dtype=latent.dtype
+        )
 
     def draw_glyphs(self, layouts: Sequence[Layout]) -> Tensor:
         """(B, 3, H, W) float in [-1, 1]: the layouts, white on black."""
@@ -121,10 +125,12 @@ class Painter(nn.Module):
         layout = None
         if z is not None:
             blank = self.encode_layout(z.new_full((len(z), 3, self.image_size, self.image_size), -1))
-            layout = torch.cat([z if b.layout else blank for b in branches])
+            layout = torch.cat([z if b.layout or blank is None else blank for b in branches])
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
-            predicted = self.vfe(x.to(told.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text)
+            predicted = self.vfe(
+                x.to(told.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text
+            )
             return guidance.combine(predicted.float().chunk(len(branches)))
 
         return denoise

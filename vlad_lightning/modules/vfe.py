@@ -13,14 +13,14 @@ from torch import Tensor
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.losses import info_nce
 from vlad_lightning.models.image_encoder import ImageEncoder
+from vlad_lightning.modules.contrast import align
 from vlad_lightning.modules.evaluation import Evaluation
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.painter import Painter
 from vlad_lightning.modules.training import PainterTraining
-from vlad_lightning.types import Batch, Figure, Layout, Painting, PromptBatch
+from vlad_lightning.types import Batch, Conditioning, Figure, Layout, Painting, PromptBatch
 
 
 class VFEModule(LightningModule):
@@ -72,22 +72,20 @@ class VFEModule(LightningModule):
     def _step(self, batch: Batch, stage: str, index: int) -> Tensor:
         draws = self._generator(stage, index)
         told = self.painter.prompt_encoder(batch.prompts)
-        align = self._alignment(batch.images, told.pooled)
+        aligned = self._alignment(batch.images, told.pooled)
         diffusion = self._diffusion(batch, told, draws)
-        loss = align + self.settings.diffusion_weight * diffusion
-        values = {f"{stage}/loss": loss, f"{stage}/loss_align": align, f"{stage}/loss_diffusion": diffusion}
+        loss = aligned + self.settings.diffusion_weight * diffusion
+        values = {f"{stage}/loss": loss, f"{stage}/loss_align": aligned, f"{stage}/loss_diffusion": diffusion}
         self.log_dict(values, prog_bar=True, batch_size=len(batch), sync_dist=stage != "train")
         return loss
 
     def _alignment(self, images: Tensor, texts: Tensor) -> Tensor:
         """L_align, Eq. 3, against the negatives of every rank."""
         with torch.no_grad():
-            embedded = self.image_encoder(images).float()
-        texts = texts.float()
-        everyone = [self.all_gather(x, sync_grads=True).flatten(0, -2) for x in (embedded, texts)]
-        return info_nce(embedded, texts, self.temperature, *everyone, offset=self.global_rank * len(texts))
+            embedded = self.image_encoder(images)
+        return align(self, embedded, texts, self.temperature)
 
-    def _diffusion(self, batch: Batch, told: Any, draws: torch.Generator) -> Tensor:
+    def _diffusion(self, batch: Batch, told: Conditioning, draws: torch.Generator) -> Tensor:
         """L_diff, Eq. 9 with z_t, weighted by time and by place."""
         painter, settings = self.painter, self.settings
         size, device = len(batch), batch.images.device
@@ -128,12 +126,12 @@ class VFEModule(LightningModule):
         painting = self.painter.paint(prompts, layouts, self.sampler, draws)
         return painting.named(keys)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> Painting:
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Painting]:
         """Paint the batch's prompts and measure the result."""
         painting = self.draw(batch.prompts, batch.keys)
         if self.evaluation is not None:
             self.evaluation.update(painting, batch)
-        return painting
+        return {"painting": painting}
 
     def on_test_epoch_end(self) -> None:
         """Log every figure; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them."""

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from vlad_lightning.models.ccm import CCM
+from vlad_lightning.models.fusion import LatentFusion
+from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.vfe import VFE
+from vlad_lightning.types import Conditioning
+
+WIDTH = 16
+PROMPTS = ['a red circle with the text "HELLO"', "a blue square"]
+TOKENIZER = train_tokenizer(PROMPTS * 20, 300)
+STEPS = torch.tensor([3, 999])
+
+
+def unet(in_channels: int = 4) -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=8,
+        in_channels=in_channels,
+        out_channels=4,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    ).eval()
+
+
+def prompt_encoder() -> PromptEncoder:
+    torch.manual_seed(1)
+    tower = build_text_tower(WIDTH, layers=1, heads=2, vocabulary=300, context=40)
+    encoder = TextEncoder(tower, Spelling(WIDTH), max_words=2, max_objects=3)
+    encoder.tokenizer = TOKENIZER
+    return PromptEncoder(encoder, CCM(WIDTH, max_phrases=5, layers=1, heads=2)).eval()
+
+
+def latents() -> tuple[Tensor, Tensor]:
+    x_t, z_t = torch.randn(2, 2, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    return x_t, z_t
+
+
+@torch.no_grad()
+def test_stage_2_begins_exactly_at_the_pretrained_painter() -> None:
+    """Fusion, CCM and layout in place, and still the UNet's own answer to the tower's own token states."""
+    painter, encoder = unet(), prompt_encoder()
+    x_t, z_t = latents()
+    predicted = VFE(LatentFusion(4, 4, WIDTH), painter)(x_t, STEPS, z_t, encoder(PROMPTS))
+    ids = TOKENIZER(PROMPTS, padding="max_length", max_length=40, return_tensors="pt")["input_ids"]
+    states = encoder.text_encoder.tower(input_ids=ids).last_hidden_state
+    assert torch.equal(predicted, painter(x_t, STEPS, encoder_hidden_states=states).sample)
+
+
+def test_layout_and_pooled_text_are_read_once_the_fusion_opens() -> None:
+    x_t, z_t = latents()
+    fusion = LatentFusion(4, 4, WIDTH, out_channels=6)
+    with torch.no_grad():
+        fusion.weight.normal_(generator=torch.Generator().manual_seed(3))
+    module, told = VFE(fusion, unet(6)), prompt_encoder()(PROMPTS)
+    before = module(x_t, STEPS, z_t, told)
+    assert before.shape == x_t.shape
+    assert not torch.allclose(module(x_t, STEPS, -z_t, told), before, atol=1e-4)
+    other = Conditioning(**{**{n: getattr(told, n) for n in told.__dataclass_fields__}, "pooled": -told.pooled})
+    assert not torch.allclose(module(x_t, STEPS, z_t, other), before, atol=1e-4)
+
+
+def test_the_gradient_reaches_the_fusion_and_the_gate_of_the_ccm() -> None:
+    encoder, (x_t, z_t) = prompt_encoder(), latents()
+    module = VFE(LatentFusion(4, 4, WIDTH), unet())
+    module(x_t, STEPS, z_t, encoder(PROMPTS)).square().mean().backward()
+    assert isinstance(encoder.composition, CCM)
+    for weight in (module.fusion.weight, encoder.composition.token_gate):
+        assert weight.grad is not None
+        assert weight.grad.abs().max() > 0
+
+
+def test_without_hierarchical_guidance() -> None:
+    x_t, _ = latents()
+    assert VFE(LatentFusion(4, 0, WIDTH), unet())(x_t, STEPS, None, prompt_encoder()(PROMPTS)).shape == x_t.shape
+
+
+def test_channels_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="fusion gives 4 channels; the unet takes 6"):
+        VFE(LatentFusion(4, 4, WIDTH), unet(6))

@@ -1,0 +1,117 @@
+"""The whole system at a size at which a training step takes milliseconds: width 32, one layer, 32 px."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+
+from vlad_lightning.data.datamodule import MarioDataModule
+from vlad_lightning.models.ccm import CCM, IdentityComposition
+from vlad_lightning.models.codec import SpaceToDepthCodec
+from vlad_lightning.models.fusion import LatentFusion
+from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
+from vlad_lightning.models.lora import Lora
+from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.tlg import TLG
+from vlad_lightning.models.vfe import VFE
+from vlad_lightning.modules import AlignmentModule, LayoutGenerator, Painter, TLGModule, VFEModule
+from vlad_lightning.modules.optimization import Optimization
+
+WIDTH, SIZE, LATENT = 32, 32, 12
+FAST = Optimization(lr=3e-3, warmup_steps=5, schedule="constant_with_warmup")
+CAPTIONS = ['a red circle on a blue background, with the text "HELLO" at the top', 'a green square and "SALE 50"'] * 20
+
+
+def prompt_encoder(lora: Lora | None = None, ccm: bool = True, tokenizer: bool = True) -> PromptEncoder:
+    tower = build_text_tower(width=WIDTH, layers=1, heads=2, vocabulary=400)
+    encoder = TextEncoder(tower, Spelling(WIDTH), lora=lora)
+    if tokenizer:
+        encoder.tokenizer = train_tokenizer(CAPTIONS, 400)
+    composition = CCM(WIDTH, max_phrases=12, layers=1, heads=2) if ccm else IdentityComposition()
+    return PromptEncoder(encoder, composition)
+
+
+def image_encoder() -> ImageEncoder:
+    return ImageEncoder(build_vision_tower(SIZE, patch_size=8, width=WIDTH, layers=1, heads=2, projection=WIDTH))
+
+
+def schedule(prediction: str = "sample", betas: str = "squaredcos_cap_v2") -> DDPMScheduler:
+    return DDPMScheduler(
+        beta_schedule=betas,
+        prediction_type=prediction,
+        rescale_betas_zero_snr=prediction != "epsilon",
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )
+
+
+def layout_generator(ccm: bool = True) -> LayoutGenerator:
+    return LayoutGenerator(prompt_encoder(ccm=ccm), TLG(WIDTH, width=WIDTH, layers=1, heads=2), schedule())
+
+
+def unet(in_channels: int = 16) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=SIZE // 2,
+        in_channels=in_channels,
+        out_channels=LATENT,
+        block_out_channels=(16, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=2,
+        norm_num_groups=8,
+    )
+
+
+def painter(
+    lora: Lora | None = None, ccm: bool = True, hierarchical: bool = True, extra_channels: int = 4, size: int = SIZE
+) -> Painter:
+    fusion = LatentFusion(LATENT, LATENT if hierarchical else 0, WIDTH, LATENT + extra_channels, time_width=16)
+    network = VFE(fusion, unet(LATENT + extra_channels))
+    return Painter(prompt_encoder(lora, ccm), network, SpaceToDepthCodec(2), schedule(), size)
+
+
+def alignment(ccm: bool = True, tokenizer: bool = True, **changes: Any) -> AlignmentModule:
+    return AlignmentModule(prompt_encoder(ccm=ccm, tokenizer=tokenizer), image_encoder(), FAST, **changes)
+
+
+def tlg(ccm: bool = True, **changes: Any) -> TLGModule:
+    return TLGModule(layout_generator(ccm), FAST, **changes)
+
+
+def vfe(ccm: bool = True, hierarchical: bool = True, lora: Lora | None = Lora(rank=2, alpha=4), **changes: Any) -> VFEModule:
+    layouts = layout_generator(ccm) if hierarchical else None
+    return VFEModule(painter(lora, ccm, hierarchical), image_encoder(), layouts, optimization=FAST, **changes)
+
+
+STAGES = {"alignment": alignment, "tlg": tlg, "vfe": vfe}
+
+
+def stage(name: str, seed: int = 0, **changes: Any) -> LightningModule:
+    """A stage whose weights come from ``seed``."""
+    seed_everything(seed)
+    return STAGES[name](**changes)
+
+
+def data(root: Path, size: int = SIZE, batch_size: int = 8, **changes: Any) -> MarioDataModule:
+    return MarioDataModule(str(root), size=size, batch_size=batch_size, val_share=0.2, test_share=0.2, **changes)
+
+
+def trainer(steps: int = 1, **changes: Any) -> Trainer:
+    """A silent trainer on the CPU that writes nothing unless it is told to."""
+    quiet: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_steps": steps,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "limit_val_batches": 0,
+    }
+    return Trainer(**quiet | changes)
