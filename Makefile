@@ -12,9 +12,6 @@ RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 WORKERS ?= 2
 
-# One thread a process: two processes with two threads each collapse on two cores.
-export OMP_NUM_THREADS ?= 1
-export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
 # $(call install,EXTRAS): uv is several times faster than pip but does not read pip's configuration,
@@ -48,6 +45,7 @@ $(DEV): pyproject.toml constraints.txt
 demo: $(RUNTIME)  ## data, three stages and test on this machine's CPU: runs/demo/results.md, samples.png
 	$(CLI) run --config configs/pipeline_mini.yaml --out runs/demo
 
+test: export OMP_NUM_THREADS ?= 1  # two processes with two threads each collapse on two cores
 test: $(DEV)  ## run the tests with their coverage (WORKERS=2 processes)
 	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --timeout 300 --cov --cov-report=term
 
@@ -60,8 +58,9 @@ lint: $(DEV)  ## ruff, mypy and the order of the floors
 bench: $(RUNTIME)  ## measure speeds on this machine
 	$(BIN)/python benchmarks/speed.py
 
-ablations: $(RUNTIME)  ## the same run without the CCM, and without hierarchical guidance
+ablations: demo  ## the same run without the CCM, and without hierarchical guidance: runs/ablations.md
 	for config in configs/ablations/pipeline_*.yaml; do $(CLI) run --config "$$config"; done
+	$(BIN)/python benchmarks/ablations.py runs/demo runs/wo_ccm runs/wo_hierarchical_guidance | tee runs/ablations.md
 
 constraints: $(DEV)  ## pin the newest allowed versions again
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --all-extras pyproject.toml \

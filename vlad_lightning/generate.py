@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 DEFAULT_MODEL = Path("runs/demo/pipeline")  # what `make demo` leaves
@@ -67,8 +68,7 @@ def _read_layout(path: Path) -> list[tuple[str, list[list[float]]]]:
 def _paint(options: argparse.Namespace, words: list[tuple[str, list[list[float]]]] | None) -> None:
     # imported here, so that wrong arguments are told at once
     import torch
-    from torchvision.transforms.functional import to_pil_image
-    from torchvision.utils import make_grid
+    from torchvision.utils import save_image
 
     from vlad_lightning.callbacks.files import write_file
     from vlad_lightning.diffusion.generators import generator_for
@@ -92,6 +92,5 @@ def _paint(options: argparse.Namespace, words: list[tuple[str, list[list[float]]
         generator=generator_for("cpu", options.seed, "generate"),
         output_type="pt",
     )
-    grid = make_grid((drawn.images + 1) / 2, nrow=8, padding=0)
-    write_file(options.out, to_pil_image(grid).save)
+    write_file(options.out, partial(save_image, drawn.images, nrow=8, padding=0, normalize=True, value_range=(-1, 1)))
     print(f"wrote {options.out}")

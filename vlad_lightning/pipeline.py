@@ -211,7 +211,7 @@ class VLADPipeline(DiffusionPipeline):
         placed = self._layouts(prompts, layouts, sampler, generator)
         painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
         images = painting.images.cpu()
-        pictures = images if output_type == "pt" else [to_pil_image((image + 1) / 2) for image in images]
+        pictures = images if output_type == "pt" else [to_pil_image(((image + 1) * 127.5).round().byte()) for image in images]
         return VLADOutput(images=pictures, layouts=list(painting.layouts))
 
     def _layouts(

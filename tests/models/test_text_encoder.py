@@ -21,7 +21,10 @@ from vlad_lightning.models.text_encoder import (
 )
 
 WIDTH, CONTEXT = 16, 48
-CAPTIONS = ['a red circle left of a blue square, with the text "HELLO"', "a poster of a café on a green background"] * 30
+CAPTIONS = [
+    'a red circle left of a blue square, with the text "HELLO"',
+    "a poster of a café on a green background",
+] * 30
 TOKENIZER = train_tokenizer(CAPTIONS, 400)
 PROMPT = 'a red circle on a green background, with the text "HELLO wide" and "WORLD"'
 
@@ -158,7 +161,7 @@ def test_no_tokenizer_travels_too() -> None:
 
 
 def test_lora_freezes_the_tower_and_starts_closed() -> None:
-    plain, adapted = encoder(), encoder(lora=Lora(rank=2, alpha=6.0))
+    plain, adapted = encoder(), encoder(lora=Lora(rank=2, alpha=6))
     assert torch.equal(adapted([PROMPT]).tokens, plain([PROMPT]).tokens)
     learning = {name for name, weight in adapted.tower.named_parameters() if weight.requires_grad}
     assert learning
@@ -194,7 +197,9 @@ def test_spelling_is_saved_and_loaded_whole(tmp_path: Path) -> None:
     spelling = Spelling(WIDTH, max_letters=6)
     spelling.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
-    assert torch.equal(Spelling.from_pretrained(tmp_path)(["word"]), spelling(["word"]))
+    loaded = Spelling.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded.state_dict(), spelling.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(loaded(["word"]), spelling(["word"]))
 
 
 @given(st.text(max_size=30))
@@ -210,16 +215,17 @@ def test_a_tokenizer_learns_from_captions_and_reads_any_case() -> None:
     assert TOKENIZER("A CAFÉ")["input_ids"] == TOKENIZER("a café")["input_ids"]
     assert TOKENIZER("cafe\u0301")["input_ids"] == TOKENIZER("café")["input_ids"]
     assert TOKENIZER.eos_token_id == 3  # never 2: transformers pools elsewhere then
-    assert TOKENIZER.decode(TOKENIZER("naïve ☕")["input_ids"], skip_special_tokens=True).strip() == "naïve ☕"
+    said = TOKENIZER.decode(TOKENIZER("naïve ☕")["input_ids"], skip_special_tokens=True)
+    assert said == " naïve ☕"
 
 
 def test_a_vocabulary_too_small_for_the_bytes_is_refused() -> None:
-    with pytest.raises(ValueError, match="vocabulary is 259; .* at least 260"):
+    with pytest.raises(ValueError, match=r"vocabulary is 259; .* at least 260"):
         train_tokenizer(CAPTIONS, 259)
     assert len(train_tokenizer(CAPTIONS, 260)) == 260
 
 
-@pytest.mark.parametrize("text", [PROMPT, "", "‘curly’ and 日本語 ☕"])
+@pytest.mark.parametrize("text", [PROMPT, "", "\u2018curly\u2019 and 日本語 ☕"])
 def test_a_tokenizer_survives_as_json(text: str) -> None:
     back = tokenizer_from_text(tokenizer_to_text(TOKENIZER))
     assert isinstance(back, PreTrainedTokenizerFast)

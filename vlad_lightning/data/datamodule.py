@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import list_samples
-from vlad_lightning.data.scan import DataReport, read_texts, scan
+from vlad_lightning.data.scan import DataReport, quoted_caption, scan
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.types import Batch, Sample
@@ -131,7 +131,7 @@ class MarioDataModule(LightningDataModule):
     def captions(self) -> list[str]:
         """The training split's captions, with quotes around the words that are drawn; no image is read."""
         self.setup()
-        return [read_texts(folder, self.min_confidence)[0] for folder in self._sets["train"].folders]
+        return [quoted_caption(folder, self.min_confidence)[0] for folder in self._sets["train"].folders]
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled; the order depends on ``seed``. A last batch that is not full is left out if there are others."""

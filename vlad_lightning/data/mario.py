@@ -16,6 +16,7 @@ import os
 import re
 import string
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,11 +99,30 @@ def read_sample(folder: Path, min_confidence: float = 0.0) -> MarioSample:
     Raises:
         SkipSample: if the image, the caption or ``ocr.txt`` is missing or cannot be used. An image without words can.
     """
+    caption, words, problems = read_texts(folder, min_confidence)
+    return MarioSample(key_of(folder), _read_image(folder), caption, tuple(words), tuple(problems))
+
+
+def read_texts(folder: Path, min_confidence: float = 0.0) -> tuple[str, list[OcrWord], list[str]]:
+    """A sample's raw caption, its words, and why other lines of ``ocr.txt`` are left out; no image is read.
+
+    Raises:
+        SkipSample: if a file is missing or the caption is empty.
+    """
     caption = " ".join(_read_text(folder, "caption.txt").split())
     if not caption:
         raise SkipSample("empty caption", folder)
-    words, problems = parse_ocr(_read_text(folder, "ocr.txt"), min_confidence)
-    return MarioSample(key_of(folder), _read_image(folder), caption, tuple(words), tuple(problems))
+    return caption, *parse_ocr(_read_text(folder, "ocr.txt"), min_confidence)
+
+
+def check_header(folder: Path) -> None:
+    """Look at an image without decoding it.
+
+    Raises:
+        SkipSample: if it is missing, of another kind of file, or too small.
+    """
+    with _opened(folder):
+        pass
 
 
 def read_charseg(folder: Path) -> np.ndarray | None:
@@ -201,11 +221,17 @@ def _read_text(folder: Path, name: str) -> str:
 
 def _read_image(folder: Path) -> Image.Image:
     """The picture as RGB; what is transparent becomes white."""
+    with _opened(folder) as image:
+        return _as_rgb(image)
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(folder / "image.jpg") as image:
             if min(image.size) < _MIN_SIDE:
                 raise SkipSample("image too small", folder)
-            return _as_rgb(image)
+            yield image
     except FileNotFoundError as error:
         raise SkipSample("no image.jpg", folder) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from vlad_lightning.data.mario import SkipSample, read_sample
-from vlad_lightning.data.ocr_lines import OcrWord, parse_ocr
+from vlad_lightning.data.mario import SkipSample, check_header, read_sample, read_texts
 from vlad_lightning.models.prompts import drawn_words, quote_words
 
 _EXAMPLES = 3
@@ -57,17 +55,14 @@ class DataReport:
         return lines
 
 
-def read_texts(folder: Path, min_confidence: float) -> tuple[str, list[OcrWord], list[str]]:
-    """A sample's caption with quotes around the words that are drawn, its words, and why others are left out.
+def quoted_caption(folder: Path, min_confidence: float) -> tuple[str, list[str]]:
+    """A sample's caption with quotes around the words that are drawn, and why lines of ``ocr.txt`` are left out.
 
     Raises:
         SkipSample: if a file is missing or the caption is empty.
     """
-    caption = " ".join(_read(folder, "caption.txt").split())
-    if not caption:
-        raise SkipSample("empty caption", folder)
-    words, problems = parse_ocr(_read(folder, "ocr.txt"), min_confidence)
-    return quote_words(caption, [word.text for word in words]), words, problems
+    caption, words, problems = read_texts(folder, min_confidence)
+    return quote_words(caption, [word.text for word in words]), problems
 
 
 def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: int) -> tuple[list[Path], DataReport]:
@@ -85,11 +80,11 @@ def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: i
     examples: dict[str, tuple[str, ...]] = {}
     extra = 0
     quiet = len(folders) < _MANY or getattr(rank_zero_only, "rank", 0) != 0
-    check_image = read_sample if len(folders) <= _FEW else _check_header
+    check_image = read_sample if len(folders) <= _FEW else check_header
     bar = track(folders, f"looking at {root}", console=Console(stderr=True), transient=True, disable=quiet)
     for folder in bar:
         try:
-            prompt, _, problems = read_texts(folder, min_confidence)
+            prompt, problems = quoted_caption(folder, min_confidence)
             check_image(folder)
         except SkipSample as skip:
             skipped[skip.reason] += 1
@@ -101,21 +96,3 @@ def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: i
     return usable, DataReport(
         root, len(usable), dict(skipped.most_common()), examples, dict(lines.most_common()), extra
     )
-
-
-def _read(folder: Path, name: str) -> str:
-    try:
-        return (folder / name).read_text(encoding="utf-8-sig", errors="replace")
-    except FileNotFoundError as error:
-        raise SkipSample(f"no {name}", folder) from error
-    except OSError as error:
-        raise SkipSample(f"unreadable {name}", folder) from error
-
-
-def _check_header(folder: Path) -> None:
-    try:
-        Image.open(folder / "image.jpg").close()
-    except FileNotFoundError as error:
-        raise SkipSample("no image.jpg", folder) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise SkipSample("broken image.jpg", folder) from error

@@ -17,6 +17,8 @@ from vlad_lightning.modules.contrast import align, gather_rows
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.types import Batch
 
+_LEAST_TEMPERATURE = 0.01
+
 
 class AlignmentModule(LightningModule):
     """Contrastive alignment of images with the pooled t.
@@ -28,6 +30,9 @@ class AlignmentModule(LightningModule):
         temperature: tau of Eq. 3 at the start; it is learned, and kept at 0.01 or above.
         symmetric: see :func:`~vlad_lightning.losses.info_nce`.
         freeze_image_encoder: True leaves the vision tower as it is.
+
+    Raises:
+        ValueError: where ``temperature`` is below 0.01.
     """
 
     def __init__(
@@ -40,6 +45,8 @@ class AlignmentModule(LightningModule):
         freeze_image_encoder: bool = False,
     ) -> None:
         super().__init__()
+        if temperature < _LEAST_TEMPERATURE:
+            raise ValueError(f"temperature is {temperature}; it must be at least {_LEAST_TEMPERATURE}")
         self.prompt_encoder = prompt_encoder
         self.image_encoder = image_encoder
         self.optimization = optimization
@@ -52,7 +59,7 @@ class AlignmentModule(LightningModule):
     @property
     def temperature(self) -> Tensor:
         """tau, () float."""
-        return self.log_temperature.exp().clamp(min=0.01)
+        return self.log_temperature.exp()
 
     def setup(self, stage: str) -> None:
         """Learn a tokenizer where there is none."""
@@ -72,6 +79,11 @@ class AlignmentModule(LightningModule):
         """L_align of one batch."""
         self.log("train/temperature", self.temperature, batch_size=len(batch))
         return self._step(batch, "train")[0]
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Keep tau at its bound or above; clamping it where it is used would leave it there without a gradient."""
+        with torch.no_grad():
+            self.log_temperature.clamp_(min=math.log(_LEAST_TEMPERATURE))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the embeddings for R@1 over the whole set."""

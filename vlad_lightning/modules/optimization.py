@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from diffusers.optimization import get_scheduler
+from diffusers.optimization import SchedulerType, get_scheduler
 from torch import nn
 from torch.optim import AdamW
+
+_SCHEDULES = tuple(s.value for s in SchedulerType if s is not SchedulerType.PIECEWISE_CONSTANT)  # which needs rules
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Optimization:
         fused: the fused kernel; Lightning does not clip gradients with it.
 
     Raises:
-        ValueError: where ``lr`` is not positive or ``warmup_steps`` is negative.
+        ValueError: where ``lr`` is not positive, ``warmup_steps`` is negative or ``schedule`` is unknown.
     """
 
     lr: float = 1e-4
@@ -39,6 +41,8 @@ class Optimization:
             raise ValueError(f"lr is {self.lr}; it must be above 0")
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps is {self.warmup_steps}; it must be at least 0")
+        if self.schedule not in _SCHEDULES:
+            raise ValueError(f"schedule is {self.schedule!r}; allowed are {', '.join(_SCHEDULES)}")
 
     def configure(self, parameters: Iterable[nn.Parameter], total_steps: float) -> dict[str, Any]:
         """What ``LightningModule.configure_optimizers`` returns.

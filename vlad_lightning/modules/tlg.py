@@ -42,8 +42,8 @@ class TLGModule(LightningModule):
         self.layout_metrics = LayoutMetrics()
         self.figures: dict[str, Figure] = {}
 
-    def _step(self, batch: Batch, stage: str, index: int) -> Tensor:
-        draws = generator_for(self.device, self.seed, "tlg", stage, index, self.global_rank)
+    def _step(self, batch: Batch, stage: str, *index: int) -> Tensor:
+        draws = generator_for(self.device, self.seed, "tlg", stage, *index, self.global_rank)
         steps, noised = self.generator.noised(batch.word_boxes, draws)
         predicted = self.generator.tlg(noised.x_t, steps, self.generator.prompt_encoder(batch.prompts)).float()
         weight = noised.weight[:, None, None] * batch.word_mask[..., None]
@@ -53,7 +53,8 @@ class TLGModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted error of one batch."""
-        return self._step(batch, "train", self.global_step)
+        # both: the batches that one step accumulates need noise of their own
+        return self._step(batch, "train", self.global_step, batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss at fixed noise, and the metrics of drawn layouts."""

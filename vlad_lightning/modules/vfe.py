@@ -37,6 +37,9 @@ class VFEModule(LightningModule):
         evaluation: the metrics of ``test``; None measures nothing.
         temperature: tau of L_align.
         seed: of every draw in training.
+
+    Raises:
+        ValueError: where ``temperature`` is not positive.
     """
 
     def __init__(
@@ -53,6 +56,8 @@ class VFEModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"temperature is {temperature}; it must be above 0")
         self.painter = painter
         self.image_encoder = image_encoder.requires_grad_(False)
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
@@ -69,8 +74,8 @@ class VFEModule(LightningModule):
     def _generator(self, *key: int | str) -> torch.Generator:
         return generator_for(self.device, self.seed, "vfe", *key, self.global_rank)
 
-    def _step(self, batch: Batch, stage: str, index: int) -> Tensor:
-        draws = self._generator(stage, index)
+    def _step(self, batch: Batch, stage: str, *index: int) -> Tensor:
+        draws = self._generator(stage, *index)
         told = self.painter.prompt_encoder(batch.prompts)
         aligned = self._alignment(batch.images, told.pooled)
         diffusion = self._diffusion(batch, told, draws)
@@ -90,7 +95,7 @@ class VFEModule(LightningModule):
         painter, settings = self.painter, self.settings
         size, device = len(batch), batch.images.device
         x0 = painter.codec.encode_images(batch.images)
-        steps = draw_timesteps(size, painter.schedule.config.num_train_timesteps, draws)
+        steps = draw_timesteps(size, painter.schedule.config.num_train_timesteps, draws, settings.high_noise)
         noise = torch.randn(x0.shape, generator=draws, device=device)
         noised = add_noise(painter.schedule, x0, noise, steps, settings.snr_gamma)
         u = torch.rand(size, generator=draws, device=device)
@@ -111,7 +116,8 @@ class VFEModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Eq. 8 of one batch."""
-        return self._step(batch, "train", self.global_step)
+        # both: the batches that one step accumulates need noise of their own
+        return self._step(batch, "train", self.global_step, batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Eq. 8 at fixed noise."""

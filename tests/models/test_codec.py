@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
+
+CONFIG = {
+    "block_out_channels": (8, 8),
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "norm_num_groups": 4,
+    "latent_channels": 3,
+    "scaling_factor": 0.3,
+}
+
+
+def images(size: int = 16) -> Tensor:
+    return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[AutoencoderKL, Path]:
+    """A tiny autoencoder as diffusers itself saves it."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("vae")
+    plain = AutoencoderKL(**CONFIG).eval()
+    plain.save_pretrained(folder)
+    return plain, folder
+
+
+@pytest.mark.parametrize(("factor", "gain"), [(1, 1.0), (2, 1.0), (2, 2.0), (4, 0.5)])
+def test_space_to_depth_loses_nothing(factor: int, gain: float) -> None:
+    codec = SpaceToDepthCodec(factor, gain)
+    latents = codec.encode_images(images())
+    assert latents.shape == (2, 3 * factor**2, 16 // factor, 16 // factor)
+    assert codec.latent_channels == 3 * factor**2
+    assert torch.equal(codec.decode_latents(latents), images())  # gains are powers of two: not even rounding
+    assert latents.std().item() == pytest.approx(gain * images().std().item(), rel=1e-6)
+
+
+def test_space_to_depth_keeps_neighbours_together() -> None:
+    latents = SpaceToDepthCodec(2).encode_images(images())
+    block = images()[1, 2, 4:6, 6:8]  # blue, rows 4 and 5, columns 6 and 7
+    assert torch.equal(latents[1, 8:12, 2, 3], block.flatten())
+
+
+def test_space_to_depth_is_saved_with_its_gain(tmp_path: Path) -> None:
+    SpaceToDepthCodec(4, 2.0).save_pretrained(tmp_path)
+    codec = SpaceToDepthCodec.from_pretrained(tmp_path)
+    assert torch.equal(codec.encode_images(images()), SpaceToDepthCodec(4, 2.0).encode_images(images()))
+
+
+@torch.no_grad()
+def test_a_published_autoencoder_loads_and_is_the_plain_class(saved: tuple[AutoencoderKL, Path]) -> None:
+    plain, folder = saved
+    codec = KLCodec.from_pretrained(folder, use_safetensors=True)
+    assert isinstance(codec, KLCodec)
+    assert codec.latent_channels == 3
+    latents = codec.encode_images(images())
+    assert latents.shape == (2, 3, 8, 8)
+    torch.testing.assert_close(latents, plain.encode(images()).latent_dist.mean * 0.3)
+    torch.testing.assert_close(codec.decode_latents(latents), plain.decode(latents / 0.3).sample)
+
+
+@torch.no_grad()
+def test_encoding_is_not_random(saved: tuple[AutoencoderKL, Path]) -> None:
+    codec = KLCodec.from_pretrained(saved[1])
+    assert torch.equal(codec.encode_images(images()), codec.encode_images(images()))
+
+
+@torch.no_grad()
+def test_what_we_save_the_plain_class_can_read(saved: tuple[AutoencoderKL, Path], tmp_path: Path) -> None:
+    codec = KLCodec.from_pretrained(saved[1])
+    codec.save_pretrained(tmp_path)
+    assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
+    plain = AutoencoderKL.from_pretrained(tmp_path)
+    torch.testing.assert_close(plain.state_dict(), saved[0].state_dict(), rtol=0, atol=0)
+    assert plain.config.scaling_factor == 0.3

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import resize
+from transformers import CLIPImageProcessor
+
+from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
+
+
+def encoder() -> ImageEncoder:
+    torch.manual_seed(0)
+    tower = build_vision_tower(image_size=32, patch_size=8, width=16, layers=1, heads=2, projection=12)
+    return ImageEncoder(tower).eval()
+
+
+def pictures(size: tuple[int, int] = (32, 32)) -> list[Image.Image]:
+    generator = np.random.default_rng(0)
+    return [Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)) for _ in range(2)]
+
+
+def as_batch(of: list[Image.Image]) -> Tensor:
+    return torch.stack([torch.from_numpy(np.array(p)).permute(2, 0, 1).float() / 127.5 - 1 for p in of])
+
+
+def smooth(height: int, width: int) -> Tensor:
+    rows, columns = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)
+    return torch.stack([torch.sin(3 * rows * columns), rows * columns, torch.cos(2 * rows + columns)])[None]
+
+
+@torch.no_grad()
+def test_it_sees_what_clips_own_preprocessing_gives() -> None:
+    of = encoder()
+    pixels = CLIPImageProcessor(do_resize=False, do_center_crop=False)(pictures(), return_tensors="pt")["pixel_values"]
+    embedded = of(as_batch(pictures()))
+    torch.testing.assert_close(embedded, of.tower(pixel_values=pixels).image_embeds, rtol=1e-4, atol=1e-5)
+    assert embedded.shape == (2, 12)
+    assert (embedded[0] - embedded[1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(64, 64), (48, 80), (20, 20)])
+def test_other_sizes_are_resized_as_torchvision_does(size: tuple[int, int]) -> None:
+    of = encoder()
+    expected = resize(smooth(*size), [32, 32], InterpolationMode.BICUBIC, antialias=True)
+    torch.testing.assert_close(of(smooth(*size)), of(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_of_the_preprocessing_is_in_the_state() -> None:
+    assert all(name.startswith("tower.") for name in encoder().state_dict())
+
+
+def test_the_tower_is_what_was_asked_for() -> None:
+    config = build_vision_tower(32, 8, 16, 2, 2, 12, activation="gelu", intermediate=24).config
+    assert (config.intermediate_size, config.hidden_act, config.num_hidden_layers) == (24, "gelu", 2)
+    assert build_vision_tower(32, 8, 16, 1, 2, 12).config.intermediate_size == 64
