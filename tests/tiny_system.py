@@ -23,12 +23,13 @@ from vlad_lightning.modules.optimization import Optimization
 
 WIDTH, SIZE, LATENT = 32, 32, 12
 FAST = Optimization(lr=3e-3, warmup_steps=5, schedule="constant_with_warmup")
+LORA = Lora(rank=2, alpha=4)
 CAPTIONS = ['a red circle on a blue background, with the text "HELLO" at the top', 'a green square and "SALE 50"'] * 20
 
 
 def prompt_encoder(lora: Lora | None = None, ccm: bool = True, tokenizer: bool = True) -> PromptEncoder:
     tower = build_text_tower(width=WIDTH, layers=1, heads=2, vocabulary=400)
-    encoder = TextEncoder(tower, Spelling(WIDTH), lora=lora)
+    encoder = TextEncoder(tower, Spelling(WIDTH), max_words=4, max_objects=8, lora=lora)
     if tokenizer:
         encoder.tokenizer = train_tokenizer(CAPTIONS, 400)
     composition = CCM(WIDTH, max_phrases=12, layers=1, heads=2) if ccm else IdentityComposition()
@@ -84,7 +85,7 @@ def tlg(ccm: bool = True, **changes: Any) -> TLGModule:
     return TLGModule(layout_generator(ccm), FAST, **changes)
 
 
-def vfe(ccm: bool = True, hierarchical: bool = True, lora: Lora | None = Lora(rank=2, alpha=4), **changes: Any) -> VFEModule:
+def vfe(ccm: bool = True, hierarchical: bool = True, lora: Lora | None = LORA, **changes: Any) -> VFEModule:
     layouts = layout_generator(ccm) if hierarchical else None
     return VFEModule(painter(lora, ccm, hierarchical), image_encoder(), layouts, optimization=FAST, **changes)
 

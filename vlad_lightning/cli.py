@@ -137,7 +137,7 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> None:
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        stage = type(module).__name__
         raise ValueError(
-            f"{checkpoint} does not fit {stage} of this config; it is of another stage or shape: {shorten(str(error), 500)}"
+            f"{checkpoint} does not fit {type(module).__name__} of this config; it is of another stage or shape: "
+            f"{shorten(str(error), 500)}"
         ) from error

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import BaseOutput
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
 from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
@@ -72,14 +72,14 @@ class VLADPipeline(DiffusionPipeline):
         font: font file of the rasteriser; None is its default.
     """
 
-    _optional_components = (
+    _optional_components = [  # noqa: RUF012  # a list: diffusers adds another to it
         "layout_tokenizer",
         "layout_text_encoder",
         "layout_spelling",
         "layout_composition",
         "tlg",
         "layout_schedule",
-    )
+    ]
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class VLADPipeline(DiffusionPipeline):
         layout_schedule: DDPMScheduler | None = None,
         image_size: int = 64,
         max_words: int = 4,
-        max_objects: int = 8,
+        max_objects: int = 12,
         font: str | None = None,
     ) -> None:
         super().__init__()
@@ -119,11 +119,18 @@ class VLADPipeline(DiffusionPipeline):
             tlg=tlg,
             layout_schedule=layout_schedule,
         )
+        for part in self.components.values():
+            if isinstance(part, nn.Module):
+                _align(part)
         self.register_to_config(image_size=image_size, max_words=max_words, max_objects=max_objects, font=font)
 
     @classmethod
     def from_module(cls, module: VFEModule) -> VLADPipeline:
-        """The pipeline of a trained stage 2; it shares the module's weights, adapters are folded into copies."""
+        """The pipeline of a trained stage 2; it shares the module's weights, adapters are folded into copies.
+
+        The module is put into evaluation mode, as a pipeline that is loaded is.
+        """
+        module.eval()
         painter, layouts = module.painter, module.layout_generator
         encoder = painter.prompt_encoder.text_encoder
         parts: dict[str, Any] = _encoder_parts(painter.prompt_encoder)
@@ -211,8 +218,9 @@ class VLADPipeline(DiffusionPipeline):
         placed = self._layouts(prompts, layouts, sampler, generator)
         painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
         images = painting.images.cpu()
-        pictures = images if output_type == "pt" else [to_pil_image(((image + 1) * 127.5).round().byte()) for image in images]
-        return VLADOutput(images=pictures, layouts=list(painting.layouts))
+        if output_type == "pil":
+            images = [to_pil_image(image) for image in ((images + 1) * 127.5).round().byte()]
+        return VLADOutput(images=images, layouts=list(painting.layouts))
 
     def _layouts(
         self, prompts: list[str], given: Layout | Sequence[Layout] | None, sampler: Sampler, generator: torch.Generator
@@ -225,7 +233,23 @@ class VLADPipeline(DiffusionPipeline):
         layouts = self.layout_generator
         if layouts is None:
             return tuple(Layout.empty() for _ in prompts)
+        layouts.check(prompts)
         return layouts.sample(prompts, Sampler(augmentation=0.0, eta=sampler.eta), generator)
+
+
+def _align(network: nn.Module) -> None:
+    """Copy the weights that safetensors left at odd addresses: there a CPU's kernels round differently.
+
+    So a pipeline that was saved and loaded paints the same, bit for bit.
+    """
+    for value in (*network.parameters(), *network.buffers()):
+        if value.data_ptr() % 64:
+            value.data = value.data.clone()
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """(B, 3, H, W) float in [-1, 1] -> the nearest uint8."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def _encoder_parts(encoder: PromptEncoder) -> dict[str, Any]:

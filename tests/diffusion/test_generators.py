@@ -36,7 +36,6 @@ def test_any_difference_of_the_key_is_another_stream(other: tuple[int | str, ...
     assert not torch.isclose(same, different).any()
 
 
-@pytest.mark.slow
 def test_another_process_draws_the_same() -> None:
     """Python's own hash of a string differs from process to process."""
     outputs = {subprocess.run([sys.executable, "-c", DRAW], capture_output=True, text=True, check=True).stdout}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,14 @@ def states(size: int = 2, seed: int = 0) -> TextStates:
         pooled=torch.randn(size, WIDTH, generator=generator),
         phrases=torch.randn(size, PHRASES, WIDTH, generator=generator),
         phrase_mask=mask,
+        order=torch.tensor([[3, 4, 0, 2, 1], [1, 2, 0, 3, 4]])[:size],
         tokens=torch.randn(size, TOKENS, WIDTH, generator=generator),
         token_mask=token_mask,
     )
 
 
 def changed(old: TextStates, name: str, value: Tensor) -> TextStates:
-    fields = {n: getattr(old, n) for n in ("pooled", "phrases", "phrase_mask", "tokens", "token_mask")}
-    return TextStates(**(fields | {name: value}))
+    return replace(old, **{name: value})
 
 
 def ccm(opened: bool) -> CCM:
@@ -91,7 +92,7 @@ def test_what_is_there_influences_everything(name: str) -> None:
 
 def test_a_prompt_does_not_see_its_neighbours() -> None:
     module, both = ccm(opened=True), states()
-    first = TextStates(both.pooled[:1], both.phrases[:1], both.phrase_mask[:1], both.tokens[:1], both.token_mask[:1])
+    first = TextStates(**{f.name: getattr(both, f.name)[:1] for f in fields(both)})
     alone, beside = module(first), module(both)
     torch.testing.assert_close(alone.phrases, beside.phrases[:1], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(alone.tokens, beside.tokens[:1], rtol=1e-5, atol=1e-6)
@@ -103,10 +104,18 @@ def test_phrases_are_told_apart_by_their_places() -> None:
     turned = changed(everyone, "phrases", everyone.phrases.flip(1))
     assert not torch.allclose(module(everyone).phrases[:, 1:].flip(1), module(turned).phrases[:, 1:], atol=1e-4)
     with torch.no_grad():
-        module.places.zero_()  # without places, the composition is a set
+        module.places.zero_()
+        module.order.weight.zero_()  # with neither, the composition is a set
     torch.testing.assert_close(
         module(everyone).phrases[:, 1:].flip(1), module(turned).phrases[:, 1:], rtol=1e-4, atol=1e-5
     )
+
+
+def test_the_order_in_the_prompt_is_heard() -> None:
+    module, old = ccm(opened=True), states(1)
+    swapped = changed(old, "order", torch.tensor([[0, 4, 3, 2, 1]]))  # phrases 0 and 2, which are both there
+    for before, after in zip(outputs(module, old), outputs(module, swapped), strict=True):
+        assert not torch.allclose(before, after, atol=1e-5)
 
 
 def test_no_phrases_at_all_is_finite() -> None:

@@ -71,6 +71,17 @@ def test_phrases_are_the_means_of_their_spans() -> None:
     assert not states.phrases[0, ~states.phrase_mask[0]].any()
 
 
+def test_order_is_the_rank_in_the_prompt_and_the_absent_come_last() -> None:
+    prompt = '"SALE" at the top, a red circle, "NOW" at the bottom'
+    of = encoder(max_words=3, max_objects=4)
+    parts, states = of.decompose(prompt), of([prompt, ""])
+    starts = dict([*enumerate(w.start for w in parts.words), *enumerate((o.start for o in parts.objects), start=3)])
+    ranked = sorted(starts, key=lambda place: starts[place])
+    assert [states.order[0, place].item() for place in ranked] == list(range(len(ranked)))
+    assert ranked != sorted(ranked)  # words come first in the places, not in this prompt
+    assert sorted(states.order[0].tolist()) == sorted(states.order[1].tolist()) == list(range(7))
+
+
 def test_a_word_also_has_its_spelling_and_an_object_does_not() -> None:
     of = encoder()
     spelt = of([PROMPT]).phrases

@@ -41,7 +41,7 @@ class InitFrom(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fill the part when a fit starts."""
-        if stage != "fit":
+        if stage != "fit" or trainer.ckpt_path:  # what is resumed from holds everything
             return
         path = Path(self.checkpoint)
         if not path.is_file():

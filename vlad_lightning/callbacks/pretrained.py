@@ -12,7 +12,9 @@ from vlad_lightning.models.lora import load_plain
 
 
 class FromPretrained(Callback):
-    """Fills ``part`` with ``from_pretrained`` of its own class; safetensors only, nothing missing, nothing left over.
+    """Fills ``part`` with ``from_pretrained`` of its own class; safetensors only, and nothing may be missing.
+
+    What the source holds beside the part, such as the other tower of a CLIP, is left out.
 
     Args:
         part: dotted name of a submodule whose class has ``from_pretrained``, such as ``painter.vfe.unet``.
@@ -36,7 +38,7 @@ class FromPretrained(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fill the part when a fit starts."""
-        if stage != "fit":
+        if stage != "fit" or trainer.ckpt_path:  # what is resumed from holds everything
             return
         part: Any = pl_module.get_submodule(self.part)
         loaded, info = type(part).from_pretrained(
@@ -80,7 +82,7 @@ class TokenizerFromPretrained(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Load the tokenizer when a fit starts."""
-        if stage == "fit":
+        if stage == "fit" and not trainer.ckpt_path:
             encoder: Any = pl_module.get_submodule(self.part)
             encoder.tokenizer = AutoTokenizer.from_pretrained(
                 self.source, subfolder=self.subfolder, revision=self.revision

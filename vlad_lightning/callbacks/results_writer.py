@@ -31,8 +31,9 @@ class ResultsWriter(Callback):
         if not figures or not trainer.is_global_zero:
             return
         text = json.dumps({self.system: {name: asdict(f) for name, f in figures.items()}}, indent=1)
-        write_file(Path(self.out, "results.json"), lambda path: path.write_text(text + "\n"))
-        write_file(Path(self.out, "results.md"), lambda path: path.write_text(results_table(self.system, figures)))
+        table = results_table(self.system, figures)
+        write_file(Path(self.out, "results.json"), lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        write_file(Path(self.out, "results.md"), lambda path: path.write_text(table, encoding="utf-8"))
 
 
 def results_table(system: str, figures: dict[str, Figure]) -> str:

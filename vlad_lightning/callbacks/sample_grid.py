@@ -70,7 +70,7 @@ class SampleGrid(Callback):
         if not (self._tested and self.out and trainer.is_global_zero):
             return
         images = torch.cat([p.images.cpu() for p in self._tested])[: self.samples]
-        captions = [words_of("", layout) for p in self._tested for layout in p.layouts]
+        captions = [words_of(*row) for p in self._tested for row in zip(p.prompts, p.layouts, strict=True)]
         figure = sample_grid(images, captions, self.columns)
         write_file(Path(self.out), figure.savefig)
         self._tested.clear()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ class TextStates:
         pooled: (B, D) float, t_g.
         phrases: (B, M, D) float, t_1..t_M: first ``N`` places for words to draw, then the objects.
         phrase_mask: (B, M) bool.
+        order: (B, M) int64 in [0, M): which phrase comes how manyth in the prompt; `"SALE" at the top` is told by order.
         tokens: (B, L, D) float, the token states.
         token_mask: (B, L) bool.
     """
@@ -26,6 +28,7 @@ class TextStates:
     pooled: Tensor
     phrases: Tensor
     phrase_mask: Tensor
+    order: Tensor
     tokens: Tensor
     token_mask: Tensor
 
@@ -69,6 +72,7 @@ class CCM(ModelMixin, ConfigMixin):
     def __init__(self, width: int, max_phrases: int, layers: int = 2, heads: int = 4) -> None:
         super().__init__()
         self.places = nn.Parameter(torch.randn(1 + max_phrases, width) * 0.02)
+        self.order = nn.Embedding(max_phrases, width)
         layer = nn.TransformerDecoderLayer(
             width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -82,9 +86,10 @@ class CCM(ModelMixin, ConfigMixin):
     def forward(self, states: TextStates) -> Composed:
         """Compose; see :class:`TextStates` and :class:`Composed` for the shapes."""
         phrases = torch.cat([states.pooled[:, None], states.phrases], dim=1)  # (B, 1 + M, D)
+        order = F.pad(self.order(states.order), (0, 0, 1, 0))  # t_g has none
         absent = ~torch.cat([torch.ones_like(states.phrase_mask[:, :1]), states.phrase_mask], dim=1)
         composed = self.transformer(
-            self.phrase_norm(phrases) + self.places,
+            self.phrase_norm(phrases) + self.places + order,
             self.token_norm(states.tokens),
             tgt_key_padding_mask=absent,
             memory_key_padding_mask=~states.token_mask,

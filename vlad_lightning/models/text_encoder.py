@@ -148,7 +148,7 @@ class TextEncoder(nn.Module):
         tower: CLIPTextModelWithProjection,
         spelling: Spelling,
         max_words: int = 4,
-        max_objects: int = 8,
+        max_objects: int = 12,
         lora: Lora | None = None,
     ) -> None:
         super().__init__()
@@ -196,22 +196,31 @@ class TextEncoder(nn.Module):
         said = self.tower(input_ids=coded["input_ids"].to(device))
         tokens = said.last_hidden_state  # (B, L, D)
         parts = [self.decompose(p) for p in prompts]
-        phrases, mask = self._phrases(tokens, coded["offset_mapping"], parts)
-        return TextStates(said.text_embeds, phrases, mask, tokens, coded["attention_mask"].bool().to(device))
-
-    def _phrases(self, tokens: Tensor, offsets: Tensor, parts: Sequence[Decomposition]) -> tuple[Tensor, Tensor]:
-        """t_1..t_M, (B, M, D) with (B, M): means of the token states in each span, plus the spelling of a word."""
         spans = torch.tensor([self._spans(p) for p in parts]).view(len(parts), -1, 2)  # (B, M, 2)
+        mask = (spans[..., 1] > 0).to(device)
+        return TextStates(
+            pooled=said.text_embeds,
+            phrases=self._means(tokens, coded["offset_mapping"], spans) + self._spelt(tokens, parts, spans.shape[1]),
+            phrase_mask=mask,
+            order=_ranks(spans).to(device),
+            tokens=tokens,
+            token_mask=coded["attention_mask"].bool().to(device),
+        )
+
+    def _means(self, tokens: Tensor, offsets: Tensor, spans: Tensor) -> Tensor:
+        """(B, M, D): the mean of the token states in each span, zero where none is there."""
         inside = (offsets[:, None, :, 0] < spans[..., None, 1]) & (offsets[:, None, :, 1] > spans[..., None, 0])
         share = inside.to(tokens) / inside.sum(-1, keepdim=True).clamp(min=1).to(tokens)  # (B, M, L)
-        phrases = share @ tokens
+        return share @ tokens
+
+    def _spelt(self, tokens: Tensor, parts: Sequence[Decomposition], places: int) -> Tensor:
+        """(B, M, D): the spelling of each word to draw, zero elsewhere."""
+        spelt = tokens.new_zeros(len(parts), places, self.width)
         rows = [(b, k, w.text) for b, p in enumerate(parts) for k, w in enumerate(p.words[: self.max_words])]
         if rows:
             at, place, words = zip(*rows, strict=True)
-            spelt = torch.zeros_like(phrases)
-            spelt[list(at), list(place)] = self.spelling(words).to(phrases)
-            phrases = phrases + spelt
-        return phrases, (spans[..., 1] > 0).to(tokens.device)
+            spelt[list(at), list(place)] = self.spelling(words).to(tokens)
+        return spelt
 
     def _spans(self, parts: Decomposition) -> list[tuple[int, int]]:
         """M spans, (0, 0) where there is none; words first."""
@@ -231,3 +240,9 @@ class TextEncoder(nn.Module):
     def set_extra_state(self, state: str) -> None:
         """Restore the tokenizer."""
         self.tokenizer = tokenizer_from_text(state) if state else None
+
+
+def _ranks(spans: Tensor) -> Tensor:
+    """(B, M): the rank of each span by its start; absent ones, which end at 0, come last."""
+    starts = torch.where(spans[..., 1] > 0, spans[..., 0], torch.iinfo(spans.dtype).max)
+    return starts.argsort(dim=1, stable=True).argsort(dim=1)

@@ -69,15 +69,14 @@ class LayoutGenerator(nn.Module):
     def sample(self, prompts: Sequence[str], sampler: Sampler, generator: torch.Generator) -> tuple[Layout, ...]:
         """Draw a layout for each prompt; one without words to draw gets an empty layout.
 
-        Raises:
-            ValueError: where a prompt has more words than the layout holds.
+        Words beyond the ``max_words`` that a layout holds are left out, as in training: real captions have such.
+        Where a person wrote the prompts, :meth:`check` them first.
         """
-        self.check(prompts)
         conditioning: Conditioning = self.prompt_encoder(prompts)
         told = conditioning.pooled
         shape = (len(prompts), self.prompt_encoder.max_words, 5)
         noise = randn_tensor(shape, generator=generator, device=told.device)
         tokens = sampler.draw(lambda x, t: self.tlg(x.to(told), t, conditioning), noise, self.schedule, generator)
         boxes = decode_boxes(tokens).float().cpu()
-        words = [drawn_words(p) for p in prompts]
+        words = [drawn_words(p)[: self.prompt_encoder.max_words] for p in prompts]
         return tuple(Layout(w, b[: len(w)]) for w, b in zip(words, boxes, strict=True))

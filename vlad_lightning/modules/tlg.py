@@ -17,12 +17,13 @@ from vlad_lightning.types import Batch, Figure, Layout
 
 
 class TLGModule(LightningModule):
-    """Diffusion of layout tokens conditioned on t; the text tower is frozen, its composition goes on learning.
+    """Diffusion of layout tokens conditioned on t; the layout generator's own encoder learns with it.
 
     Args:
         generator: the prompt encoder of stage 0 and the TLG.
         optimization: learning rate and schedule.
         sampler: how layouts are drawn in validation and test; a run-time setting.
+        freeze_text_tower: True keeps the text tower of stage 0 and trains its composition only.
         seed: of every draw.
     """
 
@@ -31,11 +32,13 @@ class TLGModule(LightningModule):
         generator: LayoutGenerator,
         optimization: Optimization = Optimization(),
         sampler: Sampler = Sampler(),
+        freeze_text_tower: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.generator = generator
-        self.generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
+        if freeze_text_tower:
+            generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
         self.optimization = optimization
         self.sampler = sampler
         self.seed = seed
@@ -53,8 +56,8 @@ class TLGModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted error of one batch."""
-        # both: the batches that one step accumulates need noise of their own
-        return self._step(batch, "train", self.global_step, batch_idx)
+        # the batches that one step accumulates need noise of their own
+        return self._step(batch, "train", self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss at fixed noise, and the metrics of drawn layouts."""

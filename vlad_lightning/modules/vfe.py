@@ -116,8 +116,8 @@ class VFEModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Eq. 8 of one batch."""
-        # both: the batches that one step accumulates need noise of their own
-        return self._step(batch, "train", self.global_step, batch_idx)
+        # the batches that one step accumulates need noise of their own
+        return self._step(batch, "train", self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Eq. 8 at fixed noise."""
@@ -146,6 +146,12 @@ class VFEModule(LightningModule):
         self.figures = self.evaluation.compute()
         self.evaluation.reset()
         self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
+
+    def on_predict_start(self) -> None:
+        """Refuse prompts with more words than a layout holds before the first is painted."""
+        if self.layout_generator is not None:
+            for batch in self.trainer.predict_dataloaders:
+                self.layout_generator.check(batch.prompts)
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> Painting:
         """Paint prompts; :class:`~vlad_lightning.callbacks.ImageWriter` writes them."""

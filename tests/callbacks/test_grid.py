@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from vlad_lightning.callbacks.grid import layout_grid, sample_grid
+from vlad_lightning.types import Layout
+
+
+def shown(figure: Figure) -> list[Any]:
+    return [axis for axis in figure.axes if axis.get_visible()]
+
+
+def geometry_of(figure: Figure) -> tuple[int, int]:
+    """(rows, columns)."""
+    grid = figure.axes[0].get_gridspec()
+    assert grid is not None
+    rows, columns = grid.get_geometry()
+    return rows, columns
+
+
+def test_images_stand_in_rows_with_their_captions() -> None:
+    images = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 4 - 2  # beyond [-1, 1] too
+    figure = sample_grid(images, [f"word {i}" for i in range(5)], columns=3)
+    axes = shown(figure)
+    assert len(figure.axes) == 6
+    assert [axis.get_xlabel() for axis in axes] == [f"word {i}" for i in range(5)]
+    assert geometry_of(figure) == (2, 3)
+    for axis, image in zip(axes, images, strict=True):
+        pixels = np.asarray(axis.images[0].get_array())
+        expected = ((image + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(pixels, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "columns", "geometry"), [(1, 8, (1, 1)), (2, 8, (1, 2)), (8, 4, (2, 4)), (3, 1, (3, 1))]
+)
+def test_no_more_places_than_needed(size: int, columns: int, geometry: tuple[int, int]) -> None:
+    figure = sample_grid(torch.zeros(size, 3, 2, 2), [""] * size, columns)
+    assert geometry_of(figure) == geometry
+    assert len(shown(figure)) == size
+
+
+def test_a_layout_is_its_quads_and_words() -> None:
+    layout = Layout(("TOP", "down"), torch.tensor([[0.5, 0.2, 0.6, 0.1, 0.0], [0.2, 0.6, 0.5, 0.1, math.pi / 2]]))
+    figure = layout_grid([layout, Layout.empty()], ["two words", "none"])
+    full, empty = shown(figure)
+    corners = np.stack([patch.get_xy()[:4] for patch in full.patches])
+    np.testing.assert_allclose(corners, layout.quads().numpy(), atol=1e-6)
+    assert [text.get_text() for text in full.texts] == ["TOP", "down"]
+    assert [text.get_position() for text in full.texts] == [
+        (pytest.approx(0.5), pytest.approx(0.2)),
+        (pytest.approx(0.2), pytest.approx(0.6)),
+    ]
+    assert full.get_ylim() == (1, 0)  # the top of the frame is at the top
+    assert not empty.patches
+    assert empty.get_xlabel() == "none"
+
+
+def test_dollars_in_words_are_not_formulas() -> None:
+    """`$_$` is what matplotlib would read as broken mathematics, and raise while drawing."""
+    layout = Layout(("$_$",), torch.tensor([[0.5, 0.5, 0.5, 0.2, 0.0]]))
+    for figure in (layout_grid([layout], ["$^$"]), sample_grid(torch.zeros(1, 3, 2, 2), ["$^$"])):
+        FigureCanvasAgg(figure).draw()
+        assert shown(figure)[0].get_xlabel() == "$^$"

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from vlad_lightning.callbacks.init_from import InitFrom
+from vlad_lightning.models.lora import Lora
+from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+
+PROMPTS = ['a red circle with the text "HELLO"', "a blue square"]
+TOKENIZER = train_tokenizer(PROMPTS * 20, 300)
+
+
+def text_encoder(seed: int, lora: Lora | None = None) -> TextEncoder:
+    torch.manual_seed(seed)
+    tower = build_text_tower(16, layers=1, heads=2, vocabulary=300, context=40)
+    return TextEncoder(tower, Spelling(16), lora=lora).eval()
+
+
+class Stage(LightningModule):
+    """Parts with weights, trained at rate zero, so that what they start from can be read after a fit."""
+
+    def __init__(self, parts: dict[str, nn.Module], lora_scale: float | None = None, rate: float = 0.0) -> None:
+        super().__init__()
+        self.inner = nn.ModuleDict(parts)
+        self.head = nn.Linear(2, 2)
+        self.lora_scale, self.rate = lora_scale, rate
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return sum((w.sum() for w in self.parameters() if w.requires_grad), torch.zeros(()))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), self.rate)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.lora_scale is not None:
+            checkpoint["lora_scale"] = self.lora_scale
+
+
+def fit(stage: Stage, *callbacks: InitFrom, steps: int = 1, resume: Path | None = None) -> Trainer:
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(stage, DataLoader(TensorDataset(torch.zeros(8))), ckpt_path=resume, weights_only=True)
+    return trainer
+
+
+def linear(value: float, width: int = 3) -> nn.Linear:
+    made = nn.Linear(width, 2)
+    nn.init.constant_(made.weight, value)
+    nn.init.constant_(made.bias, value)
+    return made
+
+
+def saved(path: Path, stage: Stage) -> Path:
+    """The checkpoint of a real, short fit."""
+    fit(stage).save_checkpoint(path)
+    return path
+
+
+def weight_of(stage: Stage, part: str) -> float:
+    weight = stage.get_submodule(part).get_parameter("weight")
+    assert (weight == weight.flatten()[0]).all()
+    return weight.flatten()[0].item()
+
+
+def test_a_part_starts_from_the_earlier_stage_and_the_rest_does_not(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": linear(1.0), "b": linear(2.0)}))
+    later = Stage({"a": linear(8.0), "b": linear(9.0)})
+    fit(later, InitFrom("inner.a", str(checkpoint)))
+    assert (weight_of(later, "inner.a"), weight_of(later, "inner.b")) == (1.0, 9.0)
+
+
+def test_a_part_may_have_had_another_name_and_two_parts_may_be_filled(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": linear(1.0), "ab": linear(2.0)}))
+    later = Stage({"x": linear(8.0), "y": linear(9.0)})
+    trainer = fit(
+        later, *(InitFrom(f"inner.{p}", str(checkpoint), s) for p, s in [("x", "inner.ab"), ("y", "inner.a")])
+    )
+    assert (weight_of(later, "inner.x"), weight_of(later, "inner.y")) == (2.0, 1.0)
+    trainer.save_checkpoint(tmp_path / "two.ckpt")
+    kept = torch.load(tmp_path / "two.ckpt", weights_only=True)["callbacks"]
+    assert {"InitFrom[inner.x]", "InitFrom[inner.y]"} <= set(kept)
+
+
+def test_the_new_checkpoint_says_where_its_part_came_from_and_needs_it_no_more(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": linear(1.0)}))
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    fit(Stage({"a": linear(8.0)}), InitFrom("inner.a", str(checkpoint))).save_checkpoint(tmp_path / "two.ckpt")
+    checkpoint.unlink()
+    new = torch.load(tmp_path / "two.ckpt", weights_only=True)
+    assert new["callbacks"]["InitFrom[inner.a]"] == {
+        "checkpoint": str(checkpoint),
+        "source": "inner.a",
+        "sha256": digest,
+    }
+    assert torch.equal(new["state_dict"]["inner.a.weight"], linear(1.0).weight)
+
+
+def test_a_resume_wins(tmp_path: Path) -> None:
+    first, other = (saved(tmp_path / f"{v}.ckpt", Stage({"a": linear(v)})) for v in (1.0, 5.0))
+    begun = Stage({"a": linear(8.0)}, rate=0.5)
+    fit(begun, InitFrom("inner.a", str(first))).save_checkpoint(tmp_path / "begun.ckpt")
+    assert weight_of(begun, "inner.a") == 0.5  # one step of rate 0.5 down from 1
+    resumed = Stage({"a": linear(8.0)}, rate=0.5)
+    trainer = fit(resumed, InitFrom("inner.a", str(other)), steps=2, resume=tmp_path / "begun.ckpt")
+    assert trainer.global_step == 2
+    assert weight_of(resumed, "inner.a") == 0.0
+
+
+def test_only_a_fit_fills(tmp_path: Path) -> None:
+    stage = Stage({"a": linear(8.0)})
+    callback = InitFrom("inner.a", str(tmp_path / "missing.ckpt"))
+    for name in ("validate", "test", "predict"):
+        callback.setup(Trainer(accelerator="cpu", logger=False), stage, name)
+    assert weight_of(stage, "inner.a") == 8.0
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"missing.ckpt' does not exist; train the earlier stage first"):
+        fit(Stage({"a": linear(8.0)}), InitFrom("inner.a", str(tmp_path / "missing.ckpt")))
+
+
+def test_a_part_that_the_checkpoint_lacks_is_named_beside_those_it_has(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": linear(1.0)}))
+    with pytest.raises(ValueError, match=r"one.ckpt has no part 'inner.vfe'; it has head, inner"):
+        fit(Stage({"a": linear(8.0)}), InitFrom("inner.a", str(checkpoint), "inner.vfe"))
+
+
+def test_a_part_of_another_shape(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": linear(1.0, width=4)}))
+    with pytest.raises(
+        ValueError, match=r"(?s)'inner.a' does not fit 'inner.a' of this config.*size mismatch for weight"
+    ):
+        fit(Stage({"a": linear(8.0)}), InitFrom("inner.a", str(checkpoint)))
+
+
+def test_a_part_with_more_or_less_in_it(tmp_path: Path) -> None:
+    checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": nn.Sequential(linear(1.0), linear(1.0))}))
+    with pytest.raises(ValueError, match=r"(?s)does not fit.*Unexpected key.*1.weight"):
+        fit(Stage({"a": nn.Sequential(linear(8.0))}), InitFrom("inner.a", str(checkpoint)))
+    with pytest.raises(ValueError, match=r"(?s)does not fit.*Missing key.*2.weight"):
+        fit(Stage({"a": nn.Sequential(*[linear(8.0)] * 3)}), InitFrom("inner.a", str(checkpoint)))
+
+
+def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"state_dict": {"inner.a.weight": Trap()}}, tmp_path / "trap.ckpt")
+    with pytest.raises(pickle.UnpicklingError):
+        fit(Stage({"a": linear(8.0)}), InitFrom("inner.a", str(tmp_path / "trap.ckpt")))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("again", [None, Lora(rank=1, alpha=1)], ids=["plain", "adapters"])
+def test_adapters_fold_into_the_next_stage_and_the_tokenizer_comes_along(tmp_path: Path, again: Lora | None) -> None:
+    earlier = text_encoder(0, Lora(rank=2, alpha=6))
+    earlier.tokenizer = TOKENIZER
+    with torch.no_grad():
+        for name, weight in earlier.tower.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(generator=torch.Generator().manual_seed(1))
+    checkpoint = saved(tmp_path / "one.ckpt", Stage({"text": earlier}, lora_scale=earlier.lora_scale))
+    later = text_encoder(3, again)
+    fit(Stage({"text": later}), InitFrom("inner.text", str(checkpoint)))
+    assert later.tokenizer is not None
+    for name in ("tokens", "pooled", "phrases"):
+        before, after = (getattr(of.eval()(PROMPTS), name) for of in (earlier, later))
+        torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-5)

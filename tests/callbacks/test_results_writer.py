@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
+from vlad_lightning.callbacks.results_writer import ResultsWriter, results_table
+from vlad_lightning.types import Figure
+
+FIGURES = {
+    "ocr/f": Figure(0.81234, 0.7, 0.9, 120, {"engine": "rapidocr 3.10", "café": "☕"}),
+    "fid": Figure(35.12, n=5000),
+}
+
+
+class Measured(LightningModule):
+    def __init__(self, figures: dict[str, Figure]) -> None:
+        super().__init__()
+        self.figures: dict[str, Figure] = {}
+        self.measured = figures
+
+    def test_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        pass
+
+    def on_test_epoch_end(self) -> None:
+        self.figures = self.measured
+
+
+def run_test(figures: dict[str, Figure], out: Path) -> None:
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[ResultsWriter(str(out), system="vlad-mini")],
+    )
+    trainer.test(Measured(figures), DataLoader(TensorDataset(torch.arange(2))), verbose=False)
+
+
+def test_a_test_writes_both_files(tmp_path: Path) -> None:
+    run_test(FIGURES, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "results.md"]
+    assert json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8")) == {
+        "vlad-mini": {
+            "ocr/f": {
+                "value": 0.81234,
+                "low": 0.7,
+                "high": 0.9,
+                "n": 120,
+                "details": {"engine": "rapidocr 3.10", "café": "☕"},
+            },
+            "fid": {"value": 35.12, "low": None, "high": None, "n": 5000, "details": {}},
+        }
+    }
+    table = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    assert table == results_table("vlad-mini", FIGURES)
+
+
+def test_the_table() -> None:
+    assert results_table("vlad", FIGURES).splitlines() == [
+        "| vlad | value | 95 % interval | n | from |",
+        "|---|---|---|---|---|",
+        "| ocr/f | 0.8123 | 0.700 to 0.900 | 120 | engine: rapidocr 3.10, café: ☕ |",
+        "| fid | 35.1200 |  | 5000 |  |",
+    ]
+
+
+def test_nothing_measured_writes_nothing(tmp_path: Path) -> None:
+    run_test({}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

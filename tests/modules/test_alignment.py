@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import tiny_system as tiny
+import torch
+from lightning.pytorch import Trainer
+
+from vlad_lightning.losses import info_nce, retrieval_at_1
+from vlad_lightning.models.lora import Lora
+from vlad_lightning.modules import AlignmentModule
+
+
+def test_learns_a_tokenizer_from_the_training_captions_and_keeps_it(posters: Path, tmp_path: Path) -> None:
+    module = tiny.alignment(tokenizer=False)
+    trainer = tiny.trainer(1)
+    trainer.fit(module, datamodule=tiny.data(posters))
+    trainer.save_checkpoint(tmp_path / "stage0.ckpt")
+    tokenizer = module.prompt_encoder.text_encoder.tokenizer
+    assert tokenizer is not None
+    assert len(tokenizer) <= 400
+    other = tiny.alignment(tokenizer=False)
+    other.load_state_dict(torch.load(tmp_path / "stage0.ckpt", weights_only=True)["state_dict"])
+    restored = other.prompt_encoder.text_encoder.tokenizer
+    assert restored is not None
+    assert restored("a red circle").input_ids == tokenizer("a red circle").input_ids
+
+
+def test_tokenizer_is_the_same_every_time(posters: Path) -> None:
+    modules = [tiny.alignment(tokenizer=False) for _ in range(2)]
+    for module in modules:
+        tiny.trainer(1).fit(module, datamodule=tiny.data(posters))
+    first, second = (module.prompt_encoder.text_encoder.get_extra_state() for module in modules)
+    assert first == second
+
+
+def test_a_tokenizer_that_is_there_stays(posters: Path) -> None:
+    module = tiny.alignment()
+    before = module.prompt_encoder.text_encoder.tokenizer
+    tiny.trainer(1).fit(module, datamodule=tiny.data(posters))
+    assert module.prompt_encoder.text_encoder.tokenizer is before
+
+
+def test_r1_is_over_the_whole_validation_set(posters: Path) -> None:
+    module, data = tiny.stage("alignment"), tiny.data(posters, batch_size=3)
+    assert isinstance(module, AlignmentModule)
+    metrics = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False).validate(
+        module, datamodule=data, verbose=False
+    )[0]
+    with torch.no_grad():
+        pairs = [
+            (module.image_encoder(b.images), module.prompt_encoder(b.prompts).pooled) for b in data.val_dataloader()
+        ]
+    images, texts = (torch.cat(part) for part in zip(*pairs, strict=True))
+    assert len(images) > 3
+    expected = retrieval_at_1(images, texts)
+    assert metrics["val/r1_image_to_text"] == pytest.approx(float(expected[0]))
+    assert metrics["val/r1_text_to_image"] == pytest.approx(float(expected[1]))
+    sizes = [len(b) for b in data.val_dataloader()]
+    losses = [
+        float(info_nce(i, t, 0.07)) for i, t in zip(images.split(sizes), texts.split(sizes), strict=True)
+    ]  # a mean over samples, as Lightning weighs batches
+    assert metrics["val/loss"] == pytest.approx(sum(n * x for n, x in zip(sizes, losses, strict=True)) / sum(sizes))
+
+
+def test_validating_twice_starts_afresh(posters: Path) -> None:
+    module, data = tiny.stage("alignment"), tiny.data(posters)
+    first, second = (
+        tiny.trainer(limit_val_batches=2).validate(module, datamodule=data, verbose=False) for _ in range(2)
+    )
+    assert first == second
+
+
+def test_frozen_image_encoder_stays(posters: Path) -> None:
+    module = tiny.alignment(freeze_image_encoder=True)
+    before = {key: value.clone() for key, value in module.image_encoder.state_dict().items()}
+    text = module.prompt_encoder.text_encoder.tower.text_projection.weight.detach().clone()
+    tiny.trainer(3).fit(module, datamodule=tiny.data(posters))
+    assert all(torch.equal(value, before[key]) for key, value in module.image_encoder.state_dict().items())
+    assert not torch.equal(module.prompt_encoder.text_encoder.tower.text_projection.weight, text)
+
+
+def test_adapters_train_and_their_scale_is_saved(posters: Path, tmp_path: Path) -> None:
+    module = AlignmentModule(tiny.prompt_encoder(Lora(rank=2, alpha=6)), tiny.image_encoder(), tiny.FAST)
+    before = {key: value.detach().clone() for key, value in module.named_parameters()}
+    trainer = tiny.trainer(3)
+    trainer.fit(module, datamodule=tiny.data(posters))
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    assert torch.load(tmp_path / "x.ckpt", weights_only=True)["lora_scale"] == 3.0
+    tower = "prompt_encoder.text_encoder.tower."
+    moved = {key for key, value in module.named_parameters() if key.startswith(tower) and not value.equal(before[key])}
+    assert moved
+    assert all("lora_" in key for key in moved)
+
+
+def test_temperature_never_falls_below_its_bound_and_can_rise_again(posters: Path) -> None:
+    module = tiny.alignment(temperature=0.01)
+    module.log_temperature.data.fill_(math.log(1e-4))
+    tiny.trainer(1).fit(module, datamodule=tiny.data(posters))
+    assert module.temperature.item() == pytest.approx(0.01)
+    assert module.log_temperature.grad is not None
+    assert module.log_temperature.grad != 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, 0.009])
+def test_temperature_out_of_range_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match=rf"temperature is {temperature}; it must be at least 0\.01"):
+        tiny.alignment(temperature=temperature)
+
+
+def test_symmetric_is_handed_on(posters: Path) -> None:
+    batch = next(iter(tiny.data(posters).val_dataloader()))
+    for symmetric in (True, False):
+        module = tiny.stage("alignment", symmetric=symmetric)
+        assert isinstance(module, AlignmentModule)
+        with torch.no_grad():
+            parts = module.image_encoder(batch.images), module.prompt_encoder(batch.prompts).pooled
+        metrics = tiny.trainer(limit_val_batches=1).validate(module, datamodule=tiny.data(posters), verbose=False)
+        assert metrics[0]["val/loss"] == pytest.approx(float(info_nce(*parts, 0.07, symmetric=symmetric)))

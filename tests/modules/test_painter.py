@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+import tiny_system as tiny
+import torch
+
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.models.codec import SpaceToDepthCodec
+from vlad_lightning.models.fusion import LatentFusion
+from vlad_lightning.models.vfe import VFE
+from vlad_lightning.modules import Painter
+from vlad_lightning.types import Layout
+
+LAYOUT = Layout(("HELLO",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.0]]))
+PROMPT = 'a red circle and "HELLO"'
+
+
+def draw(
+    painter: Painter, sampler: Sampler, layout: Layout = LAYOUT, prompt: str = PROMPT, seed: int = 0
+) -> torch.Tensor:
+    with torch.no_grad():
+        return painter.paint([prompt], [layout], sampler, torch.Generator().manual_seed(seed)).images
+
+
+@pytest.fixture(scope="module")
+def painter() -> Painter:
+    """With random fusion weights, so that text and layout matter."""
+    torch.manual_seed(0)
+    painter = tiny.painter()
+    torch.nn.init.normal_(painter.vfe.fusion.weight, std=0.5)
+    return painter
+
+
+def test_painting_holds_what_was_asked_for(painter: Painter) -> None:
+    with torch.no_grad():
+        painting = painter.paint([PROMPT], [LAYOUT], Sampler(steps=2), torch.Generator())
+    assert painting.images.shape == painting.glyphs.shape == (1, 3, tiny.SIZE, tiny.SIZE)
+    assert painting.images.dtype == torch.float32
+    assert painting.layouts == (LAYOUT,)
+    assert painting.prompts == (PROMPT,)
+    assert painting.glyphs.max() == 1
+    assert painting.glyphs.min() == -1
+
+
+def test_generator_decides(painter: Painter) -> None:
+    assert torch.equal(draw(painter, Sampler(steps=2)), draw(painter, Sampler(steps=2)))
+    assert not torch.equal(draw(painter, Sampler(steps=2)), draw(painter, Sampler(steps=2), seed=1))
+
+
+def test_scale_of_zero_ignores_its_condition(painter: Painter) -> None:
+    one_step = Sampler(steps=2, guidance_scale=0, layout_scale=1)
+    assert torch.equal(draw(painter, one_step), draw(painter, one_step, prompt="something else"))
+    assert not torch.equal(draw(painter, one_step), draw(painter, one_step, Layout.empty()))
+    neither = Sampler(steps=2, guidance_scale=0, layout_scale=0)
+    assert torch.equal(draw(painter, neither), draw(painter, neither, Layout.empty(), "something else"))
+
+
+def test_guidance_combines_the_three_branches(painter: Painter) -> None:
+    """One step: f(0,0) + layout_scale (f(0,z) - f(0,0)) + text_scale (f(t,z) - f(0,z)), before the clamp."""
+
+    def predicted(text: float, layout: float) -> torch.Tensor:
+        told = painter.prompt_encoder([PROMPT])
+        z = painter.encode_layout(painter.draw_glyphs([LAYOUT]))
+        noise = torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(0))
+        sampler = Sampler(steps=1, guidance_scale=text, layout_scale=layout)
+        return painter._guided(told, z, sampler)(noise, torch.tensor([999]))
+
+    with torch.no_grad():
+        nothing, layout, both = predicted(0, 0), predicted(0, 1), predicted(1, 1)
+        expected = nothing + 1.5 * (layout - nothing) + 3 * (both - layout)
+        torch.testing.assert_close(predicted(3, 1.5), expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(nothing, layout, atol=1e-3)
+    assert not torch.allclose(layout, both, atol=1e-3)
+
+
+def test_augmentation_changes_the_layouts_latent_by_its_deviation(painter: Painter) -> None:
+    glyphs = torch.zeros(4, 3, tiny.SIZE, tiny.SIZE)
+    draws = torch.Generator().manual_seed(0)
+    latent = painter.encode_layout(glyphs, 0.5, draws)
+    assert latent is not None
+    assert latent.std().item() == pytest.approx(0.5, rel=0.05)
+    exact = painter.encode_layout(glyphs)
+    assert exact is not None
+    assert exact.eq(0).all()
+
+
+def test_without_hierarchical_guidance_layouts_do_not_matter() -> None:
+    painter = tiny.painter(hierarchical=False)
+    assert painter.encode_layout(torch.zeros(1, 3, tiny.SIZE, tiny.SIZE)) is None
+    sampler = Sampler(steps=2, guidance_scale=2, layout_scale=2)
+    assert torch.equal(draw(painter, sampler), draw(painter, sampler, Layout.empty()))
+
+
+def test_codec_is_frozen_and_in_evaluation_mode() -> None:
+    painter = tiny.painter()
+    assert not painter.codec.training
+    assert not any(value.requires_grad for value in painter.codec.parameters())
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    good = tiny.painter()
+    with pytest.raises(ValueError, match="fusion has latent_channels=12, layout_channels=12; the codec gives 48"):
+        Painter(good.prompt_encoder, good.vfe, SpaceToDepthCodec(4), good.schedule)
+    wide = VFE(LatentFusion(12, 12, 64, 16), tiny.unet(16))
+    with pytest.raises(ValueError, match=r"fusion\.text_width is 64; the encoder's width is 32"):
+        Painter(good.prompt_encoder, wide, good.codec, good.schedule)

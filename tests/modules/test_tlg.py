@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny_system as tiny
+import torch
+from torch.utils.data import DataLoader
+
+from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.models.tlg import TLG, encode_boxes
+from vlad_lightning.modules import LayoutGenerator, TLGModule
+from vlad_lightning.types import Batch
+
+
+@pytest.fixture(scope="module")
+def batch(posters: Path) -> Batch:
+    return next(iter(tiny.data(posters, batch_size=6).val_dataloader()))
+
+
+def test_loss_is_over_the_words_that_are_there(batch: Batch) -> None:
+    module = tiny.stage("tlg")
+    assert isinstance(module, TLGModule)
+    loader = DataLoader([batch], batch_size=None)  # type: ignore[arg-type, var-annotated]
+    found = tiny.trainer(limit_val_batches=1).validate(module, loader, verbose=False)[0]["val/loss"]
+    steps, noised = module.generator.noised(batch.word_boxes, generator_for("cpu", 0, "tlg", "val", 0, 0))
+    with torch.no_grad():
+        predicted = module.generator.tlg(noised.x_t, steps, module.generator.prompt_encoder(batch.prompts))
+    total, words = 0.0, 0
+    for i, n in zip(*batch.word_mask.nonzero(as_tuple=True), strict=True):
+        error = predicted[i, n] - encode_boxes(batch.word_boxes)[i, n]
+        total += float(noised.weight[i] * error.square().sum())
+        words += 1
+    assert 0 < words < batch.word_mask.numel()
+    assert found == pytest.approx(total / (5 * words), rel=1e-4)
+
+
+def test_tower_is_frozen_and_the_composition_learns(posters: Path) -> None:
+    module = tiny.stage("tlg")
+    before = {key: value.detach().clone() for key, value in module.named_parameters()}
+    tiny.trainer(3).fit(module, datamodule=tiny.data(posters))
+    moved = {key for key, value in module.named_parameters() if not torch.equal(value, before[key])}
+    assert not any(".tower." in key for key in moved)
+    for part in (
+        "generator.tlg.",
+        "generator.prompt_encoder.composition.",
+        "generator.prompt_encoder.text_encoder.spelling.",
+    ):
+        assert any(key.startswith(part) for key in moved), part
+
+
+def test_validation_measures_the_drawn_layouts(posters: Path) -> None:
+    module = tiny.stage("tlg", sampler=Sampler(steps=2))
+    assert isinstance(module, TLGModule)
+    found = tiny.trainer(limit_val_batches=2).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
+    assert {"val/loss", "val/iou", "val/overlap", "val/out_of_bounds"} <= set(found)
+    assert module.figures["iou"].value == pytest.approx(found["val/iou"])
+    again = tiny.trainer(limit_val_batches=2).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
+    assert again == found  # nothing is carried over
+
+
+def test_layouts_hold_the_prompts_words_in_their_order() -> None:
+    module = tiny.stage("tlg", sampler=Sampler(steps=2))
+    assert isinstance(module, TLGModule)
+    with torch.no_grad():
+        layouts = module.draw(['"ONE" above "two three"', "nothing to draw"], ["k"])
+    assert [layout.words for layout in layouts] == [("ONE", "two", "three"), ()]
+    assert (layouts[0].boxes[:, 2:4] > 0).all()
+    assert layouts[0].boxes.dtype == torch.float32
+
+
+def test_layout_of_a_prompt_does_not_depend_on_words_it_has_not(batch: Batch) -> None:
+    """The places behind the last word are masked: other noise there changes nothing."""
+    generator = tiny.layout_generator().eval()
+    told = generator.prompt_encoder(['"ONE" and "two"'])
+    x, steps = torch.randn(1, 4, 5), torch.tensor([500])
+    changed = x.clone()
+    changed[:, 2:] += 1
+    with torch.no_grad():
+        first, second = (generator.tlg(noise, steps, told)[:, :2] for noise in (x, changed))
+    torch.testing.assert_close(first, second)
+
+
+def test_more_words_than_a_layout_holds_are_refused_by_a_check_and_left_out_of_a_sample() -> None:
+    generator, prompts = tiny.layout_generator(), ['"a b c d e"']
+    with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
+        generator.check(prompts)
+    with torch.no_grad():
+        layouts = generator.sample(prompts, Sampler(steps=1), torch.Generator())
+    assert layouts[0].words == ("a", "b", "c", "d")
+
+
+def test_generator_refuses_parts_that_do_not_fit() -> None:
+    encoder = tiny.prompt_encoder()
+    with pytest.raises(ValueError, match=r"tlg\.text_width is 16; the encoder's width is 32"):
+        LayoutGenerator(encoder, TLG(16), tiny.schedule())
+    with pytest.raises(ValueError, match=r"tlg\.max_words is 8; the text encoder's is 4"):
+        LayoutGenerator(encoder, TLG(32, max_words=8), tiny.schedule())

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from vlad_lightning.modules.training import PainterTraining
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("caption_dropout", 1.0, r"must lie in \[0, 1\)"),
+        ("layout_dropout", -0.1, r"must lie in \[0, 1\)"),
+        ("diffusion_weight", -1.0, "must be at least 0"),
+        ("augmentation", -0.5, "must be at least 0"),
+        ("high_noise", -2.0, "must be at least 0"),
+        ("text_weight", 0.5, "must be at least 1"),
+        ("snr_gamma", 0.0, "must be at least 1"),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, value: float, allowed: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}; it {allowed}"):
+        PainterTraining(**{name: value})
+
+
+def test_limits_are_allowed() -> None:
+    PainterTraining(caption_dropout=0, layout_dropout=0, diffusion_weight=0, augmentation=0, text_weight=1, snr_gamma=1)

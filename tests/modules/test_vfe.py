@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_system as tiny
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vlad_lightning.data.prompts import PromptDataModule
+from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.losses import info_nce
+from vlad_lightning.modules import VFEModule
+from vlad_lightning.modules.training import PainterTraining
+from vlad_lightning.types import Batch, Conditioning, Painting
+
+PLAIN = PainterTraining(caption_dropout=0, layout_dropout=0, augmentation=0)
+
+
+@pytest.fixture(scope="module")
+def batch(posters: Path) -> Batch:
+    return next(iter(tiny.data(posters, batch_size=6).val_dataloader()))
+
+
+def as_loader(*batches: Batch) -> DataLoader[Any]:
+    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+
+
+def losses(module: VFEModule, batch: Batch) -> dict[str, float]:
+    """Validation's losses of one batch."""
+    return dict(tiny.trainer(limit_val_batches=1).validate(module, as_loader(batch), verbose=False)[0])
+
+
+def test_untrained_stage_over_a_pretrained_unet_is_exactly_that_unet(batch: Batch) -> None:
+    torch.manual_seed(0)
+    bare = tiny.unet(tiny.LATENT)
+    module = tiny.vfe()
+    painter = tiny.painter(tiny.LORA, extra_channels=0)
+    painter.vfe.unet.load_state_dict(bare.state_dict())
+    module = VFEModule(painter, tiny.image_encoder(), tiny.layout_generator())
+    x_t, steps = torch.randn(6, tiny.LATENT, 16, 16), torch.randint(0, 1000, (6,))
+    z = painter.encode_layout(batch.glyphs)
+    encoder = painter.prompt_encoder.text_encoder
+    assert encoder.tokenizer is not None
+    ids = encoder.tokenizer(
+        list(batch.prompts), padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        states = encoder.tower(input_ids=ids["input_ids"]).last_hidden_state
+        ours = module.painter.vfe(x_t, steps, z, painter.prompt_encoder(batch.prompts))
+        theirs = bare(x_t, steps, encoder_hidden_states=states).sample
+    assert torch.equal(ours, theirs)
+
+
+def test_loss_is_alignment_plus_lambda_times_diffusion(batch: Batch) -> None:
+    module = tiny.stage("vfe", training=PLAIN)
+    assert isinstance(module, VFEModule)
+    found = losses(module, batch)
+    assert found["val/loss"] == pytest.approx(found["val/loss_align"] + found["val/loss_diffusion"])
+    module.settings = replace(PLAIN, diffusion_weight=0.25)
+    weighted = losses(module, batch)
+    assert weighted["val/loss_diffusion"] == pytest.approx(found["val/loss_diffusion"])  # lambda is not in it
+    assert weighted["val/loss"] == pytest.approx(found["val/loss_align"] + 0.25 * found["val/loss_diffusion"])
+    with torch.no_grad():
+        pairs = module.image_encoder(batch.images), module.painter.prompt_encoder(batch.prompts).pooled
+    assert found["val/loss_align"] == pytest.approx(float(info_nce(*pairs, 0.07)), rel=1e-5)
+
+
+def test_diffusion_loss_is_the_weighted_error(batch: Batch) -> None:
+    """Against the same sum written out, sample by sample and place by place."""
+    module = tiny.stage("vfe", training=replace(PLAIN, text_weight=4.0, high_noise=1.0))
+    assert isinstance(module, VFEModule)
+    painter = module.painter
+    draws = generator_for("cpu", 0, "vfe", "val", 0, 0)
+    x0 = torch.nn.functional.pixel_unshuffle(batch.images, 2)
+    steps = draw_timesteps(len(batch), 1000, draws, high_noise=1.0)
+    noised = add_noise(painter.schedule, x0, torch.randn(x0.shape, generator=draws), steps, 5.0)
+    with torch.no_grad():
+        told = painter.prompt_encoder(batch.prompts)
+        predicted = painter.vfe(noised.x_t, steps, painter.encode_layout(batch.glyphs), told)
+    place = 1 + 3 * near_letters(batch.glyphs)
+    total = 0.0
+    for i in range(len(batch)):
+        error = ((predicted[i] - x0[i]) ** 2).mean(0)
+        total += float(noised.weight[i]) * float((place[i] * error).mean())
+    assert losses(module, batch)["val/loss_diffusion"] == pytest.approx(total / len(batch), rel=1e-4)
+
+
+def near_letters(glyphs: Tensor) -> Tensor:
+    """(B, h, w): 1 where a letter is on or beside one of the 2 x 2 pixels of a latent's place."""
+    ink = glyphs.amax(1) > -0.5
+    found = torch.zeros(len(glyphs), 16, 16)
+    for i in range(16):
+        for j in range(16):
+            rows, columns = slice(max(2 * i - 1, 0), 2 * i + 3), slice(max(2 * j - 1, 0), 2 * j + 3)
+            found[:, i, j] = ink[:, rows, columns].flatten(1).any(1)
+    return found
+
+
+@dataclass
+class Seen:
+    """What a painter's VFE is told, call by call."""
+
+    times: list[Tensor] = field(default_factory=list)
+    layouts: list[Tensor] = field(default_factory=list)
+    texts: list[Tensor] = field(default_factory=list)
+
+    def __call__(self, network: torch.nn.Module, args: tuple[Tensor, Tensor, Tensor, Conditioning]) -> None:
+        self.times.append(args[1])
+        self.layouts.append(args[2].detach())
+        self.texts.append(args[3].tokens.detach())
+
+
+def watched(training: PainterTraining) -> tuple[VFEModule, Seen]:
+    module, seen = tiny.stage("vfe", training=training), Seen()
+    assert isinstance(module, VFEModule)
+    module.painter.vfe.register_forward_pre_hook(seen)
+    return module, seen
+
+
+@pytest.mark.parametrize(("caption", "layout"), [(0.0, 0.0), (0.3, 0.1), (0.0, 0.5)])
+def test_shares_of_dropped_captions_and_layouts(batch: Batch, caption: float, layout: float) -> None:
+    module, seen = watched(replace(PLAIN, caption_dropout=caption, layout_dropout=layout))
+    copies = 60
+    tiny.trainer(limit_val_batches=copies).validate(module, as_loader(*[batch] * copies), verbose=False)
+    with torch.no_grad():
+        untold = module.painter.prompt_encoder([""]).tokens
+    silent = torch.cat([t.isclose(untold, atol=1e-5).flatten(1).all(1) for t in seen.texts])
+    blank = torch.cat([z.eq(-1).flatten(1).all(1) for z in seen.layouts])
+    tolerance = 4 * (0.25 / len(silent)) ** 0.5
+    assert float(blank.float().mean()) == pytest.approx(layout, abs=tolerance if layout else 0)
+    assert float(silent.float().mean()) == pytest.approx(caption + layout, abs=tolerance if caption + layout else 0)
+    assert bool(silent[blank].all())  # nothing -> layout -> layout and text: no text without its layout
+
+
+def test_augmentation_is_noise_of_that_deviation(batch: Batch) -> None:
+    module, seen = watched(replace(PLAIN, augmentation=0.3))
+    losses(module, batch)
+    noise = seen.layouts[0] - module.painter.codec.encode_images(batch.glyphs)
+    assert noise.std().item() == pytest.approx(0.3, rel=0.05)
+
+
+def test_high_noise_moves_the_timesteps(batch: Batch) -> None:
+    means = []
+    for high_noise in (0.0, 5.0):
+        module, seen = watched(replace(PLAIN, high_noise=high_noise))
+        losses(module, batch)
+        means.append(seen.times[0].float().mean().item())
+    assert means[1] > means[0] + 150
+
+
+def parts(module: VFEModule) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in module.named_parameters()}
+
+
+@pytest.mark.parametrize("lora", [tiny.LORA, None], ids=["lora", "whole"])
+def test_frozen_parts_stay_frozen(posters: Path, lora: Any) -> None:
+    module = tiny.stage("vfe", lora=lora)
+    assert isinstance(module, VFEModule)
+    before = parts(module)
+    tiny.trainer(4).fit(module, datamodule=tiny.data(posters))
+    moved = {key for key, value in module.named_parameters() if not torch.equal(value, before[key])}
+    assert all(key.startswith("painter.") for key in moved)
+    assert not any(key.startswith("painter.codec") for key in moved)
+    tower = {key for key in moved if key.startswith("painter.prompt_encoder.text_encoder.tower.")}
+    assert bool(tower) == (lora is not None)
+    assert all("lora_" in key for key in tower)
+    trained = ("vfe.unet", "vfe.fusion", "prompt_encoder.composition", "prompt_encoder.text_encoder.spelling")
+    assert all(any(key.startswith(f"painter.{part}") for key in moved) for part in trained)
+    assert not module.painter.codec.training
+
+
+@pytest.mark.parametrize(
+    "changes", [{"hierarchical": False}, {"ccm": False}], ids=["w/o hierarchical guidance", "w/o CCM"]
+)
+def test_ablations_train_and_paint(posters: Path, changes: dict[str, Any]) -> None:
+    module = tiny.stage("vfe", sampler=Sampler(steps=2, guidance_scale=2, layout_scale=1.5), **changes)
+    assert isinstance(module, VFEModule)
+    before = parts(module)
+    tiny.trainer(2).fit(module, datamodule=tiny.data(posters))  # the first has a rate of zero
+    assert any(not torch.equal(value, before[key]) for key, value in module.named_parameters())
+    prompts = PromptDataModule(['a red circle and "HI"', "no words"])
+    painting = tiny.trainer().predict(module, datamodule=prompts)[0]  # type: ignore[index]
+    assert isinstance(painting, Painting)
+    assert painting.images.shape == (2, 3, tiny.SIZE, tiny.SIZE)
+    assert painting.images.abs().max() <= 1
+    words = [layout.words for layout in painting.layouts]
+    assert words == ([(), ()] if "hierarchical" in changes else [("HI",), ()])
+
+
+def test_test_without_evaluation_measures_nothing(posters: Path) -> None:
+    module = tiny.stage("vfe", sampler=Sampler(steps=1))
+    assert tiny.trainer(limit_test_batches=1).test(module, datamodule=tiny.data(posters), verbose=False) == [{}]
+
+
+def test_predicting_refuses_too_many_words_before_anything_is_painted() -> None:
+    module, seen = watched(PLAIN)
+    prompts = PromptDataModule(['"HI"', '"one two" and "three four five"'], batch_size=1)
+    with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
+        tiny.trainer().predict(module, datamodule=prompts)
+    assert not seen.times
+
+
+def test_drawing_depends_on_the_samplers_seed_and_the_first_key() -> None:
+    module = tiny.stage("vfe", sampler=Sampler(steps=2))
+    assert isinstance(module, VFEModule)
+    prompts = ['a red circle and "HI"']
+    with torch.no_grad():
+        first, again = module.draw(prompts, ["a"]), module.draw(prompts, ["a"])
+        other = module.draw(prompts, ["b"])
+        module.sampler = Sampler(steps=2, seed=1)
+        reseeded = module.draw(prompts, ["a"])
+    assert torch.equal(first.images, again.images)
+    assert first.keys == ("a",)
+    assert not torch.equal(first.images, other.images)
+    assert not torch.equal(first.images, reseeded.images)
+
+
+def test_temperature_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="temperature is 0; it must be above 0"):
+        tiny.vfe(temperature=0)
+
+
+def test_checkpoint_says_the_scale_of_its_adapters(posters: Path, tmp_path: Path) -> None:
+    trainer = tiny.trainer(1)
+    trainer.fit(tiny.stage("vfe"), datamodule=tiny.data(posters))
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    saved = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    assert saved["lora_scale"] == 2.0
+    assert json.loads(saved["state_dict"]["painter.prompt_encoder.text_encoder._extra_state"])["tokenizer"]

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import tiny_system as tiny
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.modules import VFEModule
+from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.types import Layout
+
+PROMPT = "a red circle and 'HI'"
+LAYOUT = Layout(("HI",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.1]]))
+
+
+def random_module(hierarchical: bool = True) -> VFEModule:
+    """A stage 2 in which everything that starts at zero does not: adapters, gates, fusion."""
+    module = tiny.stage("vfe", hierarchical=hierarchical)
+    assert isinstance(module, VFEModule)
+    for name, value in module.named_parameters():
+        if "lora_B" in name or "gate" in name or name.endswith("fusion.weight"):
+            torch.nn.init.normal_(value, std=0.3)
+    return module
+
+
+@dataclass
+class Saved:
+    module: VFEModule
+    pipe: VLADPipeline
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    module = random_module()
+    pipe = VLADPipeline.from_module(module)
+    pipe.set_progress_bar_config(disable=True)
+    folder = tmp_path_factory.mktemp("pipeline") / "saved"
+    pipe.save_pretrained(folder)
+    return Saved(module, pipe, folder)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def load(folder: Path) -> VLADPipeline:
+    pipe = VLADPipeline.from_pretrained(folder)
+    assert isinstance(pipe, VLADPipeline)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_saved_and_loaded_it_paints_the_same_bit_for_bit(saved: Saved) -> None:
+    prompts = [PROMPT, "a blue square"]
+    first = saved.pipe(prompts, num_inference_steps=3, generator=generator(), output_type="pt")
+    second = load(saved.folder)(prompts, num_inference_steps=3, generator=generator(), output_type="pt")
+    assert torch.equal(first.images, second.images)
+    assert [layout.words for layout in second.layouts] == [("HI",), ()]
+    for one, other in zip(first.layouts, second.layouts, strict=True):
+        assert torch.equal(one.boxes, other.boxes)
+    third = saved.pipe(prompts, num_inference_steps=3, generator=generator(1), output_type="pt")
+    assert not torch.equal(first.images, third.images)
+
+
+def test_adapters_are_folded_in(saved: Saved) -> None:
+    sampler = Sampler(steps=3, guidance_scale=2.0)
+    with torch.no_grad():
+        expected = saved.module.painter.paint([PROMPT], [LAYOUT], sampler, generator()).images
+    found = saved.pipe(PROMPT, LAYOUT, 3, 2.0, generator=generator(), output_type="pt").images
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+    assert not [key for key in saved.pipe.text_encoder.state_dict() if "lora" in key]
+    assert any("lora" in key for key in saved.module.state_dict())  # the module keeps its own
+    tower = saved.module.painter.prompt_encoder.text_encoder.tower
+    weight, own = (
+        x.text_model.encoder.layers[0].self_attn.q_proj if hasattr(x, "text_model") else None
+        for x in (tower, saved.pipe.text_encoder)
+    )
+    assert weight is None or not torch.equal(weight.base_layer.weight, own.weight)
+
+
+def test_folder_holds_safetensors_and_json_only(saved: Saved) -> None:
+    suffixes = {path.suffix for path in saved.folder.rglob("*") if path.is_file()}
+    assert suffixes <= {".safetensors", ".json", ".txt"}
+    assert (saved.folder / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+
+
+def test_own_layouts_are_drawn_as_they_are(saved: Saved) -> None:
+    drawn = saved.pipe([PROMPT, PROMPT], [LAYOUT, Layout.empty()], 2, generator=generator())
+    assert drawn.layouts[0] is LAYOUT
+    assert len(drawn.layouts[1]) == 0
+    assert [image.size for image in drawn.images] == [(tiny.SIZE, tiny.SIZE)] * 2
+    one = saved.pipe(PROMPT, LAYOUT, 2, generator=generator(), output_type="pt").images
+    other = saved.pipe(PROMPT, Layout.empty(), 2, generator=generator(), output_type="pt").images
+    assert not torch.equal(one, other)
+
+
+def test_pictures_are_the_tensors_rounded(saved: Saved) -> None:
+    tensor = saved.pipe(PROMPT, LAYOUT, 2, generator=generator(), output_type="pt").images[0]
+    picture = saved.pipe(PROMPT, LAYOUT, 2, generator=generator()).images[0]
+    assert isinstance(picture, Image.Image)
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(tiny.SIZE, tiny.SIZE, 3)
+    assert ((tensor.permute(1, 2, 0) + 1) * 127.5 - pixels).abs().max() <= 0.5001
+
+
+def test_scales_and_steps_take_effect(saved: Saved) -> None:
+    def draw(steps: int = 3, text: float = 2.0, layout: float = 1.0, sampler: Sampler = Sampler()) -> torch.Tensor:
+        return saved.pipe(PROMPT, LAYOUT, steps, text, layout, sampler, generator(), "pt").images
+
+    base = draw()
+    assert torch.equal(base, draw())
+    changed = [
+        draw(steps=4),
+        draw(text=4.0),
+        draw(layout=2.0),
+        draw(sampler=Sampler(eta=1.0)),
+        draw(sampler=Sampler(augmentation=1.0)),
+    ]
+    assert not any(torch.equal(base, image) for image in changed)
+
+
+def test_without_a_generator_the_samplers_seed_decides(saved: Saved) -> None:
+    first, again, other = (
+        saved.pipe(PROMPT, num_inference_steps=2, sampler=Sampler(seed=seed), output_type="pt").images
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_prompt_with_nothing_to_draw_gives_an_image_without_text(saved: Saved) -> None:
+    drawn = saved.pipe("a red circle", num_inference_steps=2, generator=generator())
+    assert drawn.layouts[0].words == ()
+    assert saved.pipe("", num_inference_steps=2, generator=generator()).images[0].size == (tiny.SIZE, tiny.SIZE)
+
+
+def test_more_words_than_a_layout_holds_are_refused(saved: Saved) -> None:
+    with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
+        saved.pipe("a sign that says 'one two three four five'")
+
+
+def test_other_output_types_and_numbers_of_layouts_are_refused(saved: Saved) -> None:
+    with pytest.raises(ValueError, match="output_type is 'np'; allowed are 'pil' and 'pt'"):
+        saved.pipe(PROMPT, output_type="np")
+    with pytest.raises(ValueError, match="layouts has 1 entries; 2 prompts need one each"):
+        saved.pipe([PROMPT, PROMPT], LAYOUT)
+    with pytest.raises(ValueError, match="steps is 0; it must be at least 1"):
+        saved.pipe(PROMPT, num_inference_steps=0)
+
+
+def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path) -> None:
+    pipe = VLADPipeline.from_module(random_module(hierarchical=False))
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.layout_generator is None
+    assert pipe.tlg is None
+    pipe.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "tlg").exists()
+    again = load(tmp_path / "saved")
+    first, second = (p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (pipe, again))
+    assert torch.equal(first.images, second.images)
+    assert len(first.layouts[0]) == 0
+
+
+def test_plain_diffusers_says_that_it_does_not_know_the_class(saved: Saved) -> None:
+    """diffusers finds a pipeline class in its own package only: load with VLADPipeline.from_pretrained."""
+    with pytest.raises(AttributeError, match="VLADPipeline"):
+        DiffusionPipeline.from_pretrained(saved.folder)
+
+
+def test_module_is_unchanged_by_its_pipeline() -> None:
+    module = random_module()
+    before = {key: value.clone() for key, value in module.named_parameters()}
+    VLADPipeline.from_module(module)
+    assert all(torch.equal(value, before[key]) for key, value in module.named_parameters())
+    assert not any(value.requires_grad for value in module.painter.codec.parameters())
