@@ -1,35 +1,175 @@
-"""Every shipped YAML parses, builds where it has to, and leaves no `{out}` unfilled."""
+"""Every shipped YAML parses as it is used, leaves no `{out}` unfilled, and builds."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule
 
-from vlad_lightning.cli import VLADCLI, fill, parser_options
+from vlad_lightning import cli
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.modules import AlignmentModule, TLGModule, VFEModule
 from vlad_lightning.stages import read_pipeline
 
 CONFIGS = configs_folder()
-STACKS = {  # what is laid over what; the first is a stage of its own
-    "stage0_align": ("fit",),
-    "stage1_tlg": ("fit",),
-    "stage2_vfe": ("fit",),
-    "mini/stage0_align": ("fit",),
-    "mini/stage1_tlg": ("fit",),
-    "mini/stage2_vfe": ("fit",),
-    "mini/stage0_align mini/judge": ("fit",),
-    "stage2_vfe test": ("test",),
-    "mini/stage2_vfe mini/test": ("test",),
-    "stage2_vfe generate": ("predict",),
-    "mini/stage2_vfe generate": ("predict",),
-}
+PIPELINES = sorted(CONFIGS.rglob("pipeline_*.yaml"))
+Command = tuple[str, tuple[str, ...], tuple[str, ...]]
+"""Subcommand, configuration files, further arguments."""
+
+BY_HAND: list[Command] = [
+    ("fit", ("stage0_align.yaml",), ()),
+    ("fit", ("stage1_tlg.yaml",), ()),
+    ("fit", ("stage2_vfe.yaml",), ()),
+    ("test", ("stage2_vfe.yaml", "test.yaml"), ()),
+    ("predict", ("stage2_vfe.yaml", "generate.yaml"), ()),
+    ("predict", ("mini/stage2_vfe.yaml", "generate.yaml"), ("--data.file", "prompts.txt")),
+]
+
+
+def of_pipelines() -> list[Command]:
+    """What the stages of the shipped pipelines parse."""
+    stages = [stage for path in PIPELINES for stage in read_pipeline(path).stages if stage.config]
+    found = [(s.command, tuple(str(path.relative_to(CONFIGS)) for path in s.config), s.args) for s in stages]
+    return [command for command in found if command[0] != "export"]
+
+
+COMMANDS = BY_HAND + of_pipelines()
+
+
+def parsed(command: Command, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+    """The configuration as `--print_config` shows it; nothing is built."""
+    files = [part for name in command[1] for part in ("--config", str(CONFIGS / name))]
+    with pytest.raises(SystemExit) as ended:
+        cli.build([command[0], *files, *command[2], *more, "--print_config"], run=True)
+    assert ended.value.code == 0
+    return dict(yaml.safe_load(capsys.readouterr().out))
+
+
+def test_every_shipped_file_is_used() -> None:
+    used = {CONFIGS / name for _, names, _ in COMMANDS for name in names} | set(PIPELINES) | {CONFIGS / "base.yaml"}
+    assert used == set(CONFIGS.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: f"{c[0]} {' '.join(c[1])}")
+def test_parses(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    config = parsed(command, capsys, "--out", "runs/here")
+    assert config["trainer"]["precision"] == "bf16-mixed"  # configs/base.yaml lies beneath
+    assert config["out"] == "runs/here"
+    assert "{out}" in str(config)
+    assert "{" not in str(strings(cli.fill(config, config["out"])))
+    assert config["data"]["class_path"].startswith("vlad_lightning.data.")
+
+
+def strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for part in value for text in strings(part)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_overlays_change_what_they_say_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = parsed(("fit", ("mini/stage2_vfe.yaml",), ()), capsys)
+    for name, changed in (("wo_ccm", "composition"), ("wo_hierarchical_guidance", "layout")):
+        other = parsed(("fit", ("mini/stage2_vfe.yaml", f"ablations/{name}/stage2.yaml"), ()), capsys)
+        same = {key: value for key, value in plain["trainer"].items() if key != "callbacks"}
+        assert {key: value for key, value in other["trainer"].items() if key != "callbacks"} == same
+        assert other["data"] == plain["data"]
+        for key, value in plain["model"]["init_args"].items():
+            if key not in ("painter", "layout_generator"):
+                assert other["model"]["init_args"][key] == value
+        assert other["model"] != plain["model"]
+        assert changed in str(other["model"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ("--model.init_args.optimization.lrr=1", "lrr"),
+        ("--model.init_args.bogus=1", "bogus"),
+        ("--trainer.max_stepz=1", "max_stepz"),
+        ("--data.init_args.rooot=x", "rooot"),
+    ],
+)
+def test_wrong_key_ends_with_code_2_and_is_named(wrong: str, named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.build(["fit", "--config", str(CONFIGS / "mini/stage0_align.yaml"), wrong], run=True)
+    assert ended.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+def test_wrong_key_in_a_file_ends_with_code_2_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text("model: {init_args: {painter: {init_args: {image_sise: 64}}}}")
+    with pytest.raises(SystemExit) as ended:
+        cli.build(["fit", "--config", str(CONFIGS / "mini/stage2_vfe.yaml"), "--config", str(path)], run=True)
+    assert ended.value.code == 2
+    assert "image_sise" in capsys.readouterr().err
+
+
+def test_class_from_elsewhere_is_refused_before_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "evil_module.py").write_text(
+        "from pathlib import Path\n"
+        "from vlad_lightning.modules import AlignmentModule\n"
+        f"Path({str(tmp_path / 'imported')!r}).touch()\n"
+        "class Evil(AlignmentModule): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "evil.yaml").write_text("model: {class_path: evil_module.Evil}")
+    for args in (["--config", str(tmp_path / "evil.yaml")], ["--model", "evil_module.Evil"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.build(["fit", *args], run=True)
+        assert ended.value.code == 2
+        assert "'evil_module.Evil' is not allowed" in capsys.readouterr().err
+    assert not (tmp_path / "imported").exists()
+
+
+def built(*names: str) -> Any:
+    """The module of a configuration, on the meta device: no memory, no numbers."""
+    files = [part for name in names for part in ("--config", str(CONFIGS / name))]
+    with torch.device("meta"):
+        return cli.build(files, run=False).model
+
+
+def count(module: torch.nn.Module, trained: bool = False) -> int:
+    return sum(value.numel() for value in module.parameters() if value.requires_grad or not trained)
+
+
+def test_paper_scale_stages_0_and_1_build() -> None:
+    stage0, stage1 = built("stage0_align.yaml"), built("stage1_tlg.yaml")
+    assert isinstance(stage0, AlignmentModule)
+    assert isinstance(stage1, TLGModule)
+    assert count(stage0.image_encoder) == 303_966_208  # OpenAI's ViT-L/14 with its projection
+    assert count(stage0.image_encoder, trained=True) == 0
+    assert (
+        count(stage1.generator.prompt_encoder.text_encoder.tower) == 123_650_304
+    )  # its text tower with its projection
+
+
+def test_paper_scale_stage_2_builds_around_the_unet_of_stable_diffusion() -> None:
+    module = built("stage2_vfe.yaml")
+    assert isinstance(module, VFEModule)
+    assert count(module.painter.vfe.unet) == 859_520_964
+    assert count(module.painter.codec) == 83_653_863  # and its autoencoder
+    assert module.painter.vfe.unet.device.type == "meta"
+    assert count(module.image_encoder, trained=True) == 0
+
+
+def test_mini_stage_2_is_of_about_five_million_parameters() -> None:
+    module = built("mini/stage2_vfe.yaml")
+    assert isinstance(module, VFEModule)
+    assert 3e6 < count(module.painter.vfe) < 7e6
+
+
+def test_out_fills_every_text_of_a_built_config() -> None:
+    built_cli = cli.build(["--config", str(CONFIGS / "mini/stage1_tlg.yaml"), "--out", "runs/here"], run=False)
+    assert built_cli.datamodule.root == "runs/here/data/train"
+    callbacks = {type(callback).__name__: callback for callback in built_cli.trainer.callbacks}  # type: ignore[attr-defined]
+    assert callbacks["InitFrom"].checkpoint == "runs/here/stage0/last.ckpt"
+    assert callbacks["ModelCheckpoint"].dirpath.endswith("runs/here/stage1")
+    assert [logger.save_dir for logger in built_cli.trainer.loggers] == ["runs/here"] * 2

@@ -8,6 +8,7 @@ import tiny_system as tiny
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
+from torch import Tensor
 
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.modules import VFEModule
@@ -45,6 +46,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     return Saved(module, pipe, folder)
 
 
+def tensor(value: object) -> Tensor:
+    """The images of ``output_type="pt"``."""
+    assert isinstance(value, Tensor)
+    return value
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
@@ -60,12 +67,12 @@ def test_saved_and_loaded_it_paints_the_same_bit_for_bit(saved: Saved) -> None:
     prompts = [PROMPT, "a blue square"]
     first = saved.pipe(prompts, num_inference_steps=3, generator=generator(), output_type="pt")
     second = load(saved.folder)(prompts, num_inference_steps=3, generator=generator(), output_type="pt")
-    assert torch.equal(first.images, second.images)
+    assert torch.equal(tensor(first.images), tensor(second.images))
     assert [layout.words for layout in second.layouts] == [("HI",), ()]
     for one, other in zip(first.layouts, second.layouts, strict=True):
         assert torch.equal(one.boxes, other.boxes)
     third = saved.pipe(prompts, num_inference_steps=3, generator=generator(1), output_type="pt")
-    assert not torch.equal(first.images, third.images)
+    assert not torch.equal(tensor(first.images), tensor(third.images))
 
 
 def test_adapters_are_folded_in(saved: Saved) -> None:
@@ -76,12 +83,6 @@ def test_adapters_are_folded_in(saved: Saved) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
     assert not [key for key in saved.pipe.text_encoder.state_dict() if "lora" in key]
     assert any("lora" in key for key in saved.module.state_dict())  # the module keeps its own
-    tower = saved.module.painter.prompt_encoder.text_encoder.tower
-    weight, own = (
-        x.text_model.encoder.layers[0].self_attn.q_proj if hasattr(x, "text_model") else None
-        for x in (tower, saved.pipe.text_encoder)
-    )
-    assert weight is None or not torch.equal(weight.base_layer.weight, own.weight)
 
 
 def test_folder_holds_safetensors_and_json_only(saved: Saved) -> None:
@@ -97,20 +98,20 @@ def test_own_layouts_are_drawn_as_they_are(saved: Saved) -> None:
     assert [image.size for image in drawn.images] == [(tiny.SIZE, tiny.SIZE)] * 2
     one = saved.pipe(PROMPT, LAYOUT, 2, generator=generator(), output_type="pt").images
     other = saved.pipe(PROMPT, Layout.empty(), 2, generator=generator(), output_type="pt").images
-    assert not torch.equal(one, other)
+    assert not torch.equal(tensor(one), tensor(other))
 
 
 def test_pictures_are_the_tensors_rounded(saved: Saved) -> None:
-    tensor = saved.pipe(PROMPT, LAYOUT, 2, generator=generator(), output_type="pt").images[0]
+    exact = saved.pipe(PROMPT, LAYOUT, 2, generator=generator(), output_type="pt").images[0]
     picture = saved.pipe(PROMPT, LAYOUT, 2, generator=generator()).images[0]
     assert isinstance(picture, Image.Image)
     pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(tiny.SIZE, tiny.SIZE, 3)
-    assert ((tensor.permute(1, 2, 0) + 1) * 127.5 - pixels).abs().max() <= 0.5001
+    assert ((tensor(exact).permute(1, 2, 0) + 1) * 127.5 - pixels).abs().max() <= 0.5001
 
 
 def test_scales_and_steps_take_effect(saved: Saved) -> None:
     def draw(steps: int = 3, text: float = 2.0, layout: float = 1.0, sampler: Sampler = Sampler()) -> torch.Tensor:
-        return saved.pipe(PROMPT, LAYOUT, steps, text, layout, sampler, generator(), "pt").images
+        return tensor(saved.pipe(PROMPT, LAYOUT, steps, text, layout, sampler, generator(), "pt").images)
 
     base = draw()
     assert torch.equal(base, draw())
@@ -129,8 +130,8 @@ def test_without_a_generator_the_samplers_seed_decides(saved: Saved) -> None:
         saved.pipe(PROMPT, num_inference_steps=2, sampler=Sampler(seed=seed), output_type="pt").images
         for seed in (0, 0, 1)
     )
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    assert torch.equal(tensor(first), tensor(again))
+    assert not torch.equal(tensor(first), tensor(other))
 
 
 def test_prompt_with_nothing_to_draw_gives_an_image_without_text(saved: Saved) -> None:
@@ -162,7 +163,7 @@ def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path)
     assert not (tmp_path / "saved" / "tlg").exists()
     again = load(tmp_path / "saved")
     first, second = (p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (pipe, again))
-    assert torch.equal(first.images, second.images)
+    assert torch.equal(tensor(first.images), tensor(second.images))
     assert len(first.layouts[0]) == 0
 
 
@@ -172,9 +173,13 @@ def test_plain_diffusers_says_that_it_does_not_know_the_class(saved: Saved) -> N
         DiffusionPipeline.from_pretrained(saved.folder)
 
 
-def test_module_is_unchanged_by_its_pipeline() -> None:
+def test_module_is_left_as_it_is() -> None:
     module = random_module()
     before = {key: value.clone() for key, value in module.named_parameters()}
-    VLADPipeline.from_module(module)
+    trained = {key: value.requires_grad for key, value in module.named_parameters()}
+    pipe = VLADPipeline.from_module(module)
+    for value in pipe.unet.parameters():
+        value.zero_()
     assert all(torch.equal(value, before[key]) for key, value in module.named_parameters())
-    assert not any(value.requires_grad for value in module.painter.codec.parameters())
+    assert {key: value.requires_grad for key, value in module.named_parameters()} == trained
+    assert module.painter.vfe.unet.training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def vfe(ccm: bool = True, hierarchical: bool = True, lora: Lora | None = LORA, *
     return VFEModule(painter(lora, ccm, hierarchical), image_encoder(), layouts, optimization=FAST, **changes)
 
 
-STAGES = {"alignment": alignment, "tlg": tlg, "vfe": vfe}
+STAGES: dict[str, Callable[..., LightningModule]] = {"alignment": alignment, "tlg": tlg, "vfe": vfe}
 
 
 def stage(name: str, seed: int = 0, **changes: Any) -> LightningModule:

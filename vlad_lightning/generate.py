@@ -72,7 +72,7 @@ def _paint(options: argparse.Namespace, words: list[tuple[str, list[list[float]]
 
     from vlad_lightning.callbacks.files import write_file
     from vlad_lightning.diffusion.generators import generator_for
-    from vlad_lightning.pipeline import VLADPipeline, to_bytes
+    from vlad_lightning.pipeline import VLADPipeline
     from vlad_lightning.types import Layout
 
     if options.images < 1:

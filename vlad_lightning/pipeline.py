@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -121,17 +122,13 @@ class VLADPipeline(DiffusionPipeline):
         )
         for part in self.components.values():
             if isinstance(part, nn.Module):
-                _align(part)
+                _settle(part)
         self.register_to_config(image_size=image_size, max_words=max_words, max_objects=max_objects, font=font)
 
     @classmethod
     def from_module(cls, module: VFEModule) -> VLADPipeline:
-        """The pipeline of a trained stage 2; it shares the module's weights, adapters are folded into copies.
-
-        The module is put into evaluation mode, as a pipeline that is loaded is.
-        """
-        module.eval()
-        painter, layouts = module.painter, module.layout_generator
+        """The pipeline of a trained stage 2: a copy, with the adapters folded in; the module is left as it is."""
+        painter, layouts = copy.deepcopy((module.painter, module.layout_generator))
         encoder = painter.prompt_encoder.text_encoder
         parts: dict[str, Any] = _encoder_parts(painter.prompt_encoder)
         if layouts is not None:
@@ -218,9 +215,8 @@ class VLADPipeline(DiffusionPipeline):
         placed = self._layouts(prompts, layouts, sampler, generator)
         painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
         images = painting.images.cpu()
-        if output_type == "pil":
-            images = [to_pil_image(image) for image in ((images + 1) * 127.5).round().byte()]
-        return VLADOutput(images=images, layouts=list(painting.layouts))
+        pictures = images if output_type == "pt" else [to_pil_image(image) for image in to_bytes(images)]
+        return VLADOutput(images=pictures, layouts=list(painting.layouts))
 
     def _layouts(
         self, prompts: list[str], given: Layout | Sequence[Layout] | None, sampler: Sampler, generator: torch.Generator
@@ -237,11 +233,13 @@ class VLADPipeline(DiffusionPipeline):
         return layouts.sample(prompts, Sampler(augmentation=0.0, eta=sampler.eta), generator)
 
 
-def _align(network: nn.Module) -> None:
-    """Copy the weights that safetensors left at odd addresses: there a CPU's kernels round differently.
+def _settle(network: nn.Module) -> None:
+    """Make what was saved and loaded paint the same, bit for bit.
 
-    So a pipeline that was saved and loaded paints the same, bit for bit.
+    A CPU's kernels round differently in training mode, for weights that have gradients, and for those that safetensors
+    left at odd addresses.
     """
+    network.requires_grad_(False).eval()
     for value in (*network.parameters(), *network.buffers()):
         if value.data_ptr() % 64:
             value.data = value.data.clone()
@@ -260,7 +258,7 @@ def _encoder_parts(encoder: PromptEncoder) -> dict[str, Any]:
         tower.load_state_dict(fold(text.tower.state_dict(), text.lora.scale))
     return {
         "tokenizer": text.tokenizer,
-        "text_encoder": tower.eval(),
+        "text_encoder": tower,
         "spelling": text.spelling,
         "composition": encoder.composition,
     }

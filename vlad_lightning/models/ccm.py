@@ -20,7 +20,7 @@ class TextStates:
         pooled: (B, D) float, t_g.
         phrases: (B, M, D) float, t_1..t_M: first ``N`` places for words to draw, then the objects.
         phrase_mask: (B, M) bool.
-        order: (B, M) int64 in [0, M): which phrase comes how manyth in the prompt; `"SALE" at the top` is told by order.
+        order: (B, M) int64 in [0, M): each phrase's rank in the prompt, for `"SALE" at the top` is told by order.
         tokens: (B, L, D) float, the token states.
         token_mask: (B, L) bool.
     """

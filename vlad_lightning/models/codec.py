@@ -62,3 +62,36 @@ class KLCodec(AutoencoderKL):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, 4, h, w) -> (B, 3, 8 h, 8 w)."""
         return self.decode(latents / self.config.scaling_factor).sample
+
+
+def build_kl_codec(
+    block_out_channels: tuple[int, ...] = (128, 256, 512, 512),
+    layers_per_block: int = 2,
+    latent_channels: int = 4,
+    norm_num_groups: int = 32,
+    sample_size: int = 512,
+    scaling_factor: float = 0.18215,
+) -> KLCodec:
+    """A :class:`KLCodec` with random weights; the defaults are Stable Diffusion 1.5's.
+
+    A configuration names this function and not the class, whose own type hints allow a single block only.
+
+    Args:
+        block_out_channels: a block of the encoder and of the decoder each; all but one halve the image.
+        layers_per_block: residual layers a block.
+        latent_channels: C_z.
+        norm_num_groups: of the group norms.
+        sample_size: side of the images it was trained on, in pixels.
+        scaling_factor: brings the latents to about unit variance.
+    """
+    blocks = len(block_out_channels)
+    return KLCodec(
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        block_out_channels=block_out_channels,
+        layers_per_block=layers_per_block,
+        latent_channels=latent_channels,
+        norm_num_groups=norm_num_groups,
+        sample_size=sample_size,
+        scaling_factor=scaling_factor,
+    )

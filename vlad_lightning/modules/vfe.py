@@ -147,10 +147,10 @@ class VFEModule(LightningModule):
         self.evaluation.reset()
         self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
 
-    def on_predict_start(self) -> None:
+    def setup(self, stage: str) -> None:
         """Refuse prompts with more words than a layout holds before the first is painted."""
-        if self.layout_generator is not None:
-            for batch in self.trainer.predict_dataloaders:
+        if stage == "predict" and self.layout_generator is not None:
+            for batch in self.trainer.datamodule.predict_dataloader():  # type: ignore[attr-defined]
                 self.layout_generator.check(batch.prompts)
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> Painting:

@@ -1,0 +1,261 @@
+"""The stages through the command line, on a small folder of posters: in real processes once, then in this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_system as tiny
+import torch
+from PIL import Image
+
+from vlad_lightning import cli
+from vlad_lightning.config_files import configs_folder
+from vlad_lightning.launcher import main
+from vlad_lightning.modules import VFEModule
+from vlad_lightning.pipeline import VLADPipeline
+
+CONFIGS = configs_folder()
+STAGE2 = ("--config", str(CONFIGS / "mini/stage2_vfe.yaml"))
+SHORT = (
+    *("--trainer.max_steps", 3, "--trainer.limit_val_batches", 1, "--trainer.limit_test_batches", 1),
+    *("--trainer.val_check_interval", 2, "--data.batch_size", 4, "--model.sampler.steps", 2),
+)
+
+
+def vlad_cli(*args: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vlad_lightning", *map(str, args)]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped pipeline on a folder of one's own, a few steps a stage."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    short = [part if isinstance(part, str) and part.startswith("--") else str(part) for part in SHORT[:-2]]
+    stage2 = [f"--{stage}.model.sampler.steps=2" for stage in ("stage1", "stage2", "test")]
+    vlad_cli("run", "--config", CONFIGS / "pipeline_mini.yaml", "--out", out, "--data", posters, *short, *stage2)
+    return out
+
+
+@pytest.mark.slow
+def test_pipeline_leaves_checkpoints_logs_results_and_a_pipeline(run: Path) -> None:
+    for stage in ("stage0", "judge", "stage1", "stage2"):
+        saved = torch.load(run / stage / "last.ckpt", weights_only=True)
+        assert saved["global_step"] == 3
+        assert (run / stage / "csv" / "metrics.csv").read_text().count("\n") > 1
+    for stage in ("stage0", "stage1", "stage2"):
+        assert list((run / stage).glob("events.out.tfevents.*"))
+    results = json.loads((run / "results.json").read_text())["vlad"]
+    assert {"word_accuracy", "layout_word_accuracy", "truth_word_accuracy", "clip_score_w1"} <= set(results)
+    assert {"value", "low", "high", "n"} <= set(results["word_accuracy"])
+    assert results["word_accuracy"]["details"]["engine"].startswith("rapidocr")
+    assert "fid" not in results
+    assert "word_accuracy" in (run / "results.md").read_text()
+    Image.open(run / "samples.png").verify()
+    assert (run / "pipeline" / "model_index.json").is_file()
+
+
+@pytest.mark.slow
+def test_stage_2_and_its_judge_saw_different_seeds(run: Path) -> None:
+    first, second = (torch.load(run / s / "last.ckpt", weights_only=True)["state_dict"] for s in ("stage0", "judge"))
+    key = "image_encoder.tower.visual_projection.weight"
+    assert not torch.equal(first[key], second[key])
+
+
+@pytest.mark.slow
+def test_exported_pipeline_holds_the_averaged_weights(run: Path) -> None:
+    saved = torch.load(run / "stage2" / "last.ckpt", weights_only=True)
+    pipe = VLADPipeline.from_pretrained(run / "pipeline")
+    key = "conv_in.weight"
+    assert torch.equal(pipe.unet.state_dict()[key], saved["state_dict"][f"painter.vfe.unet.{key}"])
+    assert "current_model_state" in saved  # they are the average
+
+
+@pytest.mark.slow
+def test_generate_paints_a_prompt_in_a_process(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.png"
+    done = vlad_cli("generate", "a poster that says 'HELLO'", "--model", run / "pipeline", "--out", out, "--steps", 2)
+    assert f"wrote {out}" in done.stdout
+    assert Image.open(out).size == (64, 64)
+
+
+@pytest.mark.slow
+def test_command_line_wins_over_the_checkpoint(run: Path, posters: Path, tmp_path: Path) -> None:
+    """Lightning lays a checkpoint's hyper-parameters over the command line: ours hold none."""
+    alone = tmp_path / "alone.ckpt"
+    shutil.copy(run / "stage2" / "last.ckpt", alone)
+    options = [
+        *SHORT,
+        "--data.root",
+        posters,
+        "--ckpt_path",
+        alone,
+        "--trainer.logger",
+        "false",
+        "--trainer.callbacks=[]",
+    ]
+    args = ["test", *STAGE2, *options, "--out", tmp_path / "elsewhere", "--trainer.default_root_dir", tmp_path]
+    plain = cli.build([*map(str, args)], run=True).model
+    guided = cli.build([*map(str, args), "--model.sampler.guidance_scale", "1.5"], run=True).model
+    assert isinstance(plain, VFEModule)
+    assert isinstance(guided, VFEModule)
+    assert plain.sampler.guidance_scale == 2.0
+    assert guided.sampler.guidance_scale == 1.5
+    assert plain.sampler.steps == guided.sampler.steps == 2
+    first, second = (dict(module.named_parameters()) for module in (plain, guided))
+    saved = torch.load(alone, weights_only=True)["state_dict"]
+    assert all(torch.equal(value, second[key]) and torch.equal(value, saved[key]) for key, value in first.items())
+    with torch.no_grad():
+        images = [module.draw(["'HI'"], ["k"]).images for module in (plain, guided)]
+    assert not torch.equal(*images)
+
+
+@pytest.mark.slow
+def test_predict_writes_an_image_and_its_layout_for_each_prompt(run: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a poster that says 'HELLO'\na red circle\n")
+    config = ("--config", str(CONFIGS / "generate.yaml"), "--data.file", str(prompts), "--model.sampler.steps", "2")
+    checkpoint = ("--ckpt_path", str(run / "stage2" / "last.ckpt"))
+    root = ("--trainer.default_root_dir", str(tmp_path))
+    assert main(["predict", *STAGE2, *config, *checkpoint, *root, "--out", str(tmp_path / "out")]) == 0
+    images = tmp_path / "out" / "images"
+    assert sorted(path.name for path in images.iterdir()) == [
+        f"prompt_0000{i}.{suffix}" for i in range(2) for suffix in ("json", "png")
+    ]
+    assert [word["text"] for word in json.loads((images / "prompt_00000.json").read_text())["words"]] == ["HELLO"]
+
+
+def failing(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    """The error of a command that has to end with code 2."""
+    try:
+        code = main([*map(str, args)])
+    except SystemExit as ended:
+        code = int(str(ended.code))
+    assert code == 2
+    return capsys.readouterr().err
+
+
+def test_empty_data_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    config = ("--config", CONFIGS / "mini/stage0_align.yaml", "--out", tmp_path / "out")
+    error = failing(capsys, "fit", *config, "--data.root", tmp_path / "empty")
+    assert str(tmp_path / "empty") in error
+    assert "sample" in error
+    error = failing(capsys, "fit", *config, "--data.root", tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in error
+
+
+@pytest.fixture(scope="module")
+def stage0(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of another stage than most, and of the tiny shape."""
+    path = tmp_path_factory.mktemp("other") / "stage0.ckpt"
+    trainer = tiny.trainer()
+    trainer.strategy.connect(tiny.alignment())
+    trainer.save_checkpoint(path)
+    return path
+
+
+def test_checkpoint_of_another_stage_is_refused(
+    posters: Path, stage0: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = ("--out", tmp_path, "--data.root", posters, "--ckpt_path", stage0, "--trainer.default_root_dir", tmp_path)
+    error = failing(capsys, "test", *STAGE2, *rest)
+    assert f"{stage0} does not fit VFEModule of this config; it is of another stage or shape" in error
+
+
+def test_checkpoint_of_another_shape_is_refused(
+    posters: Path, stage0: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = ("--out", tmp_path, "--data.root", posters, "--ckpt_path", stage0, "--trainer.default_root_dir", tmp_path)
+    error = failing(capsys, "validate", "--config", CONFIGS / "mini/stage0_align.yaml", *rest)
+    assert f"{stage0} does not fit AlignmentModule of this config" in error
+
+
+def test_earlier_stage_that_is_missing_or_of_another_shape_is_refused(
+    posters: Path, stage0: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = ("--data.root", posters, "--trainer.logger", "false", "--out", tmp_path)
+    config = ("--config", CONFIGS / "mini/stage1_tlg.yaml")
+    error = failing(capsys, "fit", *config, *rest)
+    assert f"checkpoint='{tmp_path}/stage0/last.ckpt' does not exist; train the earlier stage first" in error
+    (tmp_path / "stage0").mkdir()
+    shutil.copy(stage0, tmp_path / "stage0" / "last.ckpt")
+    error = failing(capsys, "fit", *config, *rest)
+    assert "'prompt_encoder' does not fit 'generator.prompt_encoder' of this config" in error
+
+
+def test_missing_checkpoint_is_refused(posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rest = ("--out", tmp_path, "--data.root", posters, "--ckpt_path", tmp_path / "no.ckpt")
+    error = failing(capsys, "test", *STAGE2, *rest, "--trainer.logger", "false", "--trainer.default_root_dir", tmp_path)
+    assert str(tmp_path / "no.ckpt") in error
+
+
+def test_unknown_ocr_engine_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "engine.yaml"
+    path.write_text(
+        "model: {init_args: {evaluation: {ocr_engine: "
+        "{class_path: vlad_lightning.metrics.ocr_engine.build_ocr_engine, init_args: {name: tesserocr}}}}}"
+    )
+    error = failing(capsys, "test", *STAGE2, "--config", path)
+    assert "tesserocr" in error
+    assert "rapidocr" in error
+
+
+def test_missing_weights_are_refused(posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rest = ("--config", CONFIGS / "mini/test.yaml", "--out", tmp_path, "--data.root", posters)
+    error = failing(capsys, "test", *STAGE2, *rest)
+    assert f"checkpoint='{tmp_path}/judge/last.ckpt' does not exist; it is the stage-0 run that judges" in error
+    path = tmp_path / "inception.yaml"
+    path.write_text(
+        "model: {init_args: {evaluation: {ocr_engine: "
+        "{class_path: vlad_lightning.metrics.ocr_engine.build_ocr_engine, init_args: {name: rapidocr}}, "
+        "distance: {network: {class_path: vlad_lightning.metrics.fid.InceptionNetwork, "
+        "init_args: {weights: nowhere.pth}}}}}}"
+    )
+    error = failing(capsys, "test", *STAGE2, "--config", path, "--data.root", posters)
+    assert "weights='nowhere.pth' does not exist" in error
+
+
+def test_export_refuses_what_it_cannot_use(stage0: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ("--folder", tmp_path / "new")
+    error = failing(capsys, "export", "--checkpoint", tmp_path / "no.ckpt", *folder, *STAGE2)
+    assert f"--checkpoint {tmp_path / 'no.ckpt'} does not exist" in error
+    error = failing(capsys, "export", "--checkpoint", stage0, *folder, *STAGE2)
+    assert "does not fit VFEModule" in error
+    broken = tmp_path / "broken.ckpt"
+    broken.write_bytes(b"not a checkpoint")
+    error = failing(capsys, "export", "--checkpoint", broken, *folder, *STAGE2)
+    assert f"{broken} is no checkpoint of Lightning" in error
+    config = ("--config", CONFIGS / "mini/stage0_align.yaml")
+    error = failing(capsys, "export", "--checkpoint", stage0, *folder, *config)
+    assert "the config builds AlignmentModule; export needs stage 2, VFEModule" in error
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("precious")
+    error = failing(capsys, "export", "--checkpoint", stage0, "--folder", tmp_path / "mine", *STAGE2)
+    assert "holds something else than a pipeline" in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.ckpt", "mine"]
+
+
+def test_fill_replaces_out_in_every_text() -> None:
+    config = {"a": "{out}/x", "b": ["{out}", 3, {"c": "y{out}"}], "d": ("{out}", None), "e": 1.5}
+    assert cli.fill(config, "runs/z") == {
+        "a": "runs/z/x",
+        "b": ["runs/z", 3, {"c": "yruns/z"}],
+        "d": ("runs/z", None),
+        "e": 1.5,
+    }
