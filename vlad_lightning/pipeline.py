@@ -127,9 +127,18 @@ class VLADPipeline(DiffusionPipeline):
 
     @classmethod
     def from_module(cls, module: VFEModule) -> VLADPipeline:
-        """The pipeline of a trained stage 2: a copy, with the adapters folded in; the module is left as it is."""
+        """The pipeline of a trained stage 2: a copy, with the adapters folded in; the module is left as it is.
+
+        Raises:
+            ValueError: where painter and layout generator read another number of words or objects.
+        """
         painter, layouts = copy.deepcopy((module.painter, module.layout_generator))
         encoder = painter.prompt_encoder.text_encoder
+        if layouts is not None:
+            other = layouts.prompt_encoder.text_encoder
+            sizes = [(e.max_words, e.max_objects) for e in (encoder, other)]
+            if sizes[0] != sizes[1]:
+                raise ValueError(f"(max_words, max_objects) is {sizes[0]} in the painter, {sizes[1]} in the layouts")
         parts: dict[str, Any] = _encoder_parts(painter.prompt_encoder)
         if layouts is not None:
             parts |= {f"layout_{name}": part for name, part in _encoder_parts(layouts.prompt_encoder).items()}

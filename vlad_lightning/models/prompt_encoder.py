@@ -18,10 +18,20 @@ class PromptEncoder(nn.Module):
     Args:
         text_encoder: gives t_g, {t_i} and the token states.
         composition: the CCM, or the identity for the system without it.
+
+    Raises:
+        ValueError: where the CCM has another width or another number of places than the text encoder.
     """
 
     def __init__(self, text_encoder: TextEncoder, composition: CCM | IdentityComposition) -> None:
         super().__init__()
+        if isinstance(composition, CCM):
+            config, places = composition.config, text_encoder.max_words + text_encoder.max_objects
+            if (config.width, config.max_phrases) != (text_encoder.width, places):
+                raise ValueError(
+                    f"the CCM has width={config.width}, max_phrases={config.max_phrases}; the text encoder needs "
+                    f"width={text_encoder.width}, max_phrases={places} (max_words + max_objects)"
+                )
         self.text_encoder = text_encoder
         self.composition = composition
 

@@ -34,6 +34,10 @@ class PainterTraining:
         for name in ("caption_dropout", "layout_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        if self.caption_dropout + self.layout_dropout >= 1:
+            raise ValueError(
+                f"caption_dropout + layout_dropout is {self.caption_dropout + self.layout_dropout}; it must be below 1"
+            )
         for name in ("diffusion_weight", "augmentation", "high_noise"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
