@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(command: str, args: list[str]) -> int:
     """Run the command; bad input becomes one line on stderr instead of a traceback."""
-    # A thread that spins while it waits takes the core of another: with two threads on two busy cores, training fell
-    # from 35 images a second to 1.5. It has to stand before torch loads OpenMP.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait for each other spin for milliseconds by default, and on a busy machine for the core the other
+    # needs; a sixth of that is as fast on a quiet one (docs/decisions/0005). It has to stand before torch loads OpenMP.
+    os.environ.setdefault("GOMP_SPINCOUNT", "50000")
     try:
         return _entry(command)(args) or 0
     except KeyboardInterrupt:
