@@ -173,9 +173,13 @@ def test_stage_that_leaves_no_output_has_failed(tmp_path: Path) -> None:
 def test_signal_ends_the_stage_too(number: signal.Signals, tmp_path: Path) -> None:
     path = write(tmp_path, synth("first", "{data}", samples=10_000_000))
     command = [sys.executable, "-m", "vlad_lightning", "run", "--config", str(path)]
-    runner = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits its neglect
+    try:
+        runner = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         deadline = time.monotonic() + 60
         while posters(tmp_path / "out") < 3 and runner.poll() is None and time.monotonic() < deadline:
@@ -192,9 +196,9 @@ def test_signal_ends_the_stage_too(number: signal.Signals, tmp_path: Path) -> No
     assert runner.returncode == 128 + number
     assert f"failed with exit code {128 + number}" in errors
     assert not (tmp_path / "out" / "first" / "done.json").exists()
-    before = posters(tmp_path / "out")
+    written = posters(tmp_path / "out")
     time.sleep(1)
-    assert posters(tmp_path / "out") == before  # nothing goes on in the background
+    assert posters(tmp_path / "out") == written  # nothing goes on in the background
 
 
 def test_overrides_reach_their_stages(tmp_path: Path) -> None:
