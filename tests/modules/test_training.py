@@ -23,4 +23,6 @@ def test_values_out_of_range_are_refused(name: str, value: float, allowed: str) 
 
 
 def test_limits_are_allowed() -> None:
-    PainterTraining(caption_dropout=0, layout_dropout=0, diffusion_weight=0, augmentation=0, text_weight=1, snr_gamma=1)
+    limits = {"caption_dropout": 0, "layout_dropout": 0, "diffusion_weight": 0, "augmentation": 0, "text_weight": 1}
+    settings = PainterTraining(snr_gamma=1, **limits)
+    assert {name: getattr(settings, name) for name in limits} == limits

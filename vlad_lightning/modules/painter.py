@@ -110,8 +110,8 @@ class Painter(nn.Module):
         weight = self.vfe.fusion.weight
         told = self.prompt_encoder(prompts)
         z = self.encode_layout(glyphs.to(weight), sampler.augmentation, generator)
-        shape = self.codec.encode_images(glyphs.to(weight)).shape
-        noise = randn_tensor(shape, generator=generator, device=weight.device)
+        latent = self.codec.encode_images(glyphs.to(weight)) if z is None else z
+        noise = randn_tensor(latent.shape, generator=generator, device=weight.device)
         latents = sampler.draw(self._guided(told, z, sampler), noise, self.schedule, generator, progress)
         images = self.codec.decode_latents(latents.to(weight)).float().clamp(-1, 1)
         return Painting(images, tuple(layouts), glyphs, tuple(prompts))
