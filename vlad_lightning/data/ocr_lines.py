@@ -59,8 +59,10 @@ def reading_quad(corners: np.ndarray) -> np.ndarray:
     Args:
         corners: (4, 2), x to the right and y down.
     """
-    turns = [np.roll(_clockwise(corners), -start, axis=0) for start in range(4)]
-    return max(turns, key=lambda quad: _cosine(quad[1] - quad[0] + quad[2] - quad[3]))
+    quad = _clockwise(corners)
+    sides = quad[[1, 2, 3, 0]] - quad
+    start = max(range(4), key=lambda i: _cosine(sides[i] - sides[(i + 2) % 4]))
+    return quad[[(start + i) % 4 for i in range(4)]]
 
 
 def format_word(word: OcrWord) -> str:
@@ -91,17 +93,16 @@ def _parse_line(line: str, min_confidence: float) -> OcrWord | str:
         return "empty text"
     if not min_confidence <= confidence <= math.inf:  # also false for nan
         return "low confidence"
-    return _quad_problem(corners) or OcrWord(
-        text, (reading_quad(corners.reshape(4, 2)) / FRAME).astype(np.float32), confidence
-    )
-
-
-def _quad_problem(corners: np.ndarray) -> str | None:
     if corners.size != 8 or not np.isfinite(corners).all():
         return "malformed quad"
     quad = reading_quad(corners.reshape(4, 2))
-    sides = (quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1])
-    if min(math.hypot(*side) / 2 for side in sides) < 1 or abs(np.linalg.det(sides)) < 4:
+    return _quad_problem(quad) or OcrWord(text, (quad / FRAME).astype(np.float32), confidence)
+
+
+def _quad_problem(quad: np.ndarray) -> str | None:
+    across, down = quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1]
+    area = abs(across[0] * down[1] - across[1] * down[0])
+    if min(math.hypot(*across), math.hypot(*down)) < 2 or area < 4:
         return "degenerate quad"
     if (quad.max(axis=0) <= 0).any() or (quad.min(axis=0) >= FRAME).any():
         return "quad outside the frame"
