@@ -70,8 +70,8 @@ def _paint(options: argparse.Namespace, words: list[tuple[str, list[list[float]]
     import torch
     from torchvision.utils import save_image
 
-    from vlad_lightning.callbacks.files import write_file
     from vlad_lightning.diffusion.generators import generator_for
+    from vlad_lightning.files import write_file
     from vlad_lightning.pipeline import VLADPipeline
     from vlad_lightning.types import Layout
 

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torchvision.utils import save_image
 
-from vlad_lightning.callbacks.files import write_file
+from vlad_lightning.files import write_file
 from vlad_lightning.types import Painting
 
 

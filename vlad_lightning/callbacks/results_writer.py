@@ -9,7 +9,7 @@ from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vlad_lightning.callbacks.files import write_file
+from vlad_lightning.files import write_file
 from vlad_lightning.types import Figure
 
 

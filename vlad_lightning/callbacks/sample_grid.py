@@ -11,8 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 
-from vlad_lightning.callbacks.files import write_file
 from vlad_lightning.callbacks.grid import layout_grid, sample_grid
+from vlad_lightning.files import write_file
 from vlad_lightning.types import Batch, Layout, Painting
 
 

@@ -33,7 +33,8 @@ _MIN_SIDE = 8  # pixels: what is smaller is a tracking pixel, not a picture
 _SHELF = re.compile(r"\d{5}")
 _SAMPLE = re.compile(r"\d{9}")
 _INDEX_LINE = re.compile(r"(\d{5})_(\d{9})")
-_FILES = ("image.jpg", "caption.txt", "ocr.txt")
+FILES = ("image.jpg", "caption.txt", "ocr.txt")
+"""What a sample needs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ def list_samples(root: Path, index: Path | None = None) -> list[Path]:
     samples = sorted(set(_walk(root) if index is None else _indexed(root, index)))
     if not samples:
         where = f"root {str(root)!r}" if index is None else f"index {str(index)!r}"
-        raise ValueError(f"{where} holds no sample; expected folders like 00000/000000000 with {', '.join(_FILES)}")
+        raise ValueError(f"{where} holds no sample; expected folders like 00000/000000000 with {', '.join(FILES)}")
     return samples
 
 
@@ -194,7 +195,7 @@ def _walk(root: Path) -> Iterator[Path]:
             continue
         if _SHELF.fullmatch(entry.name):
             yield from (Path(inner) for inner in os.scandir(entry) if inner.is_dir())
-        elif _SAMPLE.fullmatch(entry.name) or any(Path(entry, name).exists() for name in _FILES):
+        elif _SAMPLE.fullmatch(entry.name) or any(Path(entry, name).exists() for name in FILES):
             yield Path(entry)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.progress import track
 
-from vlad_lightning.data.mario import SkipSample, check_header, read_sample, read_texts
+from vlad_lightning.data.mario import FILES, SkipSample, check_header, read_sample, read_texts
+from vlad_lightning.data.scan_memory import fingerprint, keep, recall
 from vlad_lightning.models.prompts import drawn_words, quote_words
 
 _EXAMPLES = 3
@@ -66,7 +67,7 @@ def quoted_caption(folder: Path, min_confidence: float) -> tuple[str, list[str]]
 
 
 def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: int) -> tuple[list[Path], DataReport]:
-    """Look at each sample folder.
+    """Look at each sample folder; of many that have not changed since the last time, at the notes of that time.
 
     A broken image in a folder of many is found only when it is read, by
     :class:`~vlad_lightning.data.dataset.MarioDataset`.
@@ -74,6 +75,20 @@ def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: i
     Returns:
         the usable ones in their order, and the report.
     """
+    if len(folders) < _MANY:
+        return _look(root, folders, min_confidence, max_words)
+    now = fingerprint(folders, FILES, min_confidence, max_words)
+    if found := recall(Path(root), now):
+        examples = {reason: tuple(names) for reason, names in found["report"].pop("examples").items()}
+        return [folders[i] for i in found["usable"]], DataReport(root, examples=examples, **found["report"])
+    usable, report = _look(root, folders, min_confidence, max_words)
+    places = {folder: i for i, folder in enumerate(folders)}
+    noted = {name: value for name, value in asdict(report).items() if name != "root"}
+    keep(Path(root), now, {"usable": [places[folder] for folder in usable], "report": noted})
+    return usable, report
+
+
+def _look(root: str, folders: Sequence[Path], min_confidence: float, max_words: int) -> tuple[list[Path], DataReport]:
     usable: list[Path] = []
     skipped: Counter[str] = Counter()
     lines: Counter[str] = Counter()

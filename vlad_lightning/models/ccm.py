@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
@@ -72,7 +73,9 @@ class CCM(ModelMixin, ConfigMixin):
     def __init__(self, width: int, max_phrases: int, layers: int = 2, heads: int = 4) -> None:
         super().__init__()
         self.places = nn.Parameter(torch.randn(1 + max_phrases, width) * 0.02)
-        self.order = nn.Embedding(max_phrases, width)
+        # sinusoids of unit variance, then learned: "the phrase after this word" is one rotation for all ranks
+        ranks = get_timestep_embedding(torch.arange(max_phrases), width, max_period=100)
+        self.order = nn.Embedding.from_pretrained(2**0.5 * ranks, freeze=False)
         layer = nn.TransformerDecoderLayer(
             width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )

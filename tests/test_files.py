@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vlad_lightning.callbacks.files import write_file
+from vlad_lightning.files import write_file
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""What a scan of many samples found is kept beside them, and used only while nothing has changed."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.scan import scan
+
+MANY = 2000
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """2,000 samples, of which one has no words and one no image."""
+    root = tmp_path_factory.mktemp("many")
+    for number in range(MANY):
+        folder = root / "00000" / f"{number:09d}"
+        folder.mkdir(parents=True)
+        (folder / "caption.txt").write_text("a poster that says HELLO")
+        (folder / "ocr.txt").write_text("HELLO 128,64,384,64,384,128,128,128 0.98\n")
+        Image.new("RGB", (8, 8)).save(folder / "image.jpg")
+    (root / "00000" / f"{7:09d}" / "image.jpg").unlink()
+    (root / "00000" / f"{9:09d}" / "ocr.txt").write_text("no quad\n")
+    return root
+
+
+@pytest.fixture
+def root(many, tmp_path):
+    copy = tmp_path / "posters"
+    shutil.copytree(many, copy)
+    return copy
+
+
+def found(root: Path, max_words: int = 4):
+    return scan(str(root), list_samples(root), 0.3, max_words)
+
+
+def test_a_second_scan_finds_the_same(root):
+    usable, report = found(root)
+    assert len(usable) == MANY - 1
+    assert report.skipped == {"no image.jpg": 1}
+    assert (root / ".scan.json").is_file()
+    assert found(root) == (usable, report)
+
+
+def test_a_second_scan_reads_no_sample(root):
+    first = found(root)
+    caption = root / "00000" / f"{0:09d}" / "caption.txt"
+    before = caption.stat()
+    caption.write_text(" " * before.st_size)  # an empty caption, unless one looks at size and time only
+    os.utime(caption, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert found(root) == first
+
+
+def test_a_changed_sample_is_seen(root):
+    found(root)
+    (root / "00000" / f"{0:09d}" / "caption.txt").write_text("")
+    Image.new("RGB", (8, 8)).save(root / "00000" / f"{7:09d}" / "image.jpg")
+    assert found(root)[1].skipped == {"empty caption": 1}
+
+
+def test_a_new_sample_and_another_setting_are_seen(root):
+    assert found(root)[1].words_left_out == 0
+    assert found(root, max_words=0)[1].words_left_out == MANY - 2
+    shutil.copytree(root / "00000" / f"{0:09d}", root / "00001" / f"{0:09d}")
+    assert len(found(root)[0]) == MANY
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"fingerprint": 1}', "{"])
+def test_a_broken_note_is_as_good_as_none(root, content):
+    expected = found(root)
+    (root / ".scan.json").write_text(content)
+    assert found(root) == expected
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_cannot_be_written_to_is_scanned_all_the_same(root):
+    root.chmod(0o500)
+    assert len(found(root)[0]) == MANY - 1
+    assert not (root / ".scan.json").exists()

@@ -1,0 +1,54 @@
+"""What a scan found, kept beside the samples, so that the next stage on an unchanged folder does not scan it again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vlad_lightning import __version__
+from vlad_lightning.files import write_file
+
+_NAME = ".scan.json"
+
+
+def fingerprint(folders: Sequence[Path], names: Sequence[str], *settings: object) -> str:
+    """SHA-256 of the settings, and of the size and the time of change of each sample's files; none is read.
+
+    Args:
+        folders: the samples.
+        names: the files of a sample that count.
+        settings: what else decides the outcome.
+    """
+    digest = hashlib.sha256(repr((__version__, *settings)).encode())
+    for folder in folders:
+        for name in names:
+            digest.update(f"{folder.parent.name}/{folder.name}/{name} {_state(folder / name)}\n".encode())
+    return digest.hexdigest()
+
+
+def recall(root: Path, print_of_now: str) -> dict[str, Any] | None:
+    """What was kept for this fingerprint; None where nothing was, or where it is of another state of the folder."""
+    try:
+        kept = json.loads((root / _NAME).read_text(encoding="utf-8"))
+        return dict(kept["found"]) if kept["fingerprint"] == print_of_now else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def keep(root: Path, print_of_now: str, found: dict[str, Any]) -> None:
+    """Keep what a scan found; in a folder that cannot be written to, nothing is kept."""
+    text = json.dumps({"fingerprint": print_of_now, "found": found})
+    with contextlib.suppress(OSError):
+        write_file(root / _NAME, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _state(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "absent"
+    return f"{status.st_size} {status.st_mtime_ns}"
