@@ -105,10 +105,26 @@ def test_phrases_are_told_apart_by_their_places() -> None:
     assert not torch.allclose(module(everyone).phrases[:, 1:].flip(1), module(turned).phrases[:, 1:], atol=1e-4)
     with torch.no_grad():
         module.places.zero_()
-        module.order.weight.zero_()  # with neither, the composition is a set
+        module.order.weight.zero_()
+        module.neighbours.weight.zero_()  # with none of the three, the composition is a set
     torch.testing.assert_close(
         module(everyone).phrases[:, 1:].flip(1), module(turned).phrases[:, 1:], rtol=1e-4, atol=1e-5
     )
+
+
+def test_a_phrase_hears_its_neighbours_in_the_prompt_and_no_others() -> None:
+    module = ccm(opened=True)
+    old = changed(states(1), "order", torch.tensor([[2, 3, 0, 1, 4]]))  # phrase 2, 3, 0; the others are absent
+    with torch.no_grad():
+        for layer in module.transformer.layers:  # nothing but the neighbours is left to be heard
+            for part in (layer.self_attn.out_proj, layer.multihead_attn.out_proj, layer.linear2):
+                torch.nn.init.zeros_(part.weight)
+    for moved, hearing in ((2, {2, 3}), (3, {2, 3, 0}), (0, {3, 0})):
+        phrases = old.phrases.clone()
+        phrases[:, moved] += torch.linspace(-1, 1, WIDTH)
+        new = changed(old, "phrases", phrases)
+        before, after = module(old).phrases[0, 1:], module(new).phrases[0, 1:]
+        assert {i for i in (0, 2, 3) if not torch.allclose(before[i], after[i])} == hearing
 
 
 def test_the_order_in_the_prompt_is_heard() -> None:

@@ -59,6 +59,9 @@ class Composition(Protocol):
 class CCM(ModelMixin, ConfigMixin):
     """A pre-norm transformer over [t_g; t_1..t_M] with cross-attention to the token states.
 
+    Each phrase first hears its two neighbours in the prompt: in `"SALE" at the top` the place stands behind the word,
+    where the word's own states, which a causal text tower makes, cannot see it.
+
     Both ways out to a pretrained reader (the pooled vector, the token states) are gated residuals whose gates start at
     zero, as Flamingo's do (arXiv 2204.14198): an untrained CCM changes nothing.
 
@@ -76,6 +79,7 @@ class CCM(ModelMixin, ConfigMixin):
         # sinusoids of unit variance, then learned: "the phrase after this word" is one rotation for all ranks
         ranks = get_timestep_embedding(torch.arange(max_phrases), width, max_period=100)
         self.order = nn.Embedding.from_pretrained(2**0.5 * ranks, freeze=False)
+        self.neighbours = nn.Conv1d(width, width, kernel_size=3, padding=1)
         layer = nn.TransformerDecoderLayer(
             width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -88,11 +92,11 @@ class CCM(ModelMixin, ConfigMixin):
 
     def forward(self, states: TextStates) -> Composed:
         """Compose; see :class:`TextStates` and :class:`Composed` for the shapes."""
-        phrases = torch.cat([states.pooled[:, None], states.phrases], dim=1)  # (B, 1 + M, D)
-        order = F.pad(self.order(states.order), (0, 0, 1, 0))  # t_g has none
+        phrases = self.phrase_norm(torch.cat([states.pooled[:, None], states.phrases], dim=1))  # (B, 1 + M, D)
+        context = self.order(states.order) + self._heard(phrases[:, 1:], states)
         absent = ~torch.cat([torch.ones_like(states.phrase_mask[:, :1]), states.phrase_mask], dim=1)
         composed = self.transformer(
-            self.phrase_norm(phrases) + self.places + order,
+            phrases + self.places + F.pad(context, (0, 0, 1, 0)),  # t_g has no rank and no neighbours
             self.token_norm(states.tokens),
             tgt_key_padding_mask=absent,
             memory_key_padding_mask=~states.token_mask,
@@ -100,6 +104,12 @@ class CCM(ModelMixin, ConfigMixin):
         pooled = states.pooled + self.pooled_gate.tanh() * self.to_pooled(composed[:, 0])
         heard = self.read(self.token_norm(states.tokens), composed, composed, absent, need_weights=False)[0]
         return Composed(pooled, composed, states.tokens + self.token_gate.tanh() * heard)
+
+    def _heard(self, phrases: Tensor, states: TextStates) -> Tensor:
+        """(B, M, D): what each phrase hears of the ones before and after it in the prompt, and of itself."""
+        ranks = states.order[..., None].expand_as(phrases)
+        row = torch.zeros_like(phrases).scatter(1, ranks, phrases * states.phrase_mask[..., None])  # by rank
+        return self.neighbours(row.mT).mT.gather(1, ranks)
 
 
 class IdentityComposition(ModelMixin, ConfigMixin):
