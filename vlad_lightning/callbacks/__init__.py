@@ -1,5 +1,6 @@
 """What stands beside the modules: initialisation, averages, pictures, results."""
 
+from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
 from vlad_lightning.callbacks.ema import EMA
 from vlad_lightning.callbacks.image_writer import ImageWriter
 from vlad_lightning.callbacks.init_from import InitFrom
@@ -7,4 +8,13 @@ from vlad_lightning.callbacks.pretrained import FromPretrained, TokenizerFromPre
 from vlad_lightning.callbacks.results_writer import ResultsWriter
 from vlad_lightning.callbacks.sample_grid import SampleGrid
 
-__all__ = ["EMA", "FromPretrained", "ImageWriter", "InitFrom", "ResultsWriter", "SampleGrid", "TokenizerFromPretrained"]
+__all__ = [
+    "EMA",
+    "DurableCheckpointIO",
+    "FromPretrained",
+    "ImageWriter",
+    "InitFrom",
+    "ResultsWriter",
+    "SampleGrid",
+    "TokenizerFromPretrained",
+]
