@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 import tiny_system as tiny
 import torch
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from vlad_lightning import cli
@@ -84,6 +86,18 @@ def test_exported_pipeline_holds_the_averaged_weights(run: Path) -> None:
     key = "conv_in.weight"
     assert torch.equal(pipe.unet.state_dict()[key], saved["state_dict"][f"painter.vfe.unet.{key}"])
     assert "current_model_state" in saved  # they are the average
+
+
+@pytest.mark.slow
+def test_exported_pipeline_has_a_card_with_the_figures_of_its_test(run: Path) -> None:
+    card = ModelCard.load(run / "pipeline" / "README.md")
+    results = json.loads((run / "results.json").read_text())["vlad"]
+    assert card.data.eval_results is not None
+    assert {r.metric_type: r.metric_value for r in card.data.eval_results} == {
+        k: f["value"] for k, f in results.items()
+    }
+    assert "Optimizer steps of stage 2: 3" in card.text
+    assert hashlib.sha256((run / "stage2" / "last.ckpt").read_bytes()).hexdigest() in card.text
 
 
 @pytest.mark.slow
@@ -244,10 +258,14 @@ def test_export_refuses_what_it_cannot_use(stage0: Path, tmp_path: Path, capsys:
     config = ("--config", CONFIGS / "mini/stage0_align.yaml")
     error = failing(capsys, "export", "--checkpoint", stage0, *folder, *config)
     assert "the config builds AlignmentModule; export needs stage 2, VFEModule" in error
+    error = failing(capsys, "export", "--checkpoint", stage0, *STAGE2)
+    assert "nothing to write: name --folder or --lora-folder" in error
+    error = failing(capsys, "export", "--checkpoint", stage0, "--lora-folder", tmp_path / "lora", *STAGE2)
+    assert "--lora-folder: the config trains the whole unet, vfe.lora is null" in error
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("precious")
     error = failing(capsys, "export", "--checkpoint", stage0, "--folder", tmp_path / "mine", *STAGE2)
-    assert "holds something else than a pipeline" in error
+    assert "holds something else than an earlier export" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.ckpt", "mine"]
 
 

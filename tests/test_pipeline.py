@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,9 +90,10 @@ def test_adapters_are_folded_in(saved: Saved) -> None:
     assert any("lora" in key for key in saved.module.state_dict())  # the module keeps its own
 
 
-def test_folder_holds_safetensors_and_json_only(saved: Saved) -> None:
+def test_folder_holds_safetensors_json_and_one_import(saved: Saved) -> None:
     suffixes = {path.suffix for path in saved.folder.rglob("*") if path.is_file()}
-    assert suffixes <= {".safetensors", ".json", ".txt"}
+    assert suffixes <= {".safetensors", ".json", ".txt", ".py"}
+    assert [path.name for path in saved.folder.rglob("*.py")] == ["pipeline.py"]
     assert (saved.folder / "unet" / "diffusion_pytorch_model.safetensors").is_file()
 
 
@@ -167,10 +173,47 @@ def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path)
     assert len(first.layouts[0]) == 0
 
 
-def test_plain_diffusers_says_that_it_does_not_know_the_class(saved: Saved) -> None:
-    """diffusers finds a pipeline class in its own package only: load with VLADPipeline.from_pretrained."""
-    with pytest.raises(AttributeError, match="VLADPipeline"):
+PLAIN = """
+import sys
+import torch
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
+pipe.set_progress_bar_config(disable=True)
+drawn = pipe(sys.argv[2], num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="pt")
+torch.save(drawn.images, sys.argv[3])
+print(type(pipe).__module__, type(pipe).__name__)
+"""
+
+
+@pytest.mark.slow
+def test_plain_diffusers_opens_the_folder_in_a_process_of_its_own(saved: Saved, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PLAIN, str(saved.folder), PROMPT, str(tmp_path / "x.pt")]
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hub")}  # diffusers copies pipeline.py there
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "vlad_lightning.pipeline VLADPipeline"
+    ours = load(saved.folder)(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt").images
+    assert torch.equal(torch.load(tmp_path / "x.pt", weights_only=True), tensor(ours))
+
+
+def test_plain_diffusers_asks_before_it_runs_the_folders_code(saved: Saved) -> None:
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
         DiffusionPipeline.from_pretrained(saved.folder)
+
+
+def test_our_class_never_runs_the_folders_code(saved: Saved, tmp_path: Path) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(saved.folder, folder)
+    (folder / "pipeline.py").write_text("raise SystemExit('ran')\n")
+    assert type(load(folder)) is VLADPipeline
+
+
+def test_loaded_pipeline_saves_again(saved: Saved, tmp_path: Path) -> None:
+    load(saved.folder).save_pretrained(tmp_path / "again")
+    index = json.loads((tmp_path / "again" / "model_index.json").read_text())
+    assert index == json.loads((saved.folder / "model_index.json").read_text())
+    assert index["_class_name"] == ["pipeline", "VLADPipeline"]
 
 
 def test_module_is_left_as_it_is() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from textwrap import shorten
@@ -18,11 +18,13 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from vlad_lightning.config_files import configs_folder
+from vlad_lightning.model_card import Run, read_run, write_card
+from vlad_lightning.models.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 
 _ALLOWED = ["vlad_lightning", "lightning", "torch", "torchvision", "torchmetrics", "diffusers", "transformers"]
-_INDEX = DiffusionPipeline.config_name
+_INDEX, _LORA = DiffusionPipeline.config_name, "pytorch_lora_weights.safetensors"
 _SUBCOMMANDS = ("fit", "validate", "test", "predict")
 
 
@@ -96,42 +98,73 @@ def export(args: Sequence[str]) -> None:
     """``vlad-cli export --checkpoint FILE --folder DIR --config ...``: a stage-2 checkpoint as a pipeline folder.
 
     Args:
-        args: what follows ``export``; the rest after the first two options is the stage's configuration.
+        args: what follows ``export``; the rest after its own options is the stage's configuration.
 
     Raises:
         FileNotFoundError: where there is no such checkpoint.
-        ValueError: where the folder holds something else than a pipeline, or the checkpoint does not fit.
+        ValueError: where no folder is named, one holds something else, or the checkpoint does not fit.
     """
     parser = argparse.ArgumentParser("vlad-cli export", description=(export.__doc__ or "").split("\n")[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="of stage 2, a .ckpt file")
-    parser.add_argument("--folder", type=Path, required=True, help="new folder of the pipeline")
+    parser.add_argument("--folder", type=Path, help="new folder of the pipeline")
+    parser.add_argument(
+        "--lora-folder", type=Path, help="new folder of the UNet's adapters alone, for load_lora_weights"
+    )
     options, rest = parser.parse_known_args(args)
     if not options.checkpoint.is_file():
         raise FileNotFoundError(f"--checkpoint {options.checkpoint} does not exist")
-    folder = options.folder
-    if folder.exists() and any(folder.iterdir()) and not (folder / _INDEX).is_file():
-        raise ValueError(f"--folder {folder} holds something else than a pipeline; name a new one")
-    module = build(rest, run=False).model
+    targets = {"--folder": (options.folder, _INDEX), "--lora-folder": (options.lora_folder, _LORA)}
+    _check_targets(targets)
+    built = build(rest, run=False)
+    module = built.model
     if not isinstance(module, VFEModule):
         raise ValueError(f"the config builds {type(module).__name__}; export needs stage 2, VFEModule")
-    load_checkpoint(module, options.checkpoint)
+    if options.lora_folder and module.painter.vfe.lora is None:
+        raise ValueError("--lora-folder: the config trains the whole unet, vfe.lora is null; export --folder")
+    saved = load_checkpoint(module, options.checkpoint)
+    if options.lora_folder:
+        _replace(options.lora_folder, lambda new: save_unet_lora(module.painter.vfe, new))
+    if options.folder:
+        data = str(getattr(built.datamodule, "root", "unknown"))
+        results = Path(built.config["out"], "results.json")
+        run = read_run(options.folder.name, data, options.checkpoint, saved, results)
+        _replace(options.folder, lambda new: _save_pipeline(module, run, new))
+
+
+def _save_pipeline(module: VFEModule, run: Run, folder: Path) -> None:
+    VLADPipeline.from_module(module).save_pretrained(folder)
+    write_card(folder, run)
+
+
+def _check_targets(targets: Mapping[str, tuple[Path | None, str]]) -> None:
+    """Refuse to write over anything but an earlier export, which has a file of the given name."""
+    if all(folder is None for folder, _ in targets.values()):
+        raise ValueError(f"nothing to write: name {' or '.join(targets)}")
+    for option, (folder, sign) in targets.items():
+        if folder and folder.exists() and any(folder.iterdir()) and not (folder / sign).is_file():
+            raise ValueError(f"{option} {folder} holds something else than an earlier export; name a new one")
+
+
+def _replace(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a folder beside ``folder``, then put it in its place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
-        VLADPipeline.from_module(module).save_pretrained(Path(beside, "new"))
+        write(Path(beside, "new"))
         if folder.exists():
             folder.replace(Path(beside, "old"))
         Path(beside, "new").replace(folder)
     print(f"wrote {folder}")
 
 
-def load_checkpoint(module: LightningModule, checkpoint: Path) -> None:
-    """Load a checkpoint's weights strictly.
+def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]:
+    """Load a checkpoint's weights strictly; returns what else it holds, too.
 
     Raises:
-        ValueError: where it is of another stage or shape.
+        ValueError: where it is of another stage or shape, or its adapters of another scale.
     """
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        state = saved["state_dict"]
     except (UnpicklingError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(f"{checkpoint} is no checkpoint of Lightning: {shorten(str(error), 200)}") from error
     try:
@@ -141,3 +174,5 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> None:
             f"{checkpoint} does not fit {type(module).__name__} of this config; it is of another stage or shape: "
             f"{shorten(str(error), 500)}"
         ) from error
+    module.on_load_checkpoint(saved)
+    return dict(saved)

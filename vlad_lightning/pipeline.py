@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,12 +48,23 @@ class VLADOutput(BaseOutput):
     layouts: list[Layout]
 
 
+_MODULE = "pipeline"
+_CODE = '''"""For plain diffusers: `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`."""
+
+from vlad_lightning.pipeline import VLADPipeline
+
+__all__ = ["VLADPipeline"]
+'''
+
+
 class VLADPipeline(DiffusionPipeline):
     """The whole system of Eq. 1: P(I | T) = P(I | Z_T) P(Z_T | T).
 
-    Every part is a plain diffusers or transformers object, so ``save_pretrained`` writes safetensors and JSON only and
-    ``from_pretrained`` reads them back. ``tlg`` and the parts whose names begin with ``layout_`` make layouts; they
-    are None for the system without hierarchical guidance.
+    Every part is a plain diffusers or transformers object, so ``save_pretrained`` writes safetensors and JSON, and
+    ``from_pretrained`` reads them back and nothing else. The folder also has a ``pipeline.py`` that imports this class:
+    with it, ``DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`` finds the class as well. ``tlg`` and
+    the parts whose names begin with ``layout_`` make layouts; they are None for the system without hierarchical
+    guidance.
 
     Args:
         tokenizer: of the painter's encoder.
@@ -146,7 +160,7 @@ class VLADPipeline(DiffusionPipeline):
         return cls(
             **parts,
             fusion=painter.vfe.fusion,
-            unet=painter.vfe.unet,
+            unet=painter.vfe.plain_unet(),
             codec=painter.codec,
             schedule=painter.schedule,
             image_size=painter.image_size,
@@ -154,6 +168,23 @@ class VLADPipeline(DiffusionPipeline):
             max_objects=encoder.max_objects,
             font=painter.rasterizer.font,
         )
+
+    def save_config(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write the index and ``pipeline.py``; ``save_pretrained`` calls it, before it pushes anything."""
+        super().save_config(save_directory, push_to_hub, **kwargs)
+        folder = Path(save_directory)
+        index = folder / self.config_name
+        content = json.loads(index.read_text(encoding="utf-8")) | {"_class_name": [_MODULE, type(self).__name__]}
+        content.pop("_name_or_path", None)  # a folder of this machine
+        (folder / f"{_MODULE}.py").write_text(_CODE, encoding="utf-8")
+        index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """The index of a folder; it names this class, so that no code of the folder is run to find it."""
+        loaded = super().load_config(*args, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded)["_class_name"] = cls.__name__
+        return loaded
 
     @property
     def painter(self) -> Painter:

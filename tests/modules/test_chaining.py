@@ -10,9 +10,8 @@ import pytest
 import tiny_system as tiny
 import torch
 from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from vlad_lightning.callbacks import InitFrom
+from vlad_lightning.callbacks import EMA, InitFrom
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.modules import VFEModule
 
@@ -134,7 +133,7 @@ def test_checkpoint_holds_the_moving_average(name: str, posters: Path, tmp_path:
 
     expected = Averages(0.7)
     module = tiny.stage(name)
-    callbacks = [expected, EMAWeightAveraging(use_buffers=False, decay=0.7), Save()]
+    callbacks = [expected, EMA(0.7), Save()]
     tiny.trainer(5, callbacks=callbacks, max_epochs=5).fit(module, datamodule=tiny.data(posters))
     saved = torch.load(tmp_path / "ema.ckpt", weights_only=True)
     moved = 0

@@ -3,8 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import tiny_system as tiny
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
+from torch.utils.data import DataLoader
 
 from vlad_lightning.modules.optimization import Optimization
 
@@ -49,3 +53,110 @@ def test_values_out_of_range_are_refused(arguments: dict[str, Any], message: str
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant", "constant_with_warmup", "polynomial"])
 def test_schedules_of_diffusers_are_known(schedule: str) -> None:
     assert Optimization(schedule=schedule).configure([nn.Parameter(torch.ones(1))], 10)
+
+
+def rates(optimization: Optimization, steps: int, batch: int | None = None) -> list[float]:
+    made = optimization.configure([nn.Parameter(torch.ones(1))], steps, batch)
+    found = []
+    for _ in range(steps):
+        found.append(made["optimizer"].param_groups[0]["lr"])
+        made["optimizer"].step()
+        made["lr_scheduler"]["scheduler"].step()
+    return found
+
+
+def test_settings_in_samples_mean_the_same_for_every_batch() -> None:
+    """Seen by the number of samples, the rate is one curve."""
+    optimization = Optimization(lr=1.0, warmup_samples=400, horizon_samples=2000)
+    one, four = rates(optimization, 200, batch=10), rates(optimization, 50, batch=40)
+    assert one[::4] == pytest.approx(four)
+    assert one[40] == four[10] == 1
+    longer = rates(optimization, 20, batch=40)  # the horizon is not the run's end
+    assert longer == four[:20]
+
+
+def test_samples_are_rounded_up_to_steps() -> None:
+    assert rates(Optimization(lr=1.0, warmup_samples=9), 5, batch=4)[:4] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("none", 1e-4), ("linear", 4e-4), ("sqrt", 2e-4)])
+def test_rate_follows_the_batch_by_its_rule(rule: Any, expected: float) -> None:
+    optimization = Optimization(lr=1e-4, lr_batch=64, lr_scaling=rule, schedule="constant")
+    assert rates(optimization, 1, batch=256) == [pytest.approx(expected)]
+    assert rates(optimization, 1, batch=64) == [pytest.approx(1e-4)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"warmup_samples": -1}, "warmup_samples is -1; it must be at least 0"),
+        ({"horizon_samples": 0}, "horizon_samples is 0; it must be at least 1"),
+        ({"lr_batch": 0}, "lr_batch is 0; it must be at least 1"),
+        ({"lr_scaling": "root"}, "lr_scaling is 'root'; allowed are none, linear, sqrt"),
+        ({"lr_scaling": "sqrt"}, "lr_scaling is 'sqrt'; lr_batch must say for which global batch lr is stated"),
+    ],
+)
+def test_values_out_of_range_of_the_scaling_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Optimization(**arguments)
+
+
+def test_run_that_outlasts_the_horizon_or_hides_its_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="horizon_samples is 100: 10 steps of 10 samples; the run has 11"):
+        Optimization(horizon_samples=100).configure([nn.Parameter(torch.ones(1))], 11, 10)
+    for name, value in (("warmup_samples", 5), ("horizon_samples", 5)):
+        with pytest.raises(ValueError, match=f"{name} needs the batch size"):
+            Optimization(**{name: value}).configure([nn.Parameter(torch.ones(1))], 1)
+
+
+class Line(LightningModule):
+    """A loss whose gradient is far above the clip, under a given optimization."""
+
+    def __init__(self, optimization: Optimization) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.optimization = nn.Linear(2, 2), optimization
+        self.norms: list[float] = []
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return 100 * self.layer(batch).float().square().mean()
+
+    def on_before_zero_grad(self, optimizer: Any) -> None:
+        gradients = [p.grad.flatten() for p in self.parameters() if p.grad is not None]
+        self.norms += [float(torch.cat(gradients).norm())] if gradients else []
+
+    def configure_optimizers(self) -> Any:
+        return self.optimization.of_module(self)
+
+
+def fit(optimization: Optimization, steps: int = 4, batch_size: int = 3, **changes: Any) -> tuple[Line, Trainer]:
+    module, trainer = Line(optimization), tiny.trainer(steps, **changes)
+    data: DataLoader[Any] = DataLoader(torch.randn(30, 2), batch_size=batch_size)  # type: ignore[arg-type]
+    trainer.fit(module, data)
+    return module, trainer
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed with its scaler"])
+def test_fused_steps_are_clipped_and_go_where_the_plain_ones_go(precision: Any) -> None:
+    def run(fused: bool) -> Line:
+        settings: dict[str, Any] = {"precision": precision}
+        if precision.startswith("16"):  # Lightning's own choice on a CPU is bfloat16
+            scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+            settings = {"plugins": [MixedPrecision("16-mixed", "cpu", scaler)]}
+        return fit(Optimization(lr=0.1, warmup_steps=0, fused=fused), gradient_clip_val=1.0, **settings)[0]
+
+    fused, plain = run(True), run(False)
+    for one, other in zip(fused.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert max(fused.norms) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_global_batch_counts_devices_and_accumulated_batches() -> None:
+    """3 a batch, 2 accumulated: the rate scales by 6 / 6, and the warm-up of 12 samples takes two steps."""
+    optimization = Optimization(
+        lr=0.5, lr_batch=6, lr_scaling="linear", warmup_samples=12, schedule="constant_with_warmup"
+    )
+    _, trainer = fit(optimization, steps=1, accumulate_grad_batches=2)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.25)
+    _, trainer = fit(optimization, steps=2, accumulate_grad_batches=2)
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.5)

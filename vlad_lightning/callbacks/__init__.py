@@ -1,9 +1,20 @@
-"""What stands beside the modules: initialisation, pictures, results."""
+"""What stands beside the modules: initialisation, averages, pictures, results."""
 
+from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
+from vlad_lightning.callbacks.ema import EMA
 from vlad_lightning.callbacks.image_writer import ImageWriter
 from vlad_lightning.callbacks.init_from import InitFrom
 from vlad_lightning.callbacks.pretrained import FromPretrained, TokenizerFromPretrained
 from vlad_lightning.callbacks.results_writer import ResultsWriter
 from vlad_lightning.callbacks.sample_grid import SampleGrid
 
-__all__ = ["FromPretrained", "ImageWriter", "InitFrom", "ResultsWriter", "SampleGrid", "TokenizerFromPretrained"]
+__all__ = [
+    "EMA",
+    "DurableCheckpointIO",
+    "FromPretrained",
+    "ImageWriter",
+    "InitFrom",
+    "ResultsWriter",
+    "SampleGrid",
+    "TokenizerFromPretrained",
+]

@@ -55,7 +55,7 @@ class InitFrom(Callback):
                 f"{path} has no part {self.source!r}; it has {', '.join(parts)}: another stage's checkpoint?"
             )
         try:
-            load_plain(pl_module.get_submodule(self.part), fold(state, saved.get("lora_scale", 1.0)))
+            load_plain(pl_module.get_submodule(self.part), fold(state, _scales(saved, self.source)))
         except RuntimeError as error:
             raise ValueError(f"{path}: {self.source!r} does not fit {self.part!r} of this config: {error}") from error
         with path.open("rb") as file:
@@ -64,3 +64,16 @@ class InitFrom(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Where the part came from."""
         return {"checkpoint": self.checkpoint, "source": self.source, "sha256": self.sha256}
+
+
+def _scales(saved: dict[str, Any], source: str) -> float | dict[str, float]:
+    """Alpha / rank of the adapters in ``source``, by the parts of it that have some."""
+    if "lora_scales" not in saved:  # a checkpoint with one adapted part
+        return float(saved.get("lora_scale", 1.0))
+    found = {}
+    for part, scale in saved["lora_scales"].items():
+        if f"{source}.".startswith(f"{part}."):
+            found[""] = scale
+        elif part.startswith(f"{source}."):
+            found[part.removeprefix(f"{source}.")] = scale
+    return found

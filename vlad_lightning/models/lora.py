@@ -40,27 +40,43 @@ class Lora:
         """Alpha / rank."""
         return self.alpha / self.rank
 
-    def inject(self, network: nn.Module) -> None:
-        """Add the adapters in place and freeze everything else in ``network``."""
-        config = LoraConfig(
+    @property
+    def config(self) -> LoraConfig:
+        """The same for peft."""
+        return LoraConfig(
             r=self.rank, lora_alpha=self.alpha, target_modules=list(self.targets), lora_dropout=0.0, bias="none"
         )
-        inject_adapter_in_model(config, network)
+
+    def inject(self, network: nn.Module) -> None:
+        """Add the adapters in place and freeze everything else in ``network``."""
+        inject_adapter_in_model(self.config, network)
 
 
-def fold(state: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+def fold(state: Mapping[str, Tensor], scale: float | Mapping[str, float]) -> dict[str, Tensor]:
     """The plain weights that a state with adapters amounts to; a plain state comes back unchanged.
 
     Args:
         state: a network's ``state_dict``.
-        scale: alpha / rank of its adapters.
+        scale: alpha / rank of its adapters; where its parts differ, by the dotted names of the parts.
+
+    Raises:
+        ValueError: where adapters stand in a part without a scale.
     """
     plain = {k.replace(_BASE, "."): v for k, v in state.items() if not k.endswith((_A, _B))}
     for name in (k.removesuffix(_A) for k in state if k.endswith(_A)):
         weight = state[f"{name}{_BASE}weight"]
         delta = state[name + _B].float() @ state[name + _A].float()
-        plain[f"{name}.weight"] = (weight.float() + scale * delta).to(weight.dtype)
+        plain[f"{name}.weight"] = (weight.float() + _scale_of(name, scale) * delta).to(weight.dtype)
     return plain
+
+
+def _scale_of(name: str, scale: float | Mapping[str, float]) -> float:
+    if not isinstance(scale, Mapping):
+        return scale
+    for part, value in scale.items():
+        if not part or name.startswith(part + "."):
+            return value
+    raise ValueError(f"the adapter of {name!r} has no scale; there are those of {sorted(scale)}")
 
 
 def load_plain(network: nn.Module, state: Mapping[str, Tensor]) -> None:

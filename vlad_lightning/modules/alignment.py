@@ -105,4 +105,4 @@ class AlignmentModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW over what is not frozen."""
-        return self.optimization.configure(self.parameters(), self.trainer.estimated_stepping_batches)
+        return self.optimization.of_module(self)

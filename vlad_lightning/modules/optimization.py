@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from diffusers.optimization import SchedulerType, get_scheduler
+from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 from torch.optim import AdamW
 
 _SCHEDULES = tuple(s.value for s in SchedulerType if s is not SchedulerType.PIECEWISE_CONSTANT)  # which needs rules
+LRScaling = Literal["none", "linear", "sqrt"]
 
 
 @dataclass(frozen=True)
 class Optimization:
     """AdamW with a warm-up and a schedule over the whole run.
 
+    A step is an optimizer step. It sees the *global batch*: samples a device, times devices, times accumulated batches.
+    Settings in samples are turned into steps by it, rounded up, so that they mean the same on any number of devices.
+
     Attributes:
-        lr: the highest learning rate.
+        lr: the highest learning rate; before ``lr_scaling``.
         weight_decay: of AdamW; vectors and scalars (norms, biases, gates) are not decayed.
         betas: of AdamW.
-        warmup_steps: optimizer steps of linear warm-up.
+        warmup_steps: steps of linear warm-up.
         schedule: a name diffusers knows: ``constant_with_warmup``, ``cosine``, ``linear``, ...
-        fused: the fused kernel; Lightning does not clip gradients with it.
+        fused: the fused kernel.
+        warmup_samples: samples of linear warm-up, in the place of ``warmup_steps``.
+        horizon_samples: samples after which the schedule ends; None means the end of the run.
+        lr_batch: the global batch for which ``lr`` is stated; ``lr_scaling`` needs it.
+        lr_scaling: what another global batch does to ``lr``: ``none``; ``linear``, times batch / lr_batch (Goyal et
+            al., arXiv 1706.02677); ``sqrt``, times the root of that, which suits Adam (Malladi et al., 2205.10287).
 
     Raises:
-        ValueError: where ``lr`` is not positive, ``warmup_steps`` is negative or ``schedule`` is unknown.
+        ValueError: where a number is out of its range, or a name is unknown.
     """
 
     lr: float = 1e-4
@@ -35,29 +46,100 @@ class Optimization:
     warmup_steps: int = 100
     schedule: str = "cosine"
     fused: bool = False
+    warmup_samples: int | None = None
+    horizon_samples: int | None = None
+    lr_batch: int | None = None
+    lr_scaling: LRScaling = "none"
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
             raise ValueError(f"lr is {self.lr}; it must be above 0")
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}; it must be at least 0")
-        if self.schedule not in _SCHEDULES:
-            raise ValueError(f"schedule is {self.schedule!r}; allowed are {', '.join(_SCHEDULES)}")
+        for name, least in (("warmup_steps", 0), ("warmup_samples", 0), ("horizon_samples", 1), ("lr_batch", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
+        for name, allowed in (("schedule", _SCHEDULES), ("lr_scaling", get_args(LRScaling))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; allowed are {', '.join(allowed)}")
+        if self.lr_scaling != "none" and self.lr_batch is None:
+            raise ValueError(
+                f"lr_scaling is {self.lr_scaling!r}; lr_batch must say for which global batch lr is stated"
+            )
 
-    def configure(self, parameters: Iterable[nn.Parameter], total_steps: float) -> dict[str, Any]:
+    def of_module(self, module: LightningModule) -> dict[str, Any]:
+        """:meth:`configure` for what trains in a module, over its trainer's run."""
+        counted = self.warmup_samples is not None or self.horizon_samples is not None or self.lr_scaling != "none"
+        batch = global_batch(module.trainer) if counted else None
+        return self.configure(module.parameters(), module.trainer.estimated_stepping_batches, batch)
+
+    def configure(
+        self, parameters: Iterable[nn.Parameter], total_steps: float, batch: int | None = None
+    ) -> dict[str, Any]:
         """What ``LightningModule.configure_optimizers`` returns.
 
         Args:
             parameters: those that train; frozen ones are left out.
             total_steps: optimizer steps of the whole run.
+            batch: the global batch; only settings in samples and ``lr_scaling`` need it.
+
+        Raises:
+            ValueError: where ``batch`` is needed and None, or the run outlasts ``horizon_samples``.
         """
         trained = [p for p in parameters if p.requires_grad]
         groups = [
             {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = AdamW([g for g in groups if g["params"]], lr=self.lr, betas=self.betas, fused=self.fused)
+        lr = self._scaled_lr(batch)
+        optimizer = AdamW([g for g in groups if g["params"]], lr=lr, betas=self.betas, fused=self.fused)
+        if self.fused:
+            # Unscaled outside, as the others are, so that Lightning can clip before the step. The fused step would
+            # unscale by itself, after the clipping, which Lightning refuses under every mixed precision.
+            optimizer._step_supports_amp_scaling = False
         schedule = get_scheduler(
-            self.schedule, optimizer, num_warmup_steps=self.warmup_steps, num_training_steps=int(total_steps)
+            self.schedule,
+            optimizer,
+            num_warmup_steps=self._warmup(batch),
+            num_training_steps=self._horizon(total_steps, batch),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _scaled_lr(self, batch: int | None) -> float:
+        if self.lr_scaling == "none" or self.lr_batch is None:
+            return self.lr
+        ratio = _needed(batch, "lr_scaling") / self.lr_batch
+        return self.lr * (ratio if self.lr_scaling == "linear" else math.sqrt(ratio))
+
+    def _warmup(self, batch: int | None) -> int:
+        if self.warmup_samples is None:
+            return self.warmup_steps
+        return math.ceil(self.warmup_samples / _needed(batch, "warmup_samples"))
+
+    def _horizon(self, total_steps: float, batch: int | None) -> int:
+        if self.horizon_samples is None:
+            return int(total_steps)
+        steps = math.ceil(self.horizon_samples / _needed(batch, "horizon_samples"))
+        if total_steps > steps:
+            raise ValueError(
+                f"horizon_samples is {self.horizon_samples}: {steps} steps of {batch} samples; "
+                f"the run has {total_steps}"
+            )
+        return steps
+
+
+def global_batch(trainer: Trainer) -> int | None:
+    """Samples of an optimizer step: a device's batch, times devices, times accumulated batches.
+
+    None where the loader does not tell its batch size.
+    """
+    trainer.fit_loop.setup_data()
+    loader: Any = trainer.train_dataloader
+    sizes = (getattr(of, "batch_size", None) for of in (loader, getattr(loader, "batch_sampler", None)))
+    size = next((s for s in sizes if s is not None), None)
+    return None if size is None else int(size) * trainer.world_size * trainer.accumulate_grad_batches
+
+
+def _needed(batch: int | None, name: str) -> int:
+    if batch is None:
+        raise ValueError(f"{name} needs the batch size, which the training data loader does not tell")
+    return batch

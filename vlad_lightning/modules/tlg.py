@@ -81,4 +81,4 @@ class TLGModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW over what is not frozen."""
-        return self.optimization.configure(self.parameters(), self.trainer.estimated_stepping_batches)
+        return self.optimization.of_module(self)

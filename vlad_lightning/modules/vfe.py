@@ -39,7 +39,8 @@ class VFEModule(LightningModule):
         seed: of every draw in training.
 
     Raises:
-        ValueError: where ``temperature`` is not positive.
+        ValueError: where ``temperature`` is not positive, or the schedule ends without any signal and has the painter
+            predict the noise, which says nothing of the image there.
     """
 
     def __init__(
@@ -58,6 +59,12 @@ class VFEModule(LightningModule):
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature is {temperature}; it must be above 0")
+        schedule = painter.schedule.config
+        if schedule.get("rescale_betas_zero_snr") and schedule.get("prediction_type") == "epsilon":
+            raise ValueError(
+                "schedule.prediction_type is 'epsilon' with rescale_betas_zero_snr; "
+                "a zero terminal SNR needs 'v_prediction' or 'sample'"
+            )
         self.painter = painter
         self.image_encoder = image_encoder.requires_grad_(False)
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
@@ -97,6 +104,9 @@ class VFEModule(LightningModule):
         x0 = painter.codec.encode_images(batch.images)
         steps = draw_timesteps(size, painter.schedule.config.num_train_timesteps, draws, settings.high_noise)
         noise = torch.randn(x0.shape, generator=draws, device=device)
+        if settings.offset_noise > 0:
+            flat = torch.randn(*x0.shape[:2], 1, 1, generator=draws, device=device)
+            noise = noise + settings.offset_noise * flat
         noised = add_noise(painter.schedule, x0, noise, steps, settings.snr_gamma)
         u = torch.rand(size, generator=draws, device=device)
         bare = u < settings.layout_dropout  # neither layout nor text
@@ -157,10 +167,28 @@ class VFEModule(LightningModule):
         """Paint prompts; :class:`~vlad_lightning.callbacks.ImageWriter` writes them."""
         return self.draw(batch.prompts, batch.keys)
 
+    @property
+    def lora_scales(self) -> dict[str, float]:
+        """Alpha / rank of the adapters, by the part that has some."""
+        encoder, vfe = self.painter.prompt_encoder.text_encoder, self.painter.vfe
+        scales = {"painter.prompt_encoder.text_encoder": encoder.lora, "painter.vfe.unet": vfe.lora}
+        return {part: lora.scale for part, lora in scales.items() if lora is not None}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is needed to fold the adapters: B A alone does not say its scale."""
         checkpoint["lora_scale"] = self.painter.prompt_encoder.text_encoder.lora_scale
+        checkpoint["lora_scales"] = self.lora_scales
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse adapters that were trained at another scale.
+
+        Raises:
+            ValueError: naming the parts.
+        """
+        saved = checkpoint.get("lora_scales", self.lora_scales)
+        if saved != self.lora_scales:
+            raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {self.lora_scales}")
 
     def configure_optimizers(self) -> Any:
         """AdamW over what is not frozen."""
-        return self.optimization.configure(self.parameters(), self.trainer.estimated_stepping_batches)
+        return self.optimization.of_module(self)

@@ -1,0 +1,301 @@
+"""A step of stage 2 against a bare loop over the same UNet, as Markdown: ``python benchmarks/train_step.py``.
+
+Each pair is one step of Lightning's trainer over the shipped module and one step of a loop as diffusers' own examples
+write it, in one process, one after the other; a figure is the median over the pairs. The UNet is Stable Diffusion 1.5's
+with half its channels at latents of 32 x 32; its latents are given, and the encoders are the mini scale's, so that the
+UNet is nearly all there is to compute. On a GPU it then sweeps the batch over Stable Diffusion 2.1's UNet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from lightning.pytorch import Callback, Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+
+from vlad_lightning.models.acceleration import Acceleration
+from vlad_lightning.models.ccm import CCM
+from vlad_lightning.models.fusion import LatentFusion
+from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
+from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.vfe import VFE
+from vlad_lightning.modules import Painter, VFEModule
+from vlad_lightning.modules.optimization import Optimization
+from vlad_lightning.types import Batch, Layout
+
+_PROMPT = 'a red circle on a blue background, with the text "HELLO" at the top'
+_WIDTH, _PIXELS = 128, 64
+
+
+@dataclass(frozen=True)
+class Size:
+    """A UNet and its latents.
+
+    Attributes:
+        channels: of its four levels.
+        heads: attention heads of each level.
+        latent: h = w.
+    """
+
+    channels: tuple[int, ...]
+    heads: tuple[int, ...]
+    latent: int
+
+
+SIZES = {
+    "half-sd15": Size((160, 320, 640, 640), (8, 8, 8, 8), 32),
+    "sd21": Size((320, 640, 1280, 1280), (5, 10, 20, 20), 64),
+    "tiny": Size((32, 32, 64, 64), (2, 2, 2, 2), 16),  # to try the script
+}
+
+
+class GivenLatents(ModelMixin, ConfigMixin):
+    """A codec that has encoded already: latents of a cached data set, on the device."""
+
+    @register_to_config
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.latent_channels = 4
+        self.register_buffer("latents", torch.randn(4, side, side))
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 4, h, w)."""
+        return self.latents.expand(len(images), *self.latents.shape)
+
+
+def build_unet(size: Size) -> UNet2DConditionModel:
+    """The UNet that both loops train, from one seed."""
+    torch.manual_seed(0)
+    return UNet2DConditionModel(
+        sample_size=size.latent,
+        block_out_channels=size.channels,
+        cross_attention_dim=_WIDTH,
+        attention_head_dim=size.heads,
+        norm_num_groups=32,
+    )
+
+
+def build_module(size: Size, acceleration: Acceleration, fused: bool) -> VFEModule:
+    """Stage 2 around that UNet."""
+    encoder = TextEncoder(build_text_tower(_WIDTH), Spelling(_WIDTH))
+    encoder.tokenizer = train_tokenizer([_PROMPT] * 30)
+    prompts = PromptEncoder(encoder, CCM(_WIDTH, max_phrases=encoder.max_words + encoder.max_objects))
+    vfe = VFE(LatentFusion(4, 4, _WIDTH), build_unet(size), acceleration=acceleration)
+    painter = Painter(prompts, vfe, GivenLatents(size.latent), noise_schedule(), _PIXELS)
+    images = ImageEncoder(build_vision_tower(_PIXELS))
+    return VFEModule(painter, images, optimization=Optimization(warmup_steps=0, schedule="constant", fused=fused))
+
+
+def noise_schedule() -> DDPMScheduler:
+    """Stable Diffusion's."""
+    return DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+
+
+def build_batch(size: int) -> Batch:
+    """``size`` posters."""
+    pictures = torch.rand(2, size, 3, _PIXELS, _PIXELS, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    boxes = torch.zeros(size, 4, 5)
+    return Batch(
+        ("key",) * size,
+        pictures[0],
+        (_PROMPT,) * size,
+        (Layout.empty(),) * size,
+        pictures[1],
+        boxes,
+        boxes[..., 0] > 0,
+    )
+
+
+class BareLoop:
+    """A training step as diffusers' text-to-image example has it: no Lightning, no fusion, float32."""
+
+    def __init__(self, size: Size, batch: int, device: torch.device) -> None:
+        self.unet = build_unet(size).to(device)
+        self.tower = build_text_tower(_WIDTH).to(device).requires_grad_(False)
+        self.schedule, self.device, self.batch = noise_schedule(), device, batch
+        self.latents = torch.randn(batch, 4, size.latent, size.latent, device=device)
+        self.ids = torch.ones(batch, 77, dtype=torch.int64, device=device)
+        self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=1e-4)
+
+    def step(self) -> None:
+        """One step."""
+        noise = torch.randn_like(self.latents)
+        steps = torch.randint(0, 1000, (self.batch,), device=self.device)
+        noisy = self.schedule.add_noise(self.latents, noise, steps)
+        with torch.no_grad():
+            states = self.tower(input_ids=self.ids).last_hidden_state
+        predicted = self.unet(noisy, steps, encoder_hidden_states=states).sample
+        F.mse_loss(predicted.float(), noise).backward()
+        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+@dataclass
+class Pairs(Callback):
+    """Times Lightning's steps, and after each a step of something else.
+
+    Attributes:
+        device: whose work is waited for.
+        other: the other step; None times Lightning's alone.
+        warmup: pairs that are not counted: compilation, allocation.
+    """
+
+    device: torch.device
+    other: Callable[[], None] | None = None
+    warmup: int = 2
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+    _started: float = 0.0
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    def on_train_start(self, *_: Any) -> None:
+        """Start the clock; what the trainer does between steps counts as well."""
+        self._started = self._now()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop it, let the other take its step, start it again."""
+        middle = self._now()
+        self.ours.append(middle - self._started)
+        if self.other is not None:
+            self.other()
+            self.theirs.append(self._now() - middle)
+        self._started = self._now()
+
+    def medians(self) -> tuple[float, float, float]:
+        """Seconds of ours, of theirs, and theirs over ours: the median of the pairs' ratios."""
+        ours, theirs = self.ours[self.warmup :], self.theirs[self.warmup :]
+        ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+        return statistics.median(ours), statistics.median(theirs), statistics.median(ratios)
+
+
+def run(module: VFEModule, batch: int, pairs: Pairs, steps: int, precision: Any) -> None:
+    """Fit ``steps`` counted steps."""
+    loader: DataLoader[Any] = DataLoader([build_batch(batch)] * (steps + pairs.warmup), batch_size=None)  # type: ignore[arg-type]
+    trainer = Trainer(
+        accelerator="gpu" if pairs.device.type == "cuda" else "cpu",
+        devices=1,
+        precision=precision,
+        max_steps=steps + pairs.warmup,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[pairs],
+    )
+    trainer.fit(module, loader)
+
+
+def compare(size: Size, batch: int, steps: int, device: torch.device) -> list[str]:
+    """Rows of the table: our module as it is, and with its settings on, against the bare loop."""
+    fast = Acceleration(channels_last=True, compile=True)
+    rows = []
+    for name, acceleration, fused, precision in (
+        ("float32, nothing on", Acceleration(), False, "32-true"),
+        ("bf16-mixed, channels_last, compile, fused AdamW", fast, True, "bf16-mixed"),
+    ):
+        bare = BareLoop(size, batch, device)
+        pairs = Pairs(device, bare.step)
+        run(build_module(size, acceleration, fused), batch, pairs, steps, precision)
+        ours, theirs, ratio = pairs.medians()
+        rows.append(
+            f"| {name} | {batch / ours:.3f} | {batch / theirs:.3f} | {ratio:.3f} | {100 / ratio - 100:+.1f} % |"
+        )
+    return rows
+
+
+def sweep(size: Size, batches: list[int], steps: int, device: torch.device) -> list[str]:
+    """Rows of images a second and the share of the matmul peak, for growing batches, all settings on."""
+    peak = matmul_peak(device)
+    rows = [f"\nPeak of a bf16 matrix product measured here: {peak / 1e12:.1f} TFLOP/s.\n"]
+    rows += ["| batch | images a second | memory, GiB | share of the peak |", "|---|---|---|---|"]
+    flops = step_flops(size, device)
+    for batch in batches:
+        pairs = Pairs(device, warmup=3)
+        module = build_module(size, Acceleration(channels_last=True, compile=True), fused=True)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        run(module, batch, pairs, steps, "bf16-mixed")
+        rate = batch / statistics.median(pairs.ours[pairs.warmup :])
+        rows.append(f"| {batch} | {rate:.2f} | {peak_memory(device):.1f} | {100 * rate * flops / peak:.1f} % |")
+    return rows
+
+
+def step_flops(size: Size, device: torch.device) -> float:
+    """Floating-point operations of the UNet's forward and backward pass for one image."""
+    bare = BareLoop(size, 1, device)
+    with FlopCounterMode(display=False) as counter:
+        bare.step()
+    return float(counter.get_total_flops())
+
+
+def matmul_peak(device: torch.device) -> float:
+    """Operations a second of the best of five large bf16 products."""
+    side = 8192 if device.type == "cuda" else 1024
+    a, b = torch.randn(2, side, side, device=device, dtype=torch.bfloat16)
+    clock, best = Pairs(device), float("inf")
+    for _ in range(6):  # the first one loads the kernel
+        started = clock._now()
+        a @ b
+        best = min(best, clock._now() - started)
+    return 2 * side**3 / best
+
+
+def peak_memory(device: torch.device) -> float:
+    """GiB: of the device since it was last reset; on a CPU, of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", choices=SIZES, default="half-sd15")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=7, help="pairs that count, after two that do not")
+    parser.add_argument(
+        "--sweep", type=int, nargs="*", help="batches of the sweep; default: 1 to 64 on a GPU, none else"
+    )
+    parser.add_argument("--sweep-size", choices=SIZES, default="sd21")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores"
+    print(
+        f"{options.size}, batch {options.batch}; {name}, {platform.machine()}, {torch.get_num_threads()} threads, "
+        f"torch {torch.__version__}, {date.today()}\n"
+    )
+    print("| our module | images a second | bare float32 loop | times the bare loop | time against it |")
+    print("|---|---|---|---|---|")
+    print("\n".join(compare(SIZES[options.size], options.batch, options.steps, device)))
+    print(f"\nPeak memory of the {'device' if device.type == 'cuda' else 'process'}: {peak_memory(device):.1f} GiB.")
+    batches = options.sweep if options.sweep is not None else [1, 2, 4, 8, 16, 32, 64] if device.type == "cuda" else []
+    if batches:
+        size = SIZES[options.sweep_size]
+        print("\n".join(sweep(size, batches, options.steps, device)))
+
+
+if __name__ == "__main__":
+    main()

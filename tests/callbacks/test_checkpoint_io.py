@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_system as tiny
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
+
+
+class Point(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.ones(2))
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return (self.place * batch).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def fit(folder: Path, steps: int, every: int, resume: str | None = None) -> None:
+    """A real fit under the two callbacks of the shipped configurations."""
+    settings: dict[str, Any] = {"save_last": True, "save_top_k": 0, "enable_version_counter": False}
+    end = ModelCheckpoint(folder, **settings)
+    between = ModelCheckpoint(folder, every_n_train_steps=every, **settings)
+    changes = {"enable_checkpointing": True, "check_val_every_n_epoch": None, "default_root_dir": folder}
+    trainer = tiny.trainer(steps, callbacks=[end, between], plugins=[DurableCheckpointIO()], **changes)
+    loader: DataLoader[Any] = DataLoader(torch.ones(50, 2), batch_size=1)  # type: ignore[arg-type]
+    trainer.fit(Point(), loader, ckpt_path=resume, weights_only=True)
+
+
+def step_of(folder: Path) -> int:
+    assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
+    saved = torch.load(folder / "last.ckpt", weights_only=True)
+    assert torch.allclose(saved["state_dict"]["place"], torch.full((2,), 1 - 0.1 * saved["global_step"]))
+    return int(saved["global_step"])
+
+
+@pytest.mark.parametrize(("steps", "every"), [(6, 3), (7, 3), (2, 5)], ids=["multiple", "no multiple", "fewer"])
+def test_last_checkpoint_is_of_the_last_step(steps: int, every: int, tmp_path: Path) -> None:
+    fit(tmp_path, steps, every)
+    assert step_of(tmp_path) == steps
+
+
+def test_another_fit_and_a_resumed_one_replace_it(tmp_path: Path) -> None:
+    fit(tmp_path, 4, 3)
+    fit(tmp_path, 9, 4, resume=str(tmp_path / "last.ckpt"))
+    assert step_of(tmp_path) == 9
+    fit(tmp_path, 5, 2)
+    assert step_of(tmp_path) == 5
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from test_checkpoint_io import fit
+import os, signal
+import torch
+from lightning.pytorch import Trainer
+
+class Kill:
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def save(self, path, *args, dump=Trainer.save_checkpoint, **kwargs):
+    if self.global_step == 6:  # the second one: half of it is on the disk when the process dies
+        connector = self._checkpoint_connector
+        inner = connector.dump_checkpoint
+        connector.dump_checkpoint = lambda only: {**inner(only), "weights": torch.ones(99999), "x": Kill()}
+    dump(self, path, *args, **kwargs)
+
+Trainer.save_checkpoint = save
+fit(Path(sys.argv[1]), 10, 3)
+"""
+
+
+@pytest.mark.slow
+def test_kill_in_the_middle_of_a_save_leaves_the_one_before(tmp_path: Path) -> None:
+    paths = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]}\n"
+    done = subprocess.run([sys.executable, "-c", paths + KILLED, str(tmp_path)], capture_output=True, timeout=280)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    (tmp_path / ".last.ckpt.part").unlink()
+    assert step_of(tmp_path) == 3
+
+
+def test_failed_save_leaves_the_one_before_and_nothing_else(tmp_path: Path) -> None:
+    saver = DurableCheckpointIO()
+    saver.save_checkpoint({"step": 1}, tmp_path / "new" / "x.ckpt")
+    with pytest.raises((AttributeError, TypeError)):
+        saver.save_checkpoint({"step": 2, "function": lambda: None}, tmp_path / "new" / "x.ckpt")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.ckpt"]
+    assert saver.load_checkpoint(tmp_path / "new" / "x.ckpt") == {"step": 1}
+
+
+def test_other_file_systems_are_lightnings(tmp_path: Path) -> None:
+    DurableCheckpointIO().save_checkpoint({"step": 1}, f"file://{tmp_path}/x.ckpt")
+    assert torch.load(tmp_path / "x.ckpt", weights_only=True) == {"step": 1}

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from vlad_lightning.model_card import read_run, write_card
+
+FIGURES = {
+    "word_accuracy": {"value": 0.5737, "low": 0.529, "high": 0.618, "n": 556},
+    "frechet_distance": {"value": 12.0, "low": None, "high": None, "n": 300},
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(b"weights")
+    return path
+
+
+def card(tmp_path: Path, checkpoint: Path, callbacks: dict[str, Any] | None = None) -> ModelCard:
+    folder = tmp_path / "pipeline"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "unet" / "x.safetensors").write_bytes(b"unet")
+    saved = {"global_step": 3000, "callbacks": callbacks or {}}
+    write_card(folder, read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json"))
+    return ModelCard.load(folder / "README.md")
+
+
+def test_card_tells_the_run(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"vlad": FIGURES}))
+    found = card(tmp_path, checkpoint)
+    assert found.data.license == "apache-2.0"
+    assert found.data.library_name == "diffusers"
+    assert found.data.pipeline_tag == "text-to-image"
+    assert found.data.get("base_model") is None
+    assert found.data.eval_results is not None
+    assert {r.metric_type: r.metric_value for r in found.data.eval_results} == {
+        "word_accuracy": 0.5737,
+        "frechet_distance": 12.0,
+    }
+    for text in ("Data: `data/train`", "stage 2: 3000", "| word_accuracy | 0.5737 | 0.529 to 0.618 | 556 |"):
+        assert text in found.text
+    for content in (b"weights", b"unet"):
+        assert hashlib.sha256(content).hexdigest() in found.text
+    assert "`unet/x.safetensors`" in found.text
+
+
+def test_published_weights_bring_their_licence(tmp_path: Path, checkpoint: Path) -> None:
+    callbacks = {
+        "FromPretrained[painter.vfe.unet]": {"source": "someone/diffusion-1"},
+        "FromPretrained[painter.codec]": {"source": "/folders/of/mine"},
+        "InitFrom[image_encoder]": {"source": "image_encoder"},
+    }
+    found = card(tmp_path, checkpoint, callbacks)
+    assert (found.data.license, found.data.license_name) == ("other", "as-the-base-models")
+    assert found.data.get("base_model") == ["someone/diffusion-1"]  # a hub id; the folder is named in the text
+    assert "`/folders/of/mine`" in found.text
+
+
+@pytest.mark.parametrize("results", [None, "older"])
+def test_figures_of_another_checkpoint_are_not_shown(results: str | None, tmp_path: Path, checkpoint: Path) -> None:
+    if results:
+        (tmp_path / "results.json").write_text(json.dumps({"vlad": FIGURES}))
+        os.utime(tmp_path / "results.json", (1, 1))
+    found = card(tmp_path, checkpoint)
+    assert found.data.eval_results is None
+    assert "Not measured yet" in found.text

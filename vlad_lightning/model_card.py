@@ -1,0 +1,143 @@
+"""README.md of a pipeline folder, in the form of the hub: what was trained, on what, how far, and how good it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from vlad_lightning import __version__
+
+_USE = """\
+```python
+from vlad_lightning.pipeline import VLADPipeline
+
+pipeline = VLADPipeline.from_pretrained("{folder}")
+pipeline("a poster that says 'HELLO'").images[0].save("out.png")
+```
+
+Plain diffusers opens it too, where `vlad-lightning` is installed: `pipeline.py` only imports the class above.
+
+```python
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained("{folder}", trust_remote_code=True)
+```
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a card tells of a run.
+
+    Attributes:
+        name: of the model.
+        data: where the training data lay.
+        checkpoint: name of the file that was exported.
+        sha256: its hash.
+        steps: optimizer steps it was trained for.
+        sources: published weights that it started from.
+        results: figures by name, each with ``value``, and ``low``, ``high`` and ``n`` where they are known.
+    """
+
+    name: str
+    data: str
+    checkpoint: str
+    sha256: str
+    steps: int
+    sources: tuple[str, ...] = ()
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def read_run(name: str, data: str, checkpoint: Path, saved: Mapping[str, Any], results: Path) -> Run:
+    """What a checkpoint and the results beside it say of their run.
+
+    Args:
+        name: of the model.
+        data: where the training data lay.
+        checkpoint: the file.
+        saved: its content.
+        results: ``results.json`` of a test; one that is missing, or older than the checkpoint, tells nothing of it.
+    """
+    figures: dict[str, Any] = {}
+    if results.is_file() and results.stat().st_mtime >= checkpoint.stat().st_mtime:
+        figures = next(iter(json.loads(results.read_text(encoding="utf-8")).values()), {})
+    callbacks = saved.get("callbacks", {})
+    sources = {v["source"] for k, v in callbacks.items() if k.startswith("FromPretrained[")}
+    return Run(name, data, checkpoint.name, _sha256(checkpoint), saved["global_step"], tuple(sorted(sources)), figures)
+
+
+def write_card(folder: Path, run: Run) -> None:
+    """Write ``README.md`` into a saved pipeline."""
+    weights = sorted(folder.rglob("*.safetensors"))
+    text = "\n".join([_head(run), _use(run), _training(run), _figures(run), _hashes(folder, weights, run)])
+    card = ModelCard(f"---\n{_front_matter(run).to_yaml()}\n---\n\n{text}")
+    (folder / "README.md").write_text(card.content, encoding="utf-8")
+
+
+def _front_matter(run: Run) -> ModelCardData:
+    # Weights that began as somebody's are under that licence, which no one but a person can look up and accept
+    derived = bool(run.sources)
+    figures = [
+        EvalResult("text-to-image", "mario", run.data, name, float(f["value"]), task_name="Visual text generation")
+        for name, f in run.results.items()
+    ]
+    return ModelCardData(
+        license="other" if derived else "apache-2.0",
+        license_name="as-the-base-models" if derived else None,
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        tags=["vlad", "visual-text", "vlad-lightning"],
+        base_model=[s for s in run.sources if re.fullmatch(r"[\w.-]+/[\w.-]+", s)] or None,  # a hub id, not a path
+        model_name=run.name if figures else None,
+        eval_results=figures or None,
+    )
+
+
+def _head(run: Run) -> str:
+    return (
+        f"# {run.name}\n\nText-to-image diffusion that draws legible words: VLAD "
+        f"([arXiv 2501.00917](https://arxiv.org/abs/2501.00917)), trained with vlad-lightning {__version__}.\n"
+    )
+
+
+def _use(run: Run) -> str:
+    return f"## Use\n\n{_USE.format(folder=run.name)}"
+
+
+def _training(run: Run) -> str:
+    lines = [f"- Data: `{run.data}`", f"- Optimizer steps of stage 2: {run.steps}"]
+    if run.sources:
+        lines.append(
+            f"- Started from: {', '.join(f'`{s}`' for s in run.sources)}; their licences apply to these weights"
+        )
+    return "## Training\n\n" + "\n".join(lines) + "\n"
+
+
+def _figures(run: Run) -> str:
+    if not run.results:
+        return "## Results\n\nNot measured yet: `vlad-cli test`, then export again.\n"
+    rows = [f"| {name} | {f['value']:.4f} | {_interval(f)} | {f.get('n', '')} |" for name, f in run.results.items()]
+    return "## Results\n\n| figure | value | 95 % interval | n |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    low, high = figure.get("low"), figure.get("high")
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _hashes(folder: Path, weights: list[Path], run: Run) -> str:
+    rows = [f"| `{path.relative_to(folder)}` | `{_sha256(path)}` |" for path in weights]
+    rows.append(f"| `{run.checkpoint}`, which was exported | `{run.sha256}` |")
+    return "\n".join(["## Files", "", "| file | SHA-256 |", "|---|---|", *rows, ""])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
