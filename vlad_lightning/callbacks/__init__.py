@@ -2,8 +2,16 @@
 
 from vlad_lightning.callbacks.image_writer import ImageWriter
 from vlad_lightning.callbacks.init_from import InitFrom
-from vlad_lightning.callbacks.pretrained import FromPretrained, TokenizerFromPretrained
+from vlad_lightning.callbacks.pretrained import FromPretrained, SameSchedule, TokenizerFromPretrained
 from vlad_lightning.callbacks.results_writer import ResultsWriter
 from vlad_lightning.callbacks.sample_grid import SampleGrid
 
-__all__ = ["FromPretrained", "ImageWriter", "InitFrom", "ResultsWriter", "SampleGrid", "TokenizerFromPretrained"]
+__all__ = [
+    "FromPretrained",
+    "ImageWriter",
+    "InitFrom",
+    "ResultsWriter",
+    "SameSchedule",
+    "SampleGrid",
+    "TokenizerFromPretrained",
+]
