@@ -20,12 +20,14 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.ccm import CCM
 from vlad_lightning.models.codec import KLCodec, build_kl_codec
 from vlad_lightning.models.fusion import LatentFusion
+from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, build_unprojected_text_tower
 from vlad_lightning.models.towers import DualTower
 from vlad_lightning.models.vfe import VFE
-from vlad_lightning.modules import Painter
+from vlad_lightning.modules import Painter, VFEModule
+from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.types import Layout
 
 PROMPTS = ['a red "HI"', "a square", ""]
@@ -42,9 +44,9 @@ def unprojected(activation: str) -> nn.Module:
 
 def dual() -> nn.Module:
     return DualTower(
-        (published.WIDTH, published.SECOND),
-        (2, 3),
-        (2, 2),
+        widths=(published.WIDTH, published.SECOND),
+        layers=(2, 3),
+        heads=(2, 2),
         projection=published.EMBEDDED,
         vocabulary=LETTERS,
         context=published.CONTEXT,
@@ -188,3 +190,20 @@ def test_a_unet_with_other_conditions_is_refused() -> None:
     unet = published.unet(addition_embed_type="text")
     with pytest.raises(ValueError, match="addition_embed_type is 'text'"):
         VFE(LatentFusion(4, 4, published.WIDTH), unet)
+
+
+@torch.no_grad()
+def test_a_pipeline_of_sdxl_is_saved_and_loaded(tmp_path: Path) -> None:
+    published.stable_diffusion_xl(tmp_path / "published")
+    with torch.enable_grad():
+        painter = fit(stage_xl(), callbacks(tmp_path / "published", TWO, "tokenizer_2"))
+    vision = ImageEncoder(build_vision_tower(16, 8, 16, 1, 2, painter.prompt_encoder.width))
+    pipeline = VLADPipeline.from_module(VFEModule(painter, vision))
+    pipeline.save_pretrained(tmp_path / "saved")
+    loaded = VLADPipeline.from_pretrained(tmp_path / "saved")
+    loaded.set_progress_bar_config(disable=True)
+    pipeline.set_progress_bar_config(disable=True)
+    options: dict[str, Any] = {"layouts": Layout.empty(), "num_inference_steps": 2, "output_type": "pt"}
+    torch.testing.assert_close(
+        loaded("a red square", **options).images, pipeline("a red square", **options).images, rtol=0, atol=0
+    )

@@ -111,7 +111,9 @@ def test_a_tokenizer_that_the_tower_cannot_read() -> None:
 
 
 def test_the_second_tokenizer_of_sdxl() -> None:
-    tower = DualTower((16, 16), (1, 1), (2, 2), projection=16, vocabulary=LETTERS, end_token=LETTERS - 1)
+    tower = DualTower(
+        widths=(16, 16), layers=(1, 1), heads=(2, 2), projection=16, vocabulary=LETTERS, end_token=LETTERS - 1
+    )
     first, second = published.tokenizer(), published.tokenizer("!")
     compare_second_tokenizer(first, second, tower)
     with pytest.raises(ValueError, match="padding is 513; the tower's second_pad is 0"):

@@ -56,6 +56,7 @@ class DualTower(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
+        *,  # diffusers takes what is given by position for a default, and leaves it out of what it loads
         widths: tuple[int, int] = (768, 1280),
         layers: tuple[int, int] = (12, 32),
         heads: tuple[int, int] = (12, 20),

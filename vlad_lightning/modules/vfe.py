@@ -14,7 +14,7 @@ from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.image_encoder import ImageEncoder
-from vlad_lightning.modules.contrast import align
+from vlad_lightning.modules.contrast import align, check_widths
 from vlad_lightning.modules.evaluation import Evaluation
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.optimization import Optimization
@@ -39,7 +39,7 @@ class VFEModule(LightningModule):
         seed: of every draw in training.
 
     Raises:
-        ValueError: where ``temperature`` is not positive.
+        ValueError: where ``temperature`` is not positive, or the encoders' widths differ.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class VFEModule(LightningModule):
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature is {temperature}; it must be above 0")
+        check_widths(painter.prompt_encoder, image_encoder)
         self.painter = painter
         self.image_encoder = image_encoder.requires_grad_(False)
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
