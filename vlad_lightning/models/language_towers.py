@@ -82,6 +82,7 @@ def build_qwen2_5_vl_language_model(
             num_attention_heads=heads,
             num_key_value_heads=key_value_heads,
             max_position_embeddings=context,
+            rms_norm_eps=1e-6,
             rope_parameters=rope,
         )
     )

@@ -15,10 +15,18 @@ from diffusers.loaders.single_file_utils import (
     load_single_file_checkpoint,
 )
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLTextModel,
+    Qwen3VLTextModel,
+)
 
 _CONFIG = "config.json"
 _SINGLE = ".safetensors"
+_NESTED = (Qwen2_5_VLTextModel, Qwen3VLTextModel)
 _PICKLED = (".ckpt", ".bin", ".pt", ".pth")
 
 
@@ -111,8 +119,11 @@ class Source:
         return loaded.state_dict(), settings
 
     def _load_folder(self, kind: Any) -> tuple[Any, list[str]]:
+        # a language model inside a vision-language model: one level deeper than where its class looks
+        nested = {"key_mapping": {r"^model\.language_model\.": "model."}} if issubclass(kind, _NESTED) else {}
         loaded, info = kind.from_pretrained(
             self.location,
+            **nested,
             subfolder=self.subfolder,
             revision=self.revision,
             use_safetensors=True,

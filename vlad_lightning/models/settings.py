@@ -24,7 +24,8 @@ _COMPARED = (  # of transformers, whose configs hold much that no output depends
     "head_dim",
     "layer_norm_eps",
     "rms_norm_eps",
-    "rope_parameters",
+    "rope_theta",
+    "mrope_section",
     "use_sliding_window",
     "image_size",
     "patch_size",
@@ -51,12 +52,11 @@ def compare_settings(part: nn.Module, published: Mapping[str, Any]) -> None:
         ValueError: naming the first key and both values.
     """
     config: Any = part.config
-    own: Mapping[str, Any] = config if isinstance(config, Mapping) else config.to_dict()
     if isinstance(config, Mapping):
-        keys = [k for k in own if not k.startswith("_") and k not in _NOT_COMPARED]
-    else:
-        keys = [k for k in _COMPARED if k in own]
-    _compare(keys, own, published)
+        _compare([k for k in config if not k.startswith("_") and k not in _NOT_COMPARED], config, published)
+        return
+    own, published = ({**c, **(c.get("rope_parameters") or {})} for c in (config.to_dict(), published))
+    _compare([k for k in _COMPARED if k in own], own, published)
 
 
 def compare_schedules(own: DDPMScheduler, published: DDPMScheduler) -> None:
