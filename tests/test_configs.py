@@ -19,12 +19,14 @@ PIPELINES = sorted(CONFIGS.rglob("pipeline_*.yaml"))
 Command = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Subcommand, configuration files, further arguments."""
 
+STAGES = ("stage0_align", "stage1_tlg", "stage2_vfe")
 BY_HAND: list[Command] = [
     ("fit", ("stage0_align.yaml",), ()),
     ("fit", ("stage1_tlg.yaml",), ()),
     ("fit", ("stage2_vfe.yaml",), ()),
     ("test", ("stage2_vfe.yaml", "test.yaml"), ()),
     ("predict", ("stage2_vfe.yaml", "generate.yaml"), ()),
+    *[("fit", (f"{size}/{name}.yaml",), ()) for size in ("sd21", "sdxl") for name in STAGES],
     ("predict", ("mini/stage2_vfe.yaml", "generate.yaml"), ("--data.file", "prompts.txt")),
 ]
 
@@ -158,6 +160,41 @@ def test_paper_scale_stage_2_builds_around_the_unet_of_stable_diffusion() -> Non
     assert count(module.painter.codec) == 83_653_863  # and its autoencoder
     assert module.painter.vfe.unet.device.type == "meta"
     assert count(module.image_encoder, trained=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "unet", "text", "vision"),
+    [
+        ("sd21", 865_910_724, 354_032_640, 632_076_800),
+        ("sdxl", 2_567_463_684, 123_060_480 + 694_659_840, 1_844_907_264),
+    ],
+)
+def test_other_painters_have_the_published_sizes(size: str, unet: int, text: int, vision: int) -> None:
+    module = built(f"{size}/stage2_vfe.yaml")
+    assert isinstance(module, VFEModule)
+    assert count(module.painter.vfe.unet) == unet
+    assert count(module.painter.codec) == 83_653_863
+    assert count(module.image_encoder.tower) == vision
+    assert module.layout_generator is not None
+    assert count(module.layout_generator.prompt_encoder.text_encoder.tower) == text
+
+
+@pytest.mark.parametrize("size", ["", "sd21/", "sdxl/"])
+def test_a_stage_starts_with_the_parts_of_those_before_it(size: str) -> None:
+    stage0, stage1, stage2 = (built(f"{size}{name}.yaml") for name in STAGES)
+
+    def shapes(part: torch.nn.Module) -> dict[str, torch.Size]:
+        state = part.state_dict()
+        return {
+            k.replace(".base_layer.", "."): v.shape
+            for k, v in state.items()
+            if hasattr(v, "shape") and "lora_" not in k
+        }
+
+    assert shapes(stage1.generator.prompt_encoder) == shapes(stage0.prompt_encoder)
+    assert shapes(stage2.painter.prompt_encoder) == shapes(stage0.prompt_encoder)
+    assert shapes(stage2.image_encoder) == shapes(stage0.image_encoder)
+    assert shapes(stage2.layout_generator) == shapes(stage1.generator)
 
 
 def test_mini_stage_2_is_of_about_five_million_parameters() -> None:

@@ -119,6 +119,8 @@ def conditioning(value, size=2):
         token_mask=torch.full((size, 5), value > 0),
         words=torch.full((size, 2, 4), value),
         word_mask=torch.full((size, 2), value > 0),
+        read_mask=torch.full((size, 5), value > 0),
+        text_embeds=torch.full((size, 6), value),
     )
 
 
@@ -137,6 +139,19 @@ def test_one_conditioning_serves_a_whole_batch():
     assert len(wide) == 3
     for field in dataclasses.fields(Conditioning):
         assert all(torch.equal(one, getattr(row, field.name)[0]) for one in getattr(wide, field.name))
+
+
+def test_a_longer_conditioning_is_joined_behind_a_mask():
+    short = dataclasses.replace(conditioning(1.0), read_mask=None, text_embeds=None)
+    long = dataclasses.replace(short, tokens=torch.ones(2, 8, 4), token_mask=torch.ones(2, 8, dtype=torch.bool))
+    for joined in (Conditioning.cat([short, long]), short.where(torch.tensor([True, False]), long)):
+        assert joined.tokens.shape[1] == 8
+        assert joined.read_mask is not None
+        assert joined.read_mask[0].tolist() == joined.token_mask[0].tolist() == [True] * 5 + [False] * 3
+        assert joined.read_mask[-1].all()
+        assert not joined.tokens[0, 5:].any()
+        assert joined.text_embeds is None
+    assert Conditioning.cat([short, short]).read_mask is None
 
 
 def test_conditionings_join_in_order():

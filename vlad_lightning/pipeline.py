@@ -16,7 +16,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms.functional import to_pil_image
-from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
@@ -28,7 +28,9 @@ from vlad_lightning.models.lora import fold
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text_encoder import Spelling, TextEncoder
 from vlad_lightning.models.tlg import TLG
+from vlad_lightning.models.towers import DualTower, TextTower
 from vlad_lightning.models.vfe import VFE
+from vlad_lightning.models.width_adapter import WidthAdapter
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.painter import Painter
 from vlad_lightning.modules.vfe import VFEModule
@@ -85,6 +87,10 @@ class VLADPipeline(DiffusionPipeline):
         max_words: words to draw a prompt may have.
         max_objects: further phrases that are read.
         font: font file of the rasteriser; None is its default.
+        text_adapter: brings the painter's text tower to another width; None where it has it.
+        layout_text_adapter: likewise, of the layout generator.
+        skip_layers: see :class:`~vlad_lightning.models.text_encoder.TextEncoder`.
+        context: likewise.
     """
 
     _optional_components = [  # noqa: RUF012  # a list: diffusers adds another to it
@@ -94,12 +100,14 @@ class VLADPipeline(DiffusionPipeline):
         "layout_composition",
         "tlg",
         "layout_schedule",
+        "text_adapter",
+        "layout_text_adapter",
     ]
 
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerFast,
-        text_encoder: CLIPTextModelWithProjection,
+        text_encoder: TextTower,
         spelling: Spelling,
         composition: CCM | IdentityComposition,
         fusion: LatentFusion,
@@ -107,7 +115,7 @@ class VLADPipeline(DiffusionPipeline):
         codec: SpaceToDepthCodec | KLCodec,
         schedule: DDPMScheduler,
         layout_tokenizer: PreTrainedTokenizerFast | None = None,
-        layout_text_encoder: CLIPTextModelWithProjection | None = None,
+        layout_text_encoder: TextTower | None = None,
         layout_spelling: Spelling | None = None,
         layout_composition: CCM | IdentityComposition | None = None,
         tlg: TLG | None = None,
@@ -116,6 +124,10 @@ class VLADPipeline(DiffusionPipeline):
         max_words: int = 4,
         max_objects: int = 12,
         font: str | None = None,
+        text_adapter: WidthAdapter | None = None,
+        layout_text_adapter: WidthAdapter | None = None,
+        skip_layers: int = 0,
+        context: int | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -133,11 +145,14 @@ class VLADPipeline(DiffusionPipeline):
             layout_composition=layout_composition,
             tlg=tlg,
             layout_schedule=layout_schedule,
+            text_adapter=text_adapter,
+            layout_text_adapter=layout_text_adapter,
         )
         for part in self.components.values():
             if isinstance(part, nn.Module):
                 _settle(part)
         self.register_to_config(image_size=image_size, max_words=max_words, max_objects=max_objects, font=font)
+        self.register_to_config(skip_layers=skip_layers, context=context)
 
     @classmethod
     def from_module(cls, module: VFEModule) -> VLADPipeline:
@@ -150,9 +165,12 @@ class VLADPipeline(DiffusionPipeline):
         encoder = painter.prompt_encoder.text_encoder
         if layouts is not None:
             other = layouts.prompt_encoder.text_encoder
-            sizes = [(e.max_words, e.max_objects) for e in (encoder, other)]
+            sizes = [(e.max_words, e.max_objects, e.skip_layers, e.context) for e in (encoder, other)]
             if sizes[0] != sizes[1]:
-                raise ValueError(f"(max_words, max_objects) is {sizes[0]} in the painter, {sizes[1]} in the layouts")
+                raise ValueError(
+                    f"(max_words, max_objects, skip_layers, context) is {sizes[0]} in the painter, {sizes[1]} in the "
+                    "layouts"
+                )
         parts: dict[str, Any] = _encoder_parts(painter.prompt_encoder)
         if layouts is not None:
             parts |= {f"layout_{name}": part for name, part in _encoder_parts(layouts.prompt_encoder).items()}
@@ -167,6 +185,8 @@ class VLADPipeline(DiffusionPipeline):
             max_words=encoder.max_words,
             max_objects=encoder.max_objects,
             font=painter.rasterizer.font,
+            skip_layers=encoder.skip_layers,
+            context=encoder.context,
         )
 
     def save_config(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
@@ -190,7 +210,7 @@ class VLADPipeline(DiffusionPipeline):
     def painter(self) -> Painter:
         """The parts that paint, joined."""
         return Painter(
-            self._prompt_encoder(self.tokenizer, self.text_encoder, self.spelling, self.composition),
+            self._prompt_encoder(self.tokenizer, self.text_encoder, self.spelling, self.composition, self.text_adapter),
             VFE(self.fusion, self.unet),
             self.codec,
             self.schedule,
@@ -204,18 +224,32 @@ class VLADPipeline(DiffusionPipeline):
         if self.tlg is None:
             return None
         encoder = self._prompt_encoder(
-            self.layout_tokenizer, self.layout_text_encoder, self.layout_spelling, self.layout_composition
+            self.layout_tokenizer,
+            self.layout_text_encoder,
+            self.layout_spelling,
+            self.layout_composition,
+            self.layout_text_adapter,
         )
         return LayoutGenerator(encoder, self.tlg, self.layout_schedule)
 
     def _prompt_encoder(
         self,
         tokenizer: PreTrainedTokenizerFast,
-        tower: CLIPTextModelWithProjection,
+        tower: TextTower,
         spelling: Spelling,
         composition: CCM | IdentityComposition,
+        adapter: WidthAdapter | None,
     ) -> PromptEncoder:
-        encoder = TextEncoder(tower, spelling, self.config.max_words, self.config.max_objects)
+        encoder = TextEncoder(
+            tower,
+            spelling,
+            self.config.max_words,
+            self.config.max_objects,
+            width=spelling.config.width,
+            skip_layers=self.config.skip_layers,
+            context=self.config.context,
+        )
+        encoder.adapter = adapter
         encoder.tokenizer = tokenizer
         return PromptEncoder(encoder, composition)
 
@@ -292,13 +326,15 @@ def to_bytes(images: Tensor) -> Tensor:
 
 def _encoder_parts(encoder: PromptEncoder) -> dict[str, Any]:
     text = encoder.text_encoder
-    tower = text.tower
+    tower: Any = text.tower
     if text.lora is not None:
-        tower = CLIPTextModelWithProjection(text.tower.config)
+        build: Any = type(tower).from_config if isinstance(tower, DualTower) else type(tower)
+        tower = build(text.tower.config)
         tower.load_state_dict(fold(text.tower.state_dict(), text.lora.scale))
     return {
         "tokenizer": text.tokenizer,
         "text_encoder": tower,
+        "text_adapter": text.adapter,
         "spelling": text.spelling,
         "composition": encoder.composition,
     }

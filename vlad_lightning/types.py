@@ -6,11 +6,12 @@ the bottom right one. They may lie outside: MARIO's own quads do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _UNIT_CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))  # clockwise on screen, from the top left
@@ -168,6 +169,8 @@ class Conditioning:
         token_mask: (B, L) bool.
         words: (B, N, D) float: the composed phrases of the words to draw, zero where there is none.
         word_mask: (B, N) bool.
+        read_mask: (B, L) bool: the token states the painter may attend to; None means all of them.
+        text_embeds: (B, E) float: what SDXL's UNet adds to its time embedding; None for other encoders.
     """
 
     pooled: Tensor
@@ -177,6 +180,8 @@ class Conditioning:
     token_mask: Tensor
     words: Tensor
     word_mask: Tensor
+    read_mask: Tensor | None = None
+    text_embeds: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pooled)
@@ -187,12 +192,21 @@ class Conditioning:
         def choose(mine: Tensor, theirs: Tensor) -> Tensor:
             return torch.where(keep.view(-1, *[1] * (mine.ndim - 1)), mine, theirs)
 
-        return Conditioning(**{f.name: choose(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
+        return _by_field(choose, (self, other))
 
     @classmethod
     def cat(cls, parts: Sequence[Conditioning]) -> Conditioning:
         """The rows of every part, in order."""
-        return cls(**{f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)})
+        return _by_field(lambda *values: torch.cat(values), parts)
+
+    def padded(self, length: int) -> Conditioning:
+        """With ``length`` token states; those that are added are masked, and read by nobody."""
+        more = length - self.tokens.shape[1]
+        read = torch.ones_like(self.token_mask) if self.read_mask is None else self.read_mask
+        tokens = F.pad(self.tokens, (0, 0, 0, more))
+        return replace(
+            self, tokens=tokens, token_mask=F.pad(self.token_mask, (0, more)), read_mask=F.pad(read, (0, more))
+        )
 
     def expand(self, size: int) -> Conditioning:
         """One row repeated ``size`` times."""
@@ -243,6 +257,16 @@ class Figure:
     high: float | None = None
     n: int = 0
     details: dict[str, Any] = field(default_factory=dict)
+
+
+def _by_field(function: Callable[..., Tensor], parts: Sequence[Conditioning]) -> Conditioning:
+    """A conditioning whose every field is ``function`` of the parts' fields, padded to one length where they differ."""
+    lengths = {p.tokens.shape[1] for p in parts}
+    if len(lengths) > 1 or len({p.read_mask is None for p in parts}) > 1:
+        parts = [p.padded(max(lengths)) for p in parts]
+    values = {f.name: [getattr(p, f.name) for p in parts] for f in fields(Conditioning)}
+    joined: dict[str, Any] = {name: None if v[0] is None else function(*v) for name, v in values.items()}
+    return Conditioning(**joined)
 
 
 def _map_tensors(value: Any, function: Any) -> Any:

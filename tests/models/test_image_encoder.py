@@ -7,9 +7,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
-from transformers import CLIPImageProcessor
+from transformers import CLIPImageProcessor, SiglipImageProcessor
 
-from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
+from vlad_lightning.models.image_encoder import ImageEncoder, build_siglip_vision_tower, build_vision_tower
 
 
 def encoder() -> ImageEncoder:
@@ -48,6 +48,27 @@ def test_other_sizes_are_resized_as_torchvision_does(size: tuple[int, int]) -> N
     of = encoder()
     expected = resize(smooth(*size), [32, 32], InterpolationMode.BICUBIC, antialias=True)
     torch.testing.assert_close(of(smooth(*size)), of(expected), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_siglips_own_preprocessing() -> None:
+    torch.manual_seed(0)
+    of = ImageEncoder(build_siglip_vision_tower(image_size=32, patch_size=8, width=16, layers=1, heads=2)).eval()
+    pixels = SiglipImageProcessor(do_resize=False)(pictures(), return_tensors="pt")["pixel_values"]
+    embedded = of(as_batch(pictures()))
+    torch.testing.assert_close(embedded, of.tower(pixel_values=pixels).pooler_output, rtol=1e-4, atol=1e-5)
+    assert of.width == embedded.shape[1] == 16
+
+
+@torch.no_grad()
+def test_another_width_starts_with_every_cosine_as_it_was() -> None:
+    torch.manual_seed(0)
+    plain = encoder()
+    wide = ImageEncoder(plain.tower, width=20).eval()
+    embedded = wide(as_batch(pictures()))
+    assert torch.equal(embedded[:, :12], plain(as_batch(pictures())))
+    assert not embedded[:, 12:].any()
+    assert wide.width == 20
 
 
 def test_nothing_of_the_preprocessing_is_in_the_state() -> None:

@@ -127,13 +127,49 @@ def test_the_empty_prompt_and_a_batch_without_words() -> None:
     assert states.phrases.isfinite().all()
 
 
-def test_a_prompt_longer_than_the_context_is_cut() -> None:
-    long = " ".join(["a red circle,"] * 40) + ' with the text "HELLO"'
-    states = encoder()([long])
-    assert states.tokens.shape == (1, CONTEXT, WIDTH)
-    assert states.token_mask.all()
-    assert states.phrases.isfinite().all()
-    torch.testing.assert_close(states.phrases[0, 0], encoder().spelling(["HELLO"])[0])  # its tokens are cut off
+LONG = " ".join(["a red circle,"] * 80) + ' with the text "HELLO"'
+
+
+def test_the_last_word_of_a_prompt_of_300_tokens_is_read() -> None:
+    ids = TOKENIZER(LONG)["input_ids"]
+    assert len(ids) > 300
+    of = silent(encoder())
+    states, room = of([LONG]), CONTEXT - 2
+    count = -(-(len(ids) - 2) // room)
+    assert states.tokens.shape == (1, count * CONTEXT, WIDTH)
+    word = LONG.index("HELLO")
+    offsets = TOKENIZER(LONG, return_offsets_mapping=True)["offset_mapping"][1:-1]
+    places = [i for i, (a, b) in enumerate(offsets) if a < word + 5 and b > word]
+    first = min(places[0], (count - 1) * room)  # a window starts here: none cuts the word
+    start, end, pad = (getattr(TOKENIZER, f"{name}_token_id") for name in ("bos", "eos", "pad"))
+    window = [start, *ids[1:-1][first:], end]
+    last = of.tower(input_ids=torch.tensor([window + [pad] * (CONTEXT - len(window))])).last_hidden_state[0]
+    torch.testing.assert_close(states.tokens[0, -CONTEXT:], last, rtol=1e-5, atol=1e-6)
+    inside = [1 + i - first for i in places]
+    torch.testing.assert_close(states.phrases[0, 0], last[inside].mean(dim=0), rtol=1e-5, atol=1e-6)
+    assert states.phrases[0, 0].abs().max() > 0.01
+
+
+def test_t_g_of_a_long_prompt_is_the_mean_over_its_windows() -> None:
+    of = encoder()
+    states = of([LONG])
+    ends = states.tokens.view(-1, CONTEXT, WIDTH)
+    last = states.token_mask.view(-1, CONTEXT).sum(dim=1) - 1
+    expected = of.tower.text_projection(ends[torch.arange(len(ends)), last]).mean(dim=0)
+    torch.testing.assert_close(states.pooled[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_long_neighbour_changes_nothing_that_may_be_read() -> None:
+    of = encoder()
+    alone, beside = of([PROMPT]), of([PROMPT, LONG])
+    assert alone.read_mask is None
+    assert beside.read_mask is not None
+    assert beside.read_mask[1].all()
+    assert beside.read_mask[0].tolist() == [True] * CONTEXT + [False] * (beside.tokens.shape[1] - CONTEXT)
+    torch.testing.assert_close(beside.tokens[:1, :CONTEXT], alone.tokens, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(beside.pooled[:1], alone.pooled, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(beside.phrases[:1], alone.phrases, rtol=1e-5, atol=1e-6)
+    assert not beside.token_mask[0, CONTEXT:].any()
 
 
 def test_it_needs_a_tokenizer() -> None:

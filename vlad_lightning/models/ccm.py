@@ -24,6 +24,8 @@ class TextStates:
         order: (B, M) int64 in [0, M): each phrase's rank in the prompt, for `"SALE" at the top` is told by order.
         tokens: (B, L, D) float, the token states.
         token_mask: (B, L) bool.
+        read_mask: (B, L) bool, the states a painter may attend to; None means all.
+        text_embeds: (B, E) float, what SDXL's UNet adds to its time embedding; None for other encoders.
     """
 
     pooled: Tensor
@@ -32,6 +34,8 @@ class TextStates:
     order: Tensor
     tokens: Tensor
     token_mask: Tensor
+    read_mask: Tensor | None = None
+    text_embeds: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,21 @@
-"""The vision side of the encoder: a CLIP vision tower that takes images as this package has them."""
+"""The vision side of the encoder: a vision tower that takes images as this package has them."""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection, SiglipVisionConfig, SiglipVisionModel
+from transformers.image_utils import (
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
+
+from vlad_lightning.models.width_adapter import eye_linear
 
 
 def build_vision_tower(
@@ -47,25 +54,65 @@ def build_vision_tower(
     )
 
 
+def build_siglip_vision_tower(
+    image_size: int = 224,
+    patch_size: int = 16,
+    width: int = 768,
+    layers: int = 12,
+    heads: int = 12,
+    intermediate: int | None = None,
+) -> SiglipVisionModel:
+    """A SigLIP vision tower of transformers with random weights; the defaults are those of SigLIP 2's base size.
+
+    Args:
+        image_size: side of the square input in pixels.
+        patch_size: side of a patch.
+        width: of the transformer and of the embedding.
+        layers: transformer layers.
+        heads: attention heads.
+        intermediate: width of the MLPs; None means 4 ``width``.
+    """
+    return SiglipVisionModel(
+        SiglipVisionConfig(
+            image_size=image_size,
+            patch_size=patch_size,
+            hidden_size=width,
+            intermediate_size=intermediate or 4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+        )
+    )
+
+
 class ImageEncoder(nn.Module):
     """Images to embeddings, for Eq. 3.
 
     Args:
-        tower: the CLIP vision tower.
+        tower: the vision tower, CLIP's or SigLIP's; each has its own normalisation of the pixels.
+        width: D, the width it shares with the text side; where the tower's embedding has another one, a learned
+            projection follows, which starts as the identity on the coordinates that both have. None means the tower's.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, tower: CLIPVisionModelWithProjection) -> None:
+    def __init__(self, tower: CLIPVisionModelWithProjection | SiglipVisionModel, width: int | None = None) -> None:
         super().__init__()
         self.tower = tower
-        self.register_buffer("mean", torch.tensor(OPENAI_CLIP_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(OPENAI_CLIP_STD).view(3, 1, 1), persistent=False)
+        config: Any = tower.config
+        clip = isinstance(tower, CLIPVisionModelWithProjection)
+        embedded = int(config.projection_dim if clip else config.hidden_size)
+        self.width = width or embedded
+        self.adapter = None if embedded == self.width else eye_linear(embedded, self.width)
+        mean, std = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) if clip else (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float in [-1, 1] -> (B, D) float, not normalised."""
         size = int(cast(int, self.tower.config.image_size))
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
-        return self.tower(pixel_values=((images + 1) / 2 - self.mean) / self.std).image_embeds
+        said = self.tower(pixel_values=((images + 1) / 2 - self.mean) / self.std)
+        embedded: Tensor = said.image_embeds if "image_embeds" in said else said.pooler_output
+        return embedded if self.adapter is None else self.adapter(embedded)

@@ -19,7 +19,8 @@ class Lora:
     Attributes:
         rank: r, at least 1.
         alpha: the numerator of the scale.
-        targets: ends of the names of the linear layers that get an adapter.
+        targets: ends of the names of the linear layers that get an adapter; None means those that are usual for the
+            family of the network.
 
     Raises:
         ValueError: where ``rank`` or ``targets`` allow no adapter.
@@ -27,12 +28,12 @@ class Lora:
 
     rank: int = 8
     alpha: int = 8
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    targets: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"rank is {self.rank}; it must be at least 1")
-        if not self.targets:
+        if self.targets is not None and not self.targets:
             raise ValueError("targets is empty; it must name the layers that get an adapter")
 
     @property
@@ -40,16 +41,16 @@ class Lora:
         """Alpha / rank."""
         return self.alpha / self.rank
 
-    @property
-    def config(self) -> LoraConfig:
-        """The same for peft."""
+    def config(self, usual: tuple[str, ...]) -> LoraConfig:
+        """The same for peft; ``usual`` stands for no targets."""
+        targets = list(self.targets or usual)
         return LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, target_modules=list(self.targets), lora_dropout=0.0, bias="none"
+            r=self.rank, lora_alpha=self.alpha, target_modules=targets, lora_dropout=0.0, bias="none"
         )
 
-    def inject(self, network: nn.Module) -> None:
-        """Add the adapters in place and freeze everything else in ``network``."""
-        inject_adapter_in_model(self.config, network)
+    def inject(self, network: nn.Module, usual: tuple[str, ...] = ("q_proj", "v_proj")) -> None:
+        """Add the adapters in place and freeze everything else in ``network``; ``usual`` stands for no targets."""
+        inject_adapter_in_model(self.config(usual), network)
 
 
 def fold(state: Mapping[str, Tensor], scale: float | Mapping[str, float]) -> dict[str, Tensor]:

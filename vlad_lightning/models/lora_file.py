@@ -8,7 +8,7 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import convert_state_dict_to_diffusers
 from peft import get_peft_model_state_dict
 
-from vlad_lightning.models.vfe import VFE
+from vlad_lightning.models.vfe import LORA_TARGETS, VFE
 
 
 def save_unet_lora(vfe: VFE, folder: Path) -> None:
@@ -28,5 +28,5 @@ def save_unet_lora(vfe: VFE, folder: Path) -> None:
     StableDiffusionLoraLoaderMixin.save_lora_weights(
         folder,
         unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(vfe.unet)),
-        unet_lora_adapter_metadata=vfe.lora.config.to_dict(),
+        unet_lora_adapter_metadata=vfe.lora.config(LORA_TARGETS).to_dict(),
     )

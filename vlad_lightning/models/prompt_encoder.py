@@ -59,4 +59,6 @@ class PromptEncoder(nn.Module):
             token_mask=states.token_mask,
             words=composed.phrases[:, 1 : 1 + n] * mask[:, :n, None],
             word_mask=mask[:, :n],
+            read_mask=states.read_mask,
+            text_embeds=states.text_embeds,
         )

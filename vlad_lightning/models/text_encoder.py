@@ -1,4 +1,4 @@
-"""The language side of the encoder: a CLIP text tower, and a spelling for each word to draw."""
+"""The language side of the encoder: a text tower, and a spelling for each word to draw."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedTokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
 from vlad_lightning.models.ccm import TextStates
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.prompts import Decomposition, PromptDecomposer
+from vlad_lightning.models.towers import DualTower, TextTower, TowerStates, reader_of
+from vlad_lightning.models.width_adapter import WidthAdapter
+from vlad_lightning.models.windows import Windows, cut_into_windows
 
 _SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<start>", "eos_token": "<end>"}
 # 2 is left out for the end: transformers reads `eos_token_id == 2` as a broken old config and pools elsewhere
@@ -51,6 +54,46 @@ def build_text_tower(
             hidden_size=width,
             intermediate_size=intermediate or 4 * width,
             projection_dim=projection or width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            max_position_embeddings=context,
+            hidden_act=activation,
+            eos_token_id=end_token,
+            bos_token_id=None,
+            pad_token_id=None,
+        )
+    )
+
+
+def build_unprojected_text_tower(
+    width: int = 768,
+    layers: int = 12,
+    heads: int = 12,
+    vocabulary: int = 49408,
+    context: int = 77,
+    end_token: int = 49407,
+    activation: str = "quick_gelu",
+    intermediate: int | None = None,
+) -> CLIPTextModel:
+    """A CLIP text tower without its projection, as the ``text_encoder`` of Stable Diffusion 1 and 2 is published.
+
+    t_g is then the state at the end token. The defaults are Stable Diffusion 1.5's.
+
+    Args:
+        width: D.
+        layers: transformer layers; 23 in Stable Diffusion 2.
+        heads: attention heads.
+        vocabulary: rows of the token embedding; at least the tokenizer's size.
+        context: L, tokens a prompt.
+        end_token: the id at whose first place t_g is read.
+        activation: of the MLPs, ``quick_gelu`` (OpenAI) or ``gelu`` (OpenCLIP).
+        intermediate: width of the MLPs; None means 4 ``width``.
+    """
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=intermediate or 4 * width,
             num_hidden_layers=layers,
             num_attention_heads=heads,
             max_position_embeddings=context,
@@ -132,42 +175,64 @@ class Spelling(ModelMixin, ConfigMixin):
 class TextEncoder(nn.Module):
     """Prompts to t_g, {t_i} and token states: the right-hand side of Eq. 2.
 
+    A prompt that is longer than the tower's context is read in windows, whose token states follow each other; t_g is
+    the mean of the windows' embeddings.
+
     Args:
-        tower: the CLIP text tower; its projection keeps the width.
-        spelling: the character-level embedding, of the same width.
+        tower: the text tower: CLIP, SDXL's two CLIPs, SigLIP, or the language model of Qwen-VL.
+        spelling: the character-level embedding, of the width D.
         max_words: N, words to draw a prompt may have.
         max_objects: further phrases that are kept; more are left out.
         lora: adapters for the tower, which is frozen otherwise; None leaves it whole.
+        width: D, what the painter attends to; where the tower's states or embedding have another width, a learned
+            projection follows. None means the tower's own width, which its embedding must have too.
+        skip_layers: layers at the top that the token states leave out before the final norm; Stable Diffusion 2 leaves
+            out one. t_g reads all. :class:`~vlad_lightning.models.towers.DualTower` knows its own.
+        context: the most tokens of a window; None means all that the tower takes.
 
     Raises:
-        ValueError: where the widths differ.
+        TypeError: where ``tower`` is of no known family.
+        ValueError: where the widths differ, or ``skip_layers`` or ``context`` do not fit the tower.
     """
 
     def __init__(
         self,
-        tower: CLIPTextModelWithProjection,
+        tower: TextTower,
         spelling: Spelling,
         max_words: int = 4,
         max_objects: int = 12,
         lora: Lora | None = None,
+        width: int | None = None,
+        skip_layers: int = 0,
+        context: int | None = None,
     ) -> None:
         super().__init__()
-        widths = {tower.config.hidden_size, tower.config.projection_dim, spelling.config.width}
-        if len(widths) > 1:
-            raise ValueError(f"tower, its projection and spelling must have one width; got {sorted(widths)}")
+        self.reader = reader_of(tower)
+        token_width, pooled_width = self.reader.widths(tower)
+        _check_widths(token_width, pooled_width, spelling.config.width, width)
+        if skip_layers < 0 or (skip_layers and isinstance(tower, DualTower)):
+            raise ValueError(f"skip_layers is {skip_layers}; it must be at least 0, and 0 for a DualTower")
+        most = self.reader.context(tower)
+        if context is not None and not 2 < context <= most:
+            raise ValueError(f"context is {context}; it must be in [3, {most}]")
         self.tower = tower
         self.spelling = spelling
+        self.width = width or token_width
+        self.adapter: WidthAdapter | None = None
+        if (token_width, pooled_width) != (self.width, self.width):
+            self.adapter = WidthAdapter(token_width, pooled_width, self.width)
         self.max_words, self.max_objects = max_words, max_objects
+        self.skip_layers, self.context = skip_layers, context or most
         self.lora = lora
         self.decompose = PromptDecomposer()
         self.tokenizer: PreTrainedTokenizerFast | None = None
         if lora is not None:
-            lora.inject(self.tower)
+            lora.inject(self.tower, self.reader.lora_targets)
 
     @property
-    def width(self) -> int:
-        """D."""
-        return int(self.tower.config.hidden_size)
+    def added_width(self) -> int | None:
+        """E of ``text_embeds``, which SDXL's UNet adds to its time embedding; None for other towers."""
+        return self.reader.widths(self.tower)[1] if isinstance(self.tower, DualTower) else None
 
     @property
     def lora_scale(self) -> float:
@@ -182,30 +247,55 @@ class TextEncoder(nn.Module):
         """
         if self.tokenizer is None:
             raise RuntimeError("the text encoder has no tokenizer: train one, load one, or load a checkpoint")
-        length = self.tower.config.max_position_embeddings
-        coded = self.tokenizer(
-            list(prompts),
-            padding="max_length",
-            max_length=length,
-            truncation=True,
-            return_offsets_mapping=True,
-            return_tensors="pt",
-        )
-        device = self.spelling.places.device
-        # no attention mask, as Stable Diffusion does it: the states of the padding have read the whole prompt
-        said = self.tower(input_ids=coded["input_ids"].to(device))
-        tokens = said.last_hidden_state  # (B, L, D)
         parts = [self.decompose(p) for p in prompts]
+        words = [p.words[: self.max_words] for p in parts]
+        windows = cut_into_windows(self.tokenizer, prompts, words, self.context, fill=not self.reader.masked)
+        said = self._read(windows)
+        tokens, pooled = said.tokens, said.pooled
+        if self.adapter is not None:
+            tokens, pooled = self.adapter(tokens, pooled)
         spans = torch.tensor([self._spans(p) for p in parts]).view(len(parts), -1, 2)  # (B, M, 2)
-        mask = (spans[..., 1] > 0).to(device)
+        means = self._means(tokens, windows.offsets.flatten(1, 2), spans)
         return TextStates(
-            pooled=said.text_embeds,
-            phrases=self._means(tokens, coded["offset_mapping"], spans) + self._spelt(tokens, parts, spans.shape[1]),
-            phrase_mask=mask,
-            order=_ranks(spans).to(device),
+            pooled=pooled,
+            phrases=means + self._spelt(tokens, parts, spans.shape[1]),
+            phrase_mask=(spans[..., 1] > 0).to(tokens.device),
+            order=_ranks(spans).to(tokens.device),
             tokens=tokens,
-            token_mask=coded["attention_mask"].bool().to(device),
+            token_mask=windows.mask.flatten(1).to(tokens.device),
+            read_mask=self._readable(windows, tokens.device),
+            text_embeds=said.text_embeds,
         )
+
+    def _read(self, windows: Windows) -> TowerStates:
+        """The tower's states of every window, side by side: (B, K L, W), and the means of its embeddings."""
+        device = self.spelling.places.device
+        present = windows.present.flatten()
+        ids, mask = (x.flatten(0, 1)[present].to(device) for x in (windows.ids, windows.mask))
+        said = self.reader.read(self.tower, ids, mask, self.skip_layers)
+        size, most = windows.present.shape
+        if most == 1:
+            return said
+        present = present.to(device)
+        share = windows.present.to(device) / windows.present.to(device).sum(dim=1, keepdim=True)  # (B, K)
+
+        def spread(x: Tensor) -> Tensor:
+            return x.new_zeros(len(present), *x.shape[1:]).index_put((present.nonzero()[:, 0],), x)
+
+        def mean(x: Tensor) -> Tensor:
+            return torch.einsum("bk,bkd->bd", share.to(x), spread(x).view(size, most, -1))
+
+        tokens = spread(said.tokens).view(size, -1, said.tokens.shape[-1])
+        embeds = None if said.text_embeds is None else mean(said.text_embeds)
+        return TowerStates(tokens, mean(said.pooled), embeds)
+
+    def _readable(self, windows: Windows, device: torch.device) -> Tensor | None:
+        """(B, K L) bool: the states a painter may attend to; None means all."""
+        if self.reader.masked:
+            return windows.mask.flatten(1).to(device)
+        if windows.present.shape[1] == 1:
+            return None
+        return windows.present.repeat_interleave(windows.ids.shape[-1], dim=1).to(device)
 
     def _means(self, tokens: Tensor, offsets: Tensor, spans: Tensor) -> Tensor:
         """(B, M, D): the mean of the token states in each span, zero where none is there."""
@@ -240,6 +330,19 @@ class TextEncoder(nn.Module):
     def set_extra_state(self, state: str) -> None:
         """Restore the tokenizer."""
         self.tokenizer = tokenizer_from_text(state) if state else None
+
+
+def _check_widths(token_width: int, pooled_width: int, spelling_width: int, width: int | None) -> None:
+    """Refuse widths that differ, unless a projection is asked for."""
+    if width is None:
+        widths = {token_width, pooled_width, spelling_width}
+        if len(widths) > 1:
+            raise ValueError(
+                f"tower, its projection and spelling must have one width; got {sorted(widths)}: a `width` of the text "
+                "encoder adds learned projections"
+            )
+    elif spelling_width != width:
+        raise ValueError(f"spelling has the width {spelling_width}; the text encoder's is {width}")
 
 
 def _ranks(spans: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from vlad_lightning.losses import retrieval_at_1
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text_encoder import train_tokenizer
-from vlad_lightning.modules.contrast import align, gather_rows
+from vlad_lightning.modules.contrast import align, check_widths, gather_rows
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.types import Batch
 
@@ -32,7 +32,7 @@ class AlignmentModule(LightningModule):
         freeze_image_encoder: True leaves the vision tower as it is.
 
     Raises:
-        ValueError: where ``temperature`` is below 0.01.
+        ValueError: where ``temperature`` is below 0.01, or the encoders' widths differ.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class AlignmentModule(LightningModule):
         super().__init__()
         if temperature < _LEAST_TEMPERATURE:
             raise ValueError(f"temperature is {temperature}; it must be at least {_LEAST_TEMPERATURE}")
+        check_widths(prompt_encoder, image_encoder)
         self.prompt_encoder = prompt_encoder
         self.image_encoder = image_encoder
         self.optimization = optimization

@@ -8,6 +8,18 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from vlad_lightning.losses import info_nce
+from vlad_lightning.models.image_encoder import ImageEncoder
+from vlad_lightning.models.prompt_encoder import PromptEncoder
+
+
+def check_widths(prompts: PromptEncoder, images: ImageEncoder) -> None:
+    """Refuse encoders whose embeddings cannot be compared.
+
+    Raises:
+        ValueError: naming both widths.
+    """
+    if images.width != prompts.width:
+        raise ValueError(f"the image encoder's width is {images.width}; the text encoder's is {prompts.width}")
 
 
 def gather_rows(module: LightningModule, rows: Tensor, sync_grads: bool = False) -> Tensor:

@@ -50,6 +50,11 @@ class Painter(nn.Module):
                 f"fusion has latent_channels={fusion.latent_channels}, layout_channels={fusion.layout_channels}; the "
                 f"codec gives {codec.latent_channels} (layout_channels may be 0: no hierarchical guidance)"
             )
+        if vfe.added_width not in (None, prompt_encoder.text_encoder.added_width):
+            raise ValueError(
+                f"the unet adds a text embedding of width {vfe.added_width}; the text encoder gives "
+                f"{prompt_encoder.text_encoder.added_width} (SDXL needs a DualTower)"
+            )
         self.prompt_encoder = prompt_encoder
         self.vfe = vfe
         self.codec = codec.requires_grad_(False).eval()

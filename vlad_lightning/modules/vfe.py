@@ -14,7 +14,7 @@ from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.image_encoder import ImageEncoder
-from vlad_lightning.modules.contrast import align
+from vlad_lightning.modules.contrast import align, check_widths
 from vlad_lightning.modules.evaluation import Evaluation
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.optimization import Optimization
@@ -65,6 +65,7 @@ class VFEModule(LightningModule):
                 "schedule.prediction_type is 'epsilon' with rescale_betas_zero_snr; "
                 "a zero terminal SNR needs 'v_prediction' or 'sample'"
             )
+        check_widths(painter.prompt_encoder, image_encoder)
         self.painter = painter
         self.image_encoder = image_encoder.requires_grad_(False)
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None

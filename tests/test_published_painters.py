@@ -1,0 +1,209 @@
+"""Stage 2 begins exactly at the published painter: fusion, CCM and LoRA in place, on diffusers' own prompt states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import published_folders as published
+import pytest
+import tiny_system
+import torch
+from diffusers import DDPMScheduler
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from vlad_lightning.callbacks import FromPretrained, SameSchedule, TokenizerFromPretrained
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.models.ccm import CCM
+from vlad_lightning.models.codec import KLCodec, build_kl_codec
+from vlad_lightning.models.fusion import LatentFusion
+from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
+from vlad_lightning.models.lora import Lora
+from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, build_unprojected_text_tower
+from vlad_lightning.models.towers import DualTower
+from vlad_lightning.models.vfe import VFE
+from vlad_lightning.modules import Painter, VFEModule
+from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.types import Layout
+
+PROMPTS = ['a red "HI"', "a square", ""]
+STEPS = torch.tensor([3, 500, 999])
+LETTERS = len(published.VOCABULARY)
+TOWER = "painter.prompt_encoder.text_encoder.tower"
+SMALL: dict[str, Any] = {"width": published.WIDTH, "layers": 2, "heads": 2, "context": published.CONTEXT}
+SMALL |= {"vocabulary": LETTERS, "end_token": LETTERS - 1}
+
+
+def unprojected(activation: str) -> nn.Module:
+    return build_unprojected_text_tower(**SMALL, activation=activation)
+
+
+def dual() -> nn.Module:
+    return DualTower(
+        widths=(published.WIDTH, published.SECOND),
+        layers=(2, 3),
+        heads=(2, 2),
+        projection=published.EMBEDDED,
+        vocabulary=LETTERS,
+        context=published.CONTEXT,
+        end_token=LETTERS - 1,
+    )
+
+
+def codec(scaling: float = 0.18215) -> KLCodec:
+    return build_kl_codec((8, 16), 1, norm_num_groups=4, sample_size=16, scaling_factor=scaling)
+
+
+class Stage(LightningModule):
+    """A painter, trained at rate zero."""
+
+    def __init__(self, tower: Any, unet: Any, of: KLCodec, prediction: str, width: int) -> None:
+        super().__init__()
+        encoder = TextEncoder(tower, Spelling(width), 2, 3, Lora(2), width=width)
+        prompts = PromptEncoder(encoder, CCM(width, max_phrases=5, layers=1, heads=2))
+        schedule = DDPMScheduler(**published.BETAS, prediction_type=prediction, clip_sample=False)
+        self.painter = Painter(prompts, VFE(LatentFusion(4, 4, width), unet), of, schedule, image_size=64)
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return self.weight * 1
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.0)
+
+
+def first(prediction: str, activation: str, **changes: Any) -> Stage:
+    torch.manual_seed(1)
+    return Stage(unprojected(activation), published.unet(**changes), codec(), prediction, published.WIDTH)
+
+
+def stage_1() -> Stage:
+    return first("epsilon", "quick_gelu")
+
+
+def stage_2() -> Stage:
+    return first("v_prediction", "gelu", attention_head_dim=[2, 4], use_linear_projection=True)
+
+
+def stage_xl() -> Stage:
+    torch.manual_seed(1)
+    width = published.WIDTH + published.SECOND
+    unet = published.unet(
+        cross_attention_dim=width,
+        attention_head_dim=[2, 4],
+        use_linear_projection=True,
+        transformer_layers_per_block=[1, 2],
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=published.EMBEDDED + 6 * 8,
+    )
+    return Stage(dual(), unet, codec(0.13025), "epsilon", width)
+
+
+def callbacks(folder: Path, towers: dict[str, str], second: str | None = None) -> list[Any]:
+    source = str(folder)
+    return [
+        FromPretrained("painter.vfe.unet", source, "unet"),
+        FromPretrained("painter.codec", source, "vae"),
+        *[FromPretrained(part, source, subfolder) for part, subfolder in towers.items()],
+        TokenizerFromPretrained("painter.prompt_encoder.text_encoder", source, "tokenizer", second_subfolder=second),
+        SameSchedule("painter.schedule", source),
+    ]
+
+
+ONE, TWO = {TOWER: "text_encoder"}, {f"{TOWER}.first": "text_encoder", f"{TOWER}.second": "text_encoder_2"}
+CASES: list[tuple[Callable[[Path], Any], Callable[[], Stage], dict[str, str], str | None]] = [
+    (published.stable_diffusion_1, stage_1, ONE, None),
+    (published.stable_diffusion_2, stage_2, ONE, None),
+    (published.stable_diffusion_xl, stage_xl, TWO, "tokenizer_2"),
+]
+
+
+def fit(stage: Stage, of: list[Any]) -> Painter:
+    tiny_system.trainer(callbacks=of).fit(stage, DataLoader(TensorDataset(torch.zeros(1))))
+    return stage.painter.eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("write", "build", "towers", "second"), CASES, ids=["sd15", "sd21", "sdxl"])
+def test_the_untrained_system_paints_as_the_published_pipeline(
+    tmp_path: Path, write: Any, build: Any, towers: dict[str, str], second: str | None
+) -> None:
+    pipeline = write(tmp_path)
+    with torch.enable_grad():
+        painter = fit(build(), callbacks(tmp_path, towers, second))
+    x_t, z_t = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
+    said = pipeline.encode_prompt(PROMPTS, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
+    added = None
+    if second is not None:
+        size = torch.tensor([64.0, 64, 0, 0, 64, 64])
+        added = {"text_embeds": said[2], "time_ids": size.expand(3, -1)}
+    expected = pipeline.unet.eval()(x_t, STEPS, encoder_hidden_states=said[0], added_cond_kwargs=added).sample
+    told = painter.prompt_encoder(PROMPTS)
+    assert torch.equal(told.tokens, said[0])
+    assert torch.equal(painter.vfe(x_t, STEPS, z_t, told), expected)
+    pixels = torch.rand(1, 3, 64, 64) * 2 - 1
+    latents = pipeline.vae.encode(pixels).latent_dist.mode() * pipeline.vae.config.scaling_factor
+    assert torch.equal(painter.codec.encode_images(pixels), latents)
+
+
+@torch.no_grad()
+def test_leaving_out_the_last_layer_is_what_a_tower_without_it_says() -> None:
+    """OpenCLIP's whole tower, whose t_g is aligned with images, serves Stable Diffusion 2 all the same."""
+    torch.manual_seed(0)
+    whole = build_text_tower(**SMALL | {"layers": 3}, activation="gelu")
+    short = unprojected("gelu")
+    state = {k.removeprefix("text_model."): v for k, v in whole.state_dict().items()}
+    short.load_state_dict({k: state[k] for k in short.state_dict()}, strict=True)
+    states = []
+    for tower, skipped in ((whole, 1), (short, 0)):
+        encoder = TextEncoder(tower, Spelling(published.WIDTH), skip_layers=skipped).eval()  # type: ignore[arg-type]
+        encoder.tokenizer = published.tokenizer("!")
+        states.append(encoder(PROMPTS))
+    assert torch.equal(states[0].tokens, states[1].tokens)
+    assert not torch.allclose(states[0].pooled, states[1].pooled)
+
+
+@torch.no_grad()
+def test_sdxl_guides_and_paints(tmp_path: Path) -> None:
+    """The added conditions follow the branches of the guidance."""
+    published.stable_diffusion_xl(tmp_path)
+    with torch.enable_grad():
+        painter = fit(stage_xl(), callbacks(tmp_path, TWO, "tokenizer_2"))
+    sampler = Sampler(2, guidance_scale=2.0)
+    painted = painter.paint(["a red square"], [Layout.empty()], sampler, torch.Generator())
+    assert painted.images.shape == (1, 3, 64, 64)
+    assert painted.images.isfinite().all()
+
+
+def test_a_unet_of_sdxl_needs_its_two_towers() -> None:
+    unet = stage_xl().painter.vfe.unet
+    with pytest.raises(ValueError, match="adds a text embedding of width 12; the text encoder gives None"):
+        Stage(unprojected("gelu"), unet, codec(), "epsilon", published.WIDTH)
+
+
+def test_a_unet_with_other_conditions_is_refused() -> None:
+    unet = published.unet(addition_embed_type="text")
+    with pytest.raises(ValueError, match="addition_embed_type is 'text'"):
+        VFE(LatentFusion(4, 4, published.WIDTH), unet)
+
+
+@torch.no_grad()
+def test_a_pipeline_of_sdxl_is_saved_and_loaded(tmp_path: Path) -> None:
+    published.stable_diffusion_xl(tmp_path / "published")
+    with torch.enable_grad():
+        painter = fit(stage_xl(), callbacks(tmp_path / "published", TWO, "tokenizer_2"))
+    vision = ImageEncoder(build_vision_tower(16, 8, 16, 1, 2, painter.prompt_encoder.width))
+    pipeline = VLADPipeline.from_module(VFEModule(painter, vision))
+    pipeline.save_pretrained(tmp_path / "saved")
+    loaded = VLADPipeline.from_pretrained(tmp_path / "saved")
+    loaded.set_progress_bar_config(disable=True)
+    pipeline.set_progress_bar_config(disable=True)
+    options: dict[str, Any] = {"layouts": Layout.empty(), "num_inference_steps": 2, "output_type": "pt"}
+    torch.testing.assert_close(
+        loaded("a red square", **options).images, pipeline("a red square", **options).images, rtol=0, atol=0
+    )
