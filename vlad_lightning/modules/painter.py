@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from diffusers import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
+from vlad_lightning.diffusion.objective import Schedule
 from vlad_lightning.diffusion.sampler import Denoiser, Sampler
 from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
 from vlad_lightning.models.glyphs import Rasterizer
@@ -24,7 +24,7 @@ class Painter(nn.Module):
         prompt_encoder: gives t.
         vfe: denoises image latents; without hierarchical guidance its fusion has no ``layout_channels``.
         codec: frozen; images and glyph maps to latents and back.
-        schedule: the forward process of the latents.
+        schedule: the forward process of the latents; its class decides between DDPM and flow matching.
         image_size: H = W in pixels.
         rasterizer: draws layouts.
 
@@ -37,7 +37,7 @@ class Painter(nn.Module):
         prompt_encoder: PromptEncoder,
         vfe: VFE,
         codec: SpaceToDepthCodec | KLCodec,
-        schedule: DDPMScheduler,
+        schedule: Schedule,
         image_size: int = 64,
         rasterizer: Rasterizer = Rasterizer(),
     ) -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from vlad_lightning.diffusion.generators import generator_for
-from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
+from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules.contrast import align
@@ -39,7 +39,7 @@ class VFEModule(LightningModule):
         seed: of every draw in training.
 
     Raises:
-        ValueError: where ``temperature`` is not positive.
+        ValueError: where ``temperature`` is not positive, or a sampler does not fit its schedule.
     """
 
     def __init__(
@@ -58,6 +58,9 @@ class VFEModule(LightningModule):
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature is {temperature}; it must be above 0")
+        sampler.check(painter.schedule)
+        if layout_generator is not None:
+            layout_sampler.check(layout_generator.schedule)
         self.painter = painter
         self.image_encoder = image_encoder.requires_grad_(False)
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
@@ -94,10 +97,11 @@ class VFEModule(LightningModule):
         """L_diff, Eq. 9 with z_t, weighted by time and by place."""
         painter, settings = self.painter, self.settings
         size, device = len(batch), batch.images.device
+        objective = objective_for(painter.schedule, settings.timestep_density, settings.high_noise, settings.snr_gamma)
         x0 = painter.codec.encode_images(batch.images)
-        steps = draw_timesteps(size, painter.schedule.config.num_train_timesteps, draws, settings.high_noise)
+        steps = objective.draw_timesteps(size, draws)
         noise = torch.randn(x0.shape, generator=draws, device=device)
-        noised = add_noise(painter.schedule, x0, noise, steps, settings.snr_gamma)
+        noised = objective.noised(x0, noise, steps)
         u = torch.rand(size, generator=draws, device=device)
         bare = u < settings.layout_dropout  # neither layout nor text
         silent = u < settings.layout_dropout + settings.caption_dropout
