@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import tiny_system as tiny
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from torch import Tensor
 
@@ -165,6 +167,33 @@ def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path)
     first, second = (p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (pipe, again))
     assert torch.equal(tensor(first.images), tensor(second.images))
     assert len(first.layouts[0]) == 0
+
+
+def test_a_transformer_trained_by_flow_matching_is_saved_and_loaded(tmp_path: Path) -> None:
+    module = VFEModule(tiny.flow_painter(), tiny.image_encoder(), tiny.layout_generator())
+    pipe = VLADPipeline.from_module(module)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved" / "transformer" / "diffusion_pytorch_model.safetensors").is_file()
+    assert not (tmp_path / "saved" / "unet").exists()
+    again = load(tmp_path / "saved")
+    assert again.unet is None
+    assert isinstance(again.schedule, FlowMatchEulerDiscreteScheduler)
+    first, second = (p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (pipe, again))
+    assert torch.equal(tensor(first.images), tensor(second.images))
+
+
+def test_a_folder_from_before_there_were_transformers_loads(saved: Saved, tmp_path: Path) -> None:
+    shutil.copytree(saved.folder, tmp_path / "old")
+    index = json.loads((tmp_path / "old" / "model_index.json").read_text())
+    assert index.pop("transformer") == [None, None]
+    (tmp_path / "old" / "model_index.json").write_text(json.dumps(index))
+    old = load(tmp_path / "old")
+    assert old.transformer is None
+    first, second = (
+        p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (saved.pipe, old)
+    )
+    assert torch.equal(tensor(first.images), tensor(second.images))
 
 
 def test_plain_diffusers_says_that_it_does_not_know_the_class(saved: Saved) -> None:

@@ -112,7 +112,8 @@ class Painter(nn.Module):
         z = self.encode_layout(glyphs.to(weight), sampler.augmentation, generator)
         latent = self.codec.encode_images(glyphs.to(weight)) if z is None else z
         noise = randn_tensor(latent.shape, generator=generator, device=weight.device)
-        latents = sampler.draw(self._guided(told, z, sampler), noise, self.schedule, generator, progress)
+        with self.vfe.backbone.cached(sampler.cache_interval):
+            latents = sampler.draw(self._guided(told, z, sampler), noise, self.schedule, generator, progress)
         images = self.codec.decode_latents(latents.to(weight)).float().clamp(-1, 1)
         return Painting(images, tuple(layouts), glyphs, tuple(prompts))
 
