@@ -95,8 +95,3 @@ def test_one_sampling_knows_nothing_of_the_one_before() -> None:
     first = answers(network, 3, 2)
     assert all(map(torch.equal, answers(network, 3, 2), first))
     assert answers(network, 3, 2, side=20)[1].shape == (2, 4, 20, 20)  # a side that no power of 2 divides, too
-
-
-def test_a_network_of_one_level_has_nothing_to_reuse() -> None:
-    with pytest.raises(ValueError, match="cache_interval is 2; it must be 1 for a UNet of a single level"):
-        answers(unet(1), 2, 1)

@@ -112,6 +112,15 @@ def test_cached_features_change_the_picture_and_leave_the_network_alone(painter:
     assert torch.equal(draw(painter, replace(one_step, cache_interval=5)), draw(painter, one_step))
 
 
+def test_fused_projections_paint_the_same_up_to_rounding(painter: Painter) -> None:
+    plain = Sampler(steps=3, guidance_scale=2.0)
+    keys = list(painter.state_dict())
+    torch.testing.assert_close(draw(painter, replace(plain, fuse_qkv=True)), draw(painter, plain), rtol=0, atol=1e-4)
+    assert list(painter.state_dict()) == keys
+    both = replace(plain, fuse_qkv=True, cache_interval=2)
+    torch.testing.assert_close(draw(painter, both), draw(painter, replace(both, fuse_qkv=False)), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
 def test_a_transformer_paints_by_flow_matching(solver: SolverName) -> None:
     torch.manual_seed(0)

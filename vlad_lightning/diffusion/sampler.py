@@ -31,6 +31,8 @@ class Sampler:
         solver: ``ddim``, which is Euler's method for flow matching, or ``dpmsolver++``, of second order.
         cache_interval: the deep blocks of a UNet painter are evaluated at every this-many-th step and reused in
             between (:mod:`~vlad_lightning.models.feature_cache`); 1 evaluates all.
+        fuse_qkv: the painter computes queries, keys and values by one product
+            (:mod:`~vlad_lightning.models.fused_attention`).
 
     Raises:
         ValueError: where a value is out of its range.
@@ -44,6 +46,7 @@ class Sampler:
     seed: int = 0
     solver: SolverName = "ddim"
     cache_interval: int = 1
+    fuse_qkv: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "cache_interval"):

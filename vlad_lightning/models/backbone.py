@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor
 
 from vlad_lightning.models.feature_cache import reuse_deep_features
+from vlad_lightning.models.fused_attention import fused_qkv
 from vlad_lightning.types import Conditioning
 
 
@@ -25,11 +27,23 @@ class Backbone(Protocol):
         """(B, in_channels, h, w) at timesteps (B,) -> the prediction (B, C_z, h, w)."""
         ...
 
-    def cached(self, interval: int) -> AbstractContextManager[None]:
-        """Within the context, features of one call serve the next ``interval`` - 1 calls; 1 reuses nothing.
+    def check(self, cache_interval: int) -> None:
+        """Refuse a ``cache_interval`` that this network has no deep blocks for.
 
         Raises:
-            ValueError: where this family has no such cache and ``interval`` is above 1.
+            ValueError: naming it.
+        """
+        ...
+
+    def sampling(self, cache_interval: int, fuse_qkv: bool) -> AbstractContextManager[None]:
+        """The context of one sampling.
+
+        Args:
+            cache_interval: features of one call serve the next ``cache_interval`` - 1 calls; 1 reuses nothing.
+            fuse_qkv: see :func:`~vlad_lightning.models.fused_attention.fused_qkv`.
+
+        Raises:
+            ValueError: see :meth:`check` and :func:`~vlad_lightning.models.fused_attention.fused_qkv`.
         """
         ...
 
@@ -53,9 +67,17 @@ class UNetBackbone:
         """See :class:`Backbone`."""
         return self.unet(fused, timesteps, encoder_hidden_states=conditioning.tokens).sample
 
-    def cached(self, interval: int) -> AbstractContextManager[None]:
-        """See :func:`~vlad_lightning.models.feature_cache.reuse_deep_features`."""
-        return reuse_deep_features(self.unet, interval)
+    def check(self, cache_interval: int) -> None:
+        """Only a UNet of several levels has deep blocks."""
+        if cache_interval > 1 and len(self.unet.config.block_out_channels) < 2:
+            raise ValueError(f"cache_interval is {cache_interval}; it must be 1 for a UNet of a single level")
+
+    @contextmanager
+    def sampling(self, cache_interval: int, fuse_qkv: bool) -> Iterator[None]:
+        """See :func:`~vlad_lightning.models.feature_cache.reuse_deep_features` for the cache."""
+        self.check(cache_interval)
+        with reuse_deep_features(self.unet, cache_interval), fused_qkv(self.unet, fuse_qkv):
+            yield
 
 
 @dataclass(frozen=True)
@@ -84,10 +106,12 @@ class TransformerBackbone:
             timestep=timesteps,
         ).sample
 
-    def cached(self, interval: int) -> AbstractContextManager[None]:
+    def check(self, cache_interval: int) -> None:
+        """A transformer has no deep blocks."""
+        if cache_interval > 1:
+            raise ValueError(f"cache_interval is {cache_interval}; it must be 1 for a transformer, which has one level")
+
+    def sampling(self, cache_interval: int, fuse_qkv: bool) -> AbstractContextManager[None]:
         """Nothing is reused."""
-        if interval > 1:
-            raise ValueError(
-                f"cache_interval is {interval}; it must be 1 for a transformer: only UNets have deep blocks"
-            )
-        return nullcontext()
+        self.check(cache_interval)
+        return fused_qkv(self.transformer, fuse_qkv)

@@ -35,15 +35,10 @@ def reuse_deep_features(unet: UNet2DConditionModel, interval: int) -> Iterator[N
     Args:
         unet: put back as it was at the end.
         interval: 1 reuses nothing.
-
-    Raises:
-        ValueError: where ``interval`` is above 1 and the UNet has a single level.
     """
     if interval == 1:
         yield
         return
-    if len(unet.down_blocks) < 2:
-        raise ValueError(f"cache_interval is {interval}; it must be 1 for a UNet of a single level")
     middle = [unet.mid_block] if unet.mid_block is not None else []
     deep = [*unet.down_blocks[1:], *middle, *unet.up_blocks[:-1]]
     before = [vars(block).get("forward") for block in deep]  # other hooks live there too

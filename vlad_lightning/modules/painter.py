@@ -57,6 +57,15 @@ class Painter(nn.Module):
         self.image_size = image_size
         self.rasterizer = rasterizer
 
+    def check(self, sampler: Sampler) -> None:
+        """Refuse a sampler that does not fit the schedule or the network, before any work is done.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        sampler.check(self.schedule)
+        self.vfe.backbone.check(sampler.cache_interval)
+
     @property
     def hierarchical(self) -> bool:
         """Whether the layout's latent guides the painter."""
@@ -112,7 +121,7 @@ class Painter(nn.Module):
         z = self.encode_layout(glyphs.to(weight), sampler.augmentation, generator)
         latent = self.codec.encode_images(glyphs.to(weight)) if z is None else z
         noise = randn_tensor(latent.shape, generator=generator, device=weight.device)
-        with self.vfe.backbone.cached(sampler.cache_interval):
+        with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv):
             latents = sampler.draw(self._guided(told, z, sampler), noise, self.schedule, generator, progress)
         images = self.codec.decode_latents(latents.to(weight)).float().clamp(-1, 1)
         return Painting(images, tuple(layouts), glyphs, tuple(prompts))

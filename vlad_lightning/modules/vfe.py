@@ -39,7 +39,7 @@ class VFEModule(LightningModule):
         seed: of every draw in training.
 
     Raises:
-        ValueError: where ``temperature`` is not positive, or a sampler does not fit its schedule.
+        ValueError: where ``temperature`` is not positive, or a sampler does not fit what it samples from.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class VFEModule(LightningModule):
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature is {temperature}; it must be above 0")
-        sampler.check(painter.schedule)
+        painter.check(sampler)
         if layout_generator is not None:
             layout_sampler.check(layout_generator.schedule)
         self.painter = painter
