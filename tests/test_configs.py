@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from diffusers import SD3Transformer2DModel
 
 from vlad_lightning import cli
 from vlad_lightning.config_files import configs_folder
-from vlad_lightning.modules import AlignmentModule, TLGModule, VFEModule
+from vlad_lightning.diffusion.objective import DDPM, FlowMatching, objective_for
+from vlad_lightning.modules import AlignmentModule, LayoutGenerator, TLGModule, VFEModule
 from vlad_lightning.stages import read_pipeline
 
 CONFIGS = configs_folder()
@@ -24,6 +26,9 @@ BY_HAND: list[Command] = [
     ("fit", ("stage0_align.yaml",), ()),
     ("fit", ("stage1_tlg.yaml",), ()),
     ("fit", ("stage2_vfe.yaml",), ()),
+    ("fit", ("stage2_vfe.yaml", "stage2_vfe_dit.yaml"), ()),
+    ("fit", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml"), ()),
+    ("test", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml", "mini/test.yaml"), ()),
     ("test", ("stage2_vfe.yaml", "test.yaml"), ()),
     ("predict", ("stage2_vfe.yaml", "generate.yaml"), ()),
     *[("fit", (f"{size}/{name}.yaml",), ()) for size in ("sd21", "sdxl") for name in STAGES],
@@ -201,6 +206,28 @@ def test_mini_stage_2_is_of_about_five_million_parameters() -> None:
     module = built("mini/stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
     assert 3e6 < count(module.painter.vfe) < 7e6
+
+
+def test_mini_transformer_is_of_the_unets_size_and_trained_by_flow_matching() -> None:
+    module = built("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml")
+    assert isinstance(module, VFEModule)
+    assert module.painter.vfe.unet is None
+    assert 4e6 < count(module.painter.vfe) < 6e6
+    assert isinstance(objective_for(module.painter.schedule), FlowMatching)
+    assert isinstance(module.layout_generator, LayoutGenerator)
+    assert isinstance(objective_for(module.layout_generator.schedule), DDPM)
+
+
+def test_paper_scale_transformer_is_of_stable_diffusion_3_mediums_size() -> None:
+    module = built("stage2_vfe.yaml", "stage2_vfe_dit.yaml")
+    assert isinstance(module, VFEModule)
+    transformer = module.painter.vfe.transformer
+    with torch.device("meta"):  # the transformer/config.json of stabilityai/stable-diffusion-3-medium-diffusers
+        published = SD3Transformer2DModel(128, 2, 16, 24, 64, 24, 4096, 1536, 2048, 16, 192)
+    assert count(transformer.transformer_blocks) == count(published.transformer_blocks)
+    assert count(transformer) == pytest.approx(2.0e9, rel=0.05)
+    assert transformer.device.type == "meta"
+    assert module.painter.schedule.config.shift == 3.0
 
 
 def test_out_fills_every_text_of_a_built_config() -> None:

@@ -41,6 +41,18 @@ def test_same_seed_gives_the_same_image(model: Path, tmp_path: Path, capsys: pyt
     assert first != paint(model, tmp_path / "e.png", "--layout_scale", 3)
 
 
+def test_the_settings_for_faster_sampling_reach_the_sampler(model: Path, tmp_path: Path) -> None:
+    steps = ("--steps", 4)
+    plain = paint(model, tmp_path / "a.png", *steps)
+    assert plain == paint(model, tmp_path / "b.png", *steps, "--solver", "ddim", "--cache_interval", 1)
+    assert plain != paint(model, tmp_path / "c.png", *steps, "--solver", "dpmsolver++")
+    assert plain != paint(model, tmp_path / "d.png", *steps, "--cache_interval", 2)
+    fused = paint(model, tmp_path / "e.png", *steps, "--fuse_qkv")
+    assert max(abs(a - b) for a, b in zip(plain, fused, strict=True)) <= 1
+    with pytest.raises(ValueError, match="cache_interval is 0; it must be at least 1"):
+        paint(model, tmp_path / "f.png", "--cache_interval", 0)
+
+
 def test_several_images_stand_side_by_side(model: Path, tmp_path: Path) -> None:
     paint(model, tmp_path / "grid.png", "--images", 3)
     assert Image.open(tmp_path / "grid.png").size == (3 * tiny.SIZE, tiny.SIZE)

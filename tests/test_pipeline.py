@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import tiny_system as tiny
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from PIL import Image
 from torch import Tensor
 
@@ -200,6 +200,33 @@ def test_plain_diffusers_opens_the_folder_in_a_process_of_its_own(saved: Saved, 
 def test_plain_diffusers_asks_before_it_runs_the_folders_code(saved: Saved) -> None:
     with pytest.raises(ValueError, match="trust_remote_code=True"):
         DiffusionPipeline.from_pretrained(saved.folder)
+
+
+def test_a_transformer_trained_by_flow_matching_is_saved_and_loaded(tmp_path: Path) -> None:
+    module = VFEModule(tiny.flow_painter(), tiny.image_encoder(), tiny.layout_generator())
+    pipe = VLADPipeline.from_module(module)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved" / "transformer" / "diffusion_pytorch_model.safetensors").is_file()
+    assert not (tmp_path / "saved" / "unet").exists()
+    again = load(tmp_path / "saved")
+    assert again.unet is None
+    assert isinstance(again.schedule, FlowMatchEulerDiscreteScheduler)
+    first, second = (p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (pipe, again))
+    assert torch.equal(tensor(first.images), tensor(second.images))
+
+
+def test_a_folder_from_before_there_were_transformers_loads(saved: Saved, tmp_path: Path) -> None:
+    shutil.copytree(saved.folder, tmp_path / "old")
+    index = json.loads((tmp_path / "old" / "model_index.json").read_text())
+    assert index.pop("transformer") == [None, None]
+    (tmp_path / "old" / "model_index.json").write_text(json.dumps(index))
+    old = load(tmp_path / "old")
+    assert old.transformer is None
+    first, second = (
+        p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (saved.pipe, old)
+    )
+    assert torch.equal(tensor(first.images), tensor(second.images))
 
 
 def test_our_class_never_runs_the_folders_code(saved: Saved, tmp_path: Path) -> None:

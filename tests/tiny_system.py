@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, UNet2DConditionModel
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
 from vlad_lightning.data.datamodule import MarioDataModule
@@ -68,6 +68,29 @@ def unet(in_channels: int = 16) -> UNet2DConditionModel:
         attention_head_dim=2,
         norm_num_groups=8,
     )
+
+
+def transformer(in_channels: int = 16) -> SD3Transformer2DModel:
+    return SD3Transformer2DModel(
+        sample_size=SIZE // 2,
+        patch_size=2,
+        in_channels=in_channels,
+        out_channels=LATENT,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        caption_projection_dim=32,
+        pooled_projection_dim=WIDTH,
+        pos_embed_max_size=SIZE // 4,
+    )
+
+
+def flow_painter() -> Painter:
+    """A transformer trained by flow matching."""
+    fusion = LatentFusion(LATENT, LATENT, WIDTH, LATENT + 4, time_width=16)
+    network = VFE(fusion, transformer=transformer(LATENT + 4))
+    return Painter(prompt_encoder(), network, SpaceToDepthCodec(2), FlowMatchEulerDiscreteScheduler(), SIZE)
 
 
 def painter(

@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: %(default)s)")
     parser.add_argument("--guidance_scale", type=float, default=2.5, help="of the text (default: %(default)s)")
     parser.add_argument("--layout_scale", type=float, default=1.0, help="of the layout (default: %(default)s)")
+    parser.add_argument("--solver", choices=("ddim", "dpmsolver++"), default="ddim", help="(default: %(default)s)")
+    parser.add_argument("--cache_interval", type=int, default=1, help="run a UNet's deep blocks every N steps only")
+    parser.add_argument("--fuse_qkv", action="store_true", help="queries, keys and values by one product")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same image (default: %(default)s)")
     parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: a GPU where there is one)")
     return parser
@@ -71,6 +74,7 @@ def _paint(options: argparse.Namespace, words: list[tuple[str, list[list[float]]
     from torchvision.utils import save_image
 
     from vlad_lightning.diffusion.generators import generator_for
+    from vlad_lightning.diffusion.sampler import Sampler
     from vlad_lightning.files import write_file
     from vlad_lightning.pipeline import VLADPipeline
     from vlad_lightning.types import Layout
@@ -89,6 +93,7 @@ def _paint(options: argparse.Namespace, words: list[tuple[str, list[list[float]]
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         layout_scale=options.layout_scale,
+        sampler=Sampler(solver=options.solver, cache_interval=options.cache_interval, fuse_qkv=options.fuse_qkv),
         generator=generator_for("cpu", options.seed, "generate"),
         output_type="pt",
     )

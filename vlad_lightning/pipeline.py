@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    DDPMScheduler,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor, nn
@@ -74,7 +80,7 @@ class VLADPipeline(DiffusionPipeline):
         spelling: its character-level embedding.
         composition: its CCM, or the identity.
         fusion: Eq. 7.
-        unet: the painter.
+        unet: the painter; None where a transformer paints.
         codec: images to latents and back.
         schedule: of the image diffusion.
         layout_tokenizer: of the layout generator's encoder.
@@ -83,6 +89,7 @@ class VLADPipeline(DiffusionPipeline):
         layout_composition: likewise.
         tlg: the layout denoiser.
         layout_schedule: of the layout diffusion.
+        transformer: the painter in the UNet's place; None where a UNet paints.
         image_size: H = W in pixels.
         max_words: words to draw a prompt may have.
         max_objects: further phrases that are read.
@@ -94,6 +101,8 @@ class VLADPipeline(DiffusionPipeline):
     """
 
     _optional_components = [  # noqa: RUF012  # a list: diffusers adds another to it
+        "unet",
+        "transformer",
         "layout_tokenizer",
         "layout_text_encoder",
         "layout_spelling",
@@ -111,15 +120,16 @@ class VLADPipeline(DiffusionPipeline):
         spelling: Spelling,
         composition: CCM | IdentityComposition,
         fusion: LatentFusion,
-        unet: UNet2DConditionModel,
+        unet: UNet2DConditionModel | None,
         codec: SpaceToDepthCodec | KLCodec,
-        schedule: DDPMScheduler,
+        schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler,
         layout_tokenizer: PreTrainedTokenizerFast | None = None,
         layout_text_encoder: TextTower | None = None,
         layout_spelling: Spelling | None = None,
         layout_composition: CCM | IdentityComposition | None = None,
         tlg: TLG | None = None,
-        layout_schedule: DDPMScheduler | None = None,
+        layout_schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler | None = None,
+        transformer: SD3Transformer2DModel | None = None,
         image_size: int = 64,
         max_words: int = 4,
         max_objects: int = 12,
@@ -147,6 +157,7 @@ class VLADPipeline(DiffusionPipeline):
             layout_schedule=layout_schedule,
             text_adapter=text_adapter,
             layout_text_adapter=layout_text_adapter,
+            transformer=transformer,
         )
         for part in self.components.values():
             if isinstance(part, nn.Module):
@@ -175,10 +186,10 @@ class VLADPipeline(DiffusionPipeline):
         if layouts is not None:
             parts |= {f"layout_{name}": part for name, part in _encoder_parts(layouts.prompt_encoder).items()}
             parts |= {"tlg": layouts.tlg, "layout_schedule": layouts.schedule}
+        parts |= {"unet": None, painter.vfe.network_name: painter.vfe.plain_network()}
         return cls(
             **parts,
             fusion=painter.vfe.fusion,
-            unet=painter.vfe.plain_unet(),
             codec=painter.codec,
             schedule=painter.schedule,
             image_size=painter.image_size,
@@ -211,7 +222,7 @@ class VLADPipeline(DiffusionPipeline):
         """The parts that paint, joined."""
         return Painter(
             self._prompt_encoder(self.tokenizer, self.text_encoder, self.spelling, self.composition, self.text_adapter),
-            VFE(self.fusion, self.unet),
+            VFE(self.fusion, self.unet, self.transformer),
             self.codec,
             self.schedule,
             self.config.image_size,

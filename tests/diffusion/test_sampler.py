@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDPMScheduler
 from torch import Tensor
 
-from vlad_lightning.diffusion.sampler import Denoiser, Sampler, respaced
+from vlad_lightning.diffusion.sampler import Denoiser, Sampler
 
 MEAN, DEVIATION = 0.7, 0.4
 KINDS = ("sample", "v_prediction", "epsilon")
@@ -93,25 +93,6 @@ def test_gaussian_data_come_out_with_their_mean_and_deviation(eta: float) -> Non
     assert result.std().item() == pytest.approx(DEVIATION, abs=0.012)
 
 
-@pytest.mark.parametrize("steps", [1, 10, 20, 50])
-def test_where_steps_divide_the_schedule_the_timesteps_are_diffusers_own(steps: int) -> None:
-    of = schedule("v_prediction")
-    theirs = DDIMScheduler.from_config(of.config, timestep_spacing="trailing")
-    theirs.set_timesteps(steps)
-    solver, times = respaced(of, steps)
-    assert times.tolist() == theirs.timesteps.tolist()
-    torch.testing.assert_close(solver.alphas_cumprod.flip(0), of.alphas_cumprod[times], rtol=1e-4, atol=1e-6)
-
-
-def test_where_they_do_not_each_visited_timestep_is_in_the_schedule_once() -> None:
-    for steps in range(1, 101):
-        times = respaced(schedule(steps=100), steps)[1].tolist()
-        assert len(set(times)) == steps
-        assert times == sorted(times, reverse=True)
-        assert times[0] == 99
-        assert times[-1] >= 0
-
-
 def test_more_steps_than_the_schedule_has_are_refused() -> None:
     with pytest.raises(ValueError, match="steps is 11; the schedule has 10 timesteps"):
         draw(Sampler(steps=11), lambda x, t: x, noise(1, 2), schedule(steps=10))
@@ -183,6 +164,8 @@ def test_the_scales_reach_the_guidance() -> None:
         (lambda: Sampler(guidance_scale=-0.1), "guidance_scale is -0.1; it must be at least 0"),
         (lambda: Sampler(layout_scale=-1.0), "layout_scale is -1.0; it must be at least 0"),
         (lambda: Sampler(augmentation=-0.5), "augmentation is -0.5; it must be at least 0"),
+        (lambda: Sampler(cache_interval=0), "cache_interval is 0; it must be at least 1"),
+        (lambda: Sampler(solver="euler"), r"solver is 'euler'; allowed are 'ddim', 'dpmsolver\+\+'"),  # type: ignore[arg-type]
         (lambda: Sampler(eta=1.5), r"eta is 1.5; it must lie in \[0, 1\]"),
         (lambda: Sampler(eta=-0.5), r"eta is -0.5; it must lie in \[0, 1\]"),
     ],

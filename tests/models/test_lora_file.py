@@ -32,7 +32,7 @@ def unet() -> UNet2DConditionModel:
 
 
 def adapted() -> VFE:
-    vfe = VFE(LatentFusion(4, 4, 16), unet(), LORA)
+    vfe = VFE(LatentFusion(4, 4, 16), unet(), lora=LORA)
     draws = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, weight in vfe.unet.named_parameters():

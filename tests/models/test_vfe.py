@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor
 
 from vlad_lightning.models.ccm import CCM
@@ -84,6 +86,57 @@ def test_the_gradient_reaches_the_fusion_and_the_gate_of_the_ccm() -> None:
 def test_without_hierarchical_guidance() -> None:
     x_t, _ = latents()
     assert VFE(LatentFusion(4, 0, WIDTH), unet())(x_t, STEPS, None, prompt_encoder()(PROMPTS)).shape == x_t.shape
+
+
+def transformer(in_channels: int = 4) -> SD3Transformer2DModel:
+    torch.manual_seed(0)
+    return SD3Transformer2DModel(
+        sample_size=8,
+        in_channels=in_channels,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        caption_projection_dim=16,
+        pooled_projection_dim=WIDTH,
+        pos_embed_max_size=4,
+    ).eval()
+
+
+@torch.no_grad()
+def test_a_transformer_takes_the_unets_place_and_begins_at_its_own_answer() -> None:
+    painter, told, (x_t, z_t) = transformer(), prompt_encoder()(PROMPTS), latents()
+    times = torch.tensor([3.25, 999.5])
+    predicted = VFE(LatentFusion(4, 4, WIDTH), transformer=painter)(x_t, times, z_t, told)
+    expected = painter(x_t, told.tokens, told.pooled, times).sample
+    assert predicted.shape == x_t.shape
+    assert torch.equal(predicted, expected)
+
+
+@torch.no_grad()
+def test_a_transformer_reads_tokens_pooled_text_layout_and_time() -> None:
+    fusion, told, (x_t, z_t) = LatentFusion(4, 4, WIDTH, out_channels=6), prompt_encoder()(PROMPTS), latents()
+    fusion.weight.normal_(generator=torch.Generator().manual_seed(3))
+    module = VFE(fusion, transformer=transformer(6))
+    before = module(x_t, STEPS, z_t, told)
+    for changed in (
+        module(x_t, STEPS, z_t, replace(told, tokens=-told.tokens)),
+        module(x_t, STEPS, z_t, replace(told, pooled=-told.pooled)),
+        module(x_t, STEPS, -z_t, told),
+        module(x_t, STEPS - 2, z_t, told),
+    ):
+        assert not torch.allclose(changed, before, atol=1e-4)
+
+
+def test_exactly_one_network_is_wanted() -> None:
+    fusion = LatentFusion(4, 4, WIDTH)
+    with pytest.raises(ValueError, match="both of unet and transformer given; exactly one must be"):
+        VFE(fusion, unet(), transformer())
+    with pytest.raises(ValueError, match="neither of unet and transformer given; exactly one must be"):
+        VFE(fusion)
+    with pytest.raises(ValueError, match="fusion gives 4 channels; the transformer takes 6"):
+        VFE(fusion, transformer=transformer(6))
 
 
 def test_channels_that_do_not_fit_are_refused() -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import tiny_system as tiny
 import torch
 
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.models.codec import SpaceToDepthCodec
 from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.vfe import VFE
@@ -95,6 +98,37 @@ def test_codec_is_frozen_and_in_evaluation_mode() -> None:
     painter = tiny.painter()
     assert not painter.codec.training
     assert not any(value.requires_grad for value in painter.codec.parameters())
+
+
+def test_cached_features_change_the_picture_and_leave_the_network_alone(painter: Painter) -> None:
+    plain = Sampler(steps=6, guidance_scale=2.0)
+    exact = draw(painter, plain)
+    cached = draw(painter, replace(plain, cache_interval=3))
+    assert not torch.equal(cached, exact)
+    assert (cached - exact).abs().mean() < 0.5 * (draw(painter, plain, seed=1) - exact).abs().mean()
+    assert torch.equal(draw(painter, plain), exact)
+    assert torch.equal(draw(painter, replace(plain, cache_interval=1)), exact)
+    one_step = replace(plain, steps=1)
+    assert torch.equal(draw(painter, replace(one_step, cache_interval=5)), draw(painter, one_step))
+
+
+def test_fused_projections_paint_the_same_up_to_rounding(painter: Painter) -> None:
+    plain = Sampler(steps=3, guidance_scale=2.0)
+    keys = list(painter.state_dict())
+    torch.testing.assert_close(draw(painter, replace(plain, fuse_qkv=True)), draw(painter, plain), rtol=0, atol=1e-4)
+    assert list(painter.state_dict()) == keys
+    both = replace(plain, fuse_qkv=True, cache_interval=2)
+    torch.testing.assert_close(draw(painter, both), draw(painter, replace(both, fuse_qkv=False)), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
+def test_a_transformer_paints_by_flow_matching(solver: SolverName) -> None:
+    torch.manual_seed(0)
+    painter, sampler = tiny.flow_painter(), Sampler(steps=3, guidance_scale=2.0, solver=solver)
+    assert torch.equal(draw(painter, sampler), draw(painter, sampler))
+    assert not torch.equal(draw(painter, sampler), draw(painter, sampler, prompt="something else"))
+    with pytest.raises(ValueError, match="cache_interval is 2; it must be 1 for a transformer"):
+        draw(painter, replace(sampler, cache_interval=2))
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import tiny_system as tiny
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch.utils.data import DataLoader
 
 from vlad_lightning.diffusion.generators import generator_for
@@ -34,6 +35,22 @@ def test_loss_is_over_the_words_that_are_there(batch: Batch) -> None:
         words += 1
     assert 0 < words < batch.word_mask.numel()
     assert found == pytest.approx(total / (5 * words), rel=1e-4)
+
+
+def test_layouts_by_flow_matching_learn_and_are_drawn(posters: Path) -> None:
+    generator = LayoutGenerator(
+        tiny.prompt_encoder(), TLG(32, width=32, layers=1, heads=2), FlowMatchEulerDiscreteScheduler()
+    )
+    module = TLGModule(generator, tiny.FAST, Sampler(steps=2))
+    boxes = torch.rand(4, 2, 5, generator=generator_for("cpu", 0))
+    steps, noised = generator.noised(boxes, generator_for("cpu", 1))
+    assert steps.is_floating_point()
+    share = (steps / 1000).view(-1, 1, 1)  # x_t = x0 + t (noise - x0)
+    torch.testing.assert_close(noised.x_t - share * noised.target, encode_boxes(boxes), rtol=1e-4, atol=1e-5)
+    tiny.trainer(2, limit_val_batches=1).fit(module, datamodule=tiny.data(posters))
+    layout = module.draw(['a circle and "HI"'])[0]
+    assert layout.words == ("HI",)
+    assert layout.boxes.isfinite().all()
 
 
 def test_tower_is_frozen_and_the_composition_learns(posters: Path) -> None:

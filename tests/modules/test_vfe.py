@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 import tiny_system as tiny
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.prompts import PromptDataModule
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
+from vlad_lightning.diffusion.objective import FlowMatching
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.losses import info_nce
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.modules.training import PainterTraining
@@ -90,6 +93,44 @@ def test_diffusion_loss_is_the_weighted_error(batch: Batch) -> None:
         error = ((predicted[i] - x0[i]) ** 2).mean(0)
         total += float(noised.weight[i]) * float((place[i] * error).mean())
     assert losses(module, batch)["val/loss_diffusion"] == pytest.approx(total / len(batch), rel=1e-4)
+
+
+def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:
+    """The unweighted error of the velocity, at the times of the density asked for."""
+    for density in (None, "uniform"):
+        module = tiny.stage("vfe", training=replace(PLAIN, timestep_density=density))
+        assert isinstance(module, VFEModule)
+        painter = module.painter
+        painter.schedule = FlowMatchEulerDiscreteScheduler(shift=2.0)
+        draws = generator_for("cpu", 0, "vfe", "val", 0, 0)
+        x0 = torch.nn.functional.pixel_unshuffle(batch.images, 2)
+        t = FlowMatching(painter.schedule, density or "logit_normal").draw_timesteps(len(batch), draws)
+        noise, share = torch.randn(x0.shape, generator=draws), (t / 1000).view(-1, 1, 1, 1)
+        with torch.no_grad():
+            told = painter.prompt_encoder(batch.prompts)
+            x_t = (1 - share) * x0 + share * noise
+            predicted = painter.vfe(x_t, t, painter.encode_layout(batch.glyphs), told)
+        expected = float((predicted - (noise - x0)).square().mean())
+        assert losses(module, batch)["val/loss_diffusion"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
+def test_flow_matching_trains_and_paints(posters: Path, solver: SolverName) -> None:
+    module = tiny.stage("vfe", sampler=Sampler(steps=2, guidance_scale=2.0, solver=solver))
+    assert isinstance(module, VFEModule)
+    module.painter.schedule = FlowMatchEulerDiscreteScheduler()
+    tiny.trainer(2).fit(module, datamodule=tiny.data(posters))
+    with torch.no_grad():
+        images = module.draw(['a red circle and "HI"'], ["a"]).images
+    assert images.shape == (1, 3, tiny.SIZE, tiny.SIZE)
+    assert images.isfinite().all()
+
+
+def test_sampler_that_does_not_fit_the_schedule_is_refused_before_training() -> None:
+    with pytest.raises(ValueError, match="steps is 1001; the schedule has 1000 timesteps"):
+        tiny.vfe(sampler=Sampler(steps=1001))
+    with pytest.raises(ValueError, match=r"eta is 0\.5; it must be 0 for solver"):
+        tiny.vfe(layout_sampler=Sampler(eta=0.5, solver="dpmsolver++"))
 
 
 def near_letters(glyphs: Tensor) -> Tensor:

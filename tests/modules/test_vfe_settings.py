@@ -39,7 +39,7 @@ def build(
 ) -> VFEModule:
     torch.manual_seed(seed)
     fusion = LatentFusion(tiny.LATENT, tiny.LATENT, tiny.WIDTH, tiny.LATENT + 4, time_width=16)
-    network = VFE(fusion, tiny.unet(), lora, acceleration)
+    network = VFE(fusion, tiny.unet(), lora=lora, acceleration=acceleration)
     painter = Painter(tiny.prompt_encoder(tiny.LORA), network, tiny.painter().codec, schedule or tiny.schedule(), 32)
     return VFEModule(painter, tiny.image_encoder(), tiny.layout_generator(), training, tiny.FAST)
 

@@ -15,7 +15,8 @@ class Noised:
 
     Attributes:
         x_t: (B, ...) float32, the noised data.
-        target: (B, ...) float32, what the network is to predict: epsilon, v or x0, as the scheduler's config says.
+        target: (B, ...) float32, what the network is to predict: epsilon, v or x0, as the scheduler's config says, or
+            the velocity of flow matching.
         weight: (B,) float32, the weight of each sample's squared error.
     """
 
@@ -24,24 +25,38 @@ class Noised:
     weight: Tensor
 
 
-def draw_timesteps(size: int, steps: int, generator: torch.Generator, high_noise: float = 0.0) -> Tensor:
-    """Timesteps of a batch, in [0, steps).
+def draw_uniform(size: int, generator: torch.Generator, high_noise: float = 0.0) -> Tensor:
+    """Numbers in [0, 1], one in each of ``size`` equal parts, in random order.
 
-    They are stratified (one in each of ``size`` equal parts, in random order), which lowers the variance of the loss.
+    Stratified times lower the variance of the loss.
+
+    Args:
+        size: B.
+        generator: the randomness; its device is the result's.
+        high_noise: 0 is uniform; larger values favour the noisy end, u -> u ** (1 / (1 + high_noise)).
+
+    Returns:
+        (B,) float32.
+    """
+    device = generator.device
+    strata = torch.randperm(size, generator=generator, device=device)
+    u = (strata + torch.rand(size, generator=generator, device=device)) / size
+    return u ** (1 / (1 + high_noise))
+
+
+def draw_timesteps(size: int, steps: int, generator: torch.Generator, high_noise: float = 0.0) -> Tensor:
+    """Timesteps of a batch, in [0, steps), stratified as :func:`draw_uniform` has it.
 
     Args:
         size: B.
         steps: the number of steps of the schedule.
         generator: the randomness; its device is the result's.
-        high_noise: 0 draws them uniformly; larger values favour the noisy end, u -> u ** (1 / (1 + high_noise)).
+        high_noise: see :func:`draw_uniform`.
 
     Returns:
         (B,) int64.
     """
-    device = generator.device
-    strata = torch.randperm(size, generator=generator, device=device)
-    u = (strata + torch.rand(size, generator=generator, device=device)) / size
-    return (u ** (1 / (1 + high_noise)) * steps).long().clamp(max=steps - 1)
+    return (draw_uniform(size, generator, high_noise) * steps).long().clamp(max=steps - 1)
 
 
 def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Tensor, snr_gamma: float = 5.0) -> Noised:

@@ -1,19 +1,20 @@
-"""The reverse process (Eq. 5) with diffusers' DDIM solver; it takes a callable, not a network."""
+"""The reverse process (Eq. 5) with diffusers' solvers; it takes a callable, not a network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
-import torch.nn.functional as F
-from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
 from vlad_lightning.diffusion.guidance import HierarchicalGuidance
+from vlad_lightning.diffusion.objective import Schedule
+from vlad_lightning.diffusion.solvers import SolverName, check_solver, solver_for
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""(x_t (B, ...), timesteps (B,)) -> the prediction (B, ...), in the scheduler's ``prediction_type``."""
+"""(x_t (B, ...), timesteps (B,)) -> the prediction (B, ...): epsilon, v, x0 or a velocity, as the schedule has it."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,13 @@ class Sampler:
         guidance_scale: the scale of the text; 1 is none.
         layout_scale: the scale of the layout; 1 is none.
         augmentation: the s of Eq. 6 at sampling time: the standard deviation of the noise on the layout's latent.
-        eta: 0 is DDIM, 1 is ancestral sampling.
+        eta: 0 is DDIM, 1 is ancestral sampling; only for ``ddim`` over a DDPM schedule.
         seed: of the noise, where no generator is given.
+        solver: ``ddim``, which is Euler's method for flow matching, or ``dpmsolver++``, of second order.
+        cache_interval: the deep blocks of a UNet painter are evaluated at every this-many-th step and reused in
+            between (:mod:`~vlad_lightning.models.feature_cache`); 1 evaluates all.
+        fuse_qkv: the painter computes queries, keys and values by one product
+            (:mod:`~vlad_lightning.models.fused_attention`).
 
     Raises:
         ValueError: where a value is out of its range.
@@ -38,10 +44,16 @@ class Sampler:
     augmentation: float = 0.0
     eta: float = 0.0
     seed: int = 0
+    solver: SolverName = "ddim"
+    cache_interval: int = 1
+    fuse_qkv: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ValueError(f"steps is {self.steps}; it must be at least 1")
+        for name in ("steps", "cache_interval"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.solver not in get_args(SolverName):
+            raise ValueError(f"solver is {self.solver!r}; allowed are {', '.join(map(repr, get_args(SolverName)))}")
         for name in ("guidance_scale", "layout_scale", "augmentation"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
@@ -53,11 +65,19 @@ class Sampler:
         """The guidance with these scales."""
         return HierarchicalGuidance(self.guidance_scale, self.layout_scale)
 
+    def check(self, schedule: Schedule) -> None:
+        """Refuse a schedule these settings do not fit, before any work is done.
+
+        Raises:
+            ValueError: see :func:`~vlad_lightning.diffusion.solvers.check_solver`.
+        """
+        check_solver(schedule, self.solver, self.steps, self.eta)
+
     def draw(
         self,
         denoiser: Denoiser,
         noise: Tensor,
-        schedule: DDPMScheduler,
+        schedule: Schedule,
         generator: torch.Generator,
         progress: Callable[[Tensor], Iterable[Tensor]] = iter,
     ) -> Tensor:
@@ -72,39 +92,13 @@ class Sampler:
 
         Returns:
             (B, ...) float32.
+
+        Raises:
+            ValueError: where the settings do not fit the schedule, see :meth:`check`.
         """
-        solver, times = respaced(schedule, self.steps)
-        eta = min(self.eta, 1 - 1e-6)  # at 1 and zero terminal SNR, rounding makes 1 - abar - sigma^2 negative
+        solver = solver_for(schedule, self.solver, self.steps, self.eta, generator)
         x = noise
-        for index, t in zip(solver.timesteps, progress(times.to(noise.device)), strict=True):
+        for mark, t in zip(solver.marks, progress(solver.times.to(noise.device)), strict=True):
             prediction = denoiser(x, t.expand(len(x))).float()
-            x = solver.step(prediction, index, x, eta=eta, generator=generator).prev_sample
+            x = solver.update(prediction, mark, x).prev_sample
         return x
-
-
-def respaced(schedule: DDPMScheduler, steps: int) -> tuple[DDIMScheduler, Tensor]:
-    """A DDIM solver over nothing but the timesteps that are visited.
-
-    ``DDIMScheduler.step`` goes back by ``T // steps``, which misses the next timestep, and leaves noise in the result,
-    where ``steps`` does not divide ``T``; a schedule of the visited timesteps alone has no such remainder.
-
-    Args:
-        schedule: the schedule of the training, of ``T`` steps.
-        steps: how many of them are visited, evenly spaced, the noisiest included ("trailing").
-
-    Returns:
-        The solver, and (steps,) int64: the training's timesteps in the order of the solver's, from noise to data.
-
-    Raises:
-        ValueError: if there are fewer than ``steps`` timesteps.
-    """
-    total = schedule.config.num_train_timesteps
-    if steps > total:
-        raise ValueError(f"steps is {steps}; the schedule has {total} timesteps")
-    times = torch.arange(1, steps + 1) * total // steps - 1
-    alpha_bar = schedule.alphas_cumprod.cpu().double()[times]
-    betas = 1 - alpha_bar / F.pad(alpha_bar[:-1], (1, 0), value=1.0)
-    changes = {"trained_betas": betas.tolist(), "rescale_betas_zero_snr": False, "timestep_spacing": "trailing"}
-    solver = DDIMScheduler.from_config(schedule.config, num_train_timesteps=steps, clip_sample=False, **changes)
-    solver.set_timesteps(steps)
-    return solver, times.flip(0)

@@ -49,7 +49,7 @@ class LatentFusion(ModelMixin, ConfigMixin):
 
         Args:
             x_t: (B, C_z, h, w) float.
-            timesteps: (B,) int64.
+            timesteps: (B,) int64, or float32 for flow matching.
             layout: (B, C, h, w) float, z_t; None where ``layout_channels`` is 0.
             text: (B, D) float, the pooled t.
 

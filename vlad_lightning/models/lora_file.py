@@ -21,8 +21,10 @@ def save_unet_lora(vfe: VFE, folder: Path) -> None:
         folder: is made.
 
     Raises:
-        ValueError: where the UNet has none.
+        ValueError: where the UNet has none, or there is no UNet.
     """
+    if vfe.unet is None:
+        raise ValueError("the painter is a transformer; its adapters are exported with the whole pipeline only")
     if vfe.lora is None:
         raise ValueError("the unet has no adapters: vfe.lora is null; export the whole pipeline")
     StableDiffusionLoraLoaderMixin.save_lora_weights(

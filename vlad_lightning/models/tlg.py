@@ -51,11 +51,11 @@ class TLG(ModelMixin, ConfigMixin):
         self.box_out = nn.Linear(width, 5)
 
     def forward(self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """Predict epsilon, v or x0 of the layout tokens, as the schedule has it.
+        """Predict epsilon, v, x0 or a velocity of the layout tokens, as the schedule has it.
 
         Args:
             x_t: (B, N, 5) float.
-            timesteps: (B,) int64.
+            timesteps: (B,) int64, or float32 for flow matching.
             conditioning: of the B prompts.
 
         Returns:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from diffusers import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps
+from vlad_lightning.diffusion.noising import Noised
+from vlad_lightning.diffusion.objective import Schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.prompts import drawn_words
@@ -26,13 +26,13 @@ class LayoutGenerator(nn.Module):
     Args:
         prompt_encoder: the encoder the TLG was trained with.
         tlg: denoises layout tokens.
-        schedule: the forward process of the layout tokens.
+        schedule: the forward process of the layout tokens; its class decides between DDPM and flow matching.
 
     Raises:
         ValueError: where the widths or the numbers of words differ.
     """
 
-    def __init__(self, prompt_encoder: PromptEncoder, tlg: TLG, schedule: DDPMScheduler) -> None:
+    def __init__(self, prompt_encoder: PromptEncoder, tlg: TLG, schedule: Schedule) -> None:
         super().__init__()
         if tlg.config.text_width != prompt_encoder.width:
             raise ValueError(
@@ -62,9 +62,10 @@ class LayoutGenerator(nn.Module):
 
     def noised(self, boxes: Tensor, generator: torch.Generator) -> tuple[Tensor, Noised]:
         """Timesteps (B,) and a draw of the forward process for (B, N, 5) boxes."""
-        steps = draw_timesteps(len(boxes), self.schedule.config.num_train_timesteps, generator)
+        objective = objective_for(self.schedule)
+        steps = objective.draw_timesteps(len(boxes), generator)
         noise = torch.randn(boxes.shape, generator=generator, device=boxes.device)
-        return steps, add_noise(self.schedule, encode_boxes(boxes), noise, steps)
+        return steps, objective.noised(encode_boxes(boxes), noise, steps)
 
     def sample(self, prompts: Sequence[str], sampler: Sampler, generator: torch.Generator) -> tuple[Layout, ...]:
         """Draw a layout for each prompt; one without words to draw gets an empty layout.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from diffusers import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
+from vlad_lightning.diffusion.objective import Schedule
 from vlad_lightning.diffusion.sampler import Denoiser, Sampler
 from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
 from vlad_lightning.models.glyphs import Rasterizer
@@ -24,7 +24,7 @@ class Painter(nn.Module):
         prompt_encoder: gives t.
         vfe: denoises image latents; without hierarchical guidance its fusion has no ``layout_channels``.
         codec: frozen; images and glyph maps to latents and back.
-        schedule: the forward process of the latents.
+        schedule: the forward process of the latents; its class decides between DDPM and flow matching.
         image_size: H = W in pixels.
         rasterizer: draws layouts.
 
@@ -37,7 +37,7 @@ class Painter(nn.Module):
         prompt_encoder: PromptEncoder,
         vfe: VFE,
         codec: SpaceToDepthCodec | KLCodec,
-        schedule: DDPMScheduler,
+        schedule: Schedule,
         image_size: int = 64,
         rasterizer: Rasterizer = Rasterizer(),
     ) -> None:
@@ -50,9 +50,9 @@ class Painter(nn.Module):
                 f"fusion has latent_channels={fusion.latent_channels}, layout_channels={fusion.layout_channels}; the "
                 f"codec gives {codec.latent_channels} (layout_channels may be 0: no hierarchical guidance)"
             )
-        if vfe.added_width not in (None, prompt_encoder.text_encoder.added_width):
+        if vfe.backbone.added_width not in (None, prompt_encoder.text_encoder.added_width):
             raise ValueError(
-                f"the unet adds a text embedding of width {vfe.added_width}; the text encoder gives "
+                f"the unet adds a text embedding of width {vfe.backbone.added_width}; the text encoder gives "
                 f"{prompt_encoder.text_encoder.added_width} (SDXL needs a DualTower)"
             )
         self.prompt_encoder = prompt_encoder
@@ -61,6 +61,15 @@ class Painter(nn.Module):
         self.schedule = schedule
         self.image_size = image_size
         self.rasterizer = rasterizer
+
+    def check(self, sampler: Sampler) -> None:
+        """Refuse a sampler that does not fit the schedule or the network, before any work is done.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        sampler.check(self.schedule)
+        self.vfe.backbone.check(sampler.cache_interval)
 
     @property
     def hierarchical(self) -> bool:
@@ -117,7 +126,8 @@ class Painter(nn.Module):
         z = self.encode_layout(glyphs.to(weight), sampler.augmentation, generator)
         latent = self.codec.encode_images(glyphs.to(weight)) if z is None else z
         noise = randn_tensor(latent.shape, generator=generator, device=weight.device)
-        latents = sampler.draw(self._guided(told, z, sampler), noise, self.schedule, generator, progress)
+        with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv):
+            latents = sampler.draw(self._guided(told, z, sampler), noise, self.schedule, generator, progress)
         images = self.codec.decode_latents(latents.to(weight)).float().clamp(-1, 1)
         return Painting(images, tuple(layouts), glyphs, tuple(prompts))
 

@@ -25,6 +25,9 @@ class TLGModule(LightningModule):
         sampler: how layouts are drawn in validation and test; a run-time setting.
         freeze_text_tower: True keeps the text tower of stage 0 and trains its composition only.
         seed: of every draw.
+
+    Raises:
+        ValueError: where the sampler does not fit the generator's schedule.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class TLGModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        sampler.check(generator.schedule)
         self.generator = generator
         if freeze_text_tower:
             generator.prompt_encoder.text_encoder.tower.requires_grad_(False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vlad_lightning.diffusion.objective import TimestepDensity
+
 
 @dataclass(frozen=True)
 class PainterTraining:
@@ -15,11 +17,13 @@ class PainterTraining:
         layout_dropout: share painted without text and layout, for guidance by the layout.
         augmentation: s of Eq. 6, the deviation of the noise on the layout's latent.
         text_weight: how much an error where a word stands counts, against 1 elsewhere.
-        snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`.
-        high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_timesteps`.
+        snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`; flow matching has no such weight.
+        high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
         offset_noise: deviation of a further noise that is one number a channel and sample, so that the painter learns
             to move an image's mean (Guttenberg, "Diffusion with Offset Noise", 2023); 0.05 to 0.1 where it is used. A
             schedule with zero terminal SNR does not need it.
+        timestep_density: ``uniform`` or ``logit_normal``; None is the objective's own, see
+            :func:`~vlad_lightning.diffusion.objective.objective_for`.
 
     Raises:
         ValueError: where a value is out of its range.
@@ -33,6 +37,7 @@ class PainterTraining:
     snr_gamma: float = 5.0
     high_noise: float = 0.0
     offset_noise: float = 0.0
+    timestep_density: TimestepDensity | None = None
 
     def __post_init__(self) -> None:
         for name in ("caption_dropout", "layout_dropout"):

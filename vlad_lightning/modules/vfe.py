@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from vlad_lightning.diffusion.generators import generator_for
-from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
+from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules.contrast import align, check_widths
@@ -39,8 +39,8 @@ class VFEModule(LightningModule):
         seed: of every draw in training.
 
     Raises:
-        ValueError: where ``temperature`` is not positive, or the schedule ends without any signal and has the painter
-            predict the noise, which says nothing of the image there.
+        ValueError: where ``temperature`` is not positive, the encoders' widths differ, a sampler does not fit what it
+            samples from, or the schedule ends without any signal and has the painter predict the noise.
     """
 
     def __init__(
@@ -66,6 +66,9 @@ class VFEModule(LightningModule):
                 "a zero terminal SNR needs 'v_prediction' or 'sample'"
             )
         check_widths(painter.prompt_encoder, image_encoder)
+        painter.check(sampler)
+        if layout_generator is not None:
+            layout_sampler.check(layout_generator.schedule)
         self.painter = painter
         self.image_encoder = image_encoder.requires_grad_(False)
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
@@ -102,13 +105,14 @@ class VFEModule(LightningModule):
         """L_diff, Eq. 9 with z_t, weighted by time and by place."""
         painter, settings = self.painter, self.settings
         size, device = len(batch), batch.images.device
+        objective = objective_for(painter.schedule, settings.timestep_density, settings.high_noise, settings.snr_gamma)
         x0 = painter.codec.encode_images(batch.images)
-        steps = draw_timesteps(size, painter.schedule.config.num_train_timesteps, draws, settings.high_noise)
+        steps = objective.draw_timesteps(size, draws)
         noise = torch.randn(x0.shape, generator=draws, device=device)
         if settings.offset_noise > 0:
             flat = torch.randn(*x0.shape[:2], 1, 1, generator=draws, device=device)
             noise = noise + settings.offset_noise * flat
-        noised = add_noise(painter.schedule, x0, noise, steps, settings.snr_gamma)
+        noised = objective.noised(x0, noise, steps)
         u = torch.rand(size, generator=draws, device=device)
         bare = u < settings.layout_dropout  # neither layout nor text
         silent = u < settings.layout_dropout + settings.caption_dropout
@@ -172,7 +176,7 @@ class VFEModule(LightningModule):
     def lora_scales(self) -> dict[str, float]:
         """Alpha / rank of the adapters, by the part that has some."""
         encoder, vfe = self.painter.prompt_encoder.text_encoder, self.painter.vfe
-        scales = {"painter.prompt_encoder.text_encoder": encoder.lora, "painter.vfe.unet": vfe.lora}
+        scales = {"painter.prompt_encoder.text_encoder": encoder.lora, f"painter.vfe.{vfe.network_name}": vfe.lora}
         return {part: lora.scale for part, lora in scales.items() if lora is not None}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,0 +1,263 @@
+"""What VLAD adds to its backbone's cost, and what each setting for faster sampling gains, with the words still read.
+
+``python benchmarks/sampling.py [PIPELINE] [--data FOLDER]`` prints two Markdown tables. Runs are paired: every system
+paints the same prompts in turn, and a ratio is the median over these rounds of the ratio within a round. Words are read
+by rapidocr. On a machine with other work, ``--clock cpu`` counts this process's processor time, with one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.scan import quoted_caption
+from vlad_lightning.data.splits import in_hash_order
+from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.metrics.ocr import OCRMetrics
+from vlad_lightning.metrics.ocr_engine import build_ocr_engine
+from vlad_lightning.models.prompts import drawn_words
+from vlad_lightning.modules import LayoutGenerator, Painter
+from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.types import Conditioning, Layout
+
+_MIN_CONFIDENCE = 0.3  # of an OCR line of the data, as the data module's default
+_CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+T = TypeVar("T")
+
+
+@dataclass
+class Setting:
+    """One row of the second table."""
+
+    name: str
+    sampler: Sampler
+    words: OCRMetrics
+    seconds: list[float] = field(default_factory=list)
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parsed()
+    clock = _CLOCKS[options.clock]
+    if options.clock == "cpu":
+        torch.set_num_threads(1)
+    pipe = VLADPipeline.from_pretrained(options.pipeline).to(options.device)
+    painter, layouts = pipe.painter, pipe.layout_generator
+    batches = prompt_batches(options.data, options.rounds, options.batch, painter.prompt_encoder.max_words)
+    base = Sampler(steps=options.steps, guidance_scale=options.guidance_scale)
+    engine = build_ocr_engine("rapidocr")
+    settings = [Setting(name, sampler, OCRMetrics(engine)) for name, sampler in variants(base, painter)]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with torch.no_grad(), Progress(*columns, console=Console(stderr=True)) as progress:
+        costs = measure_costs(painter, layouts, batches, replace(base, guidance_scale=1.0), clock, progress)
+        measure_settings(painter, layouts, batches, settings, clock, progress)
+    print(machine(options))
+    print_costs(costs, options)
+    print_settings(settings, options)
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Cost and quality of sampling with a pipeline folder.")
+    parser.add_argument("pipeline", type=Path, nargs="?", default=Path("runs/demo/pipeline"))
+    parser.add_argument("--data", type=Path, default=Path("runs/demo/data/test"), help="captions, in MARIO's format")
+    parser.add_argument("--rounds", type=int, default=12, help="batches of prompts (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="prompts a batch (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=20, help="of the first row (default: %(default)s)")
+    parser.add_argument("--guidance_scale", type=float, default=2.0, help="of the second table (default: %(default)s)")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--clock", choices=tuple(_CLOCKS), default="wall", help="(default: %(default)s)")
+    return parser.parse_args()
+
+
+def prompt_batches(data: Path, rounds: int, size: int, max_words: int) -> list[list[str]]:
+    """Captions with words to draw, ``size`` a round."""
+    folders = in_hash_order(list_samples(data), 0)
+    captions = (quoted_caption(folder, _MIN_CONFIDENCE)[0] for folder in folders)
+    found: list[str] = []
+    for caption in captions:
+        if 0 < len(drawn_words(caption)) <= max_words:
+            found.append(caption)
+        if len(found) == rounds * size:
+            return [found[i : i + size] for i in range(0, len(found), size)]
+    raise SystemExit(f"{data} has {len(found)} captions to draw; --rounds {rounds} --batch {size} need {rounds * size}")
+
+
+def variants(base: Sampler, painter: Painter) -> list[tuple[str, Sampler]]:
+    """The first row and what is compared with it, as far as the network allows."""
+    half, quarter = max(base.steps // 2, 1), max(base.steps // 4, 1)
+    fast = replace(base, solver="dpmsolver++")
+    rows = [
+        (f"ddim, {base.steps} steps", base),
+        (f"fuse_qkv, {base.steps} steps", replace(base, fuse_qkv=True)),
+        (f"ddim, {half} steps", replace(base, steps=half)),
+        (f"dpmsolver++, {half} steps", replace(fast, steps=half)),
+        (f"ddim, {quarter} steps", replace(base, steps=quarter)),
+        (f"dpmsolver++, {quarter} steps", replace(fast, steps=quarter)),
+        (f"cache_interval 2, {base.steps} steps", replace(base, cache_interval=2)),
+        (f"cache_interval 3, {base.steps} steps", replace(base, cache_interval=3)),
+        (f"dpmsolver++, cache_interval 2, {half} steps", replace(fast, steps=half, cache_interval=2)),
+    ]
+    return [(name, sampler) for name, sampler in rows if sampler.cache_interval == 1 or painter.vfe.unet is not None]
+
+
+def measure_costs(
+    painter: Painter,
+    layouts: LayoutGenerator | None,
+    batches: Sequence[list[str]],
+    sampler: Sampler,
+    clock: Callable[[], float],
+    progress: Progress,
+) -> dict[str, list[float]]:
+    """Seconds of each round by system, without guidance."""
+    systems: dict[str, Callable[[list[str], torch.Generator], object]] = {
+        "backbone alone": lambda prompts, draws: backbone_alone(painter, prompts, sampler, draws),
+        "VLAD": lambda prompts, draws: painter.paint(prompts, place(layouts, prompts, draws), sampler, draws),
+        "VLAD, layouts given": lambda prompts, draws: painter.paint(prompts, given[tuple(prompts)], sampler, draws),
+    }
+    given = {tuple(prompts): place(layouts, prompts, draws_of(i)) for i, prompts in enumerate(batches)}
+    seconds: dict[str, list[float]] = {name: [] for name in systems}
+    for paint in systems.values():  # what is only paid once is not timed
+        paint(batches[0], draws_of(0))
+    for i, prompts in enumerate(progress.track(batches, description="cost of VLAD")):
+        for name in rotated(tuple(systems), i):
+            seconds[name].append(timed(partial(systems[name], prompts, draws_of(i)), clock)[0])
+    return seconds
+
+
+def measure_settings(
+    painter: Painter,
+    layouts: LayoutGenerator | None,
+    batches: Sequence[list[str]],
+    settings: list[Setting],
+    clock: Callable[[], float],
+    progress: Progress,
+) -> None:
+    """Every setting paints every round's layouts; its times and what is read are kept in it."""
+    for setting in settings:
+        painter.paint(
+            batches[0], place(layouts, batches[0], draws_of(0)), replace(setting.sampler, steps=1), draws_of(0)
+        )
+    for i, prompts in enumerate(progress.track(batches, description="settings")):
+        placed = place(layouts, prompts, draws_of(i))
+        for setting in rotated(settings, i):
+            seconds, painting = timed(partial(painter.paint, prompts, placed, setting.sampler, draws_of(i)), clock)
+            setting.seconds.append(seconds)
+            setting.words.update(painting.images.cpu(), [drawn_words(prompt) for prompt in prompts])
+
+
+def backbone_alone(painter: Painter, prompts: list[str], sampler: Sampler, draws: torch.Generator) -> Tensor:
+    """The same network on the text tower's own states: no phrases, layouts, fusion or guidance."""
+    encoder = painter.prompt_encoder.text_encoder
+    assert encoder.tokenizer is not None
+    length = encoder.tower.config.max_position_embeddings
+    coded = encoder.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    said = encoder.tower(input_ids=coded["input_ids"].to(encoder.tower.device))
+    states, mask = said.last_hidden_state, torch.ones_like(coded["input_ids"], dtype=torch.bool)
+    told = Conditioning(said.text_embeds, states, mask, states, mask, states, mask)
+    blank = painter.codec.encode_images(states.new_zeros(1, 3, painter.image_size, painter.image_size))
+    noise = torch.randn((len(prompts), *blank.shape[1:]), generator=draws).to(blank)
+    backbone = painter.vfe.backbone
+    spare = (0, 0, 0, 0, 0, backbone.in_channels - blank.shape[1])
+    latents = sampler.draw(lambda x, t: backbone(F.pad(x, spare), t, told), noise, painter.schedule, draws)
+    return painter.codec.decode_latents(latents)
+
+
+def place(layouts: LayoutGenerator | None, prompts: list[str], draws: torch.Generator) -> tuple[Layout, ...]:
+    """Generated layouts; empty ones for a system without hierarchical guidance."""
+    if layouts is None:
+        return tuple(Layout.empty() for _ in prompts)
+    return layouts.sample(prompts, Sampler(), draws)
+
+
+def draws_of(index: int) -> torch.Generator:
+    """The same noise for every system of a round."""
+    return generator_for("cpu", 0, "benchmark", index)
+
+
+def timed(paint: Callable[[], T], clock: Callable[[], float]) -> tuple[float, T]:
+    """Seconds of one call, and what it gives."""
+    wait()
+    started = clock()
+    result = paint()
+    wait()
+    return clock() - started, result
+
+
+def wait() -> None:
+    """Until a GPU has done its work."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def rotated(items: Sequence[T], start: int) -> list[T]:
+    """The same items, another one first each time: no system always runs first."""
+    start %= len(items)
+    return [*items[start:], *items[:start]]
+
+
+def ratio(ours: list[float], theirs: list[float]) -> str:
+    """The median of paired ratios, and the quartiles."""
+    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
+    low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+    return f"{median(ratios):.2f} ({low:.2f} to {high:.2f})"
+
+
+def machine(options: argparse.Namespace) -> str:
+    """Where and when."""
+    if options.device == "cpu":
+        threads = f"{torch.get_num_threads()} thread(s), {options.clock} time"
+        name = f"{os.cpu_count()} cores, {platform.machine()}, no GPU used, {threads}"
+    else:
+        name = torch.cuda.get_device_name(options.device)
+    return f"{name}, torch {torch.__version__}, {date.today()}\n"
+
+
+def print_costs(costs: dict[str, list[float]], options: argparse.Namespace) -> None:
+    """The first table."""
+    print(f"Without guidance, {options.steps} steps, {options.rounds} rounds of {options.batch} prompts:\n")
+    print("| system | ms an image, median | ratio to the backbone alone (quartiles) |\n|---|---|---|")
+    for name, seconds in costs.items():
+        print(f"| {name} | {1000 * median(seconds) / options.batch:.1f} | {ratio(seconds, costs['backbone alone'])} |")
+
+
+def print_settings(settings: list[Setting], options: argparse.Namespace) -> None:
+    """The second table."""
+    print(
+        f"\nGuidance {options.guidance_scale}, generated layouts, {options.rounds} rounds of {options.batch} prompts:\n"
+    )
+    print("| setting | ms an image, median | times as fast (quartiles) | word accuracy (95 %) |\n|---|---|---|---|")
+    for setting in settings:
+        speed = f"{1000 * median(setting.seconds) / options.batch:.1f}"
+        read = setting.words.compute()["word_accuracy"]
+        accuracy = f"{read.value:.3f} ({read.low:.3f} to {read.high:.3f})"
+        print(f"| {setting.name} | {speed} | {ratio(settings[0].seconds, setting.seconds)} | {accuracy} |")
+    print(f"\nRead by {settings[0].words.engine.name}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from scipy import stats
+from torch import Tensor
+
+from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
+from vlad_lightning.diffusion.objective import DDPM, FlowMatching, TimestepDensity, objective_for
+
+MEAN, DEVIATION = 0.7, 0.4
+
+
+def flow(shift: float = 1.0) -> FlowMatchEulerDiscreteScheduler:
+    return FlowMatchEulerDiscreteScheduler(shift=shift)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def data(size: int, *shape: int) -> tuple[Tensor, Tensor]:
+    x0, noise = torch.randn(2, size, *shape, generator=generator(size), dtype=torch.float64)
+    return MEAN + DEVIATION * x0, noise
+
+
+def test_the_schedule_decides_the_objective() -> None:
+    ddpm = objective_for(DDPMScheduler(), high_noise=0.5, snr_gamma=3.0)
+    assert isinstance(ddpm, DDPM)
+    assert (ddpm.density, ddpm.high_noise, ddpm.snr_gamma) == ("uniform", 0.5, 3.0)
+    matching = objective_for(flow(), high_noise=0.5)
+    assert isinstance(matching, FlowMatching)
+    assert (matching.density, matching.high_noise) == ("logit_normal", 0.5)
+    assert objective_for(flow(), "uniform").density == "uniform"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_ddpm_is_eq_4_bit_for_bit(kind: str) -> None:
+    schedule = DDPMScheduler(prediction_type=kind)
+    ddpm = objective_for(schedule, high_noise=1.0, snr_gamma=3.0)
+    t = ddpm.draw_timesteps(9, generator())
+    assert torch.equal(t, draw_timesteps(9, 1000, generator(), 1.0))
+    x0, noise = (value.float() for value in data(9, 3, 2))
+    found, expected = ddpm.noised(x0, noise, t), add_noise(schedule, x0, noise, t, 3.0)
+    for name in ("x_t", "target", "weight"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+
+
+def test_flow_is_the_straight_line_and_its_slope() -> None:
+    x0, noise = data(5, 3, 2)
+    t = torch.tensor([0.0, 1.0, 250.0, 999.5, 1000.0])
+    noised = FlowMatching(flow()).noised(x0, noise, t)
+    for i, time in enumerate((t.double() / 1000).tolist()):
+        torch.testing.assert_close(noised.x_t[i], (1 - time) * x0[i] + time * noise[i])
+    assert torch.equal(noised.target, noise - x0)
+    assert torch.equal(noised.x_t[0], x0[0])
+    assert torch.equal(noised.x_t[4], noise[4])
+    assert noised.weight.tolist() == [1.0] * 5
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_is_diffusers_own_forward_process(shift: float) -> None:
+    schedule = flow(shift)
+    t = schedule.timesteps[[0, 1, 400, 999]]
+    x0, noise = (value.float() for value in data(4, 3, 2))
+    expected = schedule.scale_noise(x0, t, noise)
+    torch.testing.assert_close(FlowMatching(schedule).noised(x0, noise, t).x_t, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("time", [0.1, 0.5, 0.9])
+def test_the_target_s_mean_given_x_t_is_the_velocity_of_gaussian_data(time: float) -> None:
+    """Regression of the target on x_t finds E[noise - x0 | x_t], which is linear for Gaussian data."""
+    x0, noise = data(200_000)
+    noised = FlowMatching(flow()).noised(x0, noise, torch.full((len(x0),), 1000 * time))
+    slope, intercept, *_ = stats.linregress(noised.x_t.numpy(), noised.target.numpy())
+    variance = (1 - time) ** 2 * DEVIATION**2 + time**2
+    expected = (time - (1 - time) * DEVIATION**2) / variance
+    assert slope == pytest.approx(expected, abs=0.03)
+    assert intercept == pytest.approx(-MEAN - expected * (1 - time) * MEAN, abs=0.03)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_logit_normal_times_are_normal_logits_moved_by_the_log_of_the_shift(shift: float) -> None:
+    t = FlowMatching(flow(shift)).draw_timesteps(4000, generator()).double() / 1000
+    assert stats.kstest((t / (1 - t)).log().numpy(), stats.norm(loc=math.log(shift)).cdf).statistic < 0.001
+
+
+def test_uniform_times_are_uniform_before_the_shift() -> None:
+    t = FlowMatching(flow(), "uniform").draw_timesteps(4000, generator()).double() / 1000
+    assert stats.kstest(t.numpy(), stats.uniform.cdf).statistic < 0.001
+    shifted = FlowMatching(flow(3.0), "uniform").draw_timesteps(4000, generator()).double() / 1000
+    torch.testing.assert_close(shifted, 3 * t / (1 + 2 * t), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("density", ["uniform", "logit_normal"])
+@pytest.mark.parametrize("high_noise", [0.0, 2.0])
+def test_every_objective_draws_either_density(density: TimestepDensity, high_noise: float) -> None:
+    ddpm = objective_for(DDPMScheduler(), density, high_noise).draw_timesteps(2000, generator())
+    matching = objective_for(flow(), density, high_noise).draw_timesteps(2000, generator())
+    assert ddpm.dtype == torch.int64
+    assert matching.dtype == torch.float32
+    assert torch.equal(ddpm, matching.long().clamp(max=999))  # the same draws, rounded down
+    assert (matching >= 0).all()
+    assert (matching <= 1000).all()
+
+
+def test_high_noise_favours_the_noisy_end() -> None:
+    means = [FlowMatching(flow(), high_noise=h).draw_timesteps(4000, generator()).mean().item() for h in (0, 0.5, 2)]
+    assert means == sorted(means)
+    assert means[0] == pytest.approx(500, abs=1)
+
+
+@pytest.mark.parametrize("name", ["use_dynamic_shifting", "invert_sigmas"])
+def test_schedules_of_another_process_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"schedule\.{name} is True; it must be False"):
+        objective_for(FlowMatchEulerDiscreteScheduler(**{name: True}))

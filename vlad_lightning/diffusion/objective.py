@@ -1,0 +1,125 @@
+"""What the network learns: the schedule of diffusers that a system holds decides between DDPM and flow matching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+import torch
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps, draw_uniform
+
+Schedule: TypeAlias = DDPMScheduler | FlowMatchEulerDiscreteScheduler
+TimestepDensity = Literal["uniform", "logit_normal"]
+
+
+class Objective(Protocol):
+    """A forward process with the target of its loss."""
+
+    def draw_timesteps(self, size: int, generator: torch.Generator) -> Tensor:
+        """(size,) timesteps as the network is told them: int64 for DDPM, float32 for flow matching."""
+        ...
+
+    def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
+        """The forward process at ``timesteps`` (B,) of x0 (B, ...) with standard normal noise (B, ...)."""
+        ...
+
+
+@dataclass(frozen=True)
+class DDPM:
+    """Eq. 4 with the target epsilon, v or x0 of the schedule's config.
+
+    Attributes:
+        schedule: its config says the schedule and ``prediction_type``.
+        density: of the timesteps.
+        high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
+        snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`.
+    """
+
+    schedule: DDPMScheduler
+    density: TimestepDensity = "uniform"
+    high_noise: float = 0.0
+    snr_gamma: float = 5.0
+
+    def draw_timesteps(self, size: int, generator: torch.Generator) -> Tensor:
+        """(size,) int64 in [0, T)."""
+        steps = self.schedule.config.num_train_timesteps
+        if self.density == "uniform":
+            return draw_timesteps(size, steps, generator, self.high_noise)
+        t = logit_normal(draw_uniform(size, generator, self.high_noise))
+        return (t * steps).long().clamp(max=steps - 1)
+
+    def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
+        """See :func:`~vlad_lightning.diffusion.noising.add_noise`."""
+        return add_noise(self.schedule, x0, noise, timesteps, self.snr_gamma)
+
+
+@dataclass(frozen=True)
+class FlowMatching:
+    """Rectified flow (arXiv 2209.03003): x_t = (1 - t) x_0 + t noise, the target is the velocity noise - x_0.
+
+    Times are continuous in [0, 1] and shifted as in arXiv 2403.03206, Eq. 23: t -> s t / (1 + (s - 1) t), s the
+    ``shift`` of the schedule. Every time's error counts alike: the density does the weighting.
+
+    Attributes:
+        schedule: its config says T = ``num_train_timesteps``, by which t is multiplied for the network, and ``shift``.
+        density: of t before the shift; ``logit_normal`` is sigmoid(N(0, 1)), Eq. 19 there.
+        high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
+
+    Raises:
+        ValueError: where the schedule has ``use_dynamic_shifting`` or ``invert_sigmas``.
+    """
+
+    schedule: FlowMatchEulerDiscreteScheduler
+    density: TimestepDensity = "logit_normal"
+    high_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_flow(self.schedule)
+
+    def draw_timesteps(self, size: int, generator: torch.Generator) -> Tensor:
+        """(size,) float32 in [0, T]."""
+        u = draw_uniform(size, generator, self.high_noise)
+        t = logit_normal(u) if self.density == "logit_normal" else u
+        shift = self.schedule.config.shift
+        return shift * t / (1 + (shift - 1) * t) * self.schedule.config.num_train_timesteps
+
+    def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
+        """x_t, noise - x_0 and the weight 1."""
+        t = (timesteps.to(x0.dtype) / self.schedule.config.num_train_timesteps).view(-1, *[1] * (x0.ndim - 1))
+        weight = torch.ones(len(x0), device=x0.device)
+        return Noised((1 - t) * x0 + t * noise, noise - x0, weight)
+
+
+def objective_for(
+    schedule: Schedule, density: TimestepDensity | None = None, high_noise: float = 0.0, snr_gamma: float = 5.0
+) -> Objective:
+    """The objective that follows from a schedule.
+
+    Args:
+        schedule: :class:`FlowMatching` for a ``FlowMatchEulerDiscreteScheduler``, else :class:`DDPM`.
+        density: of the timesteps; None is the objective's own: logit-normal for flow matching, else uniform.
+        high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
+        snr_gamma: of DDPM; flow matching weighs all times alike.
+    """
+    if isinstance(schedule, FlowMatchEulerDiscreteScheduler):
+        return FlowMatching(schedule, density or "logit_normal", high_noise)
+    return DDPM(schedule, density or "uniform", high_noise, snr_gamma)
+
+
+def logit_normal(u: Tensor) -> Tensor:
+    """Quantiles of sigmoid(N(0, 1)): (B,) in [0, 1] -> (B,) in [0, 1]."""
+    return torch.special.ndtri(u).sigmoid()
+
+
+def check_flow(schedule: FlowMatchEulerDiscreteScheduler) -> None:
+    """Refuse what x_t = (1 - t) x_0 + t noise with one shift for all images is not.
+
+    Raises:
+        ValueError: where the schedule has ``use_dynamic_shifting`` or ``invert_sigmas``.
+    """
+    for name in ("use_dynamic_shifting", "invert_sigmas"):
+        if schedule.config[name]:
+            raise ValueError(f"schedule.{name} is True; it must be False (a fixed `shift` is allowed)")

@@ -1,0 +1,151 @@
+"""Solvers of the reverse process (Eq. 5): diffusers' own, over nothing but the timesteps that are visited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
+from torch import Tensor
+
+from vlad_lightning.diffusion.objective import Schedule, check_flow
+
+SolverName = Literal["ddim", "dpmsolver++"]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A scheduler of diffusers, set to its timesteps; it holds the state of one sampling.
+
+    Attributes:
+        marks: (steps,) the scheduler's own timesteps, from noise to data.
+        times: (steps,) what the network is told at each.
+        update: (prediction, mark, x) -> an object whose ``prev_sample`` is the next x.
+    """
+
+    marks: Tensor
+    times: Tensor
+    update: Callable[[Tensor, Tensor, Tensor], Any]
+
+
+def solver_for(schedule: Schedule, name: SolverName, steps: int, eta: float, generator: torch.Generator) -> Solver:
+    """A new solver.
+
+    Args:
+        schedule: the schedule of the training; its config is copied, the object is left alone.
+        name: ``ddim``, which is Euler's method for flow matching, or ``dpmsolver++``.
+        steps: evaluations of the network.
+        eta: of DDIM over a DDPM schedule; 0 elsewhere, see :func:`check_solver`.
+        generator: the randomness of ``eta`` > 0.
+
+    Raises:
+        ValueError: see :func:`check_solver`.
+    """
+    check_solver(schedule, name, steps, eta)
+    if name == "dpmsolver++":
+        return dpmsolver(schedule, steps)
+    if isinstance(schedule, FlowMatchEulerDiscreteScheduler):
+        return euler(schedule, steps, generator)
+    return ddim(schedule, steps, eta, generator)
+
+
+def check_solver(schedule: Schedule, name: SolverName, steps: int, eta: float) -> None:
+    """Refuse settings that do not fit a schedule; cheap, so that it can be asked before a training starts.
+
+    Raises:
+        ValueError: for more steps than a DDPM schedule has, ``eta`` without DDIM over such a schedule, or a flow
+            matching schedule with settings that :class:`~vlad_lightning.diffusion.objective.FlowMatching` refuses.
+    """
+    if isinstance(schedule, FlowMatchEulerDiscreteScheduler):
+        check_flow(schedule)
+        if eta > 0:
+            raise ValueError(f"eta is {eta}; it must be 0 for flow matching, whose samplers draw no noise")
+    elif steps > schedule.config.num_train_timesteps:
+        raise ValueError(f"steps is {steps}; the schedule has {schedule.config.num_train_timesteps} timesteps")
+    if name != "ddim" and eta > 0:
+        raise ValueError(f"eta is {eta}; it must be 0 for solver {name!r}, which draws no noise")
+
+
+def ddim(schedule: DDPMScheduler, steps: int, eta: float, generator: torch.Generator) -> Solver:
+    """DDIM (arXiv 2010.02502)."""
+    solver, times = respaced(schedule, steps)
+    eta = min(eta, 1 - 1e-6)  # at 1 and zero terminal SNR, rounding makes 1 - abar - sigma^2 negative
+
+    def update(prediction: Tensor, mark: Tensor, x: Tensor) -> Any:
+        return solver.step(prediction, mark, x, eta=eta, generator=generator)
+
+    return Solver(solver.timesteps, times, update)
+
+
+def euler(schedule: FlowMatchEulerDiscreteScheduler, steps: int, generator: torch.Generator) -> Solver:
+    """Euler's method from t = 1 to 0, for a velocity; the DDIM of rectified flow."""
+    solver = FlowMatchEulerDiscreteScheduler.from_config(schedule.config)
+    solver.set_timesteps(sigmas=torch.linspace(1, 1 / steps, steps, dtype=torch.float64).tolist())
+    solver.set_begin_index(0)
+
+    def update(prediction: Tensor, mark: Tensor, x: Tensor) -> Any:
+        return solver.step(prediction, mark, x, generator=generator)
+
+    return Solver(solver.timesteps, solver.timesteps, update)
+
+
+def dpmsolver(schedule: Schedule, steps: int, order: int = 2) -> Solver:
+    """DPM-Solver++ (arXiv 2211.01095), multistep, over the timesteps that :func:`ddim` or :func:`euler` visits.
+
+    From pure noise the log-SNR is minus infinity. There the second step's difference quotient vanishes, so the first
+    two steps are of first order; so is the last one, to t = 0.
+
+    Args:
+        schedule: of either objective.
+        steps: evaluations of the network.
+        order: 1, which is DDIM, to 3.
+    """
+    settings = {"num_train_timesteps": steps, "solver_order": order, "timestep_spacing": "trailing"}
+    if isinstance(schedule, FlowMatchEulerDiscreteScheduler):
+        visited = euler(schedule, steps, torch.Generator())
+        times, sigmas = visited.times, visited.times.double() / schedule.config.num_train_timesteps
+        solver = DPMSolverMultistepScheduler(**settings, prediction_type="flow_prediction", use_flow_sigmas=True)
+    else:
+        like, times = respaced(schedule, steps)
+        alpha_bar = schedule.alphas_cumprod.cpu().double()[times].clamp(min=1e-12)  # zero terminal SNR, but finite
+        sigmas = ((1 - alpha_bar) / alpha_bar).sqrt()
+        solver = DPMSolverMultistepScheduler.from_config(like.config, **settings, variance_type=None)
+    solver.set_timesteps(steps)
+    solver.sigmas = F.pad(sigmas, (0, 1))  # its own are rounded to float32, and infinite at zero terminal SNR
+    solver.set_begin_index(0)
+    return Solver(solver.timesteps, times, solver.step)
+
+
+def respaced(schedule: DDPMScheduler, steps: int) -> tuple[DDIMScheduler, Tensor]:
+    """A DDIM solver over nothing but the timesteps that are visited.
+
+    ``DDIMScheduler.step`` goes back by ``T // steps``, which misses the next timestep, and leaves noise in the result,
+    where ``steps`` does not divide ``T``; a schedule of the visited timesteps alone has no such remainder.
+
+    Args:
+        schedule: the schedule of the training, of ``T`` steps.
+        steps: how many of them are visited, evenly spaced, the noisiest included ("trailing").
+
+    Returns:
+        The solver, and (steps,) int64: the training's timesteps in the order of the solver's, from noise to data.
+
+    Raises:
+        ValueError: if there are fewer than ``steps`` timesteps.
+    """
+    check_solver(schedule, "ddim", steps, 0.0)
+    total = schedule.config.num_train_timesteps
+    times = torch.arange(1, steps + 1) * total // steps - 1
+    alpha_bar = schedule.alphas_cumprod.cpu().double()[times]
+    betas = 1 - alpha_bar / F.pad(alpha_bar[:-1], (1, 0), value=1.0)
+    changes = {"trained_betas": betas.tolist(), "rescale_betas_zero_snr": False, "timestep_spacing": "trailing"}
+    solver = DDIMScheduler.from_config(schedule.config, num_train_timesteps=steps, clip_sample=False, **changes)
+    solver.set_timesteps(steps)
+    return solver, times.flip(0)

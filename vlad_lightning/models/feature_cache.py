@@ -1,0 +1,53 @@
+"""DeepCache (arXiv 2312.00858): a UNet's deep features change little from step to step, so a few steps share them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+
+
+class _Reused:
+    """A block's ``forward``, run at every ``interval``-th call; the others are answered with the output it kept."""
+
+    def __init__(self, forward: Callable[..., Any], interval: int) -> None:
+        self.forward = forward
+        self.interval = interval
+        self.calls = 0
+        self.kept: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.calls % self.interval == 0:
+            self.kept = self.forward(*args, **kwargs)
+        self.calls += 1
+        return self.kept
+
+
+@contextmanager
+def reuse_deep_features(unet: UNet2DConditionModel, interval: int) -> Iterator[None]:
+    """Within the context, all but the outermost blocks of a UNet run at every ``interval``-th call only.
+
+    The first down block, the last up block and the convolutions around them run at every call. All calls within a
+    context are those of one sampling: batches of one shape.
+
+    Args:
+        unet: put back as it was at the end.
+        interval: 1 reuses nothing.
+    """
+    if interval == 1:
+        yield
+        return
+    middle = [unet.mid_block] if unet.mid_block is not None else []
+    deep = [*unet.down_blocks[1:], *middle, *unet.up_blocks[:-1]]
+    before = [vars(block).get("forward") for block in deep]  # other hooks live there too
+    for block in deep:
+        vars(block)["forward"] = _Reused(block.forward, interval)
+    try:
+        yield
+    finally:
+        for block, forward in zip(deep, before, strict=True):
+            del vars(block)["forward"]
+            if forward is not None:
+                vars(block)["forward"] = forward
