@@ -164,3 +164,10 @@ def test_a_missing_file_and_impossible_values_are_refused(tmp_path: Path) -> Non
         LayoutFile(Layout.empty(), 0, 8)
     with pytest.raises(ValueError, match="colours has 1 entries; 0 words"):
         LayoutFile(Layout.empty(), 8, 8, ("red",))
+
+
+def test_the_example_of_the_documentation_is_read() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    example = docs / "images" / "layout.json"
+    assert len(LayoutFile.load(example).layout) == 7
+    assert example.read_text(encoding="utf-8") in (docs / "layouts.md").read_text(encoding="utf-8")
