@@ -10,6 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from vlad_lightning.callbacks import InitFrom
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.region import RegionFusion
 from vlad_lightning.models.vfe import VFE
@@ -176,6 +177,23 @@ def test_training_tells_a_masked_share_what_is_known_and_hides_the_rest(posters:
     weights = module.painter.vfe.region
     assert weights is not None
     assert weights.weight.abs().max() > 0
+
+
+def test_it_goes_on_from_a_stage_2_that_knew_no_regions(posters: Path, tmp_path: Path) -> None:
+    trainer = tiny.trainer(2)
+    trainer.fit(tiny.stage("vfe"), datamodule=tiny.data(posters))
+    trainer.save_checkpoint(tmp_path / "old.ckpt")
+    old = torch.load(tmp_path / "old.ckpt", weights_only=True)["state_dict"]
+    module = tiny.stage("vfe", seed=1, inpaints=True)
+    parts = ("painter.prompt_encoder", "painter.vfe.fusion", "painter.vfe.unet", "image_encoder", "layout_generator")
+    callbacks = [InitFrom(part, str(tmp_path / "old.ckpt")) for part in parts]
+    tiny.trainer(1, callbacks=callbacks).fit(module, datamodule=tiny.data(posters))  # the first step's rate is zero
+    state = module.state_dict()
+    same = [k for k in old if "vfe.unet" in k or "vfe.fusion" in k or k.startswith(("image_encoder", "layout_gen"))]
+    assert all(torch.equal(state[key], old[key]) for key in same if isinstance(old[key], Tensor))
+    assert isinstance(module, VFEModule)
+    assert module.painter.vfe.region is not None
+    assert module.painter.vfe.region.weight.eq(0).all()
 
 
 @pytest.mark.slow
