@@ -230,6 +230,26 @@ def test_paper_scale_transformer_is_of_stable_diffusion_3_mediums_size() -> None
     assert module.painter.schedule.config.shift == 3.0
 
 
+def test_mini_inpainting_is_the_mini_stage_2_with_a_region(capsys: pytest.CaptureFixture[str]) -> None:
+    files = ("mini/stage2_vfe.yaml", "mini/stage2_inpaint.yaml")
+    module, plain = built(*files), built("mini/stage2_vfe.yaml")
+    assert isinstance(module, VFEModule)
+    assert module.painter.inpaints
+    assert module.masking is not None
+    shapes = {key: value.shape for key, value in module.named_parameters()}
+    new = {key: shapes.pop(key) for key in list(shapes) if ".region." in key}
+    assert shapes == {key: value.shape for key, value in plain.named_parameters()}
+    assert new["painter.vfe.region.weight"] == (32, 13)
+    started = [
+        c["init_args"]["part"]
+        for c in parsed(("fit", files, ()), capsys)["trainer"]["callbacks"]
+        if c["class_path"].endswith("InitFrom")
+    ]
+    begun = [key for key in module.state_dict() if any(key.startswith(f"{part}.") for part in started)]
+    left = {key for key in module.state_dict() if key not in begun}
+    assert all(key.startswith(("painter.vfe.region.", "painter.codec.")) for key in left)  # everything else has a start
+
+
 def test_out_fills_every_text_of_a_built_config() -> None:
     built_cli = cli.build(["--config", str(CONFIGS / "mini/stage1_tlg.yaml"), "--out", "runs/here"], run=False)
     assert built_cli.datamodule.root == "runs/here/data/train"

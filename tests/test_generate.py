@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import tiny_system as tiny
 import torch
-from PIL import Image
+from matplotlib import get_data_path
+from PIL import Image, ImageChops, ImageDraw, ImageFont
 
+from vlad_lightning.data.layout_file import LayoutFile
 from vlad_lightning.generate import main
 from vlad_lightning.pipeline import VLADPipeline
 
+SERIF = str(Path(get_data_path(), "fonts", "ttf", "DejaVuSerif.ttf"))
 PROMPT = "a poster that says 'HI'"
 QUAD = [[0.1, 0.3], [0.9, 0.3], [0.9, 0.7], [0.1, 0.7]]
 
@@ -76,11 +79,11 @@ def test_other_formats_and_new_folders(model: Path, tmp_path: Path, suffix: str)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not a JSON list"),
-        ('[{"text": "HI"}]', "not a JSON list"),
-        ("[1]", "not a JSON list"),
-        ('[{"text": "HI", "quad": [[0, 0], [1, 0], [1, 1]]}]', "the quad of 'HI' must have 4 corners"),
-        ('[{"text": "HI", "quad": [[0], [1, 0], [1, 1], [0, 1]]}]', "not a JSON list"),
+        ("{", "not a JSON file"),
+        ('[{"text": "HI"}]', r"words\[0\]: missing entry 'quad'"),
+        ("[1]", r"words\[0\] is 1; it must be an object with text, quad"),
+        ('[{"text": "HI", "quad": [[0, 0], [1, 0], [1, 1]]}]', r"words\[0\]\.quad is .*; it must be 4 corners"),
+        ('{"words": []}', "the frame is told by nothing"),
     ],
 )
 def test_malformed_layouts_are_refused(model: Path, tmp_path: Path, content: str, message: str) -> None:
@@ -105,3 +108,94 @@ def test_bad_arguments_are_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
         paint(model, tmp_path / "out.png", prompt="'one two three four five'")
     assert not list(tmp_path.glob("out.*"))
+
+
+def test_a_saved_layout_draws_the_same_and_can_be_edited(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "layout.json"
+    generated = paint(model, tmp_path / "a.png", "--save_layout", path)
+    saved = LayoutFile.load(path)
+    assert saved.layout.words == ("HI",)
+    assert (saved.width, saved.height, saved.prompt) == (tiny.SIZE, tiny.SIZE, PROMPT)
+    again = tmp_path / "again.json"
+    drawn = paint(model, tmp_path / "b.png", "--layout", path, "--save_layout", again)
+    assert again.read_text() == path.read_text()
+    path.write_text(path.read_text().replace('"HI"', '"HO"'))
+    assert paint(model, tmp_path / "c.png", "--layout", path) != drawn
+    assert generated  # its noise differs: the layout took the first draws
+
+
+def test_each_of_several_layouts_is_saved(model: Path, tmp_path: Path) -> None:
+    paint(model, tmp_path / "grid.png", "--images", 2, "--save_layout", tmp_path / "layout.json")
+    first, second = (LayoutFile.load(tmp_path / f"layout_{i}.json") for i in range(2))
+    assert not torch.equal(first.layout.boxes, second.layout.boxes)
+
+
+def test_a_colour_of_the_layout_file_is_told_to_the_painter(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "layout.json"
+    entry = {"text": "HI", "quad": QUAD}
+    path.write_text(json.dumps([entry]))
+    plain = paint(model, tmp_path / "a.png", "--layout", path)
+    path.write_text(json.dumps([entry | {"colour": "red"}]))
+    told = paint(model, tmp_path / "b.png", "--layout", path)
+    assert told != plain
+    assert told == paint(model, tmp_path / "c.png", "--layout", path, prompt=f"{PROMPT} in red letters")
+
+
+def test_a_font_is_drawn_with_and_saved(model: Path, tmp_path: Path) -> None:
+    layout = tmp_path / "layout.json"
+    layout.write_text(json.dumps([{"text": "HI", "quad": QUAD}]))
+    plain = paint(model, tmp_path / "a.png", "--layout", layout)
+    saved = tmp_path / "saved.json"
+    serif = paint(model, tmp_path / "b.png", "--layout", layout, "--font", SERIF, "--save_layout", saved)
+    assert serif != plain
+    assert serif == paint(model, tmp_path / "c.png", "--layout", saved)
+    with pytest.raises(ValueError, match=r"has no glyph for '中' \(U\+4E2D\), '文' \(U\+6587\) of the word '中文'"):
+        paint(model, tmp_path / "d.png", prompt="a sign that says '中文'")
+
+
+def test_a_template_gives_the_layout(model: Path, tmp_path: Path) -> None:
+    template = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(template).text((40, 60), "SALE", fill="black", font=ImageFont.truetype(SERIF, 80))
+    template.save(tmp_path / "template.png")
+    saved = tmp_path / "layout.json"
+    drawn = paint(model, tmp_path / "a.png", "--template", tmp_path / "template.png", "--save_layout", saved)
+    assert LayoutFile.load(saved).layout.words == ("SALE",)
+    assert drawn == paint(model, tmp_path / "b.png", "--layout", saved)
+
+
+def test_arguments_that_do_not_go_together_are_refused(model: Path, tmp_path: Path) -> None:
+    picture, layout = tmp_path / "picture.png", tmp_path / "layout.json"
+    Image.new("RGB", (40, 40)).save(picture)
+    layout.write_text("[]")
+    out = tmp_path / "out.png"
+    with pytest.raises(ValueError, match="--template and --layout both tell the layout"):
+        paint(model, out, "--template", picture, "--layout", layout)
+    with pytest.raises(ValueError, match="--mask is given without --image"):
+        paint(model, out, "--mask", picture)
+    with pytest.raises(ValueError, match="--image needs --mask or --layout"):
+        paint(model, out, "--image", picture)
+    with pytest.raises(ValueError, match=r"--save_layout .*\.txt: it must end in \.json"):
+        paint(model, out, "--save_layout", tmp_path / "layout.txt")
+    with pytest.raises(FileNotFoundError, match=r"--image .*no\.png does not exist"):
+        paint(model, out, "--image", tmp_path / "no.png", "--mask", picture)
+    with pytest.raises(ValueError, match=r"--template .*layout\.json is no picture that can be read"):
+        paint(model, out, "--template", layout)
+    with pytest.raises(FileNotFoundError, match=r"--font .*no\.ttf does not exist"):
+        paint(model, out, "--font", tmp_path / "no.ttf")
+    with pytest.raises(ValueError, match="this pipeline has no region: train one for inpainting"):
+        paint(model, out, "--image", picture, "--mask", picture)
+    assert not out.exists()
+
+
+def test_a_picture_is_painted_into(tmp_path: Path) -> None:
+    module: Any = tiny.stage("vfe", inpaints=True)
+    torch.nn.init.normal_(module.painter.vfe.region.weight, std=0.3)
+    VLADPipeline.from_module(module).save_pretrained(tmp_path / "pipeline")
+    picture, mask = Image.effect_noise((50, 40), 90).convert("RGB"), Image.new("L", (50, 40))
+    mask.paste(255, (10, 10, 40, 30))
+    picture.save(tmp_path / "picture.png")
+    mask.save(tmp_path / "mask.png")
+    out = tmp_path / "out.png"
+    paint(tmp_path / "pipeline", out, "--image", tmp_path / "picture.png", "--mask", tmp_path / "mask.png")
+    changed = ImageChops.difference(Image.open(out), picture).getbbox()
+    assert changed == (10, 10, 40, 30)

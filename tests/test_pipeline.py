@@ -12,7 +12,7 @@ import pytest
 import tiny_system as tiny
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
-from PIL import Image
+from PIL import Image, ImageChops
 from torch import Tensor
 
 from vlad_lightning.diffusion.sampler import Sampler
@@ -253,3 +253,129 @@ def test_module_is_left_as_it_is() -> None:
     assert all(torch.equal(value, before[key]) for key, value in module.named_parameters())
     assert {key: value.requires_grad for key, value in module.named_parameters()} == trained
     assert module.painter.vfe.unet.training
+
+
+class Reader:
+    """An OCR engine that always reads the same."""
+
+    name = "always the same"
+
+    def read(self, images: Tensor) -> list[list[str]]:
+        return [list(LAYOUT.words) for _ in images]
+
+    def locate(self, images: Tensor) -> list[Layout]:
+        return [LAYOUT if float(images.max()) > -1 else Layout.empty() for _ in images]
+
+
+def test_a_template_is_read_and_its_layout_drawn(saved: Saved) -> None:
+    template = Image.new("RGB", (90, 50), "white")
+    drawn = saved.pipe.with_template([PROMPT] * 2, template, Reader(), 2, generator=generator(), output_type="pt")
+    expected = saved.pipe([PROMPT] * 2, [LAYOUT] * 2, 2, generator=generator(), output_type="pt")
+    assert torch.equal(tensor(drawn.images), tensor(expected.images))
+    assert drawn.layouts == [LAYOUT] * 2
+    with pytest.raises(ValueError, match="no text is read on template"):
+        saved.pipe.with_template(PROMPT, Image.new("RGB", (90, 50)), Reader())
+
+
+def test_words_without_glyphs_are_refused_before_anything_is_painted(saved: Saved) -> None:
+    with pytest.raises(ValueError, match=r"has no glyph for '中' \(U\+4E2D\)"):
+        saved.pipe("a sign that says '中'")
+    with pytest.raises(ValueError, match=r"has no glyph for '中' \(U\+4E2D\)"):
+        saved.pipe(PROMPT, Layout(("中",), LAYOUT.boxes))
+    with pytest.raises(ValueError, match=r"font='.*none\.ttf' cannot be read"):
+        saved.pipe(PROMPT, Layout(("HI",), LAYOUT.boxes, (str(saved.folder / "none.ttf"),)))
+    saved.pipe("nothing to draw: 中", num_inference_steps=1)  # only what is drawn needs a glyph
+
+
+@pytest.fixture(scope="module")
+def inpainter(tmp_path_factory: pytest.TempPathFactory) -> VLADPipeline:
+    """Saved and loaded."""
+    torch.manual_seed(0)
+    module = tiny.stage("vfe", inpaints=True)
+    assert isinstance(module, VFEModule)
+    for name, value in module.named_parameters():
+        if name.endswith(("fusion.weight", "region.weight")):
+            torch.nn.init.normal_(value, std=0.3)
+    folder = tmp_path_factory.mktemp("inpainter") / "saved"
+    VLADPipeline.from_module(module).save_pretrained(folder)
+    assert (folder / "region" / "diffusion_pytorch_model.safetensors").is_file()
+    return load(folder)
+
+
+def pictures(size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
+    """A noisy picture and a mask of its middle."""
+    pixels = torch.randint(0, 256, (size[1], size[0], 3), dtype=torch.uint8, generator=generator(3))
+    picture, mask = Image.fromarray(pixels.numpy()), Image.new("L", size)
+    mask.paste(255, (size[0] // 4, size[1] // 4, 3 * size[0] // 4, 3 * size[1] // 4))
+    return picture, mask
+
+
+@pytest.mark.parametrize("size", [(tiny.SIZE, tiny.SIZE), (20, 20), (75, 50)])
+def test_inpainting_keeps_every_pixel_outside_the_mask(inpainter: VLADPipeline, size: tuple[int, int]) -> None:
+    picture, mask = pictures(size)
+    drawn = inpainter.inpaint([PROMPT, "a blue square"], picture, mask, None, 2, generator=generator())
+    for image in drawn.images:
+        assert isinstance(image, Image.Image)
+        assert image.size == size
+        kept = Image.composite(picture, image, mask)  # the picture where it was painted
+        assert kept.tobytes() == picture.tobytes()
+        assert image.tobytes() != picture.tobytes()
+    assert [layout.words for layout in drawn.layouts] == [("HI",), ()]
+
+
+def test_without_a_mask_the_words_boxes_are_painted(inpainter: VLADPipeline) -> None:
+    picture, _ = pictures((40, 40))
+    word = Layout(("HI",), torch.tensor([[0.5, 0.25, 0.5, 0.2, 0.0]]))
+    image = inpainter.inpaint(PROMPT, picture, layouts=word, num_inference_steps=2, generator=generator()).images[0]
+    assert isinstance(image, Image.Image)
+    changed = ImageChops.difference(image, picture).getbbox()
+    assert changed == (8, 4, 32, 16)  # the box and a quarter of its height around it
+
+
+def test_inpainting_is_reproducible_and_reads_its_words(inpainter: VLADPipeline) -> None:
+    picture, mask = pictures((tiny.SIZE, tiny.SIZE))
+
+    def draw(layout: Layout | None = LAYOUT, seed: int = 0) -> Tensor:
+        return tensor(
+            inpainter.inpaint(PROMPT, picture, mask, layout, 2, generator=generator(seed), output_type="pt").images
+        )
+
+    assert torch.equal(draw(), draw())
+    assert not torch.equal(draw(), draw(seed=1))
+    assert not torch.equal(draw(), draw(Layout.empty()))
+
+
+def test_an_inpainting_pipeline_still_paints_from_nothing(inpainter: VLADPipeline) -> None:
+    assert inpainter(PROMPT, num_inference_steps=2, generator=generator()).images[0].size == (tiny.SIZE, tiny.SIZE)
+
+
+def test_inpainting_refuses_what_it_cannot_do(saved: Saved, inpainter: VLADPipeline) -> None:
+    picture, mask = pictures((40, 40))
+    with pytest.raises(ValueError, match="this pipeline has no region: train one for inpainting"):
+        saved.pipe.inpaint(PROMPT, picture, mask)
+    with pytest.raises(ValueError, match="mask and layouts are both None; inpainting needs one of them"):
+        inpainter.inpaint(PROMPT, picture)
+    with pytest.raises(ValueError, match="mask is empty"):
+        inpainter.inpaint(PROMPT, picture, Image.new("L", (40, 40)))
+    with pytest.raises(ValueError, match=r"mask has shape \(40, 39\); one picture of 40 x 40 pixels"):
+        inpainter.inpaint(PROMPT, picture, Image.new("L", (39, 40), 255))
+    with pytest.raises(ValueError, match="layouts has 'HI' outside the mask"):
+        inpainter.inpaint(PROMPT, picture, mask, Layout(("HI",), torch.tensor([[0.5, 0.05, 0.3, 0.08, 0.0]])))
+    with pytest.raises(ValueError, match="layouts has 2 entries; 1 prompts need one each"):
+        inpainter.inpaint(PROMPT, picture, mask, [LAYOUT, LAYOUT])
+    with pytest.raises(ValueError, match="has no glyph for '中'"):
+        inpainter.inpaint("'中'", picture, mask)
+    with pytest.raises(ValueError, match="output_type is 'np'"):
+        inpainter.inpaint(PROMPT, picture, mask, output_type="np")
+
+
+def test_a_folder_written_before_there_were_regions_still_loads(saved: Saved, tmp_path: Path) -> None:
+    shutil.copytree(saved.folder, tmp_path / "old")
+    index = tmp_path / "old" / "model_index.json"
+    content = json.loads(index.read_text())
+    assert content.pop("region") == [None, None]
+    index.write_text(json.dumps(content))
+    old = load(tmp_path / "old")
+    assert old.region is None
+    first, second = (p(PROMPT, LAYOUT, 2, generator=generator(), output_type="pt") for p in (saved.pipe, old))
+    assert torch.equal(tensor(first.images), tensor(second.images))

@@ -73,6 +73,15 @@ def test_boxes_that_do_not_fit_the_words_are_refused():
         Layout(("a", "b"), torch.zeros(1, 5))
 
 
+def test_boxes_come_back_exactly_over_quads_of_twice_the_precision():
+    boxes = torch.tensor([[0.3, 0.7, 0.123, 0.0456, 2.5], [1.1, -0.2, 0.5, 0.25, -0.1]])
+    quads = Layout(("a", "b"), boxes.double()).quads()
+    assert quads.dtype == torch.float64
+    back = Layout.from_quads(("a", "b"), quads)
+    assert back.boxes.dtype == torch.float32
+    assert torch.equal(back.boxes, boxes)
+
+
 def test_a_batch_stacks_its_samples_in_their_order():
     samples = [sample(i) for i in range(3)]
     batch = Batch.collate(samples)

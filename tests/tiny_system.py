@@ -16,10 +16,12 @@ from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.models.region import RegionFusion
 from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
 from vlad_lightning.models.tlg import TLG
 from vlad_lightning.models.vfe import VFE
 from vlad_lightning.modules import AlignmentModule, LayoutGenerator, Painter, TLGModule, VFEModule
+from vlad_lightning.modules.masking import Masking
 from vlad_lightning.modules.optimization import Optimization
 
 WIDTH, SIZE, LATENT = 32, 32, 12
@@ -94,10 +96,17 @@ def flow_painter() -> Painter:
 
 
 def painter(
-    lora: Lora | None = None, ccm: bool = True, hierarchical: bool = True, extra_channels: int = 4, size: int = SIZE
+    lora: Lora | None = None,
+    ccm: bool = True,
+    hierarchical: bool = True,
+    extra_channels: int = 4,
+    size: int = SIZE,
+    inpaints: bool = False,
 ) -> Painter:
     fusion = LatentFusion(LATENT, LATENT if hierarchical else 0, WIDTH, LATENT + extra_channels, time_width=16)
     network = VFE(fusion, unet(LATENT + extra_channels))
+    if inpaints:  # made last: the other weights are drawn as they are without it
+        network.region = RegionFusion(LATENT, LATENT + extra_channels, time_width=16)
     return Painter(prompt_encoder(lora, ccm), network, SpaceToDepthCodec(2), schedule(), size)
 
 
@@ -109,9 +118,14 @@ def tlg(ccm: bool = True, **changes: Any) -> TLGModule:
     return TLGModule(layout_generator(ccm), FAST, **changes)
 
 
-def vfe(ccm: bool = True, hierarchical: bool = True, lora: Lora | None = LORA, **changes: Any) -> VFEModule:
+def vfe(
+    ccm: bool = True, hierarchical: bool = True, lora: Lora | None = LORA, inpaints: bool = False, **changes: Any
+) -> VFEModule:
     layouts = layout_generator(ccm) if hierarchical else None
-    return VFEModule(painter(lora, ccm, hierarchical), image_encoder(), layouts, optimization=FAST, **changes)
+    if inpaints:
+        changes = {"masking": Masking()} | changes
+    whole = painter(lora, ccm, hierarchical, inpaints=inpaints)
+    return VFEModule(whole, image_encoder(), layouts, optimization=FAST, **changes)
 
 
 STAGES: dict[str, Callable[..., LightningModule]] = {"alignment": alignment, "tlg": tlg, "vfe": vfe}

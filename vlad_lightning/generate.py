@@ -1,14 +1,23 @@
-"""``vlad-cli generate``: paint prompts with a pipeline folder."""
+"""``vlad-cli generate``: paint prompts with a pipeline folder, with a layout, a template, or into a picture."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vlad_lightning.data.layout_file import LayoutFile
+    from vlad_lightning.pipeline import VLADOutput, VLADPipeline
+    from vlad_lightning.types import Layout
 
 DEFAULT_MODEL = Path("runs/demo/pipeline")  # what `make demo` leaves
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def main(args: Sequence[str]) -> None:
@@ -18,16 +27,16 @@ def main(args: Sequence[str]) -> None:
         args: what follows ``generate`` on the command line.
 
     Raises:
-        FileNotFoundError: where there is no pipeline folder, or no layout file.
-        ValueError: where the arguments or the prompt cannot be used.
+        FileNotFoundError: where there is no pipeline folder, or a file that is named does not exist.
+        ValueError: where the arguments, a file or the prompt cannot be used.
     """
     options = _parser().parse_args(args)
     if not (options.model / "model_index.json").is_file():
         raise FileNotFoundError(f"--model {options.model} is no pipeline folder; train one (make demo) or name another")
-    if options.out.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise ValueError(f"--out {options.out}: it must end in .png, .jpg, .jpeg or .webp")
+    _check(options)
     layout = _read_layout(options.layout) if options.layout else None
-    _paint(options, layout)
+    pictures = {name: _read_picture(name, getattr(options, name)) for name in ("template", "image", "mask")}
+    _paint(options, layout, pictures)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,7 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("prompt", help="such as: a poster that says 'HELLO'")
     parser.add_argument("--out", type=Path, default=Path("out.png"), help="image file (default: %(default)s)")
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="pipeline folder (default: %(default)s)")
-    parser.add_argument("--layout", type=Path, help='JSON list of {"text": .., "quad": [[x, y] * 4]}, in fractions')
+    parser.add_argument("--layout", type=Path, help="layout file: words and boxes of one's own (docs/layouts.md)")
+    parser.add_argument("--save_layout", type=Path, help="write the layout that was drawn; _0, _1 with more --images")
+    parser.add_argument("--template", type=Path, help="picture of text: its words are read, and drawn where they stand")
+    parser.add_argument("--image", type=Path, help="picture to paint into; needs --mask or --layout")
+    parser.add_argument("--mask", type=Path, help="picture of the same size, white where --image is painted")
+    parser.add_argument("--font", type=Path, help="font file of the layout (default: the pipeline's)")
     parser.add_argument("--images", type=int, default=1, help="how many, side by side (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default: %(default)s)")
     parser.add_argument("--guidance_scale", type=float, default=2.5, help="of the text (default: %(default)s)")
@@ -48,48 +62,85 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read_layout(path: Path) -> list[tuple[str, list[list[float]]]]:
-    """Words and quads of a layout file.
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot go together, from the arguments alone."""
+    if options.out.suffix.lower() not in _PICTURES:
+        raise ValueError(f"--out {options.out}: it must end in .png, .jpg, .jpeg or .webp")
+    if options.images < 1:
+        raise ValueError(f"--images is {options.images}; it must be at least 1")
+    if options.template and options.layout:
+        raise ValueError("--template and --layout both tell the layout; give one of them")
+    if options.mask and not options.image:
+        raise ValueError("--mask is given without --image, the picture to paint into")
+    if options.image and not (options.mask or options.layout or options.template):
+        raise ValueError("--image needs --mask or --layout: which region of it is painted")
+    if options.save_layout and options.save_layout.suffix.lower() != ".json":
+        raise ValueError(f"--save_layout {options.save_layout}: it must end in .json")
+    if options.font and not options.font.is_file():
+        raise FileNotFoundError(f"--font {options.font} does not exist")
 
-    Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where it does not hold such a list.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"--layout {path} does not exist")
+
+def _read_layout(path: Path) -> LayoutFile:
+    from vlad_lightning.data.layout_file import LayoutFile
+
     try:
-        words = [(str(w["text"]), [[float(x), float(y)] for x, y in w["quad"]]) for w in json.loads(path.read_text())]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(
-            f'--layout {path}: not a JSON list of {{"text": .., "quad": [[x, y] * 4]}}: {error}'
-        ) from error
-    if wrong := [text for text, quad in words if len(quad) != 4]:
-        raise ValueError(f"--layout {path}: the quad of {wrong[0]!r} must have 4 corners")
-    return words
+        return LayoutFile.load(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"--layout {error}") from error
 
 
-def _paint(options: argparse.Namespace, words: list[tuple[str, list[list[float]]]] | None) -> None:
-    # imported here, so that wrong arguments are told at once
+def _read_picture(name: str, path: Path | None) -> Image.Image | None:
+    if path is None:
+        return None
+    from PIL import Image
+
+    if not path.is_file():
+        raise FileNotFoundError(f"--{name} {path} does not exist")
+    try:
+        picture = Image.open(path)
+        picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"--{name} {path} is no picture that can be read: {error}") from error
+    return picture
+
+
+def _paint(options: argparse.Namespace, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]) -> None:
+    # imported here, so that wrong arguments and files are told at once
     import torch
     from torchvision.utils import save_image
 
-    from vlad_lightning.diffusion.generators import generator_for
-    from vlad_lightning.diffusion.sampler import Sampler
     from vlad_lightning.files import write_file
     from vlad_lightning.pipeline import VLADPipeline
-    from vlad_lightning.types import Layout
 
-    if options.images < 1:
-        raise ValueError(f"--images is {options.images}; it must be at least 1")
-    pipe = VLADPipeline.from_pretrained(options.model)
+    font = {"font": str(options.font)} if options.font else {}
+    pipe = VLADPipeline.from_pretrained(options.model, **font)
     pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    layouts = None
-    if words is not None:
-        layout = Layout.from_quads([w for w, _ in words], torch.tensor([q for _, q in words]).view(-1, 4, 2))
-        layouts = [layout] * options.images
-    drawn = pipe(
-        [options.prompt] * options.images,
-        layouts=layouts,
+    drawn = _drawn(options, pipe, layout, pictures)
+    write_file(options.out, partial(save_image, drawn.images, nrow=8, padding=0, normalize=True, value_range=(-1, 1)))
+    print(f"wrote {options.out}")
+    if options.save_layout:
+        side = pipe.config.image_size
+        picture = pictures["image"]
+        _save_layouts(options, drawn.layouts, layout, (side, side) if picture is None else picture.size)
+
+
+def _drawn(
+    options: argparse.Namespace,
+    pipe: VLADPipeline,
+    layout: LayoutFile | None,
+    pictures: dict[str, Image.Image | None],
+) -> VLADOutput:
+    from vlad_lightning.diffusion.generators import generator_for
+    from vlad_lightning.diffusion.sampler import Sampler
+
+    placed = layout.layout if layout else None
+    if pictures["template"] is not None:
+        placed = pipe.read_layout(pictures["template"])
+    prompts = [layout.coloured(options.prompt) if layout else options.prompt] * options.images
+    call = pipe if pictures["image"] is None else partial(pipe.inpaint, image=pictures["image"], mask=pictures["mask"])
+    return call(
+        prompts,
+        layouts=None if placed is None else [placed] * options.images,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         layout_scale=options.layout_scale,
@@ -97,5 +148,20 @@ def _paint(options: argparse.Namespace, words: list[tuple[str, list[list[float]]
         generator=generator_for("cpu", options.seed, "generate"),
         output_type="pt",
     )
-    write_file(options.out, partial(save_image, drawn.images, nrow=8, padding=0, normalize=True, value_range=(-1, 1)))
-    print(f"wrote {options.out}")
+
+
+def _save_layouts(
+    options: argparse.Namespace, layouts: Sequence[Layout], given: LayoutFile | None, frame: tuple[int, int]
+) -> None:
+    """Write what was drawn, in the frame and with the colours of the layout file that it came from."""
+    from vlad_lightning.data.layout_file import LayoutFile
+
+    target: Path = options.save_layout
+    width, height = (given.width, given.height) if given else frame
+    font = str(options.font) if options.font else None
+    for index, layout in enumerate(layouts):
+        path = target if options.images == 1 else target.with_stem(f"{target.stem}_{index}")
+        fonts = tuple(own or font for own in layout.fonts or (None,) * len(layout))
+        colours = given.colours if given else ()
+        LayoutFile(replace(layout, fonts=fonts), width, height, colours, options.prompt).save(path)
+        print(f"wrote {path}")

@@ -26,21 +26,26 @@ from transformers import PreTrainedTokenizerFast
 
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
 from vlad_lightning.models.ccm import CCM, IdentityComposition
 from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
 from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.models.lora import fold
+from vlad_lightning.models.pictures import mask_tensor, picture_tensor, resized, stretched
 from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.models.prompts import drawn_words
+from vlad_lightning.models.region import RegionFusion
 from vlad_lightning.models.text_encoder import Spelling, TextEncoder
 from vlad_lightning.models.tlg import TLG
 from vlad_lightning.models.towers import DualTower, TextTower
 from vlad_lightning.models.vfe import VFE
 from vlad_lightning.models.width_adapter import WidthAdapter
+from vlad_lightning.modules.inpainting import check_inside, layout_in, masks_around
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.painter import Painter
 from vlad_lightning.modules.vfe import VFEModule
-from vlad_lightning.types import Layout
+from vlad_lightning.types import Layout, Region
 
 
 @dataclass
@@ -70,9 +75,11 @@ class VLADPipeline(DiffusionPipeline):
 
     Every part is a plain diffusers or transformers object, so ``save_pretrained`` writes safetensors and JSON, and
     ``from_pretrained`` reads them back and nothing else. The folder also has a ``pipeline.py`` that imports this class:
-    with it, ``DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`` finds the class as well. ``tlg`` and
-    the parts whose names begin with ``layout_`` make layouts; they are None for the system without hierarchical
-    guidance.
+    with it, ``DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`` finds the class as well.
+
+    It has three uses: calling it paints prompts, with layouts of its own or of the caller's; :meth:`with_template` takes
+    the layout of a picture of text; :meth:`inpaint` paints into a picture. ``tlg`` and the parts whose names begin with
+    ``layout_`` make layouts; they are None for the system without hierarchical guidance.
 
     Args:
         tokenizer: of the painter's encoder.
@@ -90,6 +97,7 @@ class VLADPipeline(DiffusionPipeline):
         tlg: the layout denoiser.
         layout_schedule: of the layout diffusion.
         transformer: the painter in the UNet's place; None where a UNet paints.
+        region: what inpainting adds to Eq. 7; None for a painter that was not trained for it.
         image_size: H = W in pixels.
         max_words: words to draw a prompt may have.
         max_objects: further phrases that are read.
@@ -111,6 +119,7 @@ class VLADPipeline(DiffusionPipeline):
         "layout_schedule",
         "text_adapter",
         "layout_text_adapter",
+        "region",
     ]
 
     def __init__(
@@ -130,6 +139,7 @@ class VLADPipeline(DiffusionPipeline):
         tlg: TLG | None = None,
         layout_schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler | None = None,
         transformer: SD3Transformer2DModel | None = None,
+        region: RegionFusion | None = None,
         image_size: int = 64,
         max_words: int = 4,
         max_objects: int = 12,
@@ -158,6 +168,7 @@ class VLADPipeline(DiffusionPipeline):
             text_adapter=text_adapter,
             layout_text_adapter=layout_text_adapter,
             transformer=transformer,
+            region=region,
         )
         for part in self.components.values():
             if isinstance(part, nn.Module):
@@ -190,6 +201,7 @@ class VLADPipeline(DiffusionPipeline):
         return cls(
             **parts,
             fusion=painter.vfe.fusion,
+            region=painter.vfe.region,
             codec=painter.codec,
             schedule=painter.schedule,
             image_size=painter.image_size,
@@ -222,7 +234,7 @@ class VLADPipeline(DiffusionPipeline):
         """The parts that paint, joined."""
         return Painter(
             self._prompt_encoder(self.tokenizer, self.text_encoder, self.spelling, self.composition, self.text_adapter),
-            VFE(self.fusion, self.unet, self.transformer),
+            VFE(self.fusion, self.unet, self.transformer, region=self.region),
             self.codec,
             self.schedule,
             self.config.image_size,
@@ -292,30 +304,177 @@ class VLADPipeline(DiffusionPipeline):
             ValueError: for another ``output_type``, another number of layouts than prompts, or more words than a layout
                 holds.
         """
-        if output_type not in ("pil", "pt"):
-            raise ValueError(f"output_type is {output_type!r}; allowed are 'pil' and 'pt'")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         settings = replace(sampler, steps=num_inference_steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
         generator = generator or generator_for("cpu", settings.seed, "pipeline")
+        _check_output_type(output_type)
         placed = self._layouts(prompts, layouts, sampler, generator)
         painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
-        images = painting.images.cpu()
-        pictures = images if output_type == "pt" else [to_pil_image(image) for image in to_bytes(images)]
-        return VLADOutput(images=pictures, layouts=list(painting.layouts))
+        return _output(painting.images.cpu(), painting.layouts, output_type)
+
+    def with_template(
+        self,
+        prompt: str | Sequence[str],
+        template: Image.Image | Tensor,
+        engine: OCRLocator | None = None,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 2.5,
+        layout_scale: float = 1.0,
+        sampler: Sampler = Sampler(),
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+    ) -> VLADOutput:
+        """Draw an image for each prompt, with the words of a picture of text where they stand in it.
+
+        Args:
+            prompt: one prompt or B of them.
+            template: see :meth:`read_layout`.
+            engine: likewise.
+            num_inference_steps: as of a call; so are the other settings.
+            guidance_scale: likewise.
+            layout_scale: likewise.
+            sampler: likewise.
+            generator: likewise.
+            output_type: likewise.
+
+        Raises:
+            ValueError: where no text is read on ``template``, or as a call does.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        layouts = [self.read_layout(template, engine)] * len(prompts)
+        return self(
+            prompts,
+            layouts,
+            num_inference_steps,
+            guidance_scale,
+            layout_scale,
+            sampler,
+            generator,
+            output_type,
+        )
+
+    @staticmethod
+    def read_layout(template: Image.Image | Tensor, engine: OCRLocator | None = None) -> Layout:
+        """The layout of a picture of text: a box a line that the OCR engine reads.
+
+        Args:
+            template: printed, drawn or photographed, of any size: a PIL image, or (3, H, W) float in [-1, 1].
+            engine: reads it; None is RapidOCR.
+
+        Raises:
+            ValueError: where no text is read.
+        """
+        picture = picture_tensor(template, "template")
+        layout = (engine or RapidOCREngine()).locate(picture)[0]
+        if not len(layout):
+            raise ValueError("no text is read on template; give a clearer picture, or a layout")
+        return layout
+
+    @torch.no_grad()
+    def inpaint(
+        self,
+        prompt: str | Sequence[str],
+        image: Image.Image | Tensor,
+        mask: Image.Image | Tensor | None = None,
+        layouts: Layout | Sequence[Layout] | None = None,
+        num_inference_steps: int = 20,
+        guidance_scale: float = 2.5,
+        layout_scale: float = 1.0,
+        sampler: Sampler = Sampler(),
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+    ) -> VLADOutput:
+        """Paint a region of a picture anew, once for each prompt; every pixel outside it stays as it is.
+
+        Args:
+            prompt: one prompt or B of them, of the whole picture; the words to draw in the region stand in quotes.
+            image: of any size, stretched to the painter's for painting: a PIL image, or (3, H, W) float in [-1, 1].
+            mask: of the same size, white or 1 where the picture is painted; None is around the boxes of ``layouts``.
+            layouts: the words of the region, in fractions of the whole picture, one layout a prompt; None sets the
+                prompt's words as lines into the box around the mask.
+            num_inference_steps: as of a call; so are the other settings.
+            guidance_scale: likewise.
+            layout_scale: likewise.
+            sampler: likewise.
+            generator: likewise.
+            output_type: likewise; the images have the size of ``image``.
+
+        Raises:
+            ValueError: where the pipeline was not trained for it, the mask is empty or of another size, neither mask
+                nor layouts are given, a layout has no word in the region, or as a call does.
+        """
+        _check_output_type(output_type)
+        painter = self.painter
+        if not painter.inpaints:
+            raise ValueError("this pipeline has no region: train one for inpainting, as mini/stage2_inpaint.yaml does")
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        settings = replace(sampler, steps=num_inference_steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
+        generator = generator or generator_for("cpu", settings.seed, "pipeline")
+        whole, placed = self._region(prompts, image, mask, layouts)
+        region = resized(whole, painter.image_size)
+        check_inside(painter, placed, region)
+        painting = painter.paint(prompts, placed, settings, generator, self.progress_bar, region)
+        painted = stretched(painting.images.cpu(), (whole.images.shape[-2], whole.images.shape[-1]))
+        return _output(torch.where(whole.masks, painted, whole.images), placed, output_type)
+
+    def _region(
+        self,
+        prompts: list[str],
+        image: Image.Image | Tensor,
+        mask: Image.Image | Tensor | None,
+        layouts: Layout | Sequence[Layout] | None,
+    ) -> tuple[Region, tuple[Layout, ...]]:
+        """What is painted of the picture, at its own size, and the words of each prompt."""
+        picture = picture_tensor(image)
+        size = (picture.shape[-2], picture.shape[-1])
+        masks = None if mask is None else mask_tensor(mask, size)
+        if layouts is not None:
+            placed = self._given(prompts, layouts)
+        elif masks is not None:
+            placed = tuple(layout_in(masks, prompt, self.config.font) for prompt in prompts)
+            for layout in placed:
+                self._rasterizer.check(layout.words, layout.fonts)
+        else:
+            raise ValueError("mask and layouts are both None; inpainting needs one of them")
+        if masks is None:
+            masks = masks_around(placed, size)
+        images = picture.expand(len(prompts), -1, -1, -1)
+        return Region(images, masks.expand(len(prompts), -1, -1, -1)), placed
 
     def _layouts(
         self, prompts: list[str], given: Layout | Sequence[Layout] | None, sampler: Sampler, generator: torch.Generator
     ) -> tuple[Layout, ...]:
         if given is not None:
-            given = (given,) if isinstance(given, Layout) else tuple(given)
-            if len(given) != len(prompts):
-                raise ValueError(f"layouts has {len(given)} entries; {len(prompts)} prompts need one each")
-            return given
+            return self._given(prompts, given)
         layouts = self.layout_generator
         if layouts is None:
             return tuple(Layout.empty() for _ in prompts)
         layouts.check(prompts)
+        self._rasterizer.check([word for prompt in prompts for word in drawn_words(prompt)])
         return layouts.sample(prompts, Sampler(augmentation=0.0, eta=sampler.eta), generator)
+
+    def _given(self, prompts: list[str], layouts: Layout | Sequence[Layout]) -> tuple[Layout, ...]:
+        """The caller's own layouts, checked before anything is painted."""
+        given = (layouts,) if isinstance(layouts, Layout) else tuple(layouts)
+        if len(given) != len(prompts):
+            raise ValueError(f"layouts has {len(given)} entries; {len(prompts)} prompts need one each")
+        for layout in given:
+            self._rasterizer.check(layout.words, layout.fonts)
+        return given
+
+    @property
+    def _rasterizer(self) -> Rasterizer:
+        return Rasterizer(self.config.font)
+
+
+def _check_output_type(output_type: str) -> None:
+    if output_type not in ("pil", "pt"):
+        raise ValueError(f"output_type is {output_type!r}; allowed are 'pil' and 'pt'")
+
+
+def _output(images: Tensor, layouts: Sequence[Layout], output_type: str) -> VLADOutput:
+    pictures = images if output_type == "pt" else [to_pil_image(image) for image in to_bytes(images)]
+    return VLADOutput(images=pictures, layouts=list(layouts))
 
 
 def _settle(network: nn.Module) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vlad_lightning.metrics.ocr_engine import (
     OCREngine,
+    OCRLocator,
     PaddleOCREngine,
     RapidOCREngine,
     bgr_pictures,
@@ -42,6 +43,25 @@ def test_rapidocr_keeps_the_order_of_a_batch_and_finds_nothing_on_nothing(engine
     batch = torch.cat([written(["WORD"], 64, 18), torch.zeros(1, 3, 64, 64), written(["NEXT"], 64, 18)])
     assert engine.read(batch) == [["WORD"], [], ["NEXT"]]
     assert engine.read(batch[:0]) == []
+
+
+def test_rapidocr_tells_where_it_reads_what(engine: OCRLocator) -> None:
+    picture = Image.new("RGB", (300, 200), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(50)
+    expected = []
+    for word, place in (("HAPPY", (30, 20)), ("day", (120, 120))):
+        draw.text(place, word, font=font, fill="black")
+        left, top, right, bottom = draw.textbbox(place, word, font=font)
+        expected.append([left / 300, top / 200, right / 300, bottom / 200])
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    assert isinstance(engine, OCRLocator)
+    for images in (pixels, pixels[..., ::2, ::2]):  # the smaller one is enlarged before it is read
+        layout = engine.locate(images)[0]
+        assert layout.words == ("HAPPY", "day")
+        quads = layout.quads()
+        found = torch.cat([quads[:, 0], quads[:, 2]], dim=1)
+        assert (found - torch.tensor(expected)).abs().max() < 0.08  # a detector's boxes have a margin
+    assert [len(layout) for layout in engine.locate(torch.zeros(2, 3, 64, 64))] == [0, 0]
 
 
 def test_the_name_tells_the_version(engine: OCREngine) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.path import Path as Polygon
 
+from vlad_lightning.models.fonts import can_shape
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.types import Layout
 
@@ -151,6 +152,38 @@ def test_another_font_draws_other_letters():
     serif = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSerif.ttf"))
     word = layout([0.5, 0.5, 0.8, 0.3, 0.0])
     assert (Rasterizer(font=serif)(word, (64, 64)) - draw(word, (64, 64))).abs().mean() > 0.01
+
+
+def test_a_layout_may_name_a_font_for_each_word():
+    serif = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSerif.ttf"))
+    boxes = [[0.5, 0.25, 0.8, 0.3, 0.0], [0.5, 0.75, 0.8, 0.3, 0.0]]
+    words = layout(*boxes)
+    mixed = draw(Layout(words.words, words.boxes, (serif, None)), (64, 64))
+    assert torch.equal(mixed[:, :32], Rasterizer(serif)(words, (64, 64))[:, :32])
+    assert torch.equal(mixed[:, 32:], draw(words, (64, 64))[:, 32:])
+    with pytest.raises(ValueError, match="fonts has 1 entries; 2 words need one each, or none"):
+        Layout(words.words, words.boxes, (serif,))
+
+
+@pytest.mark.skipif(not can_shape(), reason="Pillow finds no FriBidi here, so it cannot shape")
+def test_arabic_is_drawn_joined_and_from_right_to_left():
+    picture = draw(layout([0.5, 0.5, 0.9, 0.6, 0.0], words=["مام"]), (128, 128))[0] > 0
+    # meem, alef, meem: the alef joins the first meem, on its right, and not the last one, on its left
+    rows, columns = torch.nonzero(picture, as_tuple=True)
+    gap = [x for x in range(columns.min(), columns.max()) if not picture[:, x].any()]
+    stroke = columns[rows <= rows.min() + 5]  # only the alef reaches so high
+    assert gap
+    assert max(gap) < stroke.min(), "the gap is left of the tall stroke"
+
+
+def test_words_are_checked_with_the_fonts_that_draw_them():
+    serif = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSerif.ttf"))
+    everything = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "LastResortHE-Regular.ttf"))
+    draw.check(["HELLO", "中"], [None, everything])
+    Rasterizer(everything).check(["中"])
+    with pytest.raises(ValueError, match=r"DejaVuSerif\.ttf has no glyph for '中'"):
+        draw.check(["HELLO", "中"], [None, serif])
+    assert draw(layout([0.5, 0.5, 0.5, 0.5, 0.0], words=["中"]), (32, 32)).max() > 0, "noise in data is still drawn"
 
 
 def test_a_font_that_is_none_is_refused(tmp_path):

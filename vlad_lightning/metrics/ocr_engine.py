@@ -13,6 +13,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
+from vlad_lightning.types import Layout
+
 EngineName = Literal["rapidocr", "paddleocr"]
 
 
@@ -28,6 +30,19 @@ class OCREngine(Protocol):
 
     def read(self, images: Tensor) -> list[list[str]]:
         """The lines of text on each picture, in reading order.
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1], RGB.
+        """
+        ...
+
+
+@runtime_checkable
+class OCRLocator(OCREngine, Protocol):
+    """An engine that also tells where it reads what."""
+
+    def locate(self, images: Tensor) -> list[Layout]:
+        """The lines of text on each picture with their boxes, in reading order.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1], RGB.
@@ -67,6 +82,12 @@ class RapidOCREngine:
     def read(self, images: Tensor) -> list[list[str]]:
         """See :meth:`OCREngine.read`."""
         return [list(self._ocr(picture).txts or ()) for picture in bgr_pictures(images, self._min_side)]
+
+    def locate(self, images: Tensor) -> list[Layout]:
+        """See :meth:`OCRLocator.locate`."""
+        pictures = bgr_pictures(images, self._min_side)
+        pages = [(self._ocr(picture), picture) for picture in pictures]
+        return [_layout(list(page.txts or ()), page.boxes, picture) for page, picture in pages]
 
 
 class PaddleOCREngine:
@@ -117,6 +138,15 @@ class PaddleOCREngine:
         """See :meth:`OCREngine.read`."""
         pages = (self._ocr.predict(picture) for picture in bgr_pictures(images, self._min_side))
         return [[line for result in page for line in result["rec_texts"]] for page in pages]
+
+    def locate(self, images: Tensor) -> list[Layout]:
+        """See :meth:`OCRLocator.locate`."""
+        found = []
+        for picture in bgr_pictures(images, self._min_side):
+            results = self._ocr.predict(picture)
+            lines = [line for result in results for line in result["rec_texts"]]
+            found.append(_layout(lines, [quad for result in results for quad in result["rec_polys"]], picture))
+        return found
 
 
 def build_ocr_engine(
@@ -171,6 +201,16 @@ def bgr_pictures(images: Tensor, min_side: int) -> list[NDArray[np.uint8]]:
         images = resize(images, [min_side], interpolation=InterpolationMode.BICUBIC, antialias=True)
     pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return list(np.ascontiguousarray(pixels.flip(1).permute(0, 2, 3, 1).numpy()))
+
+
+def _layout(lines: list[str], quads: Any, picture: NDArray[np.uint8]) -> Layout:
+    """Lines and their (4, 2) corners in pixels of a picture; blank lines are left out."""
+    kept = [i for i, line in enumerate(lines) if line.strip()]
+    if not kept:
+        return Layout.empty()
+    height, width = picture.shape[:2]
+    corners = np.stack([np.asarray(quads[i], dtype=np.float64) for i in kept]) / (width, height)
+    return Layout.from_quads([lines[i] for i in kept], torch.from_numpy(corners))
 
 
 def _paddleocr_version() -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageChops, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageChops, ImageDraw, ImageOps
 from torch import Tensor
 
+from vlad_lightning.models.fonts import can_shape, check_font, check_words, load_font, needs_shaping
 from vlad_lightning.types import Layout
 
 _FONT_SIZES = (16, 32, 64, 128, 256)  # few, so that the fonts stay in the cache
@@ -25,9 +25,14 @@ class Rasterizer:
     """Draws each word of a layout into its box, as large as the box allows.
 
     The word's ink (not its line height) is stretched to fill the box, so a box reads the same for `one` and `TYPE`.
+    A box's upper side is the upper side of the word as it is drawn, whichever way its script is read.
+
+    Drawing never fails for want of a glyph: training data has noise in its texts, and a word is then drawn as its font
+    has it, with empty frames. Where a person chose the words, :meth:`check` them first.
 
     Attributes:
-        font: a TrueType or OpenType file; None is DejaVu Sans Bold, which comes with matplotlib.
+        font: a TrueType or OpenType file; None is DejaVu Sans Bold, which comes with matplotlib. A layout may name
+            others for its words.
 
     Raises:
         ValueError: if ``font`` is no font file.
@@ -36,12 +41,21 @@ class Rasterizer:
     font: str | None = None
 
     def __post_init__(self) -> None:
-        try:
-            _load_font(self.font, _FONT_SIZES[0])
-        except OSError as error:
-            raise ValueError(
-                f"font={self.font!r} cannot be read ({error}); give a TrueType or OpenType file"
-            ) from error
+        check_font(self.font)
+
+    def check(self, words: Sequence[str], fonts: Sequence[str | None] = ()) -> None:
+        """Refuse words that their fonts have no glyphs for.
+
+        Args:
+            words: those to draw.
+            fonts: as those of a :class:`~vlad_lightning.types.Layout`.
+
+        Raises:
+            ValueError: naming the characters and the font, or a font file that cannot be read.
+        """
+        for font in set(fonts):
+            check_font(font)
+        check_words(words, self._fonts(words, fonts))
 
     def __call__(self, layout: Layout, size: tuple[int, int]) -> Tensor:
         """Draw a layout; the same layout always gives the same picture.
@@ -63,11 +77,15 @@ class Rasterizer:
             raise ValueError(f"size={size!r}: height and width must be at least 1 pixel")
         canvas = Image.new("L", (width, height))
         quads = layout.quads().double().numpy() * (width, height)  # (N, 4, 2), pixels
-        for word, quad in zip(layout.words, quads, strict=True):
-            self._draw(canvas, " ".join(word.split()), quad)
+        fonts = self._fonts(layout.words, layout.fonts)
+        for word, quad, font in zip(layout.words, quads, fonts, strict=True):
+            self._draw(canvas, " ".join(word.split()), quad, font)
         return torch.from_numpy(np.array(canvas)).float().div_(127.5).sub_(1).expand(3, -1, -1)
 
-    def _draw(self, canvas: Image.Image, word: str, quad: np.ndarray) -> None:
+    def _fonts(self, words: Sequence[str], fonts: Sequence[str | None]) -> list[str | None]:
+        return [font or self.font for font in fonts or (None,) * len(words)]
+
+    def _draw(self, canvas: Image.Image, word: str, quad: np.ndarray, font: str | None) -> None:
         region = _visible(quad, canvas.size)
         if not word or region is None:
             return
@@ -78,20 +96,21 @@ class Rasterizer:
         scale = 2 if max(region[2] - region[0], region[3] - region[1]) <= _SMALL else 1
         limit = 2 * scale * max(canvas.size)  # of a box far larger than the frame
         width, height = (max(1, round(min(scale * length, limit))) for length in lengths)
-        strip = self._strip(word, width, height)
+        strip = _strip(word, width, height, font)
         if strip is not None:
             tile = _turn(strip, quad[0], axes, region, scale)
             canvas.paste(ImageChops.lighter(canvas.crop(region), tile), region)
 
-    def _strip(self, word: str, width: int, height: int) -> Image.Image | None:
-        """The word's ink, stretched to (width, height), with a black border of one pixel; None if there is no ink."""
-        face = _load_font(self.font, _fitting_size(word, width, height))
-        left, top, right, bottom = face.getbbox(word)
-        picture = Image.new("L", (math.ceil(right - left) + 4, math.ceil(bottom - top) + 4))
-        ImageDraw.Draw(picture).text((2 - left, 2 - top), word, fill=255, font=face)
-        box = _ink_box(picture)
-        # Antialiased here, where the size changes; the affine map then only turns and shifts.
-        return box and ImageOps.expand(picture.resize((width, height), Image.Resampling.BILINEAR, box), border=1)
+
+def _strip(word: str, width: int, height: int, font: str | None) -> Image.Image | None:
+    """The word's ink, stretched to (width, height), with a black border of one pixel; None if there is no ink."""
+    face = load_font(font, _fitting_size(word, width, height), needs_shaping(word) and can_shape())
+    left, top, right, bottom = face.getbbox(word)
+    picture = Image.new("L", (math.ceil(right - left) + 4, math.ceil(bottom - top) + 4))
+    ImageDraw.Draw(picture).text((2 - left, 2 - top), word, fill=255, font=face)
+    box = _ink_box(picture)
+    # Antialiased here, where the size changes; the affine map then only turns and shifts.
+    return box and ImageOps.expand(picture.resize((width, height), Image.Resampling.BILINEAR, box), border=1)
 
 
 def _visible(quad: np.ndarray, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
@@ -141,15 +160,3 @@ def _fitting_size(word: str, width: int, height: int) -> int:
     needed = max(height, width / len(word))
     fitting = next((size for size in _FONT_SIZES if size >= needed), _FONT_SIZES[-1])
     return max(1, min(fitting, _MAX_STRIP // len(word)))
-
-
-@lru_cache(maxsize=32)
-def _load_font(font: str | None, size: int) -> ImageFont.FreeTypeFont:
-    # The basic layout engine is in every build of Pillow; the other one depends on the machine's libraries.
-    return ImageFont.truetype(font or _default_font(), size, layout_engine=ImageFont.Layout.BASIC)
-
-
-def _default_font() -> str:
-    import matplotlib  # here, because it is slow to import and a font of one's own does not need it
-
-    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf"))

@@ -12,6 +12,7 @@ from vlad_lightning.models.acceleration import Acceleration
 from vlad_lightning.models.backbone import Backbone, TransformerBackbone, UNetBackbone
 from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.lora import Lora, fold
+from vlad_lightning.models.region import RegionFusion
 from vlad_lightning.types import Conditioning
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -27,6 +28,7 @@ class VFE(nn.Module):
         transformer: the painter in the UNet's place; likewise.
         lora: adapters in the painter, which is frozen then; None trains the painter itself.
         acceleration: memory and speed of the painter.
+        region: adds the mask and the known part of a picture, for inpainting; None paints from nothing only.
 
     Raises:
         ValueError: where both are given or none, the channels of the two do not fit, the painter needs conditions that are
@@ -40,6 +42,7 @@ class VFE(nn.Module):
         transformer: SD3Transformer2DModel | None = None,
         lora: Lora | None = None,
         acceleration: Acceleration = Acceleration(),
+        region: RegionFusion | None = None,
     ) -> None:
         super().__init__()
         if (unet is None) == (transformer is None):
@@ -53,6 +56,9 @@ class VFE(nn.Module):
             raise ValueError(
                 f"fusion gives {len(fusion.weight)} channels; the {self.network_name} takes {self.backbone.in_channels}"
             )
+        if region is not None and len(region.weight) != len(fusion.weight):
+            raise ValueError(f"fusion gives {len(fusion.weight)} channels; region gives {len(region.weight)}")
+        self.region = region
         if lora is not None:
             lora.inject(self.network, LORA_TARGETS)
         acceleration.apply(self.network)
@@ -81,7 +87,14 @@ class VFE(nn.Module):
             plain.load_state_dict(fold(self.network.state_dict(), self.lora.scale), strict=True)
         return plain.to(memory_format=torch.contiguous_format)
 
-    def forward(self, x_t: Tensor, timesteps: Tensor, layout: Tensor | None, conditioning: Conditioning) -> Tensor:
+    def forward(
+        self,
+        x_t: Tensor,
+        timesteps: Tensor,
+        layout: Tensor | None,
+        conditioning: Conditioning,
+        known: Tensor | None = None,
+    ) -> Tensor:
         """Predict epsilon, v, x0 or a velocity, as the schedule has it.
 
         Args:
@@ -89,9 +102,18 @@ class VFE(nn.Module):
             timesteps: (B,) int64.
             layout: (B, C, h, w) float, z_t; None without hierarchical guidance.
             conditioning: of the B prompts.
+            known: (B, 1 + C_z, h, w) float, see :class:`~vlad_lightning.models.region.RegionFusion`; needed where there
+                is one, and None elsewhere.
 
         Returns:
             (B, C_z, h, w) float.
+
+        Raises:
+            ValueError: where ``known`` is given and there is no ``region``, or the other way round.
         """
+        if (known is None) != (self.region is None):
+            raise ValueError(f"known is {'None' if known is None else 'given'}; the network's region is {self.region}")
         fused = self.fusion(x_t, timesteps, layout, conditioning.pooled)
+        if self.region is not None:
+            fused = fused + self.region(known, timesteps)
         return self.backbone(fused, timesteps, conditioning)

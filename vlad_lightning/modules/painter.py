@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.vfe import VFE
-from vlad_lightning.types import Conditioning, Layout, Painting
+from vlad_lightning.types import Conditioning, Layout, Painting, Region
 
 
 class Painter(nn.Module):
@@ -54,6 +55,11 @@ class Painter(nn.Module):
             raise ValueError(
                 f"the unet adds a text embedding of width {vfe.backbone.added_width}; the text encoder gives "
                 f"{prompt_encoder.text_encoder.added_width} (SDXL needs a DualTower)"
+            )
+        if vfe.region is not None and vfe.region.config.latent_channels != codec.latent_channels:
+            raise ValueError(
+                f"region has latent_channels={vfe.region.config.latent_channels}; the codec gives "
+                f"{codec.latent_channels}"
             )
         self.prompt_encoder = prompt_encoder
         self.vfe = vfe
@@ -98,6 +104,27 @@ class Painter(nn.Module):
             latent.shape, generator=generator, device=latent.device, dtype=latent.dtype
         )
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether it can paint a region of a given picture."""
+        return self.vfe.region is not None
+
+    def encode_region(self, region: Region) -> Tensor | None:
+        """What is known, as the fusion reads it: the mask and the latent of the picture without the region.
+
+        Args:
+            region: B pictures of the painter's size; one whose whole frame is the region is painted from nothing.
+
+        Returns:
+            (B, 1 + C_z, h, w) float; None for a painter without inpainting.
+        """
+        if not self.inpaints:
+            return None
+        known = self.codec.encode_images(region.images.masked_fill(region.masks, 0))
+        # a latent's place belongs to the region if one of its pixels does
+        mask = F.adaptive_max_pool2d(region.masks.to(known), known.shape[-2:])
+        return torch.cat([mask, known], dim=1)
+
     def draw_glyphs(self, layouts: Sequence[Layout]) -> Tensor:
         """(B, 3, H, W) float in [-1, 1]: the layouts, white on black."""
         size = (self.image_size, self.image_size)
@@ -110,6 +137,7 @@ class Painter(nn.Module):
         sampler: Sampler,
         generator: torch.Generator,
         progress: Callable[[Tensor], Iterable[Tensor]] = iter,
+        region: Region | None = None,
     ) -> Painting:
         """Paint ``B`` prompts with their layouts.
 
@@ -119,19 +147,39 @@ class Painter(nn.Module):
             sampler: steps and scales.
             generator: all the randomness.
             progress: wraps the timesteps, as tqdm does.
+            region: B pictures of which only a region is painted: every other pixel stays as it is, and what lies
+                outside the region of a layout is not drawn. None paints whole images.
+
+        Raises:
+            ValueError: for a ``region`` and a painter without inpainting.
         """
+        if region is not None and not self.inpaints:
+            raise ValueError("region is given, but this painter has none in its vfe: it was not trained for inpainting")
         glyphs = self.draw_glyphs(layouts)
         weight = self.vfe.fusion.weight
+        if region is not None:
+            glyphs = glyphs.masked_fill(~region.masks.cpu(), -1)
         told = self.prompt_encoder(prompts)
         z = self.encode_layout(glyphs.to(weight), sampler.augmentation, generator)
         latent = self.codec.encode_images(glyphs.to(weight)) if z is None else z
         noise = randn_tensor(latent.shape, generator=generator, device=weight.device)
+        denoiser = self._guided(told, z, sampler, self._known(region, len(prompts)))
         with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv):
-            latents = sampler.draw(self._guided(told, z, sampler), noise, self.schedule, generator, progress)
+            latents = sampler.draw(denoiser, noise, self.schedule, generator, progress)
         images = self.codec.decode_latents(latents.to(weight)).float().clamp(-1, 1)
+        if region is not None:
+            images = torch.where(region.masks.to(images.device), images, region.images.to(images))
         return Painting(images, tuple(layouts), glyphs, tuple(prompts))
 
-    def _guided(self, told: Conditioning, z: Tensor | None, sampler: Sampler) -> Denoiser:
+    def _known(self, region: Region | None, size: int) -> Tensor | None:
+        """What a painter with inpainting is told of ``size`` pictures."""
+        if region is None:
+            frame = (self.image_size, self.image_size)
+            region = Region(torch.zeros(size, 3, *frame), torch.ones(size, 1, *frame, dtype=torch.bool))
+        weight = self.vfe.fusion.weight
+        return self.encode_region(Region(region.images.to(weight), region.masks.to(weight.device)))
+
+    def _guided(self, told: Conditioning, z: Tensor | None, sampler: Sampler, known: Tensor | None = None) -> Denoiser:
         """The denoiser under hierarchical guidance: every branch in one batch."""
         guidance = sampler.guidance
         branches = guidance.branches
@@ -142,9 +190,11 @@ class Painter(nn.Module):
             blank = self.encode_layout(z.new_full((len(z), 3, self.image_size, self.image_size), -1))
             layout = torch.cat([z if b.layout or blank is None else blank for b in branches])
 
+        given = None if known is None else known.repeat(len(branches), 1, 1, 1)
+
         def denoise(x: Tensor, t: Tensor) -> Tensor:
             predicted = self.vfe(
-                x.to(told.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text
+                x.to(told.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text, given
             )
             return guidance.combine(predicted.float().chunk(len(branches)))
 

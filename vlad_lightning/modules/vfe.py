@@ -14,13 +14,15 @@ from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.image_encoder import ImageEncoder
+from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.modules.contrast import align, check_widths
 from vlad_lightning.modules.evaluation import Evaluation
 from vlad_lightning.modules.layout_generator import LayoutGenerator
+from vlad_lightning.modules.masking import Masking
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.painter import Painter
 from vlad_lightning.modules.training import PainterTraining
-from vlad_lightning.types import Batch, Conditioning, Figure, Layout, Painting, PromptBatch
+from vlad_lightning.types import Batch, Conditioning, Figure, Layout, Painting, PromptBatch, Region
 
 
 class VFEModule(LightningModule):
@@ -37,10 +39,12 @@ class VFEModule(LightningModule):
         evaluation: the metrics of ``test``; None measures nothing.
         temperature: tau of L_align.
         seed: of every draw in training.
+        masking: which regions inpainting is trained on; None paints whole images only.
 
     Raises:
         ValueError: where ``temperature`` is not positive, the encoders' widths differ, a sampler does not fit what it
-            samples from, or the schedule ends without any signal and has the painter predict the noise.
+            samples from, of ``masking`` and ``painter.vfe.region`` one is missing, or the schedule ends without any signal
+            and has the painter predict the noise.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class VFEModule(LightningModule):
         evaluation: Evaluation | None = None,
         temperature: float = 0.07,
         seed: int = 0,
+        masking: Masking | None = None,
     ) -> None:
         super().__init__()
         if temperature <= 0:
@@ -69,6 +74,8 @@ class VFEModule(LightningModule):
         painter.check(sampler)
         if layout_generator is not None:
             layout_sampler.check(layout_generator.schedule)
+        if (masking is not None) != painter.inpaints:
+            raise ValueError(f"masking is {masking}; it is needed where painter.vfe.region is given, and only there")
         self.painter = painter
         self.image_encoder = image_encoder.requires_grad_(False)
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
@@ -80,6 +87,7 @@ class VFEModule(LightningModule):
         self.evaluation = evaluation
         self.temperature = temperature
         self.seed = seed
+        self.masking = masking
         self.figures: dict[str, Figure] = {}
 
     def _generator(self, *key: int | str) -> torch.Generator:
@@ -117,12 +125,22 @@ class VFEModule(LightningModule):
         bare = u < settings.layout_dropout  # neither layout nor text
         silent = u < settings.layout_dropout + settings.caption_dropout
         told = told.where(~silent, painter.prompt_encoder([""]).expand(size))
-        glyphs = torch.where(bare.view(-1, 1, 1, 1), -torch.ones_like(batch.glyphs), batch.glyphs)
+        region = self._region(batch, draws)
+        unseen = bare.view(-1, 1, 1, 1) if region is None else bare.view(-1, 1, 1, 1) | ~region.masks
+        glyphs = torch.where(unseen, -torch.ones_like(batch.glyphs), batch.glyphs)
         z = painter.encode_layout(glyphs, settings.augmentation, draws)
-        predicted = painter.vfe(noised.x_t, steps, z, told).float()
+        known = None if region is None else painter.encode_region(region)
+        predicted = painter.vfe(noised.x_t, steps, z, told, known).float()
         error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
         place = self._place_weight(batch.glyphs, error.shape[-2:])
         return (noised.weight * (place * error).mean(dim=(1, 2))).mean()
+
+    def _region(self, batch: Batch, draws: torch.Generator) -> Region | None:
+        """What is painted of each image, the whole of it for some; None without inpainting."""
+        if self.masking is None:
+            return None
+        height, width = batch.images.shape[-2:]
+        return Region(batch.images, self.masking.draw(batch.layouts, (height, width), draws))
 
     def _place_weight(self, glyphs: Tensor, size: Sequence[int]) -> Tensor:
         """(B, h, w) float: ``text_weight`` on and beside the letters, 1 elsewhere."""
@@ -163,10 +181,11 @@ class VFEModule(LightningModule):
         self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
 
     def setup(self, stage: str) -> None:
-        """Refuse prompts with more words than a layout holds before the first is painted."""
+        """Refuse prompts with more words than a layout holds, or without glyphs, before the first is painted."""
         if stage == "predict" and self.layout_generator is not None:
             for batch in self.trainer.datamodule.predict_dataloader():  # type: ignore[attr-defined]
                 self.layout_generator.check(batch.prompts)
+                self.painter.rasterizer.check([word for prompt in batch.prompts for word in drawn_words(prompt)])
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> Painting:
         """Paint prompts; :class:`~vlad_lightning.callbacks.ImageWriter` writes them."""

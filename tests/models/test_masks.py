@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import math
+
+import torch
+from matplotlib.path import Path as Polygon
+
+from vlad_lightning.models.masks import box_masks, grown
+from vlad_lightning.types import Layout
+
+
+def test_pixels_whose_centres_lie_in_a_turned_box_are_masked() -> None:
+    """Against matplotlib's point in polygon."""
+    boxes = torch.tensor([[[0.4, 0.5, 0.5, 0.2, 0.6], [0.8, 0.2, 0.3, 0.1, -2.0]]])
+    found = box_masks(boxes, torch.ones(1, 2, dtype=torch.bool), (48, 48))
+    assert found.shape == (1, 1, 48, 48)
+    y, x = torch.meshgrid(torch.arange(48) + 0.5, torch.arange(48) + 0.5, indexing="ij")
+    centres = torch.stack([x, y], dim=-1).view(-1, 2) / 48
+    expected = torch.zeros(48 * 48, dtype=torch.bool)
+    for quad in Layout(("a", "b"), boxes[0]).quads():
+        expected |= torch.from_numpy(Polygon(quad.numpy()).contains_points(centres.numpy()))
+    assert (found.view(-1) != expected).sum() <= 2  # a centre on an edge
+
+
+def test_boxes_that_are_not_kept_do_not_count() -> None:
+    boxes = torch.tensor([[[0.25, 0.5, 0.5, 1.0, 0.0], [0.75, 0.5, 0.5, 1.0, 0.0]]]).expand(3, -1, -1)
+    kept = torch.tensor([[True, False], [False, True], [False, False]])
+    left, right, none = box_masks(boxes, kept, (4, 6))[:, 0]
+    assert left.tolist() == [[True] * 3 + [False] * 3] * 4
+    assert torch.equal(right, ~left)
+    assert not none.any()
+
+
+def test_a_frame_that_is_not_square_has_its_own_pixels() -> None:
+    whole = box_masks(torch.tensor([[[0.5, 0.5, 0.5, 0.5, 0.0]]]), torch.ones(1, 1, dtype=torch.bool), (4, 8))
+    assert whole.sum() == 8
+    assert whole[0, 0, 1:3, 2:6].all()
+
+
+def test_growing_adds_heights_on_every_side() -> None:
+    box = torch.tensor([0.5, 0.5, 0.4, 0.1, math.pi / 2])
+    torch.testing.assert_close(grown(box, 0.25), torch.tensor([0.5, 0.5, 0.45, 0.15, math.pi / 2]))
+    assert box[2] == torch.tensor(0.4)

@@ -1,0 +1,225 @@
+r"""Layouts as JSON files that people write and edit: words, their corners in pixels, fonts, colours.
+
+    {"width": 512, "height": 512, "font": "fonts/Inter.ttf",
+     "words": [{"text": "HELLO", "quad": [[64, 128], [448, 128], [448, 192], [64, 192]], "colour": "red"},
+               {"text": "two\nlines", "quad": [...], "align": "left"}]}
+
+``size`` stands for a square frame, as in what ``predict`` writes. A bare list of words is an older form, without a
+frame: its corners are fractions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from vlad_lightning.models.fonts import check_font
+from vlad_lightning.models.paragraph import Align, paragraph
+from vlad_lightning.models.prompts import drawn_words
+from vlad_lightning.types import Layout
+
+_FILE_KEYS = ("width", "height", "size", "font", "prompt", "words")
+_WORD_KEYS = ("text", "quad", "font", "colour", "align", "wrap")
+_QUOTES = (("'", "'"), ('"', '"'), ("\u2018", "\u2019"), ("\u201c", "\u201d"))
+
+
+@dataclass(frozen=True)
+class LayoutFile:
+    """What a layout file says.
+
+    Attributes:
+        layout: the words and their boxes, with their fonts; a text of several lines has become a word a line.
+        width: of the frame that the file's corners are given in, in pixels.
+        height: likewise.
+        colours: a colour by name a word, or None; empty where no word has one. Glyph maps are white on black: a colour
+            acts through the prompt alone, see :meth:`coloured`.
+        prompt: the prompt it belongs to, if that is told.
+
+    Raises:
+        ValueError: if the frame has no pixels, or ``colours`` is neither empty nor as long as the layout.
+    """
+
+    layout: Layout
+    width: int
+    height: int
+    colours: tuple[str | None, ...] = ()
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(f"width and height are {self.width} and {self.height}; they must be at least 1")
+        if self.colours and len(self.colours) != len(self.layout):
+            raise ValueError(
+                f"colours has {len(self.colours)} entries; {len(self.layout)} words need one each, or none"
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> LayoutFile:
+        """Read a file.
+
+        Args:
+            path: JSON in UTF-8; font files it names lie relative to its folder.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: naming the entry that is wrong.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist; it must be a layout file")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
+        except ValueError as error:  # also where it is not UTF-8
+            raise ValueError(f"{path}: not a JSON file: {error}") from error
+        try:
+            return _read(content, path.parent)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write a file that :meth:`load` reads as this, boxes exact to 1e-14 of the frame; never half of it."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            beside.write_text(self.to_json(), encoding="utf-8")
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def to_json(self) -> str:
+        """The file's text: an entry a line."""
+        exact = replace(self.layout, boxes=self.layout.boxes.double())
+        quads = (exact.quads() * torch.tensor([self.width, self.height])).tolist()
+        none = (None,) * len(self.layout)
+        fonts = [font and str(Path(font).resolve()) for font in self.layout.fonts or none]
+        texts = [" ".join(word.split()) for word in self.layout.words]  # as it is drawn: a break would make it two
+        rows = zip(texts, quads, fonts, self.colours or none, strict=True)
+        words = [dict(zip(_WORD_KEYS, row, strict=False)) for row in rows]
+        head = {"prompt": self.prompt, "width": self.width, "height": self.height}
+        lines = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}," for k, v in head.items() if v is not None]
+        entries = [json.dumps({k: v for k, v in w.items() if v is not None}, ensure_ascii=False) for w in words]
+        return "\n".join(["{", *lines, ' "words": [', ",\n".join(f"  {entry}" for entry in entries), " ]", "}", ""])
+
+    def coloured(self, prompt: str) -> str:
+        """The prompt with the words' colours, told as the training captions tell them: ``'SALE' in red letters``.
+
+        A colour follows the quoted word; for a word that the prompt does not quote alone, a phrase is added.
+
+        Args:
+            prompt: words to draw stand in quotes.
+        """
+        for word, colour in zip(self.layout.words, self.colours, strict=False):
+            if colour is None:
+                continue
+            ending = f" in {colour} letters"
+            spans = [f"{opening}{word}{closing}" for opening, closing in _QUOTES]
+            places = [prompt.find(span) + len(span) for span in spans if span in prompt]
+            if not places:
+                named = word if word in drawn_words(prompt) else f'with the text "{word}"'
+                prompt = f"{prompt.rstrip(' .,')}, {named}{ending}"
+            elif not prompt[min(places) :].startswith(ending):
+                prompt = prompt[: min(places)] + ending + prompt[min(places) :]
+        return prompt
+
+
+def _read(content: Any, folder: Path) -> LayoutFile:
+    if isinstance(content, list):
+        content, width, height, frame = {"words": content}, 512, 512, (1.0, 1.0)
+    else:
+        content = _entries(content, "the file", _FILE_KEYS, {"words"})
+        width, height = _frame(content)
+        frame = (float(width), float(height))
+    font = _font(content.get("font"), "font", folder)
+    prompt = content.get("prompt")
+    if not isinstance(prompt, str | None):
+        raise ValueError(f"prompt is {prompt!r}; it must be a text")
+    if not isinstance(content["words"], list):
+        raise ValueError(f"words is {content['words']!r}; it must be a list")
+    words = [_word(word, f"words[{i}]", frame, font, folder) for i, word in enumerate(content["words"])]
+    layout = _joined([part for part, _ in words])
+    colours = tuple(colour for part, colour in words for _ in part.words)
+    return LayoutFile(layout, width, height, colours if any(colours) else (), prompt)
+
+
+def _joined(parts: list[Layout]) -> Layout:
+    if not parts:
+        return Layout.empty()
+    fonts = tuple(font for part in parts for font in part.fonts or (None,) * len(part))
+    words = tuple(word for part in parts for word in part.words)
+    return Layout(words, torch.cat([part.boxes for part in parts]), fonts if any(fonts) else ())
+
+
+def _word(
+    entry: Any, where: str, frame: tuple[float, float], font: str | None, folder: Path
+) -> tuple[Layout, str | None]:
+    """One entry's boxes, more than one where its text has several lines, and its colour."""
+    entry = _entries(entry, where, _WORD_KEYS, {"text", "quad"})
+    text, colour = entry["text"], entry.get("colour")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{where}.text is {text!r}; it must be a text that is not blank")
+    if colour is not None and not (isinstance(colour, str) and colour.replace(" ", "").isalpha()):
+        raise ValueError(f"{where}.colour is {colour!r}; it must be a colour's name, such as 'dark red'")
+    quad = _quad(entry["quad"], f"{where}.quad") / torch.tensor(frame, dtype=torch.float64)
+    font = _font(entry.get("font"), f"{where}.font", folder) or font
+    align, wrap = entry.get("align"), entry.get("wrap", False)
+    if align not in (None, *get_args(Align)):
+        raise ValueError(f"{where}.align is {align!r}; allowed are {', '.join(get_args(Align))}")
+    if not isinstance(wrap, bool):
+        raise ValueError(f"{where}.wrap is {wrap!r}; it must be true or false")
+    if wrap or align or len(text.strip().splitlines()) > 1:
+        return paragraph(text, quad, align or "centre", wrap, font=font), colour
+    return replace(Layout.from_quads([text], quad[None]), fonts=(font,) if font else ()), colour
+
+
+def _quad(value: Any, where: str) -> Tensor:
+    """(4, 2) float64."""
+    points = value if isinstance(value, list) else []
+    if len(points) != 4 or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raise ValueError(f"{where} is {value!r}; it must be 4 corners [x, y], clockwise from the top left one")
+    if not all(type(number) in (int, float) and math.isfinite(number) for point in points for number in point):
+        raise ValueError(f"{where} is {value!r}; its coordinates must be finite numbers")
+    quad = torch.tensor(points, dtype=torch.float64)
+    across, down = quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1]
+    if not across[0] * down[1] - across[1] * down[0] > 0:
+        raise ValueError(f"{where} is {value!r}; the corners must run clockwise around an area")
+    return quad
+
+
+def _frame(content: Mapping[str, Any]) -> tuple[int, int]:
+    given = {key: content[key] for key in ("width", "height", "size") if key in content}
+    if set(given) not in ({"width", "height"}, {"size"}):
+        told = " and ".join(given) or "nothing"
+        raise ValueError(f"the frame is told by {told}; give width and height, or size, in pixels")
+    for key, value in given.items():
+        if type(value) is not int or value < 1:
+            raise ValueError(f"{key} is {value!r}; it must be a whole number of pixels, at least 1")
+    return int(given.get("width", given.get("size", 0))), int(given.get("height", given.get("size", 0)))
+
+
+def _font(value: Any, where: str, folder: Path) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"{where} is {value!r}; it must be the path of a font file")
+    path = str(folder / value)
+    check_font(path, where)
+    return path
+
+
+def _entries(value: Any, where: str, allowed: tuple[str, ...], required: set[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is {value!r}; it must be an object with {', '.join(allowed)}")
+    if unknown := sorted(set(value) - set(allowed)):
+        raise ValueError(f"{where}: unknown entry {', '.join(map(repr, unknown))}; allowed are {', '.join(allowed)}")
+    if missing := sorted(required - set(value)):
+        raise ValueError(f"{where}: missing entry {', '.join(map(repr, missing))}")
+    return value

@@ -1,0 +1,121 @@
+"""Font files: how a word is shaped, and which characters a font lacks."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import ImageFont, features
+
+_CHECKED_SIZE = 16  # pixels: any size will do to see whether a file is a font
+
+
+@lru_cache(maxsize=64)
+def load_font(font: str | None, size: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
+    """A font file at a size.
+
+    Args:
+        font: a TrueType or OpenType file; None is DejaVu Sans Bold, which comes with matplotlib.
+        size: in pixels.
+        shaped: whether letters are joined and put in their order on the screen (Raqm); else one glyph a character,
+            from left to right, with kerning.
+
+    Raises:
+        OSError: if ``font`` cannot be read.
+    """
+    # The basic engine is in every build of Pillow and draws the same everywhere; the other one needs FriBidi.
+    engine = ImageFont.Layout.RAQM if shaped else ImageFont.Layout.BASIC
+    return ImageFont.truetype(font or default_font(), size, layout_engine=engine)
+
+
+def default_font() -> str:
+    """The file of DejaVu Sans Bold."""
+    import matplotlib  # here, because it is slow to import and a font of one's own does not need it
+
+    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf"))
+
+
+def check_font(font: str | None, argument: str = "font") -> None:
+    """Refuse a file that is no font.
+
+    Raises:
+        ValueError: naming ``argument``.
+    """
+    try:
+        load_font(font, _CHECKED_SIZE)
+    except OSError as error:
+        raise ValueError(f"{argument}={font!r} cannot be read ({error}); give a TrueType or OpenType file") from error
+
+
+@lru_cache(maxsize=1)
+def can_shape() -> bool:
+    """Whether this machine's Pillow has Raqm; its wheels do, where they find the system's FriBidi."""
+    return bool(features.check("raqm"))
+
+
+def needs_shaping(word: str) -> bool:
+    """Whether one glyph a character, from left to right, would be wrong.
+
+    So it is for what is read from right to left (Arabic, Hebrew) and for marks that combine (Devanagari, Thai).
+
+    Example:
+        >>> needs_shaping("Ångström"), needs_shaping("中文"), needs_shaping("سلام"), needs_shaping("हिन्दी")
+        (False, False, True, True)
+    """
+    if word.isascii():
+        return False
+    return any(unicodedata.bidirectional(c) in ("R", "AL") or unicodedata.category(c).startswith("M") for c in word)
+
+
+def missing_characters(word: str, font: str | None = None) -> tuple[str, ...]:
+    """The characters of a word that a font has no glyph for; white space and invisible ones do not count.
+
+    Args:
+        word: as it is drawn.
+        font: a font file; None is the default one.
+    """
+    # Raqm composes what it can, so a letter and its accent may be one glyph
+    seen = dict.fromkeys(unicodedata.normalize("NFC", word))
+    return tuple(c for c in seen if not (c.isspace() or _invisible(c) or _has_glyph(font, c)))
+
+
+def check_words(words: Sequence[str], fonts: Sequence[str | None]) -> None:
+    """Refuse words that their fonts cannot draw.
+
+    Args:
+        words: as they are drawn.
+        fonts: a font file for each; None is the default one.
+
+    Raises:
+        ValueError: naming the characters and the font, or what this machine lacks to shape the word.
+    """
+    for word, font in zip(words, fonts, strict=True):
+        if missing := missing_characters(word, font):
+            named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in missing)
+            raise ValueError(
+                f"the font {font or default_font()} has no glyph for {named} of the word {word!r}; name a font that has"
+            )
+        if needs_shaping(word) and not can_shape():
+            raise ValueError(
+                f"the word {word!r} is of a script that has to be shaped, which Pillow cannot do here: its Raqm needs "
+                "the library FriBidi (Debian and Ubuntu: apt install libfribidi0)"
+            )
+
+
+def _invisible(character: str) -> bool:
+    return unicodedata.category(character) in ("Cf", "Cc")
+
+
+@lru_cache(maxsize=65_536)
+def _has_glyph(font: str | None, character: str) -> bool:
+    return bool(_charmap(font).get_char_index(ord(character)) != 0)
+
+
+@lru_cache(maxsize=16)
+def _charmap(font: str | None) -> Any:
+    from matplotlib.ft2font import FT2Font
+
+    return FT2Font(font or default_font())

@@ -1,0 +1,90 @@
+"""Pictures as users have them, for inpainting: into tensors, to the painter's size, and back into the original."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2.functional import resize
+
+from vlad_lightning.types import Region
+
+
+def picture_tensor(image: Image.Image | Tensor, argument: str = "image") -> Tensor:
+    """One picture.
+
+    Args:
+        image: a PIL image of any mode, or (3, H, W) or (1, 3, H, W) float in [-1, 1].
+        argument: the name that an error gives it.
+
+    Returns:
+        (1, 3, H, W) float32 in [-1, 1], on the CPU; what is transparent is white.
+
+    Raises:
+        ValueError: for a tensor of another shape or range.
+    """
+    if isinstance(image, Image.Image):
+        layers = ImageOps.exif_transpose(image).convert("RGBA")
+        opaque = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
+        return torch.from_numpy(np.array(opaque)).permute(2, 0, 1)[None].float().div(127.5).sub(1)
+    picture = image.detach().to("cpu", torch.float32)
+    picture = picture[None] if picture.ndim == 3 else picture
+    if picture.ndim != 4 or picture.shape[:2] != (1, 3):
+        raise ValueError(f"{argument} has shape {tuple(image.shape)}; (3, H, W) or (1, 3, H, W) is needed")
+    if not picture.abs().max() <= 1:
+        raise ValueError(f"{argument} has values up to {picture.abs().max():.4g}; they must lie in [-1, 1]")
+    return picture
+
+
+def mask_tensor(mask: Image.Image | Tensor, size: tuple[int, int]) -> Tensor:
+    """The region that is painted.
+
+    Args:
+        mask: a PIL image, white where the picture is painted and black where it is kept; or (H, W), (1, H, W) or
+            (1, 1, H, W), bool or float in [0, 1], likewise. From half on, a pixel is painted.
+        size: height and width of the picture.
+
+    Returns:
+        (1, 1, H, W) bool on the CPU.
+
+    Raises:
+        ValueError: for a mask of another size, or one that is empty.
+    """
+    if isinstance(mask, Image.Image):
+        values = torch.from_numpy(np.array(ImageOps.exif_transpose(mask).convert("L"))).float() / 255
+    else:
+        values = mask.detach().to("cpu", torch.float32)
+    if tuple(values.shape[-2:]) != size or values.numel() != size[0] * size[1]:
+        raise ValueError(f"mask has shape {tuple(values.shape)}; one picture of {size[0]} x {size[1]} pixels is masked")
+    painted = values.view(1, 1, *size) >= 0.5
+    if not painted.any():
+        raise ValueError("mask is empty: it has no pixel to paint; white is painted, black is kept")
+    return painted
+
+
+def resized(region: Region, side: int) -> Region:
+    """A region stretched to ``side`` x ``side``; a pixel of which any part is painted is painted."""
+    if region.images.shape[-2:] == (side, side):
+        return region
+    images = stretched(region.images, (side, side))
+    masks = F.adaptive_max_pool2d(region.masks.float(), side) > 0
+    return Region(images, masks)
+
+
+def stretched(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """(B, 3, H, W) in [-1, 1] at another size, bicubic and antialiased."""
+    if images.shape[-2:] == size:
+        return images
+    return resize(images, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True).clamp(-1, 1)
+
+
+def bounding_quad(mask: Tensor) -> Tensor:
+    """(4, 2) float64: the corners of the upright box around a mask (..., H, W) bool, in fractions of the frame."""
+    height, width = mask.shape[-2:]
+    rows, columns = torch.nonzero(mask.reshape(-1, height, width).any(dim=0), as_tuple=True)
+    left, right = int(columns.min()) / width, (int(columns.max()) + 1) / width
+    top, bottom = int(rows.min()) / height, (int(rows.max()) + 1) / height
+    return torch.tensor([[left, top], [right, top], [right, bottom], [left, bottom]], dtype=torch.float64)
