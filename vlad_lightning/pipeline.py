@@ -77,9 +77,9 @@ class VLADPipeline(DiffusionPipeline):
     ``from_pretrained`` reads them back and nothing else. The folder also has a ``pipeline.py`` that imports this class:
     with it, ``DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`` finds the class as well.
 
-    It has three uses: calling it paints prompts, with layouts of its own or of the caller's; :meth:`with_template` takes
-    the layout of a picture of text; :meth:`inpaint` paints into a picture. ``tlg`` and the parts whose names begin with
-    ``layout_`` make layouts; they are None for the system without hierarchical guidance.
+    It has three uses: calling it paints prompts, with layouts of its own or of the caller's; :meth:`with_template`
+    takes the layout of a picture of text; :meth:`inpaint` paints into a picture. ``tlg`` and the parts whose names
+    begin with ``layout_`` make layouts; they are None for the system without hierarchical guidance.
 
     Args:
         tokenizer: of the painter's encoder.

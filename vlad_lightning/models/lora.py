@@ -44,9 +44,7 @@ class Lora:
     def config(self, usual: tuple[str, ...]) -> LoraConfig:
         """The same for peft; ``usual`` stands for no targets."""
         targets = list(self.targets or usual)
-        return LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, target_modules=targets, lora_dropout=0.0, bias="none"
-        )
+        return LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=targets, lora_dropout=0.0, bias="none")
 
     def inject(self, network: nn.Module, usual: tuple[str, ...] = ("q_proj", "v_proj")) -> None:
         """Add the adapters in place and freeze everything else in ``network``; ``usual`` stands for no targets."""
