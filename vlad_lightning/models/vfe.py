@@ -31,8 +31,8 @@ class VFE(nn.Module):
         region: adds the mask and the known part of a picture, for inpainting; None paints from nothing only.
 
     Raises:
-        ValueError: where both are given or none, the channels of the two do not fit, the painter needs conditions that are
-            not known here, or it does not support what is asked of it.
+        ValueError: where both are given or none, the channels of the two do not fit, the painter needs conditions that
+            are not known here, or it does not support what is asked of it.
     """
 
     def __init__(
