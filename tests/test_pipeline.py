@@ -84,7 +84,7 @@ def test_adapters_are_folded_in(saved: Saved) -> None:
     sampler = Sampler(steps=3, guidance_scale=2.0)
     with torch.no_grad():
         expected = saved.module.painter.paint([PROMPT], [LAYOUT], sampler, generator()).images
-    found = saved.pipe(PROMPT, LAYOUT, 3, 2.0, generator=generator(), output_type="pt").images
+    found = saved.pipe(PROMPT, LAYOUT, 3, 2.0, 1.0, generator=generator(), output_type="pt").images
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
     assert not [key for key in saved.pipe.text_encoder.state_dict() if "lora" in key]
     assert any("lora" in key for key in saved.module.state_dict())  # the module keeps its own
