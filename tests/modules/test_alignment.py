@@ -119,3 +119,14 @@ def test_symmetric_is_handed_on(posters: Path) -> None:
             parts = module.image_encoder(batch.images), module.prompt_encoder(batch.prompts).pooled
         metrics = tiny.trainer(limit_val_batches=1).validate(module, datamodule=tiny.data(posters), verbose=False)
         assert metrics[0]["val/loss"] == pytest.approx(float(info_nce(*parts, 0.07, symmetric=symmetric)))
+
+
+def test_adapters_of_another_scale_are_refused(posters: Path, tmp_path: Path) -> None:
+    def module(alpha: int) -> AlignmentModule:
+        return AlignmentModule(tiny.prompt_encoder(Lora(rank=2, alpha=alpha)), tiny.image_encoder(), tiny.FAST)
+
+    trainer = tiny.trainer(1)
+    trainer.fit(module(4), datamodule=tiny.data(posters))
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    with pytest.raises(ValueError, match=r"the checkpoint's adapters have alpha / rank 2.0; this config has 3.0"):
+        tiny.trainer(2).fit(module(6), datamodule=tiny.data(posters), ckpt_path=tmp_path / "x.ckpt", weights_only=True)

@@ -104,6 +104,17 @@ class AlignmentModule(LightningModule):
         """Keep what is needed to fold the adapters: B A alone does not say its scale."""
         checkpoint["lora_scale"] = self.prompt_encoder.text_encoder.lora_scale
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse adapters that were trained at another scale.
+
+        Raises:
+            ValueError: naming both.
+        """
+        own = self.prompt_encoder.text_encoder.lora_scale
+        saved = checkpoint.get("lora_scale", own)
+        if saved != own:
+            raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {own}")
+
     def configure_optimizers(self) -> Any:
         """AdamW over what is not frozen."""
         return self.optimization.of_module(self)
