@@ -26,3 +26,10 @@ def test_limits_are_allowed() -> None:
     limits = {"caption_dropout": 0, "layout_dropout": 0, "diffusion_weight": 0, "augmentation": 0, "text_weight": 1}
     settings = PainterTraining(snr_gamma=1, **limits)
     assert {name: getattr(settings, name) for name in limits} == limits
+
+
+def test_another_density_of_timesteps_is_refused() -> None:
+    for density in (None, "uniform", "logit_normal"):
+        assert PainterTraining(timestep_density=density).timestep_density == density  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="timestep_density is 'normal'; allowed are None, 'uniform', 'logit_normal'"):
+        PainterTraining(timestep_density="normal")  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from vlad_lightning.diffusion.objective import TimestepDensity
 
@@ -53,3 +54,6 @@ class PainterTraining:
         for name in ("text_weight", "snr_gamma"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.timestep_density not in (None, *get_args(TimestepDensity)):
+            allowed = ", ".join(map(repr, (None, *get_args(TimestepDensity))))
+            raise ValueError(f"timestep_density is {self.timestep_density!r}; allowed are {allowed}")
