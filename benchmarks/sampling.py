@@ -62,7 +62,7 @@ def main() -> None:
     pipe = VLADPipeline.from_pretrained(options.pipeline).to(options.device)
     painter, layouts = pipe.painter, pipe.layout_generator
     batches = prompt_batches(options.data, options.rounds, options.batch, painter.prompt_encoder.max_words)
-    base = Sampler(steps=options.steps, guidance_scale=options.guidance_scale)
+    base = Sampler(steps=options.steps, guidance_scale=options.guidance_scale, layout_scale=options.layout_scale)
     engine = build_ocr_engine("rapidocr")
     settings = [Setting(name, sampler, OCRMetrics(engine)) for name, sampler in variants(base, painter)]
     columns = (
@@ -73,7 +73,7 @@ def main() -> None:
         TimeRemainingColumn(),
     )
     with torch.no_grad(), Progress(*columns, console=Console(stderr=True)) as progress:
-        costs = measure_costs(painter, layouts, batches, replace(base, guidance_scale=1.0), clock, progress)
+        costs = measure_costs(painter, layouts, batches, Sampler(steps=options.steps), clock, progress)
         measure_settings(painter, layouts, batches, settings, clock, progress)
     print(machine(options))
     print_costs(costs, options)
@@ -88,7 +88,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=12, help="batches of prompts (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=8, help="prompts a batch (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=20, help="of the first row (default: %(default)s)")
-    parser.add_argument("--guidance_scale", type=float, default=2.0, help="of the second table (default: %(default)s)")
+    parser.add_argument("--guidance_scale", type=float, default=3.0, help="of the second table (default: %(default)s)")
+    parser.add_argument("--layout_scale", type=float, default=3.0, help="likewise (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--clock", choices=tuple(_CLOCKS), default="wall", help="(default: %(default)s)")
     return parser.parse_args()
