@@ -32,6 +32,7 @@ BY_HAND: list[Command] = [
     ("test", ("stage2_vfe.yaml", "test.yaml"), ()),
     ("predict", ("stage2_vfe.yaml", "generate.yaml"), ()),
     *[("fit", (f"{size}/{name}.yaml",), ()) for size in ("sd21", "sdxl") for name in STAGES],
+    *[("fit", (f"{n}.yaml", f"encoders/{e}/{n}.yaml"), ()) for e in ("siglip2", "qwen2_5_vl") for n in STAGES],
     ("predict", ("mini/stage2_vfe.yaml", "generate.yaml"), ("--data.file", "prompts.txt")),
 ]
 
@@ -184,9 +185,18 @@ def test_other_painters_have_the_published_sizes(size: str, unet: int, text: int
     assert count(module.layout_generator.prompt_encoder.text_encoder.tower) == text
 
 
-@pytest.mark.parametrize("size", ["", "sd21/", "sdxl/"])
-def test_a_stage_starts_with_the_parts_of_those_before_it(size: str) -> None:
-    stage0, stage1, stage2 = (built(f"{size}{name}.yaml") for name in STAGES)
+@pytest.mark.parametrize(
+    "files",
+    [
+        "{}.yaml",
+        "sd21/{}.yaml",
+        "sdxl/{}.yaml",
+        "{}.yaml encoders/siglip2/{}.yaml",
+        "{}.yaml encoders/qwen2_5_vl/{}.yaml",
+    ],
+)
+def test_a_stage_starts_with_the_parts_of_those_before_it(files: str) -> None:
+    stage0, stage1, stage2 = (built(*files.replace("{}", name).split()) for name in STAGES)
 
     def shapes(part: torch.nn.Module) -> dict[str, torch.Size]:
         state = part.state_dict()
@@ -200,6 +210,23 @@ def test_a_stage_starts_with_the_parts_of_those_before_it(size: str) -> None:
     assert shapes(stage2.painter.prompt_encoder) == shapes(stage0.prompt_encoder)
     assert shapes(stage2.image_encoder) == shapes(stage0.image_encoder)
     assert shapes(stage2.layout_generator) == shapes(stage1.generator)
+
+
+@pytest.mark.parametrize(
+    ("name", "tower", "size", "width"),
+    [
+        ("siglip2", "SiglipTextModel", 282_303_744, 768),
+        ("qwen2_5_vl", "Qwen2_5_VLTextModel", 3_085_938_688, 768),  # the published language model
+    ],
+)
+def test_other_encoders_say_what_the_painter_attends_to(name: str, tower: str, size: int, width: int) -> None:
+    module = built("stage2_vfe.yaml", f"encoders/{name}/stage2_vfe.yaml")
+    assert isinstance(module, VFEModule)
+    assert module.layout_generator is not None
+    encoder = module.layout_generator.prompt_encoder.text_encoder
+    assert type(encoder.tower).__name__ == tower
+    assert count(encoder.tower) == size
+    assert encoder.width == module.image_encoder.width == width
 
 
 def test_mini_stage_2_is_of_about_five_million_parameters() -> None:

@@ -135,6 +135,20 @@ def test_the_last_word_of_a_long_prompt_is_read(tower: Any, tokenizer: Any, cont
     torch.testing.assert_close(states.pooled[1], of(["a"]).pooled[0], rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("tower", "tokenizer", "layers"), [(siglip, siglip_tokenizer, "encoder.layers"), (qwen_3, qwen_tokenizer, "layers")]
+)
+def test_leaving_out_layers_is_what_a_tower_without_them_says(tower: Any, tokenizer: Any, layers: str) -> None:
+    whole = encoder(tower, tokenizer(), skip_layers=1)
+    short = encoder(tower, tokenizer())
+    short.tower.load_state_dict(whole.tower.state_dict())
+    del short.tower.get_submodule(layers)[-1]  # type: ignore[operator]
+    short.tower.config.num_hidden_layers = 1
+    torch.testing.assert_close(whole(PROMPTS).tokens, short(PROMPTS).tokens, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(whole(PROMPTS).pooled, short(PROMPTS).pooled, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("tower", "targets"),
     [(siglip, ("q_proj", "v_proj")), (qwen_2, ("q_proj", "k_proj", "v_proj", "o_proj"))],
@@ -238,7 +252,8 @@ def test_another_class_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"skip_layers": -1}, "skip_layers is -1"),
+        ({"skip_layers": -1}, "skip_layers is -1; this SiglipTextModel allows 0 to 1"),
+        ({"skip_layers": 2}, "skip_layers is 2; this SiglipTextModel allows 0 to 1"),
         ({"context": 65}, r"context is 65; it must be in \[3, 64\]"),
         ({"width": 8, "spelt": 16}, "spelling has the width 16; the text encoder's is 8"),
     ],

@@ -210,8 +210,9 @@ class TextEncoder(nn.Module):
         self.reader = reader_of(tower)
         token_width, pooled_width = self.reader.widths(tower)
         _check_widths(token_width, pooled_width, spelling.config.width, width)
-        if skip_layers < 0 or (skip_layers and isinstance(tower, DualTower)):
-            raise ValueError(f"skip_layers is {skip_layers}; it must be at least 0, and 0 for a DualTower")
+        layers = 1 if isinstance(tower, DualTower) else int(tower.config.num_hidden_layers)
+        if not 0 <= skip_layers < layers:
+            raise ValueError(f"skip_layers is {skip_layers}; this {type(tower).__name__} allows 0 to {layers - 1}")
         most = self.reader.context(tower)
         if context is not None and not 2 < context <= most:
             raise ValueError(f"context is {context}; it must be in [3, {most}]")

@@ -67,7 +67,7 @@ class AlignmentModule(LightningModule):
         encoder = self.prompt_encoder.text_encoder
         if stage == "fit" and encoder.tokenizer is None:
             captions = self.trainer.datamodule.captions()  # type: ignore[attr-defined]
-            encoder.tokenizer = train_tokenizer(captions, encoder.tower.config.vocab_size)
+            encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
 
     def _step(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor, Tensor]:
         images = self.image_encoder(batch.images)

@@ -1,0 +1,171 @@
+"""What each shipped stage 2 weighs: parameters, operations and memory, as Markdown: `python benchmarks/parameters.py`.
+
+Everything is built on the meta device, without memory or numbers, and counted. A multiplication and its addition are two
+operations, as torch's counter has it. The memory is arithmetic, not a measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vlad_lightning import cli
+from vlad_lightning.config_files import configs_folder
+from vlad_lightning.modules import VFEModule
+from vlad_lightning.types import Conditioning
+
+CONFIGS = ("mini/stage2_vfe.yaml", "stage2_vfe.yaml", "sd21/stage2_vfe.yaml", "sdxl/stage2_vfe.yaml")
+CARDS = (24, 40, 80, 141)  # GB of 10^9 bytes
+USABLE = 0.9  # the rest is for the driver, the kernels' workspaces and fragments
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What is counted of one configuration; memory in GB of 10^9 bytes."""
+
+    name: str
+    pixels: int
+    unet: int
+    trained: int
+    all: int
+    operations: float
+    evaluations: int
+    activations: float
+
+    @property
+    def weights(self) -> float:
+        """Every weight, frozen ones too, in float32."""
+        return self.all * FLOAT / 1e9
+
+    @property
+    def gradients(self) -> float:
+        """Of what trains."""
+        return self.trained * FLOAT / 1e9
+
+    @property
+    def moments(self) -> float:
+        """Two of AdamW for each trained weight."""
+        return 2 * self.trained * FLOAT / 1e9
+
+    @property
+    def fixed(self) -> float:
+        """What does not depend on the batch; the moving average is a copy of every weight."""
+        return self.weights + self.gradients + self.moments + self.weights
+
+    def batch(self, card: float) -> int:
+        """The largest batch that fits."""
+        return max(0, int((USABLE * card - self.fixed) / self.activations))
+
+
+def main() -> None:
+    """Count and print."""
+    scales = [measured(name) for name in CONFIGS]
+    _table(
+        ("configuration", "image", "UNet", "trained", "all parameters", "forward", "an image, guided"),
+        [
+            (
+                f"`{s.name}`",
+                f"{s.pixels} px",
+                f"{s.unet:,}",
+                f"{s.trained:,}",
+                f"{s.all:,}",
+                f"{s.operations / 1e12:.4f} TFLOP",
+                f"{s.evaluations} evaluations, {s.evaluations * s.operations / 1e12:.2f} TFLOP",
+            )
+            for s in scales
+        ],
+    )
+    print()
+    _table(
+        ("configuration", "weights", "gradients", "AdamW", "EMA", "together", "activations an image"),
+        [
+            (
+                f"`{s.name}`",
+                *(f"{x:.2f} GB" for x in (s.weights, s.gradients, s.moments, s.weights, s.fixed, s.activations)),
+            )
+            for s in scales
+        ],
+    )
+    print()
+    _table(
+        ("configuration", *(f"{card} GB" for card in CARDS)),
+        [(f"`{s.name}`", *(str(s.batch(card) or "does not fit") for card in CARDS)) for s in scales],
+    )
+
+
+def measured(name: str) -> Scale:
+    """Build one configuration and count."""
+    with torch.device("meta"):
+        module = cli.build(["--config", str(configs_folder() / name)], run=False).model
+        assert isinstance(module, VFEModule)
+        inputs = _inputs(module)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            module.painter.vfe(*inputs)
+        activations = _saved(module.painter.vfe, inputs)
+    return Scale(
+        name=name,
+        pixels=module.painter.image_size,
+        unet=_count(module.painter.vfe.unet),
+        trained=_count(module, trained=True),
+        all=_count(module),
+        operations=counter.get_total_flops(),
+        evaluations=module.sampler.steps * len(module.sampler.guidance.branches),
+        activations=activations / 2 / 1e9,
+    )
+
+
+def _inputs(module: VFEModule) -> tuple[Tensor, Tensor, Tensor | None, Conditioning]:
+    """One image's latent, step, layout and conditioning; nothing is computed."""
+    painter, encoder = module.painter, module.painter.prompt_encoder.text_encoder
+    z = painter.codec.encode_images(torch.zeros(1, 3, painter.image_size, painter.image_size))
+    size, phrases = encoder.width, 1 + encoder.max_words + encoder.max_objects
+    length, added = encoder.context, painter.vfe.added_width
+    told = Conditioning(
+        pooled=torch.zeros(1, size),
+        phrases=torch.zeros(1, phrases, size),
+        phrase_mask=torch.ones(1, phrases, dtype=torch.bool),
+        tokens=torch.zeros(1, length, size),
+        token_mask=torch.ones(1, length, dtype=torch.bool),
+        words=torch.zeros(1, encoder.max_words, size),
+        word_mask=torch.ones(1, encoder.max_words, dtype=torch.bool),
+        text_embeds=None if added is None else torch.zeros(1, added),
+    )
+    return z, torch.zeros(1, dtype=torch.int64), z if painter.hierarchical else None, told
+
+
+def _saved(network: nn.Module, inputs: Any) -> int:
+    """Bytes in float32 that a forward pass keeps for the backward pass, weights left out."""
+    own = {value.untyped_storage()._cdata for value in (*network.parameters(), *network.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
+
+    def keep(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        result = network.train()(*inputs)
+    total = sum(storage.nbytes() for storage in kept.values())
+    del result
+    return total
+
+
+def _count(module: nn.Module, trained: bool = False) -> int:
+    return sum(value.numel() for value in module.parameters() if value.requires_grad or not trained)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    print(f"| {' | '.join(head)} |")
+    print("|---" * len(head) + "|")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
+
+
+if __name__ == "__main__":
+    main()
