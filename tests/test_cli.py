@@ -128,7 +128,7 @@ def test_command_line_wins_over_the_checkpoint(run: Path, posters: Path, tmp_pat
     guided = cli.build([*map(str, args), "--model.sampler.guidance_scale", "1.5"], run=True).model
     assert isinstance(plain, VFEModule)
     assert isinstance(guided, VFEModule)
-    assert plain.sampler.guidance_scale == 2.0
+    assert plain.sampler.guidance_scale == 3.0
     assert guided.sampler.guidance_scale == 1.5
     assert plain.sampler.steps == guided.sampler.steps == 2
     first, second = (dict(module.named_parameters()) for module in (plain, guided))
