@@ -72,8 +72,8 @@ def test_every_kind_in_one_run(folder: Path) -> None:
     assert [layout.words for layout in painting.layouts] == [("HI",), ("SALE",), ("SALE",), ("HI",), ("SALE",)]
     drawn = Rasterizer()(LAYOUT, (tiny.SIZE, tiny.SIZE))
     assert torch.equal(painting.glyphs[2], drawn)
-    both = ((painting.glyphs[1] > 0) & (drawn > 0)).sum() / ((painting.glyphs[1] > 0) | (drawn > 0)).sum()
-    assert both > 0.5  # as the OCR engine sees it
+    torch.testing.assert_close(painting.layouts[1].boxes, LAYOUT.boxes, atol=0.1, rtol=0)  # as the OCR engine sees it
+    assert torch.equal(painting.glyphs[1], Rasterizer()(painting.layouts[1], (tiny.SIZE, tiny.SIZE)))
     assert not torch.equal(painting.images[1], painting.images[2])
 
     shop = np.asarray(Image.open(folder / "shop.png"))
@@ -95,9 +95,8 @@ def test_every_kind_in_one_run(folder: Path) -> None:
 def test_words_without_a_layout_stand_in_the_region(folder: Path) -> None:
     [painting] = predicted(system(), folder, MASKED)
     quads = painting.layouts[0].quads()[0]
-    torch.testing.assert_close(quads[0], torch.tensor([10 / WIDTH, 8 / HEIGHT]), atol=0.2, rtol=0)
-    assert (quads >= torch.tensor([10 / WIDTH, 8 / HEIGHT]) - 1e-6).all()
-    assert (quads <= torch.tensor([45 / WIDTH, 25 / HEIGHT]) + 1e-6).all()
+    assert (quads >= torch.tensor([10 / WIDTH, 8 / HEIGHT]) - 1e-3).all()
+    assert (quads <= torch.tensor([45 / WIDTH, 25 / HEIGHT]) + 1e-3).all()
 
 
 @pytest.mark.parametrize("inpaints", [False, True])

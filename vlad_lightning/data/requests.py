@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -92,7 +92,7 @@ class RequestDataModule(PromptDataModule):
             raise ValueError(f"{self._source()} holds no prompt; give at least one line that is not blank")
         self._requests = [self._request(f"prompt_{i:05d}", *line) for i, line in enumerate(lines)]
 
-    def predict_dataloader(self) -> DataLoader[Request]:
+    def predict_dataloader(self) -> DataLoader[Any]:
         """In the order given."""
         return DataLoader(_Pictured(self._requests), batch_size=self.batch_size, collate_fn=_collate)
 
