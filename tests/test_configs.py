@@ -12,7 +12,9 @@ from diffusers import SD3Transformer2DModel
 
 from vlad_lightning import cli
 from vlad_lightning.config_files import configs_folder
+from vlad_lightning.data.requests import RequestDataModule
 from vlad_lightning.diffusion.objective import DDPM, FlowMatching, objective_for
+from vlad_lightning.metrics.ocr_engine import RapidOCREngine
 from vlad_lightning.modules import AlignmentModule, LayoutGenerator, TLGModule, VFEModule
 from vlad_lightning.stages import read_pipeline
 
@@ -34,6 +36,10 @@ BY_HAND: list[Command] = [
     *[("fit", (f"{size}/{name}.yaml",), ()) for size in ("sd21", "sdxl") for name in STAGES],
     *[("fit", (f"{n}.yaml", f"encoders/{e}/{n}.yaml"), ()) for e in ("siglip2", "qwen2_5_vl") for n in STAGES],
     ("predict", ("mini/stage2_vfe.yaml", "generate.yaml"), ("--data.file", "prompts.txt")),
+    ("predict", ("mini/stage2_vfe.yaml", "template.yaml"), ("--data.file", "prompts.jsonl")),
+    ("predict", ("mini/stage2_vfe.yaml", "mini/stage2_inpaint.yaml", "inpaint.yaml"), ("--data.file", "a.jsonl")),
+    ("fit", ("stage2_vfe.yaml", "stage2_inpaint.yaml"), ()),
+    ("predict", ("stage2_vfe.yaml", "stage2_inpaint.yaml", "inpaint.yaml"), ()),
 ]
 
 
@@ -257,16 +263,19 @@ def test_paper_scale_transformer_is_of_stable_diffusion_3_mediums_size() -> None
     assert module.painter.schedule.config.shift == 3.0
 
 
-def test_mini_inpainting_is_the_mini_stage_2_with_a_region(capsys: pytest.CaptureFixture[str]) -> None:
-    files = ("mini/stage2_vfe.yaml", "mini/stage2_inpaint.yaml")
-    module, plain = built(*files), built("mini/stage2_vfe.yaml")
+@pytest.mark.parametrize(("scale", "region"), [("mini/", (32, 13)), ("", (4, 5))])
+def test_inpainting_is_stage_2_with_a_region(
+    scale: str, region: tuple[int, int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = (f"{scale}stage2_vfe.yaml", f"{scale}stage2_inpaint.yaml")
+    module, plain = built(*files), built(f"{scale}stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
     assert module.painter.inpaints
     assert module.masking is not None
     shapes = {key: value.shape for key, value in module.named_parameters()}
     new = {key: shapes.pop(key) for key in list(shapes) if ".region." in key}
     assert shapes == {key: value.shape for key, value in plain.named_parameters()}
-    assert new["painter.vfe.region.weight"] == (32, 13)
+    assert new["painter.vfe.region.weight"] == region
     started = [
         c["init_args"]["part"]
         for c in parsed(("fit", files, ()), capsys)["trainer"]["callbacks"]
@@ -274,7 +283,20 @@ def test_mini_inpainting_is_the_mini_stage_2_with_a_region(capsys: pytest.Captur
     ]
     begun = [key for key in module.state_dict() if any(key.startswith(f"{part}.") for part in started)]
     left = {key for key in module.state_dict() if key not in begun}
-    assert all(key.startswith(("painter.vfe.region.", "painter.codec.")) for key in left)  # everything else has a start
+    assert all(key.startswith("painter.vfe.region.") for key in left)  # everything else has a start
+
+
+@pytest.mark.parametrize(("name", "reads_templates"), [("template.yaml", True), ("inpaint.yaml", False)])
+def test_prompts_with_files_are_read_as_the_configs_say(name: str, reads_templates: bool, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "a sign"}')
+    files = [part for file in ("mini/stage2_vfe.yaml", name) for part in ("--config", str(CONFIGS / file))]
+    with torch.device("meta"):
+        data = cli.build([*files, "--data.file", str(prompts), "--out", str(tmp_path)], run=False).datamodule
+    assert isinstance(data, RequestDataModule)
+    assert isinstance(data.engine, RapidOCREngine) == reads_templates
+    data.setup("predict")
+    assert [batch.prompts for batch in data.predict_dataloader()] == [("a sign",)]
 
 
 def test_out_fills_every_text_of_a_built_config() -> None:

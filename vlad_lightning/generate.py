@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vlad_lightning.files import read_picture, write_file
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -92,16 +94,10 @@ def _read_layout(path: Path) -> LayoutFile:
 def _read_picture(name: str, path: Path | None) -> Image.Image | None:
     if path is None:
         return None
-    from PIL import Image
-
-    if not path.is_file():
-        raise FileNotFoundError(f"--{name} {path} does not exist")
     try:
-        picture = Image.open(path)
-        picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"--{name} {path} is no picture that can be read: {error}") from error
-    return picture
+        return read_picture(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"--{name} {error}") from error
 
 
 def _paint(options: argparse.Namespace, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]) -> None:
@@ -109,7 +105,6 @@ def _paint(options: argparse.Namespace, layout: LayoutFile | None, pictures: dic
     import torch
     from torchvision.utils import save_image
 
-    from vlad_lightning.files import write_file
     from vlad_lightning.pipeline import VLADPipeline
 
     font = {"font": str(options.font)} if options.font else {}

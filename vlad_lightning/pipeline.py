@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
-import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,11 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
-from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms.functional import to_pil_image
 from transformers import PreTrainedTokenizerFast
 
+from vlad_lightning.components import EncoderParts, components_of, settle
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
@@ -31,43 +28,25 @@ from vlad_lightning.models.ccm import CCM, IdentityComposition
 from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
 from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.glyphs import Rasterizer
-from vlad_lightning.models.lora import fold
-from vlad_lightning.models.pictures import mask_tensor, picture_tensor, resized, stretched
+from vlad_lightning.models.pictures import mask_tensor, picture_tensor, resized
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.models.region import RegionFusion
-from vlad_lightning.models.text_encoder import Spelling, TextEncoder
+from vlad_lightning.models.text_encoder import Spelling
 from vlad_lightning.models.tlg import TLG
-from vlad_lightning.models.towers import DualTower, TextTower
+from vlad_lightning.models.towers import TextTower
 from vlad_lightning.models.vfe import VFE
 from vlad_lightning.models.width_adapter import WidthAdapter
 from vlad_lightning.modules.inpainting import check_inside, layout_in, masks_around
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.painter import Painter
+from vlad_lightning.modules.prediction import put_back
 from vlad_lightning.modules.vfe import VFEModule
+from vlad_lightning.pipeline_folder import add_code
+from vlad_lightning.pipeline_output import VLADOutput, check_output_type, output, to_bytes
 from vlad_lightning.types import Layout, Region
 
-
-@dataclass
-class VLADOutput(BaseOutput):
-    """What a call returns.
-
-    Attributes:
-        images: PIL images, or a tensor (B, 3, H, W) float32 in [-1, 1] for ``output_type="pt"``.
-        layouts: the layout of each image.
-    """
-
-    images: list[Image.Image] | Tensor
-    layouts: list[Layout]
-
-
-_MODULE = "pipeline"
-_CODE = '''"""For plain diffusers: `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`."""
-
-from vlad_lightning.pipeline import VLADPipeline
-
-__all__ = ["VLADPipeline"]
-'''
+__all__ = ["VLADOutput", "VLADPipeline", "to_bytes"]
 
 
 class VLADPipeline(DiffusionPipeline):
@@ -172,7 +151,7 @@ class VLADPipeline(DiffusionPipeline):
         )
         for part in self.components.values():
             if isinstance(part, nn.Module):
-                _settle(part)
+                settle(part)
         self.register_to_config(image_size=image_size, max_words=max_words, max_objects=max_objects, font=font)
         self.register_to_config(skip_layers=skip_layers, context=context)
 
@@ -183,44 +162,12 @@ class VLADPipeline(DiffusionPipeline):
         Raises:
             ValueError: where painter and layout generator read another number of words or objects.
         """
-        painter, layouts = copy.deepcopy((module.painter, module.layout_generator))
-        encoder = painter.prompt_encoder.text_encoder
-        if layouts is not None:
-            other = layouts.prompt_encoder.text_encoder
-            sizes = [(e.max_words, e.max_objects, e.skip_layers, e.context) for e in (encoder, other)]
-            if sizes[0] != sizes[1]:
-                raise ValueError(
-                    f"(max_words, max_objects, skip_layers, context) is {sizes[0]} in the painter, {sizes[1]} in the "
-                    "layouts"
-                )
-        parts: dict[str, Any] = _encoder_parts(painter.prompt_encoder)
-        if layouts is not None:
-            parts |= {f"layout_{name}": part for name, part in _encoder_parts(layouts.prompt_encoder).items()}
-            parts |= {"tlg": layouts.tlg, "layout_schedule": layouts.schedule}
-        parts |= {"unet": None, painter.vfe.network_name: painter.vfe.plain_network()}
-        return cls(
-            **parts,
-            fusion=painter.vfe.fusion,
-            region=painter.vfe.region,
-            codec=painter.codec,
-            schedule=painter.schedule,
-            image_size=painter.image_size,
-            max_words=encoder.max_words,
-            max_objects=encoder.max_objects,
-            font=painter.rasterizer.font,
-            skip_layers=encoder.skip_layers,
-            context=encoder.context,
-        )
+        return cls(**components_of(module))
 
     def save_config(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
         """Write the index and ``pipeline.py``; ``save_pretrained`` calls it, before it pushes anything."""
         super().save_config(save_directory, push_to_hub, **kwargs)
-        folder = Path(save_directory)
-        index = folder / self.config_name
-        content = json.loads(index.read_text(encoding="utf-8")) | {"_class_name": [_MODULE, type(self).__name__]}
-        content.pop("_name_or_path", None)  # a folder of this machine
-        (folder / f"{_MODULE}.py").write_text(_CODE, encoding="utf-8")
-        index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        add_code(Path(save_directory, self.config_name), type(self).__name__)
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
@@ -233,7 +180,9 @@ class VLADPipeline(DiffusionPipeline):
     def painter(self) -> Painter:
         """The parts that paint, joined."""
         return Painter(
-            self._prompt_encoder(self.tokenizer, self.text_encoder, self.spelling, self.composition, self.text_adapter),
+            self._joined(
+                EncoderParts(self.tokenizer, self.text_encoder, self.spelling, self.composition, self.text_adapter)
+            ),
             VFE(self.fusion, self.unet, self.transformer, region=self.region),
             self.codec,
             self.schedule,
@@ -246,35 +195,18 @@ class VLADPipeline(DiffusionPipeline):
         """The parts that make layouts, joined; None without hierarchical guidance."""
         if self.tlg is None:
             return None
-        encoder = self._prompt_encoder(
+        parts = EncoderParts(
             self.layout_tokenizer,
             self.layout_text_encoder,
             self.layout_spelling,
             self.layout_composition,
             self.layout_text_adapter,
         )
-        return LayoutGenerator(encoder, self.tlg, self.layout_schedule)
+        return LayoutGenerator(self._joined(parts), self.tlg, self.layout_schedule)
 
-    def _prompt_encoder(
-        self,
-        tokenizer: PreTrainedTokenizerFast,
-        tower: TextTower,
-        spelling: Spelling,
-        composition: CCM | IdentityComposition,
-        adapter: WidthAdapter | None,
-    ) -> PromptEncoder:
-        encoder = TextEncoder(
-            tower,
-            spelling,
-            self.config.max_words,
-            self.config.max_objects,
-            width=spelling.config.width,
-            skip_layers=self.config.skip_layers,
-            context=self.config.context,
-        )
-        encoder.adapter = adapter
-        encoder.tokenizer = tokenizer
-        return PromptEncoder(encoder, composition)
+    def _joined(self, parts: EncoderParts) -> PromptEncoder:
+        config = self.config
+        return parts.joined(config.max_words, config.max_objects, config.skip_layers, config.context)
 
     @torch.no_grad()
     def __call__(
@@ -307,10 +239,10 @@ class VLADPipeline(DiffusionPipeline):
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         settings = replace(sampler, steps=num_inference_steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
         generator = generator or generator_for("cpu", settings.seed, "pipeline")
-        _check_output_type(output_type)
+        check_output_type(output_type)
         placed = self._layouts(prompts, layouts, sampler, generator)
         painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
-        return _output(painting.images.cpu(), painting.layouts, output_type)
+        return output(painting.images.cpu(), painting.layouts, output_type)
 
     def with_template(
         self,
@@ -403,7 +335,7 @@ class VLADPipeline(DiffusionPipeline):
             ValueError: where the pipeline was not trained for it, the mask is empty or of another size, neither mask
                 nor layouts are given, a layout has no word in the region, or as a call does.
         """
-        _check_output_type(output_type)
+        check_output_type(output_type)
         painter = self.painter
         if not painter.inpaints:
             raise ValueError("this pipeline has no region: train one for inpainting, as mini/stage2_inpaint.yaml does")
@@ -414,8 +346,7 @@ class VLADPipeline(DiffusionPipeline):
         region = resized(whole, painter.image_size)
         check_inside(painter, placed, region)
         painting = painter.paint(prompts, placed, settings, generator, self.progress_bar, region)
-        painted = stretched(painting.images.cpu(), (whole.images.shape[-2], whole.images.shape[-1]))
-        return _output(torch.where(whole.masks, painted, whole.images), placed, output_type)
+        return output(put_back(painting.images.cpu(), whole), placed, output_type)
 
     def _region(
         self,
@@ -465,46 +396,3 @@ class VLADPipeline(DiffusionPipeline):
     @property
     def _rasterizer(self) -> Rasterizer:
         return Rasterizer(self.config.font)
-
-
-def _check_output_type(output_type: str) -> None:
-    if output_type not in ("pil", "pt"):
-        raise ValueError(f"output_type is {output_type!r}; allowed are 'pil' and 'pt'")
-
-
-def _output(images: Tensor, layouts: Sequence[Layout], output_type: str) -> VLADOutput:
-    pictures = images if output_type == "pt" else [to_pil_image(image) for image in to_bytes(images)]
-    return VLADOutput(images=pictures, layouts=list(layouts))
-
-
-def _settle(network: nn.Module) -> None:
-    """Make what was saved and loaded paint the same, bit for bit.
-
-    A CPU's kernels round differently in training mode, for weights that have gradients, and for those that safetensors
-    left at odd addresses.
-    """
-    network.requires_grad_(False).eval()
-    for value in (*network.parameters(), *network.buffers()):
-        if value.data_ptr() % 64:
-            value.data = value.data.clone()
-
-
-def to_bytes(images: Tensor) -> Tensor:
-    """(B, 3, H, W) float in [-1, 1] -> the nearest uint8."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def _encoder_parts(encoder: PromptEncoder) -> dict[str, Any]:
-    text = encoder.text_encoder
-    tower: Any = text.tower
-    if text.lora is not None:
-        build: Any = type(tower).from_config if isinstance(tower, DualTower) else type(tower)
-        tower = build(text.tower.config)
-        tower.load_state_dict(fold(text.tower.state_dict(), text.lora.scale))
-    return {
-        "tokenizer": text.tokenizer,
-        "text_encoder": tower,
-        "text_adapter": text.adapter,
-        "spelling": text.spelling,
-        "composition": encoder.composition,
-    }

@@ -151,15 +151,37 @@ class Batch:
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Prompts without images, for ``predict``.
+    """Prompts for ``predict``, with the words' places or a picture to paint into where a prompt has some.
+
+    A prompt with an image has a mask, a layout or both: without a mask the region is around the layout's boxes.
+    Everything stays on the CPU.
 
     Attributes:
         keys: B names, used for the files that are written.
         prompts: B prompts.
+        layouts: B layouts to draw, None where one is generated; empty where every prompt's is.
+        images: B pictures to paint into, each (3, H, W) float32 in [-1, 1] with a size of its own, None where a prompt
+            is painted from nothing; empty where every one is.
+        masks: B regions, each (1, H, W) bool of its picture's size, True where it is painted, or None; empty where
+            there is none.
+        sources: B texts that say where a prompt was read, for errors; empty where that is not known.
+
+    Raises:
+        ValueError: where one of the last four is neither empty nor as long as ``prompts``.
     """
 
     keys: tuple[str, ...]
     prompts: tuple[str, ...]
+    layouts: tuple[Layout | None, ...] = ()
+    images: tuple[Tensor | None, ...] = ()
+    masks: tuple[Tensor | None, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("layouts", "images", "masks", "sources"):
+            count = len(getattr(self, name))
+            if count not in (0, len(self)):
+                raise ValueError(f"{name} has {count} entries; {len(self)} prompts need one each, or none")
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -259,6 +281,8 @@ class Painting:
         glyphs: (B, 3, H, W) float32 in [-1, 1]: the rasterised layouts, white on black.
         prompts: B prompts.
         keys: B names.
+        pictures: B results of inpainting, each (3, H, W) float32 in [-1, 1] on the CPU with the size of the picture
+            that was painted into, or of ``images`` for a prompt without one; empty where nothing was inpainted.
     """
 
     images: Tensor
@@ -266,6 +290,7 @@ class Painting:
     glyphs: Tensor
     prompts: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+    pictures: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Painting:
         """The painting with its images and glyphs on ``device``."""
@@ -274,6 +299,10 @@ class Painting:
     def named(self, keys: Sequence[str]) -> Painting:
         """The painting under these names."""
         return replace(self, keys=tuple(keys))
+
+    def within(self, pictures: Sequence[Tensor]) -> Painting:
+        """The painting with these results of inpainting."""
+        return replace(self, pictures=tuple(pictures))
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torchvision.utils import save_image
 
 from vlad_lightning.files import write_file
-from vlad_lightning.types import Painting
+from vlad_lightning.types import Layout, Painting
 
 
 class ImageWriter(BasePredictionWriter):
-    """Writes ``{key}.png`` and ``{key}.json`` (prompt, words, quads in pixels) as batches come.
+    """Writes ``{key}.png`` and ``{key}.json`` (prompt, words, quads in pixels, fonts) as batches come.
+
+    The JSON is a layout file. A picture that was painted into keeps its size.
 
     Args:
         out: the folder.
@@ -38,12 +41,23 @@ class ImageWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write one batch."""
-        size = prediction.images.shape[-1]
-        rows = zip(prediction.keys, prediction.prompts, prediction.images.cpu(), prediction.layouts, strict=True)
-        for key, prompt, image, layout in rows:
-            quads = (layout.quads() * size).round(decimals=2).tolist()
-            words = [{"text": word, "quad": quad} for word, quad in zip(layout.words, quads, strict=True)]
-            text = json.dumps({"prompt": prompt, "size": size, "words": words}, ensure_ascii=False, indent=1)
+        pictures = prediction.pictures or prediction.images.cpu()
+        for key, prompt, image, layout in zip(
+            prediction.keys, prediction.prompts, pictures, prediction.layouts, strict=True
+        ):
+            height, width = image.shape[-2:]
+            frame = {"size": width} if width == height else {"width": width, "height": height}
+            content = {"prompt": prompt, **frame, "words": _words(layout, width, height)}
+            text = json.dumps(content, ensure_ascii=False, indent=1)
             picture = partial(save_image, image, normalize=True, value_range=(-1, 1))  # rounds; to_pil_image cuts off
             write_file(Path(self.out, f"{key}.png"), picture)
             write_file(Path(self.out, f"{key}.json"), partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+def _words(layout: Layout, width: int, height: int) -> list[dict[str, Any]]:
+    quads = (layout.quads() * torch.tensor([width, height])).round(decimals=2).tolist()
+    words: list[dict[str, Any]] = [{"text": w, "quad": q} for w, q in zip(layout.words, quads, strict=True)]
+    for word, font in zip(words, layout.fonts, strict=False):
+        if font is not None:
+            word["font"] = str(Path(font).resolve())
+    return words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -57,7 +58,7 @@ class PromptDataModule(LightningDataModule):
             raise ValueError(f"{self._source()} holds no prompt; give at least one that is not blank")
         self._items = [(f"prompt_{number:05d}", prompt) for number, prompt in enumerate(prompts)]
 
-    def predict_dataloader(self) -> DataLoader[tuple[str, str]]:
+    def predict_dataloader(self) -> DataLoader[Any]:
         """In the order given."""
         return DataLoader(self._items, batch_size=self.batch_size, collate_fn=_collate)  # type: ignore[arg-type]
 

@@ -14,15 +14,15 @@ from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.image_encoder import ImageEncoder
-from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.modules.contrast import align, check_widths
 from vlad_lightning.modules.evaluation import Evaluation
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.masking import Masking
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.painter import Painter
+from vlad_lightning.modules.prediction import check_prompts, paint_prompts
 from vlad_lightning.modules.training import PainterTraining
-from vlad_lightning.types import Batch, Conditioning, Figure, Layout, Painting, PromptBatch, Region
+from vlad_lightning.types import Batch, Conditioning, Figure, Painting, PromptBatch, Region
 
 
 class VFEModule(LightningModule):
@@ -158,12 +158,11 @@ class VFEModule(LightningModule):
 
     def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> Painting:
         """The whole system: layouts, then images; the noise depends on the sampler's seed and the first key."""
-        draws = generator_for(self.device, self.sampler.seed, "paint", *keys[:1])
-        layouts = tuple(Layout.empty() for _ in prompts)
-        if self.layout_generator is not None:
-            layouts = self.layout_generator.sample(prompts, self.layout_sampler, draws)
-        painting = self.painter.paint(prompts, layouts, self.sampler, draws)
-        return painting.named(keys)
+        return self._paint(PromptBatch(tuple(keys), tuple(prompts)))
+
+    def _paint(self, batch: PromptBatch) -> Painting:
+        draws = generator_for(self.device, self.sampler.seed, "paint", *batch.keys[:1])
+        return paint_prompts(batch, self.painter, self.layout_generator, self.sampler, self.layout_sampler, draws)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Painting]:
         """Paint the batch's prompts and measure the result."""
@@ -181,15 +180,15 @@ class VFEModule(LightningModule):
         self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
 
     def setup(self, stage: str) -> None:
-        """Refuse prompts with more words than a layout holds, or without glyphs, before the first is painted."""
-        if stage == "predict" and self.layout_generator is not None:
-            for batch in self.trainer.datamodule.predict_dataloader():  # type: ignore[attr-defined]
-                self.layout_generator.check(batch.prompts)
-                self.painter.rasterizer.check([word for prompt in batch.prompts for word in drawn_words(prompt)])
+        """Refuse prompts that cannot be painted, before the first one is."""
+        data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
+        if data is not None:
+            for batch in data.predict_dataloader():
+                check_prompts(batch, self.painter, self.layout_generator)
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> Painting:
-        """Paint prompts; :class:`~vlad_lightning.callbacks.ImageWriter` writes them."""
-        return self.draw(batch.prompts, batch.keys)
+        """Paint prompts of every kind; :class:`~vlad_lightning.callbacks.ImageWriter` writes them."""
+        return self._paint(batch)
 
     @property
     def lora_scales(self) -> dict[str, float]:

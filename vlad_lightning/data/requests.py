@@ -1,0 +1,190 @@
+"""Prompts with templates, layout files, or pictures to paint into, for ``predict``: an object of JSON a line.
+
+{"prompt": "a poster that says 'SALE'"}
+{"prompt": "a poster that says 'SALE'", "layout": "sale.json"}
+{"prompt": "a menu", "template": "menu.png"}
+{"prompt": "a shop that says 'OPEN'", "image": "shop.jpg", "mask": "region.png"}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vlad_lightning.data.layout_file import LayoutFile
+from vlad_lightning.data.prompts import STDIN, PromptDataModule
+from vlad_lightning.files import read_picture
+from vlad_lightning.models.pictures import mask_tensor, picture_tensor
+from vlad_lightning.types import Layout, PromptBatch
+
+_KEYS = ("prompt", "layout", "template", "image", "mask")
+
+
+class TextLocator(Protocol):
+    """Tells where text stands; the engines of ``vlad_lightning.metrics.ocr_engine`` do."""
+
+    def locate(self, images: Tensor) -> list[Layout]:
+        """The lines of text on each picture, (B, 3, H, W) float in [-1, 1], with their boxes."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one line asks for.
+
+    Attributes:
+        key: its name.
+        source: the file and the line.
+        prompt: with the colours of the layout file.
+        layout: of the layout file or the template; None where there is neither.
+        image: the picture to paint into, or None.
+        mask: its region, or None.
+    """
+
+    key: str
+    source: str
+    prompt: str
+    layout: Layout | None = None
+    image: Path | None = None
+    mask: Path | None = None
+
+
+class RequestDataModule(PromptDataModule):
+    """Prompts of a JSON-lines file, in batches of :class:`~vlad_lightning.types.PromptBatch`; blank lines are skipped.
+
+    A line has ``prompt`` and, if it likes, ``layout`` or ``template`` (which words stand where), and ``image`` with
+    ``mask``, a layout, or both (a picture to paint into). Paths are relative to the file. The kinds may be mixed. The
+    keys are ``prompt_00000``, ``prompt_00001``, ...
+
+    Args:
+        file: the file in UTF-8; ``-`` is standard input, whose paths are relative to the current folder.
+        batch_size: prompts a batch and device.
+        engine: reads templates; None where no line has one.
+
+    Raises:
+        ValueError: if ``batch_size`` is below 1.
+        FileNotFoundError: if ``file`` is not a file.
+    """
+
+    def __init__(self, file: str, batch_size: int = 8, engine: TextLocator | None = None) -> None:
+        super().__init__(file=file, batch_size=batch_size)
+        self.engine = engine
+        self._requests: list[Request] = []
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the lines, their layout files and templates, once. Pictures to paint into are read when needed.
+
+        Raises:
+            ValueError: naming the line that cannot be used, or if there is none, or the file is not in UTF-8.
+            FileNotFoundError: naming the line whose file does not exist.
+        """
+        if self._requests:
+            return
+        lines = [(number, line) for number, line in enumerate(self._read(), 1) if line.strip()]
+        if not lines:
+            raise ValueError(f"{self._source()} holds no prompt; give at least one line that is not blank")
+        self._requests = [self._request(f"prompt_{i:05d}", *line) for i, line in enumerate(lines)]
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """In the order given."""
+        return DataLoader(_Pictured(self._requests), batch_size=self.batch_size, collate_fn=_collate)
+
+    def _request(self, key: str, number: int, line: str) -> Request:
+        source = f"{self._source()}, line {number}"
+        folder = Path() if self.file == STDIN else Path(str(self.file)).parent
+        with _naming(source):
+            entry = _parse(line)
+            paths = {name: folder / value for name, value in entry.items() if name != "prompt"}
+            for name, path in paths.items():
+                if not path.is_file():
+                    raise FileNotFoundError(f"{name} {path} does not exist")
+            prompt, layout = entry["prompt"].strip(), None
+            if "layout" in paths:
+                told = LayoutFile.load(paths["layout"])
+                prompt, layout = told.coloured(prompt), told.layout
+            elif "template" in paths:
+                layout = self._read_template(paths["template"])
+            return Request(key, source, prompt, layout, paths.get("image"), paths.get("mask"))
+
+    def _read_template(self, path: Path) -> Layout:
+        if self.engine is None:
+            raise ValueError(f"template {path} needs an OCR engine; data.engine is null (see configs/template.yaml)")
+        layout = self.engine.locate(picture_tensor(read_picture(path), "template"))[0]
+        if not len(layout):
+            raise ValueError(f"no text is read on template {path}; give a clearer picture, or a layout")
+        return layout
+
+
+class _Pictured(Dataset[tuple[Request, Tensor | None, Tensor | None]]):
+    """Requests with their pictures, (3, H, W), and masks, (1, H, W)."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.requests = requests
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def __getitem__(self, index: int) -> tuple[Request, Tensor | None, Tensor | None]:
+        request = self.requests[index]
+        if request.image is None:
+            return request, None, None
+        with _naming(request.source):
+            image = picture_tensor(read_picture(request.image))
+            if request.mask is None:
+                return request, image[0], None
+            size = (image.shape[-2], image.shape[-1])
+            return request, image[0], mask_tensor(read_picture(request.mask), size)[0]
+
+
+def _parse(line: str) -> dict[str, str]:
+    """The entries of a line, each of them a text, and such as go together."""
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"not an object of JSON: {error}") from error
+    if not isinstance(entry, dict):
+        raise ValueError(f"{entry!r} is given; it must be an object with {', '.join(_KEYS)}")
+    if unknown := sorted(set(entry) - set(_KEYS)):
+        raise ValueError(f"unknown entry {', '.join(map(repr, unknown))}; allowed are {', '.join(_KEYS)}")
+    for name, value in entry.items():
+        if not isinstance(value, str) or not value.strip():
+            raise ValueError(f"{name} is {value!r}; it must be a text that is not blank")
+    if "prompt" not in entry:
+        raise ValueError("prompt is missing")
+    if {"layout", "template"} <= set(entry):
+        raise ValueError("layout and template both tell the layout; give one of them")
+    if "mask" in entry and "image" not in entry:
+        raise ValueError("mask is given without image, the picture to paint into")
+    if "image" in entry and not {"mask", "layout", "template"} & set(entry):
+        raise ValueError("image needs mask or layout: which region of it is painted")
+    return entry
+
+
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    """Errors that begin with where the request stands."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{source}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _collate(items: Sequence[tuple[Request, Tensor | None, Tensor | None]]) -> PromptBatch:
+    requests, images, masks = zip(*items, strict=True)
+    return PromptBatch(
+        keys=tuple(r.key for r in requests),
+        prompts=tuple(r.prompt for r in requests),
+        layouts=tuple(r.layout for r in requests),
+        images=images,
+        masks=masks,
+        sources=tuple(r.source for r in requests),
+    )

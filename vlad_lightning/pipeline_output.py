@@ -1,0 +1,48 @@
+"""What a call of the pipeline returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+
+from vlad_lightning.types import Layout
+
+
+@dataclass
+class VLADOutput(BaseOutput):
+    """What a call returns.
+
+    Attributes:
+        images: PIL images, or a tensor (B, 3, H, W) float32 in [-1, 1] for ``output_type="pt"``.
+        layouts: the layout of each image.
+    """
+
+    images: list[Image.Image] | Tensor
+    layouts: list[Layout]
+
+
+def check_output_type(output_type: str) -> None:
+    """Refuse what is neither ``pil`` nor ``pt``.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if output_type not in ("pil", "pt"):
+        raise ValueError(f"output_type is {output_type!r}; allowed are 'pil' and 'pt'")
+
+
+def output(images: Tensor, layouts: Sequence[Layout], output_type: str) -> VLADOutput:
+    """The output of B images, (B, 3, H, W) float in [-1, 1], in the form that is asked for."""
+    pictures = images if output_type == "pt" else [to_pil_image(image) for image in to_bytes(images)]
+    return VLADOutput(images=pictures, layouts=list(layouts))
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """(B, 3, H, W) float in [-1, 1] -> the nearest uint8."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
