@@ -72,7 +72,7 @@ def test_every_kind_in_one_run(folder: Path) -> None:
     assert [layout.words for layout in painting.layouts] == [("HI",), ("SALE",), ("SALE",), ("HI",), ("SALE",)]
     drawn = Rasterizer()(LAYOUT, (tiny.SIZE, tiny.SIZE))
     assert torch.equal(painting.glyphs[2], drawn)
-    torch.testing.assert_close(painting.layouts[1].boxes, LAYOUT.boxes, atol=0.1, rtol=0)  # as the OCR engine sees it
+    torch.testing.assert_close(painting.layouts[1].boxes, LAYOUT.boxes, atol=0.12, rtol=0)  # as the OCR engine sees it
     assert torch.equal(painting.glyphs[1], Rasterizer()(painting.layouts[1], (tiny.SIZE, tiny.SIZE)))
     assert not torch.equal(painting.images[1], painting.images[2])
 
