@@ -42,7 +42,7 @@ class Run:
         checkpoint: name of the file that was exported.
         sha256: its hash.
         steps: optimizer steps it was trained for.
-        sources: published weights that it started from.
+        sources: published weights that it started from: hub ids and folders.
         results: figures by name, each with ``value``, and ``low``, ``high`` and ``n`` where they are known.
     """
 
@@ -70,7 +70,14 @@ def read_run(name: str, data: str, checkpoint: Path, saved: Mapping[str, Any], r
         figures = next(iter(json.loads(results.read_text(encoding="utf-8")).values()), {})
     callbacks = saved.get("callbacks", {})
     sources = {v["source"] for k, v in callbacks.items() if k.startswith("FromPretrained[")}
-    return Run(name, data, checkpoint.name, _sha256(checkpoint), saved["global_step"], tuple(sorted(sources)), figures)
+    return Run(
+        name, _shown(data), checkpoint.name, _sha256(checkpoint), saved["global_step"], tuple(sorted(sources)), figures
+    )
+
+
+def _shown(path: str) -> str:
+    """The end of an absolute path; the rest is nobody's business. A hub id comes back as it is."""
+    return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path
 
 
 def write_card(folder: Path, run: Run) -> None:
@@ -94,7 +101,7 @@ def _front_matter(run: Run) -> ModelCardData:
         library_name="diffusers",
         pipeline_tag="text-to-image",
         tags=["vlad", "visual-text", "vlad-lightning"],
-        base_model=[s for s in run.sources if re.fullmatch(r"[\w.-]+/[\w.-]+", s)] or None,  # a hub id, not a path
+        base_model=[s for s in run.sources if re.fullmatch(r"[\w.-]+/[\w.-]+", s)] or None,  # hub ids, not folders
         model_name=run.name if figures else None,
         eval_results=figures or None,
     )
