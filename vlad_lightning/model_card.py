@@ -121,9 +121,8 @@ def _use(run: Run) -> str:
 def _training(run: Run) -> str:
     lines = [f"- Data: `{run.data}`", f"- Optimizer steps of stage 2: {run.steps}"]
     if run.sources:
-        lines.append(
-            f"- Started from: {', '.join(f'`{s}`' for s in run.sources)}; their licences apply to these weights"
-        )
+        names = ", ".join(f"`{_shown(source)}`" for source in run.sources)
+        lines.append(f"- Started from: {names}; their licences apply to these weights")
     return "## Training\n\n" + "\n".join(lines) + "\n"
 
 
