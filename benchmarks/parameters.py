@@ -56,8 +56,8 @@ class Scale:
 
     @property
     def fixed(self) -> float:
-        """What does not depend on the batch; the moving average is a copy of every weight."""
-        return self.weights + self.gradients + self.moments + self.weights
+        """What does not depend on the batch; the moving average is a copy of what trains, as large as its gradients."""
+        return self.weights + self.gradients + self.moments + self.gradients
 
     def batch(self, card: float) -> int:
         """The largest batch that fits."""
@@ -88,7 +88,7 @@ def main() -> None:
         [
             (
                 f"`{s.name}`",
-                *(f"{x:.2f} GB" for x in (s.weights, s.gradients, s.moments, s.weights, s.fixed, s.activations)),
+                *(f"{x:.2f} GB" for x in (s.weights, s.gradients, s.moments, s.gradients, s.fixed, s.activations)),
             )
             for s in scales
         ],
@@ -126,7 +126,7 @@ def _inputs(module: VFEModule) -> tuple[Tensor, Tensor, Tensor | None, Condition
     painter, encoder = module.painter, module.painter.prompt_encoder.text_encoder
     z = painter.codec.encode_images(torch.zeros(1, 3, painter.image_size, painter.image_size))
     size, phrases = encoder.width, 1 + encoder.max_words + encoder.max_objects
-    length, added = encoder.context, painter.vfe.added_width
+    length, added = encoder.context, painter.vfe.backbone.added_width
     told = Conditioning(
         pooled=torch.zeros(1, size),
         phrases=torch.zeros(1, phrases, size),

@@ -54,7 +54,7 @@ class VFEModule(LightningModule):
         layout_generator: LayoutGenerator | None = None,
         training: PainterTraining = PainterTraining(),
         optimization: Optimization = Optimization(),
-        sampler: Sampler = Sampler(guidance_scale=3.0, layout_scale=3.0),
+        sampler: Sampler = Sampler(guidance_scale=2.5),
         layout_sampler: Sampler = Sampler(),
         evaluation: Evaluation | None = None,
         temperature: float = 0.07,
