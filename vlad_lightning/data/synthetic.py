@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import signal
 import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -106,8 +107,11 @@ def _done(write: partial[None], chunks: Iterable[range], workers: int) -> Iterat
     if workers == 1:
         yield from map(write, chunks)
         return
-    # Spawned: a process that has loaded torch's threads must not be forked.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    # Spawned: a process that has loaded torch's threads must not be forked. Ctrl-C is this process's to handle: a worker
+    # that it ends while it holds the queue's lock would leave the others waiting for ever.
+    spawned = multiprocessing.get_context("spawn")
+    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(workers, mp_context=spawned, initializer=ignore) as pool:
         futures = [pool.submit(write, chunk) for chunk in chunks]
         try:
             for future in as_completed(futures):
