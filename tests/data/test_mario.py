@@ -243,3 +243,14 @@ def test_a_missing_or_empty_root_or_index_is_a_clear_error(tmp_path, folder):
     (tmp_path / "blank.txt").write_text("\n")
     with pytest.raises(ValueError, match=r"index .*blank.txt' holds no sample"):
         list_samples(tmp_path, tmp_path / "blank.txt")
+
+
+@pytest.mark.parametrize("rows", [(), (0,), (255,), (0, 1, 7, 8, 9, 200), tuple(range(256))])
+def test_charseg_has_the_bytes_that_numpy_writes(tmp_path, rows):
+    classes = np.zeros((256, 256), dtype=np.int64)
+    classes[list(rows), 3:9] = 95
+    sample = MarioSample("00000_000000000", Image.new("RGB", (8, 8)), "a caption", ())
+    for name, array in (("rows", classes), ("columns", np.asfortranarray(classes))):
+        write_sample(tmp_path / name, sample, array)
+        np.save(tmp_path / "plain.npy", classes)
+        assert (tmp_path / name / "charseg.npy").read_bytes() == (tmp_path / "plain.npy").read_bytes()

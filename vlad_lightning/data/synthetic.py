@@ -107,7 +107,7 @@ def _done(write: partial[None], chunks: Iterable[range], workers: int) -> Iterat
     if workers == 1:
         yield from map(write, chunks)
         return
-    # Spawned: a process that has loaded torch's threads must not be forked. Ctrl-C is this process's to handle: a worker
+    # Spawned: a process that has loaded torch's threads must not be forked. Ctrl-C is for this process alone: a worker
     # that it ends while it holds the queue's lock would leave the others waiting for ever.
     spawned = multiprocessing.get_context("spawn")
     ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
