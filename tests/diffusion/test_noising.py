@@ -58,7 +58,7 @@ def test_the_target_recovers_x0(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_weighted_error_is_the_same_error_of_x0(kind: str) -> None:
-    """weight * |error of the target|^2 = min(1 + SNR, 5) * |error of x0|^2, whatever the network predicts."""
+    """weight * |error of the target|^2 = min(1 + SNR, 5) * |error of x0|^2; for epsilon min(SNR, 5), as published."""
     x0, noise = data(6)
     t = torch.tensor([0, 10, 250, 500, 700, 900])
     noised = add_noise(schedule(kind), x0, noise, t, snr_gamma=5)
@@ -68,7 +68,7 @@ def test_each_weighted_error_is_the_same_error_of_x0(kind: str) -> None:
         kind, noised.x_t.double(), noised.target.double(), alpha
     )
     snr = (alpha / (1 - alpha)).flatten()
-    expected = (1 + snr).clamp(max=5) * error.square().mean(dim=(1, 2, 3))
+    expected = (snr + (kind != "epsilon")).clamp(max=5) * error.square().mean(dim=(1, 2, 3))
     got = noised.weight * (wrong - noised.target).square().mean(dim=(1, 2, 3))
     torch.testing.assert_close(got.double(), expected, rtol=2e-3, atol=0)
 
@@ -89,6 +89,14 @@ def test_pure_noise_still_counts_for_x0_and_v() -> None:
     for kind in ("sample", "v_prediction"):
         assert add_noise(schedule(kind, zero_snr=True), x0, noise, last).weight.item() == 1
     torch.testing.assert_close(add_noise(schedule("v_prediction", zero_snr=True), x0, noise, last).target, -x0)
+
+
+def test_epsilon_weighs_at_most_one() -> None:
+    """The published schedules end at an SNR of 0.005: a weight of 1 / SNR would be all that the loss sees."""
+    x0, noise = data(STEPS)
+    weight = add_noise(schedule("epsilon"), x0, noise, torch.arange(STEPS)).weight
+    assert weight[-1] == weight.max() == 1
+    assert 0 < weight[0] < 0.01
 
 
 def test_gamma_is_the_cut() -> None:

@@ -63,7 +63,9 @@ def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Te
     """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise (Eq. 4), with the target and its weight.
 
     The weight is min(1 + SNR, gamma) on the error of x0 (after min-SNR, arXiv 2303.09556; the 1 keeps the pure-noise
-    end of a zero-terminal-SNR schedule alive), expressed for the scheduler's own target.
+    end of a zero-terminal-SNR schedule alive), expressed for the scheduler's own target. For epsilon it is
+    min(SNR, gamma) as published: epsilon's error is x0's times SNR, and the 1 would count it 1 / SNR times where it is
+    mostly noise.
 
     Args:
         scheduler: its config says the schedule and ``prediction_type``.
@@ -81,4 +83,4 @@ def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Te
         return Noised(x_t, x0, weight)
     if kind == "v_prediction":  # x0 = sqrt(abar) x_t - sqrt(1 - abar) v
         return Noised(x_t, scheduler.get_velocity(x0, noise, timesteps), weight * (1 - alpha_bar))
-    return Noised(x_t, noise, weight / snr.clamp(min=1e-4))  # epsilon: x0's error is epsilon's over sqrt(SNR)
+    return Noised(x_t, noise, (snr_gamma / snr).clamp(max=1))  # epsilon: min(SNR, gamma) / SNR
