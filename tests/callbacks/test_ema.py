@@ -154,7 +154,19 @@ def test_what_stands_beside_the_weights_is_not_copied(posters: Path) -> None:
 
     module = tiny.stage("vfe")
     module.session = Session()
-    tiny.trainer(1, callbacks=[EMA()]).fit(module, datamodule=tiny.data(posters))
+    average = EMA()
+    tiny.trainer(1, callbacks=[average]).fit(module, datamodule=tiny.data(posters))
+    assert average.updates == 1
+
+
+def test_a_second_fit_starts_an_average_of_its_own(tmp_path: Path) -> None:
+    callback = EMA(DECAY)
+    fit(Line(), 6, callback)
+    again, fresh = Line(), Line()
+    fit(again, 3, callback)
+    fit(fresh, 3, EMA(DECAY))
+    assert callback.updates == 3
+    assert same(again.state_dict(), fresh.state_dict())
 
 
 def test_validation_sees_the_average_and_training_does_not(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class EMA(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget an earlier fit's average."""
         if stage == "fit":
-            self._other, self._swapped, self.updates = {}, False, 0
+            self._other, self._swapped, self.updates, self._latest_step = {}, False, 0, 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the average, or go on with a checkpoint's, on the device of the weights."""
