@@ -19,11 +19,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vlad_lightning import __version__
 from vlad_lightning.config_files import configs_folder
+from vlad_lightning.files import write_file
 from vlad_lightning.stages import Pipeline, Stage, read_pipeline
 
 _SEED = "seed_everything"  # LightningCLI's only setting without a dot
@@ -235,9 +237,7 @@ def _read_stamp(path: Path) -> dict[str, Any]:
 
 
 def _write_stamp(path: Path, content: dict[str, Any]) -> None:
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_file(path, partial(Path.write_text, data=json.dumps(content, indent=2) + "\n", encoding="utf-8"))
 
 
 def _say(message: str) -> None:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from vlad_lightning.files import write_file
 from vlad_lightning.models.fonts import check_font
 from vlad_lightning.models.paragraph import Align, paragraph
 from vlad_lightning.models.prompts import drawn_words
@@ -86,14 +87,7 @@ class LayoutFile:
 
     def save(self, path: str | Path) -> None:
         """Write a file that :meth:`load` reads as this, boxes exact to 1e-14 of the frame; never half of it."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            beside.write_text(self.to_json(), encoding="utf-8")
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_file(Path(path), partial(Path.write_text, data=self.to_json(), encoding="utf-8"))
 
     def to_json(self) -> str:
         """The file's text: an entry a line."""
