@@ -77,14 +77,16 @@ def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: i
     """
     if len(folders) < _MANY:
         return _look(root, folders, min_confidence, max_words)
-    now = fingerprint(folders, FILES, min_confidence, max_words)
+    now = fingerprint(folders, FILES, min_confidence, max_words, "left_out")
     if found := recall(Path(root), now):
         examples = {reason: tuple(names) for reason, names in found["report"].pop("examples").items()}
-        return [folders[i] for i in found["usable"]], DataReport(root, examples=examples, **found["report"])
+        left_out = set(found["left_out"])
+        usable = [folder for i, folder in enumerate(folders) if i not in left_out]
+        return usable, DataReport(root, examples=examples, **found["report"])
     usable, report = _look(root, folders, min_confidence, max_words)
-    places = {folder: i for i, folder in enumerate(folders)}
+    good = set(usable)
     noted = {name: value for name, value in asdict(report).items() if name != "root"}
-    keep(Path(root), now, {"usable": [places[folder] for folder in usable], "report": noted})
+    keep(Path(root), now, {"left_out": [i for i, folder in enumerate(folders) if folder not in good], "report": noted})
     return usable, report
 
 
