@@ -28,7 +28,7 @@ from vlad_lightning.models.ccm import CCM, IdentityComposition
 from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
 from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.glyphs import Rasterizer
-from vlad_lightning.models.pictures import mask_tensor, picture_tensor, resized
+from vlad_lightning.models.pictures import mask_tensor, picture_tensor, read_template, resized
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.models.region import RegionFusion
@@ -37,10 +37,10 @@ from vlad_lightning.models.tlg import TLG
 from vlad_lightning.models.towers import TextTower
 from vlad_lightning.models.vfe import VFE
 from vlad_lightning.models.width_adapter import WidthAdapter
-from vlad_lightning.modules.inpainting import check_inside, layout_in, masks_around
+from vlad_lightning.modules.inpainting import check_inside
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.painter import Painter
-from vlad_lightning.modules.prediction import put_back
+from vlad_lightning.modules.prediction import place, put_back
 from vlad_lightning.modules.vfe import VFEModule
 from vlad_lightning.pipeline_folder import add_code
 from vlad_lightning.pipeline_output import VLADOutput, check_output_type, output, to_bytes
@@ -296,11 +296,7 @@ class VLADPipeline(DiffusionPipeline):
         Raises:
             ValueError: where no text is read.
         """
-        picture = picture_tensor(template, "template")
-        layout = (engine or RapidOCREngine()).locate(picture)[0]
-        if not len(layout):
-            raise ValueError("no text is read on template; give a clearer picture, or a layout")
-        return layout
+        return read_template(template, engine or RapidOCREngine())
 
     @torch.no_grad()
     def inpaint(
@@ -359,18 +355,13 @@ class VLADPipeline(DiffusionPipeline):
         picture = picture_tensor(image)
         size = (picture.shape[-2], picture.shape[-1])
         masks = None if mask is None else mask_tensor(mask, size)
-        if layouts is not None:
-            placed = self._given(prompts, layouts)
-        elif masks is not None:
-            placed = tuple(layout_in(masks, prompt, self.config.font) for prompt in prompts)
-            for layout in placed:
-                self._rasterizer.check(layout.words, layout.fonts)
-        else:
+        if masks is None and layouts is None:
             raise ValueError("mask and layouts are both None; inpainting needs one of them")
-        if masks is None:
-            masks = masks_around(placed, size)
-        images = picture.expand(len(prompts), -1, -1, -1)
-        return Region(images, masks.expand(len(prompts), -1, -1, -1)), placed
+        given = (None,) * len(prompts) if layouts is None else self._given(prompts, layouts)
+        rows = [(layout, picture[0], None if masks is None else masks[0]) for layout in given]
+        pairs = [place(p, row, self.config.font) for p, row in zip(prompts, rows, strict=True)]
+        placed = self._given(prompts, [layout for layout, _ in pairs if layout is not None])
+        return Region.cat([region for _, region in pairs if region is not None]), placed
 
     def _layouts(
         self, prompts: list[str], given: Layout | Sequence[Layout] | None, sampler: Sampler, generator: torch.Generator

@@ -266,6 +266,11 @@ class Region:
                 f"torch.bool {(size, 1, *frame)}"
             )
 
+    @classmethod
+    def cat(cls, parts: Sequence[Region]) -> Region:
+        """The pictures of every part, in order; they must have one size."""
+        return cls(torch.cat([part.images for part in parts]), torch.cat([part.masks for part in parts]))
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Region:
         """The region on ``device``."""
         return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))

@@ -103,9 +103,9 @@ def test_codec_is_frozen_and_in_evaluation_mode() -> None:
 def test_cached_features_change_the_picture_and_leave_the_network_alone(painter: Painter) -> None:
     plain = Sampler(steps=6, guidance_scale=2.0)
     exact = draw(painter, plain)
-    cached = draw(painter, replace(plain, cache_interval=3))
+    cached = draw(painter, replace(plain, cache_interval=2))
     assert not torch.equal(cached, exact)
-    assert (cached - exact).abs().mean() < 0.75 * (draw(painter, plain, seed=1) - exact).abs().mean()
+    assert (cached - exact).abs().mean() < 0.5 * (draw(painter, plain, seed=1) - exact).abs().mean()
     assert torch.equal(draw(painter, plain), exact)
     assert torch.equal(draw(painter, replace(plain, cache_interval=1)), exact)
     one_step = replace(plain, steps=1)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -21,18 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 from vlad_lightning.data.layout_file import LayoutFile
 from vlad_lightning.data.prompts import STDIN, PromptDataModule
 from vlad_lightning.files import read_picture
-from vlad_lightning.models.pictures import mask_tensor, picture_tensor
+from vlad_lightning.models.pictures import TextLocator, mask_tensor, picture_tensor, read_template
 from vlad_lightning.types import Layout, PromptBatch
 
 _KEYS = ("prompt", "layout", "template", "image", "mask")
-
-
-class TextLocator(Protocol):
-    """Tells where text stands; the engines of ``vlad_lightning.metrics.ocr_engine`` do."""
-
-    def locate(self, images: Tensor) -> list[Layout]:
-        """The lines of text on each picture, (B, 3, H, W) float in [-1, 1], with their boxes."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -116,10 +108,7 @@ class RequestDataModule(PromptDataModule):
     def _read_template(self, path: Path) -> Layout:
         if self.engine is None:
             raise ValueError(f"template {path} needs an OCR engine; data.engine is null (see configs/template.yaml)")
-        layout = self.engine.locate(picture_tensor(read_picture(path), "template"))[0]
-        if not len(layout):
-            raise ValueError(f"no text is read on template {path}; give a clearer picture, or a layout")
-        return layout
+        return read_template(read_picture(path), self.engine, f"template {path}")
 
 
 class _Pictured(Dataset[tuple[Request, Tensor | None, Tensor | None]]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,37 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from vlad_lightning.types import Region
+from vlad_lightning.types import Layout, Region
+
+
+@runtime_checkable
+class TextLocator(Protocol):
+    """Tells where text stands; the engines of ``vlad_lightning.metrics.ocr_engine`` do."""
+
+    def locate(self, images: Tensor) -> list[Layout]:
+        """The lines of text on each picture with their boxes, in reading order.
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1], RGB.
+        """
+        ...
+
+
+def read_template(template: Image.Image | Tensor, engine: TextLocator, argument: str = "template") -> Layout:
+    """The layout of a picture of text: a box a line that the engine reads.
+
+    Args:
+        template: see :func:`picture_tensor`.
+        engine: reads it.
+        argument: the name that an error gives it.
+
+    Raises:
+        ValueError: where no text is read, or as :func:`picture_tensor` does.
+    """
+    layout = engine.locate(picture_tensor(template, argument))[0]
+    if not len(layout):
+        raise ValueError(f"no text is read on {argument}; give a clearer picture, or a layout")
+    return layout
 
 
 def picture_tensor(image: Image.Image | Tensor, argument: str = "image") -> Tensor:

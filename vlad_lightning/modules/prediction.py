@@ -53,7 +53,7 @@ def paint_prompts(
         layout_sampler: how layouts are drawn.
         draws: the randomness, of the layouts first.
     """
-    placed = [_place(p, row, painter.rasterizer.font) for p, row in zip(batch.prompts, _rows(batch), strict=True)]
+    placed = [place(p, row, painter.rasterizer.font) for p, row in zip(batch.prompts, _rows(batch), strict=True)]
     bare = [prompt for prompt, (layout, _) in zip(batch.prompts, placed, strict=True) if layout is None]
     made = iter(
         generator.sample(bare, layout_sampler, draws)
@@ -81,7 +81,7 @@ def _check(prompt: str, row: Row, painter: Painter, layouts: LayoutGenerator | N
         )
     if given is not None and not painter.hierarchical:
         raise ValueError("a layout or template is given, but the painter has no hierarchical guidance to follow it")
-    layout, region = _place(prompt, row, painter.rasterizer.font)
+    layout, region = place(prompt, row, painter.rasterizer.font)
     if layout is not None:
         painter.rasterizer.check(layout.words, layout.fonts)
     elif layouts is not None:
@@ -91,7 +91,17 @@ def _check(prompt: str, row: Row, painter: Painter, layouts: LayoutGenerator | N
         check_inside(painter, [layout], resized(region, painter.image_size))
 
 
-def _place(prompt: str, row: Row, font: str | None) -> Placed:
+def place(prompt: str, row: Row, font: str | None) -> Placed:
+    """The words of one prompt and the region they are painted in: from a mask the words, or from words the mask.
+
+    Args:
+        prompt: words to draw stand in quotes.
+        row: (3, H, W) float in [-1, 1] for a picture, (1, H, W) bool for its mask.
+        font: a font file that lines are measured with; None is the default one.
+
+    Raises:
+        ValueError: where a picture has neither mask nor layout, or no word lies in its frame.
+    """
     layout, image, mask = row
     if image is None:
         return layout, None
@@ -108,8 +118,7 @@ def _stacked(regions: Sequence[Region | None], side: int) -> Region | None:
     if all(region is None for region in regions):
         return None
     whole = Region(torch.zeros(1, 3, side, side), torch.ones(1, 1, side, side, dtype=torch.bool))
-    parts = [whole if region is None else resized(region, side) for region in regions]
-    return Region(torch.cat([part.images for part in parts]), torch.cat([part.masks for part in parts]))
+    return Region.cat([whole if region is None else resized(region, side) for region in regions])
 
 
 def _pictures(painted: Tensor, regions: Sequence[Region | None]) -> tuple[Tensor, ...]:
