@@ -13,6 +13,7 @@ import tiny_system as tiny
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 from PIL import Image, ImageChops
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vlad_lightning.diffusion.sampler import Sampler
@@ -234,6 +235,17 @@ def test_our_class_never_runs_the_folders_code(saved: Saved, tmp_path: Path) -> 
     shutil.copytree(saved.folder, folder)
     (folder / "pipeline.py").write_text("raise SystemExit('ran')\n")
     assert type(load(folder)) is VLADPipeline
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder", "tlg"])
+def test_a_folder_that_lacks_weights_is_refused(saved: Saved, tmp_path: Path, part: str) -> None:
+    folder = shutil.copytree(saved.folder, tmp_path / "pipeline")
+    (file,) = (folder / part).glob("*.safetensors")
+    weights = load_file(file)
+    lost = sorted(weights)[0]
+    save_file({k: v for k, v in weights.items() if k != lost}, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"{part} lacks 1 weights of the {part}, '{lost}'"):
+        VLADPipeline.from_pretrained(folder)
 
 
 def test_loaded_pipeline_saves_again(saved: Saved, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.painter import Painter
 from vlad_lightning.modules.prediction import place, put_back
 from vlad_lightning.modules.vfe import VFEModule
-from vlad_lightning.pipeline_folder import add_code
+from vlad_lightning.pipeline_folder import add_code, check_weights
 from vlad_lightning.pipeline_output import VLADOutput, check_output_type, output, to_bytes
 from vlad_lightning.types import Layout, Region
 
@@ -163,6 +163,20 @@ class VLADPipeline(DiffusionPipeline):
             ValueError: where painter and layout generator read another number of words or objects.
         """
         return cls(**components_of(module))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Any:
+        """Load a pipeline; the arguments are those of ``DiffusionPipeline``.
+
+        Raises:
+            ValueError: where a component's files lack weights.
+        """
+        folder = str(pretrained_model_name_or_path)
+        if not Path(folder).is_dir():
+            folder = cls.download(folder, **kwargs)
+        pipe = super().from_pretrained(folder, **kwargs)
+        check_weights(Path(folder), {name: part for name, part in pipe.components.items() if name not in kwargs})
+        return pipe
 
     def save_config(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
         """Write the index and ``pipeline.py``; ``save_pretrained`` calls it, before it pushes anything."""

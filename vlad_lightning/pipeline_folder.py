@@ -1,9 +1,14 @@
-"""The index of a pipeline folder, and the ``pipeline.py`` by which plain diffusers finds the class."""
+"""The index of a pipeline folder, the ``pipeline.py`` by which plain diffusers finds the class, and its weights."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import nn
 
 _MODULE = "pipeline"
 _CODE = '''"""For plain diffusers: `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`."""
@@ -25,3 +30,30 @@ def add_code(index: Path, class_name: str) -> None:
     content.pop("_name_or_path", None)  # a folder of this machine
     (index.parent / f"{_MODULE}.py").write_text(_CODE, encoding="utf-8")
     index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def check_weights(folder: Path, components: Mapping[str, Any]) -> None:
+    """Refuse a folder whose files lack weights; diffusers and transformers fill them at random, with a warning.
+
+    Args:
+        folder: of the pipeline; each component has a folder in it.
+        components: by name, as they were loaded from it.
+
+    Raises:
+        ValueError: naming the component and what is missing.
+    """
+    for name, component in components.items():
+        if not isinstance(component, nn.Module) or not Path(folder, name).is_dir():
+            continue
+        saved = {key for file in Path(folder, name).glob("*.safetensors") for key in _keys(file)}
+        kept = {tensor.data_ptr() for key, tensor in component.state_dict().items() if key in saved}
+        # a weight that is tied to another one is saved once
+        missing = [k for k, t in component.state_dict().items() if k not in saved and t.data_ptr() not in kept]
+        if missing:
+            lost = f"{len(missing)} weights of the {name}, {missing[0]!r} among them"
+            raise ValueError(f"{Path(folder, name)} lacks {lost}")
+
+
+def _keys(file: Path) -> list[str]:
+    with safe_open(file, "pt") as opened:
+        return list(opened.keys())
