@@ -277,3 +277,11 @@ def test_fill_replaces_out_in_every_text() -> None:
         "d": ("runs/z", None),
         "e": 1.5,
     }
+
+
+def test_settings_that_contradict_each_other_are_one_line(
+    posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ("--config", CONFIGS / "mini/stage0_align.yaml", "--out", tmp_path, "--data.root", posters)
+    error = failing(capsys, "fit", *config, "--trainer.enable_progress_bar", "false")
+    assert "enable_progress_bar=False" in error.splitlines()[-1]

@@ -57,10 +57,15 @@ def _guarded(command: str, args: list[str]) -> int:
         return _entry(command)(args) or 0
     except KeyboardInterrupt:
         return _complain(f"vlad-cli {command}", "interrupted", INTERRUPTED)
-    except (ValueError, OSError) as error:
-        if os.environ.get("VLAD_TRACEBACK", "0") not in ("", "0"):
+    except Exception as error:
+        if not _is_bad_input(error) or os.environ.get("VLAD_TRACEBACK", "0") not in ("", "0"):
             raise
         return _complain(f"vlad-cli {command}", str(error) or type(error).__name__)
+
+
+def _is_bad_input(error: Exception) -> bool:
+    # the second is Lightning's, for settings that contradict each other; to import it takes seconds
+    return isinstance(error, ValueError | OSError) or type(error).__name__ == "MisconfigurationException"
 
 
 def _entry(command: str) -> Callable[[list[str]], int | None]:
