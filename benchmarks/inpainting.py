@@ -1,0 +1,109 @@
+"""Words exchanged in posters that were never seen, read by an OCR engine: ``python benchmarks/inpainting.py``.
+
+The largest word of each poster is painted over with a word of another poster of the same kind, inside the old word's
+box and a margin. The new word has to be read, the old one not, and nothing outside the region may change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from vlad_lightning.callbacks.grid import sample_grid
+from vlad_lightning.data.dataset import MarioDataset
+from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.splits import in_hash_order
+from vlad_lightning.metrics.ocr import OCRMetrics
+from vlad_lightning.metrics.ocr_engine import build_ocr_engine
+from vlad_lightning.models.glyphs import Rasterizer
+from vlad_lightning.models.prompts import drawn_words
+from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.types import Layout, Sample
+
+_MIN_CONFIDENCE = 0.3  # of an OCR line of the data, as the data module's default
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A poster, and what shall stand where one of its words stands."""
+
+    image: Tensor
+    prompt: str
+    old: str
+    layout: Layout
+
+
+def exchanges(samples: list[Sample]) -> Iterator[Exchange]:
+    """One a sample: its largest word against the largest of the next sample with another one."""
+    largest = [(sample, _largest(sample)) for sample in samples if _largest(sample)]
+    for place, (sample, old) in enumerate(largest):
+        others = (word for _, word in largest[place + 1 :] + largest[:place] if word not in drawn_words(sample.prompt))
+        new = next(others, None)
+        if old is None or new is None:
+            continue
+        row = sample.layout.words.index(old)
+        layout = Layout((new,), sample.layout.boxes[row : row + 1])
+        yield Exchange(sample.image, sample.prompt.replace(f'"{old}"', f'"{new}"'), old, layout)
+
+
+def _largest(sample: Sample) -> str | None:
+    """The largest word of a poster which its caption quotes alone."""
+    sizes = (sample.layout.boxes[:, 2] * sample.layout.boxes[:, 3]).tolist()
+    quoted = [
+        (size, word) for size, word in zip(sizes, sample.layout.words, strict=True) if f'"{word}"' in sample.prompt
+    ]
+    return max(quoted)[1] if quoted else None
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("pipeline", type=Path, nargs="?", default=Path("runs/demo/inpaint_pipeline"))
+    parser.add_argument("--data", type=Path, default=Path("runs/demo/data/test"), help="posters, in MARIO's format")
+    parser.add_argument("--samples", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--picture", type=Path, help="a PNG of the first eight, before and after")
+    options = parser.parse_args()
+    pipe = VLADPipeline.from_pretrained(options.pipeline)
+    pipe.set_progress_bar_config(disable=True)
+    folders = in_hash_order(list_samples(options.data), 0)[: 2 * options.samples]
+    data = MarioDataset(folders, pipe.config.image_size, pipe.config.max_words, 32, _MIN_CONFIDENCE, Rasterizer())
+    found = list(exchanges([data[i] for i in range(len(data))]))[: options.samples]
+    engine = build_ocr_engine("rapidocr")
+    new, old, before = OCRMetrics(engine), OCRMetrics(engine), OCRMetrics(engine)
+    after, kept = [], 0
+    for number, one in enumerate(track(found, "posters")):
+        draws = torch.Generator().manual_seed(number)
+        settings = {"num_inference_steps": options.steps, "generator": draws, "output_type": "pt"}
+        painted = pipe.inpaint(one.prompt, one.image, None, one.layout, **settings).images
+        new.update(painted, [one.layout.words])
+        old.update(painted, [[one.old]])
+        before.update(one.image[None], [[one.old]])
+        kept += int((painted[0] == one.image).all(dim=0).sum())
+        after.append(painted[0])
+    pixels = len(found) * pipe.config.image_size**2
+    machine = f"{os.cpu_count()} CPU cores, {platform.machine()}, {date.today()}"
+    print(f"{len(found)} posters, {options.steps} steps; {machine}\n")
+    print("| word | read, share | 95 % |\n|---|---|---|")
+    for name, metric in (("new, after", new), ("old, after", old), ("old, before", before)):
+        figure = metric.compute()["word_accuracy"]
+        print(f"| {name} | {figure.value:.3f} | {figure.low:.3f} to {figure.high:.3f} |")
+    print(f"\n{kept / pixels:.1%} of the pixels are as they were.")
+    if options.picture:
+        shown = list(zip(found, after, strict=True))[:8]
+        pictures = [one.image for one, _ in shown] + [painted for _, painted in shown]
+        words = [one.old for one, _ in shown] + [one.layout.words[0] for one, _ in shown]
+        sample_grid(torch.stack(pictures), words, columns=len(shown)).savefig(options.picture)
+
+
+if __name__ == "__main__":
+    main()
