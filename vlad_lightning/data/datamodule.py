@@ -145,7 +145,7 @@ class MarioDataModule(LightningDataModule):
         return [quoted_caption(folder, self.min_confidence)[0] for folder in self._sets["train"].folders]
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled; the order depends on ``seed``. Samples that fill no global batch are left out if there are others."""
+        """Shuffled by ``seed``; samples that do not fill a global batch are left out if there are others."""
         order = self.order
         return _ResumedLoader(
             self._sets["train"],
@@ -157,7 +157,7 @@ class MarioDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """In a fixed order; the devices take the batches in turn, so that the first ones are the same for any number."""
+        """In a fixed order; the devices take the batches in turn, so a limit takes the first ones of the set."""
         return self._in_order("val", in_blocks=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:

@@ -12,9 +12,7 @@ from vlad_lightning.types import Batch
 Stage = Literal["train", "val"]
 
 
-def draws_for(
-    module: LightningModule, batch: Batch, stage: Stage, batch_idx: int, seed: int, purpose: str
-) -> RowDraws:
+def draws_for(module: LightningModule, batch: Batch, stage: Stage, batch_idx: int, seed: int, purpose: str) -> RowDraws:
     """The draws of a batch, the same however many devices there are.
 
     In training a row's draws are a function of the seed, the purpose, the optimizer step and the row's place in the
