@@ -42,9 +42,7 @@ class Reader(LightningModule):
             self.validated.append(self.global_step)
 
     def configure_optimizers(self) -> Any:
-        assert (
-            self.trainer.estimated_stepping_batches
-        )  # as the stages do: it makes the loader before the loops are restored
+        assert self.trainer.estimated_stepping_batches  # as the stages do: the loader comes before the loops
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
@@ -79,21 +77,21 @@ def fit(
     } | changes
     callbacks = [ExactResume(), *options.pop("callbacks", [])]
     trainer = tiny.trainer(STEPS, callbacks=callbacks, **options)
-    data = MarioDataModule(str(root), size=8, batch_size=batch_size, num_workers=workers)  # 34 to train on
+    data = MarioDataModule(str(root), size=8, batch_size=batch_size, num_workers=workers)
     trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
     return module
 
 
 @pytest.fixture(scope="module")
 def saved(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reader, Path]:
-    """An undisturbed run of two accumulated batches of 6 a step, two steps an epoch, and its checkpoints."""
+    """An undisturbed run of two accumulated batches of 6 a step, three steps an epoch, and its checkpoints."""
     folder = tmp_path_factory.mktemp("saved")
     return fit(posters, 6, 2, callbacks=[SaveEverywhere(folder)]), folder
 
 
 def checkpoints() -> list[str]:
-    at_batches = [f"batch-{number}" for number in range(1, 12)]  # in the middle of a step, of an epoch, at their ends
-    return [*at_batches, "validation-4", "validation-8", "epoch-4", "epoch-8"]
+    at_batches = [f"batch-{number}" for number in range(1, 13)]  # in the middle of a step, of an epoch, at their ends
+    return [*at_batches, "validation-4", "validation-8", "validation-12", "epoch-6", "epoch-12"]
 
 
 def steps_of(path: Path) -> int:
@@ -129,7 +127,7 @@ def test_a_resumed_run_reads_on(
     assert [step for step in resumed.validated if step > steps_of(path)] == later
 
 
-@pytest.mark.parametrize("name", ["batch-3", "batch-6", "batch-8", "epoch-4"])
+@pytest.mark.parametrize("name", ["batch-3", "batch-6", "batch-8", "epoch-6"])
 def test_batches_that_workers_read_ahead_come_again(saved: tuple[Reader, Path], posters: Path, name: str) -> None:
     whole, folder = saved
     resumed = fit(posters, 6, 2, ckpt_path=folder / f"{name}.ckpt", workers=2)

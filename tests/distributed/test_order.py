@@ -126,9 +126,7 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one(runs: Path, stage:
     largest = max(value.abs().max().item() for value in expected.values())
     assert largest > 1e-3
     for key, value in expected.items():
-        torch.testing.assert_close(
-            found[key], value, rtol=1e-4, atol=1e-5 * largest, msg=lambda text, key=key: key + text
-        )
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5 * largest)
 
 
 @pytest.mark.slow

@@ -175,7 +175,7 @@ class MarioDataModule(LightningDataModule):
             trainer.world_size if trainer else 1,
             trainer.accumulate_grad_batches if trainer else 1,
             self.seed,
-            shuffled=not (trainer and trainer.overfit_batches > 0),  # which wants the same batches in every epoch
+            shuffled=not getattr(trainer, "overfit_batches", 0),  # which wants the same batches in every epoch
         )
 
     @property
@@ -190,6 +190,10 @@ class MarioDataModule(LightningDataModule):
         limit = self.trainer.limit_train_batches if self.trainer else None
         batches = order.steps * order.parts
         return batches if limit is None else min(batches, limit if isinstance(limit, int) else int(batches * limit))
+
+    def batches_before(self, position: int) -> int:
+        """Training batches of a device in an epoch, before a position in the order."""
+        return self.order.steps_before(position) * self.order.parts
 
     def state_dict(self) -> dict[str, int]:
         """The position in the order after the last optimizer step, and that step.
