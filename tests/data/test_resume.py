@@ -137,7 +137,7 @@ def test_batches_that_workers_read_ahead_come_again(saved: tuple[Reader, Path], 
 def test_a_resumed_run_can_be_resumed_again(saved: tuple[Reader, Path], posters: Path, tmp_path: Path) -> None:
     whole, folder = saved
     fit(posters, 4, 3, ckpt_path=folder / "batch-3.ckpt", callbacks=[SaveEverywhere(tmp_path)])
-    for path in tmp_path.glob("*.ckpt"):
+    for path in sorted(tmp_path.glob("*.ckpt"))[::4]:
         resumed = fit(posters, 2, 6, ckpt_path=path)
         assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= steps_of(path)}
 
@@ -146,7 +146,7 @@ def test_cut_epochs_resume_too(posters: Path, tmp_path: Path) -> None:
     options = {"limit_train_batches": 3, "limit_val_batches": 0}  # a full step and half a one
     whole = fit(posters, 6, 2, callbacks=[SaveEverywhere(tmp_path)], **options)
     assert {len(keys) for keys in whole.read.values()} == {12, 6}
-    for path in sorted(tmp_path.glob("*.ckpt")):
+    for path in sorted(tmp_path.glob("*.ckpt"))[::3]:
         resumed = fit(posters, 6, 2, ckpt_path=path, **options)
         assert dict(resumed.read) == {s: keys for s, keys in whole.read.items() if s >= steps_of(path)}, path.name
 
@@ -161,6 +161,17 @@ def test_another_global_batch_goes_on_at_the_same_sample(saved: tuple[Reader, Pa
     assert whole.read[0] == [keys[i] for i in first[:12]]
     starts = [step for step, read in resumed.read.items() if read == [keys[i] for i in second[:7]]]
     assert starts == [1 + (len(first) // 7 - 2)]  # what was read counts as two steps of the new size
+
+
+def test_a_checkpoint_without_a_position_goes_on_by_its_steps(
+    saved: tuple[Reader, Path], posters: Path, tmp_path: Path
+) -> None:
+    whole, folder = saved
+    state = torch.load(folder / "batch-8.ckpt", weights_only=True)
+    del state["MarioDataModule"]
+    torch.save(state, tmp_path / "old.ckpt")
+    resumed = fit(posters, 6, 2, ckpt_path=tmp_path / "old.ckpt")
+    assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= 4}
 
 
 def test_a_fresh_fit_starts_anew(posters: Path) -> None:

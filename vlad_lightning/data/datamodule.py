@@ -208,14 +208,19 @@ class MarioDataModule(LightningDataModule):
         """Go on where a checkpoint was saved."""
         self._resumed = {"samples": int(state_dict["samples"]), "step": int(state_dict["step"])}
 
+    def resume_at(self, step: int) -> None:
+        """Go on as if so many optimizer steps of this global batch had been made."""
+        self._resumed = {"samples": self._after(0, step), "step": step}
+
     def _position(self) -> int:
         """Where the next optimizer step reads."""
         start = self._resumed or {"samples": 0, "step": 0}
-        order, step = self.order, self.trainer.global_step if self.trainer else 0
+        step = self.trainer.global_step if self.trainer else 0
         # before Lightning has restored its loops its step is 0
-        return order.after(
-            start["samples"], max(0, step - start["step"]), math.ceil(self.batches_an_epoch / order.parts)
-        )
+        return self._after(start["samples"], max(0, step - start["step"]))
+
+    def _after(self, position: int, steps: int) -> int:
+        return self.order.after(position, steps, math.ceil(self.batches_an_epoch / self.order.parts))
 
     @property
     def _rank(self) -> int:

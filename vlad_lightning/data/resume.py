@@ -25,12 +25,15 @@ class ExactResume(Callback):
         """Rewrite the counters before Lightning reads them."""
         data = getattr(trainer, "datamodule", None)
         loop = checkpoint.get("loops", {}).get("fit_loop", {})
-        if not isinstance(data, MarioDataModule) or data.resumed_at is None or _BATCHES not in loop:
+        if not isinstance(data, MarioDataModule) or _BATCHES not in loop:
             return
-        epoch, seen = data.resumed_at // data.order.samples, data.batches_before(data.resumed_at)
+        if data.resumed_at is None:  # an earlier version's checkpoint: as if its steps had been made in this order
+            data.resume_at(checkpoint["global_step"])
+        place = data.resumed_at or 0
+        epoch, seen = place // data.order.samples, data.batches_before(place)
         current, total = loop[_BATCHES]["current"], loop[_BATCHES]["total"]
         ends = current["completed"] < current["processed"]  # the end of the last batch was not yet counted
-        if loop[_BATCHES]["is_last_batch"] and data.resumed_at % data.order.samples == 0:
+        if loop[_BATCHES]["is_last_batch"] and place % data.order.samples == 0:
             epoch, seen, ends = epoch - 1, data.batches_an_epoch, True
         _set(current, seen, ended=seen - ends)
         _set(total, epoch * data.batches_an_epoch + seen, ended=epoch * data.batches_an_epoch + seen - ends)
