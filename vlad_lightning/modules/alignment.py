@@ -15,6 +15,7 @@ from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text_encoder import train_tokenizer
 from vlad_lightning.modules.contrast import align, check_widths, gather_rows
 from vlad_lightning.modules.optimization import Optimization
+from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch
 
 _LEAST_TEMPERATURE = 0.01
@@ -68,6 +69,10 @@ class AlignmentModule(LightningModule):
         if stage == "fit" and encoder.tokenizer is None:
             captions = self.trainer.datamodule.captions()  # type: ignore[attr-defined]
             encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
+
+    def configure_model(self) -> None:
+        """Shard, where the strategy does."""
+        shard_module(self)
 
     def _step(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor, Tensor]:
         images = self.image_encoder(batch.images)

@@ -13,6 +13,7 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.layout import LayoutMetrics
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.optimization import Optimization
+from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch, Figure, Layout
 
 
@@ -48,6 +49,10 @@ class TLGModule(LightningModule):
         self.seed = seed
         self.layout_metrics = LayoutMetrics()
         self.figures: dict[str, Figure] = {}
+
+    def configure_model(self) -> None:
+        """Shard, where the strategy does."""
+        shard_module(self)
 
     def _step(self, batch: Batch, stage: str, *index: int) -> Tensor:
         draws = generator_for(self.device, self.seed, "tlg", stage, *index, self.global_rank)

@@ -22,6 +22,7 @@ from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.painter import Painter
 from vlad_lightning.modules.prediction import check_prompts, paint_prompts
 from vlad_lightning.modules.training import PainterTraining
+from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch, Conditioning, Figure, Painting, PromptBatch, Region
 
 
@@ -89,6 +90,10 @@ class VFEModule(LightningModule):
         self.seed = seed
         self.masking = masking
         self.figures: dict[str, Figure] = {}
+
+    def configure_model(self) -> None:
+        """Shard, where the strategy does."""
+        shard_module(self)
 
     def _generator(self, *key: int | str) -> torch.Generator:
         return generator_for(self.device, self.seed, "vfe", *key, self.global_rank)
