@@ -42,8 +42,8 @@ class ShardedStrategy(ModelParallelStrategy):
     """Weights, gradients, optimizer states and averages in shards, over all devices or over groups of them.
 
     Lightning's own strategy knows a mesh of data and tensor parallelism, which cannot say "replicas of shards", does
-    not hold back the gradients of accumulated batches, and writes optimizer states in another order than DDP does. This one
-    has a mesh of its own, and checkpoints that hold what those of one process hold, in the same order.
+    not hold back the gradients of accumulated batches, and writes optimizer states in another order than DDP does. This
+    one has a mesh of its own, and checkpoints that hold what those of one process hold, in the same order.
 
     Args:
         replicas: groups that hold the weights each; 1 shards over all devices, the number of nodes shards inside each
