@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from vlad_lightning.models.sharding import reshard
+from vlad_lightning.models.sharding import local, reshard
 
 _TRAINED, _AVERAGING = "current_model_state", "averaging_state"  # the keys of Lightning's EMAWeightAveraging
 
@@ -60,8 +60,8 @@ class EMA(Callback):
         """Average once an optimizer step."""
         if trainer.global_step <= self._latest_step:  # gradients are still accumulating
             return
-        means = list(self._other.values())
-        weights = [pl_module.get_parameter(k).detach() for k in self._other]
+        means = [local(mean) for mean in self._other.values()]
+        weights = [local(pl_module.get_parameter(k).detach()) for k in self._other]
         if self.updates == 0:
             torch._foreach_copy_(means, weights)
         elif means:  # not lerp, which rounds differently from Lightning's formula
@@ -93,10 +93,10 @@ class EMA(Callback):
             return
         reshard(pl_module)
         for name, other in self._other.items():
-            weight = pl_module.get_parameter(name)
+            weight, average = local(pl_module.get_parameter(name).detach()), local(other)
             before = weight.clone()
-            weight.copy_(other)
-            other.copy_(before)
+            weight.copy_(average)
+            average.copy_(before)
         self._swapped = swapped
 
     def state_dict(self) -> dict[str, Any]:

@@ -81,6 +81,11 @@ def reshard(module: nn.Module) -> None:
             part.reshard()
 
 
+def local(value: Tensor) -> Tensor:
+    """What this process holds of a tensor: the same memory, so that what is done to it in place is done to the tensor."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
 def placed_as(value: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, which every process holds, as the shard of it that ``like`` is; nothing is sent."""
     if not isinstance(like, DTensor) or isinstance(value, DTensor):
