@@ -14,12 +14,20 @@ from vlad_lightning.checkpoint_folder import digest, is_folder_checkpoint, publi
 
 def checkpoint() -> dict[str, Any]:
     tied = torch.randn(3, 2)
-    state = {"a": tied, "b": tied, "bytes": torch.arange(4, dtype=torch.uint8), "extra": "a text", "one": torch.ones(())}
+    state = {
+        "a": tied,
+        "b": tied,
+        "bytes": torch.arange(4, dtype=torch.uint8),
+        "extra": "a text",
+        "one": torch.ones(()),
+    }
     rows = torch.randn(4, 6).T  # not contiguous
     return {
         "state_dict": state,
         "current_model_state": state | {"b": rows, "none": torch.zeros(0, 3)},
-        "optimizer_states": [{"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.randn(2)}}, "param_groups": [1]}],
+        "optimizer_states": [
+            {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.randn(2)}}, "param_groups": [1]}
+        ],
         "loops": {"fit": {"steps": (1, 2.5, None, True)}},
     }
 

@@ -50,7 +50,10 @@ def run_processes(count: int, script: Path, *args: str, limit: float = 240) -> N
                 )
         codes = _wait(processes, limit)
         if any(codes):
-            told = (f"--- rank {rank}, code {code}\n{log.read_text()[-4000:]}" for rank, (code, log) in enumerate(zip(codes, logs, strict=True)))
+            told = (
+                f"--- rank {rank}, code {code}\n{log.read_text()[-4000:]}"
+                for rank, (code, log) in enumerate(zip(codes, logs, strict=True))
+            )
             raise AssertionError(f"{script.name} failed or took more than {limit} s\n" + "\n".join(told))
 
 

@@ -18,7 +18,10 @@ def names(module: nn.Module) -> list[str]:
 def test_blocks_are_levels_of_a_unet_and_layers_of_transformers() -> None:
     assert names(tiny.unet()) == ["down_blocks.0", "down_blocks.1", "up_blocks.0", "up_blocks.1", "mid_block"]
     assert names(tiny.transformer()) == ["transformer_blocks.0", "transformer_blocks.1"]
-    assert names(tiny.prompt_encoder()) == ["text_encoder.tower.text_model.encoder.layers.0", "composition.transformer.layers.0"]
+    assert names(tiny.prompt_encoder()) == [
+        "text_encoder.tower.text_model.encoder.layers.0",
+        "composition.transformer.layers.0",
+    ]
     assert names(tiny.layout_generator().tlg) == ["transformer.layers.0"]
 
 

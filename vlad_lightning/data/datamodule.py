@@ -145,7 +145,7 @@ class MarioDataModule(LightningDataModule):
         return [quoted_caption(folder, self.min_confidence)[0] for folder in self._sets["train"].folders]
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled; the order depends on ``seed``. Samples that fill no global batch are left out if there are others."""
+        """Shuffled by ``seed``; samples that do not fill a global batch are left out if there are others."""
         order = self.order
         return _ResumedLoader(
             self._sets["train"],
@@ -157,7 +157,7 @@ class MarioDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """In a fixed order; the devices take the batches in turn, so that the first ones are the same for any number."""
+        """In a fixed order; the devices take the batches in turn, so a limit takes the first ones of the set."""
         return self._in_order("val", in_blocks=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:
@@ -175,7 +175,7 @@ class MarioDataModule(LightningDataModule):
             trainer.world_size if trainer else 1,
             trainer.accumulate_grad_batches if trainer else 1,
             self.seed,
-            shuffled=not (trainer and trainer.overfit_batches > 0),  # which wants the same batches in every epoch
+            shuffled=not getattr(trainer, "overfit_batches", 0),  # which wants the same batches in every epoch
         )
 
     @property
@@ -191,6 +191,10 @@ class MarioDataModule(LightningDataModule):
         batches = order.steps * order.parts
         return batches if limit is None else min(batches, limit if isinstance(limit, int) else int(batches * limit))
 
+    def batches_before(self, position: int) -> int:
+        """Training batches of a device in an epoch, before a position in the order."""
+        return self.order.steps_before(position) * self.order.parts
+
     def state_dict(self) -> dict[str, int]:
         """The position in the order after the last optimizer step, and that step.
 
@@ -204,14 +208,19 @@ class MarioDataModule(LightningDataModule):
         """Go on where a checkpoint was saved."""
         self._resumed = {"samples": int(state_dict["samples"]), "step": int(state_dict["step"])}
 
+    def resume_at(self, step: int) -> None:
+        """Go on as if so many optimizer steps of this global batch had been made."""
+        self._resumed = {"samples": self._after(0, step), "step": step}
+
     def _position(self) -> int:
         """Where the next optimizer step reads."""
         start = self._resumed or {"samples": 0, "step": 0}
-        order, step = self.order, self.trainer.global_step if self.trainer else 0
+        step = self.trainer.global_step if self.trainer else 0
         # before Lightning has restored its loops its step is 0
-        return order.after(
-            start["samples"], max(0, step - start["step"]), math.ceil(self.batches_an_epoch / order.parts)
-        )
+        return self._after(start["samples"], max(0, step - start["step"]))
+
+    def _after(self, position: int, steps: int) -> int:
+        return self.order.after(position, steps, math.ceil(self.batches_an_epoch / self.order.parts))
 
     @property
     def _rank(self) -> int:

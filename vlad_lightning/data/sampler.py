@@ -1,4 +1,4 @@
-"""The order of the training samples: a function of the seed, the epoch and the place in the epoch, and of nothing else."""
+"""The order of the training samples: a function of the seed, the epoch and the place in it, and of nothing else."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class SampleOrder:
             steps_an_epoch: where an epoch is cut short, how many it has; None means :attr:`steps`.
         """
         whole = min(steps_an_epoch or self.steps, self.steps)
-        epoch, place = divmod(position, self.samples)
+        epoch = position // self.samples
         left = max(0, whole - self.steps_before(position))
         if steps < left:
             return position + steps * self.step_size

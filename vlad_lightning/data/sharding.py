@@ -55,7 +55,7 @@ class BatchShard(Dataset[BatchT], Generic[BatchT]):
             raise ValueError(f"rank={rank}: must lie in [0, {world_size})")
         self.items = items
         self.batch_size = batch_size
-        self.collate = collate
+        self.collate: Callable[[Sequence[Any]], BatchT] = collate
         self.world_size = world_size
         self.rank = rank
         self.in_blocks = in_blocks

@@ -16,6 +16,7 @@ from vlad_lightning.models.text_encoder import train_tokenizer
 from vlad_lightning.modules.contrast import align, check_widths, gather_uneven
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.step_draws import Stage
+from vlad_lightning.modules.weight import weight_of
 from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch
 
@@ -79,7 +80,7 @@ class AlignmentModule(LightningModule):
         images = self.image_encoder(batch.images)
         texts = self.prompt_encoder(batch.prompts).pooled
         loss = align(self, images, texts, self.temperature, self.symmetric, everywhere=stage == "train")
-        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=batch.counted, sync_dist=stage != "train")
+        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
         return loss, images.float(), texts.float()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

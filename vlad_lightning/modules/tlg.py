@@ -14,6 +14,7 @@ from vlad_lightning.metrics.layout import LayoutMetrics
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.step_draws import Stage, draws_for
+from vlad_lightning.modules.weight import weight_of
 from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch, Figure, Layout
 
@@ -64,7 +65,7 @@ class TLGModule(LightningModule):
         if stage == "train":  # DDP takes the mean of the ranks' losses: together they divide by the words of all
             words, ranks = cast(Tensor, self.all_gather(words)).sum(), self.trainer.world_size
         loss = ranks * (weight * (predicted - noised.target).square()).sum() / (5 * words).clamp(min=1)
-        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=batch.counted, sync_dist=stage != "train")
+        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -24,6 +24,7 @@ from vlad_lightning.modules.painter import Painter
 from vlad_lightning.modules.prediction import check_prompts, paint_prompts
 from vlad_lightning.modules.step_draws import Stage, draws_for
 from vlad_lightning.modules.training import PainterTraining
+from vlad_lightning.modules.weight import weight_of
 from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch, Conditioning, Figure, Painting, PromptBatch, Region
 
@@ -104,7 +105,7 @@ class VFEModule(LightningModule):
         diffusion = self._diffusion(batch, told, draws)
         loss = aligned + self.settings.diffusion_weight * diffusion
         values = {f"{stage}/loss": loss, f"{stage}/loss_align": aligned, f"{stage}/loss_diffusion": diffusion}
-        self.log_dict(values, prog_bar=True, batch_size=batch.counted, sync_dist=stage != "train")
+        self.log_dict(values, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
         return loss
 
     def _alignment(self, images: Tensor, texts: Tensor, everywhere: bool) -> Tensor:
