@@ -1,4 +1,4 @@
-"""Every strategy against one process, with 2 and 4 real processes: losses, gradients, averages, metrics, checkpoints."""
+"""Every strategy against one process, with 2 and 4 processes: losses, gradients, averages, metrics, checkpoints."""
 
 from __future__ import annotations
 

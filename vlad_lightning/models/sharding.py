@@ -82,7 +82,7 @@ def reshard(module: nn.Module) -> None:
 
 
 def local(value: Tensor) -> Tensor:
-    """What this process holds of a tensor: the same memory, so that what is done to it in place is done to the tensor."""
+    """What this process holds of a tensor: the same memory, so that what is done to it is done to the tensor."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
