@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny_system as tiny
 import torch
-from processes import run_processes
+from distributed.processes import run_processes
 from safetensors.torch import load_file
 
 from vlad_lightning import cli
