@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from diffusers import SD3Transformer2DModel
+from lightning.pytorch.strategies import DDPStrategy
 
 from vlad_lightning import cli
 from vlad_lightning.config_files import configs_folder
@@ -17,6 +18,7 @@ from vlad_lightning.diffusion.objective import DDPM, FlowMatching, objective_for
 from vlad_lightning.metrics.ocr_engine import RapidOCREngine
 from vlad_lightning.modules import AlignmentModule, LayoutGenerator, TLGModule, VFEModule
 from vlad_lightning.stages import read_pipeline
+from vlad_lightning.strategies import ShardedStrategy
 
 CONFIGS = configs_folder()
 PIPELINES = sorted(CONFIGS.rglob("pipeline_*.yaml"))
@@ -24,6 +26,7 @@ Command = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Subcommand, configuration files, further arguments."""
 
 STAGES = ("stage0_align", "stage1_tlg", "stage2_vfe")
+CLUSTER = ("ddp", "ddp_bf16", "fsdp", "hsdp")
 BY_HAND: list[Command] = [
     ("fit", ("stage0_align.yaml",), ()),
     ("fit", ("stage1_tlg.yaml",), ()),
@@ -39,6 +42,7 @@ BY_HAND: list[Command] = [
     ("predict", ("mini/stage2_vfe.yaml", "template.yaml"), ("--data.file", "prompts.jsonl")),
     ("predict", ("mini/stage2_vfe.yaml", "mini/stage2_inpaint.yaml", "inpaint.yaml"), ("--data.file", "a.jsonl")),
     ("fit", ("stage2_vfe.yaml", "stage2_inpaint.yaml"), ()),
+    *[("fit", (f"{stage}.yaml", f"cluster/{c}.yaml"), ()) for stage in STAGES for c in CLUSTER],
     ("predict", ("stage2_vfe.yaml", "stage2_inpaint.yaml", "inpaint.yaml"), ()),
 ]
 
@@ -97,6 +101,31 @@ def test_overlays_change_what_they_say_and_nothing_else(capsys: pytest.CaptureFi
                 assert other["model"]["init_args"][key] == value
         assert other["model"] != plain["model"]
         assert changed in str(other["model"])
+
+
+def test_cluster_overlays_change_the_strategy_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = parsed(("fit", ("stage2_vfe.yaml",), ()), capsys)
+    for name in CLUSTER:
+        other = parsed(("fit", ("stage2_vfe.yaml", f"cluster/{name}.yaml"), ()), capsys)
+        assert other["trainer"].pop("strategy") != plain["trainer"]["strategy"]
+        other["trainer"].pop("num_nodes")
+        expected = {k: v for k, v in plain["trainer"].items() if k not in ("strategy", "num_nodes")}
+        assert other == {**plain, "trainer": expected}
+
+
+@pytest.mark.parametrize("name", CLUSTER)
+def test_cluster_overlays_build_their_strategy(name: str) -> None:
+    files = [part for n in ("mini/stage1_tlg.yaml", f"cluster/{name}.yaml") for part in ("--config", str(CONFIGS / n))]
+    with torch.device("meta"):
+        strategy = cli.build(files, run=False).trainer.strategy
+    if name.startswith("ddp"):
+        assert isinstance(strategy, DDPStrategy)
+        assert strategy._ddp_kwargs["find_unused_parameters"]
+        assert strategy._ddp_kwargs["gradient_as_bucket_view"]
+        assert callable(strategy._ddp_comm_hook) == (name == "ddp_bf16")
+    else:
+        assert isinstance(strategy, ShardedStrategy)
+        assert strategy.replicas == (2 if name == "hsdp" else 1)
 
 
 @pytest.mark.parametrize(

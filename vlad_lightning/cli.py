@@ -17,6 +17,7 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from vlad_lightning.checkpoint_folder import read_checkpoint
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.data.resume import ExactResume
 from vlad_lightning.model_card import Run, read_run, write_card
@@ -49,7 +50,7 @@ class VLADCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Refuse a checkpoint that does not fit, before anything starts."""
         path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
-        if path and Path(path).is_file():
+        if path and Path(path).exists():
             load_checkpoint(self.model, Path(path))
 
 
@@ -107,13 +108,13 @@ def export(args: Sequence[str]) -> None:
         ValueError: where no folder is named, one holds something else, or the checkpoint does not fit.
     """
     parser = argparse.ArgumentParser("vlad-cli export", description=(export.__doc__ or "").split("\n")[0])
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of stage 2, a .ckpt file")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of stage 2, a .ckpt file or folder")
     parser.add_argument("--folder", type=Path, help="new folder of the pipeline")
     parser.add_argument(
         "--lora-folder", type=Path, help="new folder of the UNet's adapters alone, for load_lora_weights"
     )
     options, rest = parser.parse_known_args(args)
-    if not options.checkpoint.is_file():
+    if not options.checkpoint.exists():
         raise FileNotFoundError(f"--checkpoint {options.checkpoint} does not exist")
     targets = {"--folder": (options.folder, _INDEX), "--lora-folder": (options.lora_folder, _LORA)}
     _check_targets(targets)
@@ -165,9 +166,9 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]
         ValueError: where it is of another stage or shape, or its adapters of another scale.
     """
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        saved = read_checkpoint(checkpoint, optimizer=False)
         state = saved["state_dict"]
-    except (UnpicklingError, RuntimeError, KeyError, TypeError) as error:
+    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{checkpoint} is no checkpoint of Lightning: {shorten(str(error), 200)}") from error
     try:
         module.load_state_dict(state, strict=True)

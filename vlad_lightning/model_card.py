@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from vlad_lightning import __version__
+from vlad_lightning.checkpoint_folder import digest
 
 _USE = """\
 ```python
@@ -71,7 +71,7 @@ def read_run(name: str, data: str, checkpoint: Path, saved: Mapping[str, Any], r
     callbacks = saved.get("callbacks", {})
     sources = {v["source"] for k, v in callbacks.items() if k.startswith("FromPretrained[")}
     return Run(
-        name, _shown(data), checkpoint.name, _sha256(checkpoint), saved["global_step"], tuple(sorted(sources)), figures
+        name, _shown(data), checkpoint.name, digest(checkpoint), saved["global_step"], tuple(sorted(sources)), figures
     )
 
 
@@ -139,11 +139,6 @@ def _interval(figure: Mapping[str, Any]) -> str:
 
 
 def _hashes(folder: Path, weights: list[Path], run: Run) -> str:
-    rows = [f"| `{path.relative_to(folder)}` | `{_sha256(path)}` |" for path in weights]
+    rows = [f"| `{path.relative_to(folder)}` | `{digest(path)}` |" for path in weights]
     rows.append(f"| `{run.checkpoint}`, which was exported | `{run.sha256}` |")
     return "\n".join(["## Files", "", "| file | SHA-256 |", "|---|---|", *rows, ""])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

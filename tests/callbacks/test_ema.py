@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -259,22 +258,6 @@ def test_tied_weights_have_one_average(tmp_path: Path) -> None:
 def test_decay_out_of_range_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match=rf"decay is {decay}; it must lie in \[0, 1\)"):
         EMA(decay)
-
-
-@pytest.fixture
-def process_group() -> Iterator[None]:
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("process_group")
-def test_sharded_weights_are_refused() -> None:
-    mesh = torch.distributed.device_mesh.init_device_mesh("cpu", (1,))
-    module = Line()
-    module.layer.weight = nn.Parameter(torch.distributed.tensor.distribute_tensor(module.layer.weight.data, mesh))
-    with pytest.raises(ValueError, match=r"the strategy shards 'layer.weight'; use DDP"):
-        EMA().on_fit_start(tiny.trainer(), module)
 
 
 RANKS = """

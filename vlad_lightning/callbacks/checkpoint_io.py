@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from vlad_lightning.checkpoint_folder import is_folder_checkpoint, read_checkpoint
+
 
 class DurableCheckpointIO(TorchCheckpointIO):
     """Writes beside the target, to the disk, then renames: a kill at any moment leaves the checkpoint before.
@@ -35,6 +37,14 @@ class DurableCheckpointIO(TorchCheckpointIO):
         finally:
             beside.unlink(missing_ok=True)
         _sync_folder(target.parent)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = lambda storage, loc: storage, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Load; the interface is Lightning's. A folder, which a sharded run wrote, is read as a file is."""
+        if "://" not in str(path) and is_folder_checkpoint(Path(path)):
+            return read_checkpoint(Path(path))
+        return dict(super().load_checkpoint(path, map_location, weights_only))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,7 +8,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+
+from vlad_lightning.models.sharding import local, reshard
 
 _TRAINED, _AVERAGING = "current_model_state", "averaging_state"  # the keys of Lightning's EMAWeightAveraging
 
@@ -22,13 +23,14 @@ class EMA(Callback):
     the trained ones as ``current_model_state``, from which a fit resumes. The format and, bit for bit, the averages of
     what trains are those of Lightning's ``EMAWeightAveraging(use_buffers=False)``, whose checkpoints are resumed too.
 
-    Each rank keeps its own average; under DDP they are equal, as the weights are.
+    Each rank keeps its own average; under DDP they are equal, as the weights are. Where a strategy shards the
+    weights, the average of a shard is a shard.
 
     Args:
         decay: the share of the average that a step keeps, in [0, 1).
 
     Raises:
-        ValueError: where ``decay`` is out of its range, or a strategy shards the weights.
+        ValueError: where ``decay`` is out of its range.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
@@ -48,8 +50,6 @@ class EMA(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the average, or go on with a checkpoint's, on the device of the weights."""
         trained = {k: p.detach() for k, p in pl_module.named_parameters() if p.requires_grad}
-        if sharded := [k for k, p in trained.items() if isinstance(p, DTensor)]:
-            raise ValueError(f"EMA averages whole weights, but the strategy shards {sharded[0]!r}; use DDP")
         # Lightning's own average, copied before the strategy moves the module, would stay on the CPU
         self._other = {k: self._other.get(k, p).to(p.device, copy=True) for k, p in trained.items()}
 
@@ -60,8 +60,8 @@ class EMA(Callback):
         """Average once an optimizer step."""
         if trainer.global_step <= self._latest_step:  # gradients are still accumulating
             return
-        means = list(self._other.values())
-        weights = [pl_module.get_parameter(k).detach() for k in self._other]
+        means = [local(mean) for mean in self._other.values()]
+        weights = [local(pl_module.get_parameter(k).detach()) for k in self._other]
         if self.updates == 0:
             torch._foreach_copy_(means, weights)
         elif means:  # not lerp, which rounds differently from Lightning's formula
@@ -91,11 +91,12 @@ class EMA(Callback):
         """Exchange what stands in the module with the other values; in place, for DDP and the optimizer hold them."""
         if trainer.state.fn != TrainerFn.FITTING or swapped == self._swapped:
             return
+        reshard(pl_module)
         for name, other in self._other.items():
-            weight = pl_module.get_parameter(name)
+            weight, average = local(pl_module.get_parameter(name).detach()), local(other)
             before = weight.clone()
-            weight.copy_(other)
-            other.copy_(before)
+            weight.copy_(average)
+            average.copy_(before)
         self._swapped = swapped
 
     def state_dict(self) -> dict[str, Any]:
@@ -126,6 +127,7 @@ class EMA(Callback):
         if trainer.state.fn != TrainerFn.FITTING or _TRAINED not in checkpoint:
             return
         averaged = checkpoint["state_dict"]
-        self._other = {k: averaged[k] for k, p in pl_module.named_parameters() if p.requires_grad and k in averaged}
+        trained = {k: p for k, p in pl_module.named_parameters() if p.requires_grad and k in averaged}
+        self._other = {k: averaged[k].to(p.device, copy=True) for k, p in trained.items()}
         self.updates = int(checkpoint[_AVERAGING]["n_averaged"])
         pl_module.load_state_dict(checkpoint[_TRAINED])  # Lightning has loaded the average by now

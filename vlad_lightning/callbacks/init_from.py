@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from vlad_lightning.checkpoint_folder import digest, read_checkpoint
 from vlad_lightning.models.lora import fold, load_plain
 
 
@@ -20,7 +19,7 @@ class InitFrom(Callback):
 
     Args:
         part: dotted name of the submodule to fill, such as ``painter.prompt_encoder``.
-        checkpoint: the earlier stage's ``.ckpt``.
+        checkpoint: the earlier stage's ``.ckpt``, a file or the folder of a sharded run.
         source: its name there; None means the same name.
 
     Raises:
@@ -44,9 +43,9 @@ class InitFrom(Callback):
         if stage != "fit" or trainer.ckpt_path:  # what is resumed from holds everything
             return
         path = Path(self.checkpoint)
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(f"checkpoint={self.checkpoint!r} does not exist; train the earlier stage first")
-        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        saved = read_checkpoint(path, optimizer=False)
         prefix = self.source + "."
         state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
         if not state:
@@ -58,8 +57,7 @@ class InitFrom(Callback):
             load_plain(pl_module.get_submodule(self.part), fold(state, _scales(saved, self.source)))
         except RuntimeError as error:
             raise ValueError(f"{path}: {self.source!r} does not fit {self.part!r} of this config: {error}") from error
-        with path.open("rb") as file:
-            self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        self.sha256 = digest(path)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the part came from."""

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from vlad_lightning.callbacks.grid import layout_grid, sample_grid
 from vlad_lightning.files import write_file
+from vlad_lightning.models.sharding import is_sharded
 from vlad_lightning.types import Batch, Layout, Painting
 
 
@@ -40,11 +41,13 @@ class SampleGrid(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Draw the first batch's prompts."""
-        if batch_idx > 0 or trainer.sanity_checking or not trainer.is_global_zero:
+        if batch_idx > 0 or trainer.sanity_checking or not (trainer.is_global_zero or is_sharded(pl_module)):
             return
         prompts = batch.prompts[: self.samples]
         with trainer.precision_plugin.forward_context():
             drawn: Painting | tuple[Layout, ...] = cast(Any, pl_module).draw(prompts, batch.keys[: self.samples])
+        if not trainer.is_global_zero:  # it had to help with the weights
+            return
         captions = [words_of(prompt, layout) for prompt, layout in zip(prompts, batch.layouts, strict=False)]
         layouts = drawn.layouts if isinstance(drawn, Painting) else drawn
         figures = {"samples/layouts": layout_grid(layouts, captions, self.columns)}

@@ -311,6 +311,9 @@ class TextEncoder(nn.Module):
         if rows:
             at, place, words = zip(*rows, strict=True)
             spelt[list(at), list(place)] = self.spelling(words).to(tokens)
+        elif torch.is_grad_enabled():
+            # a weight that one process uses and another does not is an error under most strategies; this adds zero
+            spelt = spelt + self.spelling([""]).sum().to(tokens)
         return spelt
 
     def _spans(self, parts: Decomposition) -> list[tuple[int, int]]:

@@ -17,6 +17,7 @@ from vlad_lightning.modules.contrast import align, check_widths, gather_uneven
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.step_draws import Stage
 from vlad_lightning.modules.weight import weight_of
+from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch
 
 _LEAST_TEMPERATURE = 0.01
@@ -70,6 +71,10 @@ class AlignmentModule(LightningModule):
         if stage == "fit" and encoder.tokenizer is None:
             captions = self.trainer.datamodule.captions()  # type: ignore[attr-defined]
             encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
+
+    def configure_model(self) -> None:
+        """Shard, where the strategy does."""
+        shard_module(self)
 
     def _step(self, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor, Tensor]:
         images = self.image_encoder(batch.images)

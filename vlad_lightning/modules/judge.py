@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from vlad_lightning.checkpoint_folder import digest, read_checkpoint
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.lora import fold, load_plain
 from vlad_lightning.models.prompt_encoder import PromptEncoder
@@ -18,7 +18,7 @@ class AlignmentJudge(nn.Module):
     """The encoder of a stage-0 run, frozen. Judge a system with another run, of another seed, than it was trained on.
 
     Args:
-        checkpoint: the ``.ckpt`` of an :class:`~vlad_lightning.modules.AlignmentModule`.
+        checkpoint: the ``.ckpt``, file or folder, of an :class:`~vlad_lightning.modules.AlignmentModule`.
         prompt_encoder: of the checkpoint's architecture; its weights are replaced.
         image_encoder: likewise.
 
@@ -30,17 +30,16 @@ class AlignmentJudge(nn.Module):
     def __init__(self, checkpoint: str, prompt_encoder: PromptEncoder, image_encoder: ImageEncoder) -> None:
         super().__init__()
         path = Path(checkpoint)
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it is the stage-0 run that judges")
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = read_checkpoint(path, optimizer=False)
         for name, part in (("prompt_encoder", prompt_encoder), ("image_encoder", image_encoder)):
             state = {k.removeprefix(f"{name}."): v for k, v in saved["state_dict"].items() if k.startswith(f"{name}.")}
             try:
                 load_plain(part, fold(state, saved.get("lora_scale", 1.0)))
             except RuntimeError as error:
                 raise ValueError(f"{path} does not fit the {name} of this judge: {error}") from error
-        with path.open("rb") as file:
-            self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        self.sha256 = digest(path)
         self.name = f"stage0-{self.sha256[:8]}"
         self.prompt_encoder, self.image_encoder = prompt_encoder, image_encoder
         self.requires_grad_(False).eval()

@@ -15,6 +15,7 @@ from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.step_draws import Stage, draws_for
 from vlad_lightning.modules.weight import weight_of
+from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch, Figure, Layout
 
 
@@ -50,6 +51,10 @@ class TLGModule(LightningModule):
         self.seed = seed
         self.layout_metrics = LayoutMetrics()
         self.figures: dict[str, Figure] = {}
+
+    def configure_model(self) -> None:
+        """Shard, where the strategy does."""
+        shard_module(self)
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         draws = draws_for(self, batch, stage, batch_idx, self.seed, "tlg")

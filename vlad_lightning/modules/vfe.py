@@ -25,6 +25,7 @@ from vlad_lightning.modules.prediction import check_prompts, paint_prompts
 from vlad_lightning.modules.step_draws import Stage, draws_for
 from vlad_lightning.modules.training import PainterTraining
 from vlad_lightning.modules.weight import weight_of
+from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch, Conditioning, Figure, Painting, PromptBatch, Region
 
 
@@ -92,6 +93,10 @@ class VFEModule(LightningModule):
         self.seed = seed
         self.masking = masking
         self.figures: dict[str, Figure] = {}
+
+    def configure_model(self) -> None:
+        """Shard, where the strategy does."""
+        shard_module(self)
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         draws = draws_for(self, batch, stage, batch_idx, self.seed, "vfe")

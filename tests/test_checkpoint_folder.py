@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vlad_lightning import checkpoint_folder
+from vlad_lightning.checkpoint_folder import digest, is_folder_checkpoint, publish, read_checkpoint, write_folder
+
+
+def checkpoint() -> dict[str, Any]:
+    tied = torch.randn(3, 2)
+    state = {
+        "a": tied,
+        "b": tied,
+        "bytes": torch.arange(4, dtype=torch.uint8),
+        "extra": "a text",
+        "one": torch.ones(()),
+    }
+    rows = torch.randn(4, 6).T  # not contiguous
+    return {
+        "state_dict": state,
+        "current_model_state": state | {"b": rows, "none": torch.zeros(0, 3)},
+        "optimizer_states": [
+            {"state": {0: {"step": torch.tensor(3.0), "exp_avg": torch.randn(2)}}, "param_groups": [1]}
+        ],
+        "loops": {"fit": {"steps": (1, 2.5, None, True)}},
+    }
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    if isinstance(expected, torch.Tensor):
+        assert found.dtype == expected.dtype
+        assert torch.equal(found, expected)
+    elif isinstance(expected, dict):
+        assert list(found) == list(expected)
+        for key, value in expected.items():
+            assert_same(found[key], value)
+    elif isinstance(expected, list | tuple):
+        assert type(found) is type(expected)
+        for pair in zip(found, expected, strict=True):
+            assert_same(*pair)
+    else:
+        assert found == expected
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path, saved = tmp_path / "runs" / "last.ckpt", checkpoint()
+    write_folder(saved, path)
+    assert is_folder_checkpoint(path)
+    assert_same(read_checkpoint(path), saved)
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]  # nothing is left beside it
+
+
+def test_equal_memory_is_written_once(tmp_path: Path) -> None:
+    write_folder(checkpoint(), tmp_path / "c")
+    (shard,) = (tmp_path / "c").glob("*.safetensors")
+    keys = set(load_file(shard))
+    assert {"state_dict/a", "current_model_state/b"} <= keys
+    assert not keys & {"state_dict/b", "current_model_state/a"}
+
+
+def test_optimizer_states_can_be_left_out(tmp_path: Path) -> None:
+    write_folder(checkpoint(), tmp_path / "c")
+    assert "optimizer_states" not in read_checkpoint(tmp_path / "c", optimizer=False)
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+@pytest.mark.parametrize("earlier", ["folder", "file"])
+def test_earlier_checkpoint_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: str, exchanges: bool
+) -> None:
+    if not exchanges:  # a file system that cannot
+        monkeypatch.setattr(checkpoint_folder, "_exchange", lambda one, other: False)
+    path = tmp_path / "last.ckpt"
+    if earlier == "folder":
+        write_folder({"state_dict": {"old": torch.zeros(1)}}, path)
+    else:
+        torch.save({}, path)
+    saved = checkpoint()
+    write_folder(saved, path)
+    assert_same(read_checkpoint(path), saved)
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_what_a_kill_left_is_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    (tmp_path / ".last.ckpt.part").mkdir()
+    (tmp_path / ".last.ckpt.part" / "shard-00007-model-00001-of-00001.safetensors").write_bytes(b"half")
+    saved = checkpoint()
+    write_folder(saved, path)
+    assert_same(read_checkpoint(path), saved)
+    assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_failed_write_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, saved = tmp_path / "last.ckpt", checkpoint()
+    write_folder(saved, path)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_folder, "publish", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_folder({"state_dict": {}}, path)
+    assert_same(read_checkpoint(path), saved)
+
+
+def test_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a folder without meta\.pt"):
+        read_checkpoint(tmp_path)
+
+
+def test_damaged_folder_is_refused(tmp_path: Path) -> None:
+    write_folder(checkpoint(), tmp_path / "c")
+    (shard,) = (tmp_path / "c").glob("*.safetensors")
+    content = shard.read_bytes()
+    shard.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="is damaged"):
+        read_checkpoint(tmp_path / "c")
+    shard.unlink()
+    with pytest.raises(ValueError, match="tensors are missing, 'current_model_state/b' among them"):
+        read_checkpoint(tmp_path / "c")
+
+
+class Trap:
+    def __reduce__(self) -> Any:
+        return (pytest.fail, ("code of a checkpoint was run",))
+
+
+def test_no_code_in_a_folder_is_run(tmp_path: Path) -> None:
+    write_folder(checkpoint(), tmp_path / "c")
+    (tmp_path / "c" / ".metadata").write_bytes(pickle.dumps(Trap()))  # where torch's own form keeps its index
+    assert_same(read_checkpoint(tmp_path / "c"), checkpoint() | read_checkpoint(tmp_path / "c"))
+    torch.save({"trap": Trap()}, tmp_path / "c" / "meta.pt")
+    with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
+        read_checkpoint(tmp_path / "c")
+
+
+def test_digest_tells_folders_apart(tmp_path: Path) -> None:
+    write_folder(checkpoint(), tmp_path / "one")
+    write_folder(checkpoint(), tmp_path / "two")
+    assert digest(tmp_path / "one") == digest(tmp_path / "one")
+    assert digest(tmp_path / "one") != digest(tmp_path / "two")
+
+
+def test_published_folder_has_its_name_and_nothing_else_stays(tmp_path: Path) -> None:
+    for content in ("one", "two"):
+        (tmp_path / ".x.part").mkdir()
+        (tmp_path / ".x.part" / "file").write_text(content)
+        publish(tmp_path / ".x.part", tmp_path / "x")
+        assert (tmp_path / "x" / "file").read_text() == content
+        assert [p.name for p in tmp_path.iterdir()] == ["x"]

@@ -1,0 +1,259 @@
+"""FSDP2 in Lightning: fully and hybrid sharded, with checkpoints that any strategy resumes from."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
+from lightning.fabric.utilities.optimizer import _optimizer_to_device
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies.strategy import Strategy
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
+
+from vlad_lightning.checkpoint_folder import (
+    Place,
+    fill_tensors,
+    map_tensors,
+    open_folder,
+    places,
+    restore,
+    storage_of,
+    write_folder,
+)
+from vlad_lightning.models.sharding import placed_as, shard, whole_parameters
+
+_METHODS = ("training_step", "validation_step", "test_step", "predict_step", "draw")
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Weights, gradients, optimizer states and averages in shards, over all devices or over groups of them.
+
+    Lightning's own strategy knows a mesh of data and tensor parallelism, which cannot say "replicas of shards", does
+    not hold back the gradients of accumulated batches, and writes optimizer states in another order than DDP does. This
+    one has a mesh of its own, and checkpoints that hold what those of one process hold, in the same order.
+
+    Args:
+        replicas: groups that hold the weights each; 1 shards over all devices, the number of nodes shards inside each
+            node. It must divide the number of devices.
+        save_distributed_checkpoint: True writes a checkpoint as a folder, every process its shards; False collects it
+            on the first one and writes a file.
+        sync_each_backward: of accumulated batches. False sends gradients once a step, and holds them whole until
+            then; True sends them after each batch, and holds shards only.
+        process_group_backend: of torch.distributed; None means the device's own.
+        timeout: of its collectives.
+
+    Raises:
+        ValueError: where ``replicas`` is below 1, or, when processes start, does not divide their number.
+    """
+
+    def __init__(
+        self,
+        replicas: int = 1,
+        save_distributed_checkpoint: bool = False,
+        sync_each_backward: bool = False,
+        process_group_backend: str | None = None,
+        timeout: timedelta | None = default_pg_timeout,
+    ) -> None:
+        if replicas < 1:
+            raise ValueError(f"replicas is {replicas}; it must be at least 1")
+        super().__init__(
+            save_distributed_checkpoint=save_distributed_checkpoint,
+            process_group_backend=process_group_backend,
+            timeout=timeout,
+        )
+        self.replicas = replicas
+        self.sync_each_backward = sync_each_backward
+        self._blocked = False
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """As the plain strategies have it: states are restored in Lightning's own order."""
+        return True
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        """Every process reads data of its own."""
+        return {"num_replicas": self.world_size, "rank": self.global_rank}
+
+    def setup_environment(self) -> None:
+        """Start the processes' group, and lay the mesh over it."""
+        assert self.accelerator is not None
+        self.accelerator.setup_device(self.root_device)
+        self._setup_distributed()
+        if self.world_size % self.replicas:
+            raise ValueError(f"replicas is {self.replicas}; it must divide the number of devices, {self.world_size}")
+        shards = self.world_size // self.replicas
+        shape, names = (
+            ((self.world_size,), ("shard",))
+            if self.replicas == 1
+            else (
+                (self.replicas, shards),
+                ("replicate", "shard"),
+            )
+        )
+        self._device_mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=names)
+        assert self.lightning_module is not None
+        self.lightning_module._device_mesh = self._device_mesh
+
+    @contextmanager
+    def block_backward_sync(self) -> Generator[None, None, None]:
+        """Keep the gradients of a batch here until the last one of a step."""
+        if self.sync_each_backward:
+            yield
+            return
+        self._sync_gradients(False)
+        try:
+            yield
+        finally:
+            self._sync_gradients(True)
+
+    def _sync_gradients(self, enabled: bool) -> None:
+        self._blocked = not enabled
+        module = self.lightning_module
+        if isinstance(module, FSDPModule):
+            module.set_requires_gradient_sync(enabled)
+
+    def post_backward(self, closure_loss: Tensor) -> None:
+        """Average the gradients of what is not sharded, in one collective; ``fully_shard`` averages the others."""
+        super().post_backward(closure_loss)
+        assert self.lightning_module is not None
+        held = [p.grad for p in whole_parameters(self.lightning_module) if p.grad is not None]
+        if self._blocked or not held:
+            return
+        flat = torch.stack([g.float() for g in held])
+        dist.all_reduce(flat)
+        for gradient, total in zip(held, flat / self.world_size, strict=True):
+            gradient.copy_(total)
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """The weights, sharded ones as shards; :meth:`save_checkpoint` makes of them what is written."""
+        assert self.lightning_module is not None
+        return dict(self.lightning_module.state_dict())
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """The state in the optimizer's own order, which is the same under every strategy."""
+        plain = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        return dict(plain.state_dict())
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
+        """Write a folder of shards, or collect them and write a file, in one process's form.
+
+        Raises:
+            TypeError: where ``storage_options`` are given.
+        """
+        if storage_options is not None:
+            raise TypeError(f"storage_options is {storage_options!r}; {type(self).__name__} takes none")
+        path = Path(self.broadcast(filepath))
+        if self._save_distributed_checkpoint:
+            write_folder(checkpoint, path)
+        else:
+            collected = self._collected(checkpoint)
+            Strategy.save_checkpoint(self, collected, path)
+
+    def _collected(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
+        """All shards put together, on the CPU of the first process; the others help."""
+        known: dict[tuple[Any, ...], Tensor] = {}
+
+        def whole(place: Place, tensor: Tensor) -> Tensor:
+            key = storage_of(tensor)
+            if key not in known:
+                full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+                known[key] = full.detach().cpu() if self.is_global_zero else torch.empty(0)
+            return known[key]
+
+        return dict(map_tensors(checkpoint, whole))
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """A checkpoint of any strategy and any number of processes, its tensors sharded as this module is.
+
+        Never unpickles code, whatever ``weights_only`` says.
+        """
+        path = Path(self.broadcast(checkpoint_path))
+        likes = self._likes()
+        if not path.is_dir():
+            found = self.checkpoint_io.load_checkpoint(path, map_location="cpu", weights_only=True)
+            return dict(map_tensors(found, lambda place, t: self._placed(place, t, likes)))
+        rest, index = open_folder(path)
+        targets: dict[str, Tensor] = {}
+        for place, key in places(rest).items():
+            known = index[key]
+            like = self._like(place, known.size, likes)
+            if key not in targets or isinstance(like, DTensor):
+                kind = known.properties.dtype
+                targets[key] = (
+                    torch.empty(known.size, dtype=kind) if like is None else torch.zeros_like(like, dtype=kind)
+                )
+        fill_tensors(targets, path)
+        return dict(restore(rest, lambda place, key: targets[key]))
+
+    def _placed(self, place: Place, tensor: Tensor, likes: Mapping[Any, Any]) -> Tensor:
+        like = self._like(place, tensor.shape, likes)
+        return tensor if like is None else placed_as(tensor, like)
+
+    def _likes(self) -> dict[Any, Any]:
+        """What is sharded here: weights by name, and an optimizer's parameters by its and their number."""
+        assert self.lightning_module is not None
+        known: dict[Any, Any] = dict(self.lightning_module.state_dict())
+        for i, optimizer in enumerate(self.optimizers):
+            parameters = [p.detach() for group in optimizer.param_groups for p in group["params"]]
+            known |= {(i, j): p for j, p in enumerate(parameters)}
+        return known
+
+    def _like(self, place: Place, shape: Any, likes: Mapping[Any, Any]) -> DTensor | None:
+        """The shard whose mesh and rows the tensor at ``place`` has to have; None for one that stays whole."""
+        if place[0] == "optimizer_states" and len(place) == 5 and place[2] == "state":
+            like = likes.get((place[1], place[3]))
+        else:  # a weight, in whichever state: trained, averaged
+            like = likes.get(place[1]) if len(place) == 2 else None
+        return like if isinstance(like, DTensor) and like.shape == torch.Size(shape) else None
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Load the weights that :meth:`load_checkpoint` has sharded."""
+        assert self.lightning_module is not None
+        self.lightning_module.load_state_dict(checkpoint["state_dict"], strict=strict)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Load the states that :meth:`load_checkpoint` has sharded."""
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=False):
+            optimizer.load_state_dict(state)
+            _optimizer_to_device(optimizer, self.root_device)
+
+
+def shard_module(module: LightningModule) -> None:
+    """What the stages' ``configure_model`` does: shard under :class:`ShardedStrategy`, nothing elsewhere.
+
+    Under ``bf16-mixed`` weights are gathered in bfloat16 and gradients are reduced in float32.
+
+    Raises:
+        ValueError: where the processes start from different weights.
+    """
+    strategy = module.trainer.strategy
+    if not isinstance(strategy, ShardedStrategy) or isinstance(module, FSDPModule):
+        return
+    _check_equal(module, strategy)
+    precision = module.trainer.precision_plugin
+    mixed = isinstance(precision, MixedPrecision) and precision.precision == "bf16-mixed"
+    methods = [name for name in _METHODS if hasattr(module, name)]
+    shard(module, strategy.device_mesh, torch.bfloat16 if mixed else None, methods)
+
+
+def _check_equal(module: LightningModule, strategy: ShardedStrategy) -> None:
+    """Shards of different networks would be put together without a word: DDP sends the first one's, FSDP2 does not."""
+    with torch.no_grad():
+        sums = torch.stack([p.detach().double().sum().cpu() for p in module.parameters() if p.requires_grad])
+    equal = torch.equal(sums, strategy.broadcast(sums))
+    if not strategy.reduce_boolean_decision(equal):
+        raise ValueError("the processes start from different weights; set seed_everything to a number")
