@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from vlad_lightning.checkpoints import verify
 from vlad_lightning.models.lora import fold, load_plain
 
 
@@ -25,7 +26,7 @@ class InitFrom(Callback):
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where the checkpoint has no such part, or one of another shape.
+        ValueError: where the checkpoint is damaged, has no such part, or one of another shape.
     """
 
     def __init__(self, part: str, checkpoint: str, source: str | None = None) -> None:
@@ -46,6 +47,7 @@ class InitFrom(Callback):
         path = Path(self.checkpoint)
         if not path.is_file():
             raise FileNotFoundError(f"checkpoint={self.checkpoint!r} does not exist; train the earlier stage first")
+        verify(path)
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         prefix = self.source + "."
         state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
