@@ -47,10 +47,14 @@ class DurableCheckpointIO(TorchCheckpointIO):
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        self.wait()
+        self.begin()
         state = snapshot(checkpoint) if self.asynchronous else checkpoint
-        self._failure = None
         self._do(partial(self._attempt, partial(_write, state, Path(path)), Path(path)))
+
+    def begin(self) -> None:
+        """Wait for the save before, and forget whether it failed."""
+        self.wait()
+        self._failure = None
 
     def after_save(self, action: Callable[[], None], path: Path) -> None:
         """Do what follows a save of ``path``: when it is written, and if it could be."""

@@ -137,7 +137,7 @@ class Checkpoints(Checkpoint):
         new, step, writer = self._target / _NEW, trainer.global_step, self._writer(trainer)
         if trainer.is_global_zero:
             if writer is not None:
-                writer.wait()
+                writer.begin()
             _remove(new)  # of a kill
         trainer.strategy.barrier("Checkpoints.save")  # a sharded one is written by every process
         trainer.save_checkpoint(new)
@@ -151,12 +151,11 @@ class Checkpoints(Checkpoint):
         folder, kept = new.parent, step_path(new.parent, step)
         if new.is_dir():
             seal(new)
-        if new.is_dir() or not _link(new, folder / LAST):
-            _remove(kept)
-            new.replace(kept)
+        linked = not new.is_dir() and _link(new, folder / LAST)
+        _clear(kept)
+        new.replace(kept)
+        if not linked:
             _symlink(kept, folder / LAST)
-        else:
-            new.replace(kept)
         sync_folder(folder)
         self._ours.add(step)
         self._prune(folder)
