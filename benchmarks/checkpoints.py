@@ -22,7 +22,7 @@ _TENSOR = 1 << 24  # floats: 67 MB
 
 
 def main() -> None:
-    """Print a table in GB/s; a row is the fastest of its repeats, for what else runs on a machine only adds."""
+    """Print a table; a row is the fastest of its repeats, for what else runs on a machine only adds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path(), help="on the disk that is to be measured")
     parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the checkpoint")
@@ -34,11 +34,12 @@ def main() -> None:
     print(
         f"{size / 1e9:.2f} GB in {options.folder.resolve().name}/, {os.cpu_count()} cores, torch {torch.__version__}\n"
     )
-    print("| what | s | GB/s |\n|---|---|---|")
+    print("| what | s | GB/s | GB per second of CPU time |\n|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         for title, run in _rows(state, Path(name)):
-            seconds = min(_seconds(run) for _ in range(options.repeats))
-            print(f"| {title} | {seconds:.2f} | {size / seconds / 1e9:.2f} |", flush=True)
+            times = [_seconds(run) for _ in range(options.repeats)]
+            wall, processor = min(wall for wall, _ in times), min(processor for _, processor in times)
+            print(f"| {title} | {wall:.2f} | {size / wall / 1e9:.2f} | {size / processor / 1e9:.2f} |", flush=True)
 
 
 def _rows(state: dict[str, torch.Tensor], folder: Path) -> list[tuple[str, Callable[[], object]]]:
@@ -73,10 +74,11 @@ def _rows(state: dict[str, torch.Tensor], folder: Path) -> list[tuple[str, Calla
     ]
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def _seconds(run: Callable[[], object]) -> tuple[float, float]:
+    """Of the clock, and of the process' threads on the processor."""
+    wall, processor = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - begun
+    return time.perf_counter() - wall, time.process_time() - processor
 
 
 if __name__ == "__main__":

@@ -197,6 +197,8 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]
     """
     verify(checkpoint)
     saved = read(checkpoint)
+    if "state_dict" not in saved:
+        raise ValueError(f"{checkpoint} is no checkpoint of Lightning: it has no state_dict")
     try:
         module.load_state_dict(saved["state_dict"], strict=True)
     except RuntimeError as error:

@@ -80,10 +80,12 @@ def read(checkpoint: Path) -> dict[str, Any]:
     try:
         file = checkpoint / _METADATA if checkpoint.is_dir() else checkpoint
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds a {type(content).__name__}")
         content["global_step"]
     except (UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, FileNotFoundError) as error:
         raise ValueError(f"{checkpoint} is no checkpoint of Lightning: {shorten(str(error), 200)}") from error
-    return dict(content)
+    return content
 
 
 def check_config(checkpoint: Path, now: Mapping[str, Any], may_change: Sequence[str]) -> None:

@@ -126,8 +126,12 @@ class Checkpoints(Checkpoint):
         if self._target is not None and trainer.global_step != self._saved:
             self.save(trainer)
 
-    def save(self, trainer: Trainer) -> None:
+    def save(self, trainer: Trainer, wait: bool = False) -> None:
         """Save now; every process of the fit has to call it.
+
+        Args:
+            trainer: of the fit.
+            wait: until it is on the disk, also where saves are asynchronous.
 
         Raises:
             RuntimeError: outside of a fit that writes checkpoints.
@@ -144,7 +148,12 @@ class Checkpoints(Checkpoint):
         self._saved = step
         if trainer.is_global_zero:
             publish = partial(self._publish, new, step)
-            publish() if writer is None else writer.after_save(publish, new)
+            if writer is None:
+                publish()
+            else:
+                writer.after_save(publish, new)
+                if wait:
+                    writer.wait()
 
     def _publish(self, new: Path, step: int) -> None:
         """Give the new one its names, newest first, and remove what does not stay."""
