@@ -219,6 +219,82 @@ def test_missing_checkpoint_is_refused(posters: Path, tmp_path: Path, capsys: py
     assert str(tmp_path / "no.ckpt") in error
 
 
+FIT = ("fit", "--config", CONFIGS / "mini/stage0_align.yaml", "--trainer.limit_val_batches", 0, "--ckpt_path", "last")
+QUIET = ("--trainer.logger", "false", "--trainer.callbacks=[]", "--trainer.enable_progress_bar", "false")
+
+
+def fit_code(*args: object) -> int:
+    try:
+        return main([*map(str, args)])
+    except SystemExit as ended:
+        return int(str(ended.code))
+
+
+@pytest.mark.slow
+def test_one_command_starts_and_resumes_and_refuses_what_differs(
+    posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, folder = tmp_path / "out", tmp_path / "out" / "stage0"
+    command = (
+        *(*FIT, *QUIET, "--out", out, "--data.root", posters, "--trainer.default_root_dir", tmp_path),
+        *("--data.batch_size", 4, "--checkpoints.every_n_steps", 1, "--checkpoints.asynchronous", "true"),
+    )
+
+    def step() -> int:
+        return int(torch.load(folder / "last.ckpt", weights_only=True)["global_step"])
+
+    assert fit_code(*command, "--trainer.max_steps", 2) == 0  # nothing there: from the start
+    assert step() == 2
+    (tmp_path / "other" / "stage0").mkdir(parents=True)
+    shutil.copy(folder / "last.ckpt", tmp_path / "other" / "stage0" / "last.ckpt")
+    # resumed on a moved folder, with more steps: both may change
+    out.rename(tmp_path / "moved")
+    out, folder = tmp_path / "moved", tmp_path / "moved" / "stage0"
+    moved = ("--out", out, "--trainer.max_steps")
+    assert fit_code(*command, *moved, 3) == 0
+    assert step() == 3
+    assert sorted(path.name for path in folder.glob("*.ckpt")) == [
+        *("last.ckpt", "step-000000002.ckpt", "step-000000003.ckpt")
+    ]
+    capsys.readouterr()
+    assert fit_code(*command, *moved, 4, "--data.batch_size", 8, "--model.optimization.lr", 0.5, "--data.seed", 3) == 2
+    error = capsys.readouterr().err
+    assert [line.split() for line in error.splitlines()[-5:-1]][1] == ["data.batch_size", "4", "8"]
+    assert "--may_change '[data.batch_size, data.seed, model.optimization.lr]'" in error
+    assert step() == 3
+    allowed = ("--may_change", "[data.batch_size, data.seed, 'model.optimization.*']")
+    changed = ("--data.batch_size", 8, "--model.optimization.lr", 0.0005, "--data.seed", 3)
+    assert fit_code(*command, *moved, 4, *changed, *allowed) == 0
+    assert step() == 4
+    # damaged: the one before is taken, under the configuration that it had
+    last = folder / "last.ckpt"
+    os.truncate(last, last.stat().st_size // 2)
+    with pytest.warns(UserWarning, match=r"last.ckpt is damaged.*step-000000003.ckpt is taken in its place"):
+        assert fit_code(*command, *moved, 4) == 0
+    assert step() == 4
+    # of another run: not resumed
+    with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
+        assert fit_code(*command, *moved, 1, "--checkpoints.run", "another") == 0
+    assert step() == 1
+
+
+def test_fit_names_a_checkpoint_that_it_cannot_use(
+    posters: Path, stage0: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = (*QUIET, "--out", tmp_path, "--data.root", posters, "--trainer.default_root_dir", tmp_path, "--ckpt_path")
+    config = ("--config", CONFIGS / "mini/stage0_align.yaml")
+    assert f"checkpoint {tmp_path}/no.ckpt does not exist" in failing(capsys, "fit", *config, *rest, "{out}/no.ckpt")
+    (tmp_path / "garbage.ckpt").write_bytes(b"not a checkpoint")
+    assert "garbage.ckpt is damaged" in failing(capsys, "fit", *config, *rest, tmp_path / "garbage.ckpt")
+    torch.save({"weights": torch.ones(2)}, tmp_path / "foreign.ckpt")
+    error = failing(capsys, "fit", *config, *rest, tmp_path / "foreign.ckpt")
+    assert "foreign.ckpt is no checkpoint of Lightning" in error
+    error = failing(capsys, "fit", "--config", CONFIGS / "mini/stage1_tlg.yaml", *rest, stage0)
+    assert f"{stage0} does not fit TLGModule of this config; it is of another stage or shape" in error
+    error = failing(capsys, "test", *config, *rest, "last")
+    assert f"--ckpt_path last: there is no checkpoint in {tmp_path}/stage0" in error
+
+
 def test_unknown_ocr_engine_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "engine.yaml"
     path.write_text(
@@ -254,7 +330,7 @@ def test_export_refuses_what_it_cannot_use(stage0: Path, tmp_path: Path, capsys:
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes(b"not a checkpoint")
     error = failing(capsys, "export", "--checkpoint", broken, *folder, *STAGE2)
-    assert f"{broken} is no checkpoint of Lightning" in error
+    assert f"{broken} is damaged: truncated, or no checkpoint" in error
     config = ("--config", CONFIGS / "mini/stage0_align.yaml")
     error = failing(capsys, "export", "--checkpoint", stage0, *folder, *config)
     assert "the config builds AlignmentModule; export needs stage 2, VFEModule" in error

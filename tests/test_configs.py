@@ -79,6 +79,11 @@ def test_parses(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert "{out}" in str(config)
     assert "{" not in str(strings(cli.fill(config, config["out"])))
     assert config["data"]["class_path"].startswith("vlad_lightning.data.")
+    if command[0] == "fit":  # a stage's checkpoints lie beside its logs
+        loggers = {f"{{out}}/{logger['init_args']['name']}" for logger in config["trainer"]["logger"]}
+        assert loggers == {config["checkpoints"]["folder"]}
+        assert config["checkpoints"]["every_n_steps"] < config["trainer"]["max_steps"]
+        assert not [c for c in config["trainer"]["callbacks"] if "Checkpoint" in c["class_path"]]
 
 
 def strings(value: Any) -> list[str]:
@@ -334,7 +339,7 @@ def test_out_fills_every_text_of_a_built_config() -> None:
     assert built_cli.datamodule.root == "runs/here/data/train"
     callbacks = {type(callback).__name__: callback for callback in built_cli.trainer.callbacks}  # type: ignore[attr-defined]
     assert callbacks["InitFrom"].checkpoint == "runs/here/stage0/last.ckpt"
-    assert callbacks["ModelCheckpoint"].dirpath.endswith("runs/here/stage1")
+    assert str(callbacks["Checkpoints"].folder) == "runs/here/stage1"
     assert [logger.save_dir for logger in built_cli.trainer.loggers] == ["runs/here"] * 2
     assert "ExactResume" in callbacks  # which belongs to every fit, whatever callbacks a file lists
     assert built_cli.config.trainer.use_distributed_sampler is False  # the data modules deal to the devices

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
-from vlad_lightning.run import main, override
-from vlad_lightning.stages import read_pipeline
+from vlad_lightning.run import _run_options, main, override
+from vlad_lightning.stages import Stage, read_pipeline
 
 
 def synth(name: str, folder: str, *more: object, samples: int = 2) -> dict[str, Any]:
@@ -38,6 +39,12 @@ def vlad_run(*args: object) -> subprocess.CompletedProcess[str]:
 
 def two_stages(folder: Path, *more: object) -> Path:
     return write(folder, synth("first", "{data}", *more), synth("second", "{out}/more"))
+
+
+@pytest.fixture
+def mario(request: pytest.FixtureRequest) -> Path:
+    """The shared folder of posters; ``posters`` counts them in this file."""
+    return Path(request.getfixturevalue("posters"))
 
 
 def posters(folder: Path) -> int:
@@ -223,6 +230,49 @@ def test_overrides_reach_their_stages(tmp_path: Path) -> None:
         ("--trainer.max_steps", "3", "--seed_everything=7", "--model.x", "-1", "2"),
     ]
     assert pipeline.stages[0] == read_pipeline(path).stages[0]
+
+
+def fit_stage(*args: str) -> Stage:
+    return Stage("stage0", "fit", args=args)
+
+
+def test_a_training_is_told_its_run_and_goes_on_unless_forced() -> None:
+    digest = "0123456789abcdef" * 4
+    name = ["--checkpoints.run", "0123456789abcdef"]
+    assert _run_options(fit_stage(), digest, resumes=True) == [*name, "--ckpt_path", "last"]
+    assert _run_options(fit_stage(), digest, resumes=False) == name
+    for own in (("--ckpt_path", "x.ckpt"), ("--ckpt_path=x.ckpt",)):
+        assert _run_options(fit_stage(*own), digest, resumes=True) == name
+    assert _run_options(Stage("x", "test"), digest, resumes=True) == []
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_and_a_changed_one_starts_anew(mario: Path, tmp_path: Path) -> None:
+    args = ["--out", "{out}", "--data.root={data}", "--data.batch_size=4", "--trainer.limit_val_batches=0"]
+    args += ["--trainer.logger=false", "--trainer.callbacks=[]", "--checkpoints.every_n_steps=1"]
+    stage = {"name": "stage0", "command": "fit", "config": "mini/stage0_align.yaml", "args": args}
+    path = write(tmp_path, {**stage, "outputs": ["{out}/stage0/last.ckpt"]})
+    command = ["--config", str(path), "--data", str(mario), "--trainer.default_root_dir", str(tmp_path)]
+    long = [sys.executable, "-m", "vlad_lightning", "run", *command, "--trainer.max_steps", "40"]
+    last = tmp_path / "out" / "stage0" / "last.ckpt"
+    runner = subprocess.Popen(long, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while not last.exists() and runner.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        os.killpg(runner.pid, signal.SIGKILL)
+        runner.wait()
+    assert last.exists()
+    assert not (tmp_path / "out" / "stage0" / "done.json").exists()
+    again = subprocess.run(long, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=250)
+    assert again.returncode == 0, again.stdout[-2000:]
+    assert f"Restored all states from the checkpoint at {last}" in again.stdout
+    assert torch.load(last, weights_only=True)["global_step"] == 40
+    other = vlad_run(*command, "--trainer.max_steps", 2)  # another configuration: step 40 is not gone on from
+    assert other.returncode == 0, other.stdout[-2000:]
+    assert "are of another run; this one starts anew" in other.stdout
+    assert torch.load(last, weights_only=True)["global_step"] == 2
 
 
 @pytest.mark.parametrize(

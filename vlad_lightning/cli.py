@@ -12,18 +12,23 @@ from textwrap import shorten
 from typing import Any
 
 import torch
+import yaml
 from diffusers import DiffusionPipeline
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from vlad_lightning.callbacks import Checkpoints, ConfigLock
+from vlad_lightning.callbacks.config_lock import flatten
 from vlad_lightning.checkpoint_folder import read_checkpoint
+from vlad_lightning.checkpoints import verify
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.data.resume import ExactResume
 from vlad_lightning.model_card import Run, read_run, write_card
 from vlad_lightning.models.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.resume import check_config, resolve
 
 _ALLOWED = ["vlad_lightning", "lightning", "torch", "torchvision", "torchmetrics", "diffusers", "transformers"]
 _INDEX, _LORA = DiffusionPipeline.config_name, "pytorch_lora_weights.safetensors"
@@ -34,18 +39,47 @@ class VLADCLI(LightningCLI):
     """LightningCLI with ``--out``, the folder of a run; ``{out}`` in any text of a config stands for it."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--out``, and what belongs to every fit."""
-        parser.add_lightning_class_args(ExactResume, "resume")
+        """Add ``--out``, ``--may_change``, and what belongs to every fit."""
         parser.add_argument("--out", type=str, default="runs/default", help="folder of the run; {out} stands for it")
+        parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.add_lightning_class_args(ExactResume, "resume")
+        parser.add_argument(
+            "--may_change",
+            type=list[str] | str,
+            default=[],
+            help="keys, or patterns, that may differ from what the checkpoint of a resumed fit was trained with",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and find the checkpoint: whole, and of this stage's folder where it is the ``last``."""
+        super().parse_arguments(parser, args)
+        subcommand = self.config.get("subcommand")
+        config = self.config[subcommand] if subcommand else {}
+        if config.get("ckpt_path"):
+            given, folder = (
+                fill(text, config["out"]) for text in (config["ckpt_path"], config["checkpoints"]["folder"])
+            )
+            config["ckpt_path"] = resolve(str(given), folder, config["checkpoints"]["run"], fits=subcommand == "fit")
 
     def before_instantiate_classes(self) -> None:
-        """Put the folder in its places."""
+        """Put the folder in its places; a fit keeps its configuration, and goes on under the same one only."""
         config = self.config[self.subcommand] if self.subcommand else self.config
+        if self.subcommand == "fit":
+            self._lock(config)
         filled = fill(config, config["out"])
         if self.subcommand:
             self.config[self.subcommand] = filled
         else:
             self.config = filled
+
+    def _lock(self, config: Namespace) -> None:
+        parser = self._parser("fit")
+        plain = yaml.safe_load(parser.dump(config, skip_validation=True, skip_none=False, skip_link_targets=False))
+        flat = flatten(plain, config["out"])
+        path, named = config["ckpt_path"], config["may_change"]
+        if path and Path(path).exists():
+            check_config(Path(path), flat, [named] if isinstance(named, str) else named)
+        self.trainer_defaults["callbacks"] = [ConfigLock(flat)]
 
     def after_instantiate_classes(self) -> None:
         """Refuse a checkpoint that does not fit, before anything starts."""
@@ -163,8 +197,9 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]
     """Load a checkpoint's weights strictly; returns what else it holds, too.
 
     Raises:
-        ValueError: where it is of another stage or shape, or its adapters of another scale.
+        ValueError: where it is damaged, of another stage or shape, or its adapters of another scale.
     """
+    verify(checkpoint)
     try:
         saved = read_checkpoint(checkpoint, optimizer=False)
         state = saved["state_dict"]
@@ -178,4 +213,4 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]
             f"{shorten(str(error), 500)}"
         ) from error
     module.on_load_checkpoint(saved)
-    return dict(saved)
+    return saved

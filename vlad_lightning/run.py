@@ -1,7 +1,9 @@
 """``vlad-cli run``: the stages of a pipeline, each in a process of its own.
 
 A stage that is done is skipped: ``{out}/{stage}/done.json`` holds the SHA-256 of its command, its configuration files,
-its inputs and the stages before it. Once a stage has run, so do all that follow it.
+its inputs and the stages before it. Once a stage has run, so do all that follow it. A training that was interrupted
+goes on from its last checkpoint: that hash names the run in its checkpoints (``checkpoints.run``), and a training under
+another configuration or from other inputs passes over them and starts anew.
 """
 
 from __future__ import annotations
@@ -72,7 +74,7 @@ def run(pipeline: Pipeline, force: bool = False, dry_run: bool = False) -> int:
             _say(f"{title}: done before, skipped")
         elif dry_run:
             _say(f"{title}: would run: vlad-cli {shlex.join(stage.command_line)}")
-        elif code := _run_stage(stage, pipeline.out, digest, title):
+        elif code := _run_stage(stage, pipeline.out, digest, title, resumes=not force):
             return code
     return 0
 
@@ -116,16 +118,17 @@ def _targets(option: str, pipeline: Pipeline) -> tuple[list[str], str]:
     return [stage.name for stage in pipeline.stages if stage.command != "synth"], option
 
 
-def _run_stage(stage: Stage, out: Path, digest: str, title: str) -> int:
+def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) -> int:
     folder = out / stage.name
     folder.mkdir(parents=True, exist_ok=True)
     stamp, log = folder / "done.json", folder / "log.txt"
     if stage.command == "synth":
         _remove_made(stage, stamp)
     stamp.unlink(missing_ok=True)
-    _say(f"{title}: vlad-cli {shlex.join(stage.command_line)}")
+    command = [*stage.command_line, *_run_options(stage, digest, resumes)]
+    _say(f"{title}: vlad-cli {shlex.join(command)}")
     started = time.monotonic()
-    code = _execute([sys.executable, "-m", "vlad_lightning", *stage.command_line], log)
+    code = _execute([sys.executable, "-m", "vlad_lightning", *command], log)
     seconds = round(time.monotonic() - started, 1)
     if code:
         return _fail(f"{title}: failed with exit code {code} after {seconds} s; its log: {log}", code)
@@ -135,6 +138,14 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str) -> int:
     _write_stamp(stamp, {"digest": digest, "seconds": seconds, "command": list(stage.command_line), "outputs": outputs})
     _say(f"{title}: done in {seconds} s")
     return 0
+
+
+def _run_options(stage: Stage, digest: str, resumes: bool) -> list[str]:
+    """What a training gets besides, so that it goes on where it was interrupted, and only then."""
+    if stage.command != "fit":
+        return []
+    own = any(arg.partition("=")[0] == "--ckpt_path" for arg in stage.args)
+    return ["--checkpoints.run", digest[:16], *(["--ckpt_path", "last"] if resumes and not own else [])]
 
 
 def _remove_made(stage: Stage, stamp: Path) -> None:

@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
+from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO, snapshot
+from vlad_lightning.checkpoints import verify
 
 
 class Point(LightningModule):
@@ -106,3 +107,95 @@ def test_failed_save_leaves_the_one_before_and_nothing_else(tmp_path: Path) -> N
 def test_other_file_systems_are_lightnings(tmp_path: Path) -> None:
     DurableCheckpointIO().save_checkpoint({"step": 1}, f"file://{tmp_path}/x.ckpt")
     assert torch.load(tmp_path / "x.ckpt", weights_only=True) == {"step": 1}
+
+
+def test_what_is_written_in_the_background_is_of_the_moment_of_the_save(tmp_path: Path) -> None:
+    saver = DurableCheckpointIO()
+    saver.asynchronous = True
+    weight, state = torch.ones(1_000_000), {"lr": [0.1]}
+    for step in range(3):
+        saver.save_checkpoint({"weight": weight, "state": state, "step": step}, tmp_path / f"{step}.ckpt")
+        weight.add_(1)
+        state["lr"].append(step)
+    saver.teardown()
+    for step in range(3):
+        verify(tmp_path / f"{step}.ckpt")
+        saved = torch.load(tmp_path / f"{step}.ckpt", weights_only=True)
+        assert saved["step"] == step
+        assert (saved["weight"] == 1 + step).all()
+        assert saved["state"] == {"lr": [0.1, *range(step)]}
+
+
+class Slow:
+    """A content whose pickling tells when it is written, and takes its time."""
+
+    now = most = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import time
+
+        Slow.now += 1
+        Slow.most = max(Slow.most, Slow.now)
+        time.sleep(0.1)
+        Slow.now -= 1
+        return (str, ("x",))
+
+    def __deepcopy__(self, memo: object) -> Slow:
+        return self
+
+
+def test_saves_do_not_queue_up(tmp_path: Path) -> None:
+    saver = DurableCheckpointIO()
+    saver.asynchronous = True
+    done: list[int] = []
+    for step in range(3):
+        saver.save_checkpoint({"x": Slow()}, tmp_path / "x.ckpt")
+        assert len(done) == step  # the one before has been written, this one has not
+        saver.after_save(lambda step=step: done.append(step), tmp_path / "x.ckpt")  # type: ignore[misc]
+    saver.wait()
+    assert (done, Slow.most) == ([0, 1, 2], 1)
+    saver.teardown()
+
+
+def test_an_error_in_the_background_comes_out_at_the_next_save_or_at_the_end(tmp_path: Path) -> None:
+    saver = DurableCheckpointIO()
+    saver.asynchronous = True
+    done: list[int] = []
+    saver.save_checkpoint({"f": lambda: None}, tmp_path / "x.ckpt")
+    saver.after_save(lambda: done.append(1), tmp_path / "x.ckpt")
+    with pytest.raises((AttributeError, TypeError)):
+        saver.save_checkpoint({"step": 2}, tmp_path / "x.ckpt")
+    saver.save_checkpoint({"f": lambda: None}, tmp_path / "x.ckpt")
+    with pytest.raises((AttributeError, TypeError)):
+        saver.teardown()
+    saver.teardown()
+    assert not done
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_snapshot_keeps_what_shares_its_storage_and_what_a_state_dict_knows() -> None:
+    base = torch.arange(6.0)
+    state = nn.BatchNorm1d(2).state_dict()
+    content = {"a": base[:4], "b": base.view(2, 3).T, "c": [base, (base,)], "state": state, "empty": torch.empty(0)}
+    copied = snapshot(content)
+    assert type(copied["state"]) is type(state)
+    assert copied["state"]._metadata == state._metadata  # type: ignore[attr-defined]
+    assert copied["b"].stride() == content["b"].stride()  # type: ignore[attr-defined]
+    base.zero_()
+    copied["a"][1] = 9
+    assert copied["c"][0].tolist() == [0, 9, 2, 3, 4, 5]
+    assert copied["b"].tolist() == [[0, 3], [9, 4], [2, 5]]
+    assert copied["c"][1][0] is copied["c"][0]
+    assert copied["empty"].numel() == 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+def test_a_snapshot_of_a_device_is_in_the_memory_of_the_cpu() -> None:
+    base = torch.arange(6.0, device="cuda")
+    before = torch.cuda.memory_allocated()
+    copied = snapshot({"a": base, "b": base[2:]})
+    assert torch.cuda.memory_allocated() == before
+    assert copied["b"].device.type == "cpu"
+    copied["a"][2] = 7
+    assert copied["b"].tolist() == [7, 3, 4, 5]

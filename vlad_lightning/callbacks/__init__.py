@@ -1,6 +1,8 @@
 """What stands beside the modules: initialisation, averages, pictures, results."""
 
 from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
+from vlad_lightning.callbacks.checkpoints import Checkpoints
+from vlad_lightning.callbacks.config_lock import ConfigLock
 from vlad_lightning.callbacks.ema import EMA
 from vlad_lightning.callbacks.image_writer import ImageWriter
 from vlad_lightning.callbacks.init_from import InitFrom
@@ -10,6 +12,8 @@ from vlad_lightning.callbacks.sample_grid import SampleGrid
 
 __all__ = [
     "EMA",
+    "Checkpoints",
+    "ConfigLock",
     "DurableCheckpointIO",
     "FromPretrained",
     "ImageWriter",

@@ -1,58 +1,177 @@
-"""Checkpoints that are whole under their name, or not there."""
+"""Checkpoints that are whole under their name, or not there; written while training goes on, if asked."""
 
 from __future__ import annotations
 
-import os
+import copy
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch import Tensor
 
 from vlad_lightning.checkpoint_folder import is_folder_checkpoint, read_checkpoint
+from vlad_lightning.checkpoints import sealed, verify
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, to the disk, then renames: a kill at any moment leaves the checkpoint before.
+    """Writes beside the target, to the disk, with a SHA-256, then renames: a kill leaves the checkpoint before.
 
     Lightning collects a checkpoint in memory, writes it into the temporary folder and moves it, which across file
     systems is a copy under the final name. This one streams it, so a large checkpoint needs no second copy in memory.
-    Addresses of other file systems (``s3://``) are left to Lightning.
+    What is loaded is compared with its checksum first. Addresses of other file systems (``s3://``) are left to
+    Lightning.
+
+    Attributes:
+        asynchronous: a save copies the state to the CPU's memory and returns; a thread writes it. One at a time: the
+            next save waits. Lightning's ``AsyncCheckpointIO`` copies on the device, gives tensors that share their
+            storage one each (an average and what is frozen would be written twice), and lets saves queue up.
+        goes_on: an ``OSError``, such as a full disk, is a warning, and an error only if it was the last save's. False
+            outside of a fit: the caller gets the error.
     """
+
+    def __init__(self) -> None:
+        self.asynchronous = False
+        self.goes_on = False
+        self._thread: ThreadPoolExecutor | None = None
+        self._pending: Future[None] | None = None
+        self._failure: OSError | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Save; the interface is Lightning's."""
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.part")  # one name, so that what a kill leaves is written over
-        try:
-            with beside.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
-        _sync_folder(target.parent)
+        self.begin()
+        state = snapshot(checkpoint) if self.asynchronous else checkpoint
+        self._do(partial(self._attempt, partial(_write, state, Path(path)), Path(path)))
+
+    def begin(self) -> None:
+        """Wait for the save before, and forget whether it failed."""
+        self.wait()
+        self._failure = None
+
+    def after_save(self, action: Callable[[], None], path: Path) -> None:
+        """Do what follows a save of ``path``: when it is written, and if it could be."""
+        before = self._pending
+
+        def follow() -> None:
+            if before is not None:
+                before.result()  # one thread: it has ended
+            if self._failure is None:
+                self._attempt(action, path)
+
+        self._do(follow)
+
+    def wait(self) -> None:
+        """Until nothing is being written.
+
+        Raises:
+            BaseException: what the thread met with, other than what ``goes_on`` lets pass.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last save that has ended could not be written."""
+        return self._failure is not None
 
     def load_checkpoint(
-        self, path: str | Path, map_location: Any = lambda storage, loc: storage, weights_only: bool | None = None
+        self,
+        path: str | Path,
+        map_location: Callable[..., Any] | None = lambda storage, _: storage,
+        weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Load; the interface is Lightning's. A folder, which a sharded run wrote, is read as a file is."""
-        if "://" not in str(path) and is_folder_checkpoint(Path(path)):
-            return read_checkpoint(Path(path))
+        """Load what is whole; the interface is Lightning's. A folder, which a sharded run wrote, is read as a file is.
+
+        Raises:
+            DamagedError: where the file is truncated or changed.
+            FileNotFoundError: where there is none.
+        """
+        if "://" not in str(path):
+            verify(Path(path))
+            if is_folder_checkpoint(Path(path)):
+                return read_checkpoint(Path(path))
         return dict(super().load_checkpoint(path, map_location, weights_only))
 
+    def teardown(self) -> None:
+        """Wait for the thread.
 
-def _sync_folder(folder: Path) -> None:
-    """Bring the rename to the disk, where folders can be opened (not on Windows)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        Raises:
+            OSError: where the last save failed.
+        """
+        try:
+            self.wait()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+            self._thread = None
+            failure, self._failure = self._failure, None
+        if failure is not None and sys.exc_info()[0] is None:  # what ended the fit is not hidden behind it
+            raise OSError(f"the last checkpoint could not be written: {failure}") from failure
+
+    def _do(self, action: Callable[[], None]) -> None:
+        if not self.asynchronous:
+            action()
+            return
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending = self._thread.submit(action)
+
+    def _attempt(self, action: Callable[[], None], path: Path) -> None:
+        try:
+            action()
+        except OSError as error:
+            if not self.goes_on:
+                raise
+            self._failure = error
+            free = shutil.disk_usage(path.parent).free / 1e9
+            warnings.warn(
+                f"a checkpoint could not be written to {path.parent} ({free:.1f} GB free): {error}. Training goes on, "
+                "the checkpoints before are kept",
+                stacklevel=2,
+            )
+
+
+def snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A copy in the CPU's memory that nobody else changes; what shared its storage shares the copy's.
+
+    Args:
+        checkpoint: dicts, lists and tuples of plain values and of tensors on any device.
+    """
+    storages: dict[int, torch.UntypedStorage] = {}
+    copies: dict[int, Any] = {}
+    for tensor in _tensors(checkpoint):
+        if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor.is_quantized:
+            continue  # deepcopy knows them
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in storages:
+            storages[key] = storage.clone() if storage.device.type == "cpu" else storage.cpu()
+        empty = torch.empty(0, dtype=tensor.dtype)
+        copies[id(tensor)] = empty.set_(storages[key], tensor.storage_offset(), tensor.size(), tensor.stride())
+    return copy.deepcopy(checkpoint, copies)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _tensors(part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part)
+
+
+def _write(checkpoint: dict[str, Any], target: Path) -> None:
+    with sealed(target) as file:
+        torch.save(checkpoint, cast("IO[bytes]", file))

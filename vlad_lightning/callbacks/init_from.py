@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vlad_lightning.checkpoint_folder import digest, read_checkpoint
+from vlad_lightning.checkpoints import verify
 from vlad_lightning.models.lora import fold, load_plain
 
 
@@ -24,7 +25,7 @@ class InitFrom(Callback):
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where the checkpoint has no such part, or one of another shape.
+        ValueError: where the checkpoint is damaged, has no such part, or one of another shape.
     """
 
     def __init__(self, part: str, checkpoint: str, source: str | None = None) -> None:
@@ -45,6 +46,7 @@ class InitFrom(Callback):
         path = Path(self.checkpoint)
         if not path.exists():
             raise FileNotFoundError(f"checkpoint={self.checkpoint!r} does not exist; train the earlier stage first")
+        verify(path)
         saved = read_checkpoint(path, optimizer=False)
         prefix = self.source + "."
         state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}

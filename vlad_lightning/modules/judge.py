@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vlad_lightning.checkpoint_folder import digest, read_checkpoint
+from vlad_lightning.checkpoints import verify
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.lora import fold, load_plain
 from vlad_lightning.models.prompt_encoder import PromptEncoder
@@ -24,7 +25,7 @@ class AlignmentJudge(nn.Module):
 
     Raises:
         FileNotFoundError: where there is no such checkpoint.
-        ValueError: where it does not fit.
+        ValueError: where it does not fit or is damaged.
     """
 
     def __init__(self, checkpoint: str, prompt_encoder: PromptEncoder, image_encoder: ImageEncoder) -> None:
@@ -32,6 +33,7 @@ class AlignmentJudge(nn.Module):
         path = Path(checkpoint)
         if not path.exists():
             raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it is the stage-0 run that judges")
+        verify(path)
         saved = read_checkpoint(path, optimizer=False)
         for name, part in (("prompt_encoder", prompt_encoder), ("image_encoder", image_encoder)):
             state = {k.removeprefix(f"{name}."): v for k, v in saved["state_dict"].items() if k.startswith(f"{name}.")}
