@@ -17,6 +17,7 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from vlad_lightning.callbacks import Preempted, Preemption
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.model_card import Run, read_run, write_card
 from vlad_lightning.models.lora_file import save_unet_lora
@@ -32,8 +33,9 @@ class VLADCLI(LightningCLI):
     """LightningCLI with ``--out``, the folder of a run; ``{out}`` in any text of a config stands for it."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--out``."""
+        """Add ``--out`` and the callbacks that belong to every fit."""
         parser.add_argument("--out", type=str, default="runs/default", help="folder of the run; {out} stands for it")
+        parser.add_lightning_class_args(Preemption, "preemption")
 
     def before_instantiate_classes(self) -> None:
         """Put the folder in its places."""
@@ -90,8 +92,16 @@ def build(args: Sequence[str], run: bool) -> VLADCLI:
 
 
 def main(args: Sequence[str]) -> None:
-    """``vlad-cli fit|validate|test|predict``: ``args`` starts with the subcommand."""
-    build(args, run=True)
+    """``vlad-cli fit|validate|test|predict``: ``args`` starts with the subcommand.
+
+    Raises:
+        Preempted: where a signal ended a fit; its exit code tells that from success and from failure.
+    """
+    try:
+        build(args, run=True)
+    except Preempted as stopped:
+        stopped.finish()
+        raise
 
 
 def export(args: Sequence[str]) -> None:
