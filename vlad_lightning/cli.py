@@ -19,6 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from vlad_lightning.callbacks import Preempted, Preemption
 from vlad_lightning.config_files import configs_folder
+from vlad_lightning.data.resume import ExactResume
 from vlad_lightning.model_card import Run, read_run, write_card
 from vlad_lightning.models.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
@@ -33,7 +34,8 @@ class VLADCLI(LightningCLI):
     """LightningCLI with ``--out``, the folder of a run; ``{out}`` in any text of a config stands for it."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--out`` and the callbacks that belong to every fit."""
+        """Add ``--out``, and what belongs to every fit."""
+        parser.add_lightning_class_args(ExactResume, "resume")
         parser.add_argument("--out", type=str, default="runs/default", help="folder of the run; {out} stands for it")
         parser.add_lightning_class_args(Preemption, "preemption")
 

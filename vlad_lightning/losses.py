@@ -29,16 +29,17 @@ def info_nce(
             told from the other texts given its image.
 
     Returns:
-        () float, in nats.
+        () float, in nats; computed in float32 at least, under autocast too: 1 / tau multiplies every rounding.
     """
-    images, texts = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
-    negatives = texts if all_texts is None else F.normalize(all_texts, dim=-1)
     labels = torch.arange(offset, offset + len(images), device=images.device)
-    loss = F.cross_entropy(images @ negatives.T / temperature, labels)
-    if not symmetric:
-        return loss
-    negatives = images if all_images is None else F.normalize(all_images, dim=-1)
-    return (loss + F.cross_entropy(texts @ negatives.T / temperature, labels)) / 2
+    with torch.autocast(images.device.type, enabled=False):
+        images, texts = _directions(images), _directions(texts)
+        negatives = texts if all_texts is None else _directions(all_texts)
+        loss = F.cross_entropy(images @ negatives.T / temperature, labels)
+        if not symmetric:
+            return loss
+        negatives = images if all_images is None else _directions(all_images)
+        return (loss + F.cross_entropy(texts @ negatives.T / temperature, labels)) / 2
 
 
 def retrieval_at_1(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,3 +58,8 @@ def retrieval_at_1(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         (similarity.argmax(dim=1) == labels).float().mean(),
         (similarity.argmax(dim=0) == labels).float().mean(),
     )
+
+
+def _directions(rows: Tensor) -> Tensor:
+    """(B, D) of length 1, in float32 or better."""
+    return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)

@@ -114,6 +114,7 @@ class Batch:
         glyphs: (B, 3, H, W) float32 in [-1, 1].
         word_boxes: (B, N, 5) float32.
         word_mask: (B, N) bool.
+        spare: True for a repeated batch that only keeps a device in step with the others: nothing of it counts.
     """
 
     keys: tuple[str, ...]
@@ -123,9 +124,15 @@ class Batch:
     glyphs: Tensor
     word_boxes: Tensor
     word_mask: Tensor
+    spare: bool = False
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    @property
+    def counted(self) -> int:
+        """How many samples count in a mean: B, or 0 where the batch is spare."""
+        return 0 if self.spare else len(self)
 
     @classmethod
     def collate(cls, samples: Sequence[Sample]) -> Batch:
@@ -165,6 +172,7 @@ class PromptBatch:
         masks: B regions, each (1, H, W) bool of its picture's size, True where it is painted, or None; empty where
             there is none.
         sources: B texts that say where a prompt was read, for errors; empty where that is not known.
+        spare: True for a repeated batch that only keeps a device in step with the others: another device writes it.
 
     Raises:
         ValueError: where one of the last four is neither empty nor as long as ``prompts``.
@@ -176,6 +184,7 @@ class PromptBatch:
     images: tuple[Tensor | None, ...] = ()
     masks: tuple[Tensor | None, ...] = ()
     sources: tuple[str, ...] = ()
+    spare: bool = False
 
     def __post_init__(self) -> None:
         for name in ("layouts", "images", "masks", "sources"):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 
 STEPS = 1000
@@ -108,9 +109,13 @@ def test_gamma_is_the_cut() -> None:
     assert [w[1] for w in weights] == pytest.approx([1, 1 + snr, 1 + snr], rel=1e-5)
 
 
+def rows(size: int, seed: int = 0) -> RowDraws:
+    return RowDraws.of_rows("cpu", (seed,), range(size), size)
+
+
 @given(size=st.integers(1, 64), seed=st.integers(0, 2**31), high=st.floats(0, 10))
 def test_timesteps_lie_in_the_schedule(size: int, seed: int, high: float) -> None:
-    steps = draw_timesteps(size, STEPS, torch.Generator().manual_seed(seed), high)
+    steps = draw_timesteps(rows(size, seed), STEPS, high)
     assert steps.shape == (size,)
     assert steps.dtype == torch.int64
     assert 0 <= steps.min() <= steps.max() < STEPS
@@ -118,13 +123,12 @@ def test_timesteps_lie_in_the_schedule(size: int, seed: int, high: float) -> Non
 
 @given(size=st.sampled_from([1, 2, 4, 5, 8, 20, 50]), seed=st.integers(0, 2**31))
 def test_each_stratum_is_drawn_once(size: int, seed: int) -> None:
-    steps = draw_timesteps(size, STEPS, torch.Generator().manual_seed(seed))
+    steps = draw_timesteps(rows(size, seed), STEPS)
     assert sorted((steps * size // STEPS).tolist()) == list(range(size))
 
 
 def test_the_order_of_the_strata_and_the_place_in_each_are_random() -> None:
-    generator = torch.Generator().manual_seed(0)
-    draws = torch.stack([draw_timesteps(4, STEPS, generator) for _ in range(400)])  # (400, 4)
+    draws = torch.stack([draw_timesteps(rows(4, seed), STEPS) for seed in range(400)])  # (400, 4)
     strata = draws // 250
     assert all(torch.bincount(strata[:, i], minlength=4).min() > 60 for i in range(4))  # 100 expected
     assert (draws % 250).float().mean().item() == pytest.approx(124.5, abs=6)  # 72 / sqrt(1600) = 1.8
@@ -133,11 +137,11 @@ def test_the_order_of_the_strata_and_the_place_in_each_are_random() -> None:
 @pytest.mark.parametrize("high", [0.0, 0.5, 1.0, 3.0])
 def test_high_noise_shifts_the_mean(high: float) -> None:
     """E[u ** (1 / (1 + h))] = (1 + h) / (2 + h) for u uniform; rounding down takes half a step."""
-    steps = draw_timesteps(20_000, STEPS, torch.Generator().manual_seed(0), high)
+    steps = draw_timesteps(rows(4000), STEPS, high)
     assert steps.double().mean().item() == pytest.approx(STEPS * (1 + high) / (2 + high) - 0.5, abs=0.5)
 
 
-def test_the_generator_decides() -> None:
-    first, again, other = (draw_timesteps(16, STEPS, torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+def test_the_draws_decide() -> None:
+    first, again, other = (draw_timesteps(rows(16, seed), STEPS) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -8,6 +8,7 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from scipy import stats
 from torch import Tensor
 
+from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 from vlad_lightning.diffusion.objective import DDPM, FlowMatching, TimestepDensity, objective_for
 
@@ -20,6 +21,10 @@ def flow(shift: float = 1.0) -> FlowMatchEulerDiscreteScheduler:
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def rows(size: int) -> RowDraws:
+    return RowDraws.of_rows("cpu", (0,), range(size), size)
 
 
 def data(size: int, *shape: int) -> tuple[Tensor, Tensor]:
@@ -41,8 +46,8 @@ def test_the_schedule_decides_the_objective() -> None:
 def test_ddpm_is_eq_4_bit_for_bit(kind: str) -> None:
     schedule = DDPMScheduler(prediction_type=kind)
     ddpm = objective_for(schedule, high_noise=1.0, snr_gamma=3.0)
-    t = ddpm.draw_timesteps(9, generator())
-    assert torch.equal(t, draw_timesteps(9, 1000, generator(), 1.0))
+    t = ddpm.draw_timesteps(rows(9))
+    assert torch.equal(t, draw_timesteps(rows(9), 1000, 1.0))
     x0, noise = (value.float() for value in data(9, 3, 2))
     found, expected = ddpm.noised(x0, noise, t), add_noise(schedule, x0, noise, t, 3.0)
     for name in ("x_t", "target", "weight"):
@@ -84,22 +89,22 @@ def test_the_target_s_mean_given_x_t_is_the_velocity_of_gaussian_data(time: floa
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_logit_normal_times_are_normal_logits_moved_by_the_log_of_the_shift(shift: float) -> None:
-    t = FlowMatching(flow(shift)).draw_timesteps(4000, generator()).double() / 1000
+    t = FlowMatching(flow(shift)).draw_timesteps(rows(4000)).double() / 1000
     assert stats.kstest((t / (1 - t)).log().numpy(), stats.norm(loc=math.log(shift)).cdf).statistic < 0.001
 
 
 def test_uniform_times_are_uniform_before_the_shift() -> None:
-    t = FlowMatching(flow(), "uniform").draw_timesteps(4000, generator()).double() / 1000
+    t = FlowMatching(flow(), "uniform").draw_timesteps(rows(4000)).double() / 1000
     assert stats.kstest(t.numpy(), stats.uniform.cdf).statistic < 0.001
-    shifted = FlowMatching(flow(3.0), "uniform").draw_timesteps(4000, generator()).double() / 1000
+    shifted = FlowMatching(flow(3.0), "uniform").draw_timesteps(rows(4000)).double() / 1000
     torch.testing.assert_close(shifted, 3 * t / (1 + 2 * t), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("density", ["uniform", "logit_normal"])
 @pytest.mark.parametrize("high_noise", [0.0, 2.0])
 def test_every_objective_draws_either_density(density: TimestepDensity, high_noise: float) -> None:
-    ddpm = objective_for(DDPMScheduler(), density, high_noise).draw_timesteps(2000, generator())
-    matching = objective_for(flow(), density, high_noise).draw_timesteps(2000, generator())
+    ddpm = objective_for(DDPMScheduler(), density, high_noise).draw_timesteps(rows(2000))
+    matching = objective_for(flow(), density, high_noise).draw_timesteps(rows(2000))
     assert ddpm.dtype == torch.int64
     assert matching.dtype == torch.float32
     assert torch.equal(ddpm, matching.long().clamp(max=999))  # the same draws, rounded down
@@ -108,7 +113,7 @@ def test_every_objective_draws_either_density(density: TimestepDensity, high_noi
 
 
 def test_high_noise_favours_the_noisy_end() -> None:
-    means = [FlowMatching(flow(), high_noise=h).draw_timesteps(4000, generator()).mean().item() for h in (0, 0.5, 2)]
+    means = [FlowMatching(flow(), high_noise=h).draw_timesteps(rows(4000)).mean().item() for h in (0, 0.5, 2)]
     assert means == sorted(means)
     assert means[0] == pytest.approx(500, abs=1)
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.models.masks import box_masks, grown
 from vlad_lightning.modules.masking import Masking
 from vlad_lightning.types import Layout
@@ -14,7 +15,7 @@ ONE = Layout(("c",), torch.tensor([[0.5, 0.5, 0.6, 0.2, 0.0]]))
 
 
 def draw(masking: Masking, *layouts: Layout, seed: int = 0) -> Tensor:
-    return masking.draw(layouts, SIZE, torch.Generator().manual_seed(seed))
+    return masking.draw(layouts, SIZE, RowDraws.of_rows("cpu", (seed,), range(len(layouts)), len(layouts)))
 
 
 def test_shares_are_kept() -> None:
@@ -58,7 +59,7 @@ def test_a_word_outside_the_frame_leaves_a_rectangle() -> None:
     assert masks.flatten(1).any(dim=1).all()
 
 
-def test_the_generator_decides() -> None:
+def test_the_draws_decide() -> None:
     assert torch.equal(draw(Masking(), TWO, ONE), draw(Masking(), TWO, ONE))
     assert not torch.equal(draw(Masking(), *[TWO] * 8), draw(Masking(), *[TWO] * 8, seed=1))
 

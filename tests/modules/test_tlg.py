@@ -8,6 +8,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from torch.utils.data import DataLoader
 
+from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.tlg import TLG, encode_boxes
@@ -25,7 +26,7 @@ def test_loss_is_over_the_words_that_are_there(batch: Batch) -> None:
     assert isinstance(module, TLGModule)
     loader = DataLoader([batch], batch_size=None)  # type: ignore[arg-type, var-annotated]
     found = tiny.trainer(limit_val_batches=1).validate(module, loader, verbose=False)[0]["val/loss"]
-    steps, noised = module.generator.noised(batch.word_boxes, generator_for("cpu", 0, "tlg", "val", 0, 0))
+    steps, noised = module.generator.noised(batch.word_boxes, RowDraws.of_samples("cpu", (0, "tlg", "val"), batch.keys))
     with torch.no_grad():
         predicted = module.generator.tlg(noised.x_t, steps, module.generator.prompt_encoder(batch.prompts))
     total, words = 0.0, 0
@@ -43,7 +44,7 @@ def test_layouts_by_flow_matching_learn_and_are_drawn(posters: Path) -> None:
     )
     module = TLGModule(generator, tiny.FAST, Sampler(steps=2))
     boxes = torch.rand(4, 2, 5, generator=generator_for("cpu", 0))
-    steps, noised = generator.noised(boxes, generator_for("cpu", 1))
+    steps, noised = generator.noised(boxes, RowDraws.of_rows("cpu", (1,), range(4), 4))
     assert steps.is_floating_point()
     share = (steps / 1000).view(-1, 1, 1)  # x_t = x0 + t (noise - x0)
     torch.testing.assert_close(noised.x_t - share * noised.target, encode_boxes(boxes), rtol=1e-4, atol=1e-5)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.prompts import PromptDataModule
-from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 from vlad_lightning.diffusion.objective import FlowMatching
 from vlad_lightning.diffusion.sampler import Sampler
@@ -79,10 +79,10 @@ def test_diffusion_loss_is_the_weighted_error(batch: Batch) -> None:
     module = tiny.stage("vfe", training=replace(PLAIN, text_weight=4.0, high_noise=1.0))
     assert isinstance(module, VFEModule)
     painter = module.painter
-    draws = generator_for("cpu", 0, "vfe", "val", 0, 0)
+    draws = RowDraws.of_samples("cpu", (0, "vfe", "val"), batch.keys)
     x0 = torch.nn.functional.pixel_unshuffle(batch.images, 2)
-    steps = draw_timesteps(len(batch), 1000, draws, high_noise=1.0)
-    noised = add_noise(painter.schedule, x0, torch.randn(x0.shape, generator=draws), steps, 5.0)
+    steps = draw_timesteps(draws, 1000, high_noise=1.0)
+    noised = add_noise(painter.schedule, x0, draws.normal(*x0.shape[1:]), steps, 5.0)
     with torch.no_grad():
         told = painter.prompt_encoder(batch.prompts)
         predicted = painter.vfe(noised.x_t, steps, painter.encode_layout(batch.glyphs), told)
@@ -101,10 +101,10 @@ def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:
         assert isinstance(module, VFEModule)
         painter = module.painter
         painter.schedule = FlowMatchEulerDiscreteScheduler(shift=2.0)
-        draws = generator_for("cpu", 0, "vfe", "val", 0, 0)
+        draws = RowDraws.of_samples("cpu", (0, "vfe", "val"), batch.keys)
         x0 = torch.nn.functional.pixel_unshuffle(batch.images, 2)
-        t = FlowMatching(painter.schedule, density or "logit_normal").draw_timesteps(len(batch), draws)
-        noise, share = torch.randn(x0.shape, generator=draws), (t / 1000).view(-1, 1, 1, 1)
+        t = FlowMatching(painter.schedule, density or "logit_normal").draw_timesteps(draws)
+        noise, share = draws.normal(*x0.shape[1:]), (t / 1000).view(-1, 1, 1, 1)
         with torch.no_grad():
             told = painter.prompt_encoder(batch.prompts)
             x_t = (1 - share) * x0 + share * noise
@@ -168,7 +168,9 @@ def watched(training: PainterTraining) -> tuple[VFEModule, Seen]:
 def test_shares_of_dropped_captions_and_layouts(batch: Batch, caption: float, layout: float) -> None:
     module, seen = watched(replace(PLAIN, caption_dropout=caption, layout_dropout=layout))
     copies = 60
-    tiny.trainer(limit_val_batches=copies).validate(module, as_loader(*[batch] * copies), verbose=False)
+    # a sample's draws in validation follow from its name
+    renamed = [replace(batch, keys=tuple(f"{key}-{copy}" for key in batch.keys)) for copy in range(copies)]
+    tiny.trainer(limit_val_batches=copies).validate(module, as_loader(*renamed), verbose=False)
     with torch.no_grad():
         untold = module.painter.prompt_encoder([""]).tokens
     window = untold.shape[1]  # these prompts have several; the empty one has one

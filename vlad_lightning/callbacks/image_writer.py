@@ -41,6 +41,8 @@ class ImageWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Write one batch."""
+        if getattr(batch, "spare", False):  # another device writes it
+            return
         pictures = prediction.pictures or prediction.images.cpu()
         for key, prompt, image, layout in zip(
             prediction.keys, prediction.prompts, pictures, prediction.layouts, strict=True

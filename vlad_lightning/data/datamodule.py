@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.sampler import GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.scan import DataReport, quoted_caption, scan
+from vlad_lightning.data.sharding import BatchShard, shard_loader
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.types import Batch, Sample
@@ -22,6 +25,11 @@ class MarioDataModule(LightningDataModule):
 
     Captions get quotes around the words that are also on the image. Samples that cannot be used are skipped, counted
     and reported.
+
+    The training order is a :class:`~vlad_lightning.data.sampler.SampleOrder`: the same for every number of devices with
+    the same global batch. A checkpoint keeps the place in it, so that a fit goes on with the sample that an undisturbed
+    one would have taken next; :class:`~vlad_lightning.data.resume.ExactResume` has Lightning count along. Every loader
+    deals to the devices by itself: the trainer needs ``use_distributed_sampler=False``.
 
     Args:
         root: a folder in MARIO's format.
@@ -92,6 +100,7 @@ class MarioDataModule(LightningDataModule):
         self.seed = seed
         self._sets: dict[str, MarioDataset] = {}
         self._reports: dict[str, DataReport] = {}
+        self._resumed: dict[str, int] | None = None
 
     @property
     def report(self) -> DataReport:
@@ -117,6 +126,8 @@ class MarioDataModule(LightningDataModule):
             FileNotFoundError: if a folder or the index does not exist.
             ValueError: if a folder holds no usable sample or too large a share of bad ones.
         """
+        if stage == "fit":  # a checkpoint is loaded after this
+            self._resumed = None
         if self._sets:
             return
         folders = self._usable(self.root, self.index)
@@ -134,40 +145,83 @@ class MarioDataModule(LightningDataModule):
         return [quoted_caption(folder, self.min_confidence)[0] for folder in self._sets["train"].folders]
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled; the order depends on ``seed``. A last batch that is not full is left out if there are others."""
+        """Shuffled by ``seed``; samples that do not fill a global batch are left out if there are others."""
+        order = self.order
+        return _ResumedLoader(
+            self._sets["train"],
+            batch_sampler=GlobalBatchSampler(order, self._rank, self._position if self.trainer else None),
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=self.pin_memory,
+            collate_fn=Batch.collate,
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """In a fixed order; the devices take the batches in turn, so a limit takes the first ones of the set."""
+        return self._in_order("val", in_blocks=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """In a fixed order; the devices take neighbouring batches, so that gathering restores the order."""
+        return self._in_order("test", in_blocks=True)
+
+    @property
+    def order(self) -> SampleOrder:
+        """How the training samples are dealt to the trainer's devices; to one where there is no trainer."""
         self.setup()
-        data = self._sets["train"]
+        trainer = self.trainer
+        return SampleOrder(
+            len(self._sets["train"]),
+            self.batch_size,
+            trainer.world_size if trainer else 1,
+            trainer.accumulate_grad_batches if trainer else 1,
+            self.seed,
+            shuffled=not (trainer and trainer.overfit_batches > 0),  # which wants the same batches in every epoch
+        )
+
+    @property
+    def resumed_at(self) -> int | None:
+        """The position in the order at which the loaded checkpoint goes on; None where none was loaded."""
+        return None if self._resumed is None else self._resumed["samples"]
+
+    @property
+    def batches_an_epoch(self) -> int:
+        """Training batches of a device in an epoch, of which the trainer may take only the first ones."""
+        order = self.order
+        limit = self.trainer.limit_train_batches if self.trainer else None
+        batches = order.steps * order.parts
+        return batches if limit is None else min(batches, limit if isinstance(limit, int) else int(batches * limit))
+
+    def state_dict(self) -> dict[str, int]:
+        """The position in the order after the last optimizer step, and that step.
+
+        Batches that were read ahead, or accumulated for the next step, do not count.
+        """
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return {}
+        return {"samples": self._position(), "step": self.trainer.global_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where a checkpoint was saved."""
+        self._resumed = {"samples": int(state_dict["samples"]), "step": int(state_dict["step"])}
+
+    def _position(self) -> int:
+        """Where the next optimizer step reads."""
+        start = self._resumed or {"samples": 0, "step": 0}
+        order, step = self.order, self.trainer.global_step if self.trainer else 0
+        # before Lightning has restored its loops its step is 0
+        return order.after(
+            start["samples"], max(0, step - start["step"]), math.ceil(self.batches_an_epoch / order.parts)
+        )
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    def _in_order(self, name: str, in_blocks: bool) -> DataLoader[Batch]:
+        self.setup()
         ranks = self.trainer.world_size if self.trainer else 1
-        return DataLoader(
-            data,
-            batch_size=self.batch_size,
-            shuffle=True,
-            drop_last=len(data) // ranks > self.batch_size,
-            generator=torch.Generator().manual_seed(self.seed),
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=self.pin_memory,
-            collate_fn=Batch.collate,
-        )
-
-    def val_dataloader(self) -> DataLoader[Sample]:
-        """In a fixed order."""
-        return self._in_order("val")
-
-    def test_dataloader(self) -> DataLoader[Sample]:
-        """In a fixed order."""
-        return self._in_order("test")
-
-    def _in_order(self, name: str) -> DataLoader[Sample]:
-        self.setup()
-        return DataLoader(
-            self._sets[name],
-            batch_size=self.batch_size,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=self.pin_memory,
-            collate_fn=Batch.collate,
-        )
+        shard = BatchShard(self._sets[name], self.batch_size, Batch.collate, ranks, self._rank, in_blocks)
+        return shard_loader(shard, self.num_workers, self.pin_memory)
 
     def _dataset(self, folders: list[Path]) -> MarioDataset:
         return MarioDataset(folders, self.size, self.max_words, self.max_boxes, self.min_confidence, self.rasterizer)
@@ -185,6 +239,17 @@ class MarioDataModule(LightningDataModule):
             )
         rank_zero_info(lines)
         return folders
+
+
+class _ResumedLoader(DataLoader[Sample]):
+    """A loader whose place the data module keeps; by these two methods Lightning tells that it can resume."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing: the sampler asks the data module."""
 
 
 def _at_least(least: int, **values: int) -> None:

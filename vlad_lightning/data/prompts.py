@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from vlad_lightning.data.sharding import BatchShard, Items, shard_loader
 from vlad_lightning.types import PromptBatch
 
 STDIN = "-"
@@ -59,8 +60,12 @@ class PromptDataModule(LightningDataModule):
         self._items = [(f"prompt_{number:05d}", prompt) for number, prompt in enumerate(prompts)]
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """In the order given."""
-        return DataLoader(self._items, batch_size=self.batch_size, collate_fn=_collate)  # type: ignore[arg-type]
+        """In the order given; each device gets neighbouring batches."""
+        return self._loader(self._items, _collate)
+
+    def _loader(self, items: Items, collate: Callable[[Sequence[Any]], PromptBatch]) -> DataLoader[PromptBatch]:
+        ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        return shard_loader(BatchShard(items, self.batch_size, collate, ranks, rank))
 
     def transfer_batch_to_device(self, batch: PromptBatch, device: torch.device, dataloader_idx: int) -> PromptBatch:
         """The batch as it is: it holds no tensor, and Lightning refuses to search a frozen dataclass for some."""

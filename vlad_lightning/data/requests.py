@@ -85,8 +85,8 @@ class RequestDataModule(PromptDataModule):
         self._requests = [self._request(f"prompt_{i:05d}", *line) for i, line in enumerate(lines)]
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """In the order given."""
-        return DataLoader(_Pictured(self._requests), batch_size=self.batch_size, collate_fn=_collate)
+        """In the order given; each device gets neighbouring batches."""
+        return self._loader(_Pictured(self._requests), _collate)
 
     def _request(self, key: str, number: int, line: str) -> Request:
         source = f"{self._source()}, line {number}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
+
+from vlad_lightning.diffusion.draws import RowDraws
 
 
 @dataclass(frozen=True)
@@ -25,38 +26,33 @@ class Noised:
     weight: Tensor
 
 
-def draw_uniform(size: int, generator: torch.Generator, high_noise: float = 0.0) -> Tensor:
-    """Numbers in [0, 1], one in each of ``size`` equal parts, in random order.
+def draw_uniform(draws: RowDraws, high_noise: float = 0.0) -> Tensor:
+    """Numbers in [0, 1], one in each of as many equal parts as the whole batch has rows, in random order.
 
     Stratified times lower the variance of the loss.
 
     Args:
-        size: B.
-        generator: the randomness; its device is the result's.
+        draws: the randomness of B rows; its device is the result's.
         high_noise: 0 is uniform; larger values favour the noisy end, u -> u ** (1 / (1 + high_noise)).
 
     Returns:
         (B,) float32.
     """
-    device = generator.device
-    strata = torch.randperm(size, generator=generator, device=device)
-    u = (strata + torch.rand(size, generator=generator, device=device)) / size
-    return u ** (1 / (1 + high_noise))
+    return draws.strata() ** (1 / (1 + high_noise))
 
 
-def draw_timesteps(size: int, steps: int, generator: torch.Generator, high_noise: float = 0.0) -> Tensor:
+def draw_timesteps(draws: RowDraws, steps: int, high_noise: float = 0.0) -> Tensor:
     """Timesteps of a batch, in [0, steps), stratified as :func:`draw_uniform` has it.
 
     Args:
-        size: B.
+        draws: the randomness of B rows; its device is the result's.
         steps: the number of steps of the schedule.
-        generator: the randomness; its device is the result's.
         high_noise: see :func:`draw_uniform`.
 
     Returns:
         (B,) int64.
     """
-    return (draw_uniform(size, generator, high_noise) * steps).long().clamp(max=steps - 1)
+    return (draw_uniform(draws, high_noise) * steps).long().clamp(max=steps - 1)
 
 
 def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Tensor, snr_gamma: float = 5.0) -> Noised:

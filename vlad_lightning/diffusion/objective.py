@@ -9,6 +9,7 @@ import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
+from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps, draw_uniform
 
 Schedule: TypeAlias = DDPMScheduler | FlowMatchEulerDiscreteScheduler
@@ -18,8 +19,8 @@ TimestepDensity = Literal["uniform", "logit_normal"]
 class Objective(Protocol):
     """A forward process with the target of its loss."""
 
-    def draw_timesteps(self, size: int, generator: torch.Generator) -> Tensor:
-        """(size,) timesteps as the network is told them: int64 for DDPM, float32 for flow matching."""
+    def draw_timesteps(self, draws: RowDraws) -> Tensor:
+        """(B,) timesteps as the network is told them: int64 for DDPM, float32 for flow matching."""
         ...
 
     def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
@@ -43,12 +44,12 @@ class DDPM:
     high_noise: float = 0.0
     snr_gamma: float = 5.0
 
-    def draw_timesteps(self, size: int, generator: torch.Generator) -> Tensor:
-        """(size,) int64 in [0, T)."""
+    def draw_timesteps(self, draws: RowDraws) -> Tensor:
+        """(B,) int64 in [0, T)."""
         steps = self.schedule.config.num_train_timesteps
         if self.density == "uniform":
-            return draw_timesteps(size, steps, generator, self.high_noise)
-        t = logit_normal(draw_uniform(size, generator, self.high_noise))
+            return draw_timesteps(draws, steps, self.high_noise)
+        t = logit_normal(draw_uniform(draws, self.high_noise))
         return (t * steps).long().clamp(max=steps - 1)
 
     def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
@@ -79,9 +80,9 @@ class FlowMatching:
     def __post_init__(self) -> None:
         check_flow(self.schedule)
 
-    def draw_timesteps(self, size: int, generator: torch.Generator) -> Tensor:
-        """(size,) float32 in [0, T]."""
-        u = draw_uniform(size, generator, self.high_noise)
+    def draw_timesteps(self, draws: RowDraws) -> Tensor:
+        """(B,) float32 in [0, T]."""
+        u = draw_uniform(draws, self.high_noise)
         t = logit_normal(u) if self.density == "logit_normal" else u
         shift = self.schedule.config.shift
         return shift * t / (1 + (shift - 1) * t) * self.schedule.config.num_train_timesteps

@@ -13,8 +13,10 @@ from vlad_lightning.losses import retrieval_at_1
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text_encoder import train_tokenizer
-from vlad_lightning.modules.contrast import align, check_widths, gather_rows
+from vlad_lightning.modules.contrast import align, check_widths, gather_uneven
 from vlad_lightning.modules.optimization import Optimization
+from vlad_lightning.modules.step_draws import Stage
+from vlad_lightning.modules.weight import weight_of
 from vlad_lightning.types import Batch
 
 _LEAST_TEMPERATURE = 0.01
@@ -69,11 +71,11 @@ class AlignmentModule(LightningModule):
             captions = self.trainer.datamodule.captions()  # type: ignore[attr-defined]
             encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
 
-    def _step(self, batch: Batch, stage: str) -> tuple[Tensor, Tensor, Tensor]:
+    def _step(self, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor, Tensor]:
         images = self.image_encoder(batch.images)
         texts = self.prompt_encoder(batch.prompts).pooled
-        loss = align(self, images, texts, self.temperature, self.symmetric)
-        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=stage != "train")
+        loss = align(self, images, texts, self.temperature, self.symmetric, everywhere=stage == "train")
+        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
         return loss, images.float(), texts.float()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -88,11 +90,12 @@ class AlignmentModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the embeddings for R@1 over the whole set."""
-        self._embedded.append(self._step(batch, "val")[1:])
+        _, images, texts = self._step(batch, "val")
+        self._embedded.append((images[: batch.counted], texts[: batch.counted]))
 
     def on_validation_epoch_end(self) -> None:
         """R@1 over the whole validation set, of every rank."""
-        images, texts = (gather_rows(self, torch.cat(x)) for x in zip(*self._embedded, strict=True))
+        images, texts = (gather_uneven(self, torch.cat(x)) for x in zip(*self._embedded, strict=True))
         self._embedded.clear()
         image_to_text, text_to_image = retrieval_at_1(images, texts)
         self.log_dict({"val/r1_image_to_text": image_to_text, "val/r1_text_to_image": text_to_image}, prog_bar=True)

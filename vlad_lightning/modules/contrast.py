@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
@@ -27,10 +28,26 @@ def gather_rows(module: LightningModule, rows: Tensor, sync_grads: bool = False)
     return cast(Tensor, module.all_gather(rows, sync_grads=sync_grads)).flatten(0, -2)
 
 
+def gather_uneven(module: LightningModule, rows: Tensor) -> Tensor:
+    """(B, D) of this rank -> every rank's rows, in rank order; the ranks may have different B."""
+    sizes = cast(Tensor, module.all_gather(torch.tensor([len(rows)], device=rows.device))).flatten().tolist()
+    padded = torch.cat([rows, rows.new_zeros(max(sizes) - len(rows), rows.shape[1])])
+    parts = gather_rows(module, padded).split(max(sizes))
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+
 def align(
-    module: LightningModule, images: Tensor, texts: Tensor, temperature: Tensor | float, symmetric: bool = True
+    module: LightningModule,
+    images: Tensor,
+    texts: Tensor,
+    temperature: Tensor | float,
+    symmetric: bool = True,
+    everywhere: bool = True,
 ) -> Tensor:
     """L_align (Eq. 3) of this rank's pairs against the negatives of every rank.
+
+    In training, the mean over ranks is the loss of one process with all the pairs, and so are the gradients that DDP
+    averages: the gathering's backward pass adds what every rank's loss says of this rank's rows.
 
     Args:
         module: knows the ranks.
@@ -38,8 +55,11 @@ def align(
         texts: (B, D) float.
         temperature: see :func:`~vlad_lightning.losses.info_nce`.
         symmetric: likewise.
+        everywhere: False takes the negatives of this batch only: what one process measures in validation, too.
     """
     images, texts = images.float(), texts.float()
+    if not everywhere:
+        return info_nce(images, texts, temperature, symmetric=symmetric)
     every_image, every_text = (gather_rows(module, x, sync_grads=True) for x in (images, texts))
     offset = module.global_rank * len(images)
     return info_nce(images, texts, temperature, every_image, every_text, offset, symmetric)

@@ -8,6 +8,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
+from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import Noised
 from vlad_lightning.diffusion.objective import Schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
@@ -60,11 +61,11 @@ class LayoutGenerator(nn.Module):
                     f"{self.prompt_encoder.max_words}"
                 )
 
-    def noised(self, boxes: Tensor, generator: torch.Generator) -> tuple[Tensor, Noised]:
+    def noised(self, boxes: Tensor, draws: RowDraws) -> tuple[Tensor, Noised]:
         """Timesteps (B,) and a draw of the forward process for (B, N, 5) boxes."""
         objective = objective_for(self.schedule)
-        steps = objective.draw_timesteps(len(boxes), generator)
-        noise = torch.randn(boxes.shape, generator=generator, device=boxes.device)
+        steps = objective.draw_timesteps(draws)
+        noise = draws.normal(*boxes.shape[1:])
         return steps, objective.noised(encode_boxes(boxes), noise, steps)
 
     def sample(self, prompts: Sequence[str], sampler: Sampler, generator: torch.Generator) -> tuple[Layout, ...]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.models.masks import box_masks, grown
 from vlad_lightning.types import Layout
 
@@ -50,27 +51,26 @@ class Masking:
                 "0 < min_side <= max_side <= 1 is needed"
             )
 
-    def draw(self, layouts: Sequence[Layout], size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    def draw(self, layouts: Sequence[Layout], size: tuple[int, int], draws: RowDraws) -> Tensor:
         """A region for each sample.
 
         Args:
             layouts: the words of B samples.
             size: height and width of the masks in pixels.
-            generator: the randomness; the masks are on its device.
+            draws: the randomness of the B rows; the masks are on its device.
 
         Returns:
             (B, 1, H, W) bool, True where the sample is painted: everywhere for one without a region.
         """
-        device = generator.device
-        u = torch.rand(len(layouts), 6, generator=generator, device=device)
+        device = draws.device
+        u = draws.uniform(6)
         whole = u[:, 0] >= self.share
         by_rectangle = box_masks(self._rectangles(u[:, 2:]), torch.ones_like(u[:, :1], dtype=torch.bool), size)
-        counts = torch.tensor([len(layout) for layout in layouts], device=device)
+        lengths = [len(layout) for layout in layouts]
         by_words = torch.zeros_like(by_rectangle)
-        if max(len(layout) for layout in layouts) > 0:
+        if max(lengths) > 0:
             boxes = pad_sequence([layout.boxes for layout in layouts], batch_first=True).to(device)  # (B, N, 5)
-            chance = torch.rand(boxes.shape[:2], generator=generator, device=device)
-            chance = chance.masked_fill(torch.arange(boxes.shape[1], device=device) >= counts[:, None], 2.0)
+            chance = pad_sequence(draws.uniforms(lengths), batch_first=True, padding_value=2.0)
             kept = (chance < 0.5) | ((chance == chance.amin(dim=1, keepdim=True)) & (chance < 1))
             by_words = box_masks(grown(boxes, self.margin), kept, size)
         # words that lie outside the frame, or none at all, leave nothing to paint

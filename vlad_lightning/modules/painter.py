@@ -83,14 +83,14 @@ class Painter(nn.Module):
         return self.vfe.fusion.config.layout_channels > 0
 
     def encode_layout(
-        self, glyphs: Tensor, scale: float = 0.0, generator: torch.Generator | None = None
+        self, glyphs: Tensor, scale: float = 0.0, generator: torch.Generator | list[torch.Generator] | None = None
     ) -> Tensor | None:
         """z_t = g + s * noise (Eq. 6).
 
         Args:
             glyphs: (B, 3, H, W) float in [-1, 1], a drawn layout.
             scale: s.
-            generator: of the noise; only needed where s > 0.
+            generator: of the noise, or one for each row of it; only needed where s > 0.
 
         Returns:
             (B, C_z, h, w) float; None without hierarchical guidance.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule
 from torch import Tensor
@@ -13,6 +13,8 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.layout import LayoutMetrics
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.optimization import Optimization
+from vlad_lightning.modules.step_draws import Stage, draws_for
+from vlad_lightning.modules.weight import weight_of
 from vlad_lightning.types import Batch, Figure, Layout
 
 
@@ -49,25 +51,28 @@ class TLGModule(LightningModule):
         self.layout_metrics = LayoutMetrics()
         self.figures: dict[str, Figure] = {}
 
-    def _step(self, batch: Batch, stage: str, *index: int) -> Tensor:
-        draws = generator_for(self.device, self.seed, "tlg", stage, *index, self.global_rank)
+    def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
+        draws = draws_for(self, batch, stage, batch_idx, self.seed, "tlg")
         steps, noised = self.generator.noised(batch.word_boxes, draws)
         predicted = self.generator.tlg(noised.x_t, steps, self.generator.prompt_encoder(batch.prompts)).float()
         weight = noised.weight[:, None, None] * batch.word_mask[..., None]
-        loss = (weight * (predicted - noised.target).square()).sum() / (5 * batch.word_mask.sum()).clamp(min=1)
-        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=len(batch), sync_dist=stage != "train")
+        words, ranks = batch.word_mask.sum(), 1
+        if stage == "train":  # DDP takes the mean of the ranks' losses: together they divide by the words of all
+            words, ranks = cast(Tensor, self.all_gather(words)).sum(), self.trainer.world_size
+        loss = ranks * (weight * (predicted - noised.target).square()).sum() / (5 * words).clamp(min=1)
+        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted error of one batch."""
-        # the batches that one step accumulates need noise of their own
-        return self._step(batch, "train", self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
+        return self._step(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss at fixed noise, and the metrics of drawn layouts."""
         self._step(batch, "val", batch_idx)
         layouts = self.draw(batch.prompts, batch.keys)
-        self.layout_metrics.update(layouts, batch.prompts, batch.word_boxes, batch.word_mask)
+        if batch.counted:
+            self.layout_metrics.update(layouts, batch.prompts, batch.word_boxes, batch.word_mask)
 
     def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> tuple[Layout, ...]:
         """Layouts of B prompts; the noise depends on the sampler's seed and the first key."""

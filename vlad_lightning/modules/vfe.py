@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
@@ -21,7 +22,9 @@ from vlad_lightning.modules.masking import Masking
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.painter import Painter
 from vlad_lightning.modules.prediction import check_prompts, paint_prompts
+from vlad_lightning.modules.step_draws import Stage, draws_for
 from vlad_lightning.modules.training import PainterTraining
+from vlad_lightning.modules.weight import weight_of
 from vlad_lightning.types import Batch, Conditioning, Figure, Painting, PromptBatch, Region
 
 
@@ -90,52 +93,47 @@ class VFEModule(LightningModule):
         self.masking = masking
         self.figures: dict[str, Figure] = {}
 
-    def _generator(self, *key: int | str) -> torch.Generator:
-        return generator_for(self.device, self.seed, "vfe", *key, self.global_rank)
-
-    def _step(self, batch: Batch, stage: str, *index: int) -> Tensor:
-        draws = self._generator(stage, *index)
+    def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
+        draws = draws_for(self, batch, stage, batch_idx, self.seed, "vfe")
         told = self.painter.prompt_encoder(batch.prompts)
-        aligned = self._alignment(batch.images, told.pooled)
+        aligned = self._alignment(batch.images, told.pooled, everywhere=stage == "train")
         diffusion = self._diffusion(batch, told, draws)
         loss = aligned + self.settings.diffusion_weight * diffusion
         values = {f"{stage}/loss": loss, f"{stage}/loss_align": aligned, f"{stage}/loss_diffusion": diffusion}
-        self.log_dict(values, prog_bar=True, batch_size=len(batch), sync_dist=stage != "train")
+        self.log_dict(values, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
         return loss
 
-    def _alignment(self, images: Tensor, texts: Tensor) -> Tensor:
-        """L_align, Eq. 3, against the negatives of every rank."""
+    def _alignment(self, images: Tensor, texts: Tensor, everywhere: bool) -> Tensor:
+        """L_align, Eq. 3; the negatives are those of every rank, or of this batch."""
         with torch.no_grad():
             embedded = self.image_encoder(images)
-        return align(self, embedded, texts, self.temperature)
+        return align(self, embedded, texts, self.temperature, everywhere=everywhere)
 
-    def _diffusion(self, batch: Batch, told: Conditioning, draws: torch.Generator) -> Tensor:
+    def _diffusion(self, batch: Batch, told: Conditioning, draws: RowDraws) -> Tensor:
         """L_diff, Eq. 9 with z_t, weighted by time and by place."""
         painter, settings = self.painter, self.settings
-        size, device = len(batch), batch.images.device
         objective = objective_for(painter.schedule, settings.timestep_density, settings.high_noise, settings.snr_gamma)
         x0 = painter.codec.encode_images(batch.images)
-        steps = objective.draw_timesteps(size, draws)
-        noise = torch.randn(x0.shape, generator=draws, device=device)
+        steps = objective.draw_timesteps(draws)
+        noise = draws.normal(*x0.shape[1:])
         if settings.offset_noise > 0:
-            flat = torch.randn(*x0.shape[:2], 1, 1, generator=draws, device=device)
-            noise = noise + settings.offset_noise * flat
+            noise = noise + settings.offset_noise * draws.normal(x0.shape[1], 1, 1)
         noised = objective.noised(x0, noise, steps)
-        u = torch.rand(size, generator=draws, device=device)
+        u = draws.uniform()
         bare = u < settings.layout_dropout  # neither layout nor text
         silent = u < settings.layout_dropout + settings.caption_dropout
-        told = told.where(~silent, painter.prompt_encoder([""]).expand(size))
+        told = told.where(~silent, painter.prompt_encoder([""]).expand(len(batch)))
         region = self._region(batch, draws)
         unseen = bare.view(-1, 1, 1, 1) if region is None else bare.view(-1, 1, 1, 1) | ~region.masks
         glyphs = torch.where(unseen, -torch.ones_like(batch.glyphs), batch.glyphs)
-        z = painter.encode_layout(glyphs, settings.augmentation, draws)
+        z = painter.encode_layout(glyphs, settings.augmentation, draws.generators)
         known = None if region is None else painter.encode_region(region)
         predicted = painter.vfe(noised.x_t, steps, z, told, known).float()
         error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
         place = self._place_weight(batch.glyphs, error.shape[-2:])
         return (noised.weight * (place * error).mean(dim=(1, 2))).mean()
 
-    def _region(self, batch: Batch, draws: torch.Generator) -> Region | None:
+    def _region(self, batch: Batch, draws: RowDraws) -> Region | None:
         """What is painted of each image, the whole of it for some; None without inpainting."""
         if self.masking is None:
             return None
@@ -149,8 +147,7 @@ class VFEModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Eq. 8 of one batch."""
-        # the batches that one step accumulates need noise of their own
-        return self._step(batch, "train", self.global_step, batch_idx % self.trainer.accumulate_grad_batches)
+        return self._step(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Eq. 8 at fixed noise."""
@@ -167,7 +164,7 @@ class VFEModule(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Painting]:
         """Paint the batch's prompts and measure the result."""
         painting = self.draw(batch.prompts, batch.keys)
-        if self.evaluation is not None:
+        if self.evaluation is not None and batch.counted:
             self.evaluation.update(painting, batch)
         return {"painting": painting}
 

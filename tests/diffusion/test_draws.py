@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from scipy import stats
+
+from vlad_lightning.diffusion.draws import RowDraws
+
+KEY = (0, "vfe", "train", 7)
+
+
+def rows(first: int, last: int, size: int = 24, key: tuple[int | str, ...] = KEY) -> RowDraws:
+    return RowDraws.of_rows("cpu", key, range(first, last), size)
+
+
+def drawn(draws: RowDraws) -> list[torch.Tensor]:
+    """What a training step draws, in an order like its."""
+    return [draws.strata(), draws.normal(3, 4, 4), draws.uniform(), draws.uniform(6), draws.normal(3, 1, 1)]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 8, 24])
+def test_parts_draw_what_the_whole_draws(parts: int) -> None:
+    size = 24 // parts
+    split = [drawn(rows(i * size, (i + 1) * size)) for i in range(parts)]
+    for whole, pieces in zip(drawn(rows(0, 24)), zip(*split, strict=True), strict=True):
+        assert torch.equal(torch.cat(pieces), whole)
+
+
+def test_rows_steps_and_purposes_draw_different_numbers() -> None:
+    found = [
+        rows(0, 2).normal(5),
+        rows(0, 2, key=(0, "vfe", "train", 8)).normal(5),
+        rows(0, 2, key=(0, "tlg")).normal(5),
+    ]
+    together = torch.cat(found)
+    assert len(together.unique(dim=0)) == 6
+
+
+def test_a_row_does_not_depend_on_how_much_its_neighbours_draw() -> None:
+    one, other = rows(0, 2), rows(0, 2)
+    assert [len(row) for row in one.uniforms([3, 0])] == [3, 0]
+    other.uniforms([5, 0])
+    assert torch.equal(one.normal(4)[1], other.normal(4)[1])
+
+
+def test_samples_draw_the_same_whatever_stands_beside_them() -> None:
+    names = ("a", "b", "c", "d")
+    whole = RowDraws.of_samples("cpu", (0, "val"), names).normal(5)
+    assert torch.equal(RowDraws.of_samples("cpu", (0, "val"), names[2:]).normal(5), whole[2:])
+
+
+def test_draws_are_normal_and_uniform() -> None:
+    draws = rows(0, 2000, 2000)
+    assert stats.kstest(draws.normal(10).flatten().numpy(), stats.norm.cdf).pvalue > 0.01
+    assert stats.kstest(draws.uniform(10).flatten().numpy(), stats.uniform.cdf).pvalue > 0.01
+    assert draws.uniform().shape == (2000,)
+    assert draws.normal(2, 3).dtype == torch.float32
+
+
+def test_strata_are_those_of_the_whole_batch() -> None:
+    parts = torch.cat([rows(0, 6).strata(), rows(6, 18).strata(), rows(18, 24).strata()])
+    assert sorted((parts * 24).long().tolist()) == list(range(24))
+    assert (parts * 24).long().tolist() != list(range(24))
+
+
+def test_rows_outside_the_batch_are_refused() -> None:
+    with pytest.raises(ValueError, match="first is 20 with 6 rows; they must lie in a batch of size=24"):
+        rows(20, 26)

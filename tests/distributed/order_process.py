@@ -1,0 +1,78 @@
+"""What test_order.py runs in processes of their own: `python order_process.py '[{"stage": "tlg", ...}, ...]'`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import tiny_system as tiny
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from safetensors.torch import save_file
+
+from vlad_lightning.data.resume import ExactResume
+from vlad_lightning.types import Batch
+
+
+class Recorder(Callback):
+    """Writes the samples and the loss of every batch, the gradients of the first step; kills everything on demand."""
+
+    def __init__(self, out: Path, kill_at: int | None) -> None:
+        self.out = out
+        self.kill_at = kill_at
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        if trainer.global_step == self.kill_at and trainer.is_global_zero:
+            os.killpg(0, signal.SIGKILL)  # every rank and worker
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        if trainer.global_step == 0 and trainer.is_global_zero:
+            gradients = {k: p.grad.clone() for k, p in pl_module.named_parameters() if p.grad is not None}
+            save_file(gradients, self.out / "gradients.safetensors")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        part, rank = batch_idx % trainer.accumulate_grad_batches, trainer.global_rank
+        # the counter has moved on where this batch ended a step
+        step = trainer.global_step - (part + 1 == trainer.accumulate_grad_batches)
+        line = {"step": step, "part": part, "rank": rank, "keys": batch.keys, "loss": float(outputs["loss"])}
+        with (self.out / f"read-{rank}.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def run(job: dict[str, Any]) -> None:
+    out = Path(job["out"])
+    out.mkdir(parents=True, exist_ok=True)
+    module = tiny.stage(job["stage"], seed=job.get("seed", 0))
+    keep = ModelCheckpoint(
+        out, save_last=True, save_top_k=0, every_n_train_steps=2, enable_version_counter=False, save_weights_only=False
+    )
+    devices = job.get("devices", 1)
+    trainer = tiny.trainer(
+        8,
+        callbacks=[keep, Recorder(out, job.get("kill_at")), ExactResume()],
+        devices=devices,
+        strategy="ddp_find_unused_parameters_true" if devices > 1 else "auto",
+        accumulate_grad_batches=job.get("accumulation", 1),
+        use_distributed_sampler=False,
+        enable_checkpointing=True,
+        limit_val_batches=1.0,
+        check_val_every_n_epoch=100,
+    )
+    if job.get("validate"):
+        metrics = trainer.validate(module, datamodule=tiny.data(job["root"], batch_size=3), verbose=False)[0]
+        if trainer.is_global_zero:
+            (out / "metrics.json").write_text(json.dumps(metrics))
+    data = tiny.data(job["root"], batch_size=job["batch"], num_workers=job.get("workers", 0))
+    trainer.fit(module, datamodule=data, ckpt_path=job.get("ckpt_path"), weights_only=True)
+    save_file({key: value.clone() for key, value in module.named_parameters()}, out / "weights.safetensors")
+
+
+if __name__ == "__main__":
+    for each in json.loads(sys.argv[1]):
+        run(each)

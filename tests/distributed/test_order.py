@@ -1,0 +1,141 @@
+"""Real processes: killed in the middle of an epoch and resumed, also by another number of processes than began."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_system as tiny
+import torch
+from safetensors.torch import load_file
+
+SCRIPT = Path(__file__).with_name("order_process.py")
+KILLED_AT, SAVED_AT = 5, 4  # an epoch has three steps: both lie inside the second
+ALONE = [("alignment", 2), ("tlg", 0), ("vfe", 0), ("vfe", 2)]  # stage and workers
+STAGES = list(tiny.STAGES)
+
+
+def start(jobs: list[dict[str, Any]]) -> subprocess.Popen[str]:
+    paths = os.pathsep.join([str(SCRIPT.parents[1]), str(SCRIPT.parents[2])])
+    environment = os.environ | {
+        "PYTHONPATH": paths,
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), json.dumps(jobs)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # it kills its process group
+    )
+
+
+def finished(process: subprocess.Popen[str], killed: bool = False) -> None:
+    output, _ = process.communicate(timeout=280)
+    assert (process.returncode == -9) if killed else (process.returncode == 0), output[-3000:]
+
+
+@pytest.fixture(scope="module")
+def runs(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every run of this file: undisturbed ones, killed ones, and those that go on from these."""
+    out = tmp_path_factory.mktemp("runs")
+    common = {"root": str(posters), "batch": 8}
+    whole = [{**common, "stage": s, "out": str(out / s), "validate": True} for s in STAGES]
+    undisturbed = start(whole)
+    for stage, workers in ALONE:
+        job = {**common, "stage": stage, "out": str(out / f"{stage}-{workers}"), "workers": workers}
+        finished(start([{**job, "kill_at": KILLED_AT}]), killed=True)
+    finished(undisturbed)
+    for stage in STAGES:
+        job = {**common, "stage": stage, "out": str(out / f"{stage}-ddp"), "validate": True, "workers": 1}
+        finished(start([{**job, "batch": 4, "devices": 2, "kill_at": KILLED_AT}]), killed=True)
+    rest = [(f"{stage}-{workers}", stage, workers) for stage, workers in ALONE]
+    rest += [(f"{stage}-ddp", stage, 0) for stage in STAGES]
+    finished(
+        start(
+            [
+                {
+                    **common,
+                    "stage": stage,
+                    "out": str(out / f"{name}-resumed"),
+                    "workers": workers,
+                    "seed": 1,  # what the seed gives is overwritten
+                    "ckpt_path": str(out / name / "last.ckpt"),
+                }
+                for name, stage, workers in rest
+            ]
+        )
+    )
+    return out
+
+
+def read(folder: Path) -> dict[int, list[str]]:
+    """The samples of each step in the order of their rows, from every rank."""
+    lines = [json.loads(line) for path in folder.glob("read-*.jsonl") for line in path.read_text().splitlines()]
+    steps: dict[int, list[str]] = {}
+    for line in sorted(lines, key=lambda line: (line["step"], line["part"], line["rank"])):
+        steps.setdefault(line["step"], []).extend(line["keys"])
+    return steps
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """The mean over ranks of each step's loss."""
+    steps: dict[int, list[float]] = {}
+    for path in folder.glob("read-*.jsonl"):
+        for line in map(json.loads, path.read_text().splitlines()):
+            steps.setdefault(line["step"], []).append(line["loss"])
+    return {step: sum(values) / len(values) for step, values in steps.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "workers"), ALONE)
+def test_killed_and_resumed_run_ends_with_the_same_weights_bit_for_bit(runs: Path, stage: str, workers: int) -> None:
+    saved = torch.load(runs / f"{stage}-{workers}" / "last.ckpt", weights_only=True)
+    assert saved["global_step"] == SAVED_AT
+    assert set(saved["MarioDataModule"]) == {"samples", "step"}
+    whole, resumed = (load_file(runs / name / "weights.safetensors") for name in (stage, f"{stage}-{workers}-resumed"))
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [f"{stage}-{workers}" for stage, workers in ALONE] + [f"{s}-ddp" for s in STAGES])
+def test_samples_are_those_of_the_undisturbed_run(runs: Path, name: str) -> None:
+    whole, before, after = read(runs / name.split("-")[0]), read(runs / name), read(runs / f"{name}-resumed")
+    assert list(whole) == list(range(8))
+    assert {step: before[step] for step in range(SAVED_AT)} == {step: whole[step] for step in range(SAVED_AT)}
+    assert after == {step: whole[step] for step in range(SAVED_AT, 8)}
+    assert len(set(whole[0] + whole[1] + whole[2])) == 24  # an epoch, without one twice
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_have_the_loss_and_the_gradients_of_one(runs: Path, stage: str) -> None:
+    one, two = losses(runs / stage), losses(runs / f"{stage}-ddp")
+    assert two[0] == pytest.approx(one[0], rel=1e-5)
+    assert [two[step] for step in range(SAVED_AT)] == pytest.approx([one[step] for step in range(SAVED_AT)], rel=2e-3)
+    expected, found = (load_file(runs / name / "gradients.safetensors") for name in (stage, f"{stage}-ddp"))
+    largest = max(value.abs().max().item() for value in expected.values())
+    assert largest > 1e-3
+    for key, value in expected.items():
+        torch.testing.assert_close(
+            found[key], value, rtol=1e-4, atol=1e-5 * largest, msg=lambda text, key=key: key + text
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_two_processes_measure_what_one_measures(runs: Path, stage: str) -> None:
+    """Three batches on two processes: one repeats a batch, which counts nowhere."""
+    one, two = (json.loads((runs / name / "metrics.json").read_text()) for name in (stage, f"{stage}-ddp"))
+    assert one.keys() == two.keys()
+    assert "val/loss" in one
+    assert two == pytest.approx(one, rel=1e-5)
