@@ -21,6 +21,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
 from vlad_lightning.exit_codes import PREEMPTED
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM) if os.name == "posix" else (signal.SIGTERM,)
@@ -39,9 +40,9 @@ class SavesOnDemand(Protocol):
 class Preempted(SystemExit):
     """Raised on every rank once the checkpoint is on the disk; Lightning closes its loggers and strategy on the way.
 
-    The exit code of a run is that of its first process, :data:`~vlad_lightning.exit_codes.PREEMPTED`. The others end with 0: srun's
-    ``--kill-on-bad-exit`` and Lightning's own launcher kill the rest of a run when one process fails, which would be
-    the first one at its last duty.
+    The exit code of a run is that of its first process, :data:`~vlad_lightning.exit_codes.PREEMPTED`. The others end
+    with 0: srun's ``--kill-on-bad-exit`` and Lightning's own launcher kill the rest of a run when one process fails,
+    which would be the first one at its last duty.
 
     Args:
         step: optimizer steps done.
@@ -68,8 +69,8 @@ class Preemption(Callback):
 
     SIGUSR1 and SIGTERM only set a flag, so any number of them at any moment does no harm. Ranks compare their flags
     once an optimizer step, over a group of their own on the CPU: the answer of a step is read at the end of the next
-    one, so nobody waits for it. Then the last checkpoint is written (:func:`save_last`), and :class:`Preempted` ends the
-    fit. A validation is cut short, and saved after.
+    one, so nobody waits for it. Then the last checkpoint is written (:func:`save_last`), and :class:`Preempted` ends
+    the fit. A validation is cut short, and saved after.
 
     Lightning's own way, which saves inside the handler of the signal, is switched off.
 
@@ -97,6 +98,8 @@ class Preemption(Callback):
         if self.enabled and stage == "fit":
             self.received, self._armed = 0, True
             self._listen()
+        if hasattr(signal, "pthread_sigmask"):  # blocked by the launcher while the program was loaded
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Give the flags a group of their own, so that they never mix with the strategy's collectives."""
