@@ -183,7 +183,7 @@ def _scan(cache: Path) -> Any:
 
 
 def test_a_configuration_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
         read_config(["nowhere.yaml"], None, None)
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [")

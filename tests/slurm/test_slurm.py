@@ -78,15 +78,7 @@ def test_a_chain_that_was_preempted_twice_comes_to_its_end(chain: Chain) -> None
 def test_it_ends_with_the_weights_of_an_undisturbed_run(
     cluster: Cluster, chain: Chain, data: tuple[str, ...], tmp_path: Path
 ) -> None:
-    options = (
-        "--job-name=whole",
-        "--nodes=2",
-        "--ntasks-per-node=1",
-        "--cpus-per-task=1",
-        f"--output={tmp_path}/a.log",
-    )
-    script = (SCRIPTS / "stage.sbatch", tmp_path / "out", "--config", MINI / "stage0_align.yaml")
-    job = cluster.run("sbatch", "--parsable", *options, *script, *data, *ON_CPU, *SMALL).stdout.strip()
+    job = submit(cluster, "stage", tmp_path / "out", "--config", MINI / "stage0_align.yaml", *data, *ON_CPU, *SMALL)
     assert cluster.wait(job, tmp_path)["JobState"] == "COMPLETED", logs_of(tmp_path)
     whole, cut = (weights(out / "stage0" / "last.ckpt") for out in (tmp_path / "out", chain.out))
     assert whole.keys() == cut.keys()

@@ -11,8 +11,8 @@ def outlive_signals(worker_id: int) -> None:
     """A DataLoader's ``worker_init_fn``: only the training process ends this one.
 
     SLURM sends its warning and its SIGTERM to every process of a job's step. A worker would die of either, and the
-    training process of that, in the middle of the checkpoint for which the signal was meant. A SIGTERM from the training
-    process, with which PyTorch ends a worker that hangs, still counts.
+    training process of that, in the middle of the checkpoint for which the signal was meant. A SIGTERM from the
+    training process, with which PyTorch ends a worker that hangs, still counts.
 
     Args:
         worker_id: not used.
