@@ -59,8 +59,7 @@ class Preempted(SystemExit):
         """Queue the job again, once every process has written and closed what is its own."""
         self.meet()
         if self.rank == 0:
-            asked = self.requeue and requeue_job()
-            again = "SLURM starts it again" if asked else "the same command with --ckpt_path last goes on"
+            again = (self.requeue and requeue_job()) or "the same command with --ckpt_path last goes on"
             _log.warning("preempted after %d steps; %s (exit code %d)", self.step, again, PREEMPTED)
 
 
@@ -230,32 +229,32 @@ def save_last(trainer: Trainer) -> bool:
     return False
 
 
-def requeue_job() -> bool:
+def requeue_job() -> str:
     """``scontrol requeue`` of the SLURM job that this process belongs to.
 
     Only a job that runs is requeued: one that is being cancelled would come to life again, and one that SLURM itself
-    preempts is queued already.
+    preempts, or an administrator requeues, is queued already.
 
     Returns:
-        Whether the job is queued again, by this call or by SLURM; False outside SLURM and without ``--requeue``.
+        What becomes of the job; empty outside SLURM, without ``--requeue``, and where SLURM refuses.
     """
     job = _job_id()
     if job is None or shutil.which("scontrol") is None:
-        return False
+        return ""
     shown = _scontrol("show", "job", "--oneliner", job)
     if shown.returncode:
         _log.warning("scontrol show job %s: %s", job, shown.stderr.strip())
-        return False
+        return ""
     facts = dict(re.findall(r"(\w+)=(\S*)", shown.stdout))
     if facts.get("JobState") != "RUNNING":
-        return facts.get("JobState") in ("PENDING", "REQUEUED")
+        return f"the job is {facts.get('JobState')}, and starts again if it was requeued"
     if facts.get("Requeue") != "1":
         _log.warning("job %s may not be requeued; submit it with --requeue", job)
-        return False
+        return ""
     done = _scontrol("requeue", job)
     if done.returncode:
         _log.warning("scontrol requeue %s: %s", job, done.stderr.strip())
-    return done.returncode == 0
+    return "" if done.returncode else "SLURM starts it again"
 
 
 def _job_id() -> str | None:
