@@ -69,6 +69,16 @@ def test_two_ranks_have_the_gradient_of_one(symmetric: bool) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
 
+def test_products_are_not_rounded_under_autocast() -> None:
+    images, texts = (x.float() for x in pairs(16, 64))
+    expected = info_nce(images, texts, 0.01, images, texts)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = info_nce(images, texts, 0.01, images, texts)
+        half = info_nce(images.bfloat16(), texts.bfloat16(), 0.01)
+    assert torch.equal(found, expected)
+    assert half.dtype == torch.float32
+
+
 def test_the_temperature_learns() -> None:
     images, texts = pairs(4)
     tau = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)

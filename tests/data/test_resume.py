@@ -10,6 +10,7 @@ import pytest
 import tiny_system as tiny
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.resume import ExactResume
@@ -42,9 +43,7 @@ class Reader(LightningModule):
             self.validated.append(self.global_step)
 
     def configure_optimizers(self) -> Any:
-        assert (
-            self.trainer.estimated_stepping_batches
-        )  # as the stages do: it makes the loader before the loops are restored
+        assert self.trainer.estimated_stepping_batches  # as the stages do: the loader comes before the loops
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
@@ -79,21 +78,21 @@ def fit(
     } | changes
     callbacks = [ExactResume(), *options.pop("callbacks", [])]
     trainer = tiny.trainer(STEPS, callbacks=callbacks, **options)
-    data = MarioDataModule(str(root), size=8, batch_size=batch_size, num_workers=workers)  # 34 to train on
+    data = MarioDataModule(str(root), size=8, batch_size=batch_size, num_workers=workers)
     trainer.fit(module, data, ckpt_path=ckpt_path, weights_only=True)
     return module
 
 
 @pytest.fixture(scope="module")
 def saved(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reader, Path]:
-    """An undisturbed run of two accumulated batches of 6 a step, two steps an epoch, and its checkpoints."""
+    """An undisturbed run of two accumulated batches of 6 a step, three steps an epoch, and its checkpoints."""
     folder = tmp_path_factory.mktemp("saved")
     return fit(posters, 6, 2, callbacks=[SaveEverywhere(folder)]), folder
 
 
 def checkpoints() -> list[str]:
-    at_batches = [f"batch-{number}" for number in range(1, 12)]  # in the middle of a step, of an epoch, at their ends
-    return [*at_batches, "validation-4", "validation-8", "epoch-4", "epoch-8"]
+    at_batches = [f"batch-{number}" for number in range(1, 13)]  # in the middle of a step, of an epoch, at their ends
+    return [*at_batches, "validation-4", "validation-8", "validation-12", "epoch-6", "epoch-12"]
 
 
 def steps_of(path: Path) -> int:
@@ -129,7 +128,7 @@ def test_a_resumed_run_reads_on(
     assert [step for step in resumed.validated if step > steps_of(path)] == later
 
 
-@pytest.mark.parametrize("name", ["batch-3", "batch-6", "batch-8", "epoch-4"])
+@pytest.mark.parametrize("name", ["batch-3", "batch-6", "batch-8", "epoch-6"])
 def test_batches_that_workers_read_ahead_come_again(saved: tuple[Reader, Path], posters: Path, name: str) -> None:
     whole, folder = saved
     resumed = fit(posters, 6, 2, ckpt_path=folder / f"{name}.ckpt", workers=2)
@@ -139,7 +138,7 @@ def test_batches_that_workers_read_ahead_come_again(saved: tuple[Reader, Path], 
 def test_a_resumed_run_can_be_resumed_again(saved: tuple[Reader, Path], posters: Path, tmp_path: Path) -> None:
     whole, folder = saved
     fit(posters, 4, 3, ckpt_path=folder / "batch-3.ckpt", callbacks=[SaveEverywhere(tmp_path)])
-    for path in tmp_path.glob("*.ckpt"):
+    for path in sorted(tmp_path.glob("*.ckpt"))[::4]:
         resumed = fit(posters, 2, 6, ckpt_path=path)
         assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= steps_of(path)}
 
@@ -148,7 +147,7 @@ def test_cut_epochs_resume_too(posters: Path, tmp_path: Path) -> None:
     options = {"limit_train_batches": 3, "limit_val_batches": 0}  # a full step and half a one
     whole = fit(posters, 6, 2, callbacks=[SaveEverywhere(tmp_path)], **options)
     assert {len(keys) for keys in whole.read.values()} == {12, 6}
-    for path in sorted(tmp_path.glob("*.ckpt")):
+    for path in sorted(tmp_path.glob("*.ckpt"))[::3]:
         resumed = fit(posters, 6, 2, ckpt_path=path, **options)
         assert dict(resumed.read) == {s: keys for s, keys in whole.read.items() if s >= steps_of(path)}, path.name
 
@@ -163,6 +162,32 @@ def test_another_global_batch_goes_on_at_the_same_sample(saved: tuple[Reader, Pa
     assert whole.read[0] == [keys[i] for i in first[:12]]
     starts = [step for step, read in resumed.read.items() if read == [keys[i] for i in second[:7]]]
     assert starts == [1 + (len(first) // 7 - 2)]  # what was read counts as two steps of the new size
+
+
+def test_a_checkpoint_without_a_position_goes_on_by_its_steps(
+    saved: tuple[Reader, Path], posters: Path, tmp_path: Path
+) -> None:
+    whole, folder = saved
+    state = torch.load(folder / "batch-8.ckpt", weights_only=True)
+    del state["MarioDataModule"]
+    torch.save(state, tmp_path / "old.ckpt")
+    resumed = fit(posters, 6, 2, ckpt_path=tmp_path / "old.ckpt")
+    assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= 4}
+
+
+def test_a_strategy_that_restores_after_its_setup_reads_on_too(saved: tuple[Reader, Path], posters: Path) -> None:
+    """As those that shard the weights do: the loader and its workers are there before the checkpoint is read."""
+
+    class Late(SingleDeviceStrategy):
+        @property
+        def restore_checkpoint_after_setup(self) -> bool:
+            return True
+
+    whole, folder = saved
+    for workers in (0, 1):
+        strategy = Late(torch.device("cpu"))
+        resumed = fit(posters, 6, 2, ckpt_path=folder / "batch-3.ckpt", workers=workers, strategy=strategy)
+        assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= 1}
 
 
 def test_a_fresh_fit_starts_anew(posters: Path) -> None:

@@ -27,11 +27,8 @@ def test_parts_draw_what_the_whole_draws(parts: int) -> None:
 
 
 def test_rows_steps_and_purposes_draw_different_numbers() -> None:
-    found = [
-        rows(0, 2).normal(5),
-        rows(0, 2, key=(0, "vfe", "train", 8)).normal(5),
-        rows(0, 2, key=(0, "tlg")).normal(5),
-    ]
+    keys: tuple[tuple[int | str, ...], ...] = (KEY, (0, "vfe", "train", 8), (0, "tlg"))
+    found = [rows(0, 2, key=key).normal(5) for key in keys]
     together = torch.cat(found)
     assert len(together.unique(dim=0)) == 6
 

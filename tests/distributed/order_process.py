@@ -1,11 +1,17 @@
-"""What test_order.py runs in processes of their own: `python order_process.py '[{"stage": "tlg", ...}, ...]'`."""
+"""What test_order.py runs: `python order_process.py '[{"stage": "tlg", ...}, ...]'`.
+
+Every job's ranks are processes of their own, forked after the imports, which take most of the time. The exit statuses
+are printed as JSON: a negative one is the signal that ended a rank.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import socket
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +58,7 @@ def run(job: dict[str, Any]) -> None:
     keep = ModelCheckpoint(
         out, save_last=True, save_top_k=0, every_n_train_steps=2, enable_version_counter=False, save_weights_only=False
     )
-    devices = job.get("devices", 1)
+    devices = job.get("ranks", 1)
     trainer = tiny.trainer(
         8,
         callbacks=[keep, Recorder(out, job.get("kill_at")), ExactResume()],
@@ -73,6 +79,33 @@ def run(job: dict[str, Any]) -> None:
     save_file({key: value.clone() for key, value in module.named_parameters()}, out / "weights.safetensors")
 
 
+def rank_process(job: dict[str, Any], rank: int, port: int, group: int) -> int:
+    """Fork a rank of a job; the id of its process."""
+    child = os.fork()
+    if child:
+        return child
+    os.setpgid(0, group)
+    if job.get("ranks", 1) > 1:  # Lightning then starts none by itself
+        os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.environ |= {"WORLD_SIZE": str(job["ranks"]), "GLOO_SOCKET_IFNAME": "lo"}
+    try:
+        run(job)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def statuses(job: dict[str, Any]) -> list[int]:
+    """Run a job to its end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks: list[int] = []
+    for rank in range(job.get("ranks", 1)):
+        ranks.append(rank_process(job, rank, port, ranks[0] if ranks else 0))
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in ranks]
+
+
 if __name__ == "__main__":
-    for each in json.loads(sys.argv[1]):
-        run(each)
+    print(json.dumps([statuses(each) for each in json.loads(sys.argv[1])]))

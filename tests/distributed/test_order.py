@@ -20,60 +20,41 @@ ALONE = [("alignment", 2), ("tlg", 0), ("vfe", 0), ("vfe", 2)]  # stage and work
 STAGES = list(tiny.STAGES)
 
 
-def start(jobs: list[dict[str, Any]]) -> subprocess.Popen[str]:
+def run(jobs: list[dict[str, Any]]) -> list[list[int]]:
+    """The exit statuses of each job's ranks."""
     paths = os.pathsep.join([str(SCRIPT.parents[1]), str(SCRIPT.parents[2])])
-    environment = os.environ | {
-        "PYTHONPATH": paths,
-        "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    return subprocess.Popen(
+    done = subprocess.run(
         [sys.executable, str(SCRIPT), json.dumps(jobs)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
         text=True,
-        start_new_session=True,  # it kills its process group
+        timeout=900,
     )
-
-
-def finished(process: subprocess.Popen[str], killed: bool = False) -> None:
-    output, _ = process.communicate(timeout=280)
-    assert (process.returncode == -9) if killed else (process.returncode == 0), output[-3000:]
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found: list[list[int]] = json.loads(done.stdout.splitlines()[-1])
+    expected = [[-9 if "kill_at" in job else 0] * job.get("ranks", 1) for job in jobs]
+    assert found == expected, done.stdout[-3000:] + done.stderr[-3000:]
+    return found
 
 
 @pytest.fixture(scope="module")
 def runs(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every run of this file: undisturbed ones, killed ones, and those that go on from these."""
+    """Every run of this file: undisturbed ones, killed ones, and those that go on from these, on one process."""
     out = tmp_path_factory.mktemp("runs")
     common = {"root": str(posters), "batch": 8}
-    whole = [{**common, "stage": s, "out": str(out / s), "validate": True} for s in STAGES]
-    undisturbed = start(whole)
-    for stage, workers in ALONE:
-        job = {**common, "stage": stage, "out": str(out / f"{stage}-{workers}"), "workers": workers}
-        finished(start([{**job, "kill_at": KILLED_AT}]), killed=True)
-    finished(undisturbed)
+    jobs = [{**common, "stage": stage, "out": str(out / stage), "validate": True} for stage in STAGES]
     for stage in STAGES:
-        job = {**common, "stage": stage, "out": str(out / f"{stage}-ddp"), "validate": True, "workers": 1}
-        finished(start([{**job, "batch": 4, "devices": 2, "kill_at": KILLED_AT}]), killed=True)
-    rest = [(f"{stage}-{workers}", stage, workers) for stage, workers in ALONE]
-    rest += [(f"{stage}-ddp", stage, 0) for stage in STAGES]
-    finished(
-        start(
-            [
-                {
-                    **common,
-                    "stage": stage,
-                    "out": str(out / f"{name}-resumed"),
-                    "workers": workers,
-                    "seed": 1,  # what the seed gives is overwritten
-                    "ckpt_path": str(out / name / "last.ckpt"),
-                }
-                for name, stage, workers in rest
-            ]
-        )
-    )
+        killed = {**common, "stage": stage, "out": str(out / f"{stage}-ddp"), "kill_at": KILLED_AT}
+        jobs.append({**killed, "batch": 4, "ranks": 2, "workers": 1, "validate": True})
+    for stage, workers in ALONE:
+        name = f"{stage}-{workers}"
+        jobs.append({**common, "stage": stage, "out": str(out / name), "workers": workers, "kill_at": KILLED_AT})
+    for stage, workers in [*ALONE, *((stage, "ddp") for stage in STAGES)]:
+        name = f"{stage}-{workers}"
+        more = {"workers": workers if isinstance(workers, int) else 0, "ckpt_path": str(out / name / "last.ckpt")}
+        # another seed: what it gives is overwritten
+        jobs.append({**common, "stage": stage, "out": str(out / f"{name}-resumed"), "seed": 1, **more})
+    run(jobs)
     return out
 
 
@@ -126,9 +107,7 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one(runs: Path, stage:
     largest = max(value.abs().max().item() for value in expected.values())
     assert largest > 1e-3
     for key, value in expected.items():
-        torch.testing.assert_close(
-            found[key], value, rtol=1e-4, atol=1e-5 * largest, msg=lambda text, key=key: key + text
-        )
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5 * largest)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,7 @@ class MarioDataModule(LightningDataModule):
             trainer.world_size if trainer else 1,
             trainer.accumulate_grad_batches if trainer else 1,
             self.seed,
-            shuffled=not (trainer and trainer.overfit_batches > 0),  # which wants the same batches in every epoch
+            shuffled=not getattr(trainer, "overfit_batches", 0),  # which wants the same batches in every epoch
         )
 
     @property
@@ -193,6 +194,10 @@ class MarioDataModule(LightningDataModule):
         batches = order.steps * order.parts
         return batches if limit is None else min(batches, limit if isinstance(limit, int) else int(batches * limit))
 
+    def batches_before(self, position: int) -> int:
+        """Training batches of a device in an epoch, before a position in the order."""
+        return self.order.steps_before(position) * self.order.parts
+
     def state_dict(self) -> dict[str, int]:
         """The position in the order after the last optimizer step, and that step.
 
@@ -206,14 +211,18 @@ class MarioDataModule(LightningDataModule):
         """Go on where a checkpoint was saved."""
         self._resumed = {"samples": int(state_dict["samples"]), "step": int(state_dict["step"])}
 
+    def resume_at(self, step: int) -> None:
+        """Go on as if so many optimizer steps of this global batch had been made."""
+        self._resumed = {"samples": self._after(0, step), "step": step}
+
     def _position(self) -> int:
         """Where the next optimizer step reads."""
         start = self._resumed or {"samples": 0, "step": 0}
-        order, step = self.order, self.trainer.global_step if self.trainer else 0
-        # before Lightning has restored its loops its step is 0
-        return order.after(
-            start["samples"], max(0, step - start["step"]), math.ceil(self.batches_an_epoch / order.parts)
-        )
+        step = self.trainer.global_step if self.trainer else 0
+        return self._after(start["samples"], max(0, step - start["step"]))
+
+    def _after(self, position: int, steps: int) -> int:
+        return self.order.after(position, steps, math.ceil(self.batches_an_epoch / self.order.parts))
 
     @property
     def _rank(self) -> int:
@@ -244,7 +253,15 @@ class MarioDataModule(LightningDataModule):
 
 
 class _ResumedLoader(DataLoader[Sample]):
-    """A loader whose place the data module keeps; by these two methods Lightning tells that it can resume."""
+    """A loader whose place the data module keeps; by its state, though empty, Lightning tells that it can resume."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Start reading when the first batch is asked for.
+
+        Lightning starts to iterate before it has restored a checkpoint's step; under a strategy that shards the
+        weights, even before it has given the data module its state.
+        """
+        yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing."""

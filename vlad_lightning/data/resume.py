@@ -8,37 +8,40 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vlad_lightning.data.datamodule import MarioDataModule
 
-_PROGRESS, _STATE = "epoch_loop.batch_progress", "epoch_loop.state_dict"
+_EPOCHS, _BATCHES, _STATE = "epoch_progress", "epoch_loop.batch_progress", "epoch_loop.state_dict"
 
 
 class ExactResume(Callback):
     """Has Lightning's fit loop count the batches of an epoch as the data module's order deals them.
 
     Lightning saves how many batches *one device* has seen, and goes on counting there: when to step, when the epoch
-    ends. That number is another one where the devices or the accumulated parts are others. And where a checkpoint was
-    saved between two steps, the gradients accumulated so far are lost with the process, so their batches come again.
+    ends. That number is another one where the devices or the accumulated parts are others. Where a checkpoint was saved
+    between two steps, the gradients accumulated so far are lost with the process, so their batches come again. And one
+    saved at an epoch's end would have a batch of the next epoch counted to the last; it is read as one that was saved
+    after the last batch.
     """
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Rewrite the counters before Lightning reads them."""
         data = getattr(trainer, "datamodule", None)
         loop = checkpoint.get("loops", {}).get("fit_loop", {})
-        if not isinstance(data, MarioDataModule) or data.resumed_at is None or _PROGRESS not in loop:
+        if not isinstance(data, MarioDataModule) or _BATCHES not in loop:
             return
-        order, epoch_ended = data.order, loop[_PROGRESS]["is_last_batch"]
-        epochs, place = divmod(data.resumed_at, order.samples)
-        seen = order.steps_before(data.resumed_at) * order.parts
-        if epoch_ended and place == 0:
-            epochs, seen = epochs - 1, data.batches_an_epoch
-        _move(loop[_PROGRESS]["current"], seen)
-        last_ends = _move(loop[_PROGRESS]["total"], epochs * data.batches_an_epoch + seen)
-        if last_ends:  # Lightning will end the last batch, and count its step for the loggers once more
-            stepped = min(loop[_STATE]["_batches_that_stepped"], checkpoint["global_step"] - 1)
-            loop[_STATE]["_batches_that_stepped"] = stepped
+        if data.resumed_at is None:  # an earlier version's checkpoint: as if its steps had been made in this order
+            data.resume_at(checkpoint["global_step"])
+        place = data.resumed_at or 0
+        epoch, seen = place // data.order.samples, data.batches_before(place)
+        current, total = loop[_BATCHES]["current"], loop[_BATCHES]["total"]
+        ends = current["completed"] < current["processed"]  # the end of the last batch was not yet counted
+        if loop[_BATCHES]["is_last_batch"] and place % data.order.samples == 0:
+            epoch, seen, ends = epoch - 1, data.batches_an_epoch, True
+        _set(current, seen, ended=seen - ends)
+        _set(total, epoch * data.batches_an_epoch + seen, ended=epoch * data.batches_an_epoch + seen - ends)
+        for counters in loop[_EPOCHS].values():
+            counters.update(ready=epoch + 1, started=epoch + 1, processed=epoch, completed=epoch)
+        if ends:  # Lightning will count the last batch's step for its loggers once more
+            loop[_STATE]["_batches_that_stepped"] = checkpoint["global_step"] - 1
 
 
-def _move(counters: dict[str, int], seen: int) -> bool:
-    """Set the counters to so many batches; returns whether the last one's end was not counted when they were saved."""
-    ends = counters["completed"] < counters["processed"]
-    counters.update(ready=seen, started=seen, processed=seen, completed=seen - ends)
-    return ends
+def _set(counters: dict[str, int], seen: int, ended: int) -> None:
+    counters.update(ready=seen, started=seen, processed=seen, completed=ended)

@@ -20,7 +20,7 @@ class RowDraws:
 
     Args:
         device: where the generators live and the draws are.
-        whole: the key of the batch that is split.
+        whole: the key of the batch that is split, for :meth:`strata`.
         rows: the keys of these B rows; :func:`~vlad_lightning.diffusion.generators.generator_for` says what a key is.
         first: the place of the first of them in the whole batch.
         size: rows of the whole batch; None means that these are all.
@@ -33,7 +33,7 @@ class RowDraws:
         self, device: torch.device | str, whole: Key, rows: Sequence[Key], first: int = 0, size: int | None = None
     ) -> None:
         self.device = torch.device(device)
-        self.generators = [generator_for(device, *whole, *row) for row in rows]
+        self.generators = [generator_for(device, *row) for row in rows]
         self._whole = whole
         self._first = first
         self._size = len(rows) if size is None else size
@@ -43,12 +43,12 @@ class RowDraws:
     @classmethod
     def of_rows(cls, device: torch.device | str, whole: Key, rows: range, size: int) -> RowDraws:
         """Those of the rows ``rows`` of a batch of ``size`` rows, by number."""
-        return cls(device, whole, [("row", row) for row in rows], rows.start, size)
+        return cls(device, whole, [(*whole, "row", row) for row in rows], rows.start, size)
 
     @classmethod
     def of_samples(cls, device: torch.device | str, whole: Key, names: Sequence[str]) -> RowDraws:
         """Those of samples by their names; the whole batch is these samples, known by the first name."""
-        return cls(device, (*whole, *names[:1]), [("sample", name) for name in names])
+        return cls(device, (*whole, *names[:1]), [(*whole, "sample", name) for name in names])
 
     def __len__(self) -> int:
         return len(self.generators)
