@@ -113,6 +113,7 @@ def test_a_signal_after_the_fit_is_somebody_elses(posters: Path, tmp_path: Path)
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     fit(posters, tmp_path)
     os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGUSR1)  # would end the process by default, after everything is done
     assert received == [signal.SIGTERM]
 
 

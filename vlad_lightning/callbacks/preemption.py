@@ -170,7 +170,7 @@ class Preemption(Callback):
         before = self._before.get(number)
         if callable(before):
             before(number, frame)
-        elif before != signal.SIG_IGN:
+        elif before != signal.SIG_IGN and number == signal.SIGTERM:  # a warning comes too late, and ends nothing
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
@@ -207,8 +207,9 @@ class Preemption(Callback):
         raise Preempted(trainer.global_step, trainer.global_rank, self._meet, self.requeue)
 
     def _meet(self) -> None:
-        if self._group is not None:
-            dist.barrier(group=self._group)
+        if self._group is not None and dist.is_initialized():
+            with contextlib.suppress(RuntimeError):  # of a rank that is gone: what is saved is saved
+                dist.barrier(group=self._group)
 
 
 def save_last(trainer: Trainer) -> bool:
