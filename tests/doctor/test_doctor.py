@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from vlad_lightning.config_files import configs_folder
-from vlad_lightning.doctor.check import same, table, worst
+from vlad_lightning.doctor.check import Check, same, table, worst
 from vlad_lightning.doctor.compare import compare
 from vlad_lightning.doctor.facts import Facts
 from vlad_lightning.doctor.place import find_place
@@ -115,6 +115,7 @@ def facts(rank: int = 0, **changes: Any) -> Facts:
         "free_out": 100 * GIB,
         "free_temporary": 100 * GIB,
         "broken": {},
+        "sources": (Check("data.root", "ok", "/data"),),
     }
     return Facts(**plain | changes)
 
@@ -132,6 +133,10 @@ def facts(rank: int = 0, **changes: Any) -> Facts:
         ({"device": "GPU-2"}, "GPU of each rank", "fail", "rank 2 on n1, rank 3 on n1 share one GPU"),
         ({"free_out": 10 * GIB}, "disk of the run", "warn", "10.0 GiB free, least at rank 3 on n1"),
         ({"free_temporary": 0}, "temporary disk", "fail", "0.0 GiB free"),
+        (
+            {"sources": (Check("data.root", "fail", "/data is not there", "mount it"),)},
+            *("data.root", "fail", "/data is not there at rank 3 on n1"),
+        ),
         ({"broken": {"/x": "Read-only file system"}}, "writing", "fail", "rank 3 on n1: /x: Read-only file system"),
     ],
 )

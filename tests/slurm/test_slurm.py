@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import torch
 from slurm_cluster import ROOT, SCRIPTS, Cluster, logs_of
 
 pytestmark = pytest.mark.slurm
-STEPS = 24
+STEPS = 30
 MINI = ROOT / "configs" / "mini"
 STAGE2 = ("--config", MINI / "stage2_vfe.yaml")
 ON_CPU = ("--trainer.accelerator=cpu", "--trainer.strategy=ddp_find_unused_parameters_true")
@@ -50,7 +51,7 @@ def chain(cluster: Cluster, data: tuple[str, ...], tmp_path_factory: pytest.Temp
     log = out / "slurm" / f"stage0-{first}.log"
     for preempt in (("scancel", "--signal=USR1", first), ("scontrol", "requeue", first)):
         cluster.wait_for(out / "stage0" / "config.yaml", first, out, started)
-        time.sleep(1)
+        time.sleep(0.3)
         started = time.time()
         cluster.run(*preempt)
         cluster.wait_for(log, first, out, started)
@@ -103,9 +104,11 @@ def test_test_and_predict_over_tasks_give_what_one_process_gives(
     cluster: Cluster, chain: Chain, data: tuple[str, ...], tmp_path: Path
 ) -> None:
     checkpoint = ("--ckpt_path", chain.out / "stage2" / "last.ckpt", "--trainer.accelerator=cpu", *PAINT)
-    judge = f"--model.evaluation.judge.checkpoint={chain.out}/stage0/last.ckpt"
-    measured = (*STAGE2, "--config", MINI / "test.yaml", *data, judge, *checkpoint)
-    measured = (*measured, "--data.batch_size=2", "--data.limit_test=7")
+    for name in ("many", "one"):
+        (tmp_path / name / "judge").mkdir(parents=True)
+        shutil.copy(chain.out / "stage0" / "last.ckpt", tmp_path / name / "judge" / "last.ckpt")
+    seven = ("--data.batch_size=2", "--data.limit_test=7")
+    measured = (*STAGE2, "--config", MINI / "test.yaml", *data, *seven, *checkpoint)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("".join(f"a poster that says 'WORD{i}'\n" for i in range(5)))
     generate = ROOT / "configs" / "generate.yaml"
@@ -120,9 +123,7 @@ def test_test_and_predict_over_tasks_give_what_one_process_gives(
         said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, said[-3000:]
     many, one = (json.loads((tmp_path / name / "results.json").read_text())["vlad"] for name in ("many", "one"))
-    assert many.keys() == one.keys()
-    for name, figure in one.items():
-        assert many[name] == {**figure, "value": pytest.approx(figure["value"], rel=1e-6)}, name
+    assert many == one  # with the bootstrap's intervals, which depend on the samples' order
     assert one["sentence_accuracy"]["n"] == 7
     images, expected = (sorted((tmp_path / name / "images").iterdir()) for name in ("painted", "alone"))
     assert [path.name for path in images] == [path.name for path in expected]
@@ -132,7 +133,17 @@ def test_test_and_predict_over_tasks_give_what_one_process_gives(
 
 def test_doctor_finds_nothing_on_two_nodes(cluster: Cluster, tmp_path: Path) -> None:
     port = {"MASTER_PORT": "29871"}
-    command = [sys.executable, "-m", "vlad_lightning", "doctor", "--out", str(tmp_path), "--json", str(tmp_path / "d")]
+    command = [
+        sys.executable,
+        "-m",
+        "vlad_lightning",
+        "doctor",
+        "--out",
+        str(tmp_path),
+        "--timeout=120",
+        "--json",
+        str(tmp_path / "d"),
+    ]
     many = Cluster({**cluster.environment, **port})
     done = many.run("srun", "--nodes=2", "--ntasks-per-node=1", *command, check=False)
     checks = {check["name"]: check for check in json.loads((tmp_path / "d").read_text())["checks"]}

@@ -96,6 +96,8 @@ class Preemption(Callback):
             environment.auto_requeue = False
         if self.enabled and stage == "fit":
             self.received, self._armed = 0, True
+            # it would wait for the other ranks inside the signal's handler; there is no public switch for it
+            trainer._signal_connector._sigterm_notifier_fn = _pass_over  # type: ignore[method-assign]
             self._listen()
         if hasattr(signal, "pthread_sigmask"):  # blocked by the launcher while the program was loaded
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
@@ -106,13 +108,8 @@ class Preemption(Callback):
         if self._armed and trainer.world_size > 1:
             self._group = dist.new_group(backend="gloo")
 
-    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals from Lightning, which registers its own handlers just before."""
-        if self._armed:
-            self._listen()
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same where there is no sanity check."""
+        """Take the signals from Lightning, which registers its own handlers just before."""
         self._seen_step = trainer.global_step
         if self._armed:
             self._listen()
@@ -210,6 +207,10 @@ class Preemption(Callback):
         if self._group is not None and dist.is_initialized():
             with contextlib.suppress(RuntimeError):  # of a rank that is gone: what is saved is saved
                 dist.barrier(group=self._group)
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """A handler that does nothing; Lightning calls the one before it as well."""
 
 
 def save_last(trainer: Trainer) -> bool:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from vlad_lightning.doctor.check import Check, table, worst
+from vlad_lightning.doctor.check import Check, Level, table, worst
 from vlad_lightning.doctor.compare import compare
-from vlad_lightning.doctor.facts import Facts, gather
+from vlad_lightning.doctor.facts import facts_of, gather
 from vlad_lightning.doctor.place import Meeting, Place, find_place, own_environment
 from vlad_lightning.doctor.together import all_reduce, clocks, join, shared_files
 from vlad_lightning.doctor.weights import check_sources, read_config
@@ -42,28 +42,27 @@ def main(args: Sequence[str]) -> int:
     place = find_place(own_environment())
     out = Path(config["out"] if config else options.out or "runs")
     try:
-        checks = _examine(place, out, options.timeout)
+        checks, level = _examine(Meeting(place, options.timeout), out, check_sources(config) if config else [])
     except ConnectionError as error:
-        checks = [Check("meeting", "fail", str(error), "look at the other processes' logs; see docs/slurm.md")]
+        advice = "look at the other processes' logs; is that port open between the nodes?"
+        checks, level = [Check("meeting", "fail", str(error), advice)], "fail"
     if place.rank == 0:
-        checks += check_sources(config) if config else []
         _tell(checks, place, time.monotonic() - started, options.json)
     elif worst(checks) == "fail":
         print(f"{place.name}:\n{table(checks)}", file=sys.stderr)
-    return int(worst(checks) == "fail")
+    return int(level == "fail")
 
 
-def _examine(place: Place, out: Path, seconds: float) -> list[Check]:
-    """All checks that need the other processes; in others than the first, their verdict only."""
-    meeting = Meeting(place, seconds)
-    facts = gather(place, out)
-    meeting.set(f"facts/{place.rank}", json.dumps(asdict(facts)))
+def _examine(meeting: Meeting, out: Path, sources: list[Check]) -> tuple[list[Check], Level]:
+    """This process's checks, nearly all of them the first one's, and what all have agreed on."""
+    place = meeting.place
+    meeting.set(f"facts/{place.rank}", json.dumps(asdict(gather(place, out, sources))))
     checks = _gathered(meeting, out) if place.rank == 0 else []
-    if place.rank == 0:
-        meeting.set("verdict", worst(checks))
-    if meeting.get("verdict") == "fail":  # collectives would wait for each other, or fail for the same reason
-        return checks or [Check("verdict", "fail", "see rank 0's output")]
-    return checks + _together(meeting, out, seconds)
+    level = meeting.agree("alone", worst(checks))
+    if level == "fail" or place.world_size == 1:  # collectives would hang, or fail for the same reason
+        return checks, level
+    checks += _together(meeting, out)
+    return checks, meeting.agree("together", worst(checks))
 
 
 def _gathered(meeting: Meeting, out: Path) -> list[Check]:
@@ -73,18 +72,16 @@ def _gathered(meeting: Meeting, out: Path) -> list[Check]:
         names = ", ".join(map(str, missing))
         found = f"{len(missing)} of {place.world_size} processes did not come in {meeting.seconds:.0f} s: ranks {names}"
         return [Check("meeting", "fail", found, f"look at their logs; can they reach {place.address}:{place.port}?")]
-    everyone = [Facts(**json.loads(meeting.get(f"facts/{rank}"))) for rank in range(place.world_size)]
+    everyone = [facts_of(json.loads(meeting.get(f"facts/{rank}"))) for rank in range(place.world_size)]
     met = f"{place.world_size} processes started by {place.launcher} met at {place.address}:{place.port}"
     first = Check("meeting", "ok", met if place.world_size > 1 else "one process alone")
     return [first, *compare(everyone, str(out))]
 
 
-def _together(meeting: Meeting, out: Path, seconds: float) -> list[Check]:
-    if meeting.place.world_size == 1:
-        return []
+def _together(meeting: Meeting, out: Path) -> list[Check]:
     try:
-        device = join(meeting, seconds)
-        checks = [all_reduce(device), clocks(meeting), shared_files(meeting, out)]
+        device = join(meeting)
+        return [all_reduce(device), clocks(meeting), shared_files(meeting, out)]
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0]
         advice = "name the network: NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME; NCCL_DEBUG=INFO tells more"
@@ -92,17 +89,6 @@ def _together(meeting: Meeting, out: Path, seconds: float) -> list[Check]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
-    verdict = worst(checks)
-    meeting.set(f"end/{meeting.place.rank}", verdict)
-    if meeting.place.rank == 0:
-        meeting.missing("end")  # the store ends with this process: let the others read first
-    else:
-        verdict = "fail" if meeting.get("end/0") == "fail" else verdict
-        meeting.set(f"left/{meeting.place.rank}", "")
-    if meeting.place.rank == 0:
-        meeting.set("left/0", "")
-        meeting.missing("left")
-    return checks if meeting.place.rank == 0 else [Check("verdict", verdict, "see rank 0's output")]
 
 
 def _tell(checks: Sequence[Check], place: Place, seconds: float, file: Path | None) -> None:

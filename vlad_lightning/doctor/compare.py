@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vlad_lightning.doctor.check import Check, same
 from vlad_lightning.doctor.facts import Facts
@@ -12,13 +13,13 @@ _LITTLE, _TOO_LITTLE = 20 * 2**30, 2**30  # bytes: a few checkpoints of 1 B para
 
 
 def compare(facts: Sequence[Facts], out: str) -> list[Check]:
-    """Ranks, versions, devices and disks.
+    """Ranks, versions, devices, disks, and what the configuration reads.
 
     Args:
         facts: of every process, in the order of the ranks.
         out: the folder of the run.
     """
-    return [_ranks(facts), *_versions(facts), *_devices(facts), *_disks(facts, out)]
+    return [_ranks(facts), *_versions(facts), *_devices(facts), *_disks(facts, out), *_sources(facts)]
 
 
 def _ranks(facts: Sequence[Facts]) -> Check:
@@ -76,3 +77,16 @@ def _disks(facts: Sequence[Facts], out: str) -> list[Check]:
     if broken:
         return [*checks, Check("writing", "fail", "; ".join(broken), advice)]
     return [*checks, Check("writing", "ok", "write, fsync, rename and reading back work in both folders")]
+
+
+def _sources(facts: Sequence[Facts]) -> list[Check]:
+    """What every process sees is one line; what some do not, names them."""
+    checks = []
+    for seen in zip(*(fact.sources for fact in facts), strict=True):
+        bad = [i for i, check in enumerate(seen) if check.level == "fail"]
+        if bad and len(bad) < len(facts):
+            found = f"{seen[bad[0]].found} at {', '.join(facts[i].name for i in bad)}"
+            checks.append(replace(seen[bad[0]], found=found))
+        else:
+            checks.append(seen[0])
+    return checks

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import tempfile
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import vlad_lightning
+from vlad_lightning.doctor.check import Check
 from vlad_lightning.doctor.place import Place
 
 PACKAGES = ("torch", "lightning", "diffusers", "transformers")
@@ -37,6 +40,7 @@ class Facts:
         free_out: bytes free in the folder of the run.
         free_temporary: bytes free in the temporary folder.
         broken: folders that cannot be written to, with the reason.
+        sources: what the configuration reads, as this node sees it.
     """
 
     rank: int
@@ -50,6 +54,7 @@ class Facts:
     free_out: int
     free_temporary: int
     broken: dict[str, str]
+    sources: tuple[Check, ...] = ()
 
     @property
     def name(self) -> str:
@@ -57,7 +62,12 @@ class Facts:
         return f"rank {self.rank} on {self.node}"
 
 
-def gather(place: Place, out: Path) -> Facts:
+def facts_of(values: Mapping[str, Any]) -> Facts:
+    """Facts that came as JSON."""
+    return Facts(**dict(values) | {"sources": tuple(Check(**check) for check in values["sources"])})
+
+
+def gather(place: Place, out: Path, sources: Sequence[Check] = ()) -> Facts:
     """This process's facts; writes a small file into both folders and removes it."""
     temporary = Path(tempfile.gettempdir())
     broken = {}
@@ -77,6 +87,7 @@ def gather(place: Place, out: Path) -> Facts:
         _free(out),
         _free(temporary),
         broken,
+        tuple(sources),
     )
 
 

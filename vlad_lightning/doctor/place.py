@@ -11,6 +11,8 @@ from datetime import timedelta
 
 from torch.distributed import TCPStore
 
+from vlad_lightning.doctor.check import Level
+
 _ALONE = ("127.0.0.1", 29400)
 _PREFIX = "vlad-doctor"
 
@@ -88,6 +90,7 @@ class Meeting:
     def __init__(self, place: Place, seconds: float) -> None:
         self.place = place
         self.seconds = seconds
+        self._absent: set[int] = set()
         host = place.rank == 0 and not place.hosted
         try:
             self.store = TCPStore(
@@ -120,14 +123,32 @@ class Meeting:
         except RuntimeError as error:
             raise ConnectionError(f"nobody told {key!r} in {self.seconds:.0f} s") from error
 
-    def missing(self, what: str = "here") -> list[int]:
-        """The ranks that have not told ``what`` when the time is up; for the first process."""
-        waited = list(range(self.place.world_size))
+    def missing(self, what: str) -> list[int]:
+        """The ranks that have not told ``what`` when the time is up, once each; for the first process."""
+        waited = [rank for rank in range(self.place.world_size) if rank not in self._absent]
         end = time.monotonic() + self.seconds
         while waited and time.monotonic() < end:
             waited = [rank for rank in waited if not self.store.check([f"{_PREFIX}/{what}/{rank}"])]
             time.sleep(0.05 if waited else 0)
+        self._absent.update(waited)
         return waited
+
+    def agree(self, what: str, level: Level) -> Level:
+        """``fail`` in every process where it is so in one of them, or one has gone.
+
+        The store ends with the first process, so that one waits until the others have read.
+        """
+        rank = self.place.rank
+        self.set(f"{what}/{rank}", level)
+        if rank == 0:
+            self.missing(what)
+            told = [self.get(f"{what}/{r}") for r in range(self.place.world_size) if r not in self._absent]
+            self.set(f"{what}/all", "fail" if self._absent or "fail" in told else level)
+        agreed = self.get(f"{what}/all")
+        self.set(f"{what}-read/{rank}", "")
+        if rank == 0:
+            self.missing(f"{what}-read")
+        return "fail" if agreed == "fail" else level
 
 
 def own_environment() -> Mapping[str, str]:

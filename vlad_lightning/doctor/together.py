@@ -19,7 +19,7 @@ _REPEATS = 5
 _SKEW = 1.0  # seconds: beyond it, times of files and of logs mislead
 
 
-def join(meeting: Meeting, seconds: float) -> torch.device:
+def join(meeting: Meeting) -> torch.device:
     """Form the process group; returns the device that its collectives run on."""
     place = meeting.place
     cuda = torch.cuda.is_available()
@@ -31,7 +31,7 @@ def join(meeting: Meeting, seconds: float) -> torch.device:
         store=dist.PrefixStore("vlad-doctor-group", meeting.store),
         rank=place.rank,
         world_size=place.world_size,
-        timeout=timedelta(seconds=seconds),
+        timeout=timedelta(seconds=meeting.seconds),
     )
     return device
 
