@@ -25,7 +25,7 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup demo test test-distributed lint bench ablations constraints clean
+.PHONY: help setup demo test test-distributed test-slurm lint bench ablations constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -47,7 +47,10 @@ demo: $(RUNTIME)  ## data, three stages and test on this machine's CPU: runs/dem
 
 test: export OMP_NUM_THREADS ?= 1  # two processes with two threads each collapse on two cores
 test: $(DEV)  ## run the tests with their coverage (WORKERS=2 processes)
-	$(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --timeout 300 --cov --cov-report=term
+	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --timeout 300 --cov --cov-report=term
+
+test-slurm: $(DEV)  ## the sbatch files on a real SLURM cluster of two nodes on this machine (root, slurm-wlm, munge)
+	$(BIN)/pytest -m slurm tests/slurm --timeout 1200
 
 test-distributed: export OMP_NUM_THREADS ?= 1
 test-distributed: $(DEV)  ## run the tests that start groups of processes, one after the other (ten minutes)

@@ -18,7 +18,7 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from vlad_lightning.callbacks import Checkpoints, ConfigLock
+from vlad_lightning.callbacks import Checkpoints, ConfigLock, Preempted, Preemption
 from vlad_lightning.callbacks.config_lock import flatten
 from vlad_lightning.checkpoint_folder import read_checkpoint
 from vlad_lightning.checkpoints import verify
@@ -43,6 +43,7 @@ class VLADCLI(LightningCLI):
         parser.add_argument("--out", type=str, default="runs/default", help="folder of the run; {out} stands for it")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
         parser.add_lightning_class_args(ExactResume, "resume")
+        parser.add_lightning_class_args(Preemption, "preemption")
         parser.add_argument(
             "--may_change",
             type=list[str] | str,
@@ -127,8 +128,16 @@ def build(args: Sequence[str], run: bool) -> VLADCLI:
 
 
 def main(args: Sequence[str]) -> None:
-    """``vlad-cli fit|validate|test|predict``: ``args`` starts with the subcommand."""
-    build(args, run=True)
+    """``vlad-cli fit|validate|test|predict``: ``args`` starts with the subcommand.
+
+    Raises:
+        Preempted: where a signal ended a fit; its exit code tells that from success and from failure.
+    """
+    try:
+        build(args, run=True)
+    except Preempted as stopped:
+        stopped.finish()
+        raise
 
 
 def export(args: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,7 @@ _COMMANDS = {
     "test": "measure a checkpoint and write the results table",
     "predict": "paint the prompts of a prompt data module",
     "run": "all stages of a pipeline, one after the other: vlad-cli run --config configs/pipeline_mini.yaml",
+    "doctor": "check ranks, network, disks, versions and weights, alone or on every task: srun vlad-cli doctor",
     "synth": "write synthetic posters in MARIO's format",
     "export": "write a stage-2 checkpoint as a pipeline folder",
     "generate": "paint one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
@@ -53,6 +55,9 @@ def _guarded(command: str, args: list[str]) -> int:
     # Threads that wait for each other spin for milliseconds by default, and on a busy machine for the core the other
     # needs; a sixth of that is as fast on a quiet one (docs/decisions/0005). It has to stand before torch loads OpenMP.
     os.environ.setdefault("GOMP_SPINCOUNT", "50000")
+    if command == "fit" and hasattr(signal, "pthread_sigmask"):
+        # a scheduler's warning, which would end the process by default, waits until callbacks.Preemption listens
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         return _entry(command)(args) or 0
     except KeyboardInterrupt:
@@ -78,6 +83,10 @@ def _entry(command: str) -> Callable[[list[str]], int | None]:
         from vlad_lightning import synth_command
 
         return synth_command.main
+    if command == "doctor":
+        from vlad_lightning.doctor import command as doctor
+
+        return doctor.main
     if command == "generate":
         from vlad_lightning import generate
 

@@ -27,9 +27,11 @@ from typing import Any
 
 from vlad_lightning import __version__
 from vlad_lightning.config_files import configs_folder
+from vlad_lightning.exit_codes import PREEMPTED
 from vlad_lightning.files import write_file
 from vlad_lightning.stages import Pipeline, Stage, read_pipeline
 
+_PASSED_ON = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 _SEED = "seed_everything"  # LightningCLI's only setting without a dot
 
 
@@ -130,6 +132,8 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
     started = time.monotonic()
     code = _execute([sys.executable, "-m", "vlad_lightning", *command], log)
     seconds = round(time.monotonic() - started, 1)
+    if code == PREEMPTED:
+        return _fail(f"{title}: preempted after {seconds} s, its checkpoint is saved", code)
     if code:
         return _fail(f"{title}: failed with exit code {code} after {seconds} s; its log: {log}", code)
     if missing := [str(path) for path in stage.outputs if not path.exists()]:
@@ -172,7 +176,8 @@ def _execute(command: list[str], log: Path) -> int:
                 stream.write(chunk)
                 stream.flush()
         child.wait()
-    if received:  # Lightning may end an interrupted training with code 0: it is not done all the same
+    # Lightning may end an interrupted training with code 0: it is not done all the same
+    if received and child.returncode != PREEMPTED:
         return 128 + received[0]
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
@@ -187,7 +192,7 @@ def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
         if number != signal.SIGINT:  # the terminal sends that one to the child as well
             child.send_signal(number)
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in _PASSED_ON}
     try:
         yield received
     finally:

@@ -6,6 +6,7 @@ from vlad_lightning.callbacks.config_lock import ConfigLock
 from vlad_lightning.callbacks.ema import EMA
 from vlad_lightning.callbacks.image_writer import ImageWriter
 from vlad_lightning.callbacks.init_from import InitFrom
+from vlad_lightning.callbacks.preemption import Preempted, Preemption
 from vlad_lightning.callbacks.pretrained import FromPretrained, SameSchedule, TokenizerFromPretrained
 from vlad_lightning.callbacks.results_writer import ResultsWriter
 from vlad_lightning.callbacks.sample_grid import SampleGrid
@@ -18,6 +19,8 @@ __all__ = [
     "FromPretrained",
     "ImageWriter",
     "InitFrom",
+    "Preempted",
+    "Preemption",
     "ResultsWriter",
     "SameSchedule",
     "SampleGrid",

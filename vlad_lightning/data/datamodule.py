@@ -17,6 +17,7 @@ from vlad_lightning.data.sampler import GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.scan import DataReport, quoted_caption, scan
 from vlad_lightning.data.sharding import BatchShard, shard_loader
 from vlad_lightning.data.splits import in_hash_order, split
+from vlad_lightning.data.workers import outlive_signals
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.types import Batch, Sample
 
@@ -155,6 +156,7 @@ class MarioDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,
             collate_fn=Batch.collate,
+            worker_init_fn=outlive_signals,
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -50,10 +50,11 @@ class PromptDataModule(LightningDataModule):
         """Read the prompts, once.
 
         Raises:
-            ValueError: if there is none, or the file is not in UTF-8.
+            ValueError: if there is none, the file is not in UTF-8, or several processes share standard input.
         """
         if self._items:
             return
+        self._check_stdin()
         prompts = [prompt.strip() for prompt in self._read() if prompt.strip()]
         if not prompts:
             raise ValueError(f"{self._source()} holds no prompt; give at least one that is not blank")
@@ -70,6 +71,11 @@ class PromptDataModule(LightningDataModule):
     def transfer_batch_to_device(self, batch: PromptBatch, device: torch.device, dataloader_idx: int) -> PromptBatch:
         """The batch as it is: it holds no tensor, and Lightning refuses to search a frozen dataclass for some."""
         return batch
+
+    def _check_stdin(self) -> None:
+        """Refuse standard input on several devices: each would read another part of it, or nothing."""
+        if self.file == STDIN and self.trainer and self.trainer.world_size > 1:
+            raise ValueError(f"file={STDIN!r} with {self.trainer.world_size} processes; give a file that all can read")
 
     def _read(self) -> Sequence[str]:
         if self.prompts is not None:

@@ -79,6 +79,7 @@ class RequestDataModule(PromptDataModule):
         """
         if self._requests:
             return
+        self._check_stdin()
         lines = [(number, line) for number, line in enumerate(self._read(), 1) if line.strip()]
         if not lines:
             raise ValueError(f"{self._source()} holds no prompt; give at least one line that is not blank")

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from vlad_lightning.data.workers import outlive_signals
 from vlad_lightning.types import Batch, PromptBatch
 
 BatchT = TypeVar("BatchT", Batch, PromptBatch)
@@ -89,6 +90,7 @@ def shard_loader(shard: BatchShard[BatchT], num_workers: int = 0, pin_memory: bo
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
         collate_fn=_as_it_is,
+        worker_init_fn=outlive_signals,
     )
 
 

@@ -1,0 +1,200 @@
+"""Signals are sent for real: to this process, which trains a tiny stage, and to two processes of the command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_system as tiny
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from vlad_lightning.callbacks import DurableCheckpointIO, Preempted, Preemption
+from vlad_lightning.callbacks.preemption import requeue_job, save_last
+from vlad_lightning.config_files import configs_folder
+from vlad_lightning.data.resume import ExactResume
+from vlad_lightning.exit_codes import PREEMPTED
+
+STEPS = 5
+
+
+def storm() -> None:
+    for _ in range(10):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+
+class Signals(Callback):
+    """Raises a storm at the end of step ``at``, or at validation batch ``in_validation``, and in every save."""
+
+    def __init__(self, at: int = 0, in_validation: int | None = None) -> None:
+        self.at, self.in_validation, self.validated = at, in_validation, 0
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.at:
+            storm()
+
+    def on_validation_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        if trainer.sanity_checking:
+            return
+        self.validated += 1
+        if index == self.in_validation:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        if self.at:
+            storm()
+
+
+def last(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(dirpath=folder, save_last=True, save_top_k=0, enable_version_counter=False)
+
+
+def fit(posters: Path, folder: Path, *callbacks: Callback, ckpt_path: str | None = None, **changes: Any) -> Trainer:
+    module = tiny.stage("tlg")
+    every = [*callbacks, ExactResume(), Preemption(), last(folder)]
+    options: dict[str, Any] = {
+        "enable_checkpointing": True,
+        "default_root_dir": folder,
+        "use_distributed_sampler": False,
+    }
+    trainer = tiny.trainer(STEPS, callbacks=every, plugins=[DurableCheckpointIO()], **options | changes)
+    trainer.fit(module, datamodule=tiny.data(posters, batch_size=4), ckpt_path=ckpt_path)
+    return trainer
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """A handler that stays in this process would make it deaf to what ends a test run."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    saved = torch.load(path, weights_only=True)["state_dict"]
+    return {name: value for name, value in saved.items() if isinstance(value, torch.Tensor)}  # a tokenizer is text
+
+
+def test_a_storm_of_signals_leaves_a_whole_checkpoint_that_goes_on_as_if_undisturbed(
+    posters: Path, tmp_path: Path
+) -> None:
+    fit(posters, tmp_path / "whole")
+    with pytest.raises(Preempted) as ended:
+        fit(posters, tmp_path / "cut", Signals(at=2))
+    assert ended.value.code == PREEMPTED == 75
+    assert torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["global_step"] == 2
+    trainer = fit(posters, tmp_path / "cut", ckpt_path="last")
+    assert trainer.global_step == STEPS
+    whole, cut = weights(tmp_path / "whole" / "last.ckpt"), weights(tmp_path / "cut" / "last.ckpt")
+    assert all(torch.equal(value, cut[name]) for name, value in whole.items())
+
+
+def test_a_validation_is_cut_short(posters: Path, tmp_path: Path) -> None:
+    signals = Signals(in_validation=0)
+    with pytest.raises(Preempted), pytest.warns(UserWarning, match="first batches only"):
+        fit(posters, tmp_path, signals, limit_val_batches=2, val_check_interval=2)
+    assert signals.validated == 1
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+def test_a_signal_after_the_fit_is_somebody_elses(posters: Path, tmp_path: Path) -> None:
+    received: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    fit(posters, tmp_path)
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGUSR1)  # would end the process by default, after everything is done
+    assert received == [signal.SIGTERM]
+
+
+def test_without_a_checkpoint_callback_nothing_is_saved() -> None:
+    trainer = tiny.trainer()
+    assert not save_last(trainer)
+    assert not save_last(tiny.trainer(enable_checkpointing=True, callbacks=[ModelCheckpoint(dirpath=".")]))
+
+
+def test_a_callback_that_saves_on_demand_is_preferred(tmp_path: Path) -> None:
+    saved: list[Trainer] = []
+
+    class Keeps(ModelCheckpoint):
+        def save(self, trainer: Trainer) -> None:
+            saved.append(trainer)
+
+    trainer = tiny.trainer(enable_checkpointing=True, callbacks=[last(tmp_path), Keeps(dirpath=tmp_path, monitor="x")])
+    assert save_last(trainer)
+    assert saved == [trainer]
+
+
+def test_lightnings_own_requeue_is_off(posters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NTASKS": 1, "NTASKS_PER_NODE": 1, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "NNODES": 1}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    trainer = fit(posters, tmp_path, max_steps=1)
+    environment = trainer._accelerator_connector.cluster_environment
+    assert isinstance(environment, SLURMEnvironment)  # as detected: nobody has named it
+    assert not environment.auto_requeue
+
+
+@pytest.fixture
+def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """A stand-in for a controller that tells a job's state and writes down what it is asked for."""
+
+    def answer(facts: str) -> Path:
+        asked, program = tmp_path / "asked", tmp_path / "scontrol"
+        program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n[ "$1" = show ] && echo "JobId=7 {facts}"\nexit 0\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+        return asked
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("facts", "told", "asks"),
+    [
+        ("JobState=RUNNING Requeue=1", "SLURM starts it again", True),
+        ("JobState=RUNNING Requeue=0", "", False),
+        ("JobState=CANCELLED Requeue=1", "the job is CANCELLED", False),  # it would come to life again
+        ("JobState=COMPLETING Requeue=1", "the job is COMPLETING", False),  # as SLURM requeues or cancels it
+    ],
+)
+def test_only_a_job_that_runs_is_requeued(scontrol: Callable[[str], Path], facts: str, told: str, asks: bool) -> None:
+    asked = scontrol(facts)
+    answer = requeue_job()
+    assert answer.startswith(told)
+    assert bool(answer) == bool(told)
+    assert ("requeue 7" in asked.read_text().splitlines()) is asks
+
+
+def test_outside_slurm_nothing_is_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert requeue_job() == ""
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_stops_both_at_the_same_step(posters: Path, tmp_path: Path) -> None:
+    config = ("--config", str(configs_folder() / "mini/stage0_align.yaml"), "--data.root", str(posters))
+    two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp_find_unused_parameters_true")
+    small = ("--data.batch_size=4", "--trainer.max_steps=1000", "--trainer.limit_val_batches=1")
+    command = [sys.executable, "-m", "vlad_lightning", "fit", *config, *two, *small, "--out", str(tmp_path)]
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as child:
+        end = time.monotonic() + 250
+        while not (tmp_path / "stage0" / "config.yaml").exists() and child.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        child.send_signal(signal.SIGUSR1)
+        code = child.wait(timeout=250)
+    said = (tmp_path / "log").read_text()
+    assert code == PREEMPTED, said[-3000:]
+    step = torch.load(tmp_path / "stage0" / "last.ckpt", weights_only=True)["global_step"]
+    assert 0 < step < 1000
+    assert f"preempted after {step} steps; the same command with --ckpt_path last goes on" in said
