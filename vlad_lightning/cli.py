@@ -17,6 +17,7 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from vlad_lightning.callbacks import FitSummary, RollBack, StepGuard, ThroughputLogger, Watchdog
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.model_card import Run, read_run, write_card
 from vlad_lightning.models.lora_file import save_unet_lora
@@ -26,14 +27,23 @@ from vlad_lightning.pipeline import VLADPipeline
 _ALLOWED = ["vlad_lightning", "lightning", "torch", "torchvision", "torchmetrics", "diffusers", "transformers"]
 _INDEX, _LORA = DiffusionPipeline.config_name, "pytorch_lora_weights.safetensors"
 _SUBCOMMANDS = ("fit", "validate", "test", "predict")
+_HEALTH = {  # docs/health.md
+    "step_guard": StepGuard,
+    "roll_back": RollBack,
+    "throughput": ThroughputLogger,
+    "watchdog": Watchdog,
+    "summary": FitSummary,
+}
 
 
 class VLADCLI(LightningCLI):
     """LightningCLI with ``--out``, the folder of a run; ``{out}`` in any text of a config stands for it."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--out``."""
+        """Add ``--out``, and the callbacks of every fit; a list of callbacks in a config does not replace them."""
         parser.add_argument("--out", type=str, default="runs/default", help="folder of the run; {out} stands for it")
+        for name, callback in _HEALTH.items():
+            parser.add_lightning_class_args(callback, name)
 
     def before_instantiate_classes(self) -> None:
         """Put the folder in its places."""

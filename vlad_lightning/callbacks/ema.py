@@ -10,6 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from vlad_lightning.callbacks.step_guard import skips_step
+
 _TRAINED, _AVERAGING = "current_model_state", "averaging_state"  # the keys of Lightning's EMAWeightAveraging
 
 
@@ -58,7 +60,7 @@ class EMA(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Average once an optimizer step."""
-        if trainer.global_step <= self._latest_step:  # gradients are still accumulating
+        if trainer.global_step <= self._latest_step or skips_step(trainer):  # accumulating, or no step was taken
             return
         means = list(self._other.values())
         weights = [pl_module.get_parameter(k).detach() for k in self._other]
