@@ -21,7 +21,7 @@ from vlad_lightning.callbacks.watchdog import Watch
 
 Watch._BEHIND = 1.0
 watch = Watch(Path(sys.argv[2]), rank=3, grace=0.1)
-watch.feed(2.0, "in a training batch, after step 7")
+watch.feed(5.0, "in a training batch, after step 7")
 watch.start()
 def hang_here():
     if sys.argv[1] == "lock":
@@ -29,11 +29,11 @@ def hang_here():
     elif sys.argv[1] == "wait":
         threading.Event().wait()
     time.sleep(300)
-for _ in range(5):
-    time.sleep(0.5)
-    watch.feed(2.0, "in a training batch, after step 7")
+for _ in range(6):
+    time.sleep(1)
+    watch.feed(5.0, "in a training batch, after step 7")
 print("fed", flush=True)
-time.sleep(0.5)  # the timer behind is set meanwhile
+time.sleep(2)  # the timer behind is set meanwhile
 hang_here()
 """
 
@@ -49,7 +49,7 @@ def test_hung_process_ends_with_its_stacks(tmp_path: Path) -> None:
     assert done.returncode == STALLED == 75
     assert done.stdout == "fed\n"  # it was alive while it was fed, longer than the time
     written = (tmp_path / "stacks" / "rank3.txt").read_text()
-    assert "no end of a batch for 2 s; in a training batch, after step 7" in written
+    assert "no end of a batch for 5 s; in a training batch, after step 7" in written
     assert "in hang_here" in written
     assert "in hang_here" in done.stderr
     assert "rank 3" in (tmp_path / "stacks" / "stalled.txt").read_text()

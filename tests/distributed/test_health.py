@@ -78,9 +78,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_all_ranks_skip_and_go_back_as_one_process_does(
-    strategy: str, single: dict[str, Any], tmp_path: Path
-) -> None:
+def test_all_ranks_skip_and_go_back_as_one_process_does(strategy: str, single: dict[str, Any], tmp_path: Path) -> None:
     ranks = results(tmp_path / "out", strategy, 2)
     assert single["bad_steps"] == [4, 8, 9, 10]
     assert (single["skipped"], single["rollbacks"]) == (4, 1)

@@ -137,10 +137,9 @@ def read_saved(path: Path) -> Saved | None:
     try:
         file = path / _METADATA if path.is_dir() else path
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        states = content["callbacks"]
+        step, states = int(content["global_step"]), content.get("callbacks", {})
         if "lr_schedulers" not in content:  # weights only
             return None
-        step = int(content["global_step"])
     except Exception as error:  # a damaged file fails in many ways
         rank_zero_warn(f"{path} is passed over: it cannot be read ({type(error).__name__}: {error})")
         return None
