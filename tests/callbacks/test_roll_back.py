@@ -113,7 +113,7 @@ def test_checkpoint_saved_amid_bad_steps_and_a_damaged_one_are_passed_over(tmp_p
     trainer = tiny.trainer(
         14, callbacks=[EMA(0.5), StepGuard(), back, Damage(), saver(tmp_path)], enable_checkpointing=True
     )
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="back to") as caught:
         trainer.fit(module, loader(200, rows(11, 12, 13)))
     said = [str(w.message) for w in caught]
     assert any("step=8.ckpt is passed over" in text for text in said)
@@ -122,7 +122,7 @@ def test_checkpoint_saved_amid_bad_steps_and_a_damaged_one_are_passed_over(tmp_p
 
 
 def test_without_a_checkpoint_the_error_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDivergedError, match="no good checkpoint.*every_n_train_steps"):
+    with pytest.raises(TrainingDivergedError, match=r"no good checkpoint.*every_n_train_steps"):
         fit(tmp_path, 12, rows(2, 3, 4), RollBack())
 
 

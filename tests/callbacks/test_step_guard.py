@@ -46,8 +46,8 @@ def fit(steps: int, poison: dict[int, float], guard: StepGuard | None = None, **
 
 
 def same(first: Any, second: Any) -> bool:
-    pairs = zip(first.values(), second.values(), strict=True) if isinstance(first, dict) else zip(first, second)
-    return all(torch.equal(a, b) for a, b in pairs)
+    values = (list(side.values()) if isinstance(side, dict) else side for side in (first, second))
+    return all(torch.equal(a, b) for a, b in zip(*values, strict=True))
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
@@ -80,7 +80,7 @@ def test_one_bad_batch_among_accumulated_ones_skips_their_step() -> None:
 def test_without_trouble_nothing_changes() -> None:
     plain = Regression()
     tiny.trainer(8, gradient_clip_val=1.0).fit(plain, loader())
-    guard, watch, module = fit(8, {})
+    guard, watch, _ = fit(8, {})
     assert same(weights(plain), watch.weights[-1])
     assert guard.skipped == 0
 
