@@ -55,6 +55,17 @@ def test_counts_go_on_after_a_resume(tmp_path: Path) -> None:
     assert (summary["steps"], summary["samples"], summary["skipped_steps"]) == (6, 12, 1)
 
 
+class Stops(Callback):
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        trainer.should_stop = trainer.global_step == 3
+
+
+def test_fit_that_was_stopped(tmp_path: Path) -> None:
+    fit(tmp_path, 8, *health(), Stops())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["outcome"], summary["steps"]) == ("stopped", 3)
+
+
 class Breaks(Callback):
     def __init__(self, error: BaseException) -> None:
         self.error = error

@@ -39,8 +39,8 @@ class FitSummary(Callback):
             self._folder, self._since = fit_folder(trainer), time.perf_counter()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The fit has ended by itself; its last checkpoint is written."""
-        self._write(trainer, "finished")
+        """The fit has ended, or a callback ended it; its last checkpoint is written."""
+        self._write(trainer, "stopped" if trainer.should_stop else "finished")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """The fit was interrupted, or failed."""
