@@ -14,6 +14,8 @@ from poisoned import Regression, loader
 from vlad_lightning.callbacks import Watchdog
 from vlad_lightning.callbacks.watchdog import STALLED, Watch
 
+pytestmark = pytest.mark.timeout(900)
+
 HUNG = """
 import sys, threading, time, ctypes
 from pathlib import Path
@@ -26,9 +28,7 @@ watch.start()
 def hang_here():
     if sys.argv[1] == "lock":
         ctypes.PyDLL(None).sleep(300)  # holds Python's lock
-    elif sys.argv[1] == "wait":
-        threading.Event().wait()
-    time.sleep(300)
+    threading.Event().wait()
 for _ in range(6):
     time.sleep(1)
     watch.feed(5.0, "in a training batch, after step 7")
@@ -38,43 +38,66 @@ hang_here()
 """
 
 
-def hung(how: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", HUNG, how, str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200)
+Hung = dict[str, subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def hung(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hung, Path]:
+    """Four processes at once: importing takes each of them many seconds."""
+    root = tmp_path_factory.mktemp("hung")
+    (root / "told").mkdir()
+    (root / "told" / "stalled.txt").write_text("rank 0 on a: no end of a batch\n")
+    (root / "file").write_text("")
+    cases = {
+        "wait": root / "wait",
+        "lock": root / "lock",
+        "told": root / "told",
+        "unwritable": root / "file" / "stacks",
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = {
+        name: subprocess.Popen([sys.executable, "-c", HUNG, name, str(folder)], **pipes)  # type: ignore[call-overload]
+        for name, folder in cases.items()
+    }
+    try:
+        said = {name: process.communicate(timeout=800) for name, process in started.items()}
+    finally:
+        for process in started.values():
+            process.kill()
+    done = {n: subprocess.CompletedProcess(p.args, p.returncode, *said[n]) for n, p in started.items()}
+    return done, root
 
 
 @pytest.mark.slow
-def test_hung_process_ends_with_its_stacks(tmp_path: Path) -> None:
-    done = hung("wait", tmp_path / "stacks")
+def test_hung_process_ends_with_its_stacks(hung: tuple[Hung, Path]) -> None:
+    done, root = hung[0]["wait"], hung[1]
     assert done.returncode == STALLED == 75
     assert done.stdout == "fed\n"  # it was alive while it was fed, longer than the time
-    written = (tmp_path / "stacks" / "rank3.txt").read_text()
+    written = (root / "wait" / "rank3.txt").read_text()
     assert "no end of a batch for 5 s; in a training batch, after step 7" in written
     assert "in hang_here" in written
     assert "in hang_here" in done.stderr
-    assert "rank 3" in (tmp_path / "stacks" / "stalled.txt").read_text()
+    assert "rank 3" in (root / "wait" / "stalled.txt").read_text()
 
 
 @pytest.mark.slow
-def test_process_that_holds_pythons_lock_ends_too(tmp_path: Path) -> None:
-    done = hung("lock", tmp_path / "stacks")
+def test_process_that_holds_pythons_lock_ends_too(hung: tuple[Hung, Path]) -> None:
+    done = hung[0]["lock"]
     assert done.returncode == 1
     assert "in hang_here" in done.stderr
 
 
 @pytest.mark.slow
-def test_word_from_another_rank_ends_a_process_that_is_fed(tmp_path: Path) -> None:
-    (tmp_path / "stalled.txt").write_text("rank 0 on a: no end of a batch\n")
-    done = hung("wait", tmp_path)
+def test_word_from_another_rank_ends_a_process_that_is_fed(hung: tuple[Hung, Path]) -> None:
+    done, root = hung[0]["told"], hung[1]
     assert done.returncode == STALLED
     assert done.stdout == ""
-    assert "another rank stalled" in (tmp_path / "rank3.txt").read_text()
+    assert "another rank stalled" in (root / "told" / "rank3.txt").read_text()
 
 
 @pytest.mark.slow
-def test_stacks_that_cannot_be_written_do_not_keep_the_process(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    done = hung("wait", tmp_path / "file" / "stacks")
+def test_stacks_that_cannot_be_written_do_not_keep_the_process(hung: tuple[Hung, Path]) -> None:
+    done = hung[0]["unwritable"]
     assert done.returncode == STALLED
     assert "in hang_here" in done.stderr
 

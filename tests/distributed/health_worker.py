@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,10 +13,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
-from poisoned import NAN, Regression, loader
+from poisoned import NAN, Regression, Rows
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader, DistributedSampler
 
 from vlad_lightning.callbacks import FitSummary, RollBack, StepGuard, ThroughputLogger, Watchdog
 
@@ -76,17 +78,21 @@ def main(scenario: str, name: str, folder: Path) -> None:
     ranks = 1 if name == "single" else 2
     guard, back, watch = StepGuard(), RollBack(after=3, proof=0), Watch()
     saver = ModelCheckpoint(folder, filename="{step}", save_top_k=-1, every_n_train_steps=EVERY)
-    extra = [Sleeper(), Watchdog(timeout=3, slow_timeout=60, grace=4)] if scenario == "hang" else []
+    extra = [Sleeper(), Watchdog(timeout=15, slow_timeout=300, grace=10)] if scenario == "hang" else []
     trainer = tiny.trainer(
         STEPS,
         callbacks=[guard, back, ThroughputLogger(), FitSummary(), watch, saver, *extra],
         strategy=strategy(name),
         devices=ranks,
         gradient_clip_val=1.0,
+        use_distributed_sampler=False,
         enable_checkpointing=True,
     )
     module = Sharded()
-    trainer.fit(module, loader(96, POISON if scenario == "poison" else {}, batch_size=4 // ranks))
+    data = Rows(96, POISON if scenario == "poison" else {})
+    # in turn, so that a global batch is the same four rows whatever the number of ranks
+    sampler = DistributedSampler(data, ranks, int(os.environ.get("RANK", "0")), shuffle=False)
+    trainer.fit(module, DataLoader(data, 4 // ranks, sampler=sampler))
     watch.weights[STEPS] = whole(module)
     counts = {"skipped": guard.skipped, "rollbacks": back.rollbacks, "bad_steps": guard.bad_steps}
     seen = {"weights": watch.weights, "norms": watch.norms, "losses": watch.losses}

@@ -58,7 +58,7 @@ def launch(scenario: str, strategy: str, folder: Path, ranks: int) -> list[subpr
     done = []
     try:
         for process in processes:
-            out, err = process.communicate(timeout=600)
+            out, err = process.communicate(timeout=800)
             done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
     finally:
         for process in processes:

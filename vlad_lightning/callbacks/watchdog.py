@@ -53,6 +53,7 @@ class Watchdog(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Start to watch a fit."""
+        self._stop()
         if stage != "fit" or self.timeout is None:
             return
         started = trainer.strategy.broadcast(f"{datetime.now():%Y%m%d-%H%M%S}")
@@ -99,11 +100,14 @@ class Watchdog(Callback):
         self._feed(trainer, "at the end of the fit", slow=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """What follows an interruption may save, too."""
-        self._feed(trainer, f"after {type(exception).__name__}", slow=True)
+        """Stop watching: Lightning calls no ``teardown`` then, and the process may go on."""
+        self._stop()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stop watching."""
+        self._stop()
+
+    def _stop(self) -> None:
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
