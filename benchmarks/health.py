@@ -44,7 +44,6 @@ def main() -> None:
     for weight in weights:
         weight.grad = weight.detach() * 1e-4
     loss, grads = torch.tensor(1.0, device=device), [w.grad for w in weights if w.grad is not None]
-    optimizer = torch.optim.AdamW(weights)
     window = LossWindow()
     for value in torch.rand(window.rule.window, generator=draws).tolist():
         window.add(value)
@@ -55,7 +54,6 @@ def main() -> None:
             "a spike's window of 128 losses": milliseconds(lambda: window.add(0.5)),
             "feeding the watchdog": milliseconds(lambda: watch.feed(60, "in a batch")),
             "for comparison: clipping by norm": milliseconds(lambda: torch.nn.utils.clip_grad_norm_(weights, 1.0)),
-            "for comparison: AdamW's step": milliseconds(optimizer.step),
         }
     print(f"| {count:,} parameters, {device}, {torch.get_num_threads()} threads | ms |\n|---|---|")
     for name, value in rows.items():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vlad_lightning.config_files import configs_folder
+from vlad_lightning.launcher import main
 
 OFF = (
     *("--step_guard.enabled", "false", "--roll_back.after", "null", "--watchdog.timeout", "null"),
@@ -24,17 +24,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def vlad_cli(*args: object) -> str:
-    command = [sys.executable, "-m", "vlad_lightning", *map(str, args)]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=500,
-        env={**os.environ, "COLUMNS": "400"},
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        assert main([*map(str, args)]) == 0
+    return said.getvalue()
 
 
 @pytest.fixture(scope="module")
