@@ -18,7 +18,17 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from vlad_lightning.callbacks import Checkpoints, ConfigLock, Preempted, Preemption
+from vlad_lightning.callbacks import (
+    Checkpoints,
+    ConfigLock,
+    FitSummary,
+    Preempted,
+    Preemption,
+    RollBack,
+    StepGuard,
+    ThroughputLogger,
+    Watchdog,
+)
 from vlad_lightning.callbacks.config_lock import flatten
 from vlad_lightning.checkpoint_folder import read_checkpoint
 from vlad_lightning.checkpoints import verify
@@ -33,17 +43,26 @@ from vlad_lightning.resume import check_config, resolve
 _ALLOWED = ["vlad_lightning", "lightning", "torch", "torchvision", "torchmetrics", "diffusers", "transformers"]
 _INDEX, _LORA = DiffusionPipeline.config_name, "pytorch_lora_weights.safetensors"
 _SUBCOMMANDS = ("fit", "validate", "test", "predict")
+_OF_EVERY_FIT = {
+    "checkpoints": Checkpoints,
+    "resume": ExactResume,
+    "preemption": Preemption,
+    "step_guard": StepGuard,
+    "roll_back": RollBack,
+    "throughput": ThroughputLogger,
+    "watchdog": Watchdog,
+    "summary": FitSummary,
+}
 
 
 class VLADCLI(LightningCLI):
     """LightningCLI with ``--out``, the folder of a run; ``{out}`` in any text of a config stands for it."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--out``, ``--may_change``, and what belongs to every fit."""
+        """Add ``--out``, ``--may_change``, and the callbacks of every fit: no list in a config replaces them."""
         parser.add_argument("--out", type=str, default="runs/default", help="folder of the run; {out} stands for it")
-        parser.add_lightning_class_args(Checkpoints, "checkpoints")
-        parser.add_lightning_class_args(ExactResume, "resume")
-        parser.add_lightning_class_args(Preemption, "preemption")
+        for name, callback in _OF_EVERY_FIT.items():
+            parser.add_lightning_class_args(callback, name)
         parser.add_argument(
             "--may_change",
             type=list[str] | str,

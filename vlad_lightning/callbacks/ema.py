@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from vlad_lightning.callbacks.step_guard import skips_step
 from vlad_lightning.models.sharding import local, reshard
 
 _TRAINED, _AVERAGING = "current_model_state", "averaging_state"  # the keys of Lightning's EMAWeightAveraging
@@ -58,7 +59,7 @@ class EMA(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Average once an optimizer step."""
-        if trainer.global_step <= self._latest_step:  # gradients are still accumulating
+        if trainer.global_step <= self._latest_step or skips_step(trainer):  # accumulating, or no step was taken
             return
         means = [local(mean) for mean in self._other.values()]
         weights = [local(pl_module.get_parameter(k).detach()) for k in self._other]

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import tiny_system as tiny
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from poisoned import Regression, loader
+
+from vlad_lightning.callbacks import Watchdog
+from vlad_lightning.callbacks.watchdog import STALLED, Watch
+
+pytestmark = pytest.mark.timeout(900)
+
+HUNG = """
+import sys, threading, time, ctypes
+from pathlib import Path
+from vlad_lightning.callbacks.watchdog import Watch
+
+Watch._BEHIND = 1.0
+watch = Watch(Path(sys.argv[2]), rank=3, grace=0.1)
+watch.feed(5.0, "in a training batch, after step 7")
+watch.start()
+def hang_here():
+    if sys.argv[1] == "lock":
+        ctypes.PyDLL(None).sleep(300)  # holds Python's lock
+    threading.Event().wait()
+for _ in range(6):
+    time.sleep(1)
+    watch.feed(5.0, "in a training batch, after step 7")
+print("fed", flush=True)
+time.sleep(2)  # the timer behind is set meanwhile
+hang_here()
+"""
+
+
+Hung = dict[str, subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def hung(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hung, Path]:
+    """Four processes at once: importing takes each of them many seconds."""
+    root = tmp_path_factory.mktemp("hung")
+    (root / "told").mkdir()
+    (root / "told" / "stalled.txt").write_text("rank 0 on a: no end of a batch\n")
+    (root / "file").write_text("")
+    cases = {
+        "wait": root / "wait",
+        "lock": root / "lock",
+        "told": root / "told",
+        "unwritable": root / "file" / "stacks",
+    }
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = {
+        name: subprocess.Popen([sys.executable, "-c", HUNG, name, str(folder)], **pipes)  # type: ignore[call-overload]
+        for name, folder in cases.items()
+    }
+    try:
+        said = {name: process.communicate(timeout=800) for name, process in started.items()}
+    finally:
+        for process in started.values():
+            process.kill()
+    done = {n: subprocess.CompletedProcess(p.args, p.returncode, *said[n]) for n, p in started.items()}
+    return done, root
+
+
+@pytest.mark.slow
+def test_hung_process_ends_with_its_stacks(hung: tuple[Hung, Path]) -> None:
+    done, root = hung[0]["wait"], hung[1]
+    assert done.returncode == STALLED == 75
+    assert done.stdout == "fed\n"  # it was alive while it was fed, longer than the time
+    written = (root / "wait" / "rank3.txt").read_text()
+    assert "no end of a batch for 5 s; in a training batch, after step 7" in written
+    assert "in hang_here" in written
+    assert "in hang_here" in done.stderr
+    assert "rank 3" in (root / "wait" / "stalled.txt").read_text()
+
+
+@pytest.mark.slow
+def test_process_that_holds_pythons_lock_ends_too(hung: tuple[Hung, Path]) -> None:
+    done = hung[0]["lock"]
+    assert done.returncode == 1
+    assert "in hang_here" in done.stderr
+
+
+@pytest.mark.slow
+def test_word_from_another_rank_ends_a_process_that_is_fed(hung: tuple[Hung, Path]) -> None:
+    done, root = hung[0]["told"], hung[1]
+    assert done.returncode == STALLED
+    assert done.stdout == ""
+    assert "another rank stalled" in (root / "told" / "rank3.txt").read_text()
+
+
+@pytest.mark.slow
+def test_stacks_that_cannot_be_written_do_not_keep_the_process(hung: tuple[Hung, Path]) -> None:
+    done = hung[0]["unwritable"]
+    assert done.returncode == STALLED
+    assert "in hang_here" in done.stderr
+
+
+class Recorder(Watchdog):
+    """Notes how long the clock was set for, and what for."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=1000, slow_timeout=5000)
+        self.fed: list[tuple[float, str]] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        if (watch := self._watch) is not None:
+            feed = watch.feed
+            watch.feed = lambda seconds, what: (self.fed.append((seconds, what)), feed(seconds, what))[1]  # type: ignore[method-assign]
+
+
+def test_fit_is_fed_and_slow_things_have_longer(tmp_path: Path) -> None:
+    dog = Recorder()
+    saver = ModelCheckpoint(tmp_path, every_n_train_steps=2)
+    tiny.trainer(3, callbacks=[dog, saver], enable_checkpointing=True).fit(Regression(), loader())
+    assert dog.fed[0] == (5000, "in a training batch, after step 0")  # the first step may compile
+    assert dog.fed[1] == (1000, "waiting for a training batch, after step 1")
+    assert (1000, "in a training batch, after step 1") in dog.fed
+    assert (5000, "saving a checkpoint, after step 2") in dog.fed
+    assert dog._watch is None
+    assert "watchdog" not in {thread.name for thread in threading.enumerate()}
+    assert not (tmp_path / "stacks").exists()
+
+
+def test_fit_that_fails_stops_the_clock(tmp_path: Path) -> None:
+    class Broken(Regression):
+        def on_train_start(self) -> None:
+            raise RuntimeError("no training today")
+
+    with pytest.raises(RuntimeError, match="no training today"):
+        tiny.trainer(1, callbacks=[Watchdog()], default_root_dir=tmp_path).fit(Broken(), loader())
+    assert "watchdog" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_none_watches_nothing() -> None:
+    dog = Watchdog(timeout=None)
+    tiny.trainer(1, callbacks=[dog]).fit(Regression(), loader())
+    assert dog._watch is None
+
+
+def test_pause_follows_the_time(tmp_path: Path) -> None:
+    watch = Watch(tmp_path, rank=0, grace=0)
+    for seconds, pause in ((1800, 5.0), (2, 0.2)):
+        watch.feed(seconds, "")
+        assert watch._pause() == pytest.approx(pause)
+
+
+@pytest.mark.parametrize("change", [{"timeout": 0}, {"timeout": 10, "slow_timeout": 5}, {"grace": -1}])
+def test_bad_settings_are_named(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"(timeout|grace) is"):
+        Watchdog(**change)
