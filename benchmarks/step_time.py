@@ -223,6 +223,15 @@ class Workload:
         across = Cluster(cluster.nodes, cluster.node_gbps, 1, hop_us=cluster.hop_us)
         return together + across.all_reduce_ms(self.gradients, self._messages(self.gradients))
 
+    def window_ms(self, images: float, strategy: Strategy = "ddp") -> float:
+        """What communication can run beside: the backward pass, under sharding both passes."""
+        return self.image_ms * images * (self.backward if strategy in ("ddp", "ddp bf16") else 1.0)
+
+    def hiding_gbps(self, images: float, gpus: int, strategy: Literal["ddp", "ddp bf16"] = "ddp") -> float:
+        """Gb/s of a node at which the all-reduce takes as long as the backward pass, latencies left out."""
+        size = self.gradients / (2 if strategy == "ddp bf16" else 1)
+        return traffic.all_reduce(size, gpus) / self.window_ms(images) / _GBPS
+
     def step_ms(self, images: float, cluster: Cluster, strategy: Strategy = "ddp", overlap: float = 1.0) -> float:
         """The whole: c + k images + what is left of the communication.
 
@@ -237,7 +246,7 @@ class Workload:
         if not 0 <= overlap <= 1:
             raise ValueError(f"overlap is {overlap}; it must lie in [0, 1]")
         all_of_it = self.communication_ms(cluster, strategy)
-        window = self.image_ms * images * (self.backward if strategy in ("ddp", "ddp bf16") else 1.0)
+        window = self.window_ms(images, strategy)
         last = all_of_it / self._messages(self.gradients)
         return self.compute_ms(images) + max((1 - overlap) * all_of_it, all_of_it - window, last)
 

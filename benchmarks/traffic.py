@@ -1,8 +1,8 @@
 """Bytes a rank sends in a collective, and in a training step under each strategy; the mean over the ranks.
 
 An optimal algorithm is assumed for each collective (a ring, as NCCL and gloo run them for long messages): no rank sends
-a byte twice. Sizes are those of the whole tensor: what an all-reduce sums, what an all-gather leaves on every rank, what a
-reduce-scatter starts from (Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009).
+a byte twice. Sizes are those of the whole tensor: what an all-reduce sums, what an all-gather leaves on every rank,
+what a reduce-scatter starts from (Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms", 2009).
 """
 
 from __future__ import annotations

@@ -13,10 +13,11 @@ from vlad_lightning.config_files import configs_folder
 from vlad_lightning.modules import VFEModule
 
 NETWORKS = {
-    "SD 1.5, 512 px": "stage2_vfe.yaml",
-    "SD 2.1, 768 px": "sd21/stage2_vfe.yaml",
-    "SDXL, 1024 px": "sdxl/stage2_vfe.yaml",
+    "SD 1.5, 512 px": ("stage2_vfe.yaml", 16),
+    "SD 2.1, 768 px": ("sd21/stage2_vfe.yaml", 8),
+    "SDXL, 1024 px": ("sdxl/stage2_vfe.yaml", 4),
 }
+"""Configuration, and images of a GPU in the plan: what 80 GB hold by docs/scale.md; SDXL needs 141 GB or shards."""
 LORA = "{rank: 16, alpha: 16, targets: [to_q, to_k, to_v, to_out.0]}"
 _MLPERF_LATENT = 64  # h = w: 512 px
 
@@ -28,10 +29,12 @@ class Counted(Workload):
     Attributes:
         tflop: of a training step for one image, the frozen networks too.
         whole: bytes of all weights in float32.
+        images: of a GPU in the plan.
     """
 
     tflop: float = 0.0
     whole: float = 0.0
+    images: int = 0
 
     def state(self, shards: int) -> float:
         """Bytes of weights, gradients, AdamW's two moments and EMA on a GPU; what is frozen stays whole."""
@@ -51,7 +54,7 @@ def counted(fixed_ms: float, image_ms: float) -> list[Counted]:
     """
     rate = 3 * _reference_tflop() / image_ms  # TFLOP a ms
     found = []
-    for name, config in NETWORKS.items():
+    for name, (config, images) in NETWORKS.items():
         for title, more, passes in ((name, [], 3), (f"{name}, LoRA", ["--model.painter.vfe.lora", LORA], 2)):
             module = _build(config, *more)
             painted, frozen = _tflop(module)
@@ -68,6 +71,7 @@ def counted(fixed_ms: float, image_ms: float) -> list[Counted]:
                     backward=(passes - 1) * painted / tflop,
                     tflop=tflop,
                     whole=4.0 * sum(p.numel() for p in module.parameters()),
+                    images=images,
                 )
             )
     return found

@@ -139,6 +139,16 @@ def test_what_exceeds_the_backward_pass_is_waited_for() -> None:
     assert small.step_ms(16, cluster) == pytest.approx(small.compute_ms(16) + small.communication_ms(cluster) / 2)
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "ddp bf16"])
+def test_the_rate_that_hides_leaves_the_last_bucket_only(strategy: str) -> None:
+    gbps = FULL.hiding_gbps(16, 64, strategy)  # type: ignore[arg-type]
+    cluster = Cluster(8, gbps, hop_us=0, link_hop_us=0)
+    communication = FULL.communication_ms(cluster, strategy)  # type: ignore[arg-type]
+    assert communication == pytest.approx(2 / 3 * 16 * 6.42)
+    left = FULL.step_ms(16, cluster, strategy) - FULL.compute_ms(16)  # type: ignore[arg-type]
+    assert left == pytest.approx(communication / math.ceil(3.6e9 / (25 * 2**20)))
+
+
 def test_strategies_send_what_traffic_says() -> None:
     cluster = Cluster(8, 400, hop_us=0, link_hop_us=0)
     rate = 400e9 / 8 / 1e3
