@@ -131,6 +131,11 @@ class StepCounter(Callback):
             self.received -= received_bytes()
             self.counter.__enter__()
 
+    def on_before_optimizer_step(self, *_: Any) -> None:
+        """See the gradients."""
+        if self.units is not None:
+            self.units.see_gradients()
+
     def on_train_batch_end(self, *_: Any) -> None:
         """Stop; the time runs from the end of one step to the end of the next."""
         if self._counts:
@@ -226,41 +231,47 @@ def _embedding_width(module: LightningModule) -> int:
 
 
 class Units:
-    """What FSDP2 gathers as one: how large each unit is, and how often a step uses it.
+    """What FSDP2 gathers as one: the weights of each unit, and how often a step uses it.
 
     Args:
-        module: a sharded stage.
+        module: a sharded stage, which is the outermost unit.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self.uses: Counter[nn.Module] = Counter()
-        self.sizes: dict[nn.Module, int] = {}
         self.root = module
-        units = [m for m in module.modules() if isinstance(m, FSDPModule)]
+        self.uses: Counter[nn.Module] = Counter()
+        self.weights: dict[nn.Module, list[nn.Parameter]] = {}
+        self.with_gradient: dict[nn.Module, int] = {}
+        units = [m for m in module.modules() if isinstance(m, FSDPModule) and isinstance(m, nn.Module)]
         for unit in units:
-            assert isinstance(unit, nn.Module)
-            inner = {p for u in units if u is not unit and u in set(unit.modules()) for p in u.parameters()}  # type: ignore[attr-defined]
-            own = [p for p in unit.parameters() if isinstance(p, DTensor) and p not in inner]
-            self.sizes[unit] = sum(p.numel() for p in own)
+            inner = {p for u in unit.modules() if u in set(units) - {unit} for p in u.parameters()}
+            self.weights[unit] = [p for p in unit.parameters() if isinstance(p, DTensor) and p not in inner]
             unit.register_forward_pre_hook(self._used)
 
     def _used(self, unit: nn.Module, inputs: Any) -> None:
         self.uses[unit] += 1
 
+    def see_gradients(self) -> None:
+        """Note which weights have one: FSDP2 sends no others, where DDP sends zeros."""
+        self.with_gradient = {u: sum(p.numel() for p in ps if p.grad is not None) for u, ps in self.weights.items()}
+
     @property
     def sharded(self) -> int:
         """Elements of all units."""
-        return sum(self.sizes.values())
+        return sum(p.numel() for weights in self.weights.values() for p in weights)
 
     def gathered(self, steps: int) -> float:
         """Elements that a step gathers: a unit before each use and before its gradients, the outermost one once."""
-        inner = sum(2 * self.uses[u] / steps * size for u, size in self.sizes.items() if u is not self.root)
-        return inner + self.sizes.get(self.root, 0)
+        return sum(
+            sum(p.numel() for p in weights) * (1 if unit is self.root else 2 * self.uses[unit] / steps)
+            for unit, weights in self.weights.items()
+        )
 
     def scattered(self, steps: int) -> float:
         """Elements of gradients that a step scatters: after each use of a unit."""
-        inner = sum(self.uses[u] / steps * size for u, size in self.sizes.items() if u is not self.root)
-        return inner + self.sizes.get(self.root, 0)
+        return sum(
+            size * (1 if unit is self.root else self.uses[unit] / steps) for unit, size in self.with_gradient.items()
+        )
 
 
 def run(tasks: Sequence[Task], ranks: int) -> list[list[Record]]:
