@@ -15,5 +15,10 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
     """Markdown."""
     print(f"| {' | '.join(head)} |")
     print("|---" * len(head) + "|")
+    table_rows(rows)
+
+
+def table_rows(rows: Iterable[tuple[str, ...]]) -> None:
+    """Further rows of the table above."""
     for row in rows:
-        print(f"| {' | '.join(row)} |")
+        print(f"| {' | '.join(row)} |", flush=True)

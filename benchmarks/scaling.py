@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import traffic
-from markdown_table import table
+from markdown_table import table, table_rows
 from step_time import STRATEGIES, Fit, Point, fit_steps, read_points
 
 if TYPE_CHECKING:
@@ -60,7 +60,9 @@ def volume() -> None:
     from short_fits import Task, run
 
     print("\n## Communication volume\n")
-    rows, validated = [], []
+    print("KB that a rank sends in a step:\n")
+    table(("stage", "strategy", "ranks", "collectives", "counted", "arithmetic", "ratio", "on the sockets"), [])
+    validated = []
     with TemporaryDirectory() as folder:
         data = posters(Path(folder, "train"), 200)
         for ranks in (2, 4):
@@ -71,11 +73,9 @@ def volume() -> None:
                 for strategy in strategies
             ]
             for records in run(tasks, ranks):
-                rows.append(_volume_row(records))
+                table_rows([_volume_row(records)])
                 if records[0].task.name == "stage0_align" and records[0].validation:
                     validated.append(_validation_row(records[0]))
-    print("KB that a rank sends in a step:\n")
-    table(("stage", "strategy", "ranks", "collectives", "counted", "arithmetic", "ratio", "on the sockets"), rows)
     print("\nA validation of stage 0 (two batches of 4 images a rank), whose embeddings R@1 gathers:\n")
     table(("ranks", "collectives", "KB sent a rank, counted", "arithmetic", "ratio"), validated)
 
