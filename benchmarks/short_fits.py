@@ -64,19 +64,18 @@ class Task:
 
 @dataclass
 class Record:
-    """What one rank counted of a task; sizes in bytes, means over the steps.
+    """What one rank counted of a task.
 
     Attributes:
         task: which.
         rank: of the process.
         ranks: W.
-        calls: of one step.
+        calls: of the steps that count.
         validation: collectives of the validation.
-        received: on the sockets in a step.
+        received: bytes on the sockets in a step.
         ms: of each step.
         trained: elements of the trained weights.
         tensors: how many of these there are.
-        elements: of all weights.
         sharded: elements of the weights that the strategy shards.
         gathered: elements of them that a step gathers, as often as it does.
         scattered: elements of gradients that a step scatters.
@@ -94,7 +93,6 @@ class Record:
     ms: list[float] = field(default_factory=list)
     trained: int = 0
     tensors: int = 0
-    elements: int = 0
     sharded: int = 0
     gathered: float = 0.0
     scattered: float = 0.0
@@ -168,7 +166,6 @@ def train(task: Task) -> Record:
     module: LightningModule = built.model
     _give_tokenizers(module, built.datamodule)
     record = Record(task, int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
-    record.elements = sum(p.numel() for p in module.parameters())
     trained = [p for p in module.parameters() if p.requires_grad]
     record.trained, record.tensors = sum(p.numel() for p in trained), len(trained)
     record.buffers = bytes_of(list(module.buffers()))

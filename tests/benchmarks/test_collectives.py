@@ -18,6 +18,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.nn.functional import all_gather as gather_with_gradients
 from torch.nn.parallel import DistributedDataParallel
 
+pytestmark = pytest.mark.slow  # two processes that import torch
+
 RANKS = 2
 SIDE = 64
 
