@@ -50,6 +50,7 @@ class Task:
         warmup: buckets are made anew in the first steps.
         count: False only takes the time: counting costs some.
         validate: count a validation of so many batches too.
+        precision: of the trainer; under ``bf16-mixed`` FSDP2 gathers weights in bf16.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Task:
     warmup: int = 2
     count: bool = True
     validate: int = 0
+    precision: str = "bf16-mixed"
 
 
 @dataclass
@@ -200,6 +202,7 @@ def _arguments(task: Task) -> list[str]:
         "trainer.accelerator": "cpu",
         "trainer.devices": ranks,
         "trainer.num_nodes": 1,
+        "trainer.precision": task.precision,
         "trainer.max_steps": steps,
         "trainer.val_check_interval": steps,
         "trainer.limit_val_batches": task.validate,
