@@ -61,21 +61,17 @@ def volume() -> None:
 
     print("\n## Communication volume\n")
     print("KB that a rank sends in a step:\n")
-    table(
-        ("stage", "strategy", "precision", "ranks", "collectives", "counted", "arithmetic", "ratio", "on the sockets"),
-        [],
-    )
+    sizes = ("counted", "arithmetic", "ratio", "on the sockets")
+    table(("stage", "strategy", "precision", "ranks", "collectives", *sizes), [])
     validated = []
     with TemporaryDirectory() as folder:
         data = posters(Path(folder, "train"), 200)
         for ranks in (2, 4):
             strategies = [s for s in STRATEGIES if s != "hybrid" or ranks == 4]
             tasks = [
-                Task(
-                    stage, strategy, 4, 3, data, validate=2 * (strategy == "ddp"), precision=_precision(stage, strategy)
-                )
+                Task(stage, s, 4, 3, data, validate=2 * (s == "ddp"), precision=_precision(stage, s))
                 for stage in STAGES
-                for strategy in strategies
+                for s in strategies
             ]
             for records in run(tasks, ranks):
                 table_rows([_volume_row(records)])
@@ -86,7 +82,7 @@ def volume() -> None:
 
 
 def _precision(stage: str, strategy: str) -> str:
-    """As it is shipped, where a CPU can: its layer norm takes no bf16 weights with the float32 states of a whole tower."""
+    """As shipped; sharded stage 2 in float32, for on a CPU a layer norm does not mix precisions."""
     return "32-true" if stage == "stage2_vfe" and strategy in ("hybrid", "fsdp") else "bf16-mixed"
 
 
