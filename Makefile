@@ -25,7 +25,7 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup demo test test-distributed test-slurm lint bench ablations constraints clean
+.PHONY: help setup demo test test-distributed test-slurm lint bench scaling ablations constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ lint: $(DEV)  ## ruff, mypy and the order of the floors
 
 bench: $(RUNTIME)  ## measure speeds on this machine
 	$(BIN)/python benchmarks/speed.py
+
+scaling: $(RUNTIME)  ## communication, step-time model and plan of 8 to 512 GPUs: the figures of docs/planning.md
+	$(BIN)/python benchmarks/scaling.py
 
 ablations: demo  ## the same run without the CCM, and without hierarchical guidance: runs/ablations.md
 	for config in configs/ablations/pipeline_*.yaml; do $(CLI) run --config "$$config"; done

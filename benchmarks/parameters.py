@@ -105,7 +105,7 @@ def measured(name: str) -> Scale:
     with torch.device("meta"):
         module = cli.build(["--config", str(configs_folder() / name)], run=False).model
         assert isinstance(module, VFEModule)
-        inputs = _inputs(module)
+        inputs = vfe_inputs(module)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             module.painter.vfe(*inputs)
         activations = _saved(module.painter.vfe, inputs)
@@ -121,7 +121,7 @@ def measured(name: str) -> Scale:
     )
 
 
-def _inputs(module: VFEModule) -> tuple[Tensor, Tensor, Tensor | None, Conditioning]:
+def vfe_inputs(module: VFEModule) -> tuple[Tensor, Tensor, Tensor | None, Conditioning]:
     """One image's latent, step, layout and conditioning; nothing is computed."""
     painter, encoder = module.painter, module.painter.prompt_encoder.text_encoder
     z = painter.codec.encode_images(torch.zeros(1, 3, painter.image_size, painter.image_size))
