@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vlad_lightning.config_files import configs_folder
+from vlad_lightning.exit_codes import STALLED
 
 SCRIPTS = configs_folder() / "cluster" / "slurm"
 JOB = {"SLURM_JOB_ID": "123456", "SLURM_JOB_NAME": "stage2", "SLURM_NNODES": "4", "SLURM_NTASKS_PER_NODE": "8"}
@@ -61,6 +62,15 @@ def test_a_job_runs_its_command_on_every_task_and_ends_with_its_code(
     seen = (tmp_path / "seen").read_text().splitlines()
     assert {"MASTER_ADDR=node7", "MASTER_PORT=23456", "OMP_NUM_THREADS=6", "SRUN_CPUS_PER_TASK=6"} <= set(seen)
     assert (tmp_path / "out" / "slurm" / "stage2-123456").is_dir()
+
+
+@pytest.mark.parametrize(("restarts", "again"), [("", True), ("4", True), ("5", False)])
+def test_a_fit_that_stood_still_is_queued_again_a_few_times(tmp_path: Path, restarts: str, again: bool) -> None:
+    stand_in(tmp_path, "srun", f"exit {STALLED}")
+    stand_in(tmp_path, "scontrol", "echo node7")
+    counted = {"SLURM_RESTART_COUNT": restarts} if restarts else {}
+    assert script(tmp_path, "stage.sbatch", "out", **JOB, SLURM_JOB_NODELIST="node7", **counted).returncode == STALLED
+    assert ("requeue\n123456\n" in (tmp_path / "scontrol.args").read_text()) is again
 
 
 def test_a_job_without_a_folder_is_refused(tmp_path: Path) -> None:

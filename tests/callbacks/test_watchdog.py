@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from poisoned import Regression, loader
 
 from vlad_lightning.callbacks import Watchdog
-from vlad_lightning.callbacks.watchdog import STALLED, Watch
+from vlad_lightning.callbacks.watchdog import Watch
+from vlad_lightning.exit_codes import STALLED
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -71,7 +72,7 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hung, Path]:
 @pytest.mark.slow
 def test_hung_process_ends_with_its_stacks(hung: tuple[Hung, Path]) -> None:
     done, root = hung[0]["wait"], hung[1]
-    assert done.returncode == STALLED == 75
+    assert done.returncode == STALLED == 76
     assert done.stdout == "fed\n"  # it was alive while it was fed, longer than the time
     written = (root / "wait" / "rank3.txt").read_text()
     assert "no end of a batch for 5 s; in a training batch, after step 7" in written

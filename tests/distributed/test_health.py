@@ -102,7 +102,7 @@ def test_all_ranks_skip_and_go_back_as_one_process_does(strategy: str, single: d
 
 def test_hung_rank_ends_every_rank_with_its_stacks(tmp_path: Path) -> None:
     done = launch("hang", "ddp", tmp_path / "out", 2)
-    assert [p.returncode for p in done] == [75, 75], "\n".join(p.stderr[-3000:] for p in done)
+    assert [p.returncode for p in done] == [76, 76], "\n".join(p.stderr[-3000:] for p in done)
     (stacks,) = (tmp_path / "out" / "stacks").iterdir()
     waiting, sleeping = ((stacks / f"rank{r}.txt").read_text() for r in range(2))
     assert "health_worker.py" in sleeping

@@ -78,9 +78,7 @@ class Checkpoints(Checkpoint):
         """Find the folder, and the plugin that writes."""
         if stage != "fit":
             return
-        others = [callback for callback in trainer.checkpoint_callbacks if callback is not self]
-        inactive = getattr(trainer, "fast_dev_run", False) or (self.folder is None and others)
-        self._target = None if inactive else (self.folder or Path(trainer.default_root_dir, "checkpoints"))
+        self._target, self._ours = self.place(trainer), set()
         same = trainer.strategy.broadcast(str(trainer.ckpt_path)) == str(trainer.ckpt_path)
         if not trainer.strategy.reduce_boolean_decision(same, all=True):
             raise ValueError("the processes found different checkpoints to resume from; give --ckpt_path FILE")
@@ -89,6 +87,18 @@ class Checkpoints(Checkpoint):
             writer.asynchronous, writer.goes_on = self.asynchronous, True
         elif self.asynchronous:
             raise ValueError("checkpoints.asynchronous needs the plugin vlad_lightning.callbacks.DurableCheckpointIO")
+
+    def place(self, trainer: Trainer) -> Path | None:
+        """The folder that a trainer's fit writes to; None where it writes nothing."""
+        others = [callback for callback in trainer.checkpoint_callbacks if callback is not self]
+        if getattr(trainer, "fast_dev_run", False) or (self.folder is None and others):
+            return None
+        return self.folder or Path(trainer.default_root_dir, "checkpoints")
+
+    @property
+    def newest(self) -> Path | None:
+        """The checkpoint that this fit wrote last."""
+        return self._target / LAST if self._target and self._ours else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note where the fit begins."""

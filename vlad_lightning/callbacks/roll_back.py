@@ -14,6 +14,7 @@ from vlad_lightning.callbacks.ema import EMA
 from vlad_lightning.callbacks.fit_folder import checkpoints
 from vlad_lightning.callbacks.lookup import find
 from vlad_lightning.callbacks.step_guard import StepGuard, is_logged
+from vlad_lightning.checkpoints import verify
 
 _REMEMBERED = 1000  # saves that are kept by their step
 _METADATA = "meta.pt"  # of a sharded checkpoint: what is neither a weight nor the optimizer's
@@ -84,7 +85,7 @@ class RollBack(Callback):
         if found is None:
             raise TrainingDivergedError(
                 f"{trouble}, and this fit has no good checkpoint to go back to. Lower the learning rate, lengthen the "
-                "warm-up, look at the batches of these steps, or save earlier (ModelCheckpoint.every_n_train_steps)"
+                "warm-up, look at the batches of these steps, or save earlier (--checkpoints.every_n_steps)"
             )
         self._tries = self._tries + 1 if found.step == self._target else 1
         self._target = found.step
@@ -135,6 +136,7 @@ class Saved(NamedTuple):
 def read_saved(path: Path) -> Saved | None:
     """What a checkpoint tells of itself, without its weights; None where it is damaged or cannot be resumed from."""
     try:
+        verify(path)
         file = path / _METADATA if path.is_dir() else path
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         step, states = int(content["global_step"]), content.get("callbacks", {})

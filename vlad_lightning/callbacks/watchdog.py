@@ -15,12 +15,11 @@ from typing import IO, Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vlad_lightning.callbacks.fit_folder import fit_folder
-
-STALLED = 75  # EX_TEMPFAIL of sysexits.h: try again later
+from vlad_lightning.exit_codes import STALLED
 
 
 class Watchdog(Callback):
-    """Ends a fit in which no batch ended for too long, with exit code 75, after it wrote where each thread stands.
+    """Ends a fit in which no batch ended for too long, with exit code 76, after it wrote where each thread stands.
 
     A daemon thread looks at the clock. When the time since the latest batch is over, it writes the stacks of all
     threads to ``stacks/{start of the fit}/rank{r}.txt`` in the folder of the checkpoints and to stderr, and a file
