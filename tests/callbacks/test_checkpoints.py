@@ -252,7 +252,7 @@ class Fill(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.full:
-            self.file.write_bytes(bytes(5_000_000))
+            self.file.write_bytes(bytes(6_000_000))
         elif trainer.global_step == self.free:
             self.file.unlink()
 
