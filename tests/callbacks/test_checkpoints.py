@@ -308,12 +308,12 @@ from vlad_lightning.checkpoints import newest_valid, steps_of, verify
 
 folder, draw, before = Path(sys.argv[1]), random.Random(1), 0
 torch.set_num_threads(1)
-for turn in range(8):
+for turn in range(6):
     child = os.fork()
     if not child:
         warnings.simplefilter("ignore")
         saves = Checkpoints(str(folder), 1, keep=2, keep_every=40, asynchronous=turn % 2 == 1)
-        fit(saves, 10_000, resume=newest_valid(folder), room=2_000_000, max_epochs=-1)
+        fit(saves, 10_000, resume=newest_valid(folder), room=500_000, max_epochs=-1)
         os._exit(1)
     while max(steps_of(folder), default=0) <= before + 2:
         assert os.waitpid(child, os.WNOHANG) == (0, 0), "it ended by itself"
