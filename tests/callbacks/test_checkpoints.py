@@ -67,16 +67,16 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_the_newest_few_stay_and_some_for_ever(asynchronous: bool, tmp_path: Path) -> None:
-    fit(Checkpoints(str(tmp_path), 2, keep=2, keep_every=6, asynchronous=asynchronous), 13)
-    assert sorted(steps_of(tmp_path)) == [6, 12, 13]  # 12 is one of the newest two, and a sixth
-    assert len(names(tmp_path)) == 4
-    assert [step_in(path) for _, path in sorted(steps_of(tmp_path).items())] == [6, 12, 13]
-    last = tmp_path / "last.ckpt"
+    folder = tmp_path / "stage"
+    fit(Checkpoints(str(folder), 2, keep=2, keep_every=6, asynchronous=asynchronous), 13)
+    assert sorted(steps_of(folder)) == [6, 12, 13]  # 12 is one of the newest two, and a sixth
+    assert len(names(folder)) == 4
+    assert [step_in(path) for _, path in sorted(steps_of(folder).items())] == [6, 12, 13]
+    last = folder / "last.ckpt"
     assert step_in(last) == 13
-    assert last.samefile(step_path(tmp_path, 13))  # a second name, not a second file
+    assert last.samefile(step_path(folder, 13))  # a second name, not a second file
     assert not last.is_symlink()
-    moved = tmp_path.with_name("moved")
-    tmp_path.rename(moved)
+    moved = folder.rename(tmp_path / "moved")
     assert step_in(moved / "last.ckpt") == 13
 
 
