@@ -171,6 +171,8 @@ class Checkpoints(Checkpoint):
         if new.is_dir():
             seal(new)
         linked = not new.is_dir() and _link(new, folder / LAST)
+        if new.is_dir():
+            _remove(kept)  # not even a file is replaced by a folder
         _clear(kept)
         new.replace(kept)
         if not linked:
