@@ -336,3 +336,5 @@ def test_out_fills_every_text_of_a_built_config() -> None:
     assert callbacks["InitFrom"].checkpoint == "runs/here/stage0/last.ckpt"
     assert callbacks["ModelCheckpoint"].dirpath.endswith("runs/here/stage1")
     assert [logger.save_dir for logger in built_cli.trainer.loggers] == ["runs/here"] * 2
+    assert "ExactResume" in callbacks  # which belongs to every fit, whatever callbacks a file lists
+    assert built_cli.config.trainer.use_distributed_sampler is False  # the data modules deal to the devices

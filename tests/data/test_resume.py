@@ -10,6 +10,7 @@ import pytest
 import tiny_system as tiny
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.resume import ExactResume
@@ -172,6 +173,21 @@ def test_a_checkpoint_without_a_position_goes_on_by_its_steps(
     torch.save(state, tmp_path / "old.ckpt")
     resumed = fit(posters, 6, 2, ckpt_path=tmp_path / "old.ckpt")
     assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= 4}
+
+
+def test_a_strategy_that_restores_after_its_setup_reads_on_too(saved: tuple[Reader, Path], posters: Path) -> None:
+    """As those that shard the weights do: the loader and its workers are there before the checkpoint is read."""
+
+    class Late(SingleDeviceStrategy):
+        @property
+        def restore_checkpoint_after_setup(self) -> bool:
+            return True
+
+    whole, folder = saved
+    for workers in (0, 1):
+        strategy = Late(torch.device("cpu"))
+        resumed = fit(posters, 6, 2, ckpt_path=folder / "batch-3.ckpt", workers=workers, strategy=strategy)
+        assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= 1}
 
 
 def test_a_fresh_fit_starts_anew(posters: Path) -> None:

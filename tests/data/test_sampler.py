@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
@@ -86,6 +86,7 @@ def test_the_global_random_state_is_neither_asked_nor_moved() -> None:
     assert torch.equal(first, SampleOrder(50, 8).permutation(0))
 
 
+@settings(deadline=None)
 @given(
     samples=st.integers(1, 200),
     batch=st.integers(1, 16),
@@ -107,6 +108,7 @@ def test_positions_are_where_reading_on_gets(
     assert order.after(halfway, steps - steps // 2) == order.after(start * samples, steps)
 
 
+@settings(deadline=None)
 @given(samples=st.integers(1, 60), batch=st.integers(1, 9), world=st.integers(1, 5), accumulation=st.integers(1, 3))
 def test_devices_have_equally_many_full_batches_and_share_no_sample(
     samples: int, batch: int, world: int, accumulation: int

@@ -83,6 +83,7 @@ def rank_process(job: dict[str, Any], rank: int, port: int, group: int) -> int:
     """Fork a rank of a job; the id of its process."""
     child = os.fork()
     if child:
+        os.setpgid(child, group or child)  # before the next rank joins it
         return child
     os.setpgid(0, group)
     if job.get("ranks", 1) > 1:  # Lightning then starts none by itself

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,6 @@ class MarioDataModule(LightningDataModule):
         """Where the next optimizer step reads."""
         start = self._resumed or {"samples": 0, "step": 0}
         step = self.trainer.global_step if self.trainer else 0
-        # before Lightning has restored its loops its step is 0
         return self._after(start["samples"], max(0, step - start["step"]))
 
     def _after(self, position: int, steps: int) -> int:
@@ -251,7 +251,15 @@ class MarioDataModule(LightningDataModule):
 
 
 class _ResumedLoader(DataLoader[Sample]):
-    """A loader whose place the data module keeps; by these two methods Lightning tells that it can resume."""
+    """A loader whose place the data module keeps; by its state, though empty, Lightning tells that it can resume."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Start reading when the first batch is asked for.
+
+        Lightning starts to iterate before it has restored a checkpoint's step; under a strategy that shards the
+        weights, even before it has given the data module its state.
+        """
+        yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing."""
