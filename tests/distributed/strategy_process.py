@@ -114,14 +114,17 @@ def run(job: dict[str, Any]) -> None:
     data = tiny.data(job["root"], batch_size=job["batch"])
     trainer.fit(module, datamodule=data, ckpt_path=job.get("ckpt_path"), weights_only=True)
     averaged = {key: whole(value) for key, value in module.named_parameters()}
-    metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("val/")}
     if "ckpt_path" not in job:  # the average goes on from one that the watch has not seen
         for key, mean in watch.mean.items():
             assert torch.equal(averaged[key], mean), key
     if trainer.is_global_zero:
         save_file(averaged, out / "averaged.safetensors")
-        (out / "metrics.json").write_text(json.dumps(metrics))
     (out / f"losses-{trainer.global_rank}.json").write_text(json.dumps([watch.losses, watch.norms]))
+    if job.get("count"):
+        return
+    measured = tiny.data(job["root"], batch_size=3)  # the same batches for every number of processes
+    metrics = trainer.validate(module, datamodule=measured, verbose=False)[0]
+    (out / f"metrics-{trainer.global_rank}.json").write_text(json.dumps(metrics))
     if job.get("test"):
         tested = Trainer(
             accelerator="cpu",
@@ -131,7 +134,7 @@ def run(job: dict[str, Any]) -> None:
             use_distributed_sampler=False,
             plugins=[DurableCheckpointIO()],
             enable_progress_bar=False,
-        ).validate(tiny.stage(job["stage"], seed=5), datamodule=data, ckpt_path=keep.last_model_path, verbose=False)
+        ).validate(tiny.stage(job["stage"], seed=5), datamodule=measured, ckpt_path=keep.last_model_path, verbose=False)
         (out / f"tested-{trainer.global_rank}.json").write_text(json.dumps(tested[0]))
 
 

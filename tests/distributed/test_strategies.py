@@ -85,7 +85,7 @@ def norms(folder: Path) -> list[float]:
 
 
 def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """How far the trained weights of two runs are apart, as a share of how far training has moved them."""
+    """The norm of the difference of two runs' weights, as a share of the norm of the weights."""
     assert found.keys() == expected.keys()
     apart = sum(float((found[k].double() - v.double()).square().sum()) for k, v in expected.items())
     size = sum(float(v.double().square().sum()) for v in expected.values())
@@ -96,14 +96,14 @@ def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) 
 def test_losses_gradients_and_norms_are_those_of_one_process(out: Path, name: str) -> None:
     one = out / f"one1-{name.split('-')[1]}"
     assert losses(out / name)[0] == pytest.approx(losses(one)[0], rel=1e-5)
-    assert losses(out / name) == pytest.approx(losses(one), rel=2e-3)
+    assert losses(out / name) == pytest.approx(losses(one), rel=1e-4)
     assert norms(out / name)[0] == pytest.approx(norms(one)[0], rel=1e-4)
     found, expected = (load_file(folder / "gradients.safetensors") for folder in (out / name, one))
     largest = max(float(value.abs().max()) for value in expected.values())
     used = {key for key, value in expected.items() if value.abs().max() > 0}
     assert used <= set(found) == set(expected)
     for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-3, atol=2e-5 * largest, msg=lambda m, k=key: f"{k}: {m}")
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5 * largest, msg=lambda m, k=key: f"{k}: {m}")
 
 
 @pytest.mark.parametrize("name", TWO + FOUR)
@@ -111,11 +111,11 @@ def test_averages_and_metrics_are_those_of_one_process(out: Path, name: str) -> 
     """That each is, bit for bit, the average of its own weights is asserted in the processes."""
     one = out / f"one1-{name.split('-')[1]}"
     found, expected = (load_file(folder / "averaged.safetensors") for folder in (out / name, one))
-    assert distance(found, expected) < 1e-3
-    found, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (out / name, one))
+    assert distance(found, expected) < 1e-5
+    expected = json.loads((one / "metrics-0.json").read_text())
     assert "val/loss" in expected
-    assert found.keys() == expected.keys()
-    assert found["val/loss"] == pytest.approx(expected["val/loss"], rel=2e-3)
+    for path in (out / name).glob("metrics-*.json"):  # of each rank
+        assert json.loads(path.read_text()) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
 def test_static_graph_gives_what_ddp_gives(out: Path) -> None:
@@ -184,8 +184,8 @@ def test_resumed_fit_ends_with_the_same_weights_bit_for_bit(out: Path) -> None:
 )
 def test_any_number_of_processes_goes_on_from_any_checkpoint(out: Path, name: str) -> None:
     one = out / f"one1-{name.split('-')[1]}"
-    assert losses(out / name) == pytest.approx(losses(one)[2:], rel=2e-3)
-    assert distance(load_file(out / name / "averaged.safetensors"), load_file(one / "averaged.safetensors")) < 1e-3
+    assert losses(out / name) == pytest.approx(losses(one)[2:], rel=1e-4)
+    assert distance(load_file(out / name / "averaged.safetensors"), load_file(one / "averaged.safetensors")) < 1e-5
 
 
 def test_one_process_goes_on_from_what_four_made_of_what_two_had(out: Path) -> None:
@@ -194,9 +194,8 @@ def test_one_process_goes_on_from_what_four_made_of_what_two_had(out: Path) -> N
 
 def test_sharded_checkpoint_is_validated_by_other_processes_modules(out: Path) -> None:
     found = [json.loads((out / "fsdp2-vfe" / f"tested-{rank}.json").read_text()) for rank in range(2)]
-    expected = json.loads((out / "fsdp2-vfe" / "metrics.json").read_text())
-    assert found[0] == found[1]
-    assert found[0]["val/loss"] == pytest.approx(expected["val/loss"], rel=1e-4)
+    expected = json.loads((out / "fsdp2-vfe" / "metrics-0.json").read_text())
+    assert found[0] == found[1] == pytest.approx(expected, rel=1e-5)
 
 
 def test_bf16_is_near_float32(out: Path) -> None:

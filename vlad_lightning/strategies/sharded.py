@@ -52,6 +52,7 @@ class ShardedStrategy(ModelParallelStrategy):
             on the first one and writes a file.
         sync_each_backward: of accumulated batches. False sends gradients once a step, and holds them whole until
             then; True sends them after each batch, and holds shards only.
+        gather_in_bf16: under ``bf16-mixed`` on a GPU weights are sent in bfloat16, half of the bytes; False sends float32.
         process_group_backend: of torch.distributed; None means the device's own.
         timeout: of its collectives.
 
@@ -64,6 +65,7 @@ class ShardedStrategy(ModelParallelStrategy):
         replicas: int = 1,
         save_distributed_checkpoint: bool = False,
         sync_each_backward: bool = False,
+        gather_in_bf16: bool = True,
         process_group_backend: str | None = None,
         timeout: timedelta | None = default_pg_timeout,
     ) -> None:
@@ -76,6 +78,7 @@ class ShardedStrategy(ModelParallelStrategy):
         )
         self.replicas = replicas
         self.sync_each_backward = sync_each_backward
+        self.gather_in_bf16 = gather_in_bf16
         self._blocked = False
 
     @property
@@ -235,7 +238,8 @@ class ShardedStrategy(ModelParallelStrategy):
 def shard_module(module: LightningModule) -> None:
     """What the stages' ``configure_model`` does: shard under :class:`ShardedStrategy`, nothing elsewhere.
 
-    Under ``bf16-mixed`` weights are gathered in bfloat16 and gradients are reduced in float32.
+    Under ``bf16-mixed`` weights are gathered in bfloat16 on a GPU, and gradients are reduced in float32. On a CPU autocast
+    leaves norms alone, which take no bfloat16 weights for float32 inputs; a GPU's computes them in float32.
 
     Raises:
         ValueError: where the processes start from different weights.
@@ -246,8 +250,9 @@ def shard_module(module: LightningModule) -> None:
     _check_equal(module, strategy)
     precision = module.trainer.precision_plugin
     mixed = isinstance(precision, MixedPrecision) and precision.precision == "bf16-mixed"
+    halves = mixed and strategy.gather_in_bf16 and strategy.root_device.type == "cuda"
     methods = [name for name in _METHODS if hasattr(module, name)]
-    shard(module, strategy.device_mesh, torch.bfloat16 if mixed else None, methods)
+    shard(module, strategy.device_mesh, torch.bfloat16 if halves else None, methods)
 
 
 def _check_equal(module: LightningModule, strategy: ShardedStrategy) -> None:
