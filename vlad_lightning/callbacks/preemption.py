@@ -200,7 +200,7 @@ class Preemption(Callback):
         if save_last(trainer):
             rank_zero_info(f"preempted after {trainer.global_step} steps: the checkpoint is saved")
         else:
-            rank_zero_warn("preempted, and no callback keeps a last checkpoint: nothing is saved")
+            rank_zero_warn("preempted, and no callback has written a last checkpoint: nothing is saved")
         raise Preempted(trainer.global_step, trainer.global_rank, self._meet, self.requeue)
 
     def _meet(self) -> None:
