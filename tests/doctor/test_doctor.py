@@ -95,7 +95,7 @@ def test_one_process_checks_its_stage(posters: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vlad_lightning", "doctor", *map(str, config), "--out", str(blocked / "run")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 1, done.stderr
-    lines = {line.split("  ")[1].strip(): line for line in done.stdout.splitlines() if not line.startswith(" ")}
+    lines = {line[6:].split("  ")[0]: line for line in done.stdout.splitlines() if line[4:6] == "  "}
     assert lines["writing"].startswith("fail")
     assert lines["checkpoint"].startswith("fail")
     assert str(blocked / "run" / "stage0" / "last.ckpt") in lines["checkpoint"]

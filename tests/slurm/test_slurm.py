@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,6 +101,12 @@ def submit(cluster: Cluster, script: str, out: Path, *args: object) -> str:
     return cluster.run("sbatch", "--parsable", *options, SCRIPTS / f"{script}.sbatch", out, *args).stdout.strip()
 
 
+def figures(path: Path) -> dict[str, Any]:
+    """All but the Frechet distance: of fewer images than features it is rounding that decides, even of equal features."""
+    found = json.loads(path.read_text())["vlad"]
+    return {name: figure for name, figure in found.items() if not name.startswith("frechet_distance")}
+
+
 def test_test_and_predict_over_tasks_give_what_one_process_gives(
     cluster: Cluster, chain: Chain, data: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -107,8 +114,8 @@ def test_test_and_predict_over_tasks_give_what_one_process_gives(
     for name in ("many", "one"):
         (tmp_path / name / "judge").mkdir(parents=True)
         shutil.copy(chain.out / "stage0" / "last.ckpt", tmp_path / name / "judge" / "last.ckpt")
-    seven = ("--data.batch_size=2", "--data.limit_test=7")
-    measured = (*STAGE2, "--config", MINI / "test.yaml", *data, *seven, *checkpoint)
+    five = ("--data.batch_size=2", "--data.limit_test=5")  # three batches: the second task gets a spare one
+    measured = (*STAGE2, "--config", MINI / "test.yaml", *data, *five, *checkpoint)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("".join(f"a poster that says 'WORD{i}'\n" for i in range(5)))
     generate = ROOT / "configs" / "generate.yaml"
@@ -122,9 +129,9 @@ def test_test_and_predict_over_tasks_give_what_one_process_gives(
     for process in alone:
         said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, said[-3000:]
-    many, one = (json.loads((tmp_path / name / "results.json").read_text())["vlad"] for name in ("many", "one"))
+    many, one = (figures(tmp_path / name / "results.json") for name in ("many", "one"))
     assert many == one  # with the bootstrap's intervals, which depend on the samples' order
-    assert one["sentence_accuracy"]["n"] == 7
+    assert one["sentence_accuracy"]["n"] == 5
     images, expected = (sorted((tmp_path / name / "images").iterdir()) for name in ("painted", "alone"))
     assert [path.name for path in images] == [path.name for path in expected]
     assert len(images) == 10

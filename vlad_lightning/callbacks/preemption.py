@@ -97,7 +97,8 @@ class Preemption(Callback):
         if self.enabled and stage == "fit":
             self.received, self._armed = 0, True
             # it would wait for the other ranks inside the signal's handler; there is no public switch for it
-            trainer._signal_connector._sigterm_notifier_fn = _pass_over  # type: ignore[method-assign]
+            connector: Any = trainer._signal_connector
+            connector._sigterm_notifier_fn = _pass_over
             self._listen()
         if hasattr(signal, "pthread_sigmask"):  # blocked by the launcher while the program was loaded
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
@@ -200,7 +201,7 @@ class Preemption(Callback):
         if save_last(trainer):
             rank_zero_info(f"preempted after {trainer.global_step} steps: the checkpoint is saved")
         else:
-            rank_zero_warn("preempted, and no callback keeps a last checkpoint: nothing is saved")
+            rank_zero_warn("preempted, and no callback has written a last checkpoint: nothing is saved")
         raise Preempted(trainer.global_step, trainer.global_rank, self._meet, self.requeue)
 
     def _meet(self) -> None:

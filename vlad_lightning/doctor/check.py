@@ -52,7 +52,7 @@ def same(name: str, values: Sequence[str], owners: Sequence[str], advice: str) -
         owners: their names, such as ``rank 1 on node2``.
         advice: what to do where they differ.
     """
-    common = max(sorted(set(values)), key=list(values).count)
+    common = max(dict.fromkeys(values), key=list(values).count)  # of equally frequent ones the first
     others = [f"{owner} has {value}" for owner, value in zip(owners, values, strict=True) if value != common]
     if not others:
         return Check(name, "ok", common)

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Submit the three stages, each after the one before it has ended well:
-#   configs/cluster/slurm/chain.sh OUT CONFIGS [options of `vlad-cli fit` for every stage]
+#   bash configs/cluster/slurm/chain.sh OUT CONFIGS [options of `vlad-cli fit` for every stage]
 # CONFIGS is a folder with stage0_align.yaml, stage1_tlg.yaml and stage2_vfe.yaml, such as configs or configs/mini.
 # Options of sbatch stand in SBATCH_OPTIONS ("--nodes=4 --gpus-per-node=8"), its account, partition and time in
 # SBATCH_ACCOUNT, SBATCH_PARTITION and SBATCH_TIMELIMIT. A stage that is preempted is queued again under its own id, and
