@@ -101,13 +101,23 @@ def test_samples_are_those_of_the_undisturbed_run(runs: Path, name: str) -> None
 @pytest.mark.parametrize("stage", STAGES)
 def test_two_processes_have_the_loss_and_the_gradients_of_one(runs: Path, stage: str) -> None:
     one, two = losses(runs / stage), losses(runs / f"{stage}-ddp")
-    assert two[0] == pytest.approx(one[0], rel=1e-5)
-    assert [two[step] for step in range(SAVED_AT)] == pytest.approx([one[step] for step in range(SAVED_AT)], rel=2e-3)
+    apart = [abs(two[step] / one[step] - 1) for step in range(SAVED_AT)]
     expected, found = (load_file(runs / name / "gradients.safetensors") for name in (stage, f"{stage}-ddp"))
     largest = max(value.abs().max().item() for value in expected.values())
+    off = max((found[key] - value).abs().max().item() for key, value in expected.items()) / largest
+    print(f"{stage}: losses apart by {max(apart):.1e}, gradients by {off:.1e} of the largest")
+    assert max(apart) < 1e-5
     assert largest > 1e-3
-    for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5 * largest)
+    assert off < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_that_changes_its_number_of_processes_ends_near_the_other(runs: Path, stage: str) -> None:
+    whole, changed = (load_file(runs / name / "weights.safetensors") for name in (stage, f"{stage}-ddp-resumed"))
+    off = max((changed[key] - value).abs().max().item() for key, value in whole.items())
+    print(f"{stage}: weights apart by {off:.1e} after 8 steps, 4 of them on two processes")
+    assert off < 8 * 3e-3 / 2  # AdamW at 3e-3, the same way each step, would go twice as far
 
 
 @pytest.mark.slow
@@ -117,4 +127,6 @@ def test_two_processes_measure_what_one_measures(runs: Path, stage: str) -> None
     one, two = (json.loads((runs / name / "metrics.json").read_text()) for name in (stage, f"{stage}-ddp"))
     assert one.keys() == two.keys()
     assert "val/loss" in one
-    assert two == pytest.approx(one, rel=1e-5)
+    off = max(abs(two[name] - value) / (abs(value) or 1) for name, value in one.items())
+    print(f"{stage}: metrics apart by {off:.1e}")
+    assert off < 1e-5

@@ -140,5 +140,6 @@ class GlobalBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         start = self._position() if self._position else self._next
+        # only where it is read: a DataLoader with workers makes two iterators, and reads the second
         self._next = self.order.after(start, self.order.steps - self.order.steps_before(start))
-        return self.order.batches(start, self.rank)
+        yield from self.order.batches(start, self.rank)
