@@ -1,0 +1,501 @@
+"""A fit that is killed, starved, lied to and hung, again and again, and goes on each time by the same command.
+
+``make faults`` runs it: every fault hits a real fit of a tiny stage 1 at a random moment; then the same command is
+given until the fit ends. A fault is survived if the fit ends without another hand; the resume was right if every step
+of every process took the samples that it takes undisturbed, and the last weights are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import torch
+from faulty_process import Inside, start
+from rich.progress import track
+from vlad_lightning.checkpoints import verify
+
+from vlad_lightning.config_files import configs_folder
+from vlad_lightning.data.synthetic import write_posters
+
+STEPS, EVERY = 40, 4
+POISONED = 17
+_LIMIT = 240.0  # seconds for one life, on a machine that is busy with something else
+
+_NOTHING = Inside()
+
+
+@dataclass
+class Life:
+    """One start of the command.
+
+    Attributes:
+        codes: exit codes by rank, negative for a signal.
+        resumed_at: the step it began with; None where it died before.
+        reached: the last step it made, at least ``resumed_at``.
+    """
+
+    codes: list[int]
+    resumed_at: int | None
+    reached: int
+
+
+@dataclass
+class Outcome:
+    """What became of one fault.
+
+    Attributes:
+        kind: of fault.
+        ended: whether the fit came to its end by its own command.
+        right: whether samples and last weights are those of the undisturbed fit.
+        lost: steps that were made a second time, and those skipped.
+        lives: how often the command was given.
+        note: what went wrong.
+    """
+
+    kind: str
+    ended: bool
+    right: bool
+    lost: int
+    lives: int
+    note: str = ""
+
+
+class Fit:
+    """A folder with a tiny stage 1, on one process or two."""
+
+    calls = 0  # of the file system for checkpoints, undisturbed
+
+    def __init__(self, folder: Path, stage0: Path, posters: Path, processes: int) -> None:
+        self.folder = folder
+        self.processes = processes
+        (folder / "stage0").mkdir(parents=True)
+        shutil.copy(stage0, folder / "stage0/last.ckpt")
+        self.args = fit_args("mini/stage1_tlg.yaml", "generator.prompt_encoder", folder, posters, 8 // processes)
+        self.args += ["--checkpoints.every_n_steps", str(EVERY), "--watchdog.timeout", "20", "--watchdog.grace", "1"]
+        strategy = "auto" if processes == 1 else "ddp_find_unused_parameters_true"
+        self.args += ["--trainer.devices", str(processes), "--trainer.strategy", strategy]
+        self.lives: list[Life] = []
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        return self.folder / "stage1/last.ckpt"
+
+    @property
+    def done(self) -> bool:
+        """Whether the latest life came to the end of the fit."""
+        return bool(self.lives) and not any(self.lives[-1].codes)
+
+    def live(
+        self,
+        inside: Inside = _NOTHING,
+        strike: Callable[[Fit, list[int]], None] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> Life:
+        """Give the command, let ``strike`` hit its processes, and wait for their end."""
+        log = self.folder / f"log{len(self.lives)}"
+        ranks = [start(self.args, inside, log, self.folder / "out", env) for env in self._ranks(environment or {})]
+        if strike is not None:
+            strike(self, ranks)
+        codes = _ends(ranks)
+        entries = _entries(log.with_suffix(".0"))
+        began = next((e["start"] for e in entries if "start" in e), None)
+        self.lives.append(Life(codes, began, max((e["step"] for e in entries if "step" in e), default=began or 0)))
+        return self.lives[-1]
+
+    def _ranks(self, environment: dict[str, str]) -> Iterator[dict[str, str]]:
+        if self.processes == 1:
+            yield environment
+            return
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        shared = {"TORCHELASTIC_RUN_ID": "faults", "GROUP_RANK": "0", "GLOO_SOCKET_IFNAME": "lo"}
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        shared |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(self.processes))
+        for rank in map(str, range(self.processes)):  # as torchrun starts them
+            yield environment | shared | {"RANK": rank, "LOCAL_RANK": rank}
+
+    def wait_for(self, step: int, ranks: Sequence[int]) -> None:
+        """Until this life has made ``step`` steps, or has ended."""
+        log, until = self.folder / f"log{len(self.lives)}.0", time.monotonic() + _LIMIT
+        while time.monotonic() < until and not _ended(ranks[0]):
+            if any(e.get("step", -1) >= step for e in _entries(log)):
+                return
+            time.sleep(0.002)
+
+    def samples(self) -> dict[tuple[int, int], set[tuple[str, ...]]]:
+        """By rank and step, what was taken for it in all lives."""
+        taken: dict[tuple[int, int], set[tuple[str, ...]]] = {}
+        for file in self.folder.glob("log*.[01]"):
+            for entry in _entries(file):
+                if "step" in entry:
+                    taken.setdefault((int(file.suffix[1:]), entry["step"]), set()).add(tuple(entry["keys"]))
+        return taken
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The last ones, averaged and not."""
+        saved = torch.load(self.last, weights_only=True)
+        pairs = [(f"{key}.{k}", v) for key in ("state_dict", "current_model_state") for k, v in saved[key].items()]
+        return {k: v for k, v in pairs if isinstance(v, torch.Tensor)}
+
+
+def fit_args(config: str, prompt_encoder: str, out: Path, posters: Path, batch_size: int) -> list[str]:
+    """``fit --ckpt_path last`` of a shipped stage, with networks of one layer."""
+    settings: dict[str, object] = {"ckpt_path": "last", "out": out, "data.root": posters, "data.batch_size": batch_size}
+    small = {"width": 32, "layers": 1, "heads": 2}
+    encoder = f"model.{prompt_encoder}"
+    parts = {f"{encoder}.{part}.init_args": small for part in ("text_encoder.tower", "composition")}
+    parts |= {f"{encoder}.text_encoder.spelling": {"width": 32}}
+    if "stage1" in config:
+        parts["model.generator.tlg"] = small | {"text_width": 32}
+    else:
+        parts["model.image_encoder.tower.init_args"] = small | {"projection": 32}
+    trainer = {"max_steps": STEPS, "accelerator": "cpu", "precision": "32-true", "limit_val_batches": 0}
+    trainer |= {"enable_progress_bar": "false", "logger": "false", "callbacks": json.dumps(_callbacks(config))}
+    parts["trainer"] = trainer
+    settings |= {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
+    return ["fit", f"--config={configs_folder() / config}", *(f"--{name}={value}" for name, value in settings.items())]
+
+
+def _callbacks(config: str) -> list[dict[str, object]]:
+    start = {"part": "generator.prompt_encoder", "checkpoint": "{out}/stage0/last.ckpt", "source": "prompt_encoder"}
+    named = {"InitFrom": start, "EMA": {"decay": 0.9}} if "stage1" in config else {}
+    return [{"class_path": f"vlad_lightning.callbacks.{name}", "init_args": given} for name, given in named.items()]
+
+
+def _entries(log: Path) -> list[dict[str, object]]:
+    """What is whole of a log; a kill may leave half a line."""
+    found = []
+    for line in log.read_text().splitlines() if log.exists() else ():
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return found
+
+
+def _ended(process: int) -> bool:
+    status = os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return status is not None
+
+
+def _ends(ranks: Sequence[int]) -> list[int]:
+    """Exit codes; where one process has failed the others have ten seconds to notice, as under torchrun."""
+    until = time.monotonic() + _LIMIT
+    left, codes = set(ranks), dict.fromkeys(ranks, 0)
+    while left:
+        for process in [p for p in left if _ended(p)]:
+            codes[process] = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+            left.discard(process)
+            if codes[process]:
+                until = min(until, time.monotonic() + 10)
+        if time.monotonic() > until:
+            for process in left:
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.01)
+    return [codes[p] for p in ranks]
+
+
+def _moment(dice: random.Random) -> int:
+    return dice.randrange(1, STEPS - 1)
+
+
+def kill(rank: int, dice: random.Random) -> Callable[[Fit, list[int]], None]:
+    """SIGKILL one process at a random moment."""
+    step, wait = _moment(dice), dice.uniform(0, 0.03)
+
+    def strike(fit: Fit, ranks: list[int]) -> None:
+        fit.wait_for(step, ranks)
+        time.sleep(wait)
+        if not _ended(ranks[rank]):
+            os.kill(ranks[rank], signal.SIGKILL)
+
+    return strike
+
+
+def killed(fit: Fit, dice: random.Random) -> None:
+    """kill -9 of the process"""
+    fit.live(strike=kill(0, dice))
+
+
+def first_rank_killed(fit: Fit, dice: random.Random) -> None:
+    """kill -9 of the first of two processes"""
+    fit.live(strike=kill(0, dice))
+
+
+def second_rank_killed(fit: Fit, dice: random.Random) -> None:
+    """kill -9 of the second of two processes"""
+    fit.live(strike=kill(1, dice))
+
+
+def killed_in_a_save(fit: Fit, dice: random.Random) -> None:
+    """kill -9 during a checkpoint's write"""
+    fit.live(Inside(kill_at_call=dice.randrange(1, fit.calls + 1)))
+
+
+def killed_in_a_save_elsewhere(fit: Fit, dice: random.Random) -> None:
+    """the same, temporary folder on another file system"""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as elsewhere:
+        fit.live(Inside(kill_at_call=dice.randrange(1, fit.calls + 1)), environment={"TMPDIR": elsewhere})
+
+
+def newest_truncated(fit: Fit, dice: random.Random) -> None:
+    """newest checkpoint truncated"""
+    _killed_after_two_saves(fit, dice)
+    os.truncate(fit.last, dice.randrange(fit.last.stat().st_size))
+
+
+def newest_flipped(fit: Fit, dice: random.Random) -> None:
+    """a bit of the newest checkpoint flipped"""
+    _killed_after_two_saves(fit, dice)
+    with fit.last.open("r+b") as file:
+        place = dice.randrange(fit.last.stat().st_size)
+        file.seek(place)
+        old = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([old ^ 1 << dice.randrange(8)]))
+
+
+def _killed_after_two_saves(fit: Fit, dice: random.Random) -> None:
+    step = dice.randrange(2 * EVERY + 1, STEPS - 1)
+
+    def strike(fit: Fit, ranks: list[int]) -> None:
+        fit.wait_for(step, ranks)
+        if not _ended(ranks[0]):
+            os.kill(ranks[0], signal.SIGKILL)
+
+    fit.live(strike=strike)
+
+
+def disk_full(fit: Fit, dice: random.Random) -> None:
+    """disk full during a save, then kill -9"""
+    step, more = dice.randrange(EVERY, STEPS - 3 * EVERY), dice.randrange(2 * EVERY)
+
+    def strike(fit: Fit, ranks: list[int]) -> None:
+        fit.wait_for(step, ranks)
+        filler = fit.folder / "filler"
+        with contextlib.suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        fit.wait_for(step + EVERY + more, ranks)
+        if not _ended(ranks[0]):
+            os.kill(ranks[0], signal.SIGKILL)
+        filler.unlink()
+
+    fit.live(strike=strike)
+
+
+def nan_batch(fit: Fit, dice: random.Random) -> None:
+    """a batch of NaN, then kill -9"""
+    fit.live(Inside(poisoned_steps=(POISONED,)), strike=kill(0, dice))
+
+
+def hung_rank(fit: Fit, dice: random.Random) -> None:
+    """one of two processes hangs"""
+    life = fit.live(Inside(hang_at=_moment(dice)))
+    if 0 in life.codes:
+        raise RuntimeError(f"a hung process ended as if it were done: exit codes {life.codes}")
+
+
+def storm(fit: Fit, dice: random.Random) -> None:
+    """storm of SIGTERM and SIGUSR1"""
+    step = _moment(dice)
+
+    def strike(fit: Fit, ranks: list[int]) -> None:
+        fit.wait_for(step, ranks)
+        for _ in range(40):
+            for process in ranks:
+                if not _ended(process):
+                    os.kill(process, dice.choice((signal.SIGTERM, signal.SIGUSR1)))
+            time.sleep(0.001)
+
+    fit.live(strike=strike)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A fault: what it does, to how many processes, and what else it needs."""
+
+    act: Callable[[Fit, random.Random], None]
+    processes: int = 1
+    small_disk: bool = False
+    poisoned: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """For the table."""
+        return (self.act.__doc__ or "").strip() + (
+            " (two processes)" if self.processes > 1 and "two" not in (self.act.__doc__ or "") else ""
+        )
+
+
+KINDS = (
+    Kind(killed),
+    Kind(killed_in_a_save),
+    Kind(first_rank_killed, processes=2),
+    Kind(newest_truncated),
+    Kind(storm),
+    Kind(second_rank_killed, processes=2),
+    Kind(killed_in_a_save_elsewhere),
+    Kind(disk_full, small_disk=True),
+    Kind(nan_batch, poisoned=(POISONED,)),
+    Kind(newest_flipped),
+    Kind(storm, processes=2),
+    Kind(hung_rank, processes=2),
+)
+
+
+class Campaign:
+    """Faults of every kind in turn, against undisturbed fits.
+
+    Args:
+        folder: of everything; it is made.
+        seed: of the moments.
+    """
+
+    def __init__(self, folder: Path, seed: int = 0) -> None:
+        self.folder = folder
+        self.dice = random.Random(seed)
+        self.posters = folder / "posters"
+        self._references: dict[tuple[int, tuple[int, ...]], Fit] = {}
+        write_posters(self.posters, samples=40, size=64, seed=0, workers=1, charseg=False)
+        args = fit_args("mini/stage0_align.yaml", "prompt_encoder", folder / "first", self.posters, 8)
+        args = [a.replace(f"max_steps={STEPS}", "max_steps=2") for a in args]
+        ranks = [start(args, Inside(), folder / "log", folder / "out", {})]
+        if _ends(ranks) != [0]:
+            raise RuntimeError(f"stage 0 failed: {(folder / 'out').read_text()[-2000:]}")
+
+    def _fit(self, name: str, processes: int, folder: Path | None = None) -> Fit:
+        return Fit((folder or self.folder) / name, self.folder / "first/stage0/last.ckpt", self.posters, processes)
+
+    def reference(self, processes: int, poisoned: tuple[int, ...]) -> Fit:
+        """The same fit, undisturbed."""
+        key = (processes, poisoned)
+        if key not in self._references:
+            fit = self._fit(f"reference{len(self._references)}", processes)
+            fit.live(Inside(poisoned_steps=poisoned))
+            if not fit.done:
+                raise RuntimeError(f"the undisturbed fit failed: {(fit.folder / 'out').read_text()[-3000:]}")
+            fit.calls = int((fit.folder / "log0.calls").read_text())
+            self._references[key] = fit
+        return self._references[key]
+
+    def strike(self, kind: Kind, number: int) -> Outcome:
+        """One fault, and the lives after it."""
+        reference = self.reference(kind.processes, kind.poisoned)
+        with _disk(self.folder / f"disk{number}", kind.small_disk) as folder:
+            fit = self._fit(f"fit{number}", kind.processes, folder)
+            fit.calls = reference.calls
+            try:
+                kind.act(fit, self.dice)
+                while not fit.done and len(fit.lives) < 4:
+                    fit.live(Inside(poisoned_steps=kind.poisoned))
+            except RuntimeError as error:
+                return Outcome(kind.name, False, False, 0, len(fit.lives), str(error))
+            if not fit.done:
+                note = (fit.folder / "out").read_text()[-1500:]
+                return Outcome(kind.name, False, False, 0, len(fit.lives), note)
+            lost = sum(a.reached - (b.resumed_at or 0) for a, b in zip(fit.lives, fit.lives[1:], strict=False))
+            wrong = _difference(fit, reference)
+            outcome = Outcome(kind.name, True, not wrong, lost + len(kind.poisoned), len(fit.lives), wrong)
+        if outcome.right:
+            shutil.rmtree(self.folder / f"fit{number}", ignore_errors=True)
+        return outcome
+
+
+@contextmanager
+def _disk(mount: Path, small: bool) -> Iterator[Path]:
+    """A folder; where ``small``, on a disk of its own of 64 MiB."""
+    if not small:
+        yield mount.parent
+        return
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(mount)], check=True)
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", "--lazy", str(mount)], check=True)
+
+
+def can_mount() -> bool:
+    """Whether a disk of one's own can be made, which takes a superuser."""
+    with tempfile.TemporaryDirectory() as folder:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True).returncode == 0
+        if mounted:
+            subprocess.run(["umount", folder], check=True)
+        return mounted
+
+
+def _difference(fit: Fit, reference: Fit) -> str:
+    """What differs from the undisturbed fit; empty if nothing does."""
+    taken, wanted = fit.samples(), reference.samples()
+    for place, keys in wanted.items():
+        if taken.get(place) != keys:
+            return f"rank {place[0]}, step {place[1]}: samples {taken.get(place)}, not {keys}"
+    verify(fit.last)
+    ours, theirs = fit.weights(), reference.weights()
+    for name, weight in theirs.items():
+        if not torch.equal(ours[name], weight):
+            return f"{name} differs by up to {(ours[name] - weight).abs().max():.1e}"
+    return ""
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Markdown: a row a kind."""
+    rows = ["| fault | times | survived | wrong resumes | steps lost: median, most |", "|---|---|---|---|---|"]
+    for kind in dict.fromkeys(o.kind for o in outcomes):
+        of = [o for o in outcomes if o.kind == kind]
+        lost = [o.lost for o in of if o.ended]
+        figures = f"{statistics.median(lost):g}, {max(lost)}" if lost else "-"
+        wrong = sum(o.ended and not o.right for o in of)
+        rows.append(f"| {kind} | {len(of)} | {sum(o.ended for o in of)} | {wrong} | {figures} |")
+    ended, wrong = sum(o.ended for o in outcomes), sum(o.ended and not o.right for o in outcomes)
+    return "\n".join([*rows, f"| all | {len(outcomes)} | {ended} | {wrong} | |"])
+
+
+def main() -> int:
+    """Run and print; 1 where a fit was lost or went on wrongly."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--faults", type=int, default=120)
+    parser.add_argument("--out", type=Path, default=Path("runs/faults"), help="a folder; a new one is made in it")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    campaign = Campaign(Path(tempfile.mkdtemp(prefix=f"{date.today()}-", dir=options.out.resolve())), options.seed)
+    kinds = [kind for kind in KINDS if not kind.small_disk or can_mount()]
+    began = time.monotonic()
+    outcomes = [campaign.strike(kinds[i % len(kinds)], i) for i in track(range(options.faults), "faults")]
+    seconds = time.monotonic() - began
+    machine = f"{os.cpu_count()} CPU cores, {platform.machine()}, {date.today()}"
+    print(
+        f"{len(outcomes)} faults in {seconds:.0f} s; {machine}; a fit of {STEPS} steps, a checkpoint every {EVERY}.\n"
+    )
+    print(table(outcomes))
+    for outcome in outcomes:
+        if outcome.note:
+            print(f"\n{outcome.kind}, {outcome.lives} lives: {outcome.note}")
+    return int(not all(o.ended and o.right for o in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

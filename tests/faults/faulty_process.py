@@ -1,0 +1,129 @@
+"""One process of a fit that something happens to: ``vlad-cli`` with a callback that watches it and can break it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from vlad_lightning import cli, launcher
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What a process does to itself.
+
+    Attributes:
+        poisoned_steps: training steps whose boxes are NaN.
+        hang_at: the step before which ``hung_rank`` sleeps for ever.
+        hung_rank: which one.
+        kill_at_call: SIGKILL at the n-th call of the file system that concerns a checkpoint, just before it is made.
+        pause: seconds added to each step, so that there is time to be hit in.
+    """
+
+    poisoned_steps: tuple[int, ...] = ()
+    hang_at: int | None = None
+    hung_rank: int = 1
+    kill_at_call: int | None = None
+    pause: float = 0.0
+
+
+class Observer(Callback):
+    """Writes down which samples each step took, and what an interruption could not undo."""
+
+    def __init__(self, log: Path, inside: Inside) -> None:
+        self.path = log
+        self.inside = inside
+
+    def _write(self, trainer: Trainer, **entry: Any) -> None:
+        with self.path.with_suffix(f".{trainer.global_rank}").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, start=trainer.global_step)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        inside = self.inside
+        time.sleep(inside.pause)
+        if trainer.global_step == inside.hang_at and trainer.global_rank == inside.hung_rank:
+            time.sleep(3600)
+        if trainer.global_step in inside.poisoned_steps:
+            batch.word_boxes.fill_(torch.nan)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._write(trainer, step=trainer.global_step, keys=list(batch.keys))
+
+
+class ObservedCLI(cli.VLADCLI):
+    """The command line, with the observer among the trainer's callbacks."""
+
+    observer: Observer
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.callbacks.insert(0, self.observer)  # it sees a step that another ends
+        return trainer
+
+
+def start(args: list[str], inside: Inside, log: Path, output: Path, environment: dict[str, str]) -> int:
+    """Fork a process that runs ``vlad-cli args``; the libraries that this one has imported need no second import.
+
+    Returns:
+        Its number; it leads a session of its own.
+    """
+    number = os.fork()
+    if number:
+        return number
+    code = 70
+    try:
+        os.setsid()
+        with output.open("ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        os.environ.update(environment)
+        for known in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            signal.signal(known, signal.SIG_DFL)
+        calls = CheckpointCalls(inside.kill_at_call)
+        sys.addaudithook(calls)
+        ObservedCLI.observer = Observer(log, inside)
+        cli.VLADCLI = ObservedCLI  # type: ignore[misc]
+        code = launcher.main(args)
+        log.with_suffix(".calls").write_text(str(calls.seen))
+    except SystemExit as stopped:
+        code = stopped.code if isinstance(stopped.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+class CheckpointCalls:
+    """Counts the opening for writing, renaming, linking and removing of checkpoints; SIGKILL before the n-th."""
+
+    def __init__(self, fatal: int | None) -> None:
+        self.fatal = fatal
+        self.seen = 0
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        if event not in ("open", "os.rename", "os.link", "os.remove", "os.symlink") or ".ckpt" not in str(args[0]):
+            return
+        if event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        self.seen += 1
+        if self.seen == self.fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
