@@ -55,9 +55,10 @@ class ThroughputLogger(Callback):
     """Logs images a second, the time of a step, the share spent waiting for data, MFU and memory.
 
     Every figure is over the steps since the one logged before; the first step of a fit, which compiles and measures,
-    is left out. Only on logged steps does it wait for the device. Where asked to, it counts the floating-point operations of a
-    batch once, in the first batch of the fit, by torch's ``FlopCounterMode``; with gradient checkpointing they include what
-    is computed again. MFU (PaLM, arXiv 2204.02311, appendix B) is logged where Lightning knows the device's peak.
+    is left out. Only on logged steps does it wait for the device. Where asked to, it counts the floating-point
+    operations of a batch once, in the first batch of the fit, by torch's ``FlopCounterMode``; with gradient
+    checkpointing they include what is computed again. MFU (PaLM, arXiv 2204.02311, appendix B) is logged where
+    Lightning knows the device's peak.
 
     Args:
         count_flops: True counts the operations, for MFU. The first batch then runs under a dispatch mode, after which
