@@ -17,7 +17,7 @@ from vlad_lightning.launcher import main
 
 OFF = (
     *("--step_guard.enabled", "false", "--roll_back.after", "null", "--watchdog.timeout", "null"),
-    *("--throughput.count_flops", "false", "--summary.enabled", "false"),
+    *("--summary.enabled", "false"),
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -51,7 +51,10 @@ def stages(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_weights_are_bit_for_bit_those_without_the_callbacks(stages: Path) -> None:
     on, off = (torch.load(stages / s / "stage1" / "last.ckpt", weights_only=True) for s in ("on", "off"))
     for key in ("state_dict", "current_model_state"):
-        assert all(torch.equal(value, off[key][name]) for name, value in on[key].items())
+        assert on[key].keys() == off[key].keys()
+        tensors = [name for name, value in on[key].items() if isinstance(value, torch.Tensor)]  # not the tokenizer
+        assert tensors
+        assert all(torch.equal(on[key][name], off[key][name]) for name in tensors)
     moments = [checkpoint["optimizer_states"][0]["state"] for checkpoint in (on, off)]
     assert all(torch.equal(v, moments[1][i][k]) for i, state in moments[0].items() for k, v in state.items())
     losses = []
@@ -72,7 +75,6 @@ def test_signals_are_in_tensorboard(stages: Path) -> None:
         "throughput/images_per_s",
         "throughput/step_s",
         "throughput/data_wait_share",
-        "throughput/tflops_per_device",
         "throughput/peak_memory_gib",
     }
     assert [event.step for event in events.Scalars("health/grad_norm")] == [1, 3]

@@ -29,7 +29,7 @@ class Slow(Rows):
 
 
 def fit(tmp_path: Path, steps: int, *others: Callback, data: Any = None, **changes: Any) -> tuple[Any, list[Any], Any]:
-    speed, module = ThroughputLogger(), Regression()
+    speed, module = ThroughputLogger(count_flops=True), Regression()
     logged = {"logger": CSVLogger(tmp_path, name="", version=""), "log_every_n_steps": 2}
     trainer = tiny.trainer(steps, callbacks=[*others, speed], enable_checkpointing=bool(others), **logged | changes)
     trainer.fit(module, data or DataLoader(Rows(64), batch_size=2))
@@ -89,7 +89,7 @@ def test_broken_first_batch_leaves_no_counter_behind(tmp_path: Path) -> None:
         def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
             raise RuntimeError("no training today")
 
-    speed = ThroughputLogger()
+    speed = ThroughputLogger(count_flops=True)
     with pytest.raises(RuntimeError, match="no training today"):
         tiny.trainer(1, callbacks=[speed]).fit(Broken(), DataLoader(Rows(8), batch_size=2))
     before = speed.flops

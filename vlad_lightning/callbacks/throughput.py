@@ -55,12 +55,14 @@ class ThroughputLogger(Callback):
     """Logs images a second, the time of a step, the share spent waiting for data, MFU and memory.
 
     Every figure is over the steps since the one logged before; the first step of a fit, which compiles and measures,
-    is left out. Only on logged steps does it wait for the device. The floating-point operations of a batch are counted
-    once, in the first batch of the fit, by torch's ``FlopCounterMode``; with gradient checkpointing they include what
-    is computed again. MFU (PaLM, arXiv 2204.02311, appendix B) is logged where Lightning knows the device's peak.
+    is left out. Only on logged steps does it wait for the device. Where asked to, it counts the floating-point
+    operations of a batch once, in the first batch of the fit, by torch's ``FlopCounterMode``; with gradient
+    checkpointing they include what is computed again. MFU (PaLM, arXiv 2204.02311, appendix B) is logged where
+    Lightning knows the device's peak.
 
     Args:
-        count_flops: False leaves the count out, and MFU with it.
+        count_flops: True counts the operations, for MFU. The first batch then runs under a dispatch mode, after which
+            a run under ``bf16-mixed`` may differ from one without it by rounding; so it is off by default.
 
     Attributes:
         total: since the fit's first step, of this process.
@@ -68,7 +70,7 @@ class ThroughputLogger(Callback):
         flops: of one batch on one rank, forward and backward; 0 where unknown.
     """
 
-    def __init__(self, count_flops: bool = True) -> None:
+    def __init__(self, count_flops: bool = False) -> None:
         self.count_flops = count_flops
         self._reset()
 
