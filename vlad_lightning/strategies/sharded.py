@@ -52,7 +52,8 @@ class ShardedStrategy(ModelParallelStrategy):
             on the first one and writes a file.
         sync_each_backward: of accumulated batches. False sends gradients once a step, and holds them whole until
             then; True sends them after each batch, and holds shards only.
-        gather_in_bf16: under ``bf16-mixed`` on a GPU weights are sent in bfloat16, half of the bytes; False sends float32.
+        gather_in_bf16: under ``bf16-mixed`` on a GPU weights are sent in bfloat16, half of the bytes; False sends
+            float32.
         process_group_backend: of torch.distributed; None means the device's own.
         timeout: of its collectives.
 
@@ -238,8 +239,8 @@ class ShardedStrategy(ModelParallelStrategy):
 def shard_module(module: LightningModule) -> None:
     """What the stages' ``configure_model`` does: shard under :class:`ShardedStrategy`, nothing elsewhere.
 
-    Under ``bf16-mixed`` weights are gathered in bfloat16 on a GPU, and gradients are reduced in float32. On a CPU autocast
-    leaves norms alone, which take no bfloat16 weights for float32 inputs; a GPU's computes them in float32.
+    Under ``bf16-mixed`` weights are gathered in bfloat16 on a GPU, and gradients are reduced in float32. On a CPU
+    autocast leaves norms alone, which take no bfloat16 weights for float32 inputs; a GPU's computes them in float32.
 
     Raises:
         ValueError: where the processes start from different weights.
