@@ -102,7 +102,7 @@ def submit(cluster: Cluster, script: str, out: Path, *args: object) -> str:
 
 
 def figures(path: Path) -> dict[str, Any]:
-    """All but the Frechet distance: of fewer images than features it is rounding that decides, even of equal features."""
+    """All but the Frechet distance: with fewer images than features, rounding decides it, also for equal ones."""
     found = json.loads(path.read_text())["vlad"]
     return {name: figure for name, figure in found.items() if not name.startswith("frechet_distance")}
 
