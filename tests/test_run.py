@@ -14,8 +14,9 @@ import pytest
 import torch
 import yaml
 
-from vlad_lightning.run import _run_options, main, override
-from vlad_lightning.stages import Stage, read_pipeline
+from vlad_lightning.exit_codes import PREEMPTED
+from vlad_lightning.run import _run_options, main, override, run
+from vlad_lightning.stages import Pipeline, Stage, read_pipeline
 
 
 def synth(name: str, folder: str, *more: object, samples: int = 2) -> dict[str, Any]:
@@ -294,3 +295,14 @@ def test_missing_data_is_refused_before_anything_runs(option: str, tmp_path: Pat
     with pytest.raises(FileNotFoundError, match=f"{option}: no folder '.*nowhere'"):
         main(["--config", str(path), option, str(tmp_path / "nowhere")])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stage_that_was_preempted_is_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vlad_lightning.run._execute", lambda command, log: PREEMPTED)
+    pipeline = Pipeline(tmp_path, tmp_path, None, (Stage("stage0", "synth"), Stage("stage1", "synth")))
+    assert run(pipeline) == PREEMPTED == 75
+    assert "stage0: preempted after" in capsys.readouterr().err
+    assert not (tmp_path / "stage0" / "done.json").exists()
+    assert not (tmp_path / "stage1").exists()

@@ -47,7 +47,8 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
         real: (N, F) float, N at least 2.
         fake: (M, F) float, M at least 2.
     """
-    distance = FrechetInceptionDistance(feature=_GivenFeatures(real.shape[1]))
+    # the features are those of every process by now: gathered again, each would count as often as there are processes
+    distance = FrechetInceptionDistance(feature=_GivenFeatures(real.shape[1]), sync_on_compute=False)
     distance.update(real.double(), real=True)
     distance.update(fake.double(), real=False)
     return max(float(distance.compute()), 0.0)  # rounding can leave equal sets a little below zero
