@@ -50,7 +50,6 @@ class Task:
         warmup: buckets are made anew in the first steps.
         count: False only takes the time: counting costs some.
         validate: count a validation of so many batches too.
-        precision: of the trainer; under ``bf16-mixed`` FSDP2 gathers weights in bf16.
     """
 
     name: str
@@ -61,7 +60,6 @@ class Task:
     warmup: int = 2
     count: bool = True
     validate: int = 0
-    precision: str = "bf16-mixed"
 
 
 @dataclass
@@ -97,7 +95,7 @@ class Record:
     tensors: int = 0
     sharded: int = 0
     gathered: float = 0.0
-    scattered: float = 0.0
+    scattered: int = 0
     buffers: int = 0
     width: int = 0
     validated: int = 0
@@ -178,7 +176,7 @@ def train(task: Task) -> Record:
     steps = task.warmup + task.steps
     if counter.units is not None:
         record.sharded, record.gathered = counter.units.sharded, counter.units.gathered(steps)
-        record.scattered = counter.units.scattered(steps)
+        record.scattered = counter.units.scattered
     record.calls, record.validation = counter.counter.calls, counter.validation.calls
     record.received, record.ms, record.validated = counter.received / task.steps, counter.ms, counter.validated
     return record
@@ -202,7 +200,6 @@ def _arguments(task: Task) -> list[str]:
         "trainer.accelerator": "cpu",
         "trainer.devices": ranks,
         "trainer.num_nodes": 1,
-        "trainer.precision": task.precision,
         "trainer.max_steps": steps,
         "trainer.val_check_interval": steps,
         "trainer.limit_val_batches": task.validate,
@@ -267,11 +264,10 @@ class Units:
             for unit, weights in self.weights.items()
         )
 
-    def scattered(self, steps: int) -> float:
-        """Elements of gradients that a step scatters: after each use of a unit."""
-        return sum(
-            size * (1 if unit is self.root else self.uses[unit] / steps) for unit, size in self.with_gradient.items()
-        )
+    @property
+    def scattered(self) -> int:
+        """Elements of gradients that a step scatters: once, however often a unit is used."""
+        return sum(self.with_gradient.values())
 
 
 def run(tasks: Sequence[Task], ranks: int) -> list[list[Record]]:
