@@ -29,6 +29,8 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
+from vlad_lightning.checkpoints import seal, sync_folder
+
 _REST = "meta.pt"
 _MARK = "vlad_lightning.tensor"  # ("vlad_lightning.tensor", key) stands where a tensor stood
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
@@ -79,12 +81,12 @@ def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
 
 
 def publish(beside: Path, path: Path) -> None:
-    """Give a whole checkpoint folder its name. Process 0 calls it when the others have written their parts.
+    """Give a checkpoint folder its checksums and its name. Process 0 calls it when the others have written their parts.
 
     On Linux the new folder and the old one change places in one step, so there is a whole checkpoint under the name at
     any moment. File systems that cannot do this (NFS) get two renames.
     """
-    _sync_folder(beside)
+    seal(beside)
     if not path.exists():
         beside.rename(path)
     elif not _exchange(beside, path):
@@ -93,7 +95,7 @@ def publish(beside: Path, path: Path) -> None:
         path.rename(old)
         beside.rename(path)
         _remove(old)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     _remove(beside)  # the old one, after an exchange
 
 
@@ -225,17 +227,6 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring names to the disk, where folders can be opened (not on Windows)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _grouped() -> bool:

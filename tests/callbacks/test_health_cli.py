@@ -18,6 +18,7 @@ from vlad_lightning.launcher import main
 OFF = (
     *("--step_guard.enabled", "false", "--roll_back.after", "null", "--watchdog.timeout", "null"),
     *("--summary.enabled", "false"),
+    *("--throughput.count_flops", "false"),
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -76,6 +77,7 @@ def test_signals_are_in_tensorboard(stages: Path) -> None:
         "throughput/step_s",
         "throughput/data_wait_share",
         "throughput/peak_memory_gib",
+        "throughput/tflops_per_device",
     }
     assert [event.step for event in events.Scalars("health/grad_norm")] == [1, 3]
 

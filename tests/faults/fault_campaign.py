@@ -30,8 +30,8 @@ from pathlib import Path
 import torch
 from faulty_process import Inside, start
 from rich.progress import track
-from vlad_lightning.checkpoints import verify
 
+from vlad_lightning.checkpoints import verify
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.data.synthetic import write_posters
 

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
-from vlad_lightning.checkpoints import LAST, seal, step_path, steps_of, sync_folder
+from vlad_lightning.checkpoints import LAST, MANIFEST, seal, step_path, steps_of, sync_folder
 
 _NEW = ".new.ckpt"  # written under this name, then given its others
 
@@ -168,7 +168,7 @@ class Checkpoints(Checkpoint):
     def _publish(self, new: Path, step: int) -> None:
         """Give the new one its names, newest first, and remove what does not stay."""
         folder, kept = new.parent, step_path(new.parent, step)
-        if new.is_dir():
+        if new.is_dir() and not (new / MANIFEST).exists():  # another strategy's than ours
             seal(new)
         linked = not new.is_dir() and _link(new, folder / LAST)
         if new.is_dir():

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,19 +22,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
+from vlad_lightning.callbacks.checkpoints import Checkpoints
 from vlad_lightning.exit_codes import PREEMPTED
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM) if os.name == "posix" else (signal.SIGTERM,)
 
 _log = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class SavesOnDemand(Protocol):
-    """A checkpoint callback that saves when it is asked to, under the name from which ``--ckpt_path last`` goes on."""
-
-    def save(self, trainer: Trainer) -> None:
-        """Save now; every process has to call it. A RuntimeError tells that it keeps no checkpoints."""
 
 
 class Preempted(SystemExit):
@@ -218,13 +211,12 @@ def save_last(trainer: Trainer) -> bool:
     """Have the trainer's own callbacks write the last checkpoint; every process has to call it.
 
     Returns:
-        Whether one of them did: the first that saves on demand, else the first ``ModelCheckpoint`` with ``save_last``.
+        Whether one of them did: :class:`Checkpoints`, else the first ``ModelCheckpoint`` with ``save_last``.
     """
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, SavesOnDemand):
-            with contextlib.suppress(RuntimeError):  # of one that keeps none in this fit
-                callback.save(trainer)
-                return True
+        if isinstance(callback, Checkpoints) and callback.place(trainer) is not None:
+            callback.save(trainer, wait=True)
+            return True
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.save_last:
             trainer.save_checkpoint(Path(callback.format_checkpoint_name({}, callback.CHECKPOINT_NAME_LAST)))

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
 from vlad_lightning.callbacks.ema import EMA
 from vlad_lightning.callbacks.fit_folder import checkpoints
 from vlad_lightning.callbacks.lookup import find
@@ -100,6 +101,8 @@ class RollBack(Callback):
         rank_zero_warn(f"{trouble}: back to {found.path} of step {found.step}; the data goes on")
 
     def _choose(self, trainer: Trainer, guard: StepGuard) -> Saved | None:
+        if isinstance(writer := trainer.strategy.checkpoint_io, DurableCheckpointIO):
+            writer.wait()
         known = set(self._saved)
         whole = [saved for path in checkpoints(trainer) if (saved := read_saved(path)) and saved.step in known]
         newest_first = sorted((saved for saved in whole if not saved.amid_bad), key=lambda s: s.step, reverse=True)

@@ -14,8 +14,9 @@ from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks.throughput_monitor import _plugin_to_compute_dtype
 from lightning.pytorch.utilities.data import extract_batch_size
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
+from vlad_lightning.callbacks.flop_counter import FlopCounter
 from vlad_lightning.callbacks.step_guard import is_logged
 from vlad_lightning.types import Batch
 
@@ -55,14 +56,13 @@ class ThroughputLogger(Callback):
     """Logs images a second, the time of a step, the share spent waiting for data, MFU and memory.
 
     Every figure is over the steps since the one logged before; the first step of a fit, which compiles and measures,
-    is left out. Only on logged steps does it wait for the device. Where asked to, it counts the floating-point
-    operations of a batch once, in the first batch of the fit, by torch's ``FlopCounterMode``; with gradient
-    checkpointing they include what is computed again. MFU (PaLM, arXiv 2204.02311, appendix B) is logged where
-    Lightning knows the device's peak.
+    is left out. Only on logged steps does it wait for the device. The floating-point operations of a batch are counted
+    once, in the first batch of the fit; with gradient checkpointing they include what is computed again. MFU (PaLM,
+    arXiv 2204.02311, appendix B) is logged where Lightning knows the device's peak.
 
     Args:
-        count_flops: True counts the operations, for MFU. The first batch then runs under a dispatch mode, after which
-            a run under ``bf16-mixed`` may differ from one without it by rounding; so it is off by default.
+        count_flops: count the operations, for MFU. Not done where blocks are compiled: the counted batch would run
+            uncompiled, with other rounding and more memory.
 
     Attributes:
         total: since the fit's first step, of this process.
@@ -70,14 +70,14 @@ class ThroughputLogger(Callback):
         flops: of one batch on one rank, forward and backward; 0 where unknown.
     """
 
-    def __init__(self, count_flops: bool = False) -> None:
+    def __init__(self, count_flops: bool = True) -> None:
         self.count_flops = count_flops
         self._reset()
 
     def _reset(self) -> None:
         self.total, self._logged = Tally(), Tally()
         self.samples, self.flops, self._peak = 0, 0, 0
-        self._counter: FlopCounterMode | None = None
+        self._counter: FlopCounter | None = None
         self._started: float | None = None  # the batch that runs, once the first step is over
         self._ended: float | None = None  # the batch before, unless something else came after it
         self._warm = self._counted = False
@@ -102,8 +102,9 @@ class ThroughputLogger(Callback):
         self._started, self._ended = now, None
         if self.count_flops and trainer.is_global_zero and not self._counted:
             self._counted = True
-            self._counter = FlopCounterMode(display=False)
-            self._counter.__enter__()
+            if not _is_compiled(pl_module):
+                self._counter = FlopCounter()
+                self._counter.__enter__()
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The first batch has been counted."""
@@ -113,7 +114,7 @@ class ThroughputLogger(Callback):
     def _stop_counting(self) -> None:
         if self._counter is not None:
             self._counter.__exit__(None, None, None)
-            self.flops, self._counter = self._counter.get_total_flops(), None
+            self.flops, self._counter = self._counter.flops, None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -168,6 +169,10 @@ class ThroughputLogger(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.samples = state_dict["samples"]
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return any(part._compiled_call_impl is not None for part in module.modules())
 
 
 def _size(batch: Any) -> int:
