@@ -415,7 +415,7 @@ class Campaign:
             if not fit.done:
                 note = (fit.folder / "out").read_text()[-1500:]
                 return Outcome(kind.name, False, False, 0, len(fit.lives), note)
-            lost = sum(a.reached - (b.resumed_at or 0) for a, b in zip(fit.lives, fit.lives[1:], strict=False))
+            lost = sum(a.reached - _began(b) for a, b in zip(fit.lives, fit.lives[1:], strict=False))
             wrong = _difference(fit, reference)
             outcome = Outcome(kind.name, True, not wrong, lost + len(kind.poisoned), len(fit.lives), wrong)
         if outcome.right:
@@ -444,6 +444,13 @@ def can_mount() -> bool:
         if mounted:
             subprocess.run(["umount", folder], check=True)
         return mounted
+
+
+def _began(life: Life) -> int:
+    """With which step; one that finds the fit done begins none."""
+    if life.resumed_at is None:
+        return 0 if any(life.codes) else STEPS
+    return life.resumed_at
 
 
 def _difference(fit: Fit, reference: Fit) -> str:
