@@ -25,7 +25,7 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup demo test test-distributed test-slurm lint bench scaling ablations constraints clean
+.PHONY: help setup demo test test-distributed test-slurm faults lint bench scaling ablations constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -55,6 +55,10 @@ test-slurm: $(DEV)  ## the sbatch files on a real SLURM cluster of two nodes on 
 test-distributed: export OMP_NUM_THREADS ?= 1
 test-distributed: $(DEV)  ## run the tests that start groups of processes, one after the other (ten minutes)
 	$(BIN)/pytest tests/distributed --timeout 600
+
+faults: export OMP_NUM_THREADS ?= 1
+faults: $(DEV)  ## kill, starve and hang a fit 120 times, and see it go on (twenty minutes)
+	$(BIN)/python tests/distributed/fault_campaign.py --faults 120 --out runs/faults
 
 lint: $(DEV)  ## ruff, mypy and the order of the floors
 	$(BIN)/ruff check .

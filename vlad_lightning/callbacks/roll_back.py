@@ -34,7 +34,7 @@ class RollBack(Callback):
 
     Which checkpoint is good: bad steps are skipped, so the newest one often holds the very weights that ran into
     trouble. The newest that ``proof`` good steps in a row followed is taken (PaLM: about 100 steps before the
-    spike); where there is none, because a single file is written over and over, the newest that was not saved amid bad
+    spike); where there is none, the newest that was not saved amid bad
     steps. One that cannot be read is passed over.
 
     Args:
