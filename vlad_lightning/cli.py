@@ -84,6 +84,8 @@ class VLADCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Put the folder in its places; a fit keeps its configuration, and goes on under the same one only."""
         config = self.config[self.subcommand] if self.subcommand else self.config
+        if config["trainer"]["enable_checkpointing"] is False:  # which the trainer refuses beside a callback that can
+            config["trainer"]["enable_checkpointing"], config["checkpoints"]["enabled"] = True, False
         if self.subcommand == "fit":
             self._lock(config)
         filled = fill(config, config["out"])

@@ -39,7 +39,7 @@ def test_finished_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "rollbacks": 0,
     }
     assert summary["last_checkpoint"] == str(tmp_path / "last.ckpt")
-    assert summary["seconds"] > 0
+    assert summary["seconds"] >= 0  # in tenths
     assert summary["images_per_second"] > 0
     assert summary["last_loss"] > 0
     (said,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("fit: outcome finished"))

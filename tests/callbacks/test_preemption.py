@@ -18,7 +18,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from vlad_lightning.callbacks import DurableCheckpointIO, Preempted, Preemption
+from vlad_lightning.callbacks import Checkpoints, DurableCheckpointIO, Preempted, Preemption
 from vlad_lightning.callbacks.preemption import requeue_job, save_last
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.data.resume import ExactResume
@@ -123,16 +123,16 @@ def test_without_a_checkpoint_callback_nothing_is_saved() -> None:
     assert not save_last(tiny.trainer(enable_checkpointing=True, callbacks=[ModelCheckpoint(dirpath=".")]))
 
 
-def test_a_callback_that_saves_on_demand_is_preferred(tmp_path: Path) -> None:
-    saved: list[Trainer] = []
+def test_the_stages_own_checkpoints_are_preferred(tmp_path: Path) -> None:
+    saved: list[tuple[Trainer, bool]] = []
 
-    class Keeps(ModelCheckpoint):
-        def save(self, trainer: Trainer) -> None:
-            saved.append(trainer)
+    class Watched(Checkpoints):
+        def save(self, trainer: Trainer, wait: bool = False) -> None:
+            saved.append((trainer, wait))
 
-    trainer = tiny.trainer(enable_checkpointing=True, callbacks=[last(tmp_path), Keeps(dirpath=tmp_path, monitor="x")])
+    trainer = tiny.trainer(enable_checkpointing=True, callbacks=[last(tmp_path), Watched(str(tmp_path / "own"))])
     assert save_last(trainer)
-    assert saved == [trainer]
+    assert saved == [(trainer, True)]
 
 
 def test_lightnings_own_requeue_is_off(posters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

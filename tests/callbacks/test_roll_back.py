@@ -122,7 +122,7 @@ def test_checkpoint_saved_amid_bad_steps_and_a_damaged_one_are_passed_over(tmp_p
 
 
 def test_without_a_checkpoint_the_error_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(TrainingDivergedError, match=r"no good checkpoint.*every_n_train_steps"):
+    with pytest.raises(TrainingDivergedError, match=r"no good checkpoint.*every_n_steps"):
         fit(tmp_path, 12, rows(2, 3, 4), RollBack())
 
 

@@ -33,6 +33,7 @@ class Checkpoints(Checkpoint):
         keep_every: steps that are a multiple of it stay for ever; 0 for none.
         asynchronous: copy the state and write it while training goes on.
         run: a name for the run, kept in each checkpoint; ``--ckpt_path last`` passes over those of another name.
+        enabled: False writes nothing, which the command line's ``--trainer.enable_checkpointing false`` means as well.
 
     Raises:
         ValueError: where a number is out of its range, or ``asynchronous`` meets another checkpoint plugin than
@@ -47,6 +48,7 @@ class Checkpoints(Checkpoint):
         keep_every: int = 0,
         asynchronous: bool = False,
         run: str = "",
+        enabled: bool = True,
     ) -> None:
         for name, value, least in (
             ("every_n_steps", every_n_steps, 1),
@@ -61,6 +63,7 @@ class Checkpoints(Checkpoint):
         self.keep_every = keep_every
         self.asynchronous = asynchronous
         self.run = run
+        self.enabled = enabled
         self._target: Path | None = None  # None: this fit writes nothing
         self._began = self._saved = 0
         self._ours: set[int] = set()
@@ -91,7 +94,7 @@ class Checkpoints(Checkpoint):
     def place(self, trainer: Trainer) -> Path | None:
         """The folder that a trainer's fit writes to; None where it writes nothing."""
         others = [callback for callback in trainer.checkpoint_callbacks if callback is not self]
-        if getattr(trainer, "fast_dev_run", False) or (self.folder is None and others):
+        if not self.enabled or getattr(trainer, "fast_dev_run", False) or (self.folder is None and others):
             return None
         return self.folder or Path(trainer.default_root_dir, "checkpoints")
 
