@@ -15,7 +15,7 @@ from vlad_lightning.callbacks.ema import EMA
 from vlad_lightning.callbacks.fit_folder import checkpoints
 from vlad_lightning.callbacks.lookup import find
 from vlad_lightning.callbacks.step_guard import StepGuard, is_logged
-from vlad_lightning.checkpoints import verify
+from vlad_lightning.checkpoints import MANIFEST, verify
 
 _REMEMBERED = 1000  # saves that are kept by their step
 _METADATA = "meta.pt"  # of a sharded checkpoint: what is neither a weight nor the optimizer's
@@ -139,7 +139,8 @@ class Saved(NamedTuple):
 def read_saved(path: Path) -> Saved | None:
     """What a checkpoint tells of itself, without its weights; None where it is damaged or cannot be resumed from."""
     try:
-        verify(path)
+        if path.is_file() or (path / MANIFEST).is_file():  # a folder of Lightning's own strategies has none
+            verify(path)
         file = path / _METADATA if path.is_dir() else path
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         step, states = int(content["global_step"]), content.get("callbacks", {})
