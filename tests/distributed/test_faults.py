@@ -11,6 +11,6 @@ CAMPAIGN = Path(__file__).with_name("fault_campaign.py")
 
 def test_a_fit_survives_one_fault_of_every_kind(tmp_path: Path) -> None:
     command = [sys.executable, str(CAMPAIGN), "--faults", "12", "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     assert "| all | 12 | 12 | 0 | |" in done.stdout
