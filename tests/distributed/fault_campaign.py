@@ -497,9 +497,8 @@ def main() -> int:
             (campaign.folder / "faults.md").write_text(table(outcomes) + "\n")
     seconds = time.monotonic() - began
     machine = f"{os.cpu_count()} CPU cores, {platform.machine()}, {date.today()}"
-    print(
-        f"{len(outcomes)} faults in {seconds:.0f} s; {machine}; a fit of {STEPS} steps, a checkpoint every {EVERY}.\n"
-    )
+    print(f"{len(outcomes)} faults in {seconds:.0f} s; {machine}.")
+    print(f"A fit of {STEPS} steps, a checkpoint every {EVERY}.\n")
     print(table(outcomes))
     for outcome in outcomes:
         if outcome.note:
