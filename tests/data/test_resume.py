@@ -110,7 +110,11 @@ def test_the_undisturbed_run_is_the_order(saved: tuple[Reader, Path], posters: P
         first = step % steps * 12
         assert module.read[step] == [keys[i] for i in permutation[first : first + 12]]
     state = torch.load(folder / "batch-7.ckpt", weights_only=True)["MarioDataModule"]
-    assert state == {"samples": order.after(0, 3), "step": 3}  # the batch of the fourth step does not count
+    assert state == {
+        "samples": order.after(0, 3),
+        "step": 3,
+        "of": order.samples,
+    }  # the batch of the fourth step does not count
 
 
 @pytest.mark.parametrize(("batch_size", "accumulation"), [(6, 2), (12, 1), (3, 4)])
@@ -206,3 +210,10 @@ def test_overfitting_takes_the_same_batches_each_epoch(posters: Path) -> None:
     tiny.trainer(6, overfit_batches=2, limit_val_batches=1.0).fit(module, data)
     assert module.read[0] == module.read[2] == module.read[4]
     assert module.read[0] != module.read[1] == module.read[3]
+
+
+def test_a_training_split_of_another_size_is_told(posters: Path) -> None:
+    data = tiny.data(posters)
+    size = len(data.train_dataloader().dataset)  # type: ignore[arg-type]
+    with pytest.warns(UserWarning, match=f"the training split had {size + 1} samples and has {size}"):
+        data.load_state_dict({"samples": 4, "step": 1, "of": size + 1})

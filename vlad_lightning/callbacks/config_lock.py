@@ -20,7 +20,6 @@ _LOCKED = ("seed_everything", "model", "data", "trainer")
 _FREE = (
     "data.num_workers",
     "data.pin_memory",
-    "data.index",
     "data.limit_test",
     "data.test_root",
     "model.sampler*",

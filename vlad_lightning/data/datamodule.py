@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.dataset import MarioDataset
@@ -205,10 +205,13 @@ class MarioDataModule(LightningDataModule):
         """
         if self.trainer is None or self.trainer.state.fn != "fit":
             return {}
-        return {"samples": self._position(), "step": self.trainer.global_step}
+        return {"samples": self._position(), "step": self.trainer.global_step, "of": self.order.samples}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a checkpoint was saved."""
+        """Go on where a checkpoint was saved; warns where the training split has another size than then."""
+        now = self.order.samples
+        if (then := int(state_dict.get("of", now))) != now:
+            rank_zero_warn(f"the training split had {then} samples and has {now}: the order changes from here on")
         self._resumed = {"samples": int(state_dict["samples"]), "step": int(state_dict["step"])}
 
     def resume_at(self, step: int) -> None:
