@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -201,18 +200,6 @@ def test_kills_at_any_moment_leave_a_whole_file(place: str, tmp_path: Path) -> N
     assert int(done.stdout.split()[1]) > 0  # some of the kills fell into a save
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    if not hasattr(os, "geteuid") or os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("only root can mount a small disk")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_a_full_disk_leaves_the_one_before_and_nothing_else(small_disk: Path) -> None:
     path = save(small_disk / "last.ckpt", 1, size=1_000_000)
     with pytest.raises(OSError, match="No space left") as caught:
@@ -276,6 +263,20 @@ def test_a_sealed_folder_is_whole_and_sha256sum_agrees(tmp_path: Path) -> None:
     assert MANIFEST not in (path / MANIFEST).read_text()
     seal(path)  # again, as after more was written
     verify(path)
+
+
+def test_a_whole_folders_files_are_not_read_again_until_they_change(tmp_path: Path) -> None:
+    path = sharded(tmp_path, 3)
+    seal(path)
+    verify(path)
+    file = path / "meta.pt"
+    facts = file.stat()
+    flip(file, 4)
+    os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    verify(path)  # nothing tells that it has changed
+    os.utime(file, ns=(0, facts.st_mtime_ns + 1))
+    with pytest.raises(DamagedError):
+        verify(path)
 
 
 @pytest.mark.parametrize("name", [".metadata", "__1_0.distcp", "inner/x", "meta.pt", MANIFEST])

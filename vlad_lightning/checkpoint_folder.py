@@ -44,6 +44,12 @@ def is_folder_checkpoint(path: Path) -> bool:
     return (path / _REST).is_file()
 
 
+def read_rest(path: Path) -> Any:
+    """What a checkpoint holds beside its tensors; a file's tensors stay on the disk. Reads Lightning's folders too."""
+    file = path / _REST if path.is_dir() else path
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+
+
 def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Write a checkpoint beside its target, then put it in its place. All processes call it together.
 
@@ -110,7 +116,7 @@ def read_checkpoint(path: Path, optimizer: bool = True) -> dict[str, Any]:
         ValueError: where it is damaged, or no checkpoint.
     """
     if not path.is_dir():
-        return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=True))
+        return dict(read_rest(path))
     rest, index = open_folder(path)
     if not optimizer:
         rest.pop("optimizer_states", None)
@@ -136,7 +142,7 @@ def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, TensorStorageMeta
     """
     if not is_folder_checkpoint(path):
         raise ValueError(f"{path} is a folder without {_REST}: no checkpoint, or one that was not finished")
-    rest = torch.load(path / _REST, map_location="cpu", weights_only=True)
+    rest = read_rest(path)
     try:
         found: Any = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
     except (SafetensorError, OSError) as error:

@@ -254,6 +254,17 @@ def _check_file(path: Path, inode: int, size: int, time: int) -> None:
     raise DamagedError(f"{path} is damaged: truncated, or no checkpoint (its end is missing)")
 
 
+def _hash_of(path: Path) -> str:
+    facts = path.stat()
+    return _hash_of_whole(path.resolve(), facts.st_ino, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _hash_of_whole(path: Path, inode: int, size: int, time: int) -> str:
+    """``inode`` and ``time`` are there for the cache."""
+    return _hash_of_first(path, size)
+
+
 def _hash_of_first(path: Path, length: int) -> str:
     digest, buffer = hashlib.sha256(), memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
@@ -291,8 +302,6 @@ def _check_folder(folder: Path) -> None:
     if missing := [name for _, _, name in listed if not (folder / name).is_file()]:
         raise DamagedError(f"{folder} is damaged: {missing[0]} is missing")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        hashes = pool.map(
-            lambda name: _hash_of_first(folder / name, (folder / name).stat().st_size), (n for *_, n in listed)
-        )
+        hashes = pool.map(lambda name: _hash_of(folder / name), (n for *_, n in listed))
         for (written, _, name), found in zip(listed, hashes, strict=True):
             _compare(folder / name, found, written)

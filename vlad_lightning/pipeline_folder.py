@@ -45,10 +45,11 @@ def check_weights(folder: Path, components: Mapping[str, Any]) -> None:
     for name, component in components.items():
         if not isinstance(component, nn.Module) or not Path(folder, name).is_dir():
             continue
+        state = component.state_dict()
         saved = {key for file in Path(folder, name).glob("*.safetensors") for key in _keys(file)}
-        kept = {tensor.data_ptr() for key, tensor in component.state_dict().items() if key in saved}
+        kept = {tensor.data_ptr() for key, tensor in state.items() if key in saved}
         # a weight that is tied to another one is saved once
-        missing = [k for k, t in component.state_dict().items() if k not in saved and t.data_ptr() not in kept]
+        missing = [k for k, t in state.items() if k not in saved and t.data_ptr() not in kept]
         if missing:
             lost = f"{len(missing)} weights of the {name}, {missing[0]!r} among them"
             raise ValueError(f"{Path(folder, name)} lacks {lost}")

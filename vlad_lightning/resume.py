@@ -10,13 +10,12 @@ from pickle import UnpicklingError
 from textwrap import shorten
 from typing import Any
 
-import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from vlad_lightning.callbacks.config_lock import RECORD, changes, table
+from vlad_lightning.checkpoint_folder import read_rest
 from vlad_lightning.checkpoints import candidates, newest_valid, verify
 
-_METADATA = "meta.pt"  # Lightning's, in a sharded checkpoint: all but the tensors
 _LIGHTNINGS = ("best", "hpc")
 
 
@@ -78,8 +77,7 @@ def read(checkpoint: Path) -> dict[str, Any]:
         ValueError: where it is no checkpoint of Lightning.
     """
     try:
-        file = checkpoint / _METADATA if checkpoint.is_dir() else checkpoint
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        content = read_rest(checkpoint)
         if not isinstance(content, dict):
             raise TypeError(f"it holds a {type(content).__name__}")
         content["global_step"]

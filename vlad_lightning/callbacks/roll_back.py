@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
@@ -15,10 +14,10 @@ from vlad_lightning.callbacks.ema import EMA
 from vlad_lightning.callbacks.fit_folder import checkpoints
 from vlad_lightning.callbacks.lookup import find
 from vlad_lightning.callbacks.step_guard import StepGuard, is_logged
+from vlad_lightning.checkpoint_folder import read_rest
 from vlad_lightning.checkpoints import MANIFEST, verify
 
 _REMEMBERED = 1000  # saves that are kept by their step
-_METADATA = "meta.pt"  # of a sharded checkpoint: what is neither a weight nor the optimizer's
 
 
 class TrainingDivergedError(RuntimeError):
@@ -141,8 +140,7 @@ def read_saved(path: Path) -> Saved | None:
     try:
         if path.is_file() or (path / MANIFEST).is_file():  # a folder of Lightning's own strategies has none
             verify(path)
-        file = path / _METADATA if path.is_dir() else path
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        content = read_rest(path)
         step, states = int(content["global_step"]), content.get("callbacks", {})
         if "lr_schedulers" not in content:  # weights only
             return None
