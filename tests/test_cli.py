@@ -164,9 +164,12 @@ def failing(capsys: pytest.CaptureFixture[str], *args: object) -> str:
     return capsys.readouterr().err
 
 
-def test_empty_data_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_data_folder_is_refused_from_any_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    config = ("--config", CONFIGS / "mini/stage0_align.yaml", "--out", tmp_path / "out")
+    config = ("--config", "configs/mini/stage0_align.yaml", "--out", tmp_path / "out")
     error = failing(capsys, "fit", *config, "--data.root", tmp_path / "empty")
     assert str(tmp_path / "empty") in error
     assert "sample" in error

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vlad_lightning.config_files import configs_folder, find_config
+from vlad_lightning.config_files import configs_folder, find_config, find_shipped
 
 
 def test_shipped_configurations_are_beside_the_package() -> None:
@@ -36,3 +36,26 @@ def test_missing_file_tells_where_it_was_looked_for(tmp_path: Path) -> None:
         find_config("nowhere.yaml", tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert str(Path.cwd()) in str(caught.value)
+
+
+def test_a_command_line_names_shipped_files_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "test.yaml").write_text("a: 1")
+    shipped = configs_folder()
+    given = [
+        "fit",
+        "--config",
+        "configs/mini/test.yaml",
+        "--config=stage2_vfe.yaml",
+        "-c",
+        "test.yaml",
+        "--out",
+        "test.yaml",
+    ]
+    first, second = str(shipped / "mini/test.yaml"), f"--config={shipped / 'stage2_vfe.yaml'}"
+    assert find_shipped(given) == ["fit", "--config", first, second, *given[4:]]
+
+
+@pytest.mark.parametrize("config", ["nowhere.yaml", "{a: 1.5}", "x" * 5000, ""])
+def test_what_is_no_shipped_file_is_left_to_the_parser(config: str) -> None:
+    assert find_shipped(["--config", config]) == ["--config", config]

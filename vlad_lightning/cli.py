@@ -32,7 +32,7 @@ from vlad_lightning.callbacks import (
 from vlad_lightning.callbacks.config_lock import flatten
 from vlad_lightning.checkpoint_folder import read_checkpoint
 from vlad_lightning.checkpoints import verify
-from vlad_lightning.config_files import configs_folder
+from vlad_lightning.config_files import configs_folder, find_shipped
 from vlad_lightning.data.resume import ExactResume
 from vlad_lightning.model_card import Run, read_run, write_card
 from vlad_lightning.models.lora_file import save_unet_lora
@@ -71,8 +71,11 @@ class VLADCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and find the checkpoint: whole, and of this stage's folder where it is the ``last``."""
-        super().parse_arguments(parser, args)
+        """Parse, and find the files: shipped configurations from any folder, and a whole checkpoint.
+
+        The ``last`` checkpoint is that of this stage's folder.
+        """
+        self.config = parser.parse_args(find_shipped(sys.argv[1:] if args is None else args))
         subcommand = self.config.get("subcommand")
         config = self.config[subcommand] if subcommand else {}
         if config.get("ckpt_path"):
@@ -80,6 +83,9 @@ class VLADCLI(LightningCLI):
                 fill(text, config["out"]) for text in (config["ckpt_path"], config["checkpoints"]["folder"])
             )
             config["ckpt_path"] = resolve(str(given), folder, config["checkpoints"]["run"], fits=subcommand == "fit")
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning looks for hyper-parameters, of which the stages save none: every rank would read it all for them."""
 
     def before_instantiate_classes(self) -> None:
         """Put the folder in its places; a fit keeps its configuration, and goes on under the same one only."""
@@ -142,8 +148,7 @@ def build(args: Sequence[str], run: bool) -> VLADCLI:
         auto_configure_optimizers=False,
         save_config_kwargs={"overwrite": True},
         parser_kwargs=dict.fromkeys(_SUBCOMMANDS, defaults) if run else defaults,
-        # LightningCLI warns of arguments that it could have read itself
-        args=None if list(args) == sys.argv[1:] else list(args),
+        args=list(args),
         run=run,
     )
 

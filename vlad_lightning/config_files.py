@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
+_OPTIONS = ("--config", "-c")
 
 
 def configs_folder() -> Path:
@@ -31,3 +34,28 @@ def find_config(path: str | Path, *folders: Path) -> Path:
             return candidate.resolve()
     places = ", ".join(dict.fromkeys(str(candidate.parent) for candidate in candidates))
     raise FileNotFoundError(f"no configuration file {str(path)!r}; searched: {places}")
+
+
+def find_shipped(args: Sequence[str]) -> list[str]:
+    """A command line whose ``--config`` names of shipped files hold their paths, where the working directory has none.
+
+    Names that are found nowhere stay what they are, for the parser to refuse.
+    """
+    found: list[str] = []
+    for before, arg in zip(["", *args], args, strict=False):
+        option, sign, value = arg.partition("=")
+        if before in _OPTIONS:
+            found.append(_shipped(arg))
+        elif option in _OPTIONS and sign:
+            found.append(f"{option}={_shipped(value)}")
+        else:
+            found.append(arg)
+    return found
+
+
+def _shipped(name: str) -> str:
+    if not name.endswith((".yaml", ".yml")) or Path(name).exists():
+        return name
+    with suppress(FileNotFoundError):
+        return str(find_config(name))
+    return name

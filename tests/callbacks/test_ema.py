@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -258,44 +255,3 @@ def test_tied_weights_have_one_average(tmp_path: Path) -> None:
 def test_decay_out_of_range_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match=rf"decay is {decay}; it must lie in \[0, 1\)"):
         EMA(decay)
-
-
-RANKS = """
-import sys
-from pathlib import Path
-
-import torch
-from test_ema import DECAY, EMA, Line, Watch, loader, tiny
-
-out = Path(sys.argv[1])
-module, watch, average = Line(), Watch(), EMA(DECAY)
-changes = {"strategy": "ddp", "devices": 2, "limit_val_batches": 1, "val_check_interval": 1, "max_epochs": 4}
-trainer = tiny.trainer(6, callbacks=[average, watch], **changes)
-trainer.fit(module, loader(), loader(4))
-mine = {"averaged": dict(module.state_dict()), "mean": watch.mean, "validated": module.validated[-1]}
-torch.save(mine, out / f"rank{trainer.global_rank}.pt")
-trainer.save_checkpoint(out / "x.ckpt")
-"""
-
-
-@pytest.mark.slow
-def test_ranks_of_ddp_have_one_average(tmp_path: Path) -> None:
-    script = tmp_path / "ranks.py"
-    script.write_text(RANKS)
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    command = [sys.executable, str(script), str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
-    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
-    assert same(first["averaged"], second["averaged"])
-    assert same(first["validated"], second["averaged"])  # validation's weights on one rank, the final ones on the other
-    assert same(torch.load(tmp_path / "x.ckpt", weights_only=True)["state_dict"], first["averaged"])
-    for key, value in first["mean"].items():
-        torch.testing.assert_close(first["averaged"][key].double(), value, rtol=1e-5, atol=1e-6)
