@@ -8,6 +8,7 @@ import warnings
 _WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).* is deprecated",  # lightning's own use of torch
     r"Precision .* is not supported by the model summary",  # its size in MB is that of float32
+    r"Be aware that when using `ckpt_path`, callbacks used to create",  # a test has others; ConfigLock guards a fit
     r"Found \d+ module\(s\) in eval mode at the start of training",  # the frozen ones, which belong there
 )
 _ADVERTISED = ("litlogger", "litmodels")
