@@ -118,7 +118,7 @@ class VFEModule(LightningModule):
         """L_diff, Eq. 9 with z_t, weighted by time and by place."""
         painter, settings = self.painter, self.settings
         objective = objective_for(painter.schedule, settings.timestep_density, settings.high_noise, settings.snr_gamma)
-        x0 = painter.codec.encode_images(batch.images)
+        x0 = painter.codec.encode_images(batch.images).float()  # bfloat16 under autocast
         steps = objective.draw_timesteps(draws)
         noise = draws.normal(*x0.shape[1:])
         if settings.offset_noise > 0:
