@@ -72,6 +72,23 @@ def test_true_images_as_paintings_score_high_and_every_figure_says_where_it_is_f
     assert not {"fid", "kid"} & set(figures)
 
 
+def test_figures_under_autocast_are_those_without(
+    engine: OCREngine, judge: AlignmentJudge, batches: list[Batch]
+) -> None:
+    """The precision of what is judged is not that of the judge."""
+    found = []
+    for enabled in (False, True):
+        evaluation = Evaluation(engine, judge=judge, read_truth=False)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            evaluation.update(as_painted(batches[1]), batches[0])
+        with pytest.warns(UserWarning, match="4 images for 32 features"):
+            found.append(evaluation.compute())
+    assert found[0] == found[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = judge.embed_images(batches[0].images)
+    assert not torch.equal(rounded, judge.embed_images(batches[0].images))  # it would make a difference
+
+
 def test_wrong_images_score_low(engine: OCREngine, judge: AlignmentJudge, batches: list[Batch]) -> None:
     """The figures look at the paintings, not at the batch: other posters do not answer these prompts."""
     evaluation = Evaluation(engine, judge=judge, read_truth=False)
