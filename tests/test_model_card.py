@@ -56,11 +56,12 @@ def test_published_weights_bring_their_licence(tmp_path: Path, checkpoint: Path)
     callbacks = {
         "FromPretrained[painter.vfe.unet]": {"source": "someone/diffusion-1"},
         "FromPretrained[painter.codec]": {"source": "/folders/of/mine"},
-        "InitFrom[image_encoder]": {"source": "image_encoder"},
+        "InitFrom[painter.prompt_encoder]": {"source": "prompt_encoder", "sources": ["someone/encoder"]},
+        "InitFrom[image_encoder]": {"source": "image_encoder"},  # as older checkpoints have it
     }
     found = card(tmp_path, checkpoint, callbacks)
     assert (found.data.license, found.data.license_name) == ("other", "as-the-base-models")
-    assert found.data.get("base_model") == ["someone/diffusion-1"]
+    assert found.data.get("base_model") == ["someone/diffusion-1", "someone/encoder"]
     assert "`of/mine`" in found.text
     assert "/folders" not in found.content
 

@@ -12,6 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from vlad_lightning import __version__
+from vlad_lightning.callbacks.origins import origins
 from vlad_lightning.checkpoint_folder import digest
 
 _USE = """\
@@ -42,7 +43,7 @@ class Run:
         checkpoint: name of the file that was exported.
         sha256: its hash.
         steps: optimizer steps it was trained for.
-        sources: published weights that it started from: hub ids and folders.
+        sources: published weights that it or an earlier stage started from: hub ids and folders.
         results: figures by name, each with ``value``, and ``low``, ``high`` and ``n`` where they are known.
     """
 
@@ -68,11 +69,8 @@ def read_run(name: str, data: str, checkpoint: Path, saved: Mapping[str, Any], r
     figures: dict[str, Any] = {}
     if results.is_file() and results.stat().st_mtime >= checkpoint.stat().st_mtime:
         figures = next(iter(json.loads(results.read_text(encoding="utf-8")).values()), {})
-    callbacks = saved.get("callbacks", {})
-    sources = {v["source"] for k, v in callbacks.items() if k.startswith("FromPretrained[")}
-    return Run(
-        name, _shown(data), checkpoint.name, digest(checkpoint), saved["global_step"], tuple(sorted(sources)), figures
-    )
+    sources = origins(saved.get("callbacks", {}))
+    return Run(name, _shown(data), checkpoint.name, digest(checkpoint), saved["global_step"], sources, figures)
 
 
 def _shown(path: str) -> str:
