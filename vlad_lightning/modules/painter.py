@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -125,6 +126,18 @@ class Painter(nn.Module):
         mask = F.adaptive_max_pool2d(region.masks.to(known), known.shape[-2:])
         return torch.cat([mask, known], dim=1)
 
+    def untold(self, size: int) -> Conditioning:
+        """What the painter is told where there is no text, ``size`` times: the empty prompt.
+
+        SDXL was trained with zeros in its place (``force_zeros_for_empty_prompt``): where the network takes a text
+        embedding, that and the token states are zero. The pooled t, which only the fusion reads, stays the prompt's.
+        """
+        empty: Conditioning = self.prompt_encoder([""])
+        if self.vfe.backbone.added_width is not None and empty.text_embeds is not None:
+            zeros = torch.zeros_like(empty.tokens), torch.zeros_like(empty.text_embeds)
+            empty = replace(empty, tokens=zeros[0], text_embeds=zeros[1])
+        return empty.expand(size)
+
     def draw_glyphs(self, layouts: Sequence[Layout]) -> Tensor:
         """(B, 3, H, W) float in [-1, 1]: the layouts, white on black."""
         size = (self.image_size, self.image_size)
@@ -183,7 +196,7 @@ class Painter(nn.Module):
         """The denoiser under hierarchical guidance: every branch in one batch."""
         guidance = sampler.guidance
         branches = guidance.branches
-        untold = self.prompt_encoder([""]).expand(len(told))
+        untold = self.untold(len(told))
         text = Conditioning.cat([told if b.text else untold for b in branches])
         layout = None
         if z is not None:

@@ -127,7 +127,7 @@ class VFEModule(LightningModule):
         u = draws.uniform()
         bare = u < settings.layout_dropout  # neither layout nor text
         silent = u < settings.layout_dropout + settings.caption_dropout
-        told = told.where(~silent, painter.prompt_encoder([""]).expand(len(batch)))
+        told = told.where(~silent, painter.untold(len(batch)))
         region = self._region(batch, draws)
         unseen = bare.view(-1, 1, 1, 1) if region is None else bare.view(-1, 1, 1, 1) | ~region.masks
         glyphs = torch.where(unseen, -torch.ones_like(batch.glyphs), batch.glyphs)
