@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,20 @@ def test_figures_under_autocast_are_those_without(
     with torch.autocast("cpu", torch.bfloat16):
         rounded = judge.embed_images(batches[0].images)
     assert not torch.equal(rounded, judge.embed_images(batches[0].images))  # it would make a difference
+
+
+def test_marios_figures_want_what_mario_eval_wants(batches: list[Batch]) -> None:
+    class Reader:
+        name = "always the same"
+
+        def read(self, images: torch.Tensor) -> list[list[str]]:
+            return [["sign", "says"] for _ in images]
+
+    batch = replace(batches[0], prompts=("the dogs' sign says 'AB'",) * 4)
+    evaluation = Evaluation(Reader(), read_truth=False)
+    evaluation.update(as_painted(batch), batch)
+    figures = evaluation.compute()
+    assert (figures["mario_accuracy"].value, figures["word_accuracy"].value) == (1, 0)
 
 
 def test_wrong_images_score_low(engine: OCREngine, judge: AlignmentJudge, batches: list[Batch]) -> None:
