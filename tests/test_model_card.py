@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
+from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.model_card import read_run, write_card
 
 FIGURES = {
@@ -29,7 +30,8 @@ def card(tmp_path: Path, checkpoint: Path, callbacks: dict[str, Any] | None = No
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "x.safetensors").write_bytes(b"unet")
     saved = {"global_step": 3000, "callbacks": callbacks or {}}
-    write_card(folder, read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json"))
+    sampler = Sampler(steps=50, guidance_scale=7.5)
+    write_card(folder, read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json", sampler))
     return ModelCard.load(folder / "README.md")
 
 
@@ -45,6 +47,7 @@ def test_card_tells_the_run(tmp_path: Path, checkpoint: Path) -> None:
         "word_accuracy": 0.5737,
         "frechet_distance": 12.0,
     }
+    assert "`num_inference_steps=50`, `guidance_scale=7.5`, `layout_scale=1.0`" in found.text
     for text in ("Data: `data/train`", "stage 2: 3000", "| word_accuracy | 0.5737 | 0.529 to 0.618 | 556 |"):
         assert text in found.text
     for content in (b"weights", b"unet"):

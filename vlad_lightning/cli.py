@@ -194,7 +194,7 @@ def export(args: Sequence[str]) -> None:
     if options.folder:
         data = str(getattr(built.datamodule, "root", "unknown"))
         results = Path(built.config["out"], "results.json")
-        run = read_run(options.folder.name, data, options.checkpoint, saved, results)
+        run = read_run(options.folder.name, data, options.checkpoint, saved, results, module.sampler)
         _replace(options.folder, lambda new: _save_pipeline(module, run, new))
 
 
