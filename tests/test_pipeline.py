@@ -153,6 +153,21 @@ def test_a_pipeline_samples_as_its_stage_was_tested(tmp_path: Path) -> None:
     assert torch.equal(draw(), draw(20, 3.0, 3.0))
 
 
+def test_layouts_have_a_sampler_of_their_own(saved: Saved) -> None:
+    def boxes(**samplers: Sampler) -> Tensor:
+        (layout,) = saved.pipe(PROMPT, num_inference_steps=1, generator=generator(), **samplers).layouts
+        return layout.boxes
+
+    plain = boxes()
+    assert torch.equal(boxes(sampler=Sampler(eta=1.0, solver="ddim", augmentation=0.5)), plain)
+    assert not torch.equal(boxes(layout_sampler=Sampler(eta=1.0)), plain)
+    made = saved.module.layout_generator
+    assert made is not None
+    with torch.no_grad():
+        (expected,) = made.sample([PROMPT], Sampler(steps=3), generator())
+    torch.testing.assert_close(boxes(layout_sampler=Sampler(steps=3)), expected.boxes, rtol=1e-4, atol=1e-4)
+
+
 def test_without_a_generator_the_samplers_seed_decides(saved: Saved) -> None:
     first, again, other = (
         saved.pipe(PROMPT, num_inference_steps=2, sampler=Sampler(seed=seed), output_type="pt").images

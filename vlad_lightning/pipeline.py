@@ -240,6 +240,7 @@ class VLADPipeline(DiffusionPipeline):
         sampler: Sampler = Sampler(),
         generator: torch.Generator | None = None,
         output_type: str = "pil",
+        layout_sampler: Sampler = Sampler(),
     ) -> VLADOutput:
         """Draw an image for each prompt; the words to draw stand in quotes.
 
@@ -252,16 +253,17 @@ class VLADPipeline(DiffusionPipeline):
             sampler: the remaining settings; its steps and scales are not looked at.
             generator: the randomness; None uses the sampler's seed.
             output_type: ``pil`` or ``pt``.
+            layout_sampler: how layouts are drawn where none are given; their randomness is ``generator``'s.
 
         Raises:
-            ValueError: for another ``output_type``, another number of layouts than prompts, or more words than a layout
-                holds.
+            ValueError: for another ``output_type``, another number of layouts than prompts, more words than a layout
+                holds, or settings that do not fit a schedule.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generator = generator or generator_for("cpu", settings.seed, "pipeline")
         check_output_type(output_type)
-        placed = self._layouts(prompts, layouts, sampler, generator)
+        placed = self._layouts(prompts, layouts, layout_sampler, generator)
         painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
         return output(painting.images.cpu(), painting.layouts, output_type)
 
@@ -404,7 +406,7 @@ class VLADPipeline(DiffusionPipeline):
             return tuple(Layout.empty() for _ in prompts)
         layouts.check(prompts)
         self._rasterizer.check([word for prompt in prompts for word in drawn_words(prompt)])
-        return layouts.sample(prompts, Sampler(augmentation=0.0, eta=sampler.eta), generator)
+        return layouts.sample(prompts, sampler, generator)
 
     def _given(self, prompts: list[str], layouts: Layout | Sequence[Layout]) -> tuple[Layout, ...]:
         """The caller's own layouts, checked before anything is painted."""
