@@ -20,6 +20,8 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.losses import info_nce
 from vlad_lightning.models.codec import build_kl_codec
+from vlad_lightning.models.lora import Lora
+from vlad_lightning.models.vfe import VFE
 from vlad_lightning.modules import Painter, VFEModule
 from vlad_lightning.modules.training import PainterTraining
 from vlad_lightning.types import Batch, Conditioning, Painting
@@ -131,6 +133,14 @@ def test_sampler_that_does_not_fit_the_schedule_is_refused_before_training() -> 
         tiny.vfe(sampler=Sampler(steps=1001))
     with pytest.raises(ValueError, match=r"eta is 0\.5; it must be 0 for solver"):
         tiny.vfe(layout_sampler=Sampler(eta=0.5, solver="dpmsolver++"))
+
+
+def test_projections_that_cannot_be_fused_are_refused_before_training() -> None:
+    whole = tiny.painter()
+    adapted = VFE(whole.vfe.fusion, whole.vfe.unet, lora=Lora(2))
+    painter = Painter(whole.prompt_encoder, adapted, whole.codec, whole.schedule, tiny.SIZE)
+    with pytest.raises(ValueError, match="fuse_qkv is True; the attention layers have adapters"):
+        VFEModule(painter, tiny.image_encoder(), sampler=Sampler(fuse_qkv=True))
 
 
 def near_letters(glyphs: Tensor) -> Tensor:

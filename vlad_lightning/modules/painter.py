@@ -76,7 +76,7 @@ class Painter(nn.Module):
             ValueError: naming the setting.
         """
         sampler.check(self.schedule)
-        self.vfe.backbone.check(sampler.cache_interval)
+        self.vfe.backbone.check(sampler.cache_interval, sampler.fuse_qkv)
 
     @property
     def hierarchical(self) -> bool:

@@ -95,8 +95,9 @@ class VFEModule(LightningModule):
         self.figures: dict[str, Figure] = {}
 
     def configure_model(self) -> None:
-        """Shard, where the strategy does."""
+        """Shard, where the strategy does; refuse to sample in a way that shards do not allow."""
         shard_module(self)
+        self.painter.check(self.sampler)
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         draws = draws_for(self, batch, stage, batch_idx, self.seed, "vfe")
