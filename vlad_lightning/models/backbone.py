@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vlad_lightning.models.feature_cache import reuse_deep_features
 from vlad_lightning.models.fused_attention import check_fusable, fused_qkv
+from vlad_lightning.models.joint_attention import MaskedJointAttention
 from vlad_lightning.types import Conditioning
 
 _PIXELS = 8  # of a latent's side, in every autoencoder that SDXL's UNet was trained with
@@ -135,10 +136,14 @@ class TransformerBackbone:
     It attends jointly to latent patches and token states; time and the pooled t modulate its layers.
 
     Attributes:
-        transformer: the network.
+        transformer: the network; its attention is given a processor that reads masks.
     """
 
     transformer: SD3Transformer2DModel
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.transformer.transformer_blocks[0].attn.processor, MaskedJointAttention):
+            self.transformer.set_attn_processor(MaskedJointAttention())
 
     @property
     def in_channels(self) -> int:
@@ -152,11 +157,13 @@ class TransformerBackbone:
 
     def __call__(self, fused: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """See :class:`Backbone`."""
+        mask = conditioning.read_mask
         return self.transformer(
             fused,
             encoder_hidden_states=conditioning.tokens,
             pooled_projections=conditioning.pooled,
             timestep=timesteps,
+            joint_attention_kwargs=None if mask is None else {"attention_mask": mask},
         ).sample
 
     def check(self, cache_interval: int, fuse_qkv: bool = False) -> None:

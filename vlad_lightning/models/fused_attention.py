@@ -9,6 +9,7 @@ from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
+from vlad_lightning.models.joint_attention import MaskedJointAttention
 from vlad_lightning.models.sharding import is_sharded
 
 _FUSED = ("to_qkv", "to_kv", "to_added_qkv")
@@ -48,6 +49,8 @@ def fused_qkv(network: UNet2DConditionModel | SD3Transformer2DModel, enabled: bo
         return
     check_fusable(network)
     network.fuse_qkv_projections()
+    if isinstance(network, SD3Transformer2DModel):
+        network.set_attn_processor(MaskedJointAttention())  # diffusers' fused one neither masks nor normalises
     try:
         yield
     finally:
