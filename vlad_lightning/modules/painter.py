@@ -174,8 +174,8 @@ class Painter(nn.Module):
             glyphs = glyphs.masked_fill(~region.masks.cpu(), -1)
         told = self.prompt_encoder(prompts)
         z = self.encode_layout(glyphs.to(weight), sampler.augmentation, generator)
-        latent = self.codec.encode_images(glyphs.to(weight)) if z is None else z
-        noise = randn_tensor(latent.shape, generator=generator, device=weight.device)
+        latent = self.codec.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
+        noise = randn_tensor((len(prompts), *latent.shape[1:]), generator=generator, device=weight.device)
         denoiser = self._guided(told, z, sampler, self._known(region, len(prompts)))
         with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv):
             latents = sampler.draw(denoiser, noise, self.schedule, generator, progress)
@@ -200,9 +200,9 @@ class Painter(nn.Module):
         text = Conditioning.cat([told if b.text else untold for b in branches])
         layout = None
         if z is not None:
-            blank = self.encode_layout(z.new_full((len(z), 3, self.image_size, self.image_size), -1))
-            layout = torch.cat([z if b.layout or blank is None else blank for b in branches])
-
+            # of the whole batch, not once: an autoencoder's rounding depends on how many it encodes
+            size = (len(z), 3, self.image_size, self.image_size)
+            layout = torch.cat([z if b.layout else self.codec.encode_images(z.new_full(size, -1)) for b in branches])
         given = None if known is None else known.repeat(len(branches), 1, 1, 1)
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
