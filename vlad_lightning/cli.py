@@ -108,6 +108,10 @@ class VLADCLI(LightningCLI):
         path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
         if path and Path(path).exists():
             load_checkpoint(self.model, Path(path))
+            if self.subcommand == "fit":
+                # Lightning would tell the callbacks of its argument after their setup, in which they fill the module
+                # with published weights and earlier stages, unless a checkpoint is going to
+                self.trainer.ckpt_path, self.config_init["fit"]["ckpt_path"] = path, None
 
 
 def fill(value: Any, out: str) -> Any:
