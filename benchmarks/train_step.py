@@ -11,18 +11,20 @@ is nearly all there is to compute. On a GPU it then sweeps the batch over Stable
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 import torch
+import torch._dynamo
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -235,21 +237,44 @@ def compare(size: Size, batch: int, steps: int, device: torch.device) -> list[st
     return rows
 
 
-def sweep(size: Size, batches: list[int], steps: int, device: torch.device) -> list[str]:
-    """Rows of images a second and the share of the matmul peak, for growing batches, all settings on."""
+def sweep(size: Size, batches: list[int], steps: int, device: torch.device) -> Iterator[str]:
+    """Rows of images a second and the share of the matmul peak, for growing batches, all settings on, as measured.
+
+    It ends at the first batch that does not fit in the device's memory.
+    """
     peak = matmul_peak(device)
-    rows = [f"\nPeak of a bf16 matrix product measured here: {peak / 1e12:.1f} TFLOP/s.\n"]
-    rows += ["| batch | images a second | memory, GiB | share of the peak |", "|---|---|---|---|"]
+    yield f"\nPeak of a bf16 matrix product measured here: {peak / 1e12:.1f} TFLOP/s.\n"
+    yield "| batch | images a second | memory, GiB | share of the peak |"
+    yield "|---|---|---|---|"
     flops = step_flops(size, device)
     for batch in batches:
-        pairs = Pairs(device, warmup=3)
-        module = build_module(size, Acceleration(channels_last=True, compile=True), fused=True)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        run(module, batch, pairs, steps, "bf16-mixed")
-        rate = batch / statistics.median(pairs.ours[pairs.warmup :])
-        rows.append(f"| {batch} | {rate:.2f} | {peak_memory(device):.1f} | {100 * rate * flops / peak:.1f} % |")
-    return rows
+        forget(device)
+        try:
+            rate, memory = speed(size, batch, steps, device)
+        except torch.OutOfMemoryError:
+            yield f"| {batch} | does not fit | - | - |"
+            return
+        yield f"| {batch} | {rate:.2f} | {memory:.1f} | {100 * rate * flops / peak:.1f} % |"
+
+
+def speed(size: Size, batch: int, steps: int, device: torch.device) -> tuple[float, float]:
+    """Images a second and the peak of memory, in GiB, of one batch size; the module ends with the function."""
+    pairs = Pairs(device, warmup=3)
+    module = build_module(size, Acceleration(channels_last=True, compile=True), fused=True)
+    run(module, batch, pairs, steps, "bf16-mixed")
+    return batch / statistics.median(pairs.ours[pairs.warmup :]), peak_memory(device)
+
+
+def forget(device: torch.device) -> None:
+    """Leave nothing of one batch size to the next: its memory, its peak, and kernels compiled for any size.
+
+    At a second shape the compiler would make its sizes dynamic, and what is timed from then on are slower kernels.
+    """
+    torch._dynamo.reset()
+    gc.collect()  # a trainer and its module know each other
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def step_flops(size: Size, device: torch.device) -> float:
@@ -307,7 +332,8 @@ def main() -> None:
     batches = options.sweep if options.sweep is not None else [1, 2, 4, 8, 16, 32, 64] if device.type == "cuda" else []
     if batches:
         size = SIZES[options.sweep_size]
-        print("\n".join(sweep(size, batches, options.steps, device)))
+        for row in sweep(size, batches, options.steps, device):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from vlad_lightning import cli
+from vlad_lightning.checkpoint_folder import digest
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.launcher import main
 from vlad_lightning.modules import VFEModule
@@ -275,6 +276,18 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     with pytest.warns(UserWarning, match=r"last.ckpt is damaged.*step-000000003.ckpt is taken in its place"):
         assert fit_code(*command, *moved, 4) == 0
     assert step() == 4
+    # the next stage starts from it, and goes on without it
+    later = [CONFIGS / "mini/stage1_tlg.yaml" if part == FIT[2] else part for part in command]
+    settings = {"part": "generator.prompt_encoder", "checkpoint": str(last), "source": "prompt_encoder"}
+    start = [{"class_path": "vlad_lightning.callbacks.InitFrom", "init_args": settings}]
+    later += ["--out", out, f"--trainer.callbacks={json.dumps(start)}", "--trainer.max_steps"]
+    assert fit_code(*later, 1) == 0
+    last.rename(tmp_path / "last.ckpt")
+    assert fit_code(*later, 2) == 0
+    (tmp_path / "last.ckpt").rename(last)
+    kept = torch.load(out / "stage1" / "last.ckpt", weights_only=True)
+    assert kept["global_step"] == 2
+    assert kept["callbacks"]["InitFrom[generator.prompt_encoder]"]["sha256"] == digest(last)
     # of another run: not resumed
     with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
         assert fit_code(*command, *moved, 1, "--checkpoints.run", "another") == 0

@@ -41,7 +41,7 @@ def test_same_seed_gives_the_same_image(model: Path, tmp_path: Path, capsys: pyt
     assert first == paint(model, tmp_path / "b.png")
     assert first != paint(model, tmp_path / "c.png", "--seed", 1)
     assert first != paint(model, tmp_path / "d.png", "--guidance_scale", 5)
-    assert first != paint(model, tmp_path / "e.png", "--layout_scale", 1)
+    assert first != paint(model, tmp_path / "e.png", "--layout_scale", 2)
 
 
 def test_the_settings_for_faster_sampling_reach_the_sampler(model: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
+from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.model_card import read_run, write_card
 
 FIGURES = {
@@ -29,7 +30,8 @@ def card(tmp_path: Path, checkpoint: Path, callbacks: dict[str, Any] | None = No
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "x.safetensors").write_bytes(b"unet")
     saved = {"global_step": 3000, "callbacks": callbacks or {}}
-    write_card(folder, read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json"))
+    sampler = Sampler(steps=50, guidance_scale=7.5)
+    write_card(folder, read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json", sampler))
     return ModelCard.load(folder / "README.md")
 
 
@@ -45,6 +47,7 @@ def test_card_tells_the_run(tmp_path: Path, checkpoint: Path) -> None:
         "word_accuracy": 0.5737,
         "frechet_distance": 12.0,
     }
+    assert "`num_inference_steps=50`, `guidance_scale=7.5`, `layout_scale=1.0`" in found.text
     for text in ("Data: `data/train`", "stage 2: 3000", "| word_accuracy | 0.5737 | 0.529 to 0.618 | 556 |"):
         assert text in found.text
     for content in (b"weights", b"unet"):
@@ -56,11 +59,12 @@ def test_published_weights_bring_their_licence(tmp_path: Path, checkpoint: Path)
     callbacks = {
         "FromPretrained[painter.vfe.unet]": {"source": "someone/diffusion-1"},
         "FromPretrained[painter.codec]": {"source": "/folders/of/mine"},
-        "InitFrom[image_encoder]": {"source": "image_encoder"},
+        "InitFrom[painter.prompt_encoder]": {"source": "prompt_encoder", "sources": ["someone/encoder"]},
+        "InitFrom[image_encoder]": {"source": "image_encoder"},  # as older checkpoints have it
     }
     found = card(tmp_path, checkpoint, callbacks)
     assert (found.data.license, found.data.license_name) == ("other", "as-the-base-models")
-    assert found.data.get("base_model") == ["someone/diffusion-1"]
+    assert found.data.get("base_model") == ["someone/diffusion-1", "someone/encoder"]
     assert "`of/mine`" in found.text
     assert "/folders" not in found.content
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_system as tiny
@@ -130,6 +131,41 @@ def test_scales_and_steps_take_effect(saved: Saved) -> None:
         draw(sampler=Sampler(augmentation=1.0)),
     ]
     assert not any(torch.equal(base, image) for image in changed)
+
+
+def test_a_pipeline_samples_as_its_stage_was_tested(tmp_path: Path) -> None:
+    module = random_module()
+    module.sampler = Sampler(steps=2, guidance_scale=4.0, layout_scale=1.5)
+    VLADPipeline.from_module(module).save_pretrained(tmp_path / "saved")
+    pipe = load(tmp_path / "saved")
+
+    def draw(*settings: Any) -> torch.Tensor:
+        return tensor(pipe(PROMPT, LAYOUT, *settings, generator=generator(), output_type="pt").images)
+
+    assert torch.equal(draw(), draw(2, 4.0, 1.5))
+    assert torch.equal(draw(3), draw(3, 4.0, 1.5))
+    assert not torch.equal(draw(), draw(3))
+    index = tmp_path / "saved" / "model_index.json"
+    kept = json.loads(index.read_text())
+    assert [kept.pop(name) for name in ("steps", "guidance_scale", "layout_scale")] == [2, 4.0, 1.5]
+    index.write_text(json.dumps(kept))  # a folder from before it kept them
+    pipe = load(tmp_path / "saved")
+    assert torch.equal(draw(), draw(20, 3.0, 3.0))
+
+
+def test_layouts_have_a_sampler_of_their_own(saved: Saved) -> None:
+    def boxes(**samplers: Sampler) -> Tensor:
+        (layout,) = saved.pipe(PROMPT, num_inference_steps=1, generator=generator(), **samplers).layouts
+        return layout.boxes
+
+    plain = boxes()
+    assert torch.equal(boxes(sampler=Sampler(eta=1.0, solver="ddim", augmentation=0.5)), plain)
+    assert not torch.equal(boxes(layout_sampler=Sampler(eta=1.0)), plain)
+    made = saved.module.layout_generator
+    assert made is not None
+    with torch.no_grad():
+        (expected,) = made.sample([PROMPT], Sampler(steps=3), generator())
+    torch.testing.assert_close(boxes(layout_sampler=Sampler(steps=3)), expected.boxes, rtol=1e-4, atol=1e-4)
 
 
 def test_without_a_generator_the_samplers_seed_decides(saved: Saved) -> None:

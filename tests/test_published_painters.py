@@ -27,8 +27,9 @@ from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text
 from vlad_lightning.models.towers import DualTower
 from vlad_lightning.models.vfe import VFE
 from vlad_lightning.modules import Painter, VFEModule
+from vlad_lightning.modules.training import PainterTraining
 from vlad_lightning.pipeline import VLADPipeline
-from vlad_lightning.types import Layout
+from vlad_lightning.types import Conditioning, Layout
 
 PROMPTS = ['a red "HI"', "a square", ""]
 STEPS = torch.tensor([3, 500, 999])
@@ -137,14 +138,16 @@ def test_the_untrained_system_paints_as_the_published_pipeline(
     with torch.enable_grad():
         painter = fit(build(), callbacks(tmp_path, towers, second))
     x_t, z_t = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    said = pipeline.encode_prompt(PROMPTS, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
-    added = None
+    said = pipeline.encode_prompt(PROMPTS, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
+    added, untold = None, painter.untold(3)
     if second is not None:
+        assert torch.equal(untold.text_embeds, said[3])
         size = torch.tensor([64.0, 64, 0, 0, 64, 64])
         added = {"text_embeds": said[2], "time_ids": size.expand(3, -1)}
     expected = pipeline.unet.eval()(x_t, STEPS, encoder_hidden_states=said[0], added_cond_kwargs=added).sample
     told = painter.prompt_encoder(PROMPTS)
     assert torch.equal(told.tokens, said[0])
+    assert torch.equal(untold.tokens, said[1])
     assert torch.equal(painter.vfe(x_t, STEPS, z_t, told), expected)
     pixels = torch.rand(1, 3, 64, 64) * 2 - 1
     latents = pipeline.vae.encode(pixels).latent_dist.mode() * pipeline.vae.config.scaling_factor
@@ -178,6 +181,23 @@ def test_sdxl_guides_and_paints(tmp_path: Path) -> None:
     painted = painter.paint(["a red square"], [Layout.empty()], sampler, torch.Generator())
     assert painted.images.shape == (1, 3, 64, 64)
     assert painted.images.isfinite().all()
+
+
+def test_sdxl_learns_without_text_as_it_was_published(tmp_path: Path, posters: Path) -> None:
+    """Where a caption is dropped, zeros: for the token states and for the text embedding."""
+    published.stable_diffusion_xl(tmp_path)
+    painter = fit(stage_xl(), callbacks(tmp_path, TWO, "tokenizer_2"))
+    vision = ImageEncoder(build_vision_tower(64, 8, 16, 1, 2, painter.prompt_encoder.width))
+    module = VFEModule(painter, vision, training=PainterTraining(caption_dropout=0.5, layout_dropout=0))
+    seen: list[Conditioning] = []
+    painter.vfe.register_forward_pre_hook(lambda network, args: seen.append(args[3]))
+    data = tiny_system.data(posters, size=64, batch_size=8)
+    tiny_system.trainer(limit_val_batches=1).validate(module, datamodule=data, verbose=False)
+    (told,) = seen
+    silent = told.tokens.eq(0).flatten(1).all(1)
+    assert 0 < int(silent.sum()) < 8
+    assert told.text_embeds is not None
+    assert torch.equal(told.text_embeds.eq(0).all(1), silent)
 
 
 def test_a_unet_of_sdxl_needs_its_two_towers() -> None:

@@ -116,6 +116,10 @@ class VLADCLI(LightningCLI):
         path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
         if path and Path(path).exists():
             load_checkpoint(self.model, Path(path))
+            if self.subcommand == "fit":
+                # Lightning would tell the callbacks of its argument after their setup, in which they fill the module
+                # with published weights and earlier stages, unless a checkpoint is going to
+                self.trainer.ckpt_path, self.config_init["fit"]["ckpt_path"] = path, None
 
 
 def _progress(trainer: Namespace) -> list[StepProgressBar]:
@@ -208,7 +212,7 @@ def export(args: Sequence[str]) -> None:
     if options.folder:
         data = str(getattr(built.datamodule, "root", "unknown"))
         results = Path(built.config["out"], "results.json")
-        run = read_run(options.folder.name, data, options.checkpoint, saved, results)
+        run = read_run(options.folder.name, data, options.checkpoint, saved, results, module.sampler)
         _replace(options.folder, lambda new: _save_pipeline(module, run, new))
 
 

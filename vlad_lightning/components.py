@@ -72,6 +72,8 @@ class EncoderParts:
 def components_of(module: VFEModule) -> dict[str, Any]:
     """What :class:`~vlad_lightning.pipeline.VLADPipeline` is made of: copies, with the adapters folded in.
 
+    Steps and scales are those that the module tests with.
+
     Raises:
         ValueError: where painter and layout generator read another number of words or objects.
     """
@@ -89,6 +91,7 @@ def components_of(module: VFEModule) -> dict[str, Any]:
     vfe = painter.vfe
     parts |= {"unet": None, vfe.network_name: vfe.plain_network(), "fusion": vfe.fusion, "region": vfe.region}
     parts |= {"codec": painter.codec, "schedule": painter.schedule}
+    parts |= {name: getattr(module.sampler, name) for name in ("steps", "guidance_scale", "layout_scale")}
     return parts | sizes | {"image_size": painter.image_size, "font": painter.rasterizer.font}
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from vlad_lightning import __version__
+from vlad_lightning.callbacks.origins import origins
 from vlad_lightning.checkpoint_folder import digest
+from vlad_lightning.diffusion.sampler import Sampler
 
 _USE = """\
 ```python
@@ -42,8 +44,9 @@ class Run:
         checkpoint: name of the file that was exported.
         sha256: its hash.
         steps: optimizer steps it was trained for.
-        sources: published weights that it started from: hub ids and folders.
+        sources: published weights that it or an earlier stage started from: hub ids and folders.
         results: figures by name, each with ``value``, and ``low``, ``high`` and ``n`` where they are known.
+        sampler: what it was tested with, and what the pipeline samples with by itself; None says nothing of it.
     """
 
     name: str
@@ -53,9 +56,17 @@ class Run:
     steps: int
     sources: tuple[str, ...] = ()
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sampler: Sampler | None = None
 
 
-def read_run(name: str, data: str, checkpoint: Path, saved: Mapping[str, Any], results: Path) -> Run:
+def read_run(
+    name: str,
+    data: str,
+    checkpoint: Path,
+    saved: Mapping[str, Any],
+    results: Path,
+    sampler: Sampler | None = None,
+) -> Run:
     """What a checkpoint and the results beside it say of their run.
 
     Args:
@@ -64,15 +75,14 @@ def read_run(name: str, data: str, checkpoint: Path, saved: Mapping[str, Any], r
         checkpoint: the file.
         saved: its content.
         results: ``results.json`` of a test; one that is missing, or older than the checkpoint, tells nothing of it.
+        sampler: what ``test`` samples with; None where that is not known.
     """
     figures: dict[str, Any] = {}
     if results.is_file() and results.stat().st_mtime >= checkpoint.stat().st_mtime:
         figures = next(iter(json.loads(results.read_text(encoding="utf-8")).values()), {})
-    callbacks = saved.get("callbacks", {})
-    sources = {v["source"] for k, v in callbacks.items() if k.startswith("FromPretrained[")}
-    return Run(
-        name, _shown(data), checkpoint.name, digest(checkpoint), saved["global_step"], tuple(sorted(sources)), figures
-    )
+    sources = origins(saved.get("callbacks", {}))
+    steps = saved["global_step"]
+    return Run(name, _shown(data), checkpoint.name, digest(checkpoint), steps, sources, figures, sampler)
 
 
 def _shown(path: str) -> str:
@@ -115,7 +125,14 @@ def _head(run: Run) -> str:
 
 
 def _use(run: Run) -> str:
-    return f"## Use\n\n{_USE.format(folder=run.name)}"
+    text = f"## Use\n\n{_USE.format(folder=run.name)}"
+    if run.sampler is None:
+        return text
+    own = run.sampler
+    settings = (
+        f"`num_inference_steps={own.steps}`, `guidance_scale={own.guidance_scale}`, `layout_scale={own.layout_scale}`"
+    )
+    return f"{text}\nA call that names no settings of its own takes those of the tests: {settings}.\n"
 
 
 def _training(run: Run) -> str:

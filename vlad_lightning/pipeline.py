@@ -85,6 +85,9 @@ class VLADPipeline(DiffusionPipeline):
         layout_text_adapter: likewise, of the layout generator.
         skip_layers: see :class:`~vlad_lightning.models.text_encoder.TextEncoder`.
         context: likewise.
+        steps: of the image diffusion, where a call names none; an export has what its stage was tested with.
+        guidance_scale: of the text, likewise.
+        layout_scale: of the layout, likewise.
     """
 
     _optional_components = [  # noqa: RUF012  # a list: diffusers adds another to it
@@ -127,6 +130,9 @@ class VLADPipeline(DiffusionPipeline):
         layout_text_adapter: WidthAdapter | None = None,
         skip_layers: int = 0,
         context: int | None = None,
+        steps: int = 20,
+        guidance_scale: float = 3.0,
+        layout_scale: float = 3.0,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -154,6 +160,7 @@ class VLADPipeline(DiffusionPipeline):
                 settle(part)
         self.register_to_config(image_size=image_size, max_words=max_words, max_objects=max_objects, font=font)
         self.register_to_config(skip_layers=skip_layers, context=context)
+        self.register_to_config(steps=steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
 
     @classmethod
     def from_module(cls, module: VFEModule) -> VLADPipeline:
@@ -227,34 +234,36 @@ class VLADPipeline(DiffusionPipeline):
         self,
         prompt: str | Sequence[str],
         layouts: Layout | Sequence[Layout] | None = None,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 3.0,
-        layout_scale: float = 3.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        layout_scale: float | None = None,
         sampler: Sampler = Sampler(),
         generator: torch.Generator | None = None,
         output_type: str = "pil",
+        layout_sampler: Sampler = Sampler(),
     ) -> VLADOutput:
         """Draw an image for each prompt; the words to draw stand in quotes.
 
         Args:
             prompt: one prompt or B of them.
             layouts: words and boxes of one's own, one layout a prompt; None has them generated.
-            num_inference_steps: steps of the image diffusion.
-            guidance_scale: the scale of the text.
-            layout_scale: the scale of the layout.
-            sampler: the remaining settings; the three above take precedence.
+            num_inference_steps: steps of the image diffusion; None is the pipeline's own ``config.steps``.
+            guidance_scale: the scale of the text; likewise.
+            layout_scale: the scale of the layout; likewise.
+            sampler: the remaining settings; its steps and scales are not looked at.
             generator: the randomness; None uses the sampler's seed.
             output_type: ``pil`` or ``pt``.
+            layout_sampler: how layouts are drawn where none are given; their randomness is ``generator``'s.
 
         Raises:
-            ValueError: for another ``output_type``, another number of layouts than prompts, or more words than a layout
-                holds.
+            ValueError: for another ``output_type``, another number of layouts than prompts, more words than a layout
+                holds, or settings that do not fit a schedule.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        settings = replace(sampler, steps=num_inference_steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
+        settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generator = generator or generator_for("cpu", settings.seed, "pipeline")
         check_output_type(output_type)
-        placed = self._layouts(prompts, layouts, sampler, generator)
+        placed = self._layouts(prompts, layouts, layout_sampler, generator)
         painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
         return output(painting.images.cpu(), painting.layouts, output_type)
 
@@ -263,9 +272,9 @@ class VLADPipeline(DiffusionPipeline):
         prompt: str | Sequence[str],
         template: Image.Image | Tensor,
         engine: OCRLocator | None = None,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 3.0,
-        layout_scale: float = 3.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        layout_scale: float | None = None,
         sampler: Sampler = Sampler(),
         generator: torch.Generator | None = None,
         output_type: str = "pil",
@@ -319,9 +328,9 @@ class VLADPipeline(DiffusionPipeline):
         image: Image.Image | Tensor,
         mask: Image.Image | Tensor | None = None,
         layouts: Layout | Sequence[Layout] | None = None,
-        num_inference_steps: int = 20,
-        guidance_scale: float = 3.0,
-        layout_scale: float = 3.0,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        layout_scale: float | None = None,
         sampler: Sampler = Sampler(),
         generator: torch.Generator | None = None,
         output_type: str = "pil",
@@ -350,13 +359,23 @@ class VLADPipeline(DiffusionPipeline):
         if not painter.inpaints:
             raise ValueError("this pipeline has no region: train one for inpainting, as mini/stage2_inpaint.yaml does")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        settings = replace(sampler, steps=num_inference_steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
+        settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generator = generator or generator_for("cpu", settings.seed, "pipeline")
         whole, placed = self._region(prompts, image, mask, layouts)
         region = resized(whole, painter.image_size)
         check_inside(painter, placed, region)
         painting = painter.paint(prompts, placed, settings, generator, self.progress_bar, region)
         return output(put_back(painting.images.cpu(), whole), placed, output_type)
+
+    def _settings(self, sampler: Sampler, steps: int | None, text: float | None, layout: float | None) -> Sampler:
+        """``sampler`` with these steps and scales of text and layout; the pipeline's own for None."""
+        own = self.config
+        return replace(
+            sampler,
+            steps=own.steps if steps is None else steps,
+            guidance_scale=own.guidance_scale if text is None else text,
+            layout_scale=own.layout_scale if layout is None else layout,
+        )
 
     def _region(
         self,
@@ -387,7 +406,7 @@ class VLADPipeline(DiffusionPipeline):
             return tuple(Layout.empty() for _ in prompts)
         layouts.check(prompts)
         self._rasterizer.check([word for prompt in prompts for word in drawn_words(prompt)])
-        return layouts.sample(prompts, Sampler(augmentation=0.0, eta=sampler.eta), generator)
+        return layouts.sample(prompts, sampler, generator)
 
     def _given(self, prompts: list[str], layouts: Layout | Sequence[Layout]) -> tuple[Layout, ...]:
         """The caller's own layouts, checked before anything is painted."""

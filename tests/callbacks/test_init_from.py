@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from huggingface_hub import ModelCard
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from vlad_lightning.callbacks import FromPretrained
 from vlad_lightning.callbacks.init_from import InitFrom
+from vlad_lightning.callbacks.origins import origins
+from vlad_lightning.model_card import read_run, write_card
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
 
@@ -45,7 +50,10 @@ class Stage(LightningModule):
             checkpoint["lora_scale"] = self.lora_scale
 
 
-def fit(stage: Stage, *callbacks: InitFrom, steps: int = 1, resume: Path | None = None) -> Trainer:
+def fit(
+    stage: Stage, *callbacks: Callback, steps: int = 1, resume: Path | None = None, known: Path | None = None
+) -> Trainer:
+    """Fit; what is resumed from is an argument of Lightning's, or known before, as ``vlad-cli`` has it."""
     trainer = Trainer(
         accelerator="cpu",
         max_steps=steps,
@@ -55,6 +63,7 @@ def fit(stage: Stage, *callbacks: InitFrom, steps: int = 1, resume: Path | None 
         enable_model_summary=False,
         callbacks=list(callbacks),
     )
+    trainer.ckpt_path = known
     trainer.fit(stage, DataLoader(TensorDataset(torch.zeros(8))), ckpt_path=resume, weights_only=True)
     return trainer
 
@@ -107,6 +116,7 @@ def test_the_new_checkpoint_says_where_its_part_came_from_and_needs_it_no_more(t
         "checkpoint": str(checkpoint),
         "source": "inner.a",
         "sha256": digest,
+        "sources": [],
     }
     assert torch.equal(new["state_dict"]["inner.a.weight"], linear(1.0).weight)
 
@@ -120,6 +130,52 @@ def test_a_resume_wins(tmp_path: Path) -> None:
     trainer = fit(resumed, InitFrom("inner.a", str(other)), steps=2, resume=tmp_path / "begun.ckpt")
     assert trainer.global_step == 2
     assert weight_of(resumed, "inner.a") == 0.0
+
+
+@pytest.fixture
+def descended(tmp_path: Path) -> Path:
+    """The checkpoint of a third stage: of a published tower in the first, and of nothing published beside it."""
+    published = tmp_path / "published"
+    torch.manual_seed(0)
+    build_text_tower(16, layers=1, heads=2, vocabulary=300, context=40).save_pretrained(published)
+    paths = [tmp_path / f"{stage}.ckpt" for stage in range(3)]
+
+    def stage() -> Stage:
+        return Stage({"tower": text_encoder(3).tower, "rest": linear(1.0)})
+
+    fit(stage(), FromPretrained("inner.tower", str(published))).save_checkpoint(paths[0])
+    for before, after in pairwise(paths):
+        parts = [InitFrom(f"inner.{part}", str(before)) for part in ("tower", "rest")]
+        fit(stage(), *parts).save_checkpoint(after)
+    return paths[-1]
+
+
+def test_the_published_weights_of_the_first_stage_are_known_in_the_last(tmp_path: Path, descended: Path) -> None:
+    states = torch.load(descended, weights_only=True)["callbacks"]
+    assert states["InitFrom[inner.tower]"]["sources"] == [str(tmp_path / "published")]
+    assert states["InitFrom[inner.rest]"]["sources"] == []
+    assert origins(states) == (str(tmp_path / "published"),)
+    assert origins(states, "inner.rest") == ()
+    run = read_run("posters", "data/train", descended, torch.load(descended, weights_only=True), tmp_path / "none")
+    (tmp_path / "card").mkdir()
+    write_card(tmp_path / "card", run)
+    card = ModelCard.load(tmp_path / "card" / "README.md")
+    assert (card.data.license, card.data.license_name) == ("other", "as-the-base-models")
+
+
+@pytest.mark.parametrize("how", ["resume", "known"])
+def test_a_resumed_fit_still_says_what_it_had_started_from(tmp_path: Path, descended: Path, how: str) -> None:
+    before = torch.load(descended, weights_only=True)["callbacks"]
+    other = tmp_path / "other.ckpt"
+    if how == "resume":  # Lightning tells the callbacks too late: it is read, and then told to be another
+        fit(Stage({"tower": text_encoder(8).tower, "rest": linear(2.0)})).save_checkpoint(other)
+    starts = [InitFrom(f"inner.{part}", str(other)) for part in ("tower", "rest")]
+    stage = Stage({"tower": text_encoder(3).tower, "rest": linear(1.0)})
+    fit(stage, *starts, steps=2, **{how: descended}).save_checkpoint(tmp_path / "resumed.ckpt")
+    after = torch.load(tmp_path / "resumed.ckpt", weights_only=True)["callbacks"]
+    for key in ("InitFrom[inner.tower]", "InitFrom[inner.rest]"):
+        assert len(after[key]["sha256"]) == 64
+        assert after[key] == before[key]
 
 
 def test_only_a_fit_fills(tmp_path: Path) -> None:

@@ -47,6 +47,20 @@ def test_x_t_is_eq_4(zero_snr: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_data_in_bfloat16_is_noised_as_in_float32(kind: str) -> None:
+    """A codec's answer under autocast: every step adds the noise that Eq. 4 says, the first ones too."""
+    x0, noise = data(7)
+    x0, t = x0.bfloat16(), torch.tensor([0, 1, 2, 10, 100, 500, 999])
+    found, expected = (add_noise(schedule(kind), value, noise, t) for value in (x0, x0.float()))
+    for name in ("x_t", "target", "weight"):
+        assert getattr(found, name).dtype == torch.float32
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    alpha = alpha_bar()[t].view(-1, 1, 1, 1)
+    added = found.x_t.double() - alpha.sqrt() * x0.double()
+    torch.testing.assert_close(added, (1 - alpha).sqrt() * noise.double(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_target_recovers_x0(kind: str) -> None:
     x0, noise = data(6)
     t = torch.tensor([0, 10, 250, 500, 700, 900])

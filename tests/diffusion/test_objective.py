@@ -54,6 +54,17 @@ def test_ddpm_is_eq_4_bit_for_bit(kind: str) -> None:
         assert torch.equal(getattr(found, name), getattr(expected, name))
 
 
+def test_flow_of_data_in_bfloat16_keeps_its_times() -> None:
+    """999.5 has no bfloat16."""
+    x0, noise = (value.float() for value in data(3, 3, 2))
+    x0, t = x0.bfloat16(), torch.tensor([1.5, 250.3, 999.5])
+    noised = FlowMatching(flow()).noised(x0, noise, t)
+    share = (t.double() / 1000).view(-1, 1, 1)
+    assert noised.x_t.dtype == noised.target.dtype == torch.float32
+    expected = (1 - share) * x0.double() + share * noise.double()
+    torch.testing.assert_close(noised.x_t.double(), expected, rtol=0, atol=1e-6)
+
+
 def test_flow_is_the_straight_line_and_its_slope() -> None:
     x0, noise = data(5, 3, 2)
     t = torch.tensor([0.0, 1.0, 250.0, 999.5, 1000.0])

@@ -131,6 +131,16 @@ def test_transformers_clip_gives_what_the_model_gives(folder: Path) -> None:
     torch.testing.assert_close(cosines, (expected.image_embeds * expected.text_embeds).sum(1).clamp(min=0))
 
 
+def test_scores_under_autocast_are_those_without(folder: Path) -> None:
+    scores = []
+    for enabled in (False, True):
+        metric = CLIPScore(TransformersCLIP(str(folder)))
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            metric.update(images(4), ["red photo", "blue", "red", "a blue photo"])
+        scores.append(metric.table()["score"].tolist())
+    assert scores[0] == scores[1]
+
+
 def test_images_of_another_size_are_resized_and_long_texts_cut(folder: Path) -> None:
     judge = TransformersCLIP(str(folder))
     assert judge.embed_images(images(3, 40)).shape == (3, 12)

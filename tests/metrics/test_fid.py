@@ -129,6 +129,16 @@ def test_another_network_is_never_called_fid() -> None:
     assert kernel.value > 0.01
 
 
+def test_a_subset_of_all_images_is_computed_once_and_has_no_spread() -> None:
+    real, fake = images(30, 0), images(30, 1) * 0.5
+    _, kernel = filled(FrechetDistance(Corner(), kid_subset_size=40), real, fake).compute().values()
+    assert kernel.details["subset_size"] == 30
+    assert not {"std", "subsets"} & set(kernel.details)
+    features = [x[:, :, :2, :1].flatten(1) for x in (real, fake)]
+    mean = kernel_distance(*features, subsets=20, subset_size=30, generator=torch.Generator()).mean()
+    assert kernel.value == pytest.approx(float(mean), rel=1e-9)
+
+
 def test_the_order_of_batches_and_sides_does_not_matter() -> None:
     real, fake = images(40, 0), images(40, 1) * 0.5
     first = filled(FrechetDistance(Corner()), real, fake)

@@ -13,6 +13,7 @@ from vlad_lightning.metrics.ocr import (
     edit_score,
     mario_keywords,
     mario_score,
+    mario_targets,
     readings,
 )
 
@@ -131,6 +132,29 @@ def test_figures_of_a_small_set_worked_out_by_hand() -> None:
         "mario_accuracy": pytest.approx(0),
         "mario_f": pytest.approx(0),
     }
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("the dogs' sign says 'AB'", ["sign", "says"]),  # MARIO's rule, to the letter
+        ("a sign with 'Hello World'", ["hello", "world"]),
+        ("mum's \"HELLO\" beside dad's", ["HELLO"]),
+        ("“HELLO YOU”", ["HELLO", "YOU"]),
+        ("dad's and mum's", []),
+    ],
+)
+def test_targets_of_mario(prompt: str, words: list[str]) -> None:
+    assert mario_targets(prompt) == words
+
+
+def test_marios_targets_count_in_marios_figures_only() -> None:
+    metric = OCRMetrics(Written([["sign", "says"], ["yes"]]))
+    metric.update(pictures(0, 1), [["AB"], ["yes"]], [["sign", "says"], ["yes"]])
+    figures = {name: figure.value for name, figure in metric.compute().items()}
+    assert (figures["mario_accuracy"], figures["word_accuracy"]) == (1, 0.5)
+    with pytest.raises(ValueError, match="mario_targets has 1 entries; 2 images"):
+        metric.update(pictures(0, 1), [["AB"], ["yes"]], [["yes"]])
 
 
 def test_figures_carry_their_engine_interval_and_number() -> None:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import tiny_system as tiny
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from vlad_lightning.models.fused_attention import fused_qkv
+from vlad_lightning.models.fused_attention import check_fusable, fused_qkv
 from vlad_lightning.models.lora import Lora
+from vlad_lightning.models.sharding import shard
 
 GENERATOR = torch.Generator().manual_seed(0)
 X, TOKENS, POOLED = (torch.randn(2, *shape, generator=GENERATOR) for shape in ((16, 16, 16), (5, 32), (32,)))
@@ -74,6 +78,27 @@ def test_a_network_that_its_user_fused_stays_fused() -> None:
 
 def test_adapters_are_not_left_out_silently() -> None:
     net = network("unet")
+    check_fusable(net)
     Lora(2, 2, ("to_q", "to_v")).inject(net)
     with pytest.raises(ValueError, match="the attention layers have adapters"), fused_qkv(net):
+        pass
+    with pytest.raises(ValueError, match="the attention layers have adapters"):
+        check_fusable(net)
+
+
+@pytest.fixture
+def mesh() -> Iterator[DeviceMesh]:
+    """Of this process alone."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("family", ["unet", "transformer"])
+def test_sharded_weights_are_refused(family: str, mesh: DeviceMesh) -> None:
+    net = network(family)
+    shard(net, mesh)
+    with pytest.raises(ValueError, match="the weights are sharded"):
+        check_fusable(net)
+    with fused_qkv(net, enabled=False):
         pass

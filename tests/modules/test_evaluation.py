@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,37 @@ def test_true_images_as_paintings_score_high_and_every_figure_says_where_it_is_f
         assert figures[name].details["sha256"] == digest
     assert figures[f"frechet_distance_stage0_{digest[:8]}"].value == pytest.approx(0, abs=1e-3)
     assert not {"fid", "kid"} & set(figures)
+
+
+def test_figures_under_autocast_are_those_without(
+    engine: OCREngine, judge: AlignmentJudge, batches: list[Batch]
+) -> None:
+    """The precision of what is judged is not that of the judge."""
+    found = []
+    for enabled in (False, True):
+        evaluation = Evaluation(engine, judge=judge, read_truth=False)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            evaluation.update(as_painted(batches[1]), batches[0])
+        with pytest.warns(UserWarning, match="4 images for 32 features"):
+            found.append(evaluation.compute())
+    assert found[0] == found[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = judge.embed_images(batches[0].images)
+    assert not torch.equal(rounded, judge.embed_images(batches[0].images))  # it would make a difference
+
+
+def test_marios_figures_want_what_mario_eval_wants(batches: list[Batch]) -> None:
+    class Reader:
+        name = "always the same"
+
+        def read(self, images: torch.Tensor) -> list[list[str]]:
+            return [["sign", "says"] for _ in images]
+
+    batch = replace(batches[0], prompts=("the dogs' sign says 'AB'",) * 4)
+    evaluation = Evaluation(Reader(), read_truth=False)
+    evaluation.update(as_painted(batch), batch)
+    figures = evaluation.compute()
+    assert (figures["mario_accuracy"].value, figures["word_accuracy"].value) == (1, 0)
 
 
 def test_wrong_images_score_low(engine: OCREngine, judge: AlignmentJudge, batches: list[Batch]) -> None:

@@ -76,6 +76,33 @@ def test_guidance_combines_the_three_branches(painter: Painter) -> None:
     assert not torch.allclose(layout, both, atol=1e-3)
 
 
+class Counted(SpaceToDepthCodec):
+    """Counts the images that it encodes."""
+
+    encoded = 0
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        self.encoded += len(images)
+        return super().encode_images(images)
+
+
+@pytest.mark.parametrize(
+    ("hierarchical", "sampler", "encoded"),
+    [
+        (True, Sampler(steps=2), 3),  # the layouts
+        (True, Sampler(steps=2, guidance_scale=2.0), 3),
+        (True, Sampler(steps=2, guidance_scale=2.0, layout_scale=2.0), 6),  # and empty ones
+        (False, Sampler(steps=2, guidance_scale=2.0), 1),  # for the latents' shape
+    ],
+)
+def test_only_what_is_needed_is_encoded(hierarchical: bool, sampler: Sampler, encoded: int) -> None:
+    painter = tiny.painter(hierarchical=hierarchical)
+    painter.codec = Counted(2)
+    with torch.no_grad():
+        painter.paint([PROMPT] * 3, [LAYOUT] * 3, sampler, torch.Generator())
+    assert painter.codec.encoded == encoded
+
+
 def test_augmentation_changes_the_layouts_latent_by_its_deviation(painter: Painter) -> None:
     glyphs = torch.zeros(4, 3, tiny.SIZE, tiny.SIZE)
     draws = torch.Generator().manual_seed(0)

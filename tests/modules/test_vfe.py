@@ -8,18 +8,21 @@ from typing import Any
 import pytest
 import tiny_system as tiny
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.prompts import PromptDataModule
 from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
-from vlad_lightning.diffusion.objective import FlowMatching
+from vlad_lightning.diffusion.objective import FlowMatching, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.losses import info_nce
-from vlad_lightning.modules import VFEModule
+from vlad_lightning.models.codec import build_kl_codec
+from vlad_lightning.models.lora import Lora
+from vlad_lightning.models.vfe import VFE
+from vlad_lightning.modules import Painter, VFEModule
 from vlad_lightning.modules.training import PainterTraining
 from vlad_lightning.types import Batch, Conditioning, Painting
 
@@ -132,6 +135,14 @@ def test_sampler_that_does_not_fit_the_schedule_is_refused_before_training() -> 
         tiny.vfe(layout_sampler=Sampler(eta=0.5, solver="dpmsolver++"))
 
 
+def test_projections_that_cannot_be_fused_are_refused_before_training() -> None:
+    whole = tiny.painter()
+    adapted = VFE(whole.vfe.fusion, whole.vfe.unet, lora=Lora(2))
+    painter = Painter(whole.prompt_encoder, adapted, whole.codec, whole.schedule, tiny.SIZE)
+    with pytest.raises(ValueError, match="fuse_qkv is True; the attention layers have adapters"):
+        VFEModule(painter, tiny.image_encoder(), sampler=Sampler(fuse_qkv=True))
+
+
 def near_letters(glyphs: Tensor) -> Tensor:
     """(B, h, w): 1 where a letter is on or beside one of the 2 x 2 pixels of a latent's place."""
     ink = glyphs.amax(1) > -0.5
@@ -147,11 +158,13 @@ def near_letters(glyphs: Tensor) -> Tensor:
 class Seen:
     """What a painter's VFE is told, call by call."""
 
+    noised: list[Tensor] = field(default_factory=list)
     times: list[Tensor] = field(default_factory=list)
     layouts: list[Tensor] = field(default_factory=list)
     texts: list[Tensor] = field(default_factory=list)
 
     def __call__(self, network: torch.nn.Module, args: tuple[Tensor, Tensor, Tensor, Conditioning]) -> None:
+        self.noised.append(args[0].detach())
         self.times.append(args[1])
         self.layouts.append(args[2].detach())
         self.texts.append(args[3].tokens.detach())
@@ -180,6 +193,32 @@ def test_shares_of_dropped_captions_and_layouts(batch: Batch, caption: float, la
     assert float(blank.float().mean()) == pytest.approx(layout, abs=tolerance if layout else 0)
     assert float(silent.float().mean()) == pytest.approx(caption + layout, abs=tolerance if caption + layout else 0)
     assert bool(silent[blank].all())  # nothing -> layout -> layout and text: no text without its layout
+
+
+@pytest.mark.parametrize("matching", [False, True], ids=["ddpm", "flow"])
+def test_mixed_precision_leaves_the_forward_process_exact(batch: Batch, matching: bool) -> None:
+    """An autoencoder answers in bfloat16 then; what is learned from its latents is in float32."""
+    torch.manual_seed(0)
+    codec = build_kl_codec((8, 8), 1, latent_channels=tiny.LATENT, norm_num_groups=4)
+    painter = tiny.flow_painter() if matching else tiny.painter(tiny.LORA)
+    schedule = painter.schedule if matching else DDPMScheduler(beta_schedule="scaled_linear")
+    painter = Painter(painter.prompt_encoder, painter.vfe, codec, schedule, tiny.SIZE)
+    module, seen = VFEModule(painter, tiny.image_encoder(), training=PLAIN), Seen()
+    painter.vfe.register_forward_pre_hook(seen)
+    tiny.trainer(limit_val_batches=1, precision="bf16-mixed").validate(module, as_loader(batch), verbose=False)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        x0 = codec.encode_images(batch.images)
+    assert x0.dtype == torch.bfloat16
+    t = seen.times[0].double().view(-1, 1, 1, 1) / 1000
+    draws = RowDraws.of_samples("cpu", (0, "vfe", "val"), batch.keys)
+    objective_for(schedule).draw_timesteps(draws)
+    noise = draws.normal(*x0.shape[1:]).double()
+    signal, share = 1 - t, t
+    if not matching:
+        alpha = schedule.alphas_cumprod.double()[seen.times[0]].view(-1, 1, 1, 1)
+        signal, share = alpha.sqrt(), (1 - alpha).sqrt()
+    assert seen.noised[0].dtype == torch.float32
+    torch.testing.assert_close(seen.noised[0].double(), signal * x0.double() + share * noise, rtol=0, atol=1e-5)
 
 
 def test_augmentation_is_noise_of_that_deviation(batch: Batch) -> None:

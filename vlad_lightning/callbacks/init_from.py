@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from vlad_lightning.callbacks.origins import origins
 from vlad_lightning.checkpoint_folder import digest, read_checkpoint
 from vlad_lightning.checkpoints import verify
 from vlad_lightning.models.lora import fold, load_plain
@@ -16,7 +17,8 @@ class InitFrom(Callback):
     """Copies ``source.*`` of a checkpoint into ``part``, strictly, before training starts.
 
     It acts in ``setup("fit")``: a checkpoint that is resumed from is restored later and wins. LoRA adapters of the
-    earlier stage are folded into its weights. The SHA-256 of the file is kept in the new checkpoint.
+    earlier stage are folded into its weights. The new checkpoint keeps the SHA-256 of the file and the published
+    weights that the part began with, in whatever stage.
 
     Args:
         part: dotted name of the submodule to fill, such as ``painter.prompt_encoder``.
@@ -33,6 +35,7 @@ class InitFrom(Callback):
         self.checkpoint = checkpoint
         self.source = source or part
         self.sha256 = ""
+        self.sources: tuple[str, ...] = ()
 
     @property
     def state_key(self) -> str:
@@ -60,10 +63,22 @@ class InitFrom(Callback):
         except RuntimeError as error:
             raise ValueError(f"{path}: {self.source!r} does not fit {self.part!r} of this config: {error}") from error
         self.sha256 = digest(path)
+        self.sources = origins(saved.get("callbacks", {}), self.source)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the part came from."""
-        return {"checkpoint": self.checkpoint, "source": self.source, "sha256": self.sha256}
+        return {
+            "checkpoint": self.checkpoint,
+            "source": self.source,
+            "sha256": self.sha256,
+            "sources": list(self.sources),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """What a resumed fit had started from, which it does not read again."""
+        self.checkpoint, self.source = state_dict["checkpoint"], state_dict["source"]
+        self.sha256 = state_dict["sha256"]
+        self.sources = tuple(state_dict.get("sources", ()))  # missing in older checkpoints
 
 
 def _scales(saved: dict[str, Any], source: str) -> float | dict[str, float]:

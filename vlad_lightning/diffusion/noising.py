@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
@@ -65,11 +66,12 @@ def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Te
 
     Args:
         scheduler: its config says the schedule and ``prediction_type``.
-        x0: (B, ...) float, the data.
+        x0: (B, ...) float, the data; what is shorter than float32 is widened, see :func:`widened`.
         noise: (B, ...) float, standard normal.
         timesteps: (B,) int64.
         snr_gamma: the cut, at least 1.
     """
+    x0 = widened(x0)
     x_t = scheduler.add_noise(x0, noise, timesteps)
     alpha_bar = scheduler.alphas_cumprod.to(x0.device)[timesteps].float()
     snr = alpha_bar / (1 - alpha_bar)
@@ -80,3 +82,12 @@ def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Te
     if kind == "v_prediction":  # x0 = sqrt(abar) x_t - sqrt(1 - abar) v
         return Noised(x_t, scheduler.get_velocity(x0, noise, timesteps), weight * (1 - alpha_bar))
     return Noised(x_t, noise, (snr_gamma / snr).clamp(max=1))  # epsilon: min(SNR, gamma) / SNR
+
+
+def widened(x0: Tensor) -> Tensor:
+    """(B, ...) in float32 or better, in which the forward process is computed.
+
+    A codec answers in bfloat16 under autocast, and diffusers takes its schedule to the data's type: with 8 bits the
+    first steps of Stable Diffusion's would add no noise at all.
+    """
+    return x0.to(torch.promote_types(x0.dtype, torch.float32))

@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from vlad_lightning.diffusion.draws import RowDraws
-from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps, draw_uniform
+from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps, draw_uniform, widened
 
 Schedule: TypeAlias = DDPMScheduler | FlowMatchEulerDiscreteScheduler
 TimestepDensity = Literal["uniform", "logit_normal"]
@@ -88,7 +88,8 @@ class FlowMatching:
         return shift * t / (1 + (shift - 1) * t) * self.schedule.config.num_train_timesteps
 
     def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
-        """x_t, noise - x_0 and the weight 1."""
+        """x_t, noise - x_0 and the weight 1, in float32 or better."""
+        x0 = widened(x0)
         t = (timesteps.to(x0.dtype) / self.schedule.config.num_train_timesteps).view(-1, *[1] * (x0.ndim - 1))
         weight = torch.ones(len(x0), device=x0.device)
         return Noised((1 - t) * x0 + t * noise, noise - x0, weight)

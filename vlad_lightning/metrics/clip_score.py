@@ -114,8 +114,8 @@ class CLIPScore(PerImageMetric):
         if not len(images):
             return
         embeds = self._judge.images(images)
-        texts = self._judge.network.embed_texts([self.prefix + prompt for prompt in prompts])
-        self.append(clip_score(embeds, texts.to(embeds))[:, None])
+        texts = self._judge.texts([self.prefix + prompt for prompt in prompts], embeds.device)
+        self.append(clip_score(embeds, texts)[:, None])
 
     def compute(self) -> dict[str, Figure]:
         """Both scalings by name."""

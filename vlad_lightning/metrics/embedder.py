@@ -42,7 +42,8 @@ class Held(Generic[Judge]):
     """Keeps a network out of the metric that uses it.
 
     A metric is part of a LightningModule: its sub-modules would be saved in every checkpoint, and trained with it. A
-    judge's weights are frozen and belong in neither; so it is only moved along to where the images are.
+    judge's weights are frozen and belong in neither; so it is only moved along to where the images are. It judges in
+    float32, whatever the precision of the system that it judges: autocast is off within.
 
     Args:
         network: the judge; put into evaluation mode, without gradients.
@@ -62,9 +63,18 @@ class Held(Generic[Judge]):
         """
         if isinstance(self.network, nn.Module):
             self.network.to(images.device)
-        features = self.network.embed_images(images)
+        with torch.autocast(images.device.type, enabled=False):
+            features = self.network.embed_images(images.float())
         if features.ndim != 2 or len(features) != len(images):
             raise ValueError(
                 f"{self.network.name} gives shape {tuple(features.shape)} for {len(images)} images; (B, D) is needed"
             )
         return features.to(images.device).float()
+
+    @torch.no_grad()
+    def texts(self: Held[Embedder], texts: Sequence[str], device: torch.device) -> Tensor:
+        """B texts -> (B, D) float on ``device``, where the network is moved."""
+        if isinstance(self.network, nn.Module):
+            self.network.to(device)
+        with torch.autocast(device.type, enabled=False):
+            return self.network.embed_texts(texts).to(device).float()

@@ -133,7 +133,8 @@ class FrechetDistance(FigureMetric):
     """``fid`` and ``kid``, or with another network ``frechet_distance_<network>`` and ``kernel_distance_<network>``.
 
     No interval is given: resampling the images biases both distances. The spread of KID over its subsets stands in
-    its details, as do the network, its hash and the numbers of images.
+    its details, as do the network, its hash and the numbers of images. Where a subset is all there is on both sides,
+    KID is computed once and has no spread.
 
     Args:
         network: gives the features, :class:`InceptionNetwork` for FID and KID proper.
@@ -196,10 +197,11 @@ class FrechetDistance(FigureMetric):
 
     def _kernel_figure(self, real: Tensor, fake: Tensor, details: dict[str, Any]) -> Figure:
         size = min(self.kid_subset_size, len(real), len(fake))
+        drawn = len(real) > size or len(fake) > size
         draws = torch.Generator().manual_seed(self.seed)
-        values = kernel_distance(real, fake, self.kid_subsets, size, draws)
-        spread = {"subsets": self.kid_subsets, "subset_size": size, "std": float(values.std(unbiased=False))}
-        return Figure(float(values.mean()), n=len(fake), details=details | spread)
+        values = kernel_distance(real, fake, self.kid_subsets if drawn else 1, size, draws)
+        spread = {"subsets": self.kid_subsets, "std": float(values.std(unbiased=False))} if drawn else {}
+        return Figure(float(values.mean()), n=len(fake), details=details | {"subset_size": size} | spread)
 
     def _features(self, state: list[Tensor]) -> Tensor:
         flat = dim_zero_cat(state) if len(state) else torch.zeros(0)

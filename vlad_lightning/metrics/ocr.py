@@ -25,6 +25,7 @@ from torchmetrics.functional.text import edit_distance
 from vlad_lightning.metrics.bootstrap import bootstrap_figure, mean_figure, ratio_figure
 from vlad_lightning.metrics.ocr_engine import OCREngine
 from vlad_lightning.metrics.per_image import PerImageMetric
+from vlad_lightning.models.prompts import drawn_words, has_single_quotes
 from vlad_lightning.types import Figure
 
 _MARIO_SPAN = re.compile(r"'(.*?)'")
@@ -39,6 +40,19 @@ def mario_keywords(prompt: str) -> list[str]:
         ['hello', 'world']
     """
     return " ".join(_MARIO_SPAN.findall(prompt.strip().lower())).split()
+
+
+def mario_targets(prompt: str) -> list[str]:
+    r"""The words that the ``mario_*`` figures want on the picture of a prompt.
+
+    They are :func:`mario_keywords`, to the letter, where words to draw stand in single quotes. MARIO-Eval has no rule
+    for other quotes, in which every apostrophe would be one: there they are the words to draw.
+
+    Example:
+        >>> mario_targets("it says 'Hello World'"), mario_targets('mum\'s "Hello" beside dad\'s')
+        (['hello', 'world'], ['Hello'])
+    """
+    return mario_keywords(prompt) if has_single_quotes(prompt) else list(drawn_words(prompt))
 
 
 @dataclass(frozen=True)
@@ -161,11 +175,17 @@ def edit_score(read: Sequence[str], wanted: Sequence[str]) -> EditScore:
     return EditScore(float(similarity[rows, columns].sum()), int(distance[rows, columns].sum()) + unpaired - paired)
 
 
-def ocr_row(lines: Sequence[str], words: Sequence[str]) -> dict[str, float]:
-    """What :class:`OCRMetrics` keeps of one image, by the names of its columns."""
+def ocr_row(lines: Sequence[str], words: Sequence[str], mario_words: Sequence[str] | None = None) -> dict[str, float]:
+    """What :class:`OCRMetrics` keeps of one image, by the names of its columns.
+
+    Args:
+        lines: what was read.
+        words: what was wanted.
+        mario_words: what MARIO-Eval wants, see :func:`mario_targets`; None means ``words``.
+    """
     wanted = [word.casefold() for word in words]
     plain, read = tokens(lines), readings(lines, words)
-    mario, edit = mario_score(lines, words), edit_score(read, wanted)
+    mario, edit = mario_score(lines, words if mario_words is None else mario_words), edit_score(read, wanted)
     return {
         "wanted": len(wanted),
         "wanted_characters": sum(map(len, wanted)),
@@ -195,8 +215,8 @@ class OCRMetrics(PerImageMetric):
     ``mario_*``          MARIO-Eval's accuracy, precision, recall and F (:func:`mario_score`, :func:`mario_f`)
     ===================  ==================================================================================
 
-    Figures over words are left out where no word was wanted. To reproduce MARIO-Eval, the targets are
-    :func:`mario_keywords` of its prompts.
+    Figures over words are left out where no word was wanted. To reproduce MARIO-Eval, ``mario_targets`` of
+    :meth:`update` are those of :func:`mario_targets`.
 
     Args:
         engine: reads the pictures.
@@ -221,19 +241,27 @@ class OCRMetrics(PerImageMetric):
         super().__init__(seed)
         self.engine = engine
 
-    def update(self, images: Tensor, targets: Sequence[Sequence[str]]) -> None:
+    def update(
+        self,
+        images: Tensor,
+        targets: Sequence[Sequence[str]],
+        mario_targets: Sequence[Sequence[str]] | None = None,
+    ) -> None:
         """Read pictures and keep how well that went.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
             targets: the words wanted on each of the B pictures; none is allowed.
+            mario_targets: the words wanted by the ``mario_*`` figures; None means ``targets``.
 
         Raises:
             ValueError: if their numbers differ.
         """
-        if len(images) != len(targets):
-            raise ValueError(f"targets has {len(targets)} entries; {len(images)} images need as many")
-        rows = [ocr_row(lines, words) for lines, words in zip(self.engine.read(images), targets, strict=True)]
+        wanted = targets if mario_targets is None else mario_targets
+        for name, words in (("targets", targets), ("mario_targets", wanted)):
+            if len(images) != len(words):
+                raise ValueError(f"{name} has {len(words)} entries; {len(images)} images need as many")
+        rows = [ocr_row(*one) for one in zip(self.engine.read(images), targets, wanted, strict=True)]
         self.append(torch.tensor([[row[name] for name in self.columns] for row in rows]).view(-1, len(self.columns)))
 
     def compute(self) -> dict[str, Figure]:

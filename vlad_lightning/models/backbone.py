@@ -12,7 +12,8 @@ from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor
 
 from vlad_lightning.models.feature_cache import reuse_deep_features
-from vlad_lightning.models.fused_attention import fused_qkv
+from vlad_lightning.models.fused_attention import check_fusable, fused_qkv
+from vlad_lightning.models.joint_attention import MaskedJointAttention
 from vlad_lightning.types import Conditioning
 
 _PIXELS = 8  # of a latent's side, in every autoencoder that SDXL's UNet was trained with
@@ -35,11 +36,12 @@ class Backbone(Protocol):
         """(B, in_channels, h, w) at timesteps (B,) -> the prediction (B, C_z, h, w)."""
         ...
 
-    def check(self, cache_interval: int) -> None:
-        """Refuse a ``cache_interval`` that this network has no deep blocks for.
+    def check(self, cache_interval: int, fuse_qkv: bool = False) -> None:
+        """Refuse settings of :meth:`sampling` that do not fit this network as it is now.
 
         Raises:
-            ValueError: naming it.
+            ValueError: for a ``cache_interval`` above 1 and a network without deep blocks, or ``fuse_qkv`` and one
+                whose projections cannot be fused (:func:`~vlad_lightning.models.fused_attention.check_fusable`).
         """
         ...
 
@@ -51,7 +53,7 @@ class Backbone(Protocol):
             fuse_qkv: see :func:`~vlad_lightning.models.fused_attention.fused_qkv`.
 
         Raises:
-            ValueError: see :meth:`check` and :func:`~vlad_lightning.models.fused_attention.fused_qkv`.
+            ValueError: see :meth:`check`.
         """
         ...
 
@@ -112,15 +114,17 @@ class UNetBackbone:
         sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=fused.device)
         return {"text_embeds": conditioning.text_embeds, "time_ids": sizes.expand(len(fused), -1)}
 
-    def check(self, cache_interval: int) -> None:
+    def check(self, cache_interval: int, fuse_qkv: bool = False) -> None:
         """Only a UNet of several levels has deep blocks."""
+        if fuse_qkv:
+            check_fusable(self.unet)
         if cache_interval > 1 and len(self.unet.config.block_out_channels) < 2:
             raise ValueError(f"cache_interval is {cache_interval}; it must be 1 for a UNet of a single level")
 
     @contextmanager
     def sampling(self, cache_interval: int, fuse_qkv: bool) -> Iterator[None]:
         """See :func:`~vlad_lightning.models.feature_cache.reuse_deep_features` for the cache."""
-        self.check(cache_interval)
+        self.check(cache_interval, fuse_qkv)
         with reuse_deep_features(self.unet, cache_interval), fused_qkv(self.unet, fuse_qkv):
             yield
 
@@ -132,10 +136,14 @@ class TransformerBackbone:
     It attends jointly to latent patches and token states; time and the pooled t modulate its layers.
 
     Attributes:
-        transformer: the network.
+        transformer: the network; its attention is given a processor that reads masks.
     """
 
     transformer: SD3Transformer2DModel
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.transformer.transformer_blocks[0].attn.processor, MaskedJointAttention):
+            self.transformer.set_attn_processor(MaskedJointAttention())
 
     @property
     def in_channels(self) -> int:
@@ -149,19 +157,23 @@ class TransformerBackbone:
 
     def __call__(self, fused: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """See :class:`Backbone`."""
+        mask = conditioning.read_mask
         return self.transformer(
             fused,
             encoder_hidden_states=conditioning.tokens,
             pooled_projections=conditioning.pooled,
             timestep=timesteps,
+            joint_attention_kwargs=None if mask is None else {"attention_mask": mask},
         ).sample
 
-    def check(self, cache_interval: int) -> None:
+    def check(self, cache_interval: int, fuse_qkv: bool = False) -> None:
         """A transformer has no deep blocks."""
+        if fuse_qkv:
+            check_fusable(self.transformer)
         if cache_interval > 1:
             raise ValueError(f"cache_interval is {cache_interval}; it must be 1 for a transformer, which has one level")
 
     def sampling(self, cache_interval: int, fuse_qkv: bool) -> AbstractContextManager[None]:
         """Nothing is reused."""
-        self.check(cache_interval)
+        self.check(cache_interval, fuse_qkv)
         return fused_qkv(self.transformer, fuse_qkv)

@@ -9,7 +9,25 @@ from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import nn
 
+from vlad_lightning.models.joint_attention import MaskedJointAttention
+from vlad_lightning.models.sharding import is_sharded
+
 _FUSED = ("to_qkv", "to_kv", "to_added_qkv")
+
+
+def check_fusable(network: UNet2DConditionModel | SD3Transformer2DModel) -> None:
+    """Refuse a network whose projections cannot be fused; one that is fused already can.
+
+    Raises:
+        ValueError: where attention layers have adapters, which fusing would leave out, or weights are sharded.
+    """
+    layers = _attention(network)
+    if any(layer.fused_projections for layer in layers):
+        return
+    if any(type(layer.to_q) is not nn.Linear or type(layer.to_v) is not nn.Linear for layer in layers):
+        raise ValueError("fuse_qkv is True; the attention layers have adapters: fold them into the weights first")
+    if any(map(is_sharded, network.modules())):
+        raise ValueError("fuse_qkv is True; the weights are sharded over the devices: set it to False, or use DDP")
 
 
 @contextmanager
@@ -23,15 +41,16 @@ def fused_qkv(network: UNet2DConditionModel | SD3Transformer2DModel, enabled: bo
         enabled: False does nothing.
 
     Raises:
-        ValueError: where attention layers have adapters, which fusing would leave out.
+        ValueError: see :func:`check_fusable`.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, Attention)]
+    layers = _attention(network)
     if not enabled or any(layer.fused_projections for layer in layers):
         yield
         return
-    if any(type(layer.to_q) is not nn.Linear or type(layer.to_v) is not nn.Linear for layer in layers):
-        raise ValueError("fuse_qkv is True; the attention layers have adapters: fold them into the weights first")
+    check_fusable(network)
     network.fuse_qkv_projections()
+    if isinstance(network, SD3Transformer2DModel):
+        network.set_attn_processor(MaskedJointAttention())  # diffusers' fused one neither masks nor normalises
     try:
         yield
     finally:
@@ -40,3 +59,7 @@ def fused_qkv(network: UNet2DConditionModel | SD3Transformer2DModel, enabled: bo
             layer.fused_projections = False
             for name in _FUSED:
                 layer._modules.pop(name, None)
+
+
+def _attention(network: nn.Module) -> list[Attention]:
+    return [layer for layer in network.modules() if isinstance(layer, Attention)]

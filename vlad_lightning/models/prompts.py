@@ -144,6 +144,16 @@ def drawn_words(prompt: str) -> tuple[str, ...]:
     return tuple(word.text for span in _SPAN.finditer(prompt) for word in _words_in(span))
 
 
+def has_single_quotes(prompt: str) -> bool:
+    r"""Whether words to draw stand in single ASCII quotes, as in MARIO-Eval's prompts; an apostrophe is none.
+
+    Example:
+        >>> has_single_quotes("a sign that says 'HELLO'"), has_single_quotes("mum's \"HELLO\" beside dad's")
+        (True, False)
+    """
+    return any(span["single"] is not None for span in _SPAN.finditer(prompt))
+
+
 def bare_word(word: str) -> str:
     """A word as it is compared: without regard to case, and without the punctuation around it if there is more to it.
 

@@ -57,9 +57,9 @@ def align(
         symmetric: likewise.
         everywhere: False takes the negatives of this batch only: what one process measures in validation, too.
     """
-    images, texts = images.float(), texts.float()
     if not everywhere:
         return info_nce(images, texts, temperature, symmetric=symmetric)
+    images, texts = images.float(), texts.float()  # the backward pass of the gathering adds in this type
     every_image, every_text = (gather_rows(module, x, sync_grads=True) for x in (images, texts))
     offset = module.global_rank * len(images)
     return info_nce(images, texts, temperature, every_image, every_text, offset, symmetric)

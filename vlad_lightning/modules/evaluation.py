@@ -12,7 +12,7 @@ from vlad_lightning.metrics.clip_score import CLIPScore
 from vlad_lightning.metrics.colour import BackgroundColour
 from vlad_lightning.metrics.fid import FrechetDistance
 from vlad_lightning.metrics.layout import LayoutMetrics
-from vlad_lightning.metrics.ocr import OCRMetrics
+from vlad_lightning.metrics.ocr import OCRMetrics, mario_targets
 from vlad_lightning.metrics.ocr_engine import OCREngine
 from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.modules.judge import AlignmentJudge
@@ -48,7 +48,7 @@ class Evaluation(nn.Module):
     def update(self, painting: Painting, batch: Batch) -> None:
         """Measure one batch of paintings against the samples whose prompts they answer."""
         words = [drawn_words(prompt) for prompt in batch.prompts]
-        self.painted.update(painting.images, words)
+        self.painted.update(painting.images, words, [mario_targets(prompt) for prompt in batch.prompts])
         self.background.update(painting.images, batch.prompts)
         if any(len(layout) for layout in painting.layouts):
             self.drawn.update(painting.glyphs, words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +76,7 @@ class Painter(nn.Module):
             ValueError: naming the setting.
         """
         sampler.check(self.schedule)
-        self.vfe.backbone.check(sampler.cache_interval)
+        self.vfe.backbone.check(sampler.cache_interval, sampler.fuse_qkv)
 
     @property
     def hierarchical(self) -> bool:
@@ -125,6 +126,18 @@ class Painter(nn.Module):
         mask = F.adaptive_max_pool2d(region.masks.to(known), known.shape[-2:])
         return torch.cat([mask, known], dim=1)
 
+    def untold(self, size: int) -> Conditioning:
+        """What the painter is told where there is no text, ``size`` times: the empty prompt.
+
+        SDXL was trained with zeros in its place (``force_zeros_for_empty_prompt``): where the network takes a text
+        embedding, that and the token states are zero. The pooled t, which only the fusion reads, stays the prompt's.
+        """
+        empty: Conditioning = self.prompt_encoder([""])
+        if self.vfe.backbone.added_width is not None and empty.text_embeds is not None:
+            zeros = torch.zeros_like(empty.tokens), torch.zeros_like(empty.text_embeds)
+            empty = replace(empty, tokens=zeros[0], text_embeds=zeros[1])
+        return empty.expand(size)
+
     def draw_glyphs(self, layouts: Sequence[Layout]) -> Tensor:
         """(B, 3, H, W) float in [-1, 1]: the layouts, white on black."""
         size = (self.image_size, self.image_size)
@@ -161,8 +174,8 @@ class Painter(nn.Module):
             glyphs = glyphs.masked_fill(~region.masks.cpu(), -1)
         told = self.prompt_encoder(prompts)
         z = self.encode_layout(glyphs.to(weight), sampler.augmentation, generator)
-        latent = self.codec.encode_images(glyphs.to(weight)) if z is None else z
-        noise = randn_tensor(latent.shape, generator=generator, device=weight.device)
+        latent = self.codec.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
+        noise = randn_tensor((len(prompts), *latent.shape[1:]), generator=generator, device=weight.device)
         denoiser = self._guided(told, z, sampler, self._known(region, len(prompts)))
         with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv):
             latents = sampler.draw(denoiser, noise, self.schedule, generator, progress)
@@ -183,13 +196,13 @@ class Painter(nn.Module):
         """The denoiser under hierarchical guidance: every branch in one batch."""
         guidance = sampler.guidance
         branches = guidance.branches
-        untold = self.prompt_encoder([""]).expand(len(told))
+        untold = self.untold(len(told))
         text = Conditioning.cat([told if b.text else untold for b in branches])
         layout = None
         if z is not None:
-            blank = self.encode_layout(z.new_full((len(z), 3, self.image_size, self.image_size), -1))
-            layout = torch.cat([z if b.layout or blank is None else blank for b in branches])
-
+            # of the whole batch, not once: an autoencoder's rounding depends on how many it encodes
+            size = (len(z), 3, self.image_size, self.image_size)
+            layout = torch.cat([z if b.layout else self.codec.encode_images(z.new_full(size, -1)) for b in branches])
         given = None if known is None else known.repeat(len(branches), 1, 1, 1)
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:

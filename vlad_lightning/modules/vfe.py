@@ -95,8 +95,9 @@ class VFEModule(LightningModule):
         self.figures: dict[str, Figure] = {}
 
     def configure_model(self) -> None:
-        """Shard, where the strategy does."""
+        """Shard, where the strategy does; refuse to sample in a way that shards do not allow."""
         shard_module(self)
+        self.painter.check(self.sampler)
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         draws = draws_for(self, batch, stage, batch_idx, self.seed, "vfe")
@@ -118,7 +119,7 @@ class VFEModule(LightningModule):
         """L_diff, Eq. 9 with z_t, weighted by time and by place."""
         painter, settings = self.painter, self.settings
         objective = objective_for(painter.schedule, settings.timestep_density, settings.high_noise, settings.snr_gamma)
-        x0 = painter.codec.encode_images(batch.images)
+        x0 = painter.codec.encode_images(batch.images).float()  # bfloat16 under autocast
         steps = objective.draw_timesteps(draws)
         noise = draws.normal(*x0.shape[1:])
         if settings.offset_noise > 0:
@@ -127,7 +128,7 @@ class VFEModule(LightningModule):
         u = draws.uniform()
         bare = u < settings.layout_dropout  # neither layout nor text
         silent = u < settings.layout_dropout + settings.caption_dropout
-        told = told.where(~silent, painter.prompt_encoder([""]).expand(len(batch)))
+        told = told.where(~silent, painter.untold(len(batch)))
         region = self._region(batch, draws)
         unseen = bare.view(-1, 1, 1, 1) if region is None else bare.view(-1, 1, 1, 1) | ~region.masks
         glyphs = torch.where(unseen, -torch.ones_like(batch.glyphs), batch.glyphs)
