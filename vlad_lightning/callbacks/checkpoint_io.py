@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -14,6 +13,7 @@ from typing import IO, Any, cast
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from vlad_lightning.checkpoint_folder import is_folder_checkpoint, read_checkpoint
@@ -132,13 +132,16 @@ class DurableCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             if not self.goes_on:
                 raise
-            self._failure = error
-            free = shutil.disk_usage(path.parent).free / 1e9
-            warnings.warn(
-                f"a checkpoint could not be written to {path.parent} ({free:.1f} GB free): {error}. Training goes on, "
-                "the checkpoints before are kept",
-                stacklevel=2,
-            )
+            self.note(error, path)
+
+    def note(self, error: OSError, path: Path) -> None:
+        """Keep the error of a save of ``path``, and warn on the first process."""
+        self._failure = error
+        free = shutil.disk_usage(path.parent).free / 1e9
+        rank_zero_warn(
+            f"a checkpoint could not be written to {path.parent} ({free:.1f} GB free): {error}. Training goes on, "
+            "the checkpoints before are kept"
+        )
 
 
 def snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
 from vlad_lightning.checkpoints import LAST, MANIFEST, seal, step_path, steps_of, sync_folder
+from vlad_lightning.first_process import SaveFailedError, on_first
 
 _NEW = ".new.ckpt"  # written under this name, then given its others
 
@@ -152,21 +153,26 @@ class Checkpoints(Checkpoint):
         if self._target is None:
             raise RuntimeError("no fit that writes checkpoints is running")
         new, step, writer = self._target / _NEW, trainer.global_step, self._writer(trainer)
-        if trainer.is_global_zero:
+        try:
+            on_first(partial(_make_room, new, writer))  # a sharded one is written by every process
             if writer is not None:
                 writer.begin()
-            _remove(new)  # of a kill
-        trainer.strategy.barrier("Checkpoints.save")  # a sharded one is written by every process
-        trainer.save_checkpoint(new)
-        self._saved = step
-        if trainer.is_global_zero:
-            publish = partial(self._publish, new, step)
+            trainer.save_checkpoint(new)
+            on_first(partial(self._name, new, step, writer, wait))
+        except SaveFailedError as error:  # the same on every process; a plain OSError may be one's alone
             if writer is None:
-                publish()
-            else:
-                writer.after_save(publish, new)
-                if wait:
-                    writer.wait()
+                raise
+            writer.note(error, new)
+        self._saved = step
+
+    def _name(self, new: Path, step: int, writer: DurableCheckpointIO | None, wait: bool) -> None:
+        publish = partial(self._publish, new, step)
+        if writer is None:
+            publish()
+            return
+        writer.after_save(publish, new)
+        if wait:
+            writer.wait()
 
     def _publish(self, new: Path, step: int) -> None:
         """Give the new one its names, newest first, and remove what does not stay."""
@@ -195,6 +201,13 @@ class Checkpoints(Checkpoint):
     def _writer(self, trainer: Trainer) -> DurableCheckpointIO | None:
         plugin = trainer.strategy.checkpoint_io
         return plugin if isinstance(plugin, DurableCheckpointIO) else None
+
+
+def _make_room(new: Path, writer: DurableCheckpointIO | None) -> None:
+    """Remove what a kill left, when nothing is being written any more."""
+    if writer is not None:
+        writer.wait()
+    _remove(new)
 
 
 def _link(source: Path, name: Path) -> bool:
