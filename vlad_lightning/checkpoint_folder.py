@@ -147,26 +147,33 @@ def _lost(keys: Collection[str]) -> str:
 
 
 def publish(beside: Path, path: Path) -> None:
-    """Give a checkpoint folder its checksums and its name. Process 0 calls it when the others have written their parts.
-
-    On Linux the new folder and the old one change places in one step, so there is a whole checkpoint under the name at
-    any moment. File systems that cannot do this (NFS) get two renames.
-    """
+    """Give a folder its checksums and its name. Process 0 calls it when the others have written their parts."""
     seal(beside)
-    if not path.exists():
-        beside.rename(path)
-    elif not _exchange(beside, path):
+    take_place(beside, path)
+
+
+def take_place(new: Path, path: Path) -> None:
+    """Move a file or folder to ``path``, and then remove the file or folder that stood there.
+
+    On Linux the two change places in one step, so there is a whole checkpoint under the name at any moment. Folders on
+    file systems that cannot do this (NFS) get two renames.
+    """
+    if not new.is_dir() and (path.is_symlink() or not path.is_dir()):
+        new.replace(path)
+    elif not os.path.lexists(path):
+        new.rename(path)
+    elif not _exchange(new, path):
         old = path.with_name(f".{path.name}.old")
         _remove(old)
         path.rename(old)
         try:
-            beside.rename(path)
+            new.rename(path)
         except OSError:
             old.rename(path)
             raise
         _remove(old)
     sync_folder(path.parent)
-    _remove(beside)  # the old one, after an exchange
+    _remove(new)  # the old one, after an exchange
 
 
 def read_checkpoint(path: Path, optimizer: bool = True) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from vlad_lightning import checkpoint_folder
 from vlad_lightning.callbacks import EMA, Checkpoints, DurableCheckpointIO
 from vlad_lightning.checkpoints import DamagedError, newest_valid, step_path, steps_of, verify
 
@@ -208,6 +210,38 @@ def test_folders_are_sealed_and_kept_alike(tmp_path: Path) -> None:
     (last / "meta.pt").unlink()
     with pytest.warns(UserWarning, match=r"meta.pt is missing"):
         assert newest_valid(tmp_path / "moved") == step_path(tmp_path / "moved", 8)
+
+
+class Twice(Callback):
+    """Saves a step again that is saved already, as an interruption may."""
+
+    def __init__(self, own: Checkpoints) -> None:
+        self.own = own
+
+    def on_before_zero_grad(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            self.own.save(trainer)
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_that_is_saved_again_stands_while_it_is_replaced(
+    exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchanges:  # a file system that cannot
+        monkeypatch.setattr(checkpoint_folder, "_exchange", lambda one, other: False)
+    own, removed, rmtree = Checkpoints(str(tmp_path), 2), [], shutil.rmtree
+
+    def watched(path: Path, **options: bool) -> None:
+        if Path(path).is_dir():  # the old one is removed last
+            verify(tmp_path / "last.ckpt")
+            removed.append(path)
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    fit(own, 3, more=(Twice(own),), plugins=[FolderIO()])
+    assert len(removed) == 1
+    assert names(tmp_path) == ["last.ckpt", "step-000000002.ckpt", "step-000000003.ckpt"]
+    verify(step_path(tmp_path, 2))
 
 
 def test_the_run_s_name_is_in_the_checkpoint(tmp_path: Path) -> None:

@@ -108,6 +108,28 @@ def test_a_validation_is_cut_short(posters: Path, tmp_path: Path) -> None:
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
+class Saves(Callback):
+    """Counts the saves."""
+
+    count = 0
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_is_saved_already_is_not_saved_again(posters: Path, tmp_path: Path, asynchronous: bool) -> None:
+    own, saves = Checkpoints(str(tmp_path), 2, asynchronous=asynchronous), Saves()
+    module, data = tiny.stage("tlg"), tiny.data(posters, batch_size=4)
+    options: dict[str, Any] = {"enable_checkpointing": True, "limit_val_batches": 2, "val_check_interval": 2}
+    callbacks = [Signals(in_validation=0), saves, ExactResume(), Preemption(), own]
+    trainer = tiny.trainer(STEPS, callbacks=callbacks, plugins=[DurableCheckpointIO()], **options)
+    with pytest.raises(Preempted), pytest.warns(UserWarning, match="first batches only"):
+        trainer.fit(module, datamodule=data)
+    assert saves.count == 1
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
 def test_a_signal_after_the_fit_is_somebody_elses(posters: Path, tmp_path: Path) -> None:
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
@@ -124,15 +146,15 @@ def test_without_a_checkpoint_callback_nothing_is_saved() -> None:
 
 
 def test_the_stages_own_checkpoints_are_preferred(tmp_path: Path) -> None:
-    saved: list[tuple[Trainer, bool]] = []
+    saved: list[Trainer] = []
 
     class Watched(Checkpoints):
-        def save(self, trainer: Trainer, wait: bool = False) -> None:
-            saved.append((trainer, wait))
+        def ensure(self, trainer: Trainer) -> None:
+            saved.append(trainer)
 
     trainer = tiny.trainer(enable_checkpointing=True, callbacks=[last(tmp_path), Watched(str(tmp_path / "own"))])
     assert save_last(trainer)
-    assert saved == [(trainer, True)]
+    assert saved == [trainer]
 
 
 def test_lightnings_own_requeue_is_off(posters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

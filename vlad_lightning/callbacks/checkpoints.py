@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
+from vlad_lightning.checkpoint_folder import take_place
 from vlad_lightning.checkpoints import LAST, MANIFEST, seal, step_path, steps_of, sync_folder
 from vlad_lightning.first_process import SaveFailedError, on_first
 
@@ -165,6 +166,16 @@ class Checkpoints(Checkpoint):
             writer.note(error, new)
         self._saved = step
 
+    def ensure(self, trainer: Trainer) -> None:
+        """See to it that this step is on the disk: wait for its save, or save now; every process has to call it."""
+        if not on_first(partial(self._has, trainer.global_step, self._writer(trainer))):
+            self.save(trainer, wait=True)
+
+    def _has(self, step: int, writer: DurableCheckpointIO | None) -> bool:
+        if writer is not None:
+            writer.wait()
+        return step in self._ours
+
     def _name(self, new: Path, step: int, writer: DurableCheckpointIO | None, wait: bool) -> None:
         publish = partial(self._publish, new, step)
         if writer is None:
@@ -180,10 +191,7 @@ class Checkpoints(Checkpoint):
         if new.is_dir() and not (new / MANIFEST).exists():  # another strategy's than ours
             seal(new)
         linked = not new.is_dir() and _link(new, folder / LAST)
-        if new.is_dir():
-            _remove(kept)  # not even a file is replaced by a folder
-        _clear(kept)
-        new.replace(kept)
+        take_place(new, kept)
         if not linked:
             _symlink(kept, folder / LAST)
         sync_folder(folder)

@@ -208,14 +208,14 @@ def _pass_over(number: int, frame: FrameType | None) -> None:
 
 
 def save_last(trainer: Trainer) -> bool:
-    """Have the trainer's own callbacks write the last checkpoint; every process has to call it.
+    """Have the trainer's own callbacks write the last checkpoint, if they have not; every process has to call it.
 
     Returns:
         Whether one of them did: :class:`Checkpoints`, else the first ``ModelCheckpoint`` with ``save_last``.
     """
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, Checkpoints) and callback.place(trainer) is not None:
-            callback.save(trainer, wait=True)
+            callback.ensure(trainer)
             return True
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.save_last:
