@@ -133,7 +133,7 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
     code = _execute([sys.executable, "-m", "vlad_lightning", *command], log)
     seconds = round(time.monotonic() - started, 1)
     if code == PREEMPTED:
-        return _fail(f"{title}: preempted after {seconds} s, its checkpoint is saved", code)
+        return _fail(f"{title}: preempted after {seconds} s; the same command goes on from its newest checkpoint", code)
     if code:
         return _fail(f"{title}: failed with exit code {code} after {seconds} s; its log: {log}", code)
     if missing := [str(path) for path in stage.outputs if not path.exists()]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -130,6 +131,36 @@ def test_what_is_saved_already_is_not_saved_again(posters: Path, tmp_path: Path,
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
+class FillUp(Callback):
+    """Takes all of a disk after step ``at``, and asks for the machine."""
+
+    def __init__(self, disk: Path, at: int) -> None:
+        self.file, self.at = disk / "others", at
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.at:
+            with contextlib.suppress(OSError), self.file.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+@pytest.mark.parametrize(
+    ("at", "told"), [(3, "the newest checkpoint is of step 2"), (0, "there is none before")], ids=["some", "none"]
+)
+def test_a_save_that_fails_is_told_as_such(posters: Path, small_disk: Path, at: int, told: str) -> None:
+    own, module = Checkpoints(str(small_disk / "stage"), 2), tiny.stage("tlg")
+    callbacks = [FillUp(small_disk, at), ExactResume(), Preemption(), own]
+    plugins = [DurableCheckpointIO()]
+    trainer = tiny.trainer(STEPS, callbacks=callbacks, plugins=plugins, enable_checkpointing=True)
+    with (
+        pytest.raises(Preempted) as ended,
+        pytest.warns(UserWarning, match=f"preempted after {at + 1} steps, which could not be saved; {told}"),
+    ):
+        trainer.fit(module, datamodule=tiny.data(posters, batch_size=4))
+    assert ended.value.code == PREEMPTED
+
+
 def test_a_signal_after_the_fit_is_somebody_elses(posters: Path, tmp_path: Path) -> None:
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
@@ -141,16 +172,17 @@ def test_a_signal_after_the_fit_is_somebody_elses(posters: Path, tmp_path: Path)
 
 def test_without_a_checkpoint_callback_nothing_is_saved() -> None:
     trainer = tiny.trainer()
-    assert not save_last(trainer)
-    assert not save_last(tiny.trainer(enable_checkpointing=True, callbacks=[ModelCheckpoint(dirpath=".")]))
+    assert save_last(trainer) is None
+    assert save_last(tiny.trainer(enable_checkpointing=True, callbacks=[ModelCheckpoint(dirpath=".")])) is None
 
 
 def test_the_stages_own_checkpoints_are_preferred(tmp_path: Path) -> None:
     saved: list[Trainer] = []
 
     class Watched(Checkpoints):
-        def ensure(self, trainer: Trainer) -> None:
+        def ensure(self, trainer: Trainer) -> bool:
             saved.append(trainer)
+            return True
 
     trainer = tiny.trainer(enable_checkpointing=True, callbacks=[last(tmp_path), Watched(str(tmp_path / "own"))])
     assert save_last(trainer)

@@ -105,6 +105,11 @@ class Checkpoints(Checkpoint):
         """The checkpoint that this fit wrote last."""
         return self._target / LAST if self._target and self._ours else None
 
+    @property
+    def newest_step(self) -> int | None:
+        """The step of the newest checkpoint in this fit's line, where there is one; the first process knows it."""
+        return max(self._line(self._target), default=None) if self._target else None
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note where the fit begins."""
         self._saved, self._ours = trainer.global_step, set()
@@ -141,12 +146,16 @@ class Checkpoints(Checkpoint):
         if self._target is not None and trainer.global_step != self._saved:
             self.save(trainer)
 
-    def save(self, trainer: Trainer, wait: bool = False) -> None:
+    def save(self, trainer: Trainer, wait: bool = False) -> bool:
         """Save now; every process of the fit has to call it.
 
         Args:
             trainer: of the fit.
             wait: until it is on the disk, also where saves are asynchronous.
+
+        Returns:
+            False on every process where it could not be written, as far as that is known; a save in the background
+            that nobody waits for counts as written.
 
         Raises:
             RuntimeError: outside of a fit that writes checkpoints.
@@ -154,36 +163,42 @@ class Checkpoints(Checkpoint):
         if self._target is None:
             raise RuntimeError("no fit that writes checkpoints is running")
         new, step, writer = self._target / _NEW, trainer.global_step, self._writer(trainer)
+        self._saved, written = step, False
         try:
             on_first(partial(_make_room, new, writer))  # a sharded one is written by every process
             if writer is not None:
                 writer.begin()
             trainer.save_checkpoint(new)
-            on_first(partial(self._name, new, step, writer, wait))
+            written = on_first(partial(self._name, new, step, writer, wait))
         except SaveFailedError as error:  # the same on every process; a plain OSError may be one's alone
             if writer is None:
                 raise
             writer.note(error, new)
-        self._saved = step
+        return written
 
-    def ensure(self, trainer: Trainer) -> None:
-        """See to it that this step is on the disk: wait for its save, or save now; every process has to call it."""
-        if not on_first(partial(self._has, trainer.global_step, self._writer(trainer))):
-            self.save(trainer, wait=True)
+    def ensure(self, trainer: Trainer) -> bool:
+        """See to it that this step is on the disk: wait for its save, or save now; every process has to call it.
+
+        Returns:
+            Whether it is.
+        """
+        had = on_first(partial(self._has, trainer.global_step, self._writer(trainer)))
+        return had or self.save(trainer, wait=True)
 
     def _has(self, step: int, writer: DurableCheckpointIO | None) -> bool:
         if writer is not None:
             writer.wait()
         return step in self._ours
 
-    def _name(self, new: Path, step: int, writer: DurableCheckpointIO | None, wait: bool) -> None:
+    def _name(self, new: Path, step: int, writer: DurableCheckpointIO | None, wait: bool) -> bool:
         publish = partial(self._publish, new, step)
         if writer is None:
             publish()
-            return
+            return True
         writer.after_save(publish, new)
         if wait:
             writer.wait()
+        return not writer.failed
 
     def _publish(self, new: Path, step: int) -> None:
         """Give the new one its names, newest first, and remove what does not stay."""
@@ -198,11 +213,14 @@ class Checkpoints(Checkpoint):
         self._ours.add(step)
         self._prune(folder)
 
+    def _line(self, folder: Path) -> list[int]:
+        """The steps that are this fit's, and those it went on from; the newest first."""
+        return sorted((step for step in steps_of(folder) if step <= self._began or step in self._ours), reverse=True)
+
     def _prune(self, folder: Path) -> None:
-        found = steps_of(folder)
-        line = sorted((step for step in found if step <= self._began or step in self._ours), reverse=True)
+        line = self._line(folder)
         stay = {*line[: self.keep], *(step for step in line if self.keep_every and step % self.keep_every == 0)}
-        for step, path in found.items():
+        for step, path in steps_of(folder).items():
             if step not in stay:
                 _remove(path)
 
