@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -268,12 +269,13 @@ def test_in_the_background_the_same_bytes_are_written(tmp_path: Path) -> None:
 class Fill(Callback):
     """Fills the disk at one step and makes room again at another, as other users of it do."""
 
-    def __init__(self, folder: Path, full: int, free: int) -> None:
-        self.file, self.full, self.free = folder / "others", full, free
+    def __init__(self, folder: Path, full: int, free: int, size: int = 6_000_000) -> None:
+        self.file, self.full, self.free, self.size = folder / "others", full, free, size
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.full:
-            self.file.write_bytes(bytes(6_000_000))
+            with suppress(OSError):
+                self.file.write_bytes(bytes(self.size))
         elif trainer.global_step == self.free:
             self.file.unlink()
 
@@ -306,6 +308,32 @@ def test_a_full_disk_at_the_end_is_an_error_and_leaves_the_one_before(asynchrono
     (small_disk / "others").unlink()
     fit(Checkpoints(str(folder), 2), 6, resume=folder / "last.ckpt", room=ROOM)
     assert step_in(folder / "last.ckpt") == 6
+
+
+class Anothers(ModelCheckpoint):
+    """Lightning's own, which keeps one: it removes the one before when it takes the new one for written."""
+
+    removed = 0
+
+    def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        assert self.dirpath
+        verify(Path(self.dirpath, f"step={trainer.global_step}.ckpt"))
+        super()._remove_checkpoint(trainer, filepath)
+        self.removed += 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_another_callback_s_saves_are_its_own_affair(asynchronous: bool, small_disk: Path) -> None:
+    """They are written when they return, and end the fit where they cannot be."""
+    other = Anothers(small_disk / "other", filename="{step}", every_n_train_steps=1, enable_version_counter=False)
+    own = Checkpoints(str(small_disk / "own"), 1, asynchronous=asynchronous)
+    with (
+        pytest.warns(UserWarning, match="could not be written to .*own"),
+        pytest.raises(OSError, match="No space left"),
+    ):
+        fit(own, 9, more=(Fill(small_disk, 4, 99, 9_000_000), other))
+    assert other.removed == 3
+    assert names(small_disk / "other") == ["step=4.ckpt"]  # step 5's failed
 
 
 class Break(Callback):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
 from vlad_lightning.checkpoint_folder import take_place
 from vlad_lightning.checkpoints import LAST, MANIFEST, seal, step_path, steps_of, sync_folder
-from vlad_lightning.first_process import SaveFailedError, on_first
+from vlad_lightning.first_process import on_first
 
 _NEW = ".new.ckpt"  # written under this name, then given its others
 
@@ -80,17 +81,14 @@ class Checkpoints(Checkpoint):
         return {"run": self.run}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder, and the plugin that writes."""
+        """Find the folder."""
         if stage != "fit":
             return
         self._target, self._ours = self.place(trainer), set()
         same = trainer.strategy.broadcast(str(trainer.ckpt_path)) == str(trainer.ckpt_path)
         if not trainer.strategy.reduce_boolean_decision(same, all=True):
             raise ValueError("the processes found different checkpoints to resume from; give --ckpt_path FILE")
-        writer = self._writer(trainer)
-        if writer is not None:
-            writer.asynchronous, writer.goes_on = self.asynchronous, True
-        elif self.asynchronous:
+        if self.asynchronous and writer_of(trainer) is None:
             raise ValueError("checkpoints.asynchronous needs the plugin vlad_lightning.callbacks.DurableCheckpointIO")
 
     def place(self, trainer: Trainer) -> Path | None:
@@ -126,21 +124,15 @@ class Checkpoints(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what has come since, or what could not be written."""
-        writer = self._writer(trainer)
-        failed = False
-        if writer is not None and trainer.is_global_zero:
-            writer.wait()
-            failed = writer.failed
-        if trainer.strategy.broadcast(failed):
+        if on_first(partial(_has_failed, writer_of(trainer))):
             self._saved = -1
         self._save_if_new(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the plugin as it was; the strategy's own teardown comes next and waits for it."""
-        writer = self._writer(trainer)
+        """Wait for what is being written."""
+        writer = writer_of(trainer)
         if stage == "fit" and writer is not None:
             writer.wait()
-            writer.goes_on = writer.asynchronous = False
 
     def _save_if_new(self, trainer: Trainer) -> None:
         if self._target is not None and trainer.global_step != self._saved:
@@ -162,18 +154,14 @@ class Checkpoints(Checkpoint):
         """
         if self._target is None:
             raise RuntimeError("no fit that writes checkpoints is running")
-        new, step, writer = self._target / _NEW, trainer.global_step, self._writer(trainer)
+        new, step, writer = self._target / _NEW, trainer.global_step, writer_of(trainer)
         self._saved, written = step, False
-        try:
+        with nullcontext() if writer is None else writer.of_fit(new, self.asynchronous):
             on_first(partial(_make_room, new, writer))  # a sharded one is written by every process
             if writer is not None:
-                writer.begin()
+                writer.begin()  # none but the first waits, and has waited
             trainer.save_checkpoint(new)
             written = on_first(partial(self._name, new, step, writer, wait))
-        except SaveFailedError as error:  # the same on every process; a plain OSError may be one's alone
-            if writer is None:
-                raise
-            writer.note(error, new)
         return written
 
     def ensure(self, trainer: Trainer) -> bool:
@@ -182,7 +170,7 @@ class Checkpoints(Checkpoint):
         Returns:
             Whether it is.
         """
-        had = on_first(partial(self._has, trainer.global_step, self._writer(trainer)))
+        had = on_first(partial(self._has, trainer.global_step, writer_of(trainer)))
         return had or self.save(trainer, wait=True)
 
     def _has(self, step: int, writer: DurableCheckpointIO | None) -> bool:
@@ -224,9 +212,18 @@ class Checkpoints(Checkpoint):
             if step not in stay:
                 _remove(path)
 
-    def _writer(self, trainer: Trainer) -> DurableCheckpointIO | None:
-        plugin = trainer.strategy.checkpoint_io
-        return plugin if isinstance(plugin, DurableCheckpointIO) else None
+
+def writer_of(trainer: Trainer) -> DurableCheckpointIO | None:
+    """The plugin that writes, where it is this package's."""
+    plugin = trainer.strategy.checkpoint_io
+    return plugin if isinstance(plugin, DurableCheckpointIO) else None
+
+
+def _has_failed(writer: DurableCheckpointIO | None) -> bool:
+    if writer is None:
+        return False
+    writer.wait()
+    return writer.failed
 
 
 def _make_room(new: Path, writer: DurableCheckpointIO | None) -> None:

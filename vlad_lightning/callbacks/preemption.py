@@ -22,8 +22,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from vlad_lightning.callbacks.checkpoints import Checkpoints
+from vlad_lightning.callbacks.checkpoints import Checkpoints, writer_of
 from vlad_lightning.exit_codes import PREEMPTED
+from vlad_lightning.first_process import on_first
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM) if os.name == "posix" else (signal.SIGTERM,)
 
@@ -224,9 +225,19 @@ def save_last(trainer: Trainer) -> bool | None:
             return callback.ensure(trainer)
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.save_last:
-            trainer.save_checkpoint(Path(callback.format_checkpoint_name({}, callback.CHECKPOINT_NAME_LAST)))
-            return True
+            return _save(trainer, Path(callback.format_checkpoint_name({}, callback.CHECKPOINT_NAME_LAST)))
     return None
+
+
+def _save(trainer: Trainer, path: Path) -> bool:
+    writer = writer_of(trainer)
+    if writer is None:
+        trainer.save_checkpoint(path)
+        return True
+    with writer.of_fit(path):
+        writer.begin()
+        trainer.save_checkpoint(path)
+    return on_first(lambda: not writer.failed)
 
 
 def requeue_job() -> str:
