@@ -310,6 +310,37 @@ def test_a_full_disk_at_the_end_is_an_error_and_leaves_the_one_before(asynchrono
     assert step_in(folder / "last.ckpt") == 6
 
 
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    steps = Break(0)
+    with pytest.raises(OSError, match=r"checkpoints cannot be written to .*file/stage: .*Not a directory"):
+        fit(Checkpoints(str(tmp_path / "file" / "stage"), 2), 4, more=(steps,))
+    assert names(tmp_path) == ["file"]
+    fit(Checkpoints(str(tmp_path / "stage"), 2), 1)
+    assert names(tmp_path / "stage") == ["last.ckpt", "step-000000001.ckpt"]  # the trial leaves nothing
+
+
+class Vanish(Callback):
+    """Somebody's clean-up of the disk takes the folder, and something stands in its place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 3:
+            shutil.rmtree(self.folder)
+            self.folder.touch()
+        elif trainer.global_step == 5:
+            self.folder.unlink()
+
+
+def test_a_folder_that_vanishes_is_a_warning(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "stage"
+    with pytest.warns(UserWarning, match=r"could not be written to .*stage \(.* GB free\)"):
+        fit(Checkpoints(str(folder), 2), 6, more=(Vanish(folder.parent),))
+    assert names(folder) == ["last.ckpt", "step-000000006.ckpt"]
+
+
 class Anothers(ModelCheckpoint):
     """Lightning's own, which keeps one: it removes the one before when it takes the new one for written."""
 
@@ -337,8 +368,11 @@ def test_another_callback_s_saves_are_its_own_affair(asynchronous: bool, small_d
 
 
 class Break(Callback):
+    def __init__(self, at: int = 5) -> None:
+        self.at = at
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == 5:
+        if trainer.global_step == self.at:
             raise ZeroDivisionError("the training itself")
 
 

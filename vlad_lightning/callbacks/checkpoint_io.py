@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -158,11 +158,18 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
     def _note(self, error: OSError, path: Path) -> None:
         self._failure = error
-        free = shutil.disk_usage(path.parent).free / 1e9
         rank_zero_warn(
-            f"a checkpoint could not be written to {path.parent} ({free:.1f} GB free): {error}. Training goes on, "
+            f"a checkpoint could not be written to {path.parent} ({_free(path.parent)}): {error}. Training goes on, "
             "the checkpoints before are kept"
         )
+
+
+def _free(folder: Path) -> str:
+    """What is left on the disk of ``folder``, which may not be there any more."""
+    for place in (folder, *folder.parents):
+        with suppress(OSError):
+            return f"{shutil.disk_usage(place).free / 1e9:.1f} GB free"
+    return "what is free is not known"
 
 
 def snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -39,8 +39,9 @@ class Checkpoints(Checkpoint):
         enabled: False writes nothing, which the command line's ``--trainer.enable_checkpointing false`` means as well.
 
     Raises:
-        ValueError: where a number is out of its range, or ``asynchronous`` meets another checkpoint plugin than
-            :class:`DurableCheckpointIO`.
+        ValueError: where a number is out of its range, or, at a fit's beginning, ``asynchronous`` meets another
+            checkpoint plugin than :class:`DurableCheckpointIO`.
+        OSError: at a fit's beginning, where the folder cannot be written to.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class Checkpoints(Checkpoint):
             raise ValueError("the processes found different checkpoints to resume from; give --ckpt_path FILE")
         if self.asynchronous and writer_of(trainer) is None:
             raise ValueError("checkpoints.asynchronous needs the plugin vlad_lightning.callbacks.DurableCheckpointIO")
+        if self._target is not None:
+            on_first(partial(_try_out, self._target))
 
     def place(self, trainer: Trainer) -> Path | None:
         """The folder that a trainer's fit writes to; None where it writes nothing."""
@@ -217,6 +220,19 @@ def writer_of(trainer: Trainer) -> DurableCheckpointIO | None:
     """The plugin that writes, where it is this package's."""
     plugin = trainer.strategy.checkpoint_io
     return plugin if isinstance(plugin, DurableCheckpointIO) else None
+
+
+def _try_out(folder: Path) -> None:
+    """Write a small file and remove it: what is wrong is better known now than at the first save."""
+    probe = folder / f".{os.getpid()}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(b"checkpoints")
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(f"checkpoints cannot be written to {folder}: {error}") from error
 
 
 def _has_failed(writer: DurableCheckpointIO | None) -> bool:
