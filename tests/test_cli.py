@@ -272,9 +272,17 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     with pytest.warns(UserWarning, match=r"last.ckpt is damaged.*step-000000003.ckpt is taken in its place"):
         assert fit_code(*command, *moved, 4) == 0
     assert step() == 4
-    # of another run: not resumed
+    # of another run: not resumed, and not removed unless that is said
+    another = (*command, *moved, 1, "--checkpoints.run", "another")
+    capsys.readouterr()
     with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
-        assert fit_code(*command, *moved, 1, "--checkpoints.run", "another") == 0
+        assert fit_code(*another) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"{folder} holds checkpoints of an earlier fit, up to step 4" in error
+    assert "--checkpoints.start_over true" in error
+    assert step() == 4
+    with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
+        assert fit_code(*another, "--checkpoints.start_over", "true") == 0
     assert step() == 1
 
 

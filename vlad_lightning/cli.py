@@ -29,6 +29,7 @@ from vlad_lightning.callbacks import (
     ThroughputLogger,
     Watchdog,
 )
+from vlad_lightning.callbacks.checkpoints import refuse_to_replace
 from vlad_lightning.callbacks.config_lock import flatten
 from vlad_lightning.checkpoint_folder import read_checkpoint
 from vlad_lightning.checkpoints import verify
@@ -89,6 +90,8 @@ class VLADCLI(LightningCLI):
         if self.subcommand == "fit":
             self._lock(config)
         filled = fill(config, config["out"])
+        if self.subcommand == "fit":
+            _check_folder(filled)
         if self.subcommand:
             self.config[self.subcommand] = filled
         else:
@@ -108,6 +111,15 @@ class VLADCLI(LightningCLI):
         path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
         if path and Path(path).exists():
             load_checkpoint(self.model, Path(path))
+
+
+def _check_folder(config: Namespace) -> None:
+    """What the callback will refuse is refused before loggers write over an earlier fit's files."""
+    saves, resumed = config["checkpoints"], config["ckpt_path"]
+    idle = not (saves["folder"] and saves["enabled"]) or config["trainer"]["fast_dev_run"]
+    words = resumed is not None and not Path(resumed).exists()  # Lightning's, which it looks up later
+    if not (idle or words or saves["start_over"]):
+        refuse_to_replace(Path(saves["folder"]), resumed)
 
 
 def fill(value: Any, out: str) -> Any:

@@ -145,11 +145,12 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
 
 
 def _run_options(stage: Stage, digest: str, resumes: bool) -> list[str]:
-    """What a training gets besides, so that it goes on where it was interrupted, and only then."""
+    """What a training gets besides: it goes on where this same one was interrupted, and starts over else."""
     if stage.command != "fit":
         return []
     own = any(arg.partition("=")[0] == "--ckpt_path" for arg in stage.args)
-    return ["--checkpoints.run", digest[:16], *(["--ckpt_path", "last"] if resumes and not own else [])]
+    known = ["--checkpoints.run", digest[:16], "--checkpoints.start_over", "true"]
+    return [*known, *(["--ckpt_path", "last"] if resumes and not own else [])]
 
 
 def _remove_made(stage: Stage, stamp: Path) -> None:

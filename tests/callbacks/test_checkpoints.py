@@ -107,13 +107,30 @@ def test_going_back_drops_what_was_after_and_starting_anew_drops_all(tmp_path: P
     fit(Checkpoints(str(tmp_path), 1, keep=9), 5, resume=step_path(tmp_path, 4))
     assert sorted(steps_of(tmp_path)) == [2, 4, 5]
     assert step_in(tmp_path / "last.ckpt") == 5
-    fit(Checkpoints(str(tmp_path), 3, keep=9), 3)
+    fit(Checkpoints(str(tmp_path), 3, keep=9, start_over=True), 3)
     assert sorted(steps_of(tmp_path)) == [3]
     assert step_in(tmp_path / "last.ckpt") == 3
     elsewhere = tmp_path / "elsewhere"
     fit(Checkpoints(str(elsewhere), 2, keep=9), 2)
-    fit(Checkpoints(str(elsewhere), 2, keep=9), 4, resume=tmp_path / "last.ckpt")  # of another folder: another line
+    again = Checkpoints(str(elsewhere), 2, keep=9, start_over=True)
+    fit(again, 4, resume=tmp_path / "last.ckpt")  # of another folder: another line
     assert sorted(steps_of(elsewhere)) == [4]
+
+
+def test_an_earlier_fit_is_not_removed_unasked(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "a", tmp_path / "b"
+    fit(Checkpoints(str(folder), 2, keep_every=2), 4)
+    fit(Checkpoints(str(elsewhere)), 1)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    for resume in (None, elsewhere / "last.ckpt"):
+        with pytest.raises(ValueError, match=rf"{folder} holds .*up to step 4.*last goes on.*start_over true starts"):
+            fit(Checkpoints(str(folder), 1), 2, resume=resume, more=(Break(0),))
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    for path in steps_of(folder).values():
+        path.unlink()
+    with pytest.raises(ValueError, match=r"up to last\.ckpt"):
+        fit(Checkpoints(str(folder), 1), 2)
+    fit(Checkpoints(str(folder), 1, enabled=False), 2)
 
 
 def test_a_finished_fit_that_is_resumed_writes_nothing(tmp_path: Path) -> None:
@@ -126,7 +143,7 @@ def test_a_finished_fit_that_is_resumed_writes_nothing(tmp_path: Path) -> None:
 def test_a_last_of_before_is_replaced_whatever_it_was(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").mkdir()
     (tmp_path / "last.ckpt" / "x").touch()
-    fit(Checkpoints(str(tmp_path)), 1)
+    fit(Checkpoints(str(tmp_path), start_over=True), 1)
     assert step_in(tmp_path / "last.ckpt") == 1
 
 
@@ -199,7 +216,7 @@ def test_folders_are_sealed_and_kept_alike(tmp_path: Path) -> None:
     stage = tmp_path / "stage"
     fit(Checkpoints(str(stage), 2), 3)
     (stage / ".new.ckpt").mkdir()  # of a kill
-    fit(Checkpoints(str(stage), 2), 7, plugins=[FolderIO()])
+    fit(Checkpoints(str(stage), 2, start_over=True), 7, plugins=[FolderIO()])
     assert names(stage) == ["last.ckpt", "step-000000006.ckpt", "step-000000007.ckpt"]
     assert (stage / "last.ckpt").readlink() == Path("step-000000007.ckpt")
     stage.rename(tmp_path / "moved")

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
 from vlad_lightning.checkpoint_folder import take_place
-from vlad_lightning.checkpoints import LAST, MANIFEST, seal, step_path, steps_of, sync_folder
+from vlad_lightning.checkpoints import LAST, MANIFEST, candidates, seal, step_path, steps_of, sync_folder
 from vlad_lightning.first_process import on_first
 
 _NEW = ".new.ckpt"  # written under this name, then given its others
@@ -25,8 +25,8 @@ class Checkpoints(Checkpoint):
 
     Each is also ``folder/step-<number>.ckpt``: a hard link, which costs no space and no second writing; a relative
     symbolic link where the checkpoint is a folder or the file system has no hard links. ``last.ckpt`` is replaced in
-    one move and first, so it is the newest whole one at any moment. The first checkpoint of a fit removes those of an
-    earlier fit in the folder that it did not go on from.
+    one move and first, so it is the newest whole one at any moment. A fit that goes back to an earlier step removes the
+    later ones at its first save; one that goes on from nothing in the folder needs ``start_over`` where it holds any.
 
     Args:
         folder: of the stage. None: ``checkpoints`` in the trainer's ``default_root_dir``, and nothing where another
@@ -36,11 +36,13 @@ class Checkpoints(Checkpoint):
         keep_every: steps that are a multiple of it stay for ever; 0 for none.
         asynchronous: copy the state and write it while training goes on.
         run: a name for the run, kept in each checkpoint; ``--ckpt_path last`` passes over those of another name.
+        start_over: a fit that does not go on from a checkpoint in the folder may remove those that lie there.
         enabled: False writes nothing, which the command line's ``--trainer.enable_checkpointing false`` means as well.
 
     Raises:
         ValueError: where a number is out of its range, or, at a fit's beginning, ``asynchronous`` meets another
-            checkpoint plugin than :class:`DurableCheckpointIO`.
+            checkpoint plugin than :class:`DurableCheckpointIO`, or the folder holds an earlier fit's without
+            ``start_over``.
         OSError: at a fit's beginning, where the folder cannot be written to.
     """
 
@@ -52,6 +54,7 @@ class Checkpoints(Checkpoint):
         keep_every: int = 0,
         asynchronous: bool = False,
         run: str = "",
+        start_over: bool = False,
         enabled: bool = True,
     ) -> None:
         for name, value, least in (
@@ -67,6 +70,7 @@ class Checkpoints(Checkpoint):
         self.keep_every = keep_every
         self.asynchronous = asynchronous
         self.run = run
+        self.start_over = start_over
         self.enabled = enabled
         self._target: Path | None = None  # None: this fit writes nothing
         self._began = self._saved = 0
@@ -86,9 +90,6 @@ class Checkpoints(Checkpoint):
         if stage != "fit":
             return
         self._target, self._ours = self.place(trainer), set()
-        same = trainer.strategy.broadcast(str(trainer.ckpt_path)) == str(trainer.ckpt_path)
-        if not trainer.strategy.reduce_boolean_decision(same, all=True):
-            raise ValueError("the processes found different checkpoints to resume from; give --ckpt_path FILE")
         if self.asynchronous and writer_of(trainer) is None:
             raise ValueError("checkpoints.asynchronous needs the plugin vlad_lightning.callbacks.DurableCheckpointIO")
         if self._target is not None:
@@ -112,10 +113,14 @@ class Checkpoints(Checkpoint):
         return max(self._line(self._target), default=None) if self._target else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note where the fit begins."""
+        """Note where the fit begins, which is not known before a checkpoint has been loaded."""
+        same = trainer.strategy.broadcast(str(trainer.ckpt_path)) == str(trainer.ckpt_path)
+        if not trainer.strategy.reduce_boolean_decision(same, all=True):
+            raise ValueError("the processes found different checkpoints to resume from; give --ckpt_path FILE")
+        if self._target is not None and not self.start_over:
+            on_first(partial(refuse_to_replace, self._target, trainer.ckpt_path))
         self._saved, self._ours = trainer.global_step, set()
-        resumed = Path(trainer.ckpt_path).parent if trainer.ckpt_path else None
-        here = resumed is not None and self._target is not None and resumed.resolve() == self._target.resolve()
+        here = self._target is not None and _is_in(self._target, trainer.ckpt_path)
         self._began = trainer.global_step if here else 0
 
     def on_train_batch_end(
@@ -132,10 +137,10 @@ class Checkpoints(Checkpoint):
         self._save_if_new(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Wait for what is being written."""
+        """Wait for what is being written, and tell that the last save failed; not every strategy does so itself."""
         writer = writer_of(trainer)
         if stage == "fit" and writer is not None:
-            writer.wait()
+            writer.teardown()
 
     def _save_if_new(self, trainer: Trainer) -> None:
         if self._target is not None and trainer.global_step != self._saved:
@@ -220,6 +225,30 @@ def writer_of(trainer: Trainer) -> DurableCheckpointIO | None:
     """The plugin that writes, where it is this package's."""
     plugin = trainer.strategy.checkpoint_io
     return plugin if isinstance(plugin, DurableCheckpointIO) else None
+
+
+def refuse_to_replace(folder: Path, resumed: str | Path | None) -> None:
+    """Make sure that a fit which writes to ``folder`` goes on from what lies there, if anything does.
+
+    Args:
+        folder: of the fit's checkpoints.
+        resumed: the checkpoint that it goes on from, which may be another folder's.
+
+    Raises:
+        ValueError: where it does not, and would remove what lies there.
+    """
+    if _is_in(folder, resumed) or not (found := candidates(folder)):
+        return
+    steps = steps_of(folder)
+    newest = f"step {max(steps)}" if steps else found[0].name
+    raise ValueError(
+        f"{folder} holds checkpoints of an earlier fit, up to {newest}, which the first save of this one would remove: "
+        "--ckpt_path last goes on from there, --checkpoints.start_over true starts over in their place"
+    )
+
+
+def _is_in(folder: Path, checkpoint: str | Path | None) -> bool:
+    return checkpoint is not None and Path(checkpoint).parent.resolve() == folder.resolve()
 
 
 def _try_out(folder: Path) -> None:
