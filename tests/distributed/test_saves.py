@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from processes import run_processes
+from distributed.processes import run_processes
 
 from vlad_lightning.checkpoint_folder import read_rest
 from vlad_lightning.checkpoints import verify
