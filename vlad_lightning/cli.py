@@ -165,11 +165,16 @@ def main(args: Sequence[str]) -> None:
 
     Raises:
         Preempted: where a signal ended a fit; its exit code tells that from success and from failure.
+        KeyboardInterrupt: where Ctrl-C did; Lightning makes exit code 1 of it.
     """
     try:
         build(args, run=True)
     except Preempted as stopped:
         stopped.finish()
+        raise
+    except SystemExit as stopped:
+        if isinstance(stopped.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
         raise
 
 
