@@ -67,9 +67,9 @@ class PatientCSVLogger(CSVLogger):
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The writer of the rows."""
-        if self._experiment is None:
+        if self._experiment is None and "://" not in self.log_dir:  # other file systems are left to Lightning
             self._experiment = RowWriter(self.log_dir)
-        return self._experiment
+        return super().experiment
 
     @rank_zero_only
     def save(self) -> None:
