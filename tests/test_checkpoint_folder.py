@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from vlad_lightning import checkpoint_folder
 from vlad_lightning.checkpoint_folder import digest, is_folder_checkpoint, publish, read_checkpoint, write_folder
+from vlad_lightning.checkpoints import DamagedError
+from vlad_lightning.first_process import SaveFailedError
 
 
 def checkpoint() -> dict[str, Any]:
@@ -108,6 +111,61 @@ def test_failed_write_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch:
     with pytest.raises(OSError, match="No space left"):
         write_folder({"state_dict": {}}, path)
     assert_same(read_checkpoint(path), saved)
+
+
+def test_a_full_disk_leaves_the_earlier_checkpoint_and_no_more(small_disk: Path) -> None:
+    path, saved = small_disk / "last.ckpt", checkpoint()
+    write_folder(saved, path)
+    with pytest.raises(SaveFailedError, match=r"No space left on device \(process 0\)"):
+        write_folder({"state_dict": {"large": torch.ones(3_000_000)}}, path)
+    with pytest.raises(SaveFailedError, match="No space left on device"):  # not a tensor, but all else
+        write_folder({"state_dict": {}, "text": "x" * 9_000_000}, path)
+    assert_same(read_checkpoint(path), saved)
+    assert [p.name for p in small_disk.iterdir()] == ["last.ckpt"]
+
+
+def test_an_error_of_the_program_is_none_of_the_disk(tmp_path: Path) -> None:
+    with pytest.raises((AttributeError, pickle.PicklingError)):
+        write_folder({"state_dict": {}, "function": lambda: None}, tmp_path / "last.ckpt")
+
+
+def shard(folder: Path, number: int, first_row: int, rows: int) -> None:
+    """What process ``number`` holds of "state_dict/b"; the names and the header are torch's."""
+    place = json.dumps({"state_dict/b": {"saved_offsets": [first_row, 0]}})
+    name = f"shard-{number:05d}-model-00001-of-00001.safetensors"
+    save_file({"state_dict/b": torch.zeros(rows, 4)}, folder / name, {"DCP_SHARDING_INFO": place})
+
+
+@pytest.mark.parametrize(("shards", "whole"), [([1, 2, 3], True), ([1, 3], False), ([2, 3], False)])
+def test_a_folder_without_all_shards_is_damaged(tmp_path: Path, shards: list[int], whole: bool) -> None:
+    write_folder({"state_dict": {"b": torch.ones(6, 4)}}, tmp_path / "c")
+    next((tmp_path / "c").glob("*.safetensors")).unlink()
+    for number in shards:
+        shard(tmp_path / "c", number, 2 * number - 2, 2)
+    if whole:
+        assert torch.equal(read_checkpoint(tmp_path / "c")["state_dict"]["b"], torch.zeros(6, 4))
+        return
+    with pytest.raises(DamagedError, match=r"1 tensors are not whole, 'state_dict/b' among them.*one file system"):
+        read_checkpoint(tmp_path / "c")
+
+
+@pytest.mark.parametrize("broken", ["short", "gone", "cut"])
+def test_what_is_not_whole_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    def save(tensors: dict[str, torch.Tensor], storage_writer: Any) -> None:
+        folder = Path(storage_writer.path)
+        if broken != "gone":
+            shard(folder, 1, 0, 2)
+        if broken == "cut":
+            shard(folder, 2, 2, 4)
+            with next(folder.glob("shard-00002*")).open("r+b") as file:
+                file.truncate(5)
+
+    write_folder(checkpoint(), tmp_path / "c")
+    monkeypatch.setattr(checkpoint_folder, "save", save)
+    with pytest.raises(SaveFailedError, match=r"not whole, 'state_dict/b' among them.*one file system|no whole header"):
+        write_folder({"state_dict": {"b": torch.ones(6, 4)}}, tmp_path / "c")
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+    assert "current_model_state" in read_checkpoint(tmp_path / "c")
 
 
 def test_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:

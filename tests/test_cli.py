@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from vlad_lightning import cli
 from vlad_lightning.checkpoint_folder import digest
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.launcher import main
-from vlad_lightning.modules import VFEModule
+from vlad_lightning.modules import AlignmentModule, VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 
 CONFIGS = configs_folder()
@@ -288,10 +289,31 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     kept = torch.load(out / "stage1" / "last.ckpt", weights_only=True)
     assert kept["global_step"] == 2
     assert kept["callbacks"]["InitFrom[generator.prompt_encoder]"]["sha256"] == digest(last)
-    # of another run: not resumed
+    # of another run: not resumed, and not removed unless that is said
+    another = (*command, *moved, 1, "--checkpoints.run", "another")
+    capsys.readouterr()
     with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
-        assert fit_code(*command, *moved, 1, "--checkpoints.run", "another") == 0
+        assert fit_code(*another) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"{folder} holds checkpoints of an earlier fit, up to step 4" in error
+    assert "--checkpoints.start_over true" in error
+    assert step() == 4
+    with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
+        assert fit_code(*another, "--checkpoints.start_over", "true") == 0
     assert step() == 1
+
+
+def test_an_interrupted_fit_ends_as_the_shell_expects(
+    posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AlignmentModule, "on_train_batch_start", lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT)
+    command = (*FIT, *QUIET, "--data.root", posters, "--out", tmp_path, "--trainer.default_root_dir", tmp_path)
+    try:
+        assert fit_code(*command, "--trainer.max_steps", 2, "--data.batch_size", 4) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning ignores it from then on
+    assert "vlad-cli fit: interrupted" in capsys.readouterr().err
 
 
 def test_fit_names_a_checkpoint_that_it_cannot_use(

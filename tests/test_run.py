@@ -239,7 +239,7 @@ def fit_stage(*args: str) -> Stage:
 
 def test_a_training_is_told_its_run_and_goes_on_unless_forced() -> None:
     digest = "0123456789abcdef" * 4
-    name = ["--checkpoints.run", "0123456789abcdef"]
+    name = ["--checkpoints.run", "0123456789abcdef", "--checkpoints.start_over", "true"]
     assert _run_options(fit_stage(), digest, resumes=True) == [*name, "--ckpt_path", "last"]
     assert _run_options(fit_stage(), digest, resumes=False) == name
     for own in (("--ckpt_path", "x.ckpt"), ("--ckpt_path=x.ckpt",)):

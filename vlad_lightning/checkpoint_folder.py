@@ -12,27 +12,38 @@ with ``weights_only=True``. A folder can be read by any number of processes, one
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
+import io
+import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter, load, save
+from torch.distributed.checkpoint import (
+    CheckpointException,
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+    load,
+    save,
+)
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
-from vlad_lightning.checkpoints import seal, sync_folder
+from vlad_lightning.checkpoints import DamagedError, seal, sync_folder
+from vlad_lightning.first_process import SaveFailedError, barrier, on_first
 
 _REST = "meta.pt"
 _MARK = "vlad_lightning.tensor"  # ("vlad_lightning.tensor", key) stands where a tensor stood
+_ONE_DISK = "has to be one file system for all nodes"
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 Place = tuple[str | int, ...]
@@ -60,49 +71,109 @@ def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
         path: the target, the same on every process; what stands there is replaced.
 
     Raises:
-        OSError: on every process, where one of them could not write.
+        SaveFailedError: on every process, where one of them could not write; what stood there stands there still, and
+            nothing half-written takes room.
     """
     rest, tensors = _separate(checkpoint)
     beside = path.with_name(f".{path.name}.part")
-    if _rank() == 0:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(beside, ignore_errors=True)  # of a run that was killed
-        beside.mkdir()
-    _barrier()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a process alone needs no process group
-        save(tensors, storage_writer=HuggingFaceStorageWriter(str(beside), save_distributed=True))
-    failure = None
-    if _rank() == 0:
-        try:
-            with (beside / _REST).open("wb") as file:
-                torch.save(rest, file)
-                file.flush()
-                os.fsync(file.fileno())
-            publish(beside, path)
-        except OSError as error:
-            failure = str(error)
-    if failure := _from_first(failure):
-        raise OSError(f"the checkpoint {path} could not be written: {failure}")
+    try:
+        on_first(partial(_make_anew, beside))
+        _write_shards(tensors, beside)
+        on_first(partial(_finish, rest, {key: tensor.shape for key, tensor in tensors.items()}, beside, path))
+    except SaveFailedError:
+        _remove(beside)
+        barrier()  # a late removal would hit the next save
+        raise
+
+
+def _make_anew(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove(folder)  # of a run that was killed
+    folder.mkdir()
+
+
+def _write_shards(tensors: dict[str, Tensor], folder: Path) -> None:
+    """Let every process write its own.
+
+    Raises:
+        SaveFailedError: where disks refused. torch hands every process the errors of all.
+        CheckpointException: where the program failed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a process alone needs no process group
+            save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    except CheckpointException as error:
+        causes = {number: cause for number, (cause, _) in error.failures.items()}
+        refused = {number: cause for number, cause in causes.items() if isinstance(cause, OSError)}
+        if len(refused) < len(causes):
+            raise
+        number, first = min(refused.items())
+        raise SaveFailedError(first.errno, f"{first.strerror or first} (process {number})", str(folder)) from error
+
+
+def _finish(rest: Any, shapes: Mapping[str, torch.Size], beside: Path, path: Path) -> None:
+    content = io.BytesIO()
+    torch.save(rest, content)  # torch's own errors about a full disk speak of positions
+    with (beside / _REST).open("wb") as file:
+        file.write(content.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+    found = _read_index(beside)  # after a file was made, which is when NFS looks at what other nodes have made
+    if lost := [key for key, shape in shapes.items() if key not in found or found[key].size != shape] or _gaps(found):
+        raise OSError(f"{_lost(lost)}, though every process has written its own; {path.parent} {_ONE_DISK}")
+    publish(beside, path)
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """Shape, type and parts of each tensor by its key, from the headers of all shards.
+
+    Raises:
+        OSError: where one cannot be read.
+    """
+    try:
+        return dict(HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata)
+    except SafetensorError as error:
+        raise OSError(f"a shard has no whole header: {error}") from error
+
+
+def _gaps(index: Mapping[str, TensorStorageMetadata]) -> list[str]:
+    """The tensors of which parts are missing."""
+    return [key for key, t in index.items() if sum(math.prod(c.sizes) for c in t.chunks) != math.prod(t.size)]
+
+
+def _lost(keys: Collection[str]) -> str:
+    return f"{len(keys)} tensors are not whole, {min(keys)!r} among them"
 
 
 def publish(beside: Path, path: Path) -> None:
-    """Give a checkpoint folder its checksums and its name. Process 0 calls it when the others have written their parts.
-
-    On Linux the new folder and the old one change places in one step, so there is a whole checkpoint under the name at
-    any moment. File systems that cannot do this (NFS) get two renames.
-    """
+    """Give a folder its checksums and its name. Process 0 calls it when the others have written their parts."""
     seal(beside)
-    if not path.exists():
-        beside.rename(path)
-    elif not _exchange(beside, path):
+    take_place(beside, path)
+
+
+def take_place(new: Path, path: Path) -> None:
+    """Move a file or folder to ``path``, and then remove the file or folder that stood there.
+
+    On Linux the two change places in one step, so there is a whole checkpoint under the name at any moment. Folders on
+    file systems that cannot do this (NFS) get two renames.
+    """
+    if not new.is_dir() and (path.is_symlink() or not path.is_dir()):
+        new.replace(path)
+    elif not os.path.lexists(path):
+        new.rename(path)
+    elif not _exchange(new, path):
         old = path.with_name(f".{path.name}.old")
         _remove(old)
         path.rename(old)
-        beside.rename(path)
+        try:
+            new.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
         _remove(old)
     sync_folder(path.parent)
-    _remove(beside)  # the old one, after an exchange
+    _remove(new)  # the old one, after an exchange
 
 
 def read_checkpoint(path: Path, optimizer: bool = True) -> dict[str, Any]:
@@ -138,17 +209,20 @@ def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, TensorStorageMeta
     """What a folder holds beside its tensors, and shape and type of each tensor by its key.
 
     Raises:
-        ValueError: where it is damaged, or no checkpoint.
+        DamagedError: where a file, or a part of a tensor, is missing or broken.
+        ValueError: where it is no checkpoint.
     """
     if not is_folder_checkpoint(path):
         raise ValueError(f"{path} is a folder without {_REST}: no checkpoint, or one that was not finished")
     rest = read_rest(path)
     try:
-        found: Any = HuggingFaceStorageReader(str(path)).read_metadata().state_dict_metadata
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        found = _read_index(path)
+    except OSError as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
     if missing := set(places(rest).values()) - set(found):
-        raise ValueError(f"{path} is damaged: {len(missing)} tensors are missing, {min(missing)!r} among them")
+        raise DamagedError(f"{path} is damaged: {len(missing)} tensors are missing, {min(missing)!r} among them")
+    if gaps := _gaps(found):
+        raise DamagedError(f"{path} is damaged: {_lost(gaps)}; the folder it was written to {_ONE_DISK}")
     return rest, found
 
 
@@ -229,29 +303,9 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    """As far as the file system lets it: what stays is removed by the next save."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
-
-
-def _grouped() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _rank() -> int:
-    return dist.get_rank() if _grouped() else 0
-
-
-def _barrier() -> None:
-    if _grouped():
-        dist.barrier()
-
-
-def _from_first(value: Any) -> Any:
-    """What process 0 has."""
-    if not _grouped():
-        return value
-    held = [value]
-    dist.broadcast_object_list(held, src=0)
-    return held[0]
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

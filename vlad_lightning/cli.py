@@ -30,6 +30,7 @@ from vlad_lightning.callbacks import (
     ThroughputLogger,
     Watchdog,
 )
+from vlad_lightning.callbacks.checkpoints import refuse_to_replace
 from vlad_lightning.callbacks.config_lock import flatten
 from vlad_lightning.checkpoint_folder import read_checkpoint
 from vlad_lightning.checkpoints import verify
@@ -97,6 +98,8 @@ class VLADCLI(LightningCLI):
         if self.subcommand == "fit":
             self.trainer_defaults["callbacks"] = [self._lock(config), *_progress(config["trainer"])]
         filled = fill(config, config["out"])
+        if self.subcommand == "fit":
+            _check_folder(filled)
         if self.subcommand:
             self.config[self.subcommand] = filled
         else:
@@ -126,6 +129,15 @@ def _progress(trainer: Namespace) -> list[StepProgressBar]:
     """The bar, where the configuration has none of its own and none is unwanted."""
     own = [c for c in trainer["callbacks"] or [] if c["class_path"].endswith("ProgressBar")]
     return [] if own or trainer["enable_progress_bar"] is False else [StepProgressBar()]
+
+
+def _check_folder(config: Namespace) -> None:
+    """What the callback will refuse is refused before loggers write over an earlier fit's files."""
+    saves, resumed = config["checkpoints"], config["ckpt_path"]
+    idle = not (saves["folder"] and saves["enabled"]) or config["trainer"]["fast_dev_run"]
+    words = resumed is not None and not Path(resumed).exists()  # Lightning's, which it looks up later
+    if not (idle or words or saves["start_over"]):
+        refuse_to_replace(Path(saves["folder"]), resumed)
 
 
 def fill(value: Any, out: str) -> Any:
@@ -170,12 +182,17 @@ def main(args: Sequence[str]) -> None:
 
     Raises:
         Preempted: where a signal ended a fit; its exit code tells that from success and from failure.
+        KeyboardInterrupt: where Ctrl-C did; Lightning makes exit code 1 of it.
     """
     hush()
     try:
         build(args, run=True)
     except Preempted as stopped:
         stopped.finish()
+        raise
+    except SystemExit as stopped:
+        if isinstance(stopped.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
         raise
 
 

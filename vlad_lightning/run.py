@@ -133,7 +133,7 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
     code = _execute([sys.executable, "-m", "vlad_lightning", *command], log)
     seconds = round(time.monotonic() - started, 1)
     if code == PREEMPTED:
-        return _fail(f"{title}: preempted after {seconds} s, its checkpoint is saved", code)
+        return _fail(f"{title}: preempted after {seconds} s; the same command goes on from its newest checkpoint", code)
     if code:
         return _fail(f"{title}: failed with exit code {code} after {seconds} s; its log: {log}", code)
     if missing := [str(path) for path in stage.outputs if not path.exists()]:
@@ -145,11 +145,12 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
 
 
 def _run_options(stage: Stage, digest: str, resumes: bool) -> list[str]:
-    """What a training gets besides, so that it goes on where it was interrupted, and only then."""
+    """What a training gets besides: it goes on where this same one was interrupted, and starts over else."""
     if stage.command != "fit":
         return []
     own = any(arg.partition("=")[0] == "--ckpt_path" for arg in stage.args)
-    return ["--checkpoints.run", digest[:16], *(["--ckpt_path", "last"] if resumes and not own else [])]
+    known = ["--checkpoints.run", digest[:16], "--checkpoints.start_over", "true"]
+    return [*known, *(["--ckpt_path", "last"] if resumes and not own else [])]
 
 
 def _remove_made(stage: Stage, stamp: Path) -> None:

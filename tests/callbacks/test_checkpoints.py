@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from vlad_lightning import checkpoint_folder
 from vlad_lightning.callbacks import EMA, Checkpoints, DurableCheckpointIO
 from vlad_lightning.checkpoints import DamagedError, newest_valid, step_path, steps_of, verify
 
@@ -104,13 +107,30 @@ def test_going_back_drops_what_was_after_and_starting_anew_drops_all(tmp_path: P
     fit(Checkpoints(str(tmp_path), 1, keep=9), 5, resume=step_path(tmp_path, 4))
     assert sorted(steps_of(tmp_path)) == [2, 4, 5]
     assert step_in(tmp_path / "last.ckpt") == 5
-    fit(Checkpoints(str(tmp_path), 3, keep=9), 3)
+    fit(Checkpoints(str(tmp_path), 3, keep=9, start_over=True), 3)
     assert sorted(steps_of(tmp_path)) == [3]
     assert step_in(tmp_path / "last.ckpt") == 3
     elsewhere = tmp_path / "elsewhere"
     fit(Checkpoints(str(elsewhere), 2, keep=9), 2)
-    fit(Checkpoints(str(elsewhere), 2, keep=9), 4, resume=tmp_path / "last.ckpt")  # of another folder: another line
+    again = Checkpoints(str(elsewhere), 2, keep=9, start_over=True)
+    fit(again, 4, resume=tmp_path / "last.ckpt")  # of another folder: another line
     assert sorted(steps_of(elsewhere)) == [4]
+
+
+def test_an_earlier_fit_is_not_removed_unasked(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "a", tmp_path / "b"
+    fit(Checkpoints(str(folder), 2, keep_every=2), 4)
+    fit(Checkpoints(str(elsewhere)), 1)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    for resume in (None, elsewhere / "last.ckpt"):
+        with pytest.raises(ValueError, match=rf"{folder} holds .*up to step 4.*last goes on.*start_over true starts"):
+            fit(Checkpoints(str(folder), 1), 2, resume=resume, more=(Break(0),))
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    for path in steps_of(folder).values():
+        path.unlink()
+    with pytest.raises(ValueError, match=r"up to last\.ckpt"):
+        fit(Checkpoints(str(folder), 1), 2)
+    fit(Checkpoints(str(folder), 1, enabled=False), 2)
 
 
 def test_a_finished_fit_that_is_resumed_writes_nothing(tmp_path: Path) -> None:
@@ -123,7 +143,7 @@ def test_a_finished_fit_that_is_resumed_writes_nothing(tmp_path: Path) -> None:
 def test_a_last_of_before_is_replaced_whatever_it_was(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").mkdir()
     (tmp_path / "last.ckpt" / "x").touch()
-    fit(Checkpoints(str(tmp_path)), 1)
+    fit(Checkpoints(str(tmp_path), start_over=True), 1)
     assert step_in(tmp_path / "last.ckpt") == 1
 
 
@@ -196,7 +216,7 @@ def test_folders_are_sealed_and_kept_alike(tmp_path: Path) -> None:
     stage = tmp_path / "stage"
     fit(Checkpoints(str(stage), 2), 3)
     (stage / ".new.ckpt").mkdir()  # of a kill
-    fit(Checkpoints(str(stage), 2), 7, plugins=[FolderIO()])
+    fit(Checkpoints(str(stage), 2, start_over=True), 7, plugins=[FolderIO()])
     assert names(stage) == ["last.ckpt", "step-000000006.ckpt", "step-000000007.ckpt"]
     assert (stage / "last.ckpt").readlink() == Path("step-000000007.ckpt")
     stage.rename(tmp_path / "moved")
@@ -208,6 +228,38 @@ def test_folders_are_sealed_and_kept_alike(tmp_path: Path) -> None:
     (last / "meta.pt").unlink()
     with pytest.warns(UserWarning, match=r"meta.pt is missing"):
         assert newest_valid(tmp_path / "moved") == step_path(tmp_path / "moved", 8)
+
+
+class Twice(Callback):
+    """Saves a step again that is saved already, as an interruption may."""
+
+    def __init__(self, own: Checkpoints) -> None:
+        self.own = own
+
+    def on_before_zero_grad(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            self.own.save(trainer)
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_that_is_saved_again_stands_while_it_is_replaced(
+    exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchanges:  # a file system that cannot
+        monkeypatch.setattr(checkpoint_folder, "_exchange", lambda one, other: False)
+    own, removed, rmtree = Checkpoints(str(tmp_path), 2), [], shutil.rmtree
+
+    def watched(path: Path, **options: bool) -> None:
+        if Path(path).is_dir():  # the old one is removed last
+            verify(tmp_path / "last.ckpt")
+            removed.append(path)
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    fit(own, 3, more=(Twice(own),), plugins=[FolderIO()])
+    assert len(removed) == 1
+    assert names(tmp_path) == ["last.ckpt", "step-000000002.ckpt", "step-000000003.ckpt"]
+    verify(step_path(tmp_path, 2))
 
 
 def test_the_run_s_name_is_in_the_checkpoint(tmp_path: Path) -> None:
@@ -234,12 +286,13 @@ def test_in_the_background_the_same_bytes_are_written(tmp_path: Path) -> None:
 class Fill(Callback):
     """Fills the disk at one step and makes room again at another, as other users of it do."""
 
-    def __init__(self, folder: Path, full: int, free: int) -> None:
-        self.file, self.full, self.free = folder / "others", full, free
+    def __init__(self, folder: Path, full: int, free: int, size: int = 6_000_000) -> None:
+        self.file, self.full, self.free, self.size = folder / "others", full, free, size
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.full:
-            self.file.write_bytes(bytes(6_000_000))
+            with suppress(OSError):
+                self.file.write_bytes(bytes(self.size))
         elif trainer.global_step == self.free:
             self.file.unlink()
 
@@ -274,9 +327,69 @@ def test_a_full_disk_at_the_end_is_an_error_and_leaves_the_one_before(asynchrono
     assert step_in(folder / "last.ckpt") == 6
 
 
-class Break(Callback):
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    steps = Break(0)
+    with pytest.raises(OSError, match=r"checkpoints cannot be written to .*file/stage: .*Not a directory"):
+        fit(Checkpoints(str(tmp_path / "file" / "stage"), 2), 4, more=(steps,))
+    assert names(tmp_path) == ["file"]
+    fit(Checkpoints(str(tmp_path / "stage"), 2), 1)
+    assert names(tmp_path / "stage") == ["last.ckpt", "step-000000001.ckpt"]  # the trial leaves nothing
+
+
+class Vanish(Callback):
+    """Somebody's clean-up of the disk takes the folder, and something stands in its place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step == 5:
+        if trainer.global_step == 3:
+            shutil.rmtree(self.folder)
+            self.folder.touch()
+        elif trainer.global_step == 5:
+            self.folder.unlink()
+
+
+def test_a_folder_that_vanishes_is_a_warning(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "stage"
+    with pytest.warns(UserWarning, match=r"could not be written to .*stage \(.* GB free\)"):
+        fit(Checkpoints(str(folder), 2), 6, more=(Vanish(folder.parent),))
+    assert names(folder) == ["last.ckpt", "step-000000006.ckpt"]
+
+
+class Anothers(ModelCheckpoint):
+    """Lightning's own, which keeps one: it removes the one before when it takes the new one for written."""
+
+    removed = 0
+
+    def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        assert self.dirpath
+        verify(Path(self.dirpath, f"step={trainer.global_step}.ckpt"))
+        super()._remove_checkpoint(trainer, filepath)
+        self.removed += 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_another_callback_s_saves_are_its_own_affair(asynchronous: bool, small_disk: Path) -> None:
+    """They are written when they return, and end the fit where they cannot be."""
+    other = Anothers(small_disk / "other", filename="{step}", every_n_train_steps=1, enable_version_counter=False)
+    own = Checkpoints(str(small_disk / "own"), 1, asynchronous=asynchronous)
+    with (
+        pytest.warns(UserWarning, match="could not be written to .*own"),
+        pytest.raises(OSError, match="No space left"),
+    ):
+        fit(own, 9, more=(Fill(small_disk, 4, 99, 9_000_000), other))
+    assert other.removed == 3
+    assert names(small_disk / "other") == ["step=4.ckpt"]  # step 5's failed
+
+
+class Break(Callback):
+    def __init__(self, at: int = 5) -> None:
+        self.at = at
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.at:
             raise ZeroDivisionError("the training itself")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,25 @@ def test_interrupted_fit(error: BaseException, tmp_path: Path, capsys: pytest.Ca
     assert (summary["outcome"], summary["steps"]) == (type(error).__name__, 3)
     assert summary["last_checkpoint"] is None
     assert "last_checkpoint unknown" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [None, SystemExit(75)])
+def test_a_full_disk_does_not_take_the_place_of_what_ended_the_fit(
+    error: BaseException | None, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [Breaks(error)] if error else []
+    trainer = tiny.trainer(5, callbacks=[FitSummary(), *others], default_root_dir=small_disk)
+    with suppress(OSError), (small_disk / "others").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    with (
+        pytest.warns(UserWarning, match=r"summary\.json could not be written: .*No space left"),
+        pytest.raises(SystemExit) if error else nullcontext() as ended,
+    ):
+        trainer.fit(Regression(), loader())
+    assert ended is None or ended.value.code == 75
+    assert f"fit: outcome {'SystemExit' if error else 'finished'}" in capsys.readouterr().out
+    assert [path.name for path in small_disk.iterdir()] == ["others"]
 
 
 def test_alone_it_tells_what_it_knows(tmp_path: Path) -> None:

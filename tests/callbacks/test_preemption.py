@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -104,6 +105,58 @@ def test_a_validation_is_cut_short(posters: Path, tmp_path: Path) -> None:
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
+class Saves(Callback):
+    """Counts the saves."""
+
+    count = 0
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_is_saved_already_is_not_saved_again(posters: Path, tmp_path: Path, asynchronous: bool) -> None:
+    own, saves = Checkpoints(str(tmp_path), 2, asynchronous=asynchronous), Saves()
+    module, data = tiny.stage("tlg"), tiny.data(posters, batch_size=4)
+    options: dict[str, Any] = {"enable_checkpointing": True, "limit_val_batches": 2, "val_check_interval": 2}
+    callbacks = [Signals(in_validation=0), saves, ExactResume(), Preemption(), own]
+    trainer = tiny.trainer(STEPS, callbacks=callbacks, plugins=[DurableCheckpointIO()], **options)
+    with pytest.raises(Preempted), pytest.warns(UserWarning, match="first batches only"):
+        trainer.fit(module, datamodule=data)
+    assert saves.count == 1
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
+
+
+class FillUp(Callback):
+    """Takes all of a disk after step ``at``, and asks for the machine."""
+
+    def __init__(self, disk: Path, at: int) -> None:
+        self.file, self.at = disk / "others", at
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.at:
+            with contextlib.suppress(OSError), self.file.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+
+@pytest.mark.parametrize(
+    ("at", "told"), [(3, "the newest checkpoint is of step 2"), (0, "there is none before")], ids=["some", "none"]
+)
+def test_a_save_that_fails_is_told_as_such(posters: Path, small_disk: Path, at: int, told: str) -> None:
+    own, module = Checkpoints(str(small_disk / "stage"), 2), tiny.stage("tlg")
+    callbacks = [FillUp(small_disk, at), ExactResume(), Preemption(), own]
+    plugins = [DurableCheckpointIO()]
+    trainer = tiny.trainer(STEPS, callbacks=callbacks, plugins=plugins, enable_checkpointing=True)
+    with (
+        pytest.raises(Preempted) as ended,
+        pytest.warns(UserWarning, match=f"preempted after {at + 1} steps, which could not be saved; {told}"),
+    ):
+        trainer.fit(module, datamodule=tiny.data(posters, batch_size=4))
+    assert ended.value.code == PREEMPTED
+
+
 def test_a_signal_after_the_fit_is_somebody_elses(posters: Path, tmp_path: Path) -> None:
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
@@ -115,20 +168,21 @@ def test_a_signal_after_the_fit_is_somebody_elses(posters: Path, tmp_path: Path)
 
 def test_without_a_checkpoint_callback_nothing_is_saved() -> None:
     trainer = tiny.trainer()
-    assert not save_last(trainer)
-    assert not save_last(tiny.trainer(enable_checkpointing=True, callbacks=[ModelCheckpoint(dirpath=".")]))
+    assert save_last(trainer) is None
+    assert save_last(tiny.trainer(enable_checkpointing=True, callbacks=[ModelCheckpoint(dirpath=".")])) is None
 
 
 def test_the_stages_own_checkpoints_are_preferred(tmp_path: Path) -> None:
-    saved: list[tuple[Trainer, bool]] = []
+    saved: list[Trainer] = []
 
     class Watched(Checkpoints):
-        def save(self, trainer: Trainer, wait: bool = False) -> None:
-            saved.append((trainer, wait))
+        def ensure(self, trainer: Trainer) -> bool:
+            saved.append(trainer)
+            return True
 
     trainer = tiny.trainer(enable_checkpointing=True, callbacks=[last(tmp_path), Watched(str(tmp_path / "own"))])
     assert save_last(trainer)
-    assert saved == [(trainer, True)]
+    assert saved == [trainer]
 
 
 def test_lightnings_own_requeue_is_off(posters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

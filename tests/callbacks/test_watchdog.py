@@ -23,7 +23,7 @@ from pathlib import Path
 from vlad_lightning.callbacks.watchdog import Watch
 
 Watch._BEHIND = 1.0
-watch = Watch(Path(sys.argv[2]), rank=3, grace=0.1)
+watch = Watch(Path(sys.argv[2]), rank=3, grace=2.5 if sys.argv[1] == "patient" else 0.1)
 watch.feed(5.0, "in a training batch, after step 7")
 watch.start()
 def hang_here():
@@ -35,6 +35,14 @@ for _ in range(6):
     watch.feed(5.0, "in a training batch, after step 7")
 print("fed", flush=True)
 time.sleep(2)  # the timer behind is set meanwhile
+if sys.argv[1] == "away":
+    watch.folder = Path("x" * 300)  # to look into it is an error
+    for _ in range(8):  # longer than the timer behind waits
+        watch.feed(5.0, "in a training batch, after step 7")
+        time.sleep(1)
+    watch.stop()
+    print("still here", flush=True)
+    sys.exit(0)
 hang_here()
 """
 
@@ -44,7 +52,7 @@ Hung = dict[str, subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def hung(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hung, Path]:
-    """Four processes at once: importing takes each of them many seconds."""
+    """Six processes at once: importing takes each of them many seconds."""
     root = tmp_path_factory.mktemp("hung")
     (root / "told").mkdir()
     (root / "told" / "stalled.txt").write_text("rank 0 on a: no end of a batch\n")
@@ -54,6 +62,8 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hung, Path]:
         "lock": root / "lock",
         "told": root / "told",
         "unwritable": root / "file" / "stacks",
+        "away": root / "away",
+        "patient": root / "patient",
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started = {
@@ -101,6 +111,20 @@ def test_stacks_that_cannot_be_written_do_not_keep_the_process(hung: tuple[Hung,
     done = hung[0]["unwritable"]
     assert done.returncode == STALLED
     assert "in hang_here" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_file_system_that_is_away_ends_nothing(hung: tuple[Hung, Path]) -> None:
+    done = hung[0]["away"]
+    assert (done.returncode, done.stdout) == (0, "fed\nstill here\n")
+    assert "Exception in thread" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_grace_longer_than_the_timer_behind_is_waited_for(hung: tuple[Hung, Path]) -> None:
+    done, root = hung[0]["patient"], hung[1]
+    assert done.returncode == STALLED
+    assert "in hang_here" in (root / "patient" / "rank3.txt").read_text()
 
 
 class Recorder(Watchdog):

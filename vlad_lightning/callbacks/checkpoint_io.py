@@ -5,19 +5,21 @@ from __future__ import annotations
 import copy
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from vlad_lightning.checkpoint_folder import is_folder_checkpoint, read_checkpoint
 from vlad_lightning.checkpoints import sealed, verify
+from vlad_lightning.first_process import SaveFailedError
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -32,8 +34,9 @@ class DurableCheckpointIO(TorchCheckpointIO):
         asynchronous: a save copies the state to the CPU's memory and returns; a thread writes it. One at a time: the
             next save waits. Lightning's ``AsyncCheckpointIO`` copies on the device, gives tensors that share their
             storage one each (an average and what is frozen would be written twice), and lets saves queue up.
-        goes_on: an ``OSError``, such as a full disk, is a warning, and an error only if it was the last save's. False
-            outside of a fit: the caller gets the error.
+        goes_on: an ``OSError``, such as a full disk, is a warning, and an error only if it was the last such save's.
+            False, outside of :meth:`of_fit`: the caller gets the error. What removes another file when its own is
+            written, as Lightning's ``ModelCheckpoint`` does, has to know.
     """
 
     def __init__(self) -> None:
@@ -48,14 +51,30 @@ class DurableCheckpointIO(TorchCheckpointIO):
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        self.begin()
+        self.wait()
         state = snapshot(checkpoint) if self.asynchronous else checkpoint
-        self._do(partial(self._attempt, partial(_write, state, Path(path)), Path(path)))
+        self._do(self._attempt(partial(_write, state, Path(path)), Path(path)))
 
     def begin(self) -> None:
         """Wait for the save before, and forget whether it failed."""
         self.wait()
         self._failure = None
+
+    @contextmanager
+    def of_fit(self, path: Path, asynchronous: bool = False) -> Iterator[None]:
+        """Saves of ``path`` in here may fail without ending the fit, and be written in the background.
+
+        Every process of the fit enters it. A :class:`~vlad_lightning.first_process.SaveFailedError`, which is the same
+        on all, ends here.
+        """
+        before = self.asynchronous, self.goes_on
+        self.asynchronous, self.goes_on = asynchronous, True
+        try:
+            yield
+        except SaveFailedError as error:
+            self._note(error, path)
+        finally:
+            self.asynchronous, self.goes_on = before
 
     def after_save(self, action: Callable[[], None], path: Path) -> None:
         """Do what follows a save of ``path``: when it is written, and if it could be."""
@@ -65,8 +84,9 @@ class DurableCheckpointIO(TorchCheckpointIO):
             if before is not None:
                 before.result()  # one thread: it has ended
             if self._failure is None:
-                self._attempt(action, path)
+                attempt()
 
+        attempt = self._attempt(action, path)
         self._do(follow)
 
     def wait(self) -> None:
@@ -81,7 +101,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
     @property
     def failed(self) -> bool:
-        """Whether the last save that has ended could not be written."""
+        """Whether the last save :meth:`of_fit` that has ended could not be written."""
         return self._failure is not None
 
     def load_checkpoint(
@@ -126,19 +146,30 @@ class DurableCheckpointIO(TorchCheckpointIO):
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending = self._thread.submit(action)
 
-    def _attempt(self, action: Callable[[], None], path: Path) -> None:
+    def _attempt(self, action: Callable[[], None], path: Path) -> Callable[[], None]:
+        """``action`` as it is to be done: ``goes_on`` is that of now, also where a thread does it later."""
+        return partial(self._guarded, action, path) if self.goes_on else action
+
+    def _guarded(self, action: Callable[[], None], path: Path) -> None:
         try:
             action()
         except OSError as error:
-            if not self.goes_on:
-                raise
-            self._failure = error
-            free = shutil.disk_usage(path.parent).free / 1e9
-            warnings.warn(
-                f"a checkpoint could not be written to {path.parent} ({free:.1f} GB free): {error}. Training goes on, "
-                "the checkpoints before are kept",
-                stacklevel=2,
-            )
+            self._note(error, path)
+
+    def _note(self, error: OSError, path: Path) -> None:
+        self._failure = error
+        rank_zero_warn(
+            f"a checkpoint could not be written to {path.parent} ({_free(path.parent)}): {error}. Training goes on, "
+            "the checkpoints before are kept"
+        )
+
+
+def _free(folder: Path) -> str:
+    """What is left on the disk of ``folder``, which may not be there any more."""
+    for place in (folder, *folder.parents):
+        with suppress(OSError):
+            return f"{shutil.disk_usage(place).free / 1e9:.1f} GB free"
+    return "what is free is not known"
 
 
 def snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
-from vlad_lightning.checkpoints import LAST, MANIFEST, seal, step_path, steps_of, sync_folder
+from vlad_lightning.checkpoint_folder import take_place
+from vlad_lightning.checkpoints import LAST, MANIFEST, candidates, seal, step_path, steps_of, sync_folder
+from vlad_lightning.first_process import on_first
 
 _NEW = ".new.ckpt"  # written under this name, then given its others
 
@@ -22,8 +25,8 @@ class Checkpoints(Checkpoint):
 
     Each is also ``folder/step-<number>.ckpt``: a hard link, which costs no space and no second writing; a relative
     symbolic link where the checkpoint is a folder or the file system has no hard links. ``last.ckpt`` is replaced in
-    one move and first, so it is the newest whole one at any moment. The first checkpoint of a fit removes those of an
-    earlier fit in the folder that it did not go on from.
+    one move and first, so it is the newest whole one at any moment. A fit that goes back to an earlier step removes the
+    later ones at its first save; one that goes on from nothing in the folder needs ``start_over`` where it holds any.
 
     Args:
         folder: of the stage. None: ``checkpoints`` in the trainer's ``default_root_dir``, and nothing where another
@@ -33,11 +36,14 @@ class Checkpoints(Checkpoint):
         keep_every: steps that are a multiple of it stay for ever; 0 for none.
         asynchronous: copy the state and write it while training goes on.
         run: a name for the run, kept in each checkpoint; ``--ckpt_path last`` passes over those of another name.
+        start_over: a fit that does not go on from a checkpoint in the folder may remove those that lie there.
         enabled: False writes nothing, which the command line's ``--trainer.enable_checkpointing false`` means as well.
 
     Raises:
-        ValueError: where a number is out of its range, or ``asynchronous`` meets another checkpoint plugin than
-            :class:`DurableCheckpointIO`.
+        ValueError: where a number is out of its range, or, at a fit's beginning, ``asynchronous`` meets another
+            checkpoint plugin than :class:`DurableCheckpointIO`, or the folder holds an earlier fit's without
+            ``start_over``.
+        OSError: at a fit's beginning, where the folder cannot be written to.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Checkpoints(Checkpoint):
         keep_every: int = 0,
         asynchronous: bool = False,
         run: str = "",
+        start_over: bool = False,
         enabled: bool = True,
     ) -> None:
         for name, value, least in (
@@ -63,6 +70,7 @@ class Checkpoints(Checkpoint):
         self.keep_every = keep_every
         self.asynchronous = asynchronous
         self.run = run
+        self.start_over = start_over
         self.enabled = enabled
         self._target: Path | None = None  # None: this fit writes nothing
         self._began = self._saved = 0
@@ -78,18 +86,14 @@ class Checkpoints(Checkpoint):
         return {"run": self.run}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder, and the plugin that writes."""
+        """Find the folder."""
         if stage != "fit":
             return
         self._target, self._ours = self.place(trainer), set()
-        same = trainer.strategy.broadcast(str(trainer.ckpt_path)) == str(trainer.ckpt_path)
-        if not trainer.strategy.reduce_boolean_decision(same, all=True):
-            raise ValueError("the processes found different checkpoints to resume from; give --ckpt_path FILE")
-        writer = self._writer(trainer)
-        if writer is not None:
-            writer.asynchronous, writer.goes_on = self.asynchronous, True
-        elif self.asynchronous:
+        if self.asynchronous and writer_of(trainer) is None:
             raise ValueError("checkpoints.asynchronous needs the plugin vlad_lightning.callbacks.DurableCheckpointIO")
+        if self._target is not None:
+            on_first(partial(_try_out, self._target))
 
     def place(self, trainer: Trainer) -> Path | None:
         """The folder that a trainer's fit writes to; None where it writes nothing."""
@@ -103,11 +107,20 @@ class Checkpoints(Checkpoint):
         """The checkpoint that this fit wrote last."""
         return self._target / LAST if self._target and self._ours else None
 
+    @property
+    def newest_step(self) -> int | None:
+        """The step of the newest checkpoint in this fit's line, where there is one; the first process knows it."""
+        return max(self._line(self._target), default=None) if self._target else None
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note where the fit begins."""
+        """Note where the fit begins, which is not known before a checkpoint has been loaded."""
+        same = trainer.strategy.broadcast(str(trainer.ckpt_path)) == str(trainer.ckpt_path)
+        if not trainer.strategy.reduce_boolean_decision(same, all=True):
+            raise ValueError("the processes found different checkpoints to resume from; give --ckpt_path FILE")
+        if self._target is not None and not self.start_over:
+            on_first(partial(refuse_to_replace, self._target, trainer.ckpt_path))
         self._saved, self._ours = trainer.global_step, set()
-        resumed = Path(trainer.ckpt_path).parent if trainer.ckpt_path else None
-        here = resumed is not None and self._target is not None and resumed.resolve() == self._target.resolve()
+        here = self._target is not None and _is_in(self._target, trainer.ckpt_path)
         self._began = trainer.global_step if here else 0
 
     def on_train_batch_end(
@@ -119,54 +132,69 @@ class Checkpoints(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save what has come since, or what could not be written."""
-        writer = self._writer(trainer)
-        failed = False
-        if writer is not None and trainer.is_global_zero:
-            writer.wait()
-            failed = writer.failed
-        if trainer.strategy.broadcast(failed):
+        if on_first(partial(_has_failed, writer_of(trainer))):
             self._saved = -1
         self._save_if_new(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the plugin as it was; the strategy's own teardown comes next and waits for it."""
-        writer = self._writer(trainer)
+        """Wait for what is being written, and tell that the last save failed; not every strategy does so itself."""
+        writer = writer_of(trainer)
         if stage == "fit" and writer is not None:
-            writer.wait()
-            writer.goes_on = writer.asynchronous = False
+            writer.teardown()
 
     def _save_if_new(self, trainer: Trainer) -> None:
         if self._target is not None and trainer.global_step != self._saved:
             self.save(trainer)
 
-    def save(self, trainer: Trainer, wait: bool = False) -> None:
+    def save(self, trainer: Trainer, wait: bool = False) -> bool:
         """Save now; every process of the fit has to call it.
 
         Args:
             trainer: of the fit.
             wait: until it is on the disk, also where saves are asynchronous.
 
+        Returns:
+            False on every process where it could not be written, as far as that is known; a save in the background
+            that nobody waits for counts as written.
+
         Raises:
             RuntimeError: outside of a fit that writes checkpoints.
         """
         if self._target is None:
             raise RuntimeError("no fit that writes checkpoints is running")
-        new, step, writer = self._target / _NEW, trainer.global_step, self._writer(trainer)
-        if trainer.is_global_zero:
+        new, step, writer = self._target / _NEW, trainer.global_step, writer_of(trainer)
+        self._saved, written = step, False
+        with nullcontext() if writer is None else writer.of_fit(new, self.asynchronous):
+            on_first(partial(_make_room, new, writer))  # a sharded one is written by every process
             if writer is not None:
-                writer.begin()
-            _remove(new)  # of a kill
-        trainer.strategy.barrier("Checkpoints.save")  # a sharded one is written by every process
-        trainer.save_checkpoint(new, weights_only=False)
-        self._saved = step
-        if trainer.is_global_zero:
-            publish = partial(self._publish, new, step)
-            if writer is None:
-                publish()
-            else:
-                writer.after_save(publish, new)
-                if wait:
-                    writer.wait()
+                writer.begin()  # none but the first waits, and has waited
+            trainer.save_checkpoint(new, weights_only=False)
+            written = on_first(partial(self._name, new, step, writer, wait))
+        return written
+
+    def ensure(self, trainer: Trainer) -> bool:
+        """See to it that this step is on the disk: wait for its save, or save now; every process has to call it.
+
+        Returns:
+            Whether it is.
+        """
+        had = on_first(partial(self._has, trainer.global_step, writer_of(trainer)))
+        return had or self.save(trainer, wait=True)
+
+    def _has(self, step: int, writer: DurableCheckpointIO | None) -> bool:
+        if writer is not None:
+            writer.wait()
+        return step in self._ours
+
+    def _name(self, new: Path, step: int, writer: DurableCheckpointIO | None, wait: bool) -> bool:
+        publish = partial(self._publish, new, step)
+        if writer is None:
+            publish()
+            return True
+        writer.after_save(publish, new)
+        if wait:
+            writer.wait()
+        return not writer.failed
 
     def _publish(self, new: Path, step: int) -> None:
         """Give the new one its names, newest first, and remove what does not stay."""
@@ -174,27 +202,80 @@ class Checkpoints(Checkpoint):
         if new.is_dir() and not (new / MANIFEST).exists():  # another strategy's than ours
             seal(new)
         linked = not new.is_dir() and _link(new, folder / LAST)
-        if new.is_dir():
-            _remove(kept)  # not even a file is replaced by a folder
-        _clear(kept)
-        new.replace(kept)
+        take_place(new, kept)
         if not linked:
             _symlink(kept, folder / LAST)
         sync_folder(folder)
         self._ours.add(step)
         self._prune(folder)
 
+    def _line(self, folder: Path) -> list[int]:
+        """The steps that are this fit's, and those it went on from; the newest first."""
+        return sorted((step for step in steps_of(folder) if step <= self._began or step in self._ours), reverse=True)
+
     def _prune(self, folder: Path) -> None:
-        found = steps_of(folder)
-        line = sorted((step for step in found if step <= self._began or step in self._ours), reverse=True)
+        line = self._line(folder)
         stay = {*line[: self.keep], *(step for step in line if self.keep_every and step % self.keep_every == 0)}
-        for step, path in found.items():
+        for step, path in steps_of(folder).items():
             if step not in stay:
                 _remove(path)
 
-    def _writer(self, trainer: Trainer) -> DurableCheckpointIO | None:
-        plugin = trainer.strategy.checkpoint_io
-        return plugin if isinstance(plugin, DurableCheckpointIO) else None
+
+def writer_of(trainer: Trainer) -> DurableCheckpointIO | None:
+    """The plugin that writes, where it is this package's."""
+    plugin = trainer.strategy.checkpoint_io
+    return plugin if isinstance(plugin, DurableCheckpointIO) else None
+
+
+def refuse_to_replace(folder: Path, resumed: str | Path | None) -> None:
+    """Make sure that a fit which writes to ``folder`` goes on from what lies there, if anything does.
+
+    Args:
+        folder: of the fit's checkpoints.
+        resumed: the checkpoint that it goes on from, which may be another folder's.
+
+    Raises:
+        ValueError: where it does not, and would remove what lies there.
+    """
+    if _is_in(folder, resumed) or not (found := candidates(folder)):
+        return
+    steps = steps_of(folder)
+    newest = f"step {max(steps)}" if steps else found[0].name
+    raise ValueError(
+        f"{folder} holds checkpoints of an earlier fit, up to {newest}, which the first save of this one would remove: "
+        "--ckpt_path last goes on from there, --checkpoints.start_over true starts over in their place"
+    )
+
+
+def _is_in(folder: Path, checkpoint: str | Path | None) -> bool:
+    return checkpoint is not None and Path(checkpoint).parent.resolve() == folder.resolve()
+
+
+def _try_out(folder: Path) -> None:
+    """Write a small file and remove it: what is wrong is better known now than at the first save."""
+    probe = folder / f".{os.getpid()}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(b"checkpoints")
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(f"checkpoints cannot be written to {folder}: {error}") from error
+
+
+def _has_failed(writer: DurableCheckpointIO | None) -> bool:
+    if writer is None:
+        return False
+    writer.wait()
+    return writer.failed
+
+
+def _make_room(new: Path, writer: DurableCheckpointIO | None) -> None:
+    """Remove what a kill left, when nothing is being written any more."""
+    if writer is not None:
+        writer.wait()
+    _remove(new)
 
 
 def _link(source: Path, name: Path) -> bool:

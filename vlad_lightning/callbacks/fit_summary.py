@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from vlad_lightning.callbacks.fit_folder import fit_folder, last_checkpoint
 from vlad_lightning.callbacks.lookup import find
@@ -51,9 +52,12 @@ class FitSummary(Callback):
         if folder is None or not trainer.is_global_zero:
             return
         values = {"outcome": outcome, **figures(trainer, time.perf_counter() - self._since)}
-        text = json.dumps(values, indent=1) + "\n"
-        write_file(folder / "summary.json", lambda path: path.write_text(text, encoding="utf-8"))
         print(line(values), flush=True)
+        text = json.dumps(values, indent=1) + "\n"
+        try:
+            write_file(folder / "summary.json", lambda path: path.write_text(text, encoding="utf-8"))
+        except OSError as error:  # it would take the place of what ended the fit
+            rank_zero_warn(f"{folder / 'summary.json'} could not be written: {error}")
 
 
 def figures(trainer: Trainer, seconds: float) -> dict[str, Any]:

@@ -22,8 +22,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from vlad_lightning.callbacks.checkpoints import Checkpoints
+from vlad_lightning.callbacks.checkpoints import Checkpoints, writer_of
 from vlad_lightning.exit_codes import PREEMPTED
+from vlad_lightning.first_process import on_first
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM) if os.name == "posix" else (signal.SIGTERM,)
 
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Preempted(SystemExit):
-    """Raised on every rank once the checkpoint is on the disk; Lightning closes its loggers and strategy on the way.
+    """Raised on every rank when the last save has ended; Lightning closes its loggers and strategy on the way.
 
     The exit code of a run is that of its first process, :data:`~vlad_lightning.exit_codes.PREEMPTED`. The others end
     with 0: srun's ``--kill-on-bad-exit`` and Lightning's own launcher kill the rest of a run when one process fails,
@@ -191,10 +192,15 @@ class Preemption(Callback):
             self._stop(trainer)
 
     def _stop(self, trainer: Trainer) -> None:
-        if save_last(trainer):
+        written = save_last(trainer)
+        if written:
             rank_zero_info(f"preempted after {trainer.global_step} steps: the checkpoint is saved")
-        else:
+        elif written is None:
             rank_zero_warn("preempted, and no callback has written a last checkpoint: nothing is saved")
+        else:
+            newest = next((c.newest_step for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints)), None)
+            before = "there is none before" if newest is None else f"the newest checkpoint is of step {newest}"
+            rank_zero_warn(f"preempted after {trainer.global_step} steps, which could not be saved; {before}")
         raise Preempted(trainer.global_step, trainer.global_rank, self._meet, self.requeue)
 
     def _meet(self) -> None:
@@ -207,21 +213,31 @@ def _pass_over(number: int, frame: FrameType | None) -> None:
     """A handler that does nothing; Lightning calls the one before it as well."""
 
 
-def save_last(trainer: Trainer) -> bool:
-    """Have the trainer's own callbacks write the last checkpoint; every process has to call it.
+def save_last(trainer: Trainer) -> bool | None:
+    """Have the trainer's own callbacks write the last checkpoint, if they have not; every process has to call it.
 
     Returns:
-        Whether one of them did: :class:`Checkpoints`, else the first ``ModelCheckpoint`` with ``save_last``.
+        Whether it is on the disk; None where no callback writes one: :class:`Checkpoints`, or a ``ModelCheckpoint``
+        with ``save_last``.
     """
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, Checkpoints) and callback.place(trainer) is not None:
-            callback.save(trainer, wait=True)
-            return True
+            return callback.ensure(trainer)
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.save_last:
-            trainer.save_checkpoint(Path(callback.format_checkpoint_name({}, callback.CHECKPOINT_NAME_LAST)))
-            return True
-    return False
+            return _save(trainer, Path(callback.format_checkpoint_name({}, callback.CHECKPOINT_NAME_LAST)))
+    return None
+
+
+def _save(trainer: Trainer, path: Path) -> bool:
+    writer = writer_of(trainer)
+    if writer is None:
+        trainer.save_checkpoint(path)
+        return True
+    with writer.of_fit(path):
+        writer.begin()
+        trainer.save_checkpoint(path)
+    return on_first(lambda: not writer.failed)
 
 
 def requeue_job() -> str:

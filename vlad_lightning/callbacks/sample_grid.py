@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from matplotlib.figure import Figure
 
 from vlad_lightning.callbacks.grid import layout_grid, sample_grid
@@ -81,8 +82,11 @@ class SampleGrid(Callback):
     def _log(self, trainer: Trainer, figures: dict[str, Figure]) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                for name, figure in figures.items():
-                    logger.experiment.add_figure(name, figure, trainer.global_step)
+                try:
+                    for name, figure in figures.items():
+                        logger.experiment.add_figure(name, figure, trainer.global_step)
+                except OSError as error:  # pictures are not worth a training
+                    rank_zero_warn(f"the pictures of step {trainer.global_step} could not be logged: {error}")
 
 
 def words_of(prompt: str, layout: Layout) -> str:

@@ -148,20 +148,29 @@ class Watch:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._pause()):
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                self._end(f"rank {self.rank} on {socket.gethostname()}: no end of a batch for {self._seconds:g} s")
-            if (self.folder / "stalled.txt").exists():
-                self._end(f"rank {self.rank} on {socket.gethostname()}: another rank stalled")
-            faulthandler.dump_traceback_later(left + self._BEHIND, exit=True)
-        faulthandler.cancel_dump_traceback_later()
+        try:
+            while not self._stopped.wait(self._pause()):
+                left = self._deadline - time.monotonic()
+                if left <= 0:
+                    self._end(f"rank {self.rank} on {socket.gethostname()}: no end of a batch for {self._seconds:g} s")
+                if self._told():
+                    self._end(f"rank {self.rank} on {socket.gethostname()}: another rank stalled")
+                faulthandler.dump_traceback_later(left + self._BEHIND, exit=True)
+        finally:  # nothing would set it anew
+            faulthandler.cancel_dump_traceback_later()
+
+    def _told(self) -> bool:
+        try:
+            return (self.folder / "stalled.txt").exists()
+        except OSError:  # a file system that is away for a while is no stall
+            return False
 
     def _pause(self) -> float:
         return min(5.0, self._seconds / 10)
 
     def _end(self, why: str) -> None:
         """Write the stacks, leave word for the others, end."""
+        faulthandler.dump_traceback_later(self.grace + self._BEHIND, exit=True)  # not before the grace is over
         why = f"{why}; {self._what}"
         try:
             self._write(why)

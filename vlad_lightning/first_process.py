@@ -1,0 +1,76 @@
+"""What the first process does for all: the others learn how it went, so none waits for one that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+class SaveFailedError(OSError):
+    """A save that the disk refused; raised on every process alike."""
+
+
+def rank() -> int:
+    """Of this process; 0 where there is no group."""
+    return dist.get_rank() if _grouped() else 0
+
+
+def barrier() -> None:
+    """Wait for all; nothing where there is no group."""
+    if _grouped():
+        dist.barrier()
+
+
+def on_first(act: Callable[[], T]) -> T:
+    """Let the first process act; all of them call this together.
+
+    Args:
+        act: what it does; its result has to be picklable, for it is sent to the others.
+
+    Returns:
+        What the first process' ``act`` returned.
+
+    Raises:
+        SaveFailedError: on every process, where ``act`` raised an ``OSError``.
+        ValueError, RuntimeError: where it raised something else, which the first process itself raises as it was.
+    """
+    result: T | None = None
+    failure: Exception | None = None
+    if rank() == 0:
+        try:
+            result = act()
+        except Exception as error:
+            failure = error
+    result, told = _from_first((result, None if failure is None else _told(failure)))
+    if isinstance(told, SaveFailedError):
+        raise told from failure
+    if told is not None:
+        raise failure or told
+    return result  # type: ignore[return-value]  # None only where ``act`` returned it
+
+
+def _told(error: Exception) -> Exception:
+    """What the others raise."""
+    if isinstance(error, ValueError):
+        return ValueError(str(error))
+    if not isinstance(error, OSError):
+        return RuntimeError(f"process 0 failed: {type(error).__name__}: {error}")
+    if error.errno is None:
+        return SaveFailedError(str(error))
+    return SaveFailedError(error.errno, error.strerror, None if error.filename is None else str(error.filename))
+
+
+def _grouped() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _from_first(value: T) -> T:
+    if not _grouped():
+        return value
+    held = [value]
+    dist.broadcast_object_list(held, src=0)
+    return held[0]

@@ -1,0 +1,168 @@
+"""Lightning's loggers for files, on whose disk a fit does not depend: training goes on where it is full or away.
+
+They write on the first process only. An error there would leave the others waiting for it.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
+
+from vlad_lightning.files import write_file
+
+
+class Patience:
+    """Lets errors of a disk pass, with one warning, until it can be written to again.
+
+    Args:
+        what: is written, for the warning.
+        pause: seconds without another attempt after one that failed.
+    """
+
+    def __init__(self, what: str, pause: float = 0.0) -> None:
+        self.what = what
+        self.pause = pause
+        self._failed = False
+        self._until = 0.0
+
+    def attempt(self, act: Callable[[], object], undo: Callable[[], object] | None = None) -> None:
+        """Do something; where the disk refuses, ``undo`` what is left of it."""
+        if time.monotonic() < self._until:
+            return
+        try:
+            act()
+        except (OSError, ValueError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__  # where TensorBoardLogger puts it
+            if not isinstance(cause, OSError):
+                raise
+            if not self._failed:
+                rank_zero_warn(f"{self.what} could not be written: {cause}. Training goes on")
+            self._failed, self._until = True, time.monotonic() + self.pause
+            if undo is not None:
+                undo()
+        else:
+            self._failed = False
+
+
+class PatientCSVLogger(CSVLogger):
+    """Lightning's, which keeps the rows in memory until they can be written."""
+
+    @cached_property
+    def _patience(self) -> Patience:
+        return Patience(f"the log in {self.log_dir}")
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The writer of the rows."""
+        if self._experiment is None and "://" not in self.log_dir:  # other file systems are left to Lightning
+            self._experiment = RowWriter(self.log_dir)
+        return super().experiment
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Append the rows that are not written yet."""
+        self._patience.attempt(super().save)
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace | None = None) -> None:
+        """Write the hyper-parameters."""
+        self._patience.attempt(partial(super().log_hyperparams, params))
+
+
+class RowWriter(ExperimentWriter):
+    """Lightning's, which leaves the file as it was where it cannot write all rows."""
+
+    def save(self) -> None:
+        """Append the rows; a new column rewrites the file beside itself first.
+
+        Raises:
+            OSError: where the disk refused; nothing of it is in the file then.
+        """
+        if not self.metrics:
+            return
+        path, known = Path(self.metrics_file_path), list(self.metrics_keys)
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            if self._record_new_keys() and size:
+                self._rewrite_with_new_header(self.metrics_keys)
+                size, known = path.stat().st_size, list(self.metrics_keys)
+            with path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self.metrics_keys)
+                if not size:
+                    writer.writeheader()
+                writer.writerows(self.metrics)
+        except OSError:
+            self.metrics_keys = known
+            with suppress(OSError):
+                os.truncate(path, size)
+            raise
+        self.metrics = []
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        path = Path(self.metrics_file_path)
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+
+        def write(beside: Path) -> None:
+            with beside.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, fieldnames)
+                writer.writeheader()
+                writer.writerows(rows)
+
+        write_file(path, write)
+
+
+class PatientTensorBoardLogger(TensorBoardLogger):
+    """Lightning's, which begins another file of events after one that could not be written, for its thread has ended.
+
+    That is tried every ``PAUSE`` seconds; what is logged meanwhile is lost.
+    """
+
+    PAUSE = 60.0
+
+    @cached_property
+    def _patience(self) -> Patience:
+        return Patience(f"the log in {self.log_dir}", self.PAUSE)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers."""
+        self._patience.attempt(partial(super().log_metrics, metrics, step), self._drop)
+
+    @rank_zero_only
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, metrics: dict[str, Any] | None = None, step: int | None = None
+    ) -> None:
+        """Log the hyper-parameters."""
+        self._patience.attempt(partial(super().log_hyperparams, params, metrics, step), self._drop)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Write what has been logged."""
+        self._patience.attempt(super().save, self._drop)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write the rest and close."""
+        self._patience.attempt(partial(super().finalize, status), self._drop)
+
+    def _drop(self) -> None:
+        """Let go of the writer, and of files to which nothing could be written."""
+        self._experiment = None
+        with suppress(OSError):
+            for path in Path(self.log_dir).glob("events.out.tfevents.*"):
+                if path.stat().st_size == 0:
+                    path.unlink()
