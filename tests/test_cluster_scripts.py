@@ -41,6 +41,15 @@ def test_scripts_are_bash(path: Path) -> None:
     subprocess.run(["bash", "-n", path], check=True)
 
 
+def test_what_every_job_needs_is_written_alike() -> None:
+    """Each file is whole by itself: sbatch copies it away from its folder, and a site changes its own copy."""
+    texts = [path.read_text() for path in SCRIPTS.glob("*.sbatch")]
+    shared = {text[text.index("\nset -u\n") : text.index("\nread -r -a run ")] for text in texts}
+    assert len(texts) == 3
+    assert len(shared) == 1
+    assert "MASTER_PORT" in shared.pop()
+
+
 @pytest.mark.parametrize(("name", "command"), [("stage", "fit"), ("test", "test"), ("predict", "predict")])
 @pytest.mark.parametrize("code", [0, 75])
 def test_a_job_runs_its_command_on_every_task_and_ends_with_its_code(

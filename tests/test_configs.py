@@ -108,10 +108,15 @@ def test_overlays_change_what_they_say_and_nothing_else(capsys: pytest.CaptureFi
         assert changed in str(other["model"])
 
 
-def test_cluster_overlays_change_the_strategy_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cluster_overlays_change_the_strategy_and_its_kernel_and_nothing_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     plain = parsed(("fit", ("stage2_vfe.yaml",), ()), capsys)
     for name in CLUSTER:
         other = parsed(("fit", ("stage2_vfe.yaml", f"cluster/{name}.yaml"), ()), capsys)
+        optimization = other["model"]["init_args"]["optimization"]
+        assert optimization["fused"] == (name in ("fsdp", "hsdp"))
+        optimization["fused"] = False
         assert other["trainer"].pop("strategy") != plain["trainer"]["strategy"]
         other["trainer"].pop("num_nodes")
         expected = {k: v for k, v in plain["trainer"].items() if k not in ("strategy", "num_nodes")}

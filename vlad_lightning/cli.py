@@ -32,6 +32,7 @@ from vlad_lightning.callbacks import (
 )
 from vlad_lightning.callbacks.checkpoints import refuse_to_replace
 from vlad_lightning.callbacks.config_lock import flatten
+from vlad_lightning.callbacks.lookup import find
 from vlad_lightning.checkpoint_folder import read_checkpoint
 from vlad_lightning.checkpoints import verify
 from vlad_lightning.config_files import configs_folder, find_shipped
@@ -113,6 +114,11 @@ class VLADCLI(LightningCLI):
         if path and Path(path).exists():
             check_config(Path(path), flat, [named] if isinstance(named, str) else named)
         return ConfigLock(flat)
+
+    def before_fit(self) -> None:
+        """Let the watchdog end a hang before the collectives' time is up."""
+        if (watchdog := find(self.trainer, Watchdog)) is not None:
+            watchdog.go_first(self.trainer)
 
     def after_instantiate_classes(self) -> None:
         """Refuse a checkpoint that does not fit, before anything starts."""

@@ -31,10 +31,17 @@ def storm() -> None:
 
 
 class Signals(Callback):
-    """Raises a storm at the end of step ``at``, or at validation batch ``in_validation``, and in every save."""
+    """Raises a storm at the end of step ``at`` and in every save, or a signal in a validation.
+
+    ``in_validation`` is the batch after which it comes; -1 means before the first one.
+    """
 
     def __init__(self, at: int = 0, in_validation: int | None = None) -> None:
         self.at, self.in_validation, self.validated = at, in_validation, 0
+
+    def on_validation_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        if self.in_validation == -1 and not trainer.sanity_checking:
+            os.kill(os.getpid(), signal.SIGUSR1)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if trainer.global_step == self.at:
@@ -56,8 +63,15 @@ def last(folder: Path) -> ModelCheckpoint:
     return ModelCheckpoint(dirpath=folder, save_last=True, save_top_k=0, enable_version_counter=False)
 
 
-def fit(posters: Path, folder: Path, *callbacks: Callback, ckpt_path: str | None = None, **changes: Any) -> Trainer:
-    module = tiny.stage("tlg")
+def fit(
+    posters: Path,
+    folder: Path,
+    *callbacks: Callback,
+    ckpt_path: str | None = None,
+    stage: str = "tlg",
+    **changes: Any,
+) -> Trainer:
+    module = tiny.stage(stage)
     every = [*callbacks, ExactResume(), Preemption(), last(folder)]
     options: dict[str, Any] = {
         "enable_checkpointing": True,
@@ -155,6 +169,15 @@ def test_a_save_that_fails_is_told_as_such(posters: Path, small_disk: Path, at: 
     ):
         trainer.fit(module, datamodule=tiny.data(posters, batch_size=4))
     assert ended.value.code == PREEMPTED
+
+
+@pytest.mark.parametrize("stage", ["alignment", "tlg", "vfe"])
+def test_a_validation_may_have_no_batch_at_all(posters: Path, tmp_path: Path, stage: str) -> None:
+    signals = Signals(in_validation=-1)
+    with pytest.raises(Preempted):
+        fit(posters, tmp_path, signals, stage=stage, limit_val_batches=2, val_check_interval=2)
+    assert signals.validated == 0
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
 def test_a_signal_after_the_fit_is_somebody_elses(posters: Path, tmp_path: Path) -> None:

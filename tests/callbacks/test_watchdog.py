@@ -3,12 +3,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import tiny_system as tiny
+from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
 from poisoned import Regression, loader
 
 from vlad_lightning.callbacks import Watchdog
@@ -168,6 +171,35 @@ def test_none_watches_nothing() -> None:
     dog = Watchdog(timeout=None)
     tiny.trainer(1, callbacks=[dog]).fit(Regression(), loader())
     assert dog._watch is None
+
+
+def set_up(dog: Watchdog, trainer: Trainer) -> timedelta:
+    """As a fit of several processes is; returns how long their collectives wait."""
+    dog.go_first(trainer)
+    dog.setup(trainer, Regression(), "fit")
+    dog.teardown(trainer, Regression(), "fit")
+    assert isinstance(trainer.strategy, DDPStrategy)
+    assert trainer.strategy._timeout is not None
+    return trainer.strategy._timeout
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_find_unused_parameters_true"])
+def test_collectives_wait_for_longer_than_the_watchdog(strategy: str, recwarn: pytest.WarningsRecorder) -> None:
+    times = [
+        set_up(dog, tiny.trainer(devices=2, strategy=strategy))
+        for dog in (Watchdog(), Watchdog(slow_timeout=20_000), Watchdog(grace=4000), Watchdog(600, 1000))
+    ]
+    least = [timedelta(seconds=seconds) for seconds in (7275, 20_060, 11_200, 1060)]
+    assert all(time > needed for time, needed in zip(times, least, strict=True))
+    assert times[-1] == default_pg_timeout  # which is long enough
+    assert not [w for w in recwarn if "collectives" in str(w.message)]
+
+
+def test_a_time_out_that_is_given_stays_and_is_named_where_it_is_the_first() -> None:
+    long, short = (DDPStrategy(timeout=timedelta(hours=hours)) for hours in (3, 1))
+    assert set_up(Watchdog(), tiny.trainer(devices=2, strategy=long)) == timedelta(hours=3)
+    with pytest.warns(UserWarning, match=r"time out after 1:00:00, and the watchdog would wait for 2:01:00"):
+        assert set_up(Watchdog(), tiny.trainer(devices=2, strategy=short)) == timedelta(hours=1)
 
 
 def test_pause_follows_the_time(tmp_path: Path) -> None:

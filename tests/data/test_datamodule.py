@@ -402,6 +402,19 @@ def test_lightning_trains_on_the_batches(root, tmp_path):
     assert isinstance(trainer.train_dataloader, DataLoader)
 
 
+def test_a_batch_is_moved_and_a_gpu_copies_it_while_the_host_goes_on(root, monkeypatch):
+    data = MarioDataModule(str(root), batch_size=2)
+    batch = batches(data)[0]
+    moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert {moved.images.device.type, moved.glyphs.device.type, moved.word_mask.device.type} == {"meta"}
+    assert (moved.prompts, moved.layouts) == (batch.prompts, batch.layouts)
+    seen = []
+    monkeypatch.setattr(Batch, "to", lambda self, device, non_blocking=False: seen.append((device.type, non_blocking)))
+    for name in ("cpu", "cuda"):
+        data.transfer_batch_to_device(batch, torch.device(name), 0)
+    assert seen == [("cpu", False), ("cuda", True)]
+
+
 def test_hash_order_does_not_depend_on_the_given_order(root):
     folders = folders_of(root)
     assert in_hash_order(folders, 3) == in_hash_order(folders[::-1], 3)

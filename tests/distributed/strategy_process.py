@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,15 @@ def strategy_of(job: dict[str, Any]) -> Strategy | str:
             replicas=2 if kind == "hsdp" else 1,
             save_distributed_checkpoint=job.get("folder", False),
             sync_each_backward=job.get("sync_each_backward", False),
+            timeout=timedelta(minutes=47),
         )
     return "auto"
+
+
+def timeouts(strategy: ShardedStrategy) -> list[float]:
+    """Seconds that the collectives of each dimension of the mesh wait."""
+    backends: list[Any] = [g._get_backend(strategy.root_device) for g in strategy.device_mesh.get_all_groups()]
+    return [backend.options._timeout.total_seconds() for backend in backends]
 
 
 def run(job: dict[str, Any]) -> None:
@@ -119,6 +127,8 @@ def run(job: dict[str, Any]) -> None:
             assert torch.equal(averaged[key], mean), key
     if trainer.is_global_zero:
         save_file(averaged, out / "averaged.safetensors")
+    if isinstance(trainer.strategy, ShardedStrategy):
+        (out / f"timeouts-{trainer.global_rank}.json").write_text(json.dumps(timeouts(trainer.strategy)))
     (out / f"losses-{trainer.global_rank}.json").write_text(json.dumps([watch.losses, watch.norms]))
     if job.get("count"):
         return

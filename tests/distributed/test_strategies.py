@@ -42,10 +42,10 @@ def out(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     start(1, [job(f"one1-{stage}") for stage in STAGES] + [job("one1-tlg-accumulated", batch=4, accumulation=2)])
     two = [job(f"ddp2-{stage}") for stage in STAGES]
-    two += [job("fsdp2-alignment"), job("fsdp2-tlg", fused=True), job("fsdp2-vfe", folder=True, test=True)]
+    two += [job("fsdp2-alignment"), job("fsdp2-tlg"), job("fsdp2-vfe", folder=True, fused=True, test=True)]
     two += [
         job("ddp_static2-tlg"),
-        job("fsdp2-vfe-resumed", folder=True, seed=1, ckpt_path=saved("fsdp2-vfe")),
+        job("fsdp2-vfe-resumed", folder=True, fused=True, seed=1, ckpt_path=saved("fsdp2-vfe")),
         job("fsdp2-tlg-from-one", seed=1, ckpt_path=saved("one1-tlg")),
         job("fsdp2-tlg-bf16", precision="bf16-mixed"),
         job("fsdp2-tlg-accumulated", batch=2, accumulation=2),
@@ -56,7 +56,7 @@ def out(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         two += [job(f"{kind}-tlg-count-accumulated", batch=2, accumulation=2, **counted)]
     two += [job("fsdp2-tlg-count-each", batch=2, accumulation=2, sync_each_backward=True, **counted)]
     start(2, two)
-    four = [job(name, folder=name == "hsdp4-vfe") for name in FOUR]
+    four = [job(name, folder=name == "hsdp4-vfe", fused=name == "hsdp4-vfe") for name in FOUR]
     start(4, [*four, job("fsdp4-vfe-resharded", folder=True, seed=1, ckpt_path=saved("fsdp2-vfe"))])
     again = [("one1-vfe-from-folder", "fsdp2-vfe"), ("one1-vfe-from-four", "fsdp4-vfe-resharded")]
     again += [("one1-tlg-from-file", "fsdp2-tlg")]
@@ -104,6 +104,13 @@ def test_losses_gradients_and_norms_are_those_of_one_process(out: Path, name: st
     assert used <= set(found) == set(expected)
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5 * largest, msg=lambda m, k=key: f"{k}: {m}")
+
+
+@pytest.mark.parametrize(("name", "groups"), [("fsdp2-tlg", 1), ("hsdp4-tlg", 2)])
+def test_every_group_of_the_mesh_has_the_strategys_time_out(out: Path, name: str, groups: int) -> None:
+    for path in (out / name).glob("timeouts-*.json"):
+        assert json.loads(path.read_text()) == [47 * 60] * groups
+    assert list((out / name).glob("timeouts-*.json"))
 
 
 @pytest.mark.parametrize("name", TWO + FOUR)

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import pytest
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.doctor.check import Check, same, table, worst
 from vlad_lightning.doctor.compare import compare
-from vlad_lightning.doctor.facts import Facts
-from vlad_lightning.doctor.place import find_place
+from vlad_lightning.doctor.facts import Facts, gather
+from vlad_lightning.doctor.place import Meeting, Place, find_place
 from vlad_lightning.doctor.weights import check_sources, read_config
 
 GIB = 2**30
@@ -87,6 +88,28 @@ def test_a_process_that_does_not_come_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_is_known_is_told_before_the_processes_join(tmp_path: Path) -> None:
+    """The other process goes no further, as where the network fails; NCCL may end the first one there."""
+    port = free_port()
+    first = doctor("--out", tmp_path, "--timeout", 200, rank=0, size=2, port=port)
+    place = Place(1, 2, 1, socket.gethostname(), "127.0.0.1", port, hosted=False, launcher="torchrun")
+    other = Meeting(place, 200)
+    other.set("facts/1", json.dumps(asdict(gather(place, tmp_path))))
+    assert other.agree("alone", "ok") == "ok"
+    told = []
+    assert first.stdout is not None
+    for line in first.stdout:
+        told.append(line)
+        if line.startswith("ok    writing"):
+            break
+    first.kill()
+    told.append(ended(first)[1])
+    assert told[0].startswith("ok    meeting")
+    assert told[-2].startswith("ok    writing")
+    assert "process group" not in told[-1]
+
+
+@pytest.mark.slow
 def test_one_process_checks_its_stage(posters: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
@@ -111,6 +134,7 @@ def facts(rank: int = 0, **changes: Any) -> Facts:
         "versions": {"torch": "2.15"},
         "device": f"GPU-{rank}",
         "gpu": "H100, 80 GiB",
+        "gpus": 2,
         "driver": "580",
         "free_out": 100 * GIB,
         "free_temporary": 100 * GIB,
@@ -131,6 +155,7 @@ def facts(rank: int = 0, **changes: Any) -> Facts:
         ({"gpu": ""}, "GPU", "fail", "rank 3 on n1 has none"),
         ({"driver": "570"}, "GPU driver", "fail", "rank 3 on n1 has 570"),
         ({"device": "GPU-2"}, "GPU of each rank", "fail", "rank 2 on n1, rank 3 on n1 share one GPU"),
+        ({"gpus": 1}, "GPUs a rank sees", "fail", "rank 3 on n1 sees 1, and there are 2 ranks on its node"),
         ({"free_out": 10 * GIB}, "disk of the run", "warn", "10.0 GiB free, least at rank 3 on n1"),
         ({"free_temporary": 0}, "temporary disk", "fail", "0.0 GiB free"),
         (
@@ -150,6 +175,8 @@ def test_what_differs_is_named(changes: dict[str, Any], name: str, level: str, t
 def test_the_table_has_a_line_a_check_and_the_advice_under_it() -> None:
     checks = [same("a", ["1", "1"], ["x", "y"], "do"), same("long name", ["1", "2", "2"], ["x", "y", "z"], "do")]
     assert table(checks) == "ok    a          1\nfail  long name  2, but x has 1\n                 -> do"
+    assert table(checks[:1], width=9) == table(checks).split("\n")[0]  # above what comes later
+    assert table([]) == ""
     assert worst(checks) == "fail"
     assert worst(checks[:1]) == "ok"
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import tiny_system as tiny
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vlad_lightning.modules.optimization import Optimization
@@ -160,3 +161,22 @@ def test_global_batch_counts_devices_and_accumulated_batches() -> None:
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.25)
     _, trainer = fit(optimization, steps=2, accumulate_grad_batches=2)
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_resumed_fit_steps_by_the_kernel_of_its_own_config(fused: bool) -> None:
+    def stepped(fused: bool, state: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
+        weight = nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3))
+        optimizer = Optimization(lr=0.1, warmup_steps=0, fused=fused).configure([weight], 10)["optimizer"]
+        if state is not None:
+            optimizer.load_state_dict(copy.deepcopy(state))
+        weight.grad = torch.arange(6.0).view(2, 3)
+        optimizer.step()
+        return weight.detach(), optimizer.state_dict()
+
+    _, before = stepped(not fused)
+    (found, after), (expected, _) = stepped(fused, before), stepped(not fused, before)
+    # None and not False, with which torch takes no step over many tensors at once
+    assert [group["fused"] for group in after["param_groups"]] == [True if fused else None]
+    assert int(after["state"][0]["step"]) == 2
+    torch.testing.assert_close(found, expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import re
 import shutil
@@ -63,7 +64,7 @@ class Preemption(Callback):
     SIGUSR1 and SIGTERM only set a flag, so any number of them at any moment does no harm. Ranks compare their flags
     once an optimizer step, over a group of their own on the CPU: the answer of a step is read at the end of the next
     one, so nobody waits for it. Then the last checkpoint is written (:func:`save_last`), and :class:`Preempted` ends
-    the fit. A validation is cut short, and saved after.
+    the fit. A validation is cut short at the same batch on all ranks, and saved after.
 
     Lightning's own way, which saves inside the handler of the signal, is switched off.
 
@@ -82,6 +83,7 @@ class Preemption(Callback):
         self._group: Any = None
         self._flag = torch.zeros(1, dtype=torch.uint8)
         self._pending: Any = None
+        self._batches_left: float = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listen from here on, as loading data and weights can take minutes."""
@@ -101,7 +103,8 @@ class Preemption(Callback):
         """Give the flags a group of their own, so that they never mix with the strategy's collectives."""
         self._group, self._pending = None, None
         if self._armed and trainer.world_size > 1:
-            self._group = dist.new_group(backend="gloo")
+            # the strategy's time-out: its own would be 30 minutes, and in a hang the watchdog is to be the first
+            self._group = dist.new_group(backend="gloo", timeout=getattr(trainer.strategy, "_timeout", None))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals from Lightning, which registers its own handlers just before."""
@@ -123,14 +126,22 @@ class Preemption(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin no validation that would be cut short."""
         self._stop_if_asked(trainer)
+        self._batches_left = self._common_batches(trainer)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Leave out the rest of the batches; ranks may have different numbers of them, so they do not meet here."""
-        if self._armed and self.received and not trainer.sanity_checking:
+        """Leave out the rest of the batches, on all ranks the same: one alone would leave the others in a collective.
+
+        As after a step, the answer to the question of a batch is read at the next one.
+        """
+        if not self._armed or trainer.sanity_checking or self._batches_left <= 0:
+            return
+        self._batches_left -= 1
+        if self._asked_before():
             rank_zero_warn("preempted: this validation's figures are of its first batches only")
             raise StopIteration  # how a loop of Lightning is told that there are no more batches
+        self._ask()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop after a validation that was cut short."""
@@ -181,6 +192,15 @@ class Preemption(Callback):
         self._pending.wait()
         self._pending = None
         return bool(self._flag)
+
+    def _common_batches(self, trainer: Trainer) -> float:
+        """Validation batches that every rank has; none where one does not know how many it will get."""
+        own = sum(trainer.num_val_batches)
+        if self._group is None or not self._armed or trainer.sanity_checking:
+            return own
+        least = torch.tensor([own if math.isfinite(own) else 0], dtype=torch.int64)
+        dist.all_reduce(least, dist.ReduceOp.MIN, group=self._group)
+        return int(least)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
         """Ask and wait: for places that every rank comes to once."""

@@ -8,14 +8,18 @@ import socket
 import sys
 import threading
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
+from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from vlad_lightning.callbacks.fit_folder import fit_folder
 from vlad_lightning.exit_codes import STALLED
+
+_MARGIN = timedelta(hours=1)
 
 
 class Watchdog(Callback):
@@ -29,6 +33,9 @@ class Watchdog(Callback):
 
     A thread that never gives back Python's lock would stop this one too. So ``faulthandler``'s timer, which needs no
     lock, is set behind it, a minute later; it can only exit with code 1.
+
+    The collectives of torch have a time-out too, after which NCCL aborts the process with a code of its own. It has to
+    be the longer one: see :meth:`go_first`.
 
     Args:
         timeout: seconds without the end of a batch; None watches nothing.
@@ -50,13 +57,32 @@ class Watchdog(Callback):
         self._watch: Watch | None = None
         self._first = True
 
+    def go_first(self, trainer: Trainer) -> None:
+        """Let collectives wait for longer than this watchdog, where nobody has set their time-out. Before a fit.
+
+        ``vlad-cli fit`` calls it. Torch's own times are 10 minutes (NCCL) and 30, Lightning's 30.
+        """
+        if self.timeout is not None and _patience(trainer) == default_pg_timeout <= self._longest:
+            trainer.strategy._timeout = self._longest + _MARGIN  # type: ignore[attr-defined]
+
+    @property
+    def _longest(self) -> timedelta:
+        """The latest end of a process that hangs, the timer behind it included."""
+        return timedelta(seconds=self.slow_timeout + max(self.grace, Watch._BEHIND))
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Start to watch a fit."""
+        """Start to watch a fit; warns where collectives have less time."""
         self._stop()
         if stage != "fit" or self.timeout is None:
             return
         started = trainer.strategy.broadcast(f"{datetime.now():%Y%m%d-%H%M%S}")
         folder = trainer.strategy.broadcast(str(fit_folder(trainer)))
+        if (patience := _patience(trainer)) is not None and trainer.world_size > 1 and patience <= self._longest:
+            rank_zero_warn(
+                f"collectives time out after {patience}, and the watchdog would wait for {self._longest}: a hang may "
+                f"end without its exit code {STALLED}; give the strategy a longer timeout, or the watchdog a shorter "
+                "slow_timeout"
+            )
         self._first = True
         self._watch = Watch(Path(folder, "stacks", started), trainer.global_rank, self.grace)
         self._watch.feed(self.slow_timeout, "before the first step")
@@ -110,6 +136,12 @@ class Watchdog(Callback):
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
+
+
+def _patience(trainer: Trainer) -> timedelta | None:
+    """How long the strategy's collectives wait; None where it has none, or leaves that to the backend."""
+    found: timedelta | None = getattr(trainer.strategy, "_timeout", None)
+    return found
 
 
 class Watch:

@@ -32,9 +32,14 @@ def worst(checks: Iterable[Check]) -> Level:
     return "fail" if "fail" in levels else "warn" if "warn" in levels else "ok"
 
 
-def table(checks: Sequence[Check]) -> str:
-    """A line a check, with the advice under it."""
-    width = max((len(check.name) for check in checks), default=0)
+def table(checks: Sequence[Check], width: int = 0) -> str:
+    """A line a check, with the advice under it.
+
+    Args:
+        checks: its lines.
+        width: of the names' column, at least.
+    """
+    width = max([width, *(len(check.name) for check in checks)])
     lines = []
     for check in checks:
         lines.append(f"{check.level:<4}  {check.name:<{width}}  {check.found}")

@@ -41,28 +41,49 @@ def main(args: Sequence[str]) -> int:
     config = read_config(options.config, options.out, options.data_root) if options.config else None
     place = find_place(own_environment())
     out = Path(config["out"] if config else options.out or "runs")
+    report = Report(place)
     try:
-        checks, level = _examine(Meeting(place, options.timeout), out, check_sources(config) if config else [])
+        level = _examine(Meeting(place, options.timeout), out, check_sources(config) if config else [], report)
     except ConnectionError as error:
         advice = "look at the other processes' logs; is that port open between the nodes?"
-        checks, level = [Check("meeting", "fail", str(error), advice)], "fail"
+        report.add([Check("meeting", "fail", str(error), advice)])
+        level = "fail"
     if place.rank == 0:
-        _tell(checks, place, time.monotonic() - started, options.json)
-    elif worst(checks) == "fail":
-        print(f"{place.name}:\n{table(checks)}", file=sys.stderr)
+        _end(report, time.monotonic() - started, options.json)
     return int(level == "fail")
 
 
-def _examine(meeting: Meeting, out: Path, sources: list[Check]) -> tuple[list[Check], Level]:
-    """This process's checks, nearly all of them the first one's, and what all have agreed on."""
+class Report:
+    """The checks of a process, printed as they come: the next ones may hang, or end it.
+
+    Args:
+        place: of this process. The first one prints to stdout; another one what has failed with it, to stderr.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.checks: list[Check] = []
+
+    def add(self, checks: Sequence[Check]) -> None:
+        """Print them under those before."""
+        width = max((len(check.name) for check in self.checks), default=0)
+        self.checks += checks
+        if checks and self.place.rank == 0:
+            print(table(checks, width), flush=True)
+        elif worst(checks) == "fail":
+            print(f"{self.place.name}:\n{table(checks)}", file=sys.stderr, flush=True)
+
+
+def _examine(meeting: Meeting, out: Path, sources: list[Check], report: Report) -> Level:
+    """Report this process's checks, nearly all of them the first one's; returns what all have agreed on."""
     place = meeting.place
     meeting.set(f"facts/{place.rank}", json.dumps(asdict(gather(place, out, sources))))
-    checks = _gathered(meeting, out) if place.rank == 0 else []
-    level = meeting.agree("alone", worst(checks))
+    report.add(_gathered(meeting, out) if place.rank == 0 else [])
+    level = meeting.agree("alone", worst(report.checks))
     if level == "fail" or place.world_size == 1:  # collectives would hang, or fail for the same reason
-        return checks, level
-    checks += _together(meeting, out)
-    return checks, meeting.agree("together", worst(checks))
+        return level
+    report.add(_together(meeting, out))
+    return meeting.agree("together", worst(report.checks))
 
 
 def _gathered(meeting: Meeting, out: Path) -> list[Check]:
@@ -91,10 +112,9 @@ def _together(meeting: Meeting, out: Path) -> list[Check]:
             dist.destroy_process_group()
 
 
-def _tell(checks: Sequence[Check], place: Place, seconds: float, file: Path | None) -> None:
-    level = worst(checks)
-    print(table(checks))
-    print(f"{level}: {len(checks)} checks of {place.world_size} processes in {seconds:.1f} s")
+def _end(report: Report, seconds: float, file: Path | None) -> None:
+    checks, level = report.checks, worst(report.checks)
+    print(f"{level}: {len(checks)} checks of {report.place.world_size} processes in {seconds:.1f} s")
     if file:
         content = {"level": level, "host": platform.node(), "seconds": seconds, "checks": [asdict(c) for c in checks]}
         text = json.dumps(content, indent=1) + "\n"

@@ -58,7 +58,18 @@ def _devices(facts: Sequence[Facts]) -> list[Check]:
         users = ", ".join(fact.name for fact in facts if fact.device == shared[0])
         advice = "one task a GPU: --ntasks-per-node equal to --gpus-per-node, and no --gpus-per-task binding twice"
         checks.append(Check("GPU of each rank", "fail", f"{users} share one GPU", advice))
-    return checks
+    return [*checks, *_bound(facts)]
+
+
+def _bound(facts: Sequence[Facts]) -> list[Check]:
+    """Lightning counts to the local rank among the GPUs that a process sees: each has to see those of all."""
+    ranks = Counter(fact.node for fact in facts)
+    few = [fact for fact in facts if 0 < fact.gpus < ranks[fact.node]]
+    if not few:
+        return []
+    found = f"{few[0].name} sees {few[0].gpus}, and there are {ranks[few[0].node]} ranks on its node"
+    advice = "use --gpus-per-node, without --gpus-per-task or --gpu-bind: training picks its GPU among those of all"
+    return [Check("GPUs a rank sees", "fail", found, advice)]
 
 
 def _disks(facts: Sequence[Facts], out: str) -> list[Check]:

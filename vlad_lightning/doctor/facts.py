@@ -36,6 +36,7 @@ class Facts:
         versions: of Python, the libraries, and this package with the hash of its source.
         device: the GPU's unique id; empty without one.
         gpu: its name and memory; empty without one.
+        gpus: how many this process sees.
         driver: of the GPU.
         free_out: bytes free in the folder of the run.
         free_temporary: bytes free in the temporary folder.
@@ -50,6 +51,7 @@ class Facts:
     versions: dict[str, str]
     device: str
     gpu: str
+    gpus: int
     driver: str
     free_out: int
     free_temporary: int
@@ -74,7 +76,8 @@ def gather(place: Place, out: Path, sources: Sequence[Check] = ()) -> Facts:
     for folder in (out, temporary):
         if reason := try_writing(folder):
             broken[str(folder)] = reason
-    device, gpu = _gpu(place.local_rank)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    device, gpu = _gpu(place.local_rank, gpus)
     return Facts(
         place.rank,
         place.local_rank,
@@ -83,6 +86,7 @@ def gather(place: Place, out: Path, sources: Sequence[Check] = ()) -> Facts:
         _versions(),
         device,
         gpu,
+        gpus,
         _driver() if gpu else "",
         _free(out),
         _free(temporary),
@@ -131,9 +135,8 @@ def _source_hash() -> str:
     return digest.hexdigest()[:8]
 
 
-def _gpu(local_rank: int) -> tuple[str, str]:
+def _gpu(local_rank: int, count: int) -> tuple[str, str]:
     """Unique id, and name with memory."""
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if not count:
         return "", ""
     index = 0 if count == 1 else local_rank  # of one that srun has bound to this task, or of all of the node

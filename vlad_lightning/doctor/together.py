@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from datetime import timedelta
@@ -26,6 +27,8 @@ def join(meeting: Meeting) -> torch.device:
     device = torch.device("cuda", place.local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
+        # or a time-out of NCCL aborts the process, from a thread of its own, in the place of an error that can be told
+        os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
     dist.init_process_group(
         "nccl" if cuda else "gloo",
         store=dist.PrefixStore("vlad-doctor-group", meeting.store),

@@ -99,7 +99,9 @@ class AlignmentModule(LightningModule):
         self._embedded.append((images[: batch.counted], texts[: batch.counted]))
 
     def on_validation_epoch_end(self) -> None:
-        """R@1 over the whole validation set, of every rank."""
+        """R@1 over the whole validation set, of every rank; nothing where it was left before its first batch."""
+        if not self._embedded:
+            return
         images, texts = (gather_uneven(self, torch.cat(x)) for x in zip(*self._embedded, strict=True))
         self._embedded.clear()
         image_to_text, text_to_image = retrieval_at_1(images, texts)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from diffusers.optimization import SchedulerType, get_scheduler
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 
 _SCHEDULES = tuple(s.value for s in SchedulerType if s is not SchedulerType.PIECEWISE_CONSTANT)  # which needs rules
 LRScaling = Literal["none", "linear", "sqrt"]
@@ -29,7 +29,7 @@ class Optimization:
         betas: of AdamW.
         warmup_steps: steps of linear warm-up.
         schedule: a name diffusers knows: ``constant_with_warmup``, ``cosine``, ``linear``, ...
-        fused: the fused kernel.
+        fused: the fused kernel; False leaves the choice among the others to torch. A resumed fit may change it.
         warmup_samples: samples of linear warm-up, in the place of ``warmup_steps``.
         horizon_samples: samples after which the schedule ends; None means the end of the run.
         lr_batch: the global batch for which ``lr`` is stated; ``lr_scaling`` needs it.
@@ -91,11 +91,12 @@ class Optimization:
             {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
         lr = self._scaled_lr(batch)
-        optimizer = AdamW([g for g in groups if g["params"]], lr=lr, betas=self.betas, fused=self.fused)
+        optimizer = AdamW([g for g in groups if g["params"]], lr=lr, betas=self.betas, fused=self._kernel)
         if self.fused:
             # Unscaled outside, as the others are, so that Lightning can clip before the step. The fused step would
             # unscale by itself, after the clipping, which Lightning refuses under every mixed precision.
             optimizer._step_supports_amp_scaling = False
+        optimizer.register_load_state_dict_pre_hook(self._with_own_kernel)
         schedule = get_scheduler(
             self.schedule,
             optimizer,
@@ -103,6 +104,15 @@ class Optimization:
             num_training_steps=self._horizon(total_steps, batch),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    @property
+    def _kernel(self) -> bool | None:
+        """None leaves the choice to torch: many tensors at once on a GPU. False would be one by one, everywhere."""
+        return self.fused or None
+
+    def _with_own_kernel(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        """The state that a checkpoint holds, for this config's kernel: torch would take the checkpoint's."""
+        return state | {"param_groups": [group | {"fused": self._kernel} for group in state["param_groups"]]}
 
     def _scaled_lr(self, batch: int | None) -> float:
         if self.lr_scaling == "none" or self.lr_batch is None:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
 from lightning.fabric.utilities.optimizer import _optimizer_to_device
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -35,6 +35,8 @@ from vlad_lightning.checkpoint_folder import (
 )
 from vlad_lightning.models.sharding import placed_as, shard, whole_parameters
 
+# public in newer versions of torch than 2.10, which has it under the other name
+_set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
 _METHODS = ("training_step", "validation_step", "test_step", "predict_step", "draw")
 
 
@@ -55,7 +57,7 @@ class ShardedStrategy(ModelParallelStrategy):
         gather_in_bf16: under ``bf16-mixed`` on a GPU weights are sent in bfloat16, half of the bytes; False sends
             float32.
         process_group_backend: of torch.distributed; None means the device's own.
-        timeout: of its collectives.
+        timeout: of its collectives, in every group of the mesh; None means the backend's own.
 
     Raises:
         ValueError: where ``replicas`` is below 1, or, when processes start, does not divide their number.
@@ -109,8 +111,30 @@ class ShardedStrategy(ModelParallelStrategy):
             )
         )
         self._device_mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=names)
+        if self._timeout is not None:  # a mesh gives the groups of its dimensions the backend's own
+            for group in self._device_mesh.get_all_groups():
+                _set_timeout(self._timeout, group)
         assert self.lightning_module is not None
         self.lightning_module._device_mesh = self._device_mesh
+
+    def setup(self, trainer: Trainer) -> None:
+        """Set up the module; evaluation runs without gradients, and not in torch's inference mode.
+
+        What FSDP2 gathers in that mode once, it could not train with later: "Inplace update to inference tensor".
+        Lightning leaves the mode for its own FSDP and for gloo only. A fit's validation never uses it.
+        """
+        for loop in (trainer.validate_loop, trainer.test_loop, trainer.predict_loop):
+            loop.inference_mode = False
+        super().setup(trainer)
+
+    def teardown(self) -> None:
+        """As the plain strategies do, wait for what is being written, and raise where it could not be.
+
+        Raises:
+            OSError: of :class:`~vlad_lightning.callbacks.DurableCheckpointIO`, where the last checkpoint failed.
+        """
+        super().teardown()
+        self.checkpoint_io.teardown()
 
     @contextmanager
     def block_backward_sync(self) -> Generator[None, None, None]:

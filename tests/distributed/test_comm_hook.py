@@ -1,0 +1,16 @@
+"""The hook of ddp_bf16.yaml by itself: Lightning registers it on a GPU only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+from distributed.processes import run_processes
+
+from vlad_lightning.config_files import configs_folder
+
+
+def test_gradients_that_are_sent_in_bfloat16_are_those_of_float32_but_for_its_rounding() -> None:
+    overlay = yaml.safe_load((configs_folder() / "cluster/ddp_bf16.yaml").read_text())
+    hook = overlay["trainer"]["strategy"]["init_args"]["ddp_comm_hook"]
+    run_processes(2, Path(__file__).with_name("comm_hook_process.py"), hook, limit=240)
