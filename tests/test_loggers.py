@@ -83,6 +83,28 @@ def test_rows_that_do_not_fit_leave_the_file_as_it_was(small_disk: Path) -> None
     assert path.read_text().count("\n") == 501
 
 
+def log(folder: Path, steps: range, column: str) -> str:
+    """What a fit that logs these steps leaves in the file."""
+    writer = RowWriter(str(folder))
+    for step in steps:
+        writer.log_metrics({column: float(step)}, step)
+        writer.save()
+    return (folder / "metrics.csv").read_text()
+
+
+def test_a_resumed_fit_goes_on_in_its_file(tmp_path: Path) -> None:
+    log(tmp_path, range(4), "a")
+    assert log(tmp_path, range(2, 4), "b") == "a,b,step\n0.0,,0\n1.0,,1\n,2.0,2\n,3.0,3\n"
+    assert log(tmp_path, range(4, 5), "b").endswith(",3.0,3\n,4.0,4\n")
+    assert log(tmp_path, range(1), "c") == "a,b,c,step\n,,0.0,0\n"  # from the start, in the same folder
+
+
+def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
+    whole = log(tmp_path, range(3), "a")
+    (tmp_path / "metrics.csv").write_text(whole[: whole.rindex(",")])
+    assert log(tmp_path, range(3, 4), "a") == "a,step\n0.0,0\n1.0,1\n3.0,3\n"
+
+
 def test_errors_of_the_program_are_not_the_disk_s(tmp_path: Path) -> None:
     logger = PatientTensorBoardLogger(tmp_path)
     with pytest.raises(ValueError, match="not supported"):

@@ -6,6 +6,7 @@ They write on the first process only. An error there would leave the others wait
 from __future__ import annotations
 
 import csv
+import math
 import os
 import time
 from argparse import Namespace
@@ -57,7 +58,7 @@ class Patience:
 
 
 class PatientCSVLogger(CSVLogger):
-    """Lightning's, which keeps the rows in memory until they can be written."""
+    """Lightning's, which keeps rows in memory until they can be written, and goes on in the file of a resumed fit."""
 
     @cached_property
     def _patience(self) -> Patience:
@@ -83,7 +84,15 @@ class PatientCSVLogger(CSVLogger):
 
 
 class RowWriter(ExperimentWriter):
-    """Lightning's, which leaves the file as it was where it cannot write all rows."""
+    """Lightning's, which goes on in a file that is there and leaves it as it was where it cannot write all rows.
+
+    Rows of steps that are logged again, after a resume from a checkpoint before them, take the place of the old ones.
+    """
+
+    def __init__(self, log_dir: str) -> None:
+        super().__init__(log_dir)
+        self._path = Path(self.metrics_file_path)
+        self._goes_on = self._path.exists()
 
     def save(self) -> None:
         """Append the rows; a new column rewrites the file beside itself first.
@@ -93,13 +102,15 @@ class RowWriter(ExperimentWriter):
         """
         if not self.metrics:
             return
-        path, known = Path(self.metrics_file_path), list(self.metrics_keys)
-        size = path.stat().st_size if path.exists() else 0
+        if self._goes_on:
+            self.metrics_keys = self._rewrite(before=min(row["step"] for row in self.metrics))
+            self._goes_on = False
+        known, size = list(self.metrics_keys), self._path.stat().st_size if self._path.exists() else 0
         try:
             if self._record_new_keys() and size:
-                self._rewrite_with_new_header(self.metrics_keys)
-                size, known = path.stat().st_size, list(self.metrics_keys)
-            with path.open("a", newline="", encoding="utf-8") as file:
+                self._rewrite(self.metrics_keys)
+                size, known = self._path.stat().st_size, list(self.metrics_keys)
+            with self._path.open("a", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, self.metrics_keys)
                 if not size:
                     writer.writeheader()
@@ -107,22 +118,28 @@ class RowWriter(ExperimentWriter):
         except OSError:
             self.metrics_keys = known
             with suppress(OSError):
-                os.truncate(path, size)
+                os.truncate(self._path, size)
             raise
         self.metrics = []
 
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        path = Path(self.metrics_file_path)
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+    def _rewrite(self, columns: list[str] | None = None, before: float = math.inf) -> list[str]:
+        """Write the rows of the steps before one again, under the columns of the file or others, which it returns."""
+        with self._path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows = [row for row in reader if None not in row.values() and float(row["step"]) < before]
+        columns = columns or list(reader.fieldnames or [])
 
         def write(beside: Path) -> None:
             with beside.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, fieldnames)
+                writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows(rows)
 
-        write_file(path, write)
+        write_file(self._path, write)
+        return columns
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning's removes the file."""
 
 
 class PatientTensorBoardLogger(TensorBoardLogger):
