@@ -18,7 +18,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from vlad_lightning import cli
-from vlad_lightning.checkpoint_folder import digest
+from vlad_lightning.checkpoint_folder import digest, write_folder
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.launcher import main
 from vlad_lightning.modules import AlignmentModule, VFEModule
@@ -331,6 +331,25 @@ def test_fit_names_a_checkpoint_that_it_cannot_use(
     assert f"{stage0} does not fit TLGModule of this config; it is of another stage or shape" in error
     error = failing(capsys, "test", *config, *rest, "last")
     assert f"--ckpt_path last: there is no checkpoint in {tmp_path}/stage0" in error
+
+
+def test_a_sharded_checkpoint_is_compared_by_names_and_shapes(tmp_path: Path) -> None:
+    path, module = tmp_path / "last.ckpt", tiny.stage("alignment")
+    content = {"state_dict": module.state_dict(), "global_step": 1, "lora_scale": 1.0}
+    write_folder(content, path)
+    fresh = tiny.alignment(tokenizer=False)
+    before = {name: value.clone() for name, value in fresh.named_parameters()}
+    cli.check_folder(fresh, path)
+    assert all(torch.equal(value, before[name]) for name, value in fresh.named_parameters())  # nothing is read
+    assert fresh.prompt_encoder.text_encoder.tokenizer is not None  # but for what is no tensor
+    with pytest.raises(ValueError, match=r"last.ckpt does not fit TLGModule .* another stage or shape: \d+ weights"):
+        cli.check_folder(tiny.stage("tlg"), path)
+    write_folder(content | {"state_dict": module.state_dict() | {"log_temperature": torch.ones(2)}}, path)
+    with pytest.raises(ValueError, match=r"1 weights differ; log_temperature is \(2,\), here \(\)"):
+        cli.check_folder(fresh, path)
+    write_folder(content | {"lora_scale": 3.0}, path)
+    with pytest.raises(ValueError, match="the checkpoint's adapters have alpha / rank"):
+        cli.check_folder(fresh, path)
 
 
 def test_unknown_ocr_engine_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

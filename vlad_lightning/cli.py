@@ -33,7 +33,7 @@ from vlad_lightning.callbacks import (
 from vlad_lightning.callbacks.checkpoints import refuse_to_replace
 from vlad_lightning.callbacks.config_lock import flatten
 from vlad_lightning.callbacks.lookup import find
-from vlad_lightning.checkpoint_folder import read_checkpoint
+from vlad_lightning.checkpoint_folder import is_folder_checkpoint, open_folder, places, read_checkpoint
 from vlad_lightning.checkpoints import verify
 from vlad_lightning.config_files import configs_folder, find_shipped
 from vlad_lightning.console import hush
@@ -123,7 +123,11 @@ class VLADCLI(LightningCLI):
     def after_instantiate_classes(self) -> None:
         """Refuse a checkpoint that does not fit, before anything starts."""
         path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
-        if path and Path(path).exists():
+        if not path or not Path(path).exists():
+            return
+        if self.subcommand == "fit" and is_folder_checkpoint(Path(path)):
+            check_folder(self.model, Path(path))
+        else:
             load_checkpoint(self.model, Path(path))
             if self.subcommand == "fit":
                 # Lightning would tell the callbacks of its argument after their setup, in which they fill the module
@@ -279,9 +283,39 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise ValueError(
-            f"{checkpoint} does not fit {type(module).__name__} of this config; it is of another stage or shape: "
-            f"{shorten(str(error), 500)}"
-        ) from error
+        raise _unfit(module, checkpoint, str(error)) from error
     module.on_load_checkpoint(saved)
     return saved
+
+
+def check_folder(module: LightningModule, checkpoint: Path) -> None:
+    """Refuse a sharded checkpoint that :func:`load_checkpoint` would refuse, by the names and shapes of its weights.
+
+    Every process of a node would hold all of them otherwise, and the strategy of a fit reads its shards later. What is
+    no tensor, such as a tokenizer, is put into the module.
+
+    Raises:
+        ValueError: where it is damaged, of another stage or shape, or its adapters of another scale.
+    """
+    verify(checkpoint)
+    rest, index = open_folder(checkpoint)
+    saved: dict[str | int, torch.Size] = {
+        place[1]: index[key].size for place, key in places(rest).items() if place[0] == "state_dict"
+    }
+    own: dict[str | int, torch.Size] = {
+        key: value.shape for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)
+    }
+    differing = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
+    if differing:
+        found, here = (tuple(of[differing[0]]) if differing[0] in of else "absent" for of in (saved, own))
+        raise _unfit(module, checkpoint, f"{len(differing)} weights differ; {differing[0]} is {found}, here {here}")
+    texts = {key: value for key, value in rest["state_dict"].items() if key not in saved}
+    module.load_state_dict(texts, strict=False)
+    module.on_load_checkpoint(rest)
+
+
+def _unfit(module: LightningModule, checkpoint: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"{checkpoint} does not fit {type(module).__name__} of this config; it is of another stage or shape: "
+        f"{shorten(reason, 500)}"
+    )
