@@ -77,7 +77,8 @@ def main() -> None:
     for n in networks:
         cells = [n.memory(1), n.memory(NODE), *(n.memory(size) for size in SIZES)]
         print(f"| `{n.name}` |" + "".join(f" {cell:.2f} |" for cell in cells))
-    print(f"\n| sent a step, GB a GPU, {2 * NODE} GPUs | DDP | DDP, bf16 | HSDP within the node | and between nodes | FSDP |")
+    columns = "DDP | DDP, bf16 | HSDP within the node | and between nodes | FSDP"
+    print(f"\n| sent per step, GB per GPU, {2 * NODE} GPUs | {columns} |")
     print("|---|---|---|---|---|---|")
     for n in networks:
         between = n.reduced(2, part=NODE)

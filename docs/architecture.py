@@ -1,4 +1,4 @@
-"""Draws docs/images/architecture.png: ``python docs/architecture.py``. The poster is the eighth of docs/images/samples.png."""
+"""Draws docs/images/architecture.png: ``python docs/architecture.py``. The poster is one that the demo painted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.image import imread
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, PathPatch, Rectangle
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Affine2D
 
 IMAGES = Path(__file__).parent / "images"
-POSTER = (slice(17, 174), slice(1182, 1339))  # pixels of samples.png
-WORDS = (("STEAM", 0.5, 0.58, 0.8, 0.2), ("74", 0.31, 0.21, 0.32, 0.22))  # as painted: centre and size, y upwards
+WORDS = (  # as painted: left, bottom, width, height
+    ("HELMET", 0.06, 0.71, 0.85, 0.16),
+    ("1700", 0.36, 0.41, 0.55, 0.16),
+    ("95223", 0.12, 0.11, 0.79, 0.18),
+)
 INK, GREY = "#1f2933", "#66727f"
 LAYOUT, PAINT, ALIGN = ("#d9ecf7", "#2b7bb0"), ("#fbe6d3", "#c8691b"), ("#e2f0dc", "#4c8c3a")  # fill, edge
 
@@ -35,8 +41,8 @@ def main() -> None:
 
 def _lanes(axis: Axes) -> None:
     for bottom, height, colours, title in (
-        (3.95, 2.2, LAYOUT, "Layout generator (stage 1):  which word goes where"),
-        (0.15, 3.1, PAINT, "Painter (stage 2):  the image, from the text and the glyph map"),
+        (4.05, 2.1, LAYOUT, "Layout generator (stage 1): which word goes where"),
+        (0.15, 3.25, PAINT, "Painter (stage 2): the image"),
     ):
         patch = FancyBboxPatch((2.5, bottom), 10.55, height, boxstyle="round,pad=0,rounding_size=0.12")
         patch.set(facecolor=colours[0], alpha=0.38, edgecolor="none")
@@ -45,10 +51,13 @@ def _lanes(axis: Axes) -> None:
 
 
 def _prompt(axis: Axes) -> None:
-    text = 'a sign on a purple\nbackground and the\nwhite words "STEAM"\nin the center and "74"\nat the bottom right ...'
+    text = (
+        '... on a pink gradient\nbackground, showing\n"HELMET" at the top ...,\n'
+        '"1700" in the middle ...\nand "95223" at the bottom ...'
+    )
     _box(axis, 0.15, 2.75, 2.0, 1.7, "", ("white", GREY))
     axis.text(1.15, 4.27, "prompt", ha="center", va="center", fontsize=9, color=GREY)
-    axis.text(1.15, 3.5, text, ha="center", va="center", fontsize=8.6, color=INK, style="italic", linespacing=1.35)
+    axis.text(1.15, 3.5, text, ha="center", va="center", fontsize=8.4, color=INK, style="italic", linespacing=1.35)
     _arrow(axis, (1.6, 4.45), (2.75, 5.0), bend="angle3,angleA=90,angleB=0")
     _arrow(axis, (1.6, 2.75), (2.75, 2.1), bend="angle3,angleA=90,angleB=0")
 
@@ -59,19 +68,21 @@ def _layout_lane(axis: Axes) -> None:
     _arrow(axis, (4.65, 5.0), (5.6, 5.0), "composed\nphrases")
     _tile(axis, 7.95, "boxes", "#f7f9fb")
     for _, x, y, width, height in WORDS:
-        corner = (7.95 + x - width / 2, 4.5 + y - height / 2)
-        axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=LAYOUT[1], linewidth=1.6))
+        axis.add_patch(Rectangle((7.95 + x, 4.5 + y), width, height, fill=False, edgecolor=LAYOUT[1], linewidth=1.5))
     _arrow(axis, (7.3, 5.0), (7.95, 5.0))
     _tile(axis, 9.75, "glyph map", "black")
-    for word, x, y, width, _ in WORDS:
-        size = 14.0 * width / (0.2 * len(word)) * 0.92
-        axis.text(9.75 + x, 4.49 + y, word, color="white", weight="bold", ha="center", va="center", fontsize=size)
+    for word, x, y, width, height in WORDS:
+        letters = TextPath((0, 0), word, prop=FontProperties(family="DejaVu Sans", weight="bold"))
+        ink = letters.get_extents()  # stretched to the box, as the rasteriser does
+        scaled = Affine2D().translate(-ink.x0, -ink.y0).scale(width / ink.width, height / ink.height)
+        place = scaled.translate(9.75 + x, 4.5 + y)
+        axis.add_patch(PathPatch(place.transform_path(letters), facecolor="white", edgecolor="none"))
     _arrow(axis, (8.95, 5.0), (9.75, 5.0), "rasteriser")
     _box(axis, 11.35, 4.6, 1.45, 0.8, "Codec encoder\n(frozen)", LAYOUT)
     _arrow(axis, (10.75, 5.0), (11.35, 5.0))
-    axis.plot([12.07, 12.07, 6.35], [4.6, 3.6, 3.6], color=INK, linewidth=1.3, solid_joinstyle="round")
-    _arrow(axis, (6.35, 3.6), (6.35, 2.6))
-    axis.text(8.9, 3.7, "$z_t$: latent of the glyph map", ha="center", va="bottom", fontsize=9.5, color=INK)
+    axis.plot([12.07, 12.07, 6.35], [4.6, 3.72, 3.72], color=INK, linewidth=1.3, solid_joinstyle="round")
+    _arrow(axis, (6.35, 3.72), (6.35, 2.6))
+    axis.text(8.9, 3.77, "$z_t$: latent of the glyph map", ha="center", va="bottom", fontsize=9.5, color=INK)
 
 
 def _painter_lane(axis: Axes) -> None:
@@ -85,7 +96,7 @@ def _painter_lane(axis: Axes) -> None:
     _arrow(axis, (11.7, 2.05), (12.0, 2.05))
     axis.plot([4.4, 4.4, 8.8], [2.6, 2.82, 2.82], color=INK, linewidth=1.3, solid_joinstyle="round")
     _arrow(axis, (8.8, 2.82), (8.8, 2.6))
-    axis.text(7.65, 2.86, "token states (cross-attention)", ha="center", va="bottom", fontsize=8.8, color=INK)
+    axis.text(7.62, 2.88, "token states (cross-attention)", ha="center", va="bottom", fontsize=8.8, color=INK)
     axis.plot([8.8, 8.8, 6.6], [1.5, 1.0, 1.0], color=INK, linewidth=1.3, solid_joinstyle="round")
     _arrow(axis, (6.6, 1.0), (6.6, 1.5))
     axis.text(7.75, 0.93, "$x_{t-1}$, once per sampling step", ha="center", va="top", fontsize=9, color=INK)
@@ -93,7 +104,7 @@ def _painter_lane(axis: Axes) -> None:
     axis.imshow(noise, extent=(5.55, 6.15, 0.3, 0.9), zorder=3, interpolation="nearest")
     axis.text(6.25, 0.42, "$x_T$: noise", ha="left", va="center", fontsize=9, color=INK)
     _arrow(axis, (5.85, 0.9), (5.85, 1.5))
-    axis.imshow(imread(IMAGES / "samples.png")[POSTER], extent=(12.0, 13.0, 1.55, 2.55), zorder=3)
+    axis.imshow(imread(IMAGES / "poster.png"), extent=(12.0, 13.0, 1.55, 2.55), zorder=3)
     axis.text(12.5, 1.42, "image", ha="center", va="top", fontsize=9, color=INK)
     axis.set(xlim=(0, 13.2), ylim=(0, 6.3))
 
@@ -131,7 +142,9 @@ def _tile(axis: Axes, x: float, title: str, colour: str) -> None:
 def _arrow(
     axis: Axes, start: tuple[float, float], end: tuple[float, float], text: str = "", bend: str = "arc3,rad=0"
 ) -> None:
-    arrow = FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=12, connectionstyle=bend, shrinkA=0, shrinkB=0, zorder=3)
+    arrow = FancyArrowPatch(
+        start, end, arrowstyle="-|>", mutation_scale=12, connectionstyle=bend, shrinkA=0, shrinkB=0, zorder=3
+    )
     arrow.set(color=INK, linewidth=1.3)
     axis.add_patch(arrow)
     if text:
