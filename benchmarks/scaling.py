@@ -48,7 +48,7 @@ def main() -> None:
         show_fit(points, fit_steps(points, options.communication))
         return
     print(
-        f"{os.cpu_count()} cores, {platform.machine()}, a thread a process, no GPU; torch {torch.__version__}, "
+        f"{os.cpu_count()} cores, {platform.machine()}, one thread per process, no GPU; torch {torch.__version__}, "
         f"{date.today()}; load {os.getloadavg()[0]:.1f} at the start."
     )
     for name in options.only:
