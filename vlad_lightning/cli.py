@@ -26,6 +26,7 @@ from vlad_lightning.callbacks import (
     Preemption,
     RollBack,
     StepGuard,
+    StepProgressBar,
     ThroughputLogger,
     Watchdog,
 )
@@ -33,6 +34,7 @@ from vlad_lightning.callbacks.config_lock import flatten
 from vlad_lightning.checkpoint_folder import read_checkpoint
 from vlad_lightning.checkpoints import verify
 from vlad_lightning.config_files import configs_folder, find_shipped
+from vlad_lightning.console import hush
 from vlad_lightning.data.resume import ExactResume
 from vlad_lightning.model_card import Run, read_run, write_card
 from vlad_lightning.models.lora_file import save_unet_lora
@@ -85,7 +87,7 @@ class VLADCLI(LightningCLI):
             config["ckpt_path"] = resolve(str(given), folder, config["checkpoints"]["run"], fits=subcommand == "fit")
 
     def _parse_ckpt_path(self) -> None:
-        """Lightning looks for hyper-parameters, of which the stages save none: every rank would read it all for them."""
+        """Nothing: Lightning would read it all for hyper-parameters, on every rank, and the stages save none."""
 
     def before_instantiate_classes(self) -> None:
         """Put the folder in its places; a fit keeps its configuration, and goes on under the same one only."""
@@ -93,27 +95,33 @@ class VLADCLI(LightningCLI):
         if config["trainer"]["enable_checkpointing"] is False:  # which the trainer refuses beside a callback that can
             config["trainer"]["enable_checkpointing"], config["checkpoints"]["enabled"] = True, False
         if self.subcommand == "fit":
-            self._lock(config)
+            self.trainer_defaults["callbacks"] = [self._lock(config), *_progress(config["trainer"])]
         filled = fill(config, config["out"])
         if self.subcommand:
             self.config[self.subcommand] = filled
         else:
             self.config = filled
 
-    def _lock(self, config: Namespace) -> None:
+    def _lock(self, config: Namespace) -> ConfigLock:
         parser = self._parser("fit")
         plain = yaml.safe_load(parser.dump(config, skip_validation=True, skip_none=False, skip_link_targets=False))
         flat = flatten(plain, config["out"])
         path, named = config["ckpt_path"], config["may_change"]
         if path and Path(path).exists():
             check_config(Path(path), flat, [named] if isinstance(named, str) else named)
-        self.trainer_defaults["callbacks"] = [ConfigLock(flat)]
+        return ConfigLock(flat)
 
     def after_instantiate_classes(self) -> None:
         """Refuse a checkpoint that does not fit, before anything starts."""
         path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
         if path and Path(path).exists():
             load_checkpoint(self.model, Path(path))
+
+
+def _progress(trainer: Namespace) -> list[StepProgressBar]:
+    """The bar, where the configuration has none of its own and none is unwanted."""
+    own = [c for c in trainer["callbacks"] or [] if c["class_path"].endswith("ProgressBar")]
+    return [] if own or trainer["enable_progress_bar"] is False else [StepProgressBar()]
 
 
 def fill(value: Any, out: str) -> Any:
@@ -159,6 +167,7 @@ def main(args: Sequence[str]) -> None:
     Raises:
         Preempted: where a signal ended a fit; its exit code tells that from success and from failure.
     """
+    hush()
     try:
         build(args, run=True)
     except Preempted as stopped:

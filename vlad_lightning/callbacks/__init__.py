@@ -14,6 +14,7 @@ from vlad_lightning.callbacks.results_writer import ResultsWriter
 from vlad_lightning.callbacks.roll_back import RollBack, TrainingDivergedError
 from vlad_lightning.callbacks.sample_grid import SampleGrid
 from vlad_lightning.callbacks.step_guard import StepGuard
+from vlad_lightning.callbacks.step_progress import StepProgressBar
 from vlad_lightning.callbacks.throughput import ThroughputLogger
 from vlad_lightning.callbacks.watchdog import Watchdog
 
@@ -34,6 +35,7 @@ __all__ = [
     "SampleGrid",
     "SpikeRule",
     "StepGuard",
+    "StepProgressBar",
     "ThroughputLogger",
     "TokenizerFromPretrained",
     "TrainingDivergedError",

@@ -157,7 +157,7 @@ class Checkpoints(Checkpoint):
                 writer.begin()
             _remove(new)  # of a kill
         trainer.strategy.barrier("Checkpoints.save")  # a sharded one is written by every process
-        trainer.save_checkpoint(new)
+        trainer.save_checkpoint(new, weights_only=False)
         self._saved = step
         if trainer.is_global_zero:
             publish = partial(self._publish, new, step)

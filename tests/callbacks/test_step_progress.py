@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_system as tiny
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from poisoned import Regression, loader
+
+from vlad_lightning.callbacks import StepProgressBar
+
+
+class Seen(Callback):
+    """The bar after each batch: what it is of, where it stands, how much there is."""
+
+    def __init__(self, bar: StepProgressBar) -> None:
+        self.bar = bar
+        self.bars: list[tuple[str, float, float | None]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        task = self.bar.train_progress_bar
+        self.bars.append((task.description, task.completed, task.total))
+
+
+def fit(steps: int, *callbacks: Callback, ckpt_path: Path | None = None, **changes: Any) -> tuple[Seen, Trainer]:
+    seen = Seen(StepProgressBar())
+    changes = {"enable_progress_bar": True, "max_epochs": -1} | changes
+    trainer = tiny.trainer(steps, callbacks=[seen.bar, seen, *callbacks], **changes)
+    trainer.fit(Regression(), loader(), ckpt_path=ckpt_path, weights_only=True)
+    return seen, trainer
+
+
+def test_one_bar_over_the_steps_of_all_epochs() -> None:
+    steps = 2 * len(loader()) + 1
+    seen, _ = fit(steps)
+    assert seen.bars == [("step", step + 1, steps) for step in range(steps)]
+
+
+def test_accumulated_batches_are_one_step() -> None:
+    seen, _ = fit(2, accumulate_grad_batches=2)
+    assert [completed for _, completed, _ in seen.bars] == [0, 1, 1, 2]
+
+
+def test_a_resumed_fit_goes_on_in_its_bar(tmp_path: Path) -> None:
+    fit(3, ModelCheckpoint(tmp_path, save_last=True, every_n_train_steps=3), enable_checkpointing=True)
+    seen, _ = fit(5, ckpt_path=tmp_path / "last.ckpt")
+    assert seen.bars == [("step", 4, 5), ("step", 5, 5)]
+
+
+def test_without_a_number_of_steps_it_is_lightnings_bar() -> None:
+    seen, _ = fit(-1, max_epochs=1)
+    assert [(done, total) for _, done, total in seen.bars] == [(i + 1, len(loader())) for i in range(len(loader()))]
+    assert seen.bars[0][0].startswith("Epoch 0")
+
+
+def test_metrics_beside_it_leave_out_the_loggers_version(tmp_path: Path) -> None:
+    seen, trainer = fit(1, logger=True, default_root_dir=tmp_path)
+    assert trainer.logger is not None
+    assert "v_num" not in seen.bar.get_metrics(trainer, trainer.lightning_module)
+
+
+@pytest.mark.parametrize("refresh_rate", [0, 1])
+def test_a_bar_that_is_off_is_no_crash(refresh_rate: int) -> None:
+    bar = StepProgressBar(refresh_rate=refresh_rate)
+    trainer = tiny.trainer(2, callbacks=[bar], enable_progress_bar=True)
+    trainer.fit(Regression(), loader())
+    assert bar.is_enabled is bool(refresh_rate)

@@ -1,0 +1,25 @@
+"""What libraries print on every run although nobody can act on it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+_WARNINGS = (
+    r".*isinstance\(treespec, LeafSpec\).* is deprecated",  # lightning's own use of torch
+    r"Precision .* is not supported by the model summary",  # its size in MB is that of float32
+    r"Be aware that when using `ckpt_path`, callbacks used to create",  # a test has others; ConfigLock guards a fit
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # the frozen ones, which belong there
+)
+_ADVERTISED = ("litlogger", "litmodels")
+
+
+def hush() -> None:
+    """Leave out warnings that concern no run, and advertisements; everything else is printed as before."""
+    for message in _WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_of_use)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return not any(name in str(record.msg) for name in _ADVERTISED)
