@@ -159,10 +159,17 @@ def draw(every: Sequence[Counted], path: Path) -> None:
         kind = "LoRA" if name.endswith("LoRA") else "all weights trained"
         axis.set(title=f"SD 1.5, 512 px, {kind}", xlabel="GPUs", xscale="log", ylim=(low, 100 + (100 - low) / 20))
         axis.set_xticks(GPUS, [str(g) for g in GPUS])
+        axis.set_yticks(np.linspace(low, 100, 6 if low == 0 else 5))
         axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.set_ylabel("images/s per GPU, % of one node's")
-        axis.legend(title="line: full overlap; band: down to none", loc="lower left")
+        axis.legend(
+            title="line: full overlap ... lower edge of its band: no overlap",
+            loc="lower center",
+            ncols=2,
+            fontsize="small",
+            title_fontsize="small",
+        )
     figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
