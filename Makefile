@@ -42,25 +42,25 @@ $(DEV): pyproject.toml constraints.txt
 	@$(call install,[dev])
 	@touch $@ $(RUNTIME)
 
-demo: $(RUNTIME)  ## data, three stages and test on this machine's CPU: runs/demo/results.md, samples.png
+demo: $(RUNTIME)  ## run the whole demo on the CPU (about 20 minutes); writes runs/demo/results.md and samples.png
 	$(CLI) run --config configs/pipeline_mini.yaml --out runs/demo
 
 test: export OMP_NUM_THREADS ?= 1  # two processes with two threads each collapse on two cores
-test: $(DEV)  ## run the tests with their coverage (WORKERS=2 processes)
+test: $(DEV)  ## run the tests and measure coverage (WORKERS=2 processes)
 	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --timeout 300 --cov --cov-report=term
 
-test-slurm: $(DEV)  ## the sbatch files on a real SLURM cluster of two nodes on this machine (root, slurm-wlm, munge)
+test-slurm: $(DEV)  ## run the sbatch files on a SLURM cluster of two nodes on this machine (needs root, slurm-wlm, munge)
 	$(BIN)/pytest -m slurm tests/slurm --timeout 1200
 
 test-distributed: export OMP_NUM_THREADS ?= 1
-test-distributed: $(DEV)  ## run the tests that start groups of processes, one after the other (ten minutes)
+test-distributed: $(DEV)  ## run the tests that start groups of processes, one after the other (about 10 minutes)
 	$(BIN)/pytest tests/distributed --timeout 600
 
 faults: export OMP_NUM_THREADS ?= 1
-faults: $(DEV)  ## kill, starve and hang a fit 120 times, and see it go on (twenty minutes)
+faults: $(DEV)  ## inject 120 faults into training runs and check that each resumes (about 20 minutes)
 	$(BIN)/python tests/distributed/fault_campaign.py --faults 120 --out runs/faults
 
-lint: $(DEV)  ## ruff, mypy and the order of the floors
+lint: $(DEV)  ## run ruff, mypy and the import-layer check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -69,17 +69,17 @@ lint: $(DEV)  ## ruff, mypy and the order of the floors
 bench: $(RUNTIME)  ## measure speeds on this machine
 	$(BIN)/python benchmarks/speed.py
 
-scaling: $(RUNTIME)  ## communication, step-time model and plan of 8 to 512 GPUs: the figures of docs/planning.md
+scaling: $(RUNTIME)  ## count communication, fit step times and plan 8 to 512 GPUs: the tables of docs/planning.md
 	$(BIN)/python benchmarks/scaling.py
 
-ablations: demo  ## the same run without the CCM, and without hierarchical guidance: runs/ablations.md
+ablations: demo  ## train and test without the CCM and without hierarchical guidance; writes runs/ablations.md
 	for config in configs/ablations/pipeline_*.yaml; do $(CLI) run --config "$$config"; done
 	$(BIN)/python benchmarks/ablations.py runs/demo runs/wo_ccm runs/wo_hierarchical_guidance | tee runs/ablations.md
 
-constraints: $(DEV)  ## pin the newest allowed versions again
+constraints: $(DEV)  ## write constraints.txt with the newest allowed versions
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --all-extras pyproject.toml \
 		--no-annotate --no-header --output-file constraints.txt > /dev/null
 
-clean:  ## remove .venv, caches and build products (data/ and runs/ stay)
+clean:  ## remove .venv, caches and build products (keeps data/ and runs/)
 	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

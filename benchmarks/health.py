@@ -50,9 +50,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         watch = Watch(Path(folder), rank=0, grace=0)
         rows = {
-            "the guard's loss and norm, with their read": milliseconds(lambda: vitals_of(loss, grads)),
-            "a spike's window of 128 losses": milliseconds(lambda: window.add(0.5)),
-            "feeding the watchdog": milliseconds(lambda: watch.feed(60, "in a batch")),
+            "the guard's loss and norm, with reading them": milliseconds(lambda: vitals_of(loss, grads)),
+            "the spike window of 128 losses": milliseconds(lambda: window.add(0.5)),
+            "updating the watchdog": milliseconds(lambda: watch.feed(60, "in a batch")),
             "for comparison: clipping by norm": milliseconds(lambda: torch.nn.utils.clip_grad_norm_(weights, 1.0)),
         }
     print(f"| {count:,} parameters, {device}, {torch.get_num_threads()} threads | ms |\n|---|---|")

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
+from workloads import LORA
 
 from vlad_lightning import cli
 from vlad_lightning.config_files import configs_folder
@@ -21,6 +22,7 @@ from vlad_lightning.modules import VFEModule
 from vlad_lightning.types import Conditioning
 
 CONFIGS = ("mini/stage2_vfe.yaml", "stage2_vfe.yaml", "sd21/stage2_vfe.yaml", "sdxl/stage2_vfe.yaml")
+WITH_LORA = CONFIGS[1:]  # also counted with the UNet trained through adapters
 CARDS = (24, 40, 80, 141)  # GB of 10^9 bytes
 USABLE = 0.9  # the rest is for the driver, the kernels' workspaces and fragments
 FLOAT = 4  # bytes
@@ -66,12 +68,12 @@ class Scale:
 
 def main() -> None:
     """Count and print."""
-    scales = [measured(name) for name in CONFIGS]
+    scales = [measured(name) for name in CONFIGS] + [measured(name, lora=True) for name in WITH_LORA]
     _table(
-        ("configuration", "image", "UNet", "trained", "all parameters", "forward", "an image, guided"),
+        ("configuration", "image", "UNet", "trained", "all parameters", "forward", "guided image"),
         [
             (
-                f"`{s.name}`",
+                s.name,
                 f"{s.pixels} px",
                 f"{s.unet:,}",
                 f"{s.trained:,}",
@@ -84,10 +86,10 @@ def main() -> None:
     )
     print()
     _table(
-        ("configuration", "weights", "gradients", "AdamW", "EMA", "together", "activations an image, float32"),
+        ("configuration", "weights", "gradients", "AdamW", "EMA", "together", "activations per image, float32"),
         [
             (
-                f"`{s.name}`",
+                s.name,
                 *(f"{x:.2f} GB" for x in (s.weights, s.gradients, s.moments, s.gradients, s.fixed, s.activations)),
             )
             for s in scales
@@ -96,21 +98,22 @@ def main() -> None:
     print()
     _table(
         ("configuration", *(f"{card} GB" for card in CARDS)),
-        [(f"`{s.name}`", *(str(s.batch(card) or "does not fit") for card in CARDS)) for s in scales],
+        [(s.name, *(str(s.batch(card) or "does not fit") for card in CARDS)) for s in scales],
     )
 
 
-def measured(name: str) -> Scale:
-    """Build one configuration and count."""
+def measured(name: str, lora: bool = False) -> Scale:
+    """Build one configuration, with the UNet's own weights or adapters trained, and count."""
+    adapters = ["--model.painter.vfe.lora", LORA] if lora else []
     with torch.device("meta"):
-        module = cli.build(["--config", str(configs_folder() / name)], run=False).model
+        module = cli.build(["--config", str(configs_folder() / name), *adapters], run=False).model
         assert isinstance(module, VFEModule)
         inputs = vfe_inputs(module)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             module.painter.vfe(*inputs)
         activations = _saved(module.painter.vfe, inputs)
     return Scale(
-        name=name,
+        name=f"`{name}`, LoRA" if lora else f"`{name}`",
         pixels=module.painter.image_size,
         unet=_count(module.painter.vfe.unet),
         trained=_count(module, trained=True),

@@ -27,11 +27,19 @@ def plan(every: Sequence[Counted]) -> None:
     """Step times, rates and strategies on 8 to 512 GPUs."""
     print("\n## What has to be computed and sent\n")
     print(
-        "The last two columns: Gb/s a node at which an all-reduce over 512 GPUs takes as long as the backward pass.\n"
+        "The last two columns: Gb/s per node at which an all-reduce over 512 GPUs takes as long as the backward pass.\n"
     )
     table(
         (
-            *("configuration", "trained", "gradients", "TFLOP an image", "k, ms", "images a GPU", "backward pass, ms"),
+            *(
+                "configuration",
+                "trained",
+                "gradients",
+                "TFLOP per image",
+                "k, ms",
+                "images per GPU",
+                "backward pass, ms",
+            ),
             *("Gb/s that hide float32", "Gb/s that hide bf16"),
         ),
         [
@@ -75,7 +83,7 @@ def bounds(workload: Workload, images: float, cluster: Cluster, strategy: Strate
 
 def _growth(workload: Counted, sizes: Sequence[int]) -> None:
     images = workload.images
-    print(f"\n## {workload.name}, DDP, {images} images a GPU\n")
+    print(f"\n## {workload.name}, DDP, {images} images per GPU\n")
     rows = []
     for gbps in (100, 400, 1600, 3200):
         one = bounds(workload, images, Cluster(1, gbps), "ddp")
@@ -94,7 +102,16 @@ def _growth(workload: Counted, sizes: Sequence[int]) -> None:
                     span([MARIO / r / 3600 for r in rate], ".2f") + " h",
                 )
             )
-    head = ("Gb/s a node", "GPUs", "batch", "step, ms", "images/s", "efficiency", f"{STEPS:,} steps", "MARIO-10M once")
+    head = (
+        "Gb/s per node",
+        "GPUs",
+        "batch",
+        "step, ms",
+        "images/s",
+        "efficiency",
+        f"{STEPS:,} steps",
+        "MARIO-10M once",
+    )
     table(head, rows)
 
 
@@ -107,8 +124,8 @@ def _strategies(loads: Sequence[Counted]) -> None:
                 cluster = Cluster(gpus // 8, gbps)
                 cells = [span(bounds(workload, workload.images, cluster, s), ".0f") for s in STRATEGIES]
                 rows.append((workload.name, str(workload.images), str(gpus), f"{gbps:,}" if gpus > 8 else "-", *cells))
-    table(("configuration", "images a GPU", "GPUs", "Gb/s a node", *(f"{s}, ms" for s in STRATEGIES)), rows)
-    print("\nWeights, gradients, AdamW's moments and EMA of a GPU, GB; activations come on top:\n")
+    table(("configuration", "images per GPU", "GPUs", "Gb/s per node", *(f"{s}, ms" for s in STRATEGIES)), rows)
+    print("\nWeights, gradients, AdamW's moments and EMA per GPU, GB; activations come on top:\n")
     table(
         ("configuration", "ddp", "hybrid, shards of 8", "fsdp, 64 GPUs", "fsdp, 512 GPUs"),
         [(w.name, *(f"{w.state(shards) / 1e9:.1f}" for shards in (1, 8, 64, 512))) for w in loads],
@@ -116,7 +133,7 @@ def _strategies(loads: Sequence[Counted]) -> None:
 
 
 def _batches() -> None:
-    print("\n## Learning rate, 16 images a GPU\n")
+    print("\n## Learning rate, 16 images per GPU\n")
     rows = []
     for gpus in GPUS:
         batch, rates = 16 * gpus, []
@@ -131,20 +148,32 @@ def _batches() -> None:
 def draw(every: Sequence[Counted], path: Path) -> None:
     """Efficiency against one node over the number of GPUs, a band from no overlap to full overlap for each network."""
     by_name = {w.name: w for w in every}
-    names = ("SD 1.5, 512 px", "SD 1.5, 512 px, LoRA")
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for axis, name in zip(axes, names, strict=True):
-        for gbps in (100, 400, 1600, 3200):
-            one = bounds(by_name[name], 16, Cluster(1, gbps), "ddp")
-            both = np.array([bounds(by_name[name], 16, Cluster(g // 8, gbps), "ddp") for g in GPUS])
-            shares = 100 * np.array(one) / both
-            axis.fill_between(GPUS, shares[:, 1], shares[:, 0], alpha=0.25)
-            axis.plot(GPUS, shares[:, 0], marker="o", markersize=3, label=f"{gbps:,} Gb/s a node")
-        axis.set(title=f"{name}, 16 images a GPU, DDP", xlabel="GPUs", xscale="log", ylim=(0, 105))
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    figure.suptitle("Modelled, not measured: DDP, 16 images per GPU, a node = 8 H100")
+    axes = figure.subplots(1, 2)
+    for axis, name, low in zip(axes, ("SD 1.5, 512 px", "SD 1.5, 512 px, LoRA"), (0, 80), strict=True):
+        for gbps, style in zip((100, 400, 1600, 3200), ("-", "-", "-", (0, (2, 2))), strict=True):
+            shares = _efficiency(by_name[name], gbps)
+            (line,) = axis.plot(GPUS, shares[:, 0], linestyle=style, label=f"{gbps:,} Gb/s per node")
+            axis.fill_between(GPUS, shares[:, 1], shares[:, 0], alpha=0.25, color=line.get_color(), linewidth=0)
+        kind = "LoRA" if name.endswith("LoRA") else "all weights trained"
+        axis.set(title=f"SD 1.5, 512 px, {kind}", xlabel="GPUs", xscale="log", ylim=(low, 100 + (100 - low) / 20))
         axis.set_xticks(GPUS, [str(g) for g in GPUS])
+        axis.set_yticks(np.linspace(low, 100, 6 if low == 0 else 5))
         axis.minorticks_off()
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("images/s for each GPU, % of one node's")
-    axes[1].legend(loc="lower left")
+        axis.set_ylabel("images/s per GPU, % of one node's")
+        axis.legend(
+            title="line: full overlap ... lower edge of its band: no overlap",
+            loc="lower center",
+            ncols=2,
+            fontsize="small",
+            title_fontsize="small",
+        )
     figure.savefig(path, dpi=110, metadata={"Software": None})
+
+
+def _efficiency(workload: Counted, gbps: float) -> np.ndarray:
+    """(GPUs, 2): images a second for each GPU in percent of one node's, with full overlap and with none."""
+    one = bounds(workload, 16, Cluster(1, gbps), "ddp")
+    return 100 * np.array(one) / np.array([bounds(workload, 16, Cluster(gpus // 8, gbps), "ddp") for gpus in GPUS])

@@ -241,7 +241,7 @@ def machine(options: argparse.Namespace) -> str:
 def print_costs(costs: dict[str, list[float]], options: argparse.Namespace) -> None:
     """The first table."""
     print(f"Without guidance, {options.steps} steps, {options.rounds} rounds of {options.batch} prompts:\n")
-    print("| system | ms an image, median | ratio to the backbone alone (quartiles) |\n|---|---|---|")
+    print("| system | ms per image, median | ratio to the backbone alone (quartiles) |\n|---|---|---|")
     for name, seconds in costs.items():
         print(f"| {name} | {1000 * median(seconds) / options.batch:.1f} | {ratio(seconds, costs['backbone alone'])} |")
 
@@ -251,7 +251,7 @@ def print_settings(settings: list[Setting], options: argparse.Namespace) -> None
     print(
         f"\nGuidance {options.guidance_scale}, generated layouts, {options.rounds} rounds of {options.batch} prompts:\n"
     )
-    print("| setting | ms an image, median | times as fast (quartiles) | word accuracy (95 %) |\n|---|---|---|---|")
+    print("| setting | ms per image, median | times as fast (quartiles) | word accuracy (95 %) |\n|---|---|---|---|")
     for setting in settings:
         speed = f"{1000 * median(setting.seconds) / options.batch:.1f}"
         read = setting.words.compute()["word_accuracy"]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from short_fits import Record
 
 MLPERF = Path(__file__).with_name("mlperf_stable_diffusion.csv")
-KNOWN = (26.3, 6.42)  # c and k of MLPerf's runs, ms and ms an image: what the plan is made with
+KNOWN = (26.3, 6.42)  # c in ms and k in ms per image, near the fit to MLPerf's runs; the plan is made with them
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "scaling.png"
 STAGES = ("stage0_align", "stage1_tlg", "stage2_vfe")
 
@@ -48,7 +48,7 @@ def main() -> None:
         show_fit(points, fit_steps(points, options.communication))
         return
     print(
-        f"{os.cpu_count()} cores, {platform.machine()}, a thread a process, no GPU; torch {torch.__version__}, "
+        f"{os.cpu_count()} cores, {platform.machine()}, one thread per process, no GPU; torch {torch.__version__}, "
         f"{date.today()}; load {os.getloadavg()[0]:.1f} at the start."
     )
     for name in options.only:
@@ -60,7 +60,7 @@ def volume() -> None:
     from short_fits import Task, run
 
     print("\n## Communication volume\n")
-    print("KB that a rank sends in a step:\n")
+    print("KB sent per rank and step:\n")
     sizes = ("counted", "arithmetic", "ratio", "on the sockets")
     table(("stage", "strategy", "ranks", "collectives", *sizes), [])
     validated = []
@@ -73,8 +73,8 @@ def volume() -> None:
                 table_rows([_volume_row(records)])
                 if records[0].task.name == "stage0_align" and records[0].validation:
                     validated.append(_validation_row(records[0]))
-    print("\nA validation of stage 0 (two batches of 4 images a rank), whose embeddings R@1 gathers:\n")
-    table(("ranks", "collectives", "KB sent a rank, counted", "arithmetic", "ratio"), validated)
+    print("\nA validation of stage 0 (two batches of 4 images per rank), whose embeddings R@1 gathers:\n")
+    table(("ranks", "collectives", "KB sent per rank, counted", "arithmetic", "ratio"), validated)
 
 
 def _volume_row(records: Sequence[Record]) -> tuple[str, ...]:
@@ -192,7 +192,7 @@ def mlperf() -> None:
         against = [f"{ms:.1f} ({100 * (ms / measured - 1):+.2f} %)" for ms in lines]
         rows.append((str(gpus), str(len(runs)), f"{images:g}", f"{measured:.1f}", *against))
     known = f"{KNOWN[0]} + {KNOWN[1]} images, ms"
-    table(("GPUs", "runs", "images a GPU", "median step, ms", known, "fitted line, ms"), rows)
+    table(("GPUs", "runs", "images per GPU", "median step, ms", known, "fitted line, ms"), rows)
 
 
 def planned() -> None:

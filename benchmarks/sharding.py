@@ -73,11 +73,12 @@ def main() -> None:
     for n in networks:
         print(f"| `{n.name}` | {n.trained:,} | {n.frozen:,} | {n.largest:,} | {n.root:,} |")
     heads = "".join(f" FSDP, {size} |" for size in SIZES)
-    print(f"\n| memory, GB a GPU | DDP | HSDP, {NODE} a node |{heads}\n|---|---|---|{'---|' * len(SIZES)}")
+    print(f"\n| memory, GB per GPU | DDP | HSDP, {NODE} per node |{heads}\n|---|---|---|{'---|' * len(SIZES)}")
     for n in networks:
         cells = [n.memory(1), n.memory(NODE), *(n.memory(size) for size in SIZES)]
         print(f"| `{n.name}` |" + "".join(f" {cell:.2f} |" for cell in cells))
-    print(f"\n| sent a step, GB a GPU, {2 * NODE} GPUs | DDP | DDP, bf16 | HSDP in the node | and between | FSDP |")
+    columns = "DDP | DDP, bf16 | HSDP within the node | and between nodes | FSDP"
+    print(f"\n| sent per step, GB per GPU, {2 * NODE} GPUs | {columns} |")
     print("|---|---|---|---|---|---|")
     for n in networks:
         between = n.reduced(2, part=NODE)

@@ -98,7 +98,7 @@ def fit_steps(points: Sequence[Point], communication: bool = False) -> Fit:
     of it was hidden. It needs points with different numbers of GPUs.
     """
     columns = [[1.0, p.images] + ([traffic.all_reduce(1, p.gpus)] if communication else []) for p in points]
-    names = ("c, ms", "k, ms an image", "r, ms")[: len(columns[0])] if points else ()
+    names = ("c, ms", "k, ms per image", "r, ms")[: len(columns[0])] if points else ()
     return fit_relative(names, np.array(columns, dtype=float), np.array([p.ms for p in points], dtype=float))
 
 

@@ -216,13 +216,7 @@ def export(args: Sequence[str]) -> None:
         FileNotFoundError: where there is no such checkpoint.
         ValueError: where no folder is named, one holds something else, or the checkpoint does not fit.
     """
-    parser = argparse.ArgumentParser("vlad-cli export", description=(export.__doc__ or "").split("\n")[0])
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of stage 2, a .ckpt file or folder")
-    parser.add_argument("--folder", type=Path, help="new folder of the pipeline")
-    parser.add_argument(
-        "--lora-folder", type=Path, help="new folder of the UNet's adapters alone, for load_lora_weights"
-    )
-    options, rest = parser.parse_known_args(args)
+    options, rest = _export_parser().parse_known_args(args)
     if not options.checkpoint.exists():
         raise FileNotFoundError(f"--checkpoint {options.checkpoint} does not exist")
     targets = {"--folder": (options.folder, _INDEX), "--lora-folder": (options.lora_folder, _LORA)}
@@ -241,6 +235,22 @@ def export(args: Sequence[str]) -> None:
         results = Path(built.config["out"], "results.json")
         run = read_run(options.folder.name, data, options.checkpoint, saved, results, module.sampler)
         _replace(options.folder, lambda new: _save_pipeline(module, run, new))
+
+
+def _export_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "vlad-cli export",
+        usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR [--out DIR]",
+        description="Write a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone.",
+        epilog="All other options are those of the training run, as for vlad-cli fit: --config FILE (may be repeated), "
+        "--out DIR (whose results.json the model card shows), --data.root DIR, --model.painter.vfe.lora and the like.",
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of stage 2, a .ckpt file or folder")
+    parser.add_argument("--folder", type=Path, help="new folder of the pipeline")
+    parser.add_argument(
+        "--lora-folder", type=Path, help="new folder of the UNet's adapters alone, for load_lora_weights"
+    )
+    return parser
 
 
 def _save_pipeline(module: VFEModule, run: Run, folder: Path) -> None:

@@ -42,7 +42,7 @@ def test_communication_is_told_from_the_constant() -> None:
 
 
 def test_points_that_cannot_tell_are_refused() -> None:
-    with pytest.raises(ValueError, match="do not tell c, ms, k, ms an image apart"):
+    with pytest.raises(ValueError, match="do not tell c, ms, k, ms per image apart"):
         fit_steps([Point(1, 4, 50.0), Point(2, 4, 51.0)])
     with pytest.raises(ValueError, match="r, ms apart"):
         fit_steps([Point(2, b, 50.0 + b) for b in (1, 2, 3)], communication=True)

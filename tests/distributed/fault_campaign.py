@@ -257,7 +257,7 @@ def killed_in_a_save(fit: Fit, dice: random.Random) -> None:
 
 
 def killed_in_a_save_elsewhere(fit: Fit, dice: random.Random) -> None:
-    """the same, temporary folder on another file system"""
+    """kill -9 during a checkpoint's write, temporary folder on another file system"""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as elsewhere:
         fit.live(Inside(kill_at_call=dice.randrange(1, fit.calls + 1)), environment={"TMPDIR": elsewhere})
 
@@ -322,7 +322,7 @@ def hung_rank(fit: Fit, dice: random.Random) -> None:
 
 
 def storm(fit: Fit, dice: random.Random) -> None:
-    """storm of SIGTERM and SIGUSR1"""
+    """many SIGTERM and SIGUSR1 in quick succession"""
     step = _moment(dice)
 
     def strike(fit: Fit, ranks: list[int]) -> None:
