@@ -416,13 +416,15 @@ def test_settings_that_contradict_each_other_are_one_line(
     posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = ("--config", CONFIGS / "mini/stage0_align.yaml", "--out", tmp_path, "--data.root", posters)
-    error = failing(capsys, "fit", *config, "--trainer.enable_progress_bar", "false")
+    bar = '--trainer.callbacks=[{"class_path": "lightning.pytorch.callbacks.RichProgressBar"}]'
+    error = failing(capsys, "fit", *config, bar, "--trainer.enable_progress_bar", "false")
     assert "enable_progress_bar=False" in error.splitlines()[-1]
 
 
 def test_a_fit_without_checkpoints_writes_none(posters: Path, tmp_path: Path) -> None:
     config = ("--config", CONFIGS / "mini/stage0_align.yaml", "--data.root", posters, "--data.batch_size", 4)
     short = ("--trainer.max_steps", 1, "--trainer.limit_val_batches", 0, "--out", tmp_path)
-    assert main([*map(str, ("fit", *config, *short, "--trainer.enable_checkpointing", "false"))]) == 0
+    without = ("--trainer.enable_checkpointing", "false", "--trainer.enable_progress_bar", "false")
+    assert main([*map(str, ("fit", *config, *short, *without))]) == 0
     assert (tmp_path / "stage0").is_dir()
     assert not list(tmp_path.rglob("*.ckpt"))

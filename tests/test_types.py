@@ -82,6 +82,14 @@ def test_boxes_come_back_exactly_over_quads_of_twice_the_precision():
     assert torch.equal(back.boxes, boxes)
 
 
+def test_corners_are_as_exact_under_autocast() -> None:
+    layout = Layout(("a",), torch.tensor([[0.3, 0.7, 0.123, 0.0456, 2.5]]))
+    with torch.autocast("cpu", torch.bfloat16):
+        quads = layout.quads()
+    assert torch.equal(quads, layout.quads())
+    assert torch.allclose(quads.double(), Layout(layout.words, layout.boxes.double()).quads(), atol=1e-6)
+
+
 def test_a_batch_stacks_its_samples_in_their_order():
     samples = [sample(i) for i in range(3)]
     batch = Batch.collate(samples)

@@ -76,7 +76,8 @@ class Layout:
         corners = unit * self.boxes[:, None, 2:4]  # (N, 4, 2)
         cos, sin = self.boxes[:, 4].cos(), self.boxes[:, 4].sin()
         rotation = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # (N, 2, 2)
-        return torch.einsum("nij,nkj->nki", rotation, corners) + self.boxes[:, None, :2]
+        # no matrix product: autocast would round it to bfloat16, two pixels of 512
+        return (rotation[:, None] * corners[:, :, None]).sum(-1) + self.boxes[:, None, :2]
 
 
 @dataclass(frozen=True)
