@@ -31,7 +31,6 @@ import torch
 from faulty_process import Inside, start
 from rich.progress import track
 
-from vlad_lightning.checkpoint_folder import read_checkpoint
 from vlad_lightning.checkpoints import verify
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.data.synthetic import write_posters
@@ -84,7 +83,7 @@ class Fit:
 
     calls = 0  # of the file system for checkpoints, undisturbed
 
-    def __init__(self, folder: Path, stage0: Path, posters: Path, processes: int, sharded: bool = False) -> None:
+    def __init__(self, folder: Path, stage0: Path, posters: Path, processes: int) -> None:
         self.folder = folder
         self.processes = processes
         (folder / "stage0").mkdir(parents=True)
@@ -92,10 +91,7 @@ class Fit:
         self.args = fit_args("mini/stage1_tlg.yaml", "generator.prompt_encoder", folder, posters, 8 // processes)
         self.args += ["--checkpoints.every_n_steps", str(EVERY), "--watchdog.timeout", "20", "--watchdog.grace", "1"]
         strategy = "auto" if processes == 1 else "ddp_find_unused_parameters_true"
-        if sharded:
-            strategy = "vlad_lightning.strategies.ShardedStrategy"
         self.args += ["--trainer.devices", str(processes), "--trainer.strategy", strategy]
-        self.args += ["--trainer.strategy.save_distributed_checkpoint", "true"] if sharded else []
         self.lives: list[Life] = []
 
     @property
@@ -157,7 +153,7 @@ class Fit:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """The last ones, averaged and not."""
-        saved = read_checkpoint(self.last, optimizer=False)
+        saved = torch.load(self.last, weights_only=True)
         pairs = [(f"{key}.{k}", v) for key in ("state_dict", "current_model_state") for k, v in saved[key].items()]
         return {k: v for k, v in pairs if isinstance(v, torch.Tensor)}
 
@@ -342,17 +338,15 @@ class Kind:
 
     act: Callable[[Fit, random.Random], None]
     processes: int = 1
-    sharded: bool = False
     small_disk: bool = False
     poisoned: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         """For the table."""
-        said = (self.act.__doc__ or "").strip()
-        if self.processes == 1 or "two" in said:
-            return said
-        return f"{said} (two processes{', sharded' if self.sharded else ''})"
+        return (self.act.__doc__ or "").strip() + (
+            " (two processes)" if self.processes > 1 and "two" not in (self.act.__doc__ or "") else ""
+        )
 
 
 KINDS = (
@@ -368,7 +362,6 @@ KINDS = (
     Kind(newest_flipped),
     Kind(storm, processes=2),
     Kind(hung_rank, processes=2),
-    Kind(disk_full, processes=2, sharded=True, small_disk=True),
 )
 
 
@@ -384,7 +377,7 @@ class Campaign:
         self.folder = folder
         self.dice = random.Random(seed)
         self.posters = folder / "posters"
-        self._references: dict[tuple[int, bool, tuple[int, ...]], Fit] = {}
+        self._references: dict[tuple[int, tuple[int, ...]], Fit] = {}
         write_posters(self.posters, samples=40, size=64, seed=0, workers=1, charseg=False)
         args = fit_args("mini/stage0_align.yaml", "prompt_encoder", folder / "first", self.posters, 8)
         args = [a.replace(f"max_steps={STEPS}", "max_steps=2") for a in args]
@@ -392,16 +385,15 @@ class Campaign:
         if _ends(ranks) != [0]:
             raise RuntimeError(f"stage 0 failed: {(folder / 'out').read_text()[-2000:]}")
 
-    def _fit(self, name: str, kind: Kind, folder: Path | None = None) -> Fit:
-        start = self.folder / "first/stage0/last.ckpt"
-        return Fit((folder or self.folder) / name, start, self.posters, kind.processes, kind.sharded)
+    def _fit(self, name: str, processes: int, folder: Path | None = None) -> Fit:
+        return Fit((folder or self.folder) / name, self.folder / "first/stage0/last.ckpt", self.posters, processes)
 
-    def reference(self, kind: Kind) -> Fit:
+    def reference(self, processes: int, poisoned: tuple[int, ...]) -> Fit:
         """The same fit, undisturbed."""
-        key = (kind.processes, kind.sharded, kind.poisoned)
+        key = (processes, poisoned)
         if key not in self._references:
-            fit = self._fit(f"reference{len(self._references)}", kind)
-            fit.live(Inside(poisoned_steps=kind.poisoned))
+            fit = self._fit(f"reference{len(self._references)}", processes)
+            fit.live(Inside(poisoned_steps=poisoned))
             if not fit.done:
                 raise RuntimeError(f"the undisturbed fit failed: {(fit.folder / 'out').read_text()[-3000:]}")
             fit.calls = int((fit.folder / "log0.calls").read_text())
@@ -410,9 +402,9 @@ class Campaign:
 
     def strike(self, kind: Kind, number: int) -> Outcome:
         """One fault, and the lives after it."""
-        reference = self.reference(kind)
+        reference = self.reference(kind.processes, kind.poisoned)
         with _disk(self.folder / f"disk{number}", kind.small_disk) as folder:
-            fit = self._fit(f"fit{number}", kind, folder)
+            fit = self._fit(f"fit{number}", kind.processes, folder)
             fit.calls = reference.calls
             try:
                 kind.act(fit, self.dice)
