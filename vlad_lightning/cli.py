@@ -129,10 +129,10 @@ class VLADCLI(LightningCLI):
             check_folder(self.model, Path(path))
         else:
             load_checkpoint(self.model, Path(path))
-            if self.subcommand == "fit":
-                # Lightning would tell the callbacks of its argument after their setup, in which they fill the module
-                # with published weights and earlier stages, unless a checkpoint is going to
-                self.trainer.ckpt_path, self.config_init["fit"]["ckpt_path"] = path, None
+        if self.subcommand == "fit":
+            # Lightning would tell the callbacks of its argument after their setup, in which they fill the module
+            # with published weights and earlier stages, unless a checkpoint is going to
+            self.trainer.ckpt_path, self.config_init["fit"]["ckpt_path"] = path, None
 
 
 def _progress(trainer: Namespace) -> list[StepProgressBar]:
