@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -217,3 +218,14 @@ def test_a_training_split_of_another_size_is_told(posters: Path) -> None:
     size = len(data.train_dataloader().dataset)  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match=f"the training split had {size + 1} samples and has {size}"):
         data.load_state_dict({"samples": 4, "step": 1, "of": size + 1})
+
+
+def test_a_test_asks_for_no_training_split(posters: Path, tmp_path: Path) -> None:
+    data = tiny.data(posters)
+    trainer = tiny.trainer(1, callbacks=[ExactResume()])
+    trainer.fit(tiny.stage("tlg"), datamodule=data)
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    other = MarioDataModule(str(posters), size=tiny.SIZE, batch_size=8, val_share=0.2, test_share=0.5)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the training split had")
+        tiny.trainer(limit_val_batches=1).validate(tiny.stage("tlg"), datamodule=other, ckpt_path=tmp_path / "x.ckpt")
