@@ -145,6 +145,8 @@ def test_a_pipeline_samples_as_its_stage_was_tested(tmp_path: Path) -> None:
     assert torch.equal(draw(), draw(2, 4.0, 1.5))
     assert torch.equal(draw(3), draw(3, 4.0, 1.5))
     assert not torch.equal(draw(), draw(3))
+    assert torch.equal(draw(None, None, None, Sampler(3, 4.0, 1.5)), draw(3))
+    assert torch.equal(draw(3, None, None, Sampler(9, 4.0, 1.5)), draw(3))
     index = tmp_path / "saved" / "model_index.json"
     kept = json.loads(index.read_text())
     assert [kept.pop(name) for name in ("steps", "guidance_scale", "layout_scale")] == [2, 4.0, 1.5]

@@ -126,7 +126,6 @@ def _drawn(
     pictures: dict[str, Image.Image | None],
 ) -> VLADOutput:
     from vlad_lightning.diffusion.generators import generator_for
-    from vlad_lightning.diffusion.sampler import Sampler
 
     placed = layout.layout if layout else None
     if pictures["template"] is not None:
@@ -139,7 +138,9 @@ def _drawn(
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         layout_scale=options.layout_scale,
-        sampler=Sampler(solver=options.solver, cache_interval=options.cache_interval, fuse_qkv=options.fuse_qkv),
+        sampler=replace(
+            pipe.sampler, solver=options.solver, cache_interval=options.cache_interval, fuse_qkv=options.fuse_qkv
+        ),
         generator=generator_for("cpu", options.seed, "generate"),
         output_type="pt",
     )

@@ -237,7 +237,7 @@ class VLADPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         layout_scale: float | None = None,
-        sampler: Sampler = Sampler(),
+        sampler: Sampler | None = None,
         generator: torch.Generator | None = None,
         output_type: str = "pil",
         layout_sampler: Sampler = Sampler(),
@@ -247,10 +247,10 @@ class VLADPipeline(DiffusionPipeline):
         Args:
             prompt: one prompt or B of them.
             layouts: words and boxes of one's own, one layout a prompt; None has them generated.
-            num_inference_steps: steps of the image diffusion; None is the pipeline's own ``config.steps``.
-            guidance_scale: the scale of the text; likewise.
-            layout_scale: the scale of the layout; likewise.
-            sampler: the remaining settings; its steps and scales are not looked at.
+            num_inference_steps: steps of the image diffusion, in the place of the sampler's.
+            guidance_scale: the scale of the text, likewise.
+            layout_scale: the scale of the layout, likewise.
+            sampler: all settings of the image diffusion; None is :attr:`sampler`.
             generator: the randomness; None uses the sampler's seed.
             output_type: ``pil`` or ``pt``.
             layout_sampler: how layouts are drawn where none are given; their randomness is ``generator``'s.
@@ -275,7 +275,7 @@ class VLADPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         layout_scale: float | None = None,
-        sampler: Sampler = Sampler(),
+        sampler: Sampler | None = None,
         generator: torch.Generator | None = None,
         output_type: str = "pil",
     ) -> VLADOutput:
@@ -331,7 +331,7 @@ class VLADPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         layout_scale: float | None = None,
-        sampler: Sampler = Sampler(),
+        sampler: Sampler | None = None,
         generator: torch.Generator | None = None,
         output_type: str = "pil",
     ) -> VLADOutput:
@@ -367,15 +367,18 @@ class VLADPipeline(DiffusionPipeline):
         painting = painter.paint(prompts, placed, settings, generator, self.progress_bar, region)
         return output(put_back(painting.images.cpu(), whole), placed, output_type)
 
-    def _settings(self, sampler: Sampler, steps: int | None, text: float | None, layout: float | None) -> Sampler:
-        """``sampler`` with these steps and scales of text and layout; the pipeline's own for None."""
+    @property
+    def sampler(self) -> Sampler:
+        """How images are painted where a call does not say: an export's steps and scales are those of its test."""
         own = self.config
-        return replace(
-            sampler,
-            steps=own.steps if steps is None else steps,
-            guidance_scale=own.guidance_scale if text is None else text,
-            layout_scale=own.layout_scale if layout is None else layout,
-        )
+        return Sampler(steps=own.steps, guidance_scale=own.guidance_scale, layout_scale=own.layout_scale)
+
+    def _settings(
+        self, sampler: Sampler | None, steps: int | None, text: float | None, layout: float | None
+    ) -> Sampler:
+        """The sampler of a call, with these steps and scales of text and layout where they are not None."""
+        given: dict[str, Any] = {"steps": steps, "guidance_scale": text, "layout_scale": layout}
+        return replace(sampler or self.sampler, **{name: value for name, value in given.items() if value is not None})
 
     def _region(
         self,
