@@ -7,9 +7,10 @@ import shutil
 import signal
 import uuid
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -107,17 +108,35 @@ def _done(write: partial[None], chunks: Iterable[range], workers: int) -> Iterat
     if workers == 1:
         yield from map(write, chunks)
         return
-    # Spawned: a process that has loaded torch's threads must not be forked. Ctrl-C is for this process alone: a worker
-    # that it ends while it holds the queue's lock would leave the others waiting for ever.
-    spawned = multiprocessing.get_context("spawn")
-    ignore = partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(workers, mp_context=spawned, initializer=ignore) as pool:
-        futures = [pool.submit(write, chunk) for chunk in chunks]
+    # Spawned: a process that has loaded torch's threads must not be forked.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        left = iter(chunks)
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            with _held_back(signal.SIGINT):  # the first ones start the processes
+                pending = {pool.submit(write, chunk) for chunk in islice(left, 2 * workers)}
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                pending |= {pool.submit(write, chunk) for chunk in islice(left, len(done))}
+                yield from (future.result() for future in done)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """While open, a signal waits; a process that is started meanwhile never gets it.
+
+    Ctrl-C is for the first process alone: a worker that it ends while it holds the queue's lock would leave the others
+    waiting for ever.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _write_chunk(out: Path, size: int, seed: int, heldout: bool, charseg: bool, indices: range) -> None:
