@@ -53,11 +53,11 @@ test-slurm: $(DEV)  ## run the sbatch files on a SLURM cluster of two nodes on t
 	$(BIN)/pytest -m slurm tests/slurm --timeout 1200
 
 test-distributed: export OMP_NUM_THREADS ?= 1
-test-distributed: $(DEV)  ## run the tests that start groups of processes, one after the other (about 10 minutes)
+test-distributed: $(DEV)  ## run the tests that start groups of processes, one after the other (about 12 minutes)
 	$(BIN)/pytest tests/distributed --timeout 600
 
 faults: export OMP_NUM_THREADS ?= 1
-faults: $(DEV)  ## inject 120 faults into training runs and check that each resumes (about 20 minutes)
+faults: $(DEV)  ## inject 120 faults into training runs and check that each resumes (about half an hour)
 	$(BIN)/python tests/distributed/fault_campaign.py --faults 120 --out runs/faults
 
 lint: $(DEV)  ## run ruff, mypy and the import-layer check
