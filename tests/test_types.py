@@ -26,6 +26,9 @@ def sample(number, words=2):
         glyphs=torch.rand(3, 8, 8, generator=generator),
         word_boxes=torch.rand(words, 5, generator=generator),
         word_mask=torch.tensor([True] + [False] * (words - 1)),
+        object_boxes=torch.rand(words, 5, generator=generator),
+        object_mask=torch.tensor([True] + [False] * (words - 1)),
+        scene_known=number % 2 == 0,
     )
 
 
@@ -138,6 +141,7 @@ def conditioning(value, size=2):
         word_mask=torch.full((size, 2), value > 0),
         read_mask=torch.full((size, 5), value > 0),
         text_embeds=torch.full((size, 6), value),
+        word_groups=torch.full((size, 2, 2), int(value)),
     )
 
 

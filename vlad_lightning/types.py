@@ -17,29 +17,41 @@ from torch import Tensor
 _UNIT_CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))  # clockwise on screen, from the top left
 
 
+def _no_boxes() -> Tensor:
+    return torch.zeros(0, 5)
+
+
 @dataclass(frozen=True)
 class Layout:
-    """Where each word stands: one rotated box a word.
+    """Where each word and each grounded object stands: one rotated box each.
 
     Attributes:
         words: the ``N`` words, in the order of the boxes.
         boxes: (N, 5) float32: centre x, centre y, width, height (fractions of the frame) and the angle in radians,
             clockwise on screen, in ``(-pi, pi]``.
         fonts: a font file a word, None for the rasteriser's own; empty where every word takes that one.
+        objects: the ``K`` phrases of the prompt that have a box, such as ``a red star``, as the prompt has them.
+        object_boxes: (K, 5) float32: their boxes, likewise.
 
     Raises:
-        ValueError: if ``boxes`` is not (len(words), 5), or ``fonts`` is neither empty nor as long as ``words``.
+        ValueError: if ``boxes`` is not (len(words), 5), ``object_boxes`` not (len(objects), 5), or ``fonts`` is neither
+            empty nor as long as ``words``.
     """
 
     words: tuple[str, ...]
     boxes: Tensor
     fonts: tuple[str | None, ...] = ()
+    objects: tuple[str, ...] = ()
+    object_boxes: Tensor = field(default_factory=_no_boxes)
 
     def __post_init__(self) -> None:
-        if tuple(self.boxes.shape) != (len(self.words), 5):
-            raise ValueError(
-                f"boxes has shape {tuple(self.boxes.shape)}; {len(self.words)} words need ({len(self.words)}, 5)"
-            )
+        for name, things, boxes in (
+            ("boxes", self.words, self.boxes),
+            ("object_boxes", self.objects, self.object_boxes),
+        ):
+            if tuple(boxes.shape) != (len(things), 5):
+                kind = "words" if name == "boxes" else "objects"
+                raise ValueError(f"{name} has shape {tuple(boxes.shape)}; {len(things)} {kind} need ({len(things)}, 5)")
         if self.fonts and len(self.fonts) != len(self.words):
             raise ValueError(f"fonts has {len(self.fonts)} entries; {len(self.words)} words need one each, or none")
 
@@ -92,6 +104,9 @@ class Sample:
         glyphs: (3, H, W) float32 in [-1, 1]: the layout as drawn by the rasteriser, white on black.
         word_boxes: (N, 5) float32: the box of each word to draw, in the prompt's order; ``N`` is ``max_words``.
         word_mask: (N,) bool: True where the prompt has such a word and its box is known.
+        object_boxes: (K, 5) float32: the box of each object phrase, in the prompt's order; ``K`` is ``max_objects``.
+        object_mask: (K,) bool: True where the prompt has such a phrase and its box is known.
+        scene_known: whether the data tell where the objects stand: then a phrase without a box is known to have none.
     """
 
     key: str
@@ -101,6 +116,9 @@ class Sample:
     glyphs: Tensor
     word_boxes: Tensor
     word_mask: Tensor
+    object_boxes: Tensor
+    object_mask: Tensor
+    scene_known: bool
 
 
 @dataclass(frozen=True)
@@ -115,6 +133,9 @@ class Batch:
         glyphs: (B, 3, H, W) float32 in [-1, 1].
         word_boxes: (B, N, 5) float32.
         word_mask: (B, N) bool.
+        object_boxes: (B, K, 5) float32.
+        object_mask: (B, K) bool.
+        scene_known: (B,) bool.
         spare: True for a repeated batch that only keeps a device in step with the others: nothing of it counts.
     """
 
@@ -125,6 +146,9 @@ class Batch:
     glyphs: Tensor
     word_boxes: Tensor
     word_mask: Tensor
+    object_boxes: Tensor
+    object_mask: Tensor
+    scene_known: Tensor
     spare: bool = False
 
     def __len__(self) -> int:
@@ -146,6 +170,9 @@ class Batch:
             glyphs=torch.stack([s.glyphs for s in samples]),
             word_boxes=torch.stack([s.word_boxes for s in samples]),
             word_mask=torch.stack([s.word_mask for s in samples]),
+            object_boxes=torch.stack([s.object_boxes for s in samples]),
+            object_mask=torch.stack([s.object_mask for s in samples]),
+            scene_known=torch.tensor([s.scene_known for s in samples]),
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
@@ -211,6 +238,8 @@ class Conditioning:
         word_mask: (B, N) bool.
         read_mask: (B, L) bool: the token states the painter may attend to; None means all of them.
         text_embeds: (B, E) float: what SDXL's UNet adds to its time embedding; None for other encoders.
+        word_groups: (B, N, 2) int64: which of the prompt's quoted phrases each word belongs to, and its rank in it;
+            None where each word is a phrase of its own.
     """
 
     pooled: Tensor
@@ -222,9 +251,20 @@ class Conditioning:
     word_mask: Tensor
     read_mask: Tensor | None = None
     text_embeds: Tensor | None = None
+    word_groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.pooled)
+
+    @property
+    def objects(self) -> Tensor:
+        """(B, K, D) float: the composed phrases that are not drawn as words, zero where there is none."""
+        return self.phrases[:, 1 + self.words.shape[1] :] * self.object_mask[..., None]
+
+    @property
+    def object_mask(self) -> Tensor:
+        """(B, K) bool: True where there is such a phrase."""
+        return self.phrase_mask[:, 1 + self.words.shape[1] :]
 
     def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
         """Row by row, this conditioning where ``keep`` (B,) is True and ``other`` elsewhere."""

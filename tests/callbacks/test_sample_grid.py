@@ -26,6 +26,9 @@ def batch(first: int, size: int = 3) -> Batch:
         glyphs=torch.zeros(size, 3, SIZE, SIZE),
         word_boxes=torch.zeros(size, 1, 5),
         word_mask=torch.ones(size, 1, dtype=torch.bool),
+        object_boxes=torch.zeros(size, 1, 5),
+        object_mask=torch.zeros(size, 1, dtype=torch.bool),
+        scene_known=torch.zeros(size, dtype=torch.bool),
     )
 
 

@@ -225,4 +225,5 @@ def colours(seed: int, size: int = 8) -> Batch:
     images = (torch.rand(size, 3, 1, 1, generator=draws) * 1.8 - 0.9).expand(-1, -1, tiny.SIZE, tiny.SIZE).contiguous()
     blank = torch.full((size, 3, tiny.SIZE, tiny.SIZE), -1.0)
     boxes, none = torch.zeros(size, 4, 5), torch.zeros(size, 4, dtype=torch.bool)
-    return Batch(("x",) * size, images, ("",) * size, (Layout.empty(),) * size, blank, boxes, none)
+    unknown = torch.zeros(size, 8, 5), torch.zeros(size, 8, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
+    return Batch(("x",) * size, images, ("",) * size, (Layout.empty(),) * size, blank, boxes, none, *unknown)

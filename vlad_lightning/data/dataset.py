@@ -96,6 +96,9 @@ class MarioDataset(Dataset[Sample]):
             glyphs=self.rasterizer(layout, (self.size, self.size)),
             word_boxes=word_boxes,
             word_mask=word_mask,
+            object_boxes=torch.zeros(12, 5),
+            object_mask=torch.zeros(12, dtype=torch.bool),
+            scene_known=False,
         )
 
 

@@ -98,10 +98,13 @@ class Decomposition:
     Attributes:
         words: the words to draw, in the order of the prompt; none holds white space.
         objects: the other chunks, in the order of the prompt.
+        groups: for each word, which quoted span it stands in, counted from 0: the words of one span are one phrase with
+            one place.
     """
 
     words: tuple[Phrase, ...]
     objects: tuple[Phrase, ...]
+    groups: tuple[int, ...]
 
 
 class PromptDecomposer:
@@ -122,16 +125,19 @@ class PromptDecomposer:
         """Decompose a prompt; any text is allowed, and an empty one has no parts."""
         words: list[Phrase] = []
         objects: list[Phrase] = []
+        groups: list[int] = []
         cursor = 0
         for part in _PARTS.finditer(prompt):
             objects += _chunk(prompt, cursor, part.start())
             if part["place"]:
                 objects.append(Phrase(part["place"], *part.span("place")))
             elif not part["break"]:
-                words += _words_in(part)
+                span = list(_words_in(part))
+                words += span
+                groups += [groups[-1] + 1 if groups else 0] * len(span)
             cursor = part.end()
         objects += _chunk(prompt, cursor, len(prompt))
-        return Decomposition(tuple(words), tuple(objects))
+        return Decomposition(tuple(words), tuple(objects), tuple(groups))
 
 
 def drawn_words(prompt: str) -> tuple[str, ...]:
