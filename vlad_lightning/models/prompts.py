@@ -72,6 +72,7 @@ _BEFORE_PLACE = re.compile(
     r"[\s,]*(?:(?:is|are|written|printed|placed|drawn)\s+)*(?:in\s+(?:[\w-]+\s+){1,3}(?:letters|text|type)[\s,]+)?",
     re.IGNORECASE,
 )
+_ARTICLE = re.compile(r"(?:an?|the)\s+")
 _CSV_FIELD = re.compile(r'"(?:[^"]|"")*"')
 _QUOTES = "\"'‘’“”"
 
@@ -168,6 +169,16 @@ def bare_word(word: str) -> str:
         ('hello', "don't", '?!')
     """
     return (_core(word)[1] or word).casefold()
+
+
+def bare_phrase(phrase: str) -> str:
+    """An object's phrase as it is compared: without regard to case, spaces and an article before it.
+
+    Example:
+        >>> bare_phrase("A red  Star")
+        'red star'
+    """
+    return " ".join(_ARTICLE.sub("", phrase.casefold().strip()).split())
 
 
 def quote_words(caption: str, words: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from vlad_lightning.models.acceleration import Acceleration
 from vlad_lightning.models.backbone import Backbone, TransformerBackbone, UNetBackbone
 from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.lora import Lora, fold
+from vlad_lightning.models.phrase_map import PhraseMap
 from vlad_lightning.models.region import RegionFusion
 from vlad_lightning.types import Conditioning
 
@@ -29,6 +30,7 @@ class VFE(nn.Module):
         lora: adapters in the painter, which is frozen then; None trains the painter itself.
         acceleration: memory and speed of the painter.
         region: adds the mask and the known part of a picture, for inpainting; None paints from nothing only.
+        phrase_map: draws the objects' phrases into their boxes, beside the glyphs of z_t; None has word boxes only.
 
     Raises:
         ValueError: where both are given or none, the channels of the two do not fit, the painter needs conditions that
@@ -43,6 +45,7 @@ class VFE(nn.Module):
         lora: Lora | None = None,
         acceleration: Acceleration = Acceleration(),
         region: RegionFusion | None = None,
+        phrase_map: PhraseMap | None = None,
     ) -> None:
         super().__init__()
         if (unet is None) == (transformer is None):
@@ -59,6 +62,7 @@ class VFE(nn.Module):
         if region is not None and len(region.weight) != len(fusion.weight):
             raise ValueError(f"fusion gives {len(fusion.weight)} channels; region gives {len(region.weight)}")
         self.region = region
+        self.phrase_map = phrase_map
         if lora is not None:
             lora.inject(self.network, LORA_TARGETS)
         acceleration.apply(self.network)
