@@ -288,6 +288,16 @@ class Conditioning:
             self, tokens=tokens, token_mask=F.pad(self.token_mask, (0, more)), read_mask=F.pad(read, (0, more))
         )
 
+    def with_phrases_as_tokens(self) -> Conditioning:
+        """With the composed phrases behind the token states, where the painter attends to both."""
+        read = torch.ones_like(self.token_mask) if self.read_mask is None else self.read_mask
+        return replace(
+            self,
+            tokens=torch.cat([self.tokens, self.phrases.to(self.tokens)], dim=1),
+            token_mask=torch.cat([self.token_mask, self.phrase_mask], dim=1),
+            read_mask=torch.cat([read, self.phrase_mask], dim=1),
+        )
+
     def expand(self, size: int) -> Conditioning:
         """One row repeated ``size`` times."""
         return _map_tensors(self, lambda x: x.expand(size, *x.shape[1:]))
