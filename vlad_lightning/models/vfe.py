@@ -14,6 +14,7 @@ from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.lora import Lora, fold
 from vlad_lightning.models.phrase_map import PhraseMap
 from vlad_lightning.models.region import RegionFusion
+from vlad_lightning.models.widened import widen
 from vlad_lightning.types import Conditioning
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -25,7 +26,8 @@ class VFE(nn.Module):
 
     Args:
         fusion: joins x_t, z_t and the pooled t.
-        unet: the painter; its ``in_channels`` are the fusion's ``out_channels``.
+        unet: the painter; its ``in_channels`` are the fusion's ``out_channels``. Where they are x_t's, as a published
+            one's, and the fusion gives more, it is widened by columns of zeros, which train under LoRA too.
         transformer: the painter in the UNet's place; likewise.
         lora: adapters in the painter, which is frozen then; None trains the painter itself.
         acceleration: memory and speed of the painter.
@@ -55,7 +57,8 @@ class VFE(nn.Module):
         self.unet = unet
         self.transformer = transformer
         self.lora = lora
-        if len(fusion.weight) != self.backbone.in_channels:
+        wider = len(fusion.weight) > self.backbone.in_channels == fusion.config.latent_channels
+        if len(fusion.weight) != self.backbone.in_channels and not wider:
             raise ValueError(
                 f"fusion gives {len(fusion.weight)} channels; the {self.network_name} takes {self.backbone.in_channels}"
             )
@@ -65,6 +68,9 @@ class VFE(nn.Module):
         self.phrase_map = phrase_map
         if lora is not None:
             lora.inject(self.network, LORA_TARGETS)
+        if wider:
+            widen(self.network, len(fusion.weight))
+            fusion.open_further()
         acceleration.apply(self.network)
 
     @property
@@ -83,12 +89,14 @@ class VFE(nn.Module):
         return UNetBackbone(self.unet) if self.unet is not None else TransformerBackbone(self.transformer)
 
     def plain_network(self) -> UNet2DConditionModel | SD3Transformer2DModel:
-        """A copy of :attr:`network` as its class is saved: adapters folded in, weights in their usual order."""
-        if self.lora is None:
+        """A copy of :attr:`network` as its class is saved: adapters and further columns folded in, in usual order."""
+        state = self.network.state_dict()
+        folded = fold(state, 1.0 if self.lora is None else self.lora.scale)
+        if folded.keys() == state.keys():
             plain = copy.deepcopy(self.network)
         else:
             plain = type(self.network).from_config(self.network.config).to(self.network.dtype)
-            plain.load_state_dict(fold(self.network.state_dict(), self.lora.scale), strict=True)
+            plain.load_state_dict(folded, strict=True)
         return plain.to(memory_format=torch.contiguous_format)
 
     def forward(
