@@ -12,6 +12,7 @@ from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import Noised
 from vlad_lightning.diffusion.objective import Schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.models.overlaps import resolve_overlaps
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.models.tlg import TLG, TOKEN_WIDTH, decode_boxes, encode_boxes
@@ -92,10 +93,13 @@ class LayoutGenerator(nn.Module):
         noise = draws.normal(*tokens.shape[1:])
         return steps, objective.noised(tokens, noise, steps)
 
-    def sample(self, prompts: Sequence[str], sampler: Sampler, generator: torch.Generator) -> tuple[Layout, ...]:
+    def sample(
+        self, prompts: Sequence[str], sampler: Sampler, generator: torch.Generator | list[torch.Generator]
+    ) -> tuple[Layout, ...]:
         """Draw a layout for each prompt; one without words to draw and without objects gets an empty layout.
 
-        Words that would lie on each other are moved apart (:func:`~vlad_lightning.models.overlaps.resolve_overlaps`).
+        Boxes that lie on each other are moved apart (:func:`~vlad_lightning.models.overlaps.resolve_overlaps`), and
+        counted in ``Layout.moved``.
         Words beyond the ``max_words`` that a layout holds are left out, as in training: real captions have such.
         Where a person wrote the prompts, :meth:`check` them first.
         """
@@ -116,4 +120,6 @@ class LayoutGenerator(nn.Module):
         phrases = parts.objects[: self.tlg.config.max_objects]
         standing = [i for i in range(len(phrases)) if present[text.max_words + i]]
         object_boxes = boxes[[text.max_words + i for i in standing]]
-        return Layout(words, boxes[: len(words)], (), tuple(phrases[i].text for i in standing), object_boxes)
+        apart = resolve_overlaps(boxes[: len(words)], parts.groups[: len(words)], object_boxes)
+        objects = tuple(phrases[i].text for i in standing)
+        return Layout(words, apart.boxes, (), objects, apart.objects, apart.moved)
