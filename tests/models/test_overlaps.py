@@ -57,7 +57,7 @@ def layouts(draw: st.DrawFn, least: int = 0) -> tuple[Tensor, list[int]]:
     return torch.tensor(rows).view(-1, 5), groups
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(layouts())
 def test_words_end_up_apart_in_the_frame_and_in_reading_order(layout: tuple[Tensor, list[int]]) -> None:
     boxes, groups = layout
@@ -70,7 +70,7 @@ def test_words_end_up_apart_in_the_frame_and_in_reading_order(layout: tuple[Tens
     torch.testing.assert_close(ratios[:, 0], ratios[:, 1])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(layouts(), layouts())
 def test_a_resolved_layout_comes_back_bit_for_bit(
     layout: tuple[Tensor, list[int]], others: tuple[Tensor, list[int]]
@@ -82,7 +82,7 @@ def test_a_resolved_layout_comes_back_bit_for_bit(
     assert torch.equal(again.objects, once.objects)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(layouts(), layouts())
 def test_objects_do_not_move_words(layout: tuple[Tensor, list[int]], others: tuple[Tensor, list[int]]) -> None:
     assert torch.equal(resolve_overlaps(*layout, objects=others[0]).boxes, resolve_overlaps(*layout).boxes)
