@@ -20,7 +20,7 @@ from vlad_lightning.models.sharding import local, reshard
 
 _ENTRIES = 256  # of a tensor
 _SMALL = 1e-3  # a weight that starts at zero has moved by 1 when it is this large
-_SAME_NORM = 1e-9  # relative: another device may sum in another order
+_SAME_NORM = 1e-12  # relative: another device may sum in another order
 _EARLY, _EVERY = 8, 50  # gradients are looked for in the first steps, then in each 50th
 
 
