@@ -27,11 +27,11 @@ LAYOUT = Layout(("HI",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.1]]))
 
 
 def random_module(hierarchical: bool = True) -> VFEModule:
-    """A stage 2 in which everything that starts at zero does not: adapters, gates, fusion."""
+    """A stage 2 in which everything that starts at zero does not: adapters, the CCM's ways out, fusion."""
     module = tiny.stage("vfe", hierarchical=hierarchical)
     assert isinstance(module, VFEModule)
     for name, value in module.named_parameters():
-        if "lora_B" in name or "gate" in name or name.endswith("fusion.weight"):
+        if "lora_B" in name or name.endswith(("to_pooled.weight", "read.out_proj.weight", "fusion.weight")):
             torch.nn.init.normal_(value, std=0.3)
     return module
 

@@ -32,6 +32,7 @@ class Layout:
         fonts: a font file a word, None for the rasteriser's own; empty where every word takes that one.
         objects: the ``K`` phrases of the prompt that have a box, such as ``a red star``, as the prompt has them.
         object_boxes: (K, 5) float32: their boxes, likewise.
+        moved: how many boxes were moved after they were generated, because they lay on others.
 
     Raises:
         ValueError: if ``boxes`` is not (len(words), 5), ``object_boxes`` not (len(objects), 5), or ``fonts`` is neither
@@ -43,6 +44,7 @@ class Layout:
     fonts: tuple[str | None, ...] = ()
     objects: tuple[str, ...] = ()
     object_boxes: Tensor = field(default_factory=_no_boxes)
+    moved: int = 0
 
     def __post_init__(self) -> None:
         for name, things, boxes in (
@@ -286,6 +288,16 @@ class Conditioning:
         tokens = F.pad(self.tokens, (0, 0, 0, more))
         return replace(
             self, tokens=tokens, token_mask=F.pad(self.token_mask, (0, more)), read_mask=F.pad(read, (0, more))
+        )
+
+    def with_phrases_as_tokens(self) -> Conditioning:
+        """With the composed phrases behind the token states, where the painter attends to both."""
+        read = torch.ones_like(self.token_mask) if self.read_mask is None else self.read_mask
+        return replace(
+            self,
+            tokens=torch.cat([self.tokens, self.phrases.to(self.tokens)], dim=1),
+            token_mask=torch.cat([self.token_mask, self.phrase_mask], dim=1),
+            read_mask=torch.cat([read, self.phrase_mask], dim=1),
         )
 
     def expand(self, size: int) -> Conditioning:

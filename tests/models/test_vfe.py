@@ -73,12 +73,12 @@ def test_layout_and_pooled_text_are_read_once_the_fusion_opens() -> None:
     assert not torch.allclose(module(x_t, STEPS, z_t, other), before, atol=1e-4)
 
 
-def test_the_gradient_reaches_the_fusion_and_the_gate_of_the_ccm() -> None:
+def test_the_gradient_reaches_the_fusion_and_the_ways_out_of_the_ccm() -> None:
     encoder, (x_t, z_t) = prompt_encoder(), latents()
     module = VFE(LatentFusion(4, 4, WIDTH), unet())
     module(x_t, STEPS, z_t, encoder(PROMPTS)).square().mean().backward()
     assert isinstance(encoder.composition, CCM)
-    for weight in (module.fusion.weight, encoder.composition.token_gate):
+    for weight in (module.fusion.weight, encoder.composition.read.out_proj.weight):
         assert weight.grad is not None
         assert weight.grad.abs().max() > 0
 

@@ -26,6 +26,7 @@ class TextStates:
         token_mask: (B, L) bool.
         read_mask: (B, L) bool, the states a painter may attend to; None means all.
         text_embeds: (B, E) float, what SDXL's UNet adds to its time embedding; None for other encoders.
+        word_groups: (B, N, 2) int64, see :class:`~vlad_lightning.types.Conditioning`.
     """
 
     pooled: Tensor
@@ -36,6 +37,7 @@ class TextStates:
     token_mask: Tensor
     read_mask: Tensor | None = None
     text_embeds: Tensor | None = None
+    word_groups: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -66,18 +68,22 @@ class CCM(ModelMixin, ConfigMixin):
     Each phrase first hears its two neighbours in the prompt: in `"SALE" at the top` the place stands behind the word,
     where the word's own states, which a causal text tower makes, cannot see it.
 
-    Both ways out to a pretrained reader (the pooled vector, the token states) are gated residuals whose gates start at
-    zero, as Flamingo's do (arXiv 2204.14198): an untrained CCM changes nothing.
+    Both ways out to a pretrained reader (the pooled vector, the token states) are residuals behind a projection that
+    starts at zero, as ControlNet's do (arXiv 2302.05543): an untrained CCM changes nothing, yet the projections learn
+    from the first step and all that is behind them from the second. A scalar gate at zero would starve both.
 
     Args:
         width: D of the text encoder.
         max_phrases: M, the places of :class:`TextStates.phrases`.
         layers: transformer layers.
         heads: attention heads.
+        starts_open: draw the projections at random; for a reader that is not pretrained.
     """
 
     @register_to_config
-    def __init__(self, width: int, max_phrases: int, layers: int = 2, heads: int = 4) -> None:
+    def __init__(
+        self, width: int, max_phrases: int, layers: int = 2, heads: int = 4, starts_open: bool = False
+    ) -> None:
         super().__init__()
         self.places = nn.Parameter(torch.randn(1 + max_phrases, width) * 0.02)
         # sinusoids of unit variance, then learned: "the phrase after this word" is one rotation for all ranks
@@ -91,8 +97,10 @@ class CCM(ModelMixin, ConfigMixin):
         self.phrase_norm, self.token_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.to_pooled = nn.Linear(width, width)
         self.read = nn.MultiheadAttention(width, heads, batch_first=True)
-        self.pooled_gate = nn.Parameter(torch.zeros(()))
-        self.token_gate = nn.Parameter(torch.zeros(()))
+        if not starts_open:
+            for projection in (self.to_pooled, self.read.out_proj):
+                nn.init.zeros_(projection.weight)
+                nn.init.zeros_(projection.bias)
 
     def forward(self, states: TextStates) -> Composed:
         """Compose; see :class:`TextStates` and :class:`Composed` for the shapes."""
@@ -105,9 +113,21 @@ class CCM(ModelMixin, ConfigMixin):
             tgt_key_padding_mask=absent,
             memory_key_padding_mask=~states.token_mask,
         )
-        pooled = states.pooled + self.pooled_gate.tanh() * self.to_pooled(composed[:, 0])
+        pooled = states.pooled + self.to_pooled(composed[:, 0])
         heard = self.read(self.token_norm(states.tokens), composed, composed, absent, need_weights=False)[0]
-        return Composed(pooled, composed, states.tokens + self.token_gate.tanh() * heard)
+        return Composed(pooled, composed, states.tokens + heard)
+
+    def freeze_unread(self, pooled: bool, tokens: bool) -> None:
+        """Freeze the ways out that a stage does not read: they get no gradient there.
+
+        Args:
+            pooled: whether it reads the pooled t.
+            tokens: whether it reads the token states.
+        """
+        if not pooled:
+            self.to_pooled.requires_grad_(False)
+        if not tokens:
+            self.read.requires_grad_(False)
 
     def _heard(self, phrases: Tensor, states: TextStates) -> Tensor:
         """(B, M, D): what each phrase hears of the ones before and after it in the prompt, and of itself."""
@@ -123,6 +143,9 @@ class IdentityComposition(ModelMixin, ConfigMixin):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("version", torch.zeros(()))  # a tensor, so that the module has a device
+
+    def freeze_unread(self, pooled: bool, tokens: bool) -> None:
+        """Nothing: it has no weights."""
 
     def forward(self, states: TextStates) -> Composed:
         """Compose nothing."""

@@ -18,12 +18,16 @@ class PromptEncoder(nn.Module):
     Args:
         text_encoder: gives t_g, {t_i} and the token states.
         composition: the CCM, or the identity for the system without it.
+        read_phrases: let the painter attend to the composed phrases beside the token states. A pretrained painter,
+            whose attention that would change, reads them through the CCM's residual on the token states alone.
 
     Raises:
         ValueError: where the CCM has another width or another number of places than the text encoder.
     """
 
-    def __init__(self, text_encoder: TextEncoder, composition: CCM | IdentityComposition) -> None:
+    def __init__(
+        self, text_encoder: TextEncoder, composition: CCM | IdentityComposition, read_phrases: bool = False
+    ) -> None:
         super().__init__()
         if isinstance(composition, CCM):
             config, places = composition.config, text_encoder.max_words + text_encoder.max_objects
@@ -34,6 +38,7 @@ class PromptEncoder(nn.Module):
                 )
         self.text_encoder = text_encoder
         self.composition = composition
+        self.read_phrases = read_phrases
 
     @property
     def width(self) -> int:
@@ -51,7 +56,7 @@ class PromptEncoder(nn.Module):
         composed = self.composition(states)
         mask = states.phrase_mask
         n = self.max_words
-        return Conditioning(
+        told = Conditioning(
             pooled=composed.pooled,
             phrases=composed.phrases,
             phrase_mask=torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1),
@@ -61,4 +66,6 @@ class PromptEncoder(nn.Module):
             word_mask=mask[:, :n],
             read_mask=states.read_mask,
             text_embeds=states.text_embeds,
+            word_groups=states.word_groups,
         )
+        return told.with_phrases_as_tokens() if self.read_phrases else told

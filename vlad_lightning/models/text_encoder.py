@@ -189,6 +189,7 @@ class TextEncoder(nn.Module):
         skip_layers: layers at the top that the token states leave out before the final norm; Stable Diffusion 2 leaves
             out one. t_g reads all. :class:`~vlad_lightning.models.towers.DualTower` knows its own.
         context: the most tokens of a window; None means all that the tower takes.
+        mask_padding: hide the padding from the painter. Stable Diffusion's UNets were trained to attend to it.
 
     Raises:
         TypeError: where ``tower`` is of no known family.
@@ -205,6 +206,7 @@ class TextEncoder(nn.Module):
         width: int | None = None,
         skip_layers: int = 0,
         context: int | None = None,
+        mask_padding: bool = False,
     ) -> None:
         super().__init__()
         self.reader = reader_of(tower)
@@ -224,6 +226,7 @@ class TextEncoder(nn.Module):
             self.adapter = WidthAdapter(token_width, pooled_width, self.width)
         self.max_words, self.max_objects = max_words, max_objects
         self.skip_layers, self.context = skip_layers, context or most
+        self.mask_padding = mask_padding
         self.lora = lora
         self.decompose = PromptDecomposer()
         self.tokenizer: PreTrainedTokenizerFast | None = None
@@ -266,6 +269,7 @@ class TextEncoder(nn.Module):
             token_mask=windows.mask.flatten(1).to(tokens.device),
             read_mask=self._readable(windows, tokens.device),
             text_embeds=said.text_embeds,
+            word_groups=torch.tensor([self._groups(p) for p in parts], device=tokens.device).view(len(parts), -1, 2),
         )
 
     def _read(self, windows: Windows) -> TowerStates:
@@ -292,7 +296,7 @@ class TextEncoder(nn.Module):
 
     def _readable(self, windows: Windows, device: torch.device) -> Tensor | None:
         """(B, K L) bool: the states a painter may attend to; None means all."""
-        if self.reader.masked:
+        if self.reader.masked or self.mask_padding:
             return windows.mask.flatten(1).to(device)
         if windows.present.shape[1] == 1:
             return None
@@ -326,6 +330,12 @@ class TextEncoder(nn.Module):
             *objects,
             *[(0, 0)] * (self.max_objects - len(objects)),
         ]
+
+    def _groups(self, parts: Decomposition) -> list[tuple[int, int]]:
+        """The quoted span of each of N words and its rank in it, (0, 0) where there is no word."""
+        groups = parts.groups[: self.max_words]
+        ranked = [(group, i - groups.index(group)) for i, group in enumerate(groups)]
+        return [*ranked, *[(0, 0)] * (self.max_words - len(ranked))]
 
     def get_extra_state(self) -> str:
         """The tokenizer, so that a checkpoint needs no other file."""

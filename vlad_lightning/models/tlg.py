@@ -1,10 +1,15 @@
-"""The Text Layout Generator: a diffusion over layout tokens, one a word to draw (Eq. 6's mean, before drawing)."""
+"""The Text Layout Generator: a diffusion over layout tokens, one a phrase of the prompt (Eq. 6's mean, before drawing).
+
+A token has six numbers: a box (centre, size, angle) and whether the phrase has one at all, as an analog bit (Chen et
+al., arXiv 2208.04202): words to draw always have, "a red star" has, "at the top" has not.
+"""
 
 from __future__ import annotations
 
 import math
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.modeling_utils import ModelMixin
@@ -12,20 +17,30 @@ from torch import Tensor, nn
 
 from vlad_lightning.types import Conditioning
 
-
-def encode_boxes(boxes: Tensor) -> Tensor:
-    """(..., 5) boxes in fractions and radians -> (..., 5) tokens in [-1, 1]."""
-    return torch.cat([2 * boxes[..., :4] - 1, boxes[..., 4:] / math.pi], dim=-1)
+TOKEN_WIDTH = 6
 
 
-def decode_boxes(tokens: Tensor) -> Tensor:
-    """(..., 5) tokens -> (..., 5) boxes, sizes kept above zero; undoes :func:`encode_boxes`."""
+def encode_boxes(boxes: Tensor, present: Tensor) -> Tensor:
+    """Boxes (..., 5) in fractions and radians, and (...) bool whether there is one -> (..., 6) tokens in [-1, 1].
+
+    A phrase without a box has zeros in its place.
+    """
+    there = present[..., None]
+    tokens = torch.cat([2 * boxes[..., :4] - 1, boxes[..., 4:] / math.pi], dim=-1)
+    return torch.cat([tokens * there, 2 * there.to(boxes) - 1], dim=-1)
+
+
+def decode_boxes(tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """(..., 6) tokens -> (..., 5) boxes, sizes kept above zero, and (...) bool; undoes :func:`encode_boxes`."""
     centre, size = tokens[..., :2], tokens[..., 2:4]
-    return torch.cat([(centre + 1) / 2, ((size + 1) / 2).clamp(min=0.01), tokens[..., 4:] * math.pi], dim=-1)
+    boxes = torch.cat([(centre + 1) / 2, ((size + 1) / 2).clamp(min=0.01), tokens[..., 4:5] * math.pi], dim=-1)
+    return boxes, tokens[..., 5] > 0
 
 
 class TLG(ModelMixin, ConfigMixin):
-    """A transformer that denoises layout tokens, each knowing its word's phrase, with cross-attention to t.
+    """A transformer that denoises layout tokens, each knowing its phrase, with cross-attention to t.
+
+    The words of one quoted phrase know that they are one phrase, and their order in it.
 
     Args:
         text_width: D of the conditioning.
@@ -33,38 +48,60 @@ class TLG(ModelMixin, ConfigMixin):
         layers: transformer layers.
         heads: attention heads.
         max_words: N, places for words.
+        max_objects: K, places for the prompt's other phrases; 0 lays out words only.
     """
 
     @register_to_config
-    def __init__(self, text_width: int, width: int = 128, layers: int = 4, heads: int = 4, max_words: int = 4) -> None:
+    def __init__(
+        self,
+        text_width: int,
+        width: int = 128,
+        layers: int = 4,
+        heads: int = 4,
+        max_words: int = 4,
+        max_objects: int = 0,
+    ) -> None:
         super().__init__()
-        self.box_in = nn.Linear(5, width)
+        self.box_in = nn.Linear(TOKEN_WIDTH, width)
         self.word_in = nn.Linear(text_width, width)
         self.text_in = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, width))
-        self.places = nn.Parameter(torch.randn(max_words, width) * 0.02)
+        self.places = nn.Parameter(torch.randn(max_words + max_objects, width) * 0.02)
+        self.groups = nn.Parameter(torch.randn(2, max_words, width) * 0.02)  # of a word's phrase, of its rank in it
         self.frequencies = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time = TimestepEmbedding(width, width)
         layer = nn.TransformerDecoderLayer(
             width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
         self.transformer = nn.TransformerDecoder(layer, layers, norm=nn.LayerNorm(width))
-        self.box_out = nn.Linear(width, 5)
+        self.box_out = nn.Linear(width, TOKEN_WIDTH)
 
-    def forward(self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    @property
+    def slots(self) -> int:
+        """M, the phrases that are laid out: N words, then K others."""
+        return int(self.config.max_words + self.config.max_objects)
+
+    def forward(
+        self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning, unknown: Tensor | None = None
+    ) -> Tensor:
         """Predict epsilon, v, x0 or a velocity of the layout tokens, as the schedule has it.
 
         Args:
-            x_t: (B, N, 5) float.
+            x_t: (B, M, 6) float: the words, then the other phrases.
             timesteps: (B,) int64, or float32 for flow matching.
             conditioning: of the B prompts.
+            unknown: (B, M) bool: phrases of which the data do not tell whether they have a box; they are left out.
 
         Returns:
-            (B, N, 5) float; what stands where a prompt has no word means nothing.
+            (B, M, 6) float; what stands where a prompt has no phrase means nothing.
         """
         time = self.time(self.frequencies(timesteps).to(self.places.dtype))[:, None]  # (B, 1, width)
-        tokens = self.box_in(x_t) + self.word_in(conditioning.words) + self.places + time
-        # a prompt without words would mask every key, which makes attention NaN
-        absent = ~conditioning.word_mask & conditioning.word_mask.any(dim=1, keepdim=True)
+        told = conditioning.phrases[:, 1 : 1 + self.slots]
+        there = conditioning.phrase_mask[:, 1 : 1 + self.slots]
+        tokens = self.box_in(x_t) + self.word_in(told * there[..., None]) + self.places + time
+        tokens = tokens + F.pad(self._grouped(conditioning), (0, 0, 0, self.config.max_objects))
+        absent = ~there if unknown is None else ~there | unknown
+        # a prompt without phrases would mask every key, which makes attention NaN
+        absent = absent & ~absent.all(dim=1, keepdim=True)
         read = self.transformer(
             tokens,
             self.text_in(conditioning.phrases),
@@ -72,3 +109,11 @@ class TLG(ModelMixin, ConfigMixin):
             memory_key_padding_mask=~conditioning.phrase_mask,
         )
         return self.box_out(read)
+
+    def _grouped(self, conditioning: Conditioning) -> Tensor:
+        """(B, N, width): which quoted phrase each word belongs to, and its rank in it."""
+        groups = conditioning.word_groups
+        if groups is None:  # each word is a phrase of its own
+            alone = torch.arange(self.config.max_words, device=self.groups.device)
+            groups = torch.stack([alone, torch.zeros_like(alone)], dim=-1).expand(len(conditioning), -1, -1)
+        return self.groups[0][groups[..., 0]] + self.groups[1][groups[..., 1]]

@@ -25,7 +25,7 @@ class Optimization:
 
     Attributes:
         lr: the highest learning rate; before ``lr_scaling``.
-        weight_decay: of AdamW; vectors and scalars (norms, biases, gates) are not decayed.
+        weight_decay: of AdamW; vectors and scalars (norms, biases) are not decayed.
         betas: of AdamW.
         warmup_steps: steps of linear warm-up.
         schedule: a name diffusers knows: ``constant_with_warmup``, ``cosine``, ``linear``, ...
