@@ -125,9 +125,7 @@ def _phrases(
         if len(placed) == len(counts):
             break
     order = rng.permutation(len(placed))
-    return tuple(
-        Phrase(tuple(replace(word, group=group) for word in placed[i].words)) for group, i in enumerate(order)
-    )
+    return tuple(Phrase(tuple(replace(word, group=group) for word in placed[i].words)) for group, i in enumerate(order))
 
 
 def _word_counts(rng: np.random.Generator) -> list[int]:

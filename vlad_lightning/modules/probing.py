@@ -13,6 +13,7 @@ from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.metrics.text_probe import rms_change
 from vlad_lightning.models.caption_edits import KINDS, edit_caption
 from vlad_lightning.models.phrase_map import Grounding
 from vlad_lightning.modules.layout_generator import LayoutGenerator
@@ -76,7 +77,7 @@ class TextProbe:
         changes = {"all_text": untold, "tokens_only": replace(told, pooled=untold.pooled)}
         columns = [self._edited(kind, prompts, layouts, keys, x_t, before) for kind in KINDS]
         everyone = torch.ones(len(prompts), dtype=torch.bool)
-        columns += [(_rms(self._x0(x_t, z, changes[name]) - before), everyone) for name in WHOLE_TEXT]
+        columns += [(rms_change(before, self._x0(x_t, z, changes[name])).cpu(), everyone) for name in WHOLE_TEXT]
         heard, known = zip(*columns, strict=True)
         return Heard(torch.stack(heard, dim=1), torch.stack(known, dim=1))
 
@@ -98,7 +99,7 @@ class TextProbe:
             asked = [edits[i] or "" for i in rows]
             same = [self._renamed(layouts[i], prompts[i], edit) for i, edit in zip(rows, asked, strict=True)]
             told, z = self._asked(asked, self._placed(asked, same, [keys[i] for i in rows]))
-            changes[rows] = _rms(self._x0(x_t[rows], z, told) - before[rows])
+            changes[rows] = rms_change(before[rows], self._x0(x_t[rows], z, told)).cpu()
             known[rows] = True
         return changes, known
 
@@ -132,8 +133,3 @@ class TextProbe:
         objective = objective_for(self.painter.schedule)
         steps = objective.last_timesteps(len(x_t)).to(x_t.device)
         return objective.x0_of(self.painter.vfe(x_t, steps, z, told), x_t, steps)
-
-
-def _rms(change: Tensor) -> Tensor:
-    """(B, ...) -> (B,) float32 on the CPU."""
-    return change.float().square().flatten(1).mean(dim=1).sqrt().cpu()

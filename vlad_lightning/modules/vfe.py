@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.metrics.text_probe import TextProbeMetric
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.masks import box_coordinates
 from vlad_lightning.models.phrase_map import Grounding
@@ -25,6 +26,7 @@ from vlad_lightning.modules.masking import Masking
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.painter import Painter
 from vlad_lightning.modules.prediction import check_prompts, paint_prompts
+from vlad_lightning.modules.probing import PROBES, TextProbe
 from vlad_lightning.modules.step_draws import Stage, draws_for
 from vlad_lightning.modules.training import PainterTraining
 from vlad_lightning.modules.weight import weight_of
@@ -46,6 +48,9 @@ class VFEModule(LightningModule):
         evaluation: the metrics of ``test``; None measures nothing.
         temperature: tau of L_align.
         seed: of every draw in training.
+        text_probe: how many samples of validation and test are asked whether the system hears its prompt
+            (:class:`~vlad_lightning.modules.probing.TextProbe`), first the whole of it, then the painter alone, whose
+            layouts stay; 0 asks none.
         masking: which regions inpainting is trained on; None paints whole images only.
         freeze_text_tower: False trains the painter's text tower whole, where it is not pretrained; with adapters only
             they are trained.
@@ -70,10 +75,13 @@ class VFEModule(LightningModule):
         seed: int = 0,
         masking: Masking | None = None,
         freeze_text_tower: bool = True,
+        text_probe: int = 64,
     ) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature is {temperature}; it must be above 0")
+        if text_probe < 0:
+            raise ValueError(f"text_probe is {text_probe}; it must be at least 0")
         schedule = painter.schedule.config
         if schedule.get("rescale_betas_zero_snr") and schedule.get("prediction_type") == "epsilon":
             raise ValueError(
@@ -98,6 +106,8 @@ class VFEModule(LightningModule):
         self.temperature = temperature
         self.seed = seed
         self.masking = masking
+        self.text_probe = text_probe
+        self.heard = nn.ModuleDict({name: TextProbeMetric(PROBES) for name in ("text_probe", "painter_probe")})
         self.figures: dict[str, Figure] = {}
 
     def configure_model(self) -> None:
@@ -184,8 +194,32 @@ class VFEModule(LightningModule):
         return self._step(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Eq. 8 at fixed noise."""
+        """Eq. 8 at fixed noise, and whether the text is heard."""
         self._step(batch, "val", batch_idx)
+        self._probe(batch, batch_idx)
+
+    def _probe(self, batch: Batch, batch_idx: int) -> None:
+        """Ask the first samples of every device."""
+        left = min(self.text_probe - batch_idx * len(batch), batch.counted)
+        if left <= 0:
+            return
+        rows = batch.prompts[:left], batch.layouts[:left], batch.keys[:left]
+        for name, generator in (("text_probe", self.layout_generator), ("painter_probe", None)):
+            heard = TextProbe(self.painter, generator, self.layout_sampler, self.seed)(*rows)
+            cast(TextProbeMetric, self.heard[name]).update(heard.changes, heard.known)
+
+    def _heard(self) -> dict[str, Figure]:
+        """The figures of both probes; what was asked is forgotten."""
+        figures: dict[str, Figure] = {}
+        for name, metric in self.heard.items():
+            found = cast(TextProbeMetric, metric).compute()
+            figures |= {key.replace("text_probe", name, 1): figure for key, figure in found.items()}
+            cast(TextProbeMetric, metric).reset()
+        return figures
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the probes."""
+        self.log_dict({f"val/{name}": figure.value for name, figure in self._heard().items()})
 
     def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> Painting:
         """The whole system: layouts, then images; the noise depends on the sampler's seed and the first key."""
@@ -200,13 +234,14 @@ class VFEModule(LightningModule):
         painting = self.draw(batch.prompts, batch.keys)
         if self.evaluation is not None and batch.counted:
             self.evaluation.update(painting, batch)
+            self._probe(batch, batch_idx)
         return {"painting": painting}
 
     def on_test_epoch_end(self) -> None:
         """Log every figure; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them."""
         if self.evaluation is None:
             return
-        self.figures = self.evaluation.compute()
+        self.figures = self.evaluation.compute() | self._heard()
         self.evaluation.reset()
         self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
 
