@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, count
 from types import MappingProxyType
@@ -13,16 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from vlad_lightning.data.blocks import MARGIN, Block, fitted_block
-from vlad_lightning.data.scene import (
-    SHAPES,
-    TEXTURES,
-    Background,
-    Phrase,
-    PlacedObject,
-    Scene,
-    box_around,
-    boxes_touch,
-)
+from vlad_lightning.data.scene import SHAPES, TEXTURES, Background, Phrase, PlacedObject, Scene, box_around
 from vlad_lightning.data.vocabulary import draw_word
 from vlad_lightning.models.colours import PALETTE, RGB, contrast
 from vlad_lightning.models.prompts import region_of
@@ -47,9 +38,27 @@ _WORD_GAP = (0.06, 0.02)
 _ROUND_GAP = (0.1, 0.02)  # the engine reads a ring beside a word as an O
 _RADII = (0.09, 0.2)
 _TIGHT_RADIUS = 0.11
-_SPOTS = 64  # places that are tried at once
+_PLACES = 6  # that are tried at once in each region
+_SPOTS = 64  # places for an object that are tried at once
 _TRIES = 8  # compositions in which something finds no room, before it may be left out, or an object lie below words
 _SHADE = 0.16
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A block with its centre."""
+
+    block: Block
+    x: float
+    y: float
+
+    @property
+    def region(self) -> str:
+        return region_of(self.x, self.y)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        return box_around(self.x, self.y, *self.block.extent)
 
 
 def compose(rng: np.random.Generator, size: int, held_out: bool) -> Scene:
@@ -112,21 +121,31 @@ def _phrases(
     if not counts:
         return ()
     colours = _phrase_colours(rng, background, len(counts))
-    placed: list[Phrase] = []
+    placed: list[_Placed] = []
+    known: set[str] = set()
     for attempt in range(6 * len(counts)):
         wanted = max(1, counts[len(placed)] - attempt // 6)  # a phrase that finds no room gets shorter
         texts = [draw_word(rng, held_out) for _ in range(wanted)]
-        known = {word.text.casefold() for phrase in placed for word in phrase.words}
-        if len({text.casefold() for text in texts} - known) < wanted:
+        new = {text.casefold() for text in texts} - known
+        if len(new) < wanted:
             continue
         block = fitted_block(rng, size, texts, colours[len(placed)], _HEIGHT_LIMITS[len(counts) - 1], MIN_PIXELS)
-        phrase = _with_room(rng, block, placed, size) if block else None
-        placed += [phrase] if phrase else []
+        centre = _free_place(rng, block, placed) if block else None
+        if block and centre:
+            placed.append(_Placed(block, *centre))
+            known |= new
         if len(placed) == len(counts):
             break
-    order = rng.permutation(len(placed))
+    return _in_any_order(rng, [one.block.at(one.x, one.y, size) for one in placed])
+
+
+def _in_any_order(rng: np.random.Generator, phrases: Sequence[Phrase]) -> tuple[Phrase, ...]:
+    """The phrases in random order, without one whose ink's centre turns out to lie in the region of another's."""
+    kept: dict[str, Phrase] = {}
+    for i in rng.permutation(len(phrases)):
+        kept.setdefault(phrases[i].region, phrases[i])
     return tuple(
-        Phrase(tuple(replace(word, group=group) for word in placed[i].words)) for group, i in enumerate(order)
+        Phrase(tuple(replace(word, group=group) for word in phrase.words)) for group, phrase in enumerate(kept.values())
     )
 
 
@@ -149,19 +168,28 @@ def _phrase_colours(rng: np.random.Generator, background: Background, count: int
     return picks if rng.random() < 0.3 else picks[:1] * count
 
 
-def _with_room(rng: np.random.Generator, block: Block, placed: Sequence[Phrase], size: int) -> Phrase | None:
-    """The block in a free region, well inside it; None if there is no room."""
+def _free_place(rng: np.random.Generator, block: Block, placed: Sequence[_Placed]) -> tuple[float, float] | None:
+    """A centre for the block in a region of its own, well inside it; None if there is no room."""
     width, height = block.extent
     taken = {other.region for other in placed}
-    columns, rows = _ranges(width), _ranges(height)
-    cells = [(column, row) for column in columns for row in rows]
-    for i in rng.permutation(len(cells)):
-        x, y = (float(rng.uniform(*limits)) for limits in cells[i])
-        box = box_around(x, y, width, height)
-        if region_of(x, y) not in taken and not any(boxes_touch(box, other.box, _PHRASE_GAP) for other in placed):
-            phrase = block.at(x, y, size)
-            return phrase if phrase.region not in taken else None
-    return None
+    cells = [
+        (*column, *row)
+        for column in _ranges(width)
+        for row in _ranges(height)
+        if region_of(sum(column) / 2, sum(row) / 2) not in taken
+    ]
+    if not cells:
+        return None
+    low_x, high_x, low_y, high_y = np.array(cells)[rng.permutation(len(cells)), :, None].swapaxes(0, 1)
+    x = (low_x + (high_x - low_x) * rng.random((len(cells), _PLACES))).ravel()  # cell by cell
+    y = (low_y + (high_y - low_y) * rng.random((len(cells), _PLACES))).ravel()
+    free = np.ones(len(x), dtype=bool)
+    for other in placed:
+        left, top, right, bottom = _widened(other.box, _PHRASE_GAP)
+        beside = (x + width / 2 <= left) | (x - width / 2 >= right)
+        free &= beside | (y + height / 2 <= top) | (y - height / 2 >= bottom)
+    i = int(free.argmax())
+    return (float(x[i]), float(y[i])) if free[i] else None
 
 
 def _ranges(extent: float) -> list[tuple[float, float]]:
