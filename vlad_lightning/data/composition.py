@@ -207,9 +207,7 @@ def _ranges(extent: float) -> list[tuple[float, float]]:
     return [(start, end) for start, end in ranges if start <= end]
 
 
-def _objects(
-    rng: np.random.Generator, background: Background, phrases: Sequence[Phrase]
-) -> tuple[PlacedObject, ...]:
+def _objects(rng: np.random.Generator, background: Background, phrases: Sequence[Phrase]) -> tuple[PlacedObject, ...]:
     """Up to four objects that touch neither each other nor a phrase; those that found room."""
     wanted = min(1 + _weighted(rng, _OBJECT_ODDS), max(1, MAX_WORDS - sum(len(phrase.words) for phrase in phrases)))
     colours = [name for name in PALETTE if name != background.colour]

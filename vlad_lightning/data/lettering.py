@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import matplotlib
@@ -49,7 +49,7 @@ def measured(text: str, font: str) -> tuple[float, float, float]:
     return sum(widths), min(tops), max(bottoms)
 
 
-@lru_cache(maxsize=None)  # of a few hundred characters
+@cache  # of a few hundred characters
 def _character(character: str, font: str) -> tuple[float, float, float]:
     face = load_font(font, _MEASURE)
     _, top, _, bottom = face.getbbox(character)
