@@ -98,5 +98,5 @@ class TLGModule(LightningModule):
     on_test_epoch_end = on_validation_epoch_end
 
     def configure_optimizers(self) -> Any:
-        """AdamW over what is not frozen."""
-        return self.optimization.of_module(self)
+        """AdamW over what is not frozen; the prompt encoder may have a learning rate of its own."""
+        return self.optimization.of_module(self, self.generator.prompt_encoder)

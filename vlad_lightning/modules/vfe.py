@@ -244,5 +244,5 @@ class VFEModule(LightningModule):
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {self.lora_scales}")
 
     def configure_optimizers(self) -> Any:
-        """AdamW over what is not frozen."""
-        return self.optimization.of_module(self)
+        """AdamW over what is not frozen; the prompt encoder may have a learning rate of its own."""
+        return self.optimization.of_module(self, self.painter.prompt_encoder)
