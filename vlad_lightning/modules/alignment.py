@@ -51,6 +51,7 @@ class AlignmentModule(LightningModule):
         if temperature < _LEAST_TEMPERATURE:
             raise ValueError(f"temperature is {temperature}; it must be at least {_LEAST_TEMPERATURE}")
         check_widths(prompt_encoder, image_encoder)
+        prompt_encoder.composition.freeze_unread(pooled=True, tokens=False)
         self.prompt_encoder = prompt_encoder
         self.image_encoder = image_encoder
         self.optimization = optimization
