@@ -229,8 +229,13 @@ class VFEModule(LightningModule):
         draws = generator_for(self.device, self.sampler.seed, "paint", *batch.keys[:1])
         return paint_prompts(batch, self.painter, self.layout_generator, self.sampler, self.layout_sampler, draws)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Painting]:
+    def test_step(self, batch: Batch | PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Painting]:
         """Paint the batch's prompts and measure the result."""
+        if isinstance(batch, PromptBatch):
+            painting = self._paint(batch)
+            if self.evaluation is not None and not batch.spare:
+                self.evaluation.update_human(painting)
+            return {"painting": painting}
         painting = self.draw(batch.prompts, batch.keys)
         if self.evaluation is not None and batch.counted:
             self.evaluation.update(painting, batch)
