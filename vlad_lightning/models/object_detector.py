@@ -7,8 +7,10 @@ channels, so no pixel of a small shape is averaged away.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -94,7 +96,7 @@ class ObjectDetector(nn.Module):
         self.join = nn.Sequential(_Residual(middle), _Residual(middle))
         self.head = nn.Conv2d(middle, sum(_PARTS), 1)
         with torch.no_grad():
-            self.head.bias[0] = -4.0  # centres are rare: start there, as focal losses need
+            cast(Tensor, self.head.bias)[0] = -4.0  # centres are rare: start there, as focal losses need
 
     @property
     def cells(self) -> int:
@@ -140,8 +142,8 @@ def find_objects(maps: ObjectMaps, threshold: float = 0.4, most: int = 24) -> li
             dx, dy, width, height = maps.box[i, :, row, column].tolist()
             kind, hue = KINDS[int(shape[i, row, column])], COLOURS[int(colour[i, row, column])]
             x, y = (column + 0.5 + dx) / cells, (row + 0.5 + dy) / cells
-            size = torch.tensor([width, height]).clamp(max=0.0).exp().tolist()
-            things.append(FoundObject(kind, hue, x, y, *size, score=float(scores[i, 0, row, column])))
+            across, down = (math.exp(min(side, 0.0)) for side in (width, height))
+            things.append(FoundObject(kind, hue, x, y, across, down, float(scores[i, 0, row, column])))
         found.append(_distinct(sorted(things, key=lambda thing: -thing.score))[:most])
     return found
 

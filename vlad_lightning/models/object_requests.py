@@ -36,11 +36,15 @@ _RELATIONS = {"above": "above", "over": "above", "below": "below", "under": "bel
 _IN_COLOUR = re.compile(r"\s+in\s+", re.IGNORECASE)
 # The picture itself, its ground, and its letters: asked for, but no objects.
 _NO_OBJECTS = frozenset(
-    "background backdrop poster picture image photo sign card banner flyer cover advertisement ad logo label page "
-    "text word words letter letters lettering font type title caption headline gradient".split()
+    ("background", "backdrop", "bg", "gradient", "poster", "pic", "picture", "image", "photo", "sign", "card", "banner")
+    + ("flyer", "cover", "advertisement", "ad", "logo", "label", "page", "text", "word", "words", "letter", "letters")
+    + ("lettering", "font", "type", "title", "caption", "headline")
 )
 _TAILS = frozenset(("please", "shape", "shapes"))  # a star shape
-_FILLERS = frozenset("a an the this that some with small big large tiny little bright dark light one".split())
+_FILLERS = frozenset(
+    ("a", "an", "the", "this", "that", "some", "one", "with", "small", "big", "large", "tiny", "little")
+    + ("bright", "dark", "light")
+)
 
 
 @dataclass(frozen=True)

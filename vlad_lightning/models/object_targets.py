@@ -107,3 +107,34 @@ def _focal(logits: Tensor, height: Tensor) -> Tensor:
     hit = at * (1 - score) ** 2 * F.logsigmoid(logits)
     miss = (1 - at) * (1 - height) ** 4 * score**2 * F.logsigmoid(-logits)
     return -(hit + miss).sum()
+
+
+def count_hits(found: Sequence[Sequence[FoundObject]], things: Tensor, near: float = 0.06) -> Tensor:
+    """How many true objects are found, and rightly named.
+
+    Args:
+        found: what a detector finds on each of B posters, the surest first.
+        things: (B, M, 7) float: what stands there, see :data:`FIELDS`.
+        near: how far a found centre may be from the true one, across and down, in fractions of the frame.
+
+    Returns:
+        (5 + 2 S,) int64, summed over the posters: true objects, found ones, true ones that are found, with the right
+        shape, with the right colour; then, for each of the S kinds, true objects and those found with that shape.
+    """
+    counts = torch.zeros(5 + 2 * len(KINDS), dtype=torch.int64)
+    for objects, rows in zip(found, things.tolist(), strict=True):
+        left = list(objects)
+        counts[1] += len(left)
+        for present, kind, colour, x, y, *_ in rows:
+            if not present:
+                continue
+            counts[0] += 1
+            counts[5 + int(kind)] += 1
+            thing = next((o for o in left if abs(o.x - x) <= near and abs(o.y - y) <= near), None)
+            if thing is None:
+                continue
+            left.remove(thing)
+            same = thing.shape == KINDS[int(kind)]
+            counts[2:5] += torch.tensor([1, same, thing.colour == COLOURS[int(colour)]])
+            counts[5 + len(KINDS) + int(kind)] += same
+    return counts
