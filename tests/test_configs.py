@@ -25,6 +25,8 @@ PIPELINES = sorted(CONFIGS.rglob("pipeline_*.yaml"))
 Command = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Subcommand, configuration files, further arguments."""
 
+FURTHER = 320 * 8 * 3 * 3
+"""Columns of a published UNet's first layer that read the layout and the text."""
 STAGES = ("stage0_align", "stage1_tlg", "stage2_vfe")
 CLUSTER = ("ddp", "ddp_bf16", "fsdp", "hsdp")
 BY_HAND: list[Command] = [
@@ -207,7 +209,7 @@ def test_paper_scale_stages_0_and_1_build() -> None:
 def test_paper_scale_stage_2_builds_around_the_unet_of_stable_diffusion() -> None:
     module = built("stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
-    assert count(module.painter.vfe.unet) == 859_520_964
+    assert count(module.painter.vfe.unet) == 859_520_964 + FURTHER
     assert count(module.painter.codec) == 83_653_863  # and its autoencoder
     assert module.painter.vfe.unet.device.type == "meta"
     assert count(module.image_encoder, trained=True) == 0
@@ -223,7 +225,7 @@ def test_paper_scale_stage_2_builds_around_the_unet_of_stable_diffusion() -> Non
 def test_other_painters_have_the_published_sizes(size: str, unet: int, text: int, vision: int) -> None:
     module = built(f"{size}/stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
-    assert count(module.painter.vfe.unet) == unet
+    assert count(module.painter.vfe.unet) == unet + FURTHER
     assert count(module.painter.codec) == 83_653_863
     assert count(module.image_encoder.tower) == vision
     assert module.layout_generator is not None
@@ -274,6 +276,20 @@ def test_other_encoders_say_what_the_painter_attends_to(name: str, tower: str, s
     assert encoder.width == module.image_encoder.width == width
 
 
+@pytest.mark.parametrize("size", ["", "sd21/", "sdxl/"])
+@pytest.mark.parametrize("lora", [False, True])
+def test_published_painters_have_channels_of_the_layouts_own_and_are_guided_by_it(size: str, lora: bool) -> None:
+    adapters = ("--model.painter.vfe.lora", "{rank: 16, alpha: 16}") if lora else ()
+    with torch.device("meta"):
+        module = cli.build(["--config", str(CONFIGS / f"{size}stage2_vfe.yaml"), *adapters], run=False).model
+    assert isinstance(module, VFEModule)
+    columns = module.painter.vfe.unet.conv_in
+    assert columns.weight.requires_grad == (not lora)
+    assert columns.further.requires_grad
+    assert len(module.painter.vfe.fusion.weight) == module.painter.vfe.backbone.in_channels == 12
+    assert 1 < module.sampler.layout_scale < module.sampler.guidance_scale
+
+
 def test_mini_stage_2_is_of_about_five_million_parameters() -> None:
     module = built("mini/stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
@@ -302,7 +318,7 @@ def test_paper_scale_transformer_is_of_stable_diffusion_3_mediums_size() -> None
     assert module.painter.schedule.config.shift == 3.0
 
 
-@pytest.mark.parametrize(("scale", "region"), [("mini/", (32, 13)), ("", (4, 5))])
+@pytest.mark.parametrize(("scale", "region"), [("mini/", (32, 13)), ("", (12, 5))])
 def test_inpainting_is_stage_2_with_a_region(
     scale: str, region: tuple[int, int], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from vlad_lightning.callbacks import FromPretrained, SameSchedule, TokenizerFromPretrained
+from vlad_lightning.components import settle
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.ccm import CCM
 from vlad_lightning.models.codec import KLCodec, build_kl_codec
@@ -25,7 +26,7 @@ from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, build_unprojected_text_tower
 from vlad_lightning.models.towers import DualTower
-from vlad_lightning.models.vfe import VFE
+from vlad_lightning.models.vfe import LORA_TARGETS, VFE
 from vlad_lightning.modules import Painter, VFEModule
 from vlad_lightning.modules.training import PainterTraining
 from vlad_lightning.pipeline import VLADPipeline
@@ -62,12 +63,15 @@ def codec(scaling: float = 0.18215) -> KLCodec:
 class Stage(LightningModule):
     """A painter, trained at rate zero."""
 
-    def __init__(self, tower: Any, unet: Any, of: KLCodec, prediction: str, width: int) -> None:
+    def __init__(
+        self, tower: Any, unet: Any, of: KLCodec, prediction: str, width: int, fused: int = 4, lora: Lora | None = None
+    ) -> None:
         super().__init__()
         encoder = TextEncoder(tower, Spelling(width), 2, 3, Lora(2), width=width)
         prompts = PromptEncoder(encoder, CCM(width, max_phrases=5, layers=1, heads=2))
         schedule = DDPMScheduler(**published.BETAS, prediction_type=prediction, clip_sample=False)
-        self.painter = Painter(prompts, VFE(LatentFusion(4, 4, width), unet), of, schedule, image_size=64)
+        vfe = VFE(LatentFusion(4, 4, width, fused), unet, lora=lora)
+        self.painter = Painter(prompts, vfe, of, schedule, image_size=64)
         self.weight = nn.Parameter(torch.zeros(()))
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
@@ -77,20 +81,21 @@ class Stage(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.0)
 
 
-def first(prediction: str, activation: str, **changes: Any) -> Stage:
+def first(prediction: str, activation: str, painter: dict[str, Any], **changes: Any) -> Stage:
     torch.manual_seed(1)
-    return Stage(unprojected(activation), published.unet(**changes), codec(), prediction, published.WIDTH)
+    tower, unet = unprojected(activation), published.unet(**changes)
+    return Stage(tower, unet, codec(), prediction, published.WIDTH, **painter)
 
 
-def stage_1() -> Stage:
-    return first("epsilon", "quick_gelu")
+def stage_1(**painter: Any) -> Stage:
+    return first("epsilon", "quick_gelu", painter)
 
 
-def stage_2() -> Stage:
-    return first("v_prediction", "gelu", attention_head_dim=[2, 4], use_linear_projection=True)
+def stage_2(**painter: Any) -> Stage:
+    return first("v_prediction", "gelu", painter, attention_head_dim=[2, 4], use_linear_projection=True)
 
 
-def stage_xl() -> Stage:
+def stage_xl(**painter: Any) -> Stage:
     torch.manual_seed(1)
     width = published.WIDTH + published.SECOND
     unet = published.unet(
@@ -102,7 +107,7 @@ def stage_xl() -> Stage:
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=published.EMBEDDED + 6 * 8,
     )
-    return Stage(dual(), unet, codec(0.13025), "epsilon", width)
+    return Stage(dual(), unet, codec(0.13025), "epsilon", width, **painter)
 
 
 def callbacks(folder: Path, towers: dict[str, str], second: str | None = None) -> list[Any]:
@@ -117,7 +122,7 @@ def callbacks(folder: Path, towers: dict[str, str], second: str | None = None) -
 
 
 ONE, TWO = {TOWER: "text_encoder"}, {f"{TOWER}.first": "text_encoder", f"{TOWER}.second": "text_encoder_2"}
-CASES: list[tuple[Callable[[Path], Any], Callable[[], Stage], dict[str, str], str | None]] = [
+CASES: list[tuple[Callable[[Path], Any], Callable[..., Stage], dict[str, str], str | None]] = [
     (published.stable_diffusion_1, stage_1, ONE, None),
     (published.stable_diffusion_2, stage_2, ONE, None),
     (published.stable_diffusion_xl, stage_xl, TWO, "tokenizer_2"),
@@ -129,14 +134,22 @@ def fit(stage: Stage, of: list[Any]) -> Painter:
     return stage.painter.eval()
 
 
+PAINTERS: dict[str, dict[str, Any]] = {
+    "four channels": {},
+    "widened": {"fused": 12},
+    "widened, lora": {"fused": 12, "lora": Lora(2, 4, LORA_TARGETS)},
+}
+
+
 @torch.no_grad()
+@pytest.mark.parametrize("changes", PAINTERS.values(), ids=PAINTERS)
 @pytest.mark.parametrize(("write", "build", "towers", "second"), CASES, ids=["sd15", "sd21", "sdxl"])
 def test_the_untrained_system_paints_as_the_published_pipeline(
-    tmp_path: Path, write: Any, build: Any, towers: dict[str, str], second: str | None
+    tmp_path: Path, write: Any, build: Any, towers: dict[str, str], second: str | None, changes: dict[str, Any]
 ) -> None:
     pipeline = write(tmp_path)
     with torch.enable_grad():
-        painter = fit(build(), callbacks(tmp_path, towers, second))
+        painter = fit(build(**changes), callbacks(tmp_path, towers, second))
     x_t, z_t = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     said = pipeline.encode_prompt(PROMPTS, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
     added, untold = None, painter.untold(3)
@@ -144,7 +157,9 @@ def test_the_untrained_system_paints_as_the_published_pipeline(
         assert torch.equal(untold.text_embeds, said[3])
         size = torch.tensor([64.0, 64, 0, 0, 64, 64])
         added = {"text_embeds": said[2], "time_ids": size.expand(3, -1)}
-    expected = pipeline.unet.eval()(x_t, STEPS, encoder_hidden_states=said[0], added_cond_kwargs=added).sample
+    settle(painter.vfe)
+    settle(pipeline.unet)
+    expected = pipeline.unet(x_t, STEPS, encoder_hidden_states=said[0], added_cond_kwargs=added).sample
     told = painter.prompt_encoder(PROMPTS)
     assert torch.equal(told.tokens, said[0])
     assert torch.equal(untold.tokens, said[1])

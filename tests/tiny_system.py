@@ -15,6 +15,7 @@ from vlad_lightning.models.codec import SpaceToDepthCodec
 from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.lora import Lora
+from vlad_lightning.models.phrase_map import PhraseMap
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.region import RegionFusion
 from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
@@ -54,7 +55,9 @@ def schedule(prediction: str = "sample", betas: str = "squaredcos_cap_v2") -> DD
 
 
 def layout_generator(ccm: bool = True) -> LayoutGenerator:
-    return LayoutGenerator(prompt_encoder(ccm=ccm), TLG(WIDTH, width=WIDTH, layers=1, heads=2), schedule())
+    return LayoutGenerator(
+        prompt_encoder(ccm=ccm), TLG(WIDTH, width=WIDTH, layers=1, heads=2, max_objects=8), schedule()
+    )
 
 
 def unet(in_channels: int = 16) -> UNet2DConditionModel:
@@ -102,9 +105,12 @@ def painter(
     extra_channels: int = 4,
     size: int = SIZE,
     inpaints: bool = False,
+    grounded: bool = True,
 ) -> Painter:
-    fusion = LatentFusion(LATENT, LATENT if hierarchical else 0, WIDTH, LATENT + extra_channels, time_width=16)
-    network = VFE(fusion, unet(LATENT + extra_channels))
+    phrases = PhraseMap(WIDTH, channels=4, side=4, width=16) if hierarchical and grounded else None
+    layout = (LATENT if hierarchical else 0) + (phrases.out_channels if phrases else 0)
+    fusion = LatentFusion(LATENT, layout, WIDTH, LATENT + extra_channels, time_width=16)
+    network = VFE(fusion, unet(LATENT + extra_channels), phrase_map=phrases)
     if inpaints:  # made last: the other weights are drawn as they are without it
         network.region = RegionFusion(LATENT, LATENT + extra_channels, time_width=16)
     return Painter(prompt_encoder(lora, ccm), network, SpaceToDepthCodec(2), schedule(), size)
@@ -138,7 +144,9 @@ def stage(name: str, seed: int = 0, **changes: Any) -> LightningModule:
 
 
 def data(root: Path, size: int = SIZE, batch_size: int = 8, **changes: Any) -> MarioDataModule:
-    return MarioDataModule(str(root), size=size, batch_size=batch_size, val_share=0.2, test_share=0.2, **changes)
+    return MarioDataModule(
+        str(root), size=size, batch_size=batch_size, max_objects=8, val_share=0.2, test_share=0.2, **changes
+    )
 
 
 def trainer(steps: int = 1, **changes: Any) -> Trainer:

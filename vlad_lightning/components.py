@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from torch import nn
@@ -16,6 +16,34 @@ from vlad_lightning.models.text_encoder import Spelling, TextEncoder
 from vlad_lightning.models.towers import DualTower, TextTower
 from vlad_lightning.models.width_adapter import WidthAdapter
 from vlad_lightning.modules.vfe import VFEModule
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What a prompt encoder is built with beside its parts; a pipeline's configuration has these fields.
+
+    Attributes:
+        max_words: see :class:`~vlad_lightning.models.text_encoder.TextEncoder`; so are the next four.
+        max_objects: likewise.
+        skip_layers: likewise.
+        context: likewise.
+        mask_padding: likewise.
+        read_phrases: see :class:`~vlad_lightning.models.prompt_encoder.PromptEncoder`.
+    """
+
+    max_words: int
+    max_objects: int
+    skip_layers: int
+    context: int | None
+    mask_padding: bool
+    read_phrases: bool
+
+    @classmethod
+    def of(cls, encoder: PromptEncoder) -> EncoderSettings:
+        """Those of an encoder."""
+        text = encoder.text_encoder
+        names = [field.name for field in fields(cls) if field.name != "read_phrases"]
+        return cls(**{name: getattr(text, name) for name in names}, read_phrases=encoder.read_phrases)
 
 
 @dataclass(frozen=True)
@@ -53,20 +81,21 @@ class EncoderParts:
         """The parts by the names of the pipeline's components."""
         return {f"{prefix}{name}": part for name, part in vars(self).items()}
 
-    def joined(self, max_words: int, max_objects: int, skip_layers: int, context: int | None) -> PromptEncoder:
-        """The encoder; the arguments are those of :class:`~vlad_lightning.models.text_encoder.TextEncoder`."""
+    def joined(self, settings: EncoderSettings) -> PromptEncoder:
+        """The encoder, with these settings."""
         encoder = TextEncoder(
             self.text_encoder,
             self.spelling,
-            max_words,
-            max_objects,
+            settings.max_words,
+            settings.max_objects,
             width=self.spelling.config.width,
-            skip_layers=skip_layers,
-            context=context,
+            skip_layers=settings.skip_layers,
+            context=settings.context,
+            mask_padding=settings.mask_padding,
         )
         encoder.adapter = self.text_adapter
         encoder.tokenizer = self.tokenizer
-        return PromptEncoder(encoder, self.composition)
+        return PromptEncoder(encoder, self.composition, settings.read_phrases)
 
 
 def components_of(module: VFEModule) -> dict[str, Any]:
@@ -75,24 +104,21 @@ def components_of(module: VFEModule) -> dict[str, Any]:
     Steps and scales are those that the module tests with.
 
     Raises:
-        ValueError: where painter and layout generator read another number of words or objects.
+        ValueError: where painter and layout generator read their prompts in another way.
     """
     painter, layouts = copy.deepcopy((module.painter, module.layout_generator))
-    sizes = _sizes(painter.prompt_encoder)
+    settings = EncoderSettings.of(painter.prompt_encoder)
     parts = EncoderParts.of(painter.prompt_encoder).named()
     if layouts is not None:
-        other = _sizes(layouts.prompt_encoder)
-        if sizes != other:
-            raise ValueError(
-                f"{_told(sizes)} is {tuple(sizes.values())} in the painter, {tuple(other.values())} in the layouts"
-            )
+        _check_same(settings, EncoderSettings.of(layouts.prompt_encoder))
         parts |= EncoderParts.of(layouts.prompt_encoder).named("layout_")
         parts |= {"tlg": layouts.tlg, "layout_schedule": layouts.schedule}
     vfe = painter.vfe
     parts |= {"unet": None, vfe.network_name: vfe.plain_network(), "fusion": vfe.fusion, "region": vfe.region}
+    parts |= {"phrase_map": vfe.phrase_map}
     parts |= {"codec": painter.codec, "schedule": painter.schedule}
     parts |= {name: getattr(module.sampler, name) for name in ("steps", "guidance_scale", "layout_scale")}
-    return parts | sizes | {"image_size": painter.image_size, "font": painter.rasterizer.font}
+    return parts | asdict(settings) | {"image_size": painter.image_size, "font": painter.rasterizer.font}
 
 
 def settle(network: nn.Module) -> None:
@@ -107,11 +133,11 @@ def settle(network: nn.Module) -> None:
             value.data = value.data.clone()
 
 
-def _sizes(encoder: PromptEncoder) -> dict[str, int | None]:
-    text = encoder.text_encoder
-    names = ("max_words", "max_objects", "skip_layers", "context")
-    return {name: getattr(text, name) for name in names}
+def _check_same(painter: EncoderSettings, layouts: EncoderSettings) -> None:
+    """Refuse encoders that a pipeline, which has one setting for both, would build otherwise than they were trained.
 
-
-def _told(sizes: dict[str, int | None]) -> str:
-    return f"({', '.join(sizes)})"
+    What only a painter reads (the padding, the phrases among the tokens) is the painter's.
+    """
+    other = replace(layouts, mask_padding=painter.mask_padding, read_phrases=painter.read_phrases)
+    if painter != other:
+        raise ValueError(f"the painter's encoder has {asdict(painter)}; the layouts' has {asdict(other)}")

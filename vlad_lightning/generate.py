@@ -130,7 +130,7 @@ def _drawn(
     placed = layout.layout if layout else None
     if pictures["template"] is not None:
         placed = pipe.read_layout(pictures["template"])
-    prompts = [layout.coloured(options.prompt) if layout else options.prompt] * options.images
+    prompts = [layout.completed(options.prompt) if layout else options.prompt] * options.images
     call = pipe if pictures["image"] is None else partial(pipe.inpaint, image=pictures["image"], mask=pictures["mask"])
     return call(
         prompts,

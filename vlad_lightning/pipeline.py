@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from vlad_lightning.components import EncoderParts, components_of, settle
+from vlad_lightning.components import EncoderParts, EncoderSettings, components_of, settle
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
@@ -28,6 +28,7 @@ from vlad_lightning.models.ccm import CCM, IdentityComposition
 from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
 from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.glyphs import Rasterizer
+from vlad_lightning.models.phrase_map import PhraseMap
 from vlad_lightning.models.pictures import mask_tensor, picture_tensor, read_template, resized
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.prompts import drawn_words
@@ -77,6 +78,7 @@ class VLADPipeline(DiffusionPipeline):
         layout_schedule: of the layout diffusion.
         transformer: the painter in the UNet's place; None where a UNet paints.
         region: what inpainting adds to Eq. 7; None for a painter that was not trained for it.
+        phrase_map: draws the objects' phrases into their boxes; None for a painter with word boxes only.
         image_size: H = W in pixels.
         max_words: words to draw a prompt may have.
         max_objects: further phrases that are read.
@@ -85,6 +87,8 @@ class VLADPipeline(DiffusionPipeline):
         layout_text_adapter: likewise, of the layout generator.
         skip_layers: see :class:`~vlad_lightning.models.text_encoder.TextEncoder`.
         context: likewise.
+        mask_padding: likewise, of the painter's encoder.
+        read_phrases: see :class:`~vlad_lightning.models.prompt_encoder.PromptEncoder`, of the painter's encoder.
         steps: of the image diffusion, where a call names none; an export has what its stage was tested with.
         guidance_scale: of the text, likewise.
         layout_scale: of the layout, likewise.
@@ -102,6 +106,7 @@ class VLADPipeline(DiffusionPipeline):
         "text_adapter",
         "layout_text_adapter",
         "region",
+        "phrase_map",
     ]
 
     def __init__(
@@ -122,6 +127,7 @@ class VLADPipeline(DiffusionPipeline):
         layout_schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler | None = None,
         transformer: SD3Transformer2DModel | None = None,
         region: RegionFusion | None = None,
+        phrase_map: PhraseMap | None = None,
         image_size: int = 64,
         max_words: int = 4,
         max_objects: int = 12,
@@ -130,6 +136,8 @@ class VLADPipeline(DiffusionPipeline):
         layout_text_adapter: WidthAdapter | None = None,
         skip_layers: int = 0,
         context: int | None = None,
+        mask_padding: bool = False,
+        read_phrases: bool = False,
         steps: int = 20,
         guidance_scale: float = 3.0,
         layout_scale: float = 3.0,
@@ -154,12 +162,14 @@ class VLADPipeline(DiffusionPipeline):
             layout_text_adapter=layout_text_adapter,
             transformer=transformer,
             region=region,
+            phrase_map=phrase_map,
         )
         for part in self.components.values():
             if isinstance(part, nn.Module):
                 settle(part)
         self.register_to_config(image_size=image_size, max_words=max_words, max_objects=max_objects, font=font)
         self.register_to_config(skip_layers=skip_layers, context=context)
+        self.register_to_config(mask_padding=mask_padding, read_phrases=read_phrases)
         self.register_to_config(steps=steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
 
     @classmethod
@@ -204,7 +214,7 @@ class VLADPipeline(DiffusionPipeline):
             self._joined(
                 EncoderParts(self.tokenizer, self.text_encoder, self.spelling, self.composition, self.text_adapter)
             ),
-            VFE(self.fusion, self.unet, self.transformer, region=self.region),
+            VFE(self.fusion, self.unet, self.transformer, region=self.region, phrase_map=self.phrase_map),
             self.codec,
             self.schedule,
             self.config.image_size,
@@ -226,8 +236,7 @@ class VLADPipeline(DiffusionPipeline):
         return LayoutGenerator(self._joined(parts), self.tlg, self.layout_schedule)
 
     def _joined(self, parts: EncoderParts) -> PromptEncoder:
-        config = self.config
-        return parts.joined(config.max_words, config.max_objects, config.skip_layers, config.context)
+        return parts.joined(EncoderSettings(**{f.name: self.config[f.name] for f in fields(EncoderSettings)}))
 
     @torch.no_grad()
     def __call__(

@@ -28,6 +28,7 @@ def main(args: Sequence[str]) -> None:
         heldout=options.split == "heldout",
         workers=options.workers,
         charseg=options.charseg == "true",
+        scene=options.scene == "true",
     )
 
 
@@ -47,4 +48,5 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     parser.add_argument("--charseg", choices=("true", "false"), default="true", help="write charseg.npy too")
+    parser.add_argument("--scene", choices=("true", "false"), default="true", help="write scene.json too")
     return parser

@@ -107,11 +107,11 @@ def test_lines_become_words_with_a_box_each(tmp_path: Path) -> None:
 )
 def test_colours_are_told_in_the_prompt(words: list[tuple[str, str | None]], prompt: str, told: str) -> None:
     layout = Layout(tuple(word for word, _ in words), torch.full((len(words), 5), 0.5))
-    assert LayoutFile(layout, 8, 8, tuple(colour for _, colour in words)).coloured(prompt) == told
+    assert LayoutFile(layout, 8, 8, tuple(colour for _, colour in words)).completed(prompt) == told
 
 
 def test_without_colours_the_prompt_is_left_alone() -> None:
-    assert LayoutFile(Layout(("A",), torch.zeros(1, 5)), 8, 8).coloured("'A'.") == "'A'."
+    assert LayoutFile(Layout(("A",), torch.zeros(1, 5)), 8, 8).completed("'A'.") == "'A'."
 
 
 WORD = {"text": "A", "quad": QUAD}

@@ -39,6 +39,23 @@ def test_further_channels_start_at_zero() -> None:
     assert torch.equal(fused[:, 4:], torch.zeros(3, 5, 6, 7))
 
 
+@pytest.mark.parametrize("layout", [0, 2, 5, 40])
+@torch.no_grad()
+def test_further_channels_can_be_opened_and_x_t_stays(layout: int) -> None:
+    x_t, t, z_t, text = inputs(layout=layout)
+    torch.manual_seed(0)
+    fusion = LatentFusion(4, layout, 5, out_channels=9)
+    fusion.open_further()
+    given = z_t if layout else None
+    fused = fusion(x_t, t, given, text)
+    assert torch.equal(fused[:, :4], x_t)
+    assert torch.equal(fusion(-x_t, t, given, text)[:, 4:], fused[:, 4:])
+    assert fused[:, 4:].std(dim=(0, 2, 3)).min() > 0.1
+    read = fusion.weight[4:, 4 : 4 + layout]
+    assert torch.linalg.matrix_rank(read) == min(5, layout)  # all of z_t where there is room
+    assert not torch.equal(fusion(x_t, t, given, text.flip(0))[:, 4:], fused[:, 4:])
+
+
 @pytest.mark.parametrize("out_channels", [4, 6])
 def test_it_is_a_1x1_convolution_with_modulated_weights(out_channels: int) -> None:
     """Eq. 7 to the letter: concatenate, spread t over space, convolve each sample with its own W_t."""

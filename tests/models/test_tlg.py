@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -40,7 +42,7 @@ def tlg() -> TLG:
 
 
 def noise(size: int = 2, seed: int = 3) -> Tensor:
-    return torch.randn(size, WORDS, 5, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(size, WORDS, 6, generator=torch.Generator().manual_seed(seed))
 
 
 TWO = torch.tensor([[True, True, False, False]])
@@ -50,28 +52,32 @@ STEP = torch.tensor([400])
 @given(st.lists(BOX, min_size=1, max_size=5))
 def test_boxes_survive_coding(boxes: list[tuple[float, ...]]) -> None:
     value = torch.tensor(boxes)
-    tokens = encode_boxes(value)
+    tokens = encode_boxes(value, torch.ones(len(value), dtype=torch.bool))
     assert tokens.abs().max() <= 1
-    torch.testing.assert_close(decode_boxes(tokens), value, rtol=0, atol=1e-6)
+    found, present = decode_boxes(tokens)
+    assert present.all()
+    torch.testing.assert_close(found, value, rtol=0, atol=1e-6)
 
 
-@given(st.lists(st.tuples(*[st.floats(-3, 3, width=32)] * 5), min_size=1, max_size=5))
+@given(st.lists(st.tuples(*[st.floats(-3, 3, width=32)] * 6), min_size=1, max_size=5))
 def test_whatever_is_denoised_has_a_size(tokens: list[tuple[float, ...]]) -> None:
-    boxes = decode_boxes(torch.tensor(tokens))
+    boxes, _ = decode_boxes(torch.tensor(tokens))
     assert (boxes[:, 2:4] >= 0.01).all()
     assert boxes.isfinite().all()
 
 
 def test_the_token_of_the_whole_frame_and_a_quarter_turn() -> None:
-    tokens = encode_boxes(torch.tensor([[0.5, 0.25, 1.0, 0.5, math.pi / 2]]))
-    torch.testing.assert_close(tokens, torch.tensor([[0.0, -0.5, 1.0, 0.0, 0.5]]))
+    boxes = torch.tensor([[0.5, 0.25, 1.0, 0.5, math.pi / 2]] * 2)
+    tokens = encode_boxes(boxes, torch.tensor([True, False]))
+    torch.testing.assert_close(tokens, torch.tensor([[0.0, -0.5, 1.0, 0.0, 0.5, 1.0], [0.0, 0.0, 0.0, 0.0, 0.0, -1.0]]))
+    assert decode_boxes(tokens)[1].tolist() == [True, False]
 
 
 def test_a_prompt_without_words_is_finite_and_leaves_its_neighbour_alone() -> None:
     module = tlg()
     mask = torch.tensor([[True, True, False, False], [False] * 4])
     both = module(noise(), torch.tensor([400, 10]), told(mask))
-    assert both.shape == (2, WORDS, 5)
+    assert both.shape == (2, WORDS, 6)
     assert both.isfinite().all()
     everything = told(mask)
     parts = (getattr(everything, name) for name in everything.__dataclass_fields__)
@@ -104,12 +110,40 @@ def test_words_hear_each_other_the_text_and_the_time(what: str) -> None:
         if what == "box":
             x[0, 1] += 1
         elif what == "word":
-            conditioning.words[0, 1].mul_(-1)
+            conditioning.phrases[0, 2].mul_(-1)
         elif what == "phrase":
             conditioning.phrases[0, 0].mul_(-1)
         else:
             step = torch.tensor([900])
     assert (module(x, step, conditioning)[0, 0] - before).abs().max() > 1e-4
+
+
+def test_words_know_their_phrase_and_their_rank_in_it() -> None:
+    module, x = tlg(), noise(1)
+    of = [torch.tensor([[[0, 0], [group, rank], [0, 0], [0, 0]]]) for group, rank in ((1, 0), (0, 1), (0, 0))]
+    boxes = [module(x, STEP, replace(told(TWO), word_groups=groups))[TWO] for groups in of]
+    torch.testing.assert_close(boxes[0], module(x, STEP, told(TWO))[TWO])  # as if nothing were told
+    for first, second in pairwise(boxes):
+        assert (first - second).abs().max() > 1e-4
+
+
+def test_objects_are_placed_beside_the_words_and_unknown_ones_left_out() -> None:
+    torch.manual_seed(0)
+    module = TLG(WIDTH, width=16, layers=2, heads=2, max_words=WORDS, max_objects=PHRASES - WORDS)
+    conditioning = told(TWO)
+    conditioning.phrase_mask[:, 1 + WORDS] = True
+    x = torch.randn(1, PHRASES, 6, generator=torch.Generator().manual_seed(3))
+    before = module(x, STEP, conditioning)
+    assert before.shape == (1, PHRASES, 6)
+    moved = x.clone()
+    moved[0, WORDS] += 1
+    assert (
+        module(moved, STEP, conditioning)[TWO.nonzero(as_tuple=True)] - before[TWO.nonzero(as_tuple=True)]
+    ).abs().max() > 1e-4
+    unknown = torch.zeros(1, PHRASES, dtype=torch.bool)
+    unknown[0, WORDS:] = True
+    alone = module(x, STEP, conditioning, unknown)[:, :2]
+    torch.testing.assert_close(module(moved, STEP, conditioning, unknown)[:, :2], alone, rtol=1e-5, atol=1e-6)
 
 
 def test_phrases_under_the_mask_are_not_read() -> None:

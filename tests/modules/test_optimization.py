@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import copy
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_system as tiny
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -42,6 +45,7 @@ def test_warm_up_then_cosine_down_to_zero_each_step() -> None:
     ("arguments", "message"),
     [
         ({"lr": 0}, "lr is 0; it must be above 0"),
+        ({"encoder_lr": 0}, "encoder_lr is 0; it must be above 0"),
         ({"warmup_steps": -1}, "warmup_steps is -1; it must be at least 0"),
         ({"schedule": "cosinus"}, "schedule is 'cosinus'; allowed are linear, cosine"),
     ],
@@ -110,6 +114,66 @@ def test_run_that_outlasts_the_horizon_or_hides_its_batch_is_refused() -> None:
             Optimization(**{name: value}).configure([nn.Parameter(torch.ones(1))], 1)
 
 
+def two_parts() -> tuple[nn.Module, nn.Module]:
+    """A network and the encoder in it."""
+    network = nn.ModuleDict({"encoder": nn.Linear(2, 3), "rest": nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))})
+    return network, network["encoder"]
+
+
+def test_without_a_rate_of_its_own_an_encoder_changes_nothing() -> None:
+    network, encoder = two_parts()
+
+    def groups(**named: Any) -> list[dict[str, Any]]:
+        return Optimization(lr=0.1).configure(network.parameters(), 10, **named)["optimizer"].param_groups
+
+    for one, other in zip(groups(), groups(encoder=encoder.parameters()), strict=True):
+        assert [id(p) for p in one.pop("params")] == [id(p) for p in other.pop("params")]
+        assert one == other
+
+
+def test_encoder_learns_at_its_own_rate_under_the_same_schedule() -> None:
+    """(matrices, vectors) of the rest, then of the encoder; warm-up over 4 of 12 steps, then a cosine: closed form."""
+    network, encoder = two_parts()
+    encoder.bias.requires_grad_(False)
+    optimization = Optimization(lr=1.0, encoder_lr=0.1, weight_decay=0.3, warmup_steps=4)
+    made = optimization.configure(network.parameters(), 12, encoder=encoder.parameters())
+    optimizer = made["optimizer"]
+    counted = [(len(g["params"]), g["weight_decay"]) for g in optimizer.param_groups]
+    assert counted == [(1, 0.3), (3, 0.0), (1, 0.3)]
+    for step in range(12):
+        factor = step / 4 if step < 4 else (1 + math.cos(math.pi * (step - 4) / 8)) / 2
+        assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([factor, factor, 0.1 * factor])
+        optimizer.step()
+        made["lr_scheduler"]["scheduler"].step()
+
+
+@pytest.mark.parametrize(("rule", "factor"), [("linear", 4.0), ("sqrt", 2.0)])
+def test_both_rates_follow_the_batch(rule: Any, factor: float) -> None:
+    network, encoder = two_parts()
+    optimization = Optimization(lr=0.2, encoder_lr=0.05, lr_batch=16, lr_scaling=rule, schedule="constant")
+    optimizer = optimization.configure(network.parameters(), 9, 64, encoder.parameters())["optimizer"]
+    assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.2 * factor] * 2 + [0.05 * factor] * 2)
+
+
+def test_first_step_of_adam_is_as_long_as_each_rate() -> None:
+    """Adam's first step is the sign of the gradient, times the rate."""
+    network, encoder = two_parts()
+    optimization = Optimization(lr=0.2, encoder_lr=0.05, weight_decay=0.0, warmup_steps=0, schedule="constant")
+    optimizer = optimization.configure(network.parameters(), 9, encoder=encoder.parameters())["optimizer"]
+    before = [p.detach().clone() for p in network.parameters()]
+    for p in network.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    for old, new in zip(before, network.parameters(), strict=True):
+        rate = 0.05 if any(new is p for p in encoder.parameters()) else 0.2
+        torch.testing.assert_close(old - new, torch.full_like(old, rate))
+
+
+def test_a_rate_for_an_encoder_that_a_stage_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"encoder_lr is 0\.1; this stage has no encoder apart, it must be None"):
+        Optimization(encoder_lr=0.1).configure([nn.Parameter(torch.ones(1))], 10)
+
+
 class Line(LightningModule):
     """A loss whose gradient is far above the clip, under a given optimization."""
 
@@ -128,6 +192,33 @@ class Line(LightningModule):
 
     def configure_optimizers(self) -> Any:
         return self.optimization.of_module(self)
+
+
+class TwoLines(Line):
+    """The first layer is an encoder."""
+
+    def __init__(self, optimization: Optimization) -> None:
+        super().__init__(optimization)
+        self.encoder = nn.Linear(2, 2)
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return super().training_step(self.encoder(batch), batch_idx)
+
+    def configure_optimizers(self) -> Any:
+        return self.optimization.of_module(self, encoder=self.encoder)
+
+
+def test_a_fit_has_both_rates_and_resumes_to_the_bit(tmp_path: Path) -> None:
+    data: DataLoader[Any] = DataLoader(torch.randn(3, 2), batch_size=3)  # type: ignore[arg-type]
+    optimization = Optimization(lr=0.1, encoder_lr=0.01, warmup_steps=2, schedule="constant_with_warmup")
+    saver = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
+    trainer = tiny.trainer(4, callbacks=[saver], enable_checkpointing=True)
+    whole, resumed = TwoLines(optimization), TwoLines(optimization)
+    trainer.fit(whole, data)
+    assert [g["lr"] for g in trainer.optimizers[0].param_groups] == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    tiny.trainer(4).fit(resumed, data, ckpt_path=str(tmp_path / "step=2.ckpt"), weights_only=True)
+    for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def fit(optimization: Optimization, steps: int = 4, batch_size: int = 3, **changes: Any) -> tuple[Line, Trainer]:

@@ -106,7 +106,7 @@ def test_only_what_is_needed_is_encoded(hierarchical: bool, sampler: Sampler, en
 def test_augmentation_changes_the_layouts_latent_by_its_deviation(painter: Painter) -> None:
     glyphs = torch.zeros(4, 3, tiny.SIZE, tiny.SIZE)
     draws = torch.Generator().manual_seed(0)
-    latent = painter.encode_layout(glyphs, 0.5, draws)
+    latent = painter.encode_layout(glyphs, scale=0.5, generator=draws)
     assert latent is not None
     assert latent.std().item() == pytest.approx(0.5, rel=0.05)
     exact = painter.encode_layout(glyphs)

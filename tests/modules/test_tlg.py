@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,33 +22,47 @@ def batch(posters: Path) -> Batch:
     return next(iter(tiny.data(posters, batch_size=6).val_dataloader()))
 
 
-def test_loss_is_over_the_words_that_are_there(batch: Batch) -> None:
+@pytest.mark.parametrize("scene", ["known", "unknown"])
+def test_loss_is_over_what_the_data_tell(batch: Batch, scene: str) -> None:
     module = tiny.stage("tlg")
     assert isinstance(module, TLGModule)
+    batch = replace(batch, scene_known=torch.full_like(batch.scene_known, scene == "known"))
+    if scene == "unknown":
+        batch = replace(batch, object_mask=torch.zeros_like(batch.object_mask))
     loader = DataLoader([batch], batch_size=None)  # type: ignore[arg-type, var-annotated]
     found = tiny.trainer(limit_val_batches=1).validate(module, loader, verbose=False)[0]["val/loss"]
-    steps, noised = module.generator.noised(batch.word_boxes, RowDraws.of_samples("cpu", (0, "tlg", "val"), batch.keys))
+    tokens, _, unknown = module.generator.tokens_of(batch)
+    steps, noised = module.generator.noised(tokens, RowDraws.of_samples("cpu", (0, "tlg", "val"), batch.keys))
     with torch.no_grad():
-        predicted = module.generator.tlg(noised.x_t, steps, module.generator.prompt_encoder(batch.prompts))
-    total, words = 0.0, 0
-    for i, n in zip(*batch.word_mask.nonzero(as_tuple=True), strict=True):
-        error = predicted[i, n] - encode_boxes(batch.word_boxes)[i, n]
-        total += float(noised.weight[i] * error.square().sum())
-        words += 1
-    assert 0 < words < batch.word_mask.numel()
-    assert found == pytest.approx(total / (5 * words), rel=1e-4)
+        told = module.generator.prompt_encoder(batch.prompts)
+        predicted = module.generator.tlg(noised.x_t, steps, told, unknown)
+    total, numbers, words = 0.0, 0, batch.word_mask.shape[1]
+    boxes = torch.cat([batch.word_boxes, batch.object_boxes], dim=1)
+    for i, n in torch.cat([batch.word_mask, batch.object_mask], dim=1).nonzero().tolist():
+        truth = encode_boxes(boxes[i, n], torch.tensor(True))[:5]
+        total += float(noised.weight[i] * (predicted[i, n, :5] - truth).square().sum())
+        numbers += 5
+    if scene == "known":  # whether each of the other phrases stands anywhere
+        for i, n in told.object_mask.nonzero().tolist():
+            bit = 1.0 if batch.object_mask[i, n] else -1.0
+            total += float(noised.weight[i] * (predicted[i, words + n, 5] - bit).square())
+            numbers += 1
+    assert numbers > 5
+    assert found == pytest.approx(total / numbers, rel=1e-4)
 
 
 def test_layouts_by_flow_matching_learn_and_are_drawn(posters: Path) -> None:
     generator = LayoutGenerator(
-        tiny.prompt_encoder(), TLG(32, width=32, layers=1, heads=2), FlowMatchEulerDiscreteScheduler()
+        tiny.prompt_encoder(),
+        TLG(32, width=32, layers=1, heads=2, max_objects=8),
+        FlowMatchEulerDiscreteScheduler(),
     )
     module = TLGModule(generator, tiny.FAST, Sampler(steps=2))
-    boxes = torch.rand(4, 2, 5, generator=generator_for("cpu", 0))
-    steps, noised = generator.noised(boxes, RowDraws.of_rows("cpu", (1,), range(4), 4))
+    tokens = torch.rand(4, 2, 6, generator=generator_for("cpu", 0))
+    steps, noised = generator.noised(tokens, RowDraws.of_rows("cpu", (1,), range(4), 4))
     assert steps.is_floating_point()
     share = (steps / 1000).view(-1, 1, 1)  # x_t = x0 + t (noise - x0)
-    torch.testing.assert_close(noised.x_t - share * noised.target, encode_boxes(boxes), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(noised.x_t - share * noised.target, tokens, rtol=1e-4, atol=1e-5)
     tiny.trainer(2, limit_val_batches=1).fit(module, datamodule=tiny.data(posters))
     layout = module.draw(['a circle and "HI"'])[0]
     assert layout.words == ("HI",)
@@ -92,9 +107,9 @@ def test_layout_of_a_prompt_does_not_depend_on_words_it_has_not(batch: Batch) ->
     """The places behind the last word are masked: other noise there changes nothing."""
     generator = tiny.layout_generator().eval()
     told = generator.prompt_encoder(['"ONE" and "two"'])
-    x, steps = torch.randn(1, 4, 5), torch.tensor([500])
+    x, steps = torch.randn(1, 12, 6), torch.tensor([500])
     changed = x.clone()
-    changed[:, 2:] += 1
+    changed[:, 2:4] += 1
     with torch.no_grad():
         first, second = (generator.tlg(noise, steps, told)[:, :2] for noise in (x, changed))
     torch.testing.assert_close(first, second)
@@ -115,3 +130,5 @@ def test_generator_refuses_parts_that_do_not_fit() -> None:
         LayoutGenerator(encoder, TLG(16), tiny.schedule())
     with pytest.raises(ValueError, match=r"tlg\.max_words is 8; the text encoder's is 4"):
         LayoutGenerator(encoder, TLG(32, max_words=8), tiny.schedule())
+    with pytest.raises(ValueError, match=r"tlg\.max_objects is 3; it must be the text encoder's, 8, or 0"):
+        LayoutGenerator(encoder, TLG(32, max_objects=3), tiny.schedule())

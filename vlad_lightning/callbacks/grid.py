@@ -31,16 +31,22 @@ def sample_grid(images: Tensor, captions: Sequence[str], columns: int = 8) -> Fi
 
 
 def layout_grid(layouts: Sequence[Layout], captions: Sequence[str], columns: int = 8) -> Figure:
-    """Layouts as boxes with their words, a caption under each."""
+    """Layouts as boxes with their words (blue) and objects (orange), a caption under each."""
     figure, axes = _grid(len(layouts), columns)
     for axis, layout, caption in zip(axes, layouts, captions, strict=False):
         axis.set(xlim=(0, 1), ylim=(1, 0), aspect="equal")
         axis.set_xlabel(caption, fontsize=7, parse_math=False)
-        for word, quad in zip(layout.words, layout.quads().numpy(), strict=True):
-            axis.add_patch(Polygon(quad, closed=True, fill=False, edgecolor="tab:blue", linewidth=1))
-            x, y = quad.mean(axis=0)
-            axis.text(x, y, word, fontsize=6, ha="center", va="center", clip_on=True, parse_math=False)
+        _outline(axis, Layout(layout.objects, layout.object_boxes), "tab:orange", 4)
+        _outline(axis, layout, "tab:blue", 6)
     return figure
+
+
+def _outline(axis: Axes, layout: Layout, colour: str, fontsize: int) -> None:
+    """Boxes with their words."""
+    for word, quad in zip(layout.words, layout.quads().numpy(), strict=True):
+        axis.add_patch(Polygon(quad, closed=True, fill=False, edgecolor=colour, linewidth=1))
+        x, y = quad.mean(axis=0)
+        axis.text(x, y, word, fontsize=fontsize, ha="center", va="center", clip_on=True, parse_math=False)
 
 
 def _grid(size: int, columns: int) -> tuple[Figure, list[Axes]]:

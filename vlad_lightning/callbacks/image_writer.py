@@ -18,7 +18,7 @@ from vlad_lightning.types import Layout, Painting
 
 
 class ImageWriter(BasePredictionWriter):
-    """Writes ``{key}.png`` and ``{key}.json`` (prompt, words, quads in pixels, fonts) as batches come.
+    """Writes ``{key}.png`` and ``{key}.json`` (prompt, words and objects, quads in pixels, fonts) as batches come.
 
     The JSON is a layout file. A picture that was painted into keeps its size.
 
@@ -49,7 +49,9 @@ class ImageWriter(BasePredictionWriter):
         ):
             height, width = image.shape[-2:]
             frame = {"size": width} if width == height else {"width": width, "height": height}
-            content = {"prompt": prompt, **frame, "words": _words(layout, width, height)}
+            content: dict[str, Any] = {"prompt": prompt, **frame, "words": _words(layout, width, height)}
+            if layout.objects:
+                content["objects"] = _objects(layout, width, height)
             text = json.dumps(content, ensure_ascii=False, indent=1)
             picture = partial(save_image, image, normalize=True, value_range=(-1, 1))  # rounds; to_pil_image cuts off
             write_file(Path(self.out, f"{key}.png"), picture)
@@ -57,9 +59,19 @@ class ImageWriter(BasePredictionWriter):
 
 
 def _words(layout: Layout, width: int, height: int) -> list[dict[str, Any]]:
-    quads = (layout.quads() * torch.tensor([width, height])).round(decimals=2).tolist()
+    quads = _pixels(layout, width, height)
     words: list[dict[str, Any]] = [{"text": w, "quad": q} for w, q in zip(layout.words, quads, strict=True)]
     for word, font in zip(words, layout.fonts, strict=False):
         if font is not None:
             word["font"] = str(Path(font).resolve())
     return words
+
+
+def _objects(layout: Layout, width: int, height: int) -> list[dict[str, Any]]:
+    quads = _pixels(Layout(layout.objects, layout.object_boxes), width, height)
+    return [{"phrase": p, "quad": q} for p, q in zip(layout.objects, quads, strict=True)]
+
+
+def _pixels(layout: Layout, width: int, height: int) -> list[Any]:
+    quads: list[Any] = (layout.quads() * torch.tensor([width, height])).round(decimals=2).tolist()
+    return quads

@@ -15,13 +15,15 @@ from vlad_lightning.models.settings import (
     compare_settings,
     compare_tokenizer,
 )
+from vlad_lightning.models.widened import settings_once_widened
 
 
 class FromPretrained(Callback):
     """Fills ``part`` with published weights; safetensors only, and nothing may be missing.
 
     What the source holds beside the part, such as the other tower of a CLIP, is left out. Settings that the weights do
-    not show, such as the number of attention heads, must be the part's own.
+    not show, such as the number of attention heads, must be the part's own. A painter that was widened for the fusion
+    keeps its columns of zeros: it begins as the published one (:mod:`~vlad_lightning.models.widened`).
 
     Args:
         part: dotted name of a submodule whose class has ``from_pretrained``, such as ``painter.vfe.unet``.
@@ -61,6 +63,7 @@ class FromPretrained(Callback):
         except ValueError as error:
             raise ValueError(f"{self.source} does not fill {self.part!r}: {error}") from error
         try:
+            settings = settings_once_widened(part, settings)
             load_plain(part, state)
             compare_settings(part, settings)
         except (RuntimeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Composes scenes: words first, each in a region of its own, then objects in the space that is left."""
+"""Composes scenes: phrases first, each in a region of its own, then objects in the space that is left."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, count
 from types import MappingProxyType
 
 import numpy as np
 
-from vlad_lightning.data.lettering import FONTS, draw_ink, fineness, room_for
+from vlad_lightning.data.blocks import MARGIN, Block, fitted_block
 from vlad_lightning.data.scene import (
     SHAPES,
     TEXTURES,
     Background,
+    Phrase,
     PlacedObject,
-    PlacedWord,
     Scene,
     box_around,
     boxes_touch,
-    rotated_extent,
 )
 from vlad_lightning.data.vocabulary import draw_word
 from vlad_lightning.models.colours import PALETTE, RGB, contrast
@@ -34,30 +33,43 @@ MIN_CONTRAST = 3.5
 MIN_PIXELS = 12
 """Smallest font size in pixels that an OCR engine still reads well."""
 
-_COUNT_ODDS = (0.45, 0.3, 0.15, 0.1)  # of one to four
-_HEIGHT_LIMITS = (0.42, 0.34, 0.27, 0.23)  # font size as a fraction of the frame, for one to four words
-_REFERENCE_PIXELS = 64  # font size at which a word is first measured
-_MARGIN = 0.035
+MAX_WORDS = 6
+"""Of a poster."""
+
+_OBJECT_ODDS = (0.45, 0.3, 0.15, 0.1)  # of one to four
+_PHRASE_ODDS = (0.55, 0.3, 0.15)  # of one to three
+_WORD_ODDS = (0.55, 0.22, 0.14, 0.09)  # of one to four in a phrase
+_NO_WORDS, _NO_OBJECTS = 0.08, 0.08  # shares of the posters
+_HEIGHT_LIMITS = (0.42, 0.34, 0.27)  # font size as a fraction of the frame, for one to three phrases
 _GAP = (0.03, 0.03)  # across and down
-_WORD_GAP = (0.1, 0.02)  # wide: an OCR engine joins neighbours on a line, and reads a ring beside a word as an O
-_MAX_TILT = math.radians(8)
+_PHRASE_GAP = (0.1, 0.04)  # wide: an OCR engine joins neighbours on a line
+_WORD_GAP = (0.06, 0.02)
+_ROUND_GAP = (0.1, 0.02)  # the engine reads a ring beside a word as an O
+_RADII = (0.09, 0.2)
+_TIGHT_RADIUS = 0.11
+_SPOTS = 64  # places that are tried at once
+_TRIES = 8  # compositions in which something finds no room, before it may be left out, or an object lie below words
 _SHADE = 0.16
-_FONT_ODDS = (0.1, 0.3, 0.1, 0.25, 0.05, 0.2)  # in the order of FONTS: bold faces read best at small sizes
 
 
 def compose(rng: np.random.Generator, size: int, held_out: bool) -> Scene:
-    """A random scene for a poster of ``size`` pixels a side.
+    """A random scene for a poster of ``size`` pixels a side; some have no words, and some no objects.
 
     Letters have a contrast of at least :data:`MIN_CONTRAST` to both shades of the background and to any object below.
     """
-    while True:
+    with_words, with_objects = rng.random() >= _NO_WORDS, rng.random() >= _NO_OBJECTS
+    counts = _word_counts(rng) if with_words else []
+    for attempt in count():
         background = _background(rng)
         if not text_colours(*background.shades):  # the two shades of a gradient may leave none
             continue
-        words = _words(rng, size, background, held_out)
-        objects = _objects(rng, background, words)
-        if words and objects:
-            return Scene(background, objects, words)
+        phrases = _phrases(rng, size, background, counts, held_out)
+        if len(phrases) < (len(counts) if attempt < _TRIES else bool(counts)):
+            continue
+        objects = _objects(rng, background, phrases, attempt >= _TRIES) if with_objects else ()
+        if bool(objects) == with_objects:
+            return Scene(background, objects, tuple(word for phrase in phrases for word in phrase.words))
+    raise AssertionError("unreachable")
 
 
 def shade(colour: str, amount: float) -> RGB:
@@ -90,23 +102,45 @@ def _background(rng: np.random.Generator) -> Background:
     )
 
 
-def _words(rng: np.random.Generator, size: int, background: Background, held_out: bool) -> tuple[PlacedWord, ...]:
-    """One to four words that do not touch, all different, no two in one region; empty if they found no room."""
-    count = 1 + _weighted(rng, _COUNT_ODDS)
-    colours = _word_colours(rng, background, count)
-    placed: list[PlacedWord] = []
-    for _ in range(6 * count):
-        word = _fitted_word(rng, size, colours[len(placed)], _HEIGHT_LIMITS[count - 1], held_out)
-        if word and word.text.casefold() not in {other.text.casefold() for other in placed}:
-            word = _with_room(rng, word, placed)
-            placed += [_cut_to_ink(word, size)] if word else []
-        if len(placed) == count:
+def _phrases(
+    rng: np.random.Generator, size: int, background: Background, counts: Sequence[int], held_out: bool
+) -> tuple[Phrase, ...]:
+    """Phrases of so many words that do not touch, all words different, no two in one region; those that found room.
+
+    Large ones are placed first; the poster's order is another.
+    """
+    if not counts:
+        return ()
+    colours = _phrase_colours(rng, background, len(counts))
+    placed: list[Phrase] = []
+    for attempt in range(6 * len(counts)):
+        wanted = max(1, counts[len(placed)] - attempt // 6)  # a phrase that finds no room gets shorter
+        texts = [draw_word(rng, held_out) for _ in range(wanted)]
+        known = {word.text.casefold() for phrase in placed for word in phrase.words}
+        if len({text.casefold() for text in texts} - known) < wanted:
+            continue
+        block = fitted_block(rng, size, texts, colours[len(placed)], _HEIGHT_LIMITS[len(counts) - 1], MIN_PIXELS)
+        phrase = _with_room(rng, block, placed, size) if block else None
+        placed += [phrase] if phrase else []
+        if len(placed) == len(counts):
             break
-    return tuple(placed)
+    order = rng.permutation(len(placed))
+    return tuple(
+        Phrase(tuple(replace(word, group=group) for word in placed[i].words)) for group, i in enumerate(order)
+    )
 
 
-def _word_colours(rng: np.random.Generator, background: Background, count: int) -> list[str]:
-    """Mostly one colour for all words, and half of the time the best one."""
+def _word_counts(rng: np.random.Generator) -> list[int]:
+    """How many words each phrase has, the longest one first; not more than :data:`MAX_WORDS` together."""
+    counts = sorted((1 + _weighted(rng, _WORD_ODDS) for _ in range(1 + _weighted(rng, _PHRASE_ODDS))), reverse=True)
+    while sum(counts) > MAX_WORDS:
+        counts[0] -= 1
+        counts.sort(reverse=True)
+    return counts
+
+
+def _phrase_colours(rng: np.random.Generator, background: Background, count: int) -> list[str]:
+    """Mostly one colour for all phrases, and half of the time the best one."""
     readable = text_colours(*background.shades)  # never the background's own colour: its contrast is too low
     names = list(readable)
     picks = [names[i] for i in rng.integers(len(names), size=count)]
@@ -115,85 +149,75 @@ def _word_colours(rng: np.random.Generator, background: Background, count: int) 
     return picks if rng.random() < 0.3 else picks[:1] * count
 
 
-def _fitted_word(
-    rng: np.random.Generator, size: int, colour: str, height_limit: float, held_out: bool
-) -> PlacedWord | None:
-    """A word at the frame's centre in a face and size that fit, wide ones favoured; None if it never fits.
-
-    Its width and height are a little more than its ink's.
-    """
-    text = draw_word(rng, held_out)
-    room = (1 - 2 * _MARGIN) * size
-    smallest = max(MIN_PIXELS, math.ceil(0.09 * size))
-    angle = float(rng.uniform(-_MAX_TILT, _MAX_TILT)) if rng.random() < 0.5 else 0.0
-    for _ in range(3):
-        font = FONTS[_weighted(rng, _FONT_ODDS)]
-        width, height = (v / _REFERENCE_PIXELS for v in room_for(text, font, _REFERENCE_PIXELS))  # of the font size
-        largest = math.floor(min(room / max(rotated_extent(width, height, angle)), height_limit * size))
-        if largest >= smallest:
-            pixels = round(smallest + (largest - smallest) * math.sqrt(rng.random()))
-            width, height = width * pixels / size, height * pixels / size
-            return PlacedWord(text, font, pixels, colour, 0.5, 0.5, width, height, angle)
-    return None
-
-
-def _with_room(rng: np.random.Generator, word: PlacedWord, placed: Sequence[PlacedWord]) -> PlacedWord | None:
-    """The word moved to a free region, well inside it; None if there is no room."""
-    width, height = word.extent
+def _with_room(rng: np.random.Generator, block: Block, placed: Sequence[Phrase], size: int) -> Phrase | None:
+    """The block in a free region, well inside it; None if there is no room."""
+    width, height = block.extent
     taken = {other.region for other in placed}
     columns, rows = _ranges(width), _ranges(height)
     cells = [(column, row) for column in columns for row in rows]
     for i in rng.permutation(len(cells)):
         x, y = (float(rng.uniform(*limits)) for limits in cells[i])
         box = box_around(x, y, width, height)
-        if region_of(x, y) not in taken and not any(boxes_touch(box, other.box, _WORD_GAP) for other in placed):
-            return replace(word, x=x, y=y)
+        if region_of(x, y) not in taken and not any(boxes_touch(box, other.box, _PHRASE_GAP) for other in placed):
+            phrase = block.at(x, y, size)
+            return phrase if phrase.region not in taken else None
     return None
-
-
-def _cut_to_ink(word: PlacedWord, size: int) -> PlacedWord:
-    """The word with its ink's true width and height; its centre is the ink's."""
-    width, height = draw_ink(word.text, word.font, word.pixels * fineness(size)).image.size
-    return replace(word, width=width / (size * fineness(size)), height=height / (size * fineness(size)))
 
 
 def _ranges(extent: float) -> list[tuple[float, float]]:
     """Where the centre of something of this extent may lie along one axis: a range for each third that can hold it."""
     inset = 0.012  # keeps a centre in its third when corners are rounded to whole pixels of MARIO's frame
-    low, high = _MARGIN + extent / 2, 1 - _MARGIN - extent / 2
+    low, high = MARGIN + extent / 2, 1 - MARGIN - extent / 2
     ranges = [(max(low, third / 3 + inset), min(high, (third + 1) / 3 - inset)) for third in range(3)]
     return [(start, end) for start, end in ranges if start <= end]
 
 
-def _objects(rng: np.random.Generator, background: Background, words: Sequence[PlacedWord]) -> tuple[PlacedObject, ...]:
-    """One to four objects that do not touch; if no place is free, one where the words above stand out from it."""
-    count = min(1 + _weighted(rng, _COUNT_ODDS), 6 - len(words))
-    names = [name for name in PALETTE if name != background.colour]
+def _objects(
+    rng: np.random.Generator, background: Background, phrases: Sequence[Phrase], over_words: bool
+) -> tuple[PlacedObject, ...]:
+    """Up to four objects that do not touch each other, each where a place is free.
+
+    Args:
+        over_words: one of them may lie below words that stand out from it, where no other place is free.
+    """
+    wanted = min(1 + _weighted(rng, _OBJECT_ODDS), max(1, MAX_WORDS - sum(len(phrase.words) for phrase in phrases)))
+    colours = [name for name in PALETTE if name != background.colour]
+    picks = rng.permutation(len(colours))[:wanted]
     placed: list[PlacedObject] = []
-    for attempt in range(25 * count):
-        candidate = _object(rng, names[rng.integers(len(names))], tight=attempt > 10 * count)
-        if _fits(candidate, placed, words, may_overlap=not placed and attempt > 20 * count):
-            placed.append(candidate)
-        if len(placed) == count:
-            break
+    for pick in picks:
+        colour, shape = colours[pick], SHAPES[rng.integers(len(SHAPES))]
+        gap = _ROUND_GAP if shape in ("circle", "ring") else _WORD_GAP
+        blocked = [_widened(phrase.box, gap) for phrase in phrases]
+        spot = _free_spot(rng, blocked + [_widened(other.box, _GAP) for other in placed])
+        if spot is None and over_words and not placed:
+            blocked = [box for box, phrase in zip(blocked, phrases, strict=True) if not _stands_out(phrase, colour)]
+            spot = _free_spot(rng, blocked)
+        placed += [PlacedObject(shape, colour, *spot)] if spot else []
     return tuple(placed)
 
 
-def _object(rng: np.random.Generator, colour: str, tight: bool) -> PlacedObject:
-    radius = float(rng.uniform(0.075, 0.1 if tight else 0.18))
-    x, y = (float(v) for v in rng.uniform(radius + _MARGIN, 1 - radius - _MARGIN, size=2))
-    return PlacedObject(SHAPES[rng.integers(len(SHAPES))], colour, x, y, radius)
+def _free_spot(rng: np.random.Generator, blocked: Sequence[Sequence[float]]) -> tuple[float, float, float] | None:
+    """Centre and radius of something that touches none of some boxes; None if none was found."""
+    low, high = _RADII
+    for largest in (high, _TIGHT_RADIUS):
+        radius = rng.uniform(low, largest, size=_SPOTS)
+        inset = radius + MARGIN
+        centre = inset + rng.random((2, _SPOTS)) * (1 - 2 * inset)  # (2, S)
+        left_top, right_bottom = centre - radius, centre + radius
+        walls = np.array(blocked).reshape(-1, 4, 1)
+        touches = ((left_top < walls[:, 2:]) & (walls[:, :2] < right_bottom)).all(axis=1).any(axis=0)  # (S,)
+        if not touches.all():
+            free = int(touches.argmin())
+            return float(centre[0, free]), float(centre[1, free]), float(radius[free])
+    return None
 
 
-def _fits(
-    candidate: PlacedObject, placed: Sequence[PlacedObject], words: Sequence[PlacedWord], may_overlap: bool
-) -> bool:
-    if any(candidate.colour == other.colour or boxes_touch(candidate.box, other.box, _GAP) for other in placed):
-        return False
-    over = [word for word in words if boxes_touch(candidate.box, word.box, _WORD_GAP)]
-    if not over:
-        return True
-    return may_overlap and all(word.colour in text_colours(PALETTE[candidate.colour]) for word in over)
+def _widened(box: Sequence[float], gap: tuple[float, float]) -> tuple[float, float, float, float]:
+    return box[0] - gap[0], box[1] - gap[1], box[2] + gap[0], box[3] + gap[1]
+
+
+def _stands_out(phrase: Phrase, colour: str) -> bool:
+    return phrase.colour in text_colours(PALETTE[colour])
 
 
 def _weighted(rng: np.random.Generator, odds: Sequence[float]) -> int:

@@ -39,6 +39,7 @@ class MarioDataModule(LightningDataModule):
         size: height and width of the images in pixels; others are stretched to it.
         batch_size: samples a batch and device.
         max_words: ``N``, the number of words a layout generator places; a caption's further words are left out.
+        max_objects: ``K``, the number of a caption's object phrases that get a box where ``scene.json`` tells it.
         max_boxes: at most this many words are drawn in ``glyphs``, the largest ones.
         val_share: share of ``root`` that validates; the split depends on the samples' names and ``seed`` only.
         test_share: share of ``root`` that tests; not used if ``test_root`` is given.
@@ -62,6 +63,7 @@ class MarioDataModule(LightningDataModule):
         size: int = 64,
         batch_size: int = 16,
         max_words: int = 4,
+        max_objects: int = 12,
         max_boxes: int = 32,
         val_share: float = 0.05,
         test_share: float = 0.05,
@@ -76,7 +78,7 @@ class MarioDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _at_least(1, size=size, batch_size=batch_size, max_words=max_words, max_boxes=max_boxes)
+        _at_least(1, size=size, batch_size=batch_size, max_words=max_words, max_objects=max_objects, max_boxes=max_boxes)
         _at_least(0, num_workers=num_workers)
         if limit_test is not None:
             _at_least(1, limit_test=limit_test)
@@ -89,6 +91,7 @@ class MarioDataModule(LightningDataModule):
         self.size = size
         self.batch_size = batch_size
         self.max_words = max_words
+        self.max_objects = max_objects
         self.max_boxes = max_boxes
         self.val_share = val_share
         self.test_share = test_share
@@ -245,7 +248,15 @@ class MarioDataModule(LightningDataModule):
         return shard_loader(shard, self.num_workers, self.pin_memory)
 
     def _dataset(self, folders: list[Path]) -> MarioDataset:
-        return MarioDataset(folders, self.size, self.max_words, self.max_boxes, self.min_confidence, self.rasterizer)
+        return MarioDataset(
+            folders,
+            self.size,
+            self.max_words,
+            self.max_boxes,
+            self.min_confidence,
+            self.rasterizer,
+            self.max_objects,
+        )
 
     def _usable(self, root: str, index: str | None = None) -> list[Path]:
         listed = list_samples(Path(root), Path(index) if index else None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vlad_lightning.data.mario import MarioSample, SkipSample, key_of, read_sample
-from vlad_lightning.data.ocr_lines import OcrWord
+from vlad_lightning.data.ocr_lines import OcrWord, quote_read_words
+from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.models.glyphs import Rasterizer
-from vlad_lightning.models.prompts import bare_word, drawn_words, quote_words
+from vlad_lightning.models.prompts import PromptDecomposer, bare_word, drawn_words
 from vlad_lightning.types import Layout, Sample
 
+_ARTICLE = re.compile(r"^(?:an?|the)\s+")
 _log = logging.getLogger(__name__)
 
 
@@ -34,6 +38,7 @@ class MarioDataset(Dataset[Sample]):
         max_boxes: at most this many words make the layout, the largest ones.
         min_confidence: words below it are left out.
         rasterizer: draws the layouts.
+        max_objects: ``K`` of :class:`~vlad_lightning.types.Sample`.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class MarioDataset(Dataset[Sample]):
         max_boxes: int,
         min_confidence: float,
         rasterizer: Rasterizer,
+        max_objects: int = 12,
     ) -> None:
         self.folders = list(folders)
         self.size = size
@@ -51,6 +57,8 @@ class MarioDataset(Dataset[Sample]):
         self.max_boxes = max_boxes
         self.min_confidence = min_confidence
         self.rasterizer = rasterizer
+        self.max_objects = max_objects
+        self._decompose = PromptDecomposer()
         self._broken = torch.zeros(len(folders), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
@@ -84,21 +92,24 @@ class MarioDataset(Dataset[Sample]):
             return None
 
     def _build(self, sample: MarioSample) -> Sample:
-        prompt = quote_words(sample.caption, [word.text for word in sample.words])
+        prompt = quote_read_words(sample.caption, sample.words)
         boxes = _layout(sample.words)
         layout = _largest(boxes, self.max_boxes)
         word_boxes, word_mask = match_boxes(drawn_words(prompt), boxes, self.max_words)
+        chunks = [chunk.text for chunk in self._decompose(prompt).objects]
+        object_boxes, object_mask = match_objects(chunks, sample.scene, self.max_objects)
+        found = object_mask.nonzero().flatten()
         return Sample(
             key=sample.key,
             image=to_tensor(sample.image, self.size),
             prompt=prompt,
-            layout=layout,
+            layout=replace(layout, objects=tuple(chunks[i] for i in found), object_boxes=object_boxes[found]),
             glyphs=self.rasterizer(layout, (self.size, self.size)),
             word_boxes=word_boxes,
             word_mask=word_mask,
-            object_boxes=torch.zeros(12, 5),
-            object_mask=torch.zeros(12, dtype=torch.bool),
-            scene_known=False,
+            object_boxes=object_boxes,
+            object_mask=object_mask,
+            scene_known=sample.scene is not None,
         )
 
 
@@ -124,11 +135,42 @@ def match_boxes(words: Sequence[str], layout: Layout, max_words: int) -> tuple[T
     return boxes, mask
 
 
+def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: int) -> tuple[Tensor, Tensor]:
+    """Find a box for each of a prompt's object phrases, by the phrase that the scene tells for each of its objects.
+
+    Phrases match without regard to case and to a leading article. An object's box goes to the first such phrase that
+    has none yet.
+
+    Args:
+        chunks: the object phrases, in the prompt's order; those after the first ``max_objects`` are left out.
+        scene: what is known of the poster.
+        max_objects: ``K``.
+
+    Returns:
+        (K, 5) float32, the boxes, zero where there is none, and (K,) bool, True where there is one.
+    """
+    boxes = torch.zeros(max_objects, 5)
+    mask = torch.zeros(max_objects, dtype=torch.bool)
+    free = [_bare_phrase(chunk) for chunk in chunks[:max_objects]]
+    for thing in scene.objects if scene else ():
+        if thing.phrase and (phrase := _bare_phrase(thing.phrase)) in free:
+            slot = free.index(phrase)
+            left, top, right, bottom = thing.box
+            boxes[slot] = torch.tensor([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0.0])
+            mask[slot] = True
+            free[slot] = ""  # no phrase is compared as an empty one
+    return boxes, mask
+
+
 def to_tensor(image: Image.Image, size: int) -> Tensor:
     """(3, size, size) float32 in [-1, 1] of an RGB picture, stretched as MARIO's are; antialiased."""
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1)
+
+
+def _bare_phrase(phrase: str) -> str:
+    return _ARTICLE.sub("", phrase.strip().casefold(), count=1)
 
 
 def _layout(words: Sequence[OcrWord]) -> Layout:

@@ -1,8 +1,9 @@
-r"""Layouts as JSON files that people write and edit: words, their corners in pixels, fonts, colours.
+r"""Layouts as JSON files that people write and edit: words and objects, their corners in pixels, fonts, colours.
 
     {"width": 512, "height": 512, "font": "fonts/Inter.ttf",
      "words": [{"text": "HELLO", "quad": [[64, 128], [448, 128], [448, 192], [64, 192]], "colour": "red"},
-               {"text": "two\nlines", "quad": [...], "align": "left"}]}
+               {"text": "two\nlines", "quad": [...], "align": "left"}],
+     "objects": [{"phrase": "a red star", "quad": [...]}]}
 
 ``size`` stands for a square frame, as in what ``predict`` writes. A bare list of words is an older form, without a
 frame: its corners are fractions.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,10 +26,11 @@ from torch import Tensor
 from vlad_lightning.files import write_file
 from vlad_lightning.models.fonts import check_font
 from vlad_lightning.models.paragraph import Align, paragraph
-from vlad_lightning.models.prompts import drawn_words
+from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, drawn_words
 from vlad_lightning.types import Layout
 
-_FILE_KEYS = ("width", "height", "size", "font", "prompt", "words")
+_FILE_KEYS = ("width", "height", "size", "font", "prompt", "words", "objects")
+_OBJECT_KEYS = ("phrase", "quad")
 _WORD_KEYS = ("text", "quad", "font", "colour", "align", "wrap")
 _QUOTES = (("'", "'"), ('"', '"'), ("\u2018", "\u2019"), ("\u201c", "\u201d"))
 
@@ -37,11 +40,12 @@ class LayoutFile:
     """What a layout file says.
 
     Attributes:
-        layout: the words and their boxes, with their fonts; a text of several lines has become a word a line.
+        layout: the words and their boxes, with their fonts; a text of several lines has become a word a line; and the
+            objects with theirs.
         width: of the frame that the file's corners are given in, in pixels.
         height: likewise.
         colours: a colour by name a word, or None; empty where no word has one. Glyph maps are white on black: a colour
-            acts through the prompt alone, see :meth:`coloured`.
+            acts through the prompt alone, see :meth:`completed`.
         prompt: the prompt it belongs to, if that is told.
 
     Raises:
@@ -100,17 +104,32 @@ class LayoutFile:
         words = [dict(zip(_WORD_KEYS, row, strict=False)) for row in rows]
         head = {"prompt": self.prompt, "width": self.width, "height": self.height}
         lines = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}," for k, v in head.items() if v is not None]
-        entries = [json.dumps({k: v for k, v in w.items() if v is not None}, ensure_ascii=False) for w in words]
-        return "\n".join(["{", *lines, ' "words": [', ",\n".join(f"  {entry}" for entry in entries), " ]", "}", ""])
+        objects = [
+            dict(zip(_OBJECT_KEYS, row, strict=True)) for row in zip(exact.objects, self._corners(), strict=True)
+        ]
+        lists = [_listed("words", words), *([_listed("objects", objects)] if objects else [])]
+        return "\n".join(["{", *lines, ",\n".join(lists), "}", ""])
 
-    def coloured(self, prompt: str) -> str:
-        """The prompt with the words' colours, told as the training captions tell them: ``'SALE' in red letters``.
+    def _corners(self) -> list[list[list[float]]]:
+        """The corners of the objects' boxes in pixels."""
+        boxes = Layout(self.layout.objects, self.layout.object_boxes.double())
+        corners: list[list[list[float]]] = (boxes.quads() * torch.tensor([self.width, self.height])).tolist()
+        return corners
 
-        A colour follows the quoted word; for a word that the prompt does not quote alone, a phrase is added.
+    def completed(self, prompt: str) -> str:
+        """The prompt with what the file asks for beyond it, told as the training captions tell it.
+
+        A colour follows the quoted word, as ``'SALE' in red letters``; for a word that the prompt does not quote alone,
+        a phrase is added. So is each object that is not among the prompt's phrases.
 
         Args:
             prompt: words to draw stand in quotes.
         """
+        phrases = Counter(bare_phrase(phrase.text) for phrase in PromptDecomposer()(prompt).objects)
+        for thing in self.layout.objects:
+            phrases[bare_phrase(thing)] -= 1
+            if phrases[bare_phrase(thing)] < 0:
+                prompt = f"{prompt.rstrip(' .,')}, with {thing}" if prompt.strip() else thing
         for word, colour in zip(self.layout.words, self.colours, strict=False):
             if colour is None:
                 continue
@@ -139,7 +158,15 @@ def _read(content: Any, folder: Path) -> LayoutFile:
     if not isinstance(content["words"], list):
         raise ValueError(f"words is {content['words']!r}; it must be a list")
     words = [_word(word, f"words[{i}]", frame, font, folder) for i, word in enumerate(content["words"])]
-    layout = _joined([part for part, _ in words])
+    objects = content.get("objects", [])
+    if not isinstance(objects, list):
+        raise ValueError(f"objects is {objects!r}; it must be a list")
+    things = [_object(entry, f"objects[{i}]", frame) for i, entry in enumerate(objects)]
+    layout = replace(
+        _joined([part for part, _ in words]),
+        objects=tuple(phrase for phrase, _ in things),
+        object_boxes=torch.cat([torch.zeros(0, 5), *(boxes for _, boxes in things)]),
+    )
     colours = tuple(colour for part, colour in words for _ in part.words)
     return LayoutFile(layout, width, height, colours if any(colours) else (), prompt)
 
@@ -172,6 +199,22 @@ def _word(
     if wrap or align or len(text.strip().splitlines()) > 1:
         return paragraph(text, quad, align or "centre", wrap, font=font), colour
     return replace(Layout.from_quads([text], quad[None]), fonts=(font,) if font else ()), colour
+
+
+def _object(entry: Any, where: str, frame: tuple[float, float]) -> tuple[str, Tensor]:
+    """One object's phrase and its box (1, 5)."""
+    entry = _entries(entry, where, _OBJECT_KEYS, set(_OBJECT_KEYS))
+    phrase = entry["phrase"]
+    if not isinstance(phrase, str) or [p.text for p in PromptDecomposer()(phrase).objects] != [phrase.strip()]:
+        raise ValueError(f"{where}.phrase is {phrase!r}; it must be one phrase of a prompt, such as 'a red star'")
+    quad = _quad(entry["quad"], f"{where}.quad") / torch.tensor(frame, dtype=torch.float64)
+    return phrase.strip(), Layout.from_quads([phrase], quad[None]).boxes
+
+
+def _listed(name: str, entries: list[dict[str, Any]]) -> str:
+    """A list of the file, an entry a line, without what is None."""
+    kept = [json.dumps({k: v for k, v in entry.items() if v is not None}, ensure_ascii=False) for entry in entries]
+    return "\n".join([f' "{name}": [', ",\n".join(f"  {entry}" for entry in kept), " ]"])
 
 
 def _quad(value: Any, where: str) -> Tensor:

@@ -22,6 +22,8 @@ FONTS = (
     "DejaVuSansMono-Bold.ttf",
 )
 
+_MEASURE = 64  # font size at which a word is measured
+
 
 def fineness(size: int) -> int:
     """How many fine pixels one pixel of a poster is drawn with: the fine frame is about as wide as a charseg map."""
@@ -41,6 +43,13 @@ def room_for(text: str, font: str, pixels: int) -> tuple[int, int]:
     return math.ceil(right) - math.floor(left), math.ceil(bottom) - math.floor(top)
 
 
+@lru_cache(maxsize=4096)
+def measured(text: str, font: str) -> tuple[float, float, float]:
+    """A word's width, and the upper and lower edge of its ink below the top of the line, in font sizes, at most."""
+    left, top, right, bottom = load_font(font, _MEASURE).getbbox(text)
+    return (right - left) / _MEASURE, math.floor(top) / _MEASURE, math.ceil(bottom) / _MEASURE
+
+
 @dataclass(frozen=True)
 class Ink:
     """A word as drawn.
@@ -48,10 +57,12 @@ class Ink:
     Attributes:
         image: ``L``, 255 where the ink is full, cut to the ink.
         start: columns from the pen's first place to the ink's left edge.
+        top: rows from the top of the line to the ink's upper edge.
     """
 
     image: Image.Image
     start: int
+    top: int
 
 
 @lru_cache(maxsize=32)  # a word is measured, drawn into the image and into the charseg map
@@ -62,7 +73,7 @@ def draw_ink(text: str, font: str, pixels: int) -> Ink:
     image = Image.new("L", room_for(text, font, pixels))
     ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=face)
     box = image.getbbox() or (0, 0, *image.size)
-    return Ink(image.crop(box), left + box[0])
+    return Ink(image.crop(box), left + box[0], top + box[1])
 
 
 def draw_classes(text: str, font: str, pixels: int) -> Image.Image:

@@ -15,7 +15,7 @@ import json
 import os
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from vlad_lightning.data.ocr_lines import OcrWord, format_word, parse_ocr
+from vlad_lightning.data.scene_file import SceneFacts, read_scene
 
 CHARSEG_SIDE = 256
 CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + string.punctuation + " "
@@ -46,7 +47,8 @@ class MarioSample:
         image: RGB, of any size.
         caption: one line, not empty, without quotes around the words that are drawn.
         words: in reading order.
-        problems: a short reason for each line of ``ocr.txt`` that was left out.
+        problems: a short reason for each line of ``ocr.txt`` that was left out, and for a ``scene.json`` that was.
+        scene: what stands where; None where that is not known.
     """
 
     key: str
@@ -54,6 +56,7 @@ class MarioSample:
     caption: str
     words: tuple[OcrWord, ...]
     problems: tuple[str, ...] = ()
+    scene: SceneFacts | None = None
 
 
 class SkipSample(Exception):  # noqa: N818 -- it asks to skip; nothing has failed
@@ -101,7 +104,9 @@ def read_sample(folder: Path, min_confidence: float = 0.0) -> MarioSample:
         SkipSample: if the image, the caption or ``ocr.txt`` is missing or cannot be used. An image without words can.
     """
     caption, words, problems = read_texts(folder, min_confidence)
-    return MarioSample(key_of(folder), _read_image(folder), caption, tuple(words), tuple(problems))
+    scene, trouble = read_scene(folder)
+    problems += [trouble] if trouble else []
+    return MarioSample(key_of(folder), _read_image(folder), caption, tuple(words), tuple(problems), scene)
 
 
 def read_texts(folder: Path, min_confidence: float = 0.0) -> tuple[str, list[OcrWord], list[str]]:
@@ -150,16 +155,13 @@ def read_charseg(folder: Path) -> np.ndarray | None:
     return classes.astype(np.int64, copy=False)
 
 
-def write_sample(
-    folder: Path, sample: MarioSample, charseg: np.ndarray | None = None, info: Mapping[str, object] | None = None
-) -> None:
+def write_sample(folder: Path, sample: MarioSample, charseg: np.ndarray | None = None) -> None:
     """Write one sample as MARIO has it.
 
     Args:
         folder: created; must not exist.
         sample: its key, image, caption and words; integer corners are written.
         charseg: (256, 256) int64, or None for a sample without.
-        info: further entries of ``info.json``.
     """
     folder.mkdir(parents=True)
     encoded = io.BytesIO()
@@ -170,7 +172,7 @@ def write_sample(
     (folder / "ocr.txt").write_text("".join(lines), encoding="utf-8")
     if charseg is not None:
         _save_sparse(folder / "charseg.npy", charseg)
-    entries = _info(sample, hashlib.sha256(encoded.getvalue()).hexdigest()) | dict(info or {})
+    entries = _info(sample, hashlib.sha256(encoded.getvalue()).hexdigest())
     (folder / "info.json").write_text(json.dumps(entries), encoding="utf-8")
 
 

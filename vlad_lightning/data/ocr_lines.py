@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from vlad_lightning.models.prompts import quote_words
 
 FRAME = 512
 """Width and height of the frame that the corners in ``ocr.txt`` are given in, whatever the size of the image."""
@@ -48,6 +51,11 @@ def parse_ocr(text: str, min_confidence: float = 0.0) -> tuple[list[OcrWord], li
         else:
             words.append(word)
     return _in_reading_order(words), problems
+
+
+def quote_read_words(caption: str, words: Sequence[OcrWord]) -> str:
+    """:func:`~vlad_lightning.models.prompts.quote_words` with the words that were read, and where they stand."""
+    return quote_words(caption, [word.text for word in words], np.array([word.quad for word in words]))
 
 
 def reading_quad(corners: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ class RequestDataModule(PromptDataModule):
             prompt, layout = entry["prompt"].strip(), None
             if "layout" in paths:
                 told = LayoutFile.load(paths["layout"])
-                prompt, layout = told.coloured(prompt), told.layout
+                prompt, layout = told.completed(prompt), told.layout
             elif "template" in paths:
                 layout = self._read_template(paths["template"])
             return Request(key, source, prompt, layout, paths.get("image"), paths.get("mask"))

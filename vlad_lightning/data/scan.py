@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.progress import track
 
 from vlad_lightning.data.mario import FILES, SkipSample, check_header, read_sample, read_texts
+from vlad_lightning.data.ocr_lines import quote_read_words
 from vlad_lightning.data.scan_memory import fingerprint, keep, recall
-from vlad_lightning.models.prompts import drawn_words, quote_words
+from vlad_lightning.data.scene_file import NAME, read_scene
+from vlad_lightning.models.prompts import drawn_words
 
 _EXAMPLES = 3
 _FEW = 200  # samples: up to here images are decoded too, since one that breaks later may be all that its split has
@@ -31,6 +33,7 @@ class DataReport:
         examples: a few folders of each reason.
         lines_left_out: how many lines of the usable samples' ``ocr.txt`` are not used, by reason.
         words_left_out: how many words to draw come after a caption's first ``max_words``.
+        scenes_left_out: how many of the usable samples' ``scene.json`` cannot be used.
     """
 
     root: str
@@ -39,6 +42,7 @@ class DataReport:
     examples: Mapping[str, tuple[str, ...]]
     lines_left_out: Mapping[str, int]
     words_left_out: int
+    scenes_left_out: int = 0
 
     @property
     def bad_share(self) -> float:
@@ -53,6 +57,8 @@ class DataReport:
         lines += [f"  {n} lines of ocr.txt left out: {reason}" for reason, n in self.lines_left_out.items()]
         if self.words_left_out:
             lines.append(f"  {self.words_left_out} words to draw left out: the caption has more than max_words")
+        if self.scenes_left_out:
+            lines.append(f"  {self.scenes_left_out} {NAME} left out: damaged, or of another form than synth's")
         return lines
 
 
@@ -63,7 +69,7 @@ def quoted_caption(folder: Path, min_confidence: float) -> tuple[str, list[str]]
         SkipSample: if a file is missing or the caption is empty.
     """
     caption, words, problems = read_texts(folder, min_confidence)
-    return quote_words(caption, [word.text for word in words]), problems
+    return quote_read_words(caption, words), problems
 
 
 def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: int) -> tuple[list[Path], DataReport]:
@@ -77,7 +83,7 @@ def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: i
     """
     if len(folders) < _MANY:
         return _look(root, folders, min_confidence, max_words)
-    now = fingerprint(folders, FILES, min_confidence, max_words, "left_out")
+    now = fingerprint(folders, (*FILES, NAME), min_confidence, max_words, "left_out")
     if found := recall(Path(root), now):
         examples = {reason: tuple(names) for reason, names in found["report"].pop("examples").items()}
         left_out = set(found["left_out"])
@@ -95,7 +101,7 @@ def _look(root: str, folders: Sequence[Path], min_confidence: float, max_words: 
     skipped: Counter[str] = Counter()
     lines: Counter[str] = Counter()
     examples: dict[str, tuple[str, ...]] = {}
-    extra = 0
+    extra = damaged = 0
     quiet = len(folders) < _MANY or getattr(rank_zero_only, "rank", 0) != 0
     check_image = read_sample if len(folders) <= _FEW else check_header
     bar = track(folders, f"looking at {root}", console=Console(stderr=True), transient=True, disable=quiet)
@@ -110,6 +116,7 @@ def _look(root: str, folders: Sequence[Path], min_confidence: float, max_words: 
         usable.append(folder)
         lines.update(problems)
         extra += max(0, len(drawn_words(prompt)) - max_words)
+        damaged += bool(read_scene(folder)[1])
     return usable, DataReport(
-        root, len(usable), dict(skipped.most_common()), examples, dict(lines.most_common()), extra
+        root, len(usable), dict(skipped.most_common()), examples, dict(lines.most_common()), extra, damaged
     )

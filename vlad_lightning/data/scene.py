@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -53,6 +54,7 @@ class PlacedWord:
         width: of its ink before rotation.
         height: of its ink before rotation.
         angle: radians, clockwise on screen.
+        group: which phrase of the poster it belongs to, counted from 0.
     """
 
     text: str
@@ -64,6 +66,7 @@ class PlacedWord:
     width: float
     height: float
     angle: float
+    group: int = 0
 
     @property
     def region(self) -> str:
@@ -119,12 +122,56 @@ class PlacedObject:
 
 
 @dataclass(frozen=True)
+class Phrase:
+    """Words that belong together, in one line or in the lines of one block.
+
+    Attributes:
+        words: at least one, in reading order, of one colour and font.
+    """
+
+    words: tuple[PlacedWord, ...]
+
+    @property
+    def text(self) -> str:
+        """As a caption has it."""
+        return " ".join(word.text for word in self.words)
+
+    @property
+    def colour(self) -> str:
+        """Of its letters."""
+        return self.words[0].colour
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of the upright box around all its words."""
+        left, top, right, bottom = zip(*(word.box for word in self.words), strict=True)
+        return min(left), min(top), max(right), max(bottom)
+
+    @property
+    def region(self) -> str:
+        """The ninth of the frame the centre of its box lies in."""
+        left, top, right, bottom = self.box
+        return region_of((left + right) / 2, (top + bottom) / 2)
+
+
+@dataclass(frozen=True)
 class Scene:
-    """A poster: objects lie on the background, words on top."""
+    """A poster: objects lie on the background, words on top.
+
+    Attributes:
+        background: fills the frame.
+        objects: do not touch each other.
+        words: phrase by phrase.
+    """
 
     background: Background
     objects: tuple[PlacedObject, ...]
     words: tuple[PlacedWord, ...]
+
+    @property
+    def phrases(self) -> tuple[Phrase, ...]:
+        """The words by their group."""
+        return tuple(Phrase(tuple(words)) for _, words in groupby(self.words, key=lambda word: word.group))
 
 
 def rotated_extent(width: float, height: float, angle: float) -> tuple[float, float]:

@@ -17,15 +17,17 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from vlad_lightning.data.captions import describe
+from vlad_lightning.data.captions import Caption, describe, reads_back
 from vlad_lightning.data.composition import compose
 from vlad_lightning.data.mario import MarioSample, OcrWord, write_sample
 from vlad_lightning.data.poster import draw_charseg, draw_poster
-from vlad_lightning.data.scene import Scene
+from vlad_lightning.data.scene import PlacedWord, Scene
+from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, WordFacts, write_scene
 
 _CHUNK = 50  # posters a task: a progress bar that moves, and little talk between the processes
 _PER_SHELF = 10_000
 _SIZES = (48, 4096)  # below, words of the smallest readable letters find no room
+_WORDINGS = 4  # captions of a scene, before another one is composed
 _MAX_SAMPLES = 10**9  # a sample's name has nine digits
 
 
@@ -37,6 +39,7 @@ def write_posters(
     heldout: bool = False,
     workers: int = 2,
     charseg: bool = True,
+    scene: bool = True,
 ) -> None:
     """Draw posters and write them in MARIO's format.
 
@@ -52,6 +55,7 @@ def write_posters(
         heldout: draw only words that are kept for evaluation; otherwise none of them.
         workers: number of processes, at least 1; with 1, all is done in this one.
         charseg: write ``charseg.npy`` too; half a megabyte a poster.
+        scene: write ``scene.json`` too: what stands where.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -64,7 +68,7 @@ def write_posters(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"out is {str(out)!r}, which is a file or is not empty; name a new or an empty folder")
     with _becoming(out) as partial_out:
-        write = partial(_write_chunk, partial_out, size, seed, heldout, charseg)
+        write = partial(_write_chunk, partial_out, size, seed, heldout, charseg, scene)
         chunks = [range(start, min(start + _CHUNK, samples)) for start in range(0, samples, _CHUNK)]
         bar = track(
             _done(write, chunks, workers),
@@ -76,11 +80,15 @@ def write_posters(
             pass
 
 
-def make_scene(index: int, size: int, seed: int, heldout: bool) -> tuple[Scene, str]:
-    """Poster number ``index``: its scene and its caption."""
+def make_scene(index: int, size: int, seed: int, heldout: bool) -> tuple[Scene, Caption]:
+    """Poster number ``index``: its scene and its caption, from which its phrases and objects can be read back."""
     rng = np.random.default_rng([seed, index, size, int(heldout)])
-    scene = compose(rng, size, heldout)
-    return scene, describe(scene, rng)
+    while True:
+        scene = compose(rng, size, heldout)
+        for _ in range(_WORDINGS):
+            caption = describe(scene, rng)
+            if reads_back(scene, caption):
+                return scene, caption
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:
@@ -139,23 +147,35 @@ def _held_back(number: signal.Signals) -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _write_chunk(out: Path, size: int, seed: int, heldout: bool, charseg: bool, indices: range) -> None:
+def _write_chunk(
+    out: Path, size: int, seed: int, heldout: bool, charseg: bool, with_scene: bool, indices: range
+) -> None:
     for index in indices:
         scene, caption = make_scene(index, size, seed, heldout)
         shelf, name = f"{index // _PER_SHELF:05d}", f"{index:09d}"
-        sample = MarioSample(f"{shelf}_{name}", draw_poster(scene, size), caption, _ocr_words(scene))
-        classes = draw_charseg(scene, size) if charseg else None
-        write_sample(out / shelf / name, sample, classes, {"synthetic": _summary(scene)})
+        sample = MarioSample(f"{shelf}_{name}", draw_poster(scene, size), caption.text, _ocr_words(scene))
+        write_sample(out / shelf / name, sample, draw_charseg(scene, size) if charseg else None)
+        if with_scene:
+            write_scene(out / shelf / name, _facts(scene, caption))
 
 
 def _ocr_words(scene: Scene) -> tuple[OcrWord, ...]:
     return tuple(OcrWord(word.text, word.quad()) for word in scene.words)
 
 
-def _summary(scene: Scene) -> dict[str, object]:
-    """What the poster shows, for ``info.json``."""
-    return {
-        "background": {"colour": scene.background.colour, "kind": scene.background.kind},
-        "words": [{"text": w.text, "region": w.region, "colour": w.colour, "font": w.font} for w in scene.words],
-        "objects": [{"shape": o.shape, "colour": o.colour, "region": o.region} for o in scene.objects],
-    }
+def _facts(scene: Scene, caption: Caption) -> SceneFacts:
+    """The poster as ``scene.json`` has it."""
+    words = [
+        WordFacts(word.text, _corners(word), phrase.region, word.colour, word.font, word.group)
+        for phrase in scene.phrases
+        for word in phrase.words
+    ]
+    objects = [
+        ObjectFacts(thing.shape, thing.colour, thing.box, thing.region, phrase)
+        for thing, phrase in zip(scene.objects, caption.phrases, strict=True)
+    ]
+    return SceneFacts(scene.background.colour, scene.background.kind, tuple(words), tuple(objects))
+
+
+def _corners(word: PlacedWord) -> tuple[tuple[float, float], ...]:
+    return tuple((x, y) for x, y in word.quad().tolist())

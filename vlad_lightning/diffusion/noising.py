@@ -84,6 +84,29 @@ def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Te
     return Noised(x_t, noise, (snr_gamma / snr).clamp(max=1))  # epsilon: min(SNR, gamma) / SNR
 
 
+def predicted_x0(scheduler: DDPMScheduler, prediction: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
+    """The data that a prediction of epsilon, v or x0 stands for.
+
+    Args:
+        scheduler: its config says what is predicted.
+        prediction: (B, ...) float.
+        x_t: (B, ...) float, what it was made from.
+        timesteps: (B,) int64.
+
+    Returns:
+        (B, ...) float32.
+    """
+    prediction, x_t = prediction.float(), x_t.float()
+    kind = scheduler.config.prediction_type
+    if kind == "sample":
+        return prediction
+    shape = (-1, *[1] * (x_t.ndim - 1))
+    alpha_bar = scheduler.alphas_cumprod.to(x_t.device)[timesteps].float().view(shape)
+    if kind == "v_prediction":
+        return alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * prediction
+    return (x_t - (1 - alpha_bar).sqrt() * prediction) / alpha_bar.sqrt()
+
+
 def widened(x0: Tensor) -> Tensor:
     """(B, ...) in float32 or better, in which the forward process is computed.
 

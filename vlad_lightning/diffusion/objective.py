@@ -10,7 +10,7 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from vlad_lightning.diffusion.draws import RowDraws
-from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps, draw_uniform, widened
+from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps, draw_uniform, predicted_x0, widened
 
 Schedule: TypeAlias = DDPMScheduler | FlowMatchEulerDiscreteScheduler
 TimestepDensity = Literal["uniform", "logit_normal"]
@@ -25,6 +25,14 @@ class Objective(Protocol):
 
     def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
         """The forward process at ``timesteps`` (B,) of x0 (B, ...) with standard normal noise (B, ...)."""
+        ...
+
+    def last_timesteps(self, size: int) -> Tensor:
+        """(size,) the noisiest time, as the network is told it."""
+        ...
+
+    def x0_of(self, prediction: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
+        """(B, ...) float32: the data that a prediction stands for."""
         ...
 
 
@@ -55,6 +63,14 @@ class DDPM:
     def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
         """See :func:`~vlad_lightning.diffusion.noising.add_noise`."""
         return add_noise(self.schedule, x0, noise, timesteps, self.snr_gamma)
+
+    def last_timesteps(self, size: int) -> Tensor:
+        """(size,) int64."""
+        return torch.full((size,), self.schedule.config.num_train_timesteps - 1)
+
+    def x0_of(self, prediction: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
+        """See :func:`~vlad_lightning.diffusion.noising.predicted_x0`."""
+        return predicted_x0(self.schedule, prediction, x_t, timesteps)
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,15 @@ class FlowMatching:
         t = (timesteps.to(x0.dtype) / self.schedule.config.num_train_timesteps).view(-1, *[1] * (x0.ndim - 1))
         weight = torch.ones(len(x0), device=x0.device)
         return Noised((1 - t) * x0 + t * noise, noise - x0, weight)
+
+    def last_timesteps(self, size: int) -> Tensor:
+        """(size,) float32: T."""
+        return torch.full((size,), float(self.schedule.config.num_train_timesteps))
+
+    def x0_of(self, prediction: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t - t v."""
+        t = timesteps.float() / self.schedule.config.num_train_timesteps
+        return x_t.float() - t.view(-1, *[1] * (x_t.ndim - 1)) * prediction.float()
 
 
 def objective_for(

@@ -78,7 +78,7 @@ class Sampler:
         denoiser: Denoiser,
         noise: Tensor,
         schedule: Schedule,
-        generator: torch.Generator,
+        generator: torch.Generator | list[torch.Generator],
         progress: Callable[[Tensor], Iterable[Tensor]] = iter,
     ) -> Tensor:
         """From noise to data.

@@ -36,7 +36,9 @@ class Solver:
     update: Callable[[Tensor, Tensor, Tensor], Any]
 
 
-def solver_for(schedule: Schedule, name: SolverName, steps: int, eta: float, generator: torch.Generator) -> Solver:
+def solver_for(
+    schedule: Schedule, name: SolverName, steps: int, eta: float, generator: torch.Generator | list[torch.Generator]
+) -> Solver:
     """A new solver.
 
     Args:
@@ -74,7 +76,7 @@ def check_solver(schedule: Schedule, name: SolverName, steps: int, eta: float) -
         raise ValueError(f"eta is {eta}; it must be 0 for solver {name!r}, which draws no noise")
 
 
-def ddim(schedule: DDPMScheduler, steps: int, eta: float, generator: torch.Generator) -> Solver:
+def ddim(schedule: DDPMScheduler, steps: int, eta: float, generator: torch.Generator | list[torch.Generator]) -> Solver:
     """DDIM (arXiv 2010.02502)."""
     solver, times = respaced(schedule, steps)
     eta = min(eta, 1 - 1e-6)  # at 1 and zero terminal SNR, rounding makes 1 - abar - sigma^2 negative
@@ -85,7 +87,9 @@ def ddim(schedule: DDPMScheduler, steps: int, eta: float, generator: torch.Gener
     return Solver(solver.timesteps, times, update)
 
 
-def euler(schedule: FlowMatchEulerDiscreteScheduler, steps: int, generator: torch.Generator) -> Solver:
+def euler(
+    schedule: FlowMatchEulerDiscreteScheduler, steps: int, generator: torch.Generator | list[torch.Generator]
+) -> Solver:
     """Euler's method from t = 1 to 0, for a velocity; the DDIM of rectified flow."""
     solver = FlowMatchEulerDiscreteScheduler.from_config(schedule.config)
     solver.set_timesteps(sigmas=torch.linspace(1, 1 / steps, steps, dtype=torch.float64).tolist())

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 class LatentFusion(ModelMixin, ConfigMixin):
     """W_t Concat(x_t, z_t, t), W_t a 1x1 convolution whose input channels are scaled by the time embedding.
 
-    It starts as the identity on x_t (and zero on further output channels), so a pretrained painter starts unchanged.
+    It starts as the identity on x_t (and zero on further output channels), so a pretrained painter starts unchanged. A
+    painter that reads the further channels through zeros needs them open from the start: :meth:`open_further`.
 
     Args:
         latent_channels: C_z of x_t.
@@ -43,6 +44,19 @@ class LatentFusion(ModelMixin, ConfigMixin):
         self.text_norm = nn.LayerNorm(text_width)
         self.weight = nn.Parameter(torch.zeros(out_channels, inputs))
         self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    @torch.no_grad()
+    def open_further(self) -> None:
+        """Fill the further output channels with z_t and t, drawn at random, for a painter with zeros in their place.
+
+        Two factors at zero have no gradient, so one of the two has to be open. The layout's part has orthonormal rows
+        or columns: it keeps all of z_t where there is room. The normalised t adds about unit variance.
+        """
+        space, text = self.config.latent_channels, self.config.text_width
+        further = self.weight[space:]
+        if self.config.layout_channels:
+            nn.init.orthogonal_(further[:, space:-text])
+        further[:, -text:].normal_(std=text**-0.5)
 
     def forward(self, x_t: Tensor, timesteps: Tensor, layout: Tensor | None, text: Tensor) -> Tensor:
         """Fuse.

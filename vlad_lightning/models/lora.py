@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
+from vlad_lightning.models.widened import joined, parted
+
 _BASE = ".base_layer."
 _A, _B = ".lora_A.default.weight", ".lora_B.default.weight"
 
@@ -52,7 +54,7 @@ class Lora:
 
 
 def fold(state: Mapping[str, Tensor], scale: float | Mapping[str, float]) -> dict[str, Tensor]:
-    """The plain weights that a state with adapters amounts to; a plain state comes back unchanged.
+    """The plain weights that a state with adapters or further columns amounts to; a plain one comes back unchanged.
 
     Args:
         state: a network's ``state_dict``.
@@ -66,7 +68,7 @@ def fold(state: Mapping[str, Tensor], scale: float | Mapping[str, float]) -> dic
         weight = state[f"{name}{_BASE}weight"]
         delta = state[name + _B].float() @ state[name + _A].float()
         plain[f"{name}.weight"] = (weight.float() + _scale_of(name, scale) * delta).to(weight.dtype)
-    return plain
+    return joined(plain)
 
 
 def _scale_of(name: str, scale: float | Mapping[str, float]) -> float:
@@ -79,7 +81,10 @@ def _scale_of(name: str, scale: float | Mapping[str, float]) -> float:
 
 
 def load_plain(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Load plain weights strictly into a network that may have adapters; those keep their start, B = 0.
+    """Load plain weights strictly into a network that may have adapters or further columns.
+
+    Adapters keep their start, B = 0, and so do further columns (:mod:`~vlad_lightning.models.widened`) that the plain
+    weights do not have.
 
     Raises:
         RuntimeError: where names or shapes differ, as ``load_state_dict`` does.
@@ -87,4 +92,5 @@ def load_plain(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     own = network.state_dict()
     wanted = {k.replace(_BASE, "."): k for k in own if not k.endswith((_A, _B))}
     adapters = {k: v for k, v in own.items() if k.endswith((_A, _B))}
-    network.load_state_dict({wanted.get(k, k): v for k, v in state.items()} | adapters, strict=True)
+    named = {wanted.get(k, k): v for k, v in parted(state, own).items()}
+    network.load_state_dict(named | adapters, strict=True)

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+
+from numpy.typing import ArrayLike
+
+from vlad_lightning.models.reading import Reading
 
 REGIONS = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
 
@@ -33,9 +36,14 @@ _QUOTED = rf"""
 _CONTENTS = ("double", "single", "curly", "curly_double")
 
 # Atomic: in `at the top left of a square` the match must not shrink to `at the top`; the whole of it is a relation.
+# As people type it, two words do without a preposition (`red star, top left`), and one does right after quotes.
 _PLACE = r"""
     (?P<place>(?>
-        \b(?:at|in|on|near|to|along|towards?)\s+(?:the\s+)?
+        (?:
+            \b(?:at|in|on|near|to|along|towards?)\s+(?:the\s+)?
+          | \b(?=(?:top|bottom|upper|lower)[\s-]+(?:left|right|cent(?:er|re)|middle)\b)
+          | (?<=["'’”]\s)(?=(?:top|bottom|left|right|cent(?:er|re)|middle)(?:\s*[,.;]|\s*$|\s+(?:and|on|with)\b))
+        )
         (?P<where>
             (?:top|bottom)(?:[\s-]*(?:left|right|cent(?:er|re)|middle)\b)?
           | (?:upper|lower)[\s-]*(?:left|right|cent(?:er|re)|middle)\b
@@ -72,8 +80,9 @@ _BEFORE_PLACE = re.compile(
     r"[\s,]*(?:(?:is|are|written|printed|placed|drawn)\s+)*(?:in\s+(?:[\w-]+\s+){1,3}(?:letters|text|type)[\s,]+)?",
     re.IGNORECASE,
 )
+_ARTICLE = re.compile(r"(?:an?|the)\s+")
 _CSV_FIELD = re.compile(r'"(?:[^"]|"")*"')
-_QUOTES = "\"'‘’“”"
+_NO_QUOTES = dict.fromkeys(map(ord, "\"'‘’“”"))
 
 
 @dataclass(frozen=True)
@@ -170,48 +179,75 @@ def bare_word(word: str) -> str:
     return (_core(word)[1] or word).casefold()
 
 
-def quote_words(caption: str, words: Sequence[str]) -> str:
+def bare_phrase(phrase: str) -> str:
+    """An object's phrase as it is compared: without regard to case, spaces and an article before it.
+
+    Example:
+        >>> bare_phrase("A red  Star")
+        'red star'
+    """
+    return " ".join(_ARTICLE.sub("", phrase.casefold().strip()).split())
+
+
+def quote_words(caption: str, words: Sequence[str], quads: ArrayLike | None = None) -> str:
     """Put double quotes around the caption words that are drawn, as MARIO's training captions have them.
 
-    Quotes doubled by a CSV writer are collapsed first; words already in quotes stay as they are; a double quote without
-    a partner, which would pair with a new one, is dropped.
+    Words that stand side by side in the caption and belong together on the image get one pair of quotes: they are one
+    phrase with one place. Quotes doubled by a CSV writer are collapsed first; words already in quotes stay as they are;
+    a double quote without a partner, which would pair with a new one, is dropped.
 
     Args:
         caption: raw text.
         words: words read on the image. They match without regard to case and to punctuation around them; each is used
             at most as often as it is listed, at its first places in the caption.
+        quads: (N, 4, 2) float, where each word stands, in any unit: corners clockwise from the one at which it starts.
+            Words belong together where one comes after the other on a line, or at the start of the next line of the
+            same block. Without it, where one comes after the other in ``words``.
 
     Example:
-        >>> quote_words("Grand Opening of the Grand Hotel", ["GRAND", "opening"])
-        '"Grand" "Opening" of the Grand Hotel'
+        >>> quote_words("Grand Opening of the Grand Hotel", ["GRAND", "opening", "hotel"])
+        '"Grand Opening" of the Grand "Hotel"'
     """
     caption = _collapse_csv_quotes(caption)
-    left = Counter(bare_word(word) for word in words)
-    left.subtract(bare_word(word) for word in drawn_words(caption))
+    spans = list(_SPAN.finditer(caption))
+    reading = Reading([bare_word(word) for word in words], quads)
+    for word in drawn_words(caption):
+        reading.claim(bare_word(word))
     pieces: list[str] = []
     cursor = 0
-    for span in _SPAN.finditer(caption):
-        pieces += _quote_segment(caption[cursor : span.start()], left), span[0]
+    for span in spans:
+        pieces += _quote_segment(caption[cursor : span.start()], reading), span[0]
         cursor = span.end()
-    return "".join([*pieces, _quote_segment(caption[cursor:], left)])
+    return "".join([*pieces, _quote_segment(caption[cursor:], reading)])
+
+
+def requested_phrases(prompt: str) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """The quoted phrases whose place the prompt tells: the words of each, and one of :data:`REGIONS`.
+
+    The place stands right after the quotes, or after what the letters look like. It is that of the phrase as a whole:
+    of a phrase in several lines, single words may stand in other regions.
+
+    Example:
+        >>> requested_phrases('a sign with "BIG SALE" at the top left and "NOW" in white letters in the middle')
+        ((('BIG', 'SALE'), 'top left'), (('NOW',), 'center'))
+    """
+    parts = [part for part in _PARTS.finditer(prompt) if not part["break"]]
+    found: list[tuple[tuple[str, ...], str]] = []
+    for span, place in pairwise(parts):
+        if place["place"] and not span["place"] and _BEFORE_PLACE.fullmatch(prompt[span.end() : place.start()]):
+            words = tuple(word.text for word in _words_in(span))
+            found += [(words, _region_named(place["where"]))] if words else []
+    return tuple(found)
 
 
 def requested_regions(prompt: str) -> tuple[tuple[str, str], ...]:
-    """The words whose place the prompt tells, each with one of :data:`REGIONS`.
-
-    The place stands right after the quotes, or after what the letters look like; it holds for every word inside these
-    quotes.
+    """:func:`requested_phrases` word by word.
 
     Example:
         >>> requested_regions('a sign with "BIG SALE" at the top left and "NOW" in white letters in the middle')
         (('BIG', 'top left'), ('SALE', 'top left'), ('NOW', 'center'))
     """
-    parts = [part for part in _PARTS.finditer(prompt) if not part["break"]]
-    found: list[tuple[str, str]] = []
-    for span, place in pairwise(parts):
-        if place["place"] and not span["place"] and _BEFORE_PLACE.fullmatch(prompt[span.end() : place.start()]):
-            found += [(word.text, _region_named(place["where"])) for word in _words_in(span)]
-    return tuple(found)
+    return tuple((word, region) for words, region in requested_phrases(prompt) for word in words)
 
 
 def region_of(x: float, y: float) -> str:
@@ -268,16 +304,30 @@ def _core(token: str) -> tuple[str, str, str]:
     return token[: inside[0]], token[inside[0] : inside[-1] + 1], token[inside[-1] + 1 :]
 
 
-def _quote_segment(text: str, left: Counter[str]) -> str:
-    """Quote the listed words of a stretch outside any quotes, and count them off in ``left``."""
-
-    def quote(match: re.Match[str]) -> str:
-        before, core, after = _core(match[0])
-        if not core or left[core.casefold()] <= 0:
-            return match[0]
-        left[core.casefold()] -= 1
+def _quote_segment(text: str, reading: Reading) -> str:
+    """Quote the words of a stretch outside any quotes that are read on the image, and claim them."""
+    text = text.replace('"', "")
+    tokens = list(_WORD.finditer(text))
+    cores = [_core(token[0]) for token in tokens]
+    beside = [not first[2] and not second[0] for first, second in pairwise(cores)]  # only white space between them
+    found: list[int | None] = []
+    joined: list[bool] = []  # whether a word goes into the quotes of the one before it
+    for i, (_, core, _) in enumerate(cores):
+        last = found[-1] if i and beside[i - 1] else None
+        following = cores[i + 1][1].casefold() if i < len(beside) and beside[i] else None
+        found.append(reading.claim(core.casefold(), last, following) if core else None)
+        joined.append(last is not None and found[-1] is not None and reading.continues(last, found[-1]))
+    pieces: list[str] = []
+    cursor = 0
+    for i, (token, (before, core, after)) in enumerate(zip(tokens, cores, strict=True)):
+        pieces.append(text[cursor : token.start()])
+        cursor = token.end()
+        if found[i] is None:
+            pieces.append(token[0])
+            continue
         # A lone quote beside the new ones would read as one of a pair.
-        before, after = (side.translate(dict.fromkeys(map(ord, _QUOTES))) for side in (before, after))
-        return f'{before}"{core}"{after}'
-
-    return _WORD.sub(quote, text.replace('"', ""))
+        before, after = (side.translate(_NO_QUOTES) for side in (before, after))
+        opening = "" if joined[i] else '"'
+        closing = "" if any(joined[i + 1 : i + 2]) else '"'
+        pieces.append(f"{before}{opening}{core}{closing}{after}")
+    return "".join([*pieces, text[cursor:]])

@@ -80,7 +80,9 @@ class TLG(ModelMixin, ConfigMixin):
         """M, the phrases that are laid out: N words, then K others."""
         return int(self.config.max_words + self.config.max_objects)
 
-    def forward(self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning, unknown: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning, unknown: Tensor | None = None
+    ) -> Tensor:
         """Predict epsilon, v, x0 or a velocity of the layout tokens, as the schedule has it.
 
         Args:

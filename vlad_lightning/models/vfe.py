@@ -12,7 +12,9 @@ from vlad_lightning.models.acceleration import Acceleration
 from vlad_lightning.models.backbone import Backbone, TransformerBackbone, UNetBackbone
 from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.lora import Lora, fold
+from vlad_lightning.models.phrase_map import PhraseMap
 from vlad_lightning.models.region import RegionFusion
+from vlad_lightning.models.widened import widen
 from vlad_lightning.types import Conditioning
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -24,11 +26,13 @@ class VFE(nn.Module):
 
     Args:
         fusion: joins x_t, z_t and the pooled t.
-        unet: the painter; its ``in_channels`` are the fusion's ``out_channels``.
+        unet: the painter; its ``in_channels`` are the fusion's ``out_channels``. Where they are x_t's, as a published
+            one's, and the fusion gives more, it is widened by columns of zeros, which train under LoRA too.
         transformer: the painter in the UNet's place; likewise.
         lora: adapters in the painter, which is frozen then; None trains the painter itself.
         acceleration: memory and speed of the painter.
         region: adds the mask and the known part of a picture, for inpainting; None paints from nothing only.
+        phrase_map: draws the objects' phrases into their boxes, beside the glyphs of z_t; None has word boxes only.
 
     Raises:
         ValueError: where both are given or none, the channels of the two do not fit, the painter needs conditions that
@@ -43,6 +47,7 @@ class VFE(nn.Module):
         lora: Lora | None = None,
         acceleration: Acceleration = Acceleration(),
         region: RegionFusion | None = None,
+        phrase_map: PhraseMap | None = None,
     ) -> None:
         super().__init__()
         if (unet is None) == (transformer is None):
@@ -52,15 +57,20 @@ class VFE(nn.Module):
         self.unet = unet
         self.transformer = transformer
         self.lora = lora
-        if len(fusion.weight) != self.backbone.in_channels:
+        wider = len(fusion.weight) > self.backbone.in_channels == fusion.config.latent_channels
+        if len(fusion.weight) != self.backbone.in_channels and not wider:
             raise ValueError(
                 f"fusion gives {len(fusion.weight)} channels; the {self.network_name} takes {self.backbone.in_channels}"
             )
         if region is not None and len(region.weight) != len(fusion.weight):
             raise ValueError(f"fusion gives {len(fusion.weight)} channels; region gives {len(region.weight)}")
         self.region = region
+        self.phrase_map = phrase_map
         if lora is not None:
             lora.inject(self.network, LORA_TARGETS)
+        if wider:
+            widen(self.network, len(fusion.weight))
+            fusion.open_further()
         acceleration.apply(self.network)
 
     @property
@@ -79,12 +89,14 @@ class VFE(nn.Module):
         return UNetBackbone(self.unet) if self.unet is not None else TransformerBackbone(self.transformer)
 
     def plain_network(self) -> UNet2DConditionModel | SD3Transformer2DModel:
-        """A copy of :attr:`network` as its class is saved: adapters folded in, weights in their usual order."""
-        if self.lora is None:
+        """A copy of :attr:`network` as its class is saved: adapters and further columns folded in, in usual order."""
+        state = self.network.state_dict()
+        folded = fold(state, 1.0 if self.lora is None else self.lora.scale)
+        if folded.keys() == state.keys():
             plain = copy.deepcopy(self.network)
         else:
             plain = type(self.network).from_config(self.network.config).to(self.network.dtype)
-            plain.load_state_dict(fold(self.network.state_dict(), self.lora.scale), strict=True)
+            plain.load_state_dict(folded, strict=True)
         return plain.to(memory_format=torch.contiguous_format)
 
     def forward(

@@ -12,10 +12,11 @@ from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import Noised
 from vlad_lightning.diffusion.objective import Schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.models.overlaps import resolve_overlaps
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.prompts import drawn_words
-from vlad_lightning.models.tlg import TLG, decode_boxes, encode_boxes
-from vlad_lightning.types import Conditioning, Layout
+from vlad_lightning.models.tlg import TLG, TOKEN_WIDTH, decode_boxes, encode_boxes
+from vlad_lightning.types import Batch, Conditioning, Layout
 
 
 class LayoutGenerator(nn.Module):
@@ -30,7 +31,7 @@ class LayoutGenerator(nn.Module):
         schedule: the forward process of the layout tokens; its class decides between DDPM and flow matching.
 
     Raises:
-        ValueError: where the widths or the numbers of words differ.
+        ValueError: where the widths, or the numbers of words or objects, differ.
     """
 
     def __init__(self, prompt_encoder: PromptEncoder, tlg: TLG, schedule: Schedule) -> None:
@@ -42,6 +43,11 @@ class LayoutGenerator(nn.Module):
         if tlg.config.max_words != prompt_encoder.max_words:
             raise ValueError(
                 f"tlg.max_words is {tlg.config.max_words}; the text encoder's is {prompt_encoder.max_words}"
+            )
+        if tlg.config.max_objects not in (0, prompt_encoder.text_encoder.max_objects):
+            raise ValueError(
+                f"tlg.max_objects is {tlg.config.max_objects}; it must be the text encoder's, "
+                f"{prompt_encoder.text_encoder.max_objects}, or 0, which places words only"
             )
         self.prompt_encoder = prompt_encoder
         self.tlg = tlg
@@ -61,24 +67,59 @@ class LayoutGenerator(nn.Module):
                     f"{self.prompt_encoder.max_words}"
                 )
 
-    def noised(self, boxes: Tensor, draws: RowDraws) -> tuple[Tensor, Noised]:
-        """Timesteps (B,) and a draw of the forward process for (B, N, 5) boxes."""
+    def tokens_of(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The layouts of a batch as the TLG sees them.
+
+        Returns:
+            (B, M, 6) float32 tokens; (B, M, 6) bool, which of their numbers the data tell; (B, M) bool, of which
+            phrases the data do not tell whether they stand anywhere.
+        """
+        boxes, present = batch.word_boxes, batch.word_mask
+        unknown = torch.zeros_like(present)
+        if self.tlg.config.max_objects:
+            boxes = torch.cat([boxes, batch.object_boxes], dim=1)
+            present = torch.cat([present, batch.object_mask], dim=1)
+            blind = ~batch.scene_known[:, None].expand_as(batch.object_mask)
+            unknown = torch.cat([unknown, blind], dim=1)
+        words = torch.arange(present.shape[1], device=present.device) < batch.word_mask.shape[1]
+        told = present[..., None].expand(-1, -1, 5)
+        bit = ~unknown & ~words  # a word to draw always has a place: nothing to learn
+        return encode_boxes(boxes, present | words), torch.cat([told, bit[..., None]], dim=-1), unknown
+
+    def noised(self, tokens: Tensor, draws: RowDraws) -> tuple[Tensor, Noised]:
+        """Timesteps (B,) and a draw of the forward process for (B, M, 6) tokens."""
         objective = objective_for(self.schedule)
         steps = objective.draw_timesteps(draws)
-        noise = draws.normal(*boxes.shape[1:])
-        return steps, objective.noised(encode_boxes(boxes), noise, steps)
+        noise = draws.normal(*tokens.shape[1:])
+        return steps, objective.noised(tokens, noise, steps)
 
-    def sample(self, prompts: Sequence[str], sampler: Sampler, generator: torch.Generator) -> tuple[Layout, ...]:
-        """Draw a layout for each prompt; one without words to draw gets an empty layout.
+    def sample(
+        self, prompts: Sequence[str], sampler: Sampler, generator: torch.Generator | list[torch.Generator]
+    ) -> tuple[Layout, ...]:
+        """Draw a layout for each prompt; one without words to draw and without objects gets an empty layout.
 
+        Boxes that lie on each other are moved apart (:func:`~vlad_lightning.models.overlaps.resolve_overlaps`), and
+        counted in ``Layout.moved``.
         Words beyond the ``max_words`` that a layout holds are left out, as in training: real captions have such.
         Where a person wrote the prompts, :meth:`check` them first.
         """
         conditioning: Conditioning = self.prompt_encoder(prompts)
         told = conditioning.pooled
-        shape = (len(prompts), self.prompt_encoder.max_words, 5)
+        shape = (len(prompts), self.tlg.slots, TOKEN_WIDTH)
         noise = randn_tensor(shape, generator=generator, device=told.device)
         tokens = sampler.draw(lambda x, t: self.tlg(x.to(told), t, conditioning), noise, self.schedule, generator)
-        boxes = decode_boxes(tokens).float().cpu()
-        words = [drawn_words(p)[: self.prompt_encoder.max_words] for p in prompts]
-        return tuple(Layout(w, b[: len(w)]) for w, b in zip(words, boxes, strict=True))
+        boxes, present = (x.cpu() for x in decode_boxes(tokens.float()))
+        rows = zip(prompts, boxes, present, strict=True)
+        return tuple(self._laid_out(*row) for row in rows)
+
+    def _laid_out(self, prompt: str, boxes: Tensor, present: Tensor) -> Layout:
+        """The layout of one prompt: (M, 5) boxes and (M,) bool of its phrases."""
+        text = self.prompt_encoder.text_encoder
+        parts = text.decompose(prompt)
+        words = tuple(word.text for word in parts.words[: text.max_words])
+        phrases = parts.objects[: self.tlg.config.max_objects]
+        standing = [i for i in range(len(phrases)) if present[text.max_words + i]]
+        object_boxes = boxes[[text.max_words + i for i in standing]]
+        apart = resolve_overlaps(boxes[: len(words)], parts.groups[: len(words)], object_boxes)
+        objects = tuple(phrases[i].text for i in standing)
+        return Layout(words, apart.boxes, (), objects, apart.objects, apart.moved)

@@ -35,6 +35,8 @@ class Optimization:
         lr_batch: the global batch for which ``lr`` is stated; ``lr_scaling`` needs it.
         lr_scaling: what another global batch does to ``lr``: ``none``; ``linear``, times batch / lr_batch (Goyal et
             al., arXiv 1706.02677); ``sqrt``, times the root of that, which suits Adam (Malladi et al., 2205.10287).
+        encoder_lr: the highest learning rate of the prompt encoder, where a stage trains it beside something else; it
+            is scaled and scheduled as ``lr`` is. None means as ``lr``.
 
     Raises:
         ValueError: where a number is out of its range, or a name is unknown.
@@ -50,10 +52,12 @@ class Optimization:
     horizon_samples: int | None = None
     lr_batch: int | None = None
     lr_scaling: LRScaling = "none"
+    encoder_lr: float | None = None
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ValueError(f"lr is {self.lr}; it must be above 0")
+        for name, rate in (("lr", self.lr), ("encoder_lr", self.encoder_lr)):
+            if rate is not None and rate <= 0:
+                raise ValueError(f"{name} is {rate}; it must be above 0")
         for name, least in (("warmup_steps", 0), ("warmup_samples", 0), ("horizon_samples", 1), ("lr_batch", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -66,14 +70,24 @@ class Optimization:
                 f"lr_scaling is {self.lr_scaling!r}; lr_batch must say for which global batch lr is stated"
             )
 
-    def of_module(self, module: LightningModule) -> dict[str, Any]:
-        """:meth:`configure` for what trains in a module, over its trainer's run."""
+    def of_module(self, module: LightningModule, encoder: nn.Module | None = None) -> dict[str, Any]:
+        """:meth:`configure` for what trains in a module, over its trainer's run.
+
+        Args:
+            module: what is trained.
+            encoder: the part of it that learns at ``encoder_lr``.
+        """
         counted = self.warmup_samples is not None or self.horizon_samples is not None or self.lr_scaling != "none"
         batch = global_batch(module.trainer) if counted else None
-        return self.configure(module.parameters(), module.trainer.estimated_stepping_batches, batch)
+        apart = encoder.parameters() if encoder is not None else None
+        return self.configure(module.parameters(), module.trainer.estimated_stepping_batches, batch, apart)
 
     def configure(
-        self, parameters: Iterable[nn.Parameter], total_steps: float, batch: int | None = None
+        self,
+        parameters: Iterable[nn.Parameter],
+        total_steps: float,
+        batch: int | None = None,
+        encoder: Iterable[nn.Parameter] | None = None,
     ) -> dict[str, Any]:
         """What ``LightningModule.configure_optimizers`` returns.
 
@@ -81,17 +95,16 @@ class Optimization:
             parameters: those that train; frozen ones are left out.
             total_steps: optimizer steps of the whole run.
             batch: the global batch; only settings in samples and ``lr_scaling`` need it.
+            encoder: those of ``parameters`` that learn at ``encoder_lr``, in groups of their own behind the others
+                where it is set.
 
         Raises:
-            ValueError: where ``batch`` is needed and None, or the run outlasts ``horizon_samples``.
+            ValueError: where ``batch`` is needed and None, ``encoder_lr`` is set and ``encoder`` None, or the run
+                outlasts ``horizon_samples``.
         """
-        trained = [p for p in parameters if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        lr = self._scaled_lr(batch)
-        optimizer = AdamW([g for g in groups if g["params"]], lr=lr, betas=self.betas, fused=self._kernel)
+        groups = self._groups([p for p in parameters if p.requires_grad], batch, encoder)
+        lr = self._scaled(self.lr, batch)
+        optimizer = AdamW(groups, lr=lr, betas=self.betas, fused=self._kernel)
         if self.fused:
             # Unscaled outside, as the others are, so that Lightning can clip before the step. The fused step would
             # unscale by itself, after the clipping, which Lightning refuses under every mixed precision.
@@ -105,6 +118,26 @@ class Optimization:
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def _groups(
+        self, trained: list[nn.Parameter], batch: int | None, encoder: Iterable[nn.Parameter] | None
+    ) -> list[dict[str, Any]]:
+        """AdamW's groups: what is decayed and what is not, twice where the encoder has a learning rate of its own."""
+        if self.encoder_lr is None:
+            return self._by_decay(trained)
+        if encoder is None:
+            raise ValueError(f"encoder_lr is {self.encoder_lr}; this stage has no encoder apart, it must be None")
+        apart = set(encoder)
+        groups = self._by_decay([p for p in trained if p in apart])
+        lr = self._scaled(self.encoder_lr, batch)
+        return self._by_decay([p for p in trained if p not in apart]) + [group | {"lr": lr} for group in groups]
+
+    def _by_decay(self, trained: list[nn.Parameter]) -> list[dict[str, Any]]:
+        groups = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
     @property
     def _kernel(self) -> bool | None:
         """None leaves the choice to torch: many tensors at once on a GPU. False would be one by one, everywhere."""
@@ -114,11 +147,11 @@ class Optimization:
         """The state that a checkpoint holds, for this config's kernel: torch would take the checkpoint's."""
         return state | {"param_groups": [group | {"fused": self._kernel} for group in state["param_groups"]]}
 
-    def _scaled_lr(self, batch: int | None) -> float:
+    def _scaled(self, lr: float, batch: int | None) -> float:
         if self.lr_scaling == "none" or self.lr_batch is None:
-            return self.lr
+            return lr
         ratio = _needed(batch, "lr_scaling") / self.lr_batch
-        return self.lr * (ratio if self.lr_scaling == "linear" else math.sqrt(ratio))
+        return lr * (ratio if self.lr_scaling == "linear" else math.sqrt(ratio))
 
     def _warmup(self, batch: int | None) -> int:
         if self.warmup_samples is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +15,24 @@ from vlad_lightning.diffusion.objective import Schedule
 from vlad_lightning.diffusion.sampler import Denoiser, Sampler
 from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
 from vlad_lightning.models.glyphs import Rasterizer
+from vlad_lightning.models.phrase_map import Grounding
 from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.models.prompts import bare_phrase
 from vlad_lightning.models.vfe import VFE
 from vlad_lightning.types import Conditioning, Layout, Painting, Region
+
+
+def _check_channels(vfe: VFE, codec: SpaceToDepthCodec | KLCodec) -> None:
+    """Refuse a fusion that does not take what the codec and the phrase map give."""
+    fusion, mapped = vfe.fusion.config, vfe.phrase_map.out_channels if vfe.phrase_map else 0
+    if fusion.latent_channels != codec.latent_channels:
+        raise ValueError(f"fusion.latent_channels is {fusion.latent_channels}; the codec gives {codec.latent_channels}")
+    layout = codec.latent_channels + mapped
+    if fusion.layout_channels != layout and (mapped or fusion.layout_channels != 0):
+        raise ValueError(
+            f"fusion.layout_channels is {fusion.layout_channels}; {layout} are needed: {codec.latent_channels} of the "
+            f"codec and {mapped} of the phrase map (0 is no hierarchical guidance, without a phrase map)"
+        )
 
 
 class Painter(nn.Module):
@@ -47,11 +63,7 @@ class Painter(nn.Module):
         fusion = vfe.fusion.config
         if fusion.text_width != prompt_encoder.width:
             raise ValueError(f"fusion.text_width is {fusion.text_width}; the encoder's width is {prompt_encoder.width}")
-        if fusion.latent_channels != codec.latent_channels or fusion.layout_channels not in (0, codec.latent_channels):
-            raise ValueError(
-                f"fusion has latent_channels={fusion.latent_channels}, layout_channels={fusion.layout_channels}; the "
-                f"codec gives {codec.latent_channels} (layout_channels may be 0: no hierarchical guidance)"
-            )
+        _check_channels(vfe, codec)
         if vfe.backbone.added_width not in (None, prompt_encoder.text_encoder.added_width):
             raise ValueError(
                 f"the unet adds a text embedding of width {vfe.backbone.added_width}; the text encoder gives "
@@ -84,26 +96,61 @@ class Painter(nn.Module):
         return self.vfe.fusion.config.layout_channels > 0
 
     def encode_layout(
-        self, glyphs: Tensor, scale: float = 0.0, generator: torch.Generator | list[torch.Generator] | None = None
+        self,
+        glyphs: Tensor,
+        grounding: Grounding | None = None,
+        scale: float = 0.0,
+        generator: torch.Generator | list[torch.Generator] | None = None,
     ) -> Tensor | None:
-        """z_t = g + s * noise (Eq. 6).
+        """z_t = g + s * noise (Eq. 6), g the glyph map's latent and, beside it, the map of the grounded phrases.
 
         Args:
             glyphs: (B, 3, H, W) float in [-1, 1], a drawn layout.
+            grounding: the objects' phrases and boxes; None leaves their map empty.
             scale: s.
             generator: of the noise, or one for each row of it; only needed where s > 0.
 
         Returns:
-            (B, C_z, h, w) float; None without hierarchical guidance.
+            (B, C, h, w) float, C the fusion's ``layout_channels``; None without hierarchical guidance.
         """
         if not self.hierarchical:
             return None
         latent = self.codec.encode_images(glyphs)
+        if self.vfe.phrase_map is not None:
+            latent = torch.cat([latent, self._phrases_drawn(grounding, latent)], dim=1)
         if scale == 0:
             return latent
         return latent + scale * randn_tensor(
             latent.shape, generator=generator, device=latent.device, dtype=latent.dtype
         )
+
+    def _phrases_drawn(self, grounding: Grounding | None, latent: Tensor) -> Tensor:
+        """The phrase map at the size of a latent (B, C_z, h, w); empty without grounded phrases."""
+        size = (latent.shape[-2], latent.shape[-1])
+        if grounding is None or self.vfe.phrase_map is None:
+            return latent.new_zeros(len(latent), self.vfe.fusion.config.layout_channels - latent.shape[1], *size)
+        return self.vfe.phrase_map(grounding, size).to(latent)
+
+    def ground(self, prompts: Sequence[str], layouts: Sequence[Layout], told: Conditioning) -> Grounding:
+        """Join the boxes of the layouts' objects with the phrases of their prompts.
+
+        Args:
+            prompts: B prompts.
+            layouts: B layouts.
+            told: what the encoder says of the prompts.
+
+        Raises:
+            ValueError: naming an object that its prompt does not have.
+        """
+        text = self.prompt_encoder.text_encoder
+        boxes = torch.zeros(len(prompts), text.max_objects, 5)
+        mask = torch.zeros(len(prompts), text.max_objects, dtype=torch.bool)
+        for row, (prompt, layout) in enumerate(zip(prompts, layouts, strict=True)):
+            slots = phrase_slots(layout.objects, [p.text for p in text.decompose(prompt).objects[: text.max_objects]])
+            boxes[row, slots] = layout.object_boxes
+            mask[row, slots] = True
+        device = told.phrases.device
+        return Grounding(told.objects, boxes.to(device), mask.to(device))
 
     @property
     def inpaints(self) -> bool:
@@ -173,7 +220,8 @@ class Painter(nn.Module):
         if region is not None:
             glyphs = glyphs.masked_fill(~region.masks.cpu(), -1)
         told = self.prompt_encoder(prompts)
-        z = self.encode_layout(glyphs.to(weight), sampler.augmentation, generator)
+        grounding = self.ground(prompts, layouts, told) if self.vfe.phrase_map is not None else None
+        z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generator)
         latent = self.codec.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
         noise = randn_tensor((len(prompts), *latent.shape[1:]), generator=generator, device=weight.device)
         denoiser = self._guided(told, z, sampler, self._known(region, len(prompts)))
@@ -201,8 +249,8 @@ class Painter(nn.Module):
         layout = None
         if z is not None:
             # of the whole batch, not once: an autoencoder's rounding depends on how many it encodes
-            size = (len(z), 3, self.image_size, self.image_size)
-            layout = torch.cat([z if b.layout else self.codec.encode_images(z.new_full(size, -1)) for b in branches])
+            blank = z.new_full((len(z), 3, self.image_size, self.image_size), -1)
+            layout = torch.cat([z if b.layout else cast(Tensor, self.encode_layout(blank)) for b in branches])
         given = None if known is None else known.repeat(len(branches), 1, 1, 1)
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
@@ -212,3 +260,28 @@ class Painter(nn.Module):
             return guidance.combine(predicted.float().chunk(len(branches)))
 
         return denoise
+
+
+def phrase_slots(objects: Sequence[str], phrases: Sequence[str]) -> list[int]:
+    """Which phrase of a prompt each object of a layout is: the first of that text which no other object has taken.
+
+    Args:
+        objects: of the layout; compared without regard to case and to an article before them.
+        phrases: of the prompt.
+
+    Raises:
+        ValueError: naming an object that is not among the phrases.
+
+    Example:
+        >>> phrase_slots(["Red star", "a cat"], ["a cat", "a red star", "a cat"])
+        [1, 0]
+    """
+    free = [bare_phrase(phrase) for phrase in phrases]
+    slots = []
+    for thing in objects:
+        if bare_phrase(thing) not in free:
+            known = ", ".join(map(repr, phrases)) or "none"
+            raise ValueError(f"the layout has the object {thing!r}; the prompt's phrases are {known}")
+        slots.append(free.index(bare_phrase(thing)))
+        free[slots[-1]] = ""
+    return slots

@@ -46,6 +46,7 @@ class TLGModule(LightningModule):
         self.generator = generator
         if freeze_text_tower:
             generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
+        generator.prompt_encoder.composition.freeze_unread(pooled=False, tokens=False)
         self.optimization = optimization
         self.sampler = sampler
         self.seed = seed
@@ -58,13 +59,16 @@ class TLGModule(LightningModule):
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         draws = draws_for(self, batch, stage, batch_idx, self.seed, "tlg")
-        steps, noised = self.generator.noised(batch.word_boxes, draws)
-        predicted = self.generator.tlg(noised.x_t, steps, self.generator.prompt_encoder(batch.prompts)).float()
-        weight = noised.weight[:, None, None] * batch.word_mask[..., None]
-        words, ranks = batch.word_mask.sum(), 1
-        if stage == "train":  # DDP takes the mean of the ranks' losses: together they divide by the words of all
-            words, ranks = cast(Tensor, self.all_gather(words)).sum(), self.trainer.world_size
-        loss = ranks * (weight * (predicted - noised.target).square()).sum() / (5 * words).clamp(min=1)
+        tokens, known, unknown = self.generator.tokens_of(batch)
+        steps, noised = self.generator.noised(tokens, draws)
+        told = self.generator.prompt_encoder(batch.prompts)
+        predicted = self.generator.tlg(noised.x_t, steps, told, unknown).float()
+        known = known & told.phrase_mask[:, 1 : 1 + known.shape[1], None]
+        numbers, ranks = known.sum(), 1
+        if stage == "train":  # DDP takes the mean of the ranks' losses: together they divide by the numbers of all
+            numbers, ranks = cast(Tensor, self.all_gather(numbers)).sum(), self.trainer.world_size
+        weight = noised.weight[:, None, None] * known
+        loss = ranks * (weight * (predicted - noised.target).square()).sum() / numbers.clamp(min=1)
         self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
         return loss
 

@@ -16,8 +16,11 @@ class PainterTraining:
         diffusion_weight: lambda.
         caption_dropout: share of samples painted without their text, for guidance by the text.
         layout_dropout: share painted without text and layout, for guidance by the layout.
+        pooled_dropout: share of the others painted without the pooled t, so that the token states are heard as well.
+        box_dropout: share of the objects' boxes that are left out, so that objects without a box are heard as well.
         augmentation: s of Eq. 6, the deviation of the noise on the layout's latent.
         text_weight: how much an error where a word stands counts, against 1 elsewhere.
+        object_weight: likewise, in the box of an object.
         snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`; flow matching has no such weight.
         high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
         offset_noise: deviation of a further noise that is one number a channel and sample, so that the painter learns
@@ -33,15 +36,18 @@ class PainterTraining:
     diffusion_weight: float = 1.0
     caption_dropout: float = 0.1
     layout_dropout: float = 0.05
+    pooled_dropout: float = 0.0
+    box_dropout: float = 0.0
     augmentation: float = 0.05
     text_weight: float = 1.0
+    object_weight: float = 1.0
     snr_gamma: float = 5.0
     high_noise: float = 0.0
     offset_noise: float = 0.0
     timestep_density: TimestepDensity | None = None
 
     def __post_init__(self) -> None:
-        for name in ("caption_dropout", "layout_dropout"):
+        for name in ("caption_dropout", "layout_dropout", "pooled_dropout", "box_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
         if self.caption_dropout + self.layout_dropout >= 1:
@@ -51,7 +57,7 @@ class PainterTraining:
         for name in ("diffusion_weight", "augmentation", "high_noise", "offset_noise"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
-        for name in ("text_weight", "snr_gamma"):
+        for name in ("text_weight", "object_weight", "snr_gamma"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.timestep_density not in (None, *get_args(TimestepDensity)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.image_encoder import ImageEncoder
+from vlad_lightning.models.masks import box_coordinates
+from vlad_lightning.models.phrase_map import Grounding
 from vlad_lightning.modules.contrast import align, check_widths
 from vlad_lightning.modules.evaluation import Evaluation
 from vlad_lightning.modules.layout_generator import LayoutGenerator
@@ -44,6 +47,8 @@ class VFEModule(LightningModule):
         temperature: tau of L_align.
         seed: of every draw in training.
         masking: which regions inpainting is trained on; None paints whole images only.
+        freeze_text_tower: False trains the painter's text tower whole, where it is not pretrained; with adapters only
+            they are trained.
 
     Raises:
         ValueError: where ``temperature`` is not positive, the encoders' widths differ, a sampler does not fit what it
@@ -64,6 +69,7 @@ class VFEModule(LightningModule):
         temperature: float = 0.07,
         seed: int = 0,
         masking: Masking | None = None,
+        freeze_text_tower: bool = True,
     ) -> None:
         super().__init__()
         if temperature <= 0:
@@ -83,7 +89,7 @@ class VFEModule(LightningModule):
         self.painter = painter
         self.image_encoder = image_encoder.requires_grad_(False)
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
-        if painter.prompt_encoder.text_encoder.lora is None:
+        if painter.prompt_encoder.text_encoder.lora is None and freeze_text_tower:
             painter.prompt_encoder.text_encoder.tower.requires_grad_(False)
         self.settings = training
         self.optimization = optimization
@@ -128,15 +134,16 @@ class VFEModule(LightningModule):
         u = draws.uniform()
         bare = u < settings.layout_dropout  # neither layout nor text
         silent = u < settings.layout_dropout + settings.caption_dropout
-        told = told.where(~silent, painter.untold(len(batch)))
+        grounding = self._grounding(batch, told, draws, bare)
+        told = self._without_pooled(told, draws).where(~silent, painter.untold(len(batch)))
         region = self._region(batch, draws)
         unseen = bare.view(-1, 1, 1, 1) if region is None else bare.view(-1, 1, 1, 1) | ~region.masks
         glyphs = torch.where(unseen, -torch.ones_like(batch.glyphs), batch.glyphs)
-        z = painter.encode_layout(glyphs, settings.augmentation, draws.generators)
+        z = painter.encode_layout(glyphs, grounding, settings.augmentation, draws.generators)
         known = None if region is None else painter.encode_region(region)
         predicted = painter.vfe(noised.x_t, steps, z, told, known).float()
         error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
-        place = self._place_weight(batch.glyphs, error.shape[-2:])
+        place = self._place_weight(batch, error.shape[-2:])
         return (noised.weight * (place * error).mean(dim=(1, 2))).mean()
 
     def _region(self, batch: Batch, draws: RowDraws) -> Region | None:
@@ -146,10 +153,31 @@ class VFEModule(LightningModule):
         height, width = batch.images.shape[-2:]
         return Region(batch.images, self.masking.draw(batch.layouts, (height, width), draws))
 
-    def _place_weight(self, glyphs: Tensor, size: Sequence[int]) -> Tensor:
-        """(B, h, w) float: ``text_weight`` on and beside the letters, 1 elsewhere."""
-        near = F.adaptive_max_pool2d(F.max_pool2d(glyphs.amax(dim=1), 3, stride=1, padding=1), list(size))
-        return 1 + (self.settings.text_weight - 1) * (near > -0.5)
+    def _grounding(self, batch: Batch, told: Conditioning, draws: RowDraws, bare: Tensor) -> Grounding | None:
+        """The objects' phrases and boxes, some left out; None for a painter without a phrase map."""
+        if self.painter.vfe.phrase_map is None:
+            return None
+        mask = batch.object_mask & told.object_mask & ~bare[:, None]
+        if self.settings.box_dropout > 0:
+            mask = mask & (draws.uniform(mask.shape[1]) >= self.settings.box_dropout)
+        return Grounding(told.objects, batch.object_boxes, mask)
+
+    def _without_pooled(self, told: Conditioning, draws: RowDraws) -> Conditioning:
+        """Some samples with the empty prompt's pooled t, and their own token states."""
+        if self.settings.pooled_dropout == 0:
+            return told
+        dropped = draws.uniform() < self.settings.pooled_dropout
+        empty = self.painter.untold(len(told)).pooled
+        return replace(told, pooled=torch.where(dropped[:, None], empty, told.pooled))
+
+    def _place_weight(self, batch: Batch, size: Sequence[int]) -> Tensor:
+        """(B, h, w) float: ``text_weight`` on and beside the letters, ``object_weight`` in objects, 1 elsewhere."""
+        near = F.adaptive_max_pool2d(F.max_pool2d(batch.glyphs.amax(dim=1), 3, stride=1, padding=1), list(size))
+        weight = 1 + (self.settings.text_weight - 1) * (near > -0.5)
+        if self.settings.object_weight == 1 or not batch.object_mask.any():
+            return weight
+        cover = box_coordinates(batch.object_boxes, (size[0], size[1]))[2] * batch.object_mask[..., None, None]
+        return torch.maximum(weight, 1 + (self.settings.object_weight - 1) * cover.amax(dim=1))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Eq. 8 of one batch."""

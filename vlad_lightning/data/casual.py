@@ -1,0 +1,79 @@
+"""A scene as people type it: a list or a line without articles, in lower case, with short words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vlad_lightning.data.scene import TEXTURES, Background, Phrase
+from vlad_lightning.data.sentences import joined, place
+from vlad_lightning.data.telling import NamedObject, Told, pick
+
+MEDIA = ("poster", "pic", "picture", "sign", "card", "banner", "flyer")
+SAYING = ("saying", "that says", "with text", "says")
+GROUNDS = ("background", "bg")
+_TEXTURE_ODDS = 0.7  # that a texture or a gradient is told
+
+
+def casual(told: Told, rng: np.random.Generator) -> str:
+    """``red star, blue background, SALE top left`` or ``poster saying SALE with red star on blue bg``."""
+    return _list(told, rng) if rng.random() < 0.6 else _line(told, rng)
+
+
+def _list(told: Told, rng: np.random.Generator) -> str:
+    parts = [_object(named, rng) for named in told.objects]
+    if told.background:
+        parts.append(_ground(told.background, rng, alone=rng.random() < 0.25))
+    parts = [parts[i] for i in rng.permutation(len(parts))]
+    texts = [_phrase(phrase, rng) for phrase in told.phrases]
+    form = rng.random()
+    if len(texts) == 1 and form < 0.3:
+        parts.insert(0, f"{told.phrases[0].text} {pick(rng, MEDIA)}")
+    elif form < 0.5:
+        parts += texts
+    elif form < 0.7:
+        parts = texts + parts
+    else:
+        saying = f" {pick(rng, SAYING)} {joined(texts)}" if texts else ""
+        parts.insert(0, pick(rng, MEDIA) + saying)
+    return ", ".join(parts)
+
+
+def _line(told: Told, rng: np.random.Generator) -> str:
+    objects = joined([_object(named, rng) for named in told.objects])
+    text = joined([_phrase(phrase, rng) for phrase in told.phrases])
+    ground = f"on {_ground(told.background, rng)}" if told.background else ""
+    says = f"{pick(rng, SAYING)} {text}" if text else ""
+    things = f"with {objects}" if objects else ""
+    medium = pick(rng, MEDIA)
+    if objects and rng.random() < 0.5:
+        return " ".join(filter(None, (objects, ground, says)))
+    return " ".join(filter(None, (medium, *((says, things) if rng.random() < 0.5 else (things, says)), ground)))
+
+
+def _object(named: NamedObject, rng: np.random.Generator) -> str:
+    return named.name + (f" {_place(named.thing.region, rng, bare_sides=False)}" if rng.random() < 0.6 else "")
+
+
+def _phrase(phrase: Phrase, rng: np.random.Generator) -> str:
+    where = f" {_place(phrase.region, rng, bare_sides=True)}" if rng.random() < 0.65 else ""
+    return phrase.text + where + (f" in {phrase.colour}" if rng.random() < 0.25 else "")
+
+
+def _place(region: str, rng: np.random.Generator, bare_sides: bool) -> str:
+    """``top left``, ``on the right``, ``at bottom``; one word alone, as in ``SALE top``, only behind drawn words."""
+    form = rng.random()
+    if form < 0.4:
+        return place(region, rng)
+    if form < 0.7 and (" " in region or bare_sides):
+        return region
+    return f"{'on' if region in ('left', 'right') else 'in' if region == 'center' else 'at'} {region}"
+
+
+def _ground(background: Background, rng: np.random.Generator, alone: bool = False) -> str:
+    """``blue background``, ``striped blue bg``, ``blue gradient bg``; the colour ``alone`` where nothing more is said."""
+    if alone:
+        return background.colour
+    told = rng.random() < _TEXTURE_ODDS
+    before = f"{background.kind} " if told and background.kind in TEXTURES else ""
+    after = " gradient" if told and background.kind == "gradient" else ""
+    return f"{before}{background.colour}{after} {pick(rng, GROUNDS)}"

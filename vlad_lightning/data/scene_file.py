@@ -1,0 +1,160 @@
+"""``scene.json``: what stands where on a poster, beside MARIO's files. A sample may lack it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlad_lightning.models.prompts import REGIONS
+
+NAME = "scene.json"
+BROKEN = f"broken {NAME}"
+"""Why a file that cannot be used is left out."""
+
+_LONGEST = 1_000_000  # bytes: nothing that describes one poster is longer
+_DIGITS = 5
+_FAR = 10.0  # of the frame: boxes that reach further are in another unit
+
+
+@dataclass(frozen=True)
+class WordFacts:
+    """A word.
+
+    Attributes:
+        text: as drawn.
+        quad: four corners in fractions of the frame, clockwise from the one at which the word starts.
+        region: of its phrase as a whole.
+        colour: by name.
+        font: file name.
+        group: which phrase it belongs to, counted from 0.
+    """
+
+    text: str
+    quad: tuple[tuple[float, float], ...]
+    region: str
+    colour: str
+    font: str
+    group: int
+
+
+@dataclass(frozen=True)
+class ObjectFacts:
+    """An object.
+
+    Attributes:
+        name: a noun.
+        colour: by name.
+        box: left, top, right, bottom in fractions of the frame.
+        region: of its centre.
+        phrase: as the caption has it; None where the caption is silent about it.
+    """
+
+    name: str
+    colour: str
+    box: tuple[float, float, float, float]
+    region: str
+    phrase: str | None
+
+
+@dataclass(frozen=True)
+class SceneFacts:
+    """A poster.
+
+    Attributes:
+        colour: of the background, by name.
+        kind: of the background: ``solid``, ``gradient``, ``striped``, ``dotted`` or ``noisy``.
+        words: phrase by phrase, in reading order.
+        objects: on it.
+    """
+
+    colour: str
+    kind: str
+    words: tuple[WordFacts, ...]
+    objects: tuple[ObjectFacts, ...]
+
+
+def write_scene(folder: Path, facts: SceneFacts) -> None:
+    """Write ``scene.json`` into a sample's folder; numbers are rounded to five digits."""
+    content = {
+        "background": {"colour": facts.colour, "kind": facts.kind},
+        "words": [asdict(word) | {"quad": _rounded(word.quad)} for word in facts.words],
+        "objects": [asdict(thing) | {"box": _rounded(thing.box)} for thing in facts.objects],
+    }
+    (folder / NAME).write_text(json.dumps(content), encoding="utf-8")
+
+
+def read_scene(folder: Path) -> tuple[SceneFacts | None, str | None]:
+    """What a sample's ``scene.json`` says.
+
+    Returns:
+        The facts, None where there is no such file or it cannot be used, and in the second case :data:`BROKEN`.
+    """
+    try:
+        with (folder / NAME).open("rb") as file:
+            text = file.read(_LONGEST + 1)
+        if len(text) > _LONGEST:
+            return None, BROKEN
+        return _scene(json.loads(text.decode("utf-8-sig"))), None
+    except FileNotFoundError:
+        return None, None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None, BROKEN
+
+
+def _scene(content: Any) -> SceneFacts:
+    background = content["background"]
+    words = tuple(map(_word, _list(content["words"])))
+    objects = tuple(map(_object, _list(content["objects"])))
+    return SceneFacts(_text(background["colour"]), _text(background["kind"]), words, objects)
+
+
+def _word(entry: Mapping[str, Any]) -> WordFacts:
+    quad = _numbers(entry["quad"], (4, 2))
+    group = entry["group"]
+    if type(group) is not int or group < 0:
+        raise ValueError(f"group is {group!r}; it must be a whole number from 0 on")
+    texts = (_text(entry[name]) for name in ("colour", "font"))
+    return WordFacts(_text(entry["text"]), tuple((x, y) for x, y in quad.tolist()), _region(entry), *texts, group)
+
+
+def _object(entry: Mapping[str, Any]) -> ObjectFacts:
+    left, top, right, bottom = _numbers(entry["box"], (4,)).tolist()
+    if left >= right or top >= bottom:
+        raise ValueError(f"box is {entry['box']!r}; it must be left < right, top < bottom")
+    phrase = None if entry["phrase"] is None else _text(entry["phrase"])
+    box = (left, top, right, bottom)
+    return ObjectFacts(_text(entry["name"]), _text(entry["colour"]), box, _region(entry), phrase)
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise TypeError(f"{value!r} is not a text")
+    return value
+
+
+def _region(entry: Mapping[str, Any]) -> str:
+    if entry["region"] not in REGIONS:
+        raise ValueError(f"region is {entry['region']!r}; allowed: {', '.join(REGIONS)}")
+    return str(entry["region"])
+
+
+def _numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.array(value)
+    if array.shape != shape or array.dtype.kind not in "if" or not (np.abs(array) < _FAR).all():
+        raise ValueError(f"{value!r} must be numbers of shape {shape} in fractions of the frame")
+    return array.astype(np.float64)
+
+
+def _rounded(values: Sequence[Any]) -> list[Any]:
+    return np.round(np.array(values, dtype=np.float64), _DIGITS).tolist()

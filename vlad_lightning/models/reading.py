@@ -1,0 +1,130 @@
+"""Which of the words read on an image comes after which: as one reads, along a line and on to the next one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+# In heights of the higher of two words. An OCR engine's boxes are a little too large, so that neighbours may overlap.
+_SPACE = (-0.5, 1.5)  # between two words of a line
+_LEADING = (-0.25, 1.5)  # between a line and the next one
+_INDENT = 1.5  # how far the next line may lie beside the line above it
+_HEIGHT_RATIO = 2.5  # `on` is that much lower than `(gym)` in letters of one size
+_SHARED_HEIGHT = 0.5  # of the lower one's, with a neighbour on the same line
+
+
+class Reading:
+    """The words of an image. They are claimed one by one, each at most once.
+
+    Args:
+        words: as they are compared.
+        quads: (N, 4, 2) float, where each word stands, in any unit: corners clockwise from the one at which it starts.
+            Without it, a word is followed by the next one of ``words``.
+
+    Raises:
+        ValueError: if ``quads`` has another shape.
+    """
+
+    def __init__(self, words: Sequence[str], quads: ArrayLike | None = None) -> None:
+        self._words = list(words)
+        self._quads = None if quads is None else np.asarray(quads, dtype=np.float64)
+        if self._quads is not None and self._quads.shape != (len(words), 4, 2) and (words or self._quads.size):
+            raise ValueError(f"quads has shape {self._quads.shape}; {len(words)} words need ({len(words)}, 4, 2)")
+        self._free: dict[str, list[int]] = defaultdict(list)
+        for i, word in enumerate(self._words):
+            self._free[word].append(i)
+
+    def claim(self, word: str, last: int | None = None, following: str | None = None) -> int | None:
+        """The place in ``words`` of one that is still free and equals ``word``; None where there is none.
+
+        Of several, one that continues the word at ``last`` goes first, then one that a free ``following`` continues.
+        """
+        free = self._free.get(word)
+        if not free:
+            return None
+        found = next((i for i in free if last is not None and self.continues(last, i)), None)
+        if found is None and following is not None:
+            others = self._free.get(following, ())
+            found = next((i for i in free if any(self.continues(i, j) for j in others)), None)
+        found = free[0] if found is None else found
+        free.remove(found)
+        return found
+
+    def continues(self, first: int, second: int) -> bool:
+        """Whether the word at ``second`` is the next one after that at ``first``: on its line, or first on the next."""
+        if self._quads is None:
+            return second == first + 1
+        return self._next_on_line.get(first) == second or bool(self._starts_next_line[first, second])
+
+    @cached_property
+    def _boxes(self) -> tuple[np.ndarray, np.ndarray]:
+        """(N, N, 4): left, top, right, bottom of each word seen from each, whose centre and angle are taken as upright.
+
+        And (N, N), the height of the higher of the two, or 0 where one is too low beside the other.
+        """
+        assert self._quads is not None
+        quads = self._quads
+        across = _unit(quads[:, 1] - quads[:, 0] + quads[:, 2] - quads[:, 3])
+        axes = np.stack([across, np.stack([-across[:, 1], across[:, 0]], axis=-1)], axis=-1)  # (N, 2, 2)
+        corners = (quads[None] - quads.mean(axis=1)[:, None, None]) @ axes[:, None]  # (N, N, 4, 2)
+        boxes = np.concatenate([corners.min(axis=2), corners.max(axis=2)], axis=-1)
+        own = np.linalg.norm(quads[:, 3] - quads[:, 0] + quads[:, 2] - quads[:, 1], axis=-1) / 2
+        higher, lower = np.maximum(own[:, None], own), np.minimum(own[:, None], own)
+        return boxes, np.where(higher <= _HEIGHT_RATIO * lower, higher, 0.0)
+
+    @cached_property
+    def _next_on_line(self) -> dict[int, int]:
+        boxes, height = self._boxes
+        own = np.einsum("iik->ik", boxes)[:, None]  # (N, 1, 4): each seen from itself
+        shared = np.minimum(own[..., 3], boxes[..., 3]) - np.maximum(own[..., 1], boxes[..., 1])
+        lower = np.minimum(own[..., 3] - own[..., 1], boxes[..., 3] - boxes[..., 1])
+        gap = boxes[..., 0] - own[..., 2]
+        after = (height > 0) & (shared >= _SHARED_HEIGHT * lower)
+        after &= (gap >= _SPACE[0] * height) & (gap <= _SPACE[1] * height)
+        np.fill_diagonal(after, False)
+        gap = np.where(after, gap, np.inf)
+        return {i: int(gap[i].argmin()) for i in range(len(gap)) if after[i].any()}
+
+    @cached_property
+    def _starts_next_line(self) -> np.ndarray:
+        """(N, N) bool: whether a line that begins with the second word comes right below the one the first word ends."""
+        boxes, height = self._boxes
+        continued = set(self._next_on_line.values())
+        starts = [i for i in range(len(height)) if i not in continued]
+        lines = {line[-1]: line for start in starts if (line := self._line(start))}
+        found = np.zeros(height.shape, dtype=bool)
+        for end, line in lines.items():
+            mine = _around(boxes[end, line])
+            below: list[tuple[float, float, int]] = []  # gap to the line, its lower edge, its first word
+            for other in lines.values():
+                left, top, right, bottom = _around(boxes[end, other])
+                gap, size = top - mine[3], height[end, other[0]]
+                beside = max(left - mine[2], mine[0] - right)
+                if other is not line and _LEADING[0] * size <= gap <= _LEADING[1] * size and beside <= _INDENT * size:
+                    below += [(gap, bottom - mine[3], other[0])] if size > 0 else []
+            nearest = min((bottom for _, bottom, _ in below), default=0.0)
+            found[end, [start for gap, _, start in below if gap < nearest]] = True
+        return found
+
+    def _line(self, start: int) -> list[int]:
+        line = [start]
+        while (following := self._next_on_line.get(line[-1])) is not None and following not in line:
+            line.append(following)
+        return line
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length 1; along x where there is no direction."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.where(length > 0, vectors / np.where(length > 0, length, 1.0), (1.0, 0.0))
+
+
+def _around(boxes: np.ndarray) -> tuple[float, float, float, float]:
+    """The box around (K, 4) boxes."""
+    left, top = boxes[:, :2].min(axis=0)
+    right, bottom = boxes[:, 2:].max(axis=0)
+    return left, top, right, bottom

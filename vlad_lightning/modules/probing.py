@@ -1,0 +1,139 @@
+"""Does the system hear its prompt? How much its first guess of a picture changes with one thing in the text."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vlad_lightning.diffusion.draws import RowDraws
+from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.objective import objective_for
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.models.caption_edits import KINDS, edit_caption
+from vlad_lightning.models.phrase_map import Grounding
+from vlad_lightning.modules.layout_generator import LayoutGenerator
+from vlad_lightning.modules.painter import Painter, phrase_slots
+from vlad_lightning.types import Conditioning, Layout
+
+WHOLE_TEXT = ("all_text", "tokens_only")
+PROBES = (*KINDS, *WHOLE_TEXT)
+"""The kinds of edits; the text removed altogether; the pooled t of the empty prompt beside its own token states."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """How much x0 changes, for ``B`` prompts.
+
+    Attributes:
+        changes: (B, K) float32: the root mean square change of the predicted x0 at the noisiest time, a column for each
+            of :data:`PROBES`; x0 is in units of the codec's latents.
+        known: (B, K) bool: where the prompt has such a thing.
+    """
+
+    changes: Tensor
+    known: Tensor
+
+
+class TextProbe:
+    """Asks a painter, with fixed noise, for its first guess of a prompt and of the prompt with one thing changed.
+
+    With a layout generator the whole system is asked: each prompt has the layout that is generated for it, from the
+    same noise. Without one the painter alone is asked: both prompts have the same layout.
+
+    Args:
+        painter: is asked.
+        layouts: makes the layouts; None keeps those that are given.
+        sampler: how layouts are drawn.
+        seed: of the edits and of the noise.
+    """
+
+    def __init__(
+        self, painter: Painter, layouts: LayoutGenerator | None, sampler: Sampler = Sampler(), seed: int = 0
+    ) -> None:
+        self.painter, self.layouts, self.sampler, self.seed = painter, layouts, sampler, seed
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str], given: Sequence[Layout], keys: Sequence[str]) -> Heard:
+        """Ask for B prompts.
+
+        Args:
+            prompts: B prompts.
+            given: their layouts, for a probe without a layout generator.
+            keys: B names; noise and edits are functions of the seed and of them.
+        """
+        device = self.painter.vfe.fusion.weight.device
+        side = self.painter.codec.encode_images(torch.zeros(1, 3, *[self.painter.image_size] * 2, device=device))
+        draws = RowDraws.of_samples(device, (self.seed, "text probe"), keys)
+        x_t = draws.normal(*side.shape[1:])
+        layouts = self._placed(prompts, given, keys)
+        told, z = self._asked(prompts, layouts)
+        before = self._x0(x_t, z, told)
+        untold = self.painter.untold(len(prompts))
+        changes = {"all_text": untold, "tokens_only": replace(told, pooled=untold.pooled)}
+        columns = [self._edited(kind, prompts, layouts, keys, x_t, before) for kind in KINDS]
+        everyone = torch.ones(len(prompts), dtype=torch.bool)
+        columns += [(_rms(self._x0(x_t, z, changes[name]) - before), everyone) for name in WHOLE_TEXT]
+        heard, known = zip(*columns, strict=True)
+        return Heard(torch.stack(heard, dim=1), torch.stack(known, dim=1))
+
+    def _edited(
+        self,
+        kind: str,
+        prompts: Sequence[str],
+        layouts: Sequence[Layout],
+        keys: Sequence[str],
+        x_t: Tensor,
+        before: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """(B,) changes by one kind of edit, zero where there is none, and (B,) bool."""
+        pairs = zip(prompts, keys, strict=True)
+        edits = [edit_caption(prompt, kind, random.Random(f"{self.seed} {kind} {key}")) for prompt, key in pairs]
+        rows = [i for i, edit in enumerate(edits) if edit is not None]
+        changes, known = torch.zeros(len(prompts)), torch.zeros(len(prompts), dtype=torch.bool)
+        if rows:
+            asked = [edits[i] or "" for i in rows]
+            same = [self._renamed(layouts[i], prompts[i], edit) for i, edit in zip(rows, asked, strict=True)]
+            told, z = self._asked(asked, self._placed(asked, same, [keys[i] for i in rows]))
+            changes[rows] = _rms(self._x0(x_t[rows], z, told) - before[rows])
+            known[rows] = True
+        return changes, known
+
+    def _renamed(self, layout: Layout, prompt: str, edit: str) -> Layout:
+        """The layout with its objects called as the edited prompt calls them; an edit keeps the number of phrases."""
+        decompose = self.painter.prompt_encoder.text_encoder.decompose
+        before, after = ([phrase.text for phrase in decompose(text).objects] for text in (prompt, edit))
+        return replace(layout, objects=tuple(after[slot] for slot in phrase_slots(layout.objects, before)))
+
+    def _placed(self, prompts: Sequence[str], given: Sequence[Layout], keys: Sequence[str]) -> Sequence[Layout]:
+        """A layout for each prompt, from noise of its own."""
+        if self.layouts is None:
+            return given
+        device = self.layouts.tlg.places.device
+        generators = [generator_for(device, self.seed, "text probe layout", key) for key in keys]
+        return self.layouts.sample(prompts, self.sampler, generators)
+
+    def _asked(self, prompts: Sequence[str], layouts: Sequence[Layout]) -> tuple[Conditioning, Tensor | None]:
+        painter = self.painter
+        told = painter.prompt_encoder(prompts)
+        glyphs = painter.draw_glyphs(layouts).to(painter.vfe.fusion.weight)
+        return told, painter.encode_layout(glyphs, self._grounding(prompts, layouts, told))
+
+    def _grounding(self, prompts: Sequence[str], layouts: Sequence[Layout], told: Conditioning) -> Grounding | None:
+        if self.painter.vfe.phrase_map is None:
+            return None
+        return self.painter.ground(prompts, layouts, told)
+
+    def _x0(self, x_t: Tensor, z: Tensor | None, told: Conditioning) -> Tensor:
+        """(B, C_z, h, w) float32: the first guess."""
+        objective = objective_for(self.painter.schedule)
+        steps = objective.last_timesteps(len(x_t)).to(x_t.device)
+        return objective.x0_of(self.painter.vfe(x_t, steps, z, told), x_t, steps)
+
+
+def _rms(change: Tensor) -> Tensor:
+    """(B, ...) -> (B,) float32 on the CPU."""
+    return change.float().square().flatten(1).mean(dim=1).sqrt().cpu()
