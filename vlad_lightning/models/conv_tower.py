@@ -77,13 +77,13 @@ class ConvTower(ModelMixin, ConfigMixin):
         )
         norm = nn.LayerNorm(before)
         self.transformer = nn.TransformerEncoder(layer, layers, norm, enable_nested_tensor=False)
-        self.projection = nn.Linear(before, projection)
+        self.to_shared = nn.Linear(before, projection)
 
     def forward(self, pixels: Tensor) -> VisionStates:
         """(B, 3, H, W) float of the tower's own size -> its states."""
         grid = self.trunk(F.pixel_unshuffle(pixels, 2)).flatten(2).mT  # (B, h w, C)
         row = torch.cat([self.summary.expand(len(grid), -1, -1), grid], dim=1) + self.places
-        said = self.projection(self.transformer(row))
+        said = self.to_shared(self.transformer(row))
         return VisionStates(said[:, 0], said[:, 1:].unflatten(1, (self.grid, self.grid)))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vlad_lightning.losses import retrieval_at_1
 from vlad_lightning.metrics.alignment_probe import AlignmentProbe
+from vlad_lightning.models.attention_kernel import quick_backward
 from vlad_lightning.models.caption_edits import WORDS
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.prompt_encoder import PromptEncoder
@@ -60,6 +61,7 @@ class AlignmentModule(LightningModule):
         if terms.edits and not symmetric:
             raise ValueError(f"terms.edits is {terms.edits}; symmetric=False allows 0: it leaves out their direction")
         check_widths(prompt_encoder, image_encoder)
+        prompt_encoder.composition.freeze_unread(pooled=True, tokens=False)
         self.prompt_encoder = prompt_encoder
         self.image_encoder = image_encoder
         self.optimization = optimization
@@ -98,9 +100,10 @@ class AlignmentModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_align of one batch, and the terms beside it."""
         edited = self.terms.edited(batch, self.global_step, self._words)
-        texts = self.prompt_encoder([*batch.prompts, *edited])
-        seen = self.image_encoder.look(batch.images) if self.terms.local else None
-        pooled = self.image_encoder(batch.images) if seen is None else seen.pooled
+        with quick_backward(self.device):
+            texts = self.prompt_encoder([*batch.prompts, *edited])
+            seen = self.image_encoder.look(batch.images) if self.terms.local else None
+            pooled = self.image_encoder(batch.images) if seen is None else seen.pooled
         untrue = texts.pooled[len(batch) :].unflatten(0, (len(batch), -1)) if edited else None
         loss = align(self, pooled, texts.pooled[: len(batch)], self.temperature, self.symmetric, edited=untrue)
         losses = {"loss": loss}
