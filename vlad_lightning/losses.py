@@ -1,4 +1,7 @@
-"""The losses that are pure functions of embeddings: Eq. 3 of the paper."""
+"""The losses that are pure functions of embeddings: Eq. 3 of the paper, its hard negatives and its local terms.
+
+Everything is computed in float32 at least, under autocast too: 1 / tau multiplies every rounding.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ def info_nce(
     all_texts: Tensor | None = None,
     offset: int = 0,
     symmetric: bool = True,
+    edited: Tensor | None = None,
 ) -> Tensor:
     """L_align (Eq. 3): each pair against the negatives of every rank.
 
@@ -25,21 +29,103 @@ def info_nce(
         all_images: (W * B, D), the images of every rank in rank order; None means one rank.
         all_texts: (W * B, D), likewise.
         offset: where this rank's pairs start in them.
-        symmetric: True averages both directions, as CLIP does; False is Eq. 3 to the letter, in which each text is
-            told from the other texts given its image.
+        symmetric: True averages both directions, as CLIP does; False is Eq. 3 to the letter, in which each image is
+            told from the other images given its text.
+        edited: (B, H, D) float, the pooled t of texts that are untrue of their image: H more for it to be told from.
 
     Returns:
-        () float, in nats; computed in float32 at least, under autocast too: 1 / tau multiplies every rounding.
+        () float, in nats.
+
+    Raises:
+        ValueError: where there are ``edited`` texts, and no direction that reads them.
     """
+    if edited is not None and not symmetric:
+        raise ValueError("edited texts stand in the softmax over texts, which symmetric=False leaves out")
     labels = torch.arange(offset, offset + len(images), device=images.device)
     with torch.autocast(images.device.type, enabled=False):
-        images, texts = _directions(images), _directions(texts)
-        negatives = texts if all_texts is None else _directions(all_texts)
-        loss = F.cross_entropy(images @ negatives.T / temperature, labels)
+        images, texts = directions(images), directions(texts)
+        negatives = images if all_images is None else directions(all_images)
+        loss = F.cross_entropy(texts @ negatives.T / temperature, labels)
         if not symmetric:
             return loss
-        negatives = images if all_images is None else _directions(all_images)
-        return (loss + F.cross_entropy(texts @ negatives.T / temperature, labels)) / 2
+        negatives = texts if all_texts is None else directions(all_texts)
+        cosines = images @ negatives.T
+        if edited is not None:
+            cosines = torch.cat([cosines, torch.einsum("bd,bhd->bh", images, directions(edited))], dim=1)
+        return (loss + F.cross_entropy(cosines / temperature, labels)) / 2
+
+
+def phrase_similarity(phrases: Tensor, mask: Tensor, patches: Tensor) -> Tensor:
+    """How well each image shows what the phrases of its text name: the mean over phrases of the best patch's cosine.
+
+    The similarity of FILIP (arXiv 2111.07783), from the text's side.
+
+    Args:
+        phrases: (B, M, D) float, the composed t_i.
+        mask: (B, M) bool: True where there is a phrase.
+        patches: (B, G, D) float, of the B images.
+
+    Returns:
+        (B,) float in [-1, 1]; 0 for a text without phrases.
+    """
+    with torch.autocast(phrases.device.type, enabled=False):
+        best = (directions(phrases) @ directions(patches).mT).amax(dim=-1)
+        return (best * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def phrase_nce(
+    phrases: Tensor, mask: Tensor, patches: Tensor, temperature: Tensor | float, edited: Tensor | None = None
+) -> Tensor:
+    """Eq. 3 with :func:`phrase_similarity` in the place of the cosine, in both directions, within one batch.
+
+    Args:
+        phrases: (B, M, D) float, the composed t_i.
+        mask: (B, M) bool.
+        patches: (B, G, D) float.
+        temperature: tau > 0.
+        edited: (B, H) float, the similarities of each image to texts that are untrue of it; None means none.
+
+    Returns:
+        () float, in nats.
+    """
+    labels = torch.arange(len(phrases), device=phrases.device)
+    with torch.autocast(phrases.device.type, enabled=False):
+        row, slot = mask.nonzero(as_tuple=True)
+        each = directions(phrases[row, slot]) @ directions(patches).flatten(0, 1).T  # (K, B * G)
+        best = each.view(len(row), len(patches), -1).amax(dim=-1)  # (K, B)
+        sums = best.new_zeros(len(phrases), len(patches)).index_add(0, row, best)
+        similarity = sums / mask.sum(dim=1, keepdim=True).clamp(min=1)  # (texts, images)
+        texts = similarity.T if edited is None else torch.cat([similarity.T, edited], dim=1)
+        there = F.cross_entropy(similarity / temperature, labels)
+        return (there + F.cross_entropy(texts / temperature, labels)) / 2
+
+
+def region_nce(
+    phrases: Tensor, patches: Tensor, image: Tensor, patch: Tensor, temperature: Tensor | float, edited: Tensor
+) -> Tensor:
+    """Phrases and the places where they stand: each is told from the others given its partner.
+
+    Given a phrase, the patch at the centre of its box is told from all patches of all images; given that patch, the
+    phrase from the other phrases of the batch and from edited ones.
+
+    Args:
+        phrases: (K, D) float, the composed phrases whose boxes are known.
+        patches: (B, G, D) float.
+        image: (K,) int64 in [0, B): whose each phrase is.
+        patch: (K,) int64 in [0, G): where it stands.
+        temperature: tau > 0.
+        edited: (E, D) float, phrases that are untrue of their images; E may be 0.
+
+    Returns:
+        () float, in nats; 0 where no box is known.
+    """
+    with torch.autocast(phrases.device.type, enabled=False):
+        phrases, patches, edited = directions(phrases), directions(patches), directions(edited)
+        if not len(phrases):
+            return patches.sum() * 0
+        where = F.cross_entropy(phrases @ patches.flatten(0, 1).T / temperature, image * patches.shape[1] + patch)
+        named = patches[image, patch] @ torch.cat([phrases, edited]).T / temperature
+        return (where + F.cross_entropy(named, torch.arange(len(phrases), device=named.device))) / 2
 
 
 def retrieval_at_1(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,6 +146,6 @@ def retrieval_at_1(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
     )
 
 
-def _directions(rows: Tensor) -> Tensor:
-    """(B, D) of length 1, in float32 or better."""
+def directions(rows: Tensor) -> Tensor:
+    """(..., D) of length 1, in float32 or better."""
     return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)

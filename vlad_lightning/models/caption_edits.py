@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vlad_lightning.models.colours import PALETTE
 from vlad_lightning.models.prompts import REGIONS, Phrase, PromptDecomposer, drawn_words, requested_regions
@@ -236,6 +237,7 @@ def _moved(place: Phrase, regions: Sequence[str], rng: random.Random) -> _Change
     return _Change(place.start, place.end, f"{rng.choice(_PREPOSITIONS.get(region, ('at the',)))} {region}")
 
 
+@lru_cache(maxsize=4096)
 def _region(text: str) -> str | None:
     """The region that a chunk names, None where it is no place."""
     found = requested_regions(f'"x" {text}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from transformers.image_utils import (
     OPENAI_CLIP_STD,
 )
 
+from vlad_lightning.models.conv_tower import ConvTower, VisionStates
 from vlad_lightning.models.width_adapter import eye_linear
 
 
@@ -88,7 +90,8 @@ class ImageEncoder(nn.Module):
     """Images to embeddings, for Eq. 3.
 
     Args:
-        tower: the vision tower, CLIP's or SigLIP's; each has its own normalisation of the pixels.
+        tower: the vision tower, CLIP's, SigLIP's or a ``ConvTower``; each has its
+            own normalisation of the pixels.
         width: D, the width it shares with the text side; where the tower's embedding has another one, a learned
             projection follows, which starts as the identity on the coordinates that both have. None means the tower's.
     """
@@ -96,23 +99,60 @@ class ImageEncoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, tower: CLIPVisionModelWithProjection | SiglipVisionModel, width: int | None = None) -> None:
+    def __init__(
+        self, tower: CLIPVisionModelWithProjection | SiglipVisionModel | ConvTower, width: int | None = None
+    ) -> None:
         super().__init__()
         self.tower = tower
         config: Any = tower.config
-        clip = isinstance(tower, CLIPVisionModelWithProjection)
-        embedded = int(config.projection_dim if clip else config.hidden_size)
+        embedded = int(config.hidden_size if isinstance(tower, SiglipVisionModel) else _projected(tower))
         self.width = width or embedded
         self.adapter = None if embedded == self.width else eye_linear(embedded, self.width)
+        clip = isinstance(tower, CLIPVisionModelWithProjection)
         mean, std = (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) if clip else (IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float in [-1, 1] -> (B, D) float, not normalised."""
+        said = self._read(images)
+        if isinstance(said, VisionStates):
+            return self._adapted(said.pooled)
+        return self._adapted(said.image_embeds if "image_embeds" in said else said.pooler_output)
+
+    def look(self, images: Tensor) -> VisionStates:
+        """What :meth:`forward` says, and beside it each patch, in the same space.
+
+        A CLIP tower's patches go the way of its summary: its final norm and its projection. SigLIP's are its last
+        states, which its attention pooling reads.
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1].
+        """
+        said = self._read(images)
+        if isinstance(said, VisionStates):
+            return VisionStates(self._adapted(said.pooled), self._adapted(said.patches))
+        if "image_embeds" in said:
+            tower: Any = self.tower
+            states = tower.visual_projection(tower.vision_model.post_layernorm(said.last_hidden_state[:, 1:]))
+            pooled = said.image_embeds
+        else:
+            states, pooled = said.last_hidden_state, said.pooler_output
+        side = math.isqrt(states.shape[1])
+        return VisionStates(self._adapted(pooled), self._adapted(states.unflatten(1, (side, side))))
+
+    def _read(self, images: Tensor) -> Any:
+        """What the tower says of the images at its own size and in its own normalisation."""
         size = int(cast(int, self.tower.config.image_size))
         if images.shape[-2:] != (size, size):
             images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
-        said = self.tower(pixel_values=((images + 1) / 2 - self.mean) / self.std)
-        embedded: Tensor = said.image_embeds if "image_embeds" in said else said.pooler_output
+        pixels = ((images + 1) / 2 - self.mean) / self.std
+        return self.tower(pixels) if isinstance(self.tower, ConvTower) else self.tower(pixel_values=pixels)
+
+    def _adapted(self, embedded: Tensor) -> Tensor:
         return embedded if self.adapter is None else self.adapter(embedded)
+
+
+def _projected(tower: CLIPVisionModelWithProjection | ConvTower) -> int:
+    config: Any = tower.config
+    return int(config.projection if isinstance(tower, ConvTower) else config.projection_dim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,12 +11,16 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from vlad_lightning.losses import retrieval_at_1
+from vlad_lightning.metrics.alignment_probe import AlignmentProbe
+from vlad_lightning.models.attention_kernel import quick_backward
+from vlad_lightning.models.caption_edits import WORDS
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.models.text_encoder import train_tokenizer
-from vlad_lightning.modules.contrast import align, check_widths, gather_uneven
+from vlad_lightning.modules.alignment_terms import AlignmentTerms
+from vlad_lightning.modules.contrast import agreement, align, check_widths, gather_uneven
 from vlad_lightning.modules.optimization import Optimization
-from vlad_lightning.modules.step_draws import Stage
 from vlad_lightning.modules.weight import weight_of
 from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch
@@ -33,9 +38,11 @@ class AlignmentModule(LightningModule):
         temperature: tau of Eq. 3 at the start; it is learned, and kept at 0.01 or above.
         symmetric: see :func:`~vlad_lightning.losses.info_nce`.
         freeze_image_encoder: True leaves the vision tower as it is.
+        terms: what is trained beside Eq. 3.
 
     Raises:
-        ValueError: where ``temperature`` is below 0.01, or the encoders' widths differ.
+        ValueError: where ``temperature`` is below 0.01, the encoders' widths differ, or edited captions are asked for
+            without the direction that reads them.
     """
 
     def __init__(
@@ -46,10 +53,13 @@ class AlignmentModule(LightningModule):
         temperature: float = 0.07,
         symmetric: bool = True,
         freeze_image_encoder: bool = False,
+        terms: AlignmentTerms = AlignmentTerms(),
     ) -> None:
         super().__init__()
         if temperature < _LEAST_TEMPERATURE:
             raise ValueError(f"temperature is {temperature}; it must be at least {_LEAST_TEMPERATURE}")
+        if terms.edits and not symmetric:
+            raise ValueError(f"terms.edits is {terms.edits}; symmetric=False allows 0: it leaves out their direction")
         check_widths(prompt_encoder, image_encoder)
         prompt_encoder.composition.freeze_unread(pooled=True, tokens=False)
         self.prompt_encoder = prompt_encoder
@@ -59,6 +69,9 @@ class AlignmentModule(LightningModule):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
         if freeze_image_encoder:
             self.image_encoder.requires_grad_(False)
+        self.terms = terms
+        self.probe = AlignmentProbe(self.score)
+        self._words: tuple[str, ...] = WORDS
         self._embedded: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -67,27 +80,39 @@ class AlignmentModule(LightningModule):
         return self.log_temperature.exp()
 
     def setup(self, stage: str) -> None:
-        """Learn a tokenizer where there is none."""
+        """Learn a tokenizer where there is none, and which words an edited caption may draw."""
         encoder = self.prompt_encoder.text_encoder
-        if stage == "fit" and encoder.tokenizer is None:
-            captions = self.trainer.datamodule.captions()  # type: ignore[attr-defined]
+        if stage != "fit" or (encoder.tokenizer is not None and not self.terms.edits):
+            return
+        captions = self.trainer.datamodule.captions()  # type: ignore[attr-defined]
+        if encoder.tokenizer is None:
             encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
+        self._words = tuple(sorted({word for caption in captions for word in drawn_words(caption)})) or WORDS
 
     def configure_model(self) -> None:
         """Shard, where the strategy does."""
         shard_module(self)
 
-    def _step(self, batch: Batch, stage: Stage) -> tuple[Tensor, Tensor, Tensor]:
-        images = self.image_encoder(batch.images)
-        texts = self.prompt_encoder(batch.prompts).pooled
-        loss = align(self, images, texts, self.temperature, self.symmetric, everywhere=stage == "train")
-        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
-        return loss, images.float(), texts.float()
+    def score(self, images: Tensor, texts: Sequence[str], of: Sequence[int] | None = None) -> Tensor:
+        """(T,) float: how well texts suit images; see :func:`~vlad_lightning.modules.contrast.agreement`."""
+        return agreement(self.prompt_encoder, self.image_encoder, images, texts, of, self.terms.local)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """L_align of one batch."""
-        self.log("train/temperature", self.temperature, batch_size=len(batch))
-        return self._step(batch, "train")[0]
+        """L_align of one batch, and the terms beside it."""
+        edited = self.terms.edited(batch, self.global_step, self._words)
+        with quick_backward(self.device):
+            texts = self.prompt_encoder([*batch.prompts, *edited])
+            seen = self.image_encoder.look(batch.images) if self.terms.local else None
+            pooled = self.image_encoder(batch.images) if seen is None else seen.pooled
+        untrue = texts.pooled[len(batch) :].unflatten(0, (len(batch), -1)) if edited else None
+        loss = align(self, pooled, texts.pooled[: len(batch)], self.temperature, self.symmetric, edited=untrue)
+        losses = {"loss": loss}
+        if seen is not None:
+            encoder = self.prompt_encoder.text_encoder
+            losses |= self.terms.losses(encoder, batch, seen, texts, edited, self.temperature)
+        logged = {f"train/{name}": value for name, value in losses.items()}
+        self.log_dict({"train/temperature": self.temperature} | logged, batch_size=weight_of(self, batch))
+        return torch.stack(list(losses.values())).sum()
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Keep tau at its bound or above; clamping it where it is used would leave it there without a gradient."""
@@ -95,24 +120,32 @@ class AlignmentModule(LightningModule):
             self.log_temperature.clamp_(min=math.log(_LEAST_TEMPERATURE))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect the embeddings for R@1 over the whole set."""
-        _, images, texts = self._step(batch, "val")
-        self._embedded.append((images[: batch.counted], texts[: batch.counted]))
+        """L_align, the embeddings for R@1 over the whole set, and the probe."""
+        images, texts = self.image_encoder(batch.images), self.prompt_encoder(batch.prompts).pooled
+        loss = align(self, images, texts, self.temperature, self.symmetric, everywhere=False)
+        self.log("val/loss", loss, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=True)
+        counted = batch.counted
+        self._embedded.append((images[:counted].float(), texts[:counted].float()))
+        self.probe.update(batch.images[:counted], batch.prompts[:counted], batch.keys[:counted])
 
     def on_validation_epoch_end(self) -> None:
-        """R@1 over the whole validation set, of every rank; nothing where it was left before its first batch."""
+        """R@1 and the probe over the whole set, of every rank; nothing where it was left before its first batch."""
         if not self._embedded:
             return
         images, texts = (gather_uneven(self, torch.cat(x)) for x in zip(*self._embedded, strict=True))
         self._embedded.clear()
         image_to_text, text_to_image = retrieval_at_1(images, texts)
         self.log_dict({"val/r1_image_to_text": image_to_text, "val/r1_text_to_image": text_to_image}, prog_bar=True)
+        figures = self.probe.compute()
+        self.probe.reset()
+        self.log_dict({f"val/probe_{name.removeprefix('alignment_probe_')}": f.value for name, f in figures.items()})
 
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what is needed to fold the adapters: B A alone does not say its scale."""
+        """Keep how texts are scored, and what is needed to fold the adapters: B A alone does not say its scale."""
+        checkpoint["local_score"] = self.terms.local
         checkpoint["lora_scale"] = self.prompt_encoder.text_encoder.lora_scale
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

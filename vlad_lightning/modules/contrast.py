@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from vlad_lightning.losses import info_nce
+from vlad_lightning.losses import info_nce, phrase_similarity
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.prompt_encoder import PromptEncoder
+
+_AT_ONCE = 64  # texts that are scored at once
 
 
 def check_widths(prompts: PromptEncoder, images: ImageEncoder) -> None:
@@ -21,6 +25,45 @@ def check_widths(prompts: PromptEncoder, images: ImageEncoder) -> None:
     """
     if images.width != prompts.width:
         raise ValueError(f"the image encoder's width is {images.width}; the text encoder's is {prompts.width}")
+
+
+def agreement(
+    prompts: PromptEncoder,
+    images: ImageEncoder,
+    pictures: Tensor,
+    texts: Sequence[str],
+    of: Sequence[int] | None = None,
+    local: bool = False,
+) -> Tensor:
+    """How well texts suit images: the cosine of Eq. 3, and with it how well the image shows what each phrase names.
+
+    Args:
+        prompts: encodes the texts.
+        images: encodes the pictures.
+        pictures: (B, 3, H, W) float in [-1, 1].
+        texts: T texts.
+        of: which picture each text is about, T numbers in [0, B); None means that T is B, in the same order.
+        local: add the mean over phrases of the best patch's cosine, for encoders whose patches were aligned.
+
+    Returns:
+        (T,) float32, in [-1, 1], with ``local`` in [-2, 2].
+    """
+    rows = torch.tensor(list(range(len(texts))) if of is None else of, device=pictures.device)
+    seen = images.look(pictures) if local else None
+    pooled = images(pictures) if seen is None else seen.pooled
+    scores = []
+    for some, row in zip(_chunks(texts), rows.split(_AT_ONCE), strict=True):
+        said = prompts(some)
+        score = F.cosine_similarity(pooled[row].float(), said.pooled.float(), dim=-1)
+        if seen is not None:
+            patches = seen.patches[row].flatten(1, 2)
+            score = score + phrase_similarity(said.phrases[:, 1:], said.phrase_mask[:, 1:], patches)
+        scores.append(score)
+    return torch.cat(scores) if scores else pooled.new_zeros(0, dtype=torch.float32)
+
+
+def _chunks(texts: Sequence[str]) -> list[Sequence[str]]:
+    return [texts[at : at + _AT_ONCE] for at in range(0, len(texts), _AT_ONCE)]
 
 
 def gather_rows(module: LightningModule, rows: Tensor, sync_grads: bool = False) -> Tensor:
@@ -43,6 +86,7 @@ def align(
     temperature: Tensor | float,
     symmetric: bool = True,
     everywhere: bool = True,
+    edited: Tensor | None = None,
 ) -> Tensor:
     """L_align (Eq. 3) of this rank's pairs against the negatives of every rank.
 
@@ -56,10 +100,11 @@ def align(
         temperature: see :func:`~vlad_lightning.losses.info_nce`.
         symmetric: likewise.
         everywhere: False takes the negatives of this batch only: what one process measures in validation, too.
+        edited: see :func:`~vlad_lightning.losses.info_nce`; each image's own only, so they are not gathered.
     """
     if not everywhere:
-        return info_nce(images, texts, temperature, symmetric=symmetric)
+        return info_nce(images, texts, temperature, symmetric=symmetric, edited=edited)
     images, texts = images.float(), texts.float()  # the backward pass of the gathering adds in this type
     every_image, every_text = (gather_rows(module, x, sync_grads=True) for x in (images, texts))
     offset = module.global_rank * len(images)
-    return info_nce(images, texts, temperature, every_image, every_text, offset, symmetric)
+    return info_nce(images, texts, temperature, every_image, every_text, offset, symmetric, edited)

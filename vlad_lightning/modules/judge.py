@@ -13,6 +13,7 @@ from vlad_lightning.checkpoints import verify
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.lora import fold, load_plain
 from vlad_lightning.models.prompt_encoder import PromptEncoder
+from vlad_lightning.modules.contrast import agreement
 
 
 class AlignmentJudge(nn.Module):
@@ -41,6 +42,7 @@ class AlignmentJudge(nn.Module):
                 load_plain(part, fold(state, saved.get("lora_scale", 1.0)))
             except RuntimeError as error:
                 raise ValueError(f"{path} does not fit the {name} of this judge: {error}") from error
+        self.local = bool(saved.get("local_score", False))
         self.sha256 = digest(path)
         self.name = f"stage0-{self.sha256[:8]}"
         self.prompt_encoder, self.image_encoder = prompt_encoder, image_encoder
@@ -55,3 +57,19 @@ class AlignmentJudge(nn.Module):
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """B texts -> (B, D) float."""
         return self.prompt_encoder(texts).pooled.float()
+
+    @torch.no_grad()
+    def score(self, images: Tensor, texts: Sequence[str], of: Sequence[int] | None = None) -> Tensor:
+        """How well texts suit images, as the run was trained to tell it (:func:`.contrast.agreement`).
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1]; the judge is moved to their device, and judges in float32.
+            texts: T texts.
+            of: which image each text is about; None means one text an image, in the same order.
+
+        Returns:
+            (T,) float32.
+        """
+        self.to(images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            return agreement(self.prompt_encoder, self.image_encoder, images.float(), texts, of, self.local)

@@ -1,0 +1,86 @@
+"""Whether an image-text encoder prefers a true caption to one with a single thing changed, by kind of change."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from vlad_lightning.metrics.bootstrap import mean_figure
+from vlad_lightning.metrics.per_image import PerImageMetric
+from vlad_lightning.models.caption_edits import KINDS, edit_caption
+from vlad_lightning.types import Figure
+
+Score = Callable[[Tensor, Sequence[str], Sequence[int]], Tensor]
+"""How well texts suit images: (images (B, 3, H, W), T texts, the index of each one's image) -> (T,) float."""
+
+
+def preferred(true: Tensor, edited: Tensor) -> Tensor:
+    """1 where the true caption scores above the edited one, 0 where it scores below, 1/2 where both score the same.
+
+    Args:
+        true: (E,) float.
+        edited: (E,) float.
+
+    Returns:
+        (E,) float.
+    """
+    return (true > edited).float() + 0.5 * (true == edited).float()
+
+
+class AlignmentProbe(PerImageMetric):
+    """``alignment_probe_<kind>``: share of the true captions that score above themselves with one thing changed.
+
+    0.5 is chance. Captions in which a kind has nothing to change are left out of its share.
+
+    Args:
+        score: the encoder that is probed.
+        seed: of the edits, which depend on it and on a caption's key alone, and of the bootstrap.
+    """
+
+    columns = ("kind", "right")
+
+    def __init__(self, score: Score, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.score = score
+
+    def update(self, images: Tensor, prompts: Sequence[str], keys: Sequence[str]) -> None:
+        """Probe the encoder with B pairs.
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1].
+            prompts: B true captions; the words to draw stand in quotes.
+            keys: B names.
+
+        Raises:
+            ValueError: if their numbers differ.
+        """
+        if not len(images) == len(prompts) == len(keys):
+            raise ValueError(
+                f"there are {len(images)} images, {len(prompts)} prompts and {len(keys)} keys; as many of each, please"
+            )
+        edits = [
+            (row, kind, edited)
+            for row, (prompt, key) in enumerate(zip(prompts, keys, strict=True))
+            for kind, name in enumerate(KINDS)
+            if (edited := edit_caption(prompt, name, random.Random(f"{self.seed} {name} {key}"))) is not None
+        ]
+        if not edits:
+            return
+        rows, kinds, texts = zip(*edits, strict=True)
+        with torch.no_grad():
+            scores = self.score(images, [*prompts, *texts], [*range(len(prompts)), *rows])
+        true, edited = scores[list(rows)], scores[len(prompts) :]
+        self.append(torch.stack([torch.tensor(kinds, device=scores.device), preferred(true, edited)], dim=1))
+
+    def compute(self) -> dict[str, Figure]:
+        """The figure of each kind that was seen, by name."""
+        table = self.table()
+        figures = {}
+        for kind, name in enumerate(KINDS):
+            right = table["right"][table["kind"] == kind]
+            if len(right):
+                figures[f"alignment_probe_{name}"] = mean_figure(right, self.generator())
+        return figures

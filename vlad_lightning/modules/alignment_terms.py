@@ -1,0 +1,159 @@
+"""What stage 0 may train beside Eq. 3: edited captions as negatives, and phrases against patches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlad_lightning.losses import phrase_nce, phrase_similarity, region_nce
+from vlad_lightning.models.caption_edits import KINDS, edit_caption
+from vlad_lightning.models.conv_tower import VisionStates
+from vlad_lightning.models.text_encoder import TextEncoder
+from vlad_lightning.types import Batch, Conditioning
+
+
+@dataclass(frozen=True)
+class AlignmentTerms:
+    """Terms beside Eq. 3; all are off by default.
+
+    Attributes:
+        edits: H, untrue captions an image, each with one thing changed, in the softmax over texts.
+        phrase_weight: of Eq. 3 with the mean over phrases of the best patch's cosine in the place of the pooled one's,
+            within a device's batch.
+        region_weight: of the contrast between the phrases whose boxes the data tell and the patches where they stand,
+            within a device's batch.
+        seed: of the edits; they depend on it, the step and the sample's key.
+
+    Raises:
+        ValueError: where one is below 0.
+    """
+
+    edits: int = 0
+    phrase_weight: float = 0.0
+    region_weight: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("edits", "phrase_weight", "region_weight"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+
+    @property
+    def local(self) -> bool:
+        """Whether patches are trained; then they count in the score too."""
+        return self.phrase_weight > 0 or self.region_weight > 0
+
+    def edited(self, batch: Batch, step: int, words: Sequence[str]) -> list[str]:
+        """H edits of each prompt, of different kinds as long as it has some: those of the first prompt first.
+
+        A prompt in which nothing can be changed has empty texts for edits, which say nothing of its image.
+
+        Args:
+            batch: B prompts with their keys.
+            step: of the optimizer.
+            words: those that a word to draw may become.
+        """
+        found: list[str] = []
+        for prompt, key in zip(batch.prompts, batch.keys, strict=True):
+            rng = random.Random(f"{self.seed} {step} {key}")
+            own: list[str] = []
+            for kind in rng.sample(KINDS, len(KINDS)) if self.edits else ():
+                edit = edit_caption(prompt, kind, rng, words=words)
+                own += [edit] if edit is not None else []
+                if len(own) == self.edits:
+                    break
+            found += own + (own[-1:] or [""]) * (self.edits - len(own))
+        return found
+
+    def losses(
+        self,
+        encoder: TextEncoder,
+        batch: Batch,
+        seen: VisionStates,
+        texts: Conditioning,
+        edited: Sequence[str],
+        temperature: Tensor,
+    ) -> dict[str, Tensor]:
+        """The local terms of a batch, each with its weight, by name.
+
+        Args:
+            encoder: tells which phrase of an edited prompt is another one.
+            batch: B samples.
+            seen: of its images.
+            texts: (B + B H, ...): of its prompts, then of ``edited``.
+            edited: B H edits, as :meth:`edited` orders them.
+            temperature: tau.
+        """
+        size = len(batch)
+        patches = seen.patches.flatten(1, 2)  # (B, G, D)
+        phrases, mask = texts.phrases[:, 1:], texts.phrase_mask[:, 1:]
+        losses = {}
+        if self.phrase_weight:
+            owner = torch.arange(size, device=mask.device).repeat_interleave(self.edits)
+            untrue = phrase_similarity(phrases[size:], mask[size:], patches[owner]).view(size, -1)
+            loss = phrase_nce(phrases[:size], mask[:size], patches, temperature, untrue)
+            losses["phrases"] = self.phrase_weight * loss
+        if self.region_weight:
+            boxes, known = _boxes(batch, encoder)
+            known = known & mask[:size]
+            row, slot = known.nonzero(as_tuple=True)
+            at = _patch_of(boxes[row, slot], seen.patches.shape[1:3])
+            others = self._changed(encoder, batch.prompts, edited, known)
+            loss = region_nce(phrases[row, slot], patches, row, at, temperature, phrases[size + others[0], others[1]])
+            losses["regions"] = self.region_weight * loss
+        return losses
+
+    def _changed(
+        self, encoder: TextEncoder, prompts: Sequence[str], edited: Sequence[str], known: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The edits and the slots of their phrases that have a known box and a text of their own: (E,), (E,) int64."""
+        pairs: list[tuple[int, int]] = []
+        for i, text in enumerate(edited):
+            row = i // self.edits
+            before, after = (_slots(encoder, t) for t in (prompts[row], text))
+            same_form = [bool(a) for a in before] == [bool(a) for a in after]
+            pairs += [
+                (i, slot)
+                for slot, (a, b) in enumerate(zip(before, after, strict=True))
+                if same_form and a != b and known[row, slot]
+            ]
+        found = torch.tensor(pairs, dtype=torch.long, device=known.device).view(-1, 2)
+        return found[:, 0], found[:, 1]
+
+
+def _slots(encoder: TextEncoder, prompt: str) -> list[str]:
+    """The texts of the M phrases as the encoder orders them, empty where there is none."""
+    parts = encoder.decompose(prompt)
+    words = [p.text for p in parts.words[: encoder.max_words]]
+    objects = [p.text for p in parts.objects[: encoder.max_objects]]
+    return [
+        *words,
+        *[""] * (encoder.max_words - len(words)),
+        *objects,
+        *[""] * (encoder.max_objects - len(objects)),
+    ]
+
+
+def _boxes(batch: Batch, encoder: TextEncoder) -> tuple[Tensor, Tensor]:
+    """(B, M, 5) and (B, M) bool: the phrases' boxes in the encoder's order; beyond the data's unknown."""
+    boxes, known = [], []
+    for box, mask, places in (
+        (batch.word_boxes, batch.word_mask, encoder.max_words),
+        (batch.object_boxes, batch.object_mask, encoder.max_objects),
+    ):
+        more = max(0, places - box.shape[1])
+        boxes.append(F.pad(box[:, :places], (0, 0, 0, more)))
+        known.append(F.pad(mask[:, :places], (0, more)))
+    return torch.cat(boxes, dim=1), torch.cat(known, dim=1)
+
+
+def _patch_of(boxes: Tensor, grid: Sequence[int]) -> Tensor:
+    """(K,) int64: the patch in which each box (K, 5) has its centre; one outside the frame counts to the nearest."""
+    height, width = grid
+    column = (boxes[:, 0] * width).long().clamp(0, width - 1)
+    return (boxes[:, 1] * height).long().clamp(0, height - 1) * width + column
