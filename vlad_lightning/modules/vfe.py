@@ -16,6 +16,7 @@ from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.text_probe import TextProbeMetric
+from vlad_lightning.models.attention_kernel import quick_backward
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.masks import box_coordinates
 from vlad_lightning.models.phrase_map import Grounding
@@ -191,7 +192,8 @@ class VFEModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Eq. 8 of one batch."""
-        return self._step(batch, "train", batch_idx)
+        with quick_backward(self.device):
+            return self._step(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Eq. 8 at fixed noise, and whether the text is heard."""
