@@ -55,6 +55,7 @@ _OF_EVERY_FIT = {
     "roll_back": RollBack,
     "throughput": ThroughputLogger,
     "watchdog": Watchdog,
+    "weight_census": WeightCensus,
     "summary": FitSummary,
 }
 

@@ -223,7 +223,8 @@ class Painter(nn.Module):
         grounding = self.ground(prompts, layouts, told) if self.vfe.phrase_map is not None else None
         z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generator)
         latent = self.codec.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
-        noise = randn_tensor((len(prompts), *latent.shape[1:]), generator=generator, device=weight.device)
+        shape = (len(prompts), self.codec.latent_channels, *latent.shape[2:])
+        noise = randn_tensor(shape, generator=generator, device=weight.device)
         denoiser = self._guided(told, z, sampler, self._known(region, len(prompts)))
         with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv):
             latents = sampler.draw(denoiser, noise, self.schedule, generator, progress)
