@@ -29,6 +29,7 @@ from vlad_lightning.callbacks import (
     StepProgressBar,
     ThroughputLogger,
     Watchdog,
+    WeightCensus,
 )
 from vlad_lightning.callbacks.checkpoints import refuse_to_replace
 from vlad_lightning.callbacks.config_lock import flatten
