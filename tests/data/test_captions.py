@@ -14,7 +14,7 @@ from vlad_lightning.data.sentences import background_phrase
 from vlad_lightning.data.synthetic import make_scene
 from vlad_lightning.data.telling import relation_of
 from vlad_lightning.models.colours import PALETTE
-from vlad_lightning.models.prompts import PromptDecomposer, drawn_words, quote_words, requested_phrases
+from vlad_lightning.models.prompts import PromptDecomposer, quote_words, requested_phrases
 
 POSTERS = [make_scene(index, 64, seed=3, heldout=index % 2 == 1) for index in range(500)]
 
