@@ -2,7 +2,6 @@
 
 # ruff: noqa: RUF001 (quotes that look alike are what people type)
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,8 +22,7 @@ def test_each_comes_apart_into_at_most_six_words_and_what_is_around_them(prompt)
     assert len(parts.words) <= MAX_WORDS
     assert all(1 <= len(word.text) <= 9 for word in parts.words)
     assert parts.words or parts.objects
-    quotes = Counter(prompt)
-    assert not parts.words == () or not any(quotes[mark] for mark in '"“‘')  # what stands in quotes is found
+    assert parts.words or not any(mark in prompt for mark in '"“‘')  # what stands in quotes is found
 
 
 def test_they_are_of_many_kinds():

@@ -116,9 +116,9 @@ def _background(rng: np.random.Generator) -> Background:
 def _phrases(
     rng: np.random.Generator, size: int, background: Background, counts: Sequence[int], held_out: bool
 ) -> tuple[Phrase, ...]:
-    """Phrases of so many words that do not touch, all words different, no two in one region; those that found room.
+    """Phrases of so many words that do not touch, all words different, no two in one region; fewer where room lacks.
 
-    Large ones are placed first; the poster's order is another.
+    Long ones are placed first; the poster's order is another.
     """
     if not counts:
         return ()
@@ -137,14 +137,13 @@ def _phrases(
             known |= new
         if len(placed) == len(counts):
             break
-    return _in_any_order(rng, [one.block.at(one.x, one.y, size) for one in placed])
-
-
-def _in_any_order(rng: np.random.Generator, phrases: Sequence[Phrase]) -> tuple[Phrase, ...]:
-    """The phrases in random order, without one whose ink's centre turns out to lie in the region of another's."""
-    kept: dict[str, Phrase] = {}
-    for i in rng.permutation(len(phrases)):
-        kept.setdefault(phrases[i].region, phrases[i])
+    order = rng.permutation(len(placed))
+    if len(placed) < len(counts):
+        return ()
+    kept: dict[str, Phrase] = {}  # without one whose ink's centre turns out to lie in the region of another's
+    for i in order:
+        phrase = placed[i].block.at(placed[i].x, placed[i].y, size)
+        kept.setdefault(phrase.region, phrase)
     return tuple(
         Phrase(tuple(replace(word, group=group) for word in phrase.words)) for group, phrase in enumerate(kept.values())
     )
