@@ -77,7 +77,14 @@ class Block:
         return Phrase(
             tuple(
                 PlacedWord(
-                    text, self.font, self.pixels, self.colour, x + cos * dx - sin * dy, y + sin * dx + cos * dy, *wh, self.angle
+                    text,
+                    self.font,
+                    self.pixels,
+                    self.colour,
+                    x + cos * dx - sin * dy,
+                    y + sin * dx + cos * dy,
+                    *wh,
+                    self.angle,
                 )
                 for text, (dx, dy), wh in zip(texts, centres.tolist(), sizes.tolist(), strict=True)
             )

@@ -78,7 +78,9 @@ class MarioDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _at_least(1, size=size, batch_size=batch_size, max_words=max_words, max_objects=max_objects, max_boxes=max_boxes)
+        _at_least(
+            1, size=size, batch_size=batch_size, max_words=max_words, max_objects=max_objects, max_boxes=max_boxes
+        )
         _at_least(0, num_workers=num_workers)
         if limit_test is not None:
             _at_least(1, limit_test=limit_test)

@@ -91,7 +91,7 @@ class Reading:
 
     @cached_property
     def _starts_next_line(self) -> np.ndarray:
-        """(N, N) bool: whether a line that begins with the second word comes right below the one the first word ends."""
+        """(N, N) bool: whether the second word begins the line right below the one that the first word ends."""
         boxes, height = self._boxes
         continued = set(self._next_on_line.values())
         starts = [i for i in range(len(height)) if i not in continued]
