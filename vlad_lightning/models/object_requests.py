@@ -35,15 +35,14 @@ _RELATION = re.compile(
 _RELATIONS = {"above": "above", "over": "above", "below": "below", "under": "below", "beneath": "below"}
 _IN_COLOUR = re.compile(r"\s+in\s+", re.IGNORECASE)
 # The picture itself, its ground, and its letters: asked for, but no objects.
-_NO_OBJECTS = frozenset(
-    ("background", "backdrop", "bg", "gradient", "poster", "pic", "picture", "image", "photo", "sign", "card", "banner")
-    + ("flyer", "cover", "advertisement", "ad", "logo", "label", "page", "text", "word", "words", "letter", "letters")
-    + ("lettering", "font", "type", "title", "caption", "headline")
+_NO_OBJECT = re.compile(
+    r"\b(?:background|backdrop|bg|gradient|poster|pic|picture|image|photo|sign|card|banner|flyer|cover|advertisement|ad"
+    r"|logo|label|page|text|words?|letters?|lettering|font|type|title|caption|headline)\b",
+    re.IGNORECASE,
 )
 _TAILS = frozenset(("please", "shape", "shapes"))  # a star shape
-_FILLERS = frozenset(
-    ("a", "an", "the", "this", "that", "some", "one", "with", "small", "big", "large", "tiny", "little")
-    + ("bright", "dark", "light")
+_FILLER = re.compile(
+    r"\b(?:an?|the|this|that|some|one|with|small|big|large|tiny|little|bright|dark|light)\b", re.IGNORECASE
 )
 
 
@@ -104,9 +103,8 @@ def unknown_objects(prompt: str) -> tuple[str, ...]:
     """
     unknown = []
     for phrase in PromptDecomposer()(prompt).objects:
-        words = {word.casefold() for word in _WORD.findall(phrase.text)}
-        told = words - _FILLERS - _COLOURS.keys()
-        if told and not told & _NO_OBJECTS and _region(phrase.text) is None and _read(phrase.text) is None:
+        told = {word.casefold() for word in _WORD.findall(_FILLER.sub("", phrase.text))} - _COLOURS.keys()
+        if told and not _NO_OBJECT.search(phrase.text) and _region(phrase.text) is None and _read(phrase.text) is None:
             unknown.append(phrase.text)
     return tuple(unknown)
 
@@ -123,7 +121,7 @@ def _read(text: str) -> _Head | None:
     words = [word.casefold() for word in _WORD.findall(text)]
     while words and words[-1] in _TAILS:
         words.pop()
-    if not words or set(words) & _NO_OBJECTS:
+    if not words or _NO_OBJECT.search(text):
         return None
     plural = words[-1].endswith("s")
     name = words[-1].removesuffix("s")
