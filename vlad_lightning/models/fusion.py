@@ -13,8 +13,8 @@ from torch import Tensor, nn
 class LatentFusion(ModelMixin, ConfigMixin):
     """W_t Concat(x_t, z_t, t), W_t a 1x1 convolution whose input channels are scaled by the time embedding.
 
-    It starts as the identity on x_t (and zero on further output channels), so a pretrained painter starts unchanged. One
-    that reads the further channels through zeros needs them open from the start: :meth:`open_further`.
+    It starts as the identity on x_t (and zero on further output channels), so a pretrained painter starts unchanged.
+    One that reads the further channels through zeros needs them open from the start: :meth:`open_further`.
 
     Args:
         latent_channels: C_z of x_t.
