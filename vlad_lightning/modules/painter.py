@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vlad_lightning.diffusion.objective import Schedule
 from vlad_lightning.diffusion.sampler import Denoiser, Sampler
-from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
+from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.models.phrase_map import Grounding
 from vlad_lightning.models.prompt_encoder import PromptEncoder
@@ -54,7 +54,7 @@ class Painter(nn.Module):
         self,
         prompt_encoder: PromptEncoder,
         vfe: VFE,
-        codec: SpaceToDepthCodec | KLCodec,
+        codec: SpaceToDepthCodec | LinearCodec | KLCodec,
         schedule: Schedule,
         image_size: int = 64,
         rasterizer: Rasterizer = Rasterizer(),
