@@ -146,7 +146,8 @@ class VFEModule(LightningModule):
         bare = u < settings.layout_dropout  # neither layout nor text
         silent = u < settings.layout_dropout + settings.caption_dropout
         grounding = self._grounding(batch, told, draws, bare)
-        told = self._without_pooled(told, draws).where(~silent, painter.untold(len(batch)))
+        untold = painter.untold(len(batch))
+        told = self._without_pooled(told, untold, draws).where(~silent, untold)
         region = self._region(batch, draws)
         unseen = bare.view(-1, 1, 1, 1) if region is None else bare.view(-1, 1, 1, 1) | ~region.masks
         glyphs = torch.where(unseen, -torch.ones_like(batch.glyphs), batch.glyphs)
@@ -173,13 +174,12 @@ class VFEModule(LightningModule):
             mask = mask & (draws.uniform(mask.shape[1]) >= self.settings.box_dropout)
         return Grounding(told.objects, batch.object_boxes, mask)
 
-    def _without_pooled(self, told: Conditioning, draws: RowDraws) -> Conditioning:
+    def _without_pooled(self, told: Conditioning, untold: Conditioning, draws: RowDraws) -> Conditioning:
         """Some samples with the empty prompt's pooled t, and their own token states."""
         if self.settings.pooled_dropout == 0:
             return told
         dropped = draws.uniform() < self.settings.pooled_dropout
-        empty = self.painter.untold(len(told)).pooled
-        return replace(told, pooled=torch.where(dropped[:, None], empty, told.pooled))
+        return replace(told, pooled=torch.where(dropped[:, None], untold.pooled, told.pooled))
 
     def _place_weight(self, batch: Batch, size: Sequence[int]) -> Tensor:
         """(B, h, w) float: ``text_weight`` on and beside the letters, ``object_weight`` in objects, 1 elsewhere."""
