@@ -83,10 +83,11 @@ class Block:
                     self.colour,
                     x + cos * dx - sin * dy,
                     y + sin * dx + cos * dy,
-                    *wh,
+                    width,
+                    height,
                     self.angle,
                 )
-                for text, (dx, dy), wh in zip(texts, centres.tolist(), sizes.tolist(), strict=True)
+                for text, (dx, dy), (width, height) in zip(texts, centres.tolist(), sizes.tolist(), strict=True)
             )
         )
 

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.metrics.text_probe import rms_change
+from vlad_lightning.metrics.text_probe import TextProbeMetric, rms_change
 from vlad_lightning.models.caption_edits import KINDS, edit_caption
 from vlad_lightning.models.phrase_map import Grounding
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.painter import Painter, phrase_slots
-from vlad_lightning.types import Conditioning, Layout
+from vlad_lightning.types import Conditioning, Figure, Layout
 
 WHOLE_TEXT = ("all_text", "tokens_only")
 PROBES = (*KINDS, *WHOLE_TEXT)
@@ -133,3 +133,37 @@ class TextProbe:
         objective = objective_for(self.painter.schedule)
         steps = objective.last_timesteps(len(x_t)).to(x_t.device)
         return objective.x0_of(self.painter.vfe(x_t, steps, z, told), x_t, steps)
+
+
+class ProbeFigures(nn.Module):
+    """``text_probe_<kind>`` of the whole system, ``painter_probe_<kind>`` of the painter alone.
+
+    Both in units of the codec's latents.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.system, self.alone = TextProbeMetric(PROBES), TextProbeMetric(PROBES)
+
+    def update(
+        self,
+        painter: Painter,
+        generator: LayoutGenerator | None,
+        sampler: Sampler,
+        seed: int,
+        prompts: Sequence[str],
+        layouts: Sequence[Layout],
+        keys: Sequence[str],
+    ) -> None:
+        """Ask for B prompts; see :class:`TextProbe`."""
+        for metric, of in ((self.system, generator), (self.alone, None)):
+            heard = TextProbe(painter, of, sampler, seed)(prompts, layouts, keys)
+            metric.update(heard.changes, heard.known)
+
+    def compute(self) -> dict[str, Figure]:
+        """Every figure by name; what was asked is forgotten."""
+        figures = self.system.compute()
+        figures |= {f"painter_probe{name.removeprefix('text_probe')}": f for name, f in self.alone.compute().items()}
+        self.system.reset()
+        self.alone.reset()
+        return figures

@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 
-from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.generators import generator_for
-from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.metrics.text_probe import TextProbeMetric
 from vlad_lightning.models.attention_kernel import quick_backward
 from vlad_lightning.models.image_encoder import ImageEncoder
-from vlad_lightning.models.masks import box_coordinates
-from vlad_lightning.models.phrase_map import Grounding
 from vlad_lightning.modules.contrast import align, check_widths
 from vlad_lightning.modules.evaluation import Evaluation
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.masking import Masking
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.painter import Painter
+from vlad_lightning.modules.painter_loss import PainterLoss
 from vlad_lightning.modules.prediction import check_prompts, paint_prompts
-from vlad_lightning.modules.probing import PROBES, TextProbe
+from vlad_lightning.modules.probing import ProbeFigures
 from vlad_lightning.modules.step_draws import Stage, draws_for
 from vlad_lightning.modules.training import PainterTraining
 from vlad_lightning.modules.weight import weight_of
 from vlad_lightning.strategies import shard_module
-from vlad_lightning.types import Batch, Conditioning, Figure, Painting, PromptBatch, Region
+from vlad_lightning.types import Batch, Figure, Painting, PromptBatch
 
 
 class VFEModule(LightningModule):
@@ -108,7 +102,7 @@ class VFEModule(LightningModule):
         self.seed = seed
         self.masking = masking
         self.text_probe = text_probe
-        self.heard = nn.ModuleDict({name: TextProbeMetric(PROBES) for name in ("text_probe", "painter_probe")})
+        self.heard = ProbeFigures()
         self.figures: dict[str, Figure] = {}
 
     def configure_model(self) -> None:
@@ -120,7 +114,7 @@ class VFEModule(LightningModule):
         draws = draws_for(self, batch, stage, batch_idx, self.seed, "vfe")
         told = self.painter.prompt_encoder(batch.prompts)
         aligned = self._alignment(batch.images, told.pooled, everywhere=stage == "train")
-        diffusion = self._diffusion(batch, told, draws)
+        diffusion = PainterLoss(self.painter, self.settings, self.masking)(batch, told, draws)
         loss = aligned + self.settings.diffusion_weight * diffusion
         values = {f"{stage}/loss": loss, f"{stage}/loss_align": aligned, f"{stage}/loss_diffusion": diffusion}
         self.log_dict(values, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
@@ -131,64 +125,6 @@ class VFEModule(LightningModule):
         with torch.no_grad():
             embedded = self.image_encoder(images)
         return align(self, embedded, texts, self.temperature, everywhere=everywhere)
-
-    def _diffusion(self, batch: Batch, told: Conditioning, draws: RowDraws) -> Tensor:
-        """L_diff, Eq. 9 with z_t, weighted by time and by place."""
-        painter, settings = self.painter, self.settings
-        objective = objective_for(painter.schedule, settings.timestep_density, settings.high_noise, settings.snr_gamma)
-        x0 = painter.codec.encode_images(batch.images).float()  # bfloat16 under autocast
-        steps = objective.draw_timesteps(draws)
-        noise = draws.normal(*x0.shape[1:])
-        if settings.offset_noise > 0:
-            noise = noise + settings.offset_noise * draws.normal(x0.shape[1], 1, 1)
-        noised = objective.noised(x0, noise, steps)
-        u = draws.uniform()
-        bare = u < settings.layout_dropout  # neither layout nor text
-        silent = u < settings.layout_dropout + settings.caption_dropout
-        grounding = self._grounding(batch, told, draws, bare)
-        untold = painter.untold(len(batch))
-        told = self._without_pooled(told, untold, draws).where(~silent, untold)
-        region = self._region(batch, draws)
-        unseen = bare.view(-1, 1, 1, 1) if region is None else bare.view(-1, 1, 1, 1) | ~region.masks
-        glyphs = torch.where(unseen, -torch.ones_like(batch.glyphs), batch.glyphs)
-        z = painter.encode_layout(glyphs, grounding, settings.augmentation, draws.generators)
-        known = None if region is None else painter.encode_region(region)
-        predicted = painter.vfe(noised.x_t, steps, z, told, known).float()
-        error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
-        place = self._place_weight(batch, error.shape[-2:])
-        return (noised.weight * (place * error).mean(dim=(1, 2))).mean()
-
-    def _region(self, batch: Batch, draws: RowDraws) -> Region | None:
-        """What is painted of each image, the whole of it for some; None without inpainting."""
-        if self.masking is None:
-            return None
-        height, width = batch.images.shape[-2:]
-        return Region(batch.images, self.masking.draw(batch.layouts, (height, width), draws))
-
-    def _grounding(self, batch: Batch, told: Conditioning, draws: RowDraws, bare: Tensor) -> Grounding | None:
-        """The objects' phrases and boxes, some left out; None for a painter without a phrase map."""
-        if self.painter.vfe.phrase_map is None:
-            return None
-        mask = batch.object_mask & told.object_mask & ~bare[:, None]
-        if self.settings.box_dropout > 0:
-            mask = mask & (draws.uniform(mask.shape[1]) >= self.settings.box_dropout)
-        return Grounding(told.objects, batch.object_boxes, mask)
-
-    def _without_pooled(self, told: Conditioning, untold: Conditioning, draws: RowDraws) -> Conditioning:
-        """Some samples with the empty prompt's pooled t, and their own token states."""
-        if self.settings.pooled_dropout == 0:
-            return told
-        dropped = draws.uniform() < self.settings.pooled_dropout
-        return replace(told, pooled=torch.where(dropped[:, None], untold.pooled, told.pooled))
-
-    def _place_weight(self, batch: Batch, size: Sequence[int]) -> Tensor:
-        """(B, h, w) float: ``text_weight`` on and beside the letters, ``object_weight`` in objects, 1 elsewhere."""
-        near = F.adaptive_max_pool2d(F.max_pool2d(batch.glyphs.amax(dim=1), 3, stride=1, padding=1), list(size))
-        weight = 1 + (self.settings.text_weight - 1) * (near > -0.5)
-        if self.settings.object_weight == 1 or not batch.object_mask.any():
-            return weight
-        cover = box_coordinates(batch.object_boxes, (size[0], size[1]))[2] * batch.object_mask[..., None, None]
-        return torch.maximum(weight, 1 + (self.settings.object_weight - 1) * cover.amax(dim=1))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Eq. 8 of one batch."""
@@ -203,25 +139,13 @@ class VFEModule(LightningModule):
     def _probe(self, batch: Batch, batch_idx: int) -> None:
         """Ask the first samples of every device."""
         left = min(self.text_probe - batch_idx * len(batch), batch.counted)
-        if left <= 0:
-            return
-        rows = batch.prompts[:left], batch.layouts[:left], batch.keys[:left]
-        for name, generator in (("text_probe", self.layout_generator), ("painter_probe", None)):
-            heard = TextProbe(self.painter, generator, self.layout_sampler, self.seed)(*rows)
-            cast(TextProbeMetric, self.heard[name]).update(heard.changes, heard.known)
-
-    def _heard(self) -> dict[str, Figure]:
-        """The figures of both probes; what was asked is forgotten."""
-        figures: dict[str, Figure] = {}
-        for name, metric in self.heard.items():
-            found = cast(TextProbeMetric, metric).compute()
-            figures |= {key.replace("text_probe", name, 1): figure for key, figure in found.items()}
-            cast(TextProbeMetric, metric).reset()
-        return figures
+        if left > 0:
+            rows = batch.prompts[:left], batch.layouts[:left], batch.keys[:left]
+            self.heard.update(self.painter, self.layout_generator, self.layout_sampler, self.seed, *rows)
 
     def on_validation_epoch_end(self) -> None:
         """Log the probes."""
-        self.log_dict({f"val/{name}": figure.value for name, figure in self._heard().items()})
+        self.log_dict({f"val/{name}": figure.value for name, figure in self.heard.compute().items()})
 
     def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> Painting:
         """The whole system: layouts, then images; the noise depends on the sampler's seed and the first key."""
@@ -248,7 +172,7 @@ class VFEModule(LightningModule):
         """Log every figure; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them."""
         if self.evaluation is None:
             return
-        self.figures = self.evaluation.compute() | self._heard()
+        self.figures = self.evaluation.compute() | self.heard.compute()
         self.evaluation.reset()
         self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
 
