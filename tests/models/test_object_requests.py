@@ -46,7 +46,7 @@ def test_shapes_are_those_that_posters_are_drawn_with() -> None:
         ("a green star over 'RING'", [Wanted("star", "green")]),  # nor one at all
         ("a star chart and a heart-shaped box", []),
         ("a poster with 'RED STAR' at the top", []),  # words to draw
-        ("a blue diamond, with \"SALE\" at the top", [Wanted("diamond", "blue")]),  # the place is the word's
+        ('a blue diamond, with "SALE" at the top', [Wanted("diamond", "blue")]),  # the place is the word's
         ("on a square background", []),
     ],
 )

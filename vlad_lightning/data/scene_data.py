@@ -17,7 +17,7 @@ from vlad_lightning.data.dataset import MarioDataset, to_tensor
 from vlad_lightning.data.mario import MarioSample
 from vlad_lightning.data.scene_file import NAME, SceneFacts
 from vlad_lightning.models.object_detector import COLOURS, KINDS, FoundObject
-from vlad_lightning.models.object_targets import encode_objects
+from vlad_lightning.models.object_targets import MOST_OBJECTS, encode_objects
 
 _log = logging.getLogger(__name__)
 
@@ -128,8 +128,8 @@ class SceneDataModule(MarioDataModule):
 
 
 def is_known(scene: SceneFacts) -> bool:
-    """Whether every colour of a scene's objects has a name in the palette."""
-    return all(thing.colour in COLOURS for thing in scene.objects)
+    """Whether every colour of a scene's objects is one of the palette's, and they are not too many for a batch."""
+    return len(scene.objects) <= MOST_OBJECTS and all(thing.colour in COLOURS for thing in scene.objects)
 
 
 def found_in(scene: SceneFacts) -> tuple[FoundObject, ...]:

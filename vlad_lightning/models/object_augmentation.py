@@ -87,7 +87,7 @@ def paint_blobs(images: Tensor, things: Tensor, drawn: Tensor, share: float) -> 
     colour = (drawn[:, 3] * len(PALETTE)).long()
     rgb = torch.tensor(list(PALETTE.values()), device=images.device) / 127.5 - 1  # (C, 3)
     fill = rgb[colour] + 0.1 * (drawn[:, 4:7] - 0.5)  # (B, 3)
-    mask = _mask(images.shape[-1], radius, x, y, drawn[:, 7:18])  # (B, H, W)
+    mask = blob_masks(images.shape[-1], radius, x, y, drawn[:, 7:18])  # (B, H, W)
     under = (images * mask[:, None]).sum((2, 3)) / mask.sum((1, 2))[:, None].clamp(min=1.0)
     seen = (under - fill).abs().amax(1) >= _LEAST_DIFFERENCE
     apart = (things[..., 3:5] - torch.stack([x, y], -1)[:, None]).abs().amax(-1)  # (B, M)
@@ -110,10 +110,18 @@ def _mirror(images: Tensor, things: Tensor, chosen: Tensor) -> tuple[Tensor, Ten
     )
 
 
-def _mask(side: int, radius: Tensor, x: Tensor, y: Tensor, drawn: Tensor) -> Tensor:
-    """(B, side, side) float in [0, 1]: a closed curve of random waves, its edge more or less soft.
+def blob_masks(side: int, radius: Tensor, x: Tensor, y: Tensor, drawn: Tensor) -> Tensor:
+    """Closed curves of random waves, their edges more or less soft.
 
-    ``drawn`` (B, 11): five waves' heights and phases, and the softness.
+    Args:
+        side: of the masks in pixels.
+        radius: (B,) float: no point is further from the centre, in fractions of the frame.
+        x: (B,) float: centres.
+        y: (B,) float.
+        drawn: (B, 11) float in [0, 1): five waves' heights and phases, and the softness.
+
+    Returns:
+        (B, side, side) float in [0, 1].
     """
     across = (torch.arange(side, device=drawn.device) + 0.5) / side
     dx, dy = across - x[:, None], across - y[:, None]  # (B, side)

@@ -13,12 +13,15 @@ from vlad_lightning.models.object_detector import COLOURS, KINDS, FoundObject, O
 FIELDS = 7
 """Numbers a known object: 1 where there is one, shape and colour as indices, centre x and y, width, height."""
 
+MOST_OBJECTS = 12
+"""On a poster."""
+
 _SPREAD = 0.75  # of a centre's bump, in cells
 _BESIDE = 0.3  # cells where the bump is higher also learn shape, colour and box
 _WEIGHTS = (1.0, 1.0, 1.0, 0.5)  # of centre, shape, colour, box
 
 
-def encode_objects(posters: Sequence[Iterable[FoundObject]], most: int = 12) -> Tensor:
+def encode_objects(posters: Sequence[Iterable[FoundObject]], most: int = MOST_OBJECTS) -> Tensor:
     """Known objects as numbers.
 
     Args:

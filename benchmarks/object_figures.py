@@ -1,0 +1,124 @@
+"""What the object figures say of true posters, of exchanged prompts, and of pictures that show no objects.
+
+    python benchmarks/object_figures.py --checkpoint runs/mini/objects/last.ckpt --data runs/mini/data/test
+
+The first row is every figure's ceiling, the second its level by chance. Shape and binding have to be near zero in the
+others, however right the blobs' colours and places are.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from markdown_table import table
+from torch import Tensor
+
+from vlad_lightning.data.dataset import quote_read_words, to_tensor
+from vlad_lightning.data.mario import MarioSample, list_samples, read_sample
+from vlad_lightning.metrics.objects import SHARES, ObjectMetrics
+from vlad_lightning.models.colours import PALETTE
+from vlad_lightning.models.object_augmentation import blob_masks
+from vlad_lightning.models.object_detector import ObjectDetector
+from vlad_lightning.modules.object_judge import ObjectJudge
+from vlad_lightning.types import Figure
+
+_BATCH = 100
+Painter = Callable[[MarioSample, Tensor, torch.Generator], Tensor]
+
+
+def _true(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+    return image
+
+
+def _ground(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+    """The plain background."""
+    assert sample.scene is not None
+    return _colour(sample.scene.colour).expand_as(image)
+
+
+def _blobs(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+    """Blobs of the objects' colours in their boxes."""
+    assert sample.scene is not None
+    image = _ground(sample, image, generator)
+    for thing in sample.scene.objects:
+        left, top, right, bottom = thing.box
+        drawn = torch.rand(1, 11, generator=generator)
+        values = (torch.tensor([v]) for v in ((right - left) / 2, (left + right) / 2, (top + bottom) / 2))
+        mask = blob_masks(image.shape[-1], *values, drawn)
+        image = image + mask * (_colour(thing.colour) - image)
+    return image
+
+
+def _noise(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(image.shape, generator=generator) * 2 - 1
+
+
+def _coarse_noise(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+    """Smooth spots of random colours."""
+    small = torch.rand(1, 3, 8, 8, generator=generator) * 2 - 1
+    return F.interpolate(small, image.shape[-2:], mode="bicubic")[0].clamp(-1, 1)
+
+
+def _soft(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+    """The true poster, blurred over 3 x 3 pixels and a little noisy."""
+    smooth = F.avg_pool2d(F.pad(image[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
+    return smooth + 0.05 * torch.randn(image.shape, generator=generator)
+
+
+_ROWS: dict[str, tuple[Painter, int]] = {
+    "true posters": (_true, 0),
+    "true posters, prompts exchanged": (_true, 1),
+    "true posters, blurred and noisy": (_soft, 0),
+    "plain backgrounds": (_ground, 0),
+    "blobs of the right colours at the right places": (_blobs, 0),
+    "noise": (_noise, 0),
+    "spots of random colours": (_coarse_noise, 0),
+}
+
+
+def main() -> None:
+    """Print a Markdown table, a row a kind of pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="of vlad-cli fit --config mini/object_detector.yaml")
+    parser.add_argument("--data", type=Path, required=True, help="posters with scene.json, from vlad-cli synth")
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--width", type=int, default=32, help="of the detector")
+    parser.add_argument("--threshold", type=float, default=0.4)
+    options = parser.parse_args()
+    judge = ObjectJudge(options.checkpoint, ObjectDetector(options.size, options.width), options.threshold)
+    samples = [read_sample(folder) for folder in list_samples(options.data)[: options.samples]]
+    images = [to_tensor(sample.image, options.size) for sample in samples]
+    prompts = [quote_read_words(sample.caption, sample.words) for sample in samples]
+    names = (*SHARES, "object_extra")
+    rows: list[tuple[str, ...]] = []
+    for name, (paint, shift) in _ROWS.items():
+        metric, generator = ObjectMetrics(judge), torch.Generator().manual_seed(0)
+        for start in range(0, len(samples), _BATCH):
+            chosen = range(start, min(start + _BATCH, len(samples)))
+            pictures = torch.stack([paint(samples[i], images[i], generator) for i in chosen])
+            metric.update(pictures, [prompts[(i + shift) % len(prompts)] for i in chosen])
+        figures = metric.compute()
+        rows.append((name, *(_cell(figures.get(figure)) for figure in names)))
+    table(("pictures", *names), rows)
+
+
+def _colour(name: str) -> Tensor:
+    """(3, 1, 1) float in [-1, 1]."""
+    return (torch.tensor(PALETTE[name]) / 127.5 - 1)[:, None, None]
+
+
+def _cell(figure: Figure | None) -> str:
+    if figure is None:
+        return "-"
+    if figure.low is None:
+        return f"{figure.value:.3f}"
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f}), n {figure.n}"
+
+
+if __name__ == "__main__":
+    main()
