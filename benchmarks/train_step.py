@@ -134,15 +134,18 @@ def noise_schedule() -> DDPMScheduler:
 def build_batch(size: int) -> Batch:
     """``size`` posters."""
     pictures = torch.rand(2, size, 3, _PIXELS, _PIXELS, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    boxes = torch.zeros(size, 4, 5)
+    words, objects = torch.zeros(size, 4, 5), torch.zeros(size, 12, 5)
     return Batch(
-        ("key",) * size,
-        pictures[0],
-        (PROMPT,) * size,
-        (Layout.empty(),) * size,
-        pictures[1],
-        boxes,
-        boxes[..., 0] > 0,
+        keys=("key",) * size,
+        images=pictures[0],
+        prompts=(PROMPT,) * size,
+        layouts=(Layout.empty(),) * size,
+        glyphs=pictures[1],
+        word_boxes=words,
+        word_mask=words[..., 0] > 0,
+        object_boxes=objects,
+        object_mask=objects[..., 0] > 0,
+        scene_known=objects[:, 0, 0] > 0,
     )
 
 
