@@ -15,6 +15,7 @@ from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.metrics.text_probe import TextProbeMetric
 from vlad_lightning.models.attention_kernel import quick_backward
 from vlad_lightning.models.image_encoder import ImageEncoder
@@ -110,6 +111,7 @@ class VFEModule(LightningModule):
         self.text_probe = text_probe
         self.heard = nn.ModuleDict({name: TextProbeMetric(PROBES) for name in ("text_probe", "painter_probe")})
         self.figures: dict[str, Figure] = {}
+        self.rows: dict[str, PerImage] = {}
 
     def configure_model(self) -> None:
         """Shard, where the strategy does; refuse to sample in a way that shards do not allow."""
@@ -208,7 +210,7 @@ class VFEModule(LightningModule):
         rows = batch.prompts[:left], batch.layouts[:left], batch.keys[:left]
         for name, generator in (("text_probe", self.layout_generator), ("painter_probe", None)):
             heard = TextProbe(self.painter, generator, self.layout_sampler, self.seed)(*rows)
-            cast(TextProbeMetric, self.heard[name]).update(heard.changes, heard.known)
+            cast(TextProbeMetric, self.heard[name]).update(heard.changes, heard.known, batch.keys[:left])
 
     def _heard(self) -> dict[str, Figure]:
         """The figures of both probes; what was asked is forgotten."""
@@ -218,6 +220,14 @@ class VFEModule(LightningModule):
             figures |= {key.replace("text_probe", name, 1): figure for key, figure in found.items()}
             cast(TextProbeMetric, metric).reset()
         return figures
+
+    def _heard_per_image(self) -> dict[str, PerImage]:
+        """What each sample that was asked adds to those figures, before they are asked for."""
+        return {
+            key.replace("text_probe", name, 1): rows
+            for name, metric in self.heard.items()
+            for key, rows in cast(TextProbeMetric, metric).per_image().items()
+        }
 
     def on_validation_epoch_end(self) -> None:
         """Log the probes."""
@@ -245,9 +255,10 @@ class VFEModule(LightningModule):
         return {"painting": painting}
 
     def on_test_epoch_end(self) -> None:
-        """Log every figure; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them."""
+        """Log every figure; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them, and what each image adds."""
         if self.evaluation is None:
             return
+        self.rows = self.evaluation.per_image() | self._heard_per_image()
         self.figures = self.evaluation.compute() | self._heard()
         self.evaluation.reset()
         self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
