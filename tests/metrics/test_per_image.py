@@ -111,3 +111,15 @@ def test_names_survive_a_metric_in_bfloat16() -> None:
 def test_too_few_keys_are_refused() -> None:
     with pytest.raises(ValueError, match="keys has 1 entries; 2 images need as many, or none"):
         Shares().update([[1, 1], [1, 1]], ["a"])
+
+
+def test_images_of_another_process_are_gathered_and_given_back() -> None:
+    mine, other = Shares(), Shares()
+    mine.update([[1, 2]], ["mine"])
+    other.update([[3, 3], [0, 5]], ["other", "last"])
+    mine.distributed_available_fn = lambda: True
+    mine.dist_sync_fn = lambda state, group: [state, other.rows[0]]
+    everything = {image_id("mine"): (1, 2), image_id("other"): (3, 3), image_id("last"): (0, 5)}
+    assert mine.per_image() == {"share": everything} == mine.per_image()
+    assert mine.compute()["share"].value == 0.4
+    assert mine.ids() == [image_id("mine")]

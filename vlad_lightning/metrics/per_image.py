@@ -171,7 +171,7 @@ class PerImageMetric(FigureMetric):
         The sum of the parts over the sum of the wholes is the figure's value, where every image has a key. Like
         ``compute`` to be called in every process. Figures that are no shares have none.
         """
-        with self.sync_context():
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             shares, ids = self.shares(self.table()), self.ids()
         found = {name: by_image(share, ids) for name, share in shares.items() if share.whole.any()}
         return {name: images for name, images in found.items() if images}
