@@ -16,20 +16,24 @@ FIGURES = {
 }
 
 
+Rows = dict[str, dict[str, tuple[float, float]]]
+
+
 class Measured(LightningModule):
-    def __init__(self, figures: dict[str, Figure]) -> None:
+    def __init__(self, figures: dict[str, Figure], rows: Rows) -> None:
         super().__init__()
         self.figures: dict[str, Figure] = {}
-        self.measured = figures
+        self.rows: Rows = {}
+        self.measured = figures, rows
 
     def test_step(self, batch: torch.Tensor, batch_idx: int) -> None:
         pass
 
     def on_test_epoch_end(self) -> None:
-        self.figures = self.measured
+        self.figures, self.rows = self.measured
 
 
-def run_test(figures: dict[str, Figure], out: Path) -> None:
+def run_test(figures: dict[str, Figure], out: Path, rows: Rows | None = None) -> None:
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -37,7 +41,7 @@ def run_test(figures: dict[str, Figure], out: Path) -> None:
         enable_model_summary=False,
         callbacks=[ResultsWriter(str(out), system="vlad-mini")],
     )
-    trainer.test(Measured(figures), DataLoader(TensorDataset(torch.arange(2))), verbose=False)
+    trainer.test(Measured(figures, rows or {}), DataLoader(TensorDataset(torch.arange(2))), verbose=False)
 
 
 def test_a_test_writes_both_files(tmp_path: Path) -> None:
@@ -71,3 +75,12 @@ def test_the_table() -> None:
 def test_nothing_measured_writes_nothing(tmp_path: Path) -> None:
     run_test({}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_each_image_adds_stands_beside_and_does_not_outlive_the_figures(tmp_path: Path) -> None:
+    run_test(FIGURES, tmp_path, {"ocr/f": {"00ff": (1.0, 2.0), "ff00": (0.0, 1.0)}})
+    assert json.loads((tmp_path / "per_image.json").read_text()) == {
+        "vlad-mini": {"ocr/f": {"00ff": [1, 2], "ff00": [0, 1]}}
+    }
+    run_test(FIGURES, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.json", "results.md"]

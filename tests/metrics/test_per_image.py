@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import hashlib
 import pickle
 import warnings
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vlad_lightning.metrics.bootstrap import mean_figure
-from vlad_lightning.metrics.per_image import PerImageMetric
+from vlad_lightning.metrics.per_image import PerImageMetric, Share, image_id
 from vlad_lightning.types import Figure
 
 
@@ -54,3 +58,68 @@ def test_reset_forgets_and_nothing_is_no_crash() -> None:
 def test_rows_of_another_width_are_refused() -> None:
     with pytest.raises(ValueError, match=r"rows has shape \(2, 3\)"):
         Mean().update(torch.ones(2, 3))
+
+
+class Shares(PerImageMetric):
+    columns = ("part", "whole")
+
+    def update(self, rows: list[list[float]], keys: Sequence[str] = ()) -> None:
+        self.append(torch.tensor(rows), keys)
+
+    def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
+        return {
+            "share": Share(table["part"], table["whole"]),
+            "of_nothing": Share(table["part"], np.zeros_like(table["whole"])),
+        }
+
+
+def test_an_image_is_named_by_the_hash_of_its_key() -> None:
+    assert image_id("00000_000000123") == hashlib.sha256(b"00000_000000123").hexdigest()[:16]
+    assert len(image_id("fête \udcff")) == 16
+
+
+def test_what_the_images_add_makes_the_figure() -> None:
+    metric = Shares()
+    metric.update([[1, 2], [0, 0]], ["a", "b"])
+    metric.update([[3, 3]], ["c"])
+    assert metric.per_image() == {"share": {image_id("a"): (1, 2), image_id("b"): (0, 0), image_id("c"): (3, 3)}}
+    figures = metric.compute()
+    assert {name: (figure.value, figure.n) for name, figure in figures.items()} == {"share": (0.8, 5)}
+    metric.reset()
+    assert metric.per_image() == {} == metric.compute()
+
+
+def test_an_image_that_is_seen_twice_counts_twice_and_one_without_a_key_in_the_figure_alone() -> None:
+    metric = Shares()
+    metric.update([[1, 2], [0, 1]], ["a", "a"])
+    metric.update([[1, 1]])
+    assert metric.per_image() == {"share": {image_id("a"): (1, 3)}}
+    assert metric.compute()["share"].value == 0.5
+    nameless = Shares()
+    nameless.update([[1, 1]])
+    assert nameless.per_image() == {}
+
+
+def test_names_survive_a_metric_in_bfloat16() -> None:
+    keys = [str(i) for i in range(100)]
+    metric = Shares().set_dtype(torch.bfloat16)
+    metric.update([[1, 1]] * 100, keys)
+    assert metric.rows[0].dtype == torch.bfloat16
+    assert list(metric.per_image()["share"]) == [image_id(key) for key in keys]
+
+
+def test_too_few_keys_are_refused() -> None:
+    with pytest.raises(ValueError, match="keys has 1 entries; 2 images need as many, or none"):
+        Shares().update([[1, 1], [1, 1]], ["a"])
+
+
+def test_images_of_another_process_are_gathered_and_given_back() -> None:
+    mine, other = Shares(), Shares()
+    mine.update([[1, 2]], ["mine"])
+    other.update([[3, 3], [0, 5]], ["other", "last"])
+    mine.distributed_available_fn = lambda: True
+    mine.dist_sync_fn = lambda state, group: [state, other.rows[0]]
+    everything = {image_id("mine"): (1, 2), image_id("other"): (3, 3), image_id("last"): (0, 5)}
+    assert mine.per_image() == {"share": everything} == mine.per_image()
+    assert mine.compute()["share"].value == 0.4
+    assert mine.ids() == [image_id("mine")]

@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_system as tiny
 import torch
 
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.ocr_engine import OCREngine, RapidOCREngine
+from vlad_lightning.metrics.paired import paired_difference
+from vlad_lightning.metrics.per_image import image_id
+from vlad_lightning.models.object_detector import FoundObject
 from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.modules.evaluation import Evaluation
@@ -52,6 +56,88 @@ def as_painted(batch: Batch) -> Painting:
         for prompt, boxes, mask in zip(batch.prompts, batch.word_boxes, batch.word_mask, strict=True)
     ]
     return Painting(batch.images, tuple(layouts), batch.glyphs, batch.prompts, batch.keys)
+
+
+class Brightness:
+    """Reads "HI", and finds a red star, on pictures that are bright at the left."""
+
+    name, sha256 = "brightness", "none"
+
+    def read(self, images: torch.Tensor) -> list[list[str]]:
+        return [["HI"] if image[..., :8].mean() > 0 else [] for image in images]
+
+    def find(self, images: torch.Tensor) -> list[tuple[FoundObject, ...]]:
+        return [(FoundObject("star", "red", 0.5, 0.5),) if words else () for words in self.read(images)]
+
+
+def measure(bright: list[bool], batch: Batch) -> Evaluation:
+    """Half of the samples in each of two batches; their pictures are white or black."""
+    evaluation = Evaluation(Brightness(), objects=Brightness())
+    images = torch.tensor(bright).float().mul(2).sub(1).view(-1, 1, 1, 1).expand_as(batch.images)
+    half = len(bright) // 2
+    for part in (slice(0, half), slice(half, None)):
+        told = {name: getattr(batch, name)[part] for name in batch.__dataclass_fields__ if name != "spare"}
+        painting = Painting(images[part], batch.layouts[part], batch.glyphs[part], batch.prompts[part])
+        evaluation.update(painting, Batch(**told))
+    return evaluation
+
+
+def four_samples() -> Batch:
+    wants = 'a red star on a white background, with the text "HI" at the top', 'it says "HI" at the bottom'
+    boxes = torch.tensor([[[0.5, 0.1, 0.2, 0.1, 0.0]]]).repeat(4, 1, 1)
+    layouts = tuple(Layout(("HI",), box) for box in boxes)
+    pictures = torch.ones(4, 3, 32, 32)
+    known = torch.ones(4, 1, dtype=torch.bool)
+    nothing = torch.zeros(4, 1, 5), ~known, known[:, 0]
+    return Batch(("a", "b", "c", "d"), pictures, wants * 2, layouts, -pictures, boxes, known, *nothing)
+
+
+def test_what_each_image_adds_makes_the_figures() -> None:
+    evaluation = measure([True, True, True, False], four_samples())
+    figures, rows = evaluation.compute(), evaluation.per_image()
+    assert rows.keys() <= figures.keys()
+    assert figures.keys() - rows.keys() == {"mario_f"}
+    for name, images in rows.items():
+        part, whole = np.array(list(images.values())).sum(axis=0)
+        assert figures[name].value == pytest.approx(part / whole), name
+    assert list(rows["word_accuracy"].items()) == [
+        (image_id(key), (read, 1)) for key, read in zip("abcd", (1, 1, 1, 0), strict=True)
+    ]
+    asked = {image_id("a"): (1, 1), image_id("c"): (1, 1)}
+    for name in ("background_colour", "object_presence"):
+        assert {key: one for key, one in rows[name].items() if one[1]} == asked
+    assert sum(met for met, _ in rows["layout_position_accuracy"].values()) == 2
+    assert figures["truth_object_presence"].value == 1
+    evaluation.reset()
+    assert evaluation.per_image() == {}
+
+
+def test_two_systems_pair_by_image() -> None:
+    batch = four_samples()
+    first, second = (measure(bright, batch).per_image() for bright in ([True] * 4, [True, False, False, True]))
+    found = paired_difference(first["word_accuracy"], second["word_accuracy"], np.random.default_rng(0))
+    assert found is not None
+    assert (found.value, found.n) == (-0.5, 4)
+
+
+def test_module_keeps_what_each_image_adds(posters: Path) -> None:
+    """Of the probes too, whose metrics are reset with their figures."""
+    module = tiny.stage(
+        "vfe",
+        evaluation=Evaluation(Brightness(), read_truth=False),
+        sampler=Sampler(steps=1),
+        layout_sampler=Sampler(steps=1),
+        text_probe=3,
+    )
+    trainer = tiny.trainer(limit_test_batches=1)
+    trainer.test(module, datamodule=tiny.data(posters, batch_size=4, test_root=str(posters)), verbose=False)
+    assert isinstance(module, VFEModule)
+    assert {"word_accuracy", "text_probe_all_text", "painter_probe_all_text"} <= module.rows.keys()
+    assert len(module.rows["painter_probe_all_text"]) == 3
+    assert module.rows["painter_probe_all_text"].keys() < module.rows["word_accuracy"].keys()
+    for name, images in module.rows.items():
+        part, whole = np.array(list(images.values())).sum(axis=0)
+        assert module.figures[name].value == pytest.approx(part / whole), name
 
 
 def test_true_images_as_paintings_score_high_and_every_figure_says_where_it_is_from(

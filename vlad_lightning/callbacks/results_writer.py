@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import cast
@@ -12,9 +13,14 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from vlad_lightning.files import write_file
 from vlad_lightning.types import Figure
 
+_Rows = Mapping[str, Mapping[str, tuple[float, float]]]
+
 
 class ResultsWriter(Callback):
     """Writes ``results.json`` and ``results.md`` from the module's ``figures`` after a test.
+
+    Where the module has ``rows``, ``per_image.json`` holds what each image adds to a figure that is a share:
+    ``{system: {figure: {image: [part, whole]}}}``, an image by its :func:`~vlad_lightning.metrics.per_image.image_id`.
 
     Args:
         out: the folder.
@@ -26,7 +32,7 @@ class ResultsWriter(Callback):
         self.system = system
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write both files, from the first process."""
+        """Write the files, from the first process."""
         figures = cast(dict[str, Figure], pl_module.figures)
         if not figures or not trainer.is_global_zero:
             return
@@ -34,6 +40,16 @@ class ResultsWriter(Callback):
         table = results_table(self.system, figures)
         write_file(Path(self.out, "results.json"), lambda path: path.write_text(text + "\n", encoding="utf-8"))
         write_file(Path(self.out, "results.md"), lambda path: path.write_text(table, encoding="utf-8"))
+        self._write_rows(cast(_Rows, getattr(pl_module, "rows", {})))
+
+    def _write_rows(self, rows: _Rows) -> None:
+        """Write what the images add; where nothing is known, those of an earlier test must not stay beside the rest."""
+        target = Path(self.out, "per_image.json")
+        if not rows:
+            target.unlink(missing_ok=True)
+            return
+        text = json.dumps({self.system: rows})
+        write_file(target, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
 
 def results_table(system: str, figures: dict[str, Figure]) -> str:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vlad_lightning.metrics.bootstrap import mean_figure
-from vlad_lightning.metrics.per_image import PerImageMetric
+from vlad_lightning.metrics.per_image import PerImageMetric, Share
 from vlad_lightning.models.colours import PALETTE, nearest_colours
-from vlad_lightning.types import Figure
 
 _COLOURS = tuple(PALETTE)
 _REQUEST = re.compile(rf"\b({'|'.join(_COLOURS)})(?:\s+[\w-]+)?\s+(?:background|bg)\b", re.IGNORECASE)
@@ -61,14 +60,15 @@ class BackgroundColour(PerImageMetric):
     Prompts that want none are left out.
     """
 
-    columns = ("right",)
+    columns = ("right", "asked")
 
-    def update(self, images: Tensor, prompts: Sequence[str]) -> None:
+    def update(self, images: Tensor, prompts: Sequence[str], keys: Sequence[str] = ()) -> None:
         """Look at B pictures.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
             prompts: B prompts.
+            keys: B names, or none.
 
         Raises:
             ValueError: if their numbers differ.
@@ -77,9 +77,9 @@ class BackgroundColour(PerImageMetric):
             raise ValueError(f"prompts has {len(prompts)} entries; {len(images)} images need as many")
         wanted = [requested_background(prompt) for prompt in prompts]
         pairs = zip(wanted, border_colours(images), strict=True)
-        self.append(torch.tensor([[float(want == found)] for want, found in pairs if want]).view(-1, 1))
+        rows = [[want == found, want is not None] for want, found in pairs]
+        self.append(torch.tensor(rows, dtype=torch.float32).view(-1, 2), keys)
 
-    def compute(self) -> dict[str, Figure]:
-        """The figure by name."""
-        right = self.table()["right"]
-        return {"background_colour": mean_figure(right, self.generator())} if len(right) else {}
+    def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
+        """The figure's by its name."""
+        return {"background_colour": Share(table["right"], table["asked"])}

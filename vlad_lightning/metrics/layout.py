@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vlad_lightning.metrics import polygons
-from vlad_lightning.metrics.bootstrap import ratio_figure
-from vlad_lightning.metrics.per_image import PerImageMetric
+from vlad_lightning.metrics.per_image import PerImageMetric, Share
 from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, region_of, requested_phrases
-from vlad_lightning.types import Figure, Layout
+from vlad_lightning.types import Layout
 
 _FRAME = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+
+SHARES = {
+    "iou": ("iou", "true_boxes", "true_boxes"),
+    "overlap": ("covered", "area", "words"),
+    "out_of_bounds": ("outside", "area", "words"),
+    "position_accuracy": ("met", "placed", "placed"),
+    "overlap_share": ("crowded", "layouts", "layouts"),
+    "object_iou": ("object_iou", "true_objects", "true_objects"),
+    "object_position": ("object_met", "true_objects", "true_objects"),
+}
+"""What each figure is a share of: the columns of its parts, of its whole, and of what it counts."""
 
 
 def rotated_iou(predicted: Tensor, truth: Tensor) -> Tensor:
@@ -156,6 +167,7 @@ class LayoutMetrics(PerImageMetric):
         truth_mask: Tensor,
         truth_objects: Tensor | None = None,
         truth_object_mask: Tensor | None = None,
+        keys: Sequence[str] = (),
     ) -> None:
         """Score B layouts.
 
@@ -166,6 +178,7 @@ class LayoutMetrics(PerImageMetric):
             truth_mask: (B, N) bool: where the true box is known; such a word that the layout lacks has an IoU of 0.
             truth_objects: (B, K, 5) float, as ``Batch.object_boxes``; None leaves the objects out.
             truth_object_mask: (B, K) bool: where the true box is known; likewise.
+            keys: B names, or none.
 
         Raises:
             ValueError: if their numbers differ, or one of the last two is given alone.
@@ -186,24 +199,13 @@ class LayoutMetrics(PerImageMetric):
             ]
             for layout, prompt, (boxes, mask, objects, known) in zip(predicted, prompts, truths, strict=True)
         ]
-        self.append(torch.tensor(rows).view(-1, len(self.columns)))
+        self.append(torch.tensor(rows).view(-1, len(self.columns)), keys)
 
-    def compute(self) -> dict[str, Figure]:
-        """Every figure by name."""
-        table, rng = self.table(), self.generator()
-        shares = {
-            "iou": ("iou", "true_boxes", "true_boxes"),
-            "overlap": ("covered", "area", "words"),
-            "out_of_bounds": ("outside", "area", "words"),
-            "position_accuracy": ("met", "placed", "placed"),
-            "overlap_share": ("crowded", "layouts", "layouts"),
-            "object_iou": ("object_iou", "true_objects", "true_objects"),
-            "object_position": ("object_met", "true_objects", "true_objects"),
-        }
+    def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
+        """Those of :data:`SHARES`."""
         return {
-            name: ratio_figure(table[part], table[whole], rng, n=int(table[counted].sum()))
-            for name, (part, whole, counted) in shares.items()
-            if table[whole].any()
+            name: Share(table[part], table[whole], n=int(table[counted].sum()))
+            for name, (part, whole, counted) in SHARES.items()
         }
 
 

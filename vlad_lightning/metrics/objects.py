@@ -12,7 +12,7 @@ belong beside them. What cannot raise a figure, and why:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vlad_lightning.metrics.bootstrap import ratio_figure
 from vlad_lightning.metrics.layout import in_region
-from vlad_lightning.metrics.per_image import PerImageMetric
+from vlad_lightning.metrics.per_image import PerImageMetric, Share
 from vlad_lightning.models.object_detector import FoundObject
 from vlad_lightning.models.object_requests import RequestedObject, requested_objects, unknown_objects
 from vlad_lightning.types import Figure
@@ -128,12 +128,13 @@ class ObjectMetrics(PerImageMetric):
         self._find = finder.find  # a method: as a sub-module, the detector would be saved and trained with this metric
         self._judge: dict[str, Any] = {"network": finder.name, "sha256": finder.sha256}
 
-    def update(self, images: Tensor, prompts: Sequence[str]) -> None:
+    def update(self, images: Tensor, prompts: Sequence[str], keys: Sequence[str] = ()) -> None:
         """Look at B pictures.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
             prompts: B prompts.
+            keys: B names, or none.
 
         Raises:
             ValueError: if their numbers differ.
@@ -148,7 +149,14 @@ class ObjectMetrics(PerImageMetric):
         for prompt, own, other, found in zip(prompts, wanted, others, self._find(images), strict=True):
             counts = (len(found), len(unknown_objects(prompt)))
             rows.append([*object_row(own, found).values(), *object_row(other, found).values(), *counts])
-        self.append(torch.tensor(rows))
+        self.append(torch.tensor(rows), keys)
+
+    def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
+        """Those of :data:`SHARES`, and that of ``object_extra``."""
+        shares = {name: Share(table[part], table[whole]) for name, (part, whole) in SHARES.items()}
+        if table["asked"].any():
+            shares["object_extra"] = Share(table["found"] - table["present"], table["found"])
+        return shares
 
     def compute(self) -> dict[str, Figure]:
         """Every figure by name."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,9 +22,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchmetrics.functional.text import edit_distance
 
-from vlad_lightning.metrics.bootstrap import bootstrap_figure, mean_figure, ratio_figure
+from vlad_lightning.metrics.bootstrap import bootstrap_figure
 from vlad_lightning.metrics.ocr_engine import OCREngine
-from vlad_lightning.metrics.per_image import PerImageMetric
+from vlad_lightning.metrics.per_image import PerImageMetric, Share, share_figures
 from vlad_lightning.models.prompts import drawn_words, has_single_quotes
 from vlad_lightning.types import Figure
 
@@ -246,6 +246,7 @@ class OCRMetrics(PerImageMetric):
         images: Tensor,
         targets: Sequence[Sequence[str]],
         mario_targets: Sequence[Sequence[str]] | None = None,
+        keys: Sequence[str] = (),
     ) -> None:
         """Read pictures and keep how well that went.
 
@@ -253,6 +254,7 @@ class OCRMetrics(PerImageMetric):
             images: (B, 3, H, W) float in [-1, 1].
             targets: the words wanted on each of the B pictures; none is allowed.
             mario_targets: the words wanted by the ``mario_*`` figures; None means ``targets``.
+            keys: B names, or none.
 
         Raises:
             ValueError: if their numbers differ.
@@ -262,30 +264,38 @@ class OCRMetrics(PerImageMetric):
             if len(images) != len(words):
                 raise ValueError(f"{name} has {len(words)} entries; {len(images)} images need as many")
         rows = [ocr_row(*one) for one in zip(self.engine.read(images), targets, wanted, strict=True)]
-        self.append(torch.tensor([[row[name] for name in self.columns] for row in rows]).view(-1, len(self.columns)))
+        values = torch.tensor([[row[name] for name in self.columns] for row in rows])
+        self.append(values.view(-1, len(self.columns)), keys)
+
+    def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
+        """Those of every figure but ``mario_f``."""
+        each = np.ones_like(table["wanted"])
+        shares = {"sentence_accuracy": Share(table["all_read"], each)}
+        if table["wanted"].any():
+            shares |= _word_shares(table)
+        return shares | {name: Share(table[name], each) for name in self.columns if name.startswith("mario_")}
 
     def compute(self) -> dict[str, Figure]:
         """Every figure by name; the engine stands in its details."""
         table, rng = self.table(), self.generator()
         if not len(table["wanted"]):
             return {}
-        figures = {"sentence_accuracy": mean_figure(table["all_read"], rng)}
+        figures = share_figures(self.shares(table), rng)
         if table["wanted"].any():
-            figures |= _word_figures(table, rng)
-        figures |= {name: mean_figure(table[name], rng) for name in self.columns if name.startswith("mario_")}
+            figures.setdefault("micro_precision", Figure(0.0))  # where nothing was read
         columns = (table["mario_precision"], table["mario_recall"])
         figures["mario_f"] = bootstrap_figure(mario_f, columns, rng, n=len(table["wanted"]))
         return {name: replace(figure, details={"engine": self.engine.name}) for name, figure in figures.items()}
 
 
-def _word_figures(table: dict[str, NDArray[np.float64]], rng: np.random.Generator) -> dict[str, Figure]:
-    """The figures that are shares of the wanted words or of their characters."""
+def _word_shares(table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
+    """The figures that are shares of the wanted words, of those read, or of their characters."""
     wanted, read, matches = table["wanted"], table["tokens"], table["token_matches"]
     return {
-        "word_accuracy": ratio_figure(table["words_read"], wanted, rng),
-        "edit_similarity": ratio_figure(table["similarity"], wanted, rng),
-        "cer": ratio_figure(table["edits"], table["wanted_characters"], rng),
-        "micro_precision": ratio_figure(matches, read, rng) if read.any() else Figure(0.0),
-        "micro_recall": ratio_figure(matches, wanted, rng),
-        "micro_f1": ratio_figure(2 * matches, wanted + read, rng, n=int(wanted.sum())),
+        "word_accuracy": Share(table["words_read"], wanted),
+        "edit_similarity": Share(table["similarity"], wanted),
+        "cer": Share(table["edits"], table["wanted_characters"]),
+        "micro_precision": Share(matches, read),
+        "micro_recall": Share(matches, wanted),
+        "micro_f1": Share(2 * matches, wanted + read, n=int(wanted.sum())),
     }

@@ -1,9 +1,15 @@
-"""The state that the metrics share: one row of numbers an image, gathered over processes before figures are made."""
+"""The state that the metrics share: one row of numbers an image, gathered over processes before figures are made.
+
+From the same rows come a figure (:meth:`PerImageMetric.compute`) and what each image adds to it
+(:meth:`PerImageMetric.per_image`), by which two systems can be compared pair by pair (``metrics.paired``).
+"""
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +19,63 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from vlad_lightning.metrics.bootstrap import ratio_figure
+from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.types import Figure
+
+_ID_BYTES = 8
+
+
+def image_id(key: str) -> str:
+    """The name of an image in the rows: the first 16 hexadecimal digits of the SHA-256 of its key in UTF-8.
+
+    Of a fixed length, so that processes can gather them as numbers, and the same in every run.
+
+    Example:
+        >>> image_id("00000_000000123")
+        '9972e4cf92af6473'
+    """
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[: 2 * _ID_BYTES]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a figure is a share of: the sum of ``part`` over the sum of ``whole``.
+
+    Attributes:
+        part: (n_images,) float64: what each image adds to the numerator.
+        whole: (n_images,) float64, not negative: likewise, to the denominator. An image with zero in both does not
+            count.
+        n: how many things the share is of; None means the sum of ``whole``.
+    """
+
+    part: NDArray[np.float64]
+    whole: NDArray[np.float64]
+    n: int | None = None
+
+
+def share_figures(shares: Mapping[str, Share], rng: np.random.Generator) -> dict[str, Figure]:
+    """The figure of each share, by name; one of nothing is left out."""
+    return {
+        name: ratio_figure(share.part, share.whole, rng, n=share.n)
+        for name, share in shares.items()
+        if share.whole.any()
+    }
+
+
+def by_image(share: Share, ids: Sequence[str]) -> PerImage:
+    """Part and whole by image; those of an image that was seen twice are added, as the figure adds them.
+
+    Args:
+        share: of n images.
+        ids: n names; an image without one, "", is left out.
+    """
+    sums: dict[str, tuple[float, float]] = {}
+    for name, part, whole in zip(ids, share.part.tolist(), share.whole.tolist(), strict=True):
+        if name:
+            before = sums.get(name, (0.0, 0.0))
+            sums[name] = (before[0] + part, before[1] + whole)
+    return sums
 
 
 class _Closed:
@@ -46,11 +108,14 @@ class FigureMetric(Metric):
 class PerImageMetric(FigureMetric):
     """A metric that keeps the numbers named in ``columns`` for every image.
 
+    Its figures are those of :meth:`shares`, unless it overrides ``compute``.
+
     Args:
         seed: of the bootstrap's random generator; the same seed and images give the same intervals.
 
     The state is flat and of the metric's own dtype, because a process that has seen no image joins the gathering with
-    an empty vector of that dtype, and only equal ranks and dtypes can be gathered.
+    an empty vector of that dtype, and only equal ranks and dtypes can be gathered. So an image's name stands in its row
+    as numbers, one a byte of :func:`image_id`: every floating dtype holds them exactly. -1 stands for no name.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -61,21 +126,60 @@ class PerImageMetric(FigureMetric):
         self.seed = seed
         self.add_state("rows", [], dist_reduce_fx="cat")
 
-    def append(self, rows: Tensor) -> None:
-        """Keep ``rows`` (n_images, len(columns)) float.
+    def append(self, rows: Tensor, keys: Sequence[str] = ()) -> None:
+        """Keep rows of numbers.
+
+        Args:
+            rows: (n_images, len(columns)) float.
+            keys: the images' names; without them the rows count in the figures but not in :meth:`per_image`.
 
         Raises:
-            ValueError: if they have another width.
+            ValueError: if the rows have another width, or there are neither no keys nor as many.
         """
         if rows.ndim != 2 or rows.shape[1] != len(self.columns):
             raise ValueError(f"rows has shape {tuple(rows.shape)}; (n, {len(self.columns)}) is needed: {self.columns}")
-        self.rows.append(rows.to(self.device, self.dtype).flatten())
+        if len(keys) not in (0, len(rows)):
+            raise ValueError(f"keys has {len(keys)} entries; {len(rows)} images need as many, or none")
+        names = [list(bytes.fromhex(image_id(key))) for key in keys] or [[-1] * _ID_BYTES] * len(rows)
+        named = torch.cat([torch.tensor(names).view(-1, _ID_BYTES).to(rows), rows], dim=1)
+        self.rows.append(named.to(self.device, self.dtype).flatten())
 
     def table(self) -> dict[str, NDArray[np.float64]]:
         """Every column (n_images,) float64 by name."""
+        return dict(zip(self.columns, self._values()[:, _ID_BYTES:].T, strict=True))
+
+    def ids(self) -> list[str]:
+        """Every image's name (:func:`image_id`), in the order of the table; "" for one that was given without."""
+        names = self._values()[:, :_ID_BYTES]
+        return [bytes(int(byte) for byte in name).hex() if name[0] >= 0 else "" for name in names.tolist()]
+
+    def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
+        """What each figure that is a share is one of, by its name; a mean is a share whose ``whole`` is one an image.
+
+        Args:
+            table: as :meth:`table` gives it.
+        """
+        return {}
+
+    def compute(self) -> dict[str, Figure]:
+        """Every figure by name."""
+        return share_figures(self.shares(self.table()), self.generator())
+
+    def per_image(self) -> dict[str, PerImage]:
+        """By figure and :func:`image_id`, what each image of every process adds to it.
+
+        The sum of the parts over the sum of the wholes is the figure's value, where every image has a key. Like
+        ``compute`` to be called in every process. Figures that are no shares have none.
+        """
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+            shares, ids = self.shares(self.table()), self.ids()
+        found = {name: by_image(share, ids) for name, share in shares.items() if share.whole.any()}
+        return {name: images for name, images in found.items() if images}
+
+    def _values(self) -> NDArray[np.float64]:
+        """(n_images, 8 + len(columns))."""
         flat = dim_zero_cat(self.rows) if len(self.rows) else torch.zeros(0)
-        values = flat.detach().to("cpu", torch.float64).reshape(-1, len(self.columns)).numpy()
-        return {name: values[:, i] for i, name in enumerate(self.columns)}
+        return flat.detach().to("cpu", torch.float64).reshape(-1, _ID_BYTES + len(self.columns)).numpy()
 
     def generator(self) -> np.random.Generator:
         """A fresh generator for the bootstrap, so that computing twice gives the same."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vlad_lightning.metrics.bootstrap import mean_figure
-from vlad_lightning.metrics.per_image import PerImageMetric
-from vlad_lightning.types import Figure
+from vlad_lightning.metrics.per_image import PerImageMetric, Share
 
 
 def rms_change(before: Tensor, after: Tensor) -> Tensor:
@@ -48,12 +48,13 @@ class TextProbeMetric(PerImageMetric):
         self.kinds = tuple(kinds)
         self.columns = (*self.kinds, *(f"{kind} known" for kind in self.kinds))  # type: ignore[misc]
 
-    def update(self, changes: Tensor, known: Tensor) -> None:
+    def update(self, changes: Tensor, known: Tensor, keys: Sequence[str] = ()) -> None:
         """Keep the changes of B prompts.
 
         Args:
             changes: (B, K) float, a column for each of ``kinds``.
             known: (B, K) bool: where the prompt has such a thing; the other changes do not count.
+            keys: B names, or none.
 
         Raises:
             ValueError: if one of the two has another shape.
@@ -61,14 +62,8 @@ class TextProbeMetric(PerImageMetric):
         for name, values in (("changes", changes), ("known", known)):
             if values.shape != (len(changes), len(self.kinds)):
                 raise ValueError(f"{name} has shape {tuple(values.shape)}; ({len(changes)}, {len(self.kinds)}) needed")
-        self.append(torch.cat([changes.where(known, torch.zeros_like(changes)), known.to(changes)], dim=1))
+        self.append(torch.cat([changes.where(known, torch.zeros_like(changes)), known.to(changes)], dim=1), keys)
 
-    def compute(self) -> dict[str, Figure]:
-        """A figure for each kind, under its name."""
-        table = self.table()
-        counted = {kind: table[kind][table[f"{kind} known"] > 0] for kind in self.kinds}
-        return {
-            f"text_probe_{kind}": mean_figure(changes, self.generator())
-            for kind, changes in counted.items()
-            if len(changes)
-        }
+    def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
+        """That of each kind, under its figure's name."""
+        return {f"text_probe_{kind}": Share(table[kind], table[f"{kind} known"]) for kind in self.kinds}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import TypeVar, cast
 
 import torch
 from torch import nn
@@ -17,9 +17,15 @@ from vlad_lightning.metrics.layout import LayoutMetrics
 from vlad_lightning.metrics.objects import ObjectFinder, ObjectMetrics
 from vlad_lightning.metrics.ocr import OCRMetrics, mario_targets
 from vlad_lightning.metrics.ocr_engine import OCREngine
+from vlad_lightning.metrics.paired import PerImage
+from vlad_lightning.metrics.per_image import FigureMetric, PerImageMetric
 from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.modules.judge import AlignmentJudge
 from vlad_lightning.types import Batch, Figure, Painting
+
+_Told = TypeVar("_Told")
+_SPELT = ("word_accuracy", "edit_similarity")
+_SHORT = {"human_overlap_share": "human_overlap"}
 
 
 class Evaluation(nn.Module):
@@ -58,18 +64,18 @@ class Evaluation(nn.Module):
     def update(self, painting: Painting, batch: Batch) -> None:
         """Measure one batch of paintings against the samples whose prompts they answer."""
         words = [drawn_words(prompt) for prompt in batch.prompts]
-        self.painted.update(painting.images, words, [mario_targets(prompt) for prompt in batch.prompts])
-        self.background.update(painting.images, batch.prompts)
+        self.painted.update(painting.images, words, [mario_targets(prompt) for prompt in batch.prompts], batch.keys)
+        self.background.update(painting.images, batch.prompts, batch.keys)
         if any(len(layout) for layout in painting.layouts):
-            self.drawn.update(painting.glyphs, words)
+            self.drawn.update(painting.glyphs, words, keys=batch.keys)
             truth = (batch.word_boxes, batch.word_mask, batch.object_boxes, batch.object_mask)
-            self.layout.update(painting.layouts, batch.prompts, *truth)
+            self.layout.update(painting.layouts, batch.prompts, *truth, batch.keys)
         if self.read_truth:
-            self.truth.update(batch.images, words)
+            self.truth.update(batch.images, words, keys=batch.keys)
         if self.objects is not None:
-            self.objects.update(painting.images, batch.prompts)
+            self.objects.update(painting.images, batch.prompts, batch.keys)
         if self.true_objects is not None:
-            self.true_objects.update(batch.images, batch.prompts)
+            self.true_objects.update(batch.images, batch.prompts, batch.keys)
         if self.probe is not None:
             self.probe.update(batch.images, batch.prompts, batch.keys)
         if self.clip is not None:
@@ -87,17 +93,26 @@ class Evaluation(nn.Module):
 
     def compute(self) -> dict[str, Figure]:
         """Every figure by name, those of the paintings first."""
-        figures = self.painted.compute() | self.background.compute()
-        for metric in (self.objects, self.clip, self.distance, self.probe):
-            figures |= metric.compute() if metric is not None else {}
-        figures |= _under("human", self.human.compute(), ("word_accuracy", "edit_similarity", "sentence_accuracy"))
-        if overlap := self.human_layout.compute().get("overlap_share"):
-            figures["human_overlap"] = overlap
-        figures |= _under("layout", self.drawn.compute(), ("word_accuracy", "edit_similarity"))
-        figures |= {f"layout_{name}": figure for name, figure in self.layout.compute().items()}
-        figures |= _under("truth", self.truth.compute(), ("word_accuracy", "edit_similarity"))
-        truth = {} if self.true_objects is None else self.true_objects.compute()
-        return figures | {f"truth_{name}": figure for name, figure in truth.items()}
+        return self._collect(lambda metric: metric.compute())
+
+    def per_image(self) -> dict[str, PerImage]:
+        """What each sample adds to a figure, by the figure's name; those of CLIP score, distances and probe have none.
+
+        Of the samples of every process, see :meth:`~vlad_lightning.metrics.per_image.PerImageMetric.per_image`.
+        """
+        return self._collect(lambda metric: metric.per_image() if isinstance(metric, PerImageMetric) else {})
+
+    def _collect(self, ask: Callable[[FigureMetric], Mapping[str, _Told]]) -> dict[str, _Told]:
+        """What each metric says of its figures, by the names that they have here."""
+        told: dict[str, _Told] = {}
+        for metric in (self.painted, self.background, self.objects, self.clip, self.distance, self.probe):
+            told |= ask(metric) if metric is not None else {}
+        told |= _under("human", ask(self.human), (*_SPELT, "sentence_accuracy"))
+        told |= _under("human", ask(self.human_layout), ("overlap_share",))
+        told |= _under("layout", ask(self.drawn), _SPELT) | _under("layout", ask(self.layout))
+        told |= _under("truth", ask(self.truth), _SPELT)
+        told |= _under("truth", ask(self.true_objects)) if self.true_objects is not None else {}
+        return {_SHORT.get(name, name): one for name, one in told.items()}
 
     def reset(self) -> None:
         """Forget what was measured."""
@@ -105,5 +120,6 @@ class Evaluation(nn.Module):
             cast(Metric, metric).reset()
 
 
-def _under(prefix: str, figures: Mapping[str, Figure], names: tuple[str, ...]) -> dict[str, Figure]:
-    return {f"{prefix}_{name}": figures[name] for name in names if name in figures}
+def _under(prefix: str, told: Mapping[str, _Told], names: tuple[str, ...] | None = None) -> dict[str, _Told]:
+    """The entries of those names that are there, or all, with a prefix."""
+    return {f"{prefix}_{name}": told[name] for name in (told if names is None else names) if name in told}

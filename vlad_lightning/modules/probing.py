@@ -13,6 +13,7 @@ from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.metrics.text_probe import TextProbeMetric, rms_change
 from vlad_lightning.models.caption_edits import KINDS, edit_caption
 from vlad_lightning.models.phrase_map import Grounding
@@ -158,12 +159,20 @@ class ProbeFigures(nn.Module):
         """Ask for B prompts; see :class:`TextProbe`."""
         for metric, of in ((self.system, generator), (self.alone, None)):
             heard = TextProbe(painter, of, sampler, seed)(prompts, layouts, keys)
-            metric.update(heard.changes, heard.known)
+            metric.update(heard.changes, heard.known, keys)
+
+    def per_image(self) -> dict[str, PerImage]:
+        """What each prompt that was asked adds to the figures, before :meth:`compute`."""
+        return self.system.per_image() | {_of_painter(name): rows for name, rows in self.alone.per_image().items()}
 
     def compute(self) -> dict[str, Figure]:
         """Every figure by name; what was asked is forgotten."""
         figures = self.system.compute()
-        figures |= {f"painter_probe{name.removeprefix('text_probe')}": f for name, f in self.alone.compute().items()}
+        figures |= {_of_painter(name): figure for name, figure in self.alone.compute().items()}
         self.system.reset()
         self.alone.reset()
         return figures
+
+
+def _of_painter(name: str) -> str:
+    return f"painter_probe{name.removeprefix('text_probe')}"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.models.attention_kernel import quick_backward
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules.contrast import align, check_widths
@@ -104,6 +105,7 @@ class VFEModule(LightningModule):
         self.text_probe = text_probe
         self.heard = ProbeFigures()
         self.figures: dict[str, Figure] = {}
+        self.rows: dict[str, PerImage] = {}
 
     def configure_model(self) -> None:
         """Shard, where the strategy does; refuse to sample in a way that shards do not allow."""
@@ -169,9 +171,10 @@ class VFEModule(LightningModule):
         return {"painting": painting}
 
     def on_test_epoch_end(self) -> None:
-        """Log every figure; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them."""
+        """Log every figure; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them, and what each image adds."""
         if self.evaluation is None:
             return
+        self.rows = self.evaluation.per_image() | self.heard.per_image()
         self.figures = self.evaluation.compute() | self.heard.compute()
         self.evaluation.reset()
         self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
