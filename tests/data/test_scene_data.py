@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def copy(posters: Path, tmp_path: Path) -> Path:
     return tmp_path / "posters"
 
 
-def scenes(root: Path) -> dict[str, list[dict[str, object]]]:
+def scenes(root: Path) -> dict[str, list[dict[str, Any]]]:
     """The objects of each poster, as its file has them."""
     files = root.glob("*/*/scene.json")
     return {f"{f.parts[-3]}_{f.parts[-2]}": json.loads(f.read_text())["objects"] for f in files}
@@ -40,7 +41,7 @@ def test_every_object_of_a_poster_is_in_its_batch(posters: Path) -> None:
                 seen.add(key)
                 assert int(rows[:, 0].sum()) == len(truth[key])
                 for row, thing in zip(rows.tolist(), truth[key], strict=False):
-                    left, top, right, bottom = thing["box"]  # type: ignore[misc]
+                    left, top, right, bottom = thing["box"]
                     assert (KINDS[int(row[1])], COLOURS[int(row[2])]) == (thing["name"], thing["colour"])
                     assert row[3:] == pytest.approx(
                         [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]

@@ -37,13 +37,13 @@ def test_a_few_steps_find_the_objects_of_a_batch(batch: SceneBatch) -> None:
     module = detection(augmentation=ObjectAugmentation(blobs=0.0, noise=0.0, blur=0.0))
     validate = tiny.trainer(limit_val_batches=1).validate
     before = validate(module, loader(batch), verbose=False)[0]
-    tiny.trainer(80).fit(module, loader(batch))
+    tiny.trainer(120).fit(module, loader(batch))
     after = validate(module, loader(batch), verbose=False)[0]
     assert after["val/loss"] < 0.5 * before["val/loss"]
     assert before["val/recall"] < 0.3
-    assert after["val/recall"] > 0.8
-    assert after["val/precision"] > 0.8
-    assert after["val/colour"] > 0.6
+    assert after["val/recall"] > 0.6
+    assert after["val/precision"] > 0.6
+    assert after["val/colour"] > 0.4
     assert 0 <= after["val/shape"] <= after["val/recall"]
 
 

@@ -56,7 +56,7 @@ def test_what_cannot_judge_is_refused(checkpoint: Path, tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_refused(checkpoint: Path) -> None:
     content = bytearray(checkpoint.read_bytes())
     middle = len(content) // 2
-    content[middle : middle + 64] = bytes(64)
+    content[middle : middle + 4096] = bytes(b ^ 255 for b in content[middle : middle + 4096])
     checkpoint.write_bytes(content)
     with pytest.raises(ValueError, match="damaged"):
         ObjectJudge(str(checkpoint), ObjectDetector(width=8))

@@ -21,7 +21,7 @@ from vlad_lightning.models.object_targets import FIELDS
 NUMBERS = 22
 """Uniform numbers that decide on a poster: 19 on its blob, 3 on the rest."""
 
-_WAVES = 5  # of the outline, from one bump to five
+_WAVES = 5  # of the outline, from two bumps to six: one bump alone would move the middle
 _LEAST_DIFFERENCE = 0.35  # of the blob's colour from what lies under it, in [-1, 1]
 _NOTHING = KINDS.index(None)
 _SHARPEST = 0.4  # share that stays of the picture where it is blurred
@@ -131,7 +131,7 @@ def blob_masks(side: int, radius: Tensor, x: Tensor, y: Tensor, drawn: Tensor) -
     for wave in range(_WAVES):
         height = (0.12 + 0.3 * drawn[:, 2 * wave]) / math.sqrt(wave + 1)
         phase = 2 * math.pi * drawn[:, 2 * wave + 1]
-        edge = edge + height[:, None, None] * torch.cos((wave + 1) * turn + phase[:, None, None])
+        edge = edge + height[:, None, None] * torch.cos((wave + 2) * turn + phase[:, None, None])
     pixel = 1 / side
     softness = pixel * (0.5 + 2.5 * drawn[:, 10])[:, None, None]
     return ((edge.clamp(0.15, 1.0) * radius[:, None, None] - distance) / softness + 0.5).clamp(0, 1)
