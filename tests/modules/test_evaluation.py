@@ -51,10 +51,8 @@ def batches(posters: Path) -> list[Batch]:
 
 def as_painted(batch: Batch) -> Painting:
     """The data set's own images and boxes, as if painted: the words in the prompts' order."""
-    layouts = [
-        Layout(drawn_words(prompt)[: int(mask.sum())], boxes[mask])
-        for prompt, boxes, mask in zip(batch.prompts, batch.word_boxes, batch.word_mask, strict=True)
-    ]
+    rows = zip(map(drawn_words, batch.prompts), batch.word_boxes, batch.word_mask, strict=True)
+    layouts = [Layout(words[: int(mask.sum())], boxes[mask][: len(words)]) for words, boxes, mask in rows]
     return Painting(batch.images, tuple(layouts), batch.glyphs, batch.prompts, batch.keys)
 
 

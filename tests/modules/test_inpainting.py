@@ -108,7 +108,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         paint(plain, Region(image(), mask()))
     with pytest.raises(ValueError, match="fusion gives 16 channels; region gives 12"):
         VFE(plain.vfe.fusion, plain.vfe.unet, region=RegionFusion(12, 12))
-    wrong = VFE(plain.vfe.fusion, plain.vfe.unet, region=RegionFusion(4, 16))
+    wrong = VFE(plain.vfe.fusion, plain.vfe.unet, region=RegionFusion(4, 16), phrase_map=plain.vfe.phrase_map)
     with pytest.raises(ValueError, match="region has latent_channels=4; the codec gives 12"):
         Painter(plain.prompt_encoder, wrong, plain.codec, plain.schedule)
     with pytest.raises(ValueError, match="masking is None; it is needed where"):
@@ -119,7 +119,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         Region(image(), mask().float())
     told = plain.prompt_encoder([PROMPT])
     with pytest.raises(ValueError, match="known is None; the network's region is RegionFusion"):
-        opened().vfe(torch.zeros(1, 12, 16, 16), torch.tensor([1]), torch.zeros(1, 12, 16, 16), told)
+        opened().vfe(torch.zeros(1, 12, 16, 16), torch.tensor([1]), torch.zeros(1, 19, 16, 16), told)
 
 
 def test_words_of_a_prompt_are_set_into_the_region() -> None:
@@ -171,8 +171,9 @@ def test_training_tells_a_masked_share_what_is_known_and_hides_the_rest(posters:
     assert 0.2 < whole.float().mean() < 0.8
     assert known[whole][:, 1:].eq(0).all()
     outside = ~masks[:, None].expand(-1, tiny.LATENT, -1, -1)
-    assert layouts[outside].eq(-1).all()  # no letters where nothing is painted
-    assert layouts[~outside].gt(-1).any()
+    glyphs = layouts[:, : tiny.LATENT]
+    assert glyphs[outside].eq(-1).all()  # no letters where nothing is painted
+    assert glyphs[~outside].gt(-1).any()
     assert known[:, 1:][outside].ne(0).float().mean() > 0.9
     weights = module.painter.vfe.region
     assert weights is not None
@@ -185,7 +186,8 @@ def test_it_goes_on_from_a_stage_2_that_knew_no_regions(posters: Path, tmp_path:
     trainer.save_checkpoint(tmp_path / "old.ckpt")
     old = torch.load(tmp_path / "old.ckpt", weights_only=True)["state_dict"]
     module = tiny.stage("vfe", seed=1, inpaints=True)
-    parts = ("painter.prompt_encoder", "painter.vfe.fusion", "painter.vfe.unet", "image_encoder", "layout_generator")
+    parts = ("painter.prompt_encoder", "painter.vfe.fusion", "painter.vfe.unet", "painter.vfe.phrase_map")
+    parts += ("image_encoder", "layout_generator")
     callbacks = [InitFrom(part, str(tmp_path / "old.ckpt")) for part in parts]
     tiny.trainer(1, callbacks=callbacks).fit(module, datamodule=tiny.data(posters))  # the first step's rate is zero
     state = module.state_dict()
@@ -205,8 +207,8 @@ def test_a_tiny_painter_learns_to_read_what_is_known() -> None:
     settings = PainterTraining(caption_dropout=0, layout_dropout=0, augmentation=0)
     masking = Masking(share=1.0, word_share=0.0, min_side=0.3, max_side=0.6)
     module = VFEModule(painter, tiny.image_encoder(), None, settings, tiny.FAST, masking=masking)
-    data = torch.utils.data.DataLoader([colours(seed) for seed in range(120)], batch_size=None)  # type: ignore[arg-type]
-    tiny.trainer(120).fit(module, data)
+    data = torch.utils.data.DataLoader([colours(seed) for seed in range(160)], batch_size=None)  # type: ignore[arg-type]
+    tiny.trainer(160).fit(module, data)
     image = colours(1000, size=8)
     region = Region(image.images, mask(8))
     with torch.no_grad():

@@ -160,7 +160,7 @@ def test_a_transformer_paints_by_flow_matching(solver: SolverName) -> None:
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     good = tiny.painter()
-    with pytest.raises(ValueError, match="fusion has latent_channels=12, layout_channels=12; the codec gives 48"):
+    with pytest.raises(ValueError, match=r"fusion\.latent_channels is 12; the codec gives 48"):
         Painter(good.prompt_encoder, good.vfe, SpaceToDepthCodec(4), good.schedule)
     wide = VFE(LatentFusion(12, 12, 64, 16), tiny.unet(16))
     with pytest.raises(ValueError, match=r"fusion\.text_width is 64; the encoder's width is 32"):

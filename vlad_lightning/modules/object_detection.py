@@ -33,7 +33,7 @@ class ObjectDetectionModule(LightningModule):
         self,
         detector: ObjectDetector,
         optimization: Optimization = Optimization(lr=3e-3),
-        augmentation: ObjectAugmentation = ObjectAugmentation(),  # noqa: B008 -- frozen
+        augmentation: ObjectAugmentation = ObjectAugmentation(),
         seed: int = 0,
     ) -> None:
         super().__init__()
