@@ -64,21 +64,20 @@ def test_edits_depend_on_the_key_and_the_seed_and_not_on_what_stands_beside_them
     probed(apart)
     AlignmentProbe(together).update(IMAGES, PROMPTS, [f"key {row}" for row in range(3)])
     probed(other, seed=1)
-    assert sorted(apart.asked) == sorted(together.asked)
-    assert sorted(apart.asked) != sorted(other.asked)
+    edits = [sorted(set(judge.asked) - set(PROMPTS)) for judge in (apart, together, other)]
+    assert edits[0] == edits[1]
+    assert edits[0] != edits[2]
 
 
 def test_each_kind_is_its_own_and_resampling_twice_gives_the_same() -> None:
     class NoShapes(Knows):
         def __call__(self, images: Tensor, texts: Sequence[str], of: Sequence[int]) -> Tensor:
-            shapes = ("star", "circle", "ring", "heart")
-            return super().__call__(images, texts, of) + torch.tensor(
-                [2.0 * (sum(t.count(s) for s in shapes) < 2 and t != "a poster") for t in texts]
-            )
+            named = [("star" in t and "circle" in t) or ("ring" in t and "heart" in t) for t in texts]
+            return super().__call__(images, texts, of) + torch.tensor([0.0 if x else 2.0 for x in named])
 
     probe = probed(NoShapes())
     figures = probe.compute()
-    assert figures["alignment_probe_object_shape"].value < 1
+    assert figures["alignment_probe_object_shape"].value == 0
     assert all(f.value == 1 for name, f in figures.items() if "shape" not in name)
     assert probe.compute() == figures
     probe.reset()
