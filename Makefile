@@ -25,7 +25,7 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup demo test test-distributed test-slurm faults lint bench scaling ablations constraints clean
+.PHONY: help setup demo test test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ lint: $(DEV)  ## run ruff, mypy and the import-layer check
 
 bench: $(RUNTIME)  ## measure speeds on this machine
 	$(BIN)/python benchmarks/speed.py
+
+gpu: $(DEV)  ## test and measure this machine's GPU (under 8 minutes); writes runs/gpu.md
+	$(BIN)/python benchmarks/gpu.py --out runs/gpu.md
 
 scaling: $(RUNTIME)  ## count communication, fit step times and plan 8 to 512 GPUs: the tables of docs/planning.md
 	$(BIN)/python benchmarks/scaling.py

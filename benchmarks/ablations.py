@@ -1,10 +1,20 @@
-"""The results of several runs beside each other: `python benchmarks/ablations.py runs/demo runs/wo_ccm ...`."""
+"""The results of several runs beside each other: `python benchmarks/ablations.py runs/demo runs/wo_ccm ...`.
+
+Where the folders also hold `per_image.json`, each run is compared with the first one image by image: the difference of
+the pooled shares, its 95 % interval, and the p-value of a test that swaps the two results of an image at random.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlad_lightning.metrics.paired import Difference, paired_difference
 
 ROWS = (
     "word_accuracy",
@@ -12,31 +22,79 @@ ROWS = (
     "mario_accuracy",
     "mario_f",
     "background_colour",
+    "object_presence",
+    "object_colour",
+    "object_place",
+    "object_shape",
+    "object_binding",
+    "human_word_accuracy",
+    "human_overlap",
     "clip_score_w1",
     "layout_word_accuracy",
     "layout_iou",
     "layout_position_accuracy",
+    "layout_overlap_share",
+    "layout_object_iou",
+    "layout_object_position",
 )
+FAMILIES = ("alignment_probe_", "text_probe_", "distance")  # every figure with one of these in its name
 
 
 def main(folders: list[str]) -> None:
-    """Print a Markdown table, a column a run."""
+    """Print a Markdown table, a column a run, and one of the differences from the first."""
     systems: dict[str, dict[str, dict[str, float | None]]] = {}
+    images: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
     for folder in folders:
         systems |= json.loads(Path(folder, "results.json").read_text())
-    distances = sorted({name for figures in systems.values() for name in figures if "distance" in name})
+        rows = Path(folder, "per_image.json")
+        images |= json.loads(rows.read_text()) if rows.exists() else {}
+    table(systems, lambda figures, name: _cell(figures.get(name)))
+    reference, *others = systems
+    paired = {system: images[system] for system in others if system in images and reference in images}
+    if paired:
+        print(f"\nMinus {reference}, on the same images:\n")
+        table(paired, lambda figures, name: _compared(images[reference], figures, name))
+
+
+def table(systems: Mapping[str, Mapping[str, Any]], cell: Any) -> None:
+    """Print a Markdown table: a row for each of the figures that a system has.
+
+    Args:
+        systems: by name, what each has by the name of a figure.
+        cell: called with a system's figures and a name; gives the text.
+    """
     print(f"| | {' | '.join(systems)} |")
     print("|---" * (1 + len(systems)) + "|")
-    for row in (*ROWS, *distances):
-        print(f"| {row} | {' | '.join(_cell(figures.get(row)) for figures in systems.values())} |")
+    for row in names(name for figures in systems.values() for name in figures):
+        print(f"| {row} | {' | '.join(cell(figures, row) for figures in systems.values())} |")
 
 
-def _cell(figure: dict[str, float | None] | None) -> str:
+def names(known: Iterable[str]) -> list[str]:
+    """The figures that are shown, of those that are known: :data:`ROWS`, then :data:`FAMILIES`."""
+    there = set(known)
+    families = (sorted(name for name in there if family in name) for family in FAMILIES)
+    return [*(row for row in ROWS if row in there), *(name for family in families for name in family)]
+
+
+def _cell(figure: Mapping[str, float | None] | None) -> str:
     if figure is None:
         return "-"
     if figure["low"] is None:
         return f"{figure['value']:.3f}"
     return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
+def _compared(
+    reference: Mapping[str, Mapping[str, tuple[float, float]]],
+    figures: Mapping[str, Mapping[str, tuple[float, float]]],
+    name: str,
+) -> str:
+    rng = np.random.default_rng(0)
+    found: Difference | None = paired_difference(reference.get(name, {}), figures.get(name, {}), rng)
+    if found is None:
+        return "-"
+    interval = "" if found.low is None else f" ({found.low:+.3f} to {found.high:+.3f})"
+    return f"{found.value:+.3f}{interval}, p = {found.p:.4f}, n = {found.n}"
 
 
 if __name__ == "__main__":

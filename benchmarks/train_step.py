@@ -45,8 +45,8 @@ from vlad_lightning.modules import Painter, VFEModule
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.types import Batch, Layout
 
-_PROMPT = 'a red circle on a blue background, with the text "HELLO" at the top'
-_WIDTH, _PIXELS = 128, 64
+PROMPT = 'a red circle on a blue background, with the text "HELLO" at the top'
+_PIXELS = 64  # of the posters, whose latents are given
 _KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**32),
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
@@ -62,18 +62,24 @@ class Size:
         channels: of its four levels.
         heads: attention heads of each level.
         latent: h = w.
+        text: width of the token states.
+        linear: projections around its attention are linear layers, not convolutions.
     """
 
     channels: tuple[int, ...]
     heads: tuple[int, ...]
     latent: int
+    text: int = 128
+    linear: bool = False
 
 
 SIZES = {
     "half-sd15": Size((160, 320, 640, 640), (8, 8, 8, 8), 32),
-    "sd21": Size((320, 640, 1280, 1280), (5, 10, 20, 20), 64),
+    "sd15": Size((320, 640, 1280, 1280), (8, 8, 8, 8), 64, 768),
+    "sd21": Size((320, 640, 1280, 1280), (5, 10, 20, 20), 64, 1024, linear=True),
     "tiny": Size((32, 32, 64, 64), (2, 2, 2, 2), 16),  # to try the script
 }
+FAST = Acceleration(channels_last=True, compile=True)
 
 
 class GivenLatents(ModelMixin, ConfigMixin):
@@ -96,26 +102,33 @@ def build_unet(size: Size) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=size.latent,
         block_out_channels=size.channels,
-        cross_attention_dim=_WIDTH,
+        cross_attention_dim=size.text,
         attention_head_dim=size.heads,
         norm_num_groups=32,
+        use_linear_projection=size.linear,
     )
+
+
+def build_painter(size: Size, acceleration: Acceleration, codec: Any, pixels: int) -> Painter:
+    """That UNet, widened as the shipped configurations widen it, behind the mini scale's encoder."""
+    encoder = TextEncoder(build_text_tower(size.text), Spelling(size.text))
+    encoder.tokenizer = train_tokenizer([PROMPT] * 30)
+    prompts = PromptEncoder(encoder, CCM(size.text, max_phrases=encoder.max_words + encoder.max_objects))
+    vfe = VFE(LatentFusion(4, 4, size.text, 12), build_unet(size), acceleration=acceleration)
+    return Painter(prompts, vfe, codec, noise_schedule(), pixels)
 
 
 def build_module(size: Size, acceleration: Acceleration, fused: bool) -> VFEModule:
     """Stage 2 around that UNet."""
-    encoder = TextEncoder(build_text_tower(_WIDTH), Spelling(_WIDTH))
-    encoder.tokenizer = train_tokenizer([_PROMPT] * 30)
-    prompts = PromptEncoder(encoder, CCM(_WIDTH, max_phrases=encoder.max_words + encoder.max_objects))
-    vfe = VFE(LatentFusion(4, 4, _WIDTH), build_unet(size), acceleration=acceleration)
-    painter = Painter(prompts, vfe, GivenLatents(size.latent), noise_schedule(), _PIXELS)
-    images = ImageEncoder(build_vision_tower(_PIXELS))
+    painter = build_painter(size, acceleration, GivenLatents(size.latent), _PIXELS)
+    images = ImageEncoder(build_vision_tower(_PIXELS, projection=size.text))
     return VFEModule(painter, images, optimization=Optimization(warmup_steps=0, schedule="constant", fused=fused))
 
 
 def noise_schedule() -> DDPMScheduler:
-    """Stable Diffusion's."""
-    return DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
+    """Stable Diffusion's; its tables stay on the CPU, wherever networks are being built."""
+    with torch.device("cpu"):
+        return DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
 
 
 def build_batch(size: int) -> Batch:
@@ -125,7 +138,7 @@ def build_batch(size: int) -> Batch:
     return Batch(
         ("key",) * size,
         pictures[0],
-        (_PROMPT,) * size,
+        (PROMPT,) * size,
         (Layout.empty(),) * size,
         pictures[1],
         boxes,
@@ -138,7 +151,7 @@ class BareLoop:
 
     def __init__(self, size: Size, batch: int, device: torch.device, tokens: int = 77) -> None:
         self.unet = build_unet(size).to(device)
-        self.tower = build_text_tower(_WIDTH).to(device).requires_grad_(False)
+        self.tower = build_text_tower(size.text).to(device).requires_grad_(False)
         self.schedule, self.device, self.batch = noise_schedule(), device, batch
         self.latents = torch.randn(batch, 4, size.latent, size.latent, device=device)
         self.ids = torch.ones(batch, tokens, dtype=torch.int64, device=device)
@@ -220,14 +233,13 @@ def run(module: VFEModule, batch: int, pairs: Pairs, steps: int, precision: Any)
 
 def compare(size: Size, batch: int, steps: int, device: torch.device) -> list[str]:
     """Rows of the table: our module as it is, and with its settings on, against the bare loop."""
-    fast = Acceleration(channels_last=True, compile=True)
     rows = []
     for name, acceleration, fused, precision in (
         ("float32, nothing on", Acceleration(), False, "32-true"),
-        ("bf16-mixed, channels_last, compile, fused AdamW", fast, True, "bf16-mixed"),
+        ("bf16-mixed, channels_last, compile, fused AdamW", FAST, True, "bf16-mixed"),
     ):
         module = build_module(size, acceleration, fused)
-        tokens = module.painter.prompt_encoder([_PROMPT]).tokens.shape[1]
+        tokens = module.painter.prompt_encoder([PROMPT]).tokens.shape[1]
         pairs = Pairs(device, BareLoop(size, batch, device, tokens).step)
         run(module, batch, pairs, steps, precision)
         ours, theirs, ratio = pairs.medians()
@@ -257,10 +269,13 @@ def sweep(size: Size, batches: list[int], steps: int, device: torch.device) -> I
         yield f"| {batch} | {rate:.2f} | {memory:.1f} | {100 * rate * flops / peak:.1f} % |"
 
 
-def speed(size: Size, batch: int, steps: int, device: torch.device) -> tuple[float, float]:
+def speed(
+    size: Size, batch: int, steps: int, device: torch.device, acceleration: Acceleration = FAST
+) -> tuple[float, float]:
     """Images a second and the peak of memory, in GiB, of one batch size; the module ends with the function."""
     pairs = Pairs(device, warmup=3)
-    module = build_module(size, Acceleration(channels_last=True, compile=True), fused=True)
+    with device:  # its random weights are drawn there, which takes a GPU no time
+        module = build_module(size, acceleration, fused=True)
     run(module, batch, pairs, steps, "bf16-mixed")
     return batch / statistics.median(pairs.ours[pairs.warmup :]), peak_memory(device)
 
@@ -279,7 +294,8 @@ def forget(device: torch.device) -> None:
 
 def step_flops(size: Size, device: torch.device) -> float:
     """Floating-point operations of the UNet's forward and backward pass for one image."""
-    bare = BareLoop(size, 1, device)
+    with device:
+        bare = BareLoop(size, 1, device)
     with FlopCounterMode(display=False) as counter:
         bare.step()
     return float(counter.get_total_flops())

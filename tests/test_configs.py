@@ -16,6 +16,7 @@ from vlad_lightning.config_files import configs_folder
 from vlad_lightning.data.requests import RequestDataModule
 from vlad_lightning.diffusion.objective import DDPM, FlowMatching, objective_for
 from vlad_lightning.metrics.ocr_engine import RapidOCREngine
+from vlad_lightning.models.codec import LinearCodec
 from vlad_lightning.modules import AlignmentModule, LayoutGenerator, TLGModule, VFEModule
 from vlad_lightning.stages import read_pipeline
 from vlad_lightning.strategies import ShardedStrategy
@@ -37,6 +38,7 @@ BY_HAND: list[Command] = [
     ("fit", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml"), ()),
     ("test", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml", "mini/test.yaml"), ()),
     ("test", ("stage2_vfe.yaml", "test.yaml"), ()),
+    *[("fit", ("mini/stage2_vfe.yaml", f"ablations/latent_codec/{fusion}.yaml"), ()) for fusion in ("wide", "narrow")],
     ("predict", ("stage2_vfe.yaml", "generate.yaml"), ()),
     *[("fit", (f"{size}/{name}.yaml",), ()) for size in ("sd21", "sdxl") for name in STAGES],
     *[("fit", (f"{n}.yaml", f"encoders/{e}/{n}.yaml"), ()) for e in ("siglip2", "qwen2_5_vl") for n in STAGES],
@@ -294,6 +296,18 @@ def test_mini_stage_2_is_of_about_five_million_parameters() -> None:
     module = built("mini/stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
     assert 3e6 < count(module.painter.vfe) < 7e6
+
+
+@pytest.mark.parametrize(("fusion", "channels"), [("wide", 12), ("narrow", 4)])
+def test_a_latent_codec_of_four_channels_meets_a_wide_and_a_narrow_fusion(fusion: str, channels: int) -> None:
+    module, plain = (
+        built("mini/stage2_vfe.yaml", *overlay) for overlay in ([f"ablations/latent_codec/{fusion}.yaml"], [])
+    )
+    vfe = module.painter.vfe
+    assert isinstance(module.painter.codec, LinearCodec)
+    assert vfe.fusion.config.latent_channels == 4
+    assert len(vfe.fusion.weight) == vfe.backbone.in_channels == channels
+    assert count(vfe.unet.down_blocks) == count(plain.painter.vfe.unet.down_blocks)
 
 
 def test_mini_transformer_is_of_the_unets_size_and_trained_by_flow_matching() -> None:

@@ -29,6 +29,7 @@ from vlad_lightning.callbacks import (
     StepProgressBar,
     ThroughputLogger,
     Watchdog,
+    WeightCensus,
 )
 from vlad_lightning.callbacks.checkpoints import refuse_to_replace
 from vlad_lightning.callbacks.config_lock import flatten
@@ -55,6 +56,7 @@ _OF_EVERY_FIT = {
     "roll_back": RollBack,
     "throughput": ThroughputLogger,
     "watchdog": Watchdog,
+    "weight_census": WeightCensus,
     "summary": FitSummary,
 }
 

@@ -25,7 +25,7 @@ from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
 from vlad_lightning.models.ccm import CCM, IdentityComposition
-from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
+from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
 from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.models.phrase_map import PhraseMap
@@ -117,7 +117,7 @@ class VLADPipeline(DiffusionPipeline):
         composition: CCM | IdentityComposition,
         fusion: LatentFusion,
         unet: UNet2DConditionModel | None,
-        codec: SpaceToDepthCodec | KLCodec,
+        codec: SpaceToDepthCodec | LinearCodec | KLCodec,
         schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler,
         layout_tokenizer: PreTrainedTokenizerFast | None = None,
         layout_text_encoder: TextTower | None = None,

@@ -8,10 +8,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.datamodule import MarioDataModule
-from vlad_lightning.data.dataset import match_boxes, to_tensor
-from vlad_lightning.data.mario import key_of
+from vlad_lightning.data.dataset import MarioDataset, match_boxes, match_objects, to_tensor
+from vlad_lightning.data.mario import key_of, read_sample
+from vlad_lightning.data.scan import quoted_caption
+from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, write_scene
 from vlad_lightning.data.splits import in_hash_order, split
+from vlad_lightning.data.synthetic import write_posters
 from vlad_lightning.models.glyphs import Rasterizer
+from vlad_lightning.models.prompts import PromptDecomposer, drawn_words
 from vlad_lightning.types import Batch, Layout
 
 UPRIGHT = "{text} 128,64,384,64,384,128,128,128 {confidence}"  # centre (0.5, 0.1875), size (0.5, 0.125)
@@ -340,6 +344,84 @@ def test_a_split_of_broken_images_alone_is_an_error(root):
         batches(data)
 
 
+def thing(phrase, left=0.1, name="star"):
+    return ObjectFacts(name, "red", (left, 0.2, left + 0.2, 0.5), "left", phrase)
+
+
+def scene(*things):
+    return SceneFacts("blue", "solid", (), things)
+
+
+def test_the_objects_of_scene_json_get_the_slots_of_their_phrases(tmp_path):
+    folder = write(tmp_path, 3, "a red star at the top, a blue ring and the text HELLO, with a green heart")
+    write_scene(folder, scene(thing("a green heart", 0.6), thing("a red star"), thing(None, 0.3)))
+    batch = only(tmp_path, size=32, max_objects=6)
+    assert batch.scene_known.tolist() == [True]
+    assert batch.object_mask.tolist() == [[True, False, False, True, False, False]]
+    assert torch.allclose(batch.object_boxes[0, 0], torch.tensor([0.2, 0.35, 0.2, 0.3, 0.0]))
+    assert torch.allclose(batch.object_boxes[0, 3], torch.tensor([0.7, 0.35, 0.2, 0.3, 0.0]))
+    assert batch.object_boxes[0, [1, 2, 4, 5]].eq(0).all()
+    assert batch.layouts[0].objects == ("a red star", "a green heart")
+    assert torch.equal(batch.layouts[0].object_boxes, batch.object_boxes[0, [0, 3]])
+    assert batch.layouts[0].words == ("HELLO",)
+
+
+def test_without_scene_json_nothing_is_known_of_objects(tmp_path):
+    write(tmp_path, 3, "a red star and the text HELLO")
+    batch = only(tmp_path)
+    assert batch.scene_known.tolist() == [False]
+    assert not batch.object_mask.any()
+    assert batch.object_boxes.shape == (1, 12, 5)
+    assert batch.layouts[0].objects == ()
+
+
+def test_a_damaged_scene_json_is_counted_and_its_sample_is_used_without(root):
+    for folder in folders_of(root)[:3]:
+        (folder / "scene.json").write_text('{"objects": []}')
+    data = MarioDataModule(str(root))
+    assert data.report.usable == 12
+    assert data.report.scenes_left_out == 3
+    assert any("3 scene.json left out" in line for line in data.report.lines())
+    assert not any(batch.scene_known.any() for batch in batches(data))
+
+
+def test_match_objects_ignores_case_and_article_and_serves_each_phrase_once():
+    chunks = ["The Red Star", "at the top", "red star", "a ring"]
+    boxes, mask = match_objects(chunks, scene(thing("a red star"), thing("red star", 0.5), thing("A RED STAR")), 4)
+    assert mask.tolist() == [True, False, True, False]
+    assert torch.allclose(boxes[[0, 2], 0], torch.tensor([0.2, 0.6]))
+    assert match_objects(chunks, scene(thing("a ring")), 3)[1].tolist() == [False] * 3
+    assert match_objects(chunks, scene(thing("star"), thing("ring s")), 4)[1].tolist() == [False] * 4
+    assert match_objects(chunks, None, 2)[1].tolist() == [False] * 2
+
+
+def test_every_object_that_a_poster_tells_gets_its_box_and_no_word_loses_one(tmp_path):
+    write_posters(tmp_path / "posters", samples=300, seed=8, workers=1, charseg=False)
+    folders = folders_of(tmp_path / "posters")
+    samples = MarioDataset(folders, 32, 6, 32, 0.3, Rasterizer())
+    told = 0
+    for folder, found in zip(folders, (samples[i] for i in range(len(folders))), strict=True):
+        sample = read_sample(folder)
+        told += (expected := sum(thing.phrase is not None for thing in sample.scene.objects))
+        assert found.object_mask.sum() == expected
+        assert found.word_mask.sum() == len(sample.scene.words)
+        for box, word in zip(found.word_boxes, drawn_words(found.prompt), strict=False):
+            (quad,) = [facts.quad for facts in sample.scene.words if facts.text == word]
+            assert torch.allclose(box[:2], torch.tensor(quad).mean(dim=0), atol=2 / 512)
+    assert told > 300
+
+
+def test_the_phrases_of_posters_come_back_as_they_are(tmp_path):
+    write_posters(tmp_path / "posters", samples=200, seed=9, workers=1, charseg=False)
+    for folder in folders_of(tmp_path / "posters"):
+        words = read_sample(folder).scene.words
+        parts = PromptDecomposer()(quoted_caption(folder, 0.3)[0])
+        spans = {
+            frozenset(w.text for w, g in zip(parts.words, parts.groups, strict=True) if g == k) for k in parts.groups
+        }
+        assert spans == {frozenset(w.text for w in words if w.group == k) for k in {w.group for w in words}}
+
+
 def test_captions_are_those_of_the_training_split_and_read_no_image(root):
     data = MarioDataModule(str(root), val_share=0.2)
     data.setup()
@@ -356,6 +438,7 @@ def test_captions_are_those_of_the_training_split_and_read_no_image(root):
         ({"size": 0}, "size=0"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"max_words": 0}, "max_words=0"),
+        ({"max_objects": 0}, "max_objects=0"),
         ({"max_boxes": -1}, "max_boxes=-1"),
         ({"num_workers": -1}, "num_workers=-1"),
         ({"limit_test": 0}, "limit_test=0"),

@@ -114,6 +114,35 @@ def test_without_colours_the_prompt_is_left_alone() -> None:
     assert LayoutFile(Layout(("A",), torch.zeros(1, 5)), 8, 8).completed("'A'.") == "'A'."
 
 
+STAR = Layout(
+    ("A",), torch.full((1, 5), 0.5), (), ("a red star", "a cat"), torch.tensor([[0.5, 0.5, 0.2, 0.1, 0.3]] * 2)
+)
+
+
+def test_objects_are_saved_and_loaded_beside_the_words(tmp_path: Path) -> None:
+    LayoutFile(STAR, 200, 100).save(tmp_path / "a.json")
+    again = LayoutFile.load(tmp_path / "a.json").layout
+    assert again.objects == STAR.objects
+    torch.testing.assert_close(again.object_boxes, STAR.object_boxes)
+    assert json.loads((tmp_path / "a.json").read_text())["objects"][0]["phrase"] == "a red star"
+    upright = {"size": 512, "words": [], "objects": [{"phrase": "a cat", "quad": QUAD}]}
+    alone = LayoutFile.load(written(tmp_path / "b.json", upright)).layout
+    torch.testing.assert_close(alone.object_boxes[0], Layout.from_quads(["x"], torch.tensor([QUAD]) / 512).boxes[0])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("a Red star beside a cat", "a Red star beside a cat"),
+        ("a red star.", "a red star, with a cat"),
+        ("", "a red star, with a cat"),
+        ("'a cat' and a red star", "'a cat' and a red star, with a cat"),
+    ],
+)
+def test_objects_that_the_prompt_lacks_are_added(prompt: str, told: str) -> None:
+    assert LayoutFile(STAR, 8, 8).completed(prompt) == told
+
+
 WORD = {"text": "A", "quad": QUAD}
 
 
@@ -146,6 +175,13 @@ WORD = {"text": "A", "quad": QUAD}
         ({"size": 8, "words": [WORD | {"quad": "QUAD"}]}, r"words\[0\]\.quad is 'QUAD'; it must be 4 corners"),
         ({"size": 8, "words": [WORD | {"quad": [["0", 0], *QUAD[1:]]}]}, r"quad is .*; its coordinates must be finite"),
         ('{"size": 8, "words": [{"text": "A", "quad": [[NaN,0],[1,0],[1,1],[0,1]]}]}', "coordinates must be finite"),
+        ({"size": 8, "words": [], "objects": {}}, r"objects is \{\}; it must be a list"),
+        ({"size": 8, "words": [], "objects": [{"phrase": "a cat"}]}, r"objects\[0\]: missing entry 'quad'"),
+        (
+            {"size": 8, "words": [], "objects": [{"phrase": "'SALE'", "quad": QUAD}]},
+            r"objects\[0\]\.phrase is \"'SALE'\"",
+        ),
+        ({"size": 8, "words": [], "objects": [{"phrase": "a cat and a dog", "quad": QUAD}]}, "it must be one phrase"),
         ({"size": 8, "words": [WORD | {"quad": QUAD[::-1]}]}, "the corners must run clockwise around an area"),
         ({"size": 8, "words": [WORD | {"quad": [[1, 1]] * 4}]}, "the corners must run clockwise around an area"),
     ],

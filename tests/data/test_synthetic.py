@@ -33,7 +33,7 @@ def posters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_files_are_the_same_for_any_number_of_workers(posters, tmp_path):
     write_posters(tmp_path / "two", samples=60, seed=4, workers=2)
     assert contents(tmp_path / "two") == contents(posters)
-    assert len(contents(posters)) == 60 * 5
+    assert len(contents(posters)) == 60 * 6
 
 
 def test_a_poster_does_not_depend_on_how_many_there_are(posters, tmp_path):
@@ -48,15 +48,36 @@ def test_seed_size_and_split_change_the_posters(change):
     assert make_scene(**base | change) != make_scene(**base)
 
 
-def test_every_sample_is_sound_and_its_words_lie_where_it_says(posters):
-    for folder in list_samples(posters):
+def test_every_sample_is_sound_and_scene_json_tells_what_it_shows(posters):
+    for index, folder in enumerate(list_samples(posters)):
         sample = read_sample(folder)
-        told = json.loads((folder / "info.json").read_text())["synthetic"]
+        scene, caption = make_scene(index, 64, 4, heldout=False)
         assert sample.problems == ()
         assert sample.image.size == (64, 64)
-        found = {word.text: region_of(*word.quad.mean(axis=0)) for word in sample.words}
-        assert found == {word["text"]: word["region"] for word in told["words"]}
-        assert f"{told['background']['colour']} " in sample.caption
+        assert sample.caption == caption.text
+        facts = sample.scene
+        assert (facts.colour, facts.kind) == (scene.background.colour, scene.background.kind)
+        assert [(w.text, w.group, w.colour) for w in facts.words] == [(w.text, w.group, w.colour) for w in scene.words]
+        assert [o.phrase for o in facts.objects] == list(caption.phrases)
+        assert [(o.name, o.colour, o.region) for o in facts.objects] == [
+            (o.shape, o.colour, o.region) for o in scene.objects
+        ]
+        assert np.allclose([o.box for o in facts.objects], [o.box for o in scene.objects], atol=1e-5)
+
+
+def test_words_lie_where_scene_json_says_and_a_phrase_as_a_whole_in_its_region(posters):
+    for folder in list_samples(posters):
+        sample = read_sample(folder)
+        read = {word.text: word.quad for word in sample.words}
+        assert set(read) == {word.text for word in sample.scene.words}
+        groups = {}
+        for word in sample.scene.words:
+            assert np.allclose(np.sort(word.quad, axis=0), np.sort(read[word.text], axis=0), atol=1.01 / 512)
+            groups.setdefault((word.group, word.region), []).append(word.quad)
+        assert len(groups) == len({group for group, _ in groups})
+        for (_, region), quads in groups.items():
+            corners = np.concatenate(quads)
+            assert region_of(*(corners.min(axis=0) + corners.max(axis=0)) / 2) == region
 
 
 def test_charseg_shows_the_words_inside_their_quads(posters):
@@ -87,16 +108,18 @@ def test_no_word_is_drawn_in_both_splits():
     assert not any(is_held_out(word) for word in train)
 
 
-def test_charseg_can_be_left_out_and_an_empty_folder_is_used(tmp_path):
+def test_charseg_and_scene_can_be_left_out_and_an_empty_folder_is_used(tmp_path):
     (tmp_path / "out").mkdir()
-    write_posters(tmp_path / "out", samples=2, size=96, workers=1, charseg=False)
+    write_posters(tmp_path / "out", samples=2, size=96, workers=1, charseg=False, scene=False)
     assert {Path(name).name for name in contents(tmp_path / "out")} == {
         "image.jpg",
         "caption.txt",
         "ocr.txt",
         "info.json",
     }
-    assert read_sample(list_samples(tmp_path / "out")[0]).image.size == (96, 96)
+    sample = read_sample(list_samples(tmp_path / "out")[0])
+    assert sample.image.size == (96, 96)
+    assert sample.scene is None
 
 
 def test_a_folder_that_is_not_empty_is_refused_and_kept(tmp_path):

@@ -81,5 +81,5 @@ def test_synthetic_posters_have_the_background_of_their_caption(tmp_path: Path) 
     images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
     metric.update(images, [(path.parent / "caption.txt").read_text() for path in samples])
     figure = metric.compute()["background_colour"]
-    assert figure.n == 100
+    assert 70 <= figure.n < 100  # some captions name no background
     assert figure.value >= 0.99

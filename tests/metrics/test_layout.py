@@ -7,7 +7,9 @@ import torch
 
 from vlad_lightning.metrics.layout import (
     LayoutMetrics,
+    any_overlap,
     in_region,
+    objects_met,
     outside_area,
     overlap_areas,
     positions_met,
@@ -68,6 +70,72 @@ def test_positions_met_matches_words_without_case_and_in_order() -> None:
     assert positions_met("nothing to draw", layout) == (0, 0)
 
 
+def test_a_phrase_stands_where_the_middle_of_its_words_does() -> None:
+    """Three lines in the upper third: two of their middles lie in it, one below; as a phrase it stands there."""
+    prompt = 'a card with "Happy Birthday Anna" at the top'
+    boxes = [box(0.5, 0.1, 0.4, 0.15), box(0.5, 0.28, 0.6, 0.15), box(0.5, 0.46, 0.4, 0.15)]
+    layout = Layout(("Happy", "Birthday", "Anna"), torch.tensor(boxes))
+    assert positions_met(prompt, layout) == (1, 1)
+    lower = Layout(layout.words, layout.boxes + torch.tensor([0.0, 0.1, 0.0, 0.0, 0.0]))
+    assert positions_met(prompt, lower) == (0, 1)
+    assert positions_met(prompt, Layout(layout.words[:2], layout.boxes[:2])) == (0, 1)  # a word is missing
+    turned = Layout(("HI",), torch.tensor([box(0.1, 0.5, 0.6, 0.1, math.pi / 2)]))
+    assert positions_met('"HI" on the left', turned) == (1, 1)
+
+
+def test_words_overlap_where_they_share_over_a_twentieth_of_the_smaller() -> None:
+    small, large = box(0.5, 0.5, 0.1, 0.1), box(0.599, 0.5, 0.1, 0.4)
+    assert not any_overlap(torch.tensor([small, large]))  # a hundredth of the smaller
+    assert any_overlap(torch.tensor([small, box(0.594, 0.5, 0.1, 0.4)]))
+    assert any_overlap(torch.tensor([small, large]), allowed=0.005)
+    assert not any_overlap(torch.zeros(0, 5))
+    # bounding boxes that overlap are none: two parallel words, turned by 45 degrees
+    assert not any_overlap(torch.tensor([box(0.4, 0.4, 0.5, 0.1, math.pi / 4), box(0.55, 0.4, 0.5, 0.1, math.pi / 4)]))
+
+
+OBJECTS = 'a red star and a blue circle and a red star with "HI" on a white background'
+
+
+def test_objects_are_matched_by_their_slots() -> None:
+    truth = torch.tensor([box(0.1, 0.1, 0.2, 0.2), box(0.5, 0.5, 0.2, 0.2), box(0.9, 0.9, 0.2, 0.2), [0.0] * 5])
+    known = torch.tensor([True, True, True, False])
+    same = Layout((), torch.zeros(0, 5), (), ("a red star", "A blue circle", "red star"), truth[:3])
+    assert objects_met(OBJECTS, same, truth, known) == (pytest.approx(3), 3)
+    two = Layout((), torch.zeros(0, 5), (), ("a red star", "a white background"), truth[[2, 0]])
+    assert objects_met(OBJECTS, two, truth, known) == (0, 0)  # the first star stands where the second should
+    near = Layout((), torch.zeros(0, 5), (), ("a blue circle",), torch.tensor([box(0.6, 0.5, 0.2, 0.2)]))
+    assert objects_met(OBJECTS, near, truth, known) == (pytest.approx(1 / 3, abs=1e-6), 1)
+    other = Layout((), torch.zeros(0, 5), (), ("a cat",), truth[:1])
+    assert objects_met(OBJECTS, other, truth, known) == (0, 0)
+
+
+def test_metric_counts_objects_and_layouts_with_overlaps() -> None:
+    star, apart = (
+        torch.tensor([box(0.1, 0.1, 0.2, 0.2)]),
+        torch.tensor([box(0.5, 0.2, 0.2, 0.1), box(0.5, 0.8, 0.2, 0.1)]),
+    )
+    truth, mask = torch.zeros(3, 2, 5), torch.zeros(3, 2, dtype=torch.bool)
+    things, known = star.expand(3, 1, 5), torch.tensor([[True], [True], [False]])
+    layouts = [
+        Layout(("A", "B"), apart[[0, 0]], (), ("a red star",), star),
+        Layout(("A", "B"), apart),
+        Layout(("A",), apart[:1]),
+    ]
+    metric = LayoutMetrics()
+    metric.update(layouts, [OBJECTS] * 3, truth, mask, things, known)
+    figures = metric.compute()
+    assert (figures["overlap_share"].value, figures["overlap_share"].n) == (pytest.approx(1 / 3), 3)
+    assert (figures["object_iou"].value, figures["object_iou"].n) == (pytest.approx(0.5), 2)
+    assert (figures["object_position"].value, figures["object_position"].n) == (0.5, 2)
+
+
+def test_true_objects_come_with_their_mask() -> None:
+    with pytest.raises(
+        ValueError, match="one of truth_objects and truth_object_mask is None; both must be, or neither"
+    ):
+        LayoutMetrics().update([], [], torch.zeros(0, 2, 5), torch.zeros(0, 2, dtype=torch.bool), torch.zeros(0, 1, 5))
+
+
 def test_metric_pools_words_over_layouts() -> None:
     truth = torch.tensor([[box(0.5, 0.1, 0.2, 0.1), box(0.5, 0.9, 0.2, 0.1)], [box(0.5, 0.5, 0.2, 0.2), [0.0] * 5]])
     mask = torch.tensor([[True, True], [True, False]])
@@ -81,6 +149,7 @@ def test_metric_pools_words_over_layouts() -> None:
         "overlap": pytest.approx(0, abs=1e-6),
         "out_of_bounds": pytest.approx(0, abs=1e-6),
         "position_accuracy": pytest.approx(2 / 3),
+        "overlap_share": 0,
     }
     assert figures["iou"].n == 3
     assert figures["position_accuracy"].n == 3
@@ -97,7 +166,7 @@ def test_layouts_with_more_words_than_truth_and_none_at_all() -> None:
     metric = LayoutMetrics()
     three = Layout(("A", "B", "C"), torch.tensor([box(0.2 * i, 0.5, 0.1, 0.1) for i in (1, 2, 3)]))
     metric.update([three, Layout.empty()], ["x", "y"], torch.zeros(2, 2, 5), torch.zeros(2, 2, dtype=torch.bool))
-    assert set(metric.compute()) == {"overlap", "out_of_bounds"}
+    assert set(metric.compute()) == {"overlap", "out_of_bounds", "overlap_share"}
 
 
 def test_the_number_of_words_is_not_confused_with_their_area() -> None:
@@ -113,5 +182,5 @@ def test_without_updates_there_are_no_figures() -> None:
 
 
 def test_unequal_numbers_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"\(1, 2, 1, 1\) entries"):
+    with pytest.raises(ValueError, match=r"\(1, 2, 1, 1, 1, 1\) entries"):
         LayoutMetrics().update([Layout.empty()], ["a", "b"], torch.zeros(1, 2, 5), torch.zeros(1, 2, dtype=torch.bool))

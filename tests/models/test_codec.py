@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from PIL import Image
 from torch import Tensor
 
-from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
+from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
+from vlad_lightning.models.pictures import picture_tensor
 
 CONFIG = {
     "block_out_channels": (8, 8),
@@ -53,6 +55,39 @@ def test_space_to_depth_is_saved_with_its_gain(tmp_path: Path) -> None:
     SpaceToDepthCodec(4, 2.0).save_pretrained(tmp_path)
     codec = SpaceToDepthCodec.from_pretrained(tmp_path)
     assert torch.equal(codec.encode_images(images()), SpaceToDepthCodec(4, 2.0).encode_images(images()))
+
+
+def test_the_linear_codec_is_a_projection_on_four_channels() -> None:
+    codec = LinearCodec()
+    latents = codec.encode_images(images())
+    assert latents.shape == (2, 4, 8, 8)
+    assert codec.latent_channels == 4
+    decoded = codec.decode_latents(latents)
+    assert decoded.shape == images().shape
+    torch.testing.assert_close(codec.encode_images(decoded), latents, rtol=1e-4, atol=1e-5)
+    lost = decoded - images()
+    assert abs((lost * decoded).mean() / images().square().mean()) < 1e-3  # at right angles: nothing is nearer
+
+
+def test_the_linear_codec_keeps_colours_and_upright_edges() -> None:
+    codec, plain = LinearCodec(), torch.tensor([0.6, -0.2, -0.8]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    torch.testing.assert_close(codec.decode_latents(codec.encode_images(plain)), plain, rtol=0, atol=0.01)
+    upright = torch.tensor([-1.0, 1.0]).repeat(4).expand(1, 3, 8, 8)
+    kept = {name: codec.decode_latents(codec.encode_images(x)) for name, x in (("|", upright), ("-", upright.mT))}
+    assert (kept["|"] - upright).square().mean() < 0.05
+    assert kept["-"].square().mean() < 0.01  # the first thing it loses
+
+
+def test_its_latents_have_about_unit_variance_on_posters(posters: Path) -> None:
+    pictures = torch.cat([picture_tensor(Image.open(p)) for p in sorted(posters.rglob("image.jpg"))])
+    deviations = LinearCodec().encode_images(pictures).square().mean(dim=(0, 2, 3)).sqrt()
+    assert ((deviations > 0.7) & (deviations < 1.4)).all()
+
+
+def test_the_linear_codec_is_saved_and_loaded(tmp_path: Path) -> None:
+    LinearCodec().save_pretrained(tmp_path)
+    latents = LinearCodec.from_pretrained(tmp_path).encode_images(images())
+    assert torch.equal(latents, LinearCodec().encode_images(images()))
 
 
 @torch.no_grad()

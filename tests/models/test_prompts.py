@@ -11,6 +11,7 @@ from vlad_lightning.models.prompts import (
     drawn_words,
     quote_words,
     region_of,
+    requested_phrases,
     requested_regions,
 )
 
@@ -186,6 +187,51 @@ def test_quoting_draws_no_word_more_often_than_listed(tokens, listed):
     assert quote_words(quoted, []) == quoted
 
 
+@pytest.mark.parametrize(
+    ("caption", "words", "quoted"),
+    [
+        ("say Happy Birthday Anna now", ["HAPPY", "BIRTHDAY", "anna"], 'say "Happy Birthday Anna" now'),
+        ("say Happy Birthday, Anna", ["HAPPY", "BIRTHDAY", "anna"], 'say "Happy Birthday", "Anna"'),
+        ("Happy Anna Birthday", ["HAPPY", "BIRTHDAY", "anna"], '"Happy" "Anna" "Birthday"'),
+        ("Grand Opening", ["GRAND", "HOTEL", "GRAND", "OPENING"], '"Grand Opening"'),
+        ("the (Big Sale)", ["big", "sale"], 'the ("Big Sale")'),
+        ("'Big' Sale Now", ["big", "sale", "now"], "'Big' \"Sale Now\""),
+    ],
+)
+def test_adjacent_words_in_the_order_of_the_image_share_their_quotes(caption, words, quoted):
+    assert quote_words(caption, words) == quoted
+
+
+def box(left, top, width=0.2, height=0.1):
+    return [(left, top), (left + width, top), (left + width, top + height), (left, top + height)]
+
+
+@pytest.mark.parametrize(
+    ("places", "quoted"),
+    [
+        ([(0.1, 0.1), (0.35, 0.1), (0.6, 0.1)], '"NEW YORK CITY"'),  # one line
+        ([(0.1, 0.1), (0.35, 0.1), (0.2, 0.25)], '"NEW YORK CITY"'),  # two lines
+        ([(0.4, 0.1), (0.3, 0.22), (0.35, 0.34)], '"NEW YORK CITY"'),  # three lines
+        ([(0.1, 0.1), (0.7, 0.1), (0.2, 0.8)], '"NEW" "YORK" "CITY"'),  # far apart
+        ([(0.1, 0.1), (0.35, 0.1), (0.2, 0.8)], '"NEW YORK" "CITY"'),
+        ([(0.35, 0.1), (0.1, 0.1), (0.2, 0.8)], '"NEW" "YORK" "CITY"'),  # the other way round
+    ],
+)
+def test_boxes_decide_which_adjacent_words_share_their_quotes(places, quoted):
+    words = ["new", "york", "city"]
+    order = [2, 0, 1]
+    assert quote_words("NEW YORK CITY", words, [box(*place) for place in places]) == quoted
+    listed = quote_words("NEW YORK CITY", [words[i] for i in order], [box(*places[i]) for i in order])
+    assert listed == quoted
+
+
+def test_words_between_which_others_stand_on_the_image_are_apart():
+    places = [(0.1, 0.1), (0.35, 0.1), (0.1, 0.25), (0.35, 0.25)]
+    quads = [box(*place) for place in places]
+    assert quote_words("New City", ["NEW", "YORK", "CITY", "LIGHTS"], quads) == '"New" "City"'
+    assert quote_words("York City", ["NEW", "YORK", "CITY", "LIGHTS"], quads) == '"York City"'
+
+
 @given(PROMPTS, st.lists(st.text(max_size=3)))
 def test_quoting_takes_any_text(caption, words):
     assert isinstance(quote_words(caption, words), str)
@@ -214,6 +260,34 @@ def test_every_region_can_be_asked_for(region, form):
 )
 def test_regions_are_told_right_after_the_quotes(prompt, regions):
     assert requested_regions(prompt) == regions
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrases"),
+    [
+        ("'BIG SALE' at the top left and 'NOW' top right", ((("BIG", "SALE"), "top left"), (("NOW",), "top right"))),
+        ("'A B' middle, 'C' bottom and a dog", ((("A", "B"), "center"), (("C",), "bottom"))),
+        ("red star top left, 'A'", ()),
+        ("'A' top hat, 'B' left shoe", ()),
+        ("'A' top left of a dog", ()),
+    ],
+)
+def test_a_phrase_has_one_place_also_as_people_type_it(prompt, phrases):
+    assert requested_phrases(prompt) == phrases
+    assert requested_regions(prompt) == tuple((word, region) for words, region in phrases for word in words)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chunks"),
+    [
+        ("red star, blue background, 'A' top left", ["red star", "blue background", "top left"]),
+        ("red star bottom right, 'A' in the middle", ["red star", "bottom right", "in the middle"]),
+        ("a top hat and a bottle top", ["a top hat", "a bottle top"]),
+        ("a circle top left of a square", ["a circle", "a square"]),
+    ],
+)
+def test_places_without_a_preposition_are_chunks_of_their_own(prompt, chunks):
+    assert objects(prompt) == chunks
 
 
 @given(PROMPTS)

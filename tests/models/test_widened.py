@@ -233,7 +233,10 @@ def narrower() -> None:
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (adapter_in_the_first_layer, r"conv_in is a peft\..*; only a plain torch.nn.Conv2d is widened: leave it out of lora"),
+        (
+            adapter_in_the_first_layer,
+            r"conv_in is a peft\..*; only a plain torch.nn.Conv2d is widened",
+        ),
         (narrower, "channels is 4; it must be above the 4 that conv_in reads"),
     ],
 )

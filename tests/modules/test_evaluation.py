@@ -11,6 +11,7 @@ import torch
 
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.ocr_engine import OCREngine, RapidOCREngine
+from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.modules.evaluation import Evaluation
 from vlad_lightning.modules.judge import AlignmentJudge
@@ -45,8 +46,12 @@ def batches(posters: Path) -> list[Batch]:
 
 
 def as_painted(batch: Batch) -> Painting:
-    """The data set's own images and layouts, as if painted."""
-    return Painting(batch.images, batch.layouts, batch.glyphs, batch.prompts, batch.keys)
+    """The data set's own images and boxes, as if painted: the words in the prompts' order."""
+    layouts = [
+        Layout(drawn_words(prompt)[: int(mask.sum())], boxes[mask])
+        for prompt, boxes, mask in zip(batch.prompts, batch.word_boxes, batch.word_mask, strict=True)
+    ]
+    return Painting(batch.images, tuple(layouts), batch.glyphs, batch.prompts, batch.keys)
 
 
 def test_true_images_as_paintings_score_high_and_every_figure_says_where_it_is_from(

@@ -165,3 +165,54 @@ def test_parts_that_do_not_fit_are_refused() -> None:
     wide = VFE(LatentFusion(12, 12, 64, 16), tiny.unet(16))
     with pytest.raises(ValueError, match=r"fusion\.text_width is 64; the encoder's width is 32"):
         Painter(good.prompt_encoder, wide, good.codec, good.schedule)
+
+
+STAR = Layout(("HELLO",), LAYOUT.boxes, (), ("a red circle",), torch.tensor([[0.25, 0.75, 0.3, 0.3, 0.0]]))
+
+
+def test_objects_are_painted_where_the_layout_has_them(painter: Painter) -> None:
+    """The map of the phrases reaches the picture, in the box; what has no box changes nothing there."""
+    sampler = Sampler(steps=2)
+    assert not torch.equal(draw(painter, sampler, STAR), draw(painter, sampler))
+    moved = replace(STAR, object_boxes=torch.tensor([[0.75, 0.75, 0.3, 0.3, 0.0]]))
+    assert not torch.equal(draw(painter, sampler, STAR), draw(painter, sampler, moved))
+
+
+def test_an_object_is_heard_through_its_own_phrase(painter: Painter) -> None:
+    told = painter.prompt_encoder(["a red circle, a blue star"])
+    named = [
+        replace(Layout.empty(), objects=(name,), object_boxes=STAR.object_boxes)
+        for name in ("A RED circle", "blue star")
+    ]
+    with torch.no_grad():
+        first, second = (painter.ground(["a red circle, a blue star"], [layout], told) for layout in named)
+    assert first.mask[0].nonzero().flatten().tolist() == [0]
+    assert second.mask[0].nonzero().flatten().tolist() == [1]
+    assert torch.equal(first.boxes[0, 0], STAR.object_boxes[0])
+    assert torch.equal(first.phrases, told.objects)
+
+
+def test_an_object_that_the_prompt_has_not_is_refused(painter: Painter) -> None:
+    green = replace(STAR, objects=("a green tree",))
+    with pytest.raises(
+        ValueError, match="the layout has the object 'a green tree'; the prompt's phrases are 'a red circle'"
+    ):
+        draw(painter, Sampler(steps=1), green)
+    twice = replace(STAR, objects=STAR.objects * 2, object_boxes=STAR.object_boxes.repeat(2, 1))
+    with pytest.raises(ValueError, match="the layout has the object 'a red circle'"):
+        draw(painter, Sampler(steps=1), twice)
+
+
+def test_a_painter_with_word_boxes_only_passes_objects_over() -> None:
+    torch.manual_seed(0)
+    plain = tiny.painter(grounded=False)
+    assert torch.equal(draw(plain, Sampler(steps=1), STAR), draw(plain, Sampler(steps=1)))
+
+
+def test_a_fusion_without_room_for_the_map_is_refused() -> None:
+    whole = tiny.painter()
+    whole.vfe.fusion = LatentFusion(tiny.LATENT, tiny.LATENT, tiny.WIDTH, tiny.LATENT + 4)
+    with pytest.raises(
+        ValueError, match=r"fusion\.layout_channels is 12; 19 are needed: 12 of the codec and 7 of the phrase map"
+    ):
+        Painter(whole.prompt_encoder, whole.vfe, whole.codec, whole.schedule, tiny.SIZE)

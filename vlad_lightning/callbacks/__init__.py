@@ -17,6 +17,7 @@ from vlad_lightning.callbacks.step_guard import StepGuard
 from vlad_lightning.callbacks.step_progress import StepProgressBar
 from vlad_lightning.callbacks.throughput import ThroughputLogger
 from vlad_lightning.callbacks.watchdog import Watchdog
+from vlad_lightning.callbacks.weight_census import WeightCensus
 
 __all__ = [
     "EMA",
@@ -40,4 +41,5 @@ __all__ = [
     "TokenizerFromPretrained",
     "TrainingDivergedError",
     "Watchdog",
+    "WeightCensus",
 ]

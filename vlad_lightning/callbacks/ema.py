@@ -87,6 +87,15 @@ class EMA(Callback):
         """Leave the average in the module."""
         self._swap(trainer, pl_module, swapped=True)
 
+    def trained(self, name: str, standing: Tensor) -> Tensor:
+        """The trained value of a parameter, also while its average stands in the module.
+
+        Args:
+            name: of the parameter.
+            standing: what stands in the module.
+        """
+        return self._other.get(name, standing) if self._swapped else standing
+
     @torch.no_grad()
     def _swap(self, trainer: Trainer, pl_module: LightningModule, swapped: bool) -> None:
         """Exchange what stands in the module with the other values; in place, for DDP and the optimizer hold them."""

@@ -16,6 +16,7 @@ from vlad_lightning.callbacks.lookup import find
 from vlad_lightning.callbacks.roll_back import RollBack
 from vlad_lightning.callbacks.step_guard import StepGuard
 from vlad_lightning.callbacks.throughput import ThroughputLogger, peak_memory
+from vlad_lightning.callbacks.weight_census import WeightCensus
 from vlad_lightning.files import write_file
 
 
@@ -63,7 +64,7 @@ class FitSummary(Callback):
 def figures(trainer: Trainer, seconds: float) -> dict[str, Any]:
     """What the other callbacks counted; None where one of them is not there, or a number is not known."""
     guard, back = find(trainer, StepGuard), find(trainer, RollBack)
-    speed = find(trainer, ThroughputLogger)
+    speed, counted = find(trainer, ThroughputLogger), find(trainer, WeightCensus)
     values = {
         "steps": trainer.global_step,
         "samples": speed and speed.samples,
@@ -75,6 +76,7 @@ def figures(trainer: Trainer, seconds: float) -> dict[str, Any]:
         "rollbacks": back and back.rollbacks,
         "peak_memory_gib": peak_memory(trainer.strategy.root_device),
         "last_loss": guard and guard.vitals.loss,
+        "weights": None if counted is None or counted.census is None else str(counted.census),
         "last_checkpoint": last_checkpoint(trainer) or None,
     }
     return {k: _plain(v) for k, v in values.items()}

@@ -27,15 +27,18 @@ class SampleGrid(Callback):
         samples: pictures a grid.
         columns: pictures a row.
         out: PNG file a test writes; None writes none.
+        prompts_out: likewise, of the prompts that have no true images; None writes none.
     """
 
-    def __init__(self, samples: int = 16, columns: int = 8, out: str | None = None) -> None:
+    def __init__(
+        self, samples: int = 16, columns: int = 8, out: str | None = None, prompts_out: str | None = None
+    ) -> None:
         if samples < 1 or columns < 1:
             raise ValueError(f"samples is {samples} and columns {columns}; both must be at least 1")
         self.samples = samples
         self.columns = columns
-        self.out = out
-        self._tested: list[Painting] = []
+        self.outs = (out, prompts_out)
+        self._tested: tuple[list[Painting], list[Painting]] = ([], [])
 
     @torch.no_grad()
     def on_validation_batch_start(
@@ -65,19 +68,20 @@ class SampleGrid(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first paintings."""
-        if isinstance(outputs, Mapping) and sum(len(p.images) for p in self._tested) < self.samples:
-            self._tested.append(outputs["painting"])
+        """Keep the first paintings of each loader."""
+        tested = self._tested[dataloader_idx]
+        if isinstance(outputs, Mapping) and sum(len(p.images) for p in tested) < self.samples:
+            tested.append(outputs["painting"])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the grid."""
-        if not (self._tested and self.out and trainer.is_global_zero):
-            return
-        images = torch.cat([p.images.cpu() for p in self._tested])[: self.samples]
-        captions = [words_of(*row) for p in self._tested for row in zip(p.prompts, p.layouts, strict=True)]
-        figure = sample_grid(images, captions, self.columns)
-        write_file(Path(self.out), figure.savefig)
-        self._tested.clear()
+        """Write the grids."""
+        for tested, out in zip(self._tested, self.outs, strict=True):
+            if tested and out and trainer.is_global_zero:
+                images = torch.cat([p.images.cpu() for p in tested])[: self.samples]
+                captions = [words_of(*row) for p in tested for row in zip(p.prompts, p.layouts, strict=True)]
+                figure = sample_grid(images, captions, self.columns)
+                write_file(Path(out), figure.savefig)
+            tested.clear()
 
     def _log(self, trainer: Trainer, figures: dict[str, Figure]) -> None:
         for logger in trainer.loggers:

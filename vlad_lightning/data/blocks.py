@@ -77,9 +77,17 @@ class Block:
         return Phrase(
             tuple(
                 PlacedWord(
-                    text, self.font, self.pixels, self.colour, x + cos * dx - sin * dy, y + sin * dx + cos * dy, *wh, self.angle
+                    text,
+                    self.font,
+                    self.pixels,
+                    self.colour,
+                    x + cos * dx - sin * dy,
+                    y + sin * dx + cos * dy,
+                    width,
+                    height,
+                    self.angle,
                 )
-                for text, (dx, dy), wh in zip(texts, centres.tolist(), sizes.tolist(), strict=True)
+                for text, (dx, dy), (width, height) in zip(texts, centres.tolist(), sizes.tolist(), strict=True)
             )
         )
 

@@ -25,7 +25,8 @@ _CASUAL = 0.15
 def _grammar_words() -> frozenset[str]:
     """Every word that a caption may hold beside the words that are drawn."""
     relations = (relation for group in RELATIONS.values() for relation in group)
-    forms = (*sentences.TEMPLATES, *sentences.MEDIA, *sentences.SAYING, *sentences.SAYING_TEXT, *sentences.NAMING)
+    forms: tuple[str, ...] = (*sentences.TEMPLATES, *sentences.MEDIA, *sentences.SAYING, *sentences.SAYING_TEXT)
+    forms += (*sentences.NAMING,)
     forms += (*sentences.CENTERS, *sentences.COLOUR_ENDINGS, *casual.MEDIA, *casual.SAYING, *casual.GROUNDS)
     names = (*PALETTE, *SHAPES, *TEXTURES, *REGIONS, "gradient", "background", "word", "words", "on", "a", "an", "at")
     bare = re.sub(r"\{\w+\}", " ", " ".join((*forms, *names, *relations, "and", "in")))

@@ -70,7 +70,7 @@ def _place(region: str, rng: np.random.Generator, bare_sides: bool) -> str:
 
 
 def _ground(background: Background, rng: np.random.Generator, alone: bool = False) -> str:
-    """``blue background``, ``striped blue bg``, ``blue gradient bg``; the colour ``alone`` where nothing more is said."""
+    """``blue background``, ``striped blue bg``, ``blue gradient bg``; ``alone``, the colour and nothing more."""
     if alone:
         return background.colour
     told = rng.random() < _TEXTURE_ODDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, count
 from types import MappingProxyType
@@ -13,22 +13,13 @@ from types import MappingProxyType
 import numpy as np
 
 from vlad_lightning.data.blocks import MARGIN, Block, fitted_block
-from vlad_lightning.data.scene import (
-    SHAPES,
-    TEXTURES,
-    Background,
-    Phrase,
-    PlacedObject,
-    Scene,
-    box_around,
-    boxes_touch,
-)
+from vlad_lightning.data.scene import SHAPES, TEXTURES, Background, Phrase, PlacedObject, Scene, box_around
 from vlad_lightning.data.vocabulary import draw_word
 from vlad_lightning.models.colours import PALETTE, RGB, contrast
 from vlad_lightning.models.prompts import region_of
 
 MIN_CONTRAST = 3.5
-"""Lowest contrast ratio of letters to whatever may lie under them."""
+"""Lowest contrast ratio of letters to what lies under them."""
 
 MIN_PIXELS = 12
 """Smallest font size in pixels that an OCR engine still reads well."""
@@ -38,7 +29,7 @@ MAX_WORDS = 6
 
 _OBJECT_ODDS = (0.45, 0.3, 0.15, 0.1)  # of one to four
 _PHRASE_ODDS = (0.55, 0.3, 0.15)  # of one to three
-_WORD_ODDS = (0.55, 0.22, 0.14, 0.09)  # of one to four in a phrase
+_WORD_ODDS = (0.46, 0.26, 0.17, 0.11)  # of one to four in a phrase; long ones find room less often
 _NO_WORDS, _NO_OBJECTS = 0.08, 0.08  # shares of the posters
 _HEIGHT_LIMITS = (0.42, 0.34, 0.27)  # font size as a fraction of the frame, for one to three phrases
 _GAP = (0.03, 0.03)  # across and down
@@ -47,15 +38,33 @@ _WORD_GAP = (0.06, 0.02)
 _ROUND_GAP = (0.1, 0.02)  # the engine reads a ring beside a word as an O
 _RADII = (0.09, 0.2)
 _TIGHT_RADIUS = 0.11
-_SPOTS = 64  # places that are tried at once
-_TRIES = 8  # compositions in which something finds no room, before it may be left out, or an object lie below words
+_PLACES = 6  # that are tried at once in each region
+_SPOTS = 64  # places for an object that are tried at once
+_TRIES = 4  # compositions in which something finds no room, before there is one word less
 _SHADE = 0.16
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A block with its centre."""
+
+    block: Block
+    x: float
+    y: float
+
+    @property
+    def region(self) -> str:
+        return region_of(self.x, self.y)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        return box_around(self.x, self.y, *self.block.extent)
 
 
 def compose(rng: np.random.Generator, size: int, held_out: bool) -> Scene:
     """A random scene for a poster of ``size`` pixels a side; some have no words, and some no objects.
 
-    Letters have a contrast of at least :data:`MIN_CONTRAST` to both shades of the background and to any object below.
+    Letters have a contrast of at least :data:`MIN_CONTRAST` to both shades of the background; no object lies below.
     """
     with_words, with_objects = rng.random() >= _NO_WORDS, rng.random() >= _NO_OBJECTS
     counts = _word_counts(rng) if with_words else []
@@ -63,10 +72,12 @@ def compose(rng: np.random.Generator, size: int, held_out: bool) -> Scene:
         background = _background(rng)
         if not text_colours(*background.shades):  # the two shades of a gradient may leave none
             continue
+        if attempt % _TRIES == _TRIES - 1:
+            counts = _fewer(counts)
         phrases = _phrases(rng, size, background, counts, held_out)
-        if len(phrases) < (len(counts) if attempt < _TRIES else bool(counts)):
+        if len(phrases) < len(counts):
             continue
-        objects = _objects(rng, background, phrases, attempt >= _TRIES) if with_objects else ()
+        objects = _objects(rng, background, phrases) if with_objects else ()
         if bool(objects) == with_objects:
             return Scene(background, objects, tuple(word for phrase in phrases for word in phrase.words))
     raise AssertionError("unreachable")
@@ -105,28 +116,36 @@ def _background(rng: np.random.Generator) -> Background:
 def _phrases(
     rng: np.random.Generator, size: int, background: Background, counts: Sequence[int], held_out: bool
 ) -> tuple[Phrase, ...]:
-    """Phrases of so many words that do not touch, all words different, no two in one region; those that found room.
+    """Phrases of so many words that do not touch, all words different, no two in one region; fewer where room lacks.
 
-    Large ones are placed first; the poster's order is another.
+    Long ones are placed first; the poster's order is another.
     """
     if not counts:
         return ()
     colours = _phrase_colours(rng, background, len(counts))
-    placed: list[Phrase] = []
-    for attempt in range(6 * len(counts)):
-        wanted = max(1, counts[len(placed)] - attempt // 6)  # a phrase that finds no room gets shorter
-        texts = [draw_word(rng, held_out) for _ in range(wanted)]
-        known = {word.text.casefold() for phrase in placed for word in phrase.words}
-        if len({text.casefold() for text in texts} - known) < wanted:
+    placed: list[_Placed] = []
+    known: set[str] = set()
+    for _ in range(5 * len(counts)):
+        texts = [draw_word(rng, held_out) for _ in range(counts[len(placed)])]
+        new = {text.casefold() for text in texts} - known
+        if len(new) < len(texts):
             continue
         block = fitted_block(rng, size, texts, colours[len(placed)], _HEIGHT_LIMITS[len(counts) - 1], MIN_PIXELS)
-        phrase = _with_room(rng, block, placed, size) if block else None
-        placed += [phrase] if phrase else []
+        centre = _free_place(rng, block, placed) if block else None
+        if block and centre:
+            placed.append(_Placed(block, *centre))
+            known |= new
         if len(placed) == len(counts):
             break
     order = rng.permutation(len(placed))
+    if len(placed) < len(counts):
+        return ()
+    kept: dict[str, Phrase] = {}  # without one whose ink's centre turns out to lie in the region of another's
+    for i in order:
+        phrase = placed[i].block.at(placed[i].x, placed[i].y, size)
+        kept.setdefault(phrase.region, phrase)
     return tuple(
-        Phrase(tuple(replace(word, group=group) for word in placed[i].words)) for group, i in enumerate(order)
+        Phrase(tuple(replace(word, group=group) for word in phrase.words)) for group, phrase in enumerate(kept.values())
     )
 
 
@@ -139,6 +158,12 @@ def _word_counts(rng: np.random.Generator) -> list[int]:
     return counts
 
 
+def _fewer(counts: Sequence[int]) -> list[int]:
+    """With one word less in the longest phrase, or one phrase of one word less; one word stays."""
+    shorter = [counts[0] - 1, *counts[1:]] if counts and counts[0] > 1 else [*counts[1:]]
+    return sorted(shorter, reverse=True) or list(counts)
+
+
 def _phrase_colours(rng: np.random.Generator, background: Background, count: int) -> list[str]:
     """Mostly one colour for all phrases, and half of the time the best one."""
     readable = text_colours(*background.shades)  # never the background's own colour: its contrast is too low
@@ -149,19 +174,28 @@ def _phrase_colours(rng: np.random.Generator, background: Background, count: int
     return picks if rng.random() < 0.3 else picks[:1] * count
 
 
-def _with_room(rng: np.random.Generator, block: Block, placed: Sequence[Phrase], size: int) -> Phrase | None:
-    """The block in a free region, well inside it; None if there is no room."""
+def _free_place(rng: np.random.Generator, block: Block, placed: Sequence[_Placed]) -> tuple[float, float] | None:
+    """A centre for the block in a region of its own, well inside it; None if there is no room."""
     width, height = block.extent
     taken = {other.region for other in placed}
-    columns, rows = _ranges(width), _ranges(height)
-    cells = [(column, row) for column in columns for row in rows]
-    for i in rng.permutation(len(cells)):
-        x, y = (float(rng.uniform(*limits)) for limits in cells[i])
-        box = box_around(x, y, width, height)
-        if region_of(x, y) not in taken and not any(boxes_touch(box, other.box, _PHRASE_GAP) for other in placed):
-            phrase = block.at(x, y, size)
-            return phrase if phrase.region not in taken else None
-    return None
+    cells = [
+        (*column, *row)
+        for column in _ranges(width)
+        for row in _ranges(height)
+        if region_of(sum(column) / 2, sum(row) / 2) not in taken
+    ]
+    if not cells:
+        return None
+    low_x, high_x, low_y, high_y = np.array(cells)[rng.permutation(len(cells)), :, None].swapaxes(0, 1)
+    x = (low_x + (high_x - low_x) * rng.random((len(cells), _PLACES))).ravel()  # cell by cell
+    y = (low_y + (high_y - low_y) * rng.random((len(cells), _PLACES))).ravel()
+    free = np.ones(len(x), dtype=bool)
+    for other in placed:
+        left, top, right, bottom = _widened(other.box, _PHRASE_GAP)
+        beside = (x + width / 2 <= left) | (x - width / 2 >= right)
+        free &= beside | (y + height / 2 <= top) | (y - height / 2 >= bottom)
+    i = int(free.argmax())
+    return (float(x[i]), float(y[i])) if free[i] else None
 
 
 def _ranges(extent: float) -> list[tuple[float, float]]:
@@ -172,14 +206,8 @@ def _ranges(extent: float) -> list[tuple[float, float]]:
     return [(start, end) for start, end in ranges if start <= end]
 
 
-def _objects(
-    rng: np.random.Generator, background: Background, phrases: Sequence[Phrase], over_words: bool
-) -> tuple[PlacedObject, ...]:
-    """Up to four objects that do not touch each other, each where a place is free.
-
-    Args:
-        over_words: one of them may lie below words that stand out from it, where no other place is free.
-    """
+def _objects(rng: np.random.Generator, background: Background, phrases: Sequence[Phrase]) -> tuple[PlacedObject, ...]:
+    """Up to four objects that touch neither each other nor a phrase; those that found room."""
     wanted = min(1 + _weighted(rng, _OBJECT_ODDS), max(1, MAX_WORDS - sum(len(phrase.words) for phrase in phrases)))
     colours = [name for name in PALETTE if name != background.colour]
     picks = rng.permutation(len(colours))[:wanted]
@@ -189,9 +217,6 @@ def _objects(
         gap = _ROUND_GAP if shape in ("circle", "ring") else _WORD_GAP
         blocked = [_widened(phrase.box, gap) for phrase in phrases]
         spot = _free_spot(rng, blocked + [_widened(other.box, _GAP) for other in placed])
-        if spot is None and over_words and not placed:
-            blocked = [box for box, phrase in zip(blocked, phrases, strict=True) if not _stands_out(phrase, colour)]
-            spot = _free_spot(rng, blocked)
         placed += [PlacedObject(shape, colour, *spot)] if spot else []
     return tuple(placed)
 
@@ -214,10 +239,6 @@ def _free_spot(rng: np.random.Generator, blocked: Sequence[Sequence[float]]) -> 
 
 def _widened(box: Sequence[float], gap: tuple[float, float]) -> tuple[float, float, float, float]:
     return box[0] - gap[0], box[1] - gap[1], box[2] + gap[0], box[3] + gap[1]
-
-
-def _stands_out(phrase: Phrase, colour: str) -> bool:
-    return phrase.colour in text_colours(PALETTE[colour])
 
 
 def _weighted(rng: np.random.Generator, odds: Sequence[float]) -> int:

@@ -12,15 +12,17 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
+from vlad_lightning.config_files import find_config
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.prompts import collate_prompts, keyed_prompts, read_prompts
 from vlad_lightning.data.sampler import GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.scan import DataReport, quoted_caption, scan
 from vlad_lightning.data.sharding import BatchShard, shard_loader
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.workers import outlive_signals
 from vlad_lightning.models.glyphs import Rasterizer
-from vlad_lightning.types import Batch, Sample
+from vlad_lightning.types import Batch, PromptBatch, Sample
 
 
 class MarioDataModule(LightningDataModule):
@@ -46,6 +48,8 @@ class MarioDataModule(LightningDataModule):
         test_root: another folder in MARIO's format; all of it tests.
         index: a file in ``root``'s place that lists the samples of ``root`` to use, as ``06269_062690093``.
         limit_test: test on this many samples only.
+        test_prompts: a text file with a prompt a line, of a path or a shipped file's: a test paints these as well,
+            though there are no true images of them.
         min_confidence: words that were read with less are left out; in MARIO it goes down to 0.115.
         max_bad_share: refuse a folder with a larger share of samples that cannot be used.
         rasterizer: draws ``glyphs``; None is the one with the default font.
@@ -70,6 +74,7 @@ class MarioDataModule(LightningDataModule):
         test_root: str | None = None,
         index: str | None = None,
         limit_test: int | None = None,
+        test_prompts: str | None = None,
         min_confidence: float = 0.3,
         max_bad_share: float = 0.5,
         rasterizer: Rasterizer | None = None,
@@ -78,7 +83,9 @@ class MarioDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _at_least(1, size=size, batch_size=batch_size, max_words=max_words, max_objects=max_objects, max_boxes=max_boxes)
+        _at_least(
+            1, size=size, batch_size=batch_size, max_words=max_words, max_objects=max_objects, max_boxes=max_boxes
+        )
         _at_least(0, num_workers=num_workers)
         if limit_test is not None:
             _at_least(1, limit_test=limit_test)
@@ -98,6 +105,7 @@ class MarioDataModule(LightningDataModule):
         self.test_root = test_root
         self.index = index
         self.limit_test = limit_test
+        self.test_prompts = None if test_prompts is None else find_config(test_prompts)
         self.min_confidence = min_confidence
         self.max_bad_share = max_bad_share
         self.rasterizer = rasterizer or Rasterizer()
@@ -167,12 +175,25 @@ class MarioDataModule(LightningDataModule):
         """In a fixed order; the devices take the batches in turn, so a limit takes the first ones of the set."""
         return self._in_order("val", in_blocks=False)
 
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """In a fixed order; the devices take neighbouring batches, so that gathering restores the order."""
-        return self._in_order("test", in_blocks=True)
+    def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Any]]:
+        """In a fixed order; the devices take neighbouring batches, so that gathering restores the order.
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        With ``test_prompts`` a second loader follows, whose batches are
+        :class:`~vlad_lightning.types.PromptBatch`.
+        """
+        samples = self._in_order("test", in_blocks=True)
+        if self.test_prompts is None:
+            return samples
+        ranks = self.trainer.world_size if self.trainer else 1
+        items = keyed_prompts(read_prompts(self.test_prompts))
+        return [samples, shard_loader(BatchShard(items, self.batch_size, collate_prompts, ranks, self._rank))]
+
+    def transfer_batch_to_device(
+        self, batch: Batch | PromptBatch, device: torch.device, dataloader_idx: int
+    ) -> Batch | PromptBatch:
         """The batch on the device. A GPU copies pinned memory while the host goes on, if asked: Lightning does not."""
+        if isinstance(batch, PromptBatch):  # stays on the CPU
+            return batch
         return batch.to(device, non_blocking=device.type == "cuda")
 
     @property

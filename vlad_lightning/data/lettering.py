@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import matplotlib
@@ -22,7 +22,7 @@ FONTS = (
     "DejaVuSansMono-Bold.ttf",
 )
 
-_MEASURE = 64  # font size at which a word is measured
+_MEASURE = 64  # font size at which characters are measured
 
 
 def fineness(size: int) -> int:
@@ -43,11 +43,17 @@ def room_for(text: str, font: str, pixels: int) -> tuple[int, int]:
     return math.ceil(right) - math.floor(left), math.ceil(bottom) - math.floor(top)
 
 
-@lru_cache(maxsize=4096)
 def measured(text: str, font: str) -> tuple[float, float, float]:
     """A word's width, and the upper and lower edge of its ink below the top of the line, in font sizes, at most."""
-    left, top, right, bottom = load_font(font, _MEASURE).getbbox(text)
-    return (right - left) / _MEASURE, math.floor(top) / _MEASURE, math.ceil(bottom) / _MEASURE
+    widths, tops, bottoms = zip(*(_character(c, font) for c in text), strict=True)
+    return sum(widths), min(tops), max(bottoms)
+
+
+@cache  # of a few hundred characters
+def _character(character: str, font: str) -> tuple[float, float, float]:
+    face = load_font(font, _MEASURE)
+    _, top, _, bottom = face.getbbox(character)
+    return face.getlength(character) / _MEASURE, math.floor(top) / _MEASURE, math.ceil(bottom) / _MEASURE
 
 
 @dataclass(frozen=True)

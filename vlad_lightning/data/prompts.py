@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +59,11 @@ class PromptDataModule(LightningDataModule):
         prompts = [prompt.strip() for prompt in self._read() if prompt.strip()]
         if not prompts:
             raise ValueError(f"{self._source()} holds no prompt; give at least one that is not blank")
-        self._items = [(f"prompt_{number:05d}", prompt) for number, prompt in enumerate(prompts)]
+        self._items = keyed_prompts(prompts)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """In the order given; each device gets neighbouring batches."""
-        return self._loader(self._items, _collate)
+        return self._loader(self._items, collate_prompts)
 
     def _loader(self, items: Items, collate: Callable[[Sequence[Any]], PromptBatch]) -> DataLoader[PromptBatch]:
         ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -80,16 +81,40 @@ class PromptDataModule(LightningDataModule):
     def _read(self) -> Sequence[str]:
         if self.prompts is not None:
             return self.prompts
-        try:
-            text = sys.stdin.read() if self.file == STDIN else Path(str(self.file)).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self._source()} is not text in UTF-8: {error}") from error
-        return text.split("\n")
+        if self.file == STDIN:
+            return _lines(sys.stdin.read, self._source())
+        return _lines(partial(Path(str(self.file)).read_text, encoding="utf-8-sig"), self._source())
 
     def _source(self) -> str:
         return "prompts" if self.file is None else f"file={self.file!r}"
 
 
-def _collate(items: Sequence[tuple[str, str]]) -> PromptBatch:
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a text file, a line each, without blank ones.
+
+    Raises:
+        ValueError: if it is not in UTF-8, or there is none.
+    """
+    lines = _lines(partial(path.read_text, encoding="utf-8-sig"), str(path))
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise ValueError(f"{path} holds no prompt; give at least one that is not blank")
+    return prompts
+
+
+def keyed_prompts(prompts: Sequence[str]) -> list[tuple[str, str]]:
+    """Prompts with their keys, ``prompt_00000`` and so on."""
+    return [(f"prompt_{number:05d}", prompt) for number, prompt in enumerate(prompts)]
+
+
+def collate_prompts(items: Sequence[tuple[str, str]]) -> PromptBatch:
+    """A batch of keys and prompts."""
     keys, prompts = zip(*items, strict=True)
     return PromptBatch(keys, prompts)
+
+
+def _lines(read: Callable[[], str], source: str) -> list[str]:
+    try:
+        return read().split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source} is not text in UTF-8: {error}") from error

@@ -118,8 +118,8 @@ def _word(entry: Mapping[str, Any]) -> WordFacts:
     group = entry["group"]
     if type(group) is not int or group < 0:
         raise ValueError(f"group is {group!r}; it must be a whole number from 0 on")
-    texts = (_text(entry[name]) for name in ("colour", "font"))
-    return WordFacts(_text(entry["text"]), tuple((x, y) for x, y in quad.tolist()), _region(entry), *texts, group)
+    corners = tuple((x, y) for x, y in quad.tolist())
+    return WordFacts(_text(entry["text"]), corners, _region(entry), _text(entry["colour"]), _text(entry["font"]), group)
 
 
 def _object(entry: Mapping[str, Any]) -> ObjectFacts:

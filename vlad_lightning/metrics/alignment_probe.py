@@ -72,8 +72,8 @@ class AlignmentProbe(PerImageMetric):
         rows, kinds, texts = zip(*edits, strict=True)
         with torch.no_grad():
             scores = self.score(images, [*prompts, *texts], [*range(len(prompts)), *rows])
-        true, edited = scores[list(rows)], scores[len(prompts) :]
-        self.append(torch.stack([torch.tensor(kinds, device=scores.device), preferred(true, edited)], dim=1))
+        right = preferred(scores[list(rows)], scores[len(prompts) :])
+        self.append(torch.stack([torch.tensor(kinds, device=scores.device), right], dim=1))
 
     def compute(self) -> dict[str, Figure]:
         """The figure of each kind that was seen, by name."""

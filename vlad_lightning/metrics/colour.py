@@ -15,14 +15,14 @@ from vlad_lightning.models.colours import PALETTE, nearest_colours
 from vlad_lightning.types import Figure
 
 _COLOURS = tuple(PALETTE)
-_REQUEST = re.compile(rf"\b({'|'.join(_COLOURS)})(?:\s+[\w-]+)?\s+background\b", re.IGNORECASE)
+_REQUEST = re.compile(rf"\b({'|'.join(_COLOURS)})(?:\s+[\w-]+)?\s+(?:background|bg)\b", re.IGNORECASE)
 _RING = 12  # the border is a twelfth of the side wide: objects and words seldom reach it
 
 
 def requested_background(prompt: str) -> str | None:
     """The colour of :data:`~vlad_lightning.models.colours.PALETTE` that a prompt wants behind everything, if any.
 
-    It is the one before ``background``, with one word between them at most.
+    It is the one before ``background`` or ``bg``, with one word between them at most.
 
     Example:
         >>> requested_background('a red circle on a dotted dark green gradient background with "HI"')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from vlad_lightning.metrics import polygons
 from vlad_lightning.metrics.bootstrap import ratio_figure
 from vlad_lightning.metrics.per_image import PerImageMetric
-from vlad_lightning.models.prompts import region_of, requested_regions
+from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, region_of, requested_phrases
 from vlad_lightning.types import Figure, Layout
 
 _FRAME = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
@@ -72,21 +73,58 @@ def in_region(x: float, y: float, region: str) -> bool:
 
 
 def positions_met(prompt: str, layout: Layout) -> tuple[int, int]:
-    """How many words stand where the prompt wants them, and how many it wants somewhere.
+    """How many quoted phrases stand where the prompt wants them, and how many it wants somewhere.
 
-    Words are matched without case, the first of a kind in the prompt with the first in the layout; one that the layout
-    lacks is not met.
+    A phrase stands where the middle of its words' common bounding box does: in several lines, its words may stand in
+    other regions. Words are matched without case, the first of a kind in the prompt with the first in the layout; a
+    phrase of which the layout lacks a word is not met.
     """
-    centres: dict[str, list[list[float]]] = defaultdict(list)
-    for word, box in zip(layout.words, layout.boxes.tolist(), strict=True):
-        centres[word.casefold()].append(box[:2])
-    wanted = requested_regions(prompt)
+    found: dict[str, list[polygons.Polygon]] = defaultdict(list)
+    for word, quad in zip(layout.words, _corners(layout.boxes), strict=True):
+        found[word.casefold()].append(quad)
+    wanted = requested_phrases(prompt)
     met = 0
-    for word, region in wanted:
-        if found := centres[word.casefold()]:
-            x, y = found.pop(0)
+    for words, region in wanted:
+        quads = [found[word.casefold()].pop(0) if found[word.casefold()] else None for word in words]
+        if all(quad is not None for quad in quads):
+            corners = np.concatenate([quad for quad in quads if quad is not None])
+            x, y = (corners.min(axis=0) + corners.max(axis=0)) / 2
             met += in_region(x, y, region)
     return met, len(wanted)
+
+
+def any_overlap(boxes: Tensor, allowed: float = 0.05) -> bool:
+    """Whether any two words share more than ``allowed`` of the smaller one's area.
+
+    Args:
+        boxes: (N, 5) float, as ``Layout.boxes``.
+        allowed: a share in [0, 1].
+    """
+    return any(
+        polygons.area(polygons.intersection(first, second)) > allowed * min(polygons.area(first), polygons.area(second))
+        for first, second in combinations(_corners(boxes), 2)
+    )
+
+
+def objects_met(prompt: str, layout: Layout, truth: Tensor, known: Tensor) -> tuple[float, int]:
+    """Of the objects with a true box, the summed intersection over union, and how many stand in the same ninth.
+
+    Args:
+        prompt: slot i belongs to the i-th of its object phrases.
+        layout: an object of it is the first phrase of that text which no other one has taken.
+        truth: (K, 5) float.
+        known: (K,) bool: where the true box is known; such an object that the layout lacks counts as missed.
+    """
+    slots = [bare_phrase(phrase.text) for phrase in PromptDecomposer()(prompt).objects]
+    summed, met = 0.0, 0
+    for name, box in zip(map(bare_phrase, layout.objects), layout.object_boxes.cpu(), strict=True):
+        slot = slots.index(name) if name in slots else len(truth)
+        if slot < len(truth) and known[slot]:
+            summed += rotated_iou(box[None], truth[slot][None]).item()
+            met += region_of(*box[:2].tolist()) == region_of(*truth[slot][:2].tolist())
+        if slot < len(slots):
+            slots[slot] = ""
+    return summed, met
 
 
 class LayoutMetrics(PerImageMetric):
@@ -95,17 +133,29 @@ class LayoutMetrics(PerImageMetric):
     =====================  ================================================================================
     ``iou``                mean over the words with a true box of the rotated boxes' intersection over union
     ``overlap``            share of the words' area that other words of the same layout cover
+    ``overlap_share``      share of the layouts in which two words share over 5 % of the smaller one
     ``out_of_bounds``      share of the words' area outside the frame
-    ``position_accuracy``  share of the words with a place in the prompt which stand there (:func:`in_region`)
+    ``position_accuracy``  share of the quoted phrases with a place in the prompt which stand there
+    ``object_iou``         as ``iou``, over the objects with a true box
+    ``object_position``    share of the objects with a true box which stand in the same ninth of the frame
     =====================  ================================================================================
 
     A figure without anything to average is left out.
     """
 
-    columns = ("iou", "true_boxes", "covered", "outside", "area", "words", "met", "placed")
+    columns = (
+        *("iou", "true_boxes", "covered", "outside", "area", "words", "met", "placed", "crowded", "layouts"),
+        *("object_iou", "object_met", "true_objects"),
+    )
 
     def update(
-        self, predicted: Sequence[Layout], prompts: Sequence[str], truth_boxes: Tensor, truth_mask: Tensor
+        self,
+        predicted: Sequence[Layout],
+        prompts: Sequence[str],
+        truth_boxes: Tensor,
+        truth_mask: Tensor,
+        truth_objects: Tensor | None = None,
+        truth_object_mask: Tensor | None = None,
     ) -> None:
         """Score B layouts.
 
@@ -114,17 +164,27 @@ class LayoutMetrics(PerImageMetric):
             prompts: B prompts.
             truth_boxes: (B, N, 5) float, as ``Batch.word_boxes``.
             truth_mask: (B, N) bool: where the true box is known; such a word that the layout lacks has an IoU of 0.
+            truth_objects: (B, K, 5) float, as ``Batch.object_boxes``; None leaves the objects out.
+            truth_object_mask: (B, K) bool: where the true box is known; likewise.
 
         Raises:
-            ValueError: if their numbers differ.
+            ValueError: if their numbers differ, or one of the last two is given alone.
         """
-        sizes = (len(predicted), len(prompts), len(truth_boxes), len(truth_mask))
+        if (truth_objects is None) != (truth_object_mask is None):
+            raise ValueError("one of truth_objects and truth_object_mask is None; both must be, or neither")
+        if truth_objects is None or truth_object_mask is None:
+            truth_objects, truth_object_mask = truth_boxes.new_zeros(len(truth_boxes), 0, 5), truth_mask[:, :0]
+        told = (truth_boxes, truth_mask, truth_objects, truth_object_mask)
+        sizes = (len(predicted), len(prompts), *(len(truth) for truth in told))
         if len(set(sizes)) > 1:
-            raise ValueError(f"predicted, prompts, truth_boxes and truth_mask have {sizes} entries; need equal numbers")
-        truths = zip(truth_boxes.cpu(), truth_mask.cpu(), strict=True)
+            raise ValueError(f"predicted, prompts and the truths have {sizes} entries; need equal numbers")
+        truths = zip(*(truth.cpu() for truth in told), strict=True)
         rows = [
-            [*_truth_row(layout, boxes, mask), *_own_row(layout), *positions_met(prompt, layout)]
-            for layout, prompt, (boxes, mask) in zip(predicted, prompts, truths, strict=True)
+            [
+                *(*_truth_row(layout, boxes, mask), *_own_row(layout), *positions_met(prompt, layout)),
+                *(any_overlap(layout.boxes), 1, *objects_met(prompt, layout, objects, known), known.sum().item()),
+            ]
+            for layout, prompt, (boxes, mask, objects, known) in zip(predicted, prompts, truths, strict=True)
         ]
         self.append(torch.tensor(rows).view(-1, len(self.columns)))
 
@@ -136,6 +196,9 @@ class LayoutMetrics(PerImageMetric):
             "overlap": ("covered", "area", "words"),
             "out_of_bounds": ("outside", "area", "words"),
             "position_accuracy": ("met", "placed", "placed"),
+            "overlap_share": ("crowded", "layouts", "layouts"),
+            "object_iou": ("object_iou", "true_objects", "true_objects"),
+            "object_position": ("object_met", "true_objects", "true_objects"),
         }
         return {
             name: ratio_figure(table[part], table[whole], rng, n=int(table[counted].sum()))

@@ -11,6 +11,13 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
+_POSTER_DIRECTIONS = (  # of red, green and blue, each the upper two pixels, then the lower two; rows of unit variance
+    (0.2390, 0.2388, 0.2388, 0.2391, 0.1940, 0.1938, 0.1939, 0.1942, 0.1368, 0.1366, 0.1366, 0.1368),
+    (-0.2222, -0.2220, -0.2220, -0.2219, 0.0281, 0.0282, 0.0281, 0.0282, 0.3481, 0.3481, 0.3481, 0.3483),
+    (0.3585, 0.3598, 0.3595, 0.3605, -0.6425, -0.6409, -0.6410, -0.6399, 0.2805, 0.2811, 0.2811, 0.2817),
+    (-0.8975, 0.9606, -0.9608, 0.8950, -0.8528, 0.9169, -0.9138, 0.8546, -0.5865, 0.6240, -0.6256, 0.5842),
+)
+
 
 class Codec(Protocol):
     """What the painter needs of a codec; it is always frozen."""
@@ -45,6 +52,33 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """(B, 3 factor^2, h, w) -> (B, 3, h factor, w factor)."""
         return F.pixel_shuffle(latents / self.scale, self.config.factor)
+
+
+class LinearCodec(ModelMixin, ConfigMixin):
+    """Four numbers a block of 2 x 2 pixels: their projection on fixed directions, which loses what lies beside them.
+
+    It stands for a learned autoencoder where none is at hand: as Stable Diffusion's, its latents have four channels of
+    unit variance, and a glyph map takes all of them. The directions are the principal components of posters
+    (``benchmarks/linear_codec.py``): three of colour, one of the edges between left and right.
+    """
+
+    factor = 2
+
+    @register_to_config
+    def __init__(self) -> None:
+        super().__init__()
+        directions = torch.tensor(_POSTER_DIRECTIONS)
+        self.latent_channels = len(directions)
+        self.register_buffer("directions", directions)
+        self.register_buffer("inverse", torch.linalg.pinv(directions))
+
+    def encode_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 4, H / 2, W / 2)."""
+        return torch.einsum("oi,bihw->bohw", self.directions, F.pixel_unshuffle(images, self.factor))
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """(B, 4, h, w) -> (B, 3, 2 h, 2 w): of all blocks with these latents, the one nearest to grey."""
+        return F.pixel_shuffle(torch.einsum("io,bohw->bihw", self.inverse, latents), self.factor)
 
 
 class KLCodec(AutoencoderKL):

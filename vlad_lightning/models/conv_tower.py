@@ -94,8 +94,8 @@ class _Block(nn.Module):
         super().__init__()
         self.first, self.second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
         self.first_norm, self.second_norm = (nn.GroupNorm(width // _GROUP, width) for _ in range(2))
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for weight in self.second.parameters():
+            nn.init.zeros_(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.first(F.silu(self.first_norm(x)))

@@ -22,6 +22,7 @@ class LatentFusion(ModelMixin, ConfigMixin):
         text_width: D of the pooled t.
         out_channels: channels of the fused latent, the painter's ``in_channels``; None means ``latent_channels``.
         time_width: width of the time embedding.
+        starts_open: fill the further output channels at the start, for a painter that is not pretrained.
     """
 
     @register_to_config
@@ -32,6 +33,7 @@ class LatentFusion(ModelMixin, ConfigMixin):
         text_width: int,
         out_channels: int | None = None,
         time_width: int = 64,
+        starts_open: bool = False,
     ) -> None:
         super().__init__()
         out_channels = out_channels or latent_channels
@@ -44,6 +46,8 @@ class LatentFusion(ModelMixin, ConfigMixin):
         self.text_norm = nn.LayerNorm(text_width)
         self.weight = nn.Parameter(torch.zeros(out_channels, inputs))
         self.bias = nn.Parameter(torch.zeros(out_channels))
+        if starts_open:
+            self.open_further()
 
     @torch.no_grad()
     def open_further(self) -> None:
@@ -68,7 +72,7 @@ class LatentFusion(ModelMixin, ConfigMixin):
             text: (B, D) float, the pooled t.
 
         Returns:
-            (B, out_channels, h, w) float; exactly x_t before training.
+            (B, out_channels, h, w) float; exactly x_t in the first C_z channels before training.
         """
         modulation = self.modulation(self.time(self.frequencies(timesteps).to(self.weight.dtype)))
         weight = self.weight * (1 + modulation)[:, None, :]  # (B, out, in)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 # In heights of the higher of two words. An OCR engine's boxes are a little too large, so that neighbours may overlap.
 _SPACE = (-0.5, 1.5)  # between two words of a line
-_LEADING = (-0.25, 1.5)  # between a line and the next one
+_LEADING = (-0.25, 1.2)  # between a line and the next one
 _INDENT = 1.5  # how far the next line may lie beside the line above it
 _HEIGHT_RATIO = 2.5  # `on` is that much lower than `(gym)` in letters of one size
 _SHARED_HEIGHT = 0.5  # of the lower one's, with a neighbour on the same line
@@ -91,7 +91,7 @@ class Reading:
 
     @cached_property
     def _starts_next_line(self) -> np.ndarray:
-        """(N, N) bool: whether a line that begins with the second word comes right below the one the first word ends."""
+        """(N, N) bool: whether the second word begins the line right below the one that the first word ends."""
         boxes, height = self._boxes
         continued = set(self._next_on_line.values())
         starts = [i for i in range(len(height)) if i not in continued]

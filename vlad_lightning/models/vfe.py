@@ -71,6 +71,8 @@ class VFE(nn.Module):
         if wider:
             widen(self.network, len(fusion.weight))
             fusion.open_further()
+        if transformer is not None:  # what the last block's queries of the text find is read by nothing
+            transformer.transformer_blocks[-1].attn.add_q_proj.requires_grad_(False)
         acceleration.apply(self.network)
 
     @property

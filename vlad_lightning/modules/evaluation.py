@@ -1,17 +1,20 @@
-"""Everything ``test`` measures, in one injected object."""
+"""Everything ``test`` measures of what is painted, in one injected object."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import cast
 
+import torch
 from torch import nn
 from torchmetrics import Metric
 
+from vlad_lightning.metrics.alignment_probe import AlignmentProbe
 from vlad_lightning.metrics.clip_score import CLIPScore
 from vlad_lightning.metrics.colour import BackgroundColour
 from vlad_lightning.metrics.fid import FrechetDistance
 from vlad_lightning.metrics.layout import LayoutMetrics
+from vlad_lightning.metrics.objects import ObjectFinder, ObjectMetrics
 from vlad_lightning.metrics.ocr import OCRMetrics, mario_targets
 from vlad_lightning.metrics.ocr_engine import OCREngine
 from vlad_lightning.models.prompts import drawn_words
@@ -20,14 +23,17 @@ from vlad_lightning.types import Batch, Figure, Painting
 
 
 class Evaluation(nn.Module):
-    """OCR of paintings, rasterised layouts and true images; layouts; colours; CLIP score; distances.
+    """OCR of paintings, rasterised layouts and true images; layouts; colours; objects; CLIP score; distances.
+
+    Prompts without true images, such as people write them, have rows of their own: ``human_word_accuracy`` and so on.
 
     Args:
         ocr_engine: reads the images.
         clip: gives the embeddings of the CLIP score; None leaves it out.
         distance: FID and KID, or their like from another network; None leaves them out.
         judge: a stage-0 run that serves as both where they are not given: the mini scale, named as such.
-        read_truth: also read the data set's own images, the ceiling of the OCR engine.
+        read_truth: also read the data set's own images, the ceiling of the OCR engine; the object finder's, too.
+        objects: finds the objects on the images; None leaves them out.
     """
 
     def __init__(
@@ -37,10 +43,14 @@ class Evaluation(nn.Module):
         distance: FrechetDistance | None = None,
         judge: AlignmentJudge | None = None,
         read_truth: bool = True,
+        objects: ObjectFinder | None = None,
     ) -> None:
         super().__init__()
-        self.painted, self.drawn, self.truth = (OCRMetrics(ocr_engine) for _ in range(3))
-        self.layout, self.background = LayoutMetrics(), BackgroundColour()
+        self.painted, self.drawn, self.truth, self.human = (OCRMetrics(ocr_engine) for _ in range(4))
+        self.layout, self.human_layout, self.background = LayoutMetrics(), LayoutMetrics(), BackgroundColour()
+        self.objects = None if objects is None else ObjectMetrics(objects)
+        self.true_objects = None if objects is None or not read_truth else ObjectMetrics(objects)
+        self.probe = None if judge is None else AlignmentProbe(judge.score)
         self.clip = clip or (CLIPScore(judge) if judge else None)
         self.distance = distance or (FrechetDistance(judge) if judge else None)
         self.read_truth = read_truth
@@ -52,23 +62,42 @@ class Evaluation(nn.Module):
         self.background.update(painting.images, batch.prompts)
         if any(len(layout) for layout in painting.layouts):
             self.drawn.update(painting.glyphs, words)
-            self.layout.update(painting.layouts, batch.prompts, batch.word_boxes, batch.word_mask)
+            truth = (batch.word_boxes, batch.word_mask, batch.object_boxes, batch.object_mask)
+            self.layout.update(painting.layouts, batch.prompts, *truth)
         if self.read_truth:
             self.truth.update(batch.images, words)
+        if self.objects is not None:
+            self.objects.update(painting.images, batch.prompts)
+        if self.true_objects is not None:
+            self.true_objects.update(batch.images, batch.prompts)
+        if self.probe is not None:
+            self.probe.update(batch.images, batch.prompts, batch.keys)
         if self.clip is not None:
             self.clip.update(painting.images, batch.prompts)
         if self.distance is not None:
             self.distance.update(batch.images, real=True)
             self.distance.update(painting.images, real=False)
 
+    def update_human(self, painting: Painting) -> None:
+        """Measure a batch of paintings of prompts that have no true images."""
+        words = [drawn_words(prompt) for prompt in painting.prompts]
+        self.human.update(painting.images, words, [mario_targets(prompt) for prompt in painting.prompts])
+        boxes = torch.zeros(len(words), 0, 5)
+        self.human_layout.update(painting.layouts, painting.prompts, boxes, boxes[..., 0].bool())
+
     def compute(self) -> dict[str, Figure]:
         """Every figure by name, those of the paintings first."""
         figures = self.painted.compute() | self.background.compute()
-        for metric in (self.clip, self.distance):
+        for metric in (self.objects, self.clip, self.distance, self.probe):
             figures |= metric.compute() if metric is not None else {}
+        figures |= _under("human", self.human.compute(), ("word_accuracy", "edit_similarity", "sentence_accuracy"))
+        if overlap := self.human_layout.compute().get("overlap_share"):
+            figures["human_overlap"] = overlap
         figures |= _under("layout", self.drawn.compute(), ("word_accuracy", "edit_similarity"))
         figures |= {f"layout_{name}": figure for name, figure in self.layout.compute().items()}
-        return figures | _under("truth", self.truth.compute(), ("word_accuracy", "edit_similarity"))
+        figures |= _under("truth", self.truth.compute(), ("word_accuracy", "edit_similarity"))
+        truth = {} if self.true_objects is None else self.true_objects.compute()
+        return figures | {f"truth_{name}": figure for name, figure in truth.items()}
 
     def reset(self) -> None:
         """Forget what was measured."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vlad_lightning.diffusion.objective import Schedule
 from vlad_lightning.diffusion.sampler import Denoiser, Sampler
-from vlad_lightning.models.codec import KLCodec, SpaceToDepthCodec
+from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.models.phrase_map import Grounding
 from vlad_lightning.models.prompt_encoder import PromptEncoder
@@ -54,7 +54,7 @@ class Painter(nn.Module):
         self,
         prompt_encoder: PromptEncoder,
         vfe: VFE,
-        codec: SpaceToDepthCodec | KLCodec,
+        codec: SpaceToDepthCodec | LinearCodec | KLCodec,
         schedule: Schedule,
         image_size: int = 64,
         rasterizer: Rasterizer = Rasterizer(),
@@ -223,7 +223,8 @@ class Painter(nn.Module):
         grounding = self.ground(prompts, layouts, told) if self.vfe.phrase_map is not None else None
         z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generator)
         latent = self.codec.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
-        noise = randn_tensor((len(prompts), *latent.shape[1:]), generator=generator, device=weight.device)
+        shape = (len(prompts), self.codec.latent_channels, *latent.shape[2:])
+        noise = randn_tensor(shape, generator=generator, device=weight.device)
         denoiser = self._guided(told, z, sampler, self._known(region, len(prompts)))
         with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv):
             latents = sampler.draw(denoiser, noise, self.schedule, generator, progress)

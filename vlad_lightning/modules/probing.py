@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.metrics.text_probe import TextProbeMetric, rms_change
 from vlad_lightning.models.caption_edits import KINDS, edit_caption
 from vlad_lightning.models.phrase_map import Grounding
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.painter import Painter, phrase_slots
-from vlad_lightning.types import Conditioning, Layout
+from vlad_lightning.types import Conditioning, Figure, Layout
 
 WHOLE_TEXT = ("all_text", "tokens_only")
 PROBES = (*KINDS, *WHOLE_TEXT)
@@ -76,7 +77,7 @@ class TextProbe:
         changes = {"all_text": untold, "tokens_only": replace(told, pooled=untold.pooled)}
         columns = [self._edited(kind, prompts, layouts, keys, x_t, before) for kind in KINDS]
         everyone = torch.ones(len(prompts), dtype=torch.bool)
-        columns += [(_rms(self._x0(x_t, z, changes[name]) - before), everyone) for name in WHOLE_TEXT]
+        columns += [(rms_change(before, self._x0(x_t, z, changes[name])).cpu(), everyone) for name in WHOLE_TEXT]
         heard, known = zip(*columns, strict=True)
         return Heard(torch.stack(heard, dim=1), torch.stack(known, dim=1))
 
@@ -98,7 +99,7 @@ class TextProbe:
             asked = [edits[i] or "" for i in rows]
             same = [self._renamed(layouts[i], prompts[i], edit) for i, edit in zip(rows, asked, strict=True)]
             told, z = self._asked(asked, self._placed(asked, same, [keys[i] for i in rows]))
-            changes[rows] = _rms(self._x0(x_t[rows], z, told) - before[rows])
+            changes[rows] = rms_change(before[rows], self._x0(x_t[rows], z, told)).cpu()
             known[rows] = True
         return changes, known
 
@@ -134,6 +135,35 @@ class TextProbe:
         return objective.x0_of(self.painter.vfe(x_t, steps, z, told), x_t, steps)
 
 
-def _rms(change: Tensor) -> Tensor:
-    """(B, ...) -> (B,) float32 on the CPU."""
-    return change.float().square().flatten(1).mean(dim=1).sqrt().cpu()
+class ProbeFigures(nn.Module):
+    """``text_probe_<kind>`` of the whole system, ``painter_probe_<kind>`` of the painter alone.
+
+    Both in units of the codec's latents.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.system, self.alone = TextProbeMetric(PROBES), TextProbeMetric(PROBES)
+
+    def update(
+        self,
+        painter: Painter,
+        generator: LayoutGenerator | None,
+        sampler: Sampler,
+        seed: int,
+        prompts: Sequence[str],
+        layouts: Sequence[Layout],
+        keys: Sequence[str],
+    ) -> None:
+        """Ask for B prompts; see :class:`TextProbe`."""
+        for metric, of in ((self.system, generator), (self.alone, None)):
+            heard = TextProbe(painter, of, sampler, seed)(prompts, layouts, keys)
+            metric.update(heard.changes, heard.known)
+
+    def compute(self) -> dict[str, Figure]:
+        """Every figure by name; what was asked is forgotten."""
+        figures = self.system.compute()
+        figures |= {f"painter_probe{name.removeprefix('text_probe')}": f for name, f in self.alone.compute().items()}
+        self.system.reset()
+        self.alone.reset()
+        return figures

@@ -11,6 +11,7 @@ from torch import Tensor
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.layout import LayoutMetrics
+from vlad_lightning.models.attention_kernel import quick_backward
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.step_draws import Stage, draws_for
@@ -74,7 +75,8 @@ class TLGModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted error of one batch."""
-        return self._step(batch, "train", batch_idx)
+        with quick_backward(self.device):
+            return self._step(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss at fixed noise, and the metrics of drawn layouts."""
@@ -98,5 +100,5 @@ class TLGModule(LightningModule):
     on_test_epoch_end = on_validation_epoch_end
 
     def configure_optimizers(self) -> Any:
-        """AdamW over what is not frozen."""
-        return self.optimization.of_module(self)
+        """AdamW over what is not frozen; the prompt encoder may have a learning rate of its own."""
+        return self.optimization.of_module(self, self.generator.prompt_encoder)

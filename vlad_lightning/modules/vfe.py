@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.generators import generator_for
-from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.models.attention_kernel import quick_backward
 from vlad_lightning.models.image_encoder import ImageEncoder
-from vlad_lightning.models.masks import box_coordinates
-from vlad_lightning.models.phrase_map import Grounding
 from vlad_lightning.modules.contrast import align, check_widths
 from vlad_lightning.modules.evaluation import Evaluation
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.masking import Masking
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.painter import Painter
+from vlad_lightning.modules.painter_loss import PainterLoss
 from vlad_lightning.modules.prediction import check_prompts, paint_prompts
+from vlad_lightning.modules.probing import ProbeFigures
 from vlad_lightning.modules.step_draws import Stage, draws_for
 from vlad_lightning.modules.training import PainterTraining
 from vlad_lightning.modules.weight import weight_of
 from vlad_lightning.strategies import shard_module
-from vlad_lightning.types import Batch, Conditioning, Figure, Painting, PromptBatch, Region
+from vlad_lightning.types import Batch, Figure, Painting, PromptBatch
 
 
 class VFEModule(LightningModule):
@@ -46,6 +43,9 @@ class VFEModule(LightningModule):
         evaluation: the metrics of ``test``; None measures nothing.
         temperature: tau of L_align.
         seed: of every draw in training.
+        text_probe: how many samples of validation and test are asked whether the system hears its prompt
+            (:class:`~vlad_lightning.modules.probing.TextProbe`), first the whole of it, then the painter alone, whose
+            layouts stay; 0 asks none.
         masking: which regions inpainting is trained on; None paints whole images only.
         freeze_text_tower: False trains the painter's text tower whole, where it is not pretrained; with adapters only
             they are trained.
@@ -70,10 +70,13 @@ class VFEModule(LightningModule):
         seed: int = 0,
         masking: Masking | None = None,
         freeze_text_tower: bool = True,
+        text_probe: int = 64,
     ) -> None:
         super().__init__()
         if temperature <= 0:
             raise ValueError(f"temperature is {temperature}; it must be above 0")
+        if text_probe < 0:
+            raise ValueError(f"text_probe is {text_probe}; it must be at least 0")
         schedule = painter.schedule.config
         if schedule.get("rescale_betas_zero_snr") and schedule.get("prediction_type") == "epsilon":
             raise ValueError(
@@ -98,6 +101,8 @@ class VFEModule(LightningModule):
         self.temperature = temperature
         self.seed = seed
         self.masking = masking
+        self.text_probe = text_probe
+        self.heard = ProbeFigures()
         self.figures: dict[str, Figure] = {}
 
     def configure_model(self) -> None:
@@ -109,7 +114,7 @@ class VFEModule(LightningModule):
         draws = draws_for(self, batch, stage, batch_idx, self.seed, "vfe")
         told = self.painter.prompt_encoder(batch.prompts)
         aligned = self._alignment(batch.images, told.pooled, everywhere=stage == "train")
-        diffusion = self._diffusion(batch, told, draws)
+        diffusion = PainterLoss(self.painter, self.settings, self.masking)(batch, told, draws)
         loss = aligned + self.settings.diffusion_weight * diffusion
         values = {f"{stage}/loss": loss, f"{stage}/loss_align": aligned, f"{stage}/loss_diffusion": diffusion}
         self.log_dict(values, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
@@ -121,71 +126,26 @@ class VFEModule(LightningModule):
             embedded = self.image_encoder(images)
         return align(self, embedded, texts, self.temperature, everywhere=everywhere)
 
-    def _diffusion(self, batch: Batch, told: Conditioning, draws: RowDraws) -> Tensor:
-        """L_diff, Eq. 9 with z_t, weighted by time and by place."""
-        painter, settings = self.painter, self.settings
-        objective = objective_for(painter.schedule, settings.timestep_density, settings.high_noise, settings.snr_gamma)
-        x0 = painter.codec.encode_images(batch.images).float()  # bfloat16 under autocast
-        steps = objective.draw_timesteps(draws)
-        noise = draws.normal(*x0.shape[1:])
-        if settings.offset_noise > 0:
-            noise = noise + settings.offset_noise * draws.normal(x0.shape[1], 1, 1)
-        noised = objective.noised(x0, noise, steps)
-        u = draws.uniform()
-        bare = u < settings.layout_dropout  # neither layout nor text
-        silent = u < settings.layout_dropout + settings.caption_dropout
-        grounding = self._grounding(batch, told, draws, bare)
-        told = self._without_pooled(told, draws).where(~silent, painter.untold(len(batch)))
-        region = self._region(batch, draws)
-        unseen = bare.view(-1, 1, 1, 1) if region is None else bare.view(-1, 1, 1, 1) | ~region.masks
-        glyphs = torch.where(unseen, -torch.ones_like(batch.glyphs), batch.glyphs)
-        z = painter.encode_layout(glyphs, grounding, settings.augmentation, draws.generators)
-        known = None if region is None else painter.encode_region(region)
-        predicted = painter.vfe(noised.x_t, steps, z, told, known).float()
-        error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
-        place = self._place_weight(batch, error.shape[-2:])
-        return (noised.weight * (place * error).mean(dim=(1, 2))).mean()
-
-    def _region(self, batch: Batch, draws: RowDraws) -> Region | None:
-        """What is painted of each image, the whole of it for some; None without inpainting."""
-        if self.masking is None:
-            return None
-        height, width = batch.images.shape[-2:]
-        return Region(batch.images, self.masking.draw(batch.layouts, (height, width), draws))
-
-    def _grounding(self, batch: Batch, told: Conditioning, draws: RowDraws, bare: Tensor) -> Grounding | None:
-        """The objects' phrases and boxes, some left out; None for a painter without a phrase map."""
-        if self.painter.vfe.phrase_map is None:
-            return None
-        mask = batch.object_mask & told.object_mask & ~bare[:, None]
-        if self.settings.box_dropout > 0:
-            mask = mask & (draws.uniform(mask.shape[1]) >= self.settings.box_dropout)
-        return Grounding(told.objects, batch.object_boxes, mask)
-
-    def _without_pooled(self, told: Conditioning, draws: RowDraws) -> Conditioning:
-        """Some samples with the empty prompt's pooled t, and their own token states."""
-        if self.settings.pooled_dropout == 0:
-            return told
-        dropped = draws.uniform() < self.settings.pooled_dropout
-        empty = self.painter.untold(len(told)).pooled
-        return replace(told, pooled=torch.where(dropped[:, None], empty, told.pooled))
-
-    def _place_weight(self, batch: Batch, size: Sequence[int]) -> Tensor:
-        """(B, h, w) float: ``text_weight`` on and beside the letters, ``object_weight`` in objects, 1 elsewhere."""
-        near = F.adaptive_max_pool2d(F.max_pool2d(batch.glyphs.amax(dim=1), 3, stride=1, padding=1), list(size))
-        weight = 1 + (self.settings.text_weight - 1) * (near > -0.5)
-        if self.settings.object_weight == 1 or not batch.object_mask.any():
-            return weight
-        cover = box_coordinates(batch.object_boxes, (size[0], size[1]))[2] * batch.object_mask[..., None, None]
-        return torch.maximum(weight, 1 + (self.settings.object_weight - 1) * cover.amax(dim=1))
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Eq. 8 of one batch."""
-        return self._step(batch, "train", batch_idx)
+        with quick_backward(self.device):
+            return self._step(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Eq. 8 at fixed noise."""
+        """Eq. 8 at fixed noise, and whether the text is heard."""
         self._step(batch, "val", batch_idx)
+        self._probe(batch, batch_idx)
+
+    def _probe(self, batch: Batch, batch_idx: int) -> None:
+        """Ask the first samples of every device."""
+        left = min(self.text_probe - batch_idx * len(batch), batch.counted)
+        if left > 0:
+            rows = batch.prompts[:left], batch.layouts[:left], batch.keys[:left]
+            self.heard.update(self.painter, self.layout_generator, self.layout_sampler, self.seed, *rows)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the probes."""
+        self.log_dict({f"val/{name}": figure.value for name, figure in self.heard.compute().items()})
 
     def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> Painting:
         """The whole system: layouts, then images; the noise depends on the sampler's seed and the first key."""
@@ -195,18 +155,24 @@ class VFEModule(LightningModule):
         draws = generator_for(self.device, self.sampler.seed, "paint", *batch.keys[:1])
         return paint_prompts(batch, self.painter, self.layout_generator, self.sampler, self.layout_sampler, draws)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Painting]:
+    def test_step(self, batch: Batch | PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Painting]:
         """Paint the batch's prompts and measure the result."""
+        if isinstance(batch, PromptBatch):
+            painting = self._paint(batch)
+            if self.evaluation is not None and not batch.spare:
+                self.evaluation.update_human(painting)
+            return {"painting": painting}
         painting = self.draw(batch.prompts, batch.keys)
         if self.evaluation is not None and batch.counted:
             self.evaluation.update(painting, batch)
+            self._probe(batch, batch_idx)
         return {"painting": painting}
 
     def on_test_epoch_end(self) -> None:
         """Log every figure; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them."""
         if self.evaluation is None:
             return
-        self.figures = self.evaluation.compute()
+        self.figures = self.evaluation.compute() | self.heard.compute()
         self.evaluation.reset()
         self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
 
@@ -244,5 +210,5 @@ class VFEModule(LightningModule):
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {self.lora_scales}")
 
     def configure_optimizers(self) -> Any:
-        """AdamW over what is not frozen."""
-        return self.optimization.of_module(self)
+        """AdamW over what is not frozen; the prompt encoder may have a learning rate of its own."""
+        return self.optimization.of_module(self, self.painter.prompt_encoder)

@@ -1,0 +1,24 @@
+"""Batches in page-locked memory, and their way to the card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny_system as tiny
+import torch
+
+pytestmark = pytest.mark.gpu
+
+
+def test_a_loader_pins_its_batches_and_they_arrive_whole(posters: Path, device: torch.device) -> None:
+    data = tiny.data(posters, batch_size=4, pin_memory=device.type == "cuda")
+    batch = next(iter(data.val_dataloader()))
+    assert batch.images.is_pinned() == (device.type == "cuda")
+    moved = data.transfer_batch_to_device(batch, device, 0)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    for name in ("images", "glyphs", "word_boxes", "word_mask"):
+        assert getattr(moved, name).device.type == device.type
+        assert torch.equal(getattr(moved, name).cpu(), getattr(batch, name))
+    assert (moved.prompts, moved.keys) == (batch.prompts, batch.keys)

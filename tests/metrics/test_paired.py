@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from vlad_lightning.metrics.paired import PerImage, paired_difference
+
+
+def per_image(parts: list[int], wholes: list[int] | None = None) -> PerImage:
+    pairs = zip(parts, wholes or [1] * len(parts), strict=True)
+    return {f"{i:03}": (part, whole) for i, (part, whole) in enumerate(pairs)}
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def test_one_thing_an_image_is_mcnemars_test() -> None:
+    """12 images only the second got right, 3 only the first, 25 both: exact McNemar by the binomial."""
+    first, second = per_image([0] * 12 + [1] * 28), per_image([1] * 12 + [0] * 3 + [1] * 25)
+    found = paired_difference(first, second, rng(), resamples=20000)
+    assert found is not None
+    assert found.value == pytest.approx(9 / 40)
+    assert found.n == 40
+    assert found.p == pytest.approx(stats.binomtest(3, 15).pvalue, abs=0.005)
+
+
+def test_interval_is_that_of_the_mean_difference() -> None:
+    """For wholes of one the pooled difference is a mean of differences: scipy's bootstrap of it."""
+    draws = np.random.default_rng(1)
+    first, second = draws.integers(0, 2, 200), draws.integers(0, 2, 200)
+    found = paired_difference(per_image(first.tolist()), per_image(second.tolist()), rng(), resamples=5000)
+    assert found is not None
+    expected = stats.bootstrap((second - first,), np.mean, n_resamples=5000, method="percentile", rng=rng())
+    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.015)
+    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.015)
+
+
+def test_shares_are_pooled_over_images() -> None:
+    first, second = per_image([1, 0, 0], [1, 3, 0]), per_image([1, 3, 0], [1, 3, 0])
+    found = paired_difference(first, second, rng())
+    assert found is not None
+    assert found.value == pytest.approx(1 - 1 / 4)
+    assert found.n == 2  # the third says nothing
+
+
+def test_pairing_sees_what_the_spread_between_images_hides() -> None:
+    """Each image is a little better: unpaired intervals overlap widely, the paired one does not reach zero."""
+    levels = np.random.default_rng(0).random(60)
+    first = {str(i): (float(level), 1.0) for i, level in enumerate(levels)}
+    second = {str(i): (float(level) + 0.02, 1.0) for i, level in enumerate(levels)}
+    found = paired_difference(first, second, rng())
+    assert found is not None
+    assert found.low == pytest.approx(0.02)
+    assert found.p < 0.001
+    assert stats.ttest_ind(levels, levels + 0.02).pvalue > 0.5
+
+
+def test_equal_systems_do_not_differ() -> None:
+    system = per_image([0, 1, 1, 0])
+    found = paired_difference(system, system, rng())
+    assert found is not None
+    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+
+
+def test_only_images_that_both_have_count() -> None:
+    found = paired_difference(per_image([1, 1, 1]), per_image([0]), rng())
+    assert found is not None
+    assert (found.value, found.n, found.low) == (-1, 1, None)
+    assert paired_difference({"a": (1, 1)}, {"b": (1, 1)}, rng()) is None
+    assert paired_difference({"a": (0, 0)}, {"a": (1, 1)}, rng()) is None
+    assert paired_difference({}, {}, rng()) is None

@@ -1,0 +1,143 @@
+"""Posters with all that stands on them, read from ``scene.json``: what an object detector learns from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vlad_lightning.data.datamodule import MarioDataModule
+from vlad_lightning.data.dataset import MarioDataset, to_tensor
+from vlad_lightning.data.mario import MarioSample
+from vlad_lightning.data.scene_file import NAME, SceneFacts
+from vlad_lightning.models.object_detector import COLOURS, KINDS, FoundObject
+from vlad_lightning.models.object_targets import encode_objects
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScenePoster:
+    """A poster and its objects.
+
+    Attributes:
+        key: its name.
+        image: (3, H, W) float32 in [-1, 1].
+        objects: all that stand on it, also those that its caption does not tell.
+    """
+
+    key: str
+    image: Tensor
+    objects: tuple[FoundObject, ...]
+
+
+@dataclass(frozen=True)
+class SceneBatch:
+    """``B`` posters and their objects.
+
+    Attributes:
+        keys: B names.
+        images: (B, 3, H, W) float32 in [-1, 1].
+        things: (B, M, 7) float32: see :data:`~vlad_lightning.models.object_targets.FIELDS`.
+        spare: True for a repeated batch that only keeps a device in step with the others: nothing of it counts.
+    """
+
+    keys: tuple[str, ...]
+    images: Tensor
+    things: Tensor
+    spare: bool = False
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def counted(self) -> int:
+        """How many posters count in a mean: B, or 0 where the batch is spare."""
+        return 0 if self.spare else len(self)
+
+    @classmethod
+    def collate(cls, posters: Sequence[ScenePoster]) -> SceneBatch:
+        """Stack posters; a DataLoader's ``collate_fn``."""
+        things = encode_objects([poster.objects for poster in posters])
+        return cls(tuple(p.key for p in posters), torch.stack([p.image for p in posters]), things)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> SceneBatch:
+        """The batch with its tensors on ``device``."""
+        images, things = (x.to(device, non_blocking=non_blocking) for x in (self.images, self.things))
+        return replace(self, images=images, things=things)
+
+    def pin_memory(self) -> SceneBatch:
+        """The batch with its tensors in pinned memory; a DataLoader calls this."""
+        return replace(self, images=self.images.pin_memory(), things=self.things.pin_memory())
+
+
+class SceneDataset(MarioDataset):
+    """Sample folders with a scene; one that turns out to have none that can be used is replaced, as a broken one is."""
+
+    def _read(self, index: int) -> MarioSample | None:
+        sample = super()._read(index)
+        if sample is None or (sample.scene is not None and is_known(sample.scene)):
+            return sample
+        self._broken[index] = True
+        _log.warning("%s: no %s that can be used; the next sample takes its place", self.folders[index], NAME)
+        return None
+
+    def _build(self, sample: MarioSample) -> Any:
+        assert sample.scene is not None
+        objects = found_in(sample.scene)
+        return ScenePoster(sample.key, to_tensor(sample.image, self.size), objects)
+
+
+class SceneDataModule(MarioDataModule):
+    """The samples of a folder in MARIO's format that have a ``scene.json``, in batches of :class:`SceneBatch`.
+
+    Arguments, splits and order are those of :class:`~vlad_lightning.data.datamodule.MarioDataModule`.
+    """
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """See the base class."""
+        loader: Any = super().train_dataloader()
+        loader.collate_fn = SceneBatch.collate
+        return loader
+
+    def _in_order(self, name: str, in_blocks: bool) -> DataLoader[Any]:
+        loader: Any = super()._in_order(name, in_blocks)
+        loader.dataset.collate = SceneBatch.collate
+        return loader
+
+    def _dataset(self, folders: list[Path]) -> SceneDataset:
+        plain = super()._dataset(folders)
+        return SceneDataset(
+            folders, plain.size, plain.max_words, plain.max_boxes, plain.min_confidence, plain.rasterizer
+        )
+
+    def _usable(self, root: str, index: str | None = None) -> list[Path]:
+        folders = [folder for folder in super()._usable(root, index) if (folder / NAME).is_file()]
+        if not folders:
+            raise ValueError(
+                f"root is {root!r}, where no sample has a {NAME}; the object detector learns from posters that say "
+                "what stands on them: vlad-cli synth draws some"
+            )
+        return folders
+
+
+def is_known(scene: SceneFacts) -> bool:
+    """Whether every colour of a scene's objects has a name in the palette."""
+    return all(thing.colour in COLOURS for thing in scene.objects)
+
+
+def found_in(scene: SceneFacts) -> tuple[FoundObject, ...]:
+    """A scene's objects as a detector would find them; of no shape where it does not know their name."""
+    found = []
+    for thing in scene.objects:
+        left, top, right, bottom = thing.box
+        name = thing.name if thing.name in KINDS else None
+        centre = ((left + right) / 2, (top + bottom) / 2)
+        found.append(FoundObject(name, thing.colour, *centre, right - left, bottom - top))
+    return tuple(found)

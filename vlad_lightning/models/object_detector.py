@@ -1,0 +1,188 @@
+"""A small detector of coloured shapes: where they stand, which shape and which colour each has.
+
+One network looks once at the whole picture and says, for each cell of a grid, whether an object's centre lies there
+(CenterNet, arXiv 1904.07850), what shape and colour it has, and its box. Its first layer moves 2 x 2 pixels into
+channels, so no pixel of a small shape is averaged away.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vlad_lightning.models.colours import PALETTE
+from vlad_lightning.models.object_requests import SHAPES
+
+COLOURS = tuple(PALETTE)
+KINDS: tuple[str | None, ...] = (*SHAPES, None)
+"""What the shape's logits stand for; None is an object that has none of the shapes."""
+
+STRIDE = 4
+"""Pixels of the detector's own frame a grid cell."""
+
+_PARTS = (1, len(KINDS), len(COLOURS), 4)
+_SAME = 0.3  # two boxes that overlap by more are one object
+
+
+@dataclass(frozen=True)
+class FoundObject:
+    """An object on a picture.
+
+    Attributes:
+        shape: one of :data:`~vlad_lightning.models.object_requests.SHAPES`, or None where it has none of them.
+        colour: a name of the palette.
+        x: centre, a fraction of the width.
+        y: centre, a fraction of the height.
+        width: of its upright box, a fraction of the frame.
+        height: likewise.
+        score: how sure the detector is that something stands there, in [0, 1].
+    """
+
+    shape: str | None
+    colour: str
+    x: float
+    y: float
+    width: float = 0.0
+    height: float = 0.0
+    score: float = 1.0
+
+
+@dataclass(frozen=True)
+class ObjectMaps:
+    """What the network says of each cell of its grid; S kinds of shapes, C colours, G x G cells.
+
+    Attributes:
+        centre: (B, 1, G, G) float: logits of an object's centre.
+        shape: (B, S, G, G) float: logits, in the order of :data:`KINDS`.
+        colour: (B, C, G, G) float: logits, in the order of the palette.
+        box: (B, 4, G, G) float: the centre's distance from the cell's middle, right and down, in cells; and the
+            logarithm of width and height in fractions of the frame.
+    """
+
+    centre: Tensor
+    shape: Tensor
+    colour: Tensor
+    box: Tensor
+
+
+class ObjectDetector(nn.Module):
+    """Pictures to maps, and maps to objects.
+
+    Args:
+        size: side of its own frame in pixels, a multiple of 8; pictures of another size are resized to it.
+        width: channels of its finest layer; deeper ones have more.
+
+    Raises:
+        ValueError: where ``size`` is not such a number, or ``width`` is below 8.
+    """
+
+    def __init__(self, size: int = 64, width: int = 32) -> None:
+        super().__init__()
+        if size < 8 or size % 8:
+            raise ValueError(f"size is {size}; it must be a multiple of 8")
+        if width < 8:
+            raise ValueError(f"width is {width}; it must be at least 8")
+        self.size = size
+        fine, middle, coarse = width, 2 * width, 3 * width
+        self.stem = nn.Sequential(nn.PixelUnshuffle(2), _Conv(12, fine), _Conv(fine, fine + fine // 2))
+        self.down = nn.Sequential(_Conv(fine + fine // 2, middle, stride=2), _Residual(middle), _Residual(middle))
+        self.around = nn.Sequential(_Conv(middle, coarse, stride=2), _Residual(coarse), nn.Conv2d(coarse, middle, 1))
+        self.join = nn.Sequential(_Residual(middle), _Residual(middle))
+        self.head = nn.Conv2d(middle, sum(_PARTS), 1)
+        with torch.no_grad():
+            cast(Tensor, self.head.bias)[0] = -4.0  # centres are rare: start there, as focal losses need
+
+    @property
+    def cells(self) -> int:
+        """G, the grid's cells a side."""
+        return self.size // STRIDE
+
+    def forward(self, images: Tensor) -> ObjectMaps:
+        """(B, 3, H, W) float in [-1, 1] -> maps of float32."""
+        if images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
+        x = self.down(self.stem(images.contiguous(memory_format=torch.channels_last)))  # (B, 2 width, G, G)
+        x = x + F.interpolate(self.around(x), scale_factor=2.0)
+        said: Tensor = self.head(self.join(x))
+        return ObjectMaps(*said.float().split(_PARTS, dim=1))
+
+    @torch.no_grad()
+    def find(self, images: Tensor, threshold: float = 0.4) -> list[tuple[FoundObject, ...]]:
+        """The objects on each of B pictures, the surest first.
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1].
+            threshold: least score of an object, in [0, 1].
+        """
+        return find_objects(self(images), threshold)
+
+
+def find_objects(maps: ObjectMaps, threshold: float = 0.4, most: int = 24) -> list[tuple[FoundObject, ...]]:
+    """The peaks of the centres' map, one for each object.
+
+    Args:
+        maps: of B pictures.
+        threshold: least score, in [0, 1].
+        most: objects of a picture, at most; the surest ones.
+    """
+    scores = maps.centre.sigmoid()
+    peaks = (scores == F.max_pool2d(scores, 3, 1, 1)) & (scores >= threshold)
+    shape, colour = maps.shape.argmax(1), maps.colour.argmax(1)
+    found: list[tuple[FoundObject, ...]] = []
+    cells = scores.shape[-1]
+    for i in range(len(scores)):
+        things = []
+        for row, column in peaks[i, 0].nonzero().tolist():
+            dx, dy, width, height = maps.box[i, :, row, column].tolist()
+            kind, hue = KINDS[int(shape[i, row, column])], COLOURS[int(colour[i, row, column])]
+            x, y = (column + 0.5 + dx) / cells, (row + 0.5 + dy) / cells
+            across, down = (math.exp(min(side, 0.0)) for side in (width, height))
+            things.append(FoundObject(kind, hue, x, y, across, down, float(scores[i, 0, row, column])))
+        found.append(_distinct(sorted(things, key=lambda thing: -thing.score))[:most])
+    return found
+
+
+def _distinct(things: Sequence[FoundObject]) -> tuple[FoundObject, ...]:
+    """Those that do not lie on a surer one."""
+    kept: list[FoundObject] = []
+    for thing in things:
+        if all(_overlap(thing, other) <= _SAME for other in kept):
+            kept.append(thing)
+    return tuple(kept)
+
+
+def _overlap(a: FoundObject, b: FoundObject) -> float:
+    """Intersection over union of two upright boxes."""
+    across = min(a.x + a.width / 2, b.x + b.width / 2) - max(a.x - a.width / 2, b.x - b.width / 2)
+    down = min(a.y + a.height / 2, b.y + b.height / 2) - max(a.y - a.height / 2, b.y - b.height / 2)
+    common = max(across, 0.0) * max(down, 0.0)
+    union = a.width * a.height + b.width * b.height - common
+    return common / union if union > 0 else 0.0
+
+
+class _Conv(nn.Sequential):
+    """A 3 x 3 convolution with its norm."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+        )
+
+
+class _Residual(nn.Module):
+    """Two convolutions beside the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _Conv(width, width), nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.body(x))

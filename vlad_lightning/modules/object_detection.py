@@ -1,0 +1,80 @@
+"""The object detector that judges pictures, trained on true posters."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from vlad_lightning.data.scene_data import SceneBatch
+from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation
+from vlad_lightning.models.object_detector import ObjectDetector
+from vlad_lightning.models.object_requests import SHAPES
+from vlad_lightning.models.object_targets import count_hits, detection_loss
+from vlad_lightning.modules.optimization import Optimization
+from vlad_lightning.modules.step_draws import draws_for
+
+_SHARES = {"recall": (2, 0), "precision": (2, 1), "shape": (3, 0), "colour": (4, 0)}  # of count_hits
+
+
+class ObjectDetectionModule(LightningModule):
+    """Trains an :class:`~vlad_lightning.models.object_detector.ObjectDetector` on posters whose scene is known.
+
+    Args:
+        detector: the network.
+        optimization: learning rate and schedule.
+        augmentation: what is done to the posters in training; in validation they are as they are.
+        seed: of the augmentation.
+    """
+
+    def __init__(
+        self,
+        detector: ObjectDetector,
+        optimization: Optimization = Optimization(lr=3e-3),
+        augmentation: ObjectAugmentation = ObjectAugmentation(),  # noqa: B008 -- frozen
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.detector = detector
+        self.optimization = optimization
+        self.augmentation = augmentation
+        self.seed = seed
+        self._counts: list[Tensor] = []
+
+    def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
+        """The loss of one batch of changed posters."""
+        draws = draws_for(self, cast(Any, batch), "train", batch_idx, self.seed, "objects")
+        drawn, noise = draws.uniform(NUMBERS), draws.normal(*batch.images.shape[1:])
+        images, things = self.augmentation(batch.images, batch.things, drawn, noise)
+        loss = detection_loss(self.detector(images), things)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: SceneBatch, batch_idx: int) -> None:
+        """The loss of one batch, and how many of its objects are found."""
+        loss = detection_loss(self.detector(batch.images), batch.things)
+        size = batch.counted * self.trainer.world_size  # as weight_of has it
+        self.log("val/loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
+        if not batch.spare:
+            self._counts.append(count_hits(self.detector.find(batch.images), batch.things))
+
+    def on_validation_epoch_end(self) -> None:
+        """Recall, precision, and the shares of right shapes and colours, over the whole set and every rank."""
+        own = torch.stack([count_hits([], torch.zeros(0, 1, 7)), *self._counts]).sum(0).to(self.device)
+        self._counts.clear()
+        counts = cast(Tensor, self.all_gather(own)).view(-1, len(own)).sum(0).tolist()
+        if not counts[0]:
+            return
+        self.log_dict({f"val/{name}": counts[i] / max(counts[j], 1) for name, (i, j) in _SHARES.items()}, prog_bar=True)
+        kinds = (len(counts) - 5) // 2
+        every, right = counts[5 : 5 + kinds], counts[5 + kinds :]
+        self.log_dict({f"val/{name}": right[i] / every[i] for i, name in enumerate(SHAPES) if every[i]})
+
+    test_step = validation_step
+    on_test_epoch_end = on_validation_epoch_end
+
+    def configure_optimizers(self) -> Any:
+        """AdamW."""
+        return self.optimization.of_module(self)
