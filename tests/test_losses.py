@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlad_lightning.losses import info_nce, retrieval_at_1
+from vlad_lightning.losses import info_nce, phrase_nce, phrase_similarity, region_nce, retrieval_at_1
 
 
 def pairs(size: int, width: int = 6, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -30,8 +30,10 @@ def one_direction(queries: list[list[float]], answers: list[list[float]], tau: f
 
 @pytest.mark.parametrize("tau", [0.07, 0.5, 1.0])
 def test_eq_3_is_the_hand_written_loop(tau: float) -> None:
+    """-log exp(sim(t_i, I_i) / tau) / sum_j exp(sim(t_i, I_j) / tau): a softmax over the images, given a text."""
     images, texts = pairs(5)
-    expected = one_direction(images.tolist(), texts.tolist(), tau)
+    expected = one_direction(texts.tolist(), images.tolist(), tau)
+    assert expected != pytest.approx(one_direction(images.tolist(), texts.tolist(), tau))
     assert info_nce(images, texts, tau, symmetric=False).item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -50,7 +52,7 @@ def test_negatives_of_every_rank_and_where_this_one_starts(symmetric: bool) -> N
     there = one_direction(images[2:4].tolist(), texts.tolist(), 0.2, offset=2)
     back = one_direction(texts[2:4].tolist(), images.tolist(), 0.2, offset=2)
     loss = info_nce(images[2:4], texts[2:4], 0.2, images, texts, offset=2, symmetric=symmetric)
-    assert loss.item() == pytest.approx((there + back) / 2 if symmetric else there, rel=1e-12)
+    assert loss.item() == pytest.approx((there + back) / 2 if symmetric else back, rel=1e-12)
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
@@ -67,6 +69,92 @@ def test_two_ranks_have_the_gradient_of_one(symmetric: bool) -> None:
     assert two.item() == pytest.approx(one.item(), rel=1e-12)
     expected, got = (torch.autograd.grad(loss, (images, texts), retain_graph=True) for loss in (one, two))
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_text_that_fits_two_images_costs_and_an_image_that_fits_two_texts_does_not() -> None:
+    """Two images alike: no text can tell them apart, though each image tells the texts apart."""
+    images = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    assert info_nce(images, texts, 0.5, symmetric=False).item() == pytest.approx(math.log(2), rel=1e-12)
+    of_images = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(2))) / 2  # the texts apart, given an image
+    assert info_nce(texts, images, 0.5, symmetric=False).item() == pytest.approx(of_images, rel=1e-12)
+
+
+def test_edited_texts_stand_in_the_softmax_of_their_own_image() -> None:
+    (images, texts), (edited, _) = pairs(3), pairs(6, seed=1)
+    tau, total = 0.3, 0.0
+    for i, image in enumerate(images.tolist()):
+        others = [*texts.tolist(), *edited[2 * i : 2 * i + 2].tolist()]
+        every = [math.exp(cosine(image, text) / tau) for text in others]
+        total -= math.log(every[i] / sum(every))
+    back = one_direction(texts.tolist(), images.tolist(), tau)
+    loss = info_nce(images, texts, tau, edited=edited.view(3, 2, -1))
+    assert loss.item() == pytest.approx((total / 3 + back) / 2, rel=1e-12)
+
+
+def test_edited_texts_need_the_direction_that_reads_them() -> None:
+    images, texts = pairs(3)
+    with pytest.raises(ValueError, match=r"edited texts stand in the softmax over texts, which symmetric=False"):
+        info_nce(images, texts, 0.1, symmetric=False, edited=texts[:, None])
+
+
+def places(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Phrases of three texts, of which the second has one and the third two; four patches an image."""
+    generator = torch.Generator().manual_seed(seed)
+    phrases, patches = (torch.randn(3, n, 5, generator=generator, dtype=torch.float64) for n in (3, 4))
+    return phrases, torch.tensor([[True, True, True], [False, True, False], [True, False, True]]), patches
+
+
+def best_mean(phrases: Tensor, mask: Tensor, patches: Tensor) -> float:
+    best = [max(cosine(p, q) for q in patches.tolist()) for p in phrases[mask].tolist()]
+    return sum(best) / len(best)
+
+
+def test_phrase_similarity_is_the_mean_of_each_phrases_best_patch() -> None:
+    phrases, mask, patches = places()
+    found = phrase_similarity(phrases, mask, patches)
+    assert found.tolist() == pytest.approx([best_mean(*row) for row in zip(phrases, mask, patches, strict=True)])
+    assert not phrase_similarity(phrases, torch.zeros_like(mask), patches).any()
+
+
+def test_phrase_nce_is_eq_3_over_that_similarity() -> None:
+    phrases, mask, patches = places()
+    tau, untrue = 0.2, [[0.3], [-0.2], [0.9]]
+    table = [[best_mean(phrases[t], mask[t], patches[i]) for i in range(3)] for t in range(3)]
+    there = [-math.log(math.exp(row[t] / tau) / sum(math.exp(x / tau) for x in row)) for t, row in enumerate(table)]
+    back = []
+    for i in range(3):
+        row = [table[t][i] for t in range(3)] + untrue[i]
+        back.append(-math.log(math.exp(row[i] / tau) / sum(math.exp(x / tau) for x in row)))
+    expected = (sum(there) / 3 + sum(back) / 3) / 2
+    edited = torch.tensor(untrue, dtype=torch.float64)
+    assert phrase_nce(phrases, mask, patches, tau, edited).item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_region_nce_tells_patches_given_a_phrase_and_phrases_given_a_patch() -> None:
+    phrases, mask, patches = places()
+    row, slot = mask.nonzero(as_tuple=True)
+    at = torch.tensor([0, 3, 1, 2, 2, 0])
+    edited, tau, total = pairs(2, 5)[0], 0.4, 0.0
+    every_patch, every_phrase = patches.flatten(0, 1).tolist(), [*phrases[mask].tolist(), *edited.tolist()]
+    for k, phrase in enumerate(phrases[mask].tolist()):
+        own = patches[row[k], at[k]].tolist()
+        agree = math.exp(cosine(phrase, own) / tau)
+        total -= math.log(agree / sum(math.exp(cosine(phrase, q) / tau) for q in every_patch)) / 2
+        total -= math.log(agree / sum(math.exp(cosine(p, own) / tau) for p in every_phrase)) / 2
+    loss = region_nce(phrases[row, slot], patches, row, at, tau, edited)
+    assert loss.item() == pytest.approx(total / 6, rel=1e-12)
+
+
+def test_no_known_box_costs_nothing_and_still_has_a_gradient() -> None:
+    _, _, patches = places()
+    patches.requires_grad_()
+    none, at = torch.zeros(0, 5, dtype=torch.float64), torch.zeros(0, dtype=torch.long)
+    loss = region_nce(none, patches, at, at, 0.1, none)
+    assert loss.item() == 0
+    loss.backward()
+    assert patches.grad is not None
+    assert not patches.grad.any()
 
 
 def test_products_are_not_rounded_under_autocast() -> None:

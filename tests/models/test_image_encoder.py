@@ -9,6 +9,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 from transformers import CLIPImageProcessor, SiglipImageProcessor
 
+from vlad_lightning.models.conv_tower import ConvTower
 from vlad_lightning.models.image_encoder import ImageEncoder, build_siglip_vision_tower, build_vision_tower
 
 
@@ -79,3 +80,41 @@ def test_the_tower_is_what_was_asked_for() -> None:
     config = build_vision_tower(32, 8, 16, 2, 2, 12, activation="gelu", intermediate=24).config
     assert (config.intermediate_size, config.hidden_act, config.num_hidden_layers) == (24, "gelu", 2)
     assert build_vision_tower(32, 8, 16, 1, 2, 12).config.intermediate_size == 64
+
+
+def towers() -> list[ImageEncoder]:
+    torch.manual_seed(0)
+    small = ConvTower(image_size=32, channels=(8, 16, 16), blocks=(0, 1, 1), layers=1, heads=2, projection=12)
+    siglip = build_siglip_vision_tower(image_size=32, patch_size=8, width=16, layers=1, heads=2)
+    return [encoder(), ImageEncoder(siglip).eval(), ImageEncoder(small).eval(), ImageEncoder(small, width=20).eval()]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("which", range(4))
+def test_every_tower_shows_its_patches_beside_what_it_says(which: int) -> None:
+    of = towers()[which]
+    seen, said = of.look(as_batch(pictures())), of(as_batch(pictures()))
+    assert torch.equal(seen.pooled, said)
+    assert said.shape == (2, of.width)
+    assert seen.patches.shape == (2, 4, 4, of.width)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("which", range(3))
+def test_patches_stand_where_the_picture_has_them(which: int) -> None:
+    """Rows first: what changes most is the patch in which the picture changed."""
+    of = towers()[which]
+    plain = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    other = plain.clone()
+    other[:, :, 8:16, 24:32] *= -1
+    moved = (of.look(other).patches - of.look(plain).patches).norm(dim=-1)[0]
+    assert divmod(int(moved.argmax()), 4) == (1, 3)
+
+
+@torch.no_grad()
+def test_clips_patches_go_the_way_of_its_summary() -> None:
+    of = encoder()
+    states = of.tower(pixel_values=((as_batch(pictures()) + 1) / 2 - of.mean) / of.std).last_hidden_state
+    tower = of.tower
+    summary = tower.visual_projection(tower.vision_model.post_layernorm(states[:, 0]))
+    torch.testing.assert_close(summary, of.look(as_batch(pictures())).pooled)

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from vlad_lightning.losses import info_nce, retrieval_at_1
+from vlad_lightning.metrics.alignment_probe import AlignmentProbe
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.modules import AlignmentModule
 
@@ -63,6 +64,18 @@ def test_r1_is_over_the_whole_validation_set(posters: Path) -> None:
         float(info_nce(i, t, 0.07)) for i, t in zip(images.split(sizes), texts.split(sizes), strict=True)
     ]  # a mean over samples, as Lightning weighs batches
     assert metrics["val/loss"] == pytest.approx(sum(n * x for n, x in zip(sizes, losses, strict=True)) / sum(sizes))
+
+
+def test_the_probe_is_over_the_whole_validation_set(posters: Path) -> None:
+    module, data = tiny.stage("alignment"), tiny.data(posters, batch_size=3)
+    assert isinstance(module, AlignmentModule)
+    logged = tiny.trainer(limit_val_batches=1.0).validate(module, datamodule=data, verbose=False)[0]
+    probe = AlignmentProbe(module.eval().score)
+    for batch in data.val_dataloader():
+        probe.update(batch.images, batch.prompts, batch.keys)
+    expected = {name.replace("alignment_", "val/"): figure.value for name, figure in probe.compute().items()}
+    assert {"val/probe_background_colour", "val/probe_object_shape", "val/probe_word_replaced"} <= set(expected)
+    assert {name: value for name, value in logged.items() if "probe" in name} == pytest.approx(expected)
 
 
 def test_validating_twice_starts_afresh(posters: Path) -> None:

@@ -59,7 +59,7 @@ class AlignmentProbe(PerImageMetric):
         """
         if not len(images) == len(prompts) == len(keys):
             raise ValueError(
-                f"there are {len(images)} images, {len(prompts)} prompts and {len(keys)} keys; as many of each, please"
+                f"{len(images)} images, {len(prompts)} prompts, {len(keys)} keys; as many of each are needed"
             )
         edits = [
             (row, kind, edited)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
@@ -71,7 +72,7 @@ class ConvTower(ModelMixin, ConfigMixin):
             before = width
         self.trunk = nn.Sequential(*stages, nn.GroupNorm(before // _GROUP, before))
         self.summary = nn.Parameter(torch.randn(1, 1, before) * 0.02)
-        self.places = nn.Parameter(torch.randn(1, 1 + self.grid**2, before) * 0.02)
+        self.places = nn.Parameter(F.pad(_places(self.grid, before), (0, 0, 1, 0))[None])  # the summary has none
         layer = nn.TransformerEncoderLayer(
             before, heads, 4 * before, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -85,6 +86,16 @@ class ConvTower(ModelMixin, ConfigMixin):
         row = torch.cat([self.summary.expand(len(grid), -1, -1), grid], dim=1) + self.places
         said = self.to_shared(self.transformer(row))
         return VisionStates(said[:, 0], said[:, 1:].unflatten(1, (self.grid, self.grid)))
+
+
+def _places(grid: int, width: int) -> Tensor:
+    """(grid * grid, width): sinusoids of the row and the column, of unit variance as what they are added to.
+
+    Small random ones would have to grow fiftyfold before a patch knows where it stands.
+    """
+    waves = 2**0.5 * get_timestep_embedding(torch.arange(grid), width // 2, max_period=2 * grid)
+    rows, columns = waves[:, None].expand(-1, grid, -1), waves[None].expand(grid, -1, -1)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1)
 
 
 class _Block(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor
 from vlad_lightning.losses import phrase_nce, phrase_similarity, region_nce
 from vlad_lightning.models.caption_edits import KINDS, edit_caption
 from vlad_lightning.models.conv_tower import VisionStates
+from vlad_lightning.models.prompts import Phrase
 from vlad_lightning.models.text_encoder import TextEncoder
 from vlad_lightning.types import Batch, Conditioning
 
@@ -27,21 +28,26 @@ class AlignmentTerms:
             within a device's batch.
         region_weight: of the contrast between the phrases whose boxes the data tell and the patches where they stand,
             within a device's batch.
+        kinds: of the edits, among :data:`~vlad_lightning.models.caption_edits.KINDS`. The negatives of a batch already
+            tell colours apart; edits are worth most where nothing else in the batch differs by that one thing.
         seed: of the edits; they depend on it, the step and the sample's key.
 
     Raises:
-        ValueError: where one is below 0.
+        ValueError: where a number is below 0, or a kind is unknown.
     """
 
     edits: int = 0
     phrase_weight: float = 0.0
     region_weight: float = 0.0
+    kinds: tuple[str, ...] = KINDS
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("edits", "phrase_weight", "region_weight"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if unknown := set(self.kinds) - set(KINDS):
+            raise ValueError(f"kinds has {', '.join(sorted(unknown))}; allowed: {', '.join(KINDS)}")
 
     @property
     def local(self) -> bool:
@@ -62,7 +68,7 @@ class AlignmentTerms:
         for prompt, key in zip(batch.prompts, batch.keys, strict=True):
             rng = random.Random(f"{self.seed} {step} {key}")
             own: list[str] = []
-            for kind in rng.sample(KINDS, len(KINDS)) if self.edits else ():
+            for kind in rng.sample(self.kinds, len(self.kinds)) if self.edits else ():
                 edit = edit_caption(prompt, kind, rng, words=words)
                 own += [edit] if edit is not None else []
                 if len(own) == self.edits:
@@ -103,40 +109,46 @@ class AlignmentTerms:
             known = known & mask[:size]
             row, slot = known.nonzero(as_tuple=True)
             at = _patch_of(boxes[row, slot], seen.patches.shape[1:3])
-            others = self._changed(encoder, batch.prompts, edited, known)
+            others = self._untrue(encoder, batch.prompts, edited, known)
             loss = region_nce(phrases[row, slot], patches, row, at, temperature, phrases[size + others[0], others[1]])
             losses["regions"] = self.region_weight * loss
         return losses
 
-    def _changed(
+    def _untrue(
         self, encoder: TextEncoder, prompts: Sequence[str], edited: Sequence[str], known: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The edits and the slots of their phrases that have a known box and a text of their own: (E,), (E,) int64."""
-        pairs: list[tuple[int, int]] = []
-        for i, text in enumerate(edited):
-            row = i // self.edits
-            before, after = (_slots(encoder, t) for t in (prompts[row], text))
-            same_form = [bool(a) for a in before] == [bool(a) for a in after]
-            pairs += [
-                (i, slot)
-                for slot, (a, b) in enumerate(zip(before, after, strict=True))
-                if same_form and a != b and known[row, slot]
-            ]
+        """The edits and the slots of their phrases that have a box and are untrue of it: (E,) and (E,) int64 each."""
+        pairs = [
+            (i, slot)
+            for i, text in enumerate(edited)
+            for slot in _untrue_slots(encoder, prompts[i // self.edits], text, known[i // self.edits].tolist())
+        ]
         found = torch.tensor(pairs, dtype=torch.long, device=known.device).view(-1, 2)
         return found[:, 0], found[:, 1]
 
 
-def _slots(encoder: TextEncoder, prompt: str) -> list[str]:
-    """The texts of the M phrases as the encoder orders them, empty where there is none."""
+def _untrue_slots(encoder: TextEncoder, prompt: str, edited: str, known: Sequence[bool]) -> list[int]:
+    """The slots with a known box of which an edit says something else than the prompt.
+
+    Where no phrase with a box has another text, it is the place of the one before the change that is another.
+    """
+    before, after = _slots(encoder, prompt), _slots(encoder, edited)
+    pairs = list(zip(before, after, known, strict=True))
+    if any((a is None) != (b is None) for a, b, _ in pairs):
+        return []
+    changed = [i for i, (a, b, box) in enumerate(pairs) if box and a and b and a.text != b.text]
+    at = next((i for i, (a, b) in enumerate(zip(prompt, edited, strict=False)) if a != b), len(prompt))
+    earlier = [(a.end, i) for i, (a, _, box) in enumerate(pairs) if box and a and a.end <= at]
+    return changed or [i for _, i in sorted(earlier)[-1:]]
+
+
+def _slots(encoder: TextEncoder, prompt: str) -> list[Phrase | None]:
+    """The M phrases as the encoder orders them, None where there is none."""
     parts = encoder.decompose(prompt)
-    words = [p.text for p in parts.words[: encoder.max_words]]
-    objects = [p.text for p in parts.objects[: encoder.max_objects]]
-    return [
-        *words,
-        *[""] * (encoder.max_words - len(words)),
-        *objects,
-        *[""] * (encoder.max_objects - len(objects)),
-    ]
+    words: list[Phrase | None] = [*parts.words[: encoder.max_words]]
+    objects: list[Phrase | None] = [*parts.objects[: encoder.max_objects]]
+    words += [None] * (encoder.max_words - len(words))
+    return words + objects + [None] * (encoder.max_objects - len(objects))
 
 
 def _boxes(batch: Batch, encoder: TextEncoder) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from vlad_lightning.metrics.alignment_probe import AlignmentProbe, preferred
+from vlad_lightning.models.caption_edits import KINDS
+
+PROMPTS = (
+    'an orange star at the top left and a blue circle on a pink background, with the text "SALE" at the top',
+    'a red ring left of a white heart on a black background, with the word "now" in the middle',
+    "a poster",
+)
+IMAGES = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 3, 4, 4)
+
+
+class Knows:
+    """Knows the captions by heart, of some pictures only; the number of a picture is its first pixel."""
+
+    def __init__(self, known: Sequence[int] = (0, 1, 2), wrong: float = 0.0) -> None:
+        self.known, self.wrong = known, wrong
+        self.asked: list[str] = []
+
+    def __call__(self, images: Tensor, texts: Sequence[str], of: Sequence[int]) -> Tensor:
+        assert len(texts) == len(of)
+        self.asked += texts
+        pictures = [int(images[i].flatten()[0]) for i in of]
+        own = [i in self.known and text == PROMPTS[i] for i, text in zip(pictures, texts, strict=True)]
+        return torch.tensor([1.0 if x else self.wrong for x in own])
+
+
+def probed(score: Knows, rows: Sequence[int] = (0, 1, 2), seed: int = 0) -> AlignmentProbe:
+    probe = AlignmentProbe(score, seed)
+    for row in rows:
+        probe.update(IMAGES[row : row + 1], PROMPTS[row : row + 1], [f"key {row}"])
+    return probe
+
+
+def test_preferences_with_ties() -> None:
+    true, edited = torch.tensor([2.0, 1.0, 1.0]), torch.tensor([1.0, 2.0, 1.0])
+    assert preferred(true, edited).tolist() == [1.0, 0.0, 0.5]
+
+
+def test_one_who_knows_and_one_who_does_not() -> None:
+    figures = probed(Knows()).compute()
+    assert set(figures) == {f"alignment_probe_{kind}" for kind in KINDS}
+    assert all(figure.value == 1 for figure in figures.values())
+    assert all(figure.value == 0 for figure in probed(Knows(wrong=2.0)).compute().values())
+    assert all(figure.value == 0.5 for figure in probed(Knows(known=())).compute().values())
+
+
+def test_a_share_is_of_the_captions_that_have_such_a_thing() -> None:
+    """The third caption has nothing to change; one of the other two is known, and the other scores a tie."""
+    figures = probed(Knows(known=(1,))).compute()
+    assert figures["alignment_probe_object_shape"].value == 0.75
+    assert all(figure.n == 2 for figure in figures.values())
+
+
+def test_edits_depend_on_the_key_and_the_seed_and_not_on_what_stands_beside_them() -> None:
+    apart, together, other = Knows(), Knows(), Knows()
+    probed(apart)
+    AlignmentProbe(together).update(IMAGES, PROMPTS, [f"key {row}" for row in range(3)])
+    probed(other, seed=1)
+    edits = [sorted(set(judge.asked) - set(PROMPTS)) for judge in (apart, together, other)]
+    assert edits[0] == edits[1]
+    assert edits[0] != edits[2]
+
+
+def test_each_kind_is_its_own_and_resampling_twice_gives_the_same() -> None:
+    class NoShapes(Knows):
+        def __call__(self, images: Tensor, texts: Sequence[str], of: Sequence[int]) -> Tensor:
+            named = [("star" in t and "circle" in t) or ("ring" in t and "heart" in t) for t in texts]
+            return super().__call__(images, texts, of) + torch.tensor([0.0 if x else 2.0 for x in named])
+
+    probe = probed(NoShapes())
+    figures = probe.compute()
+    assert figures["alignment_probe_object_shape"].value == 0
+    assert all(f.value == 1 for name, f in figures.items() if "shape" not in name)
+    assert probe.compute() == figures
+    probe.reset()
+    assert probe.compute() == {}
+
+
+def test_nothing_to_probe_gives_no_figures() -> None:
+    assert probed(Knows(), rows=(2,)).compute() == {}
+    assert probed(Knows(), rows=()).compute() == {}
+
+
+def test_a_probed_network_is_no_part_of_the_metric() -> None:
+    class Network(torch.nn.Linear):
+        def score(self, images: Tensor, texts: Sequence[str], of: Sequence[int]) -> Tensor:
+            assert not torch.is_grad_enabled()
+            return self.weight.sum().expand(len(texts))
+
+    probe = AlignmentProbe(Network(2, 2).score)
+    assert not list(probe.parameters())
+    assert not probe.state_dict()
+    probe.update(IMAGES, PROMPTS, ["a", "b", "c"])
+    assert probe.compute()["alignment_probe_object_shape"].value == 0.5
+
+
+def test_numbers_that_differ_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"3 images, 2 prompts, 3 keys; as many of each are needed"):
+        AlignmentProbe(Knows()).update(IMAGES, PROMPTS[:2], ["a", "b", "c"])

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny_system as tiny
+import torch
+
+from vlad_lightning.metrics.alignment_probe import AlignmentProbe
+from vlad_lightning.modules import AlignmentModule
+from vlad_lightning.modules.alignment_terms import AlignmentTerms
+from vlad_lightning.modules.judge import AlignmentJudge
+
+
+@pytest.mark.parametrize("terms", [AlignmentTerms(), AlignmentTerms(phrase_weight=1.0)])
+def test_a_judge_scores_and_is_probed_as_its_run_was(posters: Path, tmp_path: Path, terms: AlignmentTerms) -> None:
+    module = tiny.alignment(terms=terms)
+    trainer = tiny.trainer(2, limit_val_batches=3)
+    data = tiny.data(posters)
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "stage0.ckpt")
+    logged = tiny.trainer(limit_val_batches=3).validate(module, datamodule=data, verbose=False)[0]
+    judge = AlignmentJudge(str(tmp_path / "stage0.ckpt"), tiny.prompt_encoder(tokenizer=False), tiny.image_encoder())
+    probe = AlignmentProbe(judge.score)
+    assert isinstance(module, AlignmentModule)
+    module.eval()
+    for i, batch in enumerate(data.val_dataloader()):
+        if i < 3:
+            with torch.no_grad():
+                expected = module.score(batch.images, batch.prompts)
+            torch.testing.assert_close(judge.score(batch.images, batch.prompts), expected)
+            probe.update(batch.images, batch.prompts, batch.keys)
+    figures = probe.compute()
+    assert len(figures) >= 5
+    assert {k.replace("val/", "alignment_"): v for k, v in logged.items() if "probe" in k} == pytest.approx(
+        {name: figure.value for name, figure in figures.items()}
+    )
