@@ -102,7 +102,8 @@ def test_an_image_that_is_seen_twice_counts_twice_and_one_without_a_key_in_the_f
 
 def test_names_survive_a_metric_in_bfloat16() -> None:
     keys = [str(i) for i in range(100)]
-    metric = Shares().set_dtype(torch.bfloat16)
+    metric = Shares()
+    metric.set_dtype(torch.bfloat16)
     metric.update([[1, 1]] * 100, keys)
     assert metric.rows[0].dtype == torch.bfloat16
     assert list(metric.per_image()["share"]) == [image_id(key) for key in keys]
