@@ -75,9 +75,11 @@ gpu: $(DEV)  ## test and measure this machine's GPU (under 8 minutes); writes ru
 scaling: $(RUNTIME)  ## count communication, fit step times and plan 8 to 512 GPUs: the tables of docs/planning.md
 	$(BIN)/python benchmarks/scaling.py
 
-ablations: demo  ## train and test without the CCM and without hierarchical guidance; writes runs/ablations.md
-	for config in configs/ablations/pipeline_*.yaml; do $(CLI) run --config "$$config"; done
-	$(BIN)/python benchmarks/ablations.py runs/demo runs/wo_ccm runs/wo_hierarchical_guidance | tee runs/ablations.md
+ABLATIONS := wo_ccm wo_hierarchical_guidance word_boxes_only narrow_fusion latent_codec_wide latent_codec_narrow
+
+ablations: demo  ## train and test the six systems of configs/ablations/ (about 3 hours); writes runs/ablations.md
+	for name in $(ABLATIONS); do $(CLI) run --config configs/ablations/pipeline_$$name.yaml; done
+	$(BIN)/python benchmarks/ablations.py runs/demo $(addprefix runs/,$(ABLATIONS)) | tee runs/ablations.md
 
 constraints: $(DEV)  ## write constraints.txt with the newest allowed versions
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --all-extras pyproject.toml \
