@@ -9,6 +9,8 @@ from torch import Tensor
 
 from vlad_lightning.models.ccm import CCM
 from vlad_lightning.models.fusion import LatentFusion
+from vlad_lightning.models.lora import Lora
+from vlad_lightning.models.phrase_map import Grounding, PhraseMap
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
 from vlad_lightning.models.vfe import VFE
@@ -58,6 +60,22 @@ def test_stage_2_begins_exactly_at_the_pretrained_painter() -> None:
     ids = TOKENIZER(PROMPTS, padding="max_length", max_length=40, return_tensors="pt")["input_ids"]
     states = encoder.text_encoder.tower(input_ids=ids).last_hidden_state
     assert torch.equal(predicted, painter(x_t, STEPS, encoder_hidden_states=states).sample)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("lora", [None, Lora(2)], ids=["whole", "lora"])
+def test_a_grounded_stage_2_begins_exactly_at_the_pretrained_painter(lora: Lora | None) -> None:
+    """With a map of the objects in z_t, over a painter that is widened for it."""
+    painter, encoder = unet(), prompt_encoder()
+    x_t, z_t = latents()
+    told = encoder(PROMPTS)
+    expected = painter(x_t, STEPS, encoder_hidden_states=told.tokens).sample
+    drawn = PhraseMap(WIDTH, channels=3, side=4, width=8)
+    boxes, mask = torch.full((2, 3, 5), 0.4), torch.ones(2, 3, dtype=torch.bool)
+    layout = torch.cat([z_t, drawn(Grounding(told.objects, boxes, mask), (8, 8))], dim=1)
+    fusion = LatentFusion(4, 4 + drawn.out_channels, WIDTH, out_channels=12)
+    module = VFE(fusion, painter, lora=lora, phrase_map=drawn)
+    assert torch.equal(module(x_t, STEPS, layout, told), expected)
 
 
 def test_layout_and_pooled_text_are_read_once_the_fusion_opens() -> None:
