@@ -19,6 +19,9 @@ WORDS = (  # as painted: left, bottom, width, height
     ("1700", 0.36, 0.41, 0.55, 0.16),
     ("95223", 0.12, 0.11, 0.79, 0.18),
 )
+THINGS = ((0.75, 0.575, 0.13, 0.13),)  # the red star, likewise
+HEIGHT = 7.5
+UPPER, LOWER = 5.7, 4.5  # bottoms of the tiles in the two rows of the layout generator
 INK, GREY = "#1f2933", "#66727f"
 LAYOUT, PAINT, ALIGN = ("#d9ecf7", "#2b7bb0"), ("#fbe6d3", "#c8691b"), ("#e2f0dc", "#4c8c3a")  # fill, edge
 
@@ -27,13 +30,14 @@ Colours = tuple[str, str]
 
 def main() -> None:
     """Draw and write the picture."""
-    figure = Figure(figsize=(13.2, 6.3), facecolor="white")
+    figure = Figure(figsize=(13.2, HEIGHT), facecolor="white")
     axis = figure.add_axes((0, 0, 1, 1))
-    axis.set(xlim=(0, 13.2), ylim=(0, 6.3))
+    axis.set(xlim=(0, 13.2), ylim=(0, HEIGHT))
     axis.axis("off")
     _lanes(axis)
     _prompt(axis)
     _layout_lane(axis)
+    _phrase_map(axis)
     _painter_lane(axis)
     _alignment(axis)
     figure.savefig(IMAGES / "architecture.png", dpi=130, metadata={"Software": None})
@@ -41,7 +45,7 @@ def main() -> None:
 
 def _lanes(axis: Axes) -> None:
     for bottom, height, colours, title in (
-        (4.05, 2.1, LAYOUT, "Layout generator (stage 1): which word goes where"),
+        (4.05, 3.3, LAYOUT, "Layout generator (stage 1): what goes where"),
         (0.15, 3.25, PAINT, "Painter (stage 2): the image"),
     ):
         patch = FancyBboxPatch((2.5, bottom), 10.55, height, boxstyle="round,pad=0,rounding_size=0.12")
@@ -52,37 +56,54 @@ def _lanes(axis: Axes) -> None:
 
 def _prompt(axis: Axes) -> None:
     text = (
-        '... on a pink gradient\nbackground, showing\n"HELMET" at the top ...,\n'
+        'a sign of a red star on the\nright on a pink gradient\nbackground, showing\n"HELMET" at the top ...,\n'
         '"1700" in the middle ...\nand "95223" at the bottom ...'
     )
     _box(axis, 0.15, 2.75, 2.0, 1.7, "", ("white", GREY))
     axis.text(1.15, 4.27, "prompt", ha="center", va="center", fontsize=9, color=GREY)
-    axis.text(1.15, 3.5, text, ha="center", va="center", fontsize=8.4, color=INK, style="italic", linespacing=1.35)
-    _arrow(axis, (1.6, 4.45), (2.75, 5.0), bend="angle3,angleA=90,angleB=0")
+    axis.text(1.15, 3.45, text, ha="center", va="center", fontsize=8.4, color=INK, style="italic", linespacing=1.35)
+    _arrow(axis, (1.6, 4.45), (2.75, 6.2), bend="angle3,angleA=90,angleB=0")
     _arrow(axis, (1.6, 2.75), (2.75, 2.1), bend="angle3,angleA=90,angleB=0")
 
 
 def _layout_lane(axis: Axes) -> None:
-    _box(axis, 2.75, 4.45, 1.9, 1.1, "Prompt encoder\n\ntext tower, then\nCCM (Eq. 2)", LAYOUT)
-    _box(axis, 5.6, 4.45, 1.7, 1.1, "TLG (Eq. 6)\n\ndiffusion over\none box per word", LAYOUT)
-    _arrow(axis, (4.65, 5.0), (5.6, 5.0), "composed\nphrases")
-    _tile(axis, 7.95, "boxes", "#f7f9fb")
+    _box(axis, 2.75, 5.65, 1.9, 1.1, "Prompt encoder\n\ntext tower, then\nCCM (Eq. 2)", LAYOUT)
+    _box(axis, 5.6, 5.65, 1.7, 1.1, "TLG (Eq. 6)\n\ndiffusion over one\nbox per phrase", LAYOUT)
+    _arrow(axis, (4.65, 6.2), (5.6, 6.2), "composed\nphrases")
+    _tile(axis, 7.95, UPPER, "boxes", "#f7f9fb")
     for _, x, y, width, height in WORDS:
-        axis.add_patch(Rectangle((7.95 + x, 4.5 + y), width, height, fill=False, edgecolor=LAYOUT[1], linewidth=1.5))
-    _arrow(axis, (7.3, 5.0), (7.95, 5.0))
-    _tile(axis, 9.75, "glyph map", "black")
+        axis.add_patch(Rectangle((7.95 + x, UPPER + y), width, height, fill=False, edgecolor=LAYOUT[1], linewidth=1.5))
+    for x, y, width, height in THINGS:
+        axis.add_patch(Rectangle((7.95 + x, UPPER + y), width, height, fill=False, edgecolor=PAINT[1], linewidth=1.5))
+    _arrow(axis, (7.3, 6.2), (7.95, 6.2))
+    _tile(axis, 9.75, UPPER, "glyph map", "black")
     for word, x, y, width, height in WORDS:
         letters = TextPath((0, 0), word, prop=FontProperties(family="DejaVu Sans", weight="bold"))
         ink = letters.get_extents()  # stretched to the box, as the rasteriser does
         scaled = Affine2D().translate(-ink.x0, -ink.y0).scale(width / ink.width, height / ink.height)
-        place = scaled.translate(9.75 + x, 4.5 + y)
+        place = scaled.translate(9.75 + x, UPPER + y)
         axis.add_patch(PathPatch(place.transform_path(letters), facecolor="white", edgecolor="none"))
-    _arrow(axis, (8.95, 5.0), (9.75, 5.0), "rasteriser")
-    _box(axis, 11.35, 4.6, 1.45, 0.8, "Codec encoder\n(frozen)", LAYOUT)
-    _arrow(axis, (10.75, 5.0), (11.35, 5.0))
-    axis.plot([12.07, 12.07, 6.35], [4.6, 3.72, 3.72], color=INK, linewidth=1.3, solid_joinstyle="round")
+    _arrow(axis, (8.95, 6.2), (9.75, 6.2), "rasteriser")
+    _box(axis, 11.35, 5.8, 1.45, 0.8, "Codec encoder\n(frozen)", LAYOUT)
+    _arrow(axis, (10.75, 6.2), (11.35, 6.2))
+    axis.plot([12.07, 12.07, 6.35], [5.8, 3.72, 3.72], color=INK, linewidth=1.3, solid_joinstyle="round")
     _arrow(axis, (6.35, 3.72), (6.35, 2.6))
-    axis.text(8.9, 3.77, "$z_t$: latent of the glyph map", ha="center", va="bottom", fontsize=9.5, color=INK)
+    text = "$z_t$: latent of the glyph map, and beside it the phrase map"
+    axis.text(9.2, 3.77, text, ha="center", va="bottom", fontsize=9.5, color=INK)
+
+
+def _phrase_map(axis: Axes) -> None:
+    """The objects' part of z_t: what the painter's encoder says of each phrase, in its box."""
+    _tile(axis, 9.75, LOWER, "phrase map (stage 2)", "#fffaf5", PAINT[1])
+    for x, y, width, height in THINGS:
+        axis.add_patch(Rectangle((9.75 + x, LOWER + y), width, height, facecolor=PAINT[1], edgecolor="none", zorder=2))
+    axis.plot([8.85, 8.85], [UPPER, 5.2], color=INK, linewidth=1.3)
+    _arrow(axis, (8.85, 5.2), (9.75, 5.2))
+    axis.plot([3.9, 3.9, 5.25, 5.25], [2.6, 2.95, 2.95, 4.8], color=INK, linewidth=1.3, solid_joinstyle="round")
+    _arrow(axis, (5.25, 4.8), (9.75, 4.8))
+    text = "composed phrases of the objects, each a learned stamp"
+    axis.text(7.05, 4.86, text, ha="center", va="bottom", fontsize=8.8, color=INK)
+    _arrow(axis, (10.75, 5.0), (12.07, 5.0), "objects")
 
 
 def _painter_lane(axis: Axes) -> None:
@@ -106,7 +127,7 @@ def _painter_lane(axis: Axes) -> None:
     _arrow(axis, (5.85, 0.9), (5.85, 1.5))
     axis.imshow(imread(IMAGES / "poster.png"), extent=(12.0, 13.0, 1.55, 2.55), zorder=3)
     axis.text(12.5, 1.42, "image", ha="center", va="top", fontsize=9, color=INK)
-    axis.set(xlim=(0, 13.2), ylim=(0, 6.3))
+    axis.set(xlim=(0, 13.2), ylim=(0, HEIGHT))
 
 
 def _alignment(axis: Axes) -> None:
@@ -134,9 +155,9 @@ def _box(axis: Axes, x: float, y: float, width: float, height: float, text: str,
     axis.text(middle, y + 0.4, rest, ha="center", va="center", fontsize=8.8, color=INK, linespacing=1.25, zorder=4)
 
 
-def _tile(axis: Axes, x: float, title: str, colour: str) -> None:
-    axis.add_patch(Rectangle((x, 4.5), 1.0, 1.0, facecolor=colour, edgecolor=LAYOUT[1], linewidth=1.0, zorder=1))
-    axis.text(x + 0.5, 4.4, title, ha="center", va="top", fontsize=9, color=INK)
+def _tile(axis: Axes, x: float, y: float, title: str, colour: str, edge: str = LAYOUT[1]) -> None:
+    axis.add_patch(Rectangle((x, y), 1.0, 1.0, facecolor=colour, edgecolor=edge, linewidth=1.0, zorder=1))
+    axis.text(x + 0.5, y - 0.1, title, ha="center", va="top", fontsize=9, color=INK)
 
 
 def _arrow(
