@@ -41,6 +41,9 @@ BY_HAND: list[Command] = [
     *[("fit", ("mini/stage2_vfe.yaml", f"ablations/latent_codec/{fusion}.yaml"), ()) for fusion in ("wide", "narrow")],
     ("predict", ("stage2_vfe.yaml", "generate.yaml"), ()),
     *[("fit", (f"{size}/{name}.yaml",), ()) for size in ("sd21", "sdxl") for name in STAGES],
+    *[("fit", (f"{size}stage1_tlg.yaml", "grounded/stage1_tlg.yaml"), ()) for size in ("", "sd21/", "sdxl/")],
+    ("fit", ("stage2_vfe.yaml", "grounded/stage2_vfe.yaml"), ()),
+    ("test", ("stage2_vfe.yaml", "grounded/stage2_vfe.yaml", "test.yaml"), ()),
     *[("fit", (f"{n}.yaml", f"encoders/{e}/{n}.yaml"), ()) for e in ("siglip2", "qwen2_5_vl") for n in STAGES],
     ("predict", ("mini/stage2_vfe.yaml", "generate.yaml"), ("--data.file", "prompts.txt")),
     ("predict", ("mini/stage2_vfe.yaml", "template.yaml"), ("--data.file", "prompts.jsonl")),
@@ -100,8 +103,15 @@ def strings(value: Any) -> list[str]:
 
 def test_overlays_change_what_they_say_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     plain = parsed(("fit", ("mini/stage2_vfe.yaml",), ()), capsys)
-    for name, changed in (("wo_ccm", "composition"), ("wo_hierarchical_guidance", "layout")):
-        other = parsed(("fit", ("mini/stage2_vfe.yaml", f"ablations/{name}/stage2.yaml"), ()), capsys)
+    for name, changed in (
+        ("wo_ccm/stage2", "composition"),
+        ("wo_hierarchical_guidance/stage2", "layout"),
+        ("narrow_fusion/stage2", "fusion"),
+        ("word_boxes_only/stage2", "phrase_map"),
+        ("latent_codec/wide", "LinearCodec"),
+        ("latent_codec/narrow", "LinearCodec"),
+    ):
+        other = parsed(("fit", ("mini/stage2_vfe.yaml", f"ablations/{name}.yaml"), ()), capsys)
         same = {key: value for key, value in plain["trainer"].items() if key != "callbacks"}
         assert {key: value for key, value in other["trainer"].items() if key != "callbacks"} == same
         assert other["data"] == plain["data"]
@@ -110,6 +120,15 @@ def test_overlays_change_what_they_say_and_nothing_else(capsys: pytest.CaptureFi
                 assert other["model"]["init_args"][key] == value
         assert other["model"] != plain["model"]
         assert changed in str(other["model"])
+
+
+def test_stages_that_start_from_the_demo_are_trained_as_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = parsed(("fit", ("mini/stage2_vfe.yaml",), ()), capsys)
+    other = parsed(("fit", ("mini/stage2_vfe.yaml", "ablations/from_demo.yaml"), ()), capsys)
+    assert str(plain.pop("trainer")).replace("{out}/stage0/", "runs/demo/stage0/").replace(
+        "{out}/stage1/", "runs/demo/stage1/"
+    ) == str(other.pop("trainer"))
+    assert other == plain
 
 
 def test_cluster_overlays_change_the_strategy_and_its_kernel_and_nothing_else(
@@ -197,6 +216,14 @@ def count(module: torch.nn.Module, trained: bool = False) -> int:
     return sum(value.numel() for value in module.parameters() if value.requires_grad or not trained)
 
 
+def shapes(part: torch.nn.Module) -> dict[str, torch.Size]:
+    """Of a part's tensors, by their names without adapters."""
+    state = part.state_dict()
+    return {
+        k.replace(".base_layer.", "."): v.shape for k, v in state.items() if hasattr(v, "shape") and "lora_" not in k
+    }
+
+
 def test_paper_scale_stages_0_and_1_build() -> None:
     stage0, stage1 = built("stage0_align.yaml"), built("stage1_tlg.yaml")
     assert isinstance(stage0, AlignmentModule)
@@ -246,15 +273,6 @@ def test_other_painters_have_the_published_sizes(size: str, unet: int, text: int
 )
 def test_a_stage_starts_with_the_parts_of_those_before_it(files: str) -> None:
     stage0, stage1, stage2 = (built(*files.replace("{}", name).split()) for name in STAGES)
-
-    def shapes(part: torch.nn.Module) -> dict[str, torch.Size]:
-        state = part.state_dict()
-        return {
-            k.replace(".base_layer.", "."): v.shape
-            for k, v in state.items()
-            if hasattr(v, "shape") and "lora_" not in k
-        }
-
     assert shapes(stage1.generator.prompt_encoder) == shapes(stage0.prompt_encoder)
     assert shapes(stage2.painter.prompt_encoder) == shapes(stage0.prompt_encoder)
     assert shapes(stage2.image_encoder) == shapes(stage0.image_encoder)
@@ -290,6 +308,35 @@ def test_published_painters_have_channels_of_the_layouts_own_and_are_guided_by_i
     assert columns.further.requires_grad
     assert len(module.painter.vfe.fusion.weight) == module.painter.vfe.backbone.in_channels == 12
     assert 1 < module.sampler.layout_scale < module.sampler.guidance_scale
+
+
+def test_grounded_phrases_fit_from_stage_to_stage_and_leave_the_published_unet_its_settings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stage1, stage2, plain = (
+        built("stage1_tlg.yaml", "grounded/stage1_tlg.yaml"),
+        built("stage2_vfe.yaml", "grounded/stage2_vfe.yaml"),
+        built("stage2_vfe.yaml"),
+    )
+    assert shapes(stage2.layout_generator) == shapes(stage1.generator)
+    assert stage2.layout_generator.tlg.slots == 8 + 16
+    vfe = stage2.painter.vfe
+    assert vfe.fusion.config.layout_channels == stage2.painter.codec.latent_channels + vfe.phrase_map.out_channels
+    assert len(vfe.fusion.weight) == vfe.backbone.in_channels == 28
+    published, further = vfe.unet.conv_in.weight, vfe.unet.conv_in.further
+    assert published.shape == plain.painter.vfe.unet.conv_in.weight.shape
+    assert (published.shape[1], further.shape[1]) == (4, 28 - 4)
+    for stage in ("stage1_tlg.yaml", "stage2_vfe.yaml"):
+        config = parsed(("fit", (stage, f"grounded/{stage}"), ()), capsys)
+        assert config["data"]["init_args"]["max_objects"] == 16
+
+
+@pytest.mark.parametrize(("name", "channels", "mapped"), [("narrow_fusion", 12, 19), ("word_boxes_only", 48, 0)])
+def test_ablations_of_the_layouts_latent_lack_one_thing_each(name: str, channels: int, mapped: int) -> None:
+    vfe = built("mini/stage2_vfe.yaml", f"ablations/{name}/stage2.yaml").painter.vfe
+    assert len(vfe.fusion.weight) == vfe.backbone.in_channels == channels
+    assert (0 if vfe.phrase_map is None else vfe.phrase_map.out_channels) == mapped
+    assert vfe.fusion.config.layout_channels == 12 + mapped
 
 
 def test_mini_stage_2_is_of_about_five_million_parameters() -> None:
@@ -332,7 +379,7 @@ def test_paper_scale_transformer_is_of_stable_diffusion_3_mediums_size() -> None
     assert module.painter.schedule.config.shift == 3.0
 
 
-@pytest.mark.parametrize(("scale", "region"), [("mini/", (32, 13)), ("", (12, 5))])
+@pytest.mark.parametrize(("scale", "region"), [("mini/", (48, 13)), ("", (12, 5))])
 def test_inpainting_is_stage_2_with_a_region(
     scale: str, region: tuple[int, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
