@@ -51,14 +51,15 @@ def run(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped pipeline on a folder of one's own, a few steps a stage."""
     out = tmp_path_factory.mktemp("run") / "out"
     short = [part if isinstance(part, str) and part.startswith("--") else str(part) for part in SHORT[:-2]]
-    stage2 = [f"--{stage}.model.sampler.steps=2" for stage in ("stage1", "stage2", "test")]
-    vlad_cli("run", "--config", CONFIGS / "pipeline_mini.yaml", "--out", out, "--data", posters, *short, *stage2)
+    few = [f"--{stage}.model.sampler.steps=2" for stage in ("stage1", "stage2", "test")]
+    few += ["--shapes.samples=40", "--stage2.model.text_probe=4", "--test.model.text_probe=4"]
+    vlad_cli("run", "--config", CONFIGS / "pipeline_mini.yaml", "--out", out, "--data", posters, *short, *few)
     return out
 
 
 @pytest.mark.slow
 def test_pipeline_leaves_checkpoints_logs_results_and_a_pipeline(run: Path) -> None:
-    for stage in ("stage0", "judge", "stage1", "stage2"):
+    for stage in ("stage0", "judge", "objects", "stage1", "stage2"):
         saved = torch.load(run / stage / "last.ckpt", weights_only=True)
         assert saved["global_step"] == 3
         assert (run / stage / "csv" / "metrics.csv").read_text().count("\n") > 1
@@ -66,18 +67,22 @@ def test_pipeline_leaves_checkpoints_logs_results_and_a_pipeline(run: Path) -> N
         assert list((run / stage).glob("events.out.tfevents.*"))
     results = json.loads((run / "results.json").read_text())["vlad"]
     assert {"word_accuracy", "layout_word_accuracy", "truth_word_accuracy", "clip_score_w1"} <= set(results)
+    assert {"truth_object_presence", "alignment_probe_word_replaced", "text_probe_all_text"} <= set(results)
+    assert {"human_word_accuracy", "human_overlap", "painter_probe_tokens_only"} <= set(results)
     assert {"value", "low", "high", "n"} <= set(results["word_accuracy"])
     assert results["word_accuracy"]["details"]["engine"].startswith("rapidocr")
     assert "fid" not in results
     assert "word_accuracy" in (run / "results.md").read_text()
-    Image.open(run / "samples.png").verify()
+    assert set(json.loads((run / "per_image.json").read_text())["vlad"]) <= set(results)
+    for picture in ("samples.png", "human_samples.png"):
+        Image.open(run / picture).verify()
     assert (run / "pipeline" / "model_index.json").is_file()
 
 
 @pytest.mark.slow
 def test_stage_2_and_its_judge_saw_different_seeds(run: Path) -> None:
     first, second = (torch.load(run / s / "last.ckpt", weights_only=True)["state_dict"] for s in ("stage0", "judge"))
-    key = "image_encoder.tower.visual_projection.weight"
+    key = "image_encoder.tower.to_shared.weight"
     assert not torch.equal(first[key], second[key])
 
 

@@ -119,7 +119,7 @@ def test_metric_counts_objects_and_layouts_with_overlaps() -> None:
     layouts = [
         Layout(("A", "B"), apart[[0, 0]], (), ("a red star",), star),
         Layout(("A", "B"), apart),
-        Layout(("A",), apart[:1]),
+        Layout(("A",), apart[:1], moved=1),
     ]
     metric = LayoutMetrics()
     metric.update(layouts, [OBJECTS] * 3, truth, mask, things, known)
@@ -127,6 +127,7 @@ def test_metric_counts_objects_and_layouts_with_overlaps() -> None:
     assert (figures["overlap_share"].value, figures["overlap_share"].n) == (pytest.approx(1 / 3), 3)
     assert (figures["object_iou"].value, figures["object_iou"].n) == (pytest.approx(0.5), 2)
     assert (figures["object_position"].value, figures["object_position"].n) == (0.5, 2)
+    assert (figures["moved"].value, figures["moved"].n) == (pytest.approx(1 / 6), 6)
 
 
 def test_true_objects_come_with_their_mask() -> None:
@@ -150,6 +151,7 @@ def test_metric_pools_words_over_layouts() -> None:
         "out_of_bounds": pytest.approx(0, abs=1e-6),
         "position_accuracy": pytest.approx(2 / 3),
         "overlap_share": 0,
+        "moved": 0,
     }
     assert figures["iou"].n == 3
     assert figures["position_accuracy"].n == 3
@@ -166,7 +168,7 @@ def test_layouts_with_more_words_than_truth_and_none_at_all() -> None:
     metric = LayoutMetrics()
     three = Layout(("A", "B", "C"), torch.tensor([box(0.2 * i, 0.5, 0.1, 0.1) for i in (1, 2, 3)]))
     metric.update([three, Layout.empty()], ["x", "y"], torch.zeros(2, 2, 5), torch.zeros(2, 2, dtype=torch.bool))
-    assert set(metric.compute()) == {"overlap", "out_of_bounds", "overlap_share"}
+    assert set(metric.compute()) == {"overlap", "out_of_bounds", "overlap_share", "moved"}
 
 
 def test_the_number_of_words_is_not_confused_with_their_area() -> None:

@@ -26,6 +26,7 @@ SHARES = {
     "overlap_share": ("crowded", "layouts", "layouts"),
     "object_iou": ("object_iou", "true_objects", "true_objects"),
     "object_position": ("object_met", "true_objects", "true_objects"),
+    "moved": ("moved", "boxes", "boxes"),
 }
 """What each figure is a share of: the columns of its parts, of its whole, and of what it counts."""
 
@@ -149,6 +150,7 @@ class LayoutMetrics(PerImageMetric):
     ``position_accuracy``  share of the quoted phrases with a place in the prompt which stand there
     ``object_iou``         as ``iou``, over the objects with a true box
     ``object_position``    share of the objects with a true box which stand in the same ninth of the frame
+    ``moved``              share of the boxes, words and objects, that were moved because they lay on others
     =====================  ================================================================================
 
     A figure without anything to average is left out.
@@ -156,7 +158,7 @@ class LayoutMetrics(PerImageMetric):
 
     columns = (
         *("iou", "true_boxes", "covered", "outside", "area", "words", "met", "placed", "crowded", "layouts"),
-        *("object_iou", "object_met", "true_objects"),
+        *("object_iou", "object_met", "true_objects", "moved", "boxes"),
     )
 
     def update(
@@ -196,6 +198,7 @@ class LayoutMetrics(PerImageMetric):
             [
                 *(*_truth_row(layout, boxes, mask), *_own_row(layout), *positions_met(prompt, layout)),
                 *(any_overlap(layout.boxes), 1, *objects_met(prompt, layout, objects, known), known.sum().item()),
+                *(layout.moved, len(layout) + len(layout.objects)),
             ]
             for layout, prompt, (boxes, mask, objects, known) in zip(predicted, prompts, truths, strict=True)
         ]

@@ -83,7 +83,8 @@ class TLGModule(LightningModule):
         self._step(batch, "val", batch_idx)
         layouts = self.draw(batch.prompts, batch.keys)
         if batch.counted:
-            self.layout_metrics.update(layouts, batch.prompts, batch.word_boxes, batch.word_mask)
+            truth = (batch.word_boxes, batch.word_mask, batch.object_boxes, batch.object_mask)
+            self.layout_metrics.update(layouts, batch.prompts, *truth)
 
     def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> tuple[Layout, ...]:
         """Layouts of B prompts; the noise depends on the sampler's seed and the first key."""
