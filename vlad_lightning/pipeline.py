@@ -425,8 +425,9 @@ class VLADPipeline(DiffusionPipeline):
         given = (layouts,) if isinstance(layouts, Layout) else tuple(layouts)
         if len(given) != len(prompts):
             raise ValueError(f"layouts has {len(given)} entries; {len(prompts)} prompts need one each")
-        for layout in given:
+        for prompt, layout in zip(prompts, given, strict=True):
             self._rasterizer.check(layout.words, layout.fonts)
+            self.painter.check_objects(prompt, layout)
         return given
 
     @property

@@ -32,7 +32,7 @@ class Layout:
         fonts: a font file a word, None for the rasteriser's own; empty where every word takes that one.
         objects: the ``K`` phrases of the prompt that have a box, such as ``a red star``, as the prompt has them.
         object_boxes: (K, 5) float32: their boxes, likewise.
-        moved: how many boxes were moved after they were generated, because they lay on others.
+        moved: how many boxes were moved after they were generated, because they lay on others or outside the frame.
 
     Raises:
         ValueError: if ``boxes`` is not (len(words), 5), ``object_boxes`` not (len(objects), 5), or ``fonts`` is neither

@@ -17,7 +17,7 @@ from vlad_lightning.launcher import main
 
 OFF = (
     *("--step_guard.enabled", "false", "--roll_back.after", "null", "--watchdog.timeout", "null"),
-    *("--summary.enabled", "false"),
+    *("--weight_census.enabled", "false", "--summary.enabled", "false"),
     *("--throughput.count_flops", "false"),
 )
 

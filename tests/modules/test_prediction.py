@@ -145,3 +145,30 @@ def test_a_mask_of_another_size_is_refused_before_the_first_is_painted(folder: P
 def test_a_batch_needs_as_many_layouts_as_prompts() -> None:
     with pytest.raises(ValueError, match="layouts has 1 entries; 2 prompts need one each, or none"):
         PromptBatch(("a", "b"), ("x", "y"), layouts=(None,))
+
+
+STARS = Layout(("SALE",), LAYOUT.boxes, (), ("a red star",), torch.tensor([[0.5, 0.7, 0.2, 0.2, 0.0]]))
+
+
+def test_objects_of_a_layout_file_are_painted_and_written(folder: Path) -> None:
+    LayoutFile(STARS, 100, 100).save(folder / "stars.json")
+    line = OWN | {"layout": "stars.json"}
+    [painting] = predicted(system(), folder, line)
+    assert painting.layouts[0].objects == ("a red star",)
+    assert painting.prompts[0] == 'a sign that says "SALE", with a red star'  # the file completes the prompt
+    [without] = predicted(system(), folder, OWN)
+    assert not torch.equal(painting.images, without.images)
+    predicted(system(), folder, line)
+    written = LayoutFile.load(folder / "out" / "prompt_00000.json").layout
+    assert written.objects == ("a red star",)
+    torch.testing.assert_close(written.object_boxes, STARS.object_boxes, atol=1e-3, rtol=0)
+
+
+def test_objects_for_a_painter_that_draws_words_only_are_refused(folder: Path) -> None:
+    LayoutFile(STARS, 100, 100).save(folder / "stars.json")
+    module = system(inpaints=False)
+    module.painter = tiny.painter(tiny.LORA, grounded=False)
+    with pytest.raises(
+        ValueError, match="line 1: the layout has the objects 'a red star'; this painter has no phrase map"
+    ):
+        predicted(module, folder, OWN | {"layout": "stars.json"})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,3 +133,21 @@ def test_generator_refuses_parts_that_do_not_fit() -> None:
         LayoutGenerator(encoder, TLG(32, max_words=8), tiny.schedule())
     with pytest.raises(ValueError, match=r"tlg\.max_objects is 3; it must be the text encoder's, 8, or 0"):
         LayoutGenerator(encoder, TLG(32, max_objects=3), tiny.schedule())
+
+
+@pytest.mark.parametrize("scene", [True, False])
+def test_objects_are_placed_once_data_have_told_where_some_stand(posters: Path, scene: bool, tmp_path: Path) -> None:
+    folder = posters
+    if not scene:  # MARIO's own folders have no scene.json
+        folder = tmp_path / "plain"
+        shutil.copytree(posters, folder, ignore=shutil.ignore_patterns("scene.json"))
+    module = tiny.stage("tlg", sampler=Sampler(steps=2))
+    assert isinstance(module, TLGModule)
+    prompts = ['a red circle and a blue star, with "HI" at the top']
+    assert module.draw(prompts)[0].objects == ()
+    tiny.trainer(2).fit(module, datamodule=tiny.data(folder))
+    module.generator.tlg.box_out.bias.data[5] += 100  # whatever it learned: every phrase is said to stand somewhere
+    layout = module.draw(prompts)[0]
+    assert layout.words == ("HI",)
+    assert bool(layout.objects) == scene
+    assert bool(module.generator.tlg.taught_objects) == scene

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +17,9 @@ from vlad_lightning.data.mario import MarioSample, SkipSample, key_of, read_samp
 from vlad_lightning.data.ocr_lines import OcrWord, quote_read_words
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.models.glyphs import Rasterizer
-from vlad_lightning.models.prompts import PromptDecomposer, bare_word, drawn_words
+from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, bare_word, drawn_words
 from vlad_lightning.types import Layout, Sample
 
-_ARTICLE = re.compile(r"^(?:an?|the)\s+")
 _log = logging.getLogger(__name__)
 
 
@@ -151,9 +149,9 @@ def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: 
     """
     boxes = torch.zeros(max_objects, 5)
     mask = torch.zeros(max_objects, dtype=torch.bool)
-    free = [_bare_phrase(chunk) for chunk in chunks[:max_objects]]
+    free = [bare_phrase(chunk) for chunk in chunks[:max_objects]]
     for thing in scene.objects if scene else ():
-        if thing.phrase and (phrase := _bare_phrase(thing.phrase)) in free:
+        if thing.phrase and (phrase := bare_phrase(thing.phrase)) in free:
             slot = free.index(phrase)
             left, top, right, bottom = thing.box
             boxes[slot] = torch.tensor([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0.0])
@@ -167,10 +165,6 @@ def to_tensor(image: Image.Image, size: int) -> Tensor:
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1)
-
-
-def _bare_phrase(phrase: str) -> str:
-    return _ARTICLE.sub("", phrase.strip().casefold(), count=1)
 
 
 def _layout(words: Sequence[OcrWord]) -> Layout:

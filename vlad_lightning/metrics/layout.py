@@ -150,7 +150,7 @@ class LayoutMetrics(PerImageMetric):
     ``position_accuracy``  share of the quoted phrases with a place in the prompt which stand there
     ``object_iou``         as ``iou``, over the objects with a true box
     ``object_position``    share of the objects with a true box which stand in the same ninth of the frame
-    ``moved``              share of the boxes, words and objects, that were moved because they lay on others
+    ``moved``              share of the boxes, words and objects, that were moved off others or into the frame
     =====================  ================================================================================
 
     A figure without anything to average is left out.

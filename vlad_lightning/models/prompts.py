@@ -80,7 +80,7 @@ _BEFORE_PLACE = re.compile(
     r"[\s,]*(?:(?:is|are|written|printed|placed|drawn)\s+)*(?:in\s+(?:[\w-]+\s+){1,3}(?:letters|text|type)[\s,]+)?",
     re.IGNORECASE,
 )
-_ARTICLE = re.compile(r"(?:an?|the)\s+")
+_ARTICLE = re.compile(r"^(?:an?|the)\s+")
 _CSV_FIELD = re.compile(r'"(?:[^"]|"")*"')
 _NO_QUOTES = dict.fromkeys(map(ord, "\"'‘’“”"))
 
@@ -183,8 +183,8 @@ def bare_phrase(phrase: str) -> str:
     """An object's phrase as it is compared: without regard to case, spaces and an article before it.
 
     Example:
-        >>> bare_phrase("A red  Star")
-        'red star'
+        >>> bare_phrase("A red  Star"), bare_phrase("pizza slice")
+        ('red star', 'pizza slice')
     """
     return " ".join(_ARTICLE.sub("", phrase.casefold().strip()).split())
 

@@ -232,6 +232,8 @@ class TextEncoder(nn.Module):
         self.tokenizer: PreTrainedTokenizerFast | None = None
         if lora is not None:
             lora.inject(self.tower, self.reader.lora_targets)
+        if isinstance(self.tower, DualTower):
+            self.tower.freeze_unread()
 
     @property
     def added_width(self) -> int | None:

@@ -40,7 +40,8 @@ def decode_boxes(tokens: Tensor) -> tuple[Tensor, Tensor]:
 class TLG(ModelMixin, ConfigMixin):
     """A transformer that denoises layout tokens, each knowing its phrase, with cross-attention to t.
 
-    The words of one quoted phrase know that they are one phrase, and their order in it.
+    The words of one quoted phrase know that they are one phrase, and their order in it. The buffer ``taught_objects``, ()
+    bool, says whether data have told where objects stand; before, only words are placed.
 
     Args:
         text_width: D of the conditioning.
@@ -50,6 +51,8 @@ class TLG(ModelMixin, ConfigMixin):
         max_words: N, places for words.
         max_objects: K, places for the prompt's other phrases; 0 lays out words only.
     """
+
+    taught_objects: Tensor
 
     @register_to_config
     def __init__(
@@ -74,6 +77,7 @@ class TLG(ModelMixin, ConfigMixin):
         )
         self.transformer = nn.TransformerDecoder(layer, layers, norm=nn.LayerNorm(width))
         self.box_out = nn.Linear(width, TOKEN_WIDTH)
+        self.register_buffer("taught_objects", torch.zeros((), dtype=torch.bool))
 
     @property
     def slots(self) -> int:

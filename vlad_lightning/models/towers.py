@@ -87,6 +87,14 @@ class DualTower(ModelMixin, ConfigMixin):
         self.first = CLIPTextModel(configs[0])
         self.second = CLIPTextModelWithProjection(configs[1])
 
+    def freeze_unread(self) -> None:
+        """Freeze the first tower's last layer and final norm: the token states are those of the layer before."""
+        layers = next(part for part in self.first.modules() if isinstance(part, nn.ModuleList))
+        layers[-1].requires_grad_(False)
+        for name, part in self.first.named_modules():
+            if name.endswith("final_layer_norm"):
+                part.requires_grad_(False)
+
     def forward(self, ids: Tensor, mask: Tensor) -> TowerStates:
         """Read (B, L) int64 tokens; ``mask`` (B, L) bool is False at the padding."""
         first = self.first(input_ids=ids, output_hidden_states=True)

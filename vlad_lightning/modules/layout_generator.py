@@ -99,7 +99,7 @@ class LayoutGenerator(nn.Module):
         """Draw a layout for each prompt; one without words to draw and without objects gets an empty layout.
 
         Boxes that lie on each other are moved apart (:func:`~vlad_lightning.models.overlaps.resolve_overlaps`), and
-        counted in ``Layout.moved``.
+        counted in ``Layout.moved``. Objects are placed once data have told where some stand.
         Words beyond the ``max_words`` that a layout holds are left out, as in training: real captions have such.
         Where a person wrote the prompts, :meth:`check` them first.
         """
@@ -107,9 +107,13 @@ class LayoutGenerator(nn.Module):
         told = conditioning.pooled
         shape = (len(prompts), self.tlg.slots, TOKEN_WIDTH)
         noise = randn_tensor(shape, generator=generator, device=told.device)
-        tokens = sampler.draw(lambda x, t: self.tlg(x.to(told), t, conditioning), noise, self.schedule, generator)
+        words = torch.arange(self.tlg.slots, device=told.device) < self.prompt_encoder.max_words
+        unknown = (~words & ~self.tlg.taught_objects).expand(len(prompts), -1)
+        tokens = sampler.draw(
+            lambda x, t: self.tlg(x.to(told), t, conditioning, unknown), noise, self.schedule, generator
+        )
         boxes, present = (x.cpu() for x in decode_boxes(tokens.float()))
-        rows = zip(prompts, boxes, present, strict=True)
+        rows = zip(prompts, boxes, present & ~unknown.cpu(), strict=True)
         return tuple(self._laid_out(*row) for row in rows)
 
     def _laid_out(self, prompt: str, boxes: Tensor, present: Tensor) -> Layout:

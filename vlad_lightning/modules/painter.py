@@ -131,6 +131,22 @@ class Painter(nn.Module):
             return latent.new_zeros(len(latent), self.vfe.fusion.config.layout_channels - latent.shape[1], *size)
         return self.vfe.phrase_map(grounding, size).to(latent)
 
+    def check_objects(self, prompt: str, layout: Layout) -> None:
+        """Refuse a layout that someone gave, whose objects cannot be painted.
+
+        Raises:
+            ValueError: naming an object that the prompt does not have, or for objects and a painter without their map.
+        """
+        if layout.objects and self.vfe.phrase_map is None:
+            things = ", ".join(map(repr, layout.objects))
+            raise ValueError(f"the layout has the objects {things}; this painter has no phrase map and takes words only")
+        phrase_slots(layout.objects, self._phrases(prompt))
+
+    def _phrases(self, prompt: str) -> list[str]:
+        """The phrases of a prompt that may have a box."""
+        text = self.prompt_encoder.text_encoder
+        return [phrase.text for phrase in text.decompose(prompt).objects[: text.max_objects]]
+
     def ground(self, prompts: Sequence[str], layouts: Sequence[Layout], told: Conditioning) -> Grounding:
         """Join the boxes of the layouts' objects with the phrases of their prompts.
 
@@ -146,7 +162,7 @@ class Painter(nn.Module):
         boxes = torch.zeros(len(prompts), text.max_objects, 5)
         mask = torch.zeros(len(prompts), text.max_objects, dtype=torch.bool)
         for row, (prompt, layout) in enumerate(zip(prompts, layouts, strict=True)):
-            slots = phrase_slots(layout.objects, [p.text for p in text.decompose(prompt).objects[: text.max_objects]])
+            slots = phrase_slots(layout.objects, self._phrases(prompt))
             boxes[row, slots] = layout.object_boxes
             mask[row, slots] = True
         device = told.phrases.device

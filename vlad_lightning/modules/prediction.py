@@ -84,6 +84,7 @@ def _check(prompt: str, row: Row, painter: Painter, layouts: LayoutGenerator | N
     layout, region = place(prompt, row, painter.rasterizer.font)
     if layout is not None:
         painter.rasterizer.check(layout.words, layout.fonts)
+        painter.check_objects(prompt, layout)
     elif layouts is not None:
         layouts.check([prompt])
         painter.rasterizer.check(drawn_words(prompt))

@@ -60,6 +60,8 @@ class TLGModule(LightningModule):
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         draws = draws_for(self, batch, stage, batch_idx, self.seed, "tlg")
+        if stage == "train":
+            self.generator.tlg.taught_objects.logical_or_(batch.scene_known.any())
         tokens, known, unknown = self.generator.tokens_of(batch)
         steps, noised = self.generator.noised(tokens, draws)
         told = self.generator.prompt_encoder(batch.prompts)
