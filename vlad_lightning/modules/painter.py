@@ -139,7 +139,7 @@ class Painter(nn.Module):
         """
         if layout.objects and self.vfe.phrase_map is None:
             things = ", ".join(map(repr, layout.objects))
-            raise ValueError(f"the layout has the objects {things}; this painter has no phrase map and takes words only")
+            raise ValueError(f"the layout has the objects {things}; this painter has no phrase map, so it takes none")
         phrase_slots(layout.objects, self._phrases(prompt))
 
     def _phrases(self, prompt: str) -> list[str]:
