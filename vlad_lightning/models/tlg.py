@@ -40,8 +40,8 @@ def decode_boxes(tokens: Tensor) -> tuple[Tensor, Tensor]:
 class TLG(ModelMixin, ConfigMixin):
     """A transformer that denoises layout tokens, each knowing its phrase, with cross-attention to t.
 
-    The words of one quoted phrase know that they are one phrase, and their order in it. The buffer ``taught_objects`` says
-    whether data have told where objects stand; before, only words are placed.
+    The words of one quoted phrase know that they are one phrase, and their order in it. The buffer ``taught_objects``
+    says whether data have told where objects stand; before, only words are placed.
 
     Args:
         text_width: D of the conditioning.
