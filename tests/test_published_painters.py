@@ -203,7 +203,8 @@ def test_sdxl_learns_without_text_as_it_was_published(tmp_path: Path, posters: P
     published.stable_diffusion_xl(tmp_path)
     painter = fit(stage_xl(), callbacks(tmp_path, TWO, "tokenizer_2"))
     vision = ImageEncoder(build_vision_tower(64, 8, 16, 1, 2, painter.prompt_encoder.width))
-    module = VFEModule(painter, vision, training=PainterTraining(caption_dropout=0.5, layout_dropout=0))
+    training = PainterTraining(caption_dropout=0.5, layout_dropout=0)
+    module = VFEModule(painter, vision, training=training, text_probe=0)
     seen: list[Conditioning] = []
     painter.vfe.register_forward_pre_hook(lambda network, args: seen.append(args[3]))
     data = tiny_system.data(posters, size=64, batch_size=8)

@@ -225,7 +225,7 @@ def test_a_test_asks_for_no_training_split(posters: Path, tmp_path: Path) -> Non
     trainer = tiny.trainer(1, callbacks=[ExactResume()])
     trainer.fit(tiny.stage("tlg"), datamodule=data)
     trainer.save_checkpoint(tmp_path / "x.ckpt")
-    other = MarioDataModule(str(posters), size=tiny.SIZE, batch_size=8, val_share=0.2, test_share=0.5)
+    other = MarioDataModule(str(posters), size=tiny.SIZE, batch_size=8, max_objects=8, val_share=0.2, test_share=0.5)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "the training split had")
         tiny.trainer(limit_val_batches=1).validate(tiny.stage("tlg"), datamodule=other, ckpt_path=tmp_path / "x.ckpt")

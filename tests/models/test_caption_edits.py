@@ -24,7 +24,7 @@ def edit(prompt: str, kind: str, seed: int = 0, **changes: tuple[str, ...]) -> s
 
 def true_captions(count: int) -> list[str]:
     scenes = [make_scene(i, 64, 5, False) for i in range(count)]
-    return [quote_words(caption, [word.text for word in scene.words]) for scene, caption in scenes]
+    return [quote_words(caption.text, [word.text for word in scene.words]) for scene, caption in scenes]
 
 
 def words_of(text: str) -> list[str]:

@@ -171,7 +171,7 @@ class Seen:
 
 
 def watched(training: PainterTraining) -> tuple[VFEModule, Seen]:
-    module, seen = tiny.stage("vfe", training=training), Seen()
+    module, seen = tiny.stage("vfe", training=training, text_probe=0), Seen()
     assert isinstance(module, VFEModule)
     module.painter.vfe.register_forward_pre_hook(seen)
     return module, seen

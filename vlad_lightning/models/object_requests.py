@@ -145,6 +145,8 @@ def _said_after(
         if told and _IN_COLOUR.fullmatch(between) and colour is None:  # a star in red, at the top
             colour, end = told, phrases[j].end
             continue
+        if re.fullmatch(_STANDS, f"{phrases[j].text} ", re.IGNORECASE):  # "placed", before a place
+            continue
         region = _region(phrases[j].text)
         if region and re.fullmatch(_STANDS, between, re.IGNORECASE):
             return colour, region, None

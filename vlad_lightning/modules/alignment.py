@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from vlad_lightning.losses import retrieval_at_1
 from vlad_lightning.metrics.alignment_probe import AlignmentProbe
-from vlad_lightning.models.attention_kernel import quick_backward
 from vlad_lightning.models.caption_edits import WORDS
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.prompt_encoder import PromptEncoder
@@ -100,10 +99,9 @@ class AlignmentModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_align of one batch, and the terms beside it."""
         edited = self.terms.edited(batch, self.global_step, self._words)
-        with quick_backward(self.device):
-            texts = self.prompt_encoder([*batch.prompts, *edited])
-            seen = self.image_encoder.look(batch.images) if self.terms.local else None
-            pooled = self.image_encoder(batch.images) if seen is None else seen.pooled
+        texts = self.prompt_encoder([*batch.prompts, *edited])
+        seen = self.image_encoder.look(batch.images) if self.terms.local else None
+        pooled = self.image_encoder(batch.images) if seen is None else seen.pooled
         untrue = texts.pooled[len(batch) :].unflatten(0, (len(batch), -1)) if edited else None
         loss = align(self, pooled, texts.pooled[: len(batch)], self.temperature, self.symmetric, edited=untrue)
         losses = {"loss": loss}

@@ -11,7 +11,6 @@ from torch import Tensor
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.layout import LayoutMetrics
-from vlad_lightning.models.attention_kernel import quick_backward
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.step_draws import Stage, draws_for
@@ -77,8 +76,7 @@ class TLGModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted error of one batch."""
-        with quick_backward(self.device):
-            return self._step(batch, "train", batch_idx)
+        return self._step(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The loss at fixed noise, and the metrics of drawn layouts."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.paired import PerImage
-from vlad_lightning.models.attention_kernel import quick_backward
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules.contrast import align, check_widths
 from vlad_lightning.modules.evaluation import Evaluation
@@ -130,8 +129,7 @@ class VFEModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Eq. 8 of one batch."""
-        with quick_backward(self.device):
-            return self._step(batch, "train", batch_idx)
+        return self._step(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Eq. 8 at fixed noise, and whether the text is heard."""
