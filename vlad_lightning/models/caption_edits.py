@@ -41,7 +41,7 @@ WORDS = (
 """Words to draw that stand for each other unless the caller has others."""
 
 _COLOUR = re.compile(rf"\b({'|'.join(PALETTE)})\b(?=\s+[\w-])", re.IGNORECASE)
-_BACKGROUND = re.compile(r"\bbackground\b", re.IGNORECASE)
+_BACKGROUND = re.compile(r"\b(?:background|bg)\b", re.IGNORECASE)
 _LETTERING = re.compile(r"\b(?:text|words?|letter(?:s|ing)?|type|font)\b", re.IGNORECASE)
 _RELATION = re.compile(r"\s+(?:(?:to\s+the\s+)?(?P<side>left|right)\s+of|(?P<level>above|over|below|under))\s+", re.I)
 _OPPOSITE = {"left": "right", "above": "below", "over": "under"}
