@@ -21,7 +21,7 @@ WORDS = (  # as painted: left, bottom, width, height
 )
 THINGS = ((0.75, 0.575, 0.13, 0.13),)  # the red star, likewise
 HEIGHT = 7.5
-UPPER, LOWER = 5.7, 4.5  # bottoms of the tiles in the two rows of the layout generator
+UPPER, LOWER = 5.7, 4.42  # bottoms of the tiles in the two rows of the layout generator
 INK, GREY = "#1f2933", "#66727f"
 LAYOUT, PAINT, ALIGN = ("#d9ecf7", "#2b7bb0"), ("#fbe6d3", "#c8691b"), ("#e2f0dc", "#4c8c3a")  # fill, edge
 

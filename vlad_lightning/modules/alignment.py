@@ -16,6 +16,7 @@ from vlad_lightning.models.caption_edits import WORDS
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.prompts import drawn_words
+from vlad_lightning.models.sharding import is_sharded
 from vlad_lightning.models.text_encoder import train_tokenizer
 from vlad_lightning.modules.alignment_terms import AlignmentTerms
 from vlad_lightning.modules.contrast import agreement, align, check_widths, gather_uneven
@@ -124,7 +125,8 @@ class AlignmentModule(LightningModule):
         self.log("val/loss", loss, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=True)
         counted = batch.counted
         self._embedded.append((images[:counted].float(), texts[:counted].float()))
-        self.probe.update(batch.images[:counted], batch.prompts[:counted], batch.keys[:counted])
+        if not is_sharded(self):  # shards are gathered in step, and the devices have different numbers of edits
+            self.probe.update(batch.images[:counted], batch.prompts[:counted], batch.keys[:counted])
 
     def on_validation_epoch_end(self) -> None:
         """R@1 and the probe over the whole set, of every rank; nothing where it was left before its first batch."""

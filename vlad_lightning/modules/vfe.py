@@ -13,6 +13,7 @@ from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.models.image_encoder import ImageEncoder
+from vlad_lightning.models.sharding import is_sharded
 from vlad_lightning.modules.contrast import align, check_widths
 from vlad_lightning.modules.evaluation import Evaluation
 from vlad_lightning.modules.layout_generator import LayoutGenerator
@@ -45,7 +46,7 @@ class VFEModule(LightningModule):
         seed: of every draw in training.
         text_probe: how many samples of validation and test are asked whether the system hears its prompt
             (:class:`~vlad_lightning.modules.probing.TextProbe`), first the whole of it, then the painter alone, whose
-            layouts stay; 0 asks none.
+            layouts stay; 0 asks none. Under a strategy that shards the weights none is asked.
         masking: which regions inpainting is trained on; None paints whole images only.
         freeze_text_tower: False trains the painter's text tower whole, where it is not pretrained; with adapters only
             they are trained.
@@ -137,8 +138,8 @@ class VFEModule(LightningModule):
         self._probe(batch, batch_idx)
 
     def _probe(self, batch: Batch, batch_idx: int) -> None:
-        """Ask the first samples of every device."""
-        left = min(self.text_probe - batch_idx * len(batch), batch.counted)
+        """Ask the first samples of every device; none where weights are sharded, which all have to gather in step."""
+        left = 0 if is_sharded(self) else min(self.text_probe - batch_idx * len(batch), batch.counted)
         if left > 0:
             rows = batch.prompts[:left], batch.layouts[:left], batch.keys[:left]
             self.heard.update(self.painter, self.layout_generator, self.layout_sampler, self.seed, *rows)
