@@ -168,6 +168,7 @@ def fit_args(config: str, prompt_encoder: str, out: Path, posters: Path, batch_s
     if "stage1" in config:
         parts["model.generator.tlg"] = small | {"text_width": 32}
     else:
+        parts["model.image_encoder"] = {"tower": "vlad_lightning.models.image_encoder.build_vision_tower"}
         parts["model.image_encoder.tower.init_args"] = small | {"projection": 32}
     trainer = {"max_steps": STEPS, "accelerator": "cpu", "precision": "32-true", "limit_val_batches": 0}
     trainer |= {"enable_progress_bar": "false", "logger": "false", "callbacks": json.dumps(_callbacks(config))}
