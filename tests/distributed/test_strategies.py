@@ -121,6 +121,8 @@ def test_averages_and_metrics_are_those_of_one_process(out: Path, name: str) -> 
     assert distance(found, expected) < 1e-5
     expected = json.loads((one / "metrics-0.json").read_text())
     assert "val/loss" in expected
+    if name.startswith(("fsdp", "hsdp")):  # where weights are sharded, no probe is asked
+        expected = {key: value for key, value in expected.items() if "probe" not in key}
     for path in (out / name).glob("metrics-*.json"):  # of each rank
         assert json.loads(path.read_text()) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
