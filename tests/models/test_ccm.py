@@ -115,6 +115,16 @@ def test_a_phrase_hears_its_neighbours_in_the_prompt_and_no_others() -> None:
         assert {i for i in (0, 2, 3) if not torch.allclose(before[i], after[i])} == hearing
 
 
+def test_a_composed_phrase_keeps_itself() -> None:
+    """With a silent transformer, the phrases are what the encoder said of them, normalised."""
+    module, old = ccm(opened=True), states()
+    with torch.no_grad():
+        module.transformer.norm.weight.zero_()
+        module.transformer.norm.bias.zero_()
+    given = torch.cat([old.pooled[:, None], old.phrases], dim=1)
+    torch.testing.assert_close(module(old).phrases, torch.nn.functional.layer_norm(given, (WIDTH,)))
+
+
 def test_the_order_in_the_prompt_is_heard() -> None:
     module, old = ccm(opened=True), states(1)
     swapped = changed(old, "order", torch.tensor([[0, 4, 3, 2, 1]]))  # phrases 0 and 2, which are both there

@@ -66,7 +66,8 @@ class CCM(ModelMixin, ConfigMixin):
     """A pre-norm transformer over [t_g; t_1..t_M] with cross-attention to the token states.
 
     Each phrase first hears its two neighbours in the prompt: in `"SALE" at the top` the place stands behind the word,
-    where the word's own states, which a causal text tower makes, cannot see it.
+    where the word's own states, which a causal text tower makes, cannot see it. What the transformer says is added to
+    the normalised phrase, so that "a red star" stays one among its neighbours.
 
     Both ways out to a pretrained reader (the pooled vector, the token states) are residuals behind a projection that
     starts at zero, as ControlNet's do (arXiv 2302.05543): an untrained CCM changes nothing, yet the projections learn
@@ -115,7 +116,7 @@ class CCM(ModelMixin, ConfigMixin):
         )
         pooled = states.pooled + self.to_pooled(composed[:, 0])
         heard = self.read(self.token_norm(states.tokens), composed, composed, absent, need_weights=False)[0]
-        return Composed(pooled, composed, states.tokens + heard)
+        return Composed(pooled, phrases + composed, states.tokens + heard)
 
     def freeze_unread(self, pooled: bool, tokens: bool) -> None:
         """Freeze the ways out that a stage does not read: they get no gradient there.
