@@ -14,6 +14,8 @@ import pytest
 import torch
 from slurm_cluster import ROOT, SCRIPTS, Cluster, logs_of
 
+from vlad_lightning.models.object_detector import ObjectDetector
+
 pytestmark = pytest.mark.slurm
 STEPS = 30
 MINI = ROOT / "configs" / "mini"
@@ -107,8 +109,12 @@ def test_test_and_predict_over_tasks_give_what_one_process_gives(
     for name in ("many", "one"):
         (tmp_path / name / "judge").mkdir(parents=True)
         shutil.copy(chain.out / "stage0" / "last.ckpt", tmp_path / name / "judge" / "last.ckpt")
+        (tmp_path / name / "objects").mkdir()
+        weights = {f"detector.{key}": value for key, value in ObjectDetector(64, 32).state_dict().items()}
+        torch.save({"state_dict": weights}, tmp_path / name / "objects" / "last.ckpt")
     five = ("--data.batch_size=2", "--data.limit_test=5")  # three batches: the second task gets a spare one
-    measured = (*STAGE2, "--config", MINI / "test.yaml", *data, *five, *checkpoint)
+    alike = "--model.text_probe=0"  # which asks so many samples of each task
+    measured = (*STAGE2, "--config", MINI / "test.yaml", *data, *five, *checkpoint, alike)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("".join(f"a poster that says 'WORD{i}'\n" for i in range(5)))
     generate = ROOT / "configs" / "generate.yaml"
