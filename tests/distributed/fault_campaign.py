@@ -171,6 +171,7 @@ def fit_args(config: str, prompt_encoder: str, out: Path, posters: Path, batch_s
         parts["model.image_encoder"] = {"tower": "vlad_lightning.models.image_encoder.build_vision_tower"}
         parts["model.image_encoder.tower.init_args"] = small | {"projection": 32}
     trainer = {"max_steps": STEPS, "accelerator": "cpu", "precision": "32-true", "limit_val_batches": 0}
+    trainer |= {"default_root_dir": out}  # where its configuration is kept, in the place of the working directory
     trainer |= {"enable_progress_bar": "false", "logger": "false", "callbacks": json.dumps(_callbacks(config))}
     parts["trainer"] = trainer
     settings |= {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
