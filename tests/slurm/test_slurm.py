@@ -106,11 +106,11 @@ def test_test_and_predict_over_tasks_give_what_one_process_gives(
     cluster: Cluster, chain: Chain, data: tuple[str, ...], tmp_path: Path
 ) -> None:
     checkpoint = ("--ckpt_path", chain.out / "stage2" / "last.ckpt", "--trainer.accelerator=cpu", *PAINT)
+    weights = {f"detector.{key}": value for key, value in ObjectDetector(64, 32).state_dict().items()}
     for name in ("many", "one"):
         (tmp_path / name / "judge").mkdir(parents=True)
         shutil.copy(chain.out / "stage0" / "last.ckpt", tmp_path / name / "judge" / "last.ckpt")
         (tmp_path / name / "objects").mkdir()
-        weights = {f"detector.{key}": value for key, value in ObjectDetector(64, 32).state_dict().items()}
         torch.save({"state_dict": weights}, tmp_path / name / "objects" / "last.ckpt")
     five = ("--data.batch_size=2", "--data.limit_test=5")  # three batches: the second task gets a spare one
     alike = "--model.text_probe=0"  # which asks so many samples of each task
