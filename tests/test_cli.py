@@ -53,6 +53,7 @@ def run(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     short = [part if isinstance(part, str) and part.startswith("--") else str(part) for part in SHORT[:-2]]
     few = [f"--{stage}.model.sampler.steps=2" for stage in ("stage1", "stage2", "test")]
     few += ["--shapes.samples=40", "--stage2.model.text_probe=4", "--test.model.text_probe=4"]
+    few += ["--test.data.test_share=0.4", "--test.data.batch_size=8"]  # enough to have words and objects
     vlad_cli("run", "--config", CONFIGS / "pipeline_mini.yaml", "--out", out, "--data", posters, *short, *few)
     return out
 
