@@ -39,7 +39,7 @@ def vlad_cli(*args: object, code: int = 0) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=800,
         env={**os.environ, "COLUMNS": "200"},
     )
     assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
@@ -59,6 +59,7 @@ def run(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # ten processes, one after the other
 def test_pipeline_leaves_checkpoints_logs_results_and_a_pipeline(run: Path) -> None:
     for stage in ("stage0", "judge", "objects", "stage1", "stage2"):
         saved = torch.load(run / stage / "last.ckpt", weights_only=True)
