@@ -106,8 +106,9 @@ def painter(
     size: int = SIZE,
     inpaints: bool = False,
     grounded: bool = True,
+    map_channels: int = 4,
 ) -> Painter:
-    phrases = PhraseMap(WIDTH, channels=4, side=4, width=16) if hierarchical and grounded else None
+    phrases = PhraseMap(WIDTH, channels=map_channels, side=4, width=16) if hierarchical and grounded else None
     layout = (LATENT if hierarchical else 0) + (phrases.out_channels if phrases else 0)
     fusion = LatentFusion(LATENT, layout, WIDTH, LATENT + extra_channels, time_width=16)
     network = VFE(fusion, unet(LATENT + extra_channels), phrase_map=phrases)
@@ -125,12 +126,17 @@ def tlg(ccm: bool = True, **changes: Any) -> TLGModule:
 
 
 def vfe(
-    ccm: bool = True, hierarchical: bool = True, lora: Lora | None = LORA, inpaints: bool = False, **changes: Any
+    ccm: bool = True,
+    hierarchical: bool = True,
+    lora: Lora | None = LORA,
+    inpaints: bool = False,
+    map_channels: int = 4,
+    **changes: Any,
 ) -> VFEModule:
     layouts = layout_generator(ccm) if hierarchical else None
     if inpaints:
         changes = {"masking": Masking()} | changes
-    whole = painter(lora, ccm, hierarchical, inpaints=inpaints)
+    whole = painter(lora, ccm, hierarchical, inpaints=inpaints, map_channels=map_channels)
     return VFEModule(whole, image_encoder(), layouts, optimization=FAST, **changes)
 
 

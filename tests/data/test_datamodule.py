@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -349,7 +350,7 @@ def thing(phrase, left=0.1, name="star"):
 
 
 def scene(*things):
-    return SceneFacts("blue", "solid", (), things)
+    return SceneFacts("blue", "solid", None, (), things)
 
 
 def test_the_objects_of_scene_json_get_the_slots_of_their_phrases(tmp_path):
@@ -364,6 +365,15 @@ def test_the_objects_of_scene_json_get_the_slots_of_their_phrases(tmp_path):
     assert batch.layouts[0].objects == ("a red star", "a green heart")
     assert torch.equal(batch.layouts[0].object_boxes, batch.object_boxes[0, [0, 3]])
     assert batch.layouts[0].words == ("HELLO",)
+
+
+def test_the_phrase_of_the_background_has_the_whole_frame(tmp_path):
+    folder = write(tmp_path, 3, "a red star on a blue background")
+    write_scene(folder, replace(scene(thing("a red star")), phrase="a blue background"))
+    batch = only(tmp_path)
+    assert batch.object_mask[0, :3].tolist() == [True, True, False]
+    assert batch.object_boxes[0, 1].tolist() == [0.5, 0.5, 1.0, 1.0, 0.0]
+    assert batch.layouts[0].objects == ("a red star", "a blue background")
 
 
 def test_without_scene_json_nothing_is_known_of_objects(tmp_path):
@@ -402,13 +412,13 @@ def test_every_object_that_a_poster_tells_gets_its_box_and_no_word_loses_one(tmp
     told = 0
     for folder, found in zip(folders, (samples[i] for i in range(len(folders))), strict=True):
         sample = read_sample(folder)
-        told += (expected := sum(thing.phrase is not None for thing in sample.scene.objects))
+        told += (expected := sum(thing.phrase is not None for thing in (*sample.scene.objects, sample.scene)))
         assert found.object_mask.sum() == expected
         assert found.word_mask.sum() == len(sample.scene.words)
         for box, word in zip(found.word_boxes, drawn_words(found.prompt), strict=False):
             (quad,) = [facts.quad for facts in sample.scene.words if facts.text == word]
             assert torch.allclose(box[:2], torch.tensor(quad).mean(dim=0), atol=2 / 512)
-    assert told > 300
+    assert told > 550
 
 
 def test_the_phrases_of_posters_come_back_as_they_are(tmp_path):

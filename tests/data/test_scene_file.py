@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ QUAD = ((0.1, 0.2), (0.5, 0.2), (0.5, 0.3), (0.1, 0.3))
 WORD = WordFacts("SALE", QUAD, "top", "red", "DejaVuSans.ttf", 0)
 THING = ObjectFacts("star", "red", (0.6, 0.6, 0.8, 0.75), "bottom right", "a red star")
 SILENT = ObjectFacts("ring", "blue", (0.1, 0.6, 0.3, 0.8), "bottom left", None)
-FACTS = SceneFacts("pink", "gradient", (WORD,), (THING, SILENT))
+FACTS = SceneFacts("pink", "gradient", "a pink gradient background", (WORD,), (THING, SILENT))
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -21,15 +22,23 @@ def test_what_is_written_is_read_back(tmp_path):
 
 def test_the_file_holds_rounded_fractions_under_plain_names(tmp_path):
     third = ObjectFacts("star", "red", (1 / 3, 0.6, 0.8, 0.75), "right", None)
-    write_scene(tmp_path, SceneFacts("pink", "solid", (), (third,)))
+    write_scene(tmp_path, SceneFacts("pink", "solid", None, (), (third,)))
     told = json.loads((tmp_path / "scene.json").read_text())
     assert told == {
-        "background": {"colour": "pink", "kind": "solid"},
+        "background": {"colour": "pink", "kind": "solid", "phrase": None},
         "words": [],
         "objects": [
             {"name": "star", "colour": "red", "box": [0.33333, 0.6, 0.8, 0.75], "region": "right", "phrase": None}
         ],
     }
+
+
+def test_a_file_without_the_backgrounds_phrase_is_silent_about_it(tmp_path):
+    write_scene(tmp_path, FACTS)
+    told = json.loads((tmp_path / "scene.json").read_text())
+    del told["background"]["phrase"]
+    (tmp_path / "scene.json").write_text(json.dumps(told))
+    assert read_scene(tmp_path) == (replace(FACTS, phrase=None), None)
 
 
 def test_no_file_is_no_problem(tmp_path):
@@ -58,6 +67,7 @@ def changed(change):
         changed(lambda told: told.update(objects={})),
         changed(lambda told: told.update(background="pink")),
         changed(lambda told: told["background"].update(colour=3)),
+        changed(lambda told: told["background"].update(phrase=["pink"])),
         changed(lambda told: told["objects"].append("star")),
         changed(lambda told: told["objects"][0].pop("phrase")),
         changed(lambda told: told["objects"][0].update(phrase="  ")),

@@ -130,6 +130,16 @@ def test_metric_counts_objects_and_layouts_with_overlaps() -> None:
     assert (figures["moved"].value, figures["moved"].n) == (pytest.approx(1 / 6), 6)
 
 
+def test_the_ground_counts_for_nothing() -> None:
+    star, frame = box(0.1, 0.1, 0.2, 0.2), box(0.5, 0.5, 1.0, 1.0)
+    truth, known = torch.tensor([[star, frame]]), torch.tensor([[True, True]])
+    layout = Layout((), torch.zeros(0, 5), (), ("a red star", "a white background"), truth[0])
+    metric = LayoutMetrics()
+    metric.update([layout], ["a red star on a white background"], truth[:, :0], known[:, :0], truth, known)
+    figures = metric.compute()
+    assert (figures["object_iou"].n, figures["object_position"].n, figures["moved"].n) == (1, 1, 1)
+
+
 def test_true_objects_come_with_their_mask() -> None:
     with pytest.raises(
         ValueError, match="one of truth_objects and truth_object_mask is None; both must be, or neither"

@@ -5,7 +5,7 @@ import math
 import torch
 from matplotlib.path import Path as Polygon
 
-from vlad_lightning.models.masks import box_masks, grown
+from vlad_lightning.models.masks import FRAME, box_masks, fills_frame, grown
 from vlad_lightning.types import Layout
 
 
@@ -35,6 +35,11 @@ def test_a_frame_that_is_not_square_has_its_own_pixels() -> None:
     whole = box_masks(torch.tensor([[[0.5, 0.5, 0.5, 0.5, 0.0]]]), torch.ones(1, 1, dtype=torch.bool), (4, 8))
     assert whole.sum() == 8
     assert whole[0, 0, 1:3, 2:6].all()
+
+
+def test_boxes_that_cover_three_quarters_fill_the_frame() -> None:
+    boxes = torch.tensor([[FRAME, (0.5, 0.5, 0.9, 0.8, 0.0)], [(0.5, 0.5, 0.9, 0.9, 0.1), (0.5, 0.5, 1.0, 0.3, 0.0)]])
+    assert fills_frame(boxes).tolist() == [[True, False], [True, False]]
 
 
 def test_growing_adds_heights_on_every_side() -> None:

@@ -126,6 +126,15 @@ def test_what_is_in_order_comes_back_as_it_was() -> None:
     assert (len(nothing.boxes), len(nothing.objects), nothing.moved) == (0, 0, 0)
 
 
+def test_the_ground_stays_and_nothing_makes_way_for_it() -> None:
+    boxes = torch.tensor([[0.5, 0.2, 0.6, 0.2, 0.0]])
+    objects = torch.tensor([[0.5, 0.5, 0.98, 0.97, 0.0], [0.5, 0.6, 0.2, 0.2, 0.0], [0.5, 0.25, 0.2, 0.2, 0.0]])
+    resolved = resolve_overlaps(boxes, [0], objects)
+    assert torch.equal(resolved.boxes, boxes)
+    assert torch.equal(resolved.objects[:2], objects[:2])
+    assert resolved.moved == 1
+
+
 def test_words_without_room_get_smaller() -> None:
     boxes = torch.tensor([[0.5, 0.5, 0.9, 0.5, 0.0]] * 6)
     resolved = resolve_overlaps(boxes, [0, 0, 0, 1, 1, 2])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
@@ -58,7 +59,7 @@ def mean_of_span(tokens: Tensor, prompt: str, start: int, end: int) -> Tensor:
 
 
 def test_phrases_are_the_means_of_their_spans() -> None:
-    of = silent(encoder())
+    of = silent(encoder())  # a layer norm of zeros is zero, so of the objects too
     states = of([PROMPT])
     parts = of.decompose(PROMPT)
     assert [w.text for w in parts.words] == ["HELLO", "wide", "WORLD"]
@@ -82,13 +83,20 @@ def test_order_is_the_rank_in_the_prompt_and_the_absent_come_last() -> None:
     assert sorted(states.order[0].tolist()) == sorted(states.order[1].tolist()) == list(range(7))
 
 
-def test_a_word_also_has_its_spelling_and_an_object_does_not() -> None:
+def test_a_word_also_has_its_spelling_and_another_phrase_that_of_its_words() -> None:
     of = encoder()
     spelt = of([PROMPT]).phrases
     letters = of.spelling(["HELLO", "wide", "WORLD"])
+    things = [
+        F.layer_norm(sum(of.spelling([word])[0] for word in thing.text.lower().split()), (WIDTH,))
+        for thing in of.decompose(PROMPT).objects
+    ]
     plain = silent(of)([PROMPT]).phrases
-    torch.testing.assert_close(spelt[0, :3] - plain[0, :3], letters, rtol=1e-4, atol=1e-5)
-    assert torch.equal(spelt[0, 3:], plain[0, 3:])
+    found = spelt[0] - plain[0]
+    torch.testing.assert_close(found[:3], letters, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found[4 : 4 + len(things)], torch.stack(things), rtol=1e-3, atol=1e-4)
+    assert not found[3].any()
+    assert not found[4 + len(things) :].any()
 
 
 def test_states_are_the_towers_own() -> None:

@@ -70,7 +70,9 @@ def test_regions_are_the_patches_at_the_centres_of_the_known_boxes() -> None:
     batch.word_boxes[0, 0] = torch.tensor([0.6, 0.1, 0.3, 0.1, 0.0])
     batch.object_boxes[0, 2] = torch.tensor([0.99, 0.49, 0.2, 0.2, 0.0])
     batch.object_boxes[0, 3] = torch.tensor([1.2, -0.1, 0.2, 0.2, 0.0])  # outside: the nearest patch
-    batch.word_mask[0, 0] = batch.object_mask[0, 2] = batch.object_mask[0, 3] = True
+    batch.object_boxes[0, 1] = torch.tensor([0.5, 0.5, 1.0, 1.0, 0.0])  # a background: no patch of it is its own
+    batch.word_mask[0, 0] = True
+    batch.object_mask[0, 1:4] = True
     encoder = module.prompt_encoder.text_encoder
     patches = torch.randn(1, 4, 4, tiny.WIDTH)
     shapes = AlignmentTerms(edits=1, kinds=("object_shape",), region_weight=1.0)

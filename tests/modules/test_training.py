@@ -12,6 +12,7 @@ from vlad_lightning.modules.training import PainterTraining
         ("layout_dropout", -0.1, r"must lie in \[0, 1\)"),
         ("diffusion_weight", -1.0, "must be at least 0"),
         ("augmentation", -0.5, "must be at least 0"),
+        ("map_weight", -0.1, "must be at least 0"),
         ("high_noise", -2.0, "must be at least 0"),
         ("text_weight", 0.5, "must be at least 1"),
         ("snr_gamma", 0.0, "must be at least 1"),

@@ -21,6 +21,8 @@ from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.losses import info_nce
 from vlad_lightning.models.codec import build_kl_codec
 from vlad_lightning.models.lora import Lora
+from vlad_lightning.models.masks import FRAME
+from vlad_lightning.models.phrase_map import Grounding
 from vlad_lightning.models.vfe import VFE
 from vlad_lightning.modules import Painter, VFEModule
 from vlad_lightning.modules.training import PainterTraining
@@ -95,6 +97,38 @@ def test_diffusion_loss_is_the_weighted_error(batch: Batch) -> None:
         error = ((predicted[i] - x0[i]) ** 2).mean(0)
         total += float(noised.weight[i]) * float((place[i] * error).mean())
     assert losses(module, batch)["val/loss_diffusion"] == pytest.approx(total / len(batch), rel=1e-4)
+
+
+def test_the_phrase_map_is_taught_what_its_boxes_show(batch: Batch) -> None:
+    """Against the same sum written out: everywhere but at the letters, in the boxes that stay, objects weighted."""
+    settings = replace(PLAIN, text_weight=4.0, object_weight=3.0)
+    module, taught = (
+        tiny.stage("vfe", training=t, map_channels=tiny.LATENT) for t in (settings, replace(settings, map_weight=0.5))
+    )
+    batch.object_boxes[:, 0], batch.object_boxes[:, 1] = torch.tensor(FRAME), torch.tensor([0.25, 0.25, 0.5, 0.5, 0.0])
+    batch.object_mask[:] = False
+    batch.object_mask[0, :2] = batch.object_mask[1, 1] = True
+    painter = module.painter
+    with torch.no_grad():
+        told = painter.prompt_encoder(batch.prompts)
+        mask = batch.object_mask & told.object_mask
+        drawn = painter.vfe.phrase_map(Grounding(told.objects, batch.object_boxes, mask), (16, 16))[:, : tiny.LATENT]
+    x0 = torch.nn.functional.pixel_unshuffle(batch.images, 2)
+    letters = near_letters(batch.glyphs)
+    total = 0.0
+    for i in range(len(batch)):
+        weight = torch.zeros(16, 16)
+        weight[:] = float(mask[i, 0])
+        weight[:8, :8] = 3.0 if mask[i, 1] else float(mask[i, 0])
+        total += float((weight * (1 - letters[i]) * ((drawn[i] - x0[i]) ** 2).mean(0)).mean())
+    before, after = (losses(each, batch)["val/loss_diffusion"] for each in (module, taught))
+    assert total > 0
+    assert after - before == pytest.approx(0.5 * total / len(batch), rel=1e-3)
+
+
+def test_a_phrase_map_that_is_too_narrow_to_be_taught_is_refused() -> None:
+    with pytest.raises(ValueError, match="map_weight is 1.0; the phrase map needs channels for a latent, 12, and has 4"):
+        tiny.stage("vfe", training=PainterTraining(map_weight=1.0))
 
 
 def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:

@@ -44,10 +44,12 @@ class Caption:
     Attributes:
         text: without quotes and without a full stop.
         phrases: for each object of the scene, the words for it, with their article; None where the caption is silent.
+        background: the words for it, likewise.
     """
 
     text: str
     phrases: tuple[str | None, ...]
+    background: str | None
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> Caption:
@@ -58,18 +60,23 @@ def describe(scene: Scene, rng: np.random.Generator) -> Caption:
         rng: picks what is told, and among the forms.
     """
     told = choose(scene, rng)
+    ground = None
     if rng.random() < _CASUAL:
-        text, names = casual.casual(told, rng), [named.name for named in told.objects]
+        if told.background:
+            ground = casual.background_phrase(told.background, rng)
+        text, names = casual.casual(told, ground, rng), [named.name for named in told.objects]
     else:
+        if told.background:
+            ground = sentences.background_phrase(told.background)
         text, names = sentences.sentence(told, rng), [sentences.with_article(named.name) for named in told.objects]
-    return Caption(text, tuple(names) or (None,) * len(scene.objects))
+    return Caption(text, tuple(names) or (None,) * len(scene.objects), ground)
 
 
 def reads_back(scene: Scene, caption: Caption) -> bool:
     """Whether a reader of the caption and of the words' boxes finds each phrase and each object that is told.
 
-    The phrases to draw come back whole and apart from each other, and each object's words are a phrase of their own
-    among the first :data:`MOST_CHUNKS`.
+    The phrases to draw come back whole and apart from each other, and the words for each object and for the background
+    are a phrase of their own among the first :data:`MOST_CHUNKS`.
     """
     quoted = quote_words(caption.text, [word.text for word in scene.words], [word.quad() for word in scene.words])
     parts = PromptDecomposer()(quoted)
@@ -77,5 +84,6 @@ def reads_back(scene: Scene, caption: Caption) -> bool:
     for word, group in zip(parts.words, parts.groups, strict=True):
         spans[group].append(word.text)
     chunks = {chunk.text for chunk in parts.objects[:MOST_CHUNKS]}
+    told = {name for name in (*caption.phrases, caption.background) if name}
     whole = sorted(" ".join(words) for words in spans) == sorted(phrase.text for phrase in scene.phrases)
-    return whole and len(parts.objects) <= MOST_CHUNKS and {name for name in caption.phrases if name} <= chunks
+    return whole and len(parts.objects) <= MOST_CHUNKS and told <= chunks

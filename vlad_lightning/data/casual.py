@@ -12,17 +12,34 @@ MEDIA = ("poster", "pic", "picture", "sign", "card", "banner", "flyer")
 SAYING = ("saying", "that says", "with text", "says")
 GROUNDS = ("background", "bg")
 _TEXTURE_ODDS = 0.7  # that a texture or a gradient is told
+_BARE_COLOUR = 0.15  # that the colour alone stands for the background
 
 
-def casual(told: Told, rng: np.random.Generator) -> str:
-    """``red star, blue background, SALE top left`` or ``poster saying SALE with red star on blue bg``."""
-    return _list(told, rng) if rng.random() < 0.6 else _line(told, rng)
+def casual(told: Told, ground: str | None, rng: np.random.Generator) -> str:
+    """``red star, blue background, SALE top left`` or ``poster saying SALE with red star on blue bg``.
+
+    Args:
+        told: what is said.
+        ground: the background's phrase, None where nothing is said of it.
+        rng: picks among the forms.
+    """
+    return _list(told, ground, rng) if rng.random() < 0.6 else _line(told, ground, rng)
 
 
-def _list(told: Told, rng: np.random.Generator) -> str:
+def background_phrase(background: Background, rng: np.random.Generator) -> str:
+    """``blue background``, ``striped blue bg``, ``blue gradient bg``, or the colour and nothing more."""
+    if rng.random() < _BARE_COLOUR:
+        return background.colour
+    told = rng.random() < _TEXTURE_ODDS
+    before = f"{background.kind} " if told and background.kind in TEXTURES else ""
+    after = " gradient" if told and background.kind == "gradient" else ""
+    return f"{before}{background.colour}{after} {pick(rng, GROUNDS)}"
+
+
+def _list(told: Told, ground: str | None, rng: np.random.Generator) -> str:
     parts = [_object(named, rng) for named in told.objects]
-    if told.background:
-        parts.append(_ground(told.background, rng, alone=rng.random() < 0.25))
+    if ground:
+        parts.append(ground)
     parts = [parts[i] for i in rng.permutation(len(parts))]
     texts = [_phrase(phrase, rng) for phrase in told.phrases]
     form = rng.random()
@@ -38,16 +55,16 @@ def _list(told: Told, rng: np.random.Generator) -> str:
     return ", ".join(parts)
 
 
-def _line(told: Told, rng: np.random.Generator) -> str:
+def _line(told: Told, ground: str | None, rng: np.random.Generator) -> str:
     objects = joined([_object(named, rng) for named in told.objects])
     text = joined([_phrase(phrase, rng) for phrase in told.phrases])
-    ground = f"on {_ground(told.background, rng)}" if told.background else ""
+    under = f"on {ground}" if ground else ""
     says = f"{pick(rng, SAYING)} {text}" if text else ""
     things = f"with {objects}" if objects else ""
     medium = pick(rng, MEDIA)
     if objects and rng.random() < 0.5:
-        return " ".join(filter(None, (objects, ground, says)))
-    return " ".join(filter(None, (medium, *((says, things) if rng.random() < 0.5 else (things, says)), ground)))
+        return " ".join(filter(None, (objects, under, says)))
+    return " ".join(filter(None, (medium, *((says, things) if rng.random() < 0.5 else (things, says)), under)))
 
 
 def _object(named: NamedObject, rng: np.random.Generator) -> str:
@@ -67,13 +84,3 @@ def _place(region: str, rng: np.random.Generator, bare_sides: bool) -> str:
     if form < 0.7 and (" " in region or bare_sides):
         return region
     return f"{'on' if region in ('left', 'right') else 'in' if region == 'center' else 'at'} {region}"
-
-
-def _ground(background: Background, rng: np.random.Generator, alone: bool = False) -> str:
-    """``blue background``, ``striped blue bg``, ``blue gradient bg``; ``alone``, the colour and nothing more."""
-    if alone:
-        return background.colour
-    told = rng.random() < _TEXTURE_ODDS
-    before = f"{background.kind} " if told and background.kind in TEXTURES else ""
-    after = " gradient" if told and background.kind == "gradient" else ""
-    return f"{before}{background.colour}{after} {pick(rng, GROUNDS)}"

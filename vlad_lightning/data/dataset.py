@@ -21,6 +21,7 @@ from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, bare_wo
 from vlad_lightning.types import Layout, Sample
 
 _log = logging.getLogger(__name__)
+_FRAME = (0.0, 0.0, 1.0, 1.0)
 
 
 class MarioDataset(Dataset[Sample]):
@@ -137,7 +138,7 @@ def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: 
     """Find a box for each of a prompt's object phrases, by the phrase that the scene tells for each of its objects.
 
     Phrases match without regard to case and to a leading article. An object's box goes to the first such phrase that
-    has none yet.
+    has none yet. The background's phrase has the whole frame.
 
     Args:
         chunks: the object phrases, in the prompt's order; those after the first ``max_objects`` are left out.
@@ -150,10 +151,11 @@ def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: 
     boxes = torch.zeros(max_objects, 5)
     mask = torch.zeros(max_objects, dtype=torch.bool)
     free = [bare_phrase(chunk) for chunk in chunks[:max_objects]]
-    for thing in scene.objects if scene else ():
-        if thing.phrase and (phrase := bare_phrase(thing.phrase)) in free:
+    told = [(thing.phrase, thing.box) for thing in scene.objects] if scene else []
+    told += [(scene.phrase, _FRAME)] if scene else []
+    for own, (left, top, right, bottom) in told:
+        if own and (phrase := bare_phrase(own)) in free:
             slot = free.index(phrase)
-            left, top, right, bottom = thing.box
             boxes[slot] = torch.tensor([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0.0])
             mask[slot] = True
             free[slot] = ""  # no phrase is compared as an empty one

@@ -68,12 +68,14 @@ class SceneFacts:
     Attributes:
         colour: of the background, by name.
         kind: of the background: ``solid``, ``gradient``, ``striped``, ``dotted`` or ``noisy``.
+        phrase: the background's, as the caption has it; None where the caption is silent about it.
         words: phrase by phrase, in reading order.
         objects: on it.
     """
 
     colour: str
     kind: str
+    phrase: str | None
     words: tuple[WordFacts, ...]
     objects: tuple[ObjectFacts, ...]
 
@@ -81,7 +83,7 @@ class SceneFacts:
 def write_scene(folder: Path, facts: SceneFacts) -> None:
     """Write ``scene.json`` into a sample's folder; numbers are rounded to five digits."""
     content = {
-        "background": {"colour": facts.colour, "kind": facts.kind},
+        "background": {"colour": facts.colour, "kind": facts.kind, "phrase": facts.phrase},
         "words": [asdict(word) | {"quad": _rounded(word.quad)} for word in facts.words],
         "objects": [asdict(thing) | {"box": _rounded(thing.box)} for thing in facts.objects],
     }
@@ -110,7 +112,8 @@ def _scene(content: Any) -> SceneFacts:
     background = content["background"]
     words = tuple(map(_word, _list(content["words"])))
     objects = tuple(map(_object, _list(content["objects"])))
-    return SceneFacts(_text(background["colour"]), _text(background["kind"]), words, objects)
+    colour, kind = _text(background["colour"]), _text(background["kind"])
+    return SceneFacts(colour, kind, _phrase(background.get("phrase")), words, objects)
 
 
 def _word(entry: Mapping[str, Any]) -> WordFacts:
@@ -126,9 +129,12 @@ def _object(entry: Mapping[str, Any]) -> ObjectFacts:
     left, top, right, bottom = _numbers(entry["box"], (4,)).tolist()
     if left >= right or top >= bottom:
         raise ValueError(f"box is {entry['box']!r}; it must be left < right, top < bottom")
-    phrase = None if entry["phrase"] is None else _text(entry["phrase"])
     box = (left, top, right, bottom)
-    return ObjectFacts(_text(entry["name"]), _text(entry["colour"]), box, _region(entry), phrase)
+    return ObjectFacts(_text(entry["name"]), _text(entry["colour"]), box, _region(entry), _phrase(entry["phrase"]))
+
+
+def _phrase(value: Any) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _list(value: Any) -> list[Any]:

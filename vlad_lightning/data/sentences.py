@@ -67,16 +67,16 @@ def sentence(told: Told, rng: np.random.Generator) -> str:
     return template.format(
         medium=pick(rng, MEDIA),
         objects=_objects(told.objects, rng),
-        background=background_phrase(told.background) if told.background else "",
+        background=f"on {background_phrase(told.background)}" if told.background else "",
         text=_text(told.phrases, openings, rng) if told.phrases else "",
     )
 
 
 def background_phrase(background: Background) -> str:
-    """``on a green background``, ``on a striped green background``, ``on an orange gradient background``."""
+    """``a green background``, ``a striped green background``, ``an orange gradient background``."""
     before = f"{background.kind} " if background.kind in TEXTURES else ""
     after = " gradient" if background.kind == "gradient" else ""
-    return f"on {with_article(f'{before}{background.colour}{after} background')}"
+    return with_article(f"{before}{background.colour}{after} background")
 
 
 def with_article(text: str) -> str:

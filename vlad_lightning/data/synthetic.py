@@ -174,7 +174,7 @@ def _facts(scene: Scene, caption: Caption) -> SceneFacts:
         ObjectFacts(thing.shape, thing.colour, thing.box, thing.region, phrase)
         for thing, phrase in zip(scene.objects, caption.phrases, strict=True)
     ]
-    return SceneFacts(scene.background.colour, scene.background.kind, tuple(words), tuple(objects))
+    return SceneFacts(scene.background.colour, scene.background.kind, caption.background, tuple(words), tuple(objects))
 
 
 def _corners(word: PlacedWord) -> tuple[tuple[float, float], ...]:

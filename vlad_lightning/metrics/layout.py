@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vlad_lightning.metrics import polygons
 from vlad_lightning.metrics.per_image import PerImageMetric, Share
+from vlad_lightning.models.masks import fills_frame
 from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, region_of, requested_phrases
 from vlad_lightning.types import Layout
 
@@ -153,7 +154,7 @@ class LayoutMetrics(PerImageMetric):
     ``moved``              share of the boxes, words and objects, that were moved off others or into the frame
     =====================  ================================================================================
 
-    A figure without anything to average is left out.
+    A figure without anything to average is left out. Boxes that fill the frame, which backgrounds have, do not count.
     """
 
     columns = (
@@ -193,12 +194,14 @@ class LayoutMetrics(PerImageMetric):
         sizes = (len(predicted), len(prompts), *(len(truth) for truth in told))
         if len(set(sizes)) > 1:
             raise ValueError(f"predicted, prompts and the truths have {sizes} entries; need equal numbers")
+        truth_object_mask = truth_object_mask & ~fills_frame(truth_objects)  # anyone would find the whole frame
+        told = (truth_boxes, truth_mask, truth_objects, truth_object_mask)
         truths = zip(*(truth.cpu() for truth in told), strict=True)
         rows = [
             [
                 *(*_truth_row(layout, boxes, mask), *_own_row(layout), *positions_met(prompt, layout)),
                 *(any_overlap(layout.boxes), 1, *objects_met(prompt, layout, objects, known), known.sum().item()),
-                *(layout.moved, len(layout) + len(layout.objects)),
+                *(layout.moved, len(layout) + int((~fills_frame(layout.object_boxes)).sum())),
             ]
             for layout, prompt, (boxes, mask, objects, known) in zip(predicted, prompts, truths, strict=True)
         ]

@@ -5,6 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+FRAME = (0.5, 0.5, 1.0, 1.0, 0.0)
+"""The box that is the whole frame."""
+
+_MOST_OF_FRAME = 0.75
+
 
 def box_masks(boxes: Tensor, kept: Tensor, size: tuple[int, int]) -> Tensor:
     """Where at least one of a picture's boxes lies.
@@ -49,6 +54,11 @@ def _own_axes(boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     centre_x, centre_y, _, _, angle = boxes[..., None, None].unbind(dim=2)  # (B, N, 1, 1) each
     dx, dy = x[None, :] - centre_x, y[:, None] - centre_y
     return dx * angle.cos() + dy * angle.sin(), dy * angle.cos() - dx * angle.sin()
+
+
+def fills_frame(boxes: Tensor) -> Tensor:
+    """Which boxes (..., 5) cover most of the frame, (...) bool: such a phrase is the ground that the others stand on."""
+    return boxes[..., 2] * boxes[..., 3] >= _MOST_OF_FRAME
 
 
 def grown(boxes: Tensor, margin: float) -> Tensor:

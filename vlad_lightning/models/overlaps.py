@@ -14,6 +14,8 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from vlad_lightning.models.masks import fills_frame
+
 ALLOWED = 0.01  # of the smaller bounding box: less than this is no overlap
 _GAP = 1e-3  # of the frame, between two boxes that were pushed apart
 _ROUNDING = 1e-5  # of the frame: how far outside still counts as inside, for boxes come in float32
@@ -45,7 +47,8 @@ def resolve_overlaps(boxes: Tensor, groups: Sequence[int], objects: Tensor | Non
     a group stand in reading order: each right of the ones before it in its line, or below them. Words that are in each
     other's way are pushed apart along the axis in which they overlap least; where that finds no place, their groups'
     words are made smaller, and at worst all words are set as lines, group under group. Objects then move to the nearest
-    free place, smaller if need be; one for which there is none, even at 0.4 times its size, stays where it is.
+    free place, smaller if need be; one for which there is none, even at 0.4 times its size, stays where it is. One that
+    fills the frame is the ground: it stays, and nothing makes way for it.
 
     The same input gives the same output; a layout that is in order already comes back bit for bit.
 
@@ -68,9 +71,10 @@ def resolve_overlaps(boxes: Tensor, groups: Sequence[int], objects: Tensor | Non
             break
         apart = _as_boxes(words, boxes)
     taken, things = list(words), [_Rect(box) for box in objects.tolist()]
-    for thing in things:
-        _make_way(thing, taken)
-        taken.append(thing)
+    for thing, ground in zip(things, fills_frame(objects).tolist(), strict=True):
+        if not ground:
+            _make_way(thing, taken)
+            taken.append(thing)
     free = _as_boxes(things, objects)
     moved = int((apart != boxes).any(dim=1).sum() + (free != objects).any(dim=1).sum())
     return Resolved(apart, free, moved)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 
 import torch
+import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -311,16 +312,31 @@ class TextEncoder(nn.Module):
         return share @ tokens
 
     def _spelt(self, tokens: Tensor, parts: Sequence[Decomposition], places: int) -> Tensor:
-        """(B, M, D): the spelling of each word to draw, zero elsewhere."""
-        spelt = tokens.new_zeros(len(parts), places, self.width)
-        rows = [(b, k, w.text) for b, p in enumerate(parts) for k, w in enumerate(p.words[: self.max_words])]
-        if rows:
-            at, place, words = zip(*rows, strict=True)
-            spelt[list(at), list(place)] = self.spelling(words).to(tokens)
-        elif torch.is_grad_enabled():
+        """(B, M, D): the spelling of each word to draw, and the words of each other phrase, spelt one by one.
+
+        A phrase's own words are a small part of its token states, which tell of the whole prompt: what tells "a red
+        star" from "a red ring" would be under 1 % of its variance. Normalised, it has as large a part as they have.
+        """
+        words = [(b, k, w.text) for b, p in enumerate(parts) for k, w in enumerate(p.words[: self.max_words])]
+        others = [
+            (b, self.max_words + k, word)
+            for b, p in enumerate(parts)
+            for k, phrase in enumerate(p.objects[: self.max_objects])
+            for word in phrase.text.casefold().split()
+        ]
+        if not words and not others:
+            spelt = tokens.new_zeros(len(parts), places, self.width)
             # a weight that one process uses and another does not is an error under most strategies; this adds zero
-            spelt = spelt + self.spelling([""]).sum().to(tokens)
-        return spelt
+            return spelt + self.spelling([""]).sum().to(tokens) if torch.is_grad_enabled() else spelt
+        rows, slots, texts = zip(*words, *others, strict=True)
+        distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        letters = self.spelling(list(distinct)).to(tokens)
+        at = torch.tensor([row * places + slot for row, slot in zip(rows, slots, strict=True)], device=tokens.device)
+        which = torch.tensor([distinct[text] for text in texts], device=tokens.device)
+        summed = tokens.new_zeros(len(parts) * places, self.width).index_add(0, at, letters[which])
+        spelt = summed.view(len(parts), places, self.width)
+        drawn = torch.arange(places, device=tokens.device)[:, None] < self.max_words
+        return torch.where(drawn, spelt, F.layer_norm(spelt, (self.width,)))
 
     def _spans(self, parts: Decomposition) -> list[tuple[int, int]]:
         """M spans, (0, 0) where there is none; words first."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from vlad_lightning.losses import phrase_nce, phrase_similarity, region_nce
 from vlad_lightning.models.caption_edits import KINDS, edit_caption
 from vlad_lightning.models.conv_tower import VisionStates
+from vlad_lightning.models.masks import fills_frame
 from vlad_lightning.models.prompts import Phrase
 from vlad_lightning.models.text_encoder import TextEncoder
 from vlad_lightning.types import Batch, Conditioning
@@ -106,7 +107,7 @@ class AlignmentTerms:
             losses["phrases"] = self.phrase_weight * loss
         if self.region_weight:
             boxes, known = _boxes(batch, encoder)
-            known = known & mask[:size]
+            known = known & mask[:size] & ~fills_frame(boxes)  # the middle of the ground shows something else
             row, slot = known.nonzero(as_tuple=True)
             at = _patch_of(boxes[row, slot], seen.patches.shape[1:3])
             others = self._untrue(encoder, batch.prompts, edited, known)

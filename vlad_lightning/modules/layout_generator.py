@@ -12,6 +12,7 @@ from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import Noised
 from vlad_lightning.diffusion.objective import Schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.models.masks import FRAME, fills_frame
 from vlad_lightning.models.overlaps import resolve_overlaps
 from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.prompts import drawn_words
@@ -124,6 +125,7 @@ class LayoutGenerator(nn.Module):
         phrases = parts.objects[: self.tlg.config.max_objects]
         standing = [i for i in range(len(phrases)) if present[text.max_words + i]]
         object_boxes = boxes[[text.max_words + i for i in standing]]
+        object_boxes = torch.where(fills_frame(object_boxes)[:, None], object_boxes.new_tensor(FRAME), object_boxes)
         apart = resolve_overlaps(boxes[: len(words)], parts.groups[: len(words)], object_boxes)
         objects = tuple(phrases[i].text for i in standing)
         return Layout(words, apart.boxes, (), objects, apart.objects, apart.moved)

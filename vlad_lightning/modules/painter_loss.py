@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.objective import objective_for
-from vlad_lightning.models.masks import box_coordinates
+from vlad_lightning.models.masks import box_coordinates, fills_frame
 from vlad_lightning.models.phrase_map import Grounding
 from vlad_lightning.modules.masking import Masking
 from vlad_lightning.modules.painter import Painter
@@ -65,8 +65,15 @@ class PainterLoss:
         known = None if region is None else painter.encode_region(region)
         predicted = painter.vfe(noised.x_t, steps, z, told, known).float()
         error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
-        place = self._place_weight(batch, error.shape[-2:])
-        return (noised.weight * (place * error).mean(dim=(1, 2))).mean()
+        letters, things = self._letters(batch, error.shape[-2:]), self._things(batch, error.shape[-2:])
+        place = torch.maximum(1 + (settings.text_weight - 1) * letters, 1 + (settings.object_weight - 1) * things)
+        loss = (noised.weight * (place * error).mean(dim=(1, 2))).mean()
+        if settings.map_weight > 0 and z is not None and grounding is not None:
+            seen = _cover(grounding.boxes, grounding.mask, error.shape[-2:]) * ~letters
+            weight = seen * (1 + (settings.object_weight - 1) * things)
+            guess = z[:, x0.shape[1] : 2 * x0.shape[1]].float()  # behind the glyphs' latent: the map's first channels
+            loss = loss + settings.map_weight * (weight * (guess - x0).square().mean(dim=1)).mean()
+        return loss
 
     def _region(self, batch: Batch, draws: RowDraws) -> Region | None:
         """What is painted of each image, the whole of it for some; None without inpainting."""
@@ -91,11 +98,17 @@ class PainterLoss:
         dropped = draws.uniform() < self.settings.pooled_dropout
         return replace(told, pooled=torch.where(dropped[:, None], untold.pooled, told.pooled))
 
-    def _place_weight(self, batch: Batch, size: Sequence[int]) -> Tensor:
-        """(B, h, w) float: ``text_weight`` on and beside the letters, ``object_weight`` in objects, 1 elsewhere."""
-        near = F.adaptive_max_pool2d(F.max_pool2d(batch.glyphs.amax(dim=1), 3, stride=1, padding=1), list(size))
-        weight = 1 + (self.settings.text_weight - 1) * (near > -0.5)
-        if self.settings.object_weight == 1 or not batch.object_mask.any():
-            return weight
-        cover = box_coordinates(batch.object_boxes, (size[0], size[1]))[2] * batch.object_mask[..., None, None]
-        return torch.maximum(weight, 1 + (self.settings.object_weight - 1) * cover.amax(dim=1))
+    def _letters(self, batch: Batch, size: Sequence[int]) -> Tensor:
+        """(B, h, w) bool: on and beside the letters."""
+        near = F.max_pool2d(batch.glyphs.amax(dim=1), 3, stride=1, padding=1)
+        return F.adaptive_max_pool2d(near, list(size)) > -0.5
+
+    def _things(self, batch: Batch, size: Sequence[int]) -> Tensor:
+        """(B, h, w) float in [0, 1]: how much of each place lies in the box of an object."""
+        return _cover(batch.object_boxes, batch.object_mask & ~fills_frame(batch.object_boxes), size)
+
+
+def _cover(boxes: Tensor, mask: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, h, w) float in [0, 1]: how much of each place lies in one of the boxes (B, K, 5) that ``mask`` keeps."""
+    cover = box_coordinates(boxes, (size[0], size[1]))[2] * mask[..., None, None]
+    return cover.amax(dim=1) if cover.shape[1] else cover.sum(dim=1)

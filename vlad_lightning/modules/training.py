@@ -21,6 +21,8 @@ class PainterTraining:
         augmentation: s of Eq. 6, the deviation of the noise on the layout's latent.
         text_weight: how much an error where a word stands counts, against 1 elsewhere.
         object_weight: likewise, in the box of an object.
+        map_weight: of a further term: in the boxes of the grounded phrases, the first channels of the phrase map are a
+            guess of the image's latent, whatever the noise. 0 leaves it out.
         snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`; flow matching has no such weight.
         high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
         offset_noise: deviation of a further noise that is one number a channel and sample, so that the painter learns
@@ -41,6 +43,7 @@ class PainterTraining:
     augmentation: float = 0.05
     text_weight: float = 1.0
     object_weight: float = 1.0
+    map_weight: float = 0.0
     snr_gamma: float = 5.0
     high_noise: float = 0.0
     offset_noise: float = 0.0
@@ -54,7 +57,7 @@ class PainterTraining:
             raise ValueError(
                 f"caption_dropout + layout_dropout is {self.caption_dropout + self.layout_dropout}; it must be below 1"
             )
-        for name in ("diffusion_weight", "augmentation", "high_noise", "offset_noise"):
+        for name in ("diffusion_weight", "map_weight", "augmentation", "high_noise", "offset_noise"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         for name in ("text_weight", "object_weight", "snr_gamma"):

@@ -53,7 +53,7 @@ class VFEModule(LightningModule):
 
     Raises:
         ValueError: where ``temperature`` is not positive, the encoders' widths differ, a sampler does not fit what it
-            samples from, one of ``masking`` and ``painter.vfe.region`` is missing, or the schedule ends without any
+            samples from, the phrase map is too narrow for ``training.map_weight``, one of ``masking`` and ``painter.vfe.region`` is missing, or the schedule ends without any
             signal and has the painter predict the noise.
     """
 
@@ -85,6 +85,12 @@ class VFEModule(LightningModule):
                 "a zero terminal SNR needs 'v_prediction' or 'sample'"
             )
         check_widths(painter.prompt_encoder, image_encoder)
+        mapped = painter.vfe.phrase_map.config.channels if painter.vfe.phrase_map else 0
+        if training.map_weight > 0 and mapped < painter.codec.latent_channels:
+            raise ValueError(
+                f"training.map_weight is {training.map_weight}; the phrase map needs channels for a latent, "
+                f"{painter.codec.latent_channels}, and has {mapped}"
+            )
         painter.check(sampler)
         if layout_generator is not None:
             layout_sampler.check(layout_generator.schedule)
