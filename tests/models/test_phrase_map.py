@@ -46,13 +46,33 @@ def test_coordinates_run_from_minus_one_to_one_and_turn_with_the_box() -> None:
 def test_the_stamp_is_stretched_over_the_box() -> None:
     """In a box as large as the stamp, place by place, the map is the stamp itself."""
     module, told = phrase_map(), grounding([LEFT])
-    stamp = module.draw(told.phrases).view(4, 4, 4)
+    stamp = module.draw(told.phrases).view(5, 4, 4)
     square = Grounding(told.phrases, torch.tensor([[[0.25, 0.5, 0.25, 0.25, 0.0]]]), told.mask)
-    torch.testing.assert_close(module(square, SIZE)[0, :4, 6:10, 2:6], stamp, atol=1e-5, rtol=1e-5)
+    drawn = module(square, SIZE)[0, :, 6:10, 2:6]
+    torch.testing.assert_close(drawn[:4], stamp[:4] * stamp[4].sigmoid(), atol=1e-5, rtol=1e-5)
+    assert drawn[6].eq(1).all()  # the coverage is the box's
+
+
+def test_what_is_transparent_shows_the_phrase_beneath() -> None:
+    module = phrase_map()
+    large, small = [0.5, 0.5, 0.75, 0.75, 0.0], [0.5, 0.5, 0.25, 0.25, 0.0]
+    both = grounding([large, small])
+    below, above = (module(grounding([large, small], [i == 0, i == 1]), SIZE) for i in (0, 1))
+    opacity = module.draw(both.phrases)[0, 1].view(5, 4, 4)[4].sigmoid()
+    inside = (0, slice(4), slice(6, 10), slice(6, 10))
+    expected = above[inside] + below[inside] * (1 - opacity)
+    torch.testing.assert_close(module(both, SIZE)[inside], expected)
+
+
+def opaque(module: PhraseMap) -> PhraseMap:
+    """With stamps through which nothing is seen."""
+    last = module.draw[-1]
+    torch.nn.init.constant_(last.bias[-(4 * 4) :], 40.0)
+    return module
 
 
 def test_the_smaller_box_lies_on_top_whatever_the_order() -> None:
-    module = phrase_map()
+    module = opaque(phrase_map())
     large, small = [0.5, 0.5, 0.75, 0.75, 0.0], [0.5, 0.5, 0.25, 0.25, 0.0]
     both, alone = grounding([large, small]), grounding([large, small], [False, True])
     over = module(both, SIZE)[..., 6:10, 6:10]

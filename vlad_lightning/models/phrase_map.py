@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vlad_lightning.models.masks import box_coordinates
 
 _PLACE_CHANNELS = 3  # across, down, and how much of a place is covered
+_OPAQUE = 2.0  # where the opacities start, before the sigmoid: 0.88
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ class Grounding:
 class PhraseMap(ModelMixin, ConfigMixin):
     """A learned stamp for each grounded phrase, stretched into its box: the part of z_t that tells of the objects.
 
-    A small network turns t_i into a stamp of ``side`` x ``side`` places. It is stretched over the phrase's box, turned
-    with it, and pasted into the frame with smooth edges; beside it stand the box's own coordinates, from -1 to 1 across
-    and down, and the coverage. Of boxes that overlap, the smaller one lies on top. The first channels of a stamp can be
+    A small network turns t_i into a stamp of ``side`` x ``side`` places, with an opacity for each: what is seen through
+    it is the phrase beneath. It is stretched over the phrase's box, turned with it, and pasted into the frame with
+    smooth edges; beside it stand the box's own coordinates, from -1 to 1 across and down, and the coverage. Of boxes
+    that overlap, the smaller one lies on top. The first channels of a stamp can be
     taught what the phrase looks like (``map_weight`` of :class:`~vlad_lightning.modules.training.PainterTraining`).
 
     Args:
@@ -49,8 +51,9 @@ class PhraseMap(ModelMixin, ConfigMixin):
     def __init__(self, text_width: int, channels: int = 16, side: int = 8, width: int = 256) -> None:
         super().__init__()
         self.draw = nn.Sequential(
-            nn.LayerNorm(text_width), nn.Linear(text_width, width), nn.GELU(), nn.Linear(width, channels * side**2)
+            nn.LayerNorm(text_width), nn.Linear(text_width, width), nn.GELU(), nn.Linear(width, (channels + 1) * side**2)
         )
+        nn.init.constant_(self.draw[-1].bias[channels * side**2 :], _OPAQUE)
 
     @property
     def out_channels(self) -> int:
@@ -69,7 +72,7 @@ class PhraseMap(ModelMixin, ConfigMixin):
         """
         ordered = _smallest_last(grounding)
         side = self.config.side
-        stamps = self.draw(ordered.phrases).unflatten(-1, (-1, side, side)).float()  # (B, K, E, S, S)
+        stamps = self.draw(ordered.phrases).unflatten(-1, (-1, side, side)).float()  # (B, K, E + 1, S, S)
         canvas = stamps.new_zeros(len(stamps), self.out_channels, *size)
         with torch.autocast(stamps.device.type, enabled=False):  # bfloat16 would move the edges
             across, down, cover = box_coordinates(ordered.boxes, size)
@@ -78,7 +81,9 @@ class PhraseMap(ModelMixin, ConfigMixin):
                 place = torch.stack([across[:, k], down[:, k]], dim=-1)  # (B, h, w, 2)
                 stamp = F.grid_sample(stamps[:, k], place, padding_mode="border", align_corners=False)
                 inside = torch.stack([across[:, k], down[:, k], torch.ones_like(across[:, k])], dim=1).clamp(-1, 1)
-                canvas = canvas.lerp(torch.cat([stamp, inside], dim=1), cover[:, k, None])
+                opaque = cover[:, k, None] * stamp[:, -1:].sigmoid()
+                share = torch.cat([opaque.expand_as(stamp[:, :-1]), cover[:, k, None].expand_as(inside)], dim=1)
+                canvas = canvas.lerp(torch.cat([stamp[:, :-1], inside], dim=1), share)
         return canvas
 
 
