@@ -46,6 +46,7 @@ def test_warm_up_then_cosine_down_to_zero_each_step() -> None:
     [
         ({"lr": 0}, "lr is 0; it must be above 0"),
         ({"encoder_lr": 0}, "encoder_lr is 0; it must be above 0"),
+        ({"map_lr": -0.1}, "map_lr is -0.1; it must be above 0"),
         ({"warmup_steps": -1}, "warmup_steps is -1; it must be at least 0"),
         ({"schedule": "cosinus"}, "schedule is 'cosinus'; allowed are linear, cosine"),
     ],
@@ -169,7 +170,20 @@ def test_first_step_of_adam_is_as_long_as_each_rate() -> None:
         torch.testing.assert_close(old - new, torch.full_like(old, rate))
 
 
-def test_a_rate_for_an_encoder_that_a_stage_does_not_have_is_refused() -> None:
+def test_encoder_and_phrase_map_have_rates_of_their_own() -> None:
+    network, encoder = two_parts()
+    phrase_map = nn.Linear(2, 2)
+    trained = [*network.parameters(), *phrase_map.parameters()]
+    optimization = Optimization(lr=0.2, encoder_lr=0.05, map_lr=0.6, schedule="constant")
+    made = optimization.configure(trained, 9, None, encoder.parameters(), phrase_map.parameters())["optimizer"]
+    assert [g["lr"] for g in made.param_groups] == pytest.approx([0.2] * 2 + [0.05] * 2 + [0.6] * 2)
+    assert {id(p) for g in made.param_groups[-2:] for p in g["params"]} == {id(p) for p in phrase_map.parameters()}
+    assert sum(len(g["params"]) for g in made.param_groups) == len(trained)
+
+
+def test_a_rate_for_a_part_that_a_stage_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"map_lr is 0\.1; this stage has no phrase map apart, it must be None"):
+        Optimization(map_lr=0.1).configure([nn.Parameter(torch.ones(1))], 10)
     with pytest.raises(ValueError, match=r"encoder_lr is 0\.1; this stage has no encoder apart, it must be None"):
         Optimization(encoder_lr=0.1).configure([nn.Parameter(torch.ones(1))], 10)
 

@@ -170,7 +170,7 @@ class Spelling(ModelMixin, ConfigMixin):
         ids = torch.tensor([s + [256] * (size - len(s)) for s in spelt], device=self.places.device).view(-1, size)
         present = (ids != 256)[..., None]
         letters = self.mix(self.bytes(ids) + self.places) * present  # (K, max_letters, D)
-        return letters.sum(dim=1) / size**0.5  # a sum: a long word looks longer
+        return letters.sum(dim=1)  # no mean: a long word looks longer
 
 
 class TextEncoder(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -37,6 +37,7 @@ class Optimization:
             al., arXiv 1706.02677); ``sqrt``, times the root of that, which suits Adam (Malladi et al., 2205.10287).
         encoder_lr: the highest learning rate of the prompt encoder, where a stage trains it beside something else; it
             is scaled and scheduled as ``lr`` is. None means as ``lr``.
+        map_lr: likewise, of stage 2's phrase map: a small network, which takes larger steps than a painter.
 
     Raises:
         ValueError: where a number is out of its range, or a name is unknown.
@@ -53,9 +54,11 @@ class Optimization:
     lr_batch: int | None = None
     lr_scaling: LRScaling = "none"
     encoder_lr: float | None = None
+    map_lr: float | None = None
 
     def __post_init__(self) -> None:
-        for name, rate in (("lr", self.lr), ("encoder_lr", self.encoder_lr)):
+        for name in ("lr", "encoder_lr", "map_lr"):
+            rate = getattr(self, name)
             if rate is not None and rate <= 0:
                 raise ValueError(f"{name} is {rate}; it must be above 0")
         for name, least in (("warmup_steps", 0), ("warmup_samples", 0), ("horizon_samples", 1), ("lr_batch", 1)):
@@ -70,17 +73,20 @@ class Optimization:
                 f"lr_scaling is {self.lr_scaling!r}; lr_batch must say for which global batch lr is stated"
             )
 
-    def of_module(self, module: LightningModule, encoder: nn.Module | None = None) -> dict[str, Any]:
+    def of_module(
+        self, module: LightningModule, encoder: nn.Module | None = None, phrase_map: nn.Module | None = None
+    ) -> dict[str, Any]:
         """:meth:`configure` for what trains in a module, over its trainer's run.
 
         Args:
             module: what is trained.
             encoder: the part of it that learns at ``encoder_lr``.
+            phrase_map: the part of it that learns at ``map_lr``.
         """
         counted = self.warmup_samples is not None or self.horizon_samples is not None or self.lr_scaling != "none"
         batch = global_batch(module.trainer) if counted else None
-        apart = encoder.parameters() if encoder is not None else None
-        return self.configure(module.parameters(), module.trainer.estimated_stepping_batches, batch, apart)
+        apart = (None if part is None else part.parameters() for part in (encoder, phrase_map))
+        return self.configure(module.parameters(), module.trainer.estimated_stepping_batches, batch, *apart)
 
     def configure(
         self,
@@ -88,6 +94,7 @@ class Optimization:
         total_steps: float,
         batch: int | None = None,
         encoder: Iterable[nn.Parameter] | None = None,
+        phrase_map: Iterable[nn.Parameter] | None = None,
     ) -> dict[str, Any]:
         """What ``LightningModule.configure_optimizers`` returns.
 
@@ -97,12 +104,14 @@ class Optimization:
             batch: the global batch; only settings in samples and ``lr_scaling`` need it.
             encoder: those of ``parameters`` that learn at ``encoder_lr``, in groups of their own behind the others
                 where it is set.
+            phrase_map: likewise, at ``map_lr``.
 
         Raises:
-            ValueError: where ``batch`` is needed and None, ``encoder_lr`` is set and ``encoder`` None, or the run
-                outlasts ``horizon_samples``.
+            ValueError: where ``batch`` is needed and None, ``encoder_lr`` is set and ``encoder`` None, ``map_lr`` is
+                set and ``phrase_map`` None, or the run outlasts ``horizon_samples``.
         """
-        groups = self._groups([p for p in parameters if p.requires_grad], batch, encoder)
+        apart = {"encoder_lr": ("encoder", encoder), "map_lr": ("phrase map", phrase_map)}
+        groups = self._groups([p for p in parameters if p.requires_grad], batch, apart)
         lr = self._scaled(self.lr, batch)
         optimizer = AdamW(groups, lr=lr, betas=self.betas, fused=self._kernel)
         if self.fused:
@@ -119,17 +128,24 @@ class Optimization:
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _groups(
-        self, trained: list[nn.Parameter], batch: int | None, encoder: Iterable[nn.Parameter] | None
+        self,
+        trained: list[nn.Parameter],
+        batch: int | None,
+        apart: Mapping[str, tuple[str, Iterable[nn.Parameter] | None]],
     ) -> list[dict[str, Any]]:
-        """AdamW's groups: what is decayed and what is not, twice where the encoder has a learning rate of its own."""
-        if self.encoder_lr is None:
-            return self._by_decay(trained)
-        if encoder is None:
-            raise ValueError(f"encoder_lr is {self.encoder_lr}; this stage has no encoder apart, it must be None")
-        apart = set(encoder)
-        groups = self._by_decay([p for p in trained if p in apart])
-        lr = self._scaled(self.encoder_lr, batch)
-        return self._by_decay([p for p in trained if p not in apart]) + [group | {"lr": lr} for group in groups]
+        """AdamW's groups: what is decayed and what is not, once more for each part with a learning rate of its own."""
+        groups: list[dict[str, Any]] = []
+        for name, (part, parameters) in apart.items():
+            rate = getattr(self, name)
+            if rate is None:
+                continue
+            if parameters is None:
+                raise ValueError(f"{name} is {rate}; this stage has no {part} apart, it must be None")
+            own = set(parameters)
+            lr = self._scaled(rate, batch)
+            groups += [group | {"lr": lr} for group in self._by_decay([p for p in trained if p in own])]
+            trained = [p for p in trained if p not in own]
+        return self._by_decay(trained) + groups
 
     def _by_decay(self, trained: list[nn.Parameter]) -> list[dict[str, Any]]:
         groups = [

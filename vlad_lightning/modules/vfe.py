@@ -218,5 +218,5 @@ class VFEModule(LightningModule):
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {self.lora_scales}")
 
     def configure_optimizers(self) -> Any:
-        """AdamW over what is not frozen; the prompt encoder may have a learning rate of its own."""
-        return self.optimization.of_module(self, self.painter.prompt_encoder)
+        """AdamW over what is not frozen; the prompt encoder and the phrase map may have learning rates of their own."""
+        return self.optimization.of_module(self, self.painter.prompt_encoder, self.painter.vfe.phrase_map)
