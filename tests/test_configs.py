@@ -116,7 +116,9 @@ def test_overlays_change_what_they_say_and_nothing_else(capsys: pytest.CaptureFi
         assert {key: value for key, value in other["trainer"].items() if key != "callbacks"} == same
         assert other["data"] == plain["data"]
         expected = dict(plain["model"]["init_args"])
-        if other["model"]["init_args"]["painter"]["init_args"]["vfe"]["init_args"]["phrase_map"] is None:  # nothing to be taught
+        if (
+            other["model"]["init_args"]["painter"]["init_args"]["vfe"]["init_args"]["phrase_map"] is None
+        ):  # nothing to be taught
             expected["training"] = {**expected["training"], "map_weight": 0.0}
             expected["optimization"] = {**expected["optimization"], "map_lr": None}
         for key, value in expected.items():

@@ -244,6 +244,27 @@ def test_broken_validation_leaves_the_trained_weights(tmp_path: Path) -> None:
     torch.testing.assert_close(checkpoint["state_dict"]["layer.weight"].double(), watch.mean["layer.weight"])
 
 
+class Kept(Callback):
+    """The weights after each optimizer step."""
+
+    def __init__(self) -> None:
+        self.weights: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.weights.append(pl_module.get_parameter("layer.weight").detach().clone().double())
+
+
+def test_a_warm_up_shortens_the_average_of_a_short_fit() -> None:
+    """After n updates (1 + n) / (10 + n) is kept, until that is the decay: here from n = 4 on: 5 / 14."""
+    module, kept = Line(), Kept()
+    fit(module, 8, EMA(0.35, warmup=True), kept, max_epochs=3)
+    mean = kept.weights[0]
+    for n, weight in enumerate(kept.weights[1:], start=1):
+        decay = min(0.35, (1 + n) / (10 + n))
+        mean = decay * mean + (1 - decay) * weight
+    torch.testing.assert_close(module.layer.weight.detach().double(), mean, rtol=1e-5, atol=1e-6)
+
+
 def test_tied_weights_have_one_average(tmp_path: Path) -> None:
     checkpoint = saved(fit(Line(tied=True), 3, EMA(DECAY)), tmp_path / "x.ckpt")
     for part in ("state_dict", "current_model_state"):

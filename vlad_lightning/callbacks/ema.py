@@ -29,15 +29,17 @@ class EMA(Callback):
 
     Args:
         decay: the share of the average that a step keeps, in [0, 1).
+        warmup: keep min(decay, (1 + n) / (10 + n)) after n updates, so that the average of a short fit is not one of
+            its first weights; False is Lightning's average.
 
     Raises:
         ValueError: where ``decay`` is out of its range.
     """
 
-    def __init__(self, decay: float = 0.999) -> None:
+    def __init__(self, decay: float = 0.999, warmup: bool = False) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay is {decay}; it must lie in [0, 1)")
-        self.decay = decay
+        self.decay, self.warmup = decay, warmup
         self.updates = 0
         self._latest_step = 0
         self._other: dict[str, Tensor] = {}  # the average; while it stands in the module, the trained weights
@@ -66,8 +68,9 @@ class EMA(Callback):
         if self.updates == 0:
             torch._foreach_copy_(means, weights)
         elif means:  # not lerp, which rounds differently from Lightning's formula
-            torch._foreach_mul_(means, self.decay)
-            torch._foreach_add_(means, torch._foreach_mul(weights, 1 - self.decay))
+            decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
+            torch._foreach_mul_(means, decay)
+            torch._foreach_add_(means, torch._foreach_mul(weights, 1 - decay))
         self.updates += 1
         self._latest_step = trainer.global_step
 

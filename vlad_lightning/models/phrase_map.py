@@ -51,7 +51,10 @@ class PhraseMap(ModelMixin, ConfigMixin):
     def __init__(self, text_width: int, channels: int = 16, side: int = 8, width: int = 256) -> None:
         super().__init__()
         self.draw = nn.Sequential(
-            nn.LayerNorm(text_width), nn.Linear(text_width, width), nn.GELU(), nn.Linear(width, (channels + 1) * side**2)
+            nn.LayerNorm(text_width),
+            nn.Linear(text_width, width),
+            nn.GELU(),
+            nn.Linear(width, (channels + 1) * side**2),
         )
         nn.init.constant_(self.draw[-1].bias[channels * side**2 :], _OPAQUE)
 
