@@ -128,7 +128,7 @@ def test_the_phrase_map_is_taught_what_its_boxes_show(batch: Batch) -> None:
 
 def test_a_phrase_map_that_is_too_narrow_to_be_taught_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="map_weight is 1.0; the phrase map needs channels for a latent, 12, and has 4"
+        ValueError, match=r"map_weight is 1\.0; the phrase map needs channels for a latent, 12, and has 4"
     ):
         tiny.stage("vfe", training=PainterTraining(map_weight=1.0))
 

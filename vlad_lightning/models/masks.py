@@ -57,7 +57,7 @@ def _own_axes(boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def fills_frame(boxes: Tensor) -> Tensor:
-    """Which boxes (..., 5) cover most of the frame, (...) bool: such a phrase is the ground that the others stand on."""
+    """Which boxes (..., 5) cover most of the frame, (...) bool: such a phrase is the ground the others stand on."""
     return boxes[..., 2] * boxes[..., 3] >= _MOST_OF_FRAME
 
 

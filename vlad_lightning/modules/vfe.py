@@ -53,8 +53,9 @@ class VFEModule(LightningModule):
 
     Raises:
         ValueError: where ``temperature`` is not positive, the encoders' widths differ, a sampler does not fit what it
-            samples from, the phrase map is too narrow for ``training.map_weight``, one of ``masking`` and ``painter.vfe.region`` is missing, or the schedule ends without any
-            signal and has the painter predict the noise.
+            samples from, the phrase map is too narrow for ``training.map_weight``, one of ``masking`` and
+            ``painter.vfe.region`` is missing, or the schedule ends without any signal and has the painter predict the
+            noise.
     """
 
     def __init__(
