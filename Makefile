@@ -47,7 +47,7 @@ demo: $(RUNTIME)  ## run the whole demo on the CPU (about an hour on one core); 
 
 test: export OMP_NUM_THREADS ?= 1  # two processes with two threads each collapse on two cores
 test: $(DEV)  ## run the tests and measure coverage (WORKERS=2 processes)
-	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --timeout 300 --cov --cov-report=term
+	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 300 --cov --cov-report=term
 
 test-slurm: $(DEV)  ## run the sbatch files on a SLURM cluster of two nodes on this machine (needs root, slurm-wlm, munge)
 	$(BIN)/pytest -m slurm tests/slurm --timeout 1200

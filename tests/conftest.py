@@ -10,6 +10,12 @@ import pytest
 from vlad_lightning.data.synthetic import write_posters
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: where processes share the files, the last one to end should be a short one."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def posters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 40 synthetic posters of 64 px in MARIO's format."""
