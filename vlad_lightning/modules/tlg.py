@@ -11,6 +11,7 @@ from torch import Tensor
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.layout import LayoutMetrics
+from vlad_lightning.modules.data_settings import check_same
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.step_draws import Stage, draws_for
@@ -52,6 +53,17 @@ class TLGModule(LightningModule):
         self.seed = seed
         self.layout_metrics = LayoutMetrics()
         self.figures: dict[str, Figure] = {}
+
+    def setup(self, stage: str) -> None:
+        """Refuse data with boxes for another number of words or objects than the layouts have.
+
+        Raises:
+            ValueError: naming both settings.
+        """
+        layouts = self.generator.tlg.config
+        check_same(self, "max_words", "model.generator.tlg.max_words", layouts.max_words)
+        if layouts.max_objects:
+            check_same(self, "max_objects", "model.generator.tlg.max_objects", layouts.max_objects)
 
     def configure_model(self) -> None:
         """Shard, where the strategy does."""
