@@ -26,12 +26,12 @@ class TLGModule(LightningModule):
     Args:
         generator: the prompt encoder of stage 0 and the TLG.
         optimization: learning rate and schedule.
-        sampler: how layouts are drawn in validation and test; a run-time setting.
+        sampler: how layouts are drawn in validation and test: steps, solver, eta and seed; a run-time setting.
         freeze_text_tower: True keeps the text tower of stage 0 and trains its composition only.
         seed: of every draw.
 
     Raises:
-        ValueError: where the sampler does not fit the generator's schedule.
+        ValueError: where the sampler does not fit the generator's schedule, or sets what layouts are drawn without.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class TLGModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        sampler.check(generator.schedule)
+        generator.check_sampler(sampler, "sampler", seeded=True)
         self.generator = generator
         if freeze_text_tower:
             generator.prompt_encoder.text_encoder.tower.requires_grad_(False)

@@ -41,7 +41,8 @@ class VFEModule(LightningModule):
         training: settings of the loss.
         optimization: learning rate and schedule.
         sampler: how images are drawn; a run-time setting.
-        layout_sampler: how layouts are drawn; a run-time setting.
+        layout_sampler: how layouts are drawn: steps, solver and eta; their noise is of ``sampler.seed``. A run-time
+            setting.
         evaluation: the metrics of ``test``; None measures nothing.
         temperature: tau of L_align.
         seed: of every draw in training.
@@ -95,7 +96,7 @@ class VFEModule(LightningModule):
             )
         painter.check(sampler)
         if layout_generator is not None:
-            layout_sampler.check(layout_generator.schedule)
+            layout_generator.check_sampler(layout_sampler, "layout_sampler")
         if (masking is not None) != painter.inpaints:
             raise ValueError(f"masking is {masking}; it is needed where painter.vfe.region is given, and only there")
         self.painter = painter
