@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ def test_the_settings_for_faster_sampling_reach_the_sampler(model: Path, tmp_pat
     assert max(abs(a - b) for a, b in zip(plain, fused, strict=True)) <= 1
     with pytest.raises(ValueError, match="cache_interval is 0; it must be at least 1"):
         paint(model, tmp_path / "f.png", "--cache_interval", 0)
+
+
+def test_settings_of_the_test_are_those_of_generate_where_none_are_named(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "tested")
+    index = tmp_path / "tested" / "model_index.json"
+    own = {"solver": "dpmsolver++", "cache_interval": 2, "fuse_qkv": True}
+    index.write_text(json.dumps(json.loads(index.read_text()) | own))
+    named = ("--steps", 4, "--solver", "dpmsolver++", "--cache_interval", 2, "--fuse_qkv")
+    assert paint(tmp_path / "tested", tmp_path / "a.png", "--steps", 4) == paint(model, tmp_path / "b.png", *named)
+    others = ("--steps", 4, "--solver", "ddim", "--cache_interval", 1, "--no-fuse_qkv")
+    assert paint(tmp_path / "tested", tmp_path / "c.png", *others) == paint(model, tmp_path / "d.png", "--steps", 4)
 
 
 def test_several_images_stand_side_by_side(model: Path, tmp_path: Path) -> None:

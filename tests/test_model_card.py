@@ -13,7 +13,8 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.model_card import read_run, write_card
 
 FIGURES = {
-    "word_accuracy": {"value": 0.5737, "low": 0.529, "high": 0.618, "n": 556},
+    "word_accuracy": {"value": 0.5737, "low": 0.529, "high": 0.618, "n": 556, "data": "/folders/of/mine/heldout"},
+    "human_word_accuracy": {"value": 0.25, "low": None, "high": None, "n": 100, "data": "prompts.txt"},
     "frechet_distance": {"value": 12.0, "low": None, "high": None, "n": 300},
 }
 
@@ -30,8 +31,8 @@ def card(tmp_path: Path, checkpoint: Path, callbacks: dict[str, Any] | None = No
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "x.safetensors").write_bytes(b"unet")
     saved = {"global_step": 3000, "callbacks": callbacks or {}}
-    sampler = Sampler(steps=50, guidance_scale=7.5)
-    write_card(folder, read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json", sampler))
+    samplers = Sampler(steps=50, guidance_scale=7.5, eta=0.5), Sampler(steps=9)
+    write_card(folder, read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json", *samplers))
     return ModelCard.load(folder / "README.md")
 
 
@@ -45,8 +46,17 @@ def test_card_tells_the_run(tmp_path: Path, checkpoint: Path) -> None:
     assert found.data.eval_results is not None
     assert {r.metric_type: r.metric_value for r in found.data.eval_results} == {
         "word_accuracy": 0.5737,
+        "human_word_accuracy": 0.25,
         "frechet_distance": 12.0,
     }
+    assert {r.metric_type: r.dataset_name for r in found.data.eval_results} == {
+        "word_accuracy": "mine/heldout",
+        "human_word_accuracy": "prompts.txt",
+        "frechet_distance": "not recorded",  # results of an earlier version
+    }
+    assert "| 556 | mine/heldout |" in found.text
+    assert "/folders" not in found.content
+    assert "`sampler.eta=0.5`, `layout_sampler.steps=9`" in found.text
     assert "`num_inference_steps=50`, `guidance_scale=7.5`, `layout_scale=1.0`" in found.text
     for text in ("Data: `data/train`", "stage 2: 3000", "| word_accuracy | 0.5737 | 0.529 to 0.618 | 556 |"):
         assert text in found.text

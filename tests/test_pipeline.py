@@ -17,6 +17,7 @@ from PIL import Image, ImageChops
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
@@ -150,9 +151,52 @@ def test_a_pipeline_samples_as_its_stage_was_tested(tmp_path: Path) -> None:
     index = tmp_path / "saved" / "model_index.json"
     kept = json.loads(index.read_text())
     assert [kept.pop(name) for name in ("steps", "guidance_scale", "layout_scale")] == [2, 4.0, 1.5]
+    for name in ("augmentation", "eta", "seed", "solver", "cache_interval", "fuse_qkv"):
+        kept.pop(name)
+    for name in ("steps", "solver", "eta"):
+        kept.pop(f"layout_{name}")
     index.write_text(json.dumps(kept))  # a folder from before it kept them
     pipe = load(tmp_path / "saved")
     assert torch.equal(draw(), draw(20, 3.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "layout_sampler"),
+    [
+        (Sampler(2, 2.0, 1.5, augmentation=0.3, eta=0.7, seed=5), Sampler(steps=3, solver="dpmsolver++")),
+        (Sampler(4, 2.0, 1.5, solver="dpmsolver++", cache_interval=2), Sampler(steps=2, eta=0.5)),
+    ],
+)
+def test_an_export_draws_what_its_module_draws(tmp_path: Path, sampler: Sampler, layout_sampler: Sampler) -> None:
+    module = random_module().eval()
+    module.sampler, module.layout_sampler = sampler, layout_sampler
+    VLADPipeline.from_module(module).save_pretrained(tmp_path / "saved")
+    pipe = load(tmp_path / "saved")
+    assert (pipe.sampler, pipe.layout_sampler) == (sampler, layout_sampler)
+    prompts = [PROMPT, "a green square and 'SALE 50'"]
+    with torch.no_grad():
+        expected = module.draw(prompts, ["a"])
+    found = pipe(prompts, generator=generator_for("cpu", sampler.seed, "paint", "a"), output_type="pt")
+    for layout, own in zip(found.layouts, expected.layouts, strict=True):
+        torch.testing.assert_close(layout.boxes, own.boxes, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(tensor(found.images), expected.images, atol=2e-3, rtol=1e-3)
+
+
+def test_fused_projections_are_kept_by_an_export() -> None:
+    module = VFEModule(tiny.painter(), tiny.image_encoder(), tiny.layout_generator(), sampler=Sampler(2, fuse_qkv=True))
+    assert VLADPipeline.from_module(module).sampler == module.sampler
+
+
+def test_settings_without_which_layouts_are_drawn_are_refused(saved: Saved) -> None:
+    with pytest.raises(ValueError, match=r"layout_sampler\.guidance_scale is 2\.0; it must be 1\.0"):
+        saved.pipe(PROMPT, layout_sampler=Sampler(guidance_scale=2.0))
+
+
+def test_reading_the_painter_changes_nothing() -> None:
+    pipe = VLADPipeline.from_module(VFEModule(tiny.flow_painter(), tiny.image_encoder()))
+    before = pipe.transformer.attn_processors
+    assert pipe.painter.vfe.transformer is pipe.transformer
+    assert pipe.transformer.attn_processors == before
 
 
 def test_layouts_have_a_sampler_of_their_own(saved: Saved) -> None:

@@ -235,7 +235,8 @@ def export(args: Sequence[str]) -> None:
     if options.folder:
         data = str(getattr(built.datamodule, "root", "unknown"))
         results = Path(built.config["out"], "results.json")
-        run = read_run(options.folder.name, data, options.checkpoint, saved, results, module.sampler)
+        samplers = module.sampler, module.layout_sampler
+        run = read_run(options.folder.name, data, options.checkpoint, saved, results, *samplers)
         _replace(options.folder, lambda new: _save_pipeline(module, run, new))
 
 

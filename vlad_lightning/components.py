@@ -15,6 +15,7 @@ from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text_encoder import Spelling, TextEncoder
 from vlad_lightning.models.towers import DualTower, TextTower
 from vlad_lightning.models.width_adapter import WidthAdapter
+from vlad_lightning.modules.layout_generator import LAYOUT_FIELDS
 from vlad_lightning.modules.vfe import VFEModule
 
 
@@ -101,7 +102,7 @@ class EncoderParts:
 def components_of(module: VFEModule) -> dict[str, Any]:
     """What :class:`~vlad_lightning.pipeline.VLADPipeline` is made of: copies, with the adapters folded in.
 
-    Steps and scales are those that the module tests with.
+    The samplers' settings are those that the module tests with.
 
     Raises:
         ValueError: where painter and layout generator read their prompts in another way.
@@ -117,7 +118,8 @@ def components_of(module: VFEModule) -> dict[str, Any]:
     parts |= {"unet": None, vfe.network_name: vfe.plain_network(), "fusion": vfe.fusion, "region": vfe.region}
     parts |= {"phrase_map": vfe.phrase_map}
     parts |= {"codec": painter.codec, "schedule": painter.schedule}
-    parts |= {name: getattr(module.sampler, name) for name in ("steps", "guidance_scale", "layout_scale")}
+    parts |= asdict(module.sampler)
+    parts |= {f"layout_{name}": getattr(module.layout_sampler, name) for name in LAYOUT_FIELDS}
     return parts | asdict(settings) | {"image_size": painter.image_size, "font": painter.rasterizer.font}
 
 

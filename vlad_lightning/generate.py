@@ -56,9 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="sampling steps (default: what the pipeline was tested with)")
     parser.add_argument("--guidance_scale", type=float, help="of the text (default: likewise)")
     parser.add_argument("--layout_scale", type=float, help="of the layout (default: likewise)")
-    parser.add_argument("--solver", choices=("ddim", "dpmsolver++"), default="ddim", help="(default: %(default)s)")
-    parser.add_argument("--cache_interval", type=int, default=1, help="run a UNet's deep blocks every N steps only")
-    parser.add_argument("--fuse_qkv", action="store_true", help="queries, keys and values by one product")
+    parser.add_argument("--solver", choices=("ddim", "dpmsolver++"), help="(default: likewise)")
+    parser.add_argument(
+        "--cache_interval", type=int, help="run a UNet's deep blocks every N steps only (default: likewise)"
+    )
+    parser.add_argument(
+        "--fuse_qkv", action=argparse.BooleanOptionalAction, help="queries, keys and values by one product"
+    )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same image (default: %(default)s)")
     parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: a GPU where there is one)")
     return parser
@@ -131,6 +135,7 @@ def _drawn(
     if pictures["template"] is not None:
         placed = pipe.read_layout(pictures["template"])
     prompts = [layout.completed(options.prompt) if layout else options.prompt] * options.images
+    given = {name: getattr(options, name) for name in ("solver", "cache_interval", "fuse_qkv")}
     call = pipe if pictures["image"] is None else partial(pipe.inpaint, image=pictures["image"], mask=pictures["mask"])
     return call(
         prompts,
@@ -138,9 +143,7 @@ def _drawn(
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         layout_scale=options.layout_scale,
-        sampler=replace(
-            pipe.sampler, solver=options.solver, cache_interval=options.cache_interval, fuse_qkv=options.fuse_qkv
-        ),
+        sampler=replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None}),
         generator=generator_for("cpu", options.seed, "generate"),
         output_type="pt",
     )

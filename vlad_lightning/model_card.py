@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,10 @@ class Run:
         sha256: its hash.
         steps: optimizer steps it was trained for.
         sources: published weights that it or an earlier stage started from: hub ids and folders.
-        results: figures by name, each with ``value``, and ``low``, ``high`` and ``n`` where they are known.
+        results: figures by name, each with ``value``, and ``low``, ``high``, ``n`` and ``data``, which it is of, where
+            they are known.
         sampler: what it was tested with, and what the pipeline samples with by itself; None says nothing of it.
+        layout_sampler: likewise, of the layouts.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Run:
     sources: tuple[str, ...] = ()
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sampler: Sampler | None = None
+    layout_sampler: Sampler = Sampler()
 
 
 def read_run(
@@ -66,6 +69,7 @@ def read_run(
     saved: Mapping[str, Any],
     results: Path,
     sampler: Sampler | None = None,
+    layout_sampler: Sampler = Sampler(),
 ) -> Run:
     """What a checkpoint and the results beside it say of their run.
 
@@ -76,13 +80,15 @@ def read_run(
         saved: its content.
         results: ``results.json`` of a test; one that is missing, or older than the checkpoint, tells nothing of it.
         sampler: what ``test`` samples with; None where that is not known.
+        layout_sampler: likewise, of the layouts.
     """
     figures: dict[str, Any] = {}
     if results.is_file() and results.stat().st_mtime >= checkpoint.stat().st_mtime:
         figures = next(iter(json.loads(results.read_text(encoding="utf-8")).values()), {})
     sources = origins(saved.get("callbacks", {}))
     steps = saved["global_step"]
-    return Run(name, _shown(data), checkpoint.name, digest(checkpoint), steps, sources, figures, sampler)
+    sha256 = digest(checkpoint)
+    return Run(name, _shown(data), checkpoint.name, sha256, steps, sources, figures, sampler, layout_sampler)
 
 
 def _shown(path: str) -> str:
@@ -102,7 +108,15 @@ def _front_matter(run: Run) -> ModelCardData:
     # Weights that began as somebody's are under that licence, which no one but a person can look up and accept
     derived = bool(run.sources)
     figures = [
-        EvalResult("text-to-image", "mario", run.data, name, float(f["value"]), task_name="Visual text generation")
+        EvalResult(
+            "text-to-image",
+            "mario",
+            _tested_on(f),
+            name,
+            float(f["value"]),
+            task_name="Visual text generation",
+            dataset_config=_tested_on(f),  # figures of the same are one group, whatever its name
+        )
         for name, f in run.results.items()
     ]
     return ModelCardData(
@@ -129,10 +143,18 @@ def _use(run: Run) -> str:
     if run.sampler is None:
         return text
     own = run.sampler
-    settings = (
-        f"`num_inference_steps={own.steps}`, `guidance_scale={own.guidance_scale}`, `layout_scale={own.layout_scale}`"
-    )
-    return f"{text}\nA call that names no settings of its own takes those of the tests: {settings}.\n"
+    settings = [
+        f"`num_inference_steps={own.steps}`, `guidance_scale={own.guidance_scale}`, `layout_scale={own.layout_scale}`",
+        *_changed("sampler", own, ("steps", "guidance_scale", "layout_scale")),
+        *_changed("layout_sampler", run.layout_sampler),
+    ]
+    return f"{text}\nA call that names no settings of its own takes those of the tests: {', '.join(settings)}.\n"
+
+
+def _changed(name: str, sampler: Sampler, told: tuple[str, ...] = ()) -> list[str]:
+    """The settings of a sampler that are not the defaults, without those that are told already."""
+    values = [(f.name, getattr(sampler, f.name)) for f in fields(sampler) if f.name not in told]
+    return [f"`{name}.{key}={value}`" for key, value in values if value != getattr(Sampler(), key)]
 
 
 def _training(run: Run) -> str:
@@ -146,8 +168,17 @@ def _training(run: Run) -> str:
 def _figures(run: Run) -> str:
     if not run.results:
         return "## Results\n\nNot measured yet: `vlad-cli test`, then export again.\n"
-    rows = [f"| {name} | {f['value']:.4f} | {_interval(f)} | {f.get('n', '')} |" for name, f in run.results.items()]
-    return "## Results\n\n| figure | value | 95 % interval | n |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    rows = [
+        f"| {name} | {f['value']:.4f} | {_interval(f)} | {f.get('n', '')} | {_tested_on(f)} |"
+        for name, f in run.results.items()
+    ]
+    head = "| figure | value | 95 % interval | n | data |\n|---|---|---|---|---|\n"
+    return f"## Results\n\n{head}" + "\n".join(rows) + "\n"
+
+
+def _tested_on(figure: Mapping[str, Any]) -> str:
+    """The data that a figure is of; results of earlier versions do not say."""
+    return _shown(figure["data"]) if figure.get("data") else "not recorded"
 
 
 def _interval(figure: Mapping[str, Any]) -> str:

@@ -23,11 +23,13 @@ from transformers import PreTrainedTokenizerFast
 from vlad_lightning.components import EncoderParts, EncoderSettings, components_of, settle
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
 from vlad_lightning.models.ccm import CCM, IdentityComposition
 from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
 from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.glyphs import Rasterizer
+from vlad_lightning.models.joint_attention import read_masks
 from vlad_lightning.models.phrase_map import PhraseMap
 from vlad_lightning.models.pictures import mask_tensor, picture_tensor, read_template, resized
 from vlad_lightning.models.prompt_encoder import PromptEncoder
@@ -39,7 +41,7 @@ from vlad_lightning.models.towers import TextTower
 from vlad_lightning.models.vfe import VFE
 from vlad_lightning.models.width_adapter import WidthAdapter
 from vlad_lightning.modules.inpainting import check_inside
-from vlad_lightning.modules.layout_generator import LayoutGenerator
+from vlad_lightning.modules.layout_generator import LAYOUT_FIELDS, LayoutGenerator
 from vlad_lightning.modules.painter import Painter
 from vlad_lightning.modules.prediction import place, put_back
 from vlad_lightning.modules.vfe import VFEModule
@@ -89,9 +91,19 @@ class VLADPipeline(DiffusionPipeline):
         context: likewise.
         mask_padding: likewise, of the painter's encoder.
         read_phrases: see :class:`~vlad_lightning.models.prompt_encoder.PromptEncoder`, of the painter's encoder.
-        steps: of the image diffusion, where a call names none; an export has what its stage was tested with.
-        guidance_scale: of the text, likewise.
-        layout_scale: of the layout, likewise.
+        steps: of the image diffusion, where a call names none; an export has what its stage was tested with, here and
+            in all that follows. See :class:`~vlad_lightning.diffusion.sampler.Sampler`.
+        guidance_scale: of the text.
+        layout_scale: of the layout.
+        augmentation: of the layout's latent.
+        eta: of the image diffusion.
+        seed: of the noise, where a call has no generator.
+        solver: of the image diffusion.
+        cache_interval: of a UNet.
+        fuse_qkv: of the painter.
+        layout_steps: of the layout diffusion.
+        layout_solver: likewise.
+        layout_eta: likewise.
     """
 
     _optional_components = [  # noqa: RUF012  # a list: diffusers adds another to it
@@ -141,6 +153,15 @@ class VLADPipeline(DiffusionPipeline):
         steps: int = 20,
         guidance_scale: float = 3.0,
         layout_scale: float = 3.0,
+        augmentation: float = 0.0,
+        eta: float = 0.0,
+        seed: int = 0,
+        solver: SolverName = "ddim",
+        cache_interval: int = 1,
+        fuse_qkv: bool = False,
+        layout_steps: int = 20,
+        layout_solver: SolverName = "ddim",
+        layout_eta: float = 0.0,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -167,10 +188,15 @@ class VLADPipeline(DiffusionPipeline):
         for part in self.components.values():
             if isinstance(part, nn.Module):
                 settle(part)
+        if transformer is not None:
+            read_masks(transformer)
         self.register_to_config(image_size=image_size, max_words=max_words, max_objects=max_objects, font=font)
         self.register_to_config(skip_layers=skip_layers, context=context)
         self.register_to_config(mask_padding=mask_padding, read_phrases=read_phrases)
         self.register_to_config(steps=steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
+        self.register_to_config(augmentation=augmentation, eta=eta, seed=seed, solver=solver)
+        self.register_to_config(cache_interval=cache_interval, fuse_qkv=fuse_qkv)
+        self.register_to_config(layout_steps=layout_steps, layout_solver=layout_solver, layout_eta=layout_eta)
 
     @classmethod
     def from_module(cls, module: VFEModule) -> VLADPipeline:
@@ -249,7 +275,7 @@ class VLADPipeline(DiffusionPipeline):
         sampler: Sampler | None = None,
         generator: torch.Generator | None = None,
         output_type: str = "pil",
-        layout_sampler: Sampler = Sampler(),
+        layout_sampler: Sampler | None = None,
     ) -> VLADOutput:
         """Draw an image for each prompt; the words to draw stand in quotes.
 
@@ -262,7 +288,8 @@ class VLADPipeline(DiffusionPipeline):
             sampler: all settings of the image diffusion; None is :attr:`sampler`.
             generator: the randomness; None uses the sampler's seed.
             output_type: ``pil`` or ``pt``.
-            layout_sampler: how layouts are drawn where none are given; their randomness is ``generator``'s.
+            layout_sampler: how layouts are drawn where none are given; their randomness is ``generator``'s. None is
+                :attr:`layout_sampler`.
 
         Raises:
             ValueError: for another ``output_type``, another number of layouts than prompts, more words than a layout
@@ -272,7 +299,7 @@ class VLADPipeline(DiffusionPipeline):
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generator = generator or generator_for("cpu", settings.seed, "pipeline")
         check_output_type(output_type)
-        placed = self._layouts(prompts, layouts, layout_sampler, generator)
+        placed = self._layouts(prompts, layouts, layout_sampler or self.layout_sampler, generator)
         painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
         return output(painting.images.cpu(), painting.layouts, output_type)
 
@@ -378,9 +405,13 @@ class VLADPipeline(DiffusionPipeline):
 
     @property
     def sampler(self) -> Sampler:
-        """How images are painted where a call does not say: an export's steps and scales are those of its test."""
-        own = self.config
-        return Sampler(steps=own.steps, guidance_scale=own.guidance_scale, layout_scale=own.layout_scale)
+        """How images are painted where a call does not say: an export paints as its stage was tested."""
+        return Sampler(**{field.name: self.config[field.name] for field in fields(Sampler)})
+
+    @property
+    def layout_sampler(self) -> Sampler:
+        """How layouts are drawn where a call does not say; likewise."""
+        return Sampler(**{name: self.config[f"layout_{name}"] for name in LAYOUT_FIELDS})
 
     def _settings(
         self, sampler: Sampler | None, steps: int | None, text: float | None, layout: float | None
@@ -416,6 +447,7 @@ class VLADPipeline(DiffusionPipeline):
         layouts = self.layout_generator
         if layouts is None:
             return tuple(Layout.empty() for _ in prompts)
+        layouts.check_sampler(sampler, "layout_sampler")
         layouts.check(prompts)
         self._rasterizer.check([word for prompt in prompts for word in drawn_words(prompt)])
         return layouts.sample(prompts, sampler, generator)

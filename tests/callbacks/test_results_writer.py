@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from vlad_lightning.callbacks.results_writer import ResultsWriter, results_table
@@ -33,7 +34,22 @@ class Measured(LightningModule):
         self.figures, self.rows = self.measured
 
 
-def run_test(figures: dict[str, Figure], out: Path, rows: Rows | None = None) -> None:
+class Data(LightningDataModule):
+    """Names what it tests on, as the data modules of the package do."""
+
+    def __init__(self, **settings: str | None) -> None:
+        super().__init__()
+        self.__dict__ |= settings
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return loader()
+
+
+def loader() -> DataLoader[Any]:
+    return DataLoader(TensorDataset(torch.arange(2)))  # type: ignore[arg-type]
+
+
+def run_test(figures: dict[str, Figure], out: Path, rows: Rows | None = None, data: Data | None = None) -> None:
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -41,7 +57,7 @@ def run_test(figures: dict[str, Figure], out: Path, rows: Rows | None = None) ->
         enable_model_summary=False,
         callbacks=[ResultsWriter(str(out), system="vlad-mini")],
     )
-    trainer.test(Measured(figures, rows or {}), DataLoader(TensorDataset(torch.arange(2))), verbose=False)
+    trainer.test(Measured(figures, rows or {}), data or loader(), verbose=False)
 
 
 def test_a_test_writes_both_files(tmp_path: Path) -> None:
@@ -61,6 +77,18 @@ def test_a_test_writes_both_files(tmp_path: Path) -> None:
     }
     table = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
     assert table == results_table("vlad-mini", FIGURES)
+
+
+def test_figures_say_what_they_were_measured_on(tmp_path: Path) -> None:
+    figures = {"word_accuracy": Figure(0.5), "human_word_accuracy": Figure(0.25)}
+
+    def told(**settings: str | None) -> list[str]:
+        run_test(figures, tmp_path, data=Data(root="data/train", **settings))
+        return [f["data"] for f in json.loads((tmp_path / "results.json").read_text())["vlad-mini"].values()]
+
+    assert told(test_root=None) == ["data/train, test split"] * 2
+    assert told(test_root="data/heldout") == ["data/heldout"] * 2
+    assert told(test_root="data/heldout", test_prompts="people.txt") == ["data/heldout", "people.txt"]
 
 
 def test_the_table() -> None:

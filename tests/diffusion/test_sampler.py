@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from vlad_lightning.diffusion.sampler import Denoiser, Sampler
+from vlad_lightning.diffusion.solvers import SolverName
 
 MEAN, DEVIATION = 0.7, 0.4
 KINDS = ("sample", "v_prediction", "epsilon")
@@ -60,6 +63,34 @@ def test_an_oracle_in_any_parametrisation_is_recovered(kind: str, zero_snr: bool
     of = schedule(kind, zero_snr)
     result = draw(Sampler(steps=steps), oracle(of, x0), noise(2, 2), of)
     torch.testing.assert_close(result, x0.expand(2, 2), rtol=0, atol=1e-3 if steps == 1 else 1e-5)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
+@pytest.mark.parametrize("steps", [1, 3, 20])
+def test_schedule_that_was_published_with_another_solver_is_drawn_to_its_end(
+    solver: SolverName, steps: int, tmp_path: Path
+) -> None:
+    """Their settings stay in its config, where diffusers' solvers find them."""
+    published = {"_class_name": "DDIMScheduler", "set_alpha_to_one": False, "steps_offset": 1, "skip_prk_steps": True}
+    published |= {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": True}
+    published |= {"algorithm_type": "sde-dpmsolver++", "lower_order_final": False, "solver_type": "heun"}
+    (tmp_path / "scheduler_config.json").write_text(json.dumps(published))
+    of, x0 = DDPMScheduler.from_pretrained(tmp_path), torch.tensor([[3.0, -1.5]])
+    assert of.config.prediction_type == "epsilon"
+    result = draw(Sampler(steps=steps, solver=solver), oracle(of, x0), noise(2, 2), of)
+    torch.testing.assert_close(result, x0.expand(2, 2), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 20])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_epsilon_of_a_cosine_schedule_is_drawn_in_few_steps(solver: SolverName, steps: int, eta: float) -> None:
+    """At its end abar is 2e-9, and the beta that leads there in a single step is 1 in float32."""
+    of, x0 = DDPMScheduler(beta_schedule="squaredcos_cap_v2", clip_sample=False), torch.tensor([[0.5, -1.5]])
+    sampler = Sampler(steps=steps, solver=solver, eta=eta if solver == "ddim" else 0.0)
+    result = draw(sampler, oracle(of, x0), noise(2, 2), of)
+    # of one step x0 is what rounding of x leaves of sqrt(abar) x0, 5e-5 x0
+    torch.testing.assert_close(result, x0.expand(2, 2), rtol=0, atol=1e-2 if steps == 1 else 1e-3)
 
 
 @pytest.mark.parametrize("steps", [10, 30])

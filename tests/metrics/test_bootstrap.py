@@ -48,6 +48,25 @@ def test_constant_values_have_an_interval_of_no_width() -> None:
     assert (figure.low, figure.high) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize(("right", "low", "high"), [(0.0, 0.0, 0.1611), (1.0, 0.8389, 1.0)])
+def test_share_of_nothing_or_all_has_wilsons_interval_over_the_images(right: float, low: float, high: float) -> None:
+    """z^2 / (n + z^2) for n = 20 images and z = 1.96, however many words each has."""
+    words = np.arange(1.0, 21.0)
+    figure = ratio_figure(right * words, words, np.random.default_rng(0))
+    assert figure.value == right
+    assert (figure.low, figure.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+    assert figure.n == 210
+    empty = np.concatenate([words, np.zeros(30)])  # images without words say nothing
+    assert ratio_figure(right * empty, empty, np.random.default_rng(0)) == figure
+    ratio = ratio_figure(right * words, words, np.random.default_rng(0), bounded=False)
+    assert (ratio.low, ratio.high) == (right, right)
+
+
+def test_one_image_has_no_share_interval() -> None:
+    figure = ratio_figure(np.array([3.0]), np.array([3.0]), np.random.default_rng(0))
+    assert (figure.value, figure.low, figure.high) == (1.0, None, None)
+
+
 def test_the_same_generator_gives_the_same_interval() -> None:
     values = np.arange(20.0)
     first, again, other = (mean_figure(values, np.random.default_rng(seed)) for seed in (1, 1, 2))

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import SD3Transformer2DModel, UNet2DConditionModel
+from diffusers.models.attention_processor import JointAttnProcessor2_0
 from torch import Tensor
 
 from vlad_lightning.models.ccm import CCM
@@ -145,6 +147,17 @@ def test_a_transformer_reads_tokens_pooled_text_layout_and_time() -> None:
         module(x_t, STEPS - 2, z_t, told),
     ):
         assert not torch.allclose(changed, before, atol=1e-4)
+
+
+def test_reading_the_backbone_changes_nothing() -> None:
+    network = transformer()
+    module = VFE(LatentFusion(4, 4, WIDTH), transformer=network)
+    network.set_attn_processor(JointAttnProcessor2_0())
+    before = network.attn_processors
+    assert module.backbone is module.backbone
+    assert network.attn_processors == before
+    copied = copy.deepcopy(module)
+    assert copied.backbone.transformer is copied.transformer
 
 
 def test_exactly_one_network_is_wanted() -> None:

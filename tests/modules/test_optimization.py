@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,76 @@ def test_a_fit_has_both_rates_and_resumes_to_the_bit(tmp_path: Path) -> None:
     tiny.trainer(4).fit(resumed, data, ckpt_path=str(tmp_path / "step=2.ckpt"), weights_only=True)
     for one, other in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lr", "encoder_lr"),
+    [
+        ({"lr": 0.5}, 0.5, 0.01),
+        ({"encoder_lr": 0.002}, 0.1, 0.002),
+        ({"weight_decay": 0.3}, 0.1, 0.01),
+        ({"betas": (0.5, 0.6)}, 0.1, 0.01),
+        ({"lr_batch": 1, "lr_scaling": "linear"}, 0.3, 0.03),
+        ({"schedule": "linear", "warmup_steps": 0}, 0.05, 0.005),  # half of the run is over
+    ],
+)
+def test_what_a_resumed_fit_may_change_takes_effect(
+    tmp_path: Path, changes: dict[str, Any], lr: float, encoder_lr: float
+) -> None:
+    """From its first step on, in the optimizer and in the next checkpoint."""
+    data: DataLoader[Any] = DataLoader(torch.randn(3, 2), batch_size=3)  # type: ignore[arg-type]
+    before = Optimization(lr=0.1, encoder_lr=0.01, warmup_steps=1, schedule="constant_with_warmup")
+    now = replace(before, **changes)
+    saver = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
+    tiny.trainer(2, callbacks=[saver], enable_checkpointing=True).fit(TwoLines(before), data)
+    seen: list[list[dict[str, Any]]] = []
+
+    class Watched(TwoLines):
+        def optimizer_step(self, *args: Any, **named: Any) -> None:
+            seen.append([{k: v for k, v in group.items() if k != "params"} for group in args[2].param_groups])
+            super().optimizer_step(*args, **named)
+
+    resumed = tiny.trainer(4, callbacks=[saver], enable_checkpointing=True)
+    resumed.fit(Watched(now), data, ckpt_path=str(tmp_path / "step=2.ckpt"), weights_only=True)
+    assert [group["lr"] for group in seen[0]] == pytest.approx([lr, lr, encoder_lr, encoder_lr])
+    for group, decay in zip(seen[0], (now.weight_decay, 0.0) * 2, strict=True):
+        assert (group["weight_decay"], group["betas"]) == (decay, now.betas)
+    saved = torch.load(tmp_path / "step=4.ckpt", weights_only=True)
+    scale = 3 if now.lr_scaling == "linear" else 1
+    highest = [now.lr * scale] * 2 + [(now.encoder_lr or 0) * scale] * 2
+    assert saved["lr_schedulers"][0]["base_lrs"] == pytest.approx(highest)
+    assert [g["initial_lr"] for g in saved["optimizer_states"][0]["param_groups"]] == pytest.approx(highest)
+    assert int(saved["optimizer_states"][0]["state"][0]["step"]) == 4  # the moments went on
+
+
+def test_rate_of_its_own_that_a_checkpoint_has_not_is_refused_in_one_line() -> None:
+    network, encoder = two_parts()
+
+    def made(**rates: float) -> Any:
+        return Optimization(**rates).configure(network.parameters(), 9, None, encoder.parameters())["optimizer"]
+
+    message = r"the checkpoint's optimizer has groups of \[2, 4\] weights, this config's of \[1, 3, 1, 1\]; encoder_lr"
+    with pytest.raises(ValueError, match=message):
+        made(encoder_lr=0.1).load_state_dict(made().state_dict())
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "cosine_with_restarts", "polynomial"])
+def test_schedule_that_needs_an_end_is_refused_in_a_run_without_one(schedule: str) -> None:
+    message = (
+        f"schedule is '{schedule}' and the run has no end; set trainer.max_steps or max_epochs, or take constant or"
+    )
+    with pytest.raises(ValueError, match=message):
+        fit(Optimization(schedule=schedule), steps=-1, max_epochs=-1, max_time="00:00:01:00")
+    with pytest.raises(ValueError, match="horizon_samples is 9: 3 steps of 3 samples; the run has no end"):
+        fit(Optimization(schedule=schedule, horizon_samples=9), steps=-1, max_epochs=-1, max_time="00:00:01:00")
+
+
+@pytest.mark.parametrize("schedule", ["constant", "constant_with_warmup"])
+def test_constant_rates_train_in_a_run_that_only_time_ends(schedule: str) -> None:
+    settings = Optimization(lr=0.1, schedule=schedule, warmup_steps=0)
+    _, trainer = fit(settings, steps=-1, max_epochs=-1, max_time={"seconds": 1})
+    assert trainer.global_step > 0
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.1)
 
 
 def fit(optimization: Optimization, steps: int = 4, batch_size: int = 3, **changes: Any) -> tuple[Line, Trainer]:

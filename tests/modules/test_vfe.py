@@ -171,6 +171,27 @@ def test_sampler_that_does_not_fit_the_schedule_is_refused_before_training() -> 
         tiny.vfe(layout_sampler=Sampler(eta=0.5, solver="dpmsolver++"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"guidance_scale": 2.0}, r"layout_sampler\.guidance_scale is 2\.0; it must be 1\.0: layouts are drawn w"),
+        ({"layout_scale": 2.0}, r"layout_sampler\.layout_scale is 2\.0; it must be 1\.0"),
+        ({"augmentation": 0.1}, r"layout_sampler\.augmentation is 0\.1; it must be 0\.0"),
+        ({"cache_interval": 2}, r"layout_sampler\.cache_interval is 2; it must be 1"),
+        ({"fuse_qkv": True}, r"layout_sampler\.fuse_qkv is True; it must be False"),
+        ({"seed": 3}, r"layout_sampler\.seed is 3; it must be 0: it is the painter's sampler's"),
+    ],
+)
+def test_settings_without_which_layouts_are_drawn_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny.vfe(layout_sampler=Sampler(**changes))
+    if "seed" in changes:
+        assert tiny.tlg(sampler=Sampler(**changes)).sampler.seed == 3
+    else:
+        with pytest.raises(ValueError, match=message.removeprefix("layout_")):
+            tiny.tlg(sampler=Sampler(**changes))
+
+
 def test_projections_that_cannot_be_fused_are_refused_before_training() -> None:
     whole = tiny.painter()
     adapted = VFE(whole.vfe.fusion, whole.vfe.unet, lora=Lora(2), phrase_map=whole.vfe.phrase_map)

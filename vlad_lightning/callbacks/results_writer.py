@@ -19,6 +19,9 @@ _Rows = Mapping[str, Mapping[str, tuple[float, float]]]
 class ResultsWriter(Callback):
     """Writes ``results.json`` and ``results.md`` from the module's ``figures`` after a test.
 
+    In ``results.json`` each figure has a key ``data`` beside its fields: what it was measured on, as the data module
+    tells it.
+
     Where the module has ``rows``, ``per_image.json`` holds what each image adds to a figure that is a share:
     ``{system: {figure: {image: [part, whole]}}}``, an image by its :func:`~vlad_lightning.metrics.per_image.image_id`.
 
@@ -36,7 +39,8 @@ class ResultsWriter(Callback):
         figures = cast(dict[str, Figure], pl_module.figures)
         if not figures or not trainer.is_global_zero:
             return
-        text = json.dumps({self.system: {name: asdict(f) for name, f in figures.items()}}, indent=1)
+        rows = {name: asdict(f) | _data(trainer, name) for name, f in figures.items()}
+        text = json.dumps({self.system: rows}, indent=1)
         table = results_table(self.system, figures)
         write_file(Path(self.out, "results.json"), lambda path: path.write_text(text + "\n", encoding="utf-8"))
         write_file(Path(self.out, "results.md"), lambda path: path.write_text(table, encoding="utf-8"))
@@ -50,6 +54,19 @@ class ResultsWriter(Callback):
             return
         text = json.dumps({self.system: rows})
         write_file(target, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+
+def _data(trainer: Trainer, figure: str) -> dict[str, str]:
+    """What a figure was measured on: prompts without images, a test folder, or the test split of the one folder."""
+    root, test_root, prompts = (
+        getattr(trainer.datamodule, name, None)  # type: ignore[attr-defined]
+        for name in ("root", "test_root", "test_prompts")
+    )
+    if prompts is not None and figure.startswith("human_"):
+        return {"data": str(prompts)}
+    if test_root is not None:
+        return {"data": str(test_root)}
+    return {} if root is None else {"data": f"{root}, test split"}
 
 
 def results_table(system: str, figures: dict[str, Figure]) -> str:

@@ -19,6 +19,7 @@ from torch import Tensor
 from vlad_lightning.diffusion.objective import Schedule, check_flow
 
 SolverName = Literal["ddim", "dpmsolver++"]
+_KEPT = ("prediction_type", "thresholding", "dynamic_thresholding_ratio", "sample_max_value")  # of a DDPM schedule
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,9 @@ def respaced(schedule: DDPMScheduler, steps: int) -> tuple[DDIMScheduler, Tensor
     times = torch.arange(1, steps + 1) * total // steps - 1
     alpha_bar = schedule.alphas_cumprod.cpu().double()[times]
     betas = 1 - alpha_bar / F.pad(alpha_bar[:-1], (1, 0), value=1.0)
-    changes = {"trained_betas": betas.tolist(), "rescale_betas_zero_snr": False, "timestep_spacing": "trailing"}
-    solver = DDIMScheduler.from_config(schedule.config, num_train_timesteps=steps, clip_sample=False, **changes)
+    # By name: a schedule that was published with another solver keeps that one's settings, and from_config takes them
+    own = {name: schedule.config[name] for name in _KEPT}
+    solver = DDIMScheduler(steps, trained_betas=betas.tolist(), clip_sample=False, timestep_spacing="trailing", **own)
+    solver.alphas_cumprod = alpha_bar.float()  # its own come from betas in float32, of which one near 1 leaves nothing
     solver.set_timesteps(steps)
     return solver, times.flip(0)

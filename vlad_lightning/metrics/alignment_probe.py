@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vlad_lightning.metrics.bootstrap import mean_figure
+from vlad_lightning.metrics.bootstrap import ratio_figure
 from vlad_lightning.metrics.per_image import PerImageMetric
 from vlad_lightning.models.caption_edits import KINDS, edit_caption
 from vlad_lightning.types import Figure
@@ -82,5 +83,5 @@ class AlignmentProbe(PerImageMetric):
         for kind, name in enumerate(KINDS):
             right = table["right"][table["kind"] == kind]
             if len(right):
-                figures[f"alignment_probe_{name}"] = mean_figure(right, self.generator())
+                figures[f"alignment_probe_{name}"] = ratio_figure(right, np.ones_like(right), self.generator())
         return figures

@@ -1,11 +1,13 @@
 """95 % percentile bootstrap intervals, the images being what is drawn again.
 
 Words of one picture stand or fall together, so a whole image is a cluster: its words are drawn with it or not at all.
+Where every image says 0, or every one 1, all resamples are equal: there a share has Wilson's interval over the images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +60,7 @@ def ratio_figure(
     rng: np.random.Generator,
     n: int | None = None,
     resamples: int = 2000,
+    bounded: bool = True,
 ) -> Figure:
     """A share such as "words read / words requested", pooled over images.
 
@@ -69,6 +72,8 @@ def ratio_figure(
         rng: where the resamples are drawn from.
         n: how many things the share is of; None means the sum of the denominators.
         resamples: how many times the images are drawn again.
+        bounded: whether it lies in [0, 1], as a share does; then one of exactly 0 or 1 has Wilson's interval (1927), of
+            which the images are the trials.
 
     Raises:
         ValueError: if the denominators sum to zero.
@@ -78,7 +83,13 @@ def ratio_figure(
     tells = (denominators != 0) | (numerators != 0)
     columns = (numerators[tells], denominators[tells])
     count = round(float(denominators.sum())) if n is None else n
-    return bootstrap_figure(ratio_of_sums, columns, rng, n=count, resamples=resamples)
+    figure = bootstrap_figure(ratio_of_sums, columns, rng, n=count, resamples=resamples)
+    images = len(columns[0])
+    if not bounded or images < 2 or (columns[0].any() and not np.array_equal(*columns)):
+        return figure
+    ones = images if columns[0].any() else 0
+    low, high = stats.binomtest(ones, images).proportion_ci(0.95, method="wilson")
+    return replace(figure, low=float(low), high=float(high))
 
 
 def mean_figure(values: NDArray[np.float64], rng: np.random.Generator, resamples: int = 2000) -> Figure:

@@ -47,17 +47,19 @@ class Share:
         whole: (n_images,) float64, not negative: likewise, to the denominator. An image with zero in both does not
             count.
         n: how many things the share is of; None means the sum of ``whole``.
+        bounded: see :func:`~vlad_lightning.metrics.bootstrap.ratio_figure`; False for a ratio that may be above 1.
     """
 
     part: NDArray[np.float64]
     whole: NDArray[np.float64]
     n: int | None = None
+    bounded: bool = True
 
 
 def share_figures(shares: Mapping[str, Share], rng: np.random.Generator) -> dict[str, Figure]:
     """The figure of each share, by name; one of nothing is left out."""
     return {
-        name: ratio_figure(share.part, share.whole, rng, n=share.n)
+        name: ratio_figure(share.part, share.whole, rng, n=share.n, bounded=share.bounded)
         for name, share in shares.items()
         if share.whole.any()
     }

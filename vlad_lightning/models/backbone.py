@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vlad_lightning.models.feature_cache import reuse_deep_features
 from vlad_lightning.models.fused_attention import check_fusable, fused_qkv
-from vlad_lightning.models.joint_attention import MaskedJointAttention
+from vlad_lightning.models.joint_attention import read_masks
 from vlad_lightning.types import Conditioning
 
 _PIXELS = 8  # of a latent's side, in every autoencoder that SDXL's UNet was trained with
@@ -142,8 +142,7 @@ class TransformerBackbone:
     transformer: SD3Transformer2DModel
 
     def __post_init__(self) -> None:
-        if not isinstance(self.transformer.transformer_blocks[0].attn.processor, MaskedJointAttention):
-            self.transformer.set_attn_processor(MaskedJointAttention())
+        read_masks(self.transformer)
 
     @property
     def in_channels(self) -> int:

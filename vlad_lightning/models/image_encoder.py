@@ -113,6 +113,11 @@ class ImageEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
+    @property
+    def image_size(self) -> int:
+        """Side of the square in pixels that the tower reads; other images are resized to it."""
+        return int(cast(int, self.tower.config.image_size))
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float in [-1, 1] -> (B, D) float, not normalised."""
         said = self._read(images)
@@ -143,9 +148,9 @@ class ImageEncoder(nn.Module):
 
     def _read(self, images: Tensor) -> Any:
         """What the tower says of the images at its own size and in its own normalisation."""
-        size = int(cast(int, self.tower.config.image_size))
-        if images.shape[-2:] != (size, size):
-            images = F.interpolate(images, (size, size), mode="bicubic", antialias=True)
+        size = (self.image_size, self.image_size)
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True)
         pixels = ((images + 1) / 2 - self.mean) / self.std
         return self.tower(pixels) if isinstance(self.tower, ConvTower) else self.tower(pixel_values=pixels)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from diffusers import SD3Transformer2DModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
@@ -49,6 +50,12 @@ class MaskedJointAttention:
             return patches
         tokens = mixed[:, hidden_states.shape[1] :]
         return patches, tokens if attn.context_pre_only else attn.to_add_out(tokens)
+
+
+def read_masks(transformer: SD3Transformer2DModel) -> None:
+    """Have every layer attend by :class:`MaskedJointAttention`."""
+    if not all(isinstance(processor, MaskedJointAttention) for processor in transformer.attn_processors.values()):
+        transformer.set_attn_processor(MaskedJointAttention())
 
 
 def _projected(

@@ -56,6 +56,7 @@ class VFE(nn.Module):
         self.fusion = fusion
         self.unet = unet
         self.transformer = transformer
+        self._backbone: Backbone = UNetBackbone(unet) if unet is not None else TransformerBackbone(transformer)
         self.lora = lora
         wider = len(fusion.weight) > self.backbone.in_channels == fusion.config.latent_channels
         if len(fusion.weight) != self.backbone.in_channels and not wider:
@@ -88,7 +89,7 @@ class VFE(nn.Module):
     @property
     def backbone(self) -> Backbone:
         """The UNet or the transformer, behind one call."""
-        return UNetBackbone(self.unet) if self.unet is not None else TransformerBackbone(self.transformer)
+        return self._backbone
 
     def plain_network(self) -> UNet2DConditionModel | SD3Transformer2DModel:
         """A copy of :attr:`network` as its class is saved: adapters and further columns folded in, in usual order."""

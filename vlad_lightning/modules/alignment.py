@@ -20,6 +20,7 @@ from vlad_lightning.models.sharding import is_sharded
 from vlad_lightning.models.text_encoder import train_tokenizer
 from vlad_lightning.modules.alignment_terms import AlignmentTerms
 from vlad_lightning.modules.contrast import agreement, align, check_widths, gather_uneven
+from vlad_lightning.modules.data_settings import check_same, check_size
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.weight import weight_of
 from vlad_lightning.strategies import shard_module
@@ -80,8 +81,16 @@ class AlignmentModule(LightningModule):
         return self.log_temperature.exp()
 
     def setup(self, stage: str) -> None:
-        """Learn a tokenizer where there is none, and which words an edited caption may draw."""
+        """Learn a tokenizer where there is none, and which words an edited caption may draw.
+
+        Raises:
+            ValueError: where the data have too small images, or boxes for another number of phrases than are read.
+        """
         encoder = self.prompt_encoder.text_encoder
+        check_size(self, "model.image_encoder.tower.image_size", self.image_encoder.image_size)
+        if self.terms.region_weight:
+            check_same(self, "max_words", "model.prompt_encoder.text_encoder.max_words", encoder.max_words)
+            check_same(self, "max_objects", "model.prompt_encoder.text_encoder.max_objects", encoder.max_objects)
         if stage != "fit" or (encoder.tokenizer is not None and not self.terms.edits):
             return
         captions = self.trainer.datamodule.captions()  # type: ignore[attr-defined]

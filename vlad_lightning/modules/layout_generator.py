@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -18,6 +19,9 @@ from vlad_lightning.models.prompt_encoder import PromptEncoder
 from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.models.tlg import TLG, TOKEN_WIDTH, decode_boxes, encode_boxes
 from vlad_lightning.types import Batch, Conditioning, Layout
+
+LAYOUT_FIELDS = ("steps", "solver", "eta")
+"""The fields of a sampler that decide how layouts are drawn, beside the seed of their noise."""
 
 
 class LayoutGenerator(nn.Module):
@@ -53,6 +57,27 @@ class LayoutGenerator(nn.Module):
         self.prompt_encoder = prompt_encoder
         self.tlg = tlg
         self.schedule = schedule
+
+    def check_sampler(self, sampler: Sampler, name: str, seeded: bool = False) -> None:
+        """Refuse a sampler that does not fit the schedule, or asks for what only a painter does.
+
+        Layouts are drawn by one evaluation a step of a network without deep blocks to reuse or projections to fuse,
+        which was never trained without its text, so nothing guides it.
+
+        Args:
+            sampler: how layouts are to be drawn.
+            name: of the setting that it is.
+            seeded: whether the noise comes from its seed.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        sampler.check(self.schedule)
+        for field in fields(sampler):
+            value = getattr(sampler, field.name)
+            if field.name not in LAYOUT_FIELDS and value != field.default and not (seeded and field.name == "seed"):
+                why = "it is the painter's sampler's" if field.name == "seed" else "layouts are drawn without it"
+                raise ValueError(f"{name}.{field.name} is {value}; it must be {field.default}: {why}")
 
     def check(self, prompts: Sequence[str]) -> None:
         """Refuse prompts with more words than a layout holds.

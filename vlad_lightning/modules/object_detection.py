@@ -13,6 +13,7 @@ from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentatio
 from vlad_lightning.models.object_detector import ObjectDetector
 from vlad_lightning.models.object_requests import SHAPES
 from vlad_lightning.models.object_targets import count_hits, detection_loss
+from vlad_lightning.modules.data_settings import check_size
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.step_draws import draws_for
 
@@ -42,6 +43,14 @@ class ObjectDetectionModule(LightningModule):
         self.augmentation = augmentation
         self.seed = seed
         self._counts: list[Tensor] = []
+
+    def setup(self, stage: str) -> None:
+        """Refuse posters that are smaller than the detector's frame.
+
+        Raises:
+            ValueError: naming both settings.
+        """
+        check_size(self, "model.detector.size", self.detector.size)
 
     def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
         """The loss of one batch of changed posters."""

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import torch
 from diffusers.optimization import SchedulerType, get_scheduler
 from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
+_ENDLESS = (SchedulerType.CONSTANT.value, SchedulerType.CONSTANT_WITH_WARMUP.value)
 _SCHEDULES = tuple(s.value for s in SchedulerType if s is not SchedulerType.PIECEWISE_CONSTANT)  # which needs rules
 LRScaling = Literal["none", "linear", "sqrt"]
 
@@ -23,13 +26,15 @@ class Optimization:
     A step is an optimizer step. It sees the *global batch*: samples a device, times devices, times accumulated batches.
     Settings in samples are turned into steps by it, rounded up, so that they mean the same on any number of devices.
 
+    A resumed fit goes on by the settings of its own configuration: of a checkpoint it takes the moments and the step.
+
     Attributes:
         lr: the highest learning rate; before ``lr_scaling``.
         weight_decay: of AdamW; vectors and scalars (norms, biases) are not decayed.
         betas: of AdamW.
         warmup_steps: steps of linear warm-up.
         schedule: a name diffusers knows: ``constant_with_warmup``, ``cosine``, ``linear``, ...
-        fused: the fused kernel; False leaves the choice among the others to torch. A resumed fit may change it.
+        fused: the fused kernel; False leaves the choice among the others to torch.
         warmup_samples: samples of linear warm-up, in the place of ``warmup_steps``.
         horizon_samples: samples after which the schedule ends; None means the end of the run.
         lr_batch: the global batch for which ``lr`` is stated; ``lr_scaling`` needs it.
@@ -108,7 +113,8 @@ class Optimization:
 
         Raises:
             ValueError: where ``batch`` is needed and None, ``encoder_lr`` is set and ``encoder`` None, ``map_lr`` is
-                set and ``phrase_map`` None, or the run outlasts ``horizon_samples``.
+                set and ``phrase_map`` None, the run outlasts ``horizon_samples``, or it has no end and ``schedule``
+                needs one.
         """
         apart = {"encoder_lr": ("encoder", encoder), "map_lr": ("phrase map", phrase_map)}
         groups = self._groups([p for p in parameters if p.requires_grad], batch, apart)
@@ -118,13 +124,14 @@ class Optimization:
             # Unscaled outside, as the others are, so that Lightning can clip before the step. The fused step would
             # unscale by itself, after the clipping, which Lightning refuses under every mixed precision.
             optimizer._step_supports_amp_scaling = False
-        optimizer.register_load_state_dict_pre_hook(self._with_own_kernel)
-        schedule = get_scheduler(
+        optimizer.register_load_state_dict_pre_hook(_with_own_settings)
+        curve = get_scheduler(
             self.schedule,
-            optimizer,
+            AdamW([nn.Parameter(torch.zeros(0))], lr=lr),  # a schedule changes the optimizer that it is made for
             num_warmup_steps=self._warmup(batch),
             num_training_steps=self._horizon(total_steps, batch),
         )
+        schedule = _OwnRates(optimizer, curve.lr_lambdas[0])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _groups(
@@ -159,10 +166,6 @@ class Optimization:
         """None leaves the choice to torch: many tensors at once on a GPU. False would be one by one, everywhere."""
         return self.fused or None
 
-    def _with_own_kernel(self, optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        """The state that a checkpoint holds, for this config's kernel: torch would take the checkpoint's."""
-        return state | {"param_groups": [group | {"fused": self._kernel} for group in state["param_groups"]]}
-
     def _scaled(self, lr: float, batch: int | None) -> float:
         if self.lr_scaling == "none" or self.lr_batch is None:
             return lr
@@ -174,16 +177,53 @@ class Optimization:
             return self.warmup_steps
         return math.ceil(self.warmup_samples / _needed(batch, "warmup_samples"))
 
-    def _horizon(self, total_steps: float, batch: int | None) -> int:
+    def _horizon(self, total_steps: float, batch: int | None) -> int | None:
+        """Steps after which the schedule ends; None for one that has no end."""
         if self.horizon_samples is None:
-            return int(total_steps)
+            if math.isinf(total_steps) and self.schedule not in _ENDLESS:
+                raise ValueError(
+                    f"schedule is {self.schedule!r} and the run has no end; set trainer.max_steps or max_epochs, or "
+                    f"take {' or '.join(_ENDLESS)}"
+                )
+            return None if math.isinf(total_steps) else int(total_steps)
         steps = math.ceil(self.horizon_samples / _needed(batch, "horizon_samples"))
         if total_steps > steps:
             raise ValueError(
                 f"horizon_samples is {self.horizon_samples}: {steps} steps of {batch} samples; "
-                f"the run has {total_steps}"
+                f"the run has {'no end' if math.isinf(total_steps) else total_steps}"
             )
         return steps
+
+
+class _OwnRates(LambdaLR):
+    """A schedule whose learning rates are those that it was made with, also after a checkpoint's state is loaded.
+
+    torch keeps the highest rates in the state, and the optimizer the present ones.
+    """
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the step of a state, and with it the rates of this schedule there."""
+        super().load_state_dict(state_dict | {"base_lrs": self.base_lrs})
+        self._last_lr = [rate * of(self.last_epoch) for rate, of in zip(self.base_lrs, self.lr_lambdas, strict=True)]
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+
+def _with_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """The state that a checkpoint holds, under the settings of this optimizer: torch would take the checkpoint's.
+
+    Raises:
+        ValueError: where it is of other groups of weights.
+    """
+    saved, own = state["param_groups"], optimizer.param_groups
+    sizes = [[len(group["params"]) for group in groups] for groups in (saved, own)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(
+            f"the checkpoint's optimizer has groups of {sizes[0]} weights, this config's of {sizes[1]}; encoder_lr and "
+            "map_lr must be None where they were, and what trains must be the same"
+        )
+    groups = [group | {"params": of["params"]} for group, of in zip(own, saved, strict=True)]
+    return state | {"param_groups": groups}
 
 
 def global_batch(trainer: Trainer) -> int | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.metrics.layout import LayoutMetrics
+from vlad_lightning.modules.data_settings import check_same
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.modules.step_draws import Stage, draws_for
@@ -25,12 +26,12 @@ class TLGModule(LightningModule):
     Args:
         generator: the prompt encoder of stage 0 and the TLG.
         optimization: learning rate and schedule.
-        sampler: how layouts are drawn in validation and test; a run-time setting.
+        sampler: how layouts are drawn in validation and test: steps, solver, eta and seed; a run-time setting.
         freeze_text_tower: True keeps the text tower of stage 0 and trains its composition only.
         seed: of every draw.
 
     Raises:
-        ValueError: where the sampler does not fit the generator's schedule.
+        ValueError: where the sampler does not fit the generator's schedule, or sets what layouts are drawn without.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class TLGModule(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        sampler.check(generator.schedule)
+        generator.check_sampler(sampler, "sampler", seeded=True)
         self.generator = generator
         if freeze_text_tower:
             generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
@@ -52,6 +53,17 @@ class TLGModule(LightningModule):
         self.seed = seed
         self.layout_metrics = LayoutMetrics()
         self.figures: dict[str, Figure] = {}
+
+    def setup(self, stage: str) -> None:
+        """Refuse data with boxes for another number of words or objects than the layouts have.
+
+        Raises:
+            ValueError: naming both settings.
+        """
+        layouts = self.generator.tlg.config
+        check_same(self, "max_words", "model.generator.tlg.max_words", layouts.max_words)
+        if layouts.max_objects:
+            check_same(self, "max_objects", "model.generator.tlg.max_objects", layouts.max_objects)
 
     def configure_model(self) -> None:
         """Shard, where the strategy does."""

@@ -15,6 +15,7 @@ from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.sharding import is_sharded
 from vlad_lightning.modules.contrast import align, check_widths
+from vlad_lightning.modules.data_settings import check_same, check_size
 from vlad_lightning.modules.evaluation import Evaluation
 from vlad_lightning.modules.layout_generator import LayoutGenerator
 from vlad_lightning.modules.masking import Masking
@@ -40,7 +41,8 @@ class VFEModule(LightningModule):
         training: settings of the loss.
         optimization: learning rate and schedule.
         sampler: how images are drawn; a run-time setting.
-        layout_sampler: how layouts are drawn; a run-time setting.
+        layout_sampler: how layouts are drawn: steps, solver and eta; their noise is of ``sampler.seed``. A run-time
+            setting.
         evaluation: the metrics of ``test``; None measures nothing.
         temperature: tau of L_align.
         seed: of every draw in training.
@@ -94,7 +96,7 @@ class VFEModule(LightningModule):
             )
         painter.check(sampler)
         if layout_generator is not None:
-            layout_sampler.check(layout_generator.schedule)
+            layout_generator.check_sampler(layout_sampler, "layout_sampler")
         if (masking is not None) != painter.inpaints:
             raise ValueError(f"masking is {masking}; it is needed where painter.vfe.region is given, and only there")
         self.painter = painter
@@ -186,11 +188,29 @@ class VFEModule(LightningModule):
         self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
 
     def setup(self, stage: str) -> None:
-        """Refuse prompts that cannot be painted, before the first one is."""
+        """Refuse data that do not fit the system, and prompts that cannot be painted, before the first one is.
+
+        Raises:
+            ValueError: naming a setting of the data and the system's, or the prompt.
+        """
+        if stage != "predict":
+            self._check_data()
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         if data is not None:
             for batch in data.predict_dataloader():
                 check_prompts(batch, self.painter, self.layout_generator)
+
+    def _check_data(self) -> None:
+        """Refuse data with images of another size, or boxes for another number of phrases than the system reads."""
+        text = self.painter.prompt_encoder.text_encoder
+        check_same(self, "size", "model.painter.image_size", self.painter.image_size)
+        check_size(self, "model.image_encoder.tower.image_size", self.image_encoder.image_size)
+        check_same(self, "max_words", "model.painter.prompt_encoder.text_encoder.max_words", text.max_words)
+        if self.layout_generator is not None:
+            layouts = self.layout_generator.tlg.config
+            check_same(self, "max_words", "model.layout_generator.tlg.max_words", layouts.max_words)
+        if self.painter.vfe.phrase_map is not None:
+            check_same(self, "max_objects", "model.painter.prompt_encoder.text_encoder.max_objects", text.max_objects)
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> Painting:
         """Paint prompts of every kind; :class:`~vlad_lightning.callbacks.ImageWriter` writes them."""
