@@ -35,6 +35,13 @@ def test_masks_of_every_kind() -> None:
         assert torch.equal(found, values[None, None])
 
 
+def test_sixteen_bits_of_grey_keep_their_levels() -> None:
+    values = np.array([[0, 257 * 100], [257 * 200, 65535]], dtype=np.uint16)
+    image = Image.fromarray(values)
+    assert (picture_tensor(image)[0, 0] + 1).mul(127.5).round().tolist() == [[0, 100], [200, 255]]
+    assert mask_tensor(image, (2, 2))[0, 0].tolist() == [[False, False], [True, True]]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
