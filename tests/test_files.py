@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from vlad_lightning.files import write_file
+from vlad_lightning.files import read_picture, read_text, read_utf8, write_file
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -47,3 +51,32 @@ def test_a_writer_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_file(tmp_path / "a.txt", lambda path: None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_can_be_used_after_its_file_is_closed(tmp_path: Path) -> None:
+    frames = [Image.new("P", (9, 7), i) for i in range(3)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert read_picture(tmp_path / "a.gif").convert("RGB").size == (9, 7)
+
+
+@pytest.mark.parametrize("side", [9_000, 20_000])  # the second is beyond Pillow's limit
+def test_a_picture_of_too_many_pixels_is_refused(tmp_path: Path, side: int) -> None:
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT")
+    with pytest.raises(ValueError, match=r"a.png: more than 50,000,000 pixels"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_a_pipe_and_a_device_are_refused_and_a_link_to_a_file_is_not(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        for read in (read_picture, read_text, lambda path: read_utf8(path, 10)):
+            with pytest.raises(ValueError, match=f"{name}: no regular file"):
+                read(tmp_path / name)
+    (tmp_path / "file").write_bytes(b"a\r\nb\rc")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert read_utf8(tmp_path / "link", 10) == "a\nb\nc"
+    with pytest.raises(ValueError, match="link: larger than 5 bytes"):
+        read_utf8(tmp_path / "link", 5)

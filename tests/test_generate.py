@@ -45,6 +45,20 @@ def test_same_seed_gives_the_same_image(model: Path, tmp_path: Path, capsys: pyt
     assert first != paint(model, tmp_path / "e.png", "--layout_scale", 2)
 
 
+def test_a_prompt_without_words_to_draw_is_told(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notice = "notice: the prompt has no words to draw"
+    paint(model, tmp_path / "a.png", prompt="a poster that says HELLO")
+    assert notice in capsys.readouterr().out
+    paint(model, tmp_path / "a.png", prompt="a poster that says \u201eHALLO\u201c")
+    assert notice not in capsys.readouterr().out
+    path = tmp_path / "layout.json"
+    path.write_text(json.dumps([{"text": "HI", "quad": QUAD}]))
+    paint(model, tmp_path / "a.png", "--layout", path, prompt="a poster")
+    assert notice not in capsys.readouterr().out
+
+
 def test_the_settings_for_faster_sampling_reach_the_sampler(model: Path, tmp_path: Path) -> None:
     steps = ("--steps", 4)
     plain = paint(model, tmp_path / "a.png", *steps)

@@ -157,6 +157,15 @@ def test_changed_configuration_and_data_rerun(tmp_path: Path, capfd: pytest.Capt
     (data / "00001").mkdir()
     assert plan(capfd, "--config", path, "--data", data) == ["would run"]
     finish()
+    caption = data / "00000" / "000000007" / "caption.txt"
+    caption.parent.mkdir()
+    (data / "00001" / "around").symlink_to(data)
+    caption.write_text("a poster that says ONE")
+    assert plan(capfd, "--config", path, "--data", data) == ["would run"]
+    finish()
+    caption.write_text("a poster that says TWO")  # in its place: neither its size nor its folder's time changes
+    assert plan(capfd, "--config", path, "--data", data) == ["would run"]
+    finish()
     (data / ".index").write_text("a cache of the reader changes nothing")
     assert plan(capfd, "--config", path, "--data", data) == ["skipped"]
     assert plan(capfd, "--config", path, "--data", data, "--trainer.max_steps", 5) == ["would run"]

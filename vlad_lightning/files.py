@@ -1,14 +1,51 @@
-"""Files that are never half-written (beside the target first, then renamed), and pictures that people name."""
+"""Files of a known kind: written whole, beside the target first; read only where they are regular and of a sane size.
+
+What people hand in may be anything: a pipe that never ends, a link to a device, a sparse file of many gigabytes, a
+picture of a billion pixels, a text in another encoding. Each is refused by name before it costs time or memory.
+"""
 
 from __future__ import annotations
 
+import codecs
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from PIL import Image
+
+TEXT_BYTES = 1_000_000
+"""No text about one picture, such as its caption, is longer."""
+
+LIST_BYTES = 1_000_000_000
+"""No list, such as one of prompts or an index of a data set, is longer."""
+
+PICTURE_BYTES = 256_000_000
+PICTURE_PIXELS = 50_000_000
+"""No picture has more: a phone's have 12 to 50 million, a page at 300 dots an inch 9 million, MARIO's 0.26 million."""
+
+_BOMS = (  # the longer ones first: the mark of UTF-32 begins with that of UTF-16
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+class UnusableFileError(ValueError):
+    """Raised for what is no file that can be read, or one beyond a limit.
+
+    Attributes:
+        reason: in short, without the file's name.
+    """
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -27,20 +64,152 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         beside.unlink(missing_ok=True)
 
 
+def check_file(path: Path, most_bytes: int) -> None:
+    """Look at a file without opening it: a pipe would wait for a writer.
+
+    Raises:
+        OSError: where it cannot be looked at; FileNotFoundError where there is none, IsADirectoryError for a folder.
+        UnusableFileError: where it is neither a regular file nor a link to one, or has more than ``most_bytes``.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(f"{path} is a folder")
+    if not stat.S_ISREG(status.st_mode):
+        raise UnusableFileError(path, "no regular file")
+    if status.st_size > most_bytes:
+        raise UnusableFileError(path, f"larger than {most_bytes:,} bytes")
+
+
+@contextmanager
+def open_file(path: Path, most_bytes: int) -> Iterator[BinaryIO]:
+    """A file that is open for reading, after :func:`check_file`, which says what is raised."""
+    check_file(path, most_bytes)
+    with path.open("rb") as file:
+        yield file
+
+
+def read_bytes(path: Path, most_bytes: int) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError, UnusableFileError: as :func:`check_file`.
+    """
+    with open_file(path, most_bytes) as file:
+        content = file.read(most_bytes + 1)  # one that grows, or tells no size, ends here
+    if len(content) > most_bytes:
+        raise UnusableFileError(path, f"larger than {most_bytes:,} bytes")
+    return content
+
+
+def read_utf8(path: Path, most_bytes: int) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark; line ends as Python has them.
+
+    Raises:
+        OSError, UnusableFileError: as :func:`check_file`.
+        UnicodeDecodeError: where it is in another encoding.
+    """
+    return _lines_ended(read_bytes(path, most_bytes).decode("utf-8-sig"))
+
+
+def read_text(path: Path, most_bytes: int = TEXT_BYTES) -> tuple[str, bool]:
+    """The text of a file in the encoding it is in, and whether that is another one than UTF-8.
+
+    A byte order mark decides (UTF-8, UTF-16 or UTF-32). Without one, the text is in UTF-8 where it decodes as that,
+    else in Windows-1252.
+
+    Raises:
+        OSError, UnusableFileError: as :func:`check_file`; the latter also where it is in neither, or holds a NUL, as
+            UTF-16 without a mark does.
+    """
+    content = read_bytes(path, most_bytes)
+    marked = next((encoding for mark, encoding in _BOMS if content.startswith(mark)), None)
+    for encoding in (marked,) if marked else ("utf-8", "cp1252"):
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" not in text:
+            return _lines_ended(text), not encoding.startswith("utf-8")
+    raise UnusableFileError(path, "no text")
+
+
 def read_picture(path: Path) -> Image.Image:
     """A picture, decoded.
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where it is no picture, or a damaged one.
+        ValueError: where it is no picture, a damaged one, or larger than :data:`PICTURE_PIXELS`.
     """
     from PIL import Image
 
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        picture = Image.open(path)
-        picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
+        with open_picture(path) as picture:
+            picture.load()
+    except UnusableFileError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is no picture that can be read: {error}") from error
     return picture
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[Image.Image]:
+    """A picture of which the header is read; its pixels follow as they are asked for.
+
+    Raises:
+        OSError, UnusableFileError: as :func:`check_file`; the latter also beyond :data:`PICTURE_PIXELS`.
+        OSError, SyntaxError, ValueError: where it is no picture.
+    """
+    from PIL import Image
+
+    with open_file(path, PICTURE_BYTES) as file:
+        try:
+            picture = Image.open(file)
+        except Image.DecompressionBombError as error:  # Pillow's own limit, which is higher
+            raise UnusableFileError(path, f"more than {PICTURE_PIXELS:,} pixels") from error
+        if picture.width * picture.height > PICTURE_PIXELS:
+            raise UnusableFileError(path, f"more than {PICTURE_PIXELS:,} pixels")
+        yield picture
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A picture of any mode as RGB, upright as its EXIF block says; what is transparent becomes white."""
+    from PIL import Image
+
+    image = _eight_bits(_upright(image))
+    if image.has_transparency_data:
+        layers = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
+    return image.convert("RGB")
+
+
+def as_grey(image: Image.Image) -> Image.Image:
+    """A picture of any mode as 8 bits of grey (``L``), upright as its EXIF block says."""
+    return _eight_bits(_upright(image)).convert("L")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    from PIL import ImageOps
+
+    image.load()  # so that what fails below is the EXIF block, not the pixels
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises whatever it stumbles on in a damaged block, and the pixels are sound
+        return image
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16 bits a pixel as 8: Pillow's conversion would cut off all that is above 255."""
+    import numpy as np
+    from PIL import Image
+
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image, dtype=np.float32)
+    return Image.fromarray((values / 257).clip(0, 255).astype(np.uint8))
+
+
+def _lines_ended(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n")

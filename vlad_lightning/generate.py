@@ -109,8 +109,11 @@ def _paint(options: argparse.Namespace, layout: LayoutFile | None, pictures: dic
     import torch
     from torchvision.utils import save_image
 
+    from vlad_lightning.models.prompts import drawn_words
     from vlad_lightning.pipeline import VLADPipeline
 
+    if not (options.layout or options.template or drawn_words(options.prompt)):
+        print("notice: the prompt has no words to draw; they stand in quotes, as in: a poster that says 'HELLO'")
     font = {"font": str(options.font)} if options.font else {}
     pipe = VLADPipeline.from_pretrained(options.model, **font)
     pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))

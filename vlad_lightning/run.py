@@ -225,14 +225,41 @@ def _digest(stage: Stage, pipeline: Pipeline, before: str) -> str:
 
 
 def _fingerprint(path: Path) -> list[str]:
-    """A file's SHA-256; a folder's visible entries with their times (a data set is too large to be read for this)."""
+    """A file's SHA-256; that of the names, sizes and times of all that a folder holds (too much to be read for this).
+
+    Hidden entries do not count: a scan keeps its notes in them.
+    """
     if path.is_dir():
-        visible = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-        return [f"{entry.name} {entry.stat().st_mtime_ns}" for entry in visible]
+        digest = hashlib.sha256()
+        for line in _entries(path):
+            digest.update(line.encode(errors="surrogateescape"))
+        return [digest.hexdigest()]
     if not path.exists():
         return []
     with path.open("rb") as file:
         return [hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def _entries(folder: Path, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """A line for each visible entry of a folder and of those in it, in an order that depends on the names alone.
+
+    A file that is written anew in its place changes neither the time nor the entries of its folder, only its own.
+    """
+    above = (*above, os.path.realpath(folder))
+    with os.scandir(folder) as found:
+        visible = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in visible:
+        try:
+            status = entry.stat()
+        except OSError:  # a link to nothing, or to itself
+            yield f"{entry.name}\0absent\n"
+            continue
+        if not entry.is_dir():
+            yield f"{entry.name}\0{status.st_size} {status.st_mtime_ns}\n"
+        elif os.path.realpath(entry.path) not in above:  # a link may lead to a folder around it
+            yield f"{entry.name}\0folder\n"
+            yield from _entries(Path(entry.path), above)
+            yield "\0end\n"
 
 
 def _check_data(pipeline: Pipeline) -> None:

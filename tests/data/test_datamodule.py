@@ -1,3 +1,5 @@
+import math
+import os
 import warnings
 from dataclasses import replace
 
@@ -13,6 +15,7 @@ from vlad_lightning.data.dataset import MarioDataset, match_boxes, match_objects
 from vlad_lightning.data.mario import key_of, read_sample
 from vlad_lightning.data.scan import quoted_caption
 from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, write_scene
+from vlad_lightning.data.sharding import BatchShard
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.synthetic import write_posters
 from vlad_lightning.models.glyphs import Rasterizer
@@ -322,18 +325,112 @@ def test_a_large_folder_is_scanned_by_headers_and_a_truncated_image_is_replaced(
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_image_that_breaks_when_read_is_replaced_by_the_next_good_one(root, num_workers):
-    data = MarioDataModule(str(root), batch_size=2, num_workers=num_workers, val_share=0.5)
-    order = keys(data, "val")
-    data = MarioDataModule(str(root), batch_size=2, num_workers=num_workers, val_share=0.5)
+def test_a_training_replaces_an_image_that_breaks_when_read_by_the_next_good_one(root, num_workers):
+    data = MarioDataModule(str(root))
     data.setup()
+    samples = data.train_dataloader().dataset
+
+    def keys_in_order():
+        loader = DataLoader(samples, batch_size=2, num_workers=num_workers, collate_fn=Batch.collate)
+        return [key for batch in loader for key in batch.keys]
+
+    order = keys_in_order()
     for folder in folders_of(root):
         if key_of(folder) in (order[1], order[2], order[-1]):
             truncate(folder)
     expected = [order[0], order[3], order[3], *order[3:-1], order[0]]
-    assert keys(data, "val") == expected
-    assert keys(data, "val") == expected, "and so again"
+    assert keys_in_order() == expected
+    assert keys_in_order() == expected, "and so again"
     assert set(data.broken) == {order[1], order[2], order[-1]}
+
+
+@pytest.mark.parametrize("name", ["val", "test"])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_measurement_leaves_out_what_breaks_when_read_and_says_so(root, name, num_workers, caplog):
+    shares = {"val_share": 0.25, "test_share": 0.25} | {f"{name}_share": 0.6}
+    data = MarioDataModule(str(root), batch_size=2, num_workers=num_workers, **shares)
+    order = keys(data, name)
+    bad = [order[1], order[2], order[3]]  # the second batch is left without a sample
+    data = MarioDataModule(str(root), batch_size=2, num_workers=num_workers, **shares)
+    data.setup()
+    for folder in folders_of(root):
+        if key_of(folder) in bad:
+            truncate(folder)
+    read = batches(data, name)
+    assert len(read) == math.ceil(len(order) / 2), "as many batches as before: other devices wait for each"
+    assert [key for batch in read if not batch.spare for key in batch.keys] == [order[0], *order[4:]]
+    assert [batch.spare for batch in read[:3]] == [False, True, False]
+    data.teardown()
+    assert f"3 of the {len(order)} samples of the {name} split could not be read" in caplog.text
+    assert all(key in caplog.messages[-1] for key in bad)
+
+
+def test_the_devices_of_a_measurement_count_each_good_sample_once(root):
+    data = MarioDataModule(str(root), batch_size=2, test_share=0.6)
+    order = keys(data, "test")
+    for folder in folders_of(root):
+        if key_of(folder) in order[:3]:
+            truncate(folder)
+    for world_size in (1, 2, 3):
+        shards = [
+            BatchShard(data.test_dataloader().dataset.items, 2, Batch.collate, world_size, r)
+            for r in range(3)[:world_size]
+        ]
+        assert len({len(shard) for shard in shards}) == 1
+        counted = [key for shard in shards for i in range(len(shard)) if not shard[i].spare for key in shard[i].keys]
+        assert counted == order[3:]
+
+
+def test_a_measurement_of_broken_images_alone_is_an_error(root):
+    data = MarioDataModule(str(root))
+    data.setup()
+    for folder in folders_of(root):
+        truncate(folder)
+    with pytest.raises(ValueError, match=r"none of the \d+ samples can be read"):
+        batches(data, "test")
+
+
+class Hopeless(Rasterizer):
+    """Fails on one poster, as nobody has foreseen."""
+
+    def __call__(self, layout, size):
+        if "BOO" in layout.words:
+            raise RuntimeError("no such luck")
+        return super().__call__(layout, size)
+
+
+def test_whatever_building_a_sample_raises_is_that_samples_fault_and_is_named(tmp_path, caplog):
+    for number in range(6):
+        write(tmp_path, number, ocr=[UPRIGHT.format(text="BOO" if number == 2 else "HELLO", confidence=0.9)])
+    samples = MarioDataset(folders_of(tmp_path), 16, 2, 8, 0.3, Hopeless())
+    assert samples.read(2) is None
+    assert samples[2].key == "00000_000000003"
+    assert samples.broken == ("00000_000000002",)
+    assert "000000002: RuntimeError: no such luck" in caplog.text
+
+
+def test_what_every_sample_raises_is_an_error_that_names_it(tmp_path):
+    write(tmp_path, 0, ocr=[UPRIGHT.format(text="BOO", confidence=0.9)])
+    with pytest.raises(ValueError, match=r"none of the 1 samples can be read.*RuntimeError: no such luck"):
+        MarioDataset(folders_of(tmp_path), 16, 2, 8, 0.3, Hopeless())[0]
+
+
+def test_hostile_samples_leave_finite_batches(root):
+    folders = folders_of(root)
+    (folders[0] / "ocr.txt").write_text("HELLO -1e7,0,1e7,0,1e7,1e7,-1e7,1e7 0.9\nHELLO 0,0,1e300,0,1e300,9,0,9 0.9\n")
+    (folders[1] / "ocr.txt").write_text(f"{'A' * 900_000} 1,1,90,1,90,40,1,40 0.9\n")
+    (folders[2] / "caption.txt").unlink()
+    os.mkfifo(folders[2] / "caption.txt")
+    (folders[3] / "caption.txt").write_bytes("caf\u00e9 HELLO".encode("cp1252"))
+    data = MarioDataModule(str(root))
+    assert data.report.skipped == {"caption.txt: no regular file": 1}
+    assert data.report.lines_left_out == {"quad far outside the frame": 2, "text too long": 1}
+    assert data.report.texts_recoded == {"caption.txt": 1}
+    assert any("1 caption.txt read in" in line for line in data.report.lines())
+    found = [batch for name in ("train", "val", "test") for batch in batches(data, name)]
+    assert sum(map(len, found)) == 11
+    assert all(layout.boxes.abs().le(10).all() for batch in found for layout in batch.layouts)
+    assert any('caf\u00e9 "HELLO"' in batch.prompts for batch in found)
 
 
 def test_a_split_of_broken_images_alone_is_an_error(root):

@@ -174,6 +174,19 @@ WORD = {"text": "A", "quad": QUAD}
         ({"size": 8, "words": [WORD | {"quad": QUAD[:3]}]}, r"words\[0\]\.quad is .*; it must be 4 corners"),
         ({"size": 8, "words": [WORD | {"quad": "QUAD"}]}, r"words\[0\]\.quad is 'QUAD'; it must be 4 corners"),
         ({"size": 8, "words": [WORD | {"quad": [["0", 0], *QUAD[1:]]}]}, r"quad is .*; its coordinates must be finite"),
+        (
+            {"size": 8, "words": [WORD | {"quad": [[0, 0], [1e308, 0], [1e308, 1], [0, 1]]}]},
+            "further than 1000 times the",
+        ),
+        (
+            {"size": 8, "words": [WORD | {"quad": [[0, 0], [10**400, 0], [1, 1], [0, 1]]}]},
+            "further than 1000 times the",
+        ),
+        (
+            {"size": 8, "words": [WORD | {"quad": [[0, 0], [8001, 0], [8001, 1], [0, 1]]}]},
+            "further than 1000 times the",
+        ),
+        ("[" * 100_000, "not a JSON file"),
         ('{"size": 8, "words": [{"text": "A", "quad": [[NaN,0],[1,0],[1,1],[0,1]]}]}', "coordinates must be finite"),
         ({"size": 8, "words": [], "objects": {}}, r"objects is \{\}; it must be a list"),
         ({"size": 8, "words": [], "objects": [{"phrase": "a cat"}]}, r"objects\[0\]: missing entry 'quad'"),

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from vlad_lightning.data.mario import (
     MarioSample,
     OcrWord,
     SkipSample,
+    check_header,
     key_of,
     list_samples,
     read_charseg,
@@ -145,8 +149,112 @@ def test_csv_doubled_quotes_end_as_one_pair_around_the_drawn_words(folder):
 
 
 def test_captions_in_other_encodings_and_on_several_lines_become_one_line(folder):
-    (folder / "caption.txt").write_bytes("\ufeffCaf\u00e9\n at  noon\r\n".encode() + b"\xff")
-    assert read_sample(folder).caption == "Caf\u00e9 at noon \ufffd"
+    for content in (
+        "\ufeffCaf\u00e9\n at  noon\r\n".encode(),
+        "Caf\u00e9 at noon".encode("cp1252"),
+        "\ufeffCaf\u00e9 at\r\nnoon".encode("utf-16-le"),
+        "\ufeffCaf\u00e9 at\nnoon".encode("utf-16-be"),
+        "Caf\u00e9 at noon".encode("utf-32"),
+    ):
+        (folder / "caption.txt").write_bytes(content)
+        assert read_sample(folder).caption == "Caf\u00e9 at noon"
+
+
+@pytest.mark.parametrize("name", ["caption.txt", "ocr.txt"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeffCaf\u00e9".encode() + b"\xff",  # the mark says UTF-8
+        b"\xff\xfeA",  # and here UTF-16
+        b"caf\xe9 \x81",  # neither UTF-8 nor Windows-1252
+        "Hello".encode("utf-16-le"),
+        b"a poster\0",
+    ],
+)
+def test_what_is_no_text_skips_the_sample(folder, name, content):
+    (folder / name).write_bytes(content)
+    assert reason(folder) == f"{name}: no text"
+
+
+@pytest.mark.parametrize("name", ["image.jpg", "caption.txt", "ocr.txt"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse"])
+def test_what_never_ends_skips_the_sample(folder, name, kind):
+    (folder / name).unlink()
+    make(folder / name, kind)
+    assert reason(folder).startswith(f"{name}: " + ("larger than" if kind == "sparse" else "no regular file"))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse"])
+def test_what_never_ends_is_no_charseg_and_no_scene(folder, kind):
+    (folder / "charseg.npy").unlink()
+    for name in ("charseg.npy", "scene.json"):
+        make(folder / name, kind)
+    with pytest.raises(SkipSample) as skip:
+        read_charseg(folder)
+    assert skip.value.reason == "broken charseg.npy"
+    assert read_sample(folder).problems == ("broken scene.json",)
+
+
+def make(path, kind):
+    """What hangs, or grows without end, when it is read as a file."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(20 * 2**30)
+
+
+def test_a_charseg_whose_header_asks_for_all_memory_is_broken(folder):
+    with (folder / "charseg.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (10**9, 10**6)})
+    with pytest.raises(SkipSample) as skip:
+        read_charseg(folder)
+    assert skip.value.reason == "broken charseg.npy"
+
+
+def test_endless_texts_skip_the_sample(folder):
+    (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 1001)
+    assert reason(folder) == "ocr.txt: more than 1,000 lines"
+    (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 1_000_000)
+    assert reason(folder) == "ocr.txt: larger than 1,000,000 bytes"
+    (folder / "caption.txt").write_text("word " * 10_000)
+    (folder / "ocr.txt").write_text("")
+    assert reason(folder) == "caption.txt: more than 10,000 characters"
+
+
+@pytest.mark.parametrize("side", [8_000, 13_000, 20_000])  # the last one is beyond Pillow's own limit
+def test_a_picture_of_too_many_pixels_skips_the_sample(folder, side):
+    huge_png(folder / "image.jpg", side)
+    assert reason(folder) == "image.jpg: more than 50,000,000 pixels"
+    with pytest.raises(SkipSample, match="more than 50,000,000 pixels"):
+        check_header(folder)
+
+
+def huge_png(path, side):
+    """The header of a picture, which is small on disk."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    chunks = [header, b"IDAT" + zlib.compress(bytes(64)), b"IEND"]
+    parts = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def test_a_photo_stands_as_its_exif_block_says(folder):
+    image = Image.new("RGB", (64, 32), "red")
+    image.paste("blue", (0, 0, 32, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    image.save(folder / "image.jpg", exif=exif)
+    found = read_sample(folder).image
+    assert found.size == (32, 64)
+    assert found.getpixel((16, 8))[2] > 200
+    assert found.getpixel((16, 56))[0] > 200
+
+
+def test_a_damaged_exif_block_says_nothing(folder):
+    Image.new("RGB", (64, 32), "red").save(folder / "image.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\xff" * 9)
+    assert read_sample(folder).image.size == (64, 32)
 
 
 def test_bad_ocr_lines_are_counted_and_the_rest_is_used(folder):

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -5,6 +6,7 @@ import pytest
 from lightning.pytorch import LightningModule, Trainer
 
 from vlad_lightning.data.prompts import PromptDataModule
+from vlad_lightning.data.requests import RequestDataModule
 from vlad_lightning.types import PromptBatch
 
 
@@ -27,6 +29,25 @@ def test_a_file_has_a_prompt_a_line(tmp_path):
         ("prompt_00000", "a sign “HÉLLO”"),
         ("prompt_00001", "a dog\u2028barks"),
     ]
+
+
+def test_prompts_without_words_to_draw_are_told_in_one_line(caplog):
+    with caplog.at_level("INFO"):
+        PromptDataModule(prompts=["a 'CAT'", "a dog", "a hen"]).setup()
+        PromptDataModule(prompts=["a 'CAT'", "a \u00abDOG\u00bb"]).setup()
+    (notice,) = [message for message in caplog.messages if "words to draw" in message]
+    assert notice.startswith("notice: 2 of 3 prompts have no words to draw, prompt_00001 for one")
+    assert "\n" not in notice
+
+
+@pytest.mark.parametrize("module", [PromptDataModule, RequestDataModule])
+def test_a_file_of_another_encoding_or_kind_is_refused(tmp_path, module):
+    (tmp_path / "prompts.txt").write_bytes(b"a caf\xe9")
+    with pytest.raises(ValueError, match="not text in UTF-8"):
+        module(file=str(tmp_path / "prompts.txt")).setup()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(FileNotFoundError, match="is not a file"):
+        module(file=str(tmp_path / "pipe"))
 
 
 def test_standard_input_of_a_real_process():

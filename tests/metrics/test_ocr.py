@@ -14,6 +14,7 @@ from vlad_lightning.metrics.ocr import (
     mario_keywords,
     mario_score,
     mario_targets,
+    ocr_row,
     readings,
 )
 
@@ -90,6 +91,22 @@ def test_metric_has_marios_means_and_the_f_of_means() -> None:
 )
 def test_readings(lines: list[str], words: list[str], expected: list[str]) -> None:
     assert readings(lines, words) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("JOE\u2019S", "JOE'S"),
+        ("CAFE\u0301", "caf\u00e9"),
+        ("\uff33\uff21\uff2c\uff25", "SALE"),
+        ("HEL\u200bLO", "hello"),
+    ],
+)
+def test_ours_compare_words_as_they_read_and_marios_by_code_points(line: str, word: str) -> None:
+    row = ocr_row([line], [word])
+    assert (row["words_read"], row["all_read"], row["edits"], row["token_matches"]) == (1, 1, 0, 1)
+    assert (row["mario_recall"], row["mario_accuracy"]) == (0, 0)
+    assert ocr_row(["\u200b"], [])["all_read"] == 1
 
 
 def test_edit_score_against_the_definition() -> None:

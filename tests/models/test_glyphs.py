@@ -1,4 +1,5 @@
 import math
+import os
 import pickle
 from pathlib import Path
 
@@ -184,6 +185,21 @@ def test_words_are_checked_with_the_fonts_that_draw_them():
     with pytest.raises(ValueError, match=r"DejaVuSerif\.ttf has no glyph for '中'"):
         draw.check(["HELLO", "中"], [None, serif])
     assert draw(layout([0.5, 0.5, 0.5, 0.5, 0.0], words=["中"]), (32, 32)).max() > 0, "noise in data is still drawn"
+
+
+def test_an_endless_word_is_refused_and_in_data_is_drawn_in_part():
+    for length in (1_025, 5_000_000):
+        with pytest.raises(ValueError, match=f"the word 'AAAAAAAAAAAAAAAAAAAA'... has {length:,} characters"):
+            draw.check(["A" * length])
+    assert draw(layout([0.5, 0.5, 0.9, 0.9, 0.0], words=["A" * 5_000_000]), (32, 32)).max() > 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_font_that_never_ends_is_refused(tmp_path, kind):
+    path = tmp_path / "font.ttf"
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"font='.*ttf' cannot be read .*no regular file"):
+        Rasterizer(font=str(path))
 
 
 def test_a_font_that_is_none_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vlad_lightning.files import read_picture
 from vlad_lightning.models.pictures import bounding_quad, mask_tensor, picture_tensor, resized, stretched
 from vlad_lightning.types import Region
 
@@ -33,6 +35,26 @@ def test_masks_of_every_kind() -> None:
         found = mask_tensor(mask, (4, 6))
         assert found.dtype == torch.bool
         assert torch.equal(found, values[None, None])
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tiff"])
+def test_a_photo_from_a_file_stands_as_its_exif_block_says(tmp_path: Path, kind: str) -> None:
+    image = Image.new("RGB", (64, 32), "red")
+    image.paste("blue", (0, 0, 32, 32))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise
+    image.save(tmp_path / f"photo.{kind}", exif=exif)
+    tensor = picture_tensor(read_picture(tmp_path / f"photo.{kind}"))
+    assert tensor.shape == (1, 3, 64, 32)
+    assert tensor[0, 2, :24].min() > 0.5
+    assert tensor[0, 0, 40:].min() > 0.5
+
+
+def test_sixteen_bits_of_grey_keep_their_levels() -> None:
+    values = np.array([[0, 257 * 100], [257 * 200, 65535]], dtype=np.uint16)
+    image = Image.fromarray(values)
+    assert (picture_tensor(image)[0, 0] + 1).mul(127.5).round().tolist() == [[0, 100], [200, 255]]
+    assert mask_tensor(image, (2, 2))[0, 0].tolist() == [[False, False], [True, True]]
 
 
 @pytest.mark.parametrize(

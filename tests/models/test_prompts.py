@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from vlad_lightning.models.prompts import (
     REGIONS,
     PromptDecomposer,
+    bare_phrase,
+    bare_word,
+    comparable,
     drawn_words,
     quote_words,
     region_of,
@@ -88,6 +91,39 @@ def test_a_poster_comes_apart_into_words_objects_and_places():
         ("say '' and \"\" and '  '", ()),
         ("", ()),
         ("  \n\t", ()),
+        # other pairs
+        ("ein Schild „HALLO“ und ‚WELT‘", ("HALLO", "WELT")),
+        ("ein Schild »HALLO« und ›WELT‹", ("HALLO", "WELT")),
+        ("une affiche « BONJOUR » et ‹ MONDE ›", ("BONJOUR", "MONDE")),
+        ("en skylt ”HEJ” och »DU»", ("HEJ", "DU")),
+        ("znak „CZEŚĆ” i „TY”", ("CZEŚĆ", "TY")),
+        ("写着「你好」和『世界』的海报", ("你好", "世界")),
+        ("写着＂你好＂和＇世界＇", ("你好", "世界")),
+        ("看板｢ﾃｽﾄ｣と〝引用〟", ("ﾃｽﾄ", "引用")),
+        ("a sign `HELLO` and ``YOU``", ("HELLO", "YOU")),
+        ("a sign ``HELLO''", ("HELLO",)),
+        # mixed pairs
+        ('a sign “HELLO" and "YOU”', ("HELLO", "YOU")),
+        ('a sign “say "hi" now”', ("say", '"hi"', "now")),
+        ('a sign “BIG 24" TV”', ("BIG", '24"', "TV")),
+        ("a sign ‘HELLO' in red", ("HELLO",)),
+        ("a sign 'HELLO’ and 'YOU’", ("HELLO", "YOU")),
+        ('ein Schild „HALLO" und „WELT”', ("HALLO", "WELT")),
+        ("a sign `HELLO' and ‚YOU'", ("HELLO", "YOU")),
+        # apostrophes with a space before or after them
+        ("'ROCK 'N' ROLL'", ("ROCK", "'N'", "ROLL")),
+        ("‘Rock ’n’ Roll’", ("Rock", "’n’", "Roll")),
+        ("'ROCK 'N ROLL' in red", ("ROCK", "'N", "ROLL")),
+        ("a rock 'n' roll band that plays 'HELLO'", ("HELLO",)),
+        ("mac ‘n’ cheese, 'HELLO'", ("HELLO",)),
+        ("the letter 'n' in red", ("n",)),
+        ("A sign 'N' top left", ("N",)),
+        ("a poster 'N' with a dog", ("N",)),
+        # marks without a partner
+        ("Home » Products » Shoes, 'HELLO'", ("HELLO",)),
+        ("a 24” screen and an 18” one, “HELLO”", ("HELLO",)),
+        ('"BIG 24” TV"', ("BIG", "24”", "TV")),
+        ("don`t write 'HELLO'", ("HELLO",)),
     ],
 )
 def test_the_words_are_what_stands_in_quotes(prompt, words):
@@ -144,7 +180,25 @@ def test_what_is_put_in_quotes_is_found(words, pair):
 
 
 def test_a_long_hostile_prompt_takes_no_time():
-    for piece in ("'", "“", " 'a", '"a', "the ", "at the ", "a'", '""', "[" * 3, "in the big ", "\n"):
+    marks = "`‘’‚‛”„‟«»‹›「」『』｢｣〝〞＂＇"
+    pairs = [f"{one}{other}" for one in "'\"`‘’“”" for other in "'\"`‘’“”a"]
+    for piece in (
+        *marks,
+        *(f" {mark}a" for mark in marks),
+        *pairs,
+        "a 'n' ",
+        "'",
+        "“",
+        " 'a",
+        '"a',
+        "the ",
+        "at the ",
+        "a'",
+        '""',
+        "[" * 3,
+        "in the big ",
+        "\n",
+    ):
         prompt = piece * (20_000 // len(piece))
         decompose(prompt)
         requested_regions(prompt)
@@ -171,6 +225,72 @@ def test_a_long_hostile_prompt_takes_no_time():
 )
 def test_words_that_are_also_drawn_get_quotes(caption, words, quoted):
     assert quote_words(caption, words) == quoted
+
+
+@pytest.mark.parametrize(
+    ("caption", "words", "quoted"),
+    [
+        ("50% OFF", ["50%"], '"50%" OFF'),
+        ("50% OFF", ["50%", "off"], '"50% OFF"'),
+        ("50% OFF", ["50", "off"], '"50"% "OFF"'),
+        ("the #1 dad @home.", ["#1", "@home"], 'the "#1" dad "@home".'),
+        ("say HELLO!", ["HELLO!"], 'say "HELLO!"'),
+        ("at JOE’S Café", ["JOE'S", "Cafe\u0301"], 'at "JOE’S Café"'),
+        ("SO\u00adFT \u200bSALE\u200b now", ["soft", "ＳＡＬＥ"], '"SO\u00adFT" \u200b"SALE"\u200b now'),
+        ("a “ stray HELLO", ["HELLO"], 'a  stray "HELLO"'),
+    ],
+)
+def test_what_reads_the_same_is_the_same_and_keeps_what_was_read_with_it(caption, words, quoted):
+    assert quote_words(caption, words) == quoted
+    assert set(map(bare_word, drawn_words(quoted))) <= set(map(bare_word, words))
+
+
+@pytest.mark.parametrize(
+    ("caption", "words", "quoted"),
+    [
+        ('a "great" day with HELLO', ["HELLO"], 'a great day with "HELLO"'),
+        ('the "Great Escape" at NOON', ["escape", "noon"], 'the Great "Escape" at "NOON"'),
+        ('the "Great Escape"', ["GREAT", "ESCAPE"], 'the "Great Escape"'),
+        ("the “Great Escape” of ‘Joe’", [], "the Great Escape of Joe"),
+        ("the \"it's 'fun'\" show", ["fun"], "the it's 'fun' show"),
+        ("'SALE' and 'SALE'", ["sale"], "'SALE' and SALE"),
+        ('"Little Joe - ""A La Guerra"""', ["la"], 'Little Joe - A "La" Guerra'),
+    ],
+)
+def test_quotes_of_the_caption_stay_only_around_words_that_were_read(caption, words, quoted):
+    assert quote_words(caption, words, keeps_unread=False) == quoted
+
+
+@given(PROMPTS, st.lists(st.text("aHELO'5%", max_size=5), max_size=4))
+def test_no_word_is_drawn_that_was_not_read(caption, words):
+    for word in drawn_words(quote_words(caption, words, keeps_unread=False)):
+        assert bare_word(word) in set(map(bare_word, words))
+
+
+@pytest.mark.parametrize(
+    ("word", "same"),
+    [
+        ("JOE’S", "joe's"),
+        ("Jose\u0301", "JOS\u00c9"),
+        ("HEL\u200bLO", "hello"),
+        ("soft\u00adware", "software"),
+        ("ＨＥＬＬＯ", "Hello"),
+        ("twenty–one", "twenty-one"),
+        ("❤\ufe0f", "❤"),
+        ("straße", "STRASSE"),
+    ],
+)
+def test_words_and_phrases_are_compared_as_they_read(word, same):
+    assert bare_word(word) == bare_word(same)
+    assert bare_word(f"“{word}”\u200b") == bare_word(same)
+    assert comparable(word) == comparable(same)
+    assert bare_phrase(f"a {word} star") == bare_phrase(f"A  {same} star")
+
+
+@given(st.text())
+def test_a_word_is_never_compared_as_an_empty_one(text):
+    assert bool(bare_word(text)) == bool(text)
+    assert comparable(comparable(text)) == comparable(text)
 
 
 @given(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,12 +25,16 @@ from vlad_lightning.data.workers import outlive_signals
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.types import Batch, PromptBatch, Sample
 
+_log = logging.getLogger(__name__)
+_NAMED = 20  # samples that a warning names
+
 
 class MarioDataModule(LightningDataModule):
     """Posters with their captions, layouts and glyphs, in batches of :class:`~vlad_lightning.types.Batch`.
 
     Captions get quotes around the words that are also on the image. Samples that cannot be used are skipped, counted
-    and reported.
+    and reported. Of those that break only when they are read, a training takes the next good one instead; a validation
+    or a test leaves them out, and says at its end how many and which.
 
     The training order is a :class:`~vlad_lightning.data.sampler.SampleOrder`: the same for every number of devices with
     the same global batch. A checkpoint keeps the place in it, so that a fit goes on with the sample that an undisturbed
@@ -115,6 +120,7 @@ class MarioDataModule(LightningDataModule):
         self._sets: dict[str, MarioDataset] = {}
         self._reports: dict[str, DataReport] = {}
         self._resumed: dict[str, int] | None = None
+        self._told: set[str] = set()
 
     @property
     def report(self) -> DataReport:
@@ -130,7 +136,7 @@ class MarioDataModule(LightningDataModule):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """Keys of samples whose images turned out to be broken when they were read, and were replaced."""
+        """Keys of samples that turned out to be broken when they were read."""
         return tuple(sorted({key for data in self._sets.values() for key in data.broken}))
 
     def setup(self, stage: str | None = None) -> None:
@@ -152,6 +158,21 @@ class MarioDataModule(LightningDataModule):
             test = in_hash_order(self._usable(self.test_root), self.seed)
         self._sets = {"train": self._dataset(train), "val": self._dataset(val)}
         self._sets["test"] = self._dataset(test[: self.limit_test])
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Say which samples a measurement lacks; each process tells of those that it has read."""
+        for name in ("val", "test"):
+            broken = self._sets[name].broken if name in self._sets else ()
+            if new := [key for key in broken if key not in self._told]:
+                named = ", ".join(new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")
+                _log.warning(
+                    "%d of the %d samples of the %s split could not be read and are missing in its figures: %s",
+                    len(broken),
+                    len(self._sets[name]),
+                    name,
+                    named,
+                )
+                self._told.update(new)
 
     def captions(self) -> list[str]:
         """The training split's captions, with quotes around the words that are drawn; no image is read."""
@@ -265,7 +286,7 @@ class MarioDataModule(LightningDataModule):
     def _in_order(self, name: str, in_blocks: bool) -> DataLoader[Batch]:
         self.setup()
         ranks = self.trainer.world_size if self.trainer else 1
-        shard = BatchShard(self._sets[name], self.batch_size, Batch.collate, ranks, self._rank, in_blocks)
+        shard = BatchShard(_Measured(self._sets[name]), self.batch_size, Batch.collate, ranks, self._rank, in_blocks)
         return shard_loader(shard, self.num_workers, self.pin_memory)
 
     def _dataset(self, folders: list[Path]) -> MarioDataset:
@@ -292,6 +313,19 @@ class MarioDataModule(LightningDataModule):
             )
         rank_zero_info(lines)
         return folders
+
+
+class _Measured:
+    """A data set's samples without replacement: None for one that cannot be read."""
+
+    def __init__(self, samples: MarioDataset) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample | None:
+        return self.samples.read(index)
 
 
 class _ResumedLoader(DataLoader[Sample]):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ _FRAME = (0.0, 0.0, 1.0, 1.0)
 class MarioDataset(Dataset[Sample]):
     """Sample folders, read from the disk whenever one is asked for.
 
-    A sample whose image turns out to be broken is replaced by the next good one, and remembered, also across the worker
-    processes of a DataLoader.
+    A sample that turns out to be broken is remembered, also across the worker processes of a DataLoader. For training,
+    ``samples[i]`` is the next good one then; for a measurement, :meth:`read` leaves it out.
 
     Args:
         folders: the samples.
@@ -59,6 +60,7 @@ class MarioDataset(Dataset[Sample]):
         self.max_objects = max_objects
         self._decompose = PromptDecomposer()
         self._broken = torch.zeros(len(folders), dtype=torch.bool).share_memory_()
+        self._why = "each was found to be broken before"  # the last sample was left out
 
     def __len__(self) -> int:
         return len(self.folders)
@@ -70,25 +72,41 @@ class MarioDataset(Dataset[Sample]):
             ValueError: if none can be read.
         """
         for place in range(index, index + len(self)):
-            sample = self._read(place % len(self))
+            sample = self.read(place % len(self))
             if sample is not None:
-                return self._build(sample)
-        raise ValueError(f"none of the {len(self)} samples can be read, {self.folders[index]} for one")
+                return sample
+        raise ValueError(f"none of the {len(self)} samples can be read, {self.folders[index]} for one; {self._why}")
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """Keys of the samples that were found to be broken, and replaced, so far."""
+        """Keys of the samples that were found to be broken so far."""
         return tuple(key_of(self.folders[i]) for i in self._broken.nonzero().flatten().tolist())
 
-    def _read(self, index: int) -> MarioSample | None:
+    def read(self, index: int) -> Sample | None:
+        """A sample; None where it is broken.
+
+        Whatever goes wrong with a sample counts as that sample's fault: one of a million is no reason to end a
+        training. The warning names the exception, and where every sample has it, it is an error after all.
+        """
         if self._broken[index]:
             return None
         try:
-            return read_sample(self.folders[index], self.min_confidence)
+            return self._build(self._checked(read_sample(self.folders[index], self.min_confidence), index))
         except SkipSample as skip:
-            self._broken[index] = True
-            _log.warning("%s; the next sample takes its place", skip)
-            return None
+            self._why = str(skip)
+        except Exception as error:
+            self._why = f"{self.folders[index]}: {type(error).__name__}: {shorten(str(error), 200)}"
+        self._broken[index] = True
+        _log.warning("%s; the sample is left out", self._why)
+        return None
+
+    def _checked(self, sample: MarioSample, index: int) -> MarioSample:
+        """The sample, where it can be used.
+
+        Raises:
+            SkipSample: where it cannot.
+        """
+        return sample
 
     def _build(self, sample: MarioSample) -> Sample:
         prompt = quote_read_words(sample.caption, sample.words)

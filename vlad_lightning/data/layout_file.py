@@ -23,16 +23,17 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from vlad_lightning.files import write_file
+from vlad_lightning.files import UnusableFileError, read_utf8, write_file
 from vlad_lightning.models.fonts import check_font
 from vlad_lightning.models.paragraph import Align, paragraph
-from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, drawn_words
+from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, comparable, drawn_words, quoted_spans
 from vlad_lightning.types import Layout
 
 _FILE_KEYS = ("width", "height", "size", "font", "prompt", "words", "objects")
 _OBJECT_KEYS = ("phrase", "quad")
 _WORD_KEYS = ("text", "quad", "font", "colour", "align", "wrap")
-_QUOTES = (("'", "'"), ('"', '"'), ("\u2018", "\u2019"), ("\u201c", "\u201d"))
+_MOST_BYTES = 10_000_000  # no layout is longer
+_FAR = 1000.0  # of the frame: the numbers of boxes that reach further overflow
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,10 @@ class LayoutFile:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; it must be a layout file")
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except ValueError as error:  # also where it is not UTF-8
+            content = json.loads(read_utf8(path, _MOST_BYTES))
+        except UnusableFileError:
+            raise
+        except (ValueError, RecursionError) as error:  # also where it is not UTF-8
             raise ValueError(f"{path}: not a JSON file: {error}") from error
         try:
             return _read(content, path.parent)
@@ -134,10 +137,10 @@ class LayoutFile:
             if colour is None:
                 continue
             ending = f" in {colour} letters"
-            spans = [f"{opening}{word}{closing}" for opening, closing in _QUOTES]
-            places = [prompt.find(span) + len(span) for span in spans if span in prompt]
+            places = [end for text, end in quoted_spans(prompt) if comparable(text) == comparable(word)]
             if not places:
-                named = word if word in drawn_words(prompt) else f'with the text "{word}"'
+                drawn = map(comparable, drawn_words(prompt))
+                named = word if comparable(word) in drawn else f'with the text "{word}"'
                 prompt = f"{prompt.rstrip(' .,')}, {named}{ending}"
             elif not prompt[min(places) :].startswith(ending):
                 prompt = prompt[: min(places)] + ending + prompt[min(places) :]
@@ -189,7 +192,7 @@ def _word(
         raise ValueError(f"{where}.text is {text!r}; it must be a text that is not blank")
     if colour is not None and not (isinstance(colour, str) and colour.replace(" ", "").isalpha()):
         raise ValueError(f"{where}.colour is {colour!r}; it must be a colour's name, such as 'dark red'")
-    quad = _quad(entry["quad"], f"{where}.quad") / torch.tensor(frame, dtype=torch.float64)
+    quad = _quad(entry["quad"], f"{where}.quad", frame)
     font = _font(entry.get("font"), f"{where}.font", folder) or font
     align, wrap = entry.get("align"), entry.get("wrap", False)
     if align not in (None, *get_args(Align)):
@@ -207,7 +210,7 @@ def _object(entry: Any, where: str, frame: tuple[float, float]) -> tuple[str, Te
     phrase = entry["phrase"]
     if not isinstance(phrase, str) or [p.text for p in PromptDecomposer()(phrase).objects] != [phrase.strip()]:
         raise ValueError(f"{where}.phrase is {phrase!r}; it must be one phrase of a prompt, such as 'a red star'")
-    quad = _quad(entry["quad"], f"{where}.quad") / torch.tensor(frame, dtype=torch.float64)
+    quad = _quad(entry["quad"], f"{where}.quad", frame)
     return phrase.strip(), Layout.from_quads([phrase], quad[None]).boxes
 
 
@@ -217,18 +220,21 @@ def _listed(name: str, entries: list[dict[str, Any]]) -> str:
     return "\n".join([f' "{name}": [', ",\n".join(f"  {entry}" for entry in kept), " ]"])
 
 
-def _quad(value: Any, where: str) -> Tensor:
-    """(4, 2) float64."""
+def _quad(value: Any, where: str, frame: tuple[float, float]) -> Tensor:
+    """(4, 2) float64, in fractions of the frame."""
     points = value if isinstance(value, list) else []
     if len(points) != 4 or not all(isinstance(point, list) and len(point) == 2 for point in points):
         raise ValueError(f"{where} is {value!r}; it must be 4 corners [x, y], clockwise from the top left one")
-    if not all(type(number) in (int, float) and math.isfinite(number) for point in points for number in point):
+    numbers = [number for point in points for number in point]
+    if not all(type(number) is int or (type(number) is float and math.isfinite(number)) for number in numbers):
         raise ValueError(f"{where} is {value!r}; its coordinates must be finite numbers")
+    if any(abs(number) > _FAR * side for point in points for number, side in zip(point, frame, strict=True)):
+        raise ValueError(f"{where} reaches further than {_FAR:g} times the frame; the corners are in its pixels")
     quad = torch.tensor(points, dtype=torch.float64)
     across, down = quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1]
     if not across[0] * down[1] - across[1] * down[0] > 0:
         raise ValueError(f"{where} is {value!r}; the corners must run clockwise around an area")
-    return quad
+    return quad / torch.tensor(frame, dtype=torch.float64)
 
 
 def _frame(content: Mapping[str, Any]) -> tuple[int, int]:

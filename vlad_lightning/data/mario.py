@@ -25,11 +25,15 @@ from PIL import Image
 
 from vlad_lightning.data.ocr_lines import OcrWord, format_word, parse_ocr
 from vlad_lightning.data.scene_file import SceneFacts, read_scene
+from vlad_lightning.files import LIST_BYTES, UnusableFileError, as_rgb, open_picture, read_bytes, read_text, read_utf8
 
 CHARSEG_SIDE = 256
 CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + string.punctuation + " "
 """The characters of ``charseg.npy``, in the order of their classes 1 to 95; class 0 is the background."""
 
+_CHARSEG_BYTES = 16_000_000  # 256 x 256 of int64 are half a million
+_MOST_LINES = 1_000  # of an ocr.txt: no picture shows that many words, and matching them costs their square
+_MOST_LETTERS = 10_000  # of a caption: no text encoder reads that many
 _MIN_SIDE = 8  # pixels: what is smaller is a tracking pixel, not a picture
 _SHELF = re.compile(r"\d{5}")
 _SAMPLE = re.compile(r"\d{9}")
@@ -103,29 +107,56 @@ def read_sample(folder: Path, min_confidence: float = 0.0) -> MarioSample:
     Raises:
         SkipSample: if the image, the caption or ``ocr.txt`` is missing or cannot be used. An image without words can.
     """
-    caption, words, problems = read_texts(folder, min_confidence)
+    texts = read_texts(folder, min_confidence)
     scene, trouble = read_scene(folder)
-    problems += [trouble] if trouble else []
-    return MarioSample(key_of(folder), _read_image(folder), caption, tuple(words), tuple(problems), scene)
+    problems = (*texts.problems, trouble) if trouble else texts.problems
+    return MarioSample(key_of(folder), _read_image(folder), texts.caption, texts.words, problems, scene)
 
 
-def read_texts(folder: Path, min_confidence: float = 0.0) -> tuple[str, list[OcrWord], list[str]]:
+@dataclass(frozen=True, eq=False)
+class SampleTexts:
+    """What a sample says, without its image.
+
+    Attributes:
+        caption: as of :class:`MarioSample`.
+        words: likewise.
+        problems: a short reason for each line of ``ocr.txt`` that was left out.
+        recoded: names of the files that are not in UTF-8.
+    """
+
+    caption: str
+    words: tuple[OcrWord, ...]
+    problems: tuple[str, ...]
+    recoded: tuple[str, ...]
+
+
+def read_texts(folder: Path, min_confidence: float = 0.0) -> SampleTexts:
     """A sample's raw caption, its words, and why other lines of ``ocr.txt`` are left out; no image is read.
 
+    Files in another encoding than UTF-8 are read as :func:`~vlad_lightning.files.read_text` says.
+
     Raises:
-        SkipSample: if a file is missing or the caption is empty.
+        SkipSample: if a file is missing, no text or far too long, or the caption is empty.
     """
-    caption = " ".join(_read_text(folder, "caption.txt").split())
+    caption, caption_recoded = _read_text(folder, "caption.txt")
+    ocr, ocr_recoded = _read_text(folder, "ocr.txt")
+    caption = " ".join(caption.split())
     if not caption:
         raise SkipSample("empty caption", folder)
-    return caption, *parse_ocr(_read_text(folder, "ocr.txt"), min_confidence)
+    if len(caption) > _MOST_LETTERS:
+        raise SkipSample(f"caption.txt: more than {_MOST_LETTERS:,} characters", folder)
+    if ocr.count("\n") > _MOST_LINES:
+        raise SkipSample(f"ocr.txt: more than {_MOST_LINES:,} lines", folder)
+    words, problems = parse_ocr(ocr, min_confidence)
+    recoded = [name for name, was in (("caption.txt", caption_recoded), ("ocr.txt", ocr_recoded)) if was]
+    return SampleTexts(caption, tuple(words), tuple(problems), tuple(recoded))
 
 
 def check_header(folder: Path) -> None:
     """Look at an image without decoding it.
 
     Raises:
-        SkipSample: if it is missing, of another kind of file, or too small.
+        SkipSample: if it is missing, of another kind of file, too small or too large.
     """
     with _opened(folder):
         pass
@@ -142,10 +173,10 @@ def read_charseg(folder: Path) -> np.ndarray | None:
     """
     path = folder / "charseg.npy"
     try:
-        classes = np.load(path, allow_pickle=False)
+        classes = np.load(io.BytesIO(read_bytes(path, _CHARSEG_BYTES)), allow_pickle=False)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:  # a header may ask for any amount of memory
         raise SkipSample("broken charseg.npy", folder) from error
     whole = isinstance(classes, np.ndarray) and np.issubdtype(classes.dtype, np.integer)
     if not whole or classes.shape != (CHARSEG_SIDE, CHARSEG_SIDE):
@@ -217,7 +248,7 @@ def _walk(root: Path) -> Iterator[Path]:
 def _indexed(root: Path, index: Path) -> Iterator[Path]:
     if not index.is_file():
         raise FileNotFoundError(f"index is {str(index)!r}, which is not a file; it must list samples, one a line")
-    for number, line in enumerate(index.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_index_text(index).splitlines(), start=1):
         if not line.strip():
             continue
         match = _INDEX_LINE.fullmatch(line.strip())
@@ -226,42 +257,44 @@ def _indexed(root: Path, index: Path) -> Iterator[Path]:
         yield root / match[1] / match[2]
 
 
-def _read_text(folder: Path, name: str) -> str:
+def _index_text(index: Path) -> str:
     try:
-        return (folder / name).read_text(encoding="utf-8-sig", errors="replace")
+        return read_utf8(index, LIST_BYTES)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"index {str(index)!r} is not text in UTF-8: {error}") from error
+
+
+def _read_text(folder: Path, name: str) -> tuple[str, bool]:
+    """A file's text, and whether it is in another encoding than UTF-8."""
+    try:
+        return read_text(folder / name)
     except FileNotFoundError as error:
         raise SkipSample(f"no {name}", folder) from error
+    except UnusableFileError as error:
+        raise SkipSample(f"{name}: {error.reason}", folder) from error
     except OSError as error:
         raise SkipSample(f"unreadable {name}", folder) from error
 
 
 def _read_image(folder: Path) -> Image.Image:
-    """The picture as RGB; what is transparent becomes white."""
+    """The picture as RGB, upright; what is transparent becomes white."""
     with _opened(folder) as image:
-        return _as_rgb(image)
+        return as_rgb(image)
 
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[Image.Image]:
     try:
-        with Image.open(folder / "image.jpg") as image:
+        with open_picture(folder / "image.jpg") as image:
             if min(image.size) < _MIN_SIDE:
                 raise SkipSample("image too small", folder)
             yield image
     except FileNotFoundError as error:
         raise SkipSample("no image.jpg", folder) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UnusableFileError as error:
+        raise SkipSample(f"image.jpg: {error.reason}", folder) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise SkipSample("broken image.jpg", folder) from error
-
-
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):  # 16 bits a pixel: Pillow's conversion would cut off all that is above 255
-        values = np.asarray(image, dtype=np.float32)
-        image = Image.fromarray((values / 257).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        layers = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
-    return image.convert("RGB")
 
 
 def _info(sample: MarioSample, sha256: str) -> dict[str, object]:

@@ -13,6 +13,9 @@ from vlad_lightning.models.prompts import quote_words
 FRAME = 512
 """Width and height of the frame that the corners in ``ocr.txt`` are given in, whatever the size of the image."""
 
+_FAR = 10.0  # of the frame: corners that reach further are in another unit, and the boxes' numbers poison a training
+_MOST_LETTERS = 256  # of a line's text: longer ones are noise
+
 
 @dataclass(frozen=True, eq=False)
 class OcrWord:
@@ -54,8 +57,12 @@ def parse_ocr(text: str, min_confidence: float = 0.0) -> tuple[list[OcrWord], li
 
 
 def quote_read_words(caption: str, words: Sequence[OcrWord]) -> str:
-    """:func:`~vlad_lightning.models.prompts.quote_words` with the words that were read, and where they stand."""
-    return quote_words(caption, [word.text for word in words], np.array([word.quad for word in words]))
+    """:func:`~vlad_lightning.models.prompts.quote_words` with the words that were read, and where they stand.
+
+    The caption's own quotes stay around words that were all read: only what the image shows is a word to draw.
+    """
+    texts = [word.text for word in words]
+    return quote_words(caption, texts, np.array([word.quad for word in words]), keeps_unread=False)
 
 
 def reading_quad(corners: np.ndarray) -> np.ndarray:
@@ -99,10 +106,14 @@ def _parse_line(line: str, min_confidence: float) -> OcrWord | str:
         return "malformed line"
     if not text:
         return "empty text"
+    if len(text) > _MOST_LETTERS:
+        return "text too long"
     if not min_confidence <= confidence <= math.inf:  # also false for nan
         return "low confidence"
     if corners.size != 8 or not np.isfinite(corners).all():
         return "malformed quad"
+    if np.abs(corners).max() > _FAR * FRAME:
+        return "quad far outside the frame"
     quad = reading_quad(corners.reshape(4, 2))
     return _quad_problem(quad) or OcrWord(text, (quad / FRAME).astype(np.float32), confidence)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.sharding import BatchShard, Items, shard_loader
+from vlad_lightning.files import LIST_BYTES, read_utf8
+from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.types import PromptBatch
 
 STDIN = "-"
@@ -60,6 +62,7 @@ class PromptDataModule(LightningDataModule):
         if not prompts:
             raise ValueError(f"{self._source()} holds no prompt; give at least one that is not blank")
         self._items = keyed_prompts(prompts)
+        notice_without_words(self._items)
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """In the order given; each device gets neighbouring batches."""
@@ -82,8 +85,8 @@ class PromptDataModule(LightningDataModule):
         if self.prompts is not None:
             return self.prompts
         if self.file == STDIN:
-            return _lines(sys.stdin.read, self._source())
-        return _lines(partial(Path(str(self.file)).read_text, encoding="utf-8-sig"), self._source())
+            return _lines(_read_stdin, self._source())
+        return _lines(lambda: read_utf8(Path(str(self.file)), LIST_BYTES), self._source())
 
     def _source(self) -> str:
         return "prompts" if self.file is None else f"file={self.file!r}"
@@ -95,7 +98,7 @@ def read_prompts(path: Path) -> list[str]:
     Raises:
         ValueError: if it is not in UTF-8, or there is none.
     """
-    lines = _lines(partial(path.read_text, encoding="utf-8-sig"), str(path))
+    lines = _lines(lambda: read_utf8(path, LIST_BYTES), str(path))
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise ValueError(f"{path} holds no prompt; give at least one that is not blank")
@@ -107,10 +110,31 @@ def keyed_prompts(prompts: Sequence[str]) -> list[tuple[str, str]]:
     return [(f"prompt_{number:05d}", prompt) for number, prompt in enumerate(prompts)]
 
 
+def notice_without_words(items: Sequence[tuple[str, str]]) -> None:
+    """Say in one line how many prompts have no words to draw, if any; that is allowed, but seldom meant.
+
+    Args:
+        items: keys and prompts of which the words are drawn.
+    """
+    without = [key for key, prompt in items if not drawn_words(prompt)]
+    if without:
+        rank_zero_info(
+            f"notice: {len(without)} of {len(items)} prompts have no words to draw, {without[0]} for one; they stand "
+            "in quotes, as in: a poster that says 'HELLO'"
+        )
+
+
 def collate_prompts(items: Sequence[tuple[str, str]]) -> PromptBatch:
     """A batch of keys and prompts."""
     keys, prompts = zip(*items, strict=True)
     return PromptBatch(keys, prompts)
+
+
+def _read_stdin() -> str:
+    text = sys.stdin.read(LIST_BYTES)
+    if len(text) == LIST_BYTES:
+        raise ValueError(f"file={STDIN!r} has {LIST_BYTES:,} characters or more; give a shorter list of prompts")
+    return text
 
 
 def _lines(read: Callable[[], str], source: str) -> list[str]:

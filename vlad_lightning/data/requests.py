@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vlad_lightning.data.layout_file import LayoutFile
-from vlad_lightning.data.prompts import STDIN, PromptDataModule
+from vlad_lightning.data.prompts import STDIN, PromptDataModule, notice_without_words
 from vlad_lightning.files import read_picture
 from vlad_lightning.models.pictures import TextLocator, mask_tensor, picture_tensor, read_template
 from vlad_lightning.types import Layout, PromptBatch
@@ -84,6 +84,7 @@ class RequestDataModule(PromptDataModule):
         if not lines:
             raise ValueError(f"{self._source()} holds no prompt; give at least one line that is not blank")
         self._requests = [self._request(f"prompt_{i:05d}", *line) for i, line in enumerate(lines)]
+        notice_without_words([(request.key, request.prompt) for request in self._requests if request.layout is None])
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """In the order given; each device gets neighbouring batches."""

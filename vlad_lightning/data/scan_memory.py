@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlad_lightning import __version__
-from vlad_lightning.files import write_file
+from vlad_lightning.files import LIST_BYTES, read_bytes, write_file
 
 _NAME = ".scan.json"
 
@@ -33,7 +33,7 @@ def fingerprint(folders: Sequence[Path], names: Sequence[str], *settings: object
 def recall(root: Path, print_of_now: str) -> dict[str, Any] | None:
     """What was kept for this fingerprint; None where nothing was, or where it is of another state of the folder."""
     try:
-        kept = json.loads((root / _NAME).read_text(encoding="utf-8"))
+        kept = json.loads(read_bytes(root / _NAME, LIST_BYTES))
         return dict(kept["found"]) if kept["fingerprint"] == print_of_now else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

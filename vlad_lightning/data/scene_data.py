@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,12 +13,10 @@ from torch.utils.data import DataLoader
 
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset, to_tensor
-from vlad_lightning.data.mario import MarioSample
+from vlad_lightning.data.mario import MarioSample, SkipSample
 from vlad_lightning.data.scene_file import NAME, SceneFacts
 from vlad_lightning.models.object_detector import COLOURS, KINDS, FoundObject
 from vlad_lightning.models.object_targets import MOST_OBJECTS, encode_objects
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -78,15 +75,12 @@ class SceneBatch:
 
 
 class SceneDataset(MarioDataset):
-    """Sample folders with a scene; one that turns out to have none that can be used is replaced, as a broken one is."""
+    """Sample folders with a scene; one that turns out to have none that can be used is left out, as a broken one is."""
 
-    def _read(self, index: int) -> MarioSample | None:
-        sample = super()._read(index)
-        if sample is None or (sample.scene is not None and is_known(sample.scene)):
-            return sample
-        self._broken[index] = True
-        _log.warning("%s: no %s that can be used; the next sample takes its place", self.folders[index], NAME)
-        return None
+    def _checked(self, sample: MarioSample, index: int) -> MarioSample:
+        if sample.scene is None or not is_known(sample.scene):
+            raise SkipSample(f"no {NAME} that can be used", self.folders[index])
+        return sample
 
     def _build(self, sample: MarioSample) -> Any:
         assert sample.scene is not None

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from vlad_lightning.files import TEXT_BYTES, read_bytes
 from vlad_lightning.models.prompts import REGIONS
 
 NAME = "scene.json"
 BROKEN = f"broken {NAME}"
 """Why a file that cannot be used is left out."""
 
-_LONGEST = 1_000_000  # bytes: nothing that describes one poster is longer
 _DIGITS = 5
 _FAR = 10.0  # of the frame: boxes that reach further are in another unit
 
@@ -97,11 +97,7 @@ def read_scene(folder: Path) -> tuple[SceneFacts | None, str | None]:
         The facts, None where there is no such file or it cannot be used, and in the second case :data:`BROKEN`.
     """
     try:
-        with (folder / NAME).open("rb") as file:
-            text = file.read(_LONGEST + 1)
-        if len(text) > _LONGEST:
-            return None, BROKEN
-        return _scene(json.loads(text.decode("utf-8-sig"))), None
+        return _scene(json.loads(read_bytes(folder / NAME, TEXT_BYTES).decode("utf-8-sig"))), None
     except FileNotFoundError:
         return None, None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -16,7 +16,7 @@ BatchT = TypeVar("BatchT", Batch, PromptBatch)
 
 
 class Items(Protocol):
-    """What has a length and entries: a sequence or a data set."""
+    """What has a length and entries: a sequence or a data set. An entry that is None is left out of its batch."""
 
     def __len__(self) -> int: ...
 
@@ -28,7 +28,8 @@ class BatchShard(Dataset[BatchT], Generic[BatchT]):
 
     What is drawn for a batch and measured on it therefore does not depend on the number of devices. Where the batches
     cannot be shared out evenly, a device repeats one, marked as ``spare``: all make equally many steps, so none waits
-    for another in a collective operation, and nothing is counted twice.
+    for another in a collective operation, and nothing is counted twice. A batch that is left without items is replaced
+    by the next one that has some, likewise as a spare.
 
     Args:
         items: what is to be batched.
@@ -40,7 +41,7 @@ class BatchShard(Dataset[BatchT], Generic[BatchT]):
             False deals them in turn: the first batches of every device are the set's first ones.
 
     Raises:
-        ValueError: where ``rank`` is no rank.
+        ValueError: where ``rank`` is no rank; when a batch is asked for, where every item is left out.
     """
 
     def __init__(
@@ -73,10 +74,16 @@ class BatchShard(Dataset[BatchT], Generic[BatchT]):
         if not 0 <= index < len(self):
             raise IndexError(f"index={index}: must lie in [0, {len(self)})")
         number = self.rank * len(self) + index if self.in_blocks else index * self.world_size + self.rank
-        first = number % self.batches * self.batch_size
+        for step in range(self.batches):
+            if items := self._items((number + step) % self.batches):
+                batch = self.collate(items)
+                return batch if number < self.batches and not step else replace(batch, spare=True)
+        raise ValueError(f"none of the {len(self.items)} samples can be read")
+
+    def _items(self, number: int) -> list[Any]:
+        first = number * self.batch_size
         items = [self.items[i] for i in range(first, min(first + self.batch_size, len(self.items)))]
-        batch = self.collate(items)
-        return batch if number < self.batches else replace(batch, spare=True)
+        return [item for item in items if item is not None]
 
 
 def shard_loader(shard: BatchShard[BatchT], num_workers: int = 0, pin_memory: bool = False) -> DataLoader[BatchT]:

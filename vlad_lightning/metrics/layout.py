@@ -14,7 +14,7 @@ from torch import Tensor
 from vlad_lightning.metrics import polygons
 from vlad_lightning.metrics.per_image import PerImageMetric, Share
 from vlad_lightning.models.masks import fills_frame
-from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, region_of, requested_phrases
+from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, comparable, region_of, requested_phrases
 from vlad_lightning.types import Layout
 
 _FRAME = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
@@ -89,16 +89,16 @@ def positions_met(prompt: str, layout: Layout) -> tuple[int, int]:
     """How many quoted phrases stand where the prompt wants them, and how many it wants somewhere.
 
     A phrase stands where the middle of its words' common bounding box does: in several lines, its words may stand in
-    other regions. Words are matched without case, the first of a kind in the prompt with the first in the layout; a
-    phrase of which the layout lacks a word is not met.
+    other regions. Words are matched as they are ``comparable``, the first of a kind in the prompt with the first in the
+    layout; a phrase of which the layout lacks a word is not met.
     """
     found: dict[str, list[polygons.Polygon]] = defaultdict(list)
     for word, quad in zip(layout.words, _corners(layout.boxes), strict=True):
-        found[word.casefold()].append(quad)
+        found[comparable(word)].append(quad)
     wanted = requested_phrases(prompt)
     met = 0
     for words, region in wanted:
-        quads = [found[word.casefold()].pop(0) if found[word.casefold()] else None for word in words]
+        quads = [found[comparable(word)].pop(0) if found[comparable(word)] else None for word in words]
         if all(quad is not None for quad in quads):
             corners = np.concatenate([quad for quad in quads if quad is not None])
             x, y = (corners.min(axis=0) + corners.max(axis=0)) / 2

@@ -5,7 +5,8 @@ Two ways to look at what an engine has read:
 * MARIO's (``mario_*``): one entry an OCR line, stripped and lower-cased; a line that holds two words matches neither.
 * ours: the *readings* of :func:`readings`, which are words.
 
-Everything is regardless of case; punctuation counts.
+Everything is regardless of case; punctuation counts. MARIO's compare code points; ours compare words as
+:func:`~vlad_lightning.models.prompts.comparable` has them: of one form, whatever the apostrophe or the accent.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from torchmetrics.functional.text import edit_distance
 from vlad_lightning.metrics.bootstrap import bootstrap_figure
 from vlad_lightning.metrics.ocr_engine import OCREngine
 from vlad_lightning.metrics.per_image import PerImageMetric, Share, share_figures
-from vlad_lightning.models.prompts import drawn_words, has_single_quotes
+from vlad_lightning.models.prompts import comparable, drawn_words, has_single_quotes
 from vlad_lightning.types import Figure
 
 _MARIO_SPAN = re.compile(r"'(.*?)'")
@@ -99,8 +100,13 @@ def common(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 def tokens(lines: Sequence[str]) -> list[str]:
-    """The lines split at white space, without case."""
-    return [token for line in lines for token in line.casefold().split()]
+    """The words of the lines, which are split at white space, as they are compared."""
+    return [token for line in lines for token in _compared(line.split())]
+
+
+def _compared(words: Sequence[str]) -> list[str]:
+    """:func:`~vlad_lightning.models.prompts.comparable` words; without such as are invisible."""
+    return [word for word in map(comparable, words) if word]
 
 
 def readings(lines: Sequence[str], words: Sequence[str]) -> list[str]:
@@ -114,8 +120,8 @@ def readings(lines: Sequence[str], words: Sequence[str]) -> list[str]:
         >>> readings(["HEL LO", "catdog", "and more"], ["hello", "dog", "cat"])
         ['hello', 'cat', 'dog', 'and', 'more']
     """
-    unread = Counter(word.casefold() for word in words)
-    split = [line.casefold().split() for line in lines]
+    unread = Counter(_compared(words))
+    split = [_compared(line.split()) for line in lines]
     matched = []
     for line in split:
         plain = Counter(line) & unread
@@ -183,7 +189,7 @@ def ocr_row(lines: Sequence[str], words: Sequence[str], mario_words: Sequence[st
         words: what was wanted.
         mario_words: what MARIO-Eval wants, see :func:`mario_targets`; None means ``words``.
     """
-    wanted = [word.casefold() for word in words]
+    wanted = _compared(words)
     plain, read = tokens(lines), readings(lines, words)
     mario, edit = mario_score(lines, words if mario_words is None else mario_words), edit_score(read, wanted)
     return {

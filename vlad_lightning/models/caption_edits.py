@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from vlad_lightning.models.colours import PALETTE
-from vlad_lightning.models.prompts import REGIONS, Phrase, PromptDecomposer, drawn_words, requested_regions
+from vlad_lightning.models.prompts import (
+    REGIONS,
+    Phrase,
+    PromptDecomposer,
+    comparable,
+    drawn_words,
+    requested_regions,
+)
 
 KINDS = (
     "background_colour",
@@ -176,8 +183,8 @@ def _colours_swapped(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
 
 
 def _word_replaced(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
-    drawn = {word.casefold() for word in drawn_words(prompt.text)}
-    others = [word for word in prompt.pool if word.casefold() not in drawn]
+    drawn = set(map(comparable, drawn_words(prompt.text)))
+    others = [word for word in prompt.pool if comparable(word) not in drawn]
     if not others:
         return []
     return [(_Change(w.start, w.end, _in_case_of(w.text, rng.choice(others))),) for w in prompt.words]

@@ -10,6 +10,9 @@ from typing import Any
 
 from PIL import ImageFont, features
 
+from vlad_lightning.files import UnusableFileError, check_file
+
+_MOST_BYTES = 500_000_000  # a font of all Chinese, Japanese and Korean letters in every weight has 150 million
 _CHECKED_SIZE = 16  # pixels: any size will do to see whether a file is a font
 
 
@@ -25,7 +28,10 @@ def load_font(font: str | None, size: int, shaped: bool = False) -> ImageFont.Fr
 
     Raises:
         OSError: if ``font`` cannot be read.
+        UnusableFileError: if it is no regular file, or far too large.
     """
+    if font is not None and Path(font).exists():  # else a name that Pillow looks for among the system's fonts
+        check_file(Path(font), _MOST_BYTES)
     # The basic engine is in every build of Pillow and draws the same everywhere; the other one needs FriBidi.
     engine = ImageFont.Layout.RAQM if shaped else ImageFont.Layout.BASIC
     return ImageFont.truetype(font or default_font(), size, layout_engine=engine)
@@ -46,7 +52,7 @@ def check_font(font: str | None, argument: str = "font") -> None:
     """
     try:
         load_font(font, _CHECKED_SIZE)
-    except OSError as error:
+    except (OSError, UnusableFileError) as error:
         raise ValueError(f"{argument}={font!r} cannot be read ({error}); give a TrueType or OpenType file") from error
 
 

@@ -16,6 +16,7 @@ from vlad_lightning.types import Layout
 
 _FONT_SIZES = (16, 32, 64, 128, 256)  # few, so that the fonts stay in the cache
 _MAX_STRIP = 16384  # pixels: the longest strip of text that is drawn before it is stretched
+_MOST_CHARACTERS = 1024  # of a word: of a longer one, the first ones are drawn, each too small to be read
 _MIN_SIDE = 1e-2  # pixels: a thinner box is degenerate
 _SMALL = 128  # pixels: a smaller piece of the frame is drawn at twice its size, for the edges' sake
 
@@ -44,7 +45,7 @@ class Rasterizer:
         check_font(self.font)
 
     def check(self, words: Sequence[str], fonts: Sequence[str | None] = ()) -> None:
-        """Refuse words that their fonts have no glyphs for.
+        """Refuse words that their fonts have no glyphs for, and such as are far too long.
 
         Args:
             words: those to draw.
@@ -53,6 +54,11 @@ class Rasterizer:
         Raises:
             ValueError: naming the characters and the font, or a font file that cannot be read.
         """
+        for word in words:
+            if len(word) > _MOST_CHARACTERS:
+                raise ValueError(
+                    f"the word {word[:20]!r}... has {len(word):,} characters; at most {_MOST_CHARACTERS:,} are drawn"
+                )
         for font in set(fonts):
             check_font(font)
         check_words(words, self._fonts(words, fonts))
@@ -79,7 +85,7 @@ class Rasterizer:
         quads = layout.quads().double().numpy() * (width, height)  # (N, 4, 2), pixels
         fonts = self._fonts(layout.words, layout.fonts)
         for word, quad, font in zip(layout.words, quads, fonts, strict=True):
-            self._draw(canvas, " ".join(word.split()), quad, font)
+            self._draw(canvas, " ".join(word[:_MOST_CHARACTERS].split()), quad, font)
         return torch.from_numpy(np.array(canvas)).float().div_(127.5).sub_(1).expand(3, -1, -1)
 
     def _fonts(self, words: Sequence[str], fonts: Sequence[str | None]) -> list[str | None]:

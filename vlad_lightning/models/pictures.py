@@ -7,11 +7,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
+from vlad_lightning.files import as_grey, as_rgb
 from vlad_lightning.types import Layout, Region
 
 
@@ -59,9 +60,7 @@ def picture_tensor(image: Image.Image | Tensor, argument: str = "image") -> Tens
         ValueError: for a tensor of another shape or range.
     """
     if isinstance(image, Image.Image):
-        layers = ImageOps.exif_transpose(image).convert("RGBA")
-        opaque = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
-        return torch.from_numpy(np.array(opaque)).permute(2, 0, 1)[None].float().div(127.5).sub(1)
+        return torch.from_numpy(np.array(as_rgb(image))).permute(2, 0, 1)[None].float().div(127.5).sub(1)
     picture = image.detach().to("cpu", torch.float32)
     picture = picture[None] if picture.ndim == 3 else picture
     if picture.ndim != 4 or picture.shape[:2] != (1, 3):
@@ -86,7 +85,7 @@ def mask_tensor(mask: Image.Image | Tensor, size: tuple[int, int]) -> Tensor:
         ValueError: for a mask of another size, or one that is empty.
     """
     if isinstance(mask, Image.Image):
-        values = torch.from_numpy(np.array(ImageOps.exif_transpose(mask).convert("L"))).float() / 255
+        values = torch.from_numpy(np.array(as_grey(mask))).float() / 255
     else:
         values = mask.detach().to("cpu", torch.float32)
     if tuple(values.shape[-2:]) != size or values.numel() != size[0] * size[1]:

@@ -5,12 +5,13 @@ close to noun phrases; a place (``at the top left``) is a chunk of its own. One 
 that every character belongs to at most one of them.
 """
 
-# ruff: noqa: RUF001, RUF002 (quotes and punctuation that look alike are what this file is about)
+# ruff: noqa: RUF001, RUF002, RUF003 (quotes and punctuation that look alike are what this file is about)
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,23 +27,69 @@ REGIONS = ("top left", "top", "top right", "left", "center", "right", "bottom le
 _LETTER = r"[^\W\u2e80-\ufaff]"
 _APOSTROPHE = rf"(?<={_LETTER}){{}}(?={_LETTER})"
 
-# An ASCII double quote after a digit is the inch sign; `""..""` is a span whose quotes a CSV writer doubled.
+# An ASCII double quote after a digit is the inch sign; `""..""` is a span whose quotes a CSV writer doubled. A mark
+# that stands before a word in one language and after it in another (” ’ » ›) opens a span only where it touches a word
+# on its right alone. People and keyboards mix straight and curly marks: a proper pair goes first, then a mixed one.
+_OPENING = "\"'`‘’‚‛“”„‟«»‹›「『｢〝＂＇"
+_CLOSING = "\"'`‘’“”‟«»‹›」』｣〞〟＂＇"
+_STRAIGHT_INSIDE = _APOSTROPHE.format("'")
+_CURLY_INSIDE = _APOSTROPHE.format("’")
+_ANY_INSIDE = _APOSTROPHE.format("['’]")
 _QUOTED = rf"""
-    (?<!\d)(?P<mark>"{{1,2}})(?P<double>[^"]*)(?P=mark)
-  | (?<!{_LETTER})'(?P<single>(?:[^']|{_APOSTROPHE.format("'")})*)'(?!{_LETTER})
-  | ‘(?P<curly>(?:[^‘’]|{_APOSTROPHE.format("’")})*)’(?!{_LETTER})
-  | “(?P<curly_double>[^“”]*)”
+    (?=[{_OPENING}])(?:
+        (?<!\d)"(?P<mixed>[^"“”„‟]*)(?<!\d)”(?!\w)
+      | (?<!\d)(?P<mark>"{{1,2}})(?P<double>[^"]*)(?P=mark)
+      | (?<!\d)"(?P<mixed_number>[^"“”„‟]*)”(?!\w)
+      | (?<!{_LETTER})'(?P<single>(?:[^']|{_STRAIGHT_INSIDE})*)'(?!{_LETTER})
+      | (?<!{_LETTER})'(?P<mixed_single>(?:[^'‘’]|{_CURLY_INSIDE})*)’(?!{_LETTER})
+      | ‘(?P<curly>(?:[^‘’]|{_CURLY_INSIDE})*)’(?!{_LETTER})
+      | [‘‛](?P<mixed_curly>(?:[^'‘’‛]|{_ANY_INSIDE})*)'(?!{_LETTER})
+      | ‚(?P<low>(?:[^'‘’‚]|{_ANY_INSIDE})*)['‘’](?!{_LETTER})
+      | (?<![\w’])’(?!\s)(?P<high>(?:[^‘’]|{_CURLY_INSIDE})*)(?<!\s)’(?!{_LETTER})
+      | [“‟](?P<closed_double>[^"“”„‟]*)(?<![\s\d])"(?!\w)
+      | “(?P<curly_double>[^“”]*)”
+      | [“‟](?P<mixed_double>[^"“”„‟]*)["”]
+      | „(?P<low_double>[^"“”„‟]*)["“”‟]
+      | (?<![\w”])”(?!\s)(?P<high_double>[^“”„]*)(?<!\s)”(?!\w)
+      | «(?P<angle>[^«»]*)»
+      | (?<!\w)»(?!\s)(?P<angle_in>[^«»]*)(?<!\s)[«»](?!\w)
+      | ‹(?P<small_angle>[^‹›]*)›
+      | (?<!\w)›(?!\s)(?P<small_angle_in>[^‹›]*)(?<!\s)[‹›](?!\w)
+      | 「(?P<corner>[^「」]*)」
+      | 『(?P<white_corner>[^『』]*)』
+      | ｢(?P<half_corner>[^｢｣]*)｣
+      | [〝＂](?P<wide_double>[^〝〞〟＂]*)[〞〟＂]
+      | (?<!{_LETTER})＇(?P<wide_single>[^＇]*)＇(?!{_LETTER})
+      | ``(?P<tex>[^`']*)''
+      | (?<!{_LETTER})(?P<ticks>`{{1,2}})(?P<tick>[^`]*)(?P=ticks)(?!{_LETTER})
+      | (?<!{_LETTER})`(?P<mixed_tick>(?:[^`'’]|{_ANY_INSIDE})*)['’](?!{_LETTER})
+    )
 """
-_CONTENTS = ("double", "single", "curly", "curly_double")
+_CONTENTS = tuple(name for name in re.findall(r"\(\?P<(\w+)>", _QUOTED) if name not in ("mark", "ticks"))
+
+# In `rock 'n' roll`, the marks around the n are apostrophes. They are not where a word before it announces letters to
+# draw, or a word after it tells their place (`the letter 'n' in red`), nor around a capital beside small letters.
+_CONTRACTION = re.compile(r"([^\W\d_]+)[ ](['’‘`])([nN])(['’]?)[ ](?=([^\W\d_]+))")
+_ANNOUNCING = re.compile(
+    r"an?|the|and|or|of|in|on|with|letters?|text|words?|signs?|sa(?:ys?|id|ying)|read(?:s|ing)?|spell(?:s|ing)?"
+    r"|show(?:s|ing)?|written|printed|named|called|titled|labell?ed|label|capital|single",
+    re.IGNORECASE,
+)
+_TELLING = re.compile(
+    r"and|or|in|on|at|with|to|of|is|are|as|by|for|from|above|below|under|over|near|next|beside|between|behind|around"
+    r"|top|bottom|left|right|cent(?:er|re)|middle|upper|lower|written|printed|painted|drawn|made",
+    re.IGNORECASE,
+)
+_HIDDEN = "\ue000"  # in the place of such an apostrophe; a character of private use, which no rule looks for
 
 # Atomic: in `at the top left of a square` the match must not shrink to `at the top`; the whole of it is a relation.
 # As people type it, two words do without a preposition (`red star, top left`), and one does right after quotes.
-_PLACE = r"""
+_PLACE = rf"""
     (?P<place>(?>
         (?:
             \b(?:at|in|on|near|to|along|towards?)\s+(?:the\s+)?
           | \b(?=(?:top|bottom|upper|lower)[\s-]+(?:left|right|cent(?:er|re)|middle)\b)
-          | (?<=["'’”]\s)(?=(?:top|bottom|left|right|cent(?:er|re)|middle)(?:\s*[,.;]|\s*$|\s+(?:and|on|with)\b))
+          | (?<=[{_CLOSING}]\s)(?=(?:top|bottom|left|right|cent(?:er|re)|middle)(?:\s*[,.;]|\s*$|\s+(?:and|on|with)\b))
         )
         (?P<where>
             (?:top|bottom)(?:[\s-]*(?:left|right|cent(?:er|re)|middle)\b)?
@@ -82,7 +129,13 @@ _BEFORE_PLACE = re.compile(
 )
 _ARTICLE = re.compile(r"^(?:an?|the)\s+")
 _CSV_FIELD = re.compile(r'"(?:[^"]|"")*"')
-_NO_QUOTES = dict.fromkeys(map(ord, "\"'‘’“”"))
+_NO_QUOTES = dict.fromkeys(map(ord, _OPENING + _CLOSING))
+_NO_OPENING = dict.fromkeys(map(ord, '"“„‟'))  # what would pair with an ASCII double quote
+
+# What looks or reads the same, to one of each; the rest is left to Unicode (NFKC).
+_ALIKE = {ord(c): "'" for c in "‘’‚‛ʹʻʼʽˈ′＇`´"}
+_ALIKE |= {ord(c): '"' for c in "“”„‟″〝〞〟＂"} | {ord(c): "-" for c in "‐‑‒–—―−﹘﹣－"}
+_SELECTORS = frozenset(map(chr, (0x034F, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10))))  # invisible, but no Cf
 
 
 @dataclass(frozen=True)
@@ -119,7 +172,8 @@ class Decomposition:
 class PromptDecomposer:
     """Splits a prompt into the words to draw and the objects: the spans behind the {t_i} of Eq. 2.
 
-    Words to draw stand in '..', "..", ‘..’ or “..”; an apostrophe inside a word and a quote without a partner are
+    Words to draw stand in '..', "..", ‘..’, “..”, „..“, «..», »..«, 「..」, 『..』 and Unicode's other pairs, in
+    backticks, or between a straight mark and a curly one; an apostrophe inside a word and a quote without a partner are
     ordinary characters.
 
     Example:
@@ -136,12 +190,12 @@ class PromptDecomposer:
         objects: list[Phrase] = []
         groups: list[int] = []
         cursor = 0
-        for part in _PARTS.finditer(prompt):
+        for part in _matches(_PARTS, prompt):
             objects += _chunk(prompt, cursor, part.start())
             if part["place"]:
                 objects.append(Phrase(part["place"], *part.span("place")))
             elif not part["break"]:
-                span = list(_words_in(part))
+                span = list(_words_in(part, prompt))
                 words += span
                 groups += [groups[-1] + 1 if groups else 0] * len(span)
             cursor = part.end()
@@ -156,7 +210,17 @@ def drawn_words(prompt: str) -> tuple[str, ...]:
         >>> drawn_words('a sign that says "HELLO WORLD"')
         ('HELLO', 'WORLD')
     """
-    return tuple(word.text for span in _SPAN.finditer(prompt) for word in _words_in(span))
+    return tuple(word.text for span in _matches(_SPAN, prompt) for word in _words_in(span, prompt))
+
+
+def quoted_spans(prompt: str) -> tuple[tuple[str, int], ...]:
+    """What stands in each pair of quotes, and the index after its closing mark.
+
+    Example:
+        >>> quoted_spans("a sign that says 'HELLO WORLD' in red")
+        (('HELLO WORLD', 30),)
+    """
+    return tuple((prompt[slice(*_content(span))], span.end()) for span in _matches(_SPAN, prompt))
 
 
 def has_single_quotes(prompt: str) -> bool:
@@ -166,35 +230,55 @@ def has_single_quotes(prompt: str) -> bool:
         >>> has_single_quotes("a sign that says 'HELLO'"), has_single_quotes("mum's \"HELLO\" beside dad's")
         (True, False)
     """
-    return any(span["single"] is not None for span in _SPAN.finditer(prompt))
+    return any(span["single"] is not None for span in _matches(_SPAN, prompt))
+
+
+def comparable(text: str) -> str:
+    r"""A text as it is compared everywhere but in MARIO-Eval's own figures: what reads the same is the same.
+
+    So are capitals and small letters, a letter with its accent and the two one after the other, full-width and usual
+    letters, straight and curly apostrophes, hyphens and dashes; what is invisible (a soft hyphen, a zero-width space)
+    is not there. It is Unicode's NFKC_Casefold, with marks that look alike made one.
+
+    Example:
+        >>> comparable("JOE’S"), comparable("ＳＡＬＥ"), comparable("Stra\xadße")
+        ("joe's", 'sale', 'strasse')
+    """
+    if text.isascii():
+        return text.casefold().replace("`", "'")
+    seen = "".join(c for c in text if not _unseen(c)).translate(_ALIKE)
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+    return folded.translate(_ALIKE)
 
 
 def bare_word(word: str) -> str:
-    """A word as it is compared: without regard to case, and without the punctuation around it if there is more to it.
+    """A word as it is :func:`comparable`, and without the punctuation around it if there is more to it.
 
     Example:
         >>> bare_word("(Hello!"), bare_word("DON'T"), bare_word("?!")
         ('hello', "don't", '?!')
     """
-    return (_core(word)[1] or word).casefold()
+    whole = comparable(word)
+    return _core(whole)[1] or whole or word
 
 
 def bare_phrase(phrase: str) -> str:
-    """An object's phrase as it is compared: without regard to case, spaces and an article before it.
+    """An object's phrase as it is :func:`comparable`, without regard to spaces and an article before it.
 
     Example:
         >>> bare_phrase("A red  Star"), bare_phrase("pizza slice")
         ('red star', 'pizza slice')
     """
-    return " ".join(_ARTICLE.sub("", phrase.casefold().strip()).split())
+    return " ".join(_ARTICLE.sub("", comparable(phrase).strip()).split())
 
 
-def quote_words(caption: str, words: Sequence[str], quads: ArrayLike | None = None) -> str:
+def quote_words(caption: str, words: Sequence[str], quads: ArrayLike | None = None, keeps_unread: bool = True) -> str:
     """Put double quotes around the caption words that are drawn, as MARIO's training captions have them.
 
     Words that stand side by side in the caption and belong together on the image get one pair of quotes: they are one
     phrase with one place. Quotes doubled by a CSV writer are collapsed first; words already in quotes stay as they are;
-    a double quote without a partner, which would pair with a new one, is dropped.
+    a double quote without a partner, which would pair with a new one, is dropped. Punctuation goes into the quotes
+    where it was read with the word: of ``50% OFF`` and the word ``50%``, ``"50%" OFF``.
 
     Args:
         caption: raw text.
@@ -203,22 +287,27 @@ def quote_words(caption: str, words: Sequence[str], quads: ArrayLike | None = No
         quads: (N, 4, 2) float, where each word stands, in any unit: corners clockwise from the one at which it starts.
             Words belong together where one comes after the other on a line, or at the start of the next line of the
             same block. Without it, where one comes after the other in ``words``.
+        keeps_unread: False drops the caption's own quotes around a span of which any word is not in ``words``: in the
+            caption they quote a title or a saying, and in a prompt they would ask to draw it.
 
     Example:
         >>> quote_words("Grand Opening of the Grand Hotel", ["GRAND", "opening", "hotel"])
         '"Grand Opening" of the Grand "Hotel"'
     """
     caption = _collapse_csv_quotes(caption)
-    spans = list(_SPAN.finditer(caption))
+    if not keeps_unread:
+        caption = _unquoted(caption, Counter(map(bare_word, words)))
+    spans = list(_matches(_SPAN, caption))
     reading = Reading([bare_word(word) for word in words], quads)
     for word in drawn_words(caption):
         reading.claim(bare_word(word))
+    affixes = _affixes(words)
     pieces: list[str] = []
     cursor = 0
     for span in spans:
-        pieces += _quote_segment(caption[cursor : span.start()], reading), span[0]
+        pieces += _quote_segment(caption[cursor : span.start()], reading, affixes), caption[span.start() : span.end()]
         cursor = span.end()
-    return "".join([*pieces, _quote_segment(caption[cursor:], reading)])
+    return "".join([*pieces, _quote_segment(caption[cursor:], reading, affixes)])
 
 
 def requested_phrases(prompt: str) -> tuple[tuple[tuple[str, ...], str], ...]:
@@ -231,11 +320,11 @@ def requested_phrases(prompt: str) -> tuple[tuple[tuple[str, ...], str], ...]:
         >>> requested_phrases('a sign with "BIG SALE" at the top left and "NOW" in white letters in the middle')
         ((('BIG', 'SALE'), 'top left'), (('NOW',), 'center'))
     """
-    parts = [part for part in _PARTS.finditer(prompt) if not part["break"]]
+    parts = [part for part in _matches(_PARTS, prompt) if not part["break"]]
     found: list[tuple[tuple[str, ...], str]] = []
     for span, place in pairwise(parts):
         if place["place"] and not span["place"] and _BEFORE_PLACE.fullmatch(prompt[span.end() : place.start()]):
-            words = tuple(word.text for word in _words_in(span))
+            words = tuple(word.text for word in _words_in(span, prompt))
             found += [(words, _region_named(place["where"]))] if words else []
     return tuple(found)
 
@@ -266,10 +355,28 @@ def region_of(x: float, y: float) -> str:
     return REGIONS[3 * row + column]
 
 
-def _words_in(span: re.Match[str]) -> Iterator[Phrase]:
+def _matches(pattern: re.Pattern[str], prompt: str) -> Iterator[re.Match[str]]:
+    """The parts of a prompt; of a match only its places are the prompt's, for some apostrophes are hidden from it."""
+    return pattern.finditer(_CONTRACTION.sub(_hidden, prompt))
+
+
+def _hidden(match: re.Match[str]) -> str:
+    """``rock 'n' `` with other characters for the marks, where they are apostrophes; of the same length."""
+    before, opening, letter, closing, after = match.groups()
+    announced = _ANNOUNCING.fullmatch(before) or _TELLING.fullmatch(after)
+    if announced or (letter == "N" and not (before[0].isupper() and after[0].isupper())):
+        return match[0]
+    return f"{before} {_HIDDEN * len(opening)}{letter}{_HIDDEN * len(closing)} "
+
+
+def _content(span: re.Match[str]) -> tuple[int, int]:
+    """Where the content of a quoted span starts and ends."""
+    return next(span.span(name) for name in _CONTENTS if span[name] is not None)
+
+
+def _words_in(span: re.Match[str], prompt: str) -> Iterator[Phrase]:
     """The words of a quoted span, with their places in the prompt."""
-    start, end = next(span.span(name) for name in _CONTENTS if span[name] is not None)
-    for word in _WORD.finditer(span.string, start, end):
+    for word in _WORD.finditer(prompt, *_content(span)):
         yield Phrase(word[0], *word.span())
 
 
@@ -297,25 +404,68 @@ def _collapse_csv_quotes(caption: str) -> str:
 
 
 def _core(token: str) -> tuple[str, str, str]:
-    """A token as (punctuation before it, the rest, punctuation after it)."""
-    inside = [i for i, c in enumerate(token) if unicodedata.category(c)[0] != "P"]
+    """A token as (punctuation before it, the rest, punctuation after it); what is invisible counts as punctuation."""
+    inside = [i for i, c in enumerate(token) if not (unicodedata.category(c)[0] == "P" or c in "`´" or _unseen(c))]
     if not inside:
         return token, "", ""
     return token[: inside[0]], token[inside[0] : inside[-1] + 1], token[inside[-1] + 1 :]
 
 
-def _quote_segment(text: str, reading: Reading) -> str:
+def _unseen(character: str) -> bool:
+    return unicodedata.category(character) == "Cf" or character in _SELECTORS
+
+
+def _unquoted(caption: str, unread: Counter[str]) -> str:
+    """The caption without its own quotes around a span of which a word is not in ``unread``; the others are taken."""
+    pieces: list[str] = []
+    cursor = 0
+    for span in _matches(_SPAN, caption):
+        own = Counter(bare_word(word.text) for word in _words_in(span, caption))
+        if own <= unread:
+            unread.subtract(own)
+            continue
+        pieces += caption[cursor : span.start()], _unquoted(caption[slice(*_content(span))], unread)
+        cursor = span.end()
+    return "".join([*pieces, caption[cursor:]])
+
+
+def _affixes(words: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """For each word as it is compared, the punctuation with which it was read, before it and after; the longest first.
+
+    Quotes are none of it.
+    """
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for word in words:
+        before, _, after = _core(word)
+        if (before or after) and not set(before + after) & set(_OPENING + _CLOSING):
+            found[bare_word(word)].append((before, after))
+    for pairs in found.values():
+        pairs.sort(key=lambda pair: -len(pair[0] + pair[1]))
+    return found
+
+
+def _read_core(token: str, affixes: dict[str, list[tuple[str, str]]]) -> tuple[str, str, str]:
+    """:func:`_core`, but with the punctuation that was read on the image as a part of the word."""
+    before, core, after = _core(token)
+    for left, right in affixes.get(bare_word(token), ()) if core else ():
+        if before.endswith(left) and after.startswith(right):
+            return before[: len(before) - len(left)], f"{left}{core}{right}", after[len(right) :]
+    return before, core, after
+
+
+def _quote_segment(text: str, reading: Reading, affixes: dict[str, list[tuple[str, str]]]) -> str:
     """Quote the words of a stretch outside any quotes that are read on the image, and claim them."""
-    text = text.replace('"', "")
+    text = text.translate(_NO_OPENING)
     tokens = list(_WORD.finditer(text))
-    cores = [_core(token[0]) for token in tokens]
+    cores = [_read_core(token[0], affixes) for token in tokens]
+    bare = [bare_word(token[0]) for token in tokens]
     beside = [not first[2] and not second[0] for first, second in pairwise(cores)]  # only white space between them
     found: list[int | None] = []
     joined: list[bool] = []  # whether a word goes into the quotes of the one before it
     for i, (_, core, _) in enumerate(cores):
         last = found[-1] if i and beside[i - 1] else None
-        following = cores[i + 1][1].casefold() if i < len(beside) and beside[i] else None
-        found.append(reading.claim(core.casefold(), last, following) if core else None)
+        following = bare[i + 1] if i < len(beside) and beside[i] else None
+        found.append(reading.claim(bare[i], last, following) if core else None)
         joined.append(last is not None and found[-1] is not None and reading.continues(last, found[-1]))
     pieces: list[str] = []
     cursor = 0

@@ -97,17 +97,22 @@ class Reading:
         starts = [i for i in range(len(height)) if i not in continued]
         lines = {line[-1]: line for start in starts if (line := self._line(start))}
         found = np.zeros(height.shape, dtype=bool)
-        for end, line in lines.items():
-            mine = _around(boxes[end, line])
-            below: list[tuple[float, float, int]] = []  # gap to the line, its lower edge, its first word
-            for other in lines.values():
-                left, top, right, bottom = _around(boxes[end, other])
-                gap, size = top - mine[3], height[end, other[0]]
-                beside = max(left - mine[2], mine[0] - right)
-                if other is not line and _LEADING[0] * size <= gap <= _LEADING[1] * size and beside <= _INDENT * size:
-                    below += [(gap, bottom - mine[3], other[0])] if size > 0 else []
-            nearest = min((bottom for _, bottom, _ in below), default=0.0)
-            found[end, [start for gap, _, start in below if gap < nearest]] = True
+        if not lines:
+            return found
+        order = np.concatenate([*map(np.asarray, lines.values())])
+        firsts = np.cumsum([0, *map(len, lines.values())])[:-1]  # of each line, where its words start in the order
+        starts = order[firsts]
+        for number, end in enumerate(lines):
+            seen = boxes[end, order]
+            left, top = np.minimum.reduceat(seen[:, :2], firsts).T  # (L,) each: the box around each line
+            right, bottom = np.maximum.reduceat(seen[:, 2:], firsts).T
+            gap, size = top - bottom[number], height[end, starts]
+            beside = np.maximum(left - right[number], left[number] - right)
+            below = (size > 0) & (gap >= _LEADING[0] * size) & (gap <= _LEADING[1] * size) & (beside <= _INDENT * size)
+            below[number] = False
+            if below.any():
+                nearest = (bottom - bottom[number])[below].min()  # the lower edge of the line right below
+                found[end, starts[below & (gap < nearest)]] = True
         return found
 
     def _line(self, start: int) -> list[int]:
@@ -121,10 +126,3 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors of length 1; along x where there is no direction."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.where(length > 0, vectors / np.where(length > 0, length, 1.0), (1.0, 0.0))
-
-
-def _around(boxes: np.ndarray) -> tuple[float, float, float, float]:
-    """The box around (K, 4) boxes."""
-    left, top = boxes[:, :2].min(axis=0)
-    right, bottom = boxes[:, 2:].max(axis=0)
-    return left, top, right, bottom
