@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonargparse import ArgumentParser, get_loader
+
+from vlad_lightning.config_files import configs_folder
+from vlad_lightning.config_parser import dump, prepare
+from vlad_lightning.launcher import main
+
+CONFIG = configs_folder() / "mini/stage0_align.yaml"
+TEXTS = (
+    *("7435e1", "1e3", "on", "~", "0x1F", "12:30", "1_000", "null", "007", "2020-01-01"),
+    *("", " a", "a: b", "[x]", "#x", "-", "two\nlines"),
+)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
+    """The one line of a fit that is refused."""
+    capsys.readouterr()
+    try:
+        code = main(["fit", "--config", str(CONFIG), *map(str, args)])
+    except SystemExit as ended:
+        code = int(str(ended.code))
+    error = capsys.readouterr().err
+    assert code == 2, error
+    lines = [line for line in error.splitlines() if not line.startswith("Seed set to")]
+    assert len(lines) == 1, error
+    assert lines[0].startswith("vlad-cli fit: ")
+    return lines[0].removeprefix("vlad-cli fit: ")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_is_written_is_read_back(text: str) -> None:
+    prepare()
+    content = {"text": text, text or "key": [text], "number": 1e-5, "nothing": None, "whole": 3, "flag": True}
+    assert get_loader("yaml")(dump(content)) == content
+    assert yaml.safe_load(dump(content)) == content
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--text", type=str)
+    assert parser.parse_string(dump({"text": text})).text == text
+
+
+@pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("--data.rot", "x"), "data: MarioDataModule has no key 'rot'; did you mean 'root'?"),
+        (("--data.batch_size", "many"), "data.batch_size: Expected a <class 'int'>. Got value: many"),
+        (("--model.optimization.lr", "x"), "model.optimization.lr: Expected a <class 'float'>. Got value: x"),
+        (("--trainer.max_step", "3"), "there is no key 'trainer.max_step'; did you mean 'trainer.max_steps'?"),
+        (("--chekpoints.keep", "3"), "there is no key 'chekpoints.keep'; did you mean 'checkpoints.keep'?"),
+        (
+            ("--model.class_path", "vlad_lightning.modules.AlignmentModul"),
+            "model: module 'vlad_lightning.modules' has no attribute 'AlignmentModul'; did you mean 'AlignmentModule'?",
+        ),
+        (("--config", "nowhere.yaml"), "config: File does not exist: '"),
+    ],
+)
+def test_an_error_of_the_command_line_is_one_line(
+    args: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, *args).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("a: [\n", "--config {path}: not a YAML file: while parsing a flow node"),
+        ("- a\n", "--config {path}: must be a mapping of keys such as trainer and model; got ['a']"),
+        ("trainer: {max_step: 3}", "there is no key 'trainer.max_step'; did you mean 'trainer.max_steps'?"),
+        (
+            "model: {init_args: {optimization: {lrr: 3}}}",
+            "model: AlignmentModule has no key 'optimization.lrr'; did you mean 'optimization.lr'?",
+        ),
+        (
+            "trainer: {callbacks: [{class_path: vlad_lightning.callbacks.InitFrm}]}",
+            "trainer.callbacks: module 'vlad_lightning.callbacks' has no attribute 'InitFrm'; did you mean 'InitFrom'?",
+        ),
+    ],
+)
+def test_an_error_of_a_file_is_one_line(
+    content: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "more.yaml"
+    path.write_text(content)
+    assert refused(capsys, "--config", path).startswith(reason.format(path=path))
+
+
+POPEN = "torch.utils.cpp_extension.subprocess.Popen"
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        (f"ddp_comm_state: {{class_path: {POPEN}, init_args: {{args: [touch, PATH]}}}}", "subprocess.Popen is of "),
+        ("ddp_comm_state: {inner: [{class_path: torch.os.system}]}", "torch.os.system is of posix"),
+        ("ddp_comm_hook: torch.os.system", "posix.system is of posix"),
+    ],
+)
+def test_a_configuration_starts_no_process(
+    setting: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "more.yaml"
+    setting = setting.replace("PATH", str(tmp_path / "started"))
+    strategy = f"{{class_path: lightning.pytorch.strategies.DDPStrategy, init_args: {{{setting}}}}}"
+    path.write_text(f"trainer: {{strategy: {strategy}}}\n")
+    assert named in refused(capsys, "--config", path)
+    assert not (tmp_path / "started").exists()
+
+
+def test_a_class_for_an_argument_of_any_type_is_not_built(tmp_path: Path) -> None:
+    prepare()
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--anything", type=object)
+    spec = {"class_path": POPEN, "init_args": {"args": ["touch", str(tmp_path / "started")]}}
+    built = parser.instantiate_classes(parser.parse_object({"anything": spec}))
+    assert not (tmp_path / "started").exists()
+    assert not hasattr(built.anything, "pid")
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/x.ckpt", "file:///tmp/x.ckpt"])
+def test_a_checkpoint_has_no_address(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "--ckpt_path", address).startswith(f"--ckpt_path {address} is an address")
+
+
+def test_pickled_code_cannot_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "--weights_only", "false").startswith("--weights_only false would run the code")
+
+
+def test_a_fit_leaves_the_working_directory_as_it_is(
+    posters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "config.yaml").write_text("mine")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here" / "7435e1").symlink_to(posters)
+    quiet = ("--trainer.logger", "false", "--trainer.callbacks=[]", "--trainer.enable_progress_bar", "false")
+    short = ("--trainer.max_steps", 1, "--trainer.limit_val_batches", 0, "--data.batch_size", 4)
+    command = ("fit", "--config", CONFIG, *quiet, *short, "--data.root", "7435e1", "--out", tmp_path / "out")
+    assert main([*map(str, command)]) == 0
+    assert sorted(path.name for path in Path().iterdir()) == ["7435e1", "config.yaml"]
+    assert Path("config.yaml").read_text() == "mine"
+    (kept,) = (tmp_path / "out").rglob("config.yaml")
+    assert yaml.safe_load(kept.read_text())["data"]["init_args"]["root"] == "7435e1"
+    assert main(["fit", "--config", str(kept), "--checkpoints.start_over", "true"]) == 0
+    assert not list((tmp_path / "out").rglob(".fit.lock"))
