@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from jsonargparse import ArgumentParser, get_loader
 
+from vlad_lightning import cli
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.config_parser import dump, prepare
 from vlad_lightning.launcher import main
@@ -88,36 +90,28 @@ def test_an_error_of_a_file_is_one_line(
     assert refused(capsys, "--config", path).startswith(reason.format(path=path))
 
 
-POPEN = "torch.utils.cpp_extension.subprocess.Popen"
-
-
-@pytest.mark.parametrize(
-    ("setting", "named"),
-    [
-        (f"ddp_comm_state: {{class_path: {POPEN}, init_args: {{args: [touch, PATH]}}}}", "subprocess.Popen is of "),
-        ("ddp_comm_state: {inner: [{class_path: torch.os.system}]}", "torch.os.system is of posix"),
-        ("ddp_comm_hook: torch.os.system", "posix.system is of posix"),
-    ],
-)
-def test_a_configuration_starts_no_process(
-    setting: str, named: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "more.yaml"
-    setting = setting.replace("PATH", str(tmp_path / "started"))
-    strategy = f"{{class_path: lightning.pytorch.strategies.DDPStrategy, init_args: {{{setting}}}}}"
-    path.write_text(f"trainer: {{strategy: {strategy}}}\n")
-    assert named in refused(capsys, "--config", path)
-    assert not (tmp_path / "started").exists()
+def strategy(path: Path, setting: object) -> Path:
+    """A configuration file with a setting of DDP's."""
+    ddp = {"class_path": "lightning.pytorch.strategies.DDPStrategy", "init_args": setting}
+    path.write_text(yaml.safe_dump({"trainer": {"strategy": ddp, "accelerator": "cpu"}}))
+    return path
 
 
 def test_a_class_for_an_argument_of_any_type_is_not_built(tmp_path: Path) -> None:
-    prepare()
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--anything", type=object)
-    spec = {"class_path": POPEN, "init_args": {"args": ["touch", str(tmp_path / "started")]}}
-    built = parser.instantiate_classes(parser.parse_object({"anything": spec}))
+    handler = "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler.SubprocessHandler"
+    command = {"entrypoint": "touch", "args": [str(tmp_path / "started")], "env": {}, "local_rank_id": 0}
+    spec = {"class_path": handler, "init_args": command | dict.fromkeys(("stdout", "stderr", "numa_options"))}
+    path = strategy(tmp_path / "more.yaml", {"ddp_comm_state": spec})
+    built = cli.build(["--config", str(CONFIG), "--config", str(path)], run=False)
+    state: Any = built.trainer.strategy._ddp_comm_state
+    assert not hasattr(state, "proc")
+    assert str(state["class_path"]).endswith("SubprocessHandler")
     assert not (tmp_path / "started").exists()
-    assert not hasattr(built.anything, "pid")
+
+
+def test_what_an_allowed_library_imports_is_not_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = strategy(tmp_path / "more.yaml", {"ddp_comm_hook": "torch.os.system"})
+    assert "Importing 'posix.system' is not allowed" in refused(capsys, "--config", path)
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/x.ckpt", "file:///tmp/x.ckpt"])

@@ -40,7 +40,7 @@ from vlad_lightning.callbacks.lookup import find
 from vlad_lightning.checkpoint_folder import is_folder_checkpoint, open_folder, places, read_saved
 from vlad_lightning.checkpoints import verify
 from vlad_lightning.config_files import configs_folder, find_shipped, named_files
-from vlad_lightning.config_parser import Parser, check_config_file, check_trusted, prepare
+from vlad_lightning.config_parser import Parser, check_config_file, prepare
 from vlad_lightning.console import hush
 from vlad_lightning.data.resume import ExactResume
 from vlad_lightning.fit_lock import refuse_if_held
@@ -90,7 +90,6 @@ class VLADCLI(LightningCLI):
         for path in named_files(words):
             check_config_file(path)
         self.config = parser.parse_args(words)
-        check_trusted(self.config)
         subcommand = self.config.get("subcommand")
         config = self.config[subcommand] if subcommand else {}
         if config.get("weights_only") is False:

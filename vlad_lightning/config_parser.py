@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_parsing_settings
+from jsonargparse import ArgumentParser, get_loader, set_dumper, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 ALLOWED = ("vlad_lightning", "lightning", "torch", "torchvision", "torchmetrics", "diffusers", "transformers")
@@ -72,38 +71,6 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _quoted)
 
 
-def check_trusted(config: Any) -> None:
-    """Refuse what an allowed path leads to but comes from another library: ``torch.os.system`` is not torch's.
-
-    Args:
-        config: as parsed, before anything is built.
-
-    Raises:
-        ValueError: naming the path.
-    """
-    for path, module in _named(config):
-        if module.partition(".")[0] not in ALLOWED:
-            raise ValueError(f"{path} is of {module}; a configuration may only name what is of {', '.join(ALLOWED)}")
-
-
-def _named(value: Any) -> Iterator[tuple[str, str]]:
-    """The classes and functions that a configuration names, and the modules that they are of."""
-    if isinstance(value, Namespace):
-        value = vars(value)
-    if isinstance(value, Mapping):
-        if isinstance(value.get("class_path"), str) and "." in value["class_path"]:
-            path = value["class_path"]
-            named = _found(path)
-            yield path, path.rpartition(".")[0] if named is None else _home(named)
-        for part in value.values():
-            yield from _named(part)
-    elif isinstance(value, list | tuple | set):
-        for part in value:
-            yield from _named(part)
-    elif inspect.isclass(value) or inspect.isroutine(value):
-        yield f"{_home(value)}.{value.__qualname__}", _home(value)
-
-
 def _found(path: str) -> Any:
     """What a path names; None where it cannot be imported, or may not be."""
     if path.partition(".")[0] not in ALLOWED:
@@ -118,13 +85,6 @@ def _found(path: str) -> Any:
             found = getattr(found, word, None)
         return found
     return None
-
-
-def _home(named: Any) -> str:
-    """The module of a class or function; of a method without one, that of its object."""
-    owner = getattr(named, "__self__", None)
-    places = (named, owner, type(owner))
-    return str(next((place.__module__ for place in places if getattr(place, "__module__", None)), "builtins"))
 
 
 def program(prog: str) -> str:
