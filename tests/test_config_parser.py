@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +144,23 @@ def test_a_fit_leaves_the_working_directory_as_it_is(
     assert yaml.safe_load(kept.read_text())["data"]["init_args"]["root"] == "7435e1"
     assert main(["fit", "--config", str(kept), "--checkpoints.start_over", "true"]) == 0
     assert not list((tmp_path / "out").rglob(".fit.lock"))
+
+
+def test_a_fit_beside_another_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "stage0").mkdir()
+    held = {"host": socket.gethostname(), "pid": os.getppid()}
+    (tmp_path / "stage0" / ".fit.lock").write_text(json.dumps(held))
+    error = refused(capsys, "--out", tmp_path)
+    assert error.startswith(f"{tmp_path}/stage0 is being written by another fit, process {os.getppid()} on")
+    assert error.endswith(f"remove {tmp_path}/stage0/.fit.lock")
+
+
+def test_tasks_that_would_each_train_alone_are_refused(
+    posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = {"NTASKS": 2, "NTASKS_PER_NODE": 2, "NNODES": 1, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "JOB_ID": 1}
+    for name, number in numbers.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(number))
+    monkeypatch.setenv("SLURM_JOB_NAME", "stage")
+    error = refused(capsys, "--out", tmp_path, "--data.root", posters, "--trainer.accelerator", "cpu")
+    assert error.startswith("SLURM started 2 tasks (SLURM_NTASKS=2, SLURM_NNODES=1, SLURM_NTASKS_PER_NODE=2)")
