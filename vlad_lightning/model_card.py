@@ -90,9 +90,9 @@ def _read_figures(results: Path) -> dict[str, Any]:
     """The figures of the first system; none of a damaged file, which is set aside."""
     try:
         content = json.loads(results.read_text(encoding="utf-8"))
-        figures = next(iter(content.values()), {})
+        figures: dict[str, Any] = dict(next(iter(content.values()), {}))
         if all(isinstance(figure["value"], int | float) for figure in figures.values()):
-            return dict(figures)
+            return figures
         raise TypeError("a figure has no value")
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         set_aside(results, f"it holds no results ({type(error).__name__}: {error}); test again for the figures")
