@@ -106,7 +106,8 @@ def test_a_class_for_an_argument_of_any_type_is_not_built(tmp_path: Path) -> Non
     spec = {"class_path": handler, "init_args": command | dict.fromkeys(("stdout", "stderr", "numa_options"))}
     path = strategy(tmp_path / "more.yaml", {"ddp_comm_state": spec})
     built = cli.build(["--config", str(CONFIG), "--config", str(path)], run=False)
-    state: Any = built.trainer.strategy._ddp_comm_state
+    ddp: Any = built.trainer.strategy
+    state = ddp._ddp_comm_state
     assert not hasattr(state, "proc")
     assert str(state["class_path"]).endswith("SubprocessHandler")
     assert not (tmp_path / "started").exists()
