@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from vlad_lightning import checkpoints
 from vlad_lightning.checkpoints import (
     MANIFEST,
     DamagedError,
@@ -341,3 +342,27 @@ def test_folders_and_files_fall_back_alike(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt" / MANIFEST).unlink()
     with pytest.warns(UserWarning, match="did not come to the end"):
         assert newest_valid(tmp_path) == step_path(tmp_path, 2)
+
+
+def test_what_cannot_be_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage(tmp_path, 1, 2)
+    (tmp_path / "last.ckpt").unlink()
+    (tmp_path / "last.ckpt").symlink_to("nowhere.ckpt")
+    os.mkfifo(step_path(tmp_path, 9))
+    step_path(tmp_path, 8).symlink_to("nowhere.ckpt")
+    with pytest.warns(UserWarning, match=r"does not exist; it is a link to nowhere.*neither a file nor a folder"):
+        assert step_in(newest_valid(tmp_path)) == 2
+    read = checkpoints._hash_of_first
+
+    def fail(path: Path, length: int) -> str:
+        if path.name == step_path(tmp_path, 2).name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return read(path, length)
+
+    monkeypatch.setattr(checkpoints, "_hash_of_first", fail)
+    checkpoints._check_file.cache_clear()
+    with pytest.warns(UserWarning, match=r"Input/output error: .*step-000000002.ckpt.*step-000000001.ckpt is taken"):
+        assert step_in(newest_valid(tmp_path)) == 1
+    step_path(tmp_path, 1).unlink()
+    with pytest.raises(DamagedError, match="no whole checkpoint in"):
+        newest_valid(tmp_path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import tiny_system as tiny
 import torch
 from matplotlib import get_data_path
 from PIL import Image, ImageChops, ImageDraw, ImageFont
+from safetensors.torch import load_file, save_file
 
 from vlad_lightning.data.layout_file import LayoutFile
 from vlad_lightning.generate import main
+from vlad_lightning.launcher import main as launch
 from vlad_lightning.pipeline import VLADPipeline
 
 SERIF = str(Path(get_data_path(), "fonts", "ttf", "DejaVuSerif.ttf"))
@@ -225,3 +228,64 @@ def test_a_picture_is_painted_into(tmp_path: Path) -> None:
     paint(tmp_path / "pipeline", out, "--image", tmp_path / "picture.png", "--mask", tmp_path / "mask.png")
     changed = ImageChops.difference(Image.open(out), picture).getbbox()
     assert changed == (10, 10, 40, 30)
+
+
+def damaged(model: Path, folder: Path, file: str, content: str | bytes | int) -> Path:
+    """A copy of the pipeline with one file replaced, or cut to so many bytes."""
+    copy = shutil.copytree(model, folder / "pipeline")
+    if isinstance(content, int):
+        os.truncate(copy / file, content)
+    else:
+        (copy / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return copy
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("text_encoder/model.safetensors", POINTER, "text_encoder/model.safetensors cannot be read: it is git-LFS"),
+        ("text_encoder/model.safetensors", 500, "text_encoder/model.safetensors cannot be read: "),
+        ("tokenizer/tokenizer.json", POINTER, "tokenizer/tokenizer.json cannot be read: it is git-LFS"),
+        ("tokenizer/tokenizer.json", 30, "tokenizer/tokenizer.json cannot be read: "),
+        ("tokenizer/tokenizer.json", "{}", "pipeline cannot be used: "),
+        ("model_index.json", "[]", "model_index.json is no index of a pipeline"),
+        ("model_index.json", "{", "model_index.json cannot be read: "),
+    ],
+)
+def test_a_damaged_file_is_named(
+    model: Path, tmp_path: Path, file: str, content: str | int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = damaged(model, tmp_path, file, content)
+    assert launch(["generate", PROMPT, "--model", str(folder), "--out", str(tmp_path / "out.png")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith(f"vlad-cli generate: {tmp_path}")
+    assert message in error
+
+
+def test_sizes_that_contradict_each_other_are_refused(model: Path, tmp_path: Path) -> None:
+    config = json.loads((model / "text_encoder" / "config.json").read_text())
+    config["intermediate_size"] += 8
+    folder = damaged(model, tmp_path, "text_encoder/config.json", json.dumps(config))
+    with pytest.raises(ValueError, match=f"{folder} cannot be used: "):
+        paint(folder, tmp_path / "out.png")
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda"])
+def test_a_device_that_is_not_there_is_refused(model: Path, tmp_path: Path, device: str) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("it is there")
+    with pytest.raises(ValueError, match=f"--device {device} cannot be used here: "):
+        main([PROMPT, "--model", str(model), "--out", str(tmp_path / "out.png"), "--device", device])
+
+
+@pytest.mark.parametrize("part", ["unet", "fusion", "tlg"])
+def test_weights_that_are_no_numbers_paint_nothing(model: Path, tmp_path: Path, part: str) -> None:
+    folder = shutil.copytree(model, tmp_path / "pipeline")
+    (file,) = (folder / part).glob("*.safetensors")
+    save_file({key: value * float("nan") for key, value in load_file(file).items()}, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="hold NaN or infinite values"):
+        paint(folder, tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()

@@ -109,3 +109,13 @@ def test_errors_of_the_program_are_not_the_disk_s(tmp_path: Path) -> None:
     logger = PatientTensorBoardLogger(tmp_path)
     with pytest.raises(ValueError, match="not supported"):
         logger.log_metrics({"a": object()}, 0)  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("content", ["", "\0\0\0\n\0", "a,b\n1,2\n", "a,step\n1.0,x\n", "a,step\n1.0,0,7\n", "\udcff"])
+def test_a_damaged_file_is_set_aside(content: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_bytes(content.encode(errors="surrogateescape"))
+    for name in ("metrics.csv.damaged", "metrics.csv.damaged1"):
+        with pytest.warns(UserWarning, match=rf"metrics.csv is damaged: .* It is kept as {name}, and made anew"):
+            assert log(tmp_path, range(3, 4), "a") == "a,step\n3.0,3\n"
+        assert (tmp_path / name).read_bytes() == content.encode(errors="surrogateescape")
+        (tmp_path / "metrics.csv").write_bytes(content.encode(errors="surrogateescape"))

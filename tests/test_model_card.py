@@ -87,3 +87,11 @@ def test_figures_of_another_checkpoint_are_not_shown(results: str | None, tmp_pa
     found = card(tmp_path, checkpoint)
     assert found.data.eval_results is None
     assert "Not measured yet" in found.text
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"vlad": [1]}', '{"vlad": {"fid": {}}}'])
+def test_damaged_results_are_set_aside(content: str, tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "results.json").write_text(content)
+    with pytest.warns(UserWarning, match=r"results.json is damaged: .*test again for the figures"):
+        assert "Not measured yet" in card(tmp_path, checkpoint).text
+    assert (tmp_path / "results.json.damaged").read_text() == content

@@ -47,9 +47,13 @@ def test_only_a_fit_may_do_without(tmp_path: Path) -> None:
         resolve("last", str(tmp_path), "", fits=False)
 
 
-def test_words_and_addresses_of_lightning_stay(tmp_path: Path) -> None:
-    for given in ("best", "hpc", "registry:x", "s3://bucket/x.ckpt"):
+def test_words_of_lightning_stay_and_addresses_are_refused(tmp_path: Path) -> None:
+    for given in ("best", "hpc", "registry:x"):
         assert resolve(given, str(tmp_path), "", fits=True) == given
+    for given in ("s3://bucket/x.ckpt", "http://host/x.ckpt", f"file://{tmp_path}/x.ckpt"):
+        for fits in (True, False):
+            with pytest.raises(ValueError, match=f"--ckpt_path {given} is an address"):
+                resolve(given, str(tmp_path), "", fits=fits)
     assert resolve("last", None, "", fits=True) == "last"  # a configuration with Lightning's own callbacks
     assert resolve("last", None, "run", fits=True) is None
 

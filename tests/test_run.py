@@ -14,9 +14,10 @@ import pytest
 import torch
 import yaml
 
+from vlad_lightning import cli
 from vlad_lightning.exit_codes import PREEMPTED
 from vlad_lightning.run import _run_options, main, override, run
-from vlad_lightning.stages import Pipeline, Stage, read_pipeline
+from vlad_lightning.stages import SETTINGS, Pipeline, Stage, read_pipeline
 
 
 def synth(name: str, folder: str, *more: object, samples: int = 2) -> dict[str, Any]:
@@ -296,6 +297,8 @@ def test_an_interrupted_training_goes_on_and_a_changed_one_starts_anew(mario: Pa
     ("words", "message"),
     [
         (["--forse"], "unknown option --forse; allowed are"),
+        (["--stage9.trainer.max_steps", "3"], "--stage9.trainer.max_steps: there is no stage 'stage9'; the stages"),
+        (["--trainr.max_steps=3"], "--trainr.max_steps: there is no stage 'trainr'; the stages are "),
         (["out"], "unexpected argument 'out'"),
     ],
 )
@@ -322,3 +325,18 @@ def test_a_stage_that_was_preempted_is_not_done(
     assert "stage0: preempted after" in capsys.readouterr().err
     assert not (tmp_path / "stage0" / "done.json").exists()
     assert not (tmp_path / "stage1").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\udcff", '{"digest": 3}', '{"digest": "x", "outputs": 3}'])
+def test_a_damaged_stamp_is_set_aside(content: str, tmp_path: Path) -> None:
+    path, folder = write(tmp_path, synth("first", "{data}")), tmp_path / "out" / "first"
+    folder.mkdir(parents=True)
+    (folder / "done.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.warns(UserWarning, match=r"done.json is damaged: it does not say what the stage did"):
+        assert main(["--config", str(path)]) == 0
+    assert (folder / "done.json.damaged").read_bytes() == content.encode(errors="surrogateescape")
+    assert json.loads((folder / "done.json").read_text())["outputs"] == [str(tmp_path / "out" / "data")]
+
+
+def test_the_settings_of_every_stage_are_known() -> None:
+    assert set(cli._OF_EVERY_FIT) <= set(SETTINGS)

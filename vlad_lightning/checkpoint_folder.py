@@ -18,11 +18,14 @@ import hashlib
 import io
 import math
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -38,11 +41,12 @@ from torch.distributed.checkpoint import (
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
-from vlad_lightning.checkpoints import DamagedError, seal, sync_folder
+from vlad_lightning.checkpoints import DamagedError, seal, sync_folder, verify
 from vlad_lightning.first_process import SaveFailedError, barrier, on_first
 
 _REST = "meta.pt"
 _MARK = "vlad_lightning.tensor"  # ("vlad_lightning.tensor", key) stands where a tensor stood
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: not C:/
 _ONE_DISK = "has to be one file system for all nodes"
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
@@ -194,6 +198,40 @@ def read_checkpoint(path: Path, optimizer: bool = True) -> dict[str, Any]:
     targets = {key: torch.empty(index[key].size, dtype=index[key].properties.dtype) for key in places(rest).values()}
     fill_tensors(targets, path, alone=True)
     return dict(restore(rest, lambda place, key: targets[key]))
+
+
+def refuse_address(given: str | Path) -> None:
+    """Refuse what is not a path: nobody has checked what lies there, and Lightning would unpickle it.
+
+    Raises:
+        ValueError: where ``given`` begins with a scheme, such as ``http://``, ``s3://`` or ``file://``.
+    """
+    if _ADDRESS.match(str(given)):
+        raise ValueError(f"{given} is an address; a checkpoint is only read from a file or folder: copy it here first")
+
+
+def read_saved(checkpoint: str | Path) -> dict[str, Any]:
+    """A checkpoint of Lightning without its optimizers' states, on the CPU; compared with its checksum first.
+
+    Args:
+        checkpoint: a ``.ckpt``, file or folder.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: where it is damaged, no checkpoint of Lightning, or holds pickled code, which is not run.
+    """
+    refuse_address(checkpoint)
+    path = Path(checkpoint)
+    verify(path)
+    try:
+        saved = read_checkpoint(path, optimizer=False)
+        if not isinstance(saved["state_dict"], Mapping):
+            raise TypeError("its state_dict is no mapping")
+    except DamagedError:
+        raise
+    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no checkpoint of Lightning: {shorten(str(error), 200)}") from error
+    return saved
 
 
 def digest(path: Path) -> str:

@@ -164,8 +164,11 @@ def verify(path: Path) -> None:
     if path.is_dir():
         _check_folder(path)
         return
+    if not path.exists():
+        link = f"; it is a link to {path.readlink()}" if path.is_symlink() else ""
+        raise FileNotFoundError(f"checkpoint {path} does not exist{link}")
     if not path.is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist")
+        raise DamagedError(f"{path} is neither a file nor a folder")
     facts = path.stat()
     _check_file(path.resolve(), facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
@@ -173,7 +176,7 @@ def verify(path: Path) -> None:
 def newest_valid(folder: Path, accepts: Callable[[Path], bool] | None = None) -> Path | None:
     """The newest whole checkpoint of a stage's folder: ``last.ckpt``, else the latest step's.
 
-    Each that is damaged is named in a warning.
+    Each that is damaged, or cannot be read, is named in a warning.
 
     Args:
         folder: where :class:`~vlad_lightning.callbacks.Checkpoints` writes.
@@ -183,16 +186,17 @@ def newest_valid(folder: Path, accepts: Callable[[Path], bool] | None = None) ->
         None where there is none, or none that is accepted.
 
     Raises:
-        DamagedError: where there are only damaged ones: a training that starts over has to be told to.
+        DamagedError: where none can be read: a training that starts over has to be told to.
     """
     damaged: list[str] = []
     for path in candidates(folder):
         try:
             verify(path)
-        except DamagedError as error:
+            taken = accepts is None or accepts(path)
+        except (OSError, ValueError) as error:
             damaged.append(str(error))
             continue
-        if accepts is None or accepts(path):
+        if taken:
             if damaged:
                 warnings.warn(f"{'; '.join(damaged)}; {path} is taken in its place", stacklevel=2)
             return path
@@ -205,9 +209,16 @@ def candidates(folder: Path) -> list[Path]:
     """The checkpoints of a folder, newest first; ``last.ckpt`` and the step it is a link of count as one."""
     last = folder / LAST
     found = [path for _, path in sorted(steps_of(folder).items(), reverse=True)]
-    if not last.exists():
+    if not os.path.lexists(last):
         return found
-    return [last, *(path for path in found if not path.samefile(last))]
+    return [last, *(path for path in found if not _are_one(path, last))]
+
+
+def _are_one(path: Path, last: Path) -> bool:
+    try:
+        return path.samefile(last)
+    except OSError:  # a link that leads nowhere, or a disk that fails
+        return False
 
 
 def steps_of(folder: Path) -> dict[int, Path]:

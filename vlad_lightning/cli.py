@@ -1,22 +1,25 @@
-"""The command line of the stages: a thin LightningCLI, and the only file that knows jsonargparse."""
+"""The command line of the stages: a thin LightningCLI; what jsonargparse is told stands in config_parser."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from pickle import UnpicklingError
 from textwrap import shorten
 from typing import Any
 
 import torch
 import yaml
 from diffusers import DiffusionPipeline
-from jsonargparse import Namespace, set_parsing_settings
-from lightning.pytorch import LightningDataModule, LightningModule
+from jsonargparse import Namespace
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from vlad_lightning.callbacks import (
     Checkpoints,
@@ -34,18 +37,20 @@ from vlad_lightning.callbacks import (
 from vlad_lightning.callbacks.checkpoints import refuse_to_replace
 from vlad_lightning.callbacks.config_lock import flatten
 from vlad_lightning.callbacks.lookup import find
-from vlad_lightning.checkpoint_folder import is_folder_checkpoint, open_folder, places, read_checkpoint
+from vlad_lightning.checkpoint_folder import is_folder_checkpoint, open_folder, places, read_saved
 from vlad_lightning.checkpoints import verify
-from vlad_lightning.config_files import configs_folder, find_shipped
+from vlad_lightning.config_files import configs_folder, find_shipped, named_files
+from vlad_lightning.config_parser import Parser, check_config_file, prepare
 from vlad_lightning.console import hush
 from vlad_lightning.data.resume import ExactResume
+from vlad_lightning.fit_lock import refuse_if_held
 from vlad_lightning.model_card import Run, read_run, write_card
 from vlad_lightning.models.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.resume import check_config, resolve
+from vlad_lightning.slurm_tasks import check_tasks
 
-_ALLOWED = ["vlad_lightning", "lightning", "torch", "torchvision", "torchmetrics", "diffusers", "transformers"]
 _INDEX, _LORA = DiffusionPipeline.config_name, "pytorch_lora_weights.safetensors"
 _SUBCOMMANDS = ("fit", "validate", "test", "predict")
 _OF_EVERY_FIT = {
@@ -81,9 +86,14 @@ class VLADCLI(LightningCLI):
 
         The ``last`` checkpoint is that of this stage's folder.
         """
-        self.config = parser.parse_args(find_shipped(sys.argv[1:] if args is None else args))
+        words = find_shipped(sys.argv[1:] if args is None else args)
+        for path in named_files(words):
+            check_config_file(path)
+        self.config = parser.parse_args(words)
         subcommand = self.config.get("subcommand")
         config = self.config[subcommand] if subcommand else {}
+        if config.get("weights_only") is False:
+            raise ValueError("--weights_only false: the code in a checkpoint is never run; leave the option out")
         if config.get("ckpt_path"):
             given, folder = (
                 fill(text, config["out"]) for text in (config["ckpt_path"], config["checkpoints"]["folder"])
@@ -101,6 +111,9 @@ class VLADCLI(LightningCLI):
         if self.subcommand == "fit":
             self.trainer_defaults["callbacks"] = [self._lock(config), *_progress(config["trainer"])]
         filled = fill(config, config["out"])
+        if filled["trainer"]["default_root_dir"] is None:  # it would be the working directory
+            own = filled["checkpoints"]["folder"] if self.subcommand == "fit" else None
+            filled["trainer"]["default_root_dir"] = own or filled["out"]
         if self.subcommand == "fit":
             _check_folder(filled)
         if self.subcommand:
@@ -116,6 +129,18 @@ class VLADCLI(LightningCLI):
         if path and Path(path).exists():
             check_config(Path(path), flat, [named] if isinstance(named, str) else named)
         return ConfigLock(flat)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Lightning's, compared with the tasks that SLURM started."""
+        trainer = super().instantiate_trainer(**kwargs)
+        strategy = trainer.strategy
+        joins = isinstance(strategy, ParallelStrategy)
+        others = isinstance(strategy, ParallelStrategy) and not isinstance(
+            strategy.cluster_environment, SLURMEnvironment
+        )
+        if not others:  # which start or find their processes by themselves
+            check_tasks(os.environ, trainer.num_devices, trainer.num_nodes, joins)
+        return trainer
 
     def before_fit(self) -> None:
         """Let the watchdog end a hang before the collectives' time is up."""
@@ -148,6 +173,8 @@ def _check_folder(config: Namespace) -> None:
     saves, resumed = config["checkpoints"], config["ckpt_path"]
     idle = not (saves["folder"] and saves["enabled"]) or config["trainer"]["fast_dev_run"]
     words = resumed is not None and not Path(resumed).exists()  # Lightning's, which it looks up later
+    if not idle and getattr(rank_zero_only, "rank", 0) == 0:
+        refuse_if_held(Path(saves["folder"]))
     if not (idle or words or saves["start_over"]):
         refuse_to_replace(Path(saves["folder"]), resumed)
 
@@ -166,12 +193,8 @@ def fill(value: Any, out: str) -> Any:
 
 
 def build(args: Sequence[str], run: bool) -> VLADCLI:
-    """Parse, build, and where ``run`` is True do what the subcommand says.
-
-    A config is code: a class it names is imported. So only the libraries this package builds on may be named, which is
-    checked before the import.
-    """
-    set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=_ALLOWED)
+    """Parse, build, and where ``run`` is True do what the subcommand says."""
+    prepare()
     defaults = {"default_config_files": [str(configs_folder() / "base.yaml")]}
     if not torch.cuda.is_available():
         # on a CPU the flash kernel's backward pass is several times slower than plain products at these sizes
@@ -183,7 +206,8 @@ def build(args: Sequence[str], run: bool) -> VLADCLI:
         subclass_mode_data=True,
         auto_configure_optimizers=False,
         save_config_kwargs={"overwrite": True},
-        parser_kwargs=dict.fromkeys(_SUBCOMMANDS, defaults) if run else defaults,
+        parser_class=Parser,
+        parser_kwargs={"allow_abbrev": False, **(dict.fromkeys(_SUBCOMMANDS, defaults) if run else defaults)},
         args=list(args),
         run=run,
     )
@@ -243,6 +267,7 @@ def export(args: Sequence[str]) -> None:
 def _export_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "vlad-cli export",
+        allow_abbrev=False,
         usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR [--out DIR]",
         description="Write a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone.",
         epilog="All other options are those of the training run, as for vlad-cli fit: --config FILE (may be repeated), "
@@ -287,14 +312,9 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]
     Raises:
         ValueError: where it is damaged, of another stage or shape, or its adapters of another scale.
     """
-    verify(checkpoint)
+    saved = read_saved(checkpoint)
     try:
-        saved = read_checkpoint(checkpoint, optimizer=False)
-        state = saved["state_dict"]
-    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{checkpoint} is no checkpoint of Lightning: {shorten(str(error), 200)}") from error
-    try:
-        module.load_state_dict(state, strict=True)
+        module.load_state_dict(saved["state_dict"], strict=True)
     except RuntimeError as error:
         raise _unfit(module, checkpoint, str(error)) from error
     module.on_load_checkpoint(saved)

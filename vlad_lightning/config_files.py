@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -51,6 +52,14 @@ def find_shipped(args: Sequence[str]) -> list[str]:
         else:
             found.append(arg)
     return found
+
+
+def named_files(args: Sequence[str]) -> list[Path]:
+    """The configuration files that a command line names and that exist."""
+    words = [arg.partition("=") for arg in args]
+    named = [value for option, sign, value in words if option in _OPTIONS and sign]
+    named += [arg for before, arg in pairwise(args) if before in _OPTIONS]
+    return [path for path in map(Path, named) if path.is_file()]
 
 
 def _shipped(name: str) -> str:

@@ -7,11 +7,15 @@ picture of a billion pixels, a text in another encoding. Each is refused by name
 from __future__ import annotations
 
 import codecs
+import itertools
+import json
 import os
 import stat
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ PICTURE_BYTES = 256_000_000
 PICTURE_PIXELS = 50_000_000
 """No picture has more: a phone's have 12 to 50 million, a page at 300 dots an inch 9 million, MARIO's 0.26 million."""
 
+_POINTER = b"version https://git-lfs"
 _BOMS = (  # the longer ones first: the mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -131,6 +136,64 @@ def read_text(path: Path, most_bytes: int = TEXT_BYTES) -> tuple[str, bool]:
         if "\0" not in text:
             return _lines_ended(text), not encoding.startswith("utf-8")
     raise UnusableFileError(path, "no text")
+
+
+def set_aside(path: Path, why: object) -> None:
+    """Rename a file that cannot be used to ``{name}.damaged``, with a warning, so that it can be made anew.
+
+    Args:
+        path: the file; an earlier one that was set aside is kept beside it, under the next number.
+        why: what is wrong with it.
+
+    Raises:
+        OSError: where it cannot be renamed.
+    """
+    names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
+    aside = next(place for name in names if not os.path.lexists(place := path.with_name(name)))
+    path.rename(aside)
+    warnings.warn(f"{path} is damaged: {why}. It is kept as {aside.name}, and made anew", stacklevel=2)
+
+
+def check_stored(folder: Path) -> None:
+    """Refuse a folder of weights and settings with a file that is cut short, or is only git-LFS' pointer to one.
+
+    Only the heads of the weights are read, which say how long the file has to be.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob("*")):
+        try:
+            if file.suffix == ".safetensors":
+                with safe_open(file, "pt"):
+                    pass
+            elif file.suffix == ".json":
+                json.loads(file.read_text(encoding="utf-8"))
+        except (SafetensorError, ValueError) as error:
+            with file.open("rb") as opened:
+                pointer = opened.read(len(_POINTER)) == _POINTER
+            why = "it is git-LFS' pointer to the file; get it with `git lfs pull`" if pointer else error
+            raise ValueError(f"{file} cannot be read: {why}") from error
+
+
+@contextmanager
+def naming(what: object) -> Iterator[None]:
+    """What libraries raise about files that they cannot use names no file, and is of any kind; this names it.
+
+    Args:
+        what: a file, a folder, or what was said of it.
+
+    Raises:
+        ValueError: for whatever is raised inside; an OSError, which tells of its file by itself, is let through.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{what} cannot be used: {shorten(str(error) or type(error).__name__, 400)}") from error
 
 
 def read_picture(path: Path) -> Image.Image:

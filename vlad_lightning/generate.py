@@ -36,13 +36,16 @@ def main(args: Sequence[str]) -> None:
     if not (options.model / "model_index.json").is_file():
         raise FileNotFoundError(f"--model {options.model} is no pipeline folder; train one (make demo) or name another")
     _check(options)
+    _check_device(options.device)
     layout = _read_layout(options.layout) if options.layout else None
     pictures = {name: _read_picture(name, getattr(options, name)) for name in ("template", "image", "mask")}
     _paint(options, layout, pictures)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("vlad-cli generate", description="Paint prompts; words to draw stand in quotes.")
+    parser = argparse.ArgumentParser(
+        "vlad-cli generate", description="Paint prompts; words to draw stand in quotes.", allow_abbrev=False
+    )
     parser.add_argument("prompt", help="such as: a poster that says 'HELLO'")
     parser.add_argument("--out", type=Path, default=Path("out.png"), help="image file (default: %(default)s)")
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="pipeline folder (default: %(default)s)")
@@ -84,6 +87,18 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--save_layout {options.save_layout}: it must end in .json")
     if options.font and not options.font.is_file():
         raise FileNotFoundError(f"--font {options.font} does not exist")
+
+
+def _check_device(name: str | None) -> None:
+    """Refuse a device that this machine does not have, before anything is loaded."""
+    if name is None:
+        return
+    import torch
+
+    try:
+        torch.empty(1, device=name).cpu()
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        raise ValueError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
 
 
 def _read_layout(path: Path) -> LayoutFile:

@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
-from vlad_lightning.files import write_file
+from vlad_lightning.files import set_aside, write_file
 
 
 class Patience:
@@ -86,6 +86,8 @@ class PatientCSVLogger(CSVLogger):
 class RowWriter(ExperimentWriter):
     """Lightning's, which goes on in a file that is there and leaves it as it was where it cannot write all rows.
 
+    A file that is damaged is renamed, with a warning, and begun anew.
+
     Rows of steps that are logged again, after a resume from a checkpoint before them, take the place of the old ones.
     """
 
@@ -103,7 +105,7 @@ class RowWriter(ExperimentWriter):
         if not self.metrics:
             return
         if self._goes_on:
-            self.metrics_keys = self._rewrite(before=min(row["step"] for row in self.metrics))
+            self._go_on(before=min(row["step"] for row in self.metrics))
             self._goes_on = False
         known, size = list(self.metrics_keys), self._path.stat().st_size if self._path.exists() else 0
         try:
@@ -122,12 +124,22 @@ class RowWriter(ExperimentWriter):
             raise
         self.metrics = []
 
+    def _go_on(self, before: float) -> None:
+        """Keep what the file has of the steps before one; a damaged file is set aside."""
+        try:
+            self.metrics_keys = self._rewrite(before=before)
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            set_aside(self._path, f"it is no table of steps ({type(error).__name__}: {error})")
+            self.metrics_keys = []
+
     def _rewrite(self, columns: list[str] | None = None, before: float = math.inf) -> list[str]:
         """Write the rows of the steps before one again, under the columns of the file or others, which it returns."""
         with self._path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = [row for row in reader if None not in row.values() and float(row["step"]) < before]
         columns = columns or list(reader.fieldnames or [])
+        if "step" not in columns:
+            raise ValueError("it has no column 'step'")
 
         def write(beside: Path) -> None:
             with beside.open("w", newline="", encoding="utf-8") as file:

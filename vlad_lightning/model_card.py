@@ -15,6 +15,7 @@ from vlad_lightning import __version__
 from vlad_lightning.callbacks.origins import origins
 from vlad_lightning.checkpoint_folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.files import set_aside
 
 _USE = """\
 ```python
@@ -84,11 +85,24 @@ def read_run(
     """
     figures: dict[str, Any] = {}
     if results.is_file() and results.stat().st_mtime >= checkpoint.stat().st_mtime:
-        figures = next(iter(json.loads(results.read_text(encoding="utf-8")).values()), {})
+        figures = _read_figures(results)
     sources = origins(saved.get("callbacks", {}))
     steps = saved["global_step"]
     sha256 = digest(checkpoint)
     return Run(name, _shown(data), checkpoint.name, sha256, steps, sources, figures, sampler, layout_sampler)
+
+
+def _read_figures(results: Path) -> dict[str, Any]:
+    """The figures of the first system; none of a damaged file, which is set aside."""
+    try:
+        content = json.loads(results.read_text(encoding="utf-8"))
+        figures: dict[str, Any] = dict(next(iter(content.values()), {}))
+        if all(isinstance(figure["value"], int | float) for figure in figures.values()):
+            return figures
+        raise TypeError("a figure has no value")
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        set_aside(results, f"it holds no results ({type(error).__name__}: {error}); test again for the figures")
+        return {}
 
 
 def _shown(path: str) -> str:

@@ -24,6 +24,7 @@ from vlad_lightning.components import EncoderParts, EncoderSettings, components_
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.diffusion.solvers import SolverName
+from vlad_lightning.files import naming
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
 from vlad_lightning.models.ccm import CCM, IdentityComposition
 from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
@@ -43,9 +44,9 @@ from vlad_lightning.models.width_adapter import WidthAdapter
 from vlad_lightning.modules.inpainting import check_inside
 from vlad_lightning.modules.layout_generator import LAYOUT_FIELDS, LayoutGenerator
 from vlad_lightning.modules.painter import Painter
-from vlad_lightning.modules.prediction import place, put_back
+from vlad_lightning.modules.prediction import check_finite, place, put_back
 from vlad_lightning.modules.vfe import VFEModule
-from vlad_lightning.pipeline_folder import add_code, check_weights
+from vlad_lightning.pipeline_folder import add_code, check_files, check_weights
 from vlad_lightning.pipeline_output import VLADOutput, check_output_type, output, to_bytes
 from vlad_lightning.types import Layout, Region
 
@@ -212,12 +213,14 @@ class VLADPipeline(DiffusionPipeline):
         """Load a pipeline; the arguments are those of ``DiffusionPipeline``.
 
         Raises:
-            ValueError: where a component's files lack weights.
+            ValueError: where a file is cut short or does not fit the others, or a component's files lack weights.
         """
         folder = str(pretrained_model_name_or_path)
         if not Path(folder).is_dir():
             folder = cls.download(folder, **kwargs)
-        pipe = super().from_pretrained(folder, **kwargs)
+        check_files(Path(folder))
+        with naming(folder):
+            pipe = super().from_pretrained(folder, **kwargs)
         check_weights(Path(folder), {name: part for name, part in pipe.components.items() if name not in kwargs})
         return pipe
 
@@ -293,7 +296,7 @@ class VLADPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: for another ``output_type``, another number of layouts than prompts, more words than a layout
-                holds, or settings that do not fit a schedule.
+                holds, settings that do not fit a schedule, or images that are no numbers.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
@@ -301,6 +304,7 @@ class VLADPipeline(DiffusionPipeline):
         check_output_type(output_type)
         placed = self._layouts(prompts, layouts, layout_sampler or self.layout_sampler, generator)
         painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
+        check_finite(painting.images)
         return output(painting.images.cpu(), painting.layouts, output_type)
 
     def with_template(
@@ -401,6 +405,7 @@ class VLADPipeline(DiffusionPipeline):
         region = resized(whole, painter.image_size)
         check_inside(painter, placed, region)
         painting = painter.paint(prompts, placed, settings, generator, self.progress_bar, region)
+        check_finite(painting.images)
         return output(put_back(painting.images.cpu(), whole), placed, output_type)
 
     @property

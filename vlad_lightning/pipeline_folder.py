@@ -10,6 +10,8 @@ from typing import Any
 from safetensors import safe_open
 from torch import nn
 
+from vlad_lightning.files import check_stored
+
 _MODULE = "pipeline"
 _CODE = '''"""For plain diffusers: `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`."""
 
@@ -30,6 +32,19 @@ def add_code(index: Path, class_name: str) -> None:
     content.pop("_name_or_path", None)  # a folder of this machine
     (index.parent / f"{_MODULE}.py").write_text(_CODE, encoding="utf-8")
     index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a pipeline folder with an index that is none, or a file that is cut short.
+
+    Raises:
+        ValueError: naming the file.
+    """
+    index = folder / "model_index.json"
+    for part in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
+        check_stored(part)
+    if index.is_file() and not isinstance(json.loads(index.read_text(encoding="utf-8")), dict):
+        raise ValueError(f"{index} is no index of a pipeline: it must hold a mapping of its parts")
 
 
 def check_weights(folder: Path, components: Mapping[str, Any]) -> None:

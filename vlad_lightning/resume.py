@@ -13,7 +13,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from vlad_lightning.callbacks.config_lock import RECORD, changes, table
-from vlad_lightning.checkpoint_folder import read_rest
+from vlad_lightning.checkpoint_folder import read_rest, refuse_address
 from vlad_lightning.checkpoints import candidates, newest_valid, verify
 
 _LIGHTNINGS = ("best", "hpc")
@@ -23,7 +23,7 @@ def resolve(given: str, folder: str | None, run: str, fits: bool) -> str | None:
     """The checkpoint that ``--ckpt_path`` means.
 
     Args:
-        given: a file or folder; ``last``; or a word or an address that is Lightning's affair.
+        given: a file or folder; ``last``; or a word that is Lightning's affair.
         folder: of the stage's checkpoints; only there is ``last`` looked for.
         run: ``checkpoints.run``; others are passed over where it is not empty.
         fits: whether the command is a fit, which may start without one.
@@ -33,14 +33,13 @@ def resolve(given: str, folder: str | None, run: str, fits: bool) -> str | None:
 
     Raises:
         FileNotFoundError: where there is none.
-        ValueError: where it is damaged, or nothing that a fit can resume.
+        ValueError: where it is damaged, an address, or nothing that a fit can resume.
     """
-    if (
-        given in _LIGHTNINGS
-        or given.startswith("registry")
-        or "://" in given
-        or (given == "last" and not folder and not run)
-    ):
+    try:
+        refuse_address(given)
+    except ValueError as error:
+        raise ValueError(f"--ckpt_path {error}") from error
+    if given in _LIGHTNINGS or given.startswith("registry") or (given == "last" and not folder and not run):
         return given
     if given != "last":
         verify(Path(given))

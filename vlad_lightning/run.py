@@ -28,8 +28,8 @@ from typing import Any
 from vlad_lightning import __version__
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.exit_codes import PREEMPTED
-from vlad_lightning.files import write_file
-from vlad_lightning.stages import Pipeline, Stage, read_pipeline
+from vlad_lightning.files import set_aside, write_file
+from vlad_lightning.stages import SETTINGS, Pipeline, Stage, read_pipeline
 
 _PASSED_ON = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 _SEED = "seed_everything"  # LightningCLI's only setting without a dot
@@ -91,7 +91,8 @@ def override(pipeline: Pipeline, rest: Sequence[str]) -> Pipeline:
         rest: options with their values, as on a command line.
 
     Raises:
-        ValueError: if an option is neither dotted nor known to every stage, or a value stands alone.
+        ValueError: if an option is neither dotted nor known to every stage, or begins with the name of no stage; or if
+            a value stands alone.
     """
     added: dict[str, list[str]] = {stage.name: [] for stage in pipeline.stages}
     targets: list[str] = []
@@ -117,6 +118,12 @@ def _targets(option: str, pipeline: Pipeline) -> tuple[list[str], str]:
             f"unknown option --{key}; allowed are those of vlad-cli run --help, --{_SEED} and dotted ones "
             "such as --trainer.max_steps"
         )
+    if "." in key and head not in SETTINGS:
+        stages = ", ".join(stage.name for stage in pipeline.stages)
+        raise ValueError(
+            f"--{key}: there is no stage {head!r}; the stages are {stages}, and "
+            f"settings of every stage begin with {', '.join(SETTINGS)}"
+        )
     return [stage.name for stage in pipeline.stages if stage.command != "synth"], option
 
 
@@ -126,7 +133,7 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
     stamp, log = folder / "done.json", folder / "log.txt"
     if stage.command == "synth":
         _remove_made(stage, stamp)
-    stamp.unlink(missing_ok=True)
+    _remove_stamp(stamp)
     command = [*stage.command_line, *_run_options(stage, digest, resumes)]
     _say(f"{title}: vlad-cli {shlex.join(command)}")
     started = time.monotonic()
@@ -275,9 +282,17 @@ def _read_stamp(path: Path) -> dict[str, Any]:
     """What a stage left when it was done; empty if it was not, or if the file is broken."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    known = isinstance(content, dict) and isinstance(content.get("digest"), str)
+    return content if known and isinstance(content.get("outputs", []), list) else {}
+
+
+def _remove_stamp(path: Path) -> None:
+    """The stage is about to be done again; a file that is no stamp is set aside."""
+    if path.exists() and not _read_stamp(path):
+        set_aside(path, "it does not say what the stage did")
+    path.unlink(missing_ok=True)
 
 
 def _write_stamp(path: Path, content: dict[str, Any]) -> None:

@@ -22,7 +22,10 @@ import yaml
 from vlad_lightning.config_files import find_config
 
 COMMANDS = ("synth", "fit", "validate", "test", "predict", "export")
-_RESERVED = ("data", "model", "trainer", "optimizer", "lr_scheduler")  # `--data.size 64` is no stage's own override
+SETTINGS = (  # `--data.size 64` goes to every stage: no stage has such a name
+    *("data", "model", "trainer", "optimizer", "lr_scheduler", "checkpoints", "resume", "preemption", "step_guard"),
+    *("roll_back", "throughput", "watchdog", "weight_census", "summary"),
+)
 _PIPELINE_KEYS = {"out", "data", "stages"}
 _STAGE_KEYS = {"name", "command", "config", "args", "inputs", "outputs"}
 
@@ -145,10 +148,10 @@ def _stage(entry: Any, index: int, file: Path, values: dict[str, str]) -> Stage:
 def _check_names(stages: tuple[Stage, ...], file: Path) -> None:
     seen: set[str] = set()
     for stage in stages:
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", stage.name) or stage.name in _RESERVED:
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", stage.name) or stage.name in SETTINGS:
             raise ValueError(
                 f"{file}: stage name is {stage.name!r}; allowed are letters, digits, '_' and '-', "
-                f"but not {', '.join(_RESERVED)}"
+                f"but not {', '.join(SETTINGS)}"
             )
         if stage.name in seen:
             raise ValueError(f"{file}: two stages are named {stage.name!r}; names must differ")

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytest
@@ -65,6 +66,7 @@ def test_another_fit_and_a_resumed_one_replace_it(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
+from pickle import UnpicklingError
 from test_checkpoint_io import fit
 import os, signal
 import torch
@@ -107,6 +109,19 @@ def test_failed_save_leaves_the_one_before_and_nothing_else(tmp_path: Path) -> N
 def test_other_file_systems_are_lightnings(tmp_path: Path) -> None:
     DurableCheckpointIO().save_checkpoint({"step": 1}, f"file://{tmp_path}/x.ckpt")
     assert torch.load(tmp_path / "x.ckpt", weights_only=True) == {"step": 1}
+    with pytest.raises(ValueError, match="is an address"):
+        DurableCheckpointIO().load_checkpoint(f"file://{tmp_path}/x.ckpt")
+
+
+def test_code_in_a_checkpoint_does_not_run_whatever_is_asked(tmp_path: Path) -> None:
+    class Code:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"state_dict": {}, "code": Code()}, tmp_path / "x.ckpt")
+    with pytest.raises(UnpicklingError):
+        DurableCheckpointIO().load_checkpoint(tmp_path / "x.ckpt", weights_only=False)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_what_is_written_in_the_background_is_of_the_moment_of_the_save(tmp_path: Path) -> None:

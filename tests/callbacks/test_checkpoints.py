@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -452,3 +454,42 @@ def test_a_damaged_checkpoint_is_not_loaded(tmp_path: Path) -> None:
     last.write_bytes(data)
     with pytest.raises(DamagedError, match=r"last\.ckpt is damaged"):
         fit(Checkpoints(str(tmp_path)), 4, resume=last)
+
+
+def test_a_folder_is_one_fit_s_at_a_time(tmp_path: Path) -> None:
+    class Other(Callback):
+        """Another process begins a fit in the same folder."""
+
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            held = json.loads((tmp_path / ".fit.lock").read_text())
+            assert (held["host"], held["pid"]) == (socket.gethostname(), os.getpid())
+            code = f"from pathlib import Path; from vlad_lightning.fit_lock import take; take(Path({str(tmp_path)!r}))"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+            assert f"is being written by another fit, process {os.getpid()} on" in done.stderr
+
+    fit(Checkpoints(str(tmp_path)), 1, more=(Other(),))
+    assert not (tmp_path / ".fit.lock").exists()
+
+
+def test_a_fit_that_fails_leaves_the_folder_to_others(tmp_path: Path) -> None:
+    class Failing(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            assert (tmp_path / ".fit.lock").exists()
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        fit(Checkpoints(str(tmp_path)), 1, more=(Failing(),))
+    assert not (tmp_path / ".fit.lock").exists()
+
+
+def test_a_fit_does_not_start_beside_another(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        held = {"host": socket.gethostname(), "pid": other.pid}
+        (tmp_path / ".fit.lock").write_text(json.dumps(held))
+        with pytest.raises(ValueError, match=f"another fit, process {other.pid} on"):
+            fit(Checkpoints(str(tmp_path)), 1)
+        assert json.loads((tmp_path / ".fit.lock").read_text()) == held
+        other.communicate(b"\n")
+    with pytest.warns(UserWarning, match="this fit takes it over"):
+        fit(Checkpoints(str(tmp_path)), 1)
+    assert step_in(tmp_path / "last.ckpt") == 1

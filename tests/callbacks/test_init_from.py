@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -219,9 +218,15 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "ran",)
 
     torch.save({"state_dict": {"inner.a.weight": Trap()}}, tmp_path / "trap.ckpt")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError, match=r"trap\.ckpt is no checkpoint of Lightning: Weights only load failed"):
         fit(Stage({"a": linear(8.0)}), InitFrom("inner.a", str(tmp_path / "trap.ckpt")))
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/x.ckpt", "file:///x.ckpt"])
+def test_an_address_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match=f"{address} is an address"):
+        fit(Stage({"a": linear(8.0)}), InitFrom("inner.a", address))
 
 
 @pytest.mark.parametrize("again", [None, Lora(rank=1, alpha=1)], ids=["plain", "adapters"])

@@ -1,5 +1,6 @@
 """What a scan of many samples found is kept beside them, and used only while nothing has changed."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -82,3 +83,20 @@ def test_a_folder_that_cannot_be_written_to_is_scanned_all_the_same(root):
     root.chmod(0o500)
     assert len(found(root)[0]) == MANY - 1
     assert not (root / ".scan.json").exists()
+
+
+@pytest.mark.parametrize("change", ["list", "structure", "cut"])
+def test_a_damaged_note_is_set_aside_and_made_anew(root, change):
+    expected = found(root)
+    note = root / ".scan.json"
+    whole = note.read_text()
+    kept = json.loads(whole)
+    if change == "list":
+        kept["found"]["left_out"] = [3]
+    elif change == "structure":
+        del kept["found"]["report"]
+    note.write_text(whole[:-9] if change == "cut" else json.dumps(kept))
+    with pytest.warns(UserWarning, match=r"\.scan\.json is damaged: it holds no scan"):
+        assert found(root) == expected
+    assert note.read_text() == whole
+    assert (root / ".scan.json.damaged").is_file()

@@ -18,6 +18,7 @@ from torch.distributed.checkpoint.filesystem import FileSystem
 from vlad_lightning import checkpoint_folder
 from vlad_lightning.callbacks import Checkpoints, DurableCheckpointIO
 from vlad_lightning.data.resume import ExactResume
+from vlad_lightning.fit_lock import NAME
 from vlad_lightning.strategies import ShardedStrategy
 
 Fault = AbstractContextManager[object]
@@ -77,7 +78,7 @@ class Faults(Callback):
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         self.broken.close()
         if trainer.global_step:
-            self.seen[trainer.global_step] = sorted(path.name for path in self.folder.iterdir())
+            self.seen[trainer.global_step] = sorted(path.name for path in self.folder.iterdir() if path.name != NAME)
 
 
 def fit(posters: Path, folder: Path, steps: int, faults: dict[int, Callable[[int], Fault]]) -> Faults:

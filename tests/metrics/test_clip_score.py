@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -183,3 +184,12 @@ def test_no_images_no_figures_and_unequal_numbers() -> None:
     assert metric.compute() == {}
     with pytest.raises(ValueError, match="prompts has 2 entries; 1 images"):
         metric.update(torch.zeros(1, 3, 4, 4), ["1", "2"])
+
+
+def test_a_folder_whose_sizes_contradict_each_other_is_named(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "clip")
+    config = json.loads((copy / "config.json").read_text())
+    config["vision_config"]["intermediate_size"] += 8
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"{copy} cannot be used: "):
+        TransformersCLIP(str(copy))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -144,3 +145,25 @@ def test_the_schedule_is_read_whatever_solver_it_came_with(tmp_path: Path) -> No
         schedule = Source(str(tmp_path / write.__name__), "scheduler").load_schedule()
         assert schedule.config.prediction_type == prediction
         torch.testing.assert_close(schedule.alphas_cumprod, of.scheduler.alphas_cumprod)
+
+
+@pytest.mark.parametrize("content", ["version https://git-lfs.github.com/spec/v1\n", "cut"])
+@pytest.mark.parametrize("file", ["text_encoder/model.safetensors", "tokenizer/tokenizer.json"])
+def test_a_damaged_file_is_named(file: str, content: str, tmp_path: Path) -> None:
+    of = published.stable_diffusion_1(tmp_path / "folder")
+    path = tmp_path / "folder" / file
+    path.write_bytes(path.read_bytes()[:60] if content == "cut" and path.exists() else content.encode())
+    source = Source(str(tmp_path / "folder"), path.parent.name)
+    with pytest.raises(ValueError, match=f"{path} cannot be read: {'' if content == 'cut' else 'it is git-LFS'}"):
+        source.load_tokenizer() if path.parent.name == "tokenizer" else source.load(of.text_encoder)
+
+
+def test_a_tokenizer_that_is_none_and_sizes_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    of = published.stable_diffusion_1(tmp_path / "folder")
+    (tmp_path / "folder" / "tokenizer" / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match="folder/tokenizer cannot be used: "):
+        Source(str(tmp_path / "folder"), "tokenizer").load_tokenizer()
+    config = tmp_path / "folder" / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"intermediate_size": 7}))
+    with pytest.raises(ValueError, match="folder/text_encoder cannot be used: "):
+        Source(str(tmp_path / "folder"), "text_encoder").load(of.text_encoder)

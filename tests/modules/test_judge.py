@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_system as tiny
 import torch
 
 from vlad_lightning.metrics.alignment_probe import AlignmentProbe
+from vlad_lightning.models.object_detector import ObjectDetector
 from vlad_lightning.modules import AlignmentModule
 from vlad_lightning.modules.alignment_terms import AlignmentTerms
 from vlad_lightning.modules.judge import AlignmentJudge
+from vlad_lightning.modules.object_judge import ObjectJudge
 
 
 @pytest.mark.parametrize("terms", [AlignmentTerms(), AlignmentTerms(phrase_weight=1.0)])
@@ -35,3 +38,28 @@ def test_a_judge_scores_and_is_probed_as_its_run_was(posters: Path, tmp_path: Pa
     assert {k.replace("val/", "alignment_"): v for k, v in logged.items() if "probe" in k} == pytest.approx(
         {name: figure.value for name, figure in figures.items()}
     )
+
+
+class Code:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.target,)
+
+
+@pytest.mark.parametrize("judge", ["alignment", "objects"])
+def test_what_is_no_checkpoint_is_refused_and_no_code_runs(judge: str, tmp_path: Path) -> None:
+    def build(checkpoint: str) -> object:
+        if judge == "objects":
+            return ObjectJudge(checkpoint, ObjectDetector(width=8))
+        return AlignmentJudge(checkpoint, tiny.prompt_encoder(tokenizer=False), tiny.image_encoder())
+
+    torch.save({"state_dict": {"detector.x": Code(tmp_path / "ran")}}, tmp_path / "code.ckpt")
+    torch.save({"weights": torch.ones(2)}, tmp_path / "foreign.ckpt")
+    for name in ("code", "foreign"):
+        with pytest.raises(ValueError, match=rf"{name}\.ckpt is no checkpoint of Lightning"):
+            build(str(tmp_path / f"{name}.ckpt"))
+    with pytest.raises(ValueError, match=r"file:///x\.ckpt is an address"):
+        build("file:///x.ckpt")
+    assert not (tmp_path / "ran").exists()

@@ -17,7 +17,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
-from vlad_lightning.checkpoint_folder import is_folder_checkpoint, read_checkpoint
+from vlad_lightning.checkpoint_folder import is_folder_checkpoint, read_checkpoint, refuse_address
 from vlad_lightning.checkpoints import sealed, verify
 from vlad_lightning.first_process import SaveFailedError
 
@@ -27,8 +27,8 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
     Lightning collects a checkpoint in memory, writes it into the temporary folder and moves it, which across file
     systems is a copy under the final name. This one streams it, so a large checkpoint needs no second copy in memory.
-    What is loaded is compared with its checksum first. Addresses of other file systems (``s3://``) are left to
-    Lightning.
+    What is loaded is compared with its checksum first, and never runs pickled code. Saves to other file systems
+    (``s3://``) are left to Lightning; nothing is loaded from there.
 
     Attributes:
         asynchronous: a save copies the state to the CPU's memory and returns; a thread writes it. One at a time: the
@@ -112,15 +112,18 @@ class DurableCheckpointIO(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """Load what is whole; the interface is Lightning's. A folder, which a sharded run wrote, is read as a file is.
 
+        Never unpickles code, whatever ``weights_only`` says.
+
         Raises:
             DamagedError: where the file is truncated or changed.
             FileNotFoundError: where there is none.
+            ValueError: for an address.
         """
-        if "://" not in str(path):
-            verify(Path(path))
-            if is_folder_checkpoint(Path(path)):
-                return read_checkpoint(Path(path))
-        return dict(super().load_checkpoint(path, map_location, weights_only))
+        refuse_address(path)
+        verify(Path(path))
+        if is_folder_checkpoint(Path(path)):
+            return read_checkpoint(Path(path))
+        return dict(super().load_checkpoint(path, map_location, weights_only=True))
 
     def teardown(self) -> None:
         """Wait for the thread.

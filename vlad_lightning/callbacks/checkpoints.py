@@ -16,6 +16,7 @@ from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO
 from vlad_lightning.checkpoint_folder import take_place
 from vlad_lightning.checkpoints import LAST, MANIFEST, candidates, seal, step_path, steps_of, sync_folder
 from vlad_lightning.first_process import on_first
+from vlad_lightning.fit_lock import release, take
 
 _NEW = ".new.ckpt"  # written under this name, then given its others
 
@@ -27,6 +28,7 @@ class Checkpoints(Checkpoint):
     symbolic link where the checkpoint is a folder or the file system has no hard links. ``last.ckpt`` is replaced in
     one move and first, so it is the newest whole one at any moment. A fit that goes back to an earlier step removes the
     later ones at its first save; one that goes on from nothing in the folder needs ``start_over`` where it holds any.
+    The folder is one fit's at a time (:mod:`~vlad_lightning.fit_lock`).
 
     Args:
         folder: of the stage. None: ``checkpoints`` in the trainer's ``default_root_dir``, and nothing where another
@@ -41,8 +43,8 @@ class Checkpoints(Checkpoint):
 
     Raises:
         ValueError: where a number is out of its range, or, at a fit's beginning, ``asynchronous`` meets another
-            checkpoint plugin than :class:`DurableCheckpointIO`, or the folder holds an earlier fit's without
-            ``start_over``.
+            checkpoint plugin than :class:`DurableCheckpointIO`, the folder holds an earlier fit's without
+            ``start_over``, or another fit writes to it.
         OSError: at a fit's beginning, where the folder cannot be written to.
     """
 
@@ -93,7 +95,7 @@ class Checkpoints(Checkpoint):
         if self.asynchronous and writer_of(trainer) is None:
             raise ValueError("checkpoints.asynchronous needs the plugin vlad_lightning.callbacks.DurableCheckpointIO")
         if self._target is not None:
-            on_first(partial(_try_out, self._target))
+            on_first(partial(_begin, self._target))
 
     def place(self, trainer: Trainer) -> Path | None:
         """The folder that a trainer's fit writes to; None where it writes nothing."""
@@ -139,8 +141,19 @@ class Checkpoints(Checkpoint):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Wait for what is being written, and tell that the last save failed; not every strategy does so itself."""
         writer = writer_of(trainer)
-        if stage == "fit" and writer is not None:
-            writer.teardown()
+        try:
+            if stage == "fit" and writer is not None:
+                writer.teardown()
+        finally:
+            self._release()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let others write to the folder: Lightning calls no ``teardown`` then."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._target is not None:
+            release(self._target)
 
     def _save_if_new(self, trainer: Trainer) -> None:
         if self._target is not None and trainer.global_step != self._saved:
@@ -249,6 +262,12 @@ def refuse_to_replace(folder: Path, resumed: str | Path | None) -> None:
 
 def _is_in(folder: Path, checkpoint: str | Path | None) -> bool:
     return checkpoint is not None and Path(checkpoint).parent.resolve() == folder.resolve()
+
+
+def _begin(folder: Path) -> None:
+    """Make sure that this fit can write, and that no other one does."""
+    _try_out(folder)
+    take(folder)
 
 
 def _try_out(folder: Path) -> None:

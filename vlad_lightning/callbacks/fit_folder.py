@@ -23,7 +23,7 @@ def checkpoints(trainer: Trainer) -> list[Path]:
     found = {path for folder in _folders(trainer) for path in folder.glob("*.ckpt") if not path.name.startswith(".")}
     if trainer.ckpt_path and Path(trainer.ckpt_path).exists():
         found.add(Path(trainer.ckpt_path))
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(filter(Path.exists, found), key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def last_checkpoint(trainer: Trainer) -> str:

@@ -8,8 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vlad_lightning.callbacks.origins import origins
-from vlad_lightning.checkpoint_folder import digest, read_checkpoint
-from vlad_lightning.checkpoints import verify
+from vlad_lightning.checkpoint_folder import digest, read_saved, refuse_address
 from vlad_lightning.models.lora import fold, load_plain
 
 
@@ -46,11 +45,11 @@ class InitFrom(Callback):
         """Fill the part when a fit starts."""
         if stage != "fit" or trainer.ckpt_path:  # what is resumed from holds everything
             return
+        refuse_address(self.checkpoint)
         path = Path(self.checkpoint)
         if not path.exists():
             raise FileNotFoundError(f"checkpoint={self.checkpoint!r} does not exist; train the earlier stage first")
-        verify(path)
-        saved = read_checkpoint(path, optimizer=False)
+        saved = read_saved(path)
         prefix = self.source + "."
         state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
         if not state:

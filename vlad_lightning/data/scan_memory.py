@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlad_lightning import __version__
-from vlad_lightning.files import LIST_BYTES, read_bytes, write_file
+from vlad_lightning.files import LIST_BYTES, read_bytes, set_aside, write_file
 
 _NAME = ".scan.json"
 
@@ -31,19 +31,34 @@ def fingerprint(folders: Sequence[Path], names: Sequence[str], *settings: object
 
 
 def recall(root: Path, print_of_now: str) -> dict[str, Any] | None:
-    """What was kept for this fingerprint; None where nothing was, or where it is of another state of the folder."""
+    """What was kept for this fingerprint; None where nothing was, or where it is of another state of the folder.
+
+    A damaged file is set aside, with a warning.
+    """
     try:
         kept = json.loads(read_bytes(root / _NAME, LIST_BYTES))
-        return dict(kept["found"]) if kept["fingerprint"] == print_of_now else None
-    except (OSError, ValueError, KeyError, TypeError):
+        if kept["fingerprint"] != print_of_now or "sha256" not in kept:  # earlier versions wrote no checksum
+            return None
+        if kept["sha256"] != _checksum(kept["found"]):
+            raise ValueError("it is not what was written")
+        return dict(kept["found"])
+    except OSError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        with contextlib.suppress(OSError):  # a folder that cannot be written to, or another process was first
+            set_aside(root / _NAME, f"it holds no scan ({type(error).__name__}: {error})")
         return None
 
 
 def keep(root: Path, print_of_now: str, found: dict[str, Any]) -> None:
     """Keep what a scan found; in a folder that cannot be written to, nothing is kept."""
-    text = json.dumps({"fingerprint": print_of_now, "found": found})
+    text = json.dumps({"fingerprint": print_of_now, "sha256": _checksum(found), "found": found})
     with contextlib.suppress(OSError):
         write_file(root / _NAME, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _checksum(found: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def _state(path: Path) -> str:

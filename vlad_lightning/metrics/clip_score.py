@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 
+from vlad_lightning.files import check_stored, naming
 from vlad_lightning.metrics.bootstrap import mean_figure
 from vlad_lightning.metrics.embedder import Embedder, Held
 from vlad_lightning.metrics.per_image import PerImageMetric
@@ -42,7 +43,7 @@ class TransformersCLIP(nn.Module):
         revision: the commit of a hub id; needed for one, so that the same figure can be measured again.
 
     Raises:
-        ValueError: if a hub id comes without its revision.
+        ValueError: if a hub id comes without its revision, or a file is cut short or does not fit the others.
         OSError: if there are no safetensors weights.
     """
 
@@ -52,8 +53,11 @@ class TransformersCLIP(nn.Module):
         if not local and revision is None:
             raise ValueError(f"revision is None; {model!r} is no local folder, and a hub id needs the commit to read")
         commit = revision or "main"  # which a local folder does not look at
-        self.clip = CLIPModel.from_pretrained(model, revision=commit, use_safetensors=True, dtype=torch.float32)
-        self.processor = CLIPProcessor.from_pretrained(model, revision=commit)
+        if local:
+            check_stored(Path(model))
+        with naming(model):
+            self.clip = CLIPModel.from_pretrained(model, revision=commit, use_safetensors=True, dtype=torch.float32)
+            self.processor = CLIPProcessor.from_pretrained(model, revision=commit)
         self.name = f"clip {Path(model).name}" if local else f"clip {model}@{revision}"
         self.sha256 = weights_sha256(self.clip)
         self.requires_grad_(False).eval()

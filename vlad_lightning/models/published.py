@@ -24,6 +24,8 @@ from transformers import (
     Qwen3VLTextModel,
 )
 
+from vlad_lightning.files import check_stored, naming
+
 _CONFIG = "config.json"
 _SINGLE = ".safetensors"
 _NESTED = (Qwen2_5_VLTextModel, Qwen3VLTextModel)
@@ -68,7 +70,7 @@ class Source:
 
         Raises:
             FileNotFoundError: where a folder or file is not there, or a hub id has no revision.
-            ValueError: for pickled weights, or a single file without ``config``.
+            ValueError: for pickled weights, a single file without ``config``, or a file that is cut short.
         """
         if self.location.endswith(_PICKLED):
             raise ValueError(f"source={self.location!r} may hold pickled code, which is not read; use {_SINGLE}")
@@ -84,6 +86,7 @@ class Source:
                 )
             return
         names = needed.split("|")
+        check_stored(folder / self.subfolder)
         there = sorted(p.name for p in (folder / self.subfolder).glob("*"))
         where = folder / self.subfolder
         if not set(names) & set(there):
@@ -112,7 +115,8 @@ class Source:
             ValueError: where the source lacks weights that the part has.
         """
         self.check()
-        loaded, missing = self._load_single(type(part)) if self.single else self._load_folder(type(part))
+        with naming(self):
+            loaded, missing = self._load_single(type(part)) if self.single else self._load_folder(type(part))
         if missing:
             raise ValueError(f"it lacks {missing[:5]}")
         settings = loaded.config if isinstance(loaded.config, Mapping) else loaded.config.to_dict()
@@ -155,7 +159,10 @@ class Source:
             ValueError: where it cannot tell which characters a token stands for.
         """
         self.check("tokenizer.json|vocab.json|tokenizer_config.json", weights=False)
-        tokenizer: Any = AutoTokenizer.from_pretrained(self.settings, subfolder=self.subfolder, revision=self.revision)
+        with naming(self):
+            tokenizer: Any = AutoTokenizer.from_pretrained(
+                self.settings, subfolder=self.subfolder, revision=self.revision
+            )
         if not tokenizer.is_fast:
             raise ValueError(f"{self} has a {type(tokenizer).__name__} that does not tell the characters of its tokens")
         read: PreTrainedTokenizerFast = tokenizer

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vlad_lightning.checkpoint_folder import digest, read_checkpoint
-from vlad_lightning.checkpoints import verify
+from vlad_lightning.checkpoint_folder import digest, read_saved, refuse_address
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.lora import fold, load_plain
 from vlad_lightning.models.prompt_encoder import PromptEncoder
@@ -31,11 +30,11 @@ class AlignmentJudge(nn.Module):
 
     def __init__(self, checkpoint: str, prompt_encoder: PromptEncoder, image_encoder: ImageEncoder) -> None:
         super().__init__()
+        refuse_address(checkpoint)
         path = Path(checkpoint)
         if not path.exists():
             raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it is the stage-0 run that judges")
-        verify(path)
-        saved = read_checkpoint(path, optimizer=False)
+        saved = read_saved(path)
         for name, part in (("prompt_encoder", prompt_encoder), ("image_encoder", image_encoder)):
             state = {k.removeprefix(f"{name}."): v for k, v in saved["state_dict"].items() if k.startswith(f"{name}.")}
             try:

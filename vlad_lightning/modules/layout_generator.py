@@ -128,6 +128,9 @@ class LayoutGenerator(nn.Module):
         counted in ``Layout.moved``. Objects are placed once data have told where some stand.
         Words beyond the ``max_words`` that a layout holds are left out, as in training: real captions have such.
         Where a person wrote the prompts, :meth:`check` them first.
+
+        Raises:
+            ValueError: where weights that have become NaN or infinite leave no layouts.
         """
         conditioning: Conditioning = self.prompt_encoder(prompts)
         told = conditioning.pooled
@@ -138,6 +141,8 @@ class LayoutGenerator(nn.Module):
         tokens = sampler.draw(
             lambda x, t: self.tlg(x.to(told), t, conditioning, unknown), noise, self.schedule, generator
         )
+        if not tokens.isfinite().all():  # moving boxes apart would make numbers of them
+            raise ValueError("the generated layouts hold NaN or infinite values: the weights are damaged")
         boxes, present = (x.cpu() for x in decode_boxes(tokens.float()))
         rows = zip(prompts, boxes, present & ~unknown.cpu(), strict=True)
         return tuple(self._laid_out(*row) for row in rows)

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vlad_lightning.checkpoint_folder import digest, read_checkpoint
-from vlad_lightning.checkpoints import verify
+from vlad_lightning.checkpoint_folder import digest, read_saved, refuse_address
 from vlad_lightning.models.object_detector import FoundObject, ObjectDetector
 
 
@@ -27,13 +26,13 @@ class ObjectJudge(nn.Module):
 
     def __init__(self, checkpoint: str, detector: ObjectDetector, threshold: float = 0.4) -> None:
         super().__init__()
+        refuse_address(checkpoint)
         path = Path(checkpoint)
         if not path.exists():
             raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it is the detector that judges objects")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it must lie in [0, 1]")
-        verify(path)
-        saved = read_checkpoint(path, optimizer=False)
+        saved = read_saved(path)
         prefix = "detector."
         state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
         try:

@@ -52,6 +52,9 @@ def paint_prompts(
         sampler: how images are drawn.
         layout_sampler: how layouts are drawn.
         draws: the randomness, of the layouts first.
+
+    Raises:
+        ValueError: where what was painted is no picture.
     """
     placed = [place(p, row, painter.rasterizer.font) for p, row in zip(batch.prompts, _rows(batch), strict=True)]
     bare = [prompt for prompt, (layout, _) in zip(batch.prompts, placed, strict=True) if layout is None]
@@ -64,7 +67,25 @@ def paint_prompts(
     regions = [region for _, region in placed]
     region = _stacked(regions, painter.image_size)
     painting = painter.paint(batch.prompts, layouts, sampler, draws, region=region).named(batch.keys)
+    check_finite(painting.images)
     return painting if region is None else painting.within(_pictures(painting.images.cpu(), regions))
+
+
+def check_finite(images: Tensor) -> None:
+    """Refuse what was painted by weights that have become NaN or infinite; a file format makes a black picture of it.
+
+    Args:
+        images: (B, 3, H, W) float.
+
+    Raises:
+        ValueError: saying how many.
+    """
+    finite = images.isfinite().flatten(1).all(1)
+    if not finite.all():
+        raise ValueError(
+            f"{int((~finite).sum())} of {len(images)} painted images hold NaN or infinite values: the weights are "
+            "damaged (a training that diverged?), or the numbers overflow in this precision"
+        )
 
 
 def _rows(batch: PromptBatch) -> list[Row]:

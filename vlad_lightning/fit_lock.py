@@ -1,0 +1,135 @@
+"""One fit at a time writes to a folder: a file names the host and the process that does."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+NAME = ".fit.lock"
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """A process, told from a later one of the same number by when it began.
+
+    Attributes:
+        host: its machine.
+        pid: its number there.
+        began: in the kernel's clock; empty where that is not known.
+        job: SLURM's number of the job; empty outside of one.
+        restarts: how often SLURM had started the job again.
+    """
+
+    host: str
+    pid: int
+    began: str = ""
+    job: str = ""
+    restarts: int = 0
+
+
+def refuse_if_held(folder: Path) -> None:
+    """Refuse a folder that another fit writes to.
+
+    Raises:
+        ValueError: naming the process, and the file to remove where it is known not to run any more.
+    """
+    _stale(folder / NAME)
+
+
+def take(folder: Path) -> None:
+    """Lock a folder for this process. What a dead one left is taken over with a warning.
+
+    Raises:
+        ValueError: see :func:`refuse_if_held`.
+        OSError: where the file cannot be written.
+    """
+    path = folder / NAME
+    if (left := _stale(path)) is not None:
+        if left != _this():
+            warnings.warn(f"{path} was left by {_told(left)}, which has ended; this fit takes it over", stacklevel=2)
+        path.unlink(missing_ok=True)
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:  # another fit was quicker
+        refuse_if_held(folder)
+        raise
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(_this())))
+
+
+def release(folder: Path) -> None:
+    """Remove the lock where it is this process's; one that the file system keeps is stale when the process ends."""
+    path = folder / NAME
+    with contextlib.suppress(OSError):
+        if _read(path) == _this():
+            path.unlink()
+
+
+def _stale(path: Path) -> _Holder | None:
+    """Who left the lock; None where there is none.
+
+    Raises:
+        ValueError: where its process may be running.
+    """
+    try:
+        holder = _read(path)
+    except FileNotFoundError:
+        return None
+    if _has_ended(holder):
+        return holder
+    raise ValueError(
+        f"{path.parent} is being written by another fit, {_told(holder)}: wait for it, or name another --out. Where "
+        f"that fit is known to have ended, remove {path}"
+    )
+
+
+def _has_ended(holder: _Holder) -> bool:
+    me = _this()
+    if holder.host == me.host:
+        return not holder.pid or holder.pid == me.pid or not _runs(holder)
+    return bool(holder.job) and holder.job == me.job and holder.restarts < me.restarts  # SLURM ended it on that host
+
+
+def _runs(holder: _Holder) -> bool:
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        pass
+    return not holder.began or _began(holder.pid) in ("", holder.began)
+
+
+def _read(path: Path) -> _Holder:
+    """The process that a lock names; one without a number, on this host, where the file is damaged."""
+    try:
+        holder = _Holder(**json.loads(path.read_text(encoding="utf-8")))
+        if isinstance(holder.pid, int) and isinstance(holder.restarts, int):
+            return holder
+    except (ValueError, TypeError):
+        pass
+    return _Holder(socket.gethostname(), 0)
+
+
+def _this() -> _Holder:
+    pid, restarts = os.getpid(), os.environ.get("SLURM_RESTART_COUNT", "")
+    job = os.environ.get("SLURM_JOB_ID", "")
+    return _Holder(socket.gethostname(), pid, _began(pid), job, int(restarts) if restarts.isdecimal() else 0)
+
+
+def _began(pid: int) -> str:
+    """When a process began, in ticks since the machine did, as Linux tells it."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _told(holder: _Holder) -> str:
+    return f"process {holder.pid} on {holder.host}" if holder.pid else "a process that it does not name"
