@@ -50,13 +50,9 @@ class PhraseMap(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, text_width: int, channels: int = 16, side: int = 8, width: int = 256) -> None:
         super().__init__()
-        self.draw = nn.Sequential(
-            nn.LayerNorm(text_width),
-            nn.Linear(text_width, width),
-            nn.GELU(),
-            nn.Linear(width, (channels + 1) * side**2),
-        )
-        nn.init.constant_(self.draw[-1].bias[channels * side**2 :], _OPAQUE)
+        hidden, stamp = nn.Linear(text_width, width), nn.Linear(width, (channels + 1) * side**2)
+        nn.init.constant_(stamp.bias[channels * side**2 :], _OPAQUE)
+        self.draw = nn.Sequential(nn.LayerNorm(text_width), hidden, nn.GELU(), stamp)
 
     @property
     def out_channels(self) -> int:
