@@ -1,4 +1,6 @@
-"""Draws docs/images/architecture.png: ``python docs/architecture.py``. The poster is one that the demo painted."""
+"""Draws docs/images/architecture.png: ``python docs/architecture.py``. The poster and its phrase map
+(the part of it that is a guess of the image) are of a prompt that the demo painted.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,8 @@ from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
 IMAGES = Path(__file__).parent / "images"
-WORDS = (  # as painted: left, bottom, width, height
-    ("HELMET", 0.06, 0.71, 0.85, 0.16),
-    ("1700", 0.36, 0.41, 0.55, 0.16),
-    ("95223", 0.12, 0.11, 0.79, 0.18),
-)
-THINGS = ((0.75, 0.575, 0.13, 0.13),)  # the red star, likewise
+WORDS = (("OPEN", 0.178, 0.755, 0.566, 0.168), ("LATE", 0.32, 0.491, 0.567, 0.175))  # left, bottom, width, height
+THINGS = ((0.112, 0.13, 0.284, 0.263), (0.637, 0.137, 0.244, 0.247), (0.0, 0.0, 1.0, 1.0))  # star, ring, background
 HEIGHT = 7.5
 UPPER, LOWER = 5.7, 4.42  # bottoms of the tiles in the two rows of the layout generator
 INK, GREY = "#1f2933", "#66727f"
@@ -56,8 +54,8 @@ def _lanes(axis: Axes) -> None:
 
 def _prompt(axis: Axes) -> None:
     text = (
-        'a sign of a red star on the\nright on a pink gradient\nbackground, showing\n"HELMET" at the top ...,\n'
-        '"1700" in the middle ...\nand "95223" at the bottom ...'
+        'a poster with a red star at\nthe bottom left and a green\nring at the bottom right\non a yellow background,\n'
+        'that says "OPEN LATE"\nat the top'
     )
     _box(axis, 0.15, 2.75, 2.0, 1.7, "", ("white", GREY))
     axis.text(1.15, 4.27, "prompt", ha="center", va="center", fontsize=9, color=GREY)
@@ -95,15 +93,15 @@ def _layout_lane(axis: Axes) -> None:
 def _phrase_map(axis: Axes) -> None:
     """The objects' part of z_t: what the painter's encoder says of each phrase, in its box."""
     _tile(axis, 9.75, LOWER, "phrase map (stage 2)", "#fffaf5", PAINT[1])
-    for x, y, width, height in THINGS:
-        axis.add_patch(Rectangle((9.75 + x, LOWER + y), width, height, facecolor=PAINT[1], edgecolor="none", zorder=2))
+    axis.imshow(imread(IMAGES / "phrase_map.png"), extent=(9.75, 10.75, LOWER, LOWER + 1.0), zorder=2)
     axis.plot([8.85, 8.85], [UPPER, 5.2], color=INK, linewidth=1.3)
     _arrow(axis, (8.85, 5.2), (9.75, 5.2))
     axis.plot([3.9, 3.9, 5.25, 5.25], [2.6, 2.95, 2.95, 4.8], color=INK, linewidth=1.3, solid_joinstyle="round")
     _arrow(axis, (5.25, 4.8), (9.75, 4.8))
-    text = "composed phrases of the objects, each a learned stamp"
+    text = "composed phrases, each a learned stamp"
     axis.text(7.05, 4.86, text, ha="center", va="bottom", fontsize=8.8, color=INK)
     _arrow(axis, (10.75, 5.0), (12.07, 5.0), "objects")
+    axis.set(xlim=(0, 13.2), ylim=(0, HEIGHT))
 
 
 def _painter_lane(axis: Axes) -> None:
