@@ -1,5 +1,6 @@
-"""Draws docs/images/architecture.png: ``python docs/architecture.py``. The poster and its phrase map
-(the part of it that is a guess of the image) are of a prompt that the demo painted.
+"""Draws docs/images/architecture.png: ``python docs/architecture.py``.
+
+The demo painted the poster; the phrase map is the part of it that is a guess of the image, as its pixels.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def _lanes(axis: Axes) -> None:
 
 def _prompt(axis: Axes) -> None:
     text = (
-        'a poster with a red star at\nthe bottom left and a green\nring at the bottom right\non a yellow background,\n'
+        "a poster with a red star at\nthe bottom left and a green\nring at the bottom right\non a yellow background,\n"
         'that says "OPEN LATE"\nat the top'
     )
     _box(axis, 0.15, 2.75, 2.0, 1.7, "", ("white", GREY))

@@ -124,7 +124,8 @@ def test_a_checkpoint_has_no_address(address: str, capsys: pytest.CaptureFixture
 
 
 def test_pickled_code_cannot_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, "--weights_only", "false").startswith("--weights_only false would run the code")
+    said = refused(capsys, "--weights_only", "false")
+    assert said.startswith("--weights_only false: the code in a checkpoint is never run")
 
 
 def test_a_fit_leaves_the_working_directory_as_it_is(

@@ -68,6 +68,7 @@ def test_the_citation_names_this_version_and_the_paper() -> None:
 def test_the_figure_of_the_architecture_can_be_drawn(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     shutil.copy(ROOT / "docs" / "architecture.py", tmp_path)
-    shutil.copy(ROOT / "docs" / "images" / "poster.png", tmp_path / "images")
+    for name in ("poster.png", "phrase_map.png"):
+        shutil.copy(ROOT / "docs" / "images" / name, tmp_path / "images")
     subprocess.run([sys.executable, "architecture.py"], cwd=tmp_path, check=True)
     assert (tmp_path / "images" / "architecture.png").read_bytes()[:4] == b"\x89PNG"
