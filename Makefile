@@ -76,7 +76,8 @@ scaling: $(RUNTIME)  ## count communication, fit step times and plan 8 to 512 GP
 	$(BIN)/python benchmarks/scaling.py
 
 ABLATIONS := vlad wo_ccm wo_hierarchical_guidance word_boxes_only narrow_fusion latent_codec_wide latent_codec_narrow
-ABLATION_STEPS ?= 700  # of each system's stage 2
+# Steps of each system's stage 2; a comment behind the value would leave its spaces in it.
+ABLATION_STEPS ?= 700
 
 ablations: demo  ## train and test the whole system and six ablations, 700 steps of stage 2 each (about 2 hours); writes runs/ablations.md
 	for name in $(ABLATIONS); do $(CLI) run --config configs/ablations/pipeline_$$name.yaml \

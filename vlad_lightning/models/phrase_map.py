@@ -37,8 +37,8 @@ class PhraseMap(ModelMixin, ConfigMixin):
     A small network turns t_i into a stamp of ``side`` x ``side`` places, with an opacity for each: what is seen through
     it is the phrase beneath. It is stretched over the phrase's box, turned with it, and pasted into the frame with
     smooth edges; beside it stand the box's own coordinates, from -1 to 1 across and down, and the coverage. Of boxes
-    that overlap, the smaller one lies on top. The first channels of a stamp can be
-    taught what the phrase looks like (``map_weight`` of :class:`~vlad_lightning.modules.training.PainterTraining`).
+    that overlap, the smaller one lies on top. The first channels of a stamp can be taught what the phrase looks like
+    (``map_weight`` of :class:`~vlad_lightning.modules.training.PainterTraining`).
 
     Args:
         text_width: D of the phrases.
