@@ -51,6 +51,7 @@ def bench(minutes: float = 60, **changes: Any) -> Bench:
 
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "forget", lambda device: None)  # collecting garbage takes seconds in a large process
     monkeypatch.setattr(gpu, "matmul_peak", lambda device: 1e12)
     monkeypatch.setattr(gpu, "step_flops", lambda size, device: 1e10)
     monkeypatch.setattr(gpu, "speed", lambda size, batch, steps, device, acceleration: (2.0 * batch, 1.0))
