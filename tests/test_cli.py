@@ -247,8 +247,9 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, folder = tmp_path / "out", tmp_path / "out" / "stage0"
+    root = shutil.copytree(posters, tmp_path / "posters")
     command = (
-        *(*FIT, *QUIET, "--out", out, "--data.root", posters, "--trainer.default_root_dir", tmp_path),
+        *(*FIT, *QUIET, "--out", out, "--data.root", root, "--trainer.default_root_dir", tmp_path),
         *("--data.batch_size", 4, "--checkpoints.every_n_steps", 1, "--checkpoints.asynchronous", "true"),
     )
 
@@ -278,6 +279,16 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     changed = ("--data.batch_size", 8, "--model.optimization.lr", 0.0005, "--data.seed", 3)
     assert fit_code(*command, *moved, 4, *changed, *allowed) == 0
     assert step() == 4
+    # other captions, as long as the ones before
+    captions = sorted(root.glob("*/*/caption.txt"))
+    for caption in captions:
+        caption.write_text(caption.read_text().swapcase())
+    assert fit_code(*command, *moved, 5, *changed, *allowed) == 2
+    assert "the caption.txt in " in (error := capsys.readouterr().err.splitlines()[-1])
+    assert error.endswith("put them back, or allow it: --may_change data.content")
+    assert step() == 4
+    for caption in captions:
+        caption.write_text(caption.read_text().swapcase())
     # damaged: the one before is taken, under the configuration that it had
     last = folder / "last.ckpt"
     os.truncate(last, last.stat().st_size // 2)

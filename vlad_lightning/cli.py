@@ -126,9 +126,10 @@ class VLADCLI(LightningCLI):
         plain = yaml.safe_load(parser.dump(config, skip_validation=True, skip_none=False, skip_link_targets=False))
         flat = flatten(plain, config["out"])
         path, named = config["ckpt_path"], config["may_change"]
+        may_change = [named] if isinstance(named, str) else named
         if path and Path(path).exists():
-            check_config(Path(path), flat, [named] if isinstance(named, str) else named)
-        return ConfigLock(flat)
+            check_config(Path(path), flat, may_change)
+        return ConfigLock(flat, may_change)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's, compared with the tasks that SLURM started."""

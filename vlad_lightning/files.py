@@ -53,6 +53,16 @@ class UnusableFileError(ValueError):
         self.reason = reason
 
 
+def printable(path: Path | str) -> str:
+    r"""A path as text that can be written anywhere: bytes of a name that is not UTF-8 stand as ``\xff``.
+
+    Example:
+        >>> printable(os.fsdecode(b"caf\xe9/0"))
+        'caf\\xe9/0'
+    """
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a neighbour of ``path``, then put it in its place.
 

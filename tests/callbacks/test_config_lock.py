@@ -1,11 +1,18 @@
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_system as tiny
 import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.demos.boring_classes import BoringModel
+from torch.utils.data import DataLoader
 
-from vlad_lightning.callbacks.config_lock import changes, flatten, table
+from vlad_lightning.callbacks.config_lock import ConfigLock, changes, flatten, table
 
 CONFIG: dict[str, Any] = {
     "out": "runs/a",
@@ -78,7 +85,7 @@ def test_what_decides_the_training_is_locked(key: str) -> None:
     [
         *("trainer.max_steps", "trainer.max_time", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
         *("trainer.strategy.find_unused_parameters", "trainer.logger.CSVLogger.save_dir", "trainer.log_every_n_steps"),
-        *("data.num_workers", "data.test_root", "model.sampler.steps", "model.optimization.fused"),
+        *("data.num_workers", "data.max_outage", "data.test_root", "model.sampler.steps", "model.optimization.fused"),
         *("model.painter.vfe.acceleration.compile", "trainer.callbacks.RichProgressBar.leave", "trainer.plugins"),
         *("trainer.callbacks.LearningRateMonitor.class_path", "trainer.val_check_interval"),
     ],
@@ -116,6 +123,49 @@ def test_keys_may_be_named_in_any_of_their_forms(named: list[str], allowed: bool
     assert not changes(
         flatten(CONFIG, "runs/a"), changed("trainer.callbacks.InitFrom[1].part", "x"), ["trainer.callbacks.InitFrom"]
     )
+
+
+class Told(LightningDataModule):
+    """Says that some of what it read differs from what the checkpoint was trained on."""
+
+    root = "posters"
+
+    def __init__(self, changed: tuple[str, ...] | None) -> None:
+        super().__init__()
+        self.changed = changed
+
+    def changed_since(self, checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
+        return self.changed
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(torch.ones(1, 32))  # type: ignore[arg-type]
+
+
+def resume(folder: Path, changed: tuple[str, ...] | None, *may_change: str) -> None:
+    """Save a fit of one step, and go on from it."""
+    options: dict[str, Any] = {"limit_val_batches": 0, "callbacks": [ConfigLock({}, may_change)]}
+    if not (folder / "x.ckpt").exists():
+        trainer = tiny.trainer(1, **options)
+        trainer.fit(BoringModel(), Told(changed))
+        trainer.save_checkpoint(folder / "x.ckpt")
+    trainer = tiny.trainer(2, **options)
+    trainer.fit(BoringModel(), Told(changed), ckpt_path=folder / "x.ckpt", weights_only=True)
+    assert trainer.global_step == 2
+
+
+def test_other_data_are_refused_unless_they_are_allowed(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the (checkpoint|caption)")
+        resume(tmp_path, ())
+    told = r"the caption\.txt, image\.jpg in posters are not those that the checkpoint was trained on"
+    for named in ((), ("data.root",), ("model",)):
+        with pytest.raises(ValueError, match=rf"^{told}; put them back, or allow it: --may_change data\.content$"):
+            resume(tmp_path, ("caption.txt", "image.jpg"), *named)
+    for named in (("data.content",), ("data",), ("data.*",)):
+        with pytest.warns(UserWarning, match=f"{told}; --may_change allows it"):
+            resume(tmp_path, ("caption.txt", "image.jpg"), *named)
+    with pytest.warns(UserWarning, match="does not say what its data folder held"):
+        resume(tmp_path, None)
 
 
 def test_the_table_has_a_line_a_key() -> None:

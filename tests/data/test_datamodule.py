@@ -188,23 +188,23 @@ def test_another_folder_replaces_the_test_split_in_full(root, tmp_path):
     data = MarioDataModule(str(root), test_root=str(tmp_path / "other"), val_share=0.2)
     assert sorted(keys(data, "test")) == [f"00001_{number:09d}" for number in range(100, 105)]
     assert len(set(keys(data, "train")) | set(keys(data, "val"))) == 12
-    assert data.test_report.usable == 5
-    assert data.report.usable == 12
+    assert data.test_report().usable == 5
+    assert data.report().usable == 12
 
 
 def test_the_test_can_be_cut_short(root):
     full = MarioDataModule(str(root), test_share=0.5)
     short = MarioDataModule(str(root), test_share=0.5, limit_test=2)
     assert keys(short, "test") == keys(full, "test")[:2]
-    assert short.test_report.usable == 12
+    assert short.test_report().usable == 12
 
 
 def test_an_index_picks_samples(root, tmp_path):
     index = tmp_path / "index.txt"
     index.write_text("00000_000000001\n00000_000000004\n00000_000000005\n00000_000000099\n")
     data = MarioDataModule(str(root), index=str(index))
-    assert data.report.usable == 3
-    assert data.report.skipped == {"no caption.txt": 1}
+    assert data.report().usable == 3
+    assert data.report().skipped == {"no caption.txt": 1}
 
 
 def test_the_training_order_depends_on_the_seed_and_changes_by_epoch(root):
@@ -256,7 +256,7 @@ def test_bad_samples_are_counted_reported_and_skipped(root, capfd):
     folders = folders_of(root)
     spoil(folders)
     data = MarioDataModule(str(root), max_words=3)
-    report = data.report
+    report = data.report()
     assert report.usable == 9
     assert sum(report.skipped.values()) == 5
     assert report.skipped["no image.jpg"] == 1
@@ -306,7 +306,7 @@ def test_a_truncated_image_in_a_small_folder_is_found_by_the_scan(root):
     for folder in folders_of(root)[:3]:
         truncate(folder)
     data = MarioDataModule(str(root))
-    assert data.report.skipped == {"broken image.jpg": 3}
+    assert data.report().skipped == {"broken image.jpg": 3}
     read = [key for name in ("train", "val", "test") for key in keys(data, name)]
     assert sorted(read) == [key_of(folder) for folder in folders_of(root)[3:]]
 
@@ -318,30 +318,41 @@ def test_a_large_folder_is_scanned_by_headers_and_a_truncated_image_is_replaced(
     (folders_of(tmp_path)[1] / "image.jpg").write_bytes(b"no image")
     (folders_of(tmp_path)[2] / "image.jpg").unlink()
     data = MarioDataModule(str(tmp_path), size=8)
-    assert data.report.skipped == {"broken image.jpg": 1, "no image.jpg": 1}
+    assert data.report().skipped == {"broken image.jpg": 1, "no image.jpg": 1}
     read = [key for name in ("train", "val", "test") for key in keys(data, name)]
     assert "00000_000000000" not in read
     assert data.broken == ("00000_000000000",)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_training_replaces_an_image_that_breaks_when_read_by_the_next_good_one(root, num_workers):
-    data = MarioDataModule(str(root))
+def test_a_training_replaces_an_image_that_breaks_when_read_by_one_of_another_step(root, num_workers):
+    data = MarioDataModule(str(root), batch_size=4, num_workers=num_workers)
     data.setup()
-    samples = data.train_dataloader().dataset
 
-    def keys_in_order():
-        loader = DataLoader(samples, batch_size=2, num_workers=num_workers, collate_fn=Batch.collate)
-        return [key for batch in loader for key in batch.keys]
+    def epoch():
+        return [batch.keys for batch in data.train_dataloader()]
 
-    order = keys_in_order()
+    whole = epoch()
+    bad = {whole[0][1], whole[0][2]}
     for folder in folders_of(root):
-        if key_of(folder) in (order[1], order[2], order[-1]):
+        if key_of(folder) in bad:
             truncate(folder)
-    expected = [order[0], order[3], order[3], *order[3:-1], order[0]]
-    assert keys_in_order() == expected
-    assert keys_in_order() == expected, "and so again"
-    assert set(data.broken) == {order[1], order[2], order[-1]}
+    expected = [(whole[0][0], whole[1][1], whole[1][2], whole[0][3]), whole[1]]
+    assert epoch() == expected
+    assert epoch() == expected, "and so again"
+    assert set(data.broken) == bad
+
+
+def test_a_sample_stands_twice_in_a_batch_only_where_nothing_is_left_outside(root):
+    data = MarioDataModule(str(root), batch_size=9)
+    data.setup()
+    (whole,) = [batch.keys for batch in data.train_dataloader()]
+    for folder in folders_of(root):
+        if key_of(folder) in whole[:2]:
+            truncate(folder)
+    (read,) = [batch.keys for batch in data.train_dataloader()]
+    assert set(whole[2:]) < set(read)
+    assert len(set(read)) == 8
 
 
 @pytest.mark.parametrize("name", ["val", "test"])
@@ -423,10 +434,10 @@ def test_hostile_samples_leave_finite_batches(root):
     os.mkfifo(folders[2] / "caption.txt")
     (folders[3] / "caption.txt").write_bytes("caf\u00e9 HELLO".encode("cp1252"))
     data = MarioDataModule(str(root))
-    assert data.report.skipped == {"caption.txt: no regular file": 1}
-    assert data.report.lines_left_out == {"quad far outside the frame": 2, "text too long": 1}
-    assert data.report.texts_recoded == {"caption.txt": 1}
-    assert any("1 caption.txt read in" in line for line in data.report.lines())
+    assert data.report().skipped == {"caption.txt: no regular file": 1}
+    assert data.report().lines_left_out == {"quad far outside the frame": 2, "text too long": 1}
+    assert data.report().texts_recoded == {"caption.txt": 1}
+    assert any("1 caption.txt read in" in line for line in data.report().lines())
     found = [batch for name in ("train", "val", "test") for batch in batches(data, name)]
     assert sum(map(len, found)) == 11
     assert all(layout.boxes.abs().le(10).all() for batch in found for layout in batch.layouts)
@@ -486,9 +497,9 @@ def test_a_damaged_scene_json_is_counted_and_its_sample_is_used_without(root):
     for folder in folders_of(root)[:3]:
         (folder / "scene.json").write_text('{"objects": []}')
     data = MarioDataModule(str(root))
-    assert data.report.usable == 12
-    assert data.report.scenes_left_out == 3
-    assert any("3 scene.json left out" in line for line in data.report.lines())
+    assert data.report().usable == 12
+    assert data.report().scenes_left_out == 3
+    assert any("3 scene.json left out" in line for line in data.report().lines())
     assert not any(batch.scene_known.any() for batch in batches(data))
 
 
@@ -555,6 +566,8 @@ def test_captions_are_those_of_the_training_split_and_read_no_image(root):
         ({"val_share": 0.6, "test_share": 0.4}, "sum below 1"),
         ({"min_confidence": 1.1}, "min_confidence=1.1"),
         ({"max_bad_share": -0.1}, "max_bad_share=-0.1"),
+        ({"max_outage": -1.0}, "max_outage=-1.0: must be at least 0"),
+        ({"max_outage": math.nan}, "max_outage=nan"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

@@ -42,13 +42,20 @@ def test_a_line_gives_text_corners_and_confidence():
         ("HELLO 600,50,700,50,700,90,600,90 0.9", "quad outside the frame"),
         ("HELLO 10,-90,90,-90,90,-20,10,-20 0.9", "quad outside the frame"),
         (f"HELLO {BOX} 0.49", "low confidence"),
-        (f"HELLO {BOX} nan", "low confidence"),
+        *(
+            (f"HELLO {BOX} {wrong}", "malformed confidence")
+            for wrong in ("nan", "inf", "-inf", "-0.9", "1.1", "95", "1e999")
+        ),
     ],
 )
 def test_a_bad_line_is_left_out_with_its_reason_and_spoils_no_other(line, problem):
     words, problems = parse_ocr(f"GOOD {BOX} 0.9\n{line}\nFINE 100,150,300,150,300,200,100,200 0.5\n", 0.5)
     assert [w.text for w in words] == ["GOOD", "FINE"]
     assert problems == [problem]
+
+
+def test_a_confidence_that_was_rounded_up_is_one():
+    assert [word.confidence for word in parse_ocr(f"HELLO {BOX} 1.0000002\n")[0]] == [1.0]
 
 
 def test_text_may_hold_spaces_commas_and_numbers():

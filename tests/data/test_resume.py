@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections import defaultdict
 from pathlib import Path
@@ -103,7 +104,7 @@ def steps_of(path: Path) -> int:
 def test_the_undisturbed_run_is_the_order(saved: tuple[Reader, Path], posters: Path) -> None:
     module, folder = saved
     data = MarioDataModule(str(posters), size=8, batch_size=12)
-    order = data.order
+    order = data.order()
     keys = [folder.parent.name + "_" + folder.name for folder in data._sets["train"].folders]
     steps = order.steps
     for step in range(STEPS):
@@ -115,6 +116,7 @@ def test_the_undisturbed_run_is_the_order(saved: tuple[Reader, Path], posters: P
         "samples": order.after(0, 3),
         "step": 3,
         "of": order.samples,
+        "content": data.content(),
     }  # the batch of the fourth step does not count
 
 
@@ -161,8 +163,8 @@ def test_another_global_batch_goes_on_at_the_same_sample(saved: tuple[Reader, Pa
     whole, folder = saved
     resumed = fit(posters, 7, 1, ckpt_path=folder / "batch-2.ckpt")  # one step of 12 is behind
     data = MarioDataModule(str(posters), size=8, batch_size=7)
-    keys = [folder.parent.name + "_" + folder.name for folder in (data.order, data._sets["train"].folders)[1]]
-    first, second = (data.order.permutation(epoch).tolist() for epoch in (0, 1))
+    keys = [folder.parent.name + "_" + folder.name for folder in (data.order(), data._sets["train"].folders)[1]]
+    first, second = (data.order().permutation(epoch).tolist() for epoch in (0, 1))
     assert resumed.read[1] == [keys[i] for i in first[12:19]]
     assert whole.read[0] == [keys[i] for i in first[:12]]
     starts = [step for step, read in resumed.read.items() if read == [keys[i] for i in second[:7]]]
@@ -229,3 +231,17 @@ def test_a_test_asks_for_no_training_split(posters: Path, tmp_path: Path) -> Non
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "the training split had")
         tiny.trainer(limit_val_batches=1).validate(tiny.stage("tlg"), datamodule=other, ckpt_path=tmp_path / "x.ckpt")
+
+
+def test_a_checkpoint_knows_what_its_data_folder_held(
+    saved: tuple[Reader, Path], posters: Path, tmp_path: Path
+) -> None:
+    state = torch.load(saved[1] / "batch-3.ckpt", weights_only=True)
+    data = MarioDataModule(str(posters), size=8)
+    assert data.changed_since(state) == ()
+    assert data.changed_since({}) is None
+    shutil.copytree(posters, tmp_path / "other")
+    for file in (tmp_path / "other").glob("*/*/caption.txt"):
+        file.write_text("another caption")
+    other = MarioDataModule(str(tmp_path / "other"), size=8)
+    assert other.changed_since(state) == ("caption.txt",)

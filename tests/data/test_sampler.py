@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from vlad_lightning.data.sampler import GlobalBatchSampler, SampleOrder
+from vlad_lightning.data.sampler import Draw, GlobalBatchSampler, SampleOrder
 
 # (devices, samples a device, accumulated parts): the same 24 samples a step
 SPLITS = [
@@ -27,8 +27,8 @@ class Numbers(torch.utils.data.Dataset[int]):
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> int:
-        return index
+    def __getitem__(self, draw: Draw) -> int:
+        return draw[0]
 
 
 def as_read(order: SampleOrder, position: int, workers: int = 0) -> list[list[int]]:
@@ -119,13 +119,44 @@ def test_devices_have_equally_many_full_batches_and_share_no_sample(
     assert {len(batches) for batches in ranks} == lengths
     assert lengths == {order.steps * order.parts}
     assert {len(one) for batches in ranks for one in batches} == {order.rows}
-    read = [i for batches in ranks for one in batches for i in one]
+    read = [draw[0] for batches in ranks for one in batches for draw in one]
     if samples >= world * batch:
         assert len(read) == len(set(read)) > 0
         assert samples - len(read) < order.step_size
     else:  # too few: all are read, and none twice before every other was read once
         assert set(read) == set(range(samples))
         assert len(read) < samples + world
+
+
+def drawn(order: SampleOrder, position: int = 0) -> list[list[Draw]]:
+    """What the places of each step may be filled with, over all devices and accumulated parts."""
+    parts = [
+        list(chain(*row)) for row in zip(*(order.batches(position, r) for r in range(order.world_size)), strict=True)
+    ]
+    return [list(chain(*parts[i : i + order.parts])) for i in range(0, len(parts), order.parts)]
+
+
+@settings(deadline=None)
+@given(samples=st.integers(1, 80), batch=st.integers(1, 9), world=st.integers(1, 4), accumulation=st.integers(1, 3))
+def test_what_replaces_a_broken_sample_is_of_no_batch_of_its_step_and_serves_one_place(
+    samples: int, batch: int, world: int, accumulation: int
+) -> None:
+    order = SampleOrder(samples, batch, world, accumulation)
+    for step in drawn(order):
+        own = {draw[0] for draw in step}
+        assert all(own.isdisjoint(draw[1:]) for draw in step)
+        outside = samples - order.step_size
+        assert all(len(draw) == 1 + min(16, max(0, outside)) or outside < 16 for draw in step)
+        assert outside <= 0 or all(set(draw[1:]) <= set(range(samples)) and len(draw) > 1 for draw in step)
+        apart = min(16, outside // order.step_size) if outside > 0 else 0
+        first = [spare for draw in step for spare in draw[1 : 1 + apart]]
+        assert len(first) == len(set(first))
+
+
+@pytest.mark.parametrize(("world", "batch", "accumulation"), SPLITS)
+def test_every_split_replaces_by_the_same_samples(world: int, batch: int, accumulation: int) -> None:
+    order, whole = SampleOrder(101, batch, world, accumulation, seed=5), SampleOrder(101, 24, seed=5)
+    assert drawn(order, 101 + 24) == drawn(whole, 101)[1:] == drawn(whole, 101 + 24)
 
 
 @pytest.mark.parametrize(("batch", "lengths"), [(4, [4, 4]), (16, [10]), (10, [10]), (3, [3, 3, 3])])
@@ -152,8 +183,8 @@ def test_a_cut_epoch_ends_early() -> None:
 
 
 def test_without_a_position_each_iteration_is_the_next_epoch() -> None:
-    def flat(batches: Iterator[list[int]]) -> list[int]:
-        return [i for batch in batches for i in batch]
+    def flat(batches: Iterator[list[Draw]]) -> list[int]:
+        return [draw[0] for batch in batches for draw in batch]
 
     sampler = GlobalBatchSampler(SampleOrder(20, 5))
     for epoch in range(3):

@@ -1,5 +1,6 @@
 """What a scan of many samples found is kept beside them, and used only while nothing has changed."""
 
+import io
 import json
 import os
 import shutil
@@ -8,8 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vlad_lightning.data.content import NAMES, differing
+from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import list_samples
 from vlad_lightning.data.scan import scan
+from vlad_lightning.models.glyphs import Rasterizer
 
 MANY = 2000
 
@@ -23,7 +27,7 @@ def many(tmp_path_factory):
         folder.mkdir(parents=True)
         (folder / "caption.txt").write_text("a poster that says HELLO")
         (folder / "ocr.txt").write_text("HELLO 128,64,384,64,384,128,128,128 0.98\n")
-        Image.new("RGB", (8, 8)).save(folder / "image.jpg")
+        Image.new("RGB", (8, 8), (0, 0, 90)).save(folder / "image.jpg")
     (root / "00000" / f"{7:09d}" / "image.jpg").unlink()
     (root / "00000" / f"{9:09d}" / "ocr.txt").write_text("no quad\n")
     return root
@@ -100,3 +104,64 @@ def test_a_damaged_note_is_set_aside_and_made_anew(root, change):
         assert found(root) == expected
     assert note.read_text() == whole
     assert (root / ".scan.json.damaged").is_file()
+
+
+@pytest.mark.parametrize("number", [3, MANY])
+def test_names_that_are_not_utf8_are_used_counted_and_told_in_print(many, tmp_path, number):
+    root = tmp_path / "posters"
+    for source in sorted((many / "00000").iterdir())[-number:]:
+        shutil.copytree(source, root / "00000" / source.name)
+    good, bad = (root / "00000" / os.fsdecode(name) for name in (b"caf\xe9", b"no\xffimage"))
+    for folder in (good, bad):
+        shutil.copytree(source, folder)
+    (bad / "image.jpg").unlink()
+    first, second = found(root), found(root)
+    assert first == second
+    assert good in first[0]
+    assert bad not in first[0]
+    text = "\n".join(first[1].lines())
+    assert "skipped: no image.jpg" in text
+    assert f"{root}/00000/no\\xffimage)" in text
+    assert f"1 samples have a name that is not UTF-8 ({root}/00000/caf\\xe9)" in text
+    assert text.encode("utf-8")
+    sample = MarioDataset([good], 8, 2, 8, 0.3, Rasterizer())[0]
+    assert sample.key == "00000_caf\\xe9"
+
+
+def contents(root: Path) -> dict[str, str]:
+    return dict(found(root)[1].content)
+
+
+@pytest.mark.parametrize("number", [5, MANY])
+def test_the_fingerprint_of_the_content_is_that_of_what_the_files_hold(many, tmp_path, number):
+    root = tmp_path / "posters"
+    for source in sorted((many / "00000").iterdir())[-number:]:
+        shutil.copytree(source, root / "00000" / source.name)
+    files = sorted((root / "00000").iterdir())[3]
+    (files / "image.jpg").write_bytes((files / "image.jpg").read_bytes().ljust(1000, b"\0"))
+    first = contents(root)
+    os.utime(files / "caption.txt")
+    shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert contents(root) == contents(tmp_path / "copy") == first
+    for name, content in {
+        "caption.txt": b"a poster that says BYE",
+        "ocr.txt": b"HELLO 128,64,384,64,384,128,128,128 0.97\n",
+        "scene.json": b"{}",
+        "image.jpg": other_picture(1000),
+    }.items():
+        (files / name).write_bytes(content)
+        assert differing(first, contents(root)) == (name,)
+        if name == "scene.json":
+            (files / name).unlink()
+        else:
+            shutil.copyfile(tmp_path / "copy" / "00000" / files.name / name, files / name)
+    assert contents(root) == first
+    files.rename(files.with_name("000009999"))
+    assert differing(first, contents(root)) == (NAMES,)
+
+
+def other_picture(length: int) -> bytes:
+    """A picture of another colour, filled up."""
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8), (90, 0, 0)).save(data, "JPEG")
+    return data.getvalue().ljust(length, b"\0")

@@ -81,7 +81,7 @@ def losses(folder: Path) -> dict[int, float]:
 def test_killed_and_resumed_run_ends_with_the_same_weights_bit_for_bit(runs: Path, stage: str, workers: int) -> None:
     saved = torch.load(runs / f"{stage}-{workers}" / "last.ckpt", weights_only=True)
     assert saved["global_step"] == SAVED_AT
-    assert set(saved["MarioDataModule"]) == {"samples", "step", "of"}
+    assert set(saved["MarioDataModule"]) == {"samples", "step", "of", "content"}
     whole, resumed = (load_file(runs / name / "weights.safetensors") for name in (stage, f"{stage}-{workers}-resumed"))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())

@@ -34,7 +34,7 @@ def one_batch(root: Path, size: int = 8) -> DataLoader[Sample]:
     """The same ``size`` samples, in the same order, every epoch."""
     data = tiny.data(root)
     data.setup()
-    samples = [data.train_dataloader().dataset[i] for i in range(size)]
+    samples = [data.train_dataloader().dataset[i,] for i in range(size)]
     return DataLoader(samples, batch_size=size, collate_fn=Batch.collate)  # type: ignore[arg-type]
 
 

@@ -1,15 +1,19 @@
-"""The configuration that a checkpoint was trained with, and what may differ where it is resumed."""
+"""The configuration and the data that a checkpoint was trained with, and what may differ where it is resumed."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from textwrap import shorten
-from typing import Any
+from typing import Any, Protocol, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
+
+from vlad_lightning.files import printable
+from vlad_lightning.first_process import on_first
 
 RECORD = "vlad_config"
 """Its key in a checkpoint."""
@@ -21,6 +25,7 @@ _FREE = (
     "data.num_workers",
     "data.pin_memory",
     "data.limit_test",
+    "data.max_outage",
     "data.test_root",
     "model.sampler*",
     "model.layout_sampler*",
@@ -62,17 +67,31 @@ _FREE = (
     "trainer.callbacks.ImageWriter*",
 )
 _ABSENT = "(not set)"
+CONTENT = "data.content"
+"""Stands for what the data folder holds, where it is allowed to change."""
+
+
+class _Data(Protocol):
+    """A data module that knows what it read."""
+
+    root: str
+
+    def changed_since(self, checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None: ...
 
 
 class ConfigLock(Callback):
     """Keeps the configuration of a fit in its checkpoints, for the comparison when one of them is resumed.
 
+    What the data folder holds is compared here as well, when it has been looked at; the data module keeps it.
+
     Args:
         config: dotted keys and plain values, see :func:`flatten`.
+        may_change: keys and patterns that may differ, see :func:`changes`; :data:`CONTENT` is one.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], may_change: Sequence[str] = ()) -> None:
         self.config = dict(config)
+        self.may_change = tuple(may_change)
         self._world_size = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -95,6 +114,28 @@ class ConfigLock(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Put the configuration in."""
         checkpoint[RECORD] = dict(self.config)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with other data, on every process alike: the first one decides.
+
+        Raises:
+            ValueError: naming what differs.
+        """
+        data = getattr(trainer, "datamodule", None)
+        if trainer.state.fn == "fit" and hasattr(data, "changed_since"):
+            on_first(partial(self._check_data, cast(_Data, data), checkpoint))
+
+    def _check_data(self, data: _Data, checkpoint: Mapping[str, Any]) -> None:
+        changed = data.changed_since(checkpoint)
+        if changed is None:
+            rank_zero_warn("the checkpoint does not say what its data folder held; it may have been something else")
+        elif changed:
+            told = (
+                f"the {', '.join(changed)} in {printable(data.root)} are not those that the checkpoint was trained on"
+            )
+            if changes({}, {CONTENT: changed}, self.may_change):
+                raise ValueError(f"{told}; put them back, or allow it: --may_change {CONTENT}")
+            rank_zero_warn(f"{told}; --may_change allows it")
 
 
 def flatten(config: Mapping[str, Any], out: str) -> dict[str, Any]:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from vlad_lightning.config_files import find_config
+from vlad_lightning.data.content import differing
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import list_samples
 from vlad_lightning.data.prompts import collate_prompts, keyed_prompts, read_prompts
-from vlad_lightning.data.sampler import GlobalBatchSampler, SampleOrder
+from vlad_lightning.data.sampler import Draw, GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.scan import DataReport, quoted_caption, scan
 from vlad_lightning.data.sharding import BatchShard, shard_loader
 from vlad_lightning.data.splits import in_hash_order, split
-from vlad_lightning.data.workers import outlive_signals
+from vlad_lightning.data.workers import Loader, outlive_signals
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.types import Batch, PromptBatch, Sample
 
@@ -33,8 +34,9 @@ class MarioDataModule(LightningDataModule):
     """Posters with their captions, layouts and glyphs, in batches of :class:`~vlad_lightning.types.Batch`.
 
     Captions get quotes around the words that are also on the image. Samples that cannot be used are skipped, counted
-    and reported. Of those that break only when they are read, a training takes the next good one instead; a validation
-    or a test leaves them out, and says at its end how many and which.
+    and reported. Of those that break only when they are read, a training takes one of another step instead; a
+    validation or a test leaves them out, and says at its end how many and which. A folder that cannot be read for a
+    while as a whole breaks none of its samples.
 
     The training order is a :class:`~vlad_lightning.data.sampler.SampleOrder`: the same for every number of devices with
     the same global batch. A checkpoint keeps the place in it, so that a fit goes on with the sample that an undisturbed
@@ -57,6 +59,8 @@ class MarioDataModule(LightningDataModule):
             though there are no true images of them.
         min_confidence: words that were read with less are left out; in MARIO it goes down to 0.115.
         max_bad_share: refuse a folder with a larger share of samples that cannot be used.
+        max_outage: seconds to wait where a folder as a whole cannot be read (its disk is away, access is denied); then
+            that is an error.
         rasterizer: draws ``glyphs``; None is the one with the default font.
         num_workers: processes that read, for each loader; 0 reads in the training process.
         pin_memory: copy batches into pinned memory, for a GPU.
@@ -82,6 +86,7 @@ class MarioDataModule(LightningDataModule):
         test_prompts: str | None = None,
         min_confidence: float = 0.3,
         max_bad_share: float = 0.5,
+        max_outage: float = 300.0,
         rasterizer: Rasterizer | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
@@ -91,7 +96,7 @@ class MarioDataModule(LightningDataModule):
         _at_least(
             1, size=size, batch_size=batch_size, max_words=max_words, max_objects=max_objects, max_boxes=max_boxes
         )
-        _at_least(0, num_workers=num_workers)
+        _at_least(0, num_workers=num_workers, max_outage=max_outage)
         if limit_test is not None:
             _at_least(1, limit_test=limit_test)
         _shares(min_confidence=min_confidence, max_bad_share=max_bad_share, val_share=val_share, test_share=test_share)
@@ -113,26 +118,25 @@ class MarioDataModule(LightningDataModule):
         self.test_prompts = None if test_prompts is None else find_config(test_prompts)
         self.min_confidence = min_confidence
         self.max_bad_share = max_bad_share
+        self.max_outage = max_outage
         self.rasterizer = rasterizer or Rasterizer()
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.seed = seed
         self._sets: dict[str, MarioDataset] = {}
-        self._reports: dict[str, DataReport] = {}
+        self._reports: dict[tuple[str, str | None], DataReport] = {}
         self._resumed: dict[str, int] | None = None
         self._told: set[str] = set()
 
-    @property
     def report(self) -> DataReport:
         """What the scan of ``root`` found."""
         self.setup()
-        return self._reports[self.root]
+        return self._reports[self.root, self.index]
 
-    @property
     def test_report(self) -> DataReport:
         """What the scan of ``test_root`` found; of ``root`` if there is no other."""
         self.setup()
-        return self._reports[self.test_root or self.root]
+        return self.report() if self.test_root is None else self._reports[self.test_root, None]
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -181,9 +185,9 @@ class MarioDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled by ``seed``; samples that do not fill a global batch are left out if there are others."""
-        order = self.order
+        order = self.order()
         return _ResumedLoader(
-            self._sets["train"],
+            _Replaced(self._sets["train"]),
             batch_sampler=GlobalBatchSampler(order, self._rank, self._position if self.trainer else None),
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -217,7 +221,6 @@ class MarioDataModule(LightningDataModule):
             return batch
         return batch.to(device, non_blocking=device.type == "cuda")
 
-    @property
     def order(self) -> SampleOrder:
         """How the training samples are dealt to the trainer's devices; to one where there is no trainer."""
         self.setup()
@@ -236,32 +239,45 @@ class MarioDataModule(LightningDataModule):
         """The position in the order at which the loaded checkpoint goes on; None where none was loaded."""
         return None if self._resumed is None else self._resumed["samples"]
 
-    @property
     def batches_an_epoch(self) -> int:
         """Training batches of a device in an epoch, of which the trainer may take only the first ones."""
-        order = self.order
+        order = self.order()
         limit = self.trainer.limit_train_batches if self.trainer else None
         batches = order.steps * order.parts
         return batches if limit is None else min(batches, limit if isinstance(limit, int) else int(batches * limit))
 
     def batches_before(self, position: int) -> int:
         """Training batches of a device in an epoch, before a position in the order."""
-        return self.order.steps_before(position) * self.order.parts
+        return self.order().steps_before(position) * self.order().parts
 
-    def state_dict(self) -> dict[str, int]:
-        """The position in the order after the last optimizer step, and that step.
+    def content(self) -> dict[str, str]:
+        """The fingerprint of ``root``'s usable samples, see :class:`~vlad_lightning.data.content.Content`."""
+        return dict(self.report().content)
+
+    def changed_since(self, checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """What of ``root``'s content is not as it was when a checkpoint was saved; None where that does not tell.
+
+        Returns:
+            :data:`~vlad_lightning.data.content.NAMES` where it has other samples, else the names of the files.
+        """
+        then = checkpoint.get(type(self).__qualname__, {}).get("content")
+        return None if then is None else differing(then, self.content())
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the order after the last optimizer step, that step, and the fingerprint of the data.
 
         Batches that were read ahead, or accumulated for the next step, do not count.
         """
         if self.trainer is None or self.trainer.state.fn != "fit":
             return {}
-        return {"samples": self._position(), "step": self.trainer.global_step, "of": self.order.samples}
+        position, size = self._position(), self.order().samples
+        return {"samples": position, "step": self.trainer.global_step, "of": size, "content": self.content()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint was saved; a fit warns where the training split has another size than then."""
         if self.trainer is not None and self.trainer.state.fn != "fit":
             return  # a test's folder or limits may be others
-        now = self.order.samples
+        now = self.order().samples
         if (then := int(state_dict.get("of", now))) != now:
             rank_zero_warn(f"the training split had {then} samples and has {now}: the order changes from here on")
         self._resumed = {"samples": int(state_dict["samples"]), "step": int(state_dict["step"])}
@@ -277,7 +293,7 @@ class MarioDataModule(LightningDataModule):
         return self._after(start["samples"], max(0, step - start["step"]))
 
     def _after(self, position: int, steps: int) -> int:
-        return self.order.after(position, steps, math.ceil(self.batches_an_epoch / self.order.parts))
+        return self.order().after(position, steps, math.ceil(self.batches_an_epoch() / self.order().parts))
 
     @property
     def _rank(self) -> int:
@@ -298,12 +314,13 @@ class MarioDataModule(LightningDataModule):
             self.min_confidence,
             self.rasterizer,
             self.max_objects,
+            self.max_outage,
         )
 
     def _usable(self, root: str, index: str | None = None) -> list[Path]:
         listed = list_samples(Path(root), Path(index) if index else None)
-        folders, report = scan(root, listed, self.min_confidence, self.max_words)
-        self._reports[root] = report
+        folders, report = scan(root, listed, self.min_confidence, self.max_words, self.max_outage)
+        self._reports[root, index] = report
         lines = "\n".join(report.lines())
         if not folders or report.bad_share > self.max_bad_share:
             raise ValueError(
@@ -313,6 +330,21 @@ class MarioDataModule(LightningDataModule):
             )
         rank_zero_info(lines)
         return folders
+
+
+class _Replaced(Dataset[Sample]):
+    """A data set's samples by what a :class:`~vlad_lightning.data.sampler.SampleOrder` deals: the first good one."""
+
+    def __init__(self, samples: MarioDataset) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        found = (self.samples.read(index) for index in draw)
+        good = next((sample for sample in found if sample is not None), None)
+        return self.samples[draw[0]] if good is None else good  # the next good one, though it may be of the same step
 
 
 class _Measured:
@@ -328,7 +360,7 @@ class _Measured:
         return self.samples.read(index)
 
 
-class _ResumedLoader(DataLoader[Sample]):
+class _ResumedLoader(Loader[Sample]):
     """A loader whose place the data module keeps; by its state, though empty, Lightning tells that it can resume."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
@@ -347,9 +379,9 @@ class _ResumedLoader(DataLoader[Sample]):
         """Nothing: the sampler asks the data module."""
 
 
-def _at_least(least: int, **values: int) -> None:
+def _at_least(least: int, **values: float) -> None:
     for name, value in values.items():
-        if value < least:
+        if not value >= least:  # nor nan
             raise ValueError(f"{name}={value}: must be at least {least}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 
@@ -16,7 +17,9 @@ from torch.utils.data import Dataset
 
 from vlad_lightning.data.mario import MarioSample, SkipSample, key_of, read_sample
 from vlad_lightning.data.ocr_lines import OcrWord, quote_read_words
+from vlad_lightning.data.outage import DataOutageError, OutageGuard
 from vlad_lightning.data.scene_file import SceneFacts
+from vlad_lightning.files import printable
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, bare_word, drawn_words
 from vlad_lightning.types import Layout, Sample
@@ -28,8 +31,8 @@ _FRAME = (0.0, 0.0, 1.0, 1.0)
 class MarioDataset(Dataset[Sample]):
     """Sample folders, read from the disk whenever one is asked for.
 
-    A sample that turns out to be broken is remembered, also across the worker processes of a DataLoader. For training,
-    ``samples[i]`` is the next good one then; for a measurement, :meth:`read` leaves it out.
+    A sample that turns out to be broken is remembered, also across the worker processes of a DataLoader. ``samples[i]``
+    is the next good one then; :meth:`read` leaves it out.
 
     Args:
         folders: the samples.
@@ -39,6 +42,7 @@ class MarioDataset(Dataset[Sample]):
         min_confidence: words below it are left out.
         rasterizer: draws the layouts.
         max_objects: ``K`` of :class:`~vlad_lightning.types.Sample`.
+        max_outage: seconds to wait where the whole data folder cannot be read; no sample counts as broken for it.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class MarioDataset(Dataset[Sample]):
         min_confidence: float,
         rasterizer: Rasterizer,
         max_objects: int = 12,
+        max_outage: float = 300.0,
     ) -> None:
         self.folders = list(folders)
         self.size = size
@@ -59,6 +64,7 @@ class MarioDataset(Dataset[Sample]):
         self.rasterizer = rasterizer
         self.max_objects = max_objects
         self._decompose = PromptDecomposer()
+        self._guard = OutageGuard(self.folders, max_outage)
         self._broken = torch.zeros(len(folders), dtype=torch.bool).share_memory_()
         self._why = "each was found to be broken before"  # the last sample was left out
 
@@ -75,7 +81,9 @@ class MarioDataset(Dataset[Sample]):
             sample = self.read(place % len(self))
             if sample is not None:
                 return sample
-        raise ValueError(f"none of the {len(self)} samples can be read, {self.folders[index]} for one; {self._why}")
+        raise ValueError(
+            f"none of the {len(self)} samples can be read, {printable(self.folders[index])} for one; {self._why}"
+        )
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -87,15 +95,21 @@ class MarioDataset(Dataset[Sample]):
 
         Whatever goes wrong with a sample counts as that sample's fault: one of a million is no reason to end a
         training. The warning names the exception, and where every sample has it, it is an error after all.
+
+        Raises:
+            DataOutageError: if the data folder as a whole cannot be read for too long.
         """
         if self._broken[index]:
             return None
         try:
-            return self._build(self._checked(read_sample(self.folders[index], self.min_confidence), index))
+            found = self._guard(partial(read_sample, min_confidence=self.min_confidence), self.folders[index])
+            return self._build(self._checked(found, index))
+        except DataOutageError:
+            raise
         except SkipSample as skip:
             self._why = str(skip)
         except Exception as error:
-            self._why = f"{self.folders[index]}: {type(error).__name__}: {shorten(str(error), 200)}"
+            self._why = f"{printable(self.folders[index])}: {type(error).__name__}: {shorten(str(error), 200)}"
         self._broken[index] = True
         _log.warning("%s; the sample is left out", self._why)
         return None
@@ -141,15 +155,9 @@ def match_boxes(words: Sequence[str], layout: Layout, max_words: int) -> tuple[T
     Returns:
         (N, 5) float32, the boxes, zero where there is none, and (N,) bool, True where there is one.
     """
-    boxes = torch.zeros(max_words, 5)
-    mask = torch.zeros(max_words, dtype=torch.bool)
-    free = [bare_word(word) for word in layout.words]
-    for slot, word in enumerate(words[:max_words]):
-        if bare_word(word) in free:
-            found = free.index(bare_word(word))
-            boxes[slot], mask[slot] = layout.boxes[found], True
-            free[found] = ""  # no word is compared as an empty one
-    return boxes, mask
+    return _match(
+        [bare_word(word) for word in words], [bare_word(word) for word in layout.words], layout.boxes, max_words
+    )
 
 
 def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: int) -> tuple[Tensor, Tensor]:
@@ -166,18 +174,34 @@ def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: 
     Returns:
         (K, 5) float32, the boxes, zero where there is none, and (K,) bool, True where there is one.
     """
-    boxes = torch.zeros(max_objects, 5)
-    mask = torch.zeros(max_objects, dtype=torch.bool)
-    free = [bare_phrase(chunk) for chunk in chunks[:max_objects]]
     told = [(thing.phrase, thing.box) for thing in scene.objects] if scene else []
     told += [(scene.phrase, _FRAME)] if scene else []
-    for own, (left, top, right, bottom) in told:
-        if own and (phrase := bare_phrase(own)) in free:
-            slot = free.index(phrase)
-            boxes[slot] = torch.tensor([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0.0])
-            mask[slot] = True
-            free[slot] = ""  # no phrase is compared as an empty one
-    return boxes, mask
+    rows = [
+        ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0.0)
+        for _, (left, top, right, bottom) in told
+    ]
+    own = [bare_phrase(phrase or "") for phrase, _ in told]
+    return _match([bare_phrase(chunk) for chunk in chunks], own, torch.tensor(rows).reshape(-1, 5), max_objects)
+
+
+def _match(texts: Sequence[str], own: Sequence[str], boxes: Tensor, slots: int) -> tuple[Tensor, Tensor]:
+    """Give each of the first ``slots`` texts a box: the nth occurrence of a text gets the nth box with that text.
+
+    Args:
+        texts: of the prompt, in the form in which they are compared; an empty one has no box.
+        own: the text of each box, likewise.
+        boxes: (M, 5) float32.
+        slots: how many rows are returned.
+
+    Returns:
+        (slots, 5) float32 and (slots,) bool, as of :func:`match_boxes`.
+    """
+    found, mask = torch.zeros(slots, 5), torch.zeros(slots, dtype=torch.bool)
+    free = {text: [place for place, other in enumerate(own) if other == text] for text in set(own) - {""}}
+    for slot, text in enumerate(texts[:slots]):
+        if free.get(text):
+            found[slot], mask[slot] = boxes[free[text].pop(0)], True
+    return found, mask
 
 
 def to_tensor(image: Image.Image, size: int) -> Tensor:

@@ -24,8 +24,17 @@ import numpy as np
 from PIL import Image
 
 from vlad_lightning.data.ocr_lines import OcrWord, format_word, parse_ocr
-from vlad_lightning.data.scene_file import SceneFacts, read_scene
-from vlad_lightning.files import LIST_BYTES, UnusableFileError, as_rgb, open_picture, read_bytes, read_text, read_utf8
+from vlad_lightning.data.scene_file import NAME, SceneFacts, read_scene
+from vlad_lightning.files import (
+    LIST_BYTES,
+    UnusableFileError,
+    as_rgb,
+    open_picture,
+    printable,
+    read_bytes,
+    read_text,
+    read_utf8,
+)
 
 CHARSEG_SIDE = 256
 CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + string.punctuation + " "
@@ -71,7 +80,7 @@ class SkipSample(Exception):  # noqa: N818 -- it asks to skip; nothing has faile
     """
 
     def __init__(self, reason: str, folder: Path) -> None:
-        super().__init__(f"{folder}: {reason}")
+        super().__init__(f"{printable(folder)}: {reason}")
         self.reason = reason
 
 
@@ -105,10 +114,14 @@ def read_sample(folder: Path, min_confidence: float = 0.0) -> MarioSample:
         min_confidence: words below it are left out and counted among the problems.
 
     Raises:
-        SkipSample: if the image, the caption or ``ocr.txt`` is missing or cannot be used. An image without words can.
+        SkipSample: if the image, the caption or ``ocr.txt`` is missing or cannot be used, or the system fails to read
+            ``scene.json``. An image without words can be used.
     """
     texts = read_texts(folder, min_confidence)
-    scene, trouble = read_scene(folder)
+    try:
+        scene, trouble = read_scene(folder)
+    except OSError as error:
+        raise SkipSample(f"unreadable {NAME}", folder) from error
     problems = (*texts.problems, trouble) if trouble else texts.problems
     return MarioSample(key_of(folder), _read_image(folder), texts.caption, texts.words, problems, scene)
 
@@ -231,8 +244,13 @@ def character_class(character: str) -> int:
 
 
 def key_of(folder: Path) -> str:
-    """A sample's name: ``06269_062690093`` for ``06269/062690093``, else the folder's own name."""
-    return f"{folder.parent.name}_{folder.name}" if _SHELF.fullmatch(folder.parent.name) else folder.name
+    """A sample's name: ``06269_062690093`` for ``06269/062690093``, else the folder's own name; always printable."""
+    return printable(f"{folder.parent.name}_{folder.name}" if _SHELF.fullmatch(folder.parent.name) else folder.name)
+
+
+def root_of(folder: Path) -> Path:
+    """The data folder that a sample's folder lies in."""
+    return folder.parent.parent if _SHELF.fullmatch(folder.parent.name) else folder.parent
 
 
 def _walk(root: Path) -> Iterator[Path]:

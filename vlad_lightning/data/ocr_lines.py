@@ -14,6 +14,7 @@ FRAME = 512
 """Width and height of the frame that the corners in ``ocr.txt`` are given in, whatever the size of the image."""
 
 _FAR = 10.0  # of the frame: corners that reach further are in another unit, and the boxes' numbers poison a training
+_SUREST = 1.001  # an engine's mean of float32 probabilities may lie above 1 by its rounding
 _MOST_LETTERS = 256  # of a line's text: longer ones are noise
 
 
@@ -108,14 +109,16 @@ def _parse_line(line: str, min_confidence: float) -> OcrWord | str:
         return "empty text"
     if len(text) > _MOST_LETTERS:
         return "text too long"
-    if not min_confidence <= confidence <= math.inf:  # also false for nan
+    if not 0 <= confidence <= _SUREST:  # also false for nan
+        return "malformed confidence"
+    if confidence < min_confidence:
         return "low confidence"
     if corners.size != 8 or not np.isfinite(corners).all():
         return "malformed quad"
     if np.abs(corners).max() > _FAR * FRAME:
         return "quad far outside the frame"
     quad = reading_quad(corners.reshape(4, 2))
-    return _quad_problem(quad) or OcrWord(text, (quad / FRAME).astype(np.float32), confidence)
+    return _quad_problem(quad) or OcrWord(text, (quad / FRAME).astype(np.float32), min(confidence, 1.0))
 
 
 def _quad_problem(quad: np.ndarray) -> str | None:

@@ -30,13 +30,13 @@ class ExactResume(Callback):
         if data.resumed_at is None:  # an earlier version's checkpoint: as if its steps had been made in this order
             data.resume_at(checkpoint["global_step"])
         place = data.resumed_at or 0
-        epoch, seen = place // data.order.samples, data.batches_before(place)
+        epoch, seen = place // data.order().samples, data.batches_before(place)
         current, total = loop[_BATCHES]["current"], loop[_BATCHES]["total"]
         ends = current["completed"] < current["processed"]  # the end of the last batch was not yet counted
-        if loop[_BATCHES]["is_last_batch"] and place % data.order.samples == 0:
-            epoch, seen, ends = epoch - 1, data.batches_an_epoch, True
+        if loop[_BATCHES]["is_last_batch"] and place % data.order().samples == 0:
+            epoch, seen, ends = epoch - 1, data.batches_an_epoch(), True
         _set(current, seen, ended=seen - ends)
-        _set(total, epoch * data.batches_an_epoch + seen, ended=epoch * data.batches_an_epoch + seen - ends)
+        _set(total, epoch * data.batches_an_epoch() + seen, ended=epoch * data.batches_an_epoch() + seen - ends)
         for counters in loop[_EPOCHS].values():
             counters.update(ready=epoch + 1, started=epoch + 1, processed=epoch, completed=epoch)
         if ends:  # Lightning will count the last batch's step for its loggers once more

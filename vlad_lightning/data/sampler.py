@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
 from vlad_lightning.diffusion.generators import generator_for
+
+Draw = tuple[int, ...]
+"""A sample's number, and then those of the samples that are to take its place, in this order, where it is broken."""
+
+_SPARES = 16
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,13 @@ class SampleOrder:
     others. A data set smaller than the global batch makes one step an epoch: of all full parts, or where there is
     none, of one part with the whole set, filled up from its start until all devices have equally many. Then the
     samples of a step do depend on the number of devices.
+
+    A sample that turns out to be broken is replaced by one of the same epoch from outside its step, which therefore
+    stands in no device's batch, for the same reason: by the one in its place in the next step, else in the step after
+    that, and so on around the epoch. So none serves two places of a step, though the devices do not know of each
+    other's broken samples. Where that is not enough, as in a data set smaller than two steps, the other samples outside
+    the step follow, and two places may get the same one. Like the samples themselves, the spare ones are a function of
+    the seed, the epoch and the place alone.
 
     Attributes:
         samples: N, the size of the data set.
@@ -98,18 +111,27 @@ class SampleOrder:
         """How many of its epoch's steps lie before a position; one that has begun counts."""
         return math.ceil(position % self.samples / self.step_size)
 
-    def batches(self, position: int, rank: int = 0) -> Iterator[list[int]]:
-        """The batches of a rank from a position to the end of the epoch."""
+    def batches(self, position: int, rank: int = 0) -> Iterator[list[Draw]]:
+        """The batches of a rank from a position to the end of the epoch, each sample with those that may replace it."""
         position = self.after(position, 0)
         epoch, place = divmod(position, self.samples)
         permutation = self.permutation(epoch)
         for step in range(self.steps - self.steps_before(position)):
+            first = place + step * self.step_size
             for part in range(self.parts):
-                first = place + step * self.step_size + (part * self.world_size + rank) * self.rows
-                yield permutation[torch.arange(first, first + self.rows) % self.samples].tolist()
+                row = (part * self.world_size + rank) * self.rows
+                places = (torch.tensor(self._places(row + i)) for i in range(self.rows))
+                yield [tuple(permutation[(first + place) % self.samples].tolist()) for place in places]
+
+    def _places(self, row: int) -> list[int]:
+        """Where a row's sample and its spare ones stand in the epoch, counted from the start of the step."""
+        size = self.step_size
+        outside = max(0, self.samples - size)
+        others = (size + (row + i) % outside for i in range(outside))
+        return [row, *islice(chain(range(row + size, self.samples, size), others), _SPARES)]
 
 
-class GlobalBatchSampler(Sampler[list[int]]):
+class GlobalBatchSampler(Sampler[list[Draw]]):
     """A rank's batches of a :class:`SampleOrder`, an epoch at a time; a DataLoader's ``batch_sampler``.
 
     Args:
@@ -138,7 +160,7 @@ class GlobalBatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         return self.order.steps * self.order.parts  # of a whole epoch, as Lightning counts also where it resumes in one
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         start = self._position() if self._position else self._next
         # only where it is read: a DataLoader with workers makes two iterators, and reads the second
         self._next = self.order.after(start, self.order.steps - self.order.steps_before(start))

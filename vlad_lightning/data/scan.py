@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from rich.console import Console
 from rich.progress import track
 
+from vlad_lightning.data.content import Content, marks
 from vlad_lightning.data.mario import FILES, SampleTexts, SkipSample, check_header, read_sample, read_texts
 from vlad_lightning.data.ocr_lines import quote_read_words
+from vlad_lightning.data.outage import DataOutageError, OutageGuard
 from vlad_lightning.data.scan_memory import fingerprint, keep, recall
 from vlad_lightning.data.scene_file import NAME, read_scene
+from vlad_lightning.files import printable
 from vlad_lightning.models.prompts import drawn_words
 
 _EXAMPLES = 3
+_ODD_NAME = "samples have a name that is not UTF-8"
 _FEW = 200  # samples: up to here images are decoded too, since one that breaks later may be all that its split has
 _MANY = 2000  # samples: from here on the scan takes seconds, and a progress bar is due
 
@@ -30,11 +35,13 @@ class DataReport:
         root: the folder.
         usable: how many samples can be used, as far as a scan can tell.
         skipped: how many cannot, by reason.
-        examples: a few folders of each reason.
+        examples: a few folders of each reason, and of the names that are not in UTF-8; printable.
         lines_left_out: how many lines of the usable samples' ``ocr.txt`` are not used, by reason.
         words_left_out: how many words to draw come after a caption's first ``max_words``.
         scenes_left_out: how many of the usable samples' ``scene.json`` cannot be used.
         texts_recoded: how many of the usable samples' texts are not in UTF-8, by file name.
+        names_recoded: how many of the usable samples' own names are not in UTF-8.
+        content: the fingerprint of all usable samples, see :class:`~vlad_lightning.data.content.Content`.
     """
 
     root: str
@@ -45,6 +52,8 @@ class DataReport:
     words_left_out: int
     scenes_left_out: int = 0
     texts_recoded: Mapping[str, int] = field(default_factory=dict)
+    names_recoded: int = 0
+    content: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bad_share(self) -> float:
@@ -54,10 +63,12 @@ class DataReport:
 
     def lines(self) -> list[str]:
         """The report for a reader: the total, then a line for each reason."""
-        lines = [f"{self.root}: {self.usable} samples are usable, {sum(self.skipped.values())} are skipped"]
+        lines = [f"{printable(self.root)}: {self.usable} samples are usable, {sum(self.skipped.values())} are skipped"]
         lines += [f"  {n} skipped: {reason} ({', '.join(self.examples[reason])})" for reason, n in self.skipped.items()]
         lines += [f"  {n} lines of ocr.txt left out: {reason}" for reason, n in self.lines_left_out.items()]
         lines += [f"  {n} {name} read in UTF-16 or Windows-1252: not UTF-8" for name, n in self.texts_recoded.items()]
+        if self.names_recoded:
+            lines.append(f"  {self.names_recoded} {_ODD_NAME} ({', '.join(self.examples[_ODD_NAME])})")
         if self.words_left_out:
             lines.append(f"  {self.words_left_out} words to draw left out: the caption has more than max_words")
         if self.scenes_left_out:
@@ -75,61 +86,125 @@ def quoted_caption(folder: Path, min_confidence: float) -> tuple[str, SampleText
     return quote_read_words(texts.caption, texts.words), texts
 
 
-def scan(root: str, folders: Sequence[Path], min_confidence: float, max_words: int) -> tuple[list[Path], DataReport]:
+def scan(
+    root: str, folders: Sequence[Path], min_confidence: float, max_words: int, max_outage: float = 300.0
+) -> tuple[list[Path], DataReport]:
     """Look at each sample folder; of many that have not changed since the last time, at the notes of that time.
 
     A broken image in a folder of many is found only when it is read, by
     :class:`~vlad_lightning.data.dataset.MarioDataset`.
 
+    Args:
+        root: the data folder.
+        folders: its samples.
+        min_confidence: words that were read with less are left out.
+        max_words: of a caption's words to draw, further ones are left out.
+        max_outage: seconds to wait where the folder cannot be read for a while.
+
     Returns:
         the usable ones in their order, and the report.
+
+    Raises:
+        DataOutageError: where the folder cannot be read for longer than that.
     """
     if len(folders) < _MANY:
-        return _look(root, folders, min_confidence, max_words)
-    now = fingerprint(folders, (*FILES, NAME), min_confidence, max_words, "left_out, texts_recoded")
+        return _look(root, folders, min_confidence, max_words, max_outage)
+    now = fingerprint(folders, (*FILES, NAME), min_confidence, max_words, "left_out, texts_recoded, content")
     if found := recall(Path(root), now):
         examples = {reason: tuple(names) for reason, names in found["report"].pop("examples").items()}
         left_out = set(found["left_out"])
         usable = [folder for i, folder in enumerate(folders) if i not in left_out]
         return usable, DataReport(root, examples=examples, **found["report"])
-    usable, report = _look(root, folders, min_confidence, max_words)
+    usable, report = _look(root, folders, min_confidence, max_words, max_outage)
     good = set(usable)
     noted = {name: value for name, value in asdict(report).items() if name != "root"}
     keep(Path(root), now, {"left_out": [i for i, folder in enumerate(folders) if folder not in good], "report": noted})
     return usable, report
 
 
-def _look(root: str, folders: Sequence[Path], min_confidence: float, max_words: int) -> tuple[list[Path], DataReport]:
-    usable: list[Path] = []
-    skipped: Counter[str] = Counter()
-    lines: Counter[str] = Counter()
-    recoded: Counter[str] = Counter()
-    examples: dict[str, tuple[str, ...]] = {}
-    extra = damaged = 0
-    quiet = len(folders) < _MANY or getattr(rank_zero_only, "rank", 0) != 0
+def _look(
+    root: str, folders: Sequence[Path], min_confidence: float, max_words: int, max_outage: float
+) -> tuple[list[Path], DataReport]:
+    tally = _Tally(max_words)
+    guard = OutageGuard(folders, max_outage)
     check_image = read_sample if len(folders) <= _FEW else check_header
-    bar = track(folders, f"looking at {root}", console=Console(stderr=True), transient=True, disable=quiet)
-    for folder in bar:
+    look = partial(_look_at, min_confidence=min_confidence, check_image=check_image)
+    quiet = len(folders) < _MANY or getattr(rank_zero_only, "rank", 0) != 0
+    console = Console(stderr=True)
+    for folder in track(folders, f"looking at {printable(root)}", console=console, transient=True, disable=quiet):
         try:
-            prompt, texts = quoted_caption(folder, min_confidence)
-            check_image(folder)
+            found = guard(look, folder)
+        except DataOutageError:
+            raise
         except Exception as error:  # whatever it is, it is this sample's fault, and counted by name
-            reason = error.reason if isinstance(error, SkipSample) else type(error).__name__
-            skipped[reason] += 1
-            examples[reason] = (*examples.get(reason, ()), str(folder))[:_EXAMPLES]
-            continue
-        usable.append(folder)
-        lines.update(texts.problems)
-        recoded.update(texts.recoded)
-        extra += max(0, len(drawn_words(prompt)) - max_words)
-        damaged += bool(read_scene(folder)[1])
-    return usable, DataReport(
-        root,
-        len(usable),
-        dict(skipped.most_common()),
-        examples,
-        dict(lines.most_common()),
-        extra,
-        damaged,
-        dict(recoded.most_common()),
-    )
+            tally.skip(folder, error)
+        else:
+            tally.add(folder, found)
+    return tally.usable, tally.report(root)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a look at a sample finds: its caption and texts, its marks, and whether its scene cannot be used."""
+
+    prompt: str
+    texts: SampleTexts
+    marks: Mapping[str, bytes]
+    scene_is_damaged: bool
+
+
+def _look_at(folder: Path, min_confidence: float, check_image: Callable[[Path], object]) -> _Found:
+    prompt, texts = quoted_caption(folder, min_confidence)
+    check_image(folder)
+    return _Found(prompt, texts, marks(folder), read_scene(folder)[1] is not None)
+
+
+class _Tally:
+    """What a scan counts."""
+
+    def __init__(self, max_words: int) -> None:
+        self.usable: list[Path] = []
+        self._max_words = max_words
+        self._content = Content()
+        self._skipped: Counter[str] = Counter()
+        self._lines: Counter[str] = Counter()
+        self._recoded: Counter[str] = Counter()
+        self._examples: dict[str, tuple[str, ...]] = {}
+        self._extra = self._damaged = self._names = 0
+
+    def add(self, folder: Path, found: _Found) -> None:
+        """Count a usable sample."""
+        self.usable.append(folder)
+        self._content.add(found.marks)
+        self._lines.update(found.texts.problems)
+        self._recoded.update(found.texts.recoded)
+        self._extra += max(0, len(drawn_words(found.prompt)) - self._max_words)
+        self._damaged += found.scene_is_damaged
+        name = f"{folder.parent.name}/{folder.name}"
+        if printable(name) != name:
+            self._names += 1
+            self._show(_ODD_NAME, folder)
+
+    def skip(self, folder: Path, error: Exception) -> None:
+        """Count one that cannot be used; an error that nobody foresaw counts by its name."""
+        reason = error.reason if isinstance(error, SkipSample) else type(error).__name__
+        self._skipped[reason] += 1
+        self._show(reason, folder)
+
+    def _show(self, reason: str, folder: Path) -> None:
+        self._examples[reason] = (*self._examples.get(reason, ()), printable(folder))[:_EXAMPLES]
+
+    def report(self, root: str) -> DataReport:
+        """All of it, the most frequent reasons first."""
+        return DataReport(
+            root,
+            len(self.usable),
+            dict(self._skipped.most_common()),
+            self._examples,
+            dict(self._lines.most_common()),
+            self._extra,
+            self._damaged,
+            dict(self._recoded.most_common()),
+            self._names,
+            self._content.digests(),
+        )

@@ -26,7 +26,8 @@ def fingerprint(folders: Sequence[Path], names: Sequence[str], *settings: object
     digest = hashlib.sha256(repr((__version__, *settings)).encode())
     for folder in folders:
         for name in names:
-            digest.update(f"{folder.parent.name}/{folder.name}/{name} {_state(folder / name)}\n".encode())
+            line = f"{folder.parent.name}/{folder.name}/{name} {_state(folder / name)}\n"
+            digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -95,12 +95,15 @@ def read_scene(folder: Path) -> tuple[SceneFacts | None, str | None]:
 
     Returns:
         The facts, None where there is no such file or it cannot be used, and in the second case :data:`BROKEN`.
+
+    Raises:
+        OSError: where there is a file that the system fails to read.
     """
     try:
         return _scene(json.loads(read_bytes(folder / NAME, TEXT_BYTES).decode("utf-8-sig"))), None
     except FileNotFoundError:
         return None, None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (IsADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None, BROKEN
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler
 
-from vlad_lightning.data.workers import outlive_signals
+from vlad_lightning.data.workers import Loader, outlive_signals
 from vlad_lightning.types import Batch, PromptBatch
 
 BatchT = TypeVar("BatchT", Batch, PromptBatch)
@@ -86,9 +86,9 @@ class BatchShard(Dataset[BatchT], Generic[BatchT]):
         return [item for item in items if item is not None]
 
 
-def shard_loader(shard: BatchShard[BatchT], num_workers: int = 0, pin_memory: bool = False) -> DataLoader[BatchT]:
+def shard_loader(shard: BatchShard[BatchT], num_workers: int = 0, pin_memory: bool = False) -> Loader[BatchT]:
     """A loader of a shard's batches in their order."""
-    return DataLoader(
+    return Loader(
         shard,
         batch_size=None,
         # of the one device that a shard is for: Lightning leaves a loader with such a sampler alone

@@ -1,10 +1,36 @@
-"""Processes that read data and outlive the signals of a scheduler."""
+"""Processes that read data: they outlive the signals of a scheduler, and their errors are told in a line."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from torch.utils.data import DataLoader
+
+T = TypeVar("T", covariant=True)
+
+
+class Loader(DataLoader[T]):
+    """A loader that tells an error of a worker as one of its own process: by its message, without the worker's stack.
+
+    PyTorch puts the stack into the message. It stays in the error's cause.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The batches.
+
+        Raises:
+            ValueError, OSError: as the data set raises them.
+        """
+        try:
+            yield from super().__iter__()
+        except (ValueError, OSError) as error:
+            if not str(error).startswith("Caught "):
+                raise
+            raise type(error)(str(error).rstrip().rpartition("\n")[2].partition(": ")[2]) from error
 
 
 def outlive_signals(worker_id: int) -> None:

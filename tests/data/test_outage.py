@@ -1,0 +1,142 @@
+"""A data folder that is away for a while costs time, and no sample."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vlad_lightning.data.datamodule import MarioDataModule
+from vlad_lightning.data.dataset import MarioDataset
+from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.outage import DataOutageError
+from vlad_lightning.data.scan import scan
+from vlad_lightning.models.glyphs import Rasterizer
+
+
+@pytest.fixture
+def root(posters: Path, tmp_path: Path) -> Path:
+    shutil.copytree(posters, tmp_path / "posters")
+    return tmp_path / "posters"
+
+
+def samples(root: Path, max_outage: float) -> MarioDataset:
+    return MarioDataset(list_samples(root), 8, 2, 8, 0.3, Rasterizer(), max_outage=max_outage)
+
+
+def later(act: Callable[[], object]) -> threading.Timer:
+    timer = threading.Timer(0.5, act)
+    timer.start()
+    return timer
+
+
+def test_a_folder_that_is_away_for_a_moment_breaks_no_sample(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = samples(root, 60)
+    away = root.with_name("away")
+    root.rename(away)
+    back = later(lambda: away.rename(root))
+    assert [data[i].key for i in range(3)] == ["00000_000000000", "00000_000000001", "00000_000000002"]
+    back.join()
+    assert data.broken == ()
+    assert [m.split(str(root))[1][:39] for m in caplog.messages] == [
+        " cannot be read; waiting for up to 60 s",
+        " can be read again",
+    ]
+
+
+def test_a_mount_point_without_its_disk_is_waited_for(root: Path) -> None:
+    data = samples(root, 60)
+    away = root.with_name("away")
+    root.rename(away)
+    root.mkdir()
+
+    def mount() -> None:
+        root.rmdir()
+        away.rename(root)
+
+    back = later(mount)
+    assert data[5].key == "00000_000000005"
+    back.join()
+    assert data.broken == ()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_one_that_stays_away_is_one_clear_error(root: Path, num_workers: int) -> None:
+    data = MarioDataModule(str(root), size=8, max_outage=0.3, num_workers=num_workers)
+    data.setup()
+    shutil.rmtree(root)
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        with pytest.raises(
+            DataOutageError, match=rf"^the data folder {root} could not be read for 0.3 s \(data.max_outage\): .*\Z"
+        ):
+            next(iter(loader))
+    assert data.broken == ()
+
+
+def test_a_sample_that_is_gone_is_broken_at_once_and_others_are_not(root: Path) -> None:
+    data = samples(root, 3600)
+    shutil.rmtree(data.folders[1])
+    (data.folders[2] / "image.jpg").unlink()
+    (data.folders[3] / "image.jpg").write_bytes(b"no image")
+    assert [data.read(i) is None for i in range(5)] == [False, True, True, True, False]
+    assert data.broken == ("00000_000000001", "00000_000000002", "00000_000000003")
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """Files, and folders with files, that the system fails to read though they are there."""
+    paths: set[Path] = set()
+    plain = Path.open
+
+    def read(path: Path, *args: object, **options: object) -> object:
+        if paths & {path, *path.parents}:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return plain(path, *args, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", read)
+    return paths
+
+
+def test_a_disk_that_fails_for_a_moment_breaks_no_sample(root: Path, failing: set[Path]) -> None:
+    data = samples(root, 60)
+    failing.add(root)
+    back = later(failing.clear)
+    assert data[7].key == "00000_000000007"
+    back.join()
+    assert data.broken == ()
+
+
+def test_a_file_on_a_bad_block_is_that_samples_fault(root: Path, failing: set[Path]) -> None:
+    data = samples(root, 3600)
+    failing.add(data.folders[7])
+    assert data.read(7) is None
+    assert data.read(8) is not None
+    assert data.broken == ("00000_000000007",)
+
+
+def test_a_scene_that_the_system_fails_to_read_is_not_taken_for_none(root: Path, failing: set[Path]) -> None:
+    data = samples(root, 3600)
+    failing.add(data.folders[7] / "scene.json")
+    assert data.read(7) is None
+    assert data.broken == ("00000_000000007",)
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_a_scan_waits_and_counts_no_sample_as_bad(root: Path, failing: set[Path], away: bool) -> None:
+    folders, aside = list_samples(root), root.with_name("away")
+    if away:
+        root.rename(aside)
+    else:
+        failing.add(root)
+    back = later(lambda: aside.rename(root) if away else failing.clear())
+    usable, report = scan(str(root), folders, 0.3, 4, max_outage=60)
+    back.join()
+    assert (usable, report.skipped) == (folders, {})
+    shutil.rmtree(root)
+    with pytest.raises(DataOutageError, match="could not be read for 0 s"):
+        scan(str(root), folders, 0.3, 4, max_outage=0)
