@@ -13,34 +13,39 @@ def tower(**changes: object) -> ConvTower:
 
 
 @torch.no_grad()
-def test_a_summary_and_a_grid_in_one_space() -> None:
-    said = tower()(torch.randn(2, 3, 32, 32))
+@pytest.mark.parametrize("finer", [0, 1, 2])
+def test_a_summary_and_a_grid_in_one_space(finer: int) -> None:
+    said = tower(finer=finer)(torch.randn(2, 3, 32, 32))
     assert said.pooled.shape == (2, 12)
-    assert said.patches.shape == (2, 4, 4, 12)
+    assert said.patches.shape == (2, 4 * 2**finer, 4 * 2**finer, 12)
 
 
 @torch.no_grad()
-def test_a_patch_sees_its_own_part_of_the_picture_most() -> None:
-    of = tower()
+@pytest.mark.parametrize("finer", [0, 1])
+def test_a_patch_sees_its_own_part_of_the_picture_most(finer: int) -> None:
+    of = tower(finer=finer)
     pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     other = pixels.clone()
     other[:, :, 8:16, 24:32] *= -1
     moved = (of(other).patches - of(pixels).patches).norm(dim=-1)[0]
-    assert divmod(int(moved.argmax()), 4) == (1, 3)
+    coarse = torch.nn.functional.avg_pool2d(moved[None], 2**finer)[0]
+    assert divmod(int(coarse.argmax()), 4) == (1, 3)
 
 
 @torch.no_grad()
-def test_patches_and_summary_know_where_things_stand() -> None:
-    of = tower()
+@pytest.mark.parametrize("finer", [0, 1])
+def test_patches_and_summary_know_where_things_stand(finer: int) -> None:
+    of = tower(finer=finer)
     pixels = torch.zeros(2, 3, 32, 32)
     pixels[0, :, 0:8, 0:8] = pixels[1, :, 24:32, 24:32] = 1
     said = of(pixels)
     assert (said.pooled[0] - said.pooled[1]).abs().max() > 1e-4
-    assert (said.patches[0, 0, 0] - said.patches[1, 3, 3]).abs().max() > 1e-3
+    assert (said.patches[0, 0, 0] - said.patches[1, -1, -1]).abs().max() > 1e-3
 
 
-def test_every_weight_has_a_gradient_from_the_summary_and_none_starves() -> None:
-    of = tower().train()
+@pytest.mark.parametrize("finer", [0, 2])
+def test_every_weight_has_a_gradient_and_none_starves(finer: int) -> None:
+    of = tower(finer=finer).train()
     said = of(torch.randn(4, 3, 32, 32))
     (said.pooled.square().sum() + said.patches.square().sum()).backward()
     inside = {"first.weight", "first.bias", "first_norm.weight", "first_norm.bias"}  # a block starts as the identity
@@ -56,6 +61,7 @@ def test_every_weight_has_a_gradient_from_the_summary_and_none_starves() -> None
     [
         ({"image_size": 36}, r"image_size is 36; it must divide by 8"),
         ({"blocks": (1, 1)}, r"channels is \(8, 16, 16\), blocks \(1, 1\); allowed: as many of both"),
+        ({"finer": 3}, r"finer is 3; allowed: 0 to 2"),
         ({"channels": (8, 12, 16)}, r"channels is \(8, 12, 16\), blocks .*; allowed: .*, channels in eights"),
     ],
 )

@@ -7,6 +7,7 @@ before attention starts (as in arXiv 2106.14881), and knows where it stands.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,9 @@ class VisionStates:
 class ConvTower(ModelMixin, ConfigMixin):
     """Convolutions down to a grid, then a transformer over the grid and one summary; the defaults suit 64 px.
 
-    The first convolution reads blocks of 2 x 2 pixels; every further entry of ``channels`` halves the grid.
+    The first convolution reads blocks of 2 x 2 pixels; every further entry of ``channels`` halves the grid. Patches can
+    be finer than the transformer's grid: what it says of each is then joined with what the convolutions saw there
+    (as in feature pyramids, arXiv 1612.03144), so that a shape of ten pixels is more than one patch.
 
     Args:
         image_size: side of the square input in pixels; it must divide by 2 to the power of the number of ``channels``.
@@ -43,6 +46,7 @@ class ConvTower(ModelMixin, ConfigMixin):
         layers: transformer layers.
         heads: attention heads.
         projection: D, the width it shares with the text side.
+        finer: how often the patches' grid is halved once more than the transformer's; below the number of ``channels``.
 
     Raises:
         ValueError: where the settings do not fit each other.
@@ -53,39 +57,82 @@ class ConvTower(ModelMixin, ConfigMixin):
         self,
         image_size: int = 64,
         channels: tuple[int, ...] = (32, 64, 128),
-        blocks: tuple[int, ...] = (0, 2, 2),
+        blocks: tuple[int, ...] = (1, 2, 1),
         layers: int = 2,
         heads: int = 4,
         projection: int = 128,
+        finer: int = 1,
     ) -> None:
         super().__init__()
         if len(channels) != len(blocks) or not channels or any(c % _GROUP for c in channels):
             raise ValueError(f"channels is {channels}, blocks {blocks}; allowed: as many of both, channels in eights")
         if image_size % 2 ** len(channels):
             raise ValueError(f"image_size is {image_size}; it must divide by {2 ** len(channels)}")
+        if not 0 <= finer < len(channels):
+            raise ValueError(
+                f"finer is {finer}; allowed: 0 to {len(channels) - 1}, one less than the number of channels"
+            )
         self.grid = image_size // 2 ** len(channels)
-        stages: list[nn.Module] = []
-        before = 3 * 4
-        for place, (width, count) in enumerate(zip(channels, blocks, strict=True)):
-            stages.append(nn.Conv2d(before, width, 3, stride=2 if place else 1, padding=1))
-            stages += [_Block(width) for _ in range(count)]
-            before = width
-        self.trunk = nn.Sequential(*stages, nn.GroupNorm(before // _GROUP, before))
-        self.summary = nn.Parameter(torch.randn(1, 1, before) * 0.02)
-        self.places = nn.Parameter(F.pad(_places(self.grid, before), (0, 0, 1, 0))[None])  # the summary has none
-        layer = nn.TransformerEncoderLayer(
-            before, heads, 4 * before, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        self.trunk = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(before, width, 3, stride=2 if i else 1, padding=1), *(_Block(width) for _ in range(count))
+            )
+            for i, (before, width, count) in enumerate(zip((3 * 4, *channels), channels, blocks, strict=False))
         )
-        norm = nn.LayerNorm(before)
-        self.transformer = nn.TransformerEncoder(layer, layers, norm, enable_nested_tensor=False)
-        self.to_shared = nn.Linear(before, projection)
+        width = channels[-1]
+        self.norm = nn.GroupNorm(width // _GROUP, width)
+        self.summary = nn.Parameter(torch.randn(1, 1, width) * 0.02)
+        self.places = nn.Parameter(F.pad(_places(self.grid, width), (0, 0, 1, 0))[None])  # the summary has none
+        layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.transformer = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
+        self.to_shared = nn.Linear(width, projection)
+        widths = channels[::-1][: 1 + finer]
+        self.joins = nn.ModuleList(_Join(*pair, self.grid * 2**i) for i, pair in enumerate(pairwise(widths), start=1))
+        self.to_patch = _out(widths[-1], projection) if finer else None
 
     def forward(self, pixels: Tensor) -> VisionStates:
         """(B, 3, H, W) float of the tower's own size -> its states."""
-        grid = self.trunk(F.pixel_unshuffle(pixels, 2)).flatten(2).mT  # (B, h w, C)
+        x, maps = F.pixel_unshuffle(pixels, 2), []
+        for stage in self.trunk:
+            x = stage(x)
+            maps.append(x)
+        grid = self.norm(x).flatten(2).mT  # (B, h w, C)
         row = torch.cat([self.summary.expand(len(grid), -1, -1), grid], dim=1) + self.places
-        said = self.to_shared(self.transformer(row))
-        return VisionStates(said[:, 0], said[:, 1:].unflatten(1, (self.grid, self.grid)))
+        said = self.transformer(row)
+        pooled = self.to_shared(said[:, 0])
+        if self.to_patch is None:
+            return VisionStates(pooled, self.to_shared(said[:, 1:]).unflatten(1, (self.grid, self.grid)))
+        patches = said[:, 1:].mT.unflatten(2, (self.grid, self.grid))  # (B, C, h, w)
+        for join, fine in zip(self.joins, maps[-2::-1], strict=False):
+            patches = join(patches, fine)
+        return VisionStates(pooled, self.to_patch(patches).permute(0, 2, 3, 1))
+
+
+def _out(width: int, projection: int) -> nn.Sequential:
+    return nn.Sequential(nn.GroupNorm(width // _GROUP, width), nn.Conv2d(width, projection, 1))
+
+
+class _Join(nn.Module):
+    """What is said of a coarse grid and what was seen on one twice as fine, on the fine one.
+
+    Args:
+        coarse: channels of the coarse grid.
+        fine: channels of the fine one.
+        grid: its side.
+    """
+
+    def __init__(self, coarse: int, fine: int, grid: int) -> None:
+        super().__init__()
+        self.places = nn.Parameter(_places(grid, fine).T.unflatten(1, (grid, grid))[None])
+        self.lateral = nn.Conv2d(coarse, fine, 1)
+        self.norm = nn.GroupNorm(fine // _GROUP, fine)
+        self.blocks = nn.Sequential(_Block(fine), _Block(fine))
+
+    def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        """(B, C, h, w) and (B, c, 2 h, 2 w) -> (B, c, 2 h, 2 w)."""
+        return self.blocks(self.norm(fine) + self.places + F.interpolate(self.lateral(coarse), scale_factor=2.0))
 
 
 def _places(grid: int, width: int) -> Tensor:
