@@ -73,6 +73,9 @@ def test_an_error_of_the_command_line_is_one_line(
     ("content", "reason"),
     [
         ("a: [\n", "--config {path}: not a YAML file: while parsing a flow node"),
+        ("[" * 100_000, "--config {path}: not a YAML file: maximum recursion depth exceeded"),
+        (f"seed_everything: {'9' * 5000}", "--config {path}: not a YAML file: Exceeds the limit"),
+        (f"model: {{init_args: {{optimization: {{lr: {'9' * 400}}}}}}}", "model.optimization.lr"),
         ("- a\n", "--config {path}: must be a mapping of keys such as trainer and model; got ['a']"),
         ("trainer: {max_step: 3}", "there is no key 'trainer.max_step'; did you mean 'trainer.max_steps'?"),
         (

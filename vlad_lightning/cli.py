@@ -44,6 +44,7 @@ from vlad_lightning.config_parser import Parser, check_config_file, prepare
 from vlad_lightning.console import hush
 from vlad_lightning.data.resume import ExactResume
 from vlad_lightning.fit_lock import refuse_if_held
+from vlad_lightning.limits import check_settings
 from vlad_lightning.model_card import Run, read_run, write_card
 from vlad_lightning.models.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
@@ -91,6 +92,7 @@ class VLADCLI(LightningCLI):
             check_config_file(path)
         self.config = parser.parse_args(words)
         subcommand = self.config.get("subcommand")
+        check_settings((self.config[subcommand] if subcommand else self.config).as_dict())
         config = self.config[subcommand] if subcommand else {}
         if config.get("weights_only") is False:
             raise ValueError("--weights_only false: the code in a checkpoint is never run; leave the option out")

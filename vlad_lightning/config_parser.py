@@ -166,7 +166,7 @@ def check_config_file(path: Path) -> None:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # another encoding, 5000 digits, 1000 brackets
         raise ValueError(f"--config {path}: not a YAML file: {error}") from error
     if not isinstance(content, Mapping | None):
         raise ValueError(f"--config {path}: must be a mapping of keys such as trainer and model; got {content!r:.60}")
