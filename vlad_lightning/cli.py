@@ -40,7 +40,7 @@ from vlad_lightning.callbacks.lookup import find
 from vlad_lightning.checkpoint_folder import is_folder_checkpoint, open_folder, places, read_saved
 from vlad_lightning.checkpoints import verify
 from vlad_lightning.config_files import configs_folder, find_shipped, named_files
-from vlad_lightning.config_parser import Parser, check_config_file, prepare
+from vlad_lightning.config_parser import Parser, check_config_file, prepare, reason
 from vlad_lightning.console import hush
 from vlad_lightning.data.resume import ExactResume
 from vlad_lightning.fit_lock import refuse_if_held
@@ -90,7 +90,10 @@ class VLADCLI(LightningCLI):
         words = find_shipped(sys.argv[1:] if args is None else args)
         for path in named_files(words):
             check_config_file(path)
-        self.config = parser.parse_args(words)
+        try:
+            self.config = parser.parse_args(words)
+        except OverflowError as error:  # of a whole number of 309 digits or more
+            raise ValueError(f"an argument is a number that no setting takes: {error}") from error
         subcommand = self.config.get("subcommand")
         check_settings((self.config[subcommand] if subcommand else self.config).as_dict())
         config = self.config[subcommand] if subcommand else {}
@@ -132,6 +135,17 @@ class VLADCLI(LightningCLI):
         if path and Path(path).exists():
             check_config(Path(path), flat, may_change)
         return ConfigLock(flat, may_change)
+
+    def instantiate_classes(self) -> None:
+        """Lightning's; what a class refuses is told in one line, as what the parser refuses is.
+
+        Raises:
+            ValueError: with the last reason, and the key where it is known.
+        """
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:
+            raise ValueError(reason(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's, compared with the tasks that SLURM started."""

@@ -34,6 +34,7 @@ MOST_PHRASES = 1000
 MOST_CHARACTERS = 10_000
 """Of a prompt, or of the text of a paragraph."""
 
+_MOST_WHOLE = 2**63 - 1
 _SHOWN = 120
 _OF_KEYS = {
     "num_train_timesteps": MOST_TIMESTEPS,
@@ -59,7 +60,7 @@ def check_whole(name: str, value: object, least: int, most: int) -> None:
     Raises:
         ValueError: naming all of them.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= int(value) <= most:
         raise ValueError(f"{name} is {shown(value)}; it must be a whole number from {least} to {most:,}")
 
 
@@ -100,6 +101,8 @@ def check_call(prompts: Sequence[object], height: int, width: int) -> None:
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Refuse a configuration whose objects would fill the memory while they are built, before they can say so.
 
+    So is a whole number that is none of a machine's, which no library takes.
+
     Args:
         settings: keys and values, in mappings and lists of any depth.
 
@@ -107,9 +110,10 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         ValueError: naming the dotted key.
     """
     for key, value in _leaves(settings):
-        most = _OF_KEYS.get(key.rpartition(".")[2])
-        if most is not None and isinstance(value, int) and value > most:
-            raise ValueError(f"{key} is {shown(value)}; it must be a whole number, at most {most:,}")
+        most = _OF_KEYS.get(key.rpartition(".")[2], _MOST_WHOLE)
+        if isinstance(value, int) and value > most:
+            name = key.replace(".init_args.", ".")  # which jsonargparse puts between a class and its arguments
+            raise ValueError(f"{name} is {shown(value)}; it must be a whole number, at most {most:,}")
 
 
 def check_idle(settings: Any, names: Sequence[str], why: str, prefix: str = "") -> None:

@@ -78,9 +78,8 @@ def loss(training: PainterTraining, kind: str, posters: Path) -> float:
 def aligned(terms: AlignmentTerms, kind: str, posters: Path) -> dict[str, float]:
     seed_everything(0)
     module = AlignmentModule(tiny.prompt_encoder(), tiny.image_encoder(), tiny.FAST, terms=terms)
-    loader: DataLoader[Any] = DataLoader([batch_of(posters)], batch_size=None)  # type: ignore[arg-type]
     trainer = tiny.trainer(1)
-    trainer.fit(module, loader, datamodule=None)
+    trainer.fit(module, datamodule=tiny.data(posters, batch_size=4))
     return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
@@ -113,7 +112,7 @@ def adapted(lora: Lora, kind: str, posters: Path) -> Tensor:
     lora.inject(network)
     for name, value in network.named_parameters():
         if "lora" in name:
-            nn.init.ones_(value)
+            nn.init.normal_(value)
     return torch.cat([layer(torch.ones(1, 4)) for layer in network.values()]).detach()
 
 
@@ -126,7 +125,9 @@ def augmented(augmentation: ObjectAugmentation, kind: str, posters: Path) -> Ten
 
 def spikes(rule: SpikeRule, kind: str, posters: Path) -> list[bool]:
     window = LossWindow(rule)
-    return [window.add(float(x)) for x in [*np.random.default_rng(0).normal(1, 0.1, 20), 1.6, 1.0, 2.5]]
+    calm = np.random.default_rng(0).normal(1, 0.1, 20).tolist()
+    losses = [*calm[:9], 2.5, *calm[9:], 1.6]
+    return [window.add(x) for x in losses]
 
 
 PAINTERS = ("layouts", "plain", "flow")
@@ -166,7 +167,7 @@ CASES: list[tuple[Outcome, tuple[str, ...], Any, Mapping[str, Any]]] = [
     (
         loss,
         PAINTERS,
-        PainterTraining(),
+        PainterTraining(timestep_density="uniform"),  # None is the objective's own
         {
             "diffusion_weight": 2.0,
             "caption_dropout": 0.9,
@@ -220,7 +221,7 @@ CASES: list[tuple[Outcome, tuple[str, ...], Any, Mapping[str, Any]]] = [
             Optimization(warmup_samples=8, horizon_samples=32),
             Optimization(warmup_steps=1, lr_batch=4, lr_scaling="linear"),
             Optimization(schedule="constant"),
-            Optimization(schedule="constant_with_warmup"),
+            Optimization(warmup_steps=1, schedule="constant_with_warmup"),
         ]
     ),
     *(
