@@ -90,10 +90,7 @@ class VLADCLI(LightningCLI):
         words = find_shipped(sys.argv[1:] if args is None else args)
         for path in named_files(words):
             check_config_file(path)
-        try:
-            self.config = parser.parse_args(words)
-        except OverflowError as error:  # of a whole number of 309 digits or more
-            raise ValueError(f"an argument is a number that no setting takes: {error}") from error
+        self.config = parser.parse_args(words)
         subcommand = self.config.get("subcommand")
         check_settings((self.config[subcommand] if subcommand else self.config).as_dict())
         config = self.config[subcommand] if subcommand else {}

@@ -113,7 +113,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         most = _OF_KEYS.get(key.rpartition(".")[2], _MOST_WHOLE)
         if isinstance(value, int) and value > most:
             name = key.replace(".init_args.", ".")  # which jsonargparse puts between a class and its arguments
-            raise ValueError(f"{name} is {shown(value)}; it must be a whole number, at most {most:,}")
+            raise ValueError(f"{name} is {shown(value)}; it must be at most {most:,}")
 
 
 def check_idle(settings: Any, names: Sequence[str], why: str, prefix: str = "") -> None:

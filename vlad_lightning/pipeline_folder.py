@@ -46,7 +46,8 @@ def check_files(folder: Path) -> None:
         check_stored(part)
     if index.is_file() and not isinstance(json.loads(index.read_text(encoding="utf-8")), dict):
         raise ValueError(f"{index} is no index of a pipeline: it must hold a mapping of its parts")
-    for file in (index, *sorted(folder.glob("*/*config.json"))):
+    settings = (file for name in ("config", "scheduler_config") for file in sorted(folder.glob(f"*/{name}.json")))
+    for file in (index, *settings):  # a tokenizer's has a length of 10^30, which it takes for none
         if file.is_file():
             try:
                 check_settings(json.loads(file.read_text(encoding="utf-8")))
