@@ -61,6 +61,13 @@ def test_what_is_written_is_read_back(text: str) -> None:
             "model: module 'vlad_lightning.modules' has no attribute 'AlignmentModul'; did you mean 'AlignmentModule'?",
         ),
         (("--config", "nowhere.yaml"), "config: File does not exist: '"),
+        (
+            ("--data.batch_size", "1000000000"),
+            "data.batch_size is 1000000000; it must be at most 65,536",
+        ),
+        (("--data.size", "1000000"), "data.size is 1000000; it must be at most 4,096"),
+        (("--data.batch_size", "9" * 400), "data.batch_size is 999"),
+        (("--model.optimization.lr", "9" * 400), "model.optimization.lr is 999"),
     ],
 )
 def test_an_error_of_the_command_line_is_one_line(
@@ -70,9 +77,31 @@ def test_an_error_of_the_command_line_is_one_line(
 
 
 @pytest.mark.parametrize(
+    ("args", "reason"),
+    [
+        (("--model.optimization.lr", "-1"), "lr is -1.0; it must be above 0"),
+        (("--model.terms.edits", "-1"), "edits is -1; it must be at least 0"),
+        (("--data.val_share", "2"), "val_share=2.0: must lie in [0, 1]"),
+        (("--step_guard.spikes.window", "1"), "window is 1; it must be at least 8"),
+        (("--model.prompt_encoder.text_encoder.lora.rank", "0"), "rank is 0; it must be at least 1"),
+    ],
+)
+def test_a_value_that_a_class_refuses_is_told_by_its_last_reason(
+    args: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, *args) == reason
+
+
+@pytest.mark.parametrize(
     ("content", "reason"),
     [
         ("a: [\n", "--config {path}: not a YAML file: while parsing a flow node"),
+        ("[" * 100_000, "--config {path}: not a YAML file: maximum recursion depth exceeded"),
+        (f"seed_everything: {'9' * 5000}", "--config {path}: not a YAML file: Exceeds the limit"),
+        (
+            f"model: {{init_args: {{optimization: {{lr: {'9' * 400}}}}}}}",
+            "--config {path}: model.optimization.lr is 999",
+        ),
         ("- a\n", "--config {path}: must be a mapping of keys such as trainer and model; got ['a']"),
         ("trainer: {max_step: 3}", "there is no key 'trainer.max_step'; did you mean 'trainer.max_steps'?"),
         (

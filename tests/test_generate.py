@@ -70,7 +70,7 @@ def test_the_settings_for_faster_sampling_reach_the_sampler(model: Path, tmp_pat
     assert plain != paint(model, tmp_path / "d.png", *steps, "--cache_interval", 2)
     fused = paint(model, tmp_path / "e.png", *steps, "--fuse_qkv")
     assert max(abs(a - b) for a, b in zip(plain, fused, strict=True)) <= 1
-    with pytest.raises(ValueError, match="cache_interval is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="--cache_interval is 0; it must be a whole number from 1"):
         paint(model, tmp_path / "f.png", "--cache_interval", 0)
 
 
@@ -130,13 +130,39 @@ def test_bad_arguments_are_refused(model: Path, tmp_path: Path) -> None:
         paint(model, tmp_path / "out.txt")
     with pytest.raises(FileNotFoundError, match=r"--layout .* does not exist"):
         paint(model, tmp_path / "out.png", "--layout", tmp_path / "no.json")
-    with pytest.raises(ValueError, match="--images is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="--images is 0; it must be a whole number from 1"):
         paint(model, tmp_path / "out.png", "--images", 0)
     with pytest.raises(ValueError, match="guidance_scale is -1"):
         paint(model, tmp_path / "out.png", "--guidance_scale", -1)
     with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
         paint(model, tmp_path / "out.png", prompt="'one two three four five'")
     assert not list(tmp_path.glob("out.*"))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--steps", "1000000000"), "--steps is 1000000000; it must be a whole number from 1 to 10,000"),
+        (("--images", "1000000"), "--images is 1000000; it must be a whole number from 1 to 1,000"),
+        (("--cache_interval", "0"), "--cache_interval is 0; it must be a whole number from 1 to 10,000"),
+    ],
+)
+def test_numbers_beyond_all_limits_are_refused_before_the_model_is_read(
+    args: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model_index.json").write_text("no pipeline at all")
+    assert launch(["generate", PROMPT, "--model", str(tmp_path), *args]) == 2
+    assert capsys.readouterr().err == f"vlad-cli generate: {message}\n"
+
+
+def test_a_prompt_of_a_megabyte_is_refused_before_the_model_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model_index.json").write_text("no pipeline at all")
+    assert launch(["generate", "a" * 1_000_000, "--model", str(tmp_path)]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.endswith("has 1,000,000 characters; at most 10,000 are read")
+    assert len(error) < 300
 
 
 def test_a_saved_layout_draws_the_same_and_can_be_edited(model: Path, tmp_path: Path) -> None:
@@ -253,6 +279,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
         ("tokenizer/tokenizer.json", "{}", "pipeline cannot be used: "),
         ("model_index.json", "[]", "model_index.json is no index of a pipeline"),
         ("model_index.json", "{", "model_index.json cannot be read: "),
+        ("model_index.json", "[" * 100_000, "model_index.json cannot be read: "),
     ],
 )
 def test_a_damaged_file_is_named(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -239,8 +240,63 @@ def test_other_output_types_and_numbers_of_layouts_are_refused(saved: Saved) -> 
         saved.pipe(PROMPT, output_type="np")
     with pytest.raises(ValueError, match="layouts has 1 entries; 2 prompts need one each"):
         saved.pipe([PROMPT, PROMPT], LAYOUT)
-    with pytest.raises(ValueError, match="steps is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="steps is 0; it must be a whole number from 1"):
         saved.pipe(PROMPT, num_inference_steps=0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings", "message"),
+    [
+        (PROMPT, {"num_inference_steps": 10**9}, "steps is 1000000000; it must be a whole number from 1 to 10,000"),
+        ([PROMPT] * 1001, {}, "prompt has 1,001 entries; one call paints at most 1,000 images of 32 x 32 pixels"),
+        ("a" * 1_000_000, {}, "prompt 'aaa.* has 1,000,000 characters; at most 10,000 are read"),
+        ([7], {}, "prompt is 7; it must be a text"),
+        (PROMPT, {"layouts": Layout(("HI",) * 1001, torch.ones(1001, 5))}, "the layout has 1,001 words; at most 1,000"),
+        (PROMPT, {"layouts": Layout(("H" * 10**6,), LAYOUT.boxes)}, "has 1,000,000 characters; at most 1,024 are"),
+        (
+            PROMPT,
+            {"layouts": Layout((), torch.zeros(0, 5), (), ("a cat",) * 1001, torch.ones(1001, 5))},
+            "the layout has 1,001 objects; at most 1,000 are painted",
+        ),
+        (PROMPT, {"layouts": LAYOUT, "layout_sampler": Sampler()}, "layout_sampler is .*: layouts are given"),
+    ],
+)
+def test_what_is_too_much_for_a_call_is_refused(
+    saved: Saved, prompt: Any, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        saved.pipe(prompt, **settings)
+    assert len(str(raised.value)) < 400
+    assert "\n" not in str(raised.value)
+
+
+def test_opening_a_pipeline_warns_of_nothing(saved: Saved, caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("diffusers")
+    logger.addHandler(caplog.handler)
+    try:
+        load(saved.folder)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("model_index.json", "image_size", 10**6),
+        ("schedule/scheduler_config.json", "num_train_timesteps", 10**9),
+        ("layout_schedule/scheduler_config.json", "num_train_timesteps", 10**9),
+        ("tlg/config.json", "max_words", 10**8),
+    ],
+)
+def test_sizes_of_a_folder_that_would_fill_the_memory_are_refused(
+    saved: Saved, tmp_path: Path, file: str, key: str, value: int
+) -> None:
+    folder = shutil.copytree(saved.folder, tmp_path / "again")
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | {key: value}))
+    with pytest.raises(ValueError, match=f"{file}: {key} is {value}; it must be at most"):
+        load(folder)
 
 
 def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path) -> None:
@@ -254,6 +310,12 @@ def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path)
     first, second = (p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (pipe, again))
     assert torch.equal(tensor(first.images), tensor(second.images))
     assert len(first.layouts[0]) == 0
+    with pytest.raises(ValueError, match=r"layout_scale is 2\.0; it must be 1\.0: this painter has no hierarchical g"):
+        pipe(PROMPT, layout_scale=2.0)
+    with pytest.raises(ValueError, match=r"augmentation is 0\.1; it must be 0\.0: this painter has no hierarchical g"):
+        pipe(PROMPT, sampler=Sampler(augmentation=0.1))
+    with pytest.raises(ValueError, match=r"layout_sampler is .*: this pipeline makes no layouts"):
+        pipe(PROMPT, layout_sampler=Sampler())
 
 
 PLAIN = """

@@ -40,10 +40,11 @@ from vlad_lightning.callbacks.lookup import find
 from vlad_lightning.checkpoint_folder import is_folder_checkpoint, open_folder, places, read_saved
 from vlad_lightning.checkpoints import verify
 from vlad_lightning.config_files import configs_folder, find_shipped, named_files
-from vlad_lightning.config_parser import Parser, check_config_file, prepare
+from vlad_lightning.config_parser import Parser, check_config_file, prepare, reason
 from vlad_lightning.console import hush
 from vlad_lightning.data.resume import ExactResume
 from vlad_lightning.fit_lock import refuse_if_held
+from vlad_lightning.limits import check_settings
 from vlad_lightning.model_card import Run, read_run, write_card
 from vlad_lightning.models.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
@@ -91,6 +92,7 @@ class VLADCLI(LightningCLI):
             check_config_file(path)
         self.config = parser.parse_args(words)
         subcommand = self.config.get("subcommand")
+        check_settings((self.config[subcommand] if subcommand else self.config).as_dict())
         config = self.config[subcommand] if subcommand else {}
         if config.get("weights_only") is False:
             raise ValueError("--weights_only false: the code in a checkpoint is never run; leave the option out")
@@ -130,6 +132,17 @@ class VLADCLI(LightningCLI):
         if path and Path(path).exists():
             check_config(Path(path), flat, may_change)
         return ConfigLock(flat, may_change)
+
+    def instantiate_classes(self) -> None:
+        """Lightning's; what a class refuses is told in one line, as what the parser refuses is.
+
+        Raises:
+            ValueError: with the last reason, and the key where it is known.
+        """
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:
+            raise ValueError(reason(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Lightning's, compared with the tasks that SLURM started."""

@@ -14,6 +14,8 @@ import yaml
 from jsonargparse import ArgumentParser, get_loader, set_dumper, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
+from vlad_lightning.limits import check_settings
+
 ALLOWED = ("vlad_lightning", "lightning", "torch", "torchvision", "torchmetrics", "diffusers", "transformers")
 """The libraries whose classes and functions a configuration may name."""
 
@@ -162,11 +164,15 @@ def check_config_file(path: Path) -> None:
     """Refuse a file that is no YAML mapping, by its name, which the parser's own message lacks.
 
     Raises:
-        ValueError: where it is broken, or holds something else.
+        ValueError: where it is broken, or holds something else, or a number beyond all limits.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # another encoding, 5000 digits, 1000 brackets
         raise ValueError(f"--config {path}: not a YAML file: {error}") from error
     if not isinstance(content, Mapping | None):
         raise ValueError(f"--config {path}: must be a mapping of keys such as trainer and model; got {content!r:.60}")
+    try:
+        check_settings(content or {})
+    except ValueError as error:
+        raise ValueError(f"--config {path}: {error}") from error

@@ -181,7 +181,7 @@ def check_stored(folder: Path) -> None:
                     pass
             elif file.suffix == ".json":
                 json.loads(file.read_text(encoding="utf-8"))
-        except (SafetensorError, ValueError) as error:
+        except (SafetensorError, ValueError, RecursionError) as error:
             with file.open("rb") as opened:
                 pointer = opened.read(len(_POINTER)) == _POINTER
             why = "it is git-LFS' pointer to the file; get it with `git lfs pull`" if pointer else error

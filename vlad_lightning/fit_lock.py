@@ -111,7 +111,7 @@ def _read(path: Path) -> _Holder:
         holder = _Holder(**json.loads(path.read_text(encoding="utf-8")))
         if isinstance(holder.pid, int) and isinstance(holder.restarts, int):
             return holder
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         pass
     return _Holder(socket.gethostname(), 0)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlad_lightning.files import read_picture, write_file
+from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_prompts, check_whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -75,8 +76,11 @@ def _check(options: argparse.Namespace) -> None:
     """Refuse what cannot go together, from the arguments alone."""
     if options.out.suffix.lower() not in _PICTURES:
         raise ValueError(f"--out {options.out}: it must end in .png, .jpg, .jpeg or .webp")
-    if options.images < 1:
-        raise ValueError(f"--images is {options.images}; it must be at least 1")
+    check_whole("--images", options.images, 1, MOST_IMAGES)
+    for name in ("steps", "cache_interval"):
+        if getattr(options, name) is not None:
+            check_whole(f"--{name}", getattr(options, name), 1, MOST_STEPS)
+    check_prompts([options.prompt])
     if options.template and options.layout:
         raise ValueError("--template and --layout both tell the layout; give one of them")
     if options.mask and not options.image:

@@ -100,7 +100,7 @@ def _read_figures(results: Path) -> dict[str, Any]:
         if all(isinstance(figure["value"], int | float) for figure in figures.values()):
             return figures
         raise TypeError("a figure has no value")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         set_aside(results, f"it holds no results ({type(error).__name__}: {error}); test again for the figures")
         return {}
 

@@ -23,8 +23,8 @@ from transformers import PreTrainedTokenizerFast
 from vlad_lightning.components import EncoderParts, EncoderSettings, components_of, settle
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.files import naming
+from vlad_lightning.limits import check_call
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
 from vlad_lightning.models.ccm import CCM, IdentityComposition
 from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
@@ -157,11 +157,11 @@ class VLADPipeline(DiffusionPipeline):
         augmentation: float = 0.0,
         eta: float = 0.0,
         seed: int = 0,
-        solver: SolverName = "ddim",
+        solver: str = "ddim",
         cache_interval: int = 1,
         fuse_qkv: bool = False,
         layout_steps: int = 20,
-        layout_solver: SolverName = "ddim",
+        layout_solver: str = "ddim",
         layout_eta: float = 0.0,
     ) -> None:
         super().__init__()
@@ -296,13 +296,14 @@ class VLADPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: for another ``output_type``, another number of layouts than prompts, more words than a layout
-                holds, settings that do not fit a schedule, or images that are no numbers.
+                holds, more or longer prompts than one call paints, settings that do not fit a schedule or do nothing,
+                or images that are no numbers.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = self._prompts(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generator = generator or generator_for("cpu", settings.seed, "pipeline")
         check_output_type(output_type)
-        placed = self._layouts(prompts, layouts, layout_sampler or self.layout_sampler, generator)
+        placed = self._layouts(prompts, layouts, layout_sampler, generator)
         painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
         check_finite(painting.images)
         return output(painting.images.cpu(), painting.layouts, output_type)
@@ -335,7 +336,7 @@ class VLADPipeline(DiffusionPipeline):
         Raises:
             ValueError: where no text is read on ``template``, or as a call does.
         """
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = self._prompts(prompt)
         layouts = [self.read_layout(template, engine)] * len(prompts)
         return self(
             prompts,
@@ -398,7 +399,7 @@ class VLADPipeline(DiffusionPipeline):
         painter = self.painter
         if not painter.inpaints:
             raise ValueError("this pipeline has no region: train one for inpainting, as mini/stage2_inpaint.yaml does")
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = self._prompts(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generator = generator or generator_for("cpu", settings.seed, "pipeline")
         whole, placed = self._region(prompts, image, mask, layouts)
@@ -411,7 +412,9 @@ class VLADPipeline(DiffusionPipeline):
     @property
     def sampler(self) -> Sampler:
         """How images are painted where a call does not say: an export paints as its stage was tested."""
-        return Sampler(**{field.name: self.config[field.name] for field in fields(Sampler)})
+        own = Sampler(**{field.name: self.config[field.name] for field in fields(Sampler)})
+        # the default of this class, and some folders, have a scale of layouts even where nothing reads one
+        return own if self.painter.hierarchical else replace(own, layout_scale=1.0)
 
     @property
     def layout_sampler(self) -> Sampler:
@@ -423,7 +426,18 @@ class VLADPipeline(DiffusionPipeline):
     ) -> Sampler:
         """The sampler of a call, with these steps and scales of text and layout where they are not None."""
         given: dict[str, Any] = {"steps": steps, "guidance_scale": text, "layout_scale": layout}
-        return replace(sampler or self.sampler, **{name: value for name, value in given.items() if value is not None})
+        settings = replace(
+            sampler or self.sampler, **{name: value for name, value in given.items() if value is not None}
+        )
+        self.painter.check(settings)
+        return settings
+
+    def _prompts(self, prompt: str | Sequence[str]) -> list[str]:
+        """The prompts of a call, checked before anything is made of them."""
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        side = self.painter.image_size
+        check_call(prompts, side, side)
+        return prompts
 
     def _region(
         self,
@@ -435,6 +449,7 @@ class VLADPipeline(DiffusionPipeline):
         """What is painted of the picture, at its own size, and the words of each prompt."""
         picture = picture_tensor(image)
         size = (picture.shape[-2], picture.shape[-1])
+        check_call(prompts, *size)
         masks = None if mask is None else mask_tensor(mask, size)
         if masks is None and layouts is None:
             raise ValueError("mask and layouts are both None; inpainting needs one of them")
@@ -445,13 +460,21 @@ class VLADPipeline(DiffusionPipeline):
         return Region.cat([region for _, region in pairs if region is not None]), placed
 
     def _layouts(
-        self, prompts: list[str], given: Layout | Sequence[Layout] | None, sampler: Sampler, generator: torch.Generator
+        self,
+        prompts: list[str],
+        given: Layout | Sequence[Layout] | None,
+        sampler: Sampler | None,
+        generator: torch.Generator,
     ) -> tuple[Layout, ...]:
+        if sampler is not None and (given is not None or self.tlg is None):
+            why = "layouts are given" if given is not None else "this pipeline makes no layouts"
+            raise ValueError(f"layout_sampler is {sampler}; it must be None: {why}")
         if given is not None:
             return self._given(prompts, given)
         layouts = self.layout_generator
         if layouts is None:
             return tuple(Layout.empty() for _ in prompts)
+        sampler = sampler or self.layout_sampler
         layouts.check_sampler(sampler, "layout_sampler")
         layouts.check(prompts)
         self._rasterizer.check([word for prompt in prompts for word in drawn_words(prompt)])

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from torch import nn
 
 from vlad_lightning.files import check_stored
+from vlad_lightning.limits import check_settings
 
 _MODULE = "pipeline"
 _CODE = '''"""For plain diffusers: `DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`."""
@@ -35,7 +36,7 @@ def add_code(index: Path, class_name: str) -> None:
 
 
 def check_files(folder: Path) -> None:
-    """Refuse a pipeline folder with an index that is none, or a file that is cut short.
+    """Refuse a pipeline folder with an index that is none, a file that is cut short, or sizes beyond all limits.
 
     Raises:
         ValueError: naming the file.
@@ -45,6 +46,13 @@ def check_files(folder: Path) -> None:
         check_stored(part)
     if index.is_file() and not isinstance(json.loads(index.read_text(encoding="utf-8")), dict):
         raise ValueError(f"{index} is no index of a pipeline: it must hold a mapping of its parts")
+    settings = (file for name in ("config", "scheduler_config") for file in sorted(folder.glob(f"*/{name}.json")))
+    for file in (index, *settings):  # a tokenizer's has a length of 10^30, which it takes for none
+        if file.is_file():
+            try:
+                check_settings(json.loads(file.read_text(encoding="utf-8")))
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from error
 
 
 def check_weights(folder: Path, components: Mapping[str, Any]) -> None:

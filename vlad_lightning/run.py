@@ -282,7 +282,7 @@ def _read_stamp(path: Path) -> dict[str, Any]:
     """What a stage left when it was done; empty if it was not, or if the file is broken."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
     known = isinstance(content, dict) and isinstance(content.get("digest"), str)
     return content if known and isinstance(content.get("outputs", []), list) else {}

@@ -112,7 +112,7 @@ def read_pipeline(
 def _load(file: Path) -> Any:
     try:
         return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # another encoding, 5000 digits, 1000 brackets
         raise ValueError(f"{file}: not a YAML file: {error}") from error
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,25 @@ WORD = {"text": "A", "quad": QUAD}
             "further than 1000 times the",
         ),
         ("[" * 100_000, "not a JSON file"),
+        ('{"size": 8, "words": [' + "9" * 5000 + "]}", "not a JSON file"),
+        (
+            {"size": 10**400, "words": []},
+            r"size is 1000*\.\.\.0*; it must be a whole number of pixels, from 1 to 1,000",
+        ),
+        ({"width": 8, "height": 10**7, "words": []}, "height is 10000000; it must be a whole number of pixels"),
+        ({"size": 8, "words": [WORD] * 100_000}, "words has 100,000 entries; at most 1,000 are drawn"),
+        ({"size": 8, "words": [WORD | {"text": "a\n" * 900}] * 2}, "words has 1,800 lines; at most 1,000 are drawn"),
+        (
+            {"size": 8, "words": [WORD | {"text": "a" * 10**6}]},
+            r"words\[0\]\.text has 1,000,000 characters; at most 10,",
+        ),
+        ({"size": 8, "words": [], "objects": [{}] * 10**5}, "objects has 100,000 entries; at most 1,000"),
+        (
+            {"size": 8, "words": [], "objects": [{"phrase": "a " * 10**6, "quad": QUAD}]},
+            r"objects\[0\]\.phrase has 2,000,000 characters; at most 10,000",
+        ),
+        ({"size": 8, "words": [], "prompt": "a" * 10**6}, "prompt 'aaa.* has 1,000,000 characters; at most 10,000"),
+        ({"size": 8, "words": [WORD | {"quad": [[0, 0]] * 10**5}]}, r"words\[0\]\.quad is .*; it must be 4 corners"),
         ('{"size": 8, "words": [{"text": "A", "quad": [[NaN,0],[1,0],[1,1],[0,1]]}]}', "coordinates must be finite"),
         ({"size": 8, "words": [], "objects": {}}, r"objects is \{\}; it must be a list"),
         ({"size": 8, "words": [], "objects": [{"phrase": "a cat"}]}, r"objects\[0\]: missing entry 'quad'"),
@@ -204,11 +224,16 @@ def test_wrong_entries_are_named(tmp_path: Path, content: Any, message: str) -> 
     with pytest.raises(ValueError, match=message) as raised:
         LayoutFile.load(path)
     assert str(raised.value).startswith(f"{path}: ")
+    assert len(str(raised.value)) < 500
+    assert "\n" not in str(raised.value)
 
 
 def test_a_missing_file_and_impossible_values_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.json does not exist; it must be a layout file"):
         LayoutFile.load(tmp_path / "none.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(FileNotFoundError, match=r"pipe\.json does not exist; it must be a layout file"):
+        LayoutFile.load(tmp_path / "pipe.json")
     with pytest.raises(ValueError, match="width and height are 0 and 8"):
         LayoutFile(Layout.empty(), 0, 8)
     with pytest.raises(ValueError, match="colours has 1 entries; 0 words"):

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -5,7 +6,7 @@ import sys
 import pytest
 from lightning.pytorch import LightningModule, Trainer
 
-from vlad_lightning.data.prompts import PromptDataModule
+from vlad_lightning.data.prompts import PromptDataModule, read_prompts
 from vlad_lightning.data.requests import RequestDataModule
 from vlad_lightning.types import PromptBatch
 
@@ -74,12 +75,35 @@ def test_batches_have_the_size_asked_for():
     [
         ({}, "neither given"),
         ({"prompts": ["a"], "file": "-"}, "both given"),
-        ({"prompts": ["a"], "batch_size": 0}, "batch_size=0"),
+        ({"prompts": ["a"], "batch_size": 10**9}, "batch_size is 1000000000; it must be .* from 1 to 65,536"),
+        ({"prompts": ["a"], "batch_size": 0}, "batch_size is 0; it must be a whole number from 1"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         PromptDataModule(**arguments)
+
+
+def test_a_prompt_of_a_megabyte_is_refused_by_its_line(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("a dog\n" + "a" * 1_000_000)
+    message = r"has 1,000,000 characters; at most 10,000 are read"
+    with pytest.raises(ValueError, match=message):
+        PromptDataModule(file=str(path)).setup()
+    with pytest.raises(ValueError, match=message):
+        read_prompts(path)
+    path.write_text(json.dumps({"prompt": "a" * 1_000_000}))
+    with pytest.raises(ValueError, match=f"line 1: .*{message}"):
+        RequestDataModule(file=str(path)).setup()
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"prompt": ' + "9" * 5000 + "}"])
+def test_a_line_that_no_json_reader_ends_is_named(tmp_path, line):
+    path = tmp_path / "requests.jsonl"
+    path.write_text(line)
+    with pytest.raises(ValueError, match="line 1: not an object of JSON") as raised:
+        RequestDataModule(file=str(path)).setup()
+    assert len(str(raised.value)) < 500
 
 
 def test_a_missing_file_is_refused(tmp_path):

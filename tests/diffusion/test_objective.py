@@ -10,7 +10,8 @@ from torch import Tensor
 
 from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
-from vlad_lightning.diffusion.objective import DDPM, FlowMatching, TimestepDensity, objective_for
+from vlad_lightning.diffusion.objective import DDPM, FlowMatching, TimestepDensity, check_schedule, objective_for
+from vlad_lightning.diffusion.sampler import Sampler
 
 MEAN, DEVIATION = 0.7, 0.4
 
@@ -129,7 +130,48 @@ def test_high_noise_favours_the_noisy_end() -> None:
     assert means[0] == pytest.approx(500, abs=1)
 
 
-@pytest.mark.parametrize("name", ["use_dynamic_shifting", "invert_sigmas"])
+OF_FLOW = {
+    "use_dynamic_shifting": True,
+    "invert_sigmas": True,
+    "base_shift": 0.7,
+    "max_shift": 2.0,
+    "base_image_seq_len": 64,
+    "max_image_seq_len": 64,
+    "shift_terminal": 0.02,
+    "use_karras_sigmas": True,
+    "use_exponential_sigmas": True,
+    "use_beta_sigmas": True,
+    "time_shift_type": "linear",
+    "stochastic_sampling": True,
+}
+
+
+@pytest.mark.parametrize("name", list(OF_FLOW))
 def test_schedules_of_another_process_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"schedule\.{name} is True; it must be False"):
-        objective_for(FlowMatchEulerDiscreteScheduler(**{name: True}))
+    schedule = FlowMatchEulerDiscreteScheduler(**{name: OF_FLOW[name]})
+    with pytest.raises(ValueError, match=rf"schedule\.{name} is {OF_FLOW[name]}; it must be "):
+        objective_for(schedule)
+    with pytest.raises(ValueError, match=f"schedule.{name}"):
+        Sampler().check(schedule)
+
+
+def test_every_setting_of_a_flow_schedule_acts_or_is_refused() -> None:
+    assert set(flow().config) - {"num_train_timesteps", "shift", "_use_default_values"} == set(OF_FLOW)
+
+
+@pytest.mark.parametrize("shift", [0.0, -1.0, math.inf, math.nan])
+def test_a_shift_that_leaves_no_times_is_refused(shift: float) -> None:
+    schedule = flow()
+    schedule.register_to_config(shift=shift)
+    with pytest.raises(ValueError, match=f"schedule.shift is {shift}; it must be above 0"):
+        check_schedule(schedule)
+
+
+def test_an_unknown_prediction_is_refused() -> None:
+    with pytest.raises(ValueError, match="prediction_type is 'noise'; allowed are 'epsilon', 'sample', 'v_prediction'"):
+        check_schedule(DDPMScheduler(prediction_type="noise"))
+
+
+def test_a_schedule_of_too_many_timesteps_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_train_timesteps is 100001; it must be a whole number from 1 to 100,000"):
+        check_schedule(FlowMatchEulerDiscreteScheduler(num_train_timesteps=100_001))

@@ -191,11 +191,14 @@ def test_the_scales_reach_the_guidance() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Sampler(steps=0), "steps is 0; it must be at least 1"),
+        (lambda: Sampler(steps=0), "steps is 0; it must be a whole number from 1"),
+        (lambda: Sampler(steps=10**9), "steps is 1000000000; it must be a whole number from 1 to 10,000"),
+        (lambda: Sampler(steps=2.5), "steps is 2.5; it must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Sampler(guidance_scale=float("nan")), "guidance_scale is nan; it must be at least 0"),
         (lambda: Sampler(guidance_scale=-0.1), "guidance_scale is -0.1; it must be at least 0"),
         (lambda: Sampler(layout_scale=-1.0), "layout_scale is -1.0; it must be at least 0"),
         (lambda: Sampler(augmentation=-0.5), "augmentation is -0.5; it must be at least 0"),
-        (lambda: Sampler(cache_interval=0), "cache_interval is 0; it must be at least 1"),
+        (lambda: Sampler(cache_interval=0), "cache_interval is 0; it must be a whole number from 1"),
         (lambda: Sampler(solver="euler"), r"solver is 'euler'; allowed are 'ddim', 'dpmsolver\+\+'"),  # type: ignore[arg-type]
         (lambda: Sampler(eta=1.5), r"eta is 1.5; it must lie in \[0, 1\]"),
         (lambda: Sampler(eta=-0.5), r"eta is -0.5; it must lie in \[0, 1\]"),

@@ -20,6 +20,7 @@ from transformers import (
 
 from vlad_lightning.metrics.clip_score import CLIPScore, TransformersCLIP, clip_score, weights_sha256
 from vlad_lightning.metrics.embedder import Embedder
+from vlad_lightning.metrics.per_image import image_id
 
 WORDS = ["<pad>", "<s>", "</s>", "<unk>", "A", "photo", "depicts", "red", "blue"]
 
@@ -97,6 +98,27 @@ def test_both_scalings_by_name() -> None:
         "prefix": "A photo depicts ",
     }
     assert {figure.n for figure in figures.values()} == {2}
+
+
+def test_what_each_picture_adds_makes_both_figures() -> None:
+    metric = CLIPScore(Angles())
+    pictures = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+    metric.update(pictures, ["1.1", "0.2"], ["a", "b"])
+    rows = metric.per_image()
+    assert rows["clip_score_w1"].keys() == {image_id("a"), image_id("b")}
+    for name, figure in metric.compute().items():
+        part, whole = map(sum, zip(*rows[name].values(), strict=True))
+        assert figure.value == pytest.approx(part / whole)
+    assert rows["clip_score_w2_5"][image_id("a")] == (pytest.approx(2.5 * math.cos(1.0), abs=1e-6), 1)
+
+
+def test_equal_scores_have_an_interval_inside_their_range() -> None:
+    metric = CLIPScore(Angles())
+    metric.update(torch.zeros(9, 3, 4, 4), ["0"] * 9)
+    for name, figure in metric.compute().items():
+        top = {"clip_score_w1": 1.0, "clip_score_w2_5": 2.5}[name]
+        assert figure.high == pytest.approx(top)
+        assert figure.low == pytest.approx(top * (1 - 3.8415 / 12.8415), abs=1e-4)
 
 
 def test_the_prefix_stands_before_every_prompt() -> None:

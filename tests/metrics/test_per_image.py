@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlad_lightning.metrics.bootstrap import mean_figure
+from vlad_lightning.metrics.bootstrap import ratio_figure
 from vlad_lightning.metrics.per_image import PerImageMetric, Share, image_id
 from vlad_lightning.types import Figure
 
@@ -24,7 +24,7 @@ class Mean(PerImageMetric):
 
     def compute(self) -> dict[str, Figure]:
         values = self.table()["value"]
-        return {"mean": mean_figure(values, self.generator())} if len(values) else {}
+        return {"mean": ratio_figure(values, np.ones_like(values), self.generator(), most=None)} if len(values) else {}
 
 
 def test_columns_come_back_by_name() -> None:

@@ -213,3 +213,5 @@ def test_a_font_that_is_none_is_refused(tmp_path):
 def test_a_size_without_pixels_is_refused():
     with pytest.raises(ValueError, match=r"size=\(0, 64\)"):
         draw(Layout.empty(), (0, 64))
+    with pytest.raises(ValueError, match=r"size=\(64, 1000000\): height and width must lie in 1 to 4,096 pixels"):
+        draw(Layout.empty(), (64, 10**6))

@@ -214,7 +214,7 @@ def test_reset_forgets(engine: OCREngine, judge: AlignmentJudge, batches: list[B
     with pytest.warns(UserWarning, match="4 images for 32 features"):
         figures = evaluation.compute()
     assert figures["word_accuracy"].value >= 0.9
-    assert figures["clip_score_w1"].n == 4
+    assert figures["clip_score_w1"].n == len(evaluation.per_image()["clip_score_w1"]) == 4
 
 
 def test_without_layouts_and_networks_only_what_was_painted_is_measured(

@@ -158,6 +158,11 @@ def test_a_transformer_paints_by_flow_matching(solver: SolverName) -> None:
         draw(painter, replace(sampler, cache_interval=2))
 
 
+def test_a_side_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match="image_size is 1000000; it must be a whole number from 1 to 4,096"):
+        tiny.painter(size=10**6)
+
+
 def test_parts_that_do_not_fit_are_refused() -> None:
     good = tiny.painter()
     with pytest.raises(ValueError, match=r"fusion\.latent_channels is 12; the codec gives 48"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny_system as tiny
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch.utils.data import DataLoader
 
 from vlad_lightning.diffusion.draws import RowDraws
@@ -133,6 +133,12 @@ def test_generator_refuses_parts_that_do_not_fit() -> None:
         LayoutGenerator(encoder, TLG(32, max_words=8), tiny.schedule())
     with pytest.raises(ValueError, match=r"tlg\.max_objects is 3; it must be the text encoder's, 8, or 0"):
         LayoutGenerator(encoder, TLG(32, max_objects=3), tiny.schedule())
+
+
+def test_epsilon_without_a_signal_at_the_end_is_refused() -> None:
+    schedule = DDPMScheduler(prediction_type="epsilon", rescale_betas_zero_snr=True)
+    with pytest.raises(ValueError, match="a zero terminal SNR needs 'v_prediction' or 'sample'"):
+        LayoutGenerator(tiny.prompt_encoder(), TLG(32), schedule)
 
 
 @pytest.mark.parametrize("scene", [True, False])

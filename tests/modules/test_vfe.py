@@ -192,6 +192,11 @@ def test_settings_without_which_layouts_are_drawn_are_refused(changes: dict[str,
             tiny.tlg(sampler=Sampler(**changes))
 
 
+def test_a_sampler_of_layouts_that_nobody_draws_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"layout_sampler is Sampler\(steps=7.*; it is needed with a layout_generator"):
+        tiny.vfe(hierarchical=False, layout_sampler=Sampler(steps=7))
+
+
 def test_projections_that_cannot_be_fused_are_refused_before_training() -> None:
     whole = tiny.painter()
     adapted = VFE(whole.vfe.fusion, whole.vfe.unet, lora=Lora(2), phrase_map=whole.vfe.phrase_map)

@@ -67,3 +67,24 @@ def test_a_last_checkpoint_that_could_not_be_written_ends_the_fit_with_an_error(
     ):
         trainer.fit(tiny.stage("tlg"), datamodule=tiny.data(posters))
     assert writer._thread is None  # nothing is left running
+
+
+@pytest.mark.parametrize(("stage", "probe"), [("alignment", "the alignment probe"), ("vfe", "the text probe")])
+def test_a_fit_says_once_that_shards_are_asked_nothing(
+    stage: str, probe: str, posters: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    changes: dict[str, Any] = {} if stage == "alignment" else {"lora": None}
+    with caplog.at_level("INFO"):
+        sharded(num_sanity_val_steps=1, limit_val_batches=1).fit(
+            tiny.stage(stage, **changes), datamodule=tiny.data(posters)
+        )
+    notices = [line for line in caplog.messages if "the weights are sharded" in line]
+    assert len(notices) == 1
+    assert probe in notices[0]
+    assert "\n" not in notices[0]
+
+
+def test_a_fit_without_a_probe_says_nothing_of_it(posters: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        sharded().fit(tiny.stage("vfe", lora=None, text_probe=0), datamodule=tiny.data(posters))
+    assert not [line for line in caplog.messages if "the weights are sharded" in line]

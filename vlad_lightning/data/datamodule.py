@@ -23,6 +23,7 @@ from vlad_lightning.data.scan import DataReport, quoted_caption, scan
 from vlad_lightning.data.sharding import BatchShard, shard_loader
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.workers import Loader, outlive_signals
+from vlad_lightning.limits import MOST_IN_BATCH, MOST_PHRASES, MOST_SIDE, check_whole
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.types import Batch, PromptBatch, Sample
 
@@ -93,9 +94,10 @@ class MarioDataModule(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _at_least(
-            1, size=size, batch_size=batch_size, max_words=max_words, max_objects=max_objects, max_boxes=max_boxes
-        )
+        check_whole("size", size, 1, MOST_SIDE)
+        check_whole("batch_size", batch_size, 1, MOST_IN_BATCH)
+        for name, value in (("max_words", max_words), ("max_objects", max_objects), ("max_boxes", max_boxes)):
+            check_whole(name, value, 1, MOST_PHRASES)
         _at_least(0, num_workers=num_workers, max_outage=max_outage)
         if limit_test is not None:
             _at_least(1, limit_test=limit_test)

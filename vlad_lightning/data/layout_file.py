@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from vlad_lightning.files import UnusableFileError, read_utf8, write_file
+from vlad_lightning.limits import MOST_CHARACTERS, MOST_PHRASES, check_prompts, shown
 from vlad_lightning.models.fonts import check_font
 from vlad_lightning.models.paragraph import Align, paragraph
 from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, comparable, drawn_words, quoted_spans
@@ -33,6 +34,7 @@ _FILE_KEYS = ("width", "height", "size", "font", "prompt", "words", "objects")
 _OBJECT_KEYS = ("phrase", "quad")
 _WORD_KEYS = ("text", "quad", "font", "colour", "align", "wrap")
 _MOST_BYTES = 10_000_000  # no layout is longer
+_MOST_PIXELS = 1_000_000  # a side; a wall of 10 m at 300 dots an inch has 118,110
 _FAR = 1000.0  # of the frame: the numbers of boxes that reach further overflow
 
 
@@ -50,7 +52,8 @@ class LayoutFile:
         prompt: the prompt it belongs to, if that is told.
 
     Raises:
-        ValueError: if the frame has no pixels, or ``colours`` is neither empty nor as long as the layout.
+        ValueError: if a side of the frame has no pixels or far too many, or ``colours`` is neither empty nor as long as
+            the layout.
     """
 
     layout: Layout
@@ -60,8 +63,11 @@ class LayoutFile:
     prompt: str | None = None
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1:
-            raise ValueError(f"width and height are {self.width} and {self.height}; they must be at least 1")
+        if not (1 <= self.width <= _MOST_PIXELS and 1 <= self.height <= _MOST_PIXELS):
+            raise ValueError(
+                f"width and height are {shown(self.width)} and {shown(self.height)}; they must lie in 1 to "
+                f"{_MOST_PIXELS:,}"
+            )
         if self.colours and len(self.colours) != len(self.layout):
             raise ValueError(
                 f"colours has {len(self.colours)} entries; {len(self.layout)} words need one each, or none"
@@ -157,14 +163,17 @@ def _read(content: Any, folder: Path) -> LayoutFile:
     font = _font(content.get("font"), "font", folder)
     prompt = content.get("prompt")
     if not isinstance(prompt, str | None):
-        raise ValueError(f"prompt is {prompt!r}; it must be a text")
-    if not isinstance(content["words"], list):
-        raise ValueError(f"words is {content['words']!r}; it must be a list")
+        raise ValueError(f"prompt is {shown(prompt)}; it must be a text")
+    if prompt is not None:
+        check_prompts([prompt])
+    _check_list(content["words"], "words")
     words = [_word(word, f"words[{i}]", frame, font, folder) for i, word in enumerate(content["words"])]
     objects = content.get("objects", [])
-    if not isinstance(objects, list):
-        raise ValueError(f"objects is {objects!r}; it must be a list")
+    _check_list(objects, "objects")
     things = [_object(entry, f"objects[{i}]", frame) for i, entry in enumerate(objects)]
+    lines = sum(len(part) for part, _ in words)
+    if lines > MOST_PHRASES:
+        raise ValueError(f"words has {lines:,} lines; at most {MOST_PHRASES:,} are drawn")
     layout = replace(
         _joined([part for part, _ in words]),
         objects=tuple(phrase for phrase, _ in things),
@@ -172,6 +181,13 @@ def _read(content: Any, folder: Path) -> LayoutFile:
     )
     colours = tuple(colour for part, colour in words for _ in part.words)
     return LayoutFile(layout, width, height, colours if any(colours) else (), prompt)
+
+
+def _check_list(entries: Any, name: str) -> None:
+    if not isinstance(entries, list):
+        raise ValueError(f"{name} is {shown(entries)}; it must be a list")
+    if len(entries) > MOST_PHRASES:
+        raise ValueError(f"{name} has {len(entries):,} entries; at most {MOST_PHRASES:,} are drawn")
 
 
 def _joined(parts: list[Layout]) -> Layout:
@@ -189,16 +205,17 @@ def _word(
     entry = _entries(entry, where, _WORD_KEYS, {"text", "quad"})
     text, colour = entry["text"], entry.get("colour")
     if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"{where}.text is {text!r}; it must be a text that is not blank")
+        raise ValueError(f"{where}.text is {shown(text)}; it must be a text that is not blank")
+    _check_length(text, f"{where}.text")
     if colour is not None and not (isinstance(colour, str) and colour.replace(" ", "").isalpha()):
-        raise ValueError(f"{where}.colour is {colour!r}; it must be a colour's name, such as 'dark red'")
+        raise ValueError(f"{where}.colour is {shown(colour)}; it must be a colour's name, such as 'dark red'")
     quad = _quad(entry["quad"], f"{where}.quad", frame)
     font = _font(entry.get("font"), f"{where}.font", folder) or font
     align, wrap = entry.get("align"), entry.get("wrap", False)
     if align not in (None, *get_args(Align)):
-        raise ValueError(f"{where}.align is {align!r}; allowed are {', '.join(get_args(Align))}")
+        raise ValueError(f"{where}.align is {shown(align)}; allowed are {', '.join(get_args(Align))}")
     if not isinstance(wrap, bool):
-        raise ValueError(f"{where}.wrap is {wrap!r}; it must be true or false")
+        raise ValueError(f"{where}.wrap is {shown(wrap)}; it must be true or false")
     if wrap or align or len(text.strip().splitlines()) > 1:
         return paragraph(text, quad, align or "centre", wrap, font=font), colour
     return replace(Layout.from_quads([text], quad[None]), fonts=(font,) if font else ()), colour
@@ -208,8 +225,9 @@ def _object(entry: Any, where: str, frame: tuple[float, float]) -> tuple[str, Te
     """One object's phrase and its box (1, 5)."""
     entry = _entries(entry, where, _OBJECT_KEYS, set(_OBJECT_KEYS))
     phrase = entry["phrase"]
+    _check_length(phrase, f"{where}.phrase")
     if not isinstance(phrase, str) or [p.text for p in PromptDecomposer()(phrase).objects] != [phrase.strip()]:
-        raise ValueError(f"{where}.phrase is {phrase!r}; it must be one phrase of a prompt, such as 'a red star'")
+        raise ValueError(f"{where}.phrase is {shown(phrase)}; it must be one phrase of a prompt, such as 'a red star'")
     quad = _quad(entry["quad"], f"{where}.quad", frame)
     return phrase.strip(), Layout.from_quads([phrase], quad[None]).boxes
 
@@ -220,20 +238,25 @@ def _listed(name: str, entries: list[dict[str, Any]]) -> str:
     return "\n".join([f' "{name}": [', ",\n".join(f"  {entry}" for entry in kept), " ]"])
 
 
+def _check_length(text: Any, where: str) -> None:
+    if isinstance(text, str) and len(text) > MOST_CHARACTERS:
+        raise ValueError(f"{where} has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
+
+
 def _quad(value: Any, where: str, frame: tuple[float, float]) -> Tensor:
     """(4, 2) float64, in fractions of the frame."""
     points = value if isinstance(value, list) else []
     if len(points) != 4 or not all(isinstance(point, list) and len(point) == 2 for point in points):
-        raise ValueError(f"{where} is {value!r}; it must be 4 corners [x, y], clockwise from the top left one")
+        raise ValueError(f"{where} is {shown(value)}; it must be 4 corners [x, y], clockwise from the top left one")
     numbers = [number for point in points for number in point]
     if not all(type(number) is int or (type(number) is float and math.isfinite(number)) for number in numbers):
-        raise ValueError(f"{where} is {value!r}; its coordinates must be finite numbers")
+        raise ValueError(f"{where} is {shown(value)}; its coordinates must be finite numbers")
     if any(abs(number) > _FAR * side for point in points for number, side in zip(point, frame, strict=True)):
         raise ValueError(f"{where} reaches further than {_FAR:g} times the frame; the corners are in its pixels")
     quad = torch.tensor(points, dtype=torch.float64)
     across, down = quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1]
     if not across[0] * down[1] - across[1] * down[0] > 0:
-        raise ValueError(f"{where} is {value!r}; the corners must run clockwise around an area")
+        raise ValueError(f"{where} is {shown(value)}; the corners must run clockwise around an area")
     return quad / torch.tensor(frame, dtype=torch.float64)
 
 
@@ -243,8 +266,10 @@ def _frame(content: Mapping[str, Any]) -> tuple[int, int]:
         told = " and ".join(given) or "nothing"
         raise ValueError(f"the frame is told by {told}; give width and height, or size, in pixels")
     for key, value in given.items():
-        if type(value) is not int or value < 1:
-            raise ValueError(f"{key} is {value!r}; it must be a whole number of pixels, at least 1")
+        if type(value) is not int or not 1 <= value <= _MOST_PIXELS:
+            raise ValueError(
+                f"{key} is {shown(value)}; it must be a whole number of pixels, from 1 to {_MOST_PIXELS:,}"
+            )
     return int(given.get("width", given.get("size", 0))), int(given.get("height", given.get("size", 0)))
 
 
@@ -252,7 +277,7 @@ def _font(value: Any, where: str, folder: Path) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise ValueError(f"{where} is {value!r}; it must be the path of a font file")
+        raise ValueError(f"{where} is {shown(value)}; it must be the path of a font file")
     path = str(folder / value)
     check_font(path, where)
     return path
@@ -260,9 +285,9 @@ def _font(value: Any, where: str, folder: Path) -> str | None:
 
 def _entries(value: Any, where: str, allowed: tuple[str, ...], required: set[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{where} is {value!r}; it must be an object with {', '.join(allowed)}")
+        raise ValueError(f"{where} is {shown(value)}; it must be an object with {', '.join(allowed)}")
     if unknown := sorted(set(value) - set(allowed)):
-        raise ValueError(f"{where}: unknown entry {', '.join(map(repr, unknown))}; allowed are {', '.join(allowed)}")
+        raise ValueError(f"{where}: unknown entry {', '.join(map(shown, unknown))}; allowed are {', '.join(allowed)}")
     if missing := sorted(required - set(value)):
         raise ValueError(f"{where}: missing entry {', '.join(map(repr, missing))}")
     return value

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from vlad_lightning.data.sharding import BatchShard, Items, shard_loader
 from vlad_lightning.files import LIST_BYTES, read_utf8
+from vlad_lightning.limits import MOST_IN_BATCH, check_prompts, check_whole
 from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.types import PromptBatch
 
@@ -31,7 +32,7 @@ class PromptDataModule(LightningDataModule):
         batch_size: prompts a batch and device.
 
     Raises:
-        ValueError: if not exactly one of ``prompts`` and ``file`` is given, or ``batch_size`` is below 1.
+        ValueError: if not exactly one of ``prompts`` and ``file`` is given, or ``batch_size`` is out of its range.
         FileNotFoundError: if ``file`` is not a file.
     """
 
@@ -42,8 +43,7 @@ class PromptDataModule(LightningDataModule):
             raise ValueError(f"prompts and file: {given} given; give a list of prompts or a file, {STDIN!r} for stdin")
         if file not in (None, STDIN) and not Path(str(file)).is_file():
             raise FileNotFoundError(f"file={file!r} is not a file; give a text file with a prompt a line")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size}: must be at least 1")
+        check_whole("batch_size", batch_size, 1, MOST_IN_BATCH)
         self.prompts = prompts
         self.file = file
         self.batch_size = batch_size
@@ -53,7 +53,8 @@ class PromptDataModule(LightningDataModule):
         """Read the prompts, once.
 
         Raises:
-            ValueError: if there is none, the file is not in UTF-8, or several processes share standard input.
+            ValueError: if there is none, one is too long, the file is not in UTF-8, or several processes share standard
+                input.
         """
         if self._items:
             return
@@ -61,6 +62,7 @@ class PromptDataModule(LightningDataModule):
         prompts = [prompt.strip() for prompt in self._read() if prompt.strip()]
         if not prompts:
             raise ValueError(f"{self._source()} holds no prompt; give at least one that is not blank")
+        check_all(prompts, self._source())
         self._items = keyed_prompts(prompts)
         notice_without_words(self._items)
 
@@ -96,13 +98,26 @@ def read_prompts(path: Path) -> list[str]:
     """The prompts of a text file, a line each, without blank ones.
 
     Raises:
-        ValueError: if it is not in UTF-8, or there is none.
+        ValueError: if it is not in UTF-8, there is none, or one is too long.
     """
     lines = _lines(lambda: read_utf8(path, LIST_BYTES), str(path))
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise ValueError(f"{path} holds no prompt; give at least one that is not blank")
+    check_all(prompts, str(path))
     return prompts
+
+
+def check_all(prompts: Sequence[str], source: str) -> None:
+    """Refuse prompts that are too long.
+
+    Raises:
+        ValueError: naming the source and the prompt.
+    """
+    try:
+        check_prompts(prompts)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
 
 
 def keyed_prompts(prompts: Sequence[str]) -> list[tuple[str, str]]:

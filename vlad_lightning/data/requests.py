@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from vlad_lightning.data.layout_file import LayoutFile
 from vlad_lightning.data.prompts import STDIN, PromptDataModule, notice_without_words
 from vlad_lightning.files import read_picture
+from vlad_lightning.limits import check_prompts, shown
 from vlad_lightning.models.pictures import TextLocator, mask_tensor, picture_tensor, read_template
 from vlad_lightning.types import Layout, PromptBatch
 
@@ -61,7 +62,7 @@ class RequestDataModule(PromptDataModule):
         engine: reads templates; None where no line has one.
 
     Raises:
-        ValueError: if ``batch_size`` is below 1.
+        ValueError: if ``batch_size`` is out of its range.
         FileNotFoundError: if ``file`` is not a file.
     """
 
@@ -138,17 +139,18 @@ def _parse(line: str) -> dict[str, str]:
     """The entries of a line, each of them a text, and such as go together."""
     try:
         entry = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not an object of JSON: {error}") from error
     if not isinstance(entry, dict):
-        raise ValueError(f"{entry!r} is given; it must be an object with {', '.join(_KEYS)}")
+        raise ValueError(f"{shown(entry)} is given; it must be an object with {', '.join(_KEYS)}")
     if unknown := sorted(set(entry) - set(_KEYS)):
-        raise ValueError(f"unknown entry {', '.join(map(repr, unknown))}; allowed are {', '.join(_KEYS)}")
+        raise ValueError(f"unknown entry {', '.join(map(shown, unknown))}; allowed are {', '.join(_KEYS)}")
     for name, value in entry.items():
         if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"{name} is {value!r}; it must be a text that is not blank")
+            raise ValueError(f"{name} is {shown(value)}; it must be a text that is not blank")
     if "prompt" not in entry:
         raise ValueError("prompt is missing")
+    check_prompts([entry["prompt"]])
     if {"layout", "template"} <= set(entry):
         raise ValueError("layout and template both tell the layout; give one of them")
     if "mask" in entry and "image" not in entry:

@@ -45,7 +45,7 @@ def recall(root: Path, print_of_now: str) -> dict[str, Any] | None:
         return dict(kept["found"])
     except OSError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         with contextlib.suppress(OSError):  # a folder that cannot be written to, or another process was first
             set_aside(root / _NAME, f"it holds no scan ({type(error).__name__}: {error})")
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -11,9 +13,18 @@ from torch import Tensor
 
 from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps, draw_uniform, predicted_x0, widened
+from vlad_lightning.limits import MOST_TIMESTEPS, check_whole
 
 Schedule: TypeAlias = DDPMScheduler | FlowMatchEulerDiscreteScheduler
 TimestepDensity = Literal["uniform", "logit_normal"]
+
+_PREDICTIONS = ("epsilon", "sample", "v_prediction")
+_OF_FLOW = ("num_train_timesteps", "shift")  # all that rectified flow with one shift for all images has
+_FLOW_DEFAULTS = {
+    name: parameter.default
+    for name, parameter in inspect.signature(FlowMatchEulerDiscreteScheduler.__init__).parameters.items()
+    if name != "self"
+}
 
 
 class Objective(Protocol):
@@ -86,7 +97,7 @@ class FlowMatching:
         high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
 
     Raises:
-        ValueError: where the schedule has ``use_dynamic_shifting`` or ``invert_sigmas``.
+        ValueError: see :func:`check_flow`.
     """
 
     schedule: FlowMatchEulerDiscreteScheduler
@@ -141,12 +152,37 @@ def logit_normal(u: Tensor) -> Tensor:
     return torch.special.ndtri(u).sigmoid()
 
 
+def check_schedule(schedule: Schedule) -> None:
+    """Refuse a schedule that a network cannot be trained on.
+
+    Raises:
+        ValueError: for another number of timesteps than 1 to 100,000, for flow matching as
+            :func:`check_flow`; for DDPM, where ``prediction_type`` is unknown, or is ``epsilon`` while the last step
+            has no signal: there the noise is the input itself, and no sampler gets from it to the data.
+    """
+    check_whole("schedule.num_train_timesteps", schedule.config.num_train_timesteps, 1, MOST_TIMESTEPS)
+    if isinstance(schedule, FlowMatchEulerDiscreteScheduler):
+        check_flow(schedule)
+        return
+    kind = schedule.config.prediction_type
+    if kind not in _PREDICTIONS:
+        raise ValueError(f"schedule.prediction_type is {kind!r}; allowed are {', '.join(map(repr, _PREDICTIONS))}")
+    if kind == "epsilon" and schedule.alphas_cumprod[-1] == 0:
+        raise ValueError(
+            "schedule.prediction_type is 'epsilon' with rescale_betas_zero_snr; "
+            "a zero terminal SNR needs 'v_prediction' or 'sample'"
+        )
+
+
 def check_flow(schedule: FlowMatchEulerDiscreteScheduler) -> None:
     """Refuse what x_t = (1 - t) x_0 + t noise with one shift for all images is not.
 
     Raises:
-        ValueError: where the schedule has ``use_dynamic_shifting`` or ``invert_sigmas``.
+        ValueError: where ``shift`` is not positive, or the schedule sets anything but it and ``num_train_timesteps``:
+            the training would not hear it, and the samplers would leave the times that were trained.
     """
-    for name in ("use_dynamic_shifting", "invert_sigmas"):
-        if schedule.config[name]:
-            raise ValueError(f"schedule.{name} is True; it must be False (a fixed `shift` is allowed)")
+    for name, default in _FLOW_DEFAULTS.items():
+        if name not in _OF_FLOW and (value := schedule.config.get(name, default)) != default:
+            raise ValueError(f"schedule.{name} is {value}; it must be {default} (a fixed `shift` is allowed)")
+    if not 0 < schedule.config.shift < math.inf:
+        raise ValueError(f"schedule.shift is {schedule.config.shift}; it must be above 0")

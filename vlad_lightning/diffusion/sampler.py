@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import get_args
@@ -12,6 +13,7 @@ from torch import Tensor
 from vlad_lightning.diffusion.guidance import HierarchicalGuidance
 from vlad_lightning.diffusion.objective import Schedule
 from vlad_lightning.diffusion.solvers import SolverName, check_solver, solver_for
+from vlad_lightning.limits import MOST_STEPS, check_whole
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x_t (B, ...), timesteps (B,)) -> the prediction (B, ...): epsilon, v, x0 or a velocity, as the schedule has it."""
@@ -22,7 +24,7 @@ class Sampler:
     """How a sample is drawn; a run-time setting, never part of a checkpoint.
 
     Attributes:
-        steps: evaluations of the solver, at least 1.
+        steps: evaluations of the solver, 1 to 10,000.
         guidance_scale: the scale of the text; 1 is none.
         layout_scale: the scale of the layout; 1 is none.
         augmentation: the s of Eq. 6 at sampling time: the standard deviation of the noise on the layout's latent.
@@ -50,12 +52,11 @@ class Sampler:
 
     def __post_init__(self) -> None:
         for name in ("steps", "cache_interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            check_whole(name, getattr(self, name), 1, MOST_STEPS)
         if self.solver not in get_args(SolverName):
             raise ValueError(f"solver is {self.solver!r}; allowed are {', '.join(map(repr, get_args(SolverName)))}")
         for name in ("guidance_scale", "layout_scale", "augmentation"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}; it must lie in [0, 1]")

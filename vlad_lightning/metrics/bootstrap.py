@@ -1,13 +1,14 @@
 """95 % percentile bootstrap intervals, the images being what is drawn again.
 
 Words of one picture stand or fall together, so a whole image is a cluster: its words are drawn with it or not at all.
-Where every image says 0, or every one 1, all resamples are equal: there a share has Wilson's interval over the images.
+
+Where all images say the same, such as 0 or 1, all resamples are equal, and their percentiles have no width. There the
+interval is :func:`unvaried_interval`, which for 0 and 1 is Wilson's over the images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,11 @@ from vlad_lightning.types import Figure
 
 Statistic = Callable[..., NDArray[np.float64]]
 
+NO_WIDTH = 1e-6
+"""An interval that is no wider has none: MARIO-Eval's 1 is 1 - 1e-8 / words, and rounding is no variance."""
+
+_Z = float(stats.norm.ppf(0.975))
+
 
 def bootstrap_figure(
     statistic: Statistic,
@@ -24,6 +30,7 @@ def bootstrap_figure(
     rng: np.random.Generator,
     n: int,
     resamples: int = 2000,
+    most: float | None = 1.0,
 ) -> Figure:
     """A statistic over images with its 95 % percentile interval (Efron and Tibshirani 1993, chapter 13).
 
@@ -33,9 +40,11 @@ def bootstrap_figure(
         rng: where the resamples are drawn from.
         n: how many things the value averages.
         resamples: how many times the images are drawn again.
+        most: no image says more, and none less than 0; None where that has no bound.
 
     Returns:
-        The figure; ``low`` and ``high`` are None for a single image, which says nothing about the spread.
+        The figure. ``low`` and ``high`` are None for a single image, which says nothing about the spread, and where all
+        images say the same of something without a bound; see :func:`unvaried_interval` for the rest of these.
     """
     value = float(statistic(*columns, axis=-1))
     if len(columns[0]) < 2:
@@ -43,8 +52,33 @@ def bootstrap_figure(
     result = stats.bootstrap(
         tuple(columns), statistic, n_resamples=resamples, paired=True, vectorized=True, method="percentile", rng=rng
     )
-    low, high = result.confidence_interval
-    return Figure(value, low=float(low), high=float(high), n=n)
+    low, high = map(float, result.confidence_interval)
+    if high - low > NO_WIDTH:
+        return Figure(value, low=low, high=high, n=n)
+    if most is None:
+        return Figure(value, n=n)
+    return Figure(value, *unvaried_interval(value, len(columns[0]), most), n=n)
+
+
+def unvaried_interval(value: float, images: int, most: float = 1.0, least: float = 0.0) -> tuple[float, float]:
+    """A 95 % interval of a mean where all images say the same, and a further one could say anything in a range.
+
+    That ``n`` of ``n`` images say so bounds the share of others by q = z^2 / (n + z^2), the width of Wilson's interval
+    (1927) at 0 and 1; about 4 / n, near the 3 / n of the rule of three, which has one side only. Images of that share
+    may move the mean by q times their distance from the value at most: hence [value - q (value - least), value + q
+    (most - value)]. At the ends of the range this is Wilson's own interval.
+
+    Args:
+        value: what all images say.
+        images: n, how many they are.
+        most: the end of the range.
+        least: its start.
+
+    Returns:
+        The ends.
+    """
+    others = _Z**2 / (images + _Z**2)
+    return value - others * (value - least), value + others * (most - value)
 
 
 def ratio_of_sums(
@@ -60,7 +94,7 @@ def ratio_figure(
     rng: np.random.Generator,
     n: int | None = None,
     resamples: int = 2000,
-    bounded: bool = True,
+    most: float | None = 1.0,
 ) -> Figure:
     """A share such as "words read / words requested", pooled over images.
 
@@ -72,8 +106,7 @@ def ratio_figure(
         rng: where the resamples are drawn from.
         n: how many things the share is of; None means the sum of the denominators.
         resamples: how many times the images are drawn again.
-        bounded: whether it lies in [0, 1], as a share does; then one of exactly 0 or 1 has Wilson's interval (1927), of
-            which the images are the trials.
+        most: no image's ratio is larger, 1 for a share; None where that has no bound.
 
     Raises:
         ValueError: if the denominators sum to zero.
@@ -83,21 +116,4 @@ def ratio_figure(
     tells = (denominators != 0) | (numerators != 0)
     columns = (numerators[tells], denominators[tells])
     count = round(float(denominators.sum())) if n is None else n
-    figure = bootstrap_figure(ratio_of_sums, columns, rng, n=count, resamples=resamples)
-    images = len(columns[0])
-    if not bounded or images < 2 or (columns[0].any() and not np.array_equal(*columns)):
-        return figure
-    ones = images if columns[0].any() else 0
-    low, high = stats.binomtest(ones, images).proportion_ci(0.95, method="wilson")
-    return replace(figure, low=float(low), high=float(high))
-
-
-def mean_figure(values: NDArray[np.float64], rng: np.random.Generator, resamples: int = 2000) -> Figure:
-    """The mean of ``values`` (n_images,) float64 over images.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    if len(values) == 0:
-        raise ValueError("values is empty; a mean needs at least one image")
-    return bootstrap_figure(np.mean, (values,), rng, n=len(values), resamples=resamples)
+    return bootstrap_figure(ratio_of_sums, columns, rng, n=count, resamples=resamples, most=most)

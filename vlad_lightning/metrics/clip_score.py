@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 
 from vlad_lightning.files import check_stored, naming
-from vlad_lightning.metrics.bootstrap import mean_figure
 from vlad_lightning.metrics.embedder import Embedder, Held
-from vlad_lightning.metrics.per_image import PerImageMetric
+from vlad_lightning.metrics.per_image import PromptMetric, Share
 from vlad_lightning.types import Figure
 
 SCALINGS = {"clip_score_w1": 1.0, "clip_score_w2_5": 2.5}
@@ -87,7 +88,7 @@ def weights_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-class CLIPScore(PerImageMetric):
+class CLIPScore(PromptMetric):
     """``clip_score_w1`` and ``clip_score_w2_5``: the mean over pictures of w max(cos, 0).
 
     Args:
@@ -103,32 +104,22 @@ class CLIPScore(PerImageMetric):
         self.prefix = prefix
         self._judge = Held(embedder)
 
-    def update(self, images: Tensor, prompts: Sequence[str]) -> None:
-        """Score B pictures.
-
-        Args:
-            images: (B, 3, H, W) float in [-1, 1].
-            prompts: B prompts.
-
-        Raises:
-            ValueError: if their numbers differ.
-        """
-        if len(images) != len(prompts):
-            raise ValueError(f"prompts has {len(prompts)} entries; {len(images)} images need as many")
-        if not len(images):
-            return
+    def compare(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """(B, 1): the scores."""
         embeds = self._judge.images(images)
         texts = self._judge.texts([self.prefix + prompt for prompt in prompts], embeds.device)
-        self.append(clip_score(embeds, texts)[:, None])
+        return clip_score(embeds, texts)[:, None]
+
+    def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
+        """Both scalings by name."""
+        scores = table["score"]
+        return {name: Share(weight * scores, np.ones_like(scores), most=weight) for name, weight in SCALINGS.items()}
 
     def compute(self) -> dict[str, Figure]:
-        """Both scalings by name."""
-        scores = self.table()["score"]
-        if not len(scores):
-            return {}
+        """Both scalings by name; the network stands in their details."""
         judge = self._judge.network
-        figures = {}
-        for name, weight in SCALINGS.items():
-            details = {"network": judge.name, "sha256": judge.sha256, "weight": weight, "prefix": self.prefix}
-            figures[name] = replace(mean_figure(weight * scores, self.generator()), details=details)
-        return figures
+        told = {"network": judge.name, "sha256": judge.sha256, "prefix": self.prefix}
+        return {
+            name: replace(figure, details=told | {"weight": SCALINGS[name]})
+            for name, figure in super().compute().items()
+        }

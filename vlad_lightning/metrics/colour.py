@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlad_lightning.metrics.per_image import PerImageMetric, Share
+from vlad_lightning.metrics.per_image import PromptMetric, Share
 from vlad_lightning.models.colours import PALETTE, nearest_colours
 
 _COLOURS = tuple(PALETTE)
@@ -54,7 +54,7 @@ def border_colours(images: Tensor) -> list[str]:
     return [_COLOURS[np.bincount(one, minlength=len(_COLOURS)).argmax()] for one in nearest]
 
 
-class BackgroundColour(PerImageMetric):
+class BackgroundColour(PromptMetric):
     """``background_colour``: share of the pictures whose border has the colour that the prompt wants.
 
     Prompts that want none are left out.
@@ -62,23 +62,11 @@ class BackgroundColour(PerImageMetric):
 
     columns = ("right", "asked")
 
-    def update(self, images: Tensor, prompts: Sequence[str], keys: Sequence[str] = ()) -> None:
-        """Look at B pictures.
-
-        Args:
-            images: (B, 3, H, W) float in [-1, 1].
-            prompts: B prompts.
-            keys: B names, or none.
-
-        Raises:
-            ValueError: if their numbers differ.
-        """
-        if len(images) != len(prompts):
-            raise ValueError(f"prompts has {len(prompts)} entries; {len(images)} images need as many")
+    def compare(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """(B, 2): whether the border has the colour, and whether one is wanted."""
         wanted = [requested_background(prompt) for prompt in prompts]
         pairs = zip(wanted, border_colours(images), strict=True)
-        rows = [[want == found, want is not None] for want, found in pairs]
-        self.append(torch.tensor(rows, dtype=torch.float32).view(-1, 2), keys)
+        return torch.tensor([[want == found, want is not None] for want, found in pairs], dtype=torch.float32)
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
         """The figure's by its name."""

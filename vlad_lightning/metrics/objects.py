@@ -24,7 +24,7 @@ from torch import Tensor
 
 from vlad_lightning.metrics.bootstrap import ratio_figure
 from vlad_lightning.metrics.layout import in_region
-from vlad_lightning.metrics.per_image import PerImageMetric, Share
+from vlad_lightning.metrics.per_image import PromptMetric, Share
 from vlad_lightning.models.object_detector import FoundObject
 from vlad_lightning.models.object_requests import RequestedObject, requested_objects, unknown_objects
 from vlad_lightning.types import Figure
@@ -100,7 +100,7 @@ def object_row(wanted: Sequence[RequestedObject], found: Sequence[FoundObject]) 
     return row
 
 
-class ObjectMetrics(PerImageMetric):
+class ObjectMetrics(PromptMetric):
     """The figures of the objects that prompts ask for.
 
     ===================  ==================================================================================
@@ -128,28 +128,15 @@ class ObjectMetrics(PerImageMetric):
         self._find = finder.find  # a method: as a sub-module, the detector would be saved and trained with this metric
         self._judge: dict[str, Any] = {"network": finder.name, "sha256": finder.sha256}
 
-    def update(self, images: Tensor, prompts: Sequence[str], keys: Sequence[str] = ()) -> None:
-        """Look at B pictures.
-
-        Args:
-            images: (B, 3, H, W) float in [-1, 1].
-            prompts: B prompts.
-            keys: B names, or none.
-
-        Raises:
-            ValueError: if their numbers differ.
-        """
-        if len(images) != len(prompts):
-            raise ValueError(f"prompts has {len(prompts)} entries; {len(images)} images need as many")
-        if not len(images):
-            return
+    def compare(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """The counts of B pictures, each also with the prompt of the next one."""
         wanted = [requested_objects(prompt) for prompt in prompts]
         others = [*wanted[1:], wanted[0]] if len(wanted) > 1 else [()]
         rows = []
         for prompt, own, other, found in zip(prompts, wanted, others, self._find(images), strict=True):
             counts = (len(found), len(unknown_objects(prompt)))
             rows.append([*object_row(own, found).values(), *object_row(other, found).values(), *counts])
-        self.append(torch.tensor(rows), keys)
+        return torch.tensor(rows)
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
         """Those of :data:`SHARES`, and that of ``object_extra``."""

@@ -300,7 +300,7 @@ def _word_shares(table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
     return {
         "word_accuracy": Share(table["words_read"], wanted),
         "edit_similarity": Share(table["similarity"], wanted),
-        "cer": Share(table["edits"], table["wanted_characters"], bounded=False),
+        "cer": Share(table["edits"], table["wanted_characters"], most=None),
         "micro_precision": Share(matches, read),
         "micro_recall": Share(matches, wanted),
         "micro_f1": Share(2 * matches, wanted + read, n=int(wanted.sum())),

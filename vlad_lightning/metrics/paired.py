@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vlad_lightning.metrics.bootstrap import NO_WIDTH, unvaried_interval
+
 PerImage = Mapping[str, tuple[float, float]]
 """By an image's key, what it adds to a share: (part, whole), such as (words read, words asked for)."""
 
@@ -18,7 +20,9 @@ class Difference:
 
     Attributes:
         value: the difference.
-        low: lower end of its 95 % percentile interval; None for fewer than two images.
+        low: lower end of its 95 % percentile interval; None for fewer than two images. Where all images agree that the
+            systems differ by nothing, or by all there is, it is that of
+            :func:`~vlad_lightning.metrics.bootstrap.unvaried_interval`, and None for what is no share.
         high: upper end; likewise.
         p: two-sided; how often a difference as large arises where each image's two results are swapped at random.
         n: images.
@@ -58,12 +62,27 @@ def paired_difference(
     value = float(_difference(both.sum(axis=0)))
     drawn = np.stack([both[rng.integers(count, size=count)].sum(axis=0) for _ in range(resamples)])
     told = _difference(drawn)
-    low, high = np.nanpercentile(told, (2.5, 97.5)) if count > 1 else (None, None)
+    low, high = _interval(told, value, both)
     swaps = rng.integers(2, size=(resamples, count)).astype(bool)
     swapped = np.stack([np.where(swap[:, None, None], both[:, ::-1], both).sum(axis=0) for swap in swaps])
     reached = np.abs(_difference(swapped)) >= abs(value) - 1e-12
     p = (1 + int(reached.sum())) / (1 + resamples)
-    return Difference(value, None if low is None else float(low), None if high is None else float(high), p, count)
+    return Difference(value, low, high, p, count)
+
+
+def _interval(drawn: NDArray[np.float64], value: float, both: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """The 95 % percentiles of resamples; where all of these are -1, 0 or 1, what further images could make of it.
+
+    That is known of shares only, in which no image's part is larger than its whole: two of them differ by 1 at most.
+    """
+    if len(both) < 2:
+        return None, None
+    low, high = map(float, np.nanpercentile(drawn, (2.5, 97.5)))
+    if high - low > NO_WIDTH or abs(value) not in (0, 1):
+        return low, high
+    if (both[..., 0] > both[..., 1]).any():
+        return None, None
+    return unvaried_interval(value, len(both), most=1.0, least=-1.0)
 
 
 def _difference(sums: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -47,19 +47,19 @@ class Share:
         whole: (n_images,) float64, not negative: likewise, to the denominator. An image with zero in both does not
             count.
         n: how many things the share is of; None means the sum of ``whole``.
-        bounded: see :func:`~vlad_lightning.metrics.bootstrap.ratio_figure`; False for a ratio that may be above 1.
+        most: see :func:`~vlad_lightning.metrics.bootstrap.ratio_figure`; None for a ratio without a bound.
     """
 
     part: NDArray[np.float64]
     whole: NDArray[np.float64]
     n: int | None = None
-    bounded: bool = True
+    most: float | None = 1.0
 
 
 def share_figures(shares: Mapping[str, Share], rng: np.random.Generator) -> dict[str, Figure]:
     """The figure of each share, by name; one of nothing is left out."""
     return {
-        name: ratio_figure(share.part, share.whole, rng, n=share.n, bounded=share.bounded)
+        name: ratio_figure(share.part, share.whole, rng, n=share.n, most=share.most)
         for name, share in shares.items()
         if share.whole.any()
     }
@@ -186,3 +186,27 @@ class PerImageMetric(FigureMetric):
     def generator(self) -> np.random.Generator:
         """A fresh generator for the bootstrap, so that computing twice gives the same."""
         return np.random.default_rng(self.seed)
+
+
+class PromptMetric(PerImageMetric):
+    """A metric of pictures and their prompts; :meth:`compare` says what each pair adds."""
+
+    def update(self, images: Tensor, prompts: Sequence[str], keys: Sequence[str] = ()) -> None:
+        """Look at B pictures.
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1].
+            prompts: B prompts.
+            keys: B names, or none.
+
+        Raises:
+            ValueError: if their numbers differ.
+        """
+        if len(images) != len(prompts):
+            raise ValueError(f"prompts has {len(prompts)} entries; {len(images)} images need as many")
+        if len(images):
+            self.append(self.compare(images, prompts), keys)
+
+    def compare(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """(B, len(columns)): the rows of B pictures, at least one."""
+        raise NotImplementedError

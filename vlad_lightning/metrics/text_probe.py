@@ -66,4 +66,4 @@ class TextProbeMetric(PerImageMetric):
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
         """That of each kind, under its figure's name."""
-        return {f"text_probe_{kind}": Share(table[kind], table[f"{kind} known"], bounded=False) for kind in self.kinds}
+        return {f"text_probe_{kind}": Share(table[kind], table[f"{kind} known"], most=None) for kind in self.kinds}

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 from torch import Tensor
 
+from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE
 from vlad_lightning.models.fonts import can_shape, check_font, check_words, load_font, needs_shaping
 from vlad_lightning.types import Layout
 
@@ -45,7 +46,7 @@ class Rasterizer:
         check_font(self.font)
 
     def check(self, words: Sequence[str], fonts: Sequence[str | None] = ()) -> None:
-        """Refuse words that their fonts have no glyphs for, and such as are far too long.
+        """Refuse words that their fonts have no glyphs for, and such as are far too many or too long.
 
         Args:
             words: those to draw.
@@ -54,6 +55,8 @@ class Rasterizer:
         Raises:
             ValueError: naming the characters and the font, or a font file that cannot be read.
         """
+        if len(words) > MOST_PHRASES:
+            raise ValueError(f"the layout has {len(words):,} words; at most {MOST_PHRASES:,} are drawn")
         for word in words:
             if len(word) > _MOST_CHARACTERS:
                 raise ValueError(
@@ -76,11 +79,11 @@ class Rasterizer:
             where words overlap, the brighter one shows.
 
         Raises:
-            ValueError: if ``size`` is not positive.
+            ValueError: if ``size`` is out of its range.
         """
         height, width = size
-        if height < 1 or width < 1:
-            raise ValueError(f"size={size!r}: height and width must be at least 1 pixel")
+        if not (1 <= height <= MOST_SIDE and 1 <= width <= MOST_SIDE):
+            raise ValueError(f"size={size!r}: height and width must lie in 1 to {MOST_SIDE:,} pixels")
         canvas = Image.new("L", (width, height))
         quads = layout.quads().double().numpy() * (width, height)  # (N, 4, 2), pixels
         fonts = self._fonts(layout.words, layout.fonts)

@@ -25,7 +25,7 @@ class Lora:
             family of the network.
 
     Raises:
-        ValueError: where ``rank`` or ``targets`` allow no adapter.
+        ValueError: where ``rank``, ``alpha`` or ``targets`` allow no adapter.
     """
 
     rank: int = 8
@@ -35,6 +35,8 @@ class Lora:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"rank is {self.rank}; it must be at least 1")
+        if self.alpha < 1:
+            raise ValueError(f"alpha is {self.alpha}; it must be at least 1: adapters times 0 do nothing")
         if self.targets is not None and not self.targets:
             raise ValueError("targets is empty; it must name the layers that get an adapter")
 

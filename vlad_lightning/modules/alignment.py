@@ -100,7 +100,7 @@ class AlignmentModule(LightningModule):
 
     def configure_model(self) -> None:
         """Shard, where the strategy does."""
-        shard_module(self)
+        shard_module(self, "the alignment probe")
 
     def score(self, images: Tensor, texts: Sequence[str], of: Sequence[int] | None = None) -> Tensor:
         """(T,) float: how well texts suit images; see :func:`~vlad_lightning.modules.contrast.agreement`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlad_lightning.limits import check_idle
 from vlad_lightning.losses import phrase_nce, phrase_similarity, region_nce
 from vlad_lightning.models.caption_edits import KINDS, edit_caption
 from vlad_lightning.models.conv_tower import VisionStates
@@ -34,7 +36,7 @@ class AlignmentTerms:
         seed: of the edits; they depend on it, the step and the sample's key.
 
     Raises:
-        ValueError: where a number is below 0, or a kind is unknown.
+        ValueError: where a number is below 0, a kind is unknown, or a setting of the edits has none.
     """
 
     edits: int = 0
@@ -45,10 +47,14 @@ class AlignmentTerms:
 
     def __post_init__(self) -> None:
         for name in ("edits", "phrase_weight", "region_weight"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if unknown := set(self.kinds) - set(KINDS):
             raise ValueError(f"kinds has {', '.join(sorted(unknown))}; allowed: {', '.join(KINDS)}")
+        if self.edits == 0:
+            check_idle(self, ["kinds", "seed"], "no captions are edited: edits is 0")
+        elif not self.kinds:
+            raise ValueError(f"kinds is empty, and edits is {self.edits}; allowed: {', '.join(KINDS)}")
 
     @property
     def local(self) -> bool:

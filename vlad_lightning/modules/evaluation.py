@@ -79,7 +79,7 @@ class Evaluation(nn.Module):
         if self.probe is not None:
             self.probe.update(batch.images, batch.prompts, batch.keys)
         if self.clip is not None:
-            self.clip.update(painting.images, batch.prompts)
+            self.clip.update(painting.images, batch.prompts, batch.keys)
         if self.distance is not None:
             self.distance.update(batch.images, real=True)
             self.distance.update(painting.images, real=False)
@@ -96,7 +96,7 @@ class Evaluation(nn.Module):
         return self._collect(lambda metric: metric.compute())
 
     def per_image(self) -> dict[str, PerImage]:
-        """What each sample adds to a figure, by the figure's name; those of CLIP score, distances and probe have none.
+        """What each sample adds to a figure, by the figure's name; those of distances and alignment probe have none.
 
         Of the samples of every process, see :meth:`~vlad_lightning.metrics.per_image.PerImageMetric.per_image`.
         """

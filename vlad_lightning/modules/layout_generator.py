@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vlad_lightning.diffusion.draws import RowDraws
 from vlad_lightning.diffusion.noising import Noised
-from vlad_lightning.diffusion.objective import Schedule, objective_for
+from vlad_lightning.diffusion.objective import Schedule, check_schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.masks import FRAME, fills_frame
 from vlad_lightning.models.overlaps import resolve_overlaps
@@ -36,11 +36,12 @@ class LayoutGenerator(nn.Module):
         schedule: the forward process of the layout tokens; its class decides between DDPM and flow matching.
 
     Raises:
-        ValueError: where the widths, or the numbers of words or objects, differ.
+        ValueError: where the widths, or the numbers of words or objects, differ, or the schedule cannot be trained on.
     """
 
     def __init__(self, prompt_encoder: PromptEncoder, tlg: TLG, schedule: Schedule) -> None:
         super().__init__()
+        check_schedule(schedule)
         if tlg.config.text_width != prompt_encoder.width:
             raise ValueError(
                 f"tlg.text_width is {tlg.config.text_width}; the encoder's width is {prompt_encoder.width}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vlad_lightning.diffusion.draws import RowDraws
+from vlad_lightning.limits import check_idle
 from vlad_lightning.models.masks import box_masks, grown
 from vlad_lightning.types import Layout
 
@@ -30,7 +32,7 @@ class Masking:
         max_side: largest.
 
     Raises:
-        ValueError: where a value is out of its range.
+        ValueError: where a value is out of its range, or does nothing beside the others.
     """
 
     share: float = 0.5
@@ -43,8 +45,12 @@ class Masking:
         for name in ("share", "word_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
-        if self.margin < 0:
+        if not 0 <= self.margin < math.inf:
             raise ValueError(f"margin is {self.margin}; it must be at least 0")
+        if self.share == 0:
+            check_idle(self, ["word_share", "margin", "min_side", "max_side"], "no sample has a region: share is 0")
+        if self.word_share == 0:
+            check_idle(self, ["margin"], "no region is made of words: word_share is 0")
         if not 0 < self.min_side <= self.max_side <= 1:
             raise ValueError(
                 f"min_side and max_side are {self.min_side} and {self.max_side}; "

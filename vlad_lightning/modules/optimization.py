@@ -14,6 +14,8 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from vlad_lightning.limits import check_idle
+
 _ENDLESS = (SchedulerType.CONSTANT.value, SchedulerType.CONSTANT_WITH_WARMUP.value)
 _SCHEDULES = tuple(s.value for s in SchedulerType if s is not SchedulerType.PIECEWISE_CONSTANT)  # which needs rules
 LRScaling = Literal["none", "linear", "sqrt"]
@@ -45,7 +47,7 @@ class Optimization:
         map_lr: likewise, of stage 2's phrase map: a small network, which takes larger steps than a painter.
 
     Raises:
-        ValueError: where a number is out of its range, or a name is unknown.
+        ValueError: where a number is out of its range, a name is unknown, or a setting does nothing beside the others.
     """
 
     lr: float = 1e-4
@@ -64,7 +66,7 @@ class Optimization:
     def __post_init__(self) -> None:
         for name in ("lr", "encoder_lr", "map_lr"):
             rate = getattr(self, name)
-            if rate is not None and rate <= 0:
+            if rate is not None and not 0 < rate < math.inf:
                 raise ValueError(f"{name} is {rate}; it must be above 0")
         for name, least in (("warmup_steps", 0), ("warmup_samples", 0), ("horizon_samples", 1), ("lr_batch", 1)):
             value = getattr(self, name)
@@ -77,6 +79,17 @@ class Optimization:
             raise ValueError(
                 f"lr_scaling is {self.lr_scaling!r}; lr_batch must say for which global batch lr is stated"
             )
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if self.lr_scaling == "none":
+            check_idle(self, ["lr_batch"], "lr is not scaled: lr_scaling is 'none'")
+        if self.warmup_samples is not None:
+            check_idle(self, ["warmup_steps"], "warmup_samples stands in its place")
+        if self.schedule == SchedulerType.CONSTANT.value:
+            check_idle(self, ["warmup_steps", "warmup_samples"], "schedule 'constant' has no warm-up")
+        if self.schedule in _ENDLESS:
+            check_idle(self, ["horizon_samples"], f"schedule {self.schedule!r} has no end")
 
     def of_module(
         self, module: LightningModule, encoder: nn.Module | None = None, phrase_map: nn.Module | None = None

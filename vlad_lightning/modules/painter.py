@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from vlad_lightning.diffusion.objective import Schedule
+from vlad_lightning.diffusion.objective import Schedule, check_schedule
 from vlad_lightning.diffusion.sampler import Denoiser, Sampler
+from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE, check_whole
 from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
 from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.models.phrase_map import Grounding
@@ -47,7 +48,8 @@ class Painter(nn.Module):
         rasterizer: draws layouts.
 
     Raises:
-        ValueError: where widths or channels differ.
+        ValueError: where widths or channels differ, the schedule cannot be trained on, or ``image_size`` is out of its
+            range.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Painter(nn.Module):
         rasterizer: Rasterizer = Rasterizer(),
     ) -> None:
         super().__init__()
+        check_schedule(schedule)
+        check_whole("image_size", image_size, 1, MOST_SIDE)
         fusion = vfe.fusion.config
         if fusion.text_width != prompt_encoder.width:
             raise ValueError(f"fusion.text_width is {fusion.text_width}; the encoder's width is {prompt_encoder.width}")
@@ -85,9 +89,14 @@ class Painter(nn.Module):
         """Refuse a sampler that does not fit the schedule or the network, before any work is done.
 
         Raises:
-            ValueError: naming the setting.
+            ValueError: naming the setting, also where it is one of layouts and the painter has no latent of them.
         """
         sampler.check(self.schedule)
+        for name, idle in (("layout_scale", 1.0), ("augmentation", 0.0)):
+            if not self.hierarchical and getattr(sampler, name) != idle:
+                raise ValueError(
+                    f"{name} is {getattr(sampler, name)}; it must be {idle}: this painter has no hierarchical guidance"
+                )
         self.vfe.backbone.check(sampler.cache_interval, sampler.fuse_qkv)
 
     @property
@@ -137,6 +146,8 @@ class Painter(nn.Module):
         Raises:
             ValueError: naming an object that the prompt does not have, or for objects and a painter without their map.
         """
+        if len(layout.objects) > MOST_PHRASES:
+            raise ValueError(f"the layout has {len(layout.objects):,} objects; at most {MOST_PHRASES:,} are painted")
         if layout.objects and self.vfe.phrase_map is None:
             things = ", ".join(map(repr, layout.objects))
             raise ValueError(f"the layout has the objects {things}; this painter has no phrase map, so it takes none")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vlad_lightning import limits
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.models.pictures import resized, stretched
 from vlad_lightning.models.prompts import drawn_words
@@ -30,6 +31,7 @@ def check_prompts(batch: PromptBatch, painter: Painter, layouts: LayoutGenerator
     """
     for source, prompt, row in zip(batch.sources or batch.keys, batch.prompts, _rows(batch), strict=True):
         try:
+            limits.check_prompts([prompt])
             _check(prompt, row, painter, layouts)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import get_args
 
+from diffusers import FlowMatchEulerDiscreteScheduler
+
 from vlad_lightning.diffusion.objective import TimestepDensity
+from vlad_lightning.limits import check_idle
+from vlad_lightning.modules.painter import Painter
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,31 @@ class PainterTraining:
                 f"caption_dropout + layout_dropout is {self.caption_dropout + self.layout_dropout}; it must be below 1"
             )
         for name in ("diffusion_weight", "map_weight", "augmentation", "high_noise", "offset_noise"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         for name in ("text_weight", "object_weight", "snr_gamma"):
-            if getattr(self, name) < 1:
+            if not 1 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.timestep_density not in (None, *get_args(TimestepDensity)):
             allowed = ", ".join(map(repr, (None, *get_args(TimestepDensity))))
             raise ValueError(f"timestep_density is {self.timestep_density!r}; allowed are {allowed}")
+
+    def check(self, painter: Painter) -> None:
+        """Refuse settings that do nothing for a painter, or that it has no room for.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        phrases = painter.vfe.phrase_map
+        if not painter.hierarchical:
+            check_idle(self, ["augmentation"], "this painter has no hierarchical guidance", "training.")
+        if phrases is None:
+            check_idle(self, ["box_dropout"], "this painter has no phrase map", "training.")
+        if isinstance(painter.schedule, FlowMatchEulerDiscreteScheduler):
+            check_idle(self, ["snr_gamma"], "flow matching weighs all times alike", "training.")
+        mapped = phrases.config.channels if phrases is not None else 0
+        if self.map_weight > 0 and mapped < painter.codec.latent_channels:
+            raise ValueError(
+                f"training.map_weight is {self.map_weight}; the phrase map needs channels for a latent, "
+                f"{painter.codec.latent_channels}, and has {mapped}"
+            )

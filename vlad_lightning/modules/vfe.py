@@ -55,9 +55,8 @@ class VFEModule(LightningModule):
 
     Raises:
         ValueError: where ``temperature`` is not positive, the encoders' widths differ, a sampler does not fit what it
-            samples from, the phrase map is too narrow for ``training.map_weight``, one of ``masking`` and
-            ``painter.vfe.region`` is missing, or the schedule ends without any signal and has the painter predict the
-            noise.
+            samples from, a setting of ``training`` does nothing for this painter, one of ``masking`` and
+            ``painter.vfe.region`` is missing, or ``layout_sampler`` is set without a layout generator.
     """
 
     def __init__(
@@ -81,22 +80,13 @@ class VFEModule(LightningModule):
             raise ValueError(f"temperature is {temperature}; it must be above 0")
         if text_probe < 0:
             raise ValueError(f"text_probe is {text_probe}; it must be at least 0")
-        schedule = painter.schedule.config
-        if schedule.get("rescale_betas_zero_snr") and schedule.get("prediction_type") == "epsilon":
-            raise ValueError(
-                "schedule.prediction_type is 'epsilon' with rescale_betas_zero_snr; "
-                "a zero terminal SNR needs 'v_prediction' or 'sample'"
-            )
         check_widths(painter.prompt_encoder, image_encoder)
-        mapped = painter.vfe.phrase_map.config.channels if painter.vfe.phrase_map else 0
-        if training.map_weight > 0 and mapped < painter.codec.latent_channels:
-            raise ValueError(
-                f"training.map_weight is {training.map_weight}; the phrase map needs channels for a latent, "
-                f"{painter.codec.latent_channels}, and has {mapped}"
-            )
+        training.check(painter)
         painter.check(sampler)
         if layout_generator is not None:
             layout_generator.check_sampler(layout_sampler, "layout_sampler")
+        elif layout_sampler != Sampler():
+            raise ValueError(f"layout_sampler is {layout_sampler}; it is needed with a layout_generator only")
         if (masking is not None) != painter.inpaints:
             raise ValueError(f"masking is {masking}; it is needed where painter.vfe.region is given, and only there")
         self.painter = painter
@@ -118,7 +108,7 @@ class VFEModule(LightningModule):
 
     def configure_model(self) -> None:
         """Shard, where the strategy does; refuse to sample in a way that shards do not allow."""
-        shard_module(self)
+        shard_module(self, "the text probe" if self.text_probe else None)
         self.painter.check(self.sampler)
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:

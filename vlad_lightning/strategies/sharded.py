@@ -17,6 +17,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.strategies.strategy import Strategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
@@ -260,11 +261,15 @@ class ShardedStrategy(ModelParallelStrategy):
             _optimizer_to_device(optimizer, self.root_device)
 
 
-def shard_module(module: LightningModule) -> None:
+def shard_module(module: LightningModule, left_out: str | None = None) -> None:
     """What the stages' ``configure_model`` does: shard under :class:`ShardedStrategy`, nothing elsewhere.
 
     Under ``bf16-mixed`` weights are gathered in bfloat16 on a GPU, and gradients are reduced in float32. On a CPU
     autocast leaves norms alone, which take no bfloat16 weights for float32 inputs; a GPU's computes them in float32.
+
+    Args:
+        module: the stage.
+        left_out: what it does not measure where its weights are sharded, to say so.
 
     Raises:
         ValueError: where the processes start from different weights.
@@ -278,6 +283,10 @@ def shard_module(module: LightningModule) -> None:
     halves = mixed and strategy.gather_in_bf16 and strategy.root_device.type == "cuda"
     methods = [name for name in _METHODS if hasattr(module, name)]
     shard(module, strategy.device_mesh, torch.bfloat16 if halves else None, methods)
+    if left_out is not None:
+        rank_zero_info(
+            f"notice: the weights are sharded, so {left_out} is not asked; one device that tests a checkpoint asks it"
+        )
 
 
 def _check_equal(module: LightningModule, strategy: ShardedStrategy) -> None:
