@@ -167,6 +167,28 @@ def test_products_are_not_rounded_under_autocast() -> None:
     assert half.dtype == torch.float32
 
 
+@pytest.mark.parametrize("name", ["pooled", "similarity", "phrases", "regions"])
+def test_losses_are_those_of_float64_under_autocast(name: str) -> None:
+    """Divided by 0.01, the 8 bits of bfloat16 would be off by tenths of a nat."""
+    phrases, mask, patches = places()
+    row, slot = mask.nonzero(as_tuple=True)
+    at, tau = torch.tensor([0, 3, 1, 2, 2, 0]), 0.01
+
+    def term(phrases: Tensor, patches: Tensor) -> Tensor:
+        if name == "pooled":
+            return info_nce(patches[:, 0], phrases[:, 0], tau, patches[:, 0], phrases[:, 0], edited=phrases[:, 1:])
+        if name == "similarity":
+            return phrase_similarity(phrases, mask, patches)
+        if name == "phrases":
+            return phrase_nce(phrases, mask, patches, tau)
+        return region_nce(phrases[row, slot], patches, row, at, tau, phrases[0])
+
+    with torch.autocast("cpu", torch.bfloat16):
+        found = term(phrases.float(), patches.float())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), term(phrases, patches), rtol=1e-5, atol=1e-5)
+
+
 def test_the_temperature_learns() -> None:
     images, texts = pairs(4)
     tau = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)

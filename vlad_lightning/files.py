@@ -274,14 +274,14 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16 bits a pixel as 8: Pillow's conversion would cut off all that is above 255."""
+    """16 bits a pixel as the nearest 8: Pillow's conversion would cut off all that is above 255."""
     import numpy as np
     from PIL import Image
 
     if not image.mode.startswith(("I", "F")):
         return image
     values = np.asarray(image, dtype=np.float32)
-    return Image.fromarray((values / 257).clip(0, 255).astype(np.uint8))
+    return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
 
 
 def _lines_ended(text: str) -> str:

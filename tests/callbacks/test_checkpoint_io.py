@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vlad_lightning.callbacks.checkpoint_io import DurableCheckpointIO, snapshot
-from vlad_lightning.checkpoints import verify
+from vlad_lightning.checkpoints import DamagedError, verify
 
 
 class Point(LightningModule):
@@ -202,6 +202,53 @@ def test_a_snapshot_keeps_what_shares_its_storage_and_what_a_state_dict_knows() 
     assert copied["b"].tolist() == [[0, 3], [9, 4], [2, 5]]
     assert copied["c"][1][0] is copied["c"][0]
     assert copied["empty"].numel() == 0
+
+
+def fails(saver: DurableCheckpointIO, path: Path) -> None:
+    """A save of a fit into a place that is no folder."""
+    with saver.of_fit(path), pytest.warns(UserWarning, match="a checkpoint could not be written to .*Training goes on"):
+        saver.save_checkpoint({"step": 1}, path)
+
+
+def test_a_save_of_a_fit_that_fails_is_an_error_only_at_the_end(tmp_path: Path) -> None:
+    saver, done = DurableCheckpointIO(), list[int]()
+    (tmp_path / "file").write_text("in the way")
+    nowhere = tmp_path / "file" / "x.ckpt"
+    fails(saver, nowhere)
+    assert saver.failed
+    with saver.of_fit(nowhere):
+        saver.after_save(lambda: done.append(1), nowhere)
+    assert not done  # what follows a save, such as removing the one before, needs one
+    with pytest.raises(OSError, match="file"):  # outside of a fit's own saves, the caller has to know
+        saver.save_checkpoint({"step": 1}, nowhere)
+    with pytest.raises(OSError, match="the last checkpoint could not be written"):
+        saver.teardown()
+    saver.teardown()
+
+
+def test_a_save_that_begins_forgets_the_failure_before(tmp_path: Path) -> None:
+    saver, done = DurableCheckpointIO(), list[int]()
+    (tmp_path / "file").write_text("in the way")
+    fails(saver, tmp_path / "file" / "x.ckpt")
+    with saver.of_fit(tmp_path / "x.ckpt"):
+        saver.begin()
+        saver.save_checkpoint({"step": 2}, tmp_path / "x.ckpt")
+        saver.after_save(lambda: done.append(1), tmp_path / "x.ckpt")
+    assert done == [1]
+    assert not saver.failed
+    saver.teardown()
+
+
+def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:
+    """Torch would read it: a zip's own checksums of tensors are not looked at."""
+    saver, path = DurableCheckpointIO(), tmp_path / "x.ckpt"
+    saver.save_checkpoint({"weight": torch.ones(1000)}, path)
+    content = bytearray(path.read_bytes())
+    at = content.find(torch.ones(100).numpy().tobytes())
+    content[at : at + 4] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(DamagedError):
+        saver.load_checkpoint(path)
 
 
 @pytest.mark.gpu

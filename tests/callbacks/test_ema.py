@@ -265,6 +265,21 @@ def test_a_warm_up_shortens_the_average_of_a_short_fit() -> None:
     torch.testing.assert_close(module.layer.weight.detach().double(), mean, rtol=1e-5, atol=1e-6)
 
 
+def test_the_trained_value_is_told_while_the_average_stands_in_the_module() -> None:
+    average, told = EMA(DECAY), []
+
+    class Ask(Callback):
+        def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+            weight = pl_module.get_parameter("layer.weight")
+            told.append(average.trained("layer.weight", weight) is weight)
+
+    module, watch = Line(), Watch()
+    fit(module, 5, average, watch, Ask())
+    assert told == [True] * 5
+    assert torch.equal(average.trained("layer.weight", module.layer.weight), watch.trained["layer.weight"])
+    assert not torch.equal(module.layer.weight, watch.trained["layer.weight"])
+
+
 def test_tied_weights_have_one_average(tmp_path: Path) -> None:
     checkpoint = saved(fit(Line(tied=True), 3, EMA(DECAY)), tmp_path / "x.ckpt")
     for part in ("state_dict", "current_model_state"):

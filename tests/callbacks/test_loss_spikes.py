@@ -60,6 +60,13 @@ def test_equal_losses_leave_room_for_small_changes() -> None:
     assert window.add(1.2)
 
 
+def test_equal_losses_below_zero_leave_as_much_room() -> None:
+    window = LossWindow(SpikeRule(window=8, deviations=10))
+    for _ in range(8):
+        window.add(-1.0)
+    assert window.limit() == pytest.approx(-0.9)
+
+
 @pytest.mark.parametrize(("change", "word"), [({"window": 7}, "window"), ({"deviations": 0}, "deviations")])
 def test_bad_settings_are_named(change: dict[str, int], word: str) -> None:
     with pytest.raises(ValueError, match=f"{word} is"):

@@ -252,3 +252,63 @@ def test_only_a_job_that_runs_is_requeued(scontrol: Callable[[str], Path], facts
 def test_outside_slurm_nothing_is_requeued(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert requeue_job() == ""
+
+
+def test_a_task_of_an_array_is_requeued_by_its_own_number(
+    scontrol: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = scontrol("JobState=RUNNING Requeue=1")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "5")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    requeue_job()
+    assert "requeue 5_3" in asked.read_text().splitlines()
+
+
+def test_the_first_process_alone_fails_and_requeues_if_it_may(scontrol: Callable[[str], Path]) -> None:
+    asked, met = scontrol("JobState=RUNNING Requeue=1"), list[int]()
+    for rank, requeue in ((0, False), (1, True)):
+        ended = Preempted(3, rank, lambda: met.append(1), requeue)
+        assert ended.code == (PREEMPTED if rank == 0 else 0)
+        ended.finish()
+        assert not asked.exists()
+    Preempted(3, 0, lambda: met.append(1), True).finish()
+    assert "requeue 7" in asked.read_text().splitlines()
+    assert len(met) == 3
+
+
+class SignalInStep(Callback):
+    """SIGUSR1 after a batch, counted from 0; or an error there."""
+
+    def __init__(self, batch: int, number: int = signal.SIGUSR1, error: type[Exception] | None = None) -> None:
+        self.batch, self.number, self.error = batch, number, error
+
+    def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        if index == self.batch:
+            if self.error is not None:
+                raise self.error("broken")
+            os.kill(os.getpid(), self.number)
+
+
+def test_accumulated_gradients_are_not_thrown_away(posters: Path, tmp_path: Path) -> None:
+    """A signal after the first of the two batches of the second step: that step is made before the fit stops."""
+    with pytest.raises(Preempted) as ended:
+        fit(posters, tmp_path, SignalInStep(2), accumulate_grad_batches=2)
+    assert ended.value.step == 2
+
+
+def test_after_a_fit_that_failed_signals_are_somebody_elses(posters: Path, tmp_path: Path) -> None:
+    received: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    with pytest.raises(ValueError, match="broken"):
+        fit(posters, tmp_path, SignalInStep(0, error=ValueError))
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert received == [signal.SIGTERM]
+
+
+def test_where_it_is_off_signals_are_somebody_elses(posters: Path) -> None:
+    received: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _: received.append(number))
+    trainer = tiny.trainer(3, callbacks=[SignalInStep(0), Preemption(enabled=False)])
+    trainer.fit(tiny.stage("tlg"), datamodule=tiny.data(posters, batch_size=4))
+    assert trainer.global_step == 3
+    assert received == [signal.SIGUSR1]

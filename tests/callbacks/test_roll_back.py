@@ -166,7 +166,13 @@ def test_weights_alone_are_no_checkpoint_to_go_back_to(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("step", "bad", "now", "proven"),
-    [(10, [], 110, True), (10, [], 109, False), (10, [50], 300, False), (10, [10, 111], 300, True)],
+    [
+        (10, [], 110, True),
+        (10, [], 109, False),
+        (10, [50], 300, False),
+        (10, [10, 111], 300, True),
+        (10, [110], 300, False),
+    ],
 )
 def test_proof_is_good_steps_in_a_row(step: int, bad: list[int], now: int, proven: bool) -> None:
     assert is_proven(step, bad, now, proof=100) is proven

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins import MixedPrecision
 from poisoned import INF, NAN, Regression, loader, weights
 from torch import Tensor
 
@@ -169,3 +170,45 @@ def test_gradient_alone_makes_a_step_bad() -> None:
     with pytest.warns(UserWarning, match="step 3 is skipped"):
         tiny.trainer(5, callbacks=[guard]).fit(module, loader())
     assert guard.bad_steps == [3]
+
+
+def scaled(scale: float) -> MixedPrecision:
+    """Half precision under a loss scaler, on the CPU; Lightning's own choice there has none."""
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
+
+
+def test_loss_and_norm_are_those_before_the_scaler_multiplied_them() -> None:
+    plain, _, _ = fit(3, {})
+    guard, _, _ = fit(3, {}, plugins=[scaled(1024.0)])
+    assert list(guard.window.losses) == pytest.approx(list(plain.window.losses), rel=2e-2)
+    assert guard.vitals.loss == pytest.approx(plain.vitals.loss, rel=2e-2)
+    assert guard.vitals.grad_norm == pytest.approx(plain.vitals.grad_norm, rel=2e-2)
+
+
+def test_overflow_under_a_scaler_is_skipped_and_not_bad() -> None:
+    guard, module, precision = StepGuard(), Overflowing(), scaled(1024.0)
+    with pytest.warns(UserWarning, match="step 3 is skipped"):
+        tiny.trainer(5, callbacks=[guard], plugins=[precision]).fit(module, loader())
+    assert guard.skipped == 1
+    assert guard.bad_steps == []
+    assert precision.scaler is not None
+    assert precision.scaler.get_scale() == 512  # the scaler saw the overflow too
+    assert all(value.isfinite().all() for value in module.state_dict().values())
+
+
+def test_loss_that_is_not_finite_is_bad_under_a_scaler_too() -> None:
+    with pytest.warns(UserWarning, match="step 3 is skipped"):
+        guard, _, _ = fit(5, {4: NAN}, plugins=[scaled(1024.0)])
+    assert guard.bad_steps == [3]
+
+
+def test_the_latest_thousand_bad_steps_are_remembered() -> None:
+    guard = StepGuard()
+
+    class Before(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            guard.load_state_dict(guard.state_dict() | {"bad_steps": list(range(-1000, 0))})
+
+    with pytest.warns(UserWarning, match="step 3 is skipped"):
+        tiny.trainer(4, callbacks=[Before(), guard]).fit(Regression(), loader(64, {4: NAN}))
+    assert guard.bad_steps == [*range(-999, 0), 3]

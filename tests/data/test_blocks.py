@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -32,6 +33,29 @@ def test_words_of_a_line_stand_on_one_baseline_and_lines_below_each_other():
     assert low[1] > high[1]
     assert next_line[1] > high[3]
     assert next_line[1] - high[1] == pytest.approx(1.3 * 16 / 256, abs=2 / 256)
+
+
+def test_words_of_a_line_are_a_space_apart():
+    first, second = block(("BIG", "jump")).at(0.5, 0.5, 64).words
+    assert second.box[0] - first.box[2] == pytest.approx(0.5 * 16 / 64)
+
+
+def test_lines_of_a_block_are_as_far_apart_as_their_leading_says():
+    """At least a fifth of the font size is free between two lines; no block is higher than 0.55 with larger letters."""
+    rng = np.random.default_rng(1)
+    seen = 0
+    for _ in range(200):
+        found = fitted_block(rng, 256, ["Happy", "BIRTHDAY", "Anna", "JOY"], "red", 0.4, 12)
+        if found is None:
+            continue
+        assert found.height <= 0.55 + 1e-9 or found.pixels == math.ceil(0.09 * 256)
+        words = iter(found.at(0.5, 0.5, 256).words)
+        lines = [[next(words).box for _ in line] for line in found.lines]
+        gaps = [min(b[1] for b in low) - max(b[3] for b in high) for high, low in itertools.pairwise(lines)]
+        assert min(gaps) * 256 >= 0.2 * found.pixels - 2
+        assert min(gaps) * 256 <= 0.4 * found.pixels + 2  # the two that come nearest
+        seen += found.pixels > math.ceil(0.09 * 256)
+    assert seen > 30
 
 
 @pytest.mark.parametrize(("align", "edge"), [(0.0, 0), (1.0, 2)])

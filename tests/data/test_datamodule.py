@@ -163,6 +163,13 @@ def test_a_growing_folder_keeps_its_splits(tmp_path):
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.03)
 
 
+def test_the_splits_do_not_depend_on_where_the_folder_is(tmp_path):
+    here, there = (
+        split([tmp_path / place / "00000" / f"{i:09d}" for i in range(100)], 0.2, 0.3, seed=0) for place in ("a", "b")
+    )
+    assert [[key_of(path) for path in part] for part in here] == [[key_of(path) for path in part] for part in there]
+
+
 @pytest.mark.parametrize("number", [3, 4, 6, 7])
 def test_every_split_of_a_handful_has_a_sample(tmp_path, number):
     folders = [tmp_path / f"{i:09d}" for i in range(number)]
@@ -180,6 +187,16 @@ def test_fewer_samples_than_splits_are_shared_with_a_warning(tmp_path, number):
     with pytest.warns(UserWarning, match="share samples"):
         data.setup()
     assert all(len(keys(data, name)) == 1 for name in ("train", "val", "test"))
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.0, 0.5), (0.5, 0.0)])
+def test_a_split_that_is_not_wanted_stays_empty(tmp_path, val, test):
+    folders = [tmp_path / f"{i:09d}" for i in range(40)]
+    for number in (1, 2, 40):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _, *parts = split(folders[:number], val, test, 0)
+        assert [bool(part) for part in parts] == [val > 0, test > 0]
 
 
 def test_another_folder_replaces_the_test_split_in_full(root, tmp_path):
@@ -243,6 +260,13 @@ def spoil(folders):
     (folders[2] / "caption.txt").write_text(" \n")
     (folders[3] / "image.jpg").write_bytes(b"no image")
     (folders[4] / "ocr.txt").unlink()
+
+
+def test_the_first_three_bad_samples_are_examples(root):
+    folders = folders_of(root)[:5]
+    for folder in folders:
+        (folder / "image.jpg").unlink()
+    assert MarioDataModule(str(root)).report.examples == {"no image.jpg": tuple(map(str, folders[:3]))}
 
 
 def test_bad_samples_are_counted_reported_and_skipped(root, capfd):

@@ -39,6 +39,8 @@ def test_a_line_gives_text_corners_and_confidence():
         ("HELLO 10,10,10,10,10,10,10,10 0.9", "degenerate quad"),
         ("HELLO 10,10,200,10,200,10,10,10 0.9", "degenerate quad"),
         ("HELLO 10,10,100,100,200,200,300,300 0.9", "degenerate quad"),
+        ("HELLO 10,10,200,10,200,10.9,10,10.9 0.9", "degenerate quad"),  # a line less than a pixel thick
+        (f"{'A' * 257} {BOX} 0.9", "text too long"),
         ("HELLO 600,50,700,50,700,90,600,90 0.9", "quad outside the frame"),
         ("HELLO 10,-90,90,-90,90,-20,10,-20 0.9", "quad outside the frame"),
         (f"HELLO {BOX} 0.49", "low confidence"),
@@ -61,6 +63,11 @@ def test_a_confidence_that_was_rounded_up_is_one():
 def test_text_may_hold_spaces_commas_and_numbers():
     (word,), _ = parse_ocr(f"SALE  50,5 % off {BOX} 0.9")
     assert word.text == "SALE 50,5 % off"
+
+
+def test_the_longest_text_is_taken():
+    (word,), problems = parse_ocr(f"{'A' * 256} {BOX} 0.9")
+    assert (len(word.text), problems) == (256, [])
 
 
 def test_blank_lines_and_an_empty_file_are_no_problem():
@@ -116,3 +123,10 @@ def test_words_come_in_reading_order_whatever_the_order_of_the_lines():
     ]
     for order in itertools.permutations(lines):
         assert [w.text for w in parse_ocr("\n".join(order))[0]] == ["one", "two", "three", "four"]
+
+
+@pytest.mark.parametrize(("lower", "order"), [(19, ["left", "right"]), (21, ["right", "left"])])
+def test_a_word_that_lies_over_half_its_height_lower_starts_a_line(lower, order):
+    right, left = "right 200,100,300,100,300,140,200,140 0.9", f"20,{100 + lower},120,{100 + lower},120,{140 + lower}"
+    words, _ = parse_ocr(f"{right}\nleft {left},20,{140 + lower} 0.9")
+    assert [word.text for word in words] == order

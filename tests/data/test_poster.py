@@ -33,6 +33,14 @@ def test_every_pixel_of_a_background_lies_between_its_shades(kind):
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) >= {"solid": 1, "striped": 2, "dotted": 2}.get(kind, 20)
 
 
+def test_a_gradient_is_the_nearest_byte_of_its_formula():
+    dark, light = (30, 60, 170), (73, 111, 215)
+    found = np.asarray(draw_background(Background("blue", "gradient", (dark, light), angle=0.0), 50))
+    mix = np.arange(50)[:, None] / 49  # from the first column's centre to the last one's
+    expected = np.rint(dark + mix * np.subtract(light, dark))
+    assert np.array_equal(found, np.broadcast_to(expected, (50, 50, 3)))
+
+
 def test_an_unknown_background_is_named():
     with pytest.raises(ValueError, match="'checked'; allowed: solid"):
         draw_background(replace(PLAIN, kind="checked"), 64)

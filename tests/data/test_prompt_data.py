@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import subprocess
@@ -137,3 +138,32 @@ def test_lightning_predicts_on_the_batches(tmp_path):
     trainer = Trainer(default_root_dir=tmp_path, **options)
     found = trainer.predict(Echo(), PromptDataModule(prompts=["a", "b", "c"], batch_size=2))
     assert found == [(("prompt_00000", "prompt_00001"), ("a", "b")), (("prompt_00002",), ("c",))]
+
+
+def two(monkeypatch, rank):
+    """A trainer of two processes, as the given one of them sees it; it starts none."""
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    return Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
+
+
+def test_standard_input_cannot_be_shared(monkeypatch):
+    data = PromptDataModule(file="-")
+    data.trainer = two(monkeypatch, 0)
+    with pytest.raises(ValueError, match=r"file='-' with 2 processes; give a file that all can read"):
+        data.setup()
+
+
+@pytest.mark.parametrize(("rank", "prompts"), [(0, ("a", "b")), (1, ("c",))])
+def test_each_device_gets_neighbouring_batches(monkeypatch, rank, prompts):
+    data = PromptDataModule(prompts=["a", "b", "c"], batch_size=2)
+    data.setup()
+    data.trainer = two(monkeypatch, rank)
+    (batch,) = data.predict_dataloader()
+    assert batch.prompts == prompts
+
+
+def test_standard_input_that_never_ends_is_refused(monkeypatch):
+    monkeypatch.setattr("vlad_lightning.data.prompts.LIST_BYTES", 10)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a dog\n" * 1000))
+    with pytest.raises(ValueError, match=r"file='-' has 10 characters or more; give a shorter list"):
+        PromptDataModule(file="-").setup()

@@ -22,7 +22,7 @@ STEPS = 8
 
 
 class Reader(LightningModule):
-    """Keeps what it is given: keys by optimizer step, and the steps after which it is validated."""
+    """Keeps what it is given: keys and epoch by optimizer step, and after which ones it is validated, an epoch ends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,6 +30,8 @@ class Reader(LightningModule):
         self.read: dict[int, list[str]] = defaultdict(list)
         self.validated: list[int] = []
         self.logged: dict[int, int] = {}
+        self.epochs: dict[int, int] = {}
+        self.ended: list[int] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         if batch_idx % self.trainer.accumulate_grad_batches == 0:  # what an interrupted step read is read again
@@ -39,6 +41,10 @@ class Reader(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self.logged[self.global_step] = self.trainer.fit_loop.epoch_loop._batches_that_stepped
+        self.epochs[self.global_step] = self.current_epoch
+
+    def on_train_epoch_end(self) -> None:
+        self.ended.append(self.global_step)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         if batch_idx == 0:
@@ -131,8 +137,11 @@ def test_a_resumed_run_reads_on(
     assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= steps_of(path)}
     if accumulation == 2:
         assert resumed.logged == {step: value for step, value in whole.logged.items() if step in resumed.logged}
-    later = [step for step in whole.validated if step > steps_of(path)]
-    assert [step for step in resumed.validated if step > steps_of(path)] == later
+    for now, before in ((resumed.validated, whole.validated), (resumed.ended, whole.ended)):
+        assert [step for step in now if step > steps_of(path)] == [step for step in before if step > steps_of(path)]
+    assert resumed.epochs == {step: epoch for step, epoch in whole.epochs.items() if step >= steps_of(path)}
+    if name in ("batch-4", "batch-8", "batch-12"):  # saved before the validation that is due after that batch
+        assert steps_of(path) in resumed.validated
 
 
 @pytest.mark.parametrize("name", ["batch-3", "batch-6", "batch-8", "epoch-6"])
@@ -180,6 +189,8 @@ def test_a_checkpoint_without_a_position_goes_on_by_its_steps(
     torch.save(state, tmp_path / "old.ckpt")
     resumed = fit(posters, 6, 2, ckpt_path=tmp_path / "old.ckpt")
     assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= 4}
+    assert resumed.epochs == {step: epoch for step, epoch in whole.epochs.items() if step >= 4}
+    assert [step for step in resumed.ended if step > 4] == [step for step in whole.ended if step > 4]
 
 
 def test_a_strategy_that_restores_after_its_setup_reads_on_too(saved: tuple[Reader, Path], posters: Path) -> None:

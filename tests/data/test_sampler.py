@@ -180,6 +180,7 @@ def test_a_cut_epoch_ends_early() -> None:
     assert order.after(0, 3, steps_an_epoch=3) == 100
     assert order.after(0, 7, steps_an_epoch=3) == 210
     assert order.after(50, 0, steps_an_epoch=3) == 100  # it was longer before
+    assert order.after(0, 25, steps_an_epoch=15) == 250  # an epoch has ten at most
 
 
 def test_without_a_position_each_iteration_is_the_next_epoch() -> None:

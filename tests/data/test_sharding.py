@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pytest
@@ -45,3 +46,15 @@ def test_workers_read_the_same() -> None:
 def test_a_rank_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match=r"rank=2: must lie in \[0, 2\)"):
         BatchShard(range(3), 1, prompts, world_size=2, rank=2)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("in_blocks", [True, False])
+def test_a_batch_that_is_left_without_items_is_replaced_and_not_counted(world: int, in_blocks: bool) -> None:
+    items = [0, 1, None, None, 4, None, 6]
+    parts = [BatchShard(items, 2, prompts, world, rank, in_blocks) for rank in range(world)]
+    ranks = [list(shard_loader(part)) for part in parts]
+    assert {len(batches) for batches in ranks} == {math.ceil(4 / world)}
+    counted = [batch.keys for batches in ranks for batch in batches if not batch.spare]
+    assert sorted(counted) == [("p0", "p1"), ("p4",), ("p6",)]
+    assert all(len(batch) for batches in ranks for batch in batches)

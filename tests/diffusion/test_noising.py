@@ -145,7 +145,14 @@ def test_the_order_of_the_strata_and_the_place_in_each_are_random() -> None:
     draws = torch.stack([draw_timesteps(rows(4, seed), STEPS) for seed in range(400)])  # (400, 4)
     strata = draws // 250
     assert all(torch.bincount(strata[:, i], minlength=4).min() > 60 for i in range(4))  # 100 expected
-    assert (draws % 250).float().mean().item() == pytest.approx(124.5, abs=6)  # 72 / sqrt(1600) = 1.8
+    place = (draws % 250).float()  # uniform over 250 timesteps
+    assert place.mean().item() == pytest.approx(124.5, abs=6)  # 72 / sqrt(1600) = 1.8
+    assert place.std().item() == pytest.approx(250 / 12**0.5, abs=4)
+
+
+def test_two_rows_a_timestep_draw_each_twice_the_last_one_too() -> None:
+    steps = draw_timesteps(rows(2 * STEPS), STEPS)
+    assert torch.equal(steps.sort().values, torch.arange(STEPS).repeat_interleave(2))
 
 
 @pytest.mark.parametrize("high", [0.0, 0.5, 1.0, 3.0])

@@ -124,10 +124,31 @@ def test_every_objective_draws_either_density(density: TimestepDensity, high_noi
     assert (matching <= 1000).all()
 
 
+class AtTheEnd(RowDraws):
+    """Rows that draw 1: in float32 the last stratum of a large batch is rounded up to it."""
+
+    def strata(self) -> Tensor:
+        return torch.ones(len(self))
+
+
+@pytest.mark.parametrize("density", ["uniform", "logit_normal"])
+def test_a_draw_that_is_rounded_up_to_one_is_the_last_timestep(density: TimestepDensity) -> None:
+    draws = AtTheEnd.of_rows("cpu", (0,), range(2), 2)
+    assert objective_for(DDPMScheduler(), density).draw_timesteps(draws).tolist() == [999, 999]
+    assert objective_for(flow(3.0), density).draw_timesteps(draws).tolist() == [1000, 1000]
+
+
 def test_high_noise_favours_the_noisy_end() -> None:
     means = [FlowMatching(flow(), high_noise=h).draw_timesteps(rows(4000)).mean().item() for h in (0, 0.5, 2)]
     assert means == sorted(means)
     assert means[0] == pytest.approx(500, abs=1)
+
+
+def test_the_noisiest_time_is_the_last_one_of_the_schedule() -> None:
+    last = objective_for(DDPMScheduler(500)).last_timesteps(3)
+    assert last.dtype == torch.int64
+    assert last.tolist() == [499] * 3
+    assert objective_for(flow(3.0)).last_timesteps(2).tolist() == [1000.0] * 2
 
 
 OF_FLOW = {

@@ -183,6 +183,19 @@ def test_a_half_precision_network_is_solved_in_float32() -> None:
     assert torch.equal(result, torch.full((1, 2), 0.5))
 
 
+def test_nothing_of_a_solver_is_rounded_to_the_networks_half_precision() -> None:
+    """DDIM's Eq. 12 in float64, for what a network in bfloat16 has said."""
+    of, x, said = schedule("v_prediction", zero_snr=False), noise(16, 3), noise(16, 3, seed=1).bfloat16()
+    result = draw(Sampler(steps=2), lambda x, t: said, x, of)
+    alphas = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+    expected = x.double()
+    for alpha, after in ((alphas[999], alphas[499]), (alphas[499], torch.ones(()))):
+        x0 = alpha.sqrt() * expected - (1 - alpha).sqrt() * said.double()
+        epsilon = alpha.sqrt() * said.double() + (1 - alpha).sqrt() * expected
+        expected = after.sqrt() * x0 + (1 - after).sqrt() * epsilon
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-5)
+
+
 def test_the_scales_reach_the_guidance() -> None:
     guidance = Sampler(guidance_scale=4.0, layout_scale=2.0).guidance
     assert (guidance.text_scale, guidance.layout_scale) == (4.0, 2.0)

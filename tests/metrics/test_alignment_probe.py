@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 
 import pytest
 import torch
@@ -59,6 +60,30 @@ def test_a_share_is_of_the_captions_that_have_such_a_thing() -> None:
     assert all(figure.n == 2 for figure in figures.values())
 
 
+@pytest.mark.parametrize("known", [(), (0,), (1,), (0, 1)])
+def test_a_batch_is_as_good_as_its_samples_one_by_one(known: tuple[int, ...]) -> None:
+    probe = AlignmentProbe(Knows(known))
+    probe.update(IMAGES, PROMPTS, [f"key {row}" for row in range(3)])
+    figures = probe.compute()
+    assert figures == probed(Knows(known)).compute()
+    assert figures["alignment_probe_object_shape"].value == 0.5 + len(known) / 4
+
+
+def test_each_caption_and_its_edits_are_scored_with_their_own_picture() -> None:
+    """An edit is nearer to its own caption than to another one."""
+    asked: list[tuple[int, str]] = []
+
+    def score(images: Tensor, texts: Sequence[str], of: Sequence[int]) -> Tensor:
+        asked.extend((int(images[i].flatten()[0]), text) for i, text in zip(of, texts, strict=True))
+        return torch.zeros(len(texts))
+
+    AlignmentProbe(score).update(IMAGES, PROMPTS, ["a", "b", "c"])
+    assert len(asked) > 10
+    for picture, text in asked:
+        alike = [SequenceMatcher(None, text, prompt).ratio() for prompt in PROMPTS]
+        assert alike.index(max(alike)) == picture
+
+
 def test_edits_depend_on_the_key_and_the_seed_and_not_on_what_stands_beside_them() -> None:
     apart, together, other = Knows(), Knows(), Knows()
     probed(apart)
@@ -67,6 +92,13 @@ def test_edits_depend_on_the_key_and_the_seed_and_not_on_what_stands_beside_them
     edits = [sorted(set(judge.asked) - set(PROMPTS)) for judge in (apart, together, other)]
     assert edits[0] == edits[1]
     assert edits[0] != edits[2]
+
+
+def test_samples_with_the_same_caption_are_edited_in_their_own_ways() -> None:
+    judge = Knows()
+    AlignmentProbe(judge).update(IMAGES[:1].expand(8, -1, -1, -1), PROMPTS[:1] * 8, [f"key {i}" for i in range(8)])
+    edited = set(judge.asked) - set(PROMPTS)
+    assert len(edited) > len(KINDS)
 
 
 def test_each_kind_is_its_own_and_resampling_twice_gives_the_same() -> None:

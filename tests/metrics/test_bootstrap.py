@@ -24,6 +24,13 @@ def test_mean_interval_is_that_of_the_central_limit_theorem() -> None:
     assert figure.n == 400
 
 
+def test_interval_of_a_few_skewed_values_is_that_of_the_percentiles() -> None:
+    """One of four images: the resampled count is binomial, and its percentiles are no mirror images of each other."""
+    values = np.array([0.0, 0.0, 0.0, 1.0])
+    figure = mean_figure(values, np.random.default_rng(0))
+    assert (figure.low, figure.high) == tuple(stats.binom.ppf([0.025, 0.975], 4, 0.25) / 4) == (0, 0.75)
+
+
 def test_ratio_resamples_whole_images() -> None:
     """Five words an image that stand or fall together: the interval is that of the images, not of the words."""
     right = np.random.default_rng(0).random(100) < 0.5

@@ -161,7 +161,9 @@ def test_scores_under_autocast_are_those_without(folder: Path) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             metric.update(images(4), ["red photo", "blue", "red", "a blue photo"])
         scores.append(metric.table()["score"].tolist())
-    assert scores[0] == scores[1]
+    judge = TransformersCLIP(str(folder))
+    texts = judge.embed_texts([f"A photo depicts {text}" for text in ("red photo", "blue", "red", "a blue photo")])
+    assert scores[0] == scores[1] == pytest.approx(clip_score(judge.embed_images(images(4)), texts).tolist())
 
 
 def test_images_of_another_size_are_resized_and_long_texts_cut(folder: Path) -> None:
@@ -184,6 +186,14 @@ def test_the_hash_is_of_the_weights() -> None:
     assert weights_sha256(first) != weights_sha256(second)
     second.load_state_dict(first.state_dict())
     assert weights_sha256(first) == weights_sha256(second)
+
+
+def test_the_hash_tells_the_same_numbers_in_another_place_or_form_apart() -> None:
+    wide, high = nn.Linear(3, 2, bias=False), nn.Linear(2, 3, bias=False)
+    with torch.no_grad():
+        high.weight.copy_(wide.weight.view(3, 2))
+    renamed = nn.ModuleDict({"other": wide})
+    assert len({weights_sha256(network) for network in (wide, high, renamed)}) == 3
 
 
 def test_a_hub_id_needs_its_revision() -> None:

@@ -51,6 +51,15 @@ def test_an_object_may_reach_the_border() -> None:
     assert border_colours(image[None]) == ["blue"]
 
 
+@pytest.mark.parametrize("size", [(24, 96), (96, 24)])
+def test_the_border_of_a_picture_that_is_not_square(size: tuple[int, int]) -> None:
+    height, width = size
+    image = torch.nn.functional.interpolate(plain("green")[None], size)[0]
+    down, across = height // 12, width // 12
+    image[:, down:-down, across:-across] = image.new_tensor(PALETTE["purple"]).view(3, 1, 1) / 127.5 - 1
+    assert border_colours(image[None]) == ["green"]
+
+
 def test_metric_counts_only_prompts_that_name_a_colour() -> None:
     images = torch.stack([plain("red"), plain("red"), plain("red")])
     metric = BackgroundColour()

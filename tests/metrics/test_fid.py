@@ -192,6 +192,17 @@ def test_inception_from_either_kind_of_file_gives_fid_and_kid(
     assert figures["fid"].details["sha256"] == pickled.sha256
 
 
+@pytest.mark.parametrize("off", [-0.45, 0.45])
+def test_inception_sees_the_nearest_bytes(inception_state: dict[str, Tensor], tmp_path: Path, off: float) -> None:
+    torch.save(inception_state, tmp_path / "weights.pth")
+    pixels = torch.randint(1, 255, (1, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    reference = FeatureExtractorInceptionV3(
+        "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(tmp_path / "weights.pth")
+    )
+    found = InceptionNetwork(str(tmp_path / "weights.pth")).embed_images((pixels + off) / 127.5 - 1)
+    assert torch.equal(found, reference(pixels.to(torch.uint8))[0])
+
+
 def test_inception_from_the_hub_folder(
     inception_state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

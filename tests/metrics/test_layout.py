@@ -83,6 +83,12 @@ def test_a_phrase_stands_where_the_middle_of_its_words_does() -> None:
     assert positions_met('"HI" on the left', turned) == (1, 1)
 
 
+def test_the_middle_of_a_phrase_is_that_of_its_box_not_of_most_of_its_words() -> None:
+    """From 0.05 to 0.67 the middle is at 0.36, below the upper third; the mean of the words' middles is at 0.29."""
+    words = torch.tensor([box(0.5, 0.1, 0.4, 0.1), box(0.5, 0.15, 0.4, 0.1), box(0.5, 0.62, 0.4, 0.1)])
+    assert positions_met('"Happy Birthday Anna" at the top', Layout(("Happy", "Birthday", "Anna"), words)) == (0, 1)
+
+
 def test_words_overlap_where_they_share_over_a_twentieth_of_the_smaller() -> None:
     small, large = box(0.5, 0.5, 0.1, 0.1), box(0.599, 0.5, 0.1, 0.4)
     assert not any_overlap(torch.tensor([small, large]))  # a hundredth of the smaller

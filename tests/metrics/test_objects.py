@@ -104,6 +104,10 @@ def test_a_thing_that_is_right_is_not_given_away_for_a_higher_presence() -> None
     wanted = requested_objects("a green star and a red star")
     green = FoundObject("star", "green", 0.1, 0.5)
     assert match_objects(wanted, [green]) == [green, None]
+    # a half right thing for each of the two would be less than the right one for the first
+    assert match_objects(wanted, [green, FoundObject("ring", "green", 0.9, 0.5)]) == [green, None]
+    there = requested_objects("a green star at the right")
+    assert match_objects(there, [FoundObject("star", "red", 0.9, 0.5), green]) == [green]  # nor is a place worth more
     blue_star, green_ring = FoundObject("star", "blue", 0, 0), FoundObject("ring", "green", 0, 0)
     assert match_objects(requested_objects("a green star"), [blue_star, green_ring])[0] in (blue_star, green_ring)
 

@@ -83,6 +83,8 @@ def test_metric_has_marios_means_and_the_f_of_means() -> None:
         (["hello", "hello"], ["hello"], ["hello", "hello"]),  # read twice, wanted once
         (["hel lo", "hello"], ["hello"], ["hel", "lo", "hello"]),  # the plain match comes first
         (["a b", "ab"], ["ab", "a"], ["a", "b", "ab"]),
+        (["a b"], ["ab", "a"], ["a", "b"]),  # a line with a wanted word is not joined
+        (["hel lo", "he llo"], ["hello"], ["hello", "he", "llo"]),  # nor is a word spelt twice
         (["abab", "aba"], ["ab", "a", "b", "aba"], ["ab", "a", "b", "aba"]),  # has to go on looking after `a`
         (["hello,"], ["hello"], ["hello,"]),  # punctuation counts
         (["", "  "], ["x"], []),

@@ -64,6 +64,15 @@ def test_rapidocr_tells_where_it_reads_what(engine: OCRLocator) -> None:
     assert [len(layout) for layout in engine.locate(torch.zeros(2, 3, 64, 64))] == [0, 0]
 
 
+@pytest.mark.parametrize("off", [-0.45, 0.45])
+def test_engines_see_the_nearest_bytes_as_bgr(off: float) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 12, 10, 3))
+    images = torch.from_numpy((pixels + off) / 127.5 - 1).permute(0, 3, 1, 2).float()  # a little below 0 and above 255
+    for found, expected in zip(bgr_pictures(images, 1), pixels, strict=True):
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, expected[..., ::-1])
+
+
 def test_the_name_tells_the_version(engine: OCREngine) -> None:
     assert isinstance(engine, OCREngine)
     assert metadata.version("rapidocr") in engine.name

@@ -33,8 +33,8 @@ def test_interval_is_that_of_the_mean_difference() -> None:
     found = paired_difference(per_image(first.tolist()), per_image(second.tolist()), rng(), resamples=5000)
     assert found is not None
     expected = stats.bootstrap((second - first,), np.mean, n_resamples=5000, method="percentile", rng=rng())
-    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.015)
-    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.015)
+    assert found.low == pytest.approx(expected.confidence_interval.low, abs=0.007)
+    assert found.high == pytest.approx(expected.confidence_interval.high, abs=0.007)
 
 
 def test_shares_are_pooled_over_images() -> None:
@@ -53,7 +53,7 @@ def test_pairing_sees_what_the_spread_between_images_hides() -> None:
     found = paired_difference(first, second, rng())
     assert found is not None
     assert found.low == pytest.approx(0.02)
-    assert found.p < 0.001
+    assert found.p == 1 / 2001  # no swap reaches it; the data are one more arrangement, so p is never 0
     assert stats.ttest_ind(levels, levels + 0.02).pvalue > 0.5
 
 

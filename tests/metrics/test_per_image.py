@@ -109,6 +109,13 @@ def test_names_survive_a_metric_in_bfloat16() -> None:
     assert list(metric.per_image()["share"]) == [image_id(key) for key in keys]
 
 
+def test_a_name_that_starts_with_zeros_is_a_name() -> None:
+    key = next(key for key in map(str, range(10_000)) if image_id(key).startswith("00"))
+    metric = Shares()
+    metric.update([[1, 2]], [key])
+    assert metric.per_image() == {"share": {image_id(key): (1, 2)}}
+
+
 def test_too_few_keys_are_refused() -> None:
     with pytest.raises(ValueError, match="keys has 1 entries; 2 images need as many, or none"):
         Shares().update([[1, 1], [1, 1]], ["a"])

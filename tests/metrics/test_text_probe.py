@@ -49,6 +49,14 @@ def test_figures_are_means_over_the_prompts_that_have_such_a_thing() -> None:
     assert 1 <= low < 2 < high <= 3
 
 
+def test_no_change_at_all_is_no_share_of_nought() -> None:
+    """Wilson's interval would say that up to 28 % might change; a change is a length, and 10 of 10 have none."""
+    metric = TextProbeMetric(("all_text",))
+    metric.update(torch.zeros(10, 1), torch.ones(10, 1, dtype=torch.bool))
+    figure = metric.compute()["text_probe_all_text"]
+    assert (figure.value, figure.low, figure.high) == (0, 0, 0)
+
+
 def test_two_metrics_do_not_share_their_columns() -> None:
     first, second = TextProbeMetric(("a",)), TextProbeMetric(("a", "b"))
     first.update(torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool))

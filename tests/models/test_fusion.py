@@ -56,6 +56,16 @@ def test_further_channels_can_be_opened_and_x_t_stays(layout: int) -> None:
     assert not torch.equal(fusion(x_t, t, given, text.flip(0))[:, 4:], fused[:, 4:])
 
 
+@torch.no_grad()
+def test_the_opened_text_adds_about_unit_variance() -> None:
+    torch.manual_seed(0)
+    fusion = LatentFusion(1, 0, 64, out_channels=401)
+    fusion.open_further()
+    text = 5 + 3 * torch.randn(8, 64, generator=torch.Generator().manual_seed(2))
+    told = fusion(torch.zeros(8, 1, 1, 1), torch.zeros(8).long(), None, text)[:, 1:]
+    assert told.std().item() == pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize("out_channels", [4, 6])
 def test_it_is_a_1x1_convolution_with_modulated_weights(out_channels: int) -> None:
     """Eq. 7 to the letter: concatenate, spread t over space, convolve each sample with its own W_t."""

@@ -5,7 +5,7 @@ import math
 import torch
 from matplotlib.path import Path as Polygon
 
-from vlad_lightning.models.masks import FRAME, box_masks, fills_frame, grown
+from vlad_lightning.models.masks import FRAME, box_coordinates, box_masks, fills_frame, grown
 from vlad_lightning.types import Layout
 
 
@@ -46,3 +46,16 @@ def test_growing_adds_heights_on_every_side() -> None:
     box = torch.tensor([0.5, 0.5, 0.4, 0.1, math.pi / 2])
     torch.testing.assert_close(grown(box, 0.25), torch.tensor([0.5, 0.5, 0.45, 0.15, math.pi / 2]))
     assert box[2] == torch.tensor(0.4)
+
+
+def test_edges_are_about_a_place_wide_in_a_frame_that_is_not_square() -> None:
+    """Places are a twentieth of the frame across and a tenth down; the coverage of each is its share of the box."""
+    box = torch.tensor([[[0.5, 0.5, 0.53, 0.46, 0.0]]])
+    cover = box_coordinates(box, (10, 20))[2][0, 0]
+
+    def share(places: int, size: float) -> torch.Tensor:
+        edges = torch.arange(places + 1) / places
+        inside = edges[1:].clamp(max=0.5 + size / 2) - edges[:-1].clamp(min=0.5 - size / 2)
+        return inside.clamp(min=0) * places
+
+    torch.testing.assert_close(cover, share(10, 0.46)[:, None] * share(20, 0.53), rtol=0, atol=1e-5)

@@ -53,6 +53,19 @@ def test_the_stamp_is_stretched_over_the_box() -> None:
     assert drawn[6].eq(1).all()  # the coverage is the box's
 
 
+def test_the_stamp_reaches_the_edges_of_a_larger_box() -> None:
+    """Outside the centres of its outer places, a stamp is as they are; its coordinates end at -1 and 1."""
+    module, told = phrase_map(), grounding([[0.5, 0.5, 0.53, 0.53, 0.0]])
+    stamp = module.draw(told.phrases).view(5, 4, 4)
+    drawn = module(told, SIZE)[0]
+    cover = drawn[6]
+    assert 0 < cover[3, 8] < 1  # a place that the box covers in part, its centre outside
+    torch.testing.assert_close(drawn[4, 8, 3] / cover[8, 3], torch.tensor(-1.0))
+    torch.testing.assert_close(drawn[5, 12, 8] / cover[12, 8], torch.tensor(1.0))
+    expected = stamp[:4, 0, 0] * stamp[4, 0, 0].sigmoid()
+    torch.testing.assert_close(drawn[:4, 3, 3] / cover[3, 3], expected, rtol=1e-5, atol=1e-5)
+
+
 def test_what_is_transparent_shows_the_phrase_beneath() -> None:
     module = phrase_map()
     large, small = [0.5, 0.5, 0.75, 0.75, 0.0], [0.5, 0.5, 0.25, 0.25, 0.0]

@@ -57,6 +57,18 @@ def test_sixteen_bits_of_grey_keep_their_levels() -> None:
     assert mask_tensor(image, (2, 2))[0, 0].tolist() == [[False, False], [True, True]]
 
 
+def test_sixteen_bits_of_grey_become_the_nearest_level() -> None:
+    values = np.array([[257 * 100 + 128, 257 * 100 + 129], [257 * 200 - 1, 65535 - 128]], dtype=np.uint16)
+    tensor = picture_tensor(Image.fromarray(values))
+    assert (tensor[0, 0] + 1).mul(127.5).round().tolist() == [[100, 101], [200, 255]]
+
+
+@pytest.mark.parametrize(("mode", "value", "level"), [("I", 100_000, 255), ("I", -5, 0), ("F", 70_000.0, 255)])
+def test_what_is_beyond_sixteen_bits_is_white_or_black(mode: str, value: float, level: int) -> None:
+    tensor = picture_tensor(Image.new(mode, (2, 2), value))
+    assert (tensor + 1).mul(127.5).round().eq(level).all()
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

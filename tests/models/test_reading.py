@@ -60,6 +60,16 @@ def test_each_word_is_claimed_once_and_the_one_that_goes_on_first():
     assert found.claim("motel") is None
 
 
+def test_of_equal_words_the_first_one_is_claimed_where_nothing_else_tells():
+    found = Reading(["on", "and", "on"])
+    assert [found.claim("on") for _ in range(3)] == [0, 2, None]
+
+
+def test_a_narrow_word_is_not_followed_by_itself():
+    """Of a letter less than half as wide as high, the right side lies within half its height of the left side."""
+    assert followers(reading(quad(0.1, 0.2, 0.04, 0.1), quad(0.17, 0.2, 0.2, 0.1)), 2) == {(0, 1)}
+
+
 def test_flat_and_equal_boxes_are_taken():
     flat = np.zeros((4, 2))
     same = quad(0.2, 0.2, 0.2, 0.1)

@@ -239,6 +239,12 @@ def test_spelling_tells_anagrams_apart_and_reads_up_to_its_limit() -> None:
     torch.testing.assert_close(letters[3:], alone)
 
 
+def test_words_know_their_quoted_span_and_their_place_in_it() -> None:
+    states = encoder()(['"one two" and "three four five"', "nothing"])
+    assert states.word_groups is not None
+    assert states.word_groups.tolist() == [[[0, 0], [0, 1], [1, 0], [1, 1]], [[0, 0]] * 4]
+
+
 def test_spelling_is_the_sum_over_the_bytes() -> None:
     torch.manual_seed(0)
     spelling = Spelling(WIDTH, max_letters=9)

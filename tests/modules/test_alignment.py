@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_system as tiny
 import torch
 from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader
 
+from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.losses import info_nce, retrieval_at_1
 from vlad_lightning.metrics.alignment_probe import AlignmentProbe
 from vlad_lightning.models.lora import Lora
@@ -84,6 +88,37 @@ def test_validating_twice_starts_afresh(posters: Path) -> None:
         tiny.trainer(limit_val_batches=2).validate(module, datamodule=data, verbose=False) for _ in range(2)
     )
     assert first == second
+
+
+def test_a_validation_forgets_the_one_before(posters: Path) -> None:
+    """With other weights, everything is as if they had been the first."""
+    module, other = tiny.stage("alignment"), tiny.stage("alignment", seed=1)
+    fresh, again = (
+        tiny.trainer(limit_val_batches=1.0).validate(one, datamodule=tiny.data(posters), verbose=False)[0]
+        for one in (other, module)
+    )
+    assert fresh != again
+    module.load_state_dict(other.state_dict())
+    logged = tiny.trainer(limit_val_batches=1.0).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
+    assert logged == pytest.approx(fresh)
+
+
+class WithSpare(MarioDataModule):
+    """Each batch once, and the first one again as a device gets it that has fewer than another."""
+
+    def val_dataloader(self) -> Any:
+        batches = list(super().val_dataloader())
+        return DataLoader([*batches, replace(batches[0], spare=True)], batch_size=None)  # type: ignore[arg-type]
+
+
+def test_spare_batches_do_not_count(posters: Path) -> None:
+    logged = [
+        tiny.trainer(limit_val_batches=1.0).validate(
+            tiny.stage("alignment"), datamodule=kind(str(posters), size=tiny.SIZE, batch_size=3), verbose=False
+        )[0]
+        for kind in (MarioDataModule, WithSpare)
+    ]
+    assert logged[1] == pytest.approx(logged[0])
 
 
 def test_frozen_image_encoder_stays(posters: Path) -> None:

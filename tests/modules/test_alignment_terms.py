@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_system as tiny
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vlad_lightning.losses import region_nce
+from vlad_lightning.losses import phrase_nce, phrase_similarity, region_nce
 from vlad_lightning.models.caption_edits import KINDS
 from vlad_lightning.models.conv_tower import ConvTower, VisionStates
 from vlad_lightning.models.image_encoder import ImageEncoder
@@ -65,7 +68,8 @@ def test_only_the_asked_kinds() -> None:
         assert "at the top left" in edited
 
 
-def test_regions_are_the_patches_at_the_centres_of_the_known_boxes() -> None:
+@pytest.mark.parametrize(("grid", "at"), [((4, 4), [2, 7, 3]), ((3, 4), [2, 7, 3]), ((4, 2), [1, 3, 1])])
+def test_regions_are_the_patches_at_the_centres_of_the_known_boxes(grid: tuple[int, int], at: list[int]) -> None:
     module, batch = small_module(), a_batch(PROMPTS[:1])
     batch.word_boxes[0, 0] = torch.tensor([0.6, 0.1, 0.3, 0.1, 0.0])
     batch.object_boxes[0, 2] = torch.tensor([0.99, 0.49, 0.2, 0.2, 0.0])
@@ -73,19 +77,53 @@ def test_regions_are_the_patches_at_the_centres_of_the_known_boxes() -> None:
     batch.object_boxes[0, 1] = torch.tensor([0.5, 0.5, 1.0, 1.0, 0.0])  # a background: no patch of it is its own
     batch.word_mask[0, 0] = True
     batch.object_mask[0, 1:4] = True
+    batch.object_mask[0, 7] = True  # a box of a phrase that the prompt does not have
     encoder = module.prompt_encoder.text_encoder
-    patches = torch.randn(1, 4, 4, tiny.WIDTH)
+    patches = torch.randn(1, *grid, tiny.WIDTH)
     shapes = AlignmentTerms(edits=1, kinds=("object_shape",), region_weight=1.0)
     text = PROMPTS[0].replace("blue ring", "blue star")
     said = module.prompt_encoder([PROMPTS[0], text])
     seen = VisionStates(torch.zeros(1, tiny.WIDTH), patches)
     loss = shapes.losses(encoder, batch, seen, said, [text], module.temperature)["regions"]
     slots = [1, 1 + 4 + 2, 1 + 4 + 3]
-    row, at = torch.zeros(3, dtype=torch.long), torch.tensor([2, 7, 3])
+    row = torch.zeros(3, dtype=torch.long)
     expected = region_nce(
-        said.phrases[0, slots], patches.flatten(1, 2), row, at, module.temperature, said.phrases[1, [slots[1]]]
+        said.phrases[0, slots],
+        patches.flatten(1, 2),
+        row,
+        torch.tensor(at),
+        module.temperature,
+        said.phrases[1, [slots[1]]],
     )
     torch.testing.assert_close(loss, expected)
+
+
+def test_each_image_is_told_from_its_own_edits_by_their_phrases() -> None:
+    prompts = (PROMPTS[0], 'a green heart with "HI"')
+    edited = [
+        prompts[0].replace("red", "blue"),
+        prompts[0].replace("ring", "star"),
+        prompts[1].replace("HI", "NO"),
+        prompts[1].replace("heart", "ring"),
+    ]
+    module, patches = small_module(), torch.randn(2, 4, 4, tiny.WIDTH)
+    said = module.prompt_encoder([*prompts, *edited])
+    found = replace(ALL, region_weight=0.0).losses(
+        module.prompt_encoder.text_encoder,
+        a_batch(prompts),
+        VisionStates(torch.zeros(2, tiny.WIDTH), patches),
+        said,
+        edited,
+        module.temperature,
+    )
+    phrases, mask, places = said.phrases[:, 1:], said.phrase_mask[:, 1:], patches.flatten(1, 2)
+    untrue = [
+        [phrase_similarity(phrases[[2 + row]], mask[[2 + row]], places[[row // 2]]) for row in (2 * i, 2 * i + 1)]
+        for i in range(2)
+    ]
+    table = torch.stack([torch.cat(row) for row in untrue])
+    expected = 0.5 * phrase_nce(phrases[:2], mask[:2], places, module.temperature, table)
+    torch.testing.assert_close(found, {"phrases": expected})
 
 
 @pytest.mark.parametrize(
@@ -97,6 +135,8 @@ def test_regions_are_the_patches_at_the_centres_of_the_known_boxes() -> None:
         (PROMPTS[0].replace("SALE", "TREE"), ["word"]),
         (PROMPTS[0].replace('"SALE" at the top', '"SALE" on the left'), ["word"]),
         (PROMPTS[0].replace("blue ring", "pink ring").replace("pink heart", "blue heart"), [2, 3]),
+        (PROMPTS[0] + " left", ["word"]),  # nothing differs before the end
+        (PROMPTS[0].replace("heart, with", "heart; with"), [3]),  # from where the phrase ends
         ("", []),
     ],
 )
@@ -131,6 +171,42 @@ def test_everything_trains_and_is_logged_and_unread_weights_are_frozen(posters: 
     still = {name for name, value in module.named_parameters() if torch.equal(value, before[name])}
     assert all(".composition.read." in name for name in still), still
     assert still == {name for name, value in module.named_parameters() if not value.requires_grad}
+
+
+class Watch(Callback):
+    """What each step was trained on, beside what it logged."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[float, dict[str, float]]] = []
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, *_: Any) -> None:
+        logged = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        self.steps.append((outputs["loss"].item(), logged))
+
+
+def test_the_loss_is_the_sum_of_its_terms_and_edits_make_eq_3_harder(posters: Path) -> None:
+    watched = []
+    for terms in (replace(ALL, edits=0), ALL):
+        watch = Watch()
+        tiny.trainer(1, callbacks=[watch]).fit(small_module(terms), datamodule=tiny.data(posters))
+        ((loss, logged),) = watch.steps
+        assert loss == pytest.approx(sum(logged[f"train/{name}"] for name in ("loss", "phrases", "regions")))
+        watched.append(logged)
+    plain, edited = watched
+    for name in ("loss", "phrases"):  # the same pairs, each image among more texts
+        assert edited[f"train/{name}"] > plain[f"train/{name}"] + 1e-3
+
+
+def test_each_step_has_edits_of_its_own(posters: Path) -> None:
+    steps: list[int] = []
+
+    class Recorded(AlignmentTerms):
+        def edited(self, batch: Batch, step: int, words: Sequence[str]) -> list[str]:
+            steps.append(step)
+            return super().edited(batch, step, words)
+
+    tiny.trainer(3).fit(small_module(Recorded(edits=1)), datamodule=tiny.data(posters))
+    assert steps == [0, 1, 2]
 
 
 def test_scores_without_local_terms_are_cosines_and_with_them_more(posters: Path) -> None:

@@ -31,7 +31,9 @@ def test_a_judge_scores_and_is_probed_as_its_run_was(posters: Path, tmp_path: Pa
         if i < 3:
             with torch.no_grad():
                 expected = module.score(batch.images, batch.prompts)
-            torch.testing.assert_close(judge.score(batch.images, batch.prompts), expected)
+            for autocast in (False, True):  # a judge's precision is its own
+                with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                    torch.testing.assert_close(judge.score(batch.images, batch.prompts), expected)
             probe.update(batch.images, batch.prompts, batch.keys)
     figures = probe.compute()
     assert len(figures) >= 5
