@@ -256,8 +256,6 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """A picture of any mode as RGB, upright as its EXIF block says; what is transparent becomes white."""
-    from PIL import Image
-
     image = _eight_bits(_upright(image))
     if image.has_transparency_data:
         return _on_white(image)

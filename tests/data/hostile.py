@@ -21,8 +21,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vlad_lightning.data.dataset import MarioDataset
+from vlad_lightning.data.scan import scan
+from vlad_lightning.models.glyphs import Rasterizer
+
 GIGABYTE = 1 << 30
 USED = "used"
+_RECODED = "read in UTF-16 or Windows-1252: not UTF-8"
 QUAD = "128,64,384,64,384,128,128,128"
 _MOST_PIXELS = (7_000, 7_000)  # 49 million, just below the limit
 
@@ -69,6 +74,21 @@ def write_hostile(root: Path, good: Path, kinds: tuple[Kind, ...]) -> dict[Path,
         moved = kind.spoil(folder)
         made[moved if isinstance(moved, Path) else folder] = kind
     return made
+
+
+def seen(root: Path, folder: Path) -> str:
+    """What becomes of a sample, in the words of :attr:`Kind.expected`; it is read as for a training."""
+    usable, report = scan(str(root), [folder], min_confidence=0.3, max_words=6)
+    if not usable:
+        return f"skipped: {', '.join(report.skipped)}"
+    sample = MarioDataset(usable, 64, max_words=6, max_boxes=32, min_confidence=0.3, rasterizer=Rasterizer()).read(0)
+    if sample is None:
+        return "found usable, and then unreadable"
+    if not all(x.isfinite().all() for x in (sample.image, sample.glyphs, sample.word_boxes, sample.object_boxes)):
+        return "numbers that are not finite"
+    lost = [*report.lines_left_out, *(f"{file} {_RECODED}" for file in report.texts_recoded)]
+    lost += ["scene.json"] * report.scenes_left_out
+    return f"{USED}, without: {', '.join(lost)}" if lost else USED
 
 
 def add_clutter(root: Path) -> None:
@@ -251,6 +271,7 @@ def _repeated(folder: Path) -> None:
 def _images() -> list[Kind]:
     name, broken = "image.jpg", "broken image.jpg"
     many = f"{name}: more than 50,000,000 pixels"
+    bomb = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8)))
     spoilt = {
         "cut": cut(name),
         "empty": text(name, b""),
@@ -258,9 +279,7 @@ def _images() -> list[Kind]:
         "an SVG": text(name, b'<svg xmlns="http://www.w3.org/2000/svg"/>'),
         "a PostScript program without end": text(name, endless_postscript()),
         "an icon with a larger picture inside": text(name, icon_with_a_larger_picture),
-        "a PNG with a text bomb": text(
-            name, png((8, 8), chunks=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8))))
-        ),
+        "a PNG with a text bomb": text(name, png((8, 8), chunks=bomb)),
         "a PNG with a wrong checksum": flipped,
         "a PNG without pixels": text(name, png((64, 64), whole=False)),
     }
@@ -317,9 +336,9 @@ def _in_its_place(name: str) -> list[Kind]:
 def _captions() -> list[Kind]:
     name = "caption.txt"
     no_text, many = f"{name}: no text", f"{name}: more than 10,000 characters"
-    recoded = f"{name} read in UTF-16 or Windows-1252: not UTF-8"
+    recoded = f"{name} {_RECODED}"
     used = {
-        "controls, right-to-left, zero-width": "\x01\x02\x1b[2J a poster \u202e\u2066that\u2069 s\u200bay\u200ds \ufeffHELLO",
+        "controls, right-to-left, zero-width": "\x01\x1b[2J a poster \u202e\u2066that\u2069 s\u200bay\u200ds \ufeffHI",
         "5,000 quotes": '"' * 5_000,
         "quotes without words": "a poster that says " + '"" ' * 3_000,
         "a word of 9,999 letters": "a" * 9_999,
@@ -383,7 +402,7 @@ def _lines() -> list[Kind]:
         Kind("ocr: 20,000 lines ended by form feeds", text(name, f"{line}\f" * 20_000), too_many),
         Kind("ocr: 20,000 lines ended by U+2028", text(name, f"{line}\u2028" * 20_000), too_many),
         Kind("ocr: 999 lines", words(*[line] * 999)),
-        Kind("ocr: 999 times a word that the caption has 1,600 times", _repeated),
+        Kind("ocr: 999 times a word that the caption has 1,600 times", _repeated, large=True),
         Kind("ocr: a word of a million letters", words("a" * 900_000 + f" {QUAD} 1"), lost="text too long"),
         Kind("ocr: a word of 256 letters", words("W" * 256 + f" {QUAD} 1")),
         Kind("ocr: controls, right-to-left, zero-width", words(f"{odd} {QUAD} 1", f"HE\u200bL\u202eLO {QUAD} 1")),
@@ -394,7 +413,7 @@ def _lines() -> list[Kind]:
         Kind(
             "ocr: UTF-16",
             text(name, f"HELLO {QUAD} 1".encode("utf-16")),
-            lost=f"{name} read in UTF-16 or Windows-1252: not UTF-8",
+            lost=f"{name} {_RECODED}",
         ),
         Kind("ocr: bytes of no encoding", text(name, b"\x81\x8d"), f"{name}: no text"),
     ]
