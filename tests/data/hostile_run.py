@@ -24,7 +24,7 @@ from hostile import GIGABYTE, KINDS, Kind, add_clutter, seen, write_hostile
 
 from vlad_lightning.data.synthetic import write_posters
 
-GOOD, STEPS = 300, 24
+GOOD, STEPS, FEW = 300, 24, 4  # the memory of the good samples' fits is that of a few steps
 _ALONE, _COMMAND = 60.0, 1800.0  # seconds, on a machine that is busy with something else
 _LEFT_OUT = re.compile(r"00001/(\d{9}): [^\n]*; the sample is left out")
 
@@ -80,11 +80,10 @@ def _resident(group: int) -> Iterator[int]:
 
 def alone(root: Path, folder: Path) -> tuple[str, int]:
     """What becomes of a sample, and how many bytes that took, in a process of its own."""
-    before = next(_resident_of(os.getpid()))
     reading, writing = os.pipe()
     if not (number := os.fork()):
-        os.dup2(writing, 1)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        os.write(writing, f"{_resident_now()}\n".encode())
         try:
             told = seen(root, folder)
         except BaseException as error:
@@ -95,22 +94,22 @@ def alone(root: Path, folder: Path) -> tuple[str, int]:
     alarm = threading.Timer(_ALONE, os.kill, (number, signal.SIGKILL))
     alarm.start()
     with os.fdopen(reading, "rb") as file:
-        told = file.read().decode()
+        before, _, told = file.read().decode().partition("\n")
     usage = os.wait4(number, 0)[2]
     alarm.cancel()
-    return told or f"nothing in {_ALONE:g} s", max(0, usage.ru_maxrss * 1024 - before)
+    return told or f"nothing in {_ALONE:g} s", max(0, usage.ru_maxrss * 1024 - int(before))
 
 
-def _resident_of(process: int) -> Iterator[int]:
-    yield int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def _resident_now() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def commands(root: Path, out: Path) -> dict[str, list[str]]:
+def commands(root: Path, out: Path, steps: int) -> dict[str, list[str]]:
     """A short fit of each stage at the mini scale, and a test."""
     shared = [f"--out={out}", f"--data.root={root}", "--data.batch_size=16", "--data.num_workers=1"]
     shared += ["--data.val_share=0.1", "--data.test_share=0.1", "--trainer.accelerator=cpu"]
     shared += ["--trainer.precision=32-true", "--trainer.enable_progress_bar=false"]
-    fit = [*shared, f"--trainer.max_steps={STEPS}", f"--trainer.val_check_interval={STEPS}"]
+    fit = [*shared, f"--trainer.max_steps={steps}", f"--trainer.val_check_interval={steps}"]
     configs = {"stage0": "stage0_align", "objects": "object_detector", "stage1": "stage1_tlg", "stage2": "stage2_vfe"}
     named = {name: ["fit", f"--config=mini/{config}.yaml", *fit] for name, config in configs.items()}
     test = ["test", "--config=mini/stage2_vfe.yaml", "--config=mini/test.yaml", *shared, "--model.sampler.steps=2"]
@@ -139,8 +138,8 @@ def through(good: Path, hostile: Path, made: dict[Path, Kind], out: Path) -> boo
     )
     wanted = {folder.name for folder, kind in made.items() if kind.skipped}
     right, named = True, set[str]()
-    beside = commands(good, out / "good")
-    for name, args in commands(hostile, out / "all").items():
+    beside = commands(good, out / "good", FEW)
+    for name, args in commands(hostile, out / "all", STEPS).items():
         first = execute(beside[name], out / f"{name}-good.log")
         second = execute(args, out / f"{name}-all.log")
         left_out = set(_LEFT_OUT.findall(second.output))
