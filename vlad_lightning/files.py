@@ -7,6 +7,7 @@ picture of a billion pixels, a text in another encoding. Each is refused by name
 from __future__ import annotations
 
 import codecs
+import errno
 import itertools
 import json
 import os
@@ -91,7 +92,12 @@ def check_file(path: Path, most_bytes: int) -> None:
         OSError: where it cannot be looked at; FileNotFoundError where there is none, IsADirectoryError for a folder.
         UnusableFileError: where it is neither a regular file nor a link to one, or has more than ``most_bytes``.
     """
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnusableFileError(path, "a link to itself") from error
+        raise
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(f"{path} is a folder")
     if not stat.S_ISREG(status.st_mode):

@@ -329,7 +329,7 @@ def _in_its_place(name: str) -> list[Kind]:
         Kind(f"{what}: a link to /dev/zero", linked(name, "/dev/zero"), f"{name}: no regular file"),
         Kind(f"{what}: a folder", a_folder(name), unreadable),
         Kind(f"{what}: a link to nothing", linked(name, "missing"), f"no {name}"),
-        Kind(f"{what}: a link to itself", linked(name, name), unreadable),
+        Kind(f"{what}: a link to itself", linked(name, name), f"{name}: a link to itself"),
     ]
 
 
@@ -407,8 +407,8 @@ def _lines() -> list[Kind]:
         Kind("ocr: a word of 256 letters", words("W" * 256 + f" {QUAD} 1")),
         Kind("ocr: controls, right-to-left, zero-width", words(f"{odd} {QUAD} 1", f"HE\u200bL\u202eLO {QUAD} 1")),
         Kind("ocr: marks upon marks", words("H" + "\u0301" * 250 + f" {QUAD} 1")),
-        Kind("ocr: confidence of NaN", words(f"HELLO {QUAD} nan"), lost="low confidence"),
-        Kind("ocr: confidence of 1e308", words(f"HELLO {QUAD} 1e308")),
+        Kind("ocr: confidence of NaN", words(f"HELLO {QUAD} nan"), lost="malformed confidence"),
+        Kind("ocr: confidence of 1e308", words(f"HELLO {QUAD} 1e308"), lost="malformed confidence"),
         Kind("ocr: NULs", text(name, f"HE\0LLO {QUAD} 1"), f"{name}: no text"),
         Kind(
             "ocr: UTF-16",

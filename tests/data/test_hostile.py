@@ -58,7 +58,7 @@ def test_an_epoch_has_every_sample_that_can_be_used(
     skipped = {key_of(folder) for folder, kind in made.items() if kind.skipped}
     assert keys & skipped == set()
     assert len(used - keys) < 4  # those that do not fill a batch
-    assert len(data.broken) + sum(data.report.skipped.values()) == len(skipped)
+    assert len(data.broken) + sum(data.report().skipped.values()) == len(skipped)
     assert set(data.broken) <= skipped
 
 

@@ -184,7 +184,7 @@ def test_what_never_ends_skips_the_sample(folder, name, kind):
     assert reason(folder).startswith(f"{name}: " + ("larger than" if kind == "sparse" else "no regular file"))
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "sparse"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse", "circle"])
 def test_what_never_ends_is_no_charseg_and_no_scene(folder, kind):
     (folder / "charseg.npy").unlink()
     for name in ("charseg.npy", "scene.json"):
@@ -201,6 +201,8 @@ def make(path, kind):
         os.mkfifo(path)
     elif kind == "device":
         path.symlink_to("/dev/zero")
+    elif kind == "circle":
+        path.symlink_to(path.name)
     else:
         with path.open("wb") as file:
             file.truncate(20 * 2**30)
