@@ -5,10 +5,11 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from vlad_lightning.files import read_picture, read_text, read_utf8, write_file
+from vlad_lightning.files import as_rgb, read_picture, read_text, read_utf8, write_file
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -80,3 +81,36 @@ def test_a_pipe_and_a_device_are_refused_and_a_link_to_a_file_is_not(tmp_path: P
     assert read_utf8(tmp_path / "link", 10) == "a\nb\nc"
     with pytest.raises(ValueError, match="link: larger than 5 bytes"):
         read_utf8(tmp_path / "link", 5)
+
+
+def test_no_program_is_run_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ghostscript, eps = tmp_path / "gs", tmp_path / "image.jpg"
+    ghostscript.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    eps.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\n{} loop\n%%EOF\n")
+    with pytest.raises(ValueError, match=r"image.jpg is no picture that can be read"):
+        read_picture(eps)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_icon_is_no_picture_since_its_head_may_tell_another_size(tmp_path: Path) -> None:
+    Image.new("RGBA", (64, 64)).save(tmp_path / "image.jpg", "ICO")
+    with pytest.raises(ValueError, match=r"image.jpg is no picture that can be read"):
+        read_picture(tmp_path / "image.jpg")
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_what_is_transparent_becomes_white_in_a_picture_of_any_height(mode: str) -> None:
+    layers = Image.linear_gradient("L").resize((5, 600))
+    image = Image.merge("RGBA", [layers.rotate(180), layers, layers.rotate(180), layers]).convert(mode)
+    whole = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+    assert as_rgb(image).tobytes() == whole.tobytes()
+    assert len(set(as_rgb(image).getdata())) > 50
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_number_becomes_black(tmp_path: Path) -> None:
+    values = np.full((8, 8), np.nan, dtype=np.float32)
+    values[0] = 65535
+    assert np.asarray(as_rgb(Image.fromarray(values)))[:2, 0].tolist() == [[255] * 3, [0] * 3]

@@ -7,6 +7,7 @@ picture of a billion pixels, a text in another encoding. Each is refused by name
 from __future__ import annotations
 
 import codecs
+import errno
 import itertools
 import json
 import os
@@ -31,6 +32,11 @@ PICTURE_BYTES = 256_000_000
 PICTURE_PIXELS = 50_000_000
 """No picture has more: a phone's have 12 to 50 million, a page at 300 dots an inch 9 million, MARIO's 0.26 million."""
 
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
+"""Of pictures. Pillow knows more: of an EPS it runs the program, and the head of an icon tells another size than the
+picture inside has."""
+
+_ROWS = 256  # of a picture that are worked on at a time, so that a large one is not in memory several times over
 _POINTER = b"version https://git-lfs"
 _BOMS = (  # the longer ones first: the mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -86,7 +92,12 @@ def check_file(path: Path, most_bytes: int) -> None:
         OSError: where it cannot be looked at; FileNotFoundError where there is none, IsADirectoryError for a folder.
         UnusableFileError: where it is neither a regular file nor a link to one, or has more than ``most_bytes``.
     """
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnusableFileError(path, "a link to itself") from error
+        raise
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(f"{path} is a folder")
     if not stat.S_ISREG(status.st_mode):
@@ -237,9 +248,11 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
     """
     from PIL import Image
 
+    Image.init()  # so that it knows which formats it was built with
+    formats = [name for name in _FORMATS if name in Image.OPEN]
     with open_file(path, PICTURE_BYTES) as file:
         try:
-            picture = Image.open(file)
+            picture = Image.open(file, formats=formats)
         except Image.DecompressionBombError as error:  # Pillow's own limit, which is higher
             raise UnusableFileError(path, f"more than {PICTURE_PIXELS:,} pixels") from error
         if picture.width * picture.height > PICTURE_PIXELS:
@@ -249,12 +262,9 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """A picture of any mode as RGB, upright as its EXIF block says; what is transparent becomes white."""
-    from PIL import Image
-
     image = _eight_bits(_upright(image))
     if image.has_transparency_data:
-        layers = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB")
+        return _on_white(image)
     return image.convert("RGB")
 
 
@@ -273,6 +283,17 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
+def _on_white(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    page = Image.new("RGB", image.size)
+    for top in range(0, image.height, _ROWS):
+        box = (0, top, image.width, min(top + _ROWS, image.height))
+        layers = image.crop(box).convert("RGBA")
+        page.paste(Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB"), box)
+    return page
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     """16 bits a pixel as the nearest 8: Pillow's conversion would cut off all that is above 255."""
     import numpy as np
@@ -280,8 +301,10 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
     if not image.mode.startswith(("I", "F")):
         return image
-    values = np.asarray(image, dtype=np.float32)
-    return Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+    values = np.array(image, dtype=np.float32)
+    np.nan_to_num(values, copy=False)
+    values /= 257
+    return Image.fromarray(values.round(out=values).clip(0, 255, out=values).astype(np.uint8))
 
 
 def _lines_ended(text: str) -> str:

@@ -184,7 +184,7 @@ def test_what_never_ends_skips_the_sample(folder, name, kind):
     assert reason(folder).startswith(f"{name}: " + ("larger than" if kind == "sparse" else "no regular file"))
 
 
-@pytest.mark.parametrize("kind", ["pipe", "device", "sparse"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "sparse", "circle"])
 def test_what_never_ends_is_no_charseg_and_no_scene(folder, kind):
     (folder / "charseg.npy").unlink()
     for name in ("charseg.npy", "scene.json"):
@@ -201,6 +201,8 @@ def make(path, kind):
         os.mkfifo(path)
     elif kind == "device":
         path.symlink_to("/dev/zero")
+    elif kind == "circle":
+        path.symlink_to(path.name)
     else:
         with path.open("wb") as file:
             file.truncate(20 * 2**30)
@@ -217,6 +219,9 @@ def test_a_charseg_whose_header_asks_for_all_memory_is_broken(folder):
 def test_endless_texts_skip_the_sample(folder):
     (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 1001)
     assert reason(folder) == "ocr.txt: more than 1,000 lines"
+    for end in "\f\x1e\u2028":  # which end a line, too
+        (folder / "ocr.txt").write_text(f"A 1,1,9,1,9,9,1,9 0.9{end}" * 1001, encoding="utf-8")
+        assert reason(folder) == "ocr.txt: more than 1,000 lines"
     (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 1_000_000)
     assert reason(folder) == "ocr.txt: larger than 1,000,000 bytes"
     (folder / "caption.txt").write_text("word " * 10_000)
@@ -322,6 +327,16 @@ def test_samples_are_listed_sorted_from_shelves_and_flat_folders(tmp_path):
         "00001_000010002",
         "my poster",
     ]
+
+
+def test_links_in_circles_are_no_samples(tmp_path):
+    (tmp_path / "00000" / "000000001").mkdir(parents=True)
+    for place in (tmp_path, tmp_path / "00000"):
+        (place / "circle").symlink_to("circle")
+        (place / "nothing").symlink_to("missing")
+    (tmp_path / "00001").symlink_to("00001")
+    (tmp_path / "00000" / "000000002").symlink_to("000000001")
+    assert [path.name for path in list_samples(tmp_path)] == ["000000001", "000000002"]
 
 
 def test_an_index_lists_its_samples_only_and_once(tmp_path, folder):

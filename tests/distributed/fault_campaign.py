@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
 import json
 import os
 import platform
@@ -28,12 +29,15 @@ from datetime import date
 from pathlib import Path
 
 import torch
+import yaml
 from faulty_process import Inside, start
 from rich.progress import track
 
 from vlad_lightning.checkpoints import verify
 from vlad_lightning.config_files import configs_folder
 from vlad_lightning.data.synthetic import write_posters
+from vlad_lightning.fit_lock import NAME as LOCK
+from vlad_lightning.model_card import read_run
 
 STEPS, EVERY = 40, 4
 POISONED = 17
@@ -85,6 +89,7 @@ class Fit:
 
     def __init__(self, folder: Path, stage0: Path, posters: Path, processes: int) -> None:
         self.folder = folder
+        self.posters = posters
         self.processes = processes
         (folder / "stage0").mkdir(parents=True)
         shutil.copy(stage0, folder / "stage0/last.ckpt")
@@ -92,6 +97,7 @@ class Fit:
         self.args += ["--checkpoints.every_n_steps", str(EVERY), "--watchdog.timeout", "20", "--watchdog.grace", "1"]
         strategy = "auto" if processes == 1 else "ddp_find_unused_parameters_true"
         self.args += ["--trainer.devices", str(processes), "--trainer.strategy", strategy]
+        self.command = self.args
         self.lives: list[Life] = []
 
     @property
@@ -112,7 +118,7 @@ class Fit:
     ) -> Life:
         """Give the command, let ``strike`` hit its processes, and wait for their end."""
         log = self.folder / f"log{len(self.lives)}"
-        ranks = [start(self.args, inside, log, self.folder / "out", env) for env in self._ranks(environment or {})]
+        ranks = [start(self.command, inside, log, self.folder / "out", env) for env in self._ranks(environment or {})]
         if strike is not None:
             strike(self, ranks)
         codes = _ends(ranks)
@@ -172,7 +178,9 @@ def fit_args(config: str, prompt_encoder: str, out: Path, posters: Path, batch_s
         parts["model.image_encoder.tower.init_args"] = small | {"projection": 32}
     trainer = {"max_steps": STEPS, "accelerator": "cpu", "precision": "32-true", "limit_val_batches": 0}
     trainer |= {"default_root_dir": out}  # where its configuration is kept, in the place of the working directory
-    trainer |= {"enable_progress_bar": "false", "logger": "false", "callbacks": json.dumps(_callbacks(config))}
+    trainer |= {"enable_progress_bar": "false", "callbacks": json.dumps(_callbacks(config)), "log_every_n_steps": EVERY}
+    rows = {"save_dir": str(out), "name": "log", "version": ""}
+    trainer["logger"] = json.dumps({"class_path": "vlad_lightning.loggers.PatientCSVLogger", "init_args": rows})
     parts["trainer"] = trainer
     settings |= {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
     return ["fit", f"--config={configs_folder() / config}", *(f"--{name}={value}" for name, value in settings.items())]
@@ -334,6 +342,85 @@ def storm(fit: Fit, dice: random.Random) -> None:
     fit.live(strike=strike)
 
 
+def damaged_notes(content: Callable[[bytes], bytes]) -> Callable[[Fit, random.Random], None]:
+    """What the run keeps beside its checkpoints, and the scan beside the samples, becomes this."""
+
+    def strike(fit: Fit, dice: random.Random) -> None:
+        _killed_after_two_saves(fit, dice)
+        results = fit.folder / "results.json"
+        results.write_text(json.dumps({"vlad": {"fid": {"value": 1.0}}}))
+        for note in (fit.posters / ".scan.json", fit.folder / "log/metrics.csv", fit.last.with_name(LOCK), results):
+            note.write_bytes(content(note.read_bytes()))
+        if read_run("vlad", "data", fit.last, {"global_step": 0}, results).results:
+            raise RuntimeError(f"figures from {results}, which is damaged")
+
+    return strike
+
+
+def _emptied(_: bytes) -> bytes:
+    return b""
+
+
+def _halved(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _of_another_form(_: bytes) -> bytes:
+    return b'{"other": ["structure"]}'
+
+
+notes_emptied, notes_cut, notes_changed = map(damaged_notes, (_emptied, _halved, _of_another_form))
+notes_emptied.__doc__ = "kill -9, and the run's notes and the scan's are empty"
+notes_cut.__doc__ = "kill -9, and the run's notes and the scan's are cut in half"
+notes_changed.__doc__ = "kill -9, and the run's notes and the scan's have another structure"
+
+
+def stamp_damaged(fit: Fit, dice: random.Random) -> None:
+    """done.json of a finished pipeline damaged"""
+    stage = {"name": "stage1", "command": "fit", "args": fit.args[1:], "outputs": [str(fit.last)]}
+    pipeline = {"out": str(fit.folder), "data": {"train": str(fit.posters)}, "stages": [stage]}
+    (fit.folder / "pipeline.yaml").write_text(yaml.safe_dump(pipeline))
+    fit.command = ["run", "--config", str(fit.folder / "pipeline.yaml")]
+    fit.live()
+    stamp = fit.folder / "stage1/done.json"
+    stamp.write_bytes(dice.choice((_emptied, _halved, _of_another_form))(stamp.read_bytes()))
+    fit.live()
+
+
+def second_fit(fit: Fit, dice: random.Random) -> None:
+    """a second fit in the same folder, then kill -9 of the first"""
+    step, refused = dice.randrange(1, 2 * EVERY), fit.folder / "refused"
+
+    def strike(fit: Fit, ranks: list[int]) -> None:
+        fit.wait_for(step, ranks)
+        codes = _ends([start(fit.command, Inside(), fit.folder / "second", refused, {})])
+        told = f"process {ranks[0]} on {socket.gethostname()}"
+        if codes == [0] or told not in refused.read_text():
+            raise RuntimeError(f"a second fit was not refused by {told!r}: {codes}, {refused.read_text()[-1000:]}")
+        if _ended(ranks[0]):
+            raise RuntimeError(f"the second fit ended the first: {(fit.folder / 'out').read_text()[-1000:]}")
+        os.kill(ranks[0], signal.SIGKILL)
+
+    fit.live(Inside(pause=1.0), strike=strike)
+
+
+def data_away(fit: Fit, dice: random.Random) -> None:
+    """the data folder away for some seconds"""
+    step, away = _moment(dice), fit.posters.with_name("away")
+
+    def strike(fit: Fit, ranks: list[int]) -> None:
+        fit.wait_for(step, ranks)
+        fit.posters.rename(away)
+        try:
+            time.sleep(dice.uniform(1, 4))
+        finally:
+            away.rename(fit.posters)
+
+    life = fit.live(Inside(pause=0.05), strike=strike)
+    if any(life.codes):
+        raise RuntimeError(f"the fit did not wait: {life.codes}, {(fit.folder / 'out').read_text()[-1500:]}")
+
+
 @dataclass(frozen=True)
 class Kind:
     """A fault: what it does, to how many processes, and what else it needs."""
@@ -354,16 +441,23 @@ class Kind:
 KINDS = (
     Kind(killed),
     Kind(killed_in_a_save),
+    Kind(notes_emptied),
+    Kind(data_away),
     Kind(first_rank_killed, processes=2),
     Kind(newest_truncated),
     Kind(storm),
+    Kind(second_fit),
     Kind(second_rank_killed, processes=2),
+    Kind(notes_cut),
     Kind(killed_in_a_save_elsewhere),
     Kind(disk_full, small_disk=True),
     Kind(nan_batch, poisoned=(POISONED,)),
+    Kind(stamp_damaged),
     Kind(newest_flipped),
     Kind(storm, processes=2),
+    Kind(notes_changed),
     Kind(hung_rank, processes=2),
+    Kind(data_away, processes=2),
 )
 
 
@@ -462,6 +556,10 @@ def _difference(fit: Fit, reference: Fit) -> str:
         if taken.get(place) != keys:
             return f"rank {place[0]}, step {place[1]}: samples {taken.get(place)}, not {keys}"
     verify(fit.last)
+    with (fit.folder / "log/metrics.csv").open(newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    if steps != sorted(set(steps)) or not steps:
+        return f"metrics.csv has the steps {steps}"
     ours, theirs = fit.weights(), reference.weights()
     for name, weight in theirs.items():
         if not torch.equal(ours[name], weight):
@@ -488,10 +586,11 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=120)
     parser.add_argument("--out", type=Path, default=Path("runs/faults"), help="a folder; a new one is made in it")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="faults with this in their name")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     campaign = Campaign(Path(tempfile.mkdtemp(prefix=f"{date.today()}-", dir=options.out.resolve())), options.seed)
-    kinds = [kind for kind in KINDS if not kind.small_disk or can_mount()]
+    kinds = [kind for kind in KINDS if options.only in kind.name and (not kind.small_disk or can_mount())]
     began, outcomes = time.monotonic(), list[Outcome]()
     with contextlib.suppress(KeyboardInterrupt):  # a campaign may be cut short
         for number in track(range(options.faults), "faults"):

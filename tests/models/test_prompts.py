@@ -198,8 +198,10 @@ def test_a_long_hostile_prompt_takes_no_time():
         "[" * 3,
         "in the big ",
         "\n",
+        "a",  # a single word
+        ".",
     ):
-        prompt = piece * (20_000 // len(piece))
+        prompt = piece * (20_000 // len(piece)) + "x"
         decompose(prompt)
         requested_regions(prompt)
         quote_words(prompt, ["a"])

@@ -80,3 +80,10 @@ def test_quads_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"quads has shape \(1, 4, 2\); 2 words need \(2, 4, 2\)"):
         Reading(["a", "b"], np.zeros((1, 4, 2)))
     assert Reading([], np.zeros((0,))).claim("a") is None
+
+
+def test_many_equal_words_are_claimed_in_no_time():
+    count = 1_000
+    found = Reading(["a"] * count, [quad(0.1, 0.1, 0.5, 0.1)] * count)
+    assert [found.claim("a", last, "a") for last in [None, *range(count - 1)]] == list(range(count))
+    assert found.claim("a", 0, "a") is None

@@ -158,7 +158,7 @@ def read_texts(folder: Path, min_confidence: float = 0.0) -> SampleTexts:
         raise SkipSample("empty caption", folder)
     if len(caption) > _MOST_LETTERS:
         raise SkipSample(f"caption.txt: more than {_MOST_LETTERS:,} characters", folder)
-    if ocr.count("\n") > _MOST_LINES:
+    if len(ocr.splitlines()) > _MOST_LINES:
         raise SkipSample(f"ocr.txt: more than {_MOST_LINES:,} lines", folder)
     words, problems = parse_ocr(ocr, min_confidence)
     recoded = [name for name, was in (("caption.txt", caption_recoded), ("ocr.txt", ocr_recoded)) if was]
@@ -255,12 +255,17 @@ def root_of(folder: Path) -> Path:
 
 def _walk(root: Path) -> Iterator[Path]:
     for entry in os.scandir(root):
-        if not entry.is_dir():
+        if not _is_folder(entry):
             continue
         if _SHELF.fullmatch(entry.name):
-            yield from (Path(inner) for inner in os.scandir(entry) if inner.is_dir())
+            yield from (Path(inner) for inner in os.scandir(entry) if _is_folder(inner))
         elif _SAMPLE.fullmatch(entry.name) or any(Path(entry, name).exists() for name in FILES):
             yield Path(entry)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link to itself is none, for which only Path does not raise."""
+    return Path(entry).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
 def _indexed(root: Path, index: Path) -> Iterator[Path]:

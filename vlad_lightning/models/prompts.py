@@ -69,6 +69,7 @@ _CONTENTS = tuple(name for name in re.findall(r"\(\?P<(\w+)>", _QUOTED) if name 
 
 # In `rock 'n' roll`, the marks around the n are apostrophes. They are not where a word before it announces letters to
 # draw, or a word after it tells their place (`the letter 'n' in red`), nor around a capital beside small letters.
+# It starts where a word does: from each letter of a long word on, it would take that many times as long.
 _CONTRACTION = re.compile(r"(?<![^\W\d_])([^\W\d_]+)[ ](['’‘`])([nN])(['’]?)[ ](?=([^\W\d_]+))")
 _ANNOUNCING = re.compile(
     r"an?|the|and|or|of|in|on|with|letters?|text|words?|signs?|sa(?:ys?|id|ying)|read(?:s|ing)?|spell(?:s|ing)?"
@@ -113,7 +114,7 @@ _CONNECTING = r"""
       | saying | says | reads | reading | showing | shows
     )\b
 """
-_PUNCTUATION = r"[,;:()\[\]{}|…、。，；：！？（）「」『』«»] | [.!?]+(?=\s|$) | (?<=\s)[-–—]+(?=\s) | [–—]"
+_PUNCTUATION = r"[,;:()\[\]{}|…、。，；：！？（）「」『』«»] | (?<![.!?])[.!?]++(?=\s|$) | (?<=\s)[-–—]+(?=\s) | [–—]"
 
 _PARTS = re.compile(f"{_QUOTED} | {_PLACE} | (?P<break>{_CONNECTING} | {_PUNCTUATION})", re.VERBOSE | re.IGNORECASE)
 _SPAN = re.compile(_QUOTED, re.VERBOSE)

@@ -48,17 +48,25 @@ class Reading:
             return None
         found = next((i for i in free if last is not None and self.continues(last, i)), None)
         if found is None and following is not None:
-            others = self._free.get(following, ())
-            found = next((i for i in free if any(self.continues(i, j) for j in others)), None)
+            others = set(self._free.get(following, ()))
+            found = next((i for i in free if not others.isdisjoint(self._successors[i])), None)
         found = free[0] if found is None else found
         free.remove(found)
         return found
 
     def continues(self, first: int, second: int) -> bool:
         """Whether the word at ``second`` is the next one after that at ``first``: on its line, or first on the next."""
+        return second in self._successors[first]
+
+    @cached_property
+    def _successors(self) -> list[set[int]]:
+        """For each word, those that continue it."""
         if self._quads is None:
-            return second == first + 1
-        return self._next_on_line.get(first) == second or bool(self._starts_next_line[first, second])
+            return [{i + 1} for i in range(len(self._words))]
+        successors = [set(np.flatnonzero(row).tolist()) for row in self._starts_next_line]
+        for first, second in self._next_on_line.items():
+            successors[first].add(second)
+        return successors
 
     @cached_property
     def _boxes(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,70 @@
+"""Hostile samples are used or skipped by name, and nothing hangs; hostile_run.py sends them through the commands."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from data.hostile import KINDS, Kind, add_clutter, seen, write_hostile
+
+from vlad_lightning.data.datamodule import MarioDataModule
+from vlad_lightning.data.mario import SkipSample, key_of, read_charseg
+from vlad_lightning.data.scene_data import SceneDataModule
+from vlad_lightning.data.synthetic import write_posters
+
+GOOD = 70  # with the hostile ones, more than a scan decodes
+SMALL = tuple(kind for kind in KINDS if not kind.large)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good samples, and things that are none."""
+    folder = tmp_path_factory.mktemp("hostile") / "posters"
+    write_posters(folder, samples=GOOD, size=48, seed=0, workers=1)
+    (folder / "00001").mkdir()
+    add_clutter(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(root: Path) -> dict[Path, Kind]:
+    return write_hostile(root, root / "00000/000000000", SMALL)
+
+
+@pytest.mark.timeout(120)
+def test_each_kind_is_used_or_skipped_for_its_reason(root: Path, made: dict[Path, Kind]) -> None:
+    found = {kind.name: seen(root, folder) for folder, kind in made.items()}
+    assert found == {kind.name: kind.expected for kind in SMALL}
+
+
+def test_no_odd_charseg_is_read(made: dict[Path, Kind]) -> None:
+    for folder, kind in made.items():
+        if kind.name.startswith("charseg") and "nothing" not in kind.name:
+            with pytest.raises(SkipSample, match=r"charseg\.npy"):
+                read_charseg(folder)
+    assert not Path("pickle-was-run").exists()
+
+
+@pytest.mark.timeout(120)
+def test_an_epoch_has_every_sample_that_can_be_used(
+    root: Path, made: dict[Path, Kind], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = MarioDataModule(str(root), size=32, batch_size=4, max_words=6, val_share=0.2, test_share=0.2, num_workers=1)
+    with caplog.at_level(logging.WARNING):
+        loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
+        keys = {key for loader in loaders for batch in loader for key in batch.keys}
+    used = {key_of(folder) for folder, kind in made.items() if not kind.skipped}
+    skipped = {key_of(folder) for folder, kind in made.items() if kind.skipped}
+    assert keys & skipped == set()
+    assert len(used - keys) < 4  # those that do not fill a batch
+    assert len(data.broken) + sum(data.report().skipped.values()) == len(skipped)
+    assert set(data.broken) <= skipped
+
+
+def test_the_object_detector_reads_what_has_a_scene(root: Path, made: dict[Path, Kind]) -> None:
+    data = SceneDataModule(str(root), size=32, batch_size=4, val_share=0.2, test_share=0.2)
+    keys = {key for batch in data.train_dataloader() for key in batch.keys}
+    without = {key_of(folder) for folder, kind in made.items() if kind.skipped or "scene.json" in kind.lost}
+    assert keys
+    assert keys & without == set()
