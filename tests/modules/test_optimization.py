@@ -88,7 +88,8 @@ def test_samples_are_rounded_up_to_steps() -> None:
 
 @pytest.mark.parametrize(("rule", "expected"), [("none", 1e-4), ("linear", 4e-4), ("sqrt", 2e-4)])
 def test_rate_follows_the_batch_by_its_rule(rule: Any, expected: float) -> None:
-    optimization = Optimization(lr=1e-4, lr_batch=64, lr_scaling=rule, schedule="constant")
+    stated = None if rule == "none" else 64
+    optimization = Optimization(lr=1e-4, lr_batch=stated, lr_scaling=rule, schedule="constant")
     assert rates(optimization, 1, batch=256) == [pytest.approx(expected)]
     assert rates(optimization, 1, batch=64) == [pytest.approx(1e-4)]
 

@@ -130,6 +130,19 @@ def spikes(rule: SpikeRule, kind: str, posters: Path) -> list[bool]:
     return [window.add(x) for x in losses]
 
 
+RATES: dict[str, Any] = {
+    "lr": 1e-2,
+    "weight_decay": 0.5,
+    "betas": (0.5, 0.9),
+    "warmup_steps": 2,
+    "schedule": "linear",
+    "warmup_samples": 24,
+    "horizon_samples": 64,
+    "lr_batch": 2,
+    "lr_scaling": "sqrt",
+    "encoder_lr": 1e-2,
+    "map_lr": 1e-2,
+}
 PAINTERS = ("layouts", "plain", "flow")
 CASES: list[tuple[Outcome, tuple[str, ...], Any, Mapping[str, Any]]] = [
     (
@@ -198,30 +211,15 @@ CASES: list[tuple[Outcome, tuple[str, ...], Any, Mapping[str, Any]]] = [
         ]
     ),
     *(
-        (
-            rates,
-            ("parts", "whole"),
-            base,
-            {
-                "lr": 1e-2,
-                "weight_decay": 0.5,
-                "betas": (0.5, 0.9),
-                "warmup_steps": 2,
-                "schedule": "linear",
-                "warmup_samples": 24,
-                "horizon_samples": 64,
-                "lr_batch": 2,
-                "lr_scaling": "sqrt",
-                "encoder_lr": 1e-2,
-                "map_lr": 1e-2,
-            },
-        )
-        for base in [
-            Optimization(warmup_steps=1),
-            Optimization(warmup_samples=8, horizon_samples=32),
-            Optimization(warmup_steps=1, lr_batch=4, lr_scaling="linear"),
-            Optimization(schedule="constant"),
-            Optimization(warmup_steps=1, schedule="constant_with_warmup"),
+        (rates, ("parts", "whole"), base, RATES | changes)
+        for base, changes in [
+            (Optimization(warmup_steps=1), {}),
+            # warmup_samples takes the place of warmup_steps, whatever a configuration below has
+            (Optimization(warmup_steps=1, horizon_samples=48), {}),
+            (Optimization(warmup_samples=8, lr_batch=4, lr_scaling="linear"), {"warmup_steps": -1}),
+            # there it ends no schedule, but refuses a longer run
+            (Optimization(schedule="constant"), {"horizon_samples": 16}),
+            (Optimization(warmup_steps=1, schedule="constant_with_warmup"), {"horizon_samples": 16}),
         ]
     ),
     *(

@@ -84,12 +84,8 @@ class Optimization:
     def _check_idle(self) -> None:
         if self.lr_scaling == "none":
             check_idle(self, ["lr_batch"], "lr is not scaled: lr_scaling is 'none'")
-        if self.warmup_samples is not None:
-            check_idle(self, ["warmup_steps"], "warmup_samples stands in its place")
         if self.schedule == SchedulerType.CONSTANT.value:
             check_idle(self, ["warmup_steps", "warmup_samples"], "schedule 'constant' has no warm-up")
-        if self.schedule in _ENDLESS:
-            check_idle(self, ["horizon_samples"], f"schedule {self.schedule!r} has no end")
 
     def of_module(
         self, module: LightningModule, encoder: nn.Module | None = None, phrase_map: nn.Module | None = None
