@@ -119,8 +119,10 @@ def test_overlays_change_what_they_say_and_nothing_else(capsys: pytest.CaptureFi
         if (
             other["model"]["init_args"]["painter"]["init_args"]["vfe"]["init_args"]["phrase_map"] is None
         ):  # nothing to be taught
-            expected["training"] = {**expected["training"], "map_weight": 0.0}
+            expected["training"] = {**expected["training"], "map_weight": 0.0, "box_dropout": 0.0}
             expected["optimization"] = {**expected["optimization"], "map_lr": None}
+        if other["model"]["init_args"]["layout_generator"] is None:  # nothing to be guided by
+            expected["sampler"] = {**expected["sampler"], "layout_scale": 1.0}
         for key, value in expected.items():
             if key not in ("painter", "layout_generator"):
                 assert other["model"]["init_args"][key] == value
