@@ -158,6 +158,13 @@ def test_resumed_fit_can_go_back_to_where_it_came_from(tmp_path: Path) -> None:
     assert any(same(watch.states[first], state) for step, state in watch.states.items() if step > first)
 
 
+@pytest.mark.filterwarnings("ignore:.*back to")
+def test_after_a_roll_back_bad_steps_are_counted_anew(tmp_path: Path) -> None:
+    back = RollBack(after=3, attempts=9, proof=0)
+    fit(tmp_path, 18, rows(11, 12, 13, 14, 15), back)  # the third one is gone back from; two more are too few
+    assert back.rollbacks == 1
+
+
 def test_weights_alone_are_no_checkpoint_to_go_back_to(tmp_path: Path) -> None:
     weights_only = saver(tmp_path, save_weights_only=True)
     with pytest.raises(TrainingDivergedError, match="no good checkpoint"):

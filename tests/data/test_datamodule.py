@@ -266,7 +266,7 @@ def test_the_first_three_bad_samples_are_examples(root):
     folders = folders_of(root)[:5]
     for folder in folders:
         (folder / "image.jpg").unlink()
-    assert MarioDataModule(str(root)).report.examples == {"no image.jpg": tuple(map(str, folders[:3]))}
+    assert MarioDataModule(str(root)).report().examples == {"no image.jpg": tuple(map(str, folders[:3]))}
 
 
 def test_bad_samples_are_counted_reported_and_skipped(root, capfd):

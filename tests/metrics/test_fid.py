@@ -94,6 +94,13 @@ def test_equal_sets_have_no_distance() -> None:
     assert frechet_distance(features, features) >= 0
 
 
+def test_rounding_makes_no_distance_of_equal_sets_negative() -> None:
+    draws = torch.randn(40, 30, 10, generator=torch.Generator().manual_seed(0))
+    distances = [frechet_distance(features, features) for features in draws + 3]
+    assert min(distances) == 0  # of so many, some were below
+    assert max(distances) < 1e-6
+
+
 def test_kernel_distance_is_the_unbiased_estimate_by_loops() -> None:
     real, fake = (torch.randn(5, 3, generator=torch.Generator().manual_seed(s), dtype=torch.float64) for s in (0, 1))
     fake = fake + 1
@@ -127,6 +134,17 @@ def test_another_network_is_never_called_fid() -> None:
     assert kernel.details["subset_size"] == 30
     assert kernel.details["std"] > 0
     assert kernel.value > 0.01
+
+
+def test_kid_and_its_spread_are_those_of_the_subsets_that_the_seed_draws() -> None:
+    real, fake = images(40, 0), images(30, 1) * 0.5
+    features = [x[:, :, :2, :1].flatten(1) for x in (real, fake)]
+    for seed in (0, 5):
+        metric = FrechetDistance(Corner(), kid_subsets=10, kid_subset_size=20, seed=seed)
+        kernel = filled(metric, real, fake).compute()["kernel_distance_corner_of_2x1"]
+        values = kernel_distance(*features, subsets=10, subset_size=20, generator=torch.Generator().manual_seed(seed))
+        assert kernel.value == pytest.approx(values.numpy().mean(), rel=1e-6)
+        assert kernel.details["std"] == pytest.approx(values.numpy().std(), rel=1e-6)  # of these, not of all there are
 
 
 def test_a_subset_of_all_images_is_computed_once_and_has_no_spread() -> None:
@@ -164,9 +182,10 @@ def test_too_few_images_leave_the_figures_out_with_a_warning(n_real: int, n_fake
 
 
 def test_fewer_images_than_features_give_a_figure_with_a_warning() -> None:
-    metric = filled(FrechetDistance(Corner()), images(4, 0), images(3, 1))
-    with pytest.warns(UserWarning, match="3 images for 6 features"):
-        figures = metric.compute()
+    for number in (3, 6):  # of 6 images the covariance has rank 5
+        metric = filled(FrechetDistance(Corner()), images(number + 1, 0), images(number, 1))
+        with pytest.warns(UserWarning, match=f"{number} images for 6 features"):
+            figures = metric.compute()
     assert all(np.isfinite(figure.value) for figure in figures.values())
 
 

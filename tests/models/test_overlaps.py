@@ -142,6 +142,16 @@ def test_words_without_room_get_smaller() -> None:
     assert resolved.boxes[:, 2].min() > 0.2
 
 
+def test_only_words_without_room_get_smaller() -> None:
+    """Two lines that are higher than the frame together, and beside them a word that is in nobody's way."""
+    boxes = torch.tensor([[0.5, 0.5, 0.9, 0.6, 0.0], [0.5, 0.5, 0.9, 0.6, 0.0], [0.024, 0.5, 0.04, 0.04, 0.0]])
+    resolved = resolve_overlaps(boxes, [0, 0, 1])
+    assert_resolved(resolved.boxes, [0, 0, 1])
+    assert torch.equal(resolved.boxes[2], boxes[2])
+    assert resolved.boxes[:2, 3].max() <= 0.5
+    assert resolved.moved == 2
+
+
 def test_an_object_leaves_the_word_by_the_shortest_way() -> None:
     word, star = torch.tensor([[0.5, 0.5, 0.6, 0.2, 0.0]]), torch.tensor([[0.5, 0.58, 0.2, 0.2, 0.0]])
     resolved = resolve_overlaps(word, [0], star)
