@@ -140,8 +140,6 @@ def test_a_resumed_run_reads_on(
     for now, before in ((resumed.validated, whole.validated), (resumed.ended, whole.ended)):
         assert [step for step in now if step > steps_of(path)] == [step for step in before if step > steps_of(path)]
     assert resumed.epochs == {step: epoch for step, epoch in whole.epochs.items() if step >= steps_of(path)}
-    if name in ("batch-4", "batch-8", "batch-12"):  # saved before the validation that is due after that batch
-        assert steps_of(path) in resumed.validated
 
 
 @pytest.mark.parametrize("name", ["batch-3", "batch-6", "batch-8", "epoch-6"])

@@ -50,11 +50,11 @@ def test_figures_are_means_over_the_prompts_that_have_such_a_thing() -> None:
 
 
 def test_no_change_at_all_is_no_share_of_nought() -> None:
-    """Wilson's interval would say that up to 28 % might change; a change is a length, and 10 of 10 have none."""
+    """A share would have Wilson's interval; a change is a length without an upper bound, so it has none."""
     metric = TextProbeMetric(("all_text",))
     metric.update(torch.zeros(10, 1), torch.ones(10, 1, dtype=torch.bool))
     figure = metric.compute()["text_probe_all_text"]
-    assert (figure.value, figure.low, figure.high) == (0, 0, 0)
+    assert (figure.value, figure.low, figure.high) == (0, None, None)
 
 
 def test_two_metrics_do_not_share_their_columns() -> None:

@@ -84,7 +84,7 @@ def test_the_tower_is_what_was_asked_for() -> None:
 
 def towers() -> list[ImageEncoder]:
     torch.manual_seed(0)
-    small = ConvTower(image_size=32, channels=(8, 16, 16), blocks=(0, 1, 1), layers=1, heads=2, projection=12)
+    small = ConvTower(image_size=32, channels=(8, 16, 16), blocks=(0, 1, 1), finer=0, layers=1, heads=2, projection=12)
     siglip = build_siglip_vision_tower(image_size=32, patch_size=8, width=16, layers=1, heads=2)
     return [encoder(), ImageEncoder(siglip).eval(), ImageEncoder(small).eval(), ImageEncoder(small, width=20).eval()]
 
