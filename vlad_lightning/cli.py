@@ -44,7 +44,7 @@ from vlad_lightning.config_parser import Parser, check_config_file, prepare, rea
 from vlad_lightning.console import hush
 from vlad_lightning.data.resume import ExactResume
 from vlad_lightning.fit_lock import refuse_if_held
-from vlad_lightning.limits import check_settings
+from vlad_lightning.limits import check_settings, check_words
 from vlad_lightning.model_card import Run, read_run, write_card
 from vlad_lightning.models.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
@@ -88,6 +88,7 @@ class VLADCLI(LightningCLI):
         The ``last`` checkpoint is that of this stage's folder.
         """
         words = find_shipped(sys.argv[1:] if args is None else args)
+        check_words(words)
         for path in named_files(words):
             check_config_file(path)
         self.config = parser.parse_args(words)

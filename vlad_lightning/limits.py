@@ -5,8 +5,10 @@ Nothing that anyone means reaches these limits; a slip of the keyboard or a brok
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
@@ -114,6 +116,22 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         if isinstance(value, int) and value > most:
             name = key.replace(".init_args.", ".")  # which jsonargparse puts between a class and its arguments
             raise ValueError(f"{name} is {shown(value)}; it must be at most {most:,}")
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Refuse numbers on a command line that no float can hold, which a parser tells without the option's name.
+
+    Args:
+        words: of the command line, `--name value` or `--name=value`.
+
+    Raises:
+        ValueError: naming the option and the number.
+    """
+    for word, after in pairwise([*words, ""]):
+        name, equals, value = word.partition("=")
+        value = value if equals else after
+        if name.startswith("--") and value.isdecimal() and len(value) > sys.float_info.max_10_exp:
+            raise ValueError(f"{name[2:]} is {value[:_SHOWN]}...; it must be at most {_MOST_WHOLE:,}")
 
 
 def check_idle(settings: Any, names: Sequence[str], why: str, prefix: str = "") -> None:
