@@ -125,7 +125,7 @@ class _Join(nn.Module):
 
     def __init__(self, coarse: int, fine: int, grid: int) -> None:
         super().__init__()
-        self.places = nn.Parameter(_places(grid, fine).T.unflatten(1, (grid, grid))[None].contiguous())  # as FSDP needs
+        self.places = nn.Parameter(_places(grid, fine).T.contiguous().unflatten(1, (grid, grid)))  # (c, 2 h, 2 w)
         self.lateral = nn.Conv2d(coarse, fine, 1)
         self.norm = nn.GroupNorm(fine // _GROUP, fine)
         self.blocks = nn.Sequential(_Block(fine), _Block(fine))
