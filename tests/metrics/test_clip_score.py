@@ -169,6 +169,8 @@ def test_scores_under_autocast_are_those_without(folder: Path) -> None:
 def test_images_of_another_size_are_resized_and_long_texts_cut(folder: Path) -> None:
     judge = TransformersCLIP(str(folder))
     assert judge.embed_images(images(3, 40)).shape == (3, 12)
+    edges = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 16, 16)
+    assert torch.equal(judge.embed_images(1.3 * edges), judge.embed_images(edges))  # what a painter overshoots
     long, cut = judge.embed_texts(["red " * 50]), judge.embed_texts(["red " * 6])
     torch.testing.assert_close(long, cut)
 

@@ -222,6 +222,15 @@ def test_inception_sees_the_nearest_bytes(inception_state: dict[str, Tensor], tm
     assert torch.equal(found, reference(pixels.to(torch.uint8))[0])
 
 
+def test_inception_sees_what_a_painter_overshoots_as_black_and_white(
+    inception_state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save(inception_state, tmp_path / "weights.pth")
+    network = InceptionNetwork(str(tmp_path / "weights.pth"))
+    edges = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 16, 16)
+    assert torch.equal(network.embed_images(1.3 * edges), network.embed_images(edges))
+
+
 def test_inception_from_the_hub_folder(
     inception_state: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,13 @@ def test_engines_see_the_nearest_bytes_as_bgr(off: float) -> None:
         assert np.array_equal(found, expected[..., ::-1])
 
 
+def test_what_a_painter_overshoots_is_black_and_white_and_the_shorter_side_decides() -> None:
+    images = torch.tensor([-1.3, 1.3]).view(2, 1, 1, 1).expand(2, 3, 8, 32)
+    black, white = bgr_pictures(images, 16)
+    assert black.shape == white.shape == (16, 64, 3)
+    assert (black.max(), white.min()) == (0, 255)
+
+
 def test_the_name_tells_the_version(engine: OCREngine) -> None:
     assert isinstance(engine, OCREngine)
     assert metadata.version("rapidocr") in engine.name
