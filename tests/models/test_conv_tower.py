@@ -52,6 +52,7 @@ def test_every_weight_has_a_gradient_and_none_starves(finer: int) -> None:
     inside |= {"second_norm.weight", "second_norm.bias"}
     for name, weight in of.named_parameters():
         assert weight.grad is not None, name
+        assert weight.is_contiguous(), name  # FSDP shards no others
         if not any(name.endswith(part) for part in inside):
             assert weight.grad.abs().max() > 0, name
 
