@@ -264,7 +264,7 @@ def words(*lines: str) -> Callable[[Path], object]:
 
 
 def _repeated(folder: Path) -> None:
-    text("caption.txt", "HELLO " * 1_600)(folder)
+    text("caption.txt", "HELLO " * 660)(folder)
     words(*[f"HELLO {QUAD} 1"] * 999)(folder)
 
 
@@ -335,17 +335,17 @@ def _in_its_place(name: str) -> list[Kind]:
 
 def _captions() -> list[Kind]:
     name = "caption.txt"
-    no_text, many = f"{name}: no text", f"{name}: more than 10,000 characters"
+    no_text, many = f"{name}: no text", f"{name}: more than 4,000 bytes"
     recoded = f"{name} {_RECODED}"
     used = {
         "controls, right-to-left, zero-width": "\x01\x1b[2J a poster \u202e\u2066that\u2069 s\u200bay\u200ds \ufeffHI",
-        "5,000 quotes": '"' * 5_000,
-        "quotes without words": "a poster that says " + '"" ' * 3_000,
-        "a word of 9,999 letters": "a" * 9_999,
-        "9,990 letters of phrases": ("a red star on the left and " * 400)[:9_990],
-        "9,990 dots": "." * 9_990 + "x",
-        "marks upon marks": "a poster that says H" + "\u0301" * 9_000,
-        "wide signs and faces": "\U0001f600\u6f22\u5b57 " * 1_500,
+        "3,990 quotes": '"' * 3_990,
+        "quotes without words": "a poster that says " + '"" ' * 1_300,
+        "a word of 3,990 letters": "a" * 3_990,
+        "3,990 letters of phrases": ("a red star on the left and " * 400)[:3_990],
+        "3,990 dots": "." * 3_990 + "x",
+        "marks upon marks": "a poster that says H" + "\u0301" * 1_980,
+        "wide signs and faces": "\U0001f600\u6f22\u5b57 " * 363,
     }
     return [
         *_in_its_place(name),
@@ -402,7 +402,7 @@ def _lines() -> list[Kind]:
         Kind("ocr: 20,000 lines ended by form feeds", text(name, f"{line}\f" * 20_000), too_many),
         Kind("ocr: 20,000 lines ended by U+2028", text(name, f"{line}\u2028" * 20_000), too_many),
         Kind("ocr: 999 lines", words(*[line] * 999)),
-        Kind("ocr: 999 times a word that the caption has 1,600 times", _repeated, large=True),
+        Kind("ocr: 999 times a word that the caption has 660 times", _repeated, large=True),
         Kind("ocr: a word of a million letters", words("a" * 900_000 + f" {QUAD} 1"), lost="text too long"),
         Kind("ocr: a word of 256 letters", words("W" * 256 + f" {QUAD} 1")),
         Kind("ocr: controls, right-to-left, zero-width", words(f"{odd} {QUAD} 1", f"HE\u200bL\u202eLO {QUAD} 1")),

@@ -224,9 +224,13 @@ def test_endless_texts_skip_the_sample(folder):
         assert reason(folder) == "ocr.txt: more than 1,000 lines"
     (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 1_000_000)
     assert reason(folder) == "ocr.txt: larger than 1,000,000 bytes"
-    (folder / "caption.txt").write_text("word " * 10_000)
+    (folder / "caption.txt").write_text("word " * 1_000)
     (folder / "ocr.txt").write_text("")
-    assert reason(folder) == "caption.txt: more than 10,000 characters"
+    assert reason(folder) == "caption.txt: more than 4,000 bytes"
+    (folder / "caption.txt").write_text("\U0001f600" * 1_001, encoding="utf-8")
+    assert reason(folder) == "caption.txt: more than 4,000 bytes"
+    (folder / "caption.txt").write_text("\U0001f600" * 1_000, encoding="utf-8")
+    assert len(read_sample(folder).caption) == 1_000
 
 
 @pytest.mark.parametrize("side", [8_000, 13_000, 20_000])  # the last one is beyond Pillow's own limit

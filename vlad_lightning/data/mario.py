@@ -42,7 +42,7 @@ CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + s
 
 _CHARSEG_BYTES = 16_000_000  # 256 x 256 of int64 are half a million
 _MOST_LINES = 1_000  # of an ocr.txt: no picture shows that many words, and matching them costs their square
-_MOST_LETTERS = 10_000  # of a caption: no text encoder reads that many
+_MOST_BYTES = 4_000  # of a caption in UTF-8: a text encoder may need a token for each, and pads the others to as many
 _MIN_SIDE = 8  # pixels: what is smaller is a tracking pixel, not a picture
 _SHELF = re.compile(r"\d{5}")
 _SAMPLE = re.compile(r"\d{9}")
@@ -156,8 +156,8 @@ def read_texts(folder: Path, min_confidence: float = 0.0) -> SampleTexts:
     caption = " ".join(caption.split())
     if not caption:
         raise SkipSample("empty caption", folder)
-    if len(caption) > _MOST_LETTERS:
-        raise SkipSample(f"caption.txt: more than {_MOST_LETTERS:,} characters", folder)
+    if len(caption.encode()) > _MOST_BYTES:
+        raise SkipSample(f"caption.txt: more than {_MOST_BYTES:,} bytes", folder)
     if len(ocr.splitlines()) > _MOST_LINES:
         raise SkipSample(f"ocr.txt: more than {_MOST_LINES:,} lines", folder)
     words, problems = parse_ocr(ocr, min_confidence)
