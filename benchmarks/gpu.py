@@ -26,8 +26,8 @@ import torch
 from train_step import PROMPT, SIZES, Size, build_painter, forget, matmul_peak, peak_memory, speed, step_flops
 
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.models.acceleration import Acceleration
 from vlad_lightning.models.codec import KLCodec, build_kl_codec
+from vlad_lightning.models.painter.acceleration import Acceleration
 from vlad_lightning.types import Layout
 
 _EAGER, _COMPILED = Acceleration(channels_last=True), Acceleration(channels_last=True, compile=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from vlad_lightning.callbacks.loss_spikes import LossWindow
-from vlad_lightning.callbacks.step_guard import vitals_of
-from vlad_lightning.callbacks.watchdog import Watch
+from vlad_lightning.health.loss_spikes import LossWindow
+from vlad_lightning.health.step_guard import vitals_of
+from vlad_lightning.health.watchdog import Watch
 
 
 def milliseconds(action: Callable[[], object], repeats: int = 50) -> float:

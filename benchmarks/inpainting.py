@@ -22,10 +22,10 @@ from vlad_lightning.callbacks.grid import sample_grid
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import list_samples
 from vlad_lightning.data.splits import in_hash_order
+from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.metrics.ocr import OCRMetrics
 from vlad_lightning.metrics.ocr_engine import build_ocr_engine
-from vlad_lightning.models.glyphs import Rasterizer
-from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.types import Layout, Sample
 

@@ -17,13 +17,14 @@ import torch.nn.functional as F
 from markdown_table import table
 from torch import Tensor
 
-from vlad_lightning.data.dataset import quote_read_words, to_tensor
+from vlad_lightning.data.dataset import to_tensor
 from vlad_lightning.data.mario import MarioSample, list_samples, read_sample
+from vlad_lightning.data.ocr_lines import quote_read_words
+from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.metrics.object_judge import ObjectJudge
 from vlad_lightning.metrics.objects import SHARES, ObjectMetrics
-from vlad_lightning.models.colours import PALETTE
 from vlad_lightning.models.object_augmentation import blob_masks
 from vlad_lightning.models.object_detector import ObjectDetector
-from vlad_lightning.modules.object_judge import ObjectJudge
 from vlad_lightning.types import Figure
 
 _BATCH = 100

@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from workloads import LORA
 
-from vlad_lightning import cli
-from vlad_lightning.config_files import configs_folder
+from vlad_lightning.cli import fit as cli
+from vlad_lightning.files import configs_folder
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.types import Conditioning
 

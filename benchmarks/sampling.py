@@ -30,10 +30,10 @@ from vlad_lightning.data.scan import quoted_caption
 from vlad_lightning.data.splits import in_hash_order
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation import LayoutGenerator, Painter
+from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.metrics.ocr import OCRMetrics
 from vlad_lightning.metrics.ocr_engine import build_ocr_engine
-from vlad_lightning.models.prompts import drawn_words
-from vlad_lightning.modules import LayoutGenerator, Painter
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.types import Conditioning, Layout
 

@@ -130,7 +130,7 @@ def _validation_row(record: Record) -> tuple[str, ...]:
 
 def posters(folder: Path, samples: int) -> str:
     """Synthetic posters in MARIO's format."""
-    from vlad_lightning.data.synthetic import write_posters
+    from vlad_lightning.data.synthetic.synthetic import write_posters
 
     write_posters(folder, samples, size=64, workers=1, charseg=False)
     return str(folder)

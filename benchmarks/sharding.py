@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
-from vlad_lightning import cli
-from vlad_lightning.config_files import configs_folder
-from vlad_lightning.models.sharding import blocks
+from vlad_lightning.cli import fit as cli
+from vlad_lightning.files import configs_folder
+from vlad_lightning.models.fsdp import blocks
 
 CONFIGS = ("stage0_align.yaml", "stage1_tlg.yaml", "stage2_vfe.yaml", "sd21/stage2_vfe.yaml", "sdxl/stage2_vfe.yaml")
 NODE = 8  # GPUs

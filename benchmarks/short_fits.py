@@ -28,9 +28,9 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from vlad_lightning import cli
-from vlad_lightning.config_files import configs_folder
-from vlad_lightning.models.text_encoder import TextEncoder, train_tokenizer
+from vlad_lightning.cli import fit as cli
+from vlad_lightning.files import configs_folder
+from vlad_lightning.models.text.encoder import TextEncoder, train_tokenizer
 from vlad_lightning.modules import AlignmentModule, VFEModule
 
 OVERLAYS = {"ddp": "ddp", "ddp bf16": "ddp_bf16", "hybrid": "hsdp", "fsdp": "fsdp"}

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vlad_lightning.data.synthetic import write_posters
+from vlad_lightning.data.synthetic.synthetic import write_posters
 
 _POSTERS = 4000  # enough for the start of the processes not to count
 

@@ -34,14 +34,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from vlad_lightning.models.acceleration import Acceleration
-from vlad_lightning.models.ccm import CCM
-from vlad_lightning.models.fusion import LatentFusion
+from vlad_lightning.generation import Painter
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
-from vlad_lightning.models.prompt_encoder import PromptEncoder
-from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
-from vlad_lightning.models.vfe import VFE
-from vlad_lightning.modules import Painter, VFEModule
+from vlad_lightning.models.painter.acceleration import Acceleration
+from vlad_lightning.models.painter.fusion import LatentFusion
+from vlad_lightning.models.painter.vfe import VFE
+from vlad_lightning.models.text.ccm import CCM
+from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.text.prompt_encoder import PromptEncoder
+from vlad_lightning.modules import VFEModule
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.types import Batch, Layout
 

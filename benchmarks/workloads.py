@@ -8,8 +8,8 @@ import torch
 from step_time import Workload
 from torch.utils.flop_counter import FlopCounterMode
 
-from vlad_lightning import cli
-from vlad_lightning.config_files import configs_folder
+from vlad_lightning.cli import fit as cli
+from vlad_lightning.files import configs_folder
 from vlad_lightning.modules import VFEModule
 
 NETWORKS = {

@@ -11,13 +11,14 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
-from vlad_lightning.models.acceleration import Acceleration
-from vlad_lightning.models.fusion import LatentFusion
+from vlad_lightning.generation import Painter
 from vlad_lightning.models.lora import Lora
-from vlad_lightning.models.vfe import VFE
-from vlad_lightning.modules import Painter, VFEModule
+from vlad_lightning.models.painter.acceleration import Acceleration
+from vlad_lightning.models.painter.fusion import LatentFusion
+from vlad_lightning.models.painter.vfe import VFE
+from vlad_lightning.modules import VFEModule
 from vlad_lightning.modules.optimization import Optimization
-from vlad_lightning.modules.training import PainterTraining
+from vlad_lightning.modules.settings import PainterTraining
 from vlad_lightning.types import Batch
 
 STILL = PainterTraining(caption_dropout=0, layout_dropout=0, augmentation=0)

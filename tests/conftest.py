@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from vlad_lightning.data.synthetic import write_posters
+from vlad_lightning.data.synthetic.synthetic import write_posters
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

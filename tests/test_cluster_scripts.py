@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vlad_lightning.config_files import configs_folder
 from vlad_lightning.exit_codes import STALLED
+from vlad_lightning.files import configs_folder
 
 SCRIPTS = configs_folder() / "cluster" / "slurm"
 JOB = {"SLURM_JOB_ID": "123456", "SLURM_JOB_NAME": "stage2", "SLURM_NNODES": "4", "SLURM_NTASKS_PER_NODE": "8"}

@@ -11,14 +11,15 @@ import yaml
 from diffusers import SD3Transformer2DModel
 from lightning.pytorch.strategies import DDPStrategy
 
-from vlad_lightning import cli
-from vlad_lightning.config_files import configs_folder
+from vlad_lightning.cli import fit as cli
+from vlad_lightning.cli.stages import read_pipeline
 from vlad_lightning.data.requests import RequestDataModule
 from vlad_lightning.diffusion.objective import DDPM, FlowMatching, objective_for
+from vlad_lightning.files import configs_folder
+from vlad_lightning.generation import LayoutGenerator
 from vlad_lightning.metrics.ocr_engine import RapidOCREngine
 from vlad_lightning.models.codec import LinearCodec
-from vlad_lightning.modules import AlignmentModule, LayoutGenerator, TLGModule, VFEModule
-from vlad_lightning.stages import read_pipeline
+from vlad_lightning.modules import AlignmentModule, TLGModule, VFEModule
 from vlad_lightning.strategies import ShardedStrategy
 
 CONFIGS = configs_folder()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import vlad_lightning
-from vlad_lightning.config_files import configs_folder
+from vlad_lightning.files import configs_folder
 
 ROOT = Path(vlad_lightning.__file__).parent.parent
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")), *(ROOT / "docs").rglob("*.md")]

@@ -16,20 +16,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from vlad_lightning.callbacks import FromPretrained, SameSchedule, TokenizerFromPretrained
-from vlad_lightning.components import settle
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.models.ccm import CCM
+from vlad_lightning.generation import Painter
 from vlad_lightning.models.codec import KLCodec, build_kl_codec
-from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.lora import Lora
-from vlad_lightning.models.prompt_encoder import PromptEncoder
-from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, build_unprojected_text_tower
-from vlad_lightning.models.towers import DualTower
-from vlad_lightning.models.vfe import LORA_TARGETS, VFE
-from vlad_lightning.modules import Painter, VFEModule
-from vlad_lightning.modules.training import PainterTraining
+from vlad_lightning.models.painter.fusion import LatentFusion
+from vlad_lightning.models.painter.vfe import LORA_TARGETS, VFE
+from vlad_lightning.models.text.ccm import CCM
+from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, build_unprojected_text_tower
+from vlad_lightning.models.text.prompt_encoder import PromptEncoder
+from vlad_lightning.models.text.towers import DualTower
+from vlad_lightning.modules import VFEModule
+from vlad_lightning.modules.settings import PainterTraining
 from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.pipeline.components import settle
 from vlad_lightning.types import Conditioning, Layout
 
 PROMPTS = ['a red "HI"', "a square", ""]

@@ -10,19 +10,19 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, SD3Transfo
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
 from vlad_lightning.data.datamodule import MarioDataModule
-from vlad_lightning.models.ccm import CCM, IdentityComposition
+from vlad_lightning.generation import LayoutGenerator, Painter
+from vlad_lightning.generation.masking import Masking
 from vlad_lightning.models.codec import SpaceToDepthCodec
-from vlad_lightning.models.fusion import LatentFusion
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.lora import Lora
-from vlad_lightning.models.phrase_map import PhraseMap
-from vlad_lightning.models.prompt_encoder import PromptEncoder
-from vlad_lightning.models.region import RegionFusion
-from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.painter.fusion import LatentFusion, RegionFusion
+from vlad_lightning.models.painter.phrase_map import PhraseMap
+from vlad_lightning.models.painter.vfe import VFE
+from vlad_lightning.models.text.ccm import CCM, IdentityComposition
+from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.tlg import TLG
-from vlad_lightning.models.vfe import VFE
-from vlad_lightning.modules import AlignmentModule, LayoutGenerator, Painter, TLGModule, VFEModule
-from vlad_lightning.modules.masking import Masking
+from vlad_lightning.modules import AlignmentModule, TLGModule, VFEModule
 from vlad_lightning.modules.optimization import Optimization
 
 WIDTH, SIZE, LATENT = 32, 32, 12

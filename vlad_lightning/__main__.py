@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from vlad_lightning.launcher import main
+from vlad_lightning.cli.launcher import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -45,6 +45,7 @@ _BOMS = (  # the longer ones first: the mark of UTF-32 begins with that of UTF-1
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_PACKAGE = Path(__file__).resolve().parent
 
 
 class UnusableFileError(ValueError):
@@ -309,3 +310,29 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _lines_ended(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def configs_folder() -> Path:
+    """The folder of the shipped configurations, absolute."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def find_config(path: str | Path, *folders: Path) -> Path:
+    """The first file that ``path`` names.
+
+    Args:
+        path: absolute, or relative to one of the folders searched. ``configs/x.yaml`` and ``x.yaml`` both name the
+            shipped file ``x.yaml``.
+        folders: searched in this order, before the working directory and the shipped configurations.
+
+    Raises:
+        FileNotFoundError: if no such file exists; the message lists the places searched.
+    """
+    shipped = configs_folder()
+    candidates = [folder / path for folder in (*folders, Path.cwd(), shipped.parent, shipped)]  # absolute paths win
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.resolve()
+    places = ", ".join(dict.fromkeys(str(candidate.parent) for candidate in candidates))
+    raise FileNotFoundError(f"no configuration file {str(path)!r}; searched: {places}")

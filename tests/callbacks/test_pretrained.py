@@ -17,7 +17,7 @@ from vlad_lightning.callbacks.pretrained import FromPretrained, TokenizerFromPre
 from vlad_lightning.models.codec import KLCodec
 from vlad_lightning.models.image_encoder import build_vision_tower
 from vlad_lightning.models.lora import Lora, fold
-from vlad_lightning.models.text_encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
 
 PROMPTS = ['a red circle with the text "HELLO"', "a blue square"]
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -23,7 +23,7 @@ from PIL import Image
 
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.scan import scan
-from vlad_lightning.models.glyphs import Rasterizer
+from vlad_lightning.layout.glyphs import Rasterizer
 
 GIGABYTE = 1 << 30
 USED = "used"

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from hostile import GIGABYTE, KINDS, Kind, add_clutter, seen, write_hostile
 
-from vlad_lightning.data.synthetic import write_posters
+from vlad_lightning.data.synthetic.synthetic import write_posters
 
 GOOD, BATCH, FEW = 300, 16, 4  # the memory of the good samples' fits is that of a few steps
 _ALONE, _COMMAND = 60.0, 1800.0  # seconds, on a machine that is busy with something else

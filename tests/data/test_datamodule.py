@@ -10,16 +10,16 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from vlad_lightning.data.batches import BatchShard
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset, match_boxes, match_objects, to_tensor
 from vlad_lightning.data.mario import key_of, read_sample
 from vlad_lightning.data.scan import quoted_caption
 from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, write_scene
-from vlad_lightning.data.sharding import BatchShard
 from vlad_lightning.data.splits import in_hash_order, split
-from vlad_lightning.data.synthetic import write_posters
-from vlad_lightning.models.glyphs import Rasterizer
-from vlad_lightning.models.prompts import PromptDecomposer, drawn_words
+from vlad_lightning.data.synthetic.synthetic import write_posters
+from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.prompt_parser import PromptDecomposer, drawn_words
 from vlad_lightning.types import Batch, Layout
 
 UPRIGHT = "{text} 128,64,384,64,384,128,128,128 {confidence}"  # centre (0.5, 0.1875), size (0.5, 0.125)

@@ -11,7 +11,7 @@ from data.hostile import KINDS, Kind, add_clutter, seen, write_hostile
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.mario import SkipSample, key_of, read_charseg
 from vlad_lightning.data.scene_data import SceneDataModule
-from vlad_lightning.data.synthetic import write_posters
+from vlad_lightning.data.synthetic.synthetic import write_posters
 
 GOOD = 70  # with the hostile ones, more than a scan decodes
 SMALL = tuple(kind for kind in KINDS if not kind.large)

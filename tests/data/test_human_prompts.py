@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vlad_lightning.models.prompts import PromptDecomposer, drawn_words
+from vlad_lightning.layout.prompt_parser import PromptDecomposer, drawn_words
 
 PROMPTS = Path(__file__).parents[1].joinpath("human_prompts.txt").read_text(encoding="utf-8").splitlines()
 MAX_WORDS = 6

@@ -13,7 +13,6 @@ from PIL import Image
 from vlad_lightning.data.mario import (
     CHARACTERS,
     MarioSample,
-    OcrWord,
     SkipSample,
     check_header,
     key_of,
@@ -22,7 +21,8 @@ from vlad_lightning.data.mario import (
     read_sample,
     write_sample,
 )
-from vlad_lightning.models.prompts import quote_words
+from vlad_lightning.data.ocr_lines import OcrWord
+from vlad_lightning.layout.prompt_parser import quote_words
 
 QUAD = np.array([[0.25, 0.5], [0.75, 0.5], [0.75, 0.625], [0.25, 0.625]], dtype=np.float32)
 

@@ -15,8 +15,8 @@ from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
 from vlad_lightning.data.requests import RequestDataModule
+from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.metrics.ocr_engine import RapidOCREngine
-from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.types import Layout, PromptBatch
 
 LAYOUT = Layout(("SALE",), torch.tensor([[0.5, 0.25, 0.6, 0.2, 0.0]]))

@@ -13,7 +13,7 @@ from vlad_lightning.data.content import NAMES, differing
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import list_samples
 from vlad_lightning.data.scan import scan
-from vlad_lightning.models.glyphs import Rasterizer
+from vlad_lightning.layout.glyphs import Rasterizer
 
 MANY = 2000
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vlad_lightning.data.scene_data import SceneBatch, SceneDataModule
-from vlad_lightning.models.object_detector import COLOURS, KINDS
+from vlad_lightning.layout.scene_objects import COLOURS, KINDS
 
 
 def module(root: Path) -> SceneDataModule:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from vlad_lightning.diffusion.draws import RowDraws
+from vlad_lightning.diffusion.generators import RowDraws
 
 KEY = (0, "vfe", "train", 7)
 

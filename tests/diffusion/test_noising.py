@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vlad_lightning.diffusion.draws import RowDraws
+from vlad_lightning.diffusion.generators import RowDraws
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 
 STEPS = 1000

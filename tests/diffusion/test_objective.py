@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from scipy import stats
 from torch import Tensor
 
-from vlad_lightning.diffusion.draws import RowDraws
+from vlad_lightning.diffusion.generators import RowDraws
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 from vlad_lightning.diffusion.objective import DDPM, FlowMatching, TimestepDensity, check_schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler

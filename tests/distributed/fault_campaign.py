@@ -33,11 +33,11 @@ import yaml
 from faulty_process import Inside, start
 from rich.progress import track
 
-from vlad_lightning.checkpoints import verify
-from vlad_lightning.config_files import configs_folder
-from vlad_lightning.data.synthetic import write_posters
-from vlad_lightning.fit_lock import NAME as LOCK
-from vlad_lightning.model_card import read_run
+from vlad_lightning.checkpoints.fit_lock import NAME as LOCK
+from vlad_lightning.checkpoints.seal import verify
+from vlad_lightning.data.synthetic.synthetic import write_posters
+from vlad_lightning.files import configs_folder
+from vlad_lightning.pipeline.model_card import read_run
 
 STEPS, EVERY = 40, 4
 POISONED = 17
@@ -180,7 +180,7 @@ def fit_args(config: str, prompt_encoder: str, out: Path, posters: Path, batch_s
     trainer |= {"default_root_dir": out}  # where its configuration is kept, in the place of the working directory
     trainer |= {"enable_progress_bar": "false", "callbacks": json.dumps(_callbacks(config)), "log_every_n_steps": EVERY}
     rows = {"save_dir": str(out), "name": "log", "version": ""}
-    trainer["logger"] = json.dumps({"class_path": "vlad_lightning.loggers.PatientCSVLogger", "init_args": rows})
+    trainer["logger"] = json.dumps({"class_path": "vlad_lightning.health.loggers.PatientCSVLogger", "init_args": rows})
     parts["trainer"] = trainer
     settings |= {f"{part}.{name}": value for part, named in parts.items() for name, value in named.items()}
     return ["fit", f"--config={configs_folder() / config}", *(f"--{name}={value}" for name, value in settings.items())]

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vlad_lightning import cli, launcher, run
+from vlad_lightning.cli import fit as cli
+from vlad_lightning.cli import launcher, run
 from vlad_lightning.data import scan
 
 

@@ -19,7 +19,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, DistributedSampler
 
-from vlad_lightning.callbacks import FitSummary, RollBack, StepGuard, ThroughputLogger, Watchdog
+from vlad_lightning.health import FitSummary, RollBack, StepGuard, ThroughputLogger, Watchdog
 
 # rows of a global batch of four: one row is bad at step 4, steps 8 to 10 each have one, which another rank may hold
 POISON = {13: NAN, 28: NAN, 33: NAN, 39: NAN}

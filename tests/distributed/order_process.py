@@ -20,7 +20,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
 
-from vlad_lightning.data.resume import ExactResume
+from vlad_lightning.checkpoints.loop_counters import ExactResume
 from vlad_lightning.types import Batch
 
 

@@ -13,8 +13,9 @@ import tiny_system as tiny
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
-from vlad_lightning.callbacks import Checkpoints, DurableCheckpointIO, Preempted, Preemption
+from vlad_lightning.checkpoints import Checkpoints, DurableCheckpointIO
 from vlad_lightning.data.datamodule import MarioDataModule
+from vlad_lightning.health import Preempted, Preemption
 from vlad_lightning.strategies import ShardedStrategy
 
 

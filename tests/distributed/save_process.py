@@ -15,10 +15,10 @@ import tiny_system as tiny
 from lightning.pytorch import Callback, Trainer
 from torch.distributed.checkpoint.filesystem import FileSystem
 
-from vlad_lightning import checkpoint_folder
-from vlad_lightning.callbacks import Checkpoints, DurableCheckpointIO
-from vlad_lightning.data.resume import ExactResume
-from vlad_lightning.fit_lock import NAME
+from vlad_lightning.checkpoints import Checkpoints, DurableCheckpointIO
+from vlad_lightning.checkpoints import folder as checkpoint_folder
+from vlad_lightning.checkpoints.fit_lock import NAME
+from vlad_lightning.checkpoints.loop_counters import ExactResume
 from vlad_lightning.strategies import ShardedStrategy
 
 Fault = AbstractContextManager[object]

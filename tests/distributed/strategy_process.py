@@ -18,8 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from vlad_lightning.callbacks import EMA, DurableCheckpointIO, SampleGrid
-from vlad_lightning.data.resume import ExactResume
+from vlad_lightning.callbacks import SampleGrid
+from vlad_lightning.checkpoints import DurableCheckpointIO
+from vlad_lightning.checkpoints.loop_counters import ExactResume
+from vlad_lightning.health import EMA
 from vlad_lightning.modules.optimization import Optimization
 from vlad_lightning.strategies import ShardedStrategy
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vlad_lightning.checkpoint_folder import is_folder_checkpoint, read_checkpoint
-from vlad_lightning.config_files import configs_folder
+from vlad_lightning.checkpoints.folder import is_folder_checkpoint, read_checkpoint
+from vlad_lightning.files import configs_folder
 
 CONFIGS = configs_folder()
 

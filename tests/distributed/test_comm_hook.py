@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from distributed.processes import run_processes
 
-from vlad_lightning.config_files import configs_folder
+from vlad_lightning.files import configs_folder
 
 
 def test_gradients_that_are_sent_in_bfloat16_are_those_of_float32_but_for_its_rounding() -> None:

@@ -13,9 +13,9 @@ import pytest
 import torch
 from distributed.processes import run_processes
 
-from vlad_lightning.checkpoint_folder import read_checkpoint
-from vlad_lightning.config_files import configs_folder
+from vlad_lightning.checkpoints.folder import read_checkpoint
 from vlad_lightning.exit_codes import PREEMPTED
+from vlad_lightning.files import configs_folder
 
 SCRIPT = Path(__file__).with_name("preempted_process.py")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from distributed.processes import run_processes
 
-from vlad_lightning.checkpoint_folder import read_rest
-from vlad_lightning.checkpoints import verify
+from vlad_lightning.checkpoints.folder import read_rest
+from vlad_lightning.checkpoints.seal import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PROCESS = Path(__file__).with_name("save_process.py")

@@ -12,9 +12,9 @@ import torch
 from distributed.processes import run_processes
 from safetensors.torch import load_file
 
-from vlad_lightning import cli
 from vlad_lightning.callbacks import InitFrom
-from vlad_lightning.checkpoint_folder import digest, is_folder_checkpoint, read_checkpoint
+from vlad_lightning.checkpoints.folder import digest, is_folder_checkpoint, read_checkpoint
+from vlad_lightning.checkpoints.resume import load_checkpoint
 
 SCRIPT = Path(__file__).with_name("strategy_process.py")
 STAGES = ("alignment", "tlg", "vfe")
@@ -214,7 +214,7 @@ def test_bf16_is_near_float32(out: Path) -> None:
 def test_earlier_stage_and_command_line_read_a_folder(out: Path) -> None:
     path = out / "fsdp2-vfe" / "last.ckpt"
     module = tiny.stage("vfe", seed=3)
-    saved = cli.load_checkpoint(module, path)
+    saved = load_checkpoint(module, path)
     assert saved["global_step"] == 4
     averaged = load_file(out / "fsdp2-vfe" / "averaged.safetensors")
     assert all(torch.equal(p, averaged[key]) for key, p in module.named_parameters())

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 HUNG = """
 import sys, threading, time, ctypes
 from pathlib import Path
-from vlad_lightning.callbacks.watchdog import Watch
+from vlad_lightning.health.watchdog import Watch
 
 Watch._BEHIND = 1.0
 watch = Watch(Path(sys.argv[2]), rank=3, grace=2.5 if sys.argv[1] == "patient" else 0.1)

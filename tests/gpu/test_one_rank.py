@@ -14,9 +14,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch.distributed.tensor import DTensor
 
+from vlad_lightning.models.fsdp import local
 from vlad_lightning.models.lora import Lora
-from vlad_lightning.models.sharding import local
-from vlad_lightning.models.vfe import LORA_TARGETS
+from vlad_lightning.models.painter.vfe import LORA_TARGETS
 from vlad_lightning.strategies import ShardedStrategy
 from vlad_lightning.types import Batch
 

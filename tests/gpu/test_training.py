@@ -8,9 +8,9 @@ import pytest
 import torch
 from card import batch_of, fit, stage_2
 
-from vlad_lightning.models.acceleration import Acceleration
 from vlad_lightning.models.lora import Lora
-from vlad_lightning.models.vfe import LORA_TARGETS
+from vlad_lightning.models.painter.acceleration import Acceleration
+from vlad_lightning.models.painter.vfe import LORA_TARGETS
 from vlad_lightning.types import Batch
 
 pytestmark = pytest.mark.gpu

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from vlad_lightning.layout.caption_edits import KINDS
 from vlad_lightning.metrics.alignment_probe import AlignmentProbe, preferred
-from vlad_lightning.models.caption_edits import KINDS
 
 PROMPTS = (
     'an orange star at the top left and a blue circle on a pink background, with the text "SALE" at the top',

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from vlad_lightning.data.synthetic import write_posters
+from vlad_lightning.data.synthetic.synthetic import write_posters
+from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.metrics.colour import BackgroundColour, border_colours, requested_background
-from vlad_lightning.models.colours import PALETTE
 
 
 def plain(name: str, size: int = 48) -> torch.Tensor:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from vlad_lightning.layout.prompt_parser import REGIONS
 from vlad_lightning.metrics.layout import (
     LayoutMetrics,
     any_overlap,
@@ -15,7 +16,6 @@ from vlad_lightning.metrics.layout import (
     positions_met,
     rotated_iou,
 )
-from vlad_lightning.models.prompts import REGIONS
 from vlad_lightning.types import Layout
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from vlad_lightning.layout.object_requests import requested_objects
+from vlad_lightning.layout.scene_objects import FoundObject
 from vlad_lightning.metrics.objects import SHARES, ObjectMetrics, match_objects, object_row
-from vlad_lightning.models.object_detector import FoundObject
-from vlad_lightning.models.object_requests import requested_objects
 from vlad_lightning.types import Figure
 
 RED_STAR, BLUE_RING = FoundObject("star", "red", 0.8, 0.5), FoundObject("ring", "blue", 0.2, 0.2)

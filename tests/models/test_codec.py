@@ -8,8 +8,8 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
+from vlad_lightning.layout.pictures import picture_tensor
 from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
-from vlad_lightning.models.pictures import picture_tensor
 
 CONFIG = {
     "block_out_channels": (8, 8),

@@ -11,7 +11,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from vlad_lightning.models.lora import Lora, fold, load_plain
-from vlad_lightning.models.text_encoder import build_text_tower
+from vlad_lightning.models.text.encoder import build_text_tower
 
 IDS = torch.tensor([[4, 9, 7, 3, 0]])
 

@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vlad_lightning.layout.scene_objects import COLOURS, KINDS, FoundObject, encode_objects
 from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation, paint_blobs
-from vlad_lightning.models.object_detector import COLOURS, KINDS, FoundObject
-from vlad_lightning.models.object_targets import encode_objects
 
 STAR = FoundObject("star", "red", 0.3, 0.7, 0.3, 0.3)
 

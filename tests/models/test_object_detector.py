@@ -7,15 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vlad_lightning.models.object_detector import (
-    COLOURS,
-    KINDS,
-    FoundObject,
-    ObjectDetector,
-    ObjectMaps,
-    find_objects,
-)
-from vlad_lightning.models.object_targets import FIELDS, bumps, count_hits, detection_loss, encode_objects
+from vlad_lightning.layout.scene_objects import COLOURS, FIELDS, KINDS, FoundObject, encode_objects
+from vlad_lightning.models.object_detector import ObjectDetector, ObjectMaps, find_objects
+from vlad_lightning.models.object_targets import bumps, count_hits, detection_loss
 
 CELLS = 16
 STAR = FoundObject("star", "red", 0.30, 0.71, 0.2, 0.25)

@@ -12,8 +12,8 @@ from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.datamodule import MarioDataModule
-from vlad_lightning.losses import info_nce, retrieval_at_1
 from vlad_lightning.metrics.alignment_probe import AlignmentProbe
+from vlad_lightning.models.contrastive import info_nce, retrieval_at_1
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.modules import AlignmentModule
 

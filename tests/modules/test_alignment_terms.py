@@ -10,8 +10,8 @@ import tiny_system as tiny
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vlad_lightning.losses import phrase_nce, phrase_similarity, region_nce
-from vlad_lightning.models.caption_edits import KINDS
+from vlad_lightning.layout.caption_edits import KINDS
+from vlad_lightning.models.contrastive import phrase_nce, phrase_similarity, region_nce
 from vlad_lightning.models.conv_tower import ConvTower, VisionStates
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules import AlignmentModule

@@ -11,8 +11,9 @@ import tiny_system as tiny
 import torch
 from lightning.pytorch import Callback, LightningModule
 
-from vlad_lightning.callbacks import EMA, InitFrom
+from vlad_lightning.callbacks import InitFrom
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.health import EMA
 from vlad_lightning.modules import VFEModule
 
 State = dict[str, Any]

@@ -10,10 +10,11 @@ import tiny_system as tiny
 from lightning.pytorch import LightningModule
 
 from vlad_lightning.data.scene_data import SceneDataModule
+from vlad_lightning.generation import LayoutGenerator
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.object_detector import ObjectDetector
 from vlad_lightning.models.tlg import TLG
-from vlad_lightning.modules import LayoutGenerator, TLGModule
+from vlad_lightning.modules import TLGModule
 from vlad_lightning.modules.alignment_terms import AlignmentTerms
 from vlad_lightning.modules.object_detection import ObjectDetectionModule
 

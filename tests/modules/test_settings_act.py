@@ -16,16 +16,16 @@ from lightning.pytorch import seed_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vlad_lightning.callbacks.loss_spikes import LossWindow, SpikeRule
-from vlad_lightning.diffusion.draws import RowDraws
+from vlad_lightning.diffusion.generators import RowDraws
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.masking import Masking
+from vlad_lightning.health.loss_spikes import LossWindow, SpikeRule
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation
 from vlad_lightning.modules import AlignmentModule, VFEModule
 from vlad_lightning.modules.alignment_terms import AlignmentTerms
-from vlad_lightning.modules.masking import Masking
 from vlad_lightning.modules.optimization import Optimization
-from vlad_lightning.modules.training import PainterTraining
+from vlad_lightning.modules.settings import PainterTraining
 from vlad_lightning.types import Batch, Layout
 
 Outcome = Callable[[Any, str, Path], Any]
@@ -235,7 +235,7 @@ ELSEWHERE = {
     # they change how fast a picture is made, not which: test_painter.py, test_optimization.py
     (painted, "fuse_qkv"),
     (rates, "fused"),
-    # what is done of a spike: callbacks/test_step_guard.py, callbacks/test_roll_back.py
+    # what is done of a spike: health/test_step_guard.py, health/test_roll_back.py
     (spikes, "action"),
 }
 SOME = {(painted_over_layouts, name) for name in ("guidance_scale", "layout_scale", "augmentation", "cache_interval")}

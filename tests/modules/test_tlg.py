@@ -10,11 +10,11 @@ import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch.utils.data import DataLoader
 
-from vlad_lightning.diffusion.draws import RowDraws
-from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.generators import RowDraws, generator_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation import LayoutGenerator
 from vlad_lightning.models.tlg import TLG, encode_boxes
-from vlad_lightning.modules import LayoutGenerator, TLGModule
+from vlad_lightning.modules import TLGModule
 from vlad_lightning.types import Batch
 
 

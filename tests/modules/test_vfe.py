@@ -13,19 +13,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.prompts import PromptDataModule
-from vlad_lightning.diffusion.draws import RowDraws
+from vlad_lightning.diffusion.generators import RowDraws
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 from vlad_lightning.diffusion.objective import FlowMatching, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.diffusion.solvers import SolverName
-from vlad_lightning.losses import info_nce
+from vlad_lightning.generation import Painter
+from vlad_lightning.layout.masks import FRAME
 from vlad_lightning.models.codec import build_kl_codec
+from vlad_lightning.models.contrastive import info_nce
 from vlad_lightning.models.lora import Lora
-from vlad_lightning.models.masks import FRAME
-from vlad_lightning.models.phrase_map import Grounding
-from vlad_lightning.models.vfe import VFE
-from vlad_lightning.modules import Painter, VFEModule
-from vlad_lightning.modules.training import PainterTraining
+from vlad_lightning.models.painter.phrase_map import Grounding
+from vlad_lightning.models.painter.vfe import VFE
+from vlad_lightning.modules import VFEModule
+from vlad_lightning.modules.settings import PainterTraining
 from vlad_lightning.types import Batch, Conditioning, Painting
 
 PLAIN = PainterTraining(caption_dropout=0, layout_dropout=0, augmentation=0)

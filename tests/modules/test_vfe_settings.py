@@ -14,14 +14,16 @@ from lightning.pytorch import Callback
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vlad_lightning import cli
-from vlad_lightning.callbacks import EMA, InitFrom
-from vlad_lightning.models.acceleration import Acceleration
-from vlad_lightning.models.fusion import LatentFusion
+from vlad_lightning.callbacks import InitFrom
+from vlad_lightning.checkpoints.resume import load_checkpoint
+from vlad_lightning.generation import Painter
+from vlad_lightning.health import EMA
 from vlad_lightning.models.lora import Lora
-from vlad_lightning.models.vfe import VFE
-from vlad_lightning.modules import Painter, VFEModule
-from vlad_lightning.modules.training import PainterTraining
+from vlad_lightning.models.painter.acceleration import Acceleration
+from vlad_lightning.models.painter.fusion import LatentFusion
+from vlad_lightning.models.painter.vfe import VFE
+from vlad_lightning.modules import VFEModule
+from vlad_lightning.modules.settings import PainterTraining
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.types import Batch, Layout
 
@@ -138,7 +140,7 @@ def test_alpha_survives_checkpoint_chaining_and_export(
     assert (expected - predicted(build().painter.vfe.unet)).abs().max() > 1e-3  # the adapters do something
     trainer.save_checkpoint(path)
     loaded = build(UNET_LORA, acceleration, seed=5)
-    cli.load_checkpoint(loaded, path)
+    load_checkpoint(loaded, path)
     torch.testing.assert_close(predicted(loaded.painter.vfe.unet), expected)
     for part in ("painter.vfe.unet", "painter.vfe", "painter"):  # folded into the weights of a next stage
         chained = build(seed=5)
@@ -148,7 +150,7 @@ def test_alpha_survives_checkpoint_chaining_and_export(
     unet = VLADPipeline.from_pretrained(tmp_path / "pipeline").unet
     torch.testing.assert_close(predicted(unet), expected, rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match=r"the checkpoint's adapters have .*'painter.vfe.unet': 3.0.* has .*: 1.0"):
-        cli.load_checkpoint(build(replace(UNET_LORA, alpha=2)), path)
+        load_checkpoint(build(replace(UNET_LORA, alpha=2)), path)
 
 
 def test_export_leaves_the_module_as_it_is() -> None:

@@ -9,7 +9,7 @@ import pytest
 import tiny_system as tiny
 from lightning.pytorch import LightningModule
 
-from vlad_lightning.callbacks import WeightCensus
+from vlad_lightning.health import WeightCensus
 from vlad_lightning.modules import VFEModule
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from poisoned import Regression, loader
 from torch import Tensor
 
-from vlad_lightning.callbacks import Checkpoints, DurableCheckpointIO
+from vlad_lightning.checkpoints import Checkpoints, DurableCheckpointIO
 from vlad_lightning.strategies import ShardedStrategy, shard_module
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vlad_lightning.callbacks.origins import origins
-from vlad_lightning.checkpoint_folder import digest, read_saved, refuse_address
+from vlad_lightning.callbacks.provenance import origins
+from vlad_lightning.checkpoints.folder import digest, read_saved, refuse_address
 from vlad_lightning.models.lora import fold, load_plain
 
 

@@ -8,14 +8,14 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vlad_lightning.models.lora import load_plain
+from vlad_lightning.models.painter.widened import settings_once_widened
 from vlad_lightning.models.published import Source
-from vlad_lightning.models.settings import (
+from vlad_lightning.models.published_settings import (
     compare_schedules,
     compare_second_tokenizer,
     compare_settings,
     compare_tokenizer,
 )
-from vlad_lightning.models.widened import settings_once_widened
 
 
 class FromPretrained(Callback):
@@ -23,7 +23,7 @@ class FromPretrained(Callback):
 
     What the source holds beside the part, such as the other tower of a CLIP, is left out. Settings that the weights do
     not show, such as the number of attention heads, must be the part's own. A painter that was widened for the fusion
-    keeps its columns of zeros: it begins as the published one (:mod:`~vlad_lightning.models.widened`).
+    keeps its columns of zeros: it begins as the published one (:mod:`~vlad_lightning.models.painter.widened`).
 
     Args:
         part: dotted name of a submodule whose class has ``from_pretrained``, such as ``painter.vfe.unet``.
@@ -78,7 +78,7 @@ class TokenizerFromPretrained(Callback):
     """Gives a text encoder a published tokenizer.
 
     Args:
-        part: dotted name of the :class:`~vlad_lightning.models.text_encoder.TextEncoder`.
+        part: dotted name of the :class:`~vlad_lightning.models.text.encoder.TextEncoder`.
         source: a local folder, or a hub id.
         subfolder: of the source, such as ``tokenizer``.
         revision: a commit of the hub, which a hub id needs.

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from vlad_lightning.callbacks.grid import layout_grid, sample_grid
 from vlad_lightning.files import write_file
-from vlad_lightning.models.sharding import is_sharded
+from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.types import Batch, Layout, Painting
 
 

@@ -1,1 +1,1 @@
-"""Data: MARIO's format, posters drawn in it, and what feeds them to the networks."""
+"""Data: MARIO's format, and what feeds it to the networks."""

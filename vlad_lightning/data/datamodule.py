@@ -13,18 +13,18 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
-from vlad_lightning.config_files import find_config
+from vlad_lightning.data.batches import BatchShard, shard_loader
 from vlad_lightning.data.content import differing
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.order import Draw, GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.prompts import collate_prompts, keyed_prompts, read_prompts
-from vlad_lightning.data.sampler import Draw, GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.scan import DataReport, quoted_caption, scan
-from vlad_lightning.data.sharding import BatchShard, shard_loader
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.workers import Loader, outlive_signals
+from vlad_lightning.files import find_config
+from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.limits import MOST_IN_BATCH, MOST_PHRASES, MOST_SIDE, check_whole
-from vlad_lightning.models.glyphs import Rasterizer
 from vlad_lightning.types import Batch, PromptBatch, Sample
 
 _log = logging.getLogger(__name__)
@@ -39,10 +39,10 @@ class MarioDataModule(LightningDataModule):
     validation or a test leaves them out, and says at its end how many and which. A folder that cannot be read for a
     while as a whole breaks none of its samples.
 
-    The training order is a :class:`~vlad_lightning.data.sampler.SampleOrder`: the same for every number of devices with
+    The training order is a :class:`~vlad_lightning.data.order.SampleOrder`: the same for every number of devices with
     the same global batch. A checkpoint keeps the place in it, so that a fit goes on with the sample that an undisturbed
-    one would have taken next; :class:`~vlad_lightning.data.resume.ExactResume` has Lightning count along. Every loader
-    deals to the devices by itself: the trainer needs ``use_distributed_sampler=False``.
+    one would have taken next; :class:`~vlad_lightning.checkpoints.loop_counters.ExactResume` has Lightning count along.
+    Every loader deals to the devices by itself: the trainer needs ``use_distributed_sampler=False``.
 
     Args:
         root: a folder in MARIO's format.
@@ -335,7 +335,7 @@ class MarioDataModule(LightningDataModule):
 
 
 class _Replaced(Dataset[Sample]):
-    """A data set's samples by what a :class:`~vlad_lightning.data.sampler.SampleOrder` deals: the first good one."""
+    """A data set's samples by what a :class:`~vlad_lightning.data.order.SampleOrder` deals: the first good one."""
 
     def __init__(self, samples: MarioDataset) -> None:
         self.samples = samples

@@ -20,8 +20,8 @@ from vlad_lightning.data.ocr_lines import OcrWord, quote_read_words
 from vlad_lightning.data.outage import DataOutageError, OutageGuard
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.files import printable
-from vlad_lightning.models.glyphs import Rasterizer
-from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, bare_word, drawn_words
+from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, bare_word, drawn_words
 from vlad_lightning.types import Layout, Sample
 
 _log = logging.getLogger(__name__)

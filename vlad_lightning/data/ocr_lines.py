@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlad_lightning.models.prompts import quote_words
+from vlad_lightning.layout.prompt_parser import quote_words
 
 FRAME = 512
 """Width and height of the frame that the corners in ``ocr.txt`` are given in, whatever the size of the image."""
@@ -58,7 +58,7 @@ def parse_ocr(text: str, min_confidence: float = 0.0) -> tuple[list[OcrWord], li
 
 
 def quote_read_words(caption: str, words: Sequence[OcrWord]) -> str:
-    """:func:`~vlad_lightning.models.prompts.quote_words` with the words that were read, and where they stand.
+    """:func:`~vlad_lightning.layout.prompt_parser.quote_words` with the words that were read, and where they stand.
 
     The caption's own quotes stay around words that were all read: only what the image shows is a word to draw.
     """

@@ -12,10 +12,10 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
-from vlad_lightning.data.sharding import BatchShard, Items, shard_loader
+from vlad_lightning.data.batches import BatchShard, Items, shard_loader
 from vlad_lightning.files import LIST_BYTES, read_utf8
+from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import MOST_IN_BATCH, check_prompts, check_whole
-from vlad_lightning.models.prompts import drawn_words
 from vlad_lightning.types import PromptBatch
 
 STDIN = "-"

@@ -18,11 +18,11 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vlad_lightning.data.layout_file import LayoutFile
 from vlad_lightning.data.prompts import STDIN, PromptDataModule, notice_without_words
 from vlad_lightning.files import read_picture
+from vlad_lightning.layout.layout_file import LayoutFile
+from vlad_lightning.layout.pictures import TextLocator, mask_tensor, picture_tensor, read_template
 from vlad_lightning.limits import check_prompts, shown
-from vlad_lightning.models.pictures import TextLocator, mask_tensor, picture_tensor, read_template
 from vlad_lightning.types import Layout, PromptBatch
 
 _KEYS = ("prompt", "layout", "template", "image", "mask")

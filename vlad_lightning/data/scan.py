@@ -19,7 +19,7 @@ from vlad_lightning.data.outage import DataOutageError, OutageGuard
 from vlad_lightning.data.scan_memory import fingerprint, keep, recall
 from vlad_lightning.data.scene_file import NAME, read_scene
 from vlad_lightning.files import printable
-from vlad_lightning.models.prompts import drawn_words
+from vlad_lightning.layout.prompt_parser import drawn_words
 
 _EXAMPLES = 3
 _ODD_NAME = "samples have a name that is not UTF-8"

@@ -15,8 +15,7 @@ from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset, to_tensor
 from vlad_lightning.data.mario import MarioSample, SkipSample
 from vlad_lightning.data.scene_file import NAME, SceneFacts
-from vlad_lightning.models.object_detector import COLOURS, KINDS, FoundObject
-from vlad_lightning.models.object_targets import MOST_OBJECTS, encode_objects
+from vlad_lightning.layout.scene_objects import COLOURS, KINDS, MOST_OBJECTS, FoundObject, encode_objects
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class SceneBatch:
     Attributes:
         keys: B names.
         images: (B, 3, H, W) float32 in [-1, 1].
-        things: (B, M, 7) float32: see :data:`~vlad_lightning.models.object_targets.FIELDS`.
+        things: (B, M, 7) float32: see :data:`~vlad_lightning.layout.scene_objects.FIELDS`.
         spare: True for a repeated batch that only keeps a device in step with the others: nothing of it counts.
     """
 

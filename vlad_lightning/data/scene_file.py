@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vlad_lightning.files import TEXT_BYTES, read_bytes
-from vlad_lightning.models.prompts import REGIONS
+from vlad_lightning.layout.prompt_parser import REGIONS
 
 NAME = "scene.json"
 BROKEN = f"broken {NAME}"

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from vlad_lightning.diffusion.draws import RowDraws
+from vlad_lightning.diffusion.generators import RowDraws
 
 
 @dataclass(frozen=True)

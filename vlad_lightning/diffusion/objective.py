@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from vlad_lightning.diffusion.draws import RowDraws
+from vlad_lightning.diffusion.generators import RowDraws
 from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps, draw_uniform, predicted_x0, widened
 from vlad_lightning.limits import MOST_TIMESTEPS, check_whole
 

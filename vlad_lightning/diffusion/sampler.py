@@ -32,9 +32,9 @@ class Sampler:
         seed: of the noise, where no generator is given.
         solver: ``ddim``, which is Euler's method for flow matching, or ``dpmsolver++``, of second order.
         cache_interval: the deep blocks of a UNet painter are evaluated at every this-many-th step and reused in
-            between (:mod:`~vlad_lightning.models.feature_cache`); 1 evaluates all.
+            between (:mod:`~vlad_lightning.models.painter.cache`); 1 evaluates all.
         fuse_qkv: the painter computes queries, keys and values by one product
-            (:mod:`~vlad_lightning.models.fused_attention`).
+            (:mod:`~vlad_lightning.models.painter.attention`).
 
     Raises:
         ValueError: where a value is out of its range.

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlad_lightning.layout.caption_edits import KINDS, edit_caption
 from vlad_lightning.metrics.bootstrap import ratio_figure
 from vlad_lightning.metrics.per_image import PerImageMetric
-from vlad_lightning.models.caption_edits import KINDS, edit_caption
 from vlad_lightning.types import Figure
 
 Score = Callable[[Tensor, Sequence[str], Sequence[int]], Tensor]

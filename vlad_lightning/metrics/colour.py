@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vlad_lightning.layout.colours import PALETTE, nearest_colours
 from vlad_lightning.metrics.per_image import PromptMetric, Share
-from vlad_lightning.models.colours import PALETTE, nearest_colours
 
 _COLOURS = tuple(PALETTE)
 _REQUEST = re.compile(rf"\b({'|'.join(_COLOURS)})(?:\s+[\w-]+)?\s+(?:background|bg)\b", re.IGNORECASE)
@@ -19,7 +19,7 @@ _RING = 12  # the border is a twelfth of the side wide: objects and words seldom
 
 
 def requested_background(prompt: str) -> str | None:
-    """The colour of :data:`~vlad_lightning.models.colours.PALETTE` that a prompt wants behind everything, if any.
+    """The colour of :data:`~vlad_lightning.layout.colours.PALETTE` that a prompt wants behind everything, if any.
 
     It is the one before ``background`` or ``bg``, with one word between them at most.
 

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vlad_lightning.layout.masks import fills_frame
+from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, comparable, region_of, requested_phrases
 from vlad_lightning.metrics import polygons
 from vlad_lightning.metrics.per_image import PerImageMetric, Share
-from vlad_lightning.models.masks import fills_frame
-from vlad_lightning.models.prompts import PromptDecomposer, bare_phrase, comparable, region_of, requested_phrases
 from vlad_lightning.types import Layout
 
 _FRAME = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
@@ -79,7 +79,7 @@ def in_region(x: float, y: float, region: str) -> bool:
     Args:
         x: fraction of the width.
         y: fraction of the height.
-        region: one of ``models.prompts.REGIONS``.
+        region: one of ``layout.prompt_parser.REGIONS``.
     """
     found = region_of(x, y)
     return set(region.split()) <= set(found.split())

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from vlad_lightning.layout.object_requests import RequestedObject, requested_objects, unknown_objects
+from vlad_lightning.layout.scene_objects import FoundObject
 from vlad_lightning.metrics.bootstrap import ratio_figure
 from vlad_lightning.metrics.layout import in_region
 from vlad_lightning.metrics.per_image import PromptMetric, Share
-from vlad_lightning.models.object_detector import FoundObject
-from vlad_lightning.models.object_requests import RequestedObject, requested_objects, unknown_objects
 from vlad_lightning.types import Figure
 
 # Agreement in all that is told, in one of two things, in the place: one right thing is worth more than two half ones.

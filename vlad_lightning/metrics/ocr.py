@@ -6,7 +6,7 @@ Two ways to look at what an engine has read:
 * ours: the *readings* of :func:`readings`, which are words.
 
 Everything is regardless of case; punctuation counts. MARIO's compare code points; ours compare words as
-:func:`~vlad_lightning.models.prompts.comparable` has them: of one form, whatever the apostrophe or the accent.
+:func:`~vlad_lightning.layout.prompt_parser.comparable` has them: of one form, whatever the apostrophe or the accent.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torchmetrics.functional.text import edit_distance
 
+from vlad_lightning.layout.prompt_parser import comparable, drawn_words, has_single_quotes
 from vlad_lightning.metrics.bootstrap import bootstrap_figure
 from vlad_lightning.metrics.ocr_engine import OCREngine
 from vlad_lightning.metrics.per_image import PerImageMetric, Share, share_figures
-from vlad_lightning.models.prompts import comparable, drawn_words, has_single_quotes
 from vlad_lightning.types import Figure
 
 _MARIO_SPAN = re.compile(r"'(.*?)'")
@@ -105,7 +105,7 @@ def tokens(lines: Sequence[str]) -> list[str]:
 
 
 def _compared(words: Sequence[str]) -> list[str]:
-    """:func:`~vlad_lightning.models.prompts.comparable` words; without such as are invisible."""
+    """:func:`~vlad_lightning.layout.prompt_parser.comparable` words; without such as are invisible."""
     return [word for word in map(comparable, words) if word]
 
 

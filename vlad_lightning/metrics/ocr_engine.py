@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from vlad_lightning.models.pictures import TextLocator
+from vlad_lightning.layout.pictures import TextLocator
 from vlad_lightning.types import Layout
 
 EngineName = Literal["rapidocr", "paddleocr"]
@@ -77,7 +77,7 @@ class RapidOCREngine:
         return [list(self._ocr(picture).txts or ()) for picture in bgr_pictures(images, self._min_side)]
 
     def locate(self, images: Tensor) -> list[Layout]:
-        """See :meth:`~vlad_lightning.models.pictures.TextLocator.locate`."""
+        """See :meth:`~vlad_lightning.layout.pictures.TextLocator.locate`."""
         pictures = bgr_pictures(images, self._min_side)
         pages = [(self._ocr(picture), picture) for picture in pictures]
         return [_layout(list(page.txts or ()), page.boxes, picture) for page, picture in pages]
@@ -133,7 +133,7 @@ class PaddleOCREngine:
         return [[line for result in page for line in result["rec_texts"]] for page in pages]
 
     def locate(self, images: Tensor) -> list[Layout]:
-        """See :meth:`~vlad_lightning.models.pictures.TextLocator.locate`."""
+        """See :meth:`~vlad_lightning.layout.pictures.TextLocator.locate`."""
         found = []
         for picture in bgr_pictures(images, self._min_side):
             results = self._ocr.predict(picture)

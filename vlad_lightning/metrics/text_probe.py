@@ -38,7 +38,7 @@ class TextProbeMetric(PerImageMetric):
     A kind that no prompt has is left out.
 
     Args:
-        kinds: of the edits, such as those of ``models.caption_edits.KINDS``, and of what else is taken away:
+        kinds: of the edits, such as those of ``layout.caption_edits.KINDS``, and of what else is taken away:
             ``all_text`` for the caption, ``tokens_only`` for the pooled vector alone.
         seed: of the bootstrap's random generator.
     """

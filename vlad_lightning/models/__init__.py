@@ -1,1 +1,1 @@
-"""The networks and the plain functions beside them: no Lightning on this floor."""
+"""The networks, without Lightning."""

@@ -17,7 +17,7 @@ from transformers.image_utils import (
 )
 
 from vlad_lightning.models.conv_tower import ConvTower, VisionStates
-from vlad_lightning.models.width_adapter import eye_linear
+from vlad_lightning.models.text.width_adapter import eye_linear
 
 
 def build_vision_tower(

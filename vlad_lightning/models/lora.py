@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from vlad_lightning.models.widened import joined, parted
+from vlad_lightning.models.painter.widened import joined, parted
 
 _BASE = ".base_layer."
 _A, _B = ".lora_A.default.weight", ".lora_B.default.weight"
@@ -85,8 +85,8 @@ def _scale_of(name: str, scale: float | Mapping[str, float]) -> float:
 def load_plain(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load plain weights strictly into a network that may have adapters or further columns.
 
-    Adapters keep their start, B = 0, and so do further columns (:mod:`~vlad_lightning.models.widened`) that the plain
-    weights do not have.
+    Adapters keep their start, B = 0, and so do further columns (:mod:`~vlad_lightning.models.painter.widened`) that the
+    plain weights do not have.
 
     Raises:
         RuntimeError: where names or shapes differ, as ``load_state_dict`` does.

@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlad_lightning.models.colours import PALETTE
-from vlad_lightning.models.object_detector import KINDS
-from vlad_lightning.models.object_targets import FIELDS
+from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.scene_objects import FIELDS, KINDS
 
 NUMBERS = 22
 """Uniform numbers that decide on a poster: 19 on its blob, 3 on the rest."""
@@ -54,7 +53,7 @@ class ObjectAugmentation:
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
-            things: (B, M, 7) float: their objects, see :data:`~vlad_lightning.models.object_targets.FIELDS`.
+            things: (B, M, 7) float: their objects, see :data:`~vlad_lightning.layout.scene_objects.FIELDS`.
             drawn: (B, NUMBERS) float in [0, 1).
             noise: (B, 3, H, W) float, standard normal.
 
@@ -75,7 +74,7 @@ def paint_blobs(images: Tensor, things: Tensor, drawn: Tensor, share: float) -> 
     Args:
         images: (B, 3, H, W) float in [-1, 1].
         things: (B, M, 7) float: the posters' objects, as
-            :func:`~vlad_lightning.models.object_targets.encode_objects` has them.
+            :func:`~vlad_lightning.layout.scene_objects.encode_objects` has them.
         drawn: (B, NUMBERS) float in [0, 1); the first 19 decide on the blobs.
         share: of the posters that are to get one; those without room get none.
 

@@ -16,41 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlad_lightning.models.colours import PALETTE
-from vlad_lightning.models.object_requests import SHAPES
-
-COLOURS = tuple(PALETTE)
-KINDS: tuple[str | None, ...] = (*SHAPES, None)
-"""What the shape's logits stand for; None is an object that has none of the shapes."""
+from vlad_lightning.layout.scene_objects import COLOURS, KINDS, FoundObject
 
 STRIDE = 4
 """Pixels of the detector's own frame a grid cell."""
 
 _PARTS = (1, len(KINDS), len(COLOURS), 4)
 _SAME = 0.3  # two boxes that overlap by more are one object
-
-
-@dataclass(frozen=True)
-class FoundObject:
-    """An object on a picture.
-
-    Attributes:
-        shape: one of :data:`~vlad_lightning.models.object_requests.SHAPES`, or None where it has none of them.
-        colour: a name of the palette.
-        x: centre, a fraction of the width.
-        y: centre, a fraction of the height.
-        width: of its upright box, a fraction of the frame.
-        height: likewise.
-        score: how sure the detector is that something stands there, in [0, 1].
-    """
-
-    shape: str | None
-    colour: str
-    x: float
-    y: float
-    width: float = 0.0
-    height: float = 0.0
-    score: float = 1.0
 
 
 @dataclass(frozen=True)

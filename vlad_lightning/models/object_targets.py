@@ -2,49 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlad_lightning.models.object_detector import COLOURS, KINDS, FoundObject, ObjectMaps
-
-FIELDS = 7
-"""Numbers a known object: 1 where there is one, shape and colour as indices, centre x and y, width, height."""
-
-MOST_OBJECTS = 12
-"""On a poster."""
+from vlad_lightning.layout.scene_objects import COLOURS, FIELDS, KINDS, FoundObject
+from vlad_lightning.models.object_detector import ObjectMaps
 
 _SPREAD = 0.75  # of a centre's bump, in cells
 _BESIDE = 0.3  # cells where the bump is higher also learn shape, colour and box
 _WEIGHTS = (1.0, 1.0, 1.0, 0.5)  # of centre, shape, colour, box
-
-
-def encode_objects(posters: Sequence[Iterable[FoundObject]], most: int = MOST_OBJECTS) -> Tensor:
-    """Known objects as numbers.
-
-    Args:
-        posters: the objects of each of B posters.
-        most: M, objects a poster; further ones are refused.
-
-    Returns:
-        (B, M, 7) float32, see :data:`FIELDS`; zero where there is no object.
-
-    Raises:
-        ValueError: where a poster has more than ``most``, or a shape or colour is unknown.
-    """
-    things = torch.zeros(len(posters), most, FIELDS)
-    for row, objects in zip(things, posters, strict=True):
-        listed = list(objects)
-        if len(listed) > most:
-            raise ValueError(f"a poster has {len(listed)} objects; at most {most} are allowed")
-        for slot, thing in zip(row, listed, strict=False):
-            if thing.shape not in KINDS or thing.colour not in COLOURS:
-                raise ValueError(f"object is a {thing.colour} {thing.shape}; allowed are {KINDS} in {COLOURS}")
-            kind, colour = KINDS.index(thing.shape), COLOURS.index(thing.colour)
-            slot.copy_(torch.tensor([1.0, kind, colour, thing.x, thing.y, thing.width, thing.height]))
-    return things
 
 
 def bumps(things: Tensor, cells: int) -> Tensor:

@@ -10,19 +10,18 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
-from vlad_lightning.losses import retrieval_at_1
+from vlad_lightning.layout.caption_edits import WORDS
+from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.metrics.alignment_probe import AlignmentProbe
-from vlad_lightning.models.caption_edits import WORDS
+from vlad_lightning.models.contrastive import agreement, retrieval_at_1
+from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.models.image_encoder import ImageEncoder
-from vlad_lightning.models.prompt_encoder import PromptEncoder
-from vlad_lightning.models.prompts import drawn_words
-from vlad_lightning.models.sharding import is_sharded
-from vlad_lightning.models.text_encoder import train_tokenizer
+from vlad_lightning.models.text.encoder import train_tokenizer
+from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.modules.alignment_terms import AlignmentTerms
-from vlad_lightning.modules.contrast import agreement, align, check_widths, gather_uneven
-from vlad_lightning.modules.data_settings import check_same, check_size
-from vlad_lightning.modules.optimization import Optimization
-from vlad_lightning.modules.weight import weight_of
+from vlad_lightning.modules.contrastive import align, check_widths, gather_uneven
+from vlad_lightning.modules.optimization import Optimization, weight_of
+from vlad_lightning.modules.settings import check_same, check_size
 from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch
 
@@ -37,7 +36,7 @@ class AlignmentModule(LightningModule):
         image_encoder: the vision tower.
         optimization: learning rate and schedule.
         temperature: tau of Eq. 3 at the start; it is learned, and kept at 0.01 or above.
-        symmetric: see :func:`~vlad_lightning.losses.info_nce`.
+        symmetric: see :func:`~vlad_lightning.models.contrastive.info_nce`.
         freeze_image_encoder: True leaves the vision tower as it is.
         terms: what is trained beside Eq. 3.
 
@@ -103,7 +102,7 @@ class AlignmentModule(LightningModule):
         shard_module(self, "the alignment probe")
 
     def score(self, images: Tensor, texts: Sequence[str], of: Sequence[int] | None = None) -> Tensor:
-        """(T,) float: how well texts suit images; see :func:`~vlad_lightning.modules.contrast.agreement`."""
+        """(T,) float: how well texts suit images; see :func:`~vlad_lightning.models.contrastive.agreement`."""
         return agreement(self.prompt_encoder, self.image_encoder, images, texts, of, self.terms.local)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -11,13 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlad_lightning.layout.caption_edits import KINDS, edit_caption
+from vlad_lightning.layout.masks import fills_frame
+from vlad_lightning.layout.prompt_parser import Phrase
 from vlad_lightning.limits import check_idle
-from vlad_lightning.losses import phrase_nce, phrase_similarity, region_nce
-from vlad_lightning.models.caption_edits import KINDS, edit_caption
+from vlad_lightning.models.contrastive import phrase_nce, phrase_similarity, region_nce
 from vlad_lightning.models.conv_tower import VisionStates
-from vlad_lightning.models.masks import fills_frame
-from vlad_lightning.models.prompts import Phrase
-from vlad_lightning.models.text_encoder import TextEncoder
+from vlad_lightning.models.text.encoder import TextEncoder
 from vlad_lightning.types import Batch, Conditioning
 
 
@@ -31,7 +31,7 @@ class AlignmentTerms:
             within a device's batch.
         region_weight: of the contrast between the phrases whose boxes the data tell and the patches where they stand,
             within a device's batch.
-        kinds: of the edits, among :data:`~vlad_lightning.models.caption_edits.KINDS`. The negatives of a batch already
+        kinds: of the edits, among :data:`~vlad_lightning.layout.caption_edits.KINDS`. The negatives of a batch already
             tell colours apart; edits are worth most where nothing else in the batch differs by that one thing.
         seed: of the edits; they depend on it, the step and the sample's key.
 

@@ -9,13 +9,13 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from vlad_lightning.data.scene_data import SceneBatch
+from vlad_lightning.layout.object_requests import SHAPES
 from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation
 from vlad_lightning.models.object_detector import ObjectDetector
-from vlad_lightning.models.object_requests import SHAPES
 from vlad_lightning.models.object_targets import count_hits, detection_loss
-from vlad_lightning.modules.data_settings import check_size
 from vlad_lightning.modules.optimization import Optimization
-from vlad_lightning.modules.step_draws import draws_for
+from vlad_lightning.modules.rng import draws_for
+from vlad_lightning.modules.settings import check_size
 
 _SHARES = {"recall": (2, 0), "precision": (2, 1), "shape": (3, 0), "colour": (4, 0)}  # of count_hits
 

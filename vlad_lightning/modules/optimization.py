@@ -15,6 +15,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from vlad_lightning.limits import check_idle
+from vlad_lightning.types import Batch
 
 _ENDLESS = (SchedulerType.CONSTANT.value, SchedulerType.CONSTANT_WITH_WARMUP.value)
 _SCHEDULES = tuple(s.value for s in SchedulerType if s is not SchedulerType.PIECEWISE_CONSTANT)  # which needs rules
@@ -251,3 +252,12 @@ def _needed(batch: int | None, name: str) -> int:
     if batch is None:
         raise ValueError(f"{name} needs the batch size, which the training data loader does not tell")
     return batch
+
+
+def weight_of(module: LightningModule, batch: Batch) -> int:
+    """The ``batch_size`` of ``LightningModule.log``: 0 for a spare batch.
+
+    It is multiplied by the number of devices because Lightning divides the sum of these integers by it and rounds
+    down: 13 samples on two devices would count as 6 a device, and the mean would come out too large.
+    """
+    return batch.counted * module.trainer.world_size

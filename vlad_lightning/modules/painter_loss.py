@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vlad_lightning.diffusion.draws import RowDraws
+from vlad_lightning.diffusion.generators import RowDraws
 from vlad_lightning.diffusion.objective import objective_for
-from vlad_lightning.models.masks import box_coordinates, fills_frame
-from vlad_lightning.models.phrase_map import Grounding
-from vlad_lightning.modules.masking import Masking
-from vlad_lightning.modules.painter import Painter
-from vlad_lightning.modules.training import PainterTraining
+from vlad_lightning.generation.image_generator import Painter
+from vlad_lightning.generation.masking import Masking
+from vlad_lightning.layout.masks import box_coordinates, fills_frame
+from vlad_lightning.models.painter.phrase_map import Grounding
+from vlad_lightning.modules.settings import PainterTraining
 from vlad_lightning.types import Batch, Conditioning, Region
 
 

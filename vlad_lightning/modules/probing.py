@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from vlad_lightning.diffusion.draws import RowDraws
-from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.generators import RowDraws, generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.image_generator import Painter, phrase_slots
+from vlad_lightning.generation.layout_generator import LayoutGenerator
+from vlad_lightning.layout.caption_edits import KINDS, edit_caption
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.metrics.text_probe import TextProbeMetric, rms_change
-from vlad_lightning.models.caption_edits import KINDS, edit_caption
-from vlad_lightning.models.phrase_map import Grounding
-from vlad_lightning.modules.layout_generator import LayoutGenerator
-from vlad_lightning.modules.painter import Painter, phrase_slots
+from vlad_lightning.models.painter.phrase_map import Grounding
 from vlad_lightning.types import Conditioning, Figure, Layout
 
 WHOLE_TEXT = ("all_text", "tokens_only")

@@ -10,12 +10,11 @@ from torch import Tensor
 
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.metrics.layout import LayoutMetrics
-from vlad_lightning.modules.data_settings import check_same
-from vlad_lightning.modules.layout_generator import LayoutGenerator
-from vlad_lightning.modules.optimization import Optimization
-from vlad_lightning.modules.step_draws import Stage, draws_for
-from vlad_lightning.modules.weight import weight_of
+from vlad_lightning.modules.optimization import Optimization, weight_of
+from vlad_lightning.modules.rng import Stage, draws_for
+from vlad_lightning.modules.settings import check_same
 from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch, Figure, Layout
 

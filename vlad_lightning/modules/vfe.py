@@ -11,22 +11,20 @@ from torch import Tensor
 
 from vlad_lightning.diffusion.generators import generator_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.image_generator import Painter
+from vlad_lightning.generation.layout_generator import LayoutGenerator
+from vlad_lightning.generation.masking import Masking
+from vlad_lightning.generation.prediction import check_prompts, paint_prompts
+from vlad_lightning.metrics.evaluation import Evaluation
 from vlad_lightning.metrics.paired import PerImage
+from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.models.image_encoder import ImageEncoder
-from vlad_lightning.models.sharding import is_sharded
-from vlad_lightning.modules.contrast import align, check_widths
-from vlad_lightning.modules.data_settings import check_same, check_size
-from vlad_lightning.modules.evaluation import Evaluation
-from vlad_lightning.modules.layout_generator import LayoutGenerator
-from vlad_lightning.modules.masking import Masking
-from vlad_lightning.modules.optimization import Optimization
-from vlad_lightning.modules.painter import Painter
+from vlad_lightning.modules.contrastive import align, check_widths
+from vlad_lightning.modules.optimization import Optimization, weight_of
 from vlad_lightning.modules.painter_loss import PainterLoss
-from vlad_lightning.modules.prediction import check_prompts, paint_prompts
 from vlad_lightning.modules.probing import ProbeFigures
-from vlad_lightning.modules.step_draws import Stage, draws_for
-from vlad_lightning.modules.training import PainterTraining
-from vlad_lightning.modules.weight import weight_of
+from vlad_lightning.modules.rng import Stage, draws_for
+from vlad_lightning.modules.settings import PainterTraining, check_same, check_size
 from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch, Figure, Painting, PromptBatch
 

@@ -24,7 +24,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
-from vlad_lightning.checkpoint_folder import (
+from vlad_lightning.checkpoints.folder import (
     Place,
     fill_tensors,
     map_tensors,
@@ -34,7 +34,7 @@ from vlad_lightning.checkpoint_folder import (
     storage_of,
     write_folder,
 )
-from vlad_lightning.models.sharding import placed_as, shard, whole_parameters
+from vlad_lightning.models.fsdp import placed_as, shard, whole_parameters
 
 # public in newer versions of torch than 2.10, which has it under the other name
 _set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
@@ -132,7 +132,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """As the plain strategies do, wait for what is being written, and raise where it could not be.
 
         Raises:
-            OSError: of :class:`~vlad_lightning.callbacks.DurableCheckpointIO`, where the last checkpoint failed.
+            OSError: of :class:`~vlad_lightning.checkpoints.DurableCheckpointIO`, where the last checkpoint failed.
         """
         super().teardown()
         self.checkpoint_io.teardown()

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_system as tiny
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.demos.boring_classes import BoringModel
+from torch.utils.data import DataLoader
+
+from vlad_lightning.checkpoints.config_lock import ConfigLock, changes, flatten, table
+
+CONFIG: dict[str, Any] = {
+    "out": "runs/a",
+    "seed_everything": 0,
+    "checkpoints": {"keep": 2},
+    "model": {
+        "class_path": "x.TLGModule",
+        "init_args": {"optimization": {"lr": 1e-3, "fused": None}, "sampler": {"steps": 5}, "sizes": [1, 2], "no": {}},
+    },
+    "data": {"class_path": "x.Mario", "init_args": {"root": "runs/a/data", "batch_size": 4, "num_workers": 0}},
+    "trainer": {
+        "max_steps": 10,
+        "devices": "auto",
+        "precision": "bf16-mixed",
+        "logger": [{"class_path": "l.CSVLogger", "init_args": {"save_dir": "runs/a"}}],
+        "callbacks": [
+            {"class_path": "c.InitFrom", "init_args": {"part": "one", "checkpoint": "runs/a/stage0/last.ckpt"}},
+            {"class_path": "c.InitFrom", "init_args": {"part": "two"}},
+            {"class_path": "c.EMA", "init_args": {"decay": 0.9}},
+            {"class_path": "c.RichProgressBar"},
+        ],
+    },
+}
+
+
+def test_keys_are_those_of_the_command_line() -> None:
+    flat = flatten(CONFIG, "runs/a")
+    assert flat["model.class_path"] == "x.TLGModule"
+    assert flat["model.optimization.lr"] == 1e-3
+    assert flat["model.sizes"] == [1, 2]
+    assert flat["data.root"] == "{out}/data"
+    assert flat["trainer.callbacks.InitFrom[0].checkpoint"] == "{out}/stage0/last.ckpt"
+    assert flat["trainer.callbacks.InitFrom[1].part"] == "two"
+    assert flat["trainer.callbacks.EMA.decay"] == 0.9
+    assert not [key for key in flat if key.startswith(("out", "checkpoints"))]
+
+
+def test_it_is_plain_enough_for_a_checkpoint_that_runs_no_code(tmp_path: Any) -> None:
+    flat = flatten(CONFIG, "runs/a")
+    torch.save(flat, tmp_path / "x")
+    assert torch.load(tmp_path / "x", weights_only=True) == flat
+
+
+def test_a_run_that_was_moved_is_the_same_run() -> None:
+    moved = eval(repr(CONFIG).replace("runs/a", "/elsewhere/b"))
+    assert not changes(flatten(CONFIG, "runs/a"), flatten(moved, "/elsewhere/b"))
+    assert "runs/ab" in str(flatten({"data": {"root": "runs/ab"}}, "runs/a"))  # another folder, not one in it
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    return {**flatten(CONFIG, "runs/a"), key: value}
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("seed_everything", "model.class_path", "model.optimization.lr", "data.batch_size", "data.root", "data.seed"),
+        *("trainer.precision", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val"),
+        *("trainer.callbacks.EMA.decay", "trainer.callbacks.InitFrom[0].part", "trainer.limit_train_batches"),
+    ],
+)
+def test_what_decides_the_training_is_locked(key: str) -> None:
+    then = flatten(CONFIG, "runs/a")
+    assert changes(then, changed(key, "other")) == [(key, then.get(key, "(not set)"), "other")]
+    assert not changes(then, changed(key, "other"), [key])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("trainer.max_steps", "trainer.max_time", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+        *("trainer.strategy.find_unused_parameters", "trainer.logger.CSVLogger.save_dir", "trainer.log_every_n_steps"),
+        *("data.num_workers", "data.max_outage", "data.test_root", "model.sampler.steps", "model.optimization.fused"),
+        *("model.painter.vfe.acceleration.compile", "trainer.callbacks.RichProgressBar.leave", "trainer.plugins"),
+        *("trainer.callbacks.LearningRateMonitor.class_path", "trainer.val_check_interval"),
+    ],
+)
+def test_what_does_not_may_change(key: str) -> None:
+    assert not changes(flatten(CONFIG, "runs/a"), changed(key, "other"))
+
+
+def test_what_is_missing_on_either_side_differs() -> None:
+    flat = flatten(CONFIG, "runs/a")
+    less = {key: value for key, value in flat.items() if not key.startswith("trainer.callbacks.EMA")}
+    assert [key for key, *_ in changes(flat, less)] == [
+        "trainer.callbacks.EMA.class_path",
+        "trainer.callbacks.EMA.decay",
+    ]
+    assert changes(less, flat)[1] == ("trainer.callbacks.EMA.decay", "(not set)", 0.9)
+
+
+@pytest.mark.parametrize(
+    ("named", "allowed"),
+    [
+        (["data.init_args.batch_size"], True),
+        (["--data.batch_size"], True),
+        (["data"], True),
+        (["data.*"], True),
+        (["data.batch"], False),
+        (["model"], False),
+    ],
+)
+def test_keys_may_be_named_in_any_of_their_forms(named: list[str], allowed: bool) -> None:
+    assert (not changes(flatten(CONFIG, "runs/a"), changed("data.batch_size", 8), named)) == allowed
+    assert not changes(
+        flatten(CONFIG, "runs/a"), changed("trainer.callbacks.InitFrom[1].part", "x"), ["trainer.callbacks"]
+    )
+    assert not changes(
+        flatten(CONFIG, "runs/a"), changed("trainer.callbacks.InitFrom[1].part", "x"), ["trainer.callbacks.InitFrom"]
+    )
+
+
+class Told(LightningDataModule):
+    """Says that some of what it read differs from what the checkpoint was trained on."""
+
+    root = "posters"
+
+    def __init__(self, changed: tuple[str, ...] | None) -> None:
+        super().__init__()
+        self.changed = changed
+
+    def changed_since(self, checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
+        return self.changed
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return DataLoader(torch.ones(1, 32))  # type: ignore[arg-type]
+
+
+def resume(folder: Path, changed: tuple[str, ...] | None, *may_change: str) -> None:
+    """Save a fit of one step, and go on from it."""
+    options: dict[str, Any] = {"limit_val_batches": 0, "callbacks": [ConfigLock({}, may_change)]}
+    if not (folder / "x.ckpt").exists():
+        trainer = tiny.trainer(1, **options)
+        trainer.fit(BoringModel(), Told(changed))
+        trainer.save_checkpoint(folder / "x.ckpt")
+    trainer = tiny.trainer(2, **options)
+    trainer.fit(BoringModel(), Told(changed), ckpt_path=folder / "x.ckpt", weights_only=True)
+    assert trainer.global_step == 2
+
+
+def test_other_data_are_refused_unless_they_are_allowed(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "the (checkpoint|caption)")
+        resume(tmp_path, ())
+    told = r"the caption\.txt, image\.jpg in posters are not those that the checkpoint was trained on"
+    for named in ((), ("data.root",), ("model",)):
+        with pytest.raises(ValueError, match=rf"^{told}; put them back, or allow it: --may_change data\.content$"):
+            resume(tmp_path, ("caption.txt", "image.jpg"), *named)
+    for named in (("data.content",), ("data",), ("data.*",)):
+        with pytest.warns(UserWarning, match=f"{told}; --may_change allows it"):
+            resume(tmp_path, ("caption.txt", "image.jpg"), *named)
+    with pytest.warns(UserWarning, match="does not say what its data folder held"):
+        resume(tmp_path, None)
+
+
+def test_the_table_has_a_line_a_key() -> None:
+    assert table([("data.batch_size", 4, 8), ("model.x", None, "y " * 99)]).splitlines()[:2] == [
+        "key              then  now",
+        "data.batch_size  4     8",
+    ]
+    assert len(table([("model.x", None, "y " * 99)]).splitlines()[1]) < 90

@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import pytest
+import tiny_system as tiny
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vlad_lightning.checkpoints.io import DurableCheckpointIO, snapshot
+from vlad_lightning.checkpoints.seal import DamagedError, verify
+
+
+class Point(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.ones(2))
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return (self.place * batch).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def fit(folder: Path, steps: int, every: int, resume: str | None = None) -> None:
+    """A real fit under the two callbacks of the shipped configurations."""
+    settings: dict[str, Any] = {"save_last": True, "save_top_k": 0, "enable_version_counter": False}
+    end = ModelCheckpoint(folder, **settings)
+    between = ModelCheckpoint(folder, every_n_train_steps=every, **settings)
+    changes = {"enable_checkpointing": True, "check_val_every_n_epoch": None, "default_root_dir": folder}
+    trainer = tiny.trainer(steps, callbacks=[end, between], plugins=[DurableCheckpointIO()], **changes)
+    loader: DataLoader[Any] = DataLoader(torch.ones(50, 2), batch_size=1)  # type: ignore[arg-type]
+    trainer.fit(Point(), loader, ckpt_path=resume, weights_only=True)
+
+
+def step_of(folder: Path) -> int:
+    assert [path.name for path in folder.iterdir()] == ["last.ckpt"]
+    saved = torch.load(folder / "last.ckpt", weights_only=True)
+    assert torch.allclose(saved["state_dict"]["place"], torch.full((2,), 1 - 0.1 * saved["global_step"]))
+    return int(saved["global_step"])
+
+
+@pytest.mark.parametrize(("steps", "every"), [(6, 3), (7, 3), (2, 5)], ids=["multiple", "no multiple", "fewer"])
+def test_last_checkpoint_is_of_the_last_step(steps: int, every: int, tmp_path: Path) -> None:
+    fit(tmp_path, steps, every)
+    assert step_of(tmp_path) == steps
+
+
+def test_another_fit_and_a_resumed_one_replace_it(tmp_path: Path) -> None:
+    fit(tmp_path, 4, 3)
+    fit(tmp_path, 9, 4, resume=str(tmp_path / "last.ckpt"))
+    assert step_of(tmp_path) == 9
+    fit(tmp_path, 5, 2)
+    assert step_of(tmp_path) == 5
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from pickle import UnpicklingError
+from test_io import fit
+import os, signal
+import torch
+from lightning.pytorch import Trainer
+
+class Kill:
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def save(self, path, *args, dump=Trainer.save_checkpoint, **kwargs):
+    if self.global_step == 6:  # the second one: half of it is on the disk when the process dies
+        connector = self._checkpoint_connector
+        inner = connector.dump_checkpoint
+        connector.dump_checkpoint = lambda only: {**inner(only), "weights": torch.ones(99999), "x": Kill()}
+    dump(self, path, *args, **kwargs)
+
+Trainer.save_checkpoint = save
+fit(Path(sys.argv[1]), 10, 3)
+"""
+
+
+@pytest.mark.slow
+def test_kill_in_the_middle_of_a_save_leaves_the_one_before(tmp_path: Path) -> None:
+    paths = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]}\n"
+    done = subprocess.run([sys.executable, "-c", paths + KILLED, str(tmp_path)], capture_output=True, timeout=280)
+    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    (tmp_path / ".last.ckpt.part").unlink()
+    assert step_of(tmp_path) == 3
+
+
+def test_failed_save_leaves_the_one_before_and_nothing_else(tmp_path: Path) -> None:
+    saver = DurableCheckpointIO()
+    saver.save_checkpoint({"step": 1}, tmp_path / "new" / "x.ckpt")
+    with pytest.raises((AttributeError, TypeError)):
+        saver.save_checkpoint({"step": 2, "function": lambda: None}, tmp_path / "new" / "x.ckpt")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.ckpt"]
+    assert saver.load_checkpoint(tmp_path / "new" / "x.ckpt") == {"step": 1}
+
+
+def test_other_file_systems_are_lightnings(tmp_path: Path) -> None:
+    DurableCheckpointIO().save_checkpoint({"step": 1}, f"file://{tmp_path}/x.ckpt")
+    assert torch.load(tmp_path / "x.ckpt", weights_only=True) == {"step": 1}
+    with pytest.raises(ValueError, match="is an address"):
+        DurableCheckpointIO().load_checkpoint(f"file://{tmp_path}/x.ckpt")
+
+
+def test_code_in_a_checkpoint_does_not_run_whatever_is_asked(tmp_path: Path) -> None:
+    class Code:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"state_dict": {}, "code": Code()}, tmp_path / "x.ckpt")
+    with pytest.raises(UnpicklingError):
+        DurableCheckpointIO().load_checkpoint(tmp_path / "x.ckpt", weights_only=False)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_is_written_in_the_background_is_of_the_moment_of_the_save(tmp_path: Path) -> None:
+    saver = DurableCheckpointIO()
+    saver.asynchronous = True
+    weight, state = torch.ones(1_000_000), {"lr": [0.1]}
+    for step in range(3):
+        saver.save_checkpoint({"weight": weight, "state": state, "step": step}, tmp_path / f"{step}.ckpt")
+        weight.add_(1)
+        state["lr"].append(step)
+    saver.teardown()
+    for step in range(3):
+        verify(tmp_path / f"{step}.ckpt")
+        saved = torch.load(tmp_path / f"{step}.ckpt", weights_only=True)
+        assert saved["step"] == step
+        assert (saved["weight"] == 1 + step).all()
+        assert saved["state"] == {"lr": [0.1, *range(step)]}
+
+
+class Slow:
+    """A content whose pickling tells when it is written, and takes its time."""
+
+    now = most = 0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        import time
+
+        Slow.now += 1
+        Slow.most = max(Slow.most, Slow.now)
+        time.sleep(0.1)
+        Slow.now -= 1
+        return (str, ("x",))
+
+    def __deepcopy__(self, memo: object) -> Slow:
+        return self
+
+
+def test_saves_do_not_queue_up(tmp_path: Path) -> None:
+    saver = DurableCheckpointIO()
+    saver.asynchronous = True
+    done: list[int] = []
+    for step in range(3):
+        saver.save_checkpoint({"x": Slow()}, tmp_path / "x.ckpt")
+        assert len(done) == step  # the one before has been written, this one has not
+        saver.after_save(lambda step=step: done.append(step), tmp_path / "x.ckpt")  # type: ignore[misc]
+    saver.wait()
+    assert (done, Slow.most) == ([0, 1, 2], 1)
+    saver.teardown()
+
+
+def test_an_error_in_the_background_comes_out_at_the_next_save_or_at_the_end(tmp_path: Path) -> None:
+    saver = DurableCheckpointIO()
+    saver.asynchronous = True
+    done: list[int] = []
+    saver.save_checkpoint({"f": lambda: None}, tmp_path / "x.ckpt")
+    saver.after_save(lambda: done.append(1), tmp_path / "x.ckpt")
+    with pytest.raises((AttributeError, TypeError)):
+        saver.save_checkpoint({"step": 2}, tmp_path / "x.ckpt")
+    saver.save_checkpoint({"f": lambda: None}, tmp_path / "x.ckpt")
+    with pytest.raises((AttributeError, TypeError)):
+        saver.teardown()
+    saver.teardown()
+    assert not done
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_snapshot_keeps_what_shares_its_storage_and_what_a_state_dict_knows() -> None:
+    base = torch.arange(6.0)
+    state = nn.BatchNorm1d(2).state_dict()
+    content = {"a": base[:4], "b": base.view(2, 3).T, "c": [base, (base,)], "state": state, "empty": torch.empty(0)}
+    copied = snapshot(content)
+    assert type(copied["state"]) is type(state)
+    assert copied["state"]._metadata == state._metadata  # type: ignore[attr-defined]
+    assert copied["b"].stride() == content["b"].stride()  # type: ignore[attr-defined]
+    base.zero_()
+    copied["a"][1] = 9
+    assert copied["c"][0].tolist() == [0, 9, 2, 3, 4, 5]
+    assert copied["b"].tolist() == [[0, 3], [9, 4], [2, 5]]
+    assert copied["c"][1][0] is copied["c"][0]
+    assert copied["empty"].numel() == 0
+
+
+def fails(saver: DurableCheckpointIO, path: Path) -> None:
+    """A save of a fit into a place that is no folder."""
+    with saver.of_fit(path), pytest.warns(UserWarning, match="a checkpoint could not be written to .*Training goes on"):
+        saver.save_checkpoint({"step": 1}, path)
+
+
+def test_a_save_of_a_fit_that_fails_is_an_error_only_at_the_end(tmp_path: Path) -> None:
+    saver, done = DurableCheckpointIO(), list[int]()
+    (tmp_path / "file").write_text("in the way")
+    nowhere = tmp_path / "file" / "x.ckpt"
+    fails(saver, nowhere)
+    assert saver.failed
+    with saver.of_fit(nowhere):
+        saver.after_save(lambda: done.append(1), nowhere)
+    assert not done  # what follows a save, such as removing the one before, needs one
+    with pytest.raises(OSError, match="file"):  # outside of a fit's own saves, the caller has to know
+        saver.save_checkpoint({"step": 1}, nowhere)
+    with pytest.raises(OSError, match="the last checkpoint could not be written"):
+        saver.teardown()
+    saver.teardown()
+
+
+def test_a_save_that_begins_forgets_the_failure_before(tmp_path: Path) -> None:
+    saver, done = DurableCheckpointIO(), list[int]()
+    (tmp_path / "file").write_text("in the way")
+    fails(saver, tmp_path / "file" / "x.ckpt")
+    with saver.of_fit(tmp_path / "x.ckpt"):
+        saver.begin()
+        saver.save_checkpoint({"step": 2}, tmp_path / "x.ckpt")
+        saver.after_save(lambda: done.append(1), tmp_path / "x.ckpt")
+    assert done == [1]
+    assert not saver.failed
+    saver.teardown()
+
+
+def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:
+    """Torch would read it: a zip's own checksums of tensors are not looked at."""
+    saver, path = DurableCheckpointIO(), tmp_path / "x.ckpt"
+    saver.save_checkpoint({"weight": torch.ones(1000)}, path)
+    content = bytearray(path.read_bytes())
+    at = content.find(torch.ones(100).numpy().tobytes())
+    content[at : at + 4] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(DamagedError):
+        saver.load_checkpoint(path)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+def test_a_snapshot_of_a_device_is_in_the_memory_of_the_cpu() -> None:
+    base = torch.arange(6.0, device="cuda")
+    before = torch.cuda.memory_allocated()
+    copied = snapshot({"a": base, "b": base[2:]})
+    assert torch.cuda.memory_allocated() == before
+    assert copied["b"].device.type == "cpu"
+    copied["a"][2] = 7
+    assert copied["b"].tolist() == [7, 3, 4, 5]

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vlad_lightning.checkpoints.config_lock import RECORD
+from vlad_lightning.checkpoints.resume import check_config, resolve
+from vlad_lightning.checkpoints.seal import sealed, step_path
+
+
+def save(path: Path, step: int = 1, run: str = "", **more: Any) -> Path:
+    content = {"global_step": step, "state_dict": {}, "loops": {}, "optimizer_states": []} | more
+    content["callbacks"] = {"Checkpoints": {"run": run}}
+    with sealed(path) as file:
+        torch.save(content, file)  # type: ignore[arg-type]
+    return path
+
+
+def test_last_is_the_newest_whole_one_of_the_folder(tmp_path: Path) -> None:
+    folder = str(tmp_path / "stage2")
+    assert resolve("last", folder, "", fits=True) is None
+    save(step_path(tmp_path / "stage1", 900), 900)  # another stage's
+    assert resolve("last", folder, "", fits=True) is None
+    for step in (1, 2):
+        save(step_path(Path(folder), step), step)
+    os.link(step_path(Path(folder), 2), Path(folder, "last.ckpt"))
+    assert resolve("last", folder, "", fits=True) == f"{folder}/last.ckpt"
+    os.truncate(Path(folder, "last.ckpt"), 200)
+    with pytest.warns(UserWarning, match=r"last.ckpt is damaged.*step-000000001.ckpt is taken in its place"):
+        assert resolve("last", folder, "", fits=True) == str(step_path(Path(folder), 1))
+
+
+def test_last_of_another_run_is_passed_over(tmp_path: Path) -> None:
+    save(tmp_path / "last.ckpt", run="old")
+    with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
+        assert resolve("last", str(tmp_path), "new", fits=True) is None
+    assert resolve("last", str(tmp_path), "old", fits=True) == str(tmp_path / "last.ckpt")
+    assert resolve("last", str(tmp_path), "", fits=True) == str(tmp_path / "last.ckpt")
+
+
+def test_only_a_fit_may_do_without(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="--ckpt_path last: there is no checkpoint in"):
+        resolve("last", str(tmp_path), "", fits=False)
+
+
+def test_words_of_lightning_stay_and_addresses_are_refused(tmp_path: Path) -> None:
+    for given in ("best", "hpc", "registry:x"):
+        assert resolve(given, str(tmp_path), "", fits=True) == given
+    for given in ("s3://bucket/x.ckpt", "http://host/x.ckpt", f"file://{tmp_path}/x.ckpt"):
+        for fits in (True, False):
+            with pytest.raises(ValueError, match=f"--ckpt_path {given} is an address"):
+                resolve(given, str(tmp_path), "", fits=fits)
+    assert resolve("last", None, "", fits=True) == "last"  # a configuration with Lightning's own callbacks
+    assert resolve("last", None, "run", fits=True) is None
+
+
+def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no\.ckpt does not exist"):
+        resolve(str(tmp_path / "no.ckpt"), None, "", fits=True)
+    (tmp_path / "x.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match=r"x\.ckpt is damaged"):
+        resolve(str(tmp_path / "x.ckpt"), None, "", fits=True)
+    torch.save({"weights": torch.ones(2)}, tmp_path / "foreign.ckpt")
+    with pytest.raises(ValueError, match=r"foreign\.ckpt is no checkpoint of Lightning"):
+        resolve(str(tmp_path / "foreign.ckpt"), None, "", fits=False)
+    torch.save({"state_dict": {}, "global_step": 3}, tmp_path / "weights.ckpt")
+    with pytest.raises(ValueError, match="holds weights only; a fit cannot go on from it"):
+        resolve(str(tmp_path / "weights.ckpt"), None, "", fits=True)
+    assert resolve(str(tmp_path / "weights.ckpt"), None, "", fits=False)
+
+
+def test_a_changed_configuration_is_refused_with_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = save(tmp_path / "x.ckpt", **{RECORD: {"data.batch_size": 4, "model.lr": 0.1, "trainer.max_steps": 9}})
+    now = {"data.batch_size": 8, "model.lr": 0.1, "trainer.max_steps": 99}
+    with pytest.raises(ValueError, match=r"1 keys differ.*--may_change '\[data.batch_size\]'"):
+        check_config(path, now, [])
+    assert capsys.readouterr().err.splitlines() == ["key              then  now", "data.batch_size  4     8"]
+    check_config(path, now, ["data.batch_size"])
+    check_config(path, now | {"data.batch_size": 4}, [])
+
+
+def test_an_old_checkpoint_is_let_through_with_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="does not say under which configuration"):
+        check_config(save(tmp_path / "x.ckpt"), {"a": 1}, [])

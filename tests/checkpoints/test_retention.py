@@ -1,0 +1,499 @@
+"""Names, retention and failures of checkpoints, in real fits of one weight."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_system as tiny
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from vlad_lightning.checkpoints import Checkpoints, DurableCheckpointIO
+from vlad_lightning.checkpoints import folder as checkpoint_folder
+from vlad_lightning.checkpoints.seal import DamagedError, newest_valid, step_path, steps_of, verify
+from vlad_lightning.health import EMA
+
+
+class Point(LightningModule):
+    """``place`` goes down by 0.1 a step; ``frozen`` only takes room."""
+
+    def __init__(self, room: int = 10) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.ones(2))
+        self.frozen = nn.Parameter(torch.ones(room), requires_grad=False)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        return (self.place * batch).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD([self.place], 0.1)
+
+
+def fit(
+    callback: Checkpoints,
+    steps: int,
+    resume: Path | None = None,
+    room: int = 10,
+    more: tuple[Any, ...] = (),
+    **changes: Any,
+) -> Trainer:
+    settings: dict[str, Any] = {"enable_checkpointing": True, "check_val_every_n_epoch": None}
+    settings |= {"plugins": [DurableCheckpointIO()], "callbacks": [callback, *more]} | changes
+    trainer = tiny.trainer(steps, **settings)
+    loader: DataLoader[Any] = DataLoader(torch.ones(50, 2), batch_size=1)  # type: ignore[arg-type]
+    trainer.fit(Point(room), loader, ckpt_path=resume, weights_only=True)
+    return trainer
+
+
+def step_in(path: Path) -> int:
+    """The step of a checkpoint whose weights are that step's."""
+    verify(path)
+    saved = torch.load(path, weights_only=True)
+    torch.testing.assert_close(saved["state_dict"]["place"], torch.full((2,), 1 - 0.1 * saved["global_step"]))
+    return int(saved["global_step"])
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_newest_few_stay_and_some_for_ever(asynchronous: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "stage"
+    fit(Checkpoints(str(folder), 2, keep=2, keep_every=6, asynchronous=asynchronous), 13)
+    assert sorted(steps_of(folder)) == [6, 12, 13]  # 12 is one of the newest two, and a sixth
+    assert len(names(folder)) == 4
+    assert [step_in(path) for _, path in sorted(steps_of(folder).items())] == [6, 12, 13]
+    last = folder / "last.ckpt"
+    assert step_in(last) == 13
+    assert last.samefile(step_path(folder, 13))  # a second name, not a second file
+    assert not last.is_symlink()
+    moved = folder.rename(tmp_path / "moved")
+    assert step_in(moved / "last.ckpt") == 13
+
+
+@pytest.mark.parametrize(("steps", "every", "kept"), [(6, 3, [3, 6]), (7, 3, [6, 7]), (2, 5, [2]), (4, None, [4])])
+def test_last_is_of_the_last_step(steps: int, every: int | None, kept: list[int], tmp_path: Path) -> None:
+    fit(Checkpoints(str(tmp_path), every), steps)
+    assert sorted(steps_of(tmp_path)) == kept
+    assert step_in(tmp_path / "last.ckpt") == steps
+
+
+def test_accumulated_gradients_count_once(tmp_path: Path) -> None:
+    callback = Checkpoints(str(tmp_path), 1, keep=9)
+    fit(callback, 3, accumulate_grad_batches=4)
+    assert sorted(steps_of(tmp_path)) == [1, 2, 3]
+
+
+def test_a_resumed_fit_goes_on_in_its_folder(tmp_path: Path) -> None:
+    fit(Checkpoints(str(tmp_path), 2, keep=3), 4)
+    fit(Checkpoints(str(tmp_path), 2, keep=3), 8, resume=tmp_path / "last.ckpt")
+    assert sorted(steps_of(tmp_path)) == [4, 6, 8]
+    assert step_in(tmp_path / "last.ckpt") == 8
+
+
+def test_going_back_drops_what_was_after_and_starting_anew_drops_all(tmp_path: Path) -> None:
+    fit(Checkpoints(str(tmp_path), 2, keep=9), 8)
+    fit(Checkpoints(str(tmp_path), 1, keep=9), 5, resume=step_path(tmp_path, 4))
+    assert sorted(steps_of(tmp_path)) == [2, 4, 5]
+    assert step_in(tmp_path / "last.ckpt") == 5
+    fit(Checkpoints(str(tmp_path), 3, keep=9, start_over=True), 3)
+    assert sorted(steps_of(tmp_path)) == [3]
+    assert step_in(tmp_path / "last.ckpt") == 3
+    elsewhere = tmp_path / "elsewhere"
+    fit(Checkpoints(str(elsewhere), 2, keep=9), 2)
+    again = Checkpoints(str(elsewhere), 2, keep=9, start_over=True)
+    fit(again, 4, resume=tmp_path / "last.ckpt")  # of another folder: another line
+    assert sorted(steps_of(elsewhere)) == [4]
+
+
+def test_an_earlier_fit_is_not_removed_unasked(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "a", tmp_path / "b"
+    fit(Checkpoints(str(folder), 2, keep_every=2), 4)
+    fit(Checkpoints(str(elsewhere)), 1)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    for resume in (None, elsewhere / "last.ckpt"):
+        with pytest.raises(ValueError, match=rf"{folder} holds .*up to step 4.*last goes on.*start_over true starts"):
+            fit(Checkpoints(str(folder), 1), 2, resume=resume, more=(Break(0),))
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    for path in steps_of(folder).values():
+        path.unlink()
+    with pytest.raises(ValueError, match=r"up to last\.ckpt"):
+        fit(Checkpoints(str(folder), 1), 2)
+    fit(Checkpoints(str(folder), 1, enabled=False), 2)
+
+
+def test_a_finished_fit_that_is_resumed_writes_nothing(tmp_path: Path) -> None:
+    fit(Checkpoints(str(tmp_path), 2), 4)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    fit(Checkpoints(str(tmp_path), 2), 4, resume=tmp_path / "last.ckpt")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_a_last_of_before_is_replaced_whatever_it_was(tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").mkdir()
+    (tmp_path / "last.ckpt" / "x").touch()
+    fit(Checkpoints(str(tmp_path), start_over=True), 1)
+    assert step_in(tmp_path / "last.ckpt") == 1
+
+
+def test_without_hard_links_last_is_a_relative_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    folder = tmp_path / "stage"
+    fit(Checkpoints(str(folder), 2), 5)
+    assert sorted(steps_of(folder)) == [4, 5]
+    assert (folder / "last.ckpt").readlink() == Path("step-000000005.ckpt")
+    folder.rename(tmp_path / "moved")
+    assert step_in(tmp_path / "moved" / "last.ckpt") == 5
+
+
+def test_without_a_folder(tmp_path: Path) -> None:
+    fit(Checkpoints(), 1, default_root_dir=tmp_path / "a")
+    assert names(tmp_path / "a" / "checkpoints") == ["last.ckpt", "step-000000001.ckpt"]
+    other = ModelCheckpoint(tmp_path / "b", save_last=True, save_top_k=0)
+    fit(Checkpoints(every_n_steps=1), 2, more=(other,), default_root_dir=tmp_path / "c")
+    assert names(tmp_path / "b") == ["last.ckpt"]
+    assert not (tmp_path / "c").exists()
+    fit(Checkpoints(str(tmp_path / "d"), 1), 1, fast_dev_run=1)
+    assert not (tmp_path / "d").exists()
+
+
+def test_other_commands_write_nothing(tmp_path: Path) -> None:
+    callback = Checkpoints(str(tmp_path / "x"), 1)
+    trainer = tiny.trainer(callbacks=[callback], enable_checkpointing=True, plugins=[DurableCheckpointIO()])
+    callback.setup(trainer, Point(), "test")
+    callback.teardown(trainer, Point(), "test")
+    assert not (tmp_path / "x").exists()
+    with pytest.raises(RuntimeError, match="no fit that writes"):
+        callback.save(trainer)
+
+
+@pytest.mark.parametrize(("name", "value"), [("every_n_steps", 0), ("keep", 0), ("keep_every", -1)])
+def test_numbers_out_of_range(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=f"checkpoints.{name} is {value}; it must be at least"):
+        Checkpoints(**{name: value})  # type: ignore[arg-type]
+
+
+def test_another_plugin_cannot_save_in_the_background(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="asynchronous needs the plugin"):
+        fit(Checkpoints(str(tmp_path), asynchronous=True), 1, plugins=[])
+    fit(Checkpoints(str(tmp_path), 1), 2, plugins=[])  # Lightning's own writes as well
+    assert sorted(steps_of(tmp_path)) == [1, 2]
+    verify(tmp_path / "last.ckpt")
+
+
+class FolderIO(CheckpointIO):
+    """Writes folders, as the strategies that shard do."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path.mkdir()
+        torch.save(checkpoint.pop("state_dict"), path / "__0_0.distcp")
+        torch.save(checkpoint, path / "meta.pt")
+        (path / ".metadata").touch()
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        verify(Path(path))
+        return {**torch.load(Path(path, "meta.pt")), "state_dict": torch.load(Path(path, "__0_0.distcp"))}
+
+    def remove_checkpoint(self, path: Any) -> None:
+        raise NotImplementedError
+
+
+def test_folders_are_sealed_and_kept_alike(tmp_path: Path) -> None:
+    stage = tmp_path / "stage"
+    fit(Checkpoints(str(stage), 2), 3)
+    (stage / ".new.ckpt").mkdir()  # of a kill
+    fit(Checkpoints(str(stage), 2, start_over=True), 7, plugins=[FolderIO()])
+    assert names(stage) == ["last.ckpt", "step-000000006.ckpt", "step-000000007.ckpt"]
+    assert (stage / "last.ckpt").readlink() == Path("step-000000007.ckpt")
+    stage.rename(tmp_path / "moved")
+    last = tmp_path / "moved" / "last.ckpt"
+    verify(last)
+    fit(Checkpoints(str(tmp_path / "moved"), 2), 9, resume=last, plugins=[FolderIO()])
+    assert sorted(steps_of(tmp_path / "moved")) == [8, 9]
+    torch.testing.assert_close(torch.load(last / "__0_0.distcp")["place"], torch.full((2,), 0.1))
+    (last / "meta.pt").unlink()
+    with pytest.warns(UserWarning, match=r"meta.pt is missing"):
+        assert newest_valid(tmp_path / "moved") == step_path(tmp_path / "moved", 8)
+
+
+class Twice(Callback):
+    """Saves a step again that is saved already, as an interruption may."""
+
+    def __init__(self, own: Checkpoints) -> None:
+        self.own = own
+
+    def on_before_zero_grad(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == 2:
+            self.own.save(trainer)
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_that_is_saved_again_stands_while_it_is_replaced(
+    exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not exchanges:  # a file system that cannot
+        monkeypatch.setattr(checkpoint_folder, "_exchange", lambda one, other: False)
+    own, removed, rmtree = Checkpoints(str(tmp_path), 2), [], shutil.rmtree
+
+    def watched(path: Path, **options: bool) -> None:
+        if Path(path).is_dir():  # the old one is removed last
+            verify(tmp_path / "last.ckpt")
+            removed.append(path)
+        rmtree(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    fit(own, 3, more=(Twice(own),), plugins=[FolderIO()])
+    assert len(removed) == 1
+    assert names(tmp_path) == ["last.ckpt", "step-000000002.ckpt", "step-000000003.ckpt"]
+    verify(step_path(tmp_path, 2))
+
+
+def test_the_run_s_name_is_in_the_checkpoint(tmp_path: Path) -> None:
+    fit(Checkpoints(str(tmp_path), run="abc"), 1)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]["Checkpoints"] == {"run": "abc"}
+
+
+def test_in_the_background_the_same_bytes_are_written(tmp_path: Path) -> None:
+    """Also where the average shares the storage of what is frozen: no second copy of it."""
+    for asynchronous in (False, True):
+        torch.manual_seed(0)
+        fit(
+            Checkpoints(str(tmp_path / str(asynchronous)), 3, asynchronous=asynchronous),
+            7,
+            room=50_000,
+            more=(EMA(0.5),),
+        )
+    for name in ("step-000000006.ckpt", "last.ckpt"):
+        first, second = ((tmp_path / str(flag) / name).read_bytes() for flag in (False, True))
+        assert first == second
+        assert len(first) < 300_000  # 200,000 of them `frozen`, once
+
+
+class Fill(Callback):
+    """Fills the disk at one step and makes room again at another, as other users of it do."""
+
+    def __init__(self, folder: Path, full: int, free: int, size: int = 6_000_000) -> None:
+        self.file, self.full, self.free, self.size = folder / "others", full, free, size
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.full:
+            with suppress(OSError):
+                self.file.write_bytes(bytes(self.size))
+        elif trainer.global_step == self.free:
+            self.file.unlink()
+
+
+ROOM = 400_000  # 1.6 MB a checkpoint: two are kept, a third is being written
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_full_disk_is_a_warning_while_later_saves_succeed(asynchronous: bool, small_disk: Path) -> None:
+    folder = small_disk / "stage"
+    fill = Fill(small_disk, full=3, free=7)
+    with pytest.warns(UserWarning, match=r"could not be written to .*stage \(.*GB free\): .*No space left.*goes on"):
+        trainer = fit(Checkpoints(str(folder), 2, asynchronous=asynchronous), 9, room=ROOM, more=(fill,))
+    assert trainer.global_step == 9
+    assert sorted(steps_of(folder)) == [8, 9]
+    assert step_in(folder / "last.ckpt") == 9
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_full_disk_at_the_end_is_an_error_and_leaves_the_one_before(asynchronous: bool, small_disk: Path) -> None:
+    folder = small_disk / "stage"
+    fill = Fill(small_disk, full=3, free=99)
+    with (
+        pytest.warns(UserWarning, match="No space left"),
+        pytest.raises(OSError, match=r"the last checkpoint could not be written: .*No space left"),
+    ):
+        fit(Checkpoints(str(folder), 2, asynchronous=asynchronous), 6, room=ROOM, more=(fill,))
+    assert names(folder) == ["last.ckpt", "step-000000002.ckpt"]  # nothing half-written takes room
+    assert step_in(folder / "last.ckpt") == 2
+    (small_disk / "others").unlink()
+    fit(Checkpoints(str(folder), 2), 6, resume=folder / "last.ckpt", room=ROOM)
+    assert step_in(folder / "last.ckpt") == 6
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    steps = Break(0)
+    with pytest.raises(OSError, match=r"checkpoints cannot be written to .*file/stage: .*Not a directory"):
+        fit(Checkpoints(str(tmp_path / "file" / "stage"), 2), 4, more=(steps,))
+    assert names(tmp_path) == ["file"]
+    fit(Checkpoints(str(tmp_path / "stage"), 2), 1)
+    assert names(tmp_path / "stage") == ["last.ckpt", "step-000000001.ckpt"]  # the trial leaves nothing
+
+
+class Vanish(Callback):
+    """Somebody's clean-up of the disk takes the folder, and something stands in its place."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 3:
+            shutil.rmtree(self.folder)
+            self.folder.touch()
+        elif trainer.global_step == 5:
+            self.folder.unlink()
+
+
+def test_a_folder_that_vanishes_is_a_warning(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "stage"
+    with pytest.warns(UserWarning, match=r"could not be written to .*stage \(.* GB free\)"):
+        fit(Checkpoints(str(folder), 2), 6, more=(Vanish(folder.parent),))
+    assert names(folder) == ["last.ckpt", "step-000000006.ckpt"]
+
+
+class Anothers(ModelCheckpoint):
+    """Lightning's own, which keeps one: it removes the one before when it takes the new one for written."""
+
+    removed = 0
+
+    def _remove_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        assert self.dirpath
+        verify(Path(self.dirpath, f"step={trainer.global_step}.ckpt"))
+        super()._remove_checkpoint(trainer, filepath)
+        self.removed += 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_another_callback_s_saves_are_its_own_affair(asynchronous: bool, small_disk: Path) -> None:
+    """They are written when they return, and end the fit where they cannot be."""
+    other = Anothers(small_disk / "other", filename="{step}", every_n_train_steps=1, enable_version_counter=False)
+    own = Checkpoints(str(small_disk / "own"), 1, asynchronous=asynchronous)
+    with (
+        pytest.warns(UserWarning, match="could not be written to .*own"),
+        pytest.raises(OSError, match="No space left"),
+    ):
+        fit(own, 9, more=(Fill(small_disk, 4, 99, 9_000_000), other))
+    assert other.removed == 3
+    assert names(small_disk / "other") == ["step=4.ckpt"]  # step 5's failed
+
+
+class Break(Callback):
+    def __init__(self, at: int = 5) -> None:
+        self.at = at
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.at:
+            raise ZeroDivisionError("the training itself")
+
+
+def test_what_ended_the_fit_is_not_hidden_behind_a_full_disk(small_disk: Path) -> None:
+    with pytest.warns(UserWarning, match="No space left"), pytest.raises(ZeroDivisionError):
+        fit(Checkpoints(str(small_disk / "s"), 2), 9, room=ROOM, more=(Fill(small_disk, 3, 99), Break()))
+
+
+KILLED = """
+import os, random, signal, sys, time, warnings
+from pathlib import Path
+import torch
+from test_retention import fit
+from vlad_lightning.checkpoints import Checkpoints
+from vlad_lightning.checkpoints.seal import newest_valid, steps_of, verify
+
+folder, draw, before = Path(sys.argv[1]), random.Random(1), 0
+torch.set_num_threads(1)
+for turn in range(6):
+    child = os.fork()
+    if not child:
+        warnings.simplefilter("ignore")
+        saves = Checkpoints(str(folder), 1, keep=2, keep_every=40, asynchronous=turn % 2 == 1)
+        fit(saves, 10_000, resume=newest_valid(folder), room=500_000, max_epochs=-1)
+        os._exit(1)
+    while max(steps_of(folder), default=0) <= before + 2:
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "it ended by itself"
+        time.sleep(0.005)
+    time.sleep(draw.uniform(0, 0.1))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    found = newest_valid(folder)
+    assert found == folder / "last.ckpt", found  # never a damaged one
+    step = int(torch.load(found, weights_only=True)["global_step"])
+    assert step > before
+    assert step >= max(steps_of(folder))  # nothing that was finished is lost
+    for path in steps_of(folder).values():
+        verify(path)
+    before = step
+print("steps", before)
+"""
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_never_lose_the_run(tmp_path: Path) -> None:
+    """A save at each step: nearly every kill falls into one. The same command goes on each time."""
+    places = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    code = f"import sys; sys.path[:0] = {places}\n{KILLED}"
+    command = [sys.executable, "-W", "error::UserWarning:__main__", "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=290)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "steps" in done.stdout
+
+
+def test_a_damaged_checkpoint_is_not_loaded(tmp_path: Path) -> None:
+    fit(Checkpoints(str(tmp_path)), 2)
+    last = tmp_path / "last.ckpt"
+    data = bytearray(last.read_bytes())
+    data[len(data) // 2] ^= 4
+    last.write_bytes(data)
+    with pytest.raises(DamagedError, match=r"last\.ckpt is damaged"):
+        fit(Checkpoints(str(tmp_path)), 4, resume=last)
+
+
+def test_a_folder_is_one_fit_s_at_a_time(tmp_path: Path) -> None:
+    class Other(Callback):
+        """Another process begins a fit in the same folder."""
+
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            held = json.loads((tmp_path / ".fit.lock").read_text())
+            assert (held["host"], held["pid"]) == (socket.gethostname(), os.getpid())
+            code = (
+                "from pathlib import Path; from vlad_lightning.checkpoints.fit_lock import take; "
+                f"take(Path({str(tmp_path)!r}))"
+            )
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+            assert f"is being written by another fit, process {os.getpid()} on" in done.stderr
+
+    fit(Checkpoints(str(tmp_path)), 1, more=(Other(),))
+    assert not (tmp_path / ".fit.lock").exists()
+
+
+def test_a_fit_that_fails_leaves_the_folder_to_others(tmp_path: Path) -> None:
+    class Failing(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            assert (tmp_path / ".fit.lock").exists()
+            raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        fit(Checkpoints(str(tmp_path)), 1, more=(Failing(),))
+    assert not (tmp_path / ".fit.lock").exists()
+
+
+def test_a_fit_does_not_start_beside_another(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        held = {"host": socket.gethostname(), "pid": other.pid}
+        (tmp_path / ".fit.lock").write_text(json.dumps(held))
+        with pytest.raises(ValueError, match=f"another fit, process {other.pid} on"):
+            fit(Checkpoints(str(tmp_path)), 1)
+        assert json.loads((tmp_path / ".fit.lock").read_text()) == held
+        other.communicate(b"\n")
+    with pytest.warns(UserWarning, match="this fit takes it over"):
+        fit(Checkpoints(str(tmp_path)), 1)
+    assert step_in(tmp_path / "last.ckpt") == 1

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vlad_lightning import __version__
+from vlad_lightning.cli.launcher import main
+
+
+def vlad_cli(*args: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "vlad_lightning", *args],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "help"])
+def test_help_lists_every_command(flag: str) -> None:
+    result = vlad_cli(flag)
+    assert result.returncode == 0
+    listed = {line.split()[0] for line in result.stdout.split("commands:\n")[1].split("\n\n")[0].splitlines()}
+    assert listed == {"fit", "validate", "test", "predict", "run", "doctor", "synth", "export", "generate"}
+
+
+def test_help_takes_under_two_seconds_and_imports_no_torch() -> None:
+    started = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "vlad_lightning", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds = time.perf_counter() - started
+    imported = {line.rsplit("|", 1)[1].strip().partition(".")[0] for line in result.stderr.splitlines() if "|" in line}
+    assert "vlad_lightning" in imported
+    assert imported.isdisjoint({"torch", "lightning", "numpy", "yaml", "jsonargparse"})
+    assert seconds < 2
+
+
+def test_version() -> None:
+    assert vlad_cli("--version").stdout == f"vlad-cli {__version__}\n"
+
+
+def test_no_command_prints_the_help_and_fails() -> None:
+    result = vlad_cli()
+    assert result.returncode == 2
+    assert "usage: vlad-cli" in result.stdout
+
+
+def test_unknown_command_is_one_line_with_the_nearest_name() -> None:
+    result = vlad_cli("fti", "--config", "x.yaml")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert "unknown command 'fti'; did you mean 'fit'?" in result.stderr
+
+
+def test_bad_input_is_one_line_and_the_traceback_is_there_on_request(tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.yaml")
+    result = vlad_cli("run", "--config", missing)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"vlad-cli run: no configuration file {missing!r}")
+    assert result.stderr.count("\n") == 1
+    traced = vlad_cli("run", "--config", missing, VLAD_TRACEBACK="1")
+    assert traced.returncode == 1
+    assert "Traceback" in traced.stderr
+    assert "FileNotFoundError" in traced.stderr
+
+
+def test_main_returns_the_code_of_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--config", str(tmp_path / "missing.yaml")]) == 2
+    assert "no configuration file" in capsys.readouterr().err
+    assert main(["--version"]) == 0
+
+
+@pytest.mark.parametrize("argument", ["--bogus", "--sample=3"])
+def test_synth_refuses_an_unknown_option(argument: str, tmp_path: Path) -> None:
+    result = vlad_cli("synth", "--out", str(tmp_path / "posters"), "--samples", "1", argument)
+    assert result.returncode == 2
+    assert argument in result.stderr
+    assert not (tmp_path / "posters").exists()
+
+
+def test_synth_hands_every_option_on(tmp_path: Path) -> None:
+    plain = ("--samples", "3", "--size", "48", "--workers", "1")
+    assert vlad_cli("synth", "--out", str(tmp_path / "a"), *plain).returncode == 0
+    assert vlad_cli("synth", "--out", str(tmp_path / "b"), *plain, "--seed", "1", "--charseg", "false").returncode == 0
+    assert vlad_cli("synth", "--out", str(tmp_path / "c"), *plain, "--split", "heldout").returncode == 0
+    images = {name: sorted((tmp_path / name).glob("*/*/image.jpg")) for name in "abc"}
+    assert [len(found) for found in images.values()] == [3, 3, 3]
+    content = {name: [path.read_bytes() for path in found] for name, found in images.items()}
+    assert content["a"] != content["b"]  # another seed
+    assert content["a"] != content["c"]  # another split
+    assert len(list((tmp_path / "a").glob("*/*/charseg.npy"))) == 3
+    assert not list((tmp_path / "b").glob("*/*/charseg.npy"))

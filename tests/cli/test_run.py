@@ -1,0 +1,342 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from vlad_lightning.cli import fit as cli
+from vlad_lightning.cli.run import _run_options, main, override, run
+from vlad_lightning.cli.stages import SETTINGS, Pipeline, Stage, read_pipeline
+from vlad_lightning.exit_codes import PREEMPTED
+
+
+def synth(name: str, folder: str, *more: object, samples: int = 2) -> dict[str, Any]:
+    args = ["--out", folder, "--samples", samples, "--size", 48, "--workers", 1, *more]
+    return {"name": name, "command": "synth", "args": args, "outputs": [folder]}
+
+
+def write(folder: Path, *stages: dict[str, Any]) -> Path:
+    """A pipeline file whose stages are real but small commands."""
+    path = folder / "pipeline.yaml"
+    path.write_text(
+        yaml.safe_dump({"out": str(folder / "out"), "data": {"train": "{out}/data"}, "stages": list(stages)})
+    )
+    return path
+
+
+def vlad_run(*args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vlad_lightning", "run", *map(str, args)]
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200)
+
+
+def two_stages(folder: Path, *more: object) -> Path:
+    return write(folder, synth("first", "{data}", *more), synth("second", "{out}/more"))
+
+
+@pytest.fixture
+def mario(request: pytest.FixtureRequest) -> Path:
+    """The shared folder of posters; ``posters`` counts them in this file."""
+    return Path(request.getfixturevalue("posters"))
+
+
+def begun(out: Path, drawn: int) -> bool:
+    """Whether so many posters are written; with none, the processes that will write them are starting."""
+    return any(out.glob(".data.*.partial")) and posters(out) >= drawn
+
+
+def posters(folder: Path) -> int:
+    return len(list(folder.rglob("image.jpg")))
+
+
+def test_stages_run_once(tmp_path: Path) -> None:
+    path, out = two_stages(tmp_path), tmp_path / "out"
+    first = vlad_run("--config", path)
+    assert first.returncode == 0, first.stderr
+    assert (posters(out / "data"), posters(out / "more")) == (2, 2)
+    stamp = json.loads((out / "first" / "done.json").read_text())
+    assert len(stamp["digest"]) == 64
+    assert stamp["command"][0] == "synth"
+    logs = [(out / name / "log.txt").read_text() for name in ("first", "second")]
+    assert all(log in first.stdout for log in logs)  # what is in the log was on the terminal too
+    again = vlad_run("--config", path)
+    assert again.returncode == 0
+    assert again.stdout == "[1/2] first: done before, skipped\n[2/2] second: done before, skipped\n"
+    forced = vlad_run("--config", path, "--force")
+    assert forced.returncode == 0, forced.stderr
+    assert "skipped" not in forced.stdout
+    assert json.loads((out / "first" / "done.json").read_text())["digest"] == stamp["digest"]
+
+
+def test_rerun_never_removes_a_folder_it_did_not_make(tmp_path: Path) -> None:
+    path, out = two_stages(tmp_path), tmp_path / "out"
+    mine = out / "more" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    result = vlad_run("--config", path, "--force")
+    assert result.returncode == 2
+    assert "is not empty" in result.stdout
+    assert mine.read_text() == "precious"
+    mine.unlink()
+    assert vlad_run("--config", path).returncode == 0
+    two_stages(tmp_path, "--seed", 1)
+    before = (out / "data" / "00000" / "000000000" / "image.jpg").read_bytes()
+    assert vlad_run("--config", path).returncode == 0
+    assert (out / "data" / "00000" / "000000000" / "image.jpg").read_bytes() != before
+
+
+def plan(capfd: pytest.CaptureFixture[str], *args: object) -> list[str]:
+    """What a dry run says of each stage: 'skipped' or 'would run'."""
+    assert main([*map(str, args), "--dry-run"]) == 0
+    return ["skipped" if "skipped" in line else "would run" for line in capfd.readouterr().out.splitlines()]
+
+
+def test_what_reruns_and_what_does_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path, out = two_stages(tmp_path), tmp_path / "out"
+    assert plan(capfd, "--config", path) == ["would run", "would run"]
+    assert not out.exists()  # a dry run writes nothing
+    assert main(["--config", str(path)]) == 0
+    capfd.readouterr()
+    assert plan(capfd, "--config", path) == ["skipped", "skipped"]
+    assert plan(capfd, "--config", path, "--force") == ["would run", "would run"]
+    two_stages(tmp_path, "--seed", 1)
+    assert plan(capfd, "--config", path) == ["would run", "would run"]  # what follows a changed stage runs too
+    write(tmp_path, synth("first", "{data}"), synth("second", "{out}/more", "--seed", 1))
+    assert plan(capfd, "--config", path) == ["skipped", "would run"]
+    two_stages(tmp_path)
+    assert plan(capfd, "--config", path) == ["skipped", "skipped"]
+    shutil.rmtree(out / "more")
+    assert plan(capfd, "--config", path) == ["skipped", "would run"]  # its output is gone
+    (out / "first" / "done.json").write_text("{")
+    assert plan(capfd, "--config", path) == ["would run", "would run"]
+
+
+def test_changed_inputs_rerun(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("one")
+    path = write(tmp_path, {**synth("first", "{data}"), "inputs": [str(words)]})
+    assert main(["--config", str(path)]) == 0
+    capfd.readouterr()
+    assert plan(capfd, "--config", path) == ["skipped"]
+    words.write_text("two")
+    assert plan(capfd, "--config", path) == ["would run"]
+    words.unlink()
+    with pytest.raises(FileNotFoundError, match=r"'first' reads .*words\.txt"):
+        main(["--config", str(path)])
+
+
+def test_changed_configuration_and_data_rerun(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = tmp_path / "mine"
+    (data / "00000").mkdir(parents=True)
+    config = tmp_path / "fit.yaml"
+    config.write_text("seed_everything: 1")
+    path = write(tmp_path, synth("posters", "{data}"), {"name": "fit", "command": "fit", "config": "fit.yaml"})
+    # Dry runs only: a stamp written with the digest of the moment stands for a finished training.
+    stamp = tmp_path / "out" / "fit" / "done.json"
+    stamp.parent.mkdir(parents=True)
+
+    def finish() -> None:
+        from vlad_lightning.cli.run import _digest
+
+        pipeline = read_pipeline(path, data=data)
+        stamp.write_text(json.dumps({"digest": _digest(pipeline.stages[0], pipeline, "")}))
+
+    finish()
+    assert plan(capfd, "--config", path, "--data", data) == ["skipped"]
+    config.write_text("seed_everything: 2")
+    assert plan(capfd, "--config", path, "--data", data) == ["would run"]
+    finish()
+    (data / "00001").mkdir()
+    assert plan(capfd, "--config", path, "--data", data) == ["would run"]
+    finish()
+    caption = data / "00000" / "000000007" / "caption.txt"
+    caption.parent.mkdir()
+    (data / "00001" / "around").symlink_to(data)
+    caption.write_text("a poster that says ONE")
+    assert plan(capfd, "--config", path, "--data", data) == ["would run"]
+    finish()
+    caption.write_text("a poster that says TWO")  # in its place: neither its size nor its folder's time changes
+    assert plan(capfd, "--config", path, "--data", data) == ["would run"]
+    finish()
+    (data / ".index").write_text("a cache of the reader changes nothing")
+    assert plan(capfd, "--config", path, "--data", data) == ["skipped"]
+    assert plan(capfd, "--config", path, "--data", data, "--trainer.max_steps", 5) == ["would run"]
+
+
+def test_first_failure_ends_the_run_with_its_code(tmp_path: Path) -> None:
+    path = write(tmp_path, synth("first", "{data}", "--bogus"), synth("second", "{out}/more"))
+    result = vlad_run("--config", path)
+    log = tmp_path / "out" / "first" / "log.txt"
+    assert result.returncode == 2
+    assert "first: failed with exit code 2" in result.stderr
+    assert str(log) in result.stderr
+    assert "--bogus" in log.read_text()
+    assert not (tmp_path / "out" / "first" / "done.json").exists()
+    assert not (tmp_path / "out" / "second").exists()
+
+
+def test_stage_that_leaves_no_output_has_failed(tmp_path: Path) -> None:
+    path = write(tmp_path, {**synth("first", "{data}"), "outputs": ["{out}/elsewhere"]})
+    result = vlad_run("--config", path)
+    assert result.returncode == 1
+    assert f"ended without writing {tmp_path / 'out' / 'elsewhere'}" in result.stderr
+    assert not (tmp_path / "out" / "first" / "done.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "drawn"), [(signal.SIGTERM, 3), (signal.SIGINT, 3), (signal.SIGINT, 0)], ids=["TERM", "INT", "INT early"]
+)
+def test_signal_ends_the_stage_too(number: signal.Signals, drawn: int, tmp_path: Path) -> None:
+    path = write(tmp_path, synth("first", "{data}", samples=10_000_000))
+    command = [sys.executable, "-m", "vlad_lightning", "run", "--config", str(path)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits its neglect
+    try:
+        runner = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        deadline = time.monotonic() + 60
+        while not begun(tmp_path / "out", drawn) and runner.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert begun(tmp_path / "out", drawn)
+        if number == signal.SIGINT:
+            os.killpg(runner.pid, number)  # as a terminal's Ctrl-C
+        else:
+            runner.send_signal(number)
+        _, errors = runner.communicate(timeout=60)
+    finally:
+        if runner.poll() is None:
+            os.killpg(runner.pid, signal.SIGKILL)
+    assert runner.returncode == 128 + number
+    assert f"failed with exit code {128 + number}" in errors
+    assert not (tmp_path / "out" / "first" / "done.json").exists()
+    written = posters(tmp_path / "out")
+    time.sleep(1)
+    assert posters(tmp_path / "out") == written  # nothing goes on in the background
+
+
+def test_overrides_reach_their_stages(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        synth("posters", "{data}"),
+        {"name": "stage0", "command": "fit", "args": ["--trainer.max_steps=5"]},
+        {"name": "test", "command": "test"},
+    )
+    words = [
+        "--trainer.max_steps",
+        "3",
+        "--stage0.trainer.callbacks+=X",
+        "--seed_everything=7",
+        "--test.model.x",
+        "-1",
+        "2",
+    ]
+    pipeline = override(read_pipeline(path), words)
+    assert [stage.args for stage in pipeline.stages[1:]] == [
+        ("--trainer.max_steps=5", "--trainer.max_steps", "3", "--trainer.callbacks+=X", "--seed_everything=7"),
+        ("--trainer.max_steps", "3", "--seed_everything=7", "--model.x", "-1", "2"),
+    ]
+    assert pipeline.stages[0] == read_pipeline(path).stages[0]
+
+
+def fit_stage(*args: str) -> Stage:
+    return Stage("stage0", "fit", args=args)
+
+
+def test_a_training_is_told_its_run_and_goes_on_unless_forced() -> None:
+    digest = "0123456789abcdef" * 4
+    name = ["--checkpoints.run", "0123456789abcdef", "--checkpoints.start_over", "true"]
+    assert _run_options(fit_stage(), digest, resumes=True) == [*name, "--ckpt_path", "last"]
+    assert _run_options(fit_stage(), digest, resumes=False) == name
+    for own in (("--ckpt_path", "x.ckpt"), ("--ckpt_path=x.ckpt",)):
+        assert _run_options(fit_stage(*own), digest, resumes=True) == name
+    assert _run_options(Stage("x", "test"), digest, resumes=True) == []
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_goes_on_and_a_changed_one_starts_anew(mario: Path, tmp_path: Path) -> None:
+    args = ["--out", "{out}", "--data.root={data}", "--data.batch_size=4", "--trainer.limit_val_batches=0"]
+    args += ["--trainer.logger=false", "--trainer.callbacks=[]", "--checkpoints.every_n_steps=1"]
+    stage = {"name": "stage0", "command": "fit", "config": "mini/stage0_align.yaml", "args": args}
+    path = write(tmp_path, {**stage, "outputs": ["{out}/stage0/last.ckpt"]})
+    command = ["--config", str(path), "--data", str(mario), "--trainer.default_root_dir", str(tmp_path)]
+    long = [sys.executable, "-m", "vlad_lightning", "run", *command, "--trainer.max_steps", "40"]
+    last = tmp_path / "out" / "stage0" / "last.ckpt"
+    runner = subprocess.Popen(long, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while not last.exists() and runner.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        os.killpg(runner.pid, signal.SIGKILL)
+        runner.wait()
+    assert last.exists()
+    assert not (tmp_path / "out" / "stage0" / "done.json").exists()
+    again = subprocess.run(long, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=250)
+    assert again.returncode == 0, again.stdout[-2000:]
+    assert f"Restored all states from the checkpoint at {last}" in again.stdout
+    assert torch.load(last, weights_only=True)["global_step"] == 40
+    other = vlad_run(*command, "--trainer.max_steps", 2)  # another configuration: step 40 is not gone on from
+    assert other.returncode == 0, other.stdout[-2000:]
+    assert "are of another run; this one starts anew" in other.stdout
+    assert torch.load(last, weights_only=True)["global_step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--forse"], "unknown option --forse; allowed are"),
+        (["--stage9.trainer.max_steps", "3"], "--stage9.trainer.max_steps: there is no stage 'stage9'; the stages"),
+        (["--trainr.max_steps=3"], "--trainr.max_steps: there is no stage 'trainr'; the stages are "),
+        (["out"], "unexpected argument 'out'"),
+    ],
+)
+def test_unknown_options_are_refused(words: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        main(["--config", str(two_stages(tmp_path)), *words])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["--data", "--test-data"])
+def test_missing_data_is_refused_before_anything_runs(option: str, tmp_path: Path) -> None:
+    path = write(tmp_path, synth("posters", "{data}"), {"name": "stage0", "command": "fit"})
+    with pytest.raises(FileNotFoundError, match=f"{option}: no folder '.*nowhere'"):
+        main(["--config", str(path), option, str(tmp_path / "nowhere")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stage_that_was_preempted_is_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vlad_lightning.cli.run._execute", lambda command, log: PREEMPTED)
+    pipeline = Pipeline(tmp_path, tmp_path, None, (Stage("stage0", "synth"), Stage("stage1", "synth")))
+    assert run(pipeline) == PREEMPTED == 75
+    assert "stage0: preempted after" in capsys.readouterr().err
+    assert not (tmp_path / "stage0" / "done.json").exists()
+    assert not (tmp_path / "stage1").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "\udcff", '{"digest": 3}', '{"digest": "x", "outputs": 3}'])
+def test_a_damaged_stamp_is_set_aside(content: str, tmp_path: Path) -> None:
+    path, folder = write(tmp_path, synth("first", "{data}")), tmp_path / "out" / "first"
+    folder.mkdir(parents=True)
+    (folder / "done.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.warns(UserWarning, match=r"done.json is damaged: it does not say what the stage did"):
+        assert main(["--config", str(path)]) == 0
+    assert (folder / "done.json.damaged").read_bytes() == content.encode(errors="surrogateescape")
+    assert json.loads((folder / "done.json").read_text())["outputs"] == [str(tmp_path / "out" / "data")]
+
+
+def test_the_settings_of_every_stage_are_known() -> None:
+    assert set(cli._OF_EVERY_FIT) <= set(SETTINGS)

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import tiny_system as tiny
+import torch
+
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.diffusion.solvers import SolverName
+from vlad_lightning.generation import Painter
+from vlad_lightning.models.codec import SpaceToDepthCodec
+from vlad_lightning.models.painter.fusion import LatentFusion
+from vlad_lightning.models.painter.vfe import VFE
+from vlad_lightning.types import Layout
+
+LAYOUT = Layout(("HELLO",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.0]]))
+PROMPT = 'a red circle and "HELLO"'
+
+
+def draw(
+    painter: Painter, sampler: Sampler, layout: Layout = LAYOUT, prompt: str = PROMPT, seed: int = 0
+) -> torch.Tensor:
+    with torch.no_grad():
+        return painter.paint([prompt], [layout], sampler, torch.Generator().manual_seed(seed)).images
+
+
+@pytest.fixture(scope="module")
+def painter() -> Painter:
+    """With random fusion weights, so that text and layout matter."""
+    torch.manual_seed(0)
+    painter = tiny.painter()
+    torch.nn.init.normal_(painter.vfe.fusion.weight, std=0.5)
+    return painter
+
+
+def test_painting_holds_what_was_asked_for(painter: Painter) -> None:
+    with torch.no_grad():
+        painting = painter.paint([PROMPT], [LAYOUT], Sampler(steps=2), torch.Generator())
+    assert painting.images.shape == painting.glyphs.shape == (1, 3, tiny.SIZE, tiny.SIZE)
+    assert painting.images.dtype == torch.float32
+    assert painting.layouts == (LAYOUT,)
+    assert painting.prompts == (PROMPT,)
+    assert painting.glyphs.max() == 1
+    assert painting.glyphs.min() == -1
+
+
+def test_generator_decides(painter: Painter) -> None:
+    assert torch.equal(draw(painter, Sampler(steps=2)), draw(painter, Sampler(steps=2)))
+    assert not torch.equal(draw(painter, Sampler(steps=2)), draw(painter, Sampler(steps=2), seed=1))
+
+
+def test_scale_of_zero_ignores_its_condition(painter: Painter) -> None:
+    one_step = Sampler(steps=2, guidance_scale=0, layout_scale=1)
+    assert torch.equal(draw(painter, one_step), draw(painter, one_step, prompt="something else"))
+    assert not torch.equal(draw(painter, one_step), draw(painter, one_step, Layout.empty()))
+    neither = Sampler(steps=2, guidance_scale=0, layout_scale=0)
+    assert torch.equal(draw(painter, neither), draw(painter, neither, Layout.empty(), "something else"))
+
+
+def test_guidance_combines_the_three_branches(painter: Painter) -> None:
+    """One step: f(0,0) + layout_scale (f(0,z) - f(0,0)) + text_scale (f(t,z) - f(0,z)), before the clamp."""
+
+    def predicted(text: float, layout: float) -> torch.Tensor:
+        told = painter.prompt_encoder([PROMPT])
+        z = painter.encode_layout(painter.draw_glyphs([LAYOUT]))
+        noise = torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(0))
+        sampler = Sampler(steps=1, guidance_scale=text, layout_scale=layout)
+        return painter._guided(told, z, sampler)(noise, torch.tensor([999]))
+
+    with torch.no_grad():
+        nothing, layout, both = predicted(0, 0), predicted(0, 1), predicted(1, 1)
+        expected = nothing + 1.5 * (layout - nothing) + 3 * (both - layout)
+        torch.testing.assert_close(predicted(3, 1.5), expected, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(nothing, layout, atol=1e-3)
+    assert not torch.allclose(layout, both, atol=1e-3)
+
+
+class Counted(SpaceToDepthCodec):
+    """Counts the images that it encodes."""
+
+    encoded = 0
+
+    def encode_images(self, images: torch.Tensor) -> torch.Tensor:
+        self.encoded += len(images)
+        return super().encode_images(images)
+
+
+@pytest.mark.parametrize(
+    ("hierarchical", "sampler", "encoded"),
+    [
+        (True, Sampler(steps=2), 3),  # the layouts
+        (True, Sampler(steps=2, guidance_scale=2.0), 3),
+        (True, Sampler(steps=2, guidance_scale=2.0, layout_scale=2.0), 6),  # and empty ones
+        (False, Sampler(steps=2, guidance_scale=2.0), 1),  # for the latents' shape
+    ],
+)
+def test_only_what_is_needed_is_encoded(hierarchical: bool, sampler: Sampler, encoded: int) -> None:
+    painter = tiny.painter(hierarchical=hierarchical)
+    painter.codec = Counted(2)
+    with torch.no_grad():
+        painter.paint([PROMPT] * 3, [LAYOUT] * 3, sampler, torch.Generator())
+    assert painter.codec.encoded == encoded
+
+
+def test_augmentation_changes_the_layouts_latent_by_its_deviation(painter: Painter) -> None:
+    glyphs = torch.zeros(4, 3, tiny.SIZE, tiny.SIZE)
+    draws = torch.Generator().manual_seed(0)
+    latent = painter.encode_layout(glyphs, scale=0.5, generator=draws)
+    assert latent is not None
+    assert latent.std().item() == pytest.approx(0.5, rel=0.05)
+    exact = painter.encode_layout(glyphs)
+    assert exact is not None
+    assert exact.eq(0).all()
+
+
+def test_without_hierarchical_guidance_layouts_do_not_matter() -> None:
+    painter = tiny.painter(hierarchical=False)
+    assert painter.encode_layout(torch.zeros(1, 3, tiny.SIZE, tiny.SIZE)) is None
+    sampler = Sampler(steps=2, guidance_scale=2, layout_scale=2)
+    assert torch.equal(draw(painter, sampler), draw(painter, sampler, Layout.empty()))
+
+
+def test_codec_is_frozen_and_in_evaluation_mode() -> None:
+    painter = tiny.painter()
+    assert not painter.codec.training
+    assert not any(value.requires_grad for value in painter.codec.parameters())
+
+
+def test_cached_features_change_the_picture_and_leave_the_network_alone(painter: Painter) -> None:
+    plain = Sampler(steps=6, guidance_scale=2.0)
+    exact = draw(painter, plain)
+    cached = draw(painter, replace(plain, cache_interval=2))
+    assert not torch.equal(cached, exact)
+    assert (cached - exact).abs().mean() < 0.5 * (draw(painter, plain, seed=1) - exact).abs().mean()
+    assert torch.equal(draw(painter, plain), exact)
+    assert torch.equal(draw(painter, replace(plain, cache_interval=1)), exact)
+    one_step = replace(plain, steps=1)
+    assert torch.equal(draw(painter, replace(one_step, cache_interval=5)), draw(painter, one_step))
+
+
+def test_fused_projections_paint_the_same_up_to_rounding(painter: Painter) -> None:
+    plain = Sampler(steps=3, guidance_scale=2.0)
+    keys = list(painter.state_dict())
+    torch.testing.assert_close(draw(painter, replace(plain, fuse_qkv=True)), draw(painter, plain), rtol=0, atol=1e-4)
+    assert list(painter.state_dict()) == keys
+    both = replace(plain, fuse_qkv=True, cache_interval=2)
+    torch.testing.assert_close(draw(painter, both), draw(painter, replace(both, fuse_qkv=False)), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
+def test_a_transformer_paints_by_flow_matching(solver: SolverName) -> None:
+    torch.manual_seed(0)
+    painter, sampler = tiny.flow_painter(), Sampler(steps=3, guidance_scale=2.0, solver=solver)
+    assert torch.equal(draw(painter, sampler), draw(painter, sampler))
+    assert not torch.equal(draw(painter, sampler), draw(painter, sampler, prompt="something else"))
+    with pytest.raises(ValueError, match="cache_interval is 2; it must be 1 for a transformer"):
+        draw(painter, replace(sampler, cache_interval=2))
+
+
+def test_a_side_that_no_memory_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match="image_size is 1000000; it must be a whole number from 1 to 4,096"):
+        tiny.painter(size=10**6)
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    good = tiny.painter()
+    with pytest.raises(ValueError, match=r"fusion\.latent_channels is 12; the codec gives 48"):
+        Painter(good.prompt_encoder, good.vfe, SpaceToDepthCodec(4), good.schedule)
+    wide = VFE(LatentFusion(12, 12, 64, 16), tiny.unet(16))
+    with pytest.raises(ValueError, match=r"fusion\.text_width is 64; the encoder's width is 32"):
+        Painter(good.prompt_encoder, wide, good.codec, good.schedule)
+
+
+STAR = Layout(("HELLO",), LAYOUT.boxes, (), ("a red circle",), torch.tensor([[0.25, 0.75, 0.3, 0.3, 0.0]]))
+
+
+def test_objects_are_painted_where_the_layout_has_them(painter: Painter) -> None:
+    """The map of the phrases reaches the picture, in the box; what has no box changes nothing there."""
+    sampler = Sampler(steps=2)
+    assert not torch.equal(draw(painter, sampler, STAR), draw(painter, sampler))
+    moved = replace(STAR, object_boxes=torch.tensor([[0.75, 0.75, 0.3, 0.3, 0.0]]))
+    assert not torch.equal(draw(painter, sampler, STAR), draw(painter, sampler, moved))
+
+
+def test_an_object_is_heard_through_its_own_phrase(painter: Painter) -> None:
+    told = painter.prompt_encoder(["a red circle, a blue star"])
+    named = [
+        replace(Layout.empty(), objects=(name,), object_boxes=STAR.object_boxes)
+        for name in ("A RED circle", "blue star")
+    ]
+    with torch.no_grad():
+        first, second = (painter.ground(["a red circle, a blue star"], [layout], told) for layout in named)
+    assert first.mask[0].nonzero().flatten().tolist() == [0]
+    assert second.mask[0].nonzero().flatten().tolist() == [1]
+    assert torch.equal(first.boxes[0, 0], STAR.object_boxes[0])
+    assert torch.equal(first.phrases, told.objects)
+
+
+def test_an_object_that_the_prompt_has_not_is_refused(painter: Painter) -> None:
+    green = replace(STAR, objects=("a green tree",))
+    with pytest.raises(
+        ValueError, match="the layout has the object 'a green tree'; the prompt's phrases are 'a red circle'"
+    ):
+        draw(painter, Sampler(steps=1), green)
+    twice = replace(STAR, objects=STAR.objects * 2, object_boxes=STAR.object_boxes.repeat(2, 1))
+    with pytest.raises(ValueError, match="the layout has the object 'a red circle'"):
+        draw(painter, Sampler(steps=1), twice)
+
+
+def test_a_painter_with_word_boxes_only_passes_objects_over() -> None:
+    torch.manual_seed(0)
+    plain = tiny.painter(grounded=False)
+    assert torch.equal(draw(plain, Sampler(steps=1), STAR), draw(plain, Sampler(steps=1)))
+
+
+def test_a_fusion_without_room_for_the_map_is_refused() -> None:
+    whole = tiny.painter()
+    whole.vfe.fusion = LatentFusion(tiny.LATENT, tiny.LATENT, tiny.WIDTH, tiny.LATENT + 4)
+    with pytest.raises(
+        ValueError, match=r"fusion\.layout_channels is 12; 19 are needed: 12 of the codec and 7 of the phrase map"
+    ):
+        Painter(whole.prompt_encoder, whole.vfe, whole.codec, whole.schedule, tiny.SIZE)

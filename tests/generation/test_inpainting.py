@@ -1,0 +1,232 @@
+"""The painter with a region, from the untrained one to what a tiny one learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tiny_system as tiny
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from vlad_lightning.callbacks import InitFrom
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation import Painter
+from vlad_lightning.generation.masking import Masking
+from vlad_lightning.generation.prediction import check_inside, layout_in, masks_around
+from vlad_lightning.models.painter.fusion import RegionFusion
+from vlad_lightning.models.painter.vfe import VFE
+from vlad_lightning.modules import VFEModule
+from vlad_lightning.modules.settings import PainterTraining
+from vlad_lightning.types import Batch, Layout, Region
+
+LAYOUT = Layout(("HELLO",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.0]]))
+PROMPT = 'a red circle and "HELLO"'
+
+
+def mask(size: int = 1) -> Tensor:
+    masks = torch.zeros(size, 1, tiny.SIZE, tiny.SIZE, dtype=torch.bool)
+    masks[..., 10:21, 5:28] = True
+    return masks
+
+
+def image(seed: int = 0) -> Tensor:
+    return torch.rand(1, 3, tiny.SIZE, tiny.SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def opened(inpaints: bool = True) -> Painter:
+    """With random fusion weights, so that every input matters."""
+    torch.manual_seed(0)
+    painter = tiny.painter(inpaints=inpaints)
+    torch.nn.init.normal_(painter.vfe.fusion.weight, std=0.5)
+    if painter.vfe.region is not None:
+        torch.nn.init.normal_(painter.vfe.region.weight, std=0.5)
+    return painter
+
+
+def paint(painter: Painter, region: Region | None, layout: Layout = LAYOUT) -> Tensor:
+    with torch.no_grad():
+        sampler, draws = Sampler(steps=2, guidance_scale=2, layout_scale=1.5), torch.Generator().manual_seed(0)
+        return painter.paint([PROMPT], [layout], sampler, draws, region=region).images
+
+
+def test_pixels_outside_the_region_stay_exactly() -> None:
+    painted = paint(opened(), Region(image(), mask()))
+    outside = ~mask().expand(-1, 3, -1, -1)
+    assert torch.equal(painted[outside], image()[outside])
+    assert not torch.isclose(painted[~outside], image()[~outside]).any(dim=0).all()
+
+
+def test_what_lies_in_the_region_is_never_looked_at() -> None:
+    other = torch.where(mask(), image(1), image())
+    assert torch.equal(paint(opened(), Region(image(), mask())), paint(opened(), Region(other, mask())))
+
+
+def test_what_lies_around_it_is() -> None:
+    other = torch.where(mask(), image(), image(1))
+    first, second = (paint(opened(), Region(pixels, mask())) for pixels in (image(), other))
+    inside = mask().expand(-1, 3, -1, -1)
+    assert not torch.equal(first[inside], second[inside])
+
+
+def test_words_outside_the_region_are_not_drawn() -> None:
+    above = Layout(("HELLO", "UP"), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.0], [0.5, 0.1, 0.4, 0.1, 0.0]]))
+    region = Region(image(), mask())
+    assert torch.equal(paint(opened(), region), paint(opened(), region, above))
+    assert not torch.equal(paint(opened(), region), paint(opened(), region, Layout.empty()))
+
+
+def test_without_a_region_given_the_whole_frame_is_painted_from_nothing() -> None:
+    whole = Region(image(), torch.ones(1, 1, tiny.SIZE, tiny.SIZE, dtype=torch.bool))
+    assert torch.equal(paint(opened(), None), paint(opened(), whole))
+
+
+def test_an_untrained_region_changes_nothing() -> None:
+    plain, region = opened(inpaints=False), opened()
+    assert region.vfe.region is not None
+    torch.nn.init.zeros_(region.vfe.region.weight)
+    shared = {key: value for key, value in region.state_dict().items() if not key.startswith("vfe.region.")}
+    plain.load_state_dict(shared, strict=True)  # a painter without it has the same weights under the same names
+    assert torch.equal(paint(plain, None), paint(region, None))
+
+
+def test_latents_that_the_mask_touches_belong_to_the_region() -> None:
+    painter = opened()
+    known = painter.encode_region(Region(image(), mask()))
+    assert known is not None
+    assert known.shape == (1, 1 + tiny.LATENT, 16, 16)
+    touched = mask().view(1, 16, 2, 16, 2).any(dim=4).any(dim=2)
+    assert torch.equal(known[:, 0].bool(), touched)
+    expected = torch.nn.functional.pixel_unshuffle(image().masked_fill(mask(), 0), 2)
+    assert torch.equal(known[:, 1:], expected)
+    assert opened(inpaints=False).encode_region(Region(image(), mask())) is None
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    plain = opened(inpaints=False)
+    with pytest.raises(ValueError, match="it was not trained for inpainting"):
+        paint(plain, Region(image(), mask()))
+    with pytest.raises(ValueError, match="fusion gives 16 channels; region gives 12"):
+        VFE(plain.vfe.fusion, plain.vfe.unet, region=RegionFusion(12, 12))
+    wrong = VFE(plain.vfe.fusion, plain.vfe.unet, region=RegionFusion(4, 16), phrase_map=plain.vfe.phrase_map)
+    with pytest.raises(ValueError, match="region has latent_channels=4; the codec gives 12"):
+        Painter(plain.prompt_encoder, wrong, plain.codec, plain.schedule)
+    with pytest.raises(ValueError, match="masking is None; it is needed where"):
+        tiny.vfe(inpaints=True, masking=None)
+    with pytest.raises(ValueError, match=r"masking is Masking\(.*; it is needed where"):
+        tiny.vfe(masking=Masking())
+    with pytest.raises(ValueError, match=r"masks is torch\.float32 \(1, 1, 32, 32\)"):
+        Region(image(), mask().float())
+    told = plain.prompt_encoder([PROMPT])
+    with pytest.raises(ValueError, match="known is None; the network's region is RegionFusion"):
+        opened().vfe(torch.zeros(1, 12, 16, 16), torch.tensor([1]), torch.zeros(1, 19, 16, 16), told)
+
+
+def test_words_of_a_prompt_are_set_into_the_region() -> None:
+    layout = layout_in(mask(), "a sign with 'BIG' and 'SALE'")
+    assert " ".join(layout.words) == "BIG SALE"
+    quads = layout.quads() * tiny.SIZE
+    assert quads[..., 0].min() >= 5 - 1e-3
+    assert quads[..., 0].max() <= 28 + 1e-3
+    assert quads[..., 1].min() >= 10 - 1e-3
+    assert quads[..., 1].max() <= 21 + 1e-3
+    assert len(layout_in(mask(), "no words")) == 0
+
+
+def test_the_region_around_words_holds_all_their_ink() -> None:
+    painter = opened()
+    masks = masks_around([LAYOUT], (tiny.SIZE, tiny.SIZE))
+    ink = painter.draw_glyphs([LAYOUT]).amax(dim=1, keepdim=True) > -1
+    assert not (ink & ~masks).any()
+    assert not masks.all()
+    check_inside(painter, [LAYOUT, Layout.empty()], Region(image().expand(2, -1, -1, -1), mask(2)))
+    with pytest.raises(ValueError, match="layouts has no word in the frame"):
+        masks_around([LAYOUT, Layout.empty()], (tiny.SIZE, tiny.SIZE))
+    below = Layout(("LOW",), torch.tensor([[0.5, 0.9, 0.5, 0.1, 0.0]]))
+    with pytest.raises(ValueError, match="layouts has 'LOW' outside the mask"):
+        check_inside(painter, [below], Region(image(), mask()))
+
+
+class Seen:
+    """What the network is told of each batch."""
+
+    def __init__(self) -> None:
+        self.layouts: list[Tensor] = []
+        self.known: list[Tensor] = []
+
+    def __call__(self, network: torch.nn.Module, args: tuple[Tensor, ...]) -> None:
+        self.layouts.append(args[2].detach())
+        self.known.append(args[4].detach())
+
+
+def test_training_tells_a_masked_share_what_is_known_and_hides_the_rest(posters: Path) -> None:
+    settings = PainterTraining(caption_dropout=0, layout_dropout=0, augmentation=0)
+    module, seen = tiny.stage("vfe", inpaints=True, training=settings), Seen()
+    assert isinstance(module, VFEModule)
+    module.painter.vfe.register_forward_pre_hook(seen)
+    tiny.trainer(6).fit(module, datamodule=tiny.data(posters))
+    known, layouts = torch.cat(seen.known), torch.cat(seen.layouts)
+    masks = known[:, 0].bool()
+    whole = masks.flatten(1).all(dim=1)
+    assert 0.2 < whole.float().mean() < 0.8
+    assert known[whole][:, 1:].eq(0).all()
+    outside = ~masks[:, None].expand(-1, tiny.LATENT, -1, -1)
+    glyphs = layouts[:, : tiny.LATENT]
+    assert glyphs[outside].eq(-1).all()  # no letters where nothing is painted
+    assert glyphs[~outside].gt(-1).any()
+    assert known[:, 1:][outside].ne(0).float().mean() > 0.9
+    weights = module.painter.vfe.region
+    assert weights is not None
+    assert weights.weight.abs().max() > 0
+
+
+def test_it_goes_on_from_a_stage_2_that_knew_no_regions(posters: Path, tmp_path: Path) -> None:
+    trainer = tiny.trainer(2)
+    trainer.fit(tiny.stage("vfe"), datamodule=tiny.data(posters))
+    trainer.save_checkpoint(tmp_path / "old.ckpt")
+    old = torch.load(tmp_path / "old.ckpt", weights_only=True)["state_dict"]
+    module = tiny.stage("vfe", seed=1, inpaints=True)
+    parts = ("painter.prompt_encoder", "painter.vfe.fusion", "painter.vfe.unet", "painter.vfe.phrase_map")
+    parts += ("image_encoder", "layout_generator")
+    callbacks = [InitFrom(part, str(tmp_path / "old.ckpt")) for part in parts]
+    tiny.trainer(1, callbacks=callbacks).fit(module, datamodule=tiny.data(posters))  # the first step's rate is zero
+    state = module.state_dict()
+    same = [k for k in old if "vfe.unet" in k or "vfe.fusion" in k or k.startswith(("image_encoder", "layout_gen"))]
+    assert all(torch.equal(state[key], old[key]) for key in same if isinstance(old[key], Tensor))
+    assert isinstance(module, VFEModule)
+    assert module.painter.vfe.region is not None
+    assert module.painter.vfe.region.weight.eq(0).all()
+
+
+@pytest.mark.slow
+def test_a_tiny_painter_learns_to_read_what_is_known() -> None:
+    """Images of one colour each: in the region, only what lies around it tells which."""
+    torch.manual_seed(0)
+    painter = tiny.painter(extra_channels=4, inpaints=True)
+    assert isinstance(painter.vfe.unet, UNet2DConditionModel)
+    settings = PainterTraining(caption_dropout=0, layout_dropout=0, augmentation=0)
+    masking = Masking(share=1.0, word_share=0.0, min_side=0.3, max_side=0.6)
+    module = VFEModule(painter, tiny.image_encoder(), None, settings, tiny.FAST, masking=masking)
+    data = torch.utils.data.DataLoader([colours(seed) for seed in range(160)], batch_size=None)  # type: ignore[arg-type]
+    tiny.trainer(160).fit(module, data)
+    image = colours(1000, size=8)
+    region = Region(image.images, mask(8))
+    with torch.no_grad():
+        sampler, draws = Sampler(steps=4), torch.Generator().manual_seed(0)
+        painted = painter.paint([""] * 8, [Layout.empty()] * 8, sampler, draws, region=region).images
+        blind = painter.paint([""] * 8, [Layout.empty()] * 8, sampler, torch.Generator().manual_seed(0)).images
+    inside = mask(8).expand(-1, 3, -1, -1)
+    assert torch.equal(painted[~inside], image.images[~inside])
+    error, without = ((found - image.images)[inside].square().mean() for found in (painted, blind))
+    assert error < 0.25 * without
+
+
+def colours(seed: int, size: int = 8) -> Batch:
+    """Images of one colour each, without words."""
+    draws = torch.Generator().manual_seed(seed)
+    images = (torch.rand(size, 3, 1, 1, generator=draws) * 1.8 - 0.9).expand(-1, -1, tiny.SIZE, tiny.SIZE).contiguous()
+    blank = torch.full((size, 3, tiny.SIZE, tiny.SIZE), -1.0)
+    boxes, none = torch.zeros(size, 4, 5), torch.zeros(size, 4, dtype=torch.bool)
+    unknown = torch.zeros(size, 8, 5), torch.zeros(size, 8, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
+    return Batch(("x",) * size, images, ("",) * size, (Layout.empty(),) * size, blank, boxes, none, *unknown)

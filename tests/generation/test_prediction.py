@@ -1,0 +1,174 @@
+"""All kinds of prompts through a real `Trainer.predict`, from their files to the files that are written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_system as tiny
+import torch
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+
+from vlad_lightning.callbacks import ImageWriter
+from vlad_lightning.data.prompts import PromptDataModule
+from vlad_lightning.data.requests import RequestDataModule
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.layout_file import LayoutFile
+from vlad_lightning.metrics.ocr_engine import RapidOCREngine
+from vlad_lightning.modules import VFEModule
+from vlad_lightning.types import Layout, Painting, PromptBatch
+
+WIDTH, HEIGHT = 50, 40
+LAYOUT = Layout(("SALE",), torch.tensor([[0.5, 0.25, 0.6, 0.2, 0.0]]))
+PLAIN = {"prompt": 'a red circle and "HI"'}
+TEMPLATE = {"prompt": 'a sign that says "SALE"', "template": "menu.png"}
+OWN = {"prompt": 'a sign that says "SALE"', "layout": "a.json"}
+MASKED = {"prompt": 'a shop that says "HI"', "image": "shop.png", "mask": "mask.png"}
+AROUND = {"prompt": 'a shop that says "SALE"', "image": "shop.png", "layout": "a.json"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    LayoutFile(LAYOUT, 100, 100).save(tmp_path / "a.json")
+    LayoutFile(Layout(("FAR",), torch.tensor([[0.1, 0.9, 0.1, 0.1, 0.0]])), 100, 100).save(tmp_path / "far.json")
+    to_pil_image((Rasterizer()(LAYOUT, (256, 256)) + 1) / 2).save(tmp_path / "menu.png")
+    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "shop.png")
+    Image.fromarray(np.where(mask(), 255, 0).astype(np.uint8)).save(tmp_path / "mask.png")
+    return tmp_path
+
+
+def mask() -> np.ndarray:
+    painted = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    painted[8:25, 10:45] = True
+    return painted
+
+
+def system(inpaints: bool = True, **changes: Any) -> VFEModule:
+    module = tiny.stage("vfe", inpaints=inpaints, sampler=Sampler(steps=2), **changes)
+    assert isinstance(module, VFEModule)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(module.painter.vfe.fusion.weight, std=0.5)  # opened: every input matters
+    return module
+
+
+def predicted(module: VFEModule, folder: Path, *lines: dict[str, str], **changes: Any) -> list[Painting]:
+    path = folder / "prompts.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    data = RequestDataModule(str(path), **{"engine": RapidOCREngine()} | changes)
+    trainer = tiny.trainer(callbacks=[ImageWriter(str(folder / "out"))])
+    found: Any = trainer.predict(module, datamodule=data)
+    return list(found)
+
+
+def test_every_kind_in_one_run(folder: Path) -> None:
+    module = system()
+    [painting] = predicted(module, folder, PLAIN, TEMPLATE, OWN, MASKED, AROUND)
+    assert [layout.words for layout in painting.layouts] == [("HI",), ("SALE",), ("SALE",), ("HI",), ("SALE",)]
+    drawn = Rasterizer()(LAYOUT, (tiny.SIZE, tiny.SIZE))
+    assert torch.equal(painting.glyphs[2], drawn)
+    torch.testing.assert_close(painting.layouts[1].boxes, LAYOUT.boxes, atol=0.12, rtol=0)  # as the OCR engine sees it
+    assert torch.equal(painting.glyphs[1], Rasterizer()(painting.layouts[1], (tiny.SIZE, tiny.SIZE)))
+    assert not torch.equal(painting.images[1], painting.images[2])
+
+    shop = np.asarray(Image.open(folder / "shop.png"))
+    for number in (3, 4):
+        written = np.asarray(Image.open(folder / "out" / f"prompt_0000{number}.png"))
+        assert written.shape == shop.shape
+        kept = ~mask() if number == 3 else np.zeros_like(mask()) | (np.arange(HEIGHT) > 20)[:, None]
+        np.testing.assert_array_equal(written[kept], shop[kept])
+        assert (written != shop).mean() > 0.1
+    for number in range(3):
+        assert Image.open(folder / "out" / f"prompt_0000{number}.png").size == (tiny.SIZE, tiny.SIZE)
+
+    again = LayoutFile.load(folder / "out" / "prompt_00004.json")
+    assert (again.width, again.height) == (WIDTH, HEIGHT)
+    assert again.layout.words == ("SALE",)
+    assert torch.equal(painting.layouts[4].boxes, LayoutFile.load(folder / "a.json").layout.boxes)
+
+
+def test_words_without_a_layout_stand_in_the_region(folder: Path) -> None:
+    [painting] = predicted(system(), folder, MASKED)
+    quads = painting.layouts[0].quads()[0]
+    assert (quads >= torch.tensor([10 / WIDTH, 8 / HEIGHT]) - 1e-3).all()
+    assert (quads <= torch.tensor([45 / WIDTH, 25 / HEIGHT]) + 1e-3).all()
+
+
+@pytest.mark.parametrize("inpaints", [False, True])
+def test_prompts_alone_are_painted_as_those_of_a_text_file(inpaints: bool, folder: Path) -> None:
+    module = system(inpaints)
+    [listed] = predicted(module, folder, PLAIN, {"prompt": "no words"})
+    plain: Any = tiny.trainer().predict(module, datamodule=PromptDataModule([PLAIN["prompt"], "no words"]))
+    assert torch.equal(listed.images, plain[0].images)
+    assert listed.pictures == ()
+
+
+def test_the_picture_in_the_region_is_never_looked_at(folder: Path) -> None:
+    first = predicted(system(), folder, MASKED)[0].pictures[0]
+    pixels = np.asarray(Image.open(folder / "shop.png")).copy()
+    pixels[12:20, 15:40] = 0  # well inside: stretching to the painter's size mixes neighbours
+    Image.fromarray(pixels).save(folder / "shop.png")
+    assert torch.equal(first, predicted(system(), folder, MASKED)[0].pictures[0])
+
+
+@pytest.mark.parametrize(
+    ("system_of", "line", "told"),
+    [
+        ({"inpaints": False}, MASKED, "image is given, but the painter has no region"),
+        ({"inpaints": False, "hierarchical": False}, OWN, "no hierarchical guidance"),
+        ({}, MASKED | {"layout": "far.json"}, "'FAR' outside the mask"),
+        ({}, {"prompt": '"one two" and "three four five"'}, "asks for 5 words; the layout holds at most 4"),
+        ({}, {"prompt": "'中文'"}, "has no glyph"),
+        ({}, MASKED | {"prompt": "'中文'"}, "has no glyph"),
+    ],
+)
+def test_a_bad_line_is_refused_before_the_first_is_painted(
+    system_of: dict[str, Any], line: dict[str, str], told: str, folder: Path
+) -> None:
+    with pytest.raises(ValueError, match=rf"prompts\.jsonl', line 2: .*{told}"):
+        predicted(system(**system_of), folder, PLAIN, line, batch_size=1)
+    assert not (folder / "out").exists()
+
+
+def test_a_mask_of_another_size_is_refused_before_the_first_is_painted(folder: Path) -> None:
+    Image.new("L", (10, 10), 255).save(folder / "small.png")
+    with pytest.raises(ValueError, match=r"line 2: mask has shape \(10, 10\)"):
+        predicted(system(), folder, PLAIN, MASKED | {"mask": "small.png"}, batch_size=1)
+    assert not (folder / "out").exists()
+
+
+def test_a_batch_needs_as_many_layouts_as_prompts() -> None:
+    with pytest.raises(ValueError, match="layouts has 1 entries; 2 prompts need one each, or none"):
+        PromptBatch(("a", "b"), ("x", "y"), layouts=(None,))
+
+
+STARS = Layout(("SALE",), LAYOUT.boxes, (), ("a red star",), torch.tensor([[0.5, 0.7, 0.2, 0.2, 0.0]]))
+
+
+def test_objects_of_a_layout_file_are_painted_and_written(folder: Path) -> None:
+    LayoutFile(STARS, 100, 100).save(folder / "stars.json")
+    line = OWN | {"layout": "stars.json"}
+    [painting] = predicted(system(), folder, line)
+    assert painting.layouts[0].objects == ("a red star",)
+    assert painting.prompts[0] == 'a sign that says "SALE", with a red star'  # the file completes the prompt
+    [without] = predicted(system(), folder, OWN)
+    assert not torch.equal(painting.images, without.images)
+    predicted(system(), folder, line)
+    written = LayoutFile.load(folder / "out" / "prompt_00000.json").layout
+    assert written.objects == ("a red star",)
+    torch.testing.assert_close(written.object_boxes, STARS.object_boxes, atol=1e-3, rtol=0)
+
+
+def test_objects_for_a_painter_that_draws_words_only_are_refused(folder: Path) -> None:
+    LayoutFile(STARS, 100, 100).save(folder / "stars.json")
+    module = system(inpaints=False)
+    module.painter = tiny.painter(tiny.LORA, grounded=False)
+    with pytest.raises(
+        ValueError, match="line 1: the layout has the objects 'a red star'; this painter has no phrase map"
+    ):
+        predicted(module, folder, OWN | {"layout": "stars.json"})

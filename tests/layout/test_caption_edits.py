@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from vlad_lightning.data.synthetic.synthetic import make_scene
+from vlad_lightning.layout.caption_edits import KINDS, NOUNS, edit_caption
+from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.prompt_parser import PromptDecomposer, drawn_words, quote_words, requested_regions
+
+CAPTION = (
+    "an orange star at the top left and a blue circle left of a green heart on a striped pink background, "
+    'with the text "SALE" at the top and "now" in the middle'
+)
+
+
+def edit(prompt: str, kind: str, seed: int = 0, **changes: tuple[str, ...]) -> str:
+    edited = edit_caption(prompt, kind, random.Random(seed), **changes)
+    assert edited is not None
+    return edited
+
+
+def true_captions(count: int) -> list[str]:
+    scenes = [make_scene(i, 64, 5, False) for i in range(count)]
+    return [quote_words(caption.text, [word.text for word in scene.words]) for scene, caption in scenes]
+
+
+def words_of(text: str) -> list[str]:
+    return re.findall(r"[\w-]+", text)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_each_kind_changes_its_own_thing_and_nothing_else(seed: int) -> None:
+    parts = PromptDecomposer()
+    for kind in KINDS:
+        edited = edit(CAPTION, kind, seed)
+        before, after = parts(CAPTION), parts(edited)
+        assert (len(before.words), len(before.objects)) == (len(after.words), len(after.objects))
+        changed = [i for i, (a, b) in enumerate(zip(before.objects, after.objects, strict=True)) if a.text != b.text]
+        if kind == "background_colour":
+            assert [before.objects[i].text for i in changed] == ["a striped pink background"]
+        elif kind in ("object_colour", "object_shape"):
+            assert len(changed) == 1
+            assert changed[0] in (0, 2, 3)
+        elif kind == "object_place":
+            assert changed in ([], [1])  # a relation lies between two chunks
+            assert changed or " right of " in edited
+            assert requested_regions(edited) == requested_regions(CAPTION)
+        elif kind == "word_place":
+            assert len(changed) == 1
+            assert changed[0] >= 5
+            assert requested_regions(edited) != requested_regions(CAPTION)
+        elif kind == "word_replaced":
+            assert sum(a != b for a, b in zip(drawn_words(CAPTION), drawn_words(edited), strict=True)) == 1
+        if kind != "word_replaced":
+            assert drawn_words(edited) == drawn_words(CAPTION)
+
+
+def test_swapped_colours_are_the_same_colours() -> None:
+    edited = edit("a red star above an orange ring", "colours_swapped")
+    assert edited == "an orange star above a red ring"
+    assert edit_caption("a red star and a blue star", "colours_swapped", random.Random(0)) is None
+    assert edit_caption("a red star and a red ring", "colours_swapped", random.Random(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("relation", "opposite"),
+    [("left of", "right of"), ("to the right of", "to the left of"), ("above", "below"), ("under", "over")],
+)
+def test_relations_turn_round(relation: str, opposite: str) -> None:
+    prompt = f"a red star {relation} a pink ring on a blue background"
+    assert edit(prompt, "object_place") == prompt.replace(relation, opposite)
+
+
+def test_new_things_are_not_yet_in_the_prompt() -> None:
+    for seed in range(40):
+        for kind in ("background_colour", "object_colour"):
+            new = set(words_of(edit(CAPTION, kind, seed))) - set(words_of(CAPTION)) - {"a", "an"}
+            assert len(new) == 1
+            assert new <= set(PALETTE)
+        assert set(words_of(edit(CAPTION, "object_shape", seed))) - set(words_of(CAPTION)) <= set(NOUNS)
+        where = [place for _, place in requested_regions(edit(CAPTION, "word_place", seed))]
+        assert len(set(where)) == 2, "two words in one region: told from the wording alone"
+
+
+def test_articles_follow() -> None:
+    for seed in range(40):
+        for kind in KINDS:
+            assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", edit(CAPTION, kind, seed)), kind
+
+
+def test_a_word_keeps_its_case_and_comes_from_the_callers_list() -> None:
+    assert edit('the word "SALE"', "word_replaced", words=("tree",)) == 'the word "TREE"'
+    assert edit('the word "Sale"', "word_replaced", words=("tree",)) == 'the word "Tree"'
+    assert edit('the word "sale"', "word_replaced", words=("TREE",)) == 'the word "tree"'
+    assert edit_caption('the word "sale"', "word_replaced", random.Random(0), words=("SALE",)) is None
+
+
+def test_the_callers_nouns() -> None:
+    assert edit("a black cat at the top", "object_shape", nouns=("cat", "dog")) == "a black dog at the top"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("prompt", ["", "a poster", "happy birthday", 'a sign in red with the text "', "!?"])
+def test_prompts_without_such_a_thing_have_no_edit(prompt: str, kind: str) -> None:
+    assert edit_caption(prompt, kind, random.Random(0)) is None
+
+
+def test_nearly_every_true_caption_has_every_edit_and_one_seed_one_edit() -> None:
+    """Of the captions that tell such a thing: some have no words, no objects or no background."""
+    captions = true_captions(150)
+    ground = re.compile(rf"\b({'|'.join(PALETTE)})\b[\w ]* (background|bg)\b")
+    colour = re.compile(rf"\b({'|'.join(PALETTE)}) ({'|'.join(NOUNS)})\b")
+    noun = re.compile(rf"\b({'|'.join(NOUNS)})\b")
+    tells = {
+        "background_colour": ground.search,
+        "object_colour": colour.search,
+        "object_shape": noun.search,
+        "object_place": noun.search,
+        "colours_swapped": lambda c: len({m[1] for m in colour.finditer(c)}) > 1,
+        "word_replaced": drawn_words,
+        "word_place": requested_regions,
+    }
+    for kind in KINDS:
+        first, second = ([edit_caption(c, kind, random.Random(3)) for c in captions] for _ in range(2))
+        assert first == second
+        assert all(a != b for a, b in zip(captions, first, strict=True))
+        told = [edited for caption, edited in zip(captions, first, strict=True) if tells[kind](caption)]
+        assert len(told) > 30, kind
+        assert sum(edited is not None for edited in told) >= 0.85 * len(told), kind
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"kind is 'mood'; allowed: background_colour, object_colour"):
+        edit_caption("a red star", "mood", random.Random(0))

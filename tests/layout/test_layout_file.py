@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib import get_data_path
+
+from vlad_lightning.layout.layout_file import LayoutFile
+from vlad_lightning.types import Layout
+
+FONTS = Path(get_data_path(), "fonts", "ttf")
+SERIF = str(FONTS / "DejaVuSerif.ttf")
+QUAD = [[64, 128], [448, 128], [448, 192], [64, 192]]
+# not so thin that an angle is lost, and not exactly upside down, where an angle has two names
+BOX = st.tuples(
+    *[st.floats(-1, 2, width=32)] * 2, *[st.floats(0.03125, 2, width=32)] * 2, st.floats(-3.140625, 3.140625, width=32)
+)
+
+
+def written(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(BOX, st.sampled_from(["HELLO", "two words", 'a "b"', "سلام", "é"])), max_size=4), st.data())
+def test_what_is_saved_loads_as_exactly_the_same(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], data: st.DataObject
+) -> None:
+    width, height = data.draw(st.integers(1, 5000)), data.draw(st.integers(1, 5000))
+    fonts = data.draw(st.sampled_from([(), (SERIF,) * len(rows)]))
+    boxes = torch.tensor([box for box, _ in rows], dtype=torch.float32).reshape(-1, 5)
+    layout = Layout(tuple(word for _, word in rows), boxes, fonts)
+    colours = tuple("red" if i % 2 == 0 else None for i in range(len(rows)))
+    first = LayoutFile(layout, width, height, colours, "a 'prompt'")
+    path = tmp_path_factory.mktemp("layouts") / "layout.json"
+    first.save(path)
+    again = LayoutFile.load(path)
+    torch.testing.assert_close(again.layout.boxes, boxes, rtol=0, atol=1e-14)  # float32: equal, or both about zero
+    assert again.layout.words == layout.words
+    assert again.layout.fonts == fonts
+    assert (again.width, again.height, again.colours, again.prompt) == (width, height, colours, "a 'prompt'")
+    assert list(path.parent.iterdir()) == [path]  # nothing half-written is left
+
+
+def test_corners_are_pixels_of_the_frame(tmp_path: Path) -> None:
+    words = [{"text": "HELLO", "quad": QUAD}]
+    for frame in ({"width": 512, "height": 256}, {"size": 512}):
+        layout = LayoutFile.load(written(tmp_path / "a.json", frame | {"words": words})).layout
+        size = torch.tensor([512, frame.get("height", 512)])
+        torch.testing.assert_close(layout.quads()[0] * size, torch.tensor(QUAD).float(), atol=1e-3, rtol=0)
+
+
+def test_the_older_list_of_fractions_is_still_read(tmp_path: Path) -> None:
+    quad = [[0.1, 0.3], [0.9, 0.3], [0.9, 0.7], [0.1, 0.7]]
+    layout = LayoutFile.load(written(tmp_path / "a.json", [{"text": "HI", "quad": quad}])).layout
+    assert layout.boxes[0].tolist() == pytest.approx([0.5, 0.5, 0.8, 0.4, 0])
+    assert len(LayoutFile.load(written(tmp_path / "a.json", "[]")).layout) == 0
+
+
+def test_what_predict_writes_is_a_layout_file(tmp_path: Path) -> None:
+    content = {"prompt": "a 'b'", "size": 64, "words": [{"text": "b", "quad": [[1, 1], [9, 1], [9, 5], [1, 5]]}]}
+    file = LayoutFile.load(written(tmp_path / "a.json", content))
+    assert (file.width, file.height, file.prompt, file.layout.words) == (64, 64, "a 'b'", ("b",))
+
+
+def test_a_words_font_goes_before_the_files_and_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "own.ttf").write_bytes((FONTS / "DejaVuSans.ttf").read_bytes())
+    words = [{"text": "A", "quad": QUAD, "font": "own.ttf"}, {"text": "B", "quad": QUAD}]
+    content = {"size": 512, "font": SERIF, "words": words}
+    file = LayoutFile.load(written(tmp_path / "a.json", content))
+    assert file.layout.fonts == (str(tmp_path / "own.ttf"), SERIF)
+    file.save(tmp_path / "elsewhere" / "b.json")  # the font is found from there, too
+    assert LayoutFile.load(tmp_path / "elsewhere" / "b.json").layout.fonts == file.layout.fonts
+
+
+def test_lines_become_words_with_a_box_each(tmp_path: Path) -> None:
+    words = [
+        {"text": "SUMMER\nSALE", "quad": QUAD, "align": "left", "colour": "dark red"},
+        {"text": "one two three four", "quad": QUAD, "wrap": True},
+        {"text": "alone", "quad": QUAD},
+    ]
+    file = LayoutFile.load(written(tmp_path / "a.json", {"size": 512, "words": words}))
+    assert file.layout.words[:2] == ("SUMMER", "SALE")
+    assert " ".join(file.layout.words[2:-1]) == "one two three four"
+    assert file.colours[:3] == ("dark red", "dark red", None)
+    quads = file.layout.quads()
+    assert quads[0, 0, 0].item() == pytest.approx(quads[1, 0, 0].item(), abs=1e-5)
+    torch.testing.assert_close(quads[-1] * 512, torch.tensor(QUAD).float(), atol=1e-3, rtol=0)  # one line fills its box
+
+
+@pytest.mark.parametrize(
+    ("words", "prompt", "told"),
+    [
+        ([("SALE", "red")], "a sign that says 'SALE' at the top", "a sign that says 'SALE' in red letters at the top"),
+        ([("SALE", "red")], "a sign “SALE”", "a sign “SALE” in red letters"),
+        ([("SALE", "red")], 'a "SALE" in red letters', 'a "SALE" in red letters'),
+        ([("SALE", "red")], "a sign.", 'a sign, with the text "SALE" in red letters'),
+        ([("NOW", "red")], "says 'BUY NOW'", "says 'BUY NOW', NOW in red letters"),
+        ([("A", None), ("B", "dark blue")], "'A' and 'B'", "'A' and 'B' in dark blue letters"),
+    ],
+)
+def test_colours_are_told_in_the_prompt(words: list[tuple[str, str | None]], prompt: str, told: str) -> None:
+    layout = Layout(tuple(word for word, _ in words), torch.full((len(words), 5), 0.5))
+    assert LayoutFile(layout, 8, 8, tuple(colour for _, colour in words)).completed(prompt) == told
+
+
+def test_without_colours_the_prompt_is_left_alone() -> None:
+    assert LayoutFile(Layout(("A",), torch.zeros(1, 5)), 8, 8).completed("'A'.") == "'A'."
+
+
+STAR = Layout(
+    ("A",), torch.full((1, 5), 0.5), (), ("a red star", "a cat"), torch.tensor([[0.5, 0.5, 0.2, 0.1, 0.3]] * 2)
+)
+
+
+def test_objects_are_saved_and_loaded_beside_the_words(tmp_path: Path) -> None:
+    LayoutFile(STAR, 200, 100).save(tmp_path / "a.json")
+    again = LayoutFile.load(tmp_path / "a.json").layout
+    assert again.objects == STAR.objects
+    torch.testing.assert_close(again.object_boxes, STAR.object_boxes)
+    assert json.loads((tmp_path / "a.json").read_text())["objects"][0]["phrase"] == "a red star"
+    upright = {"size": 512, "words": [], "objects": [{"phrase": "a cat", "quad": QUAD}]}
+    alone = LayoutFile.load(written(tmp_path / "b.json", upright)).layout
+    torch.testing.assert_close(alone.object_boxes[0], Layout.from_quads(["x"], torch.tensor([QUAD]) / 512).boxes[0])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("a Red star beside a cat", "a Red star beside a cat"),
+        ("a red star.", "a red star, with a cat"),
+        ("", "a red star, with a cat"),
+        ("'a cat' and a red star", "'a cat' and a red star, with a cat"),
+    ],
+)
+def test_objects_that_the_prompt_lacks_are_added(prompt: str, told: str) -> None:
+    assert LayoutFile(STAR, 8, 8).completed(prompt) == told
+
+
+WORD = {"text": "A", "quad": QUAD}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a JSON file"),
+        (3, "the file is 3; it must be an object with width, height, size, font, prompt, words"),
+        ({"words": []}, "the frame is told by nothing; give width and height, or size"),
+        ({"width": 8, "words": []}, "the frame is told by width; give width and height"),
+        ({"width": 8, "height": 0, "words": []}, "height is 0; it must be a whole number of pixels"),
+        ({"size": 8.5, "words": []}, r"size is 8\.5; it must be a whole number"),
+        ({"size": 8}, "the file: missing entry 'words'"),
+        ({"size": 8, "words": {}}, r"words is \{\}; it must be a list"),
+        ({"size": 8, "words": [], "wrods": []}, "the file: unknown entry 'wrods'; allowed are"),
+        ({"size": 8, "words": [], "prompt": 3}, "prompt is 3; it must be a text"),
+        ({"size": 8, "words": [], "font": "no.ttf"}, r"font='.*no\.ttf' cannot be read"),
+        ({"size": 8, "words": [3]}, r"words\[0\] is 3; it must be an object with text, quad"),
+        ({"size": 8, "words": [WORD, {"text": "A"}]}, r"words\[1\]: missing entry 'quad'"),
+        ({"size": 8, "words": [WORD | {"color": "red"}]}, r"words\[0\]: unknown entry 'color'; allowed are text, quad"),
+        ({"size": 8, "words": [WORD | {"text": " "}]}, r"words\[0\]\.text is ' '; it must be a text"),
+        (
+            {"size": 8, "words": [WORD | {"colour": "#f00"}]},
+            r"words\[0\]\.colour is '#f00'; it must be a colour's name",
+        ),
+        ({"size": 8, "words": [WORD | {"font": 3}]}, r"words\[0\]\.font is 3; it must be the path of a font"),
+        ({"size": 8, "words": [WORD | {"align": "top"}]}, r"words\[0\]\.align is 'top'; allowed are left, centre"),
+        ({"size": 8, "words": [WORD | {"wrap": 1}]}, r"words\[0\]\.wrap is 1; it must be true or false"),
+        ({"size": 8, "words": [WORD | {"quad": QUAD[:3]}]}, r"words\[0\]\.quad is .*; it must be 4 corners"),
+        ({"size": 8, "words": [WORD | {"quad": "QUAD"}]}, r"words\[0\]\.quad is 'QUAD'; it must be 4 corners"),
+        ({"size": 8, "words": [WORD | {"quad": [["0", 0], *QUAD[1:]]}]}, r"quad is .*; its coordinates must be finite"),
+        (
+            {"size": 8, "words": [WORD | {"quad": [[0, 0], [1e308, 0], [1e308, 1], [0, 1]]}]},
+            "further than 1000 times the",
+        ),
+        (
+            {"size": 8, "words": [WORD | {"quad": [[0, 0], [10**400, 0], [1, 1], [0, 1]]}]},
+            "further than 1000 times the",
+        ),
+        (
+            {"size": 8, "words": [WORD | {"quad": [[0, 0], [8001, 0], [8001, 1], [0, 1]]}]},
+            "further than 1000 times the",
+        ),
+        ("[" * 100_000, "not a JSON file"),
+        ('{"size": 8, "words": [' + "9" * 5000 + "]}", "not a JSON file"),
+        (
+            {"size": 10**400, "words": []},
+            r"size is 1000*\.\.\.0*; it must be a whole number of pixels, from 1 to 1,000",
+        ),
+        ({"width": 8, "height": 10**7, "words": []}, "height is 10000000; it must be a whole number of pixels"),
+        ({"size": 8, "words": [WORD] * 100_000}, "words has 100,000 entries; at most 1,000 are drawn"),
+        ({"size": 8, "words": [WORD | {"text": "a\n" * 900}] * 2}, "words has 1,800 lines; at most 1,000 are drawn"),
+        (
+            {"size": 8, "words": [WORD | {"text": "a" * 10**6}]},
+            r"words\[0\]\.text has 1,000,000 characters; at most 10,",
+        ),
+        ({"size": 8, "words": [], "objects": [{}] * 10**5}, "objects has 100,000 entries; at most 1,000"),
+        (
+            {"size": 8, "words": [], "objects": [{"phrase": "a " * 10**6, "quad": QUAD}]},
+            r"objects\[0\]\.phrase has 2,000,000 characters; at most 10,000",
+        ),
+        ({"size": 8, "words": [], "prompt": "a" * 10**6}, "prompt 'aaa.* has 1,000,000 characters; at most 10,000"),
+        ({"size": 8, "words": [WORD | {"quad": [[0, 0]] * 10**5}]}, r"words\[0\]\.quad is .*; it must be 4 corners"),
+        ('{"size": 8, "words": [{"text": "A", "quad": [[NaN,0],[1,0],[1,1],[0,1]]}]}', "coordinates must be finite"),
+        ({"size": 8, "words": [], "objects": {}}, r"objects is \{\}; it must be a list"),
+        ({"size": 8, "words": [], "objects": [{"phrase": "a cat"}]}, r"objects\[0\]: missing entry 'quad'"),
+        (
+            {"size": 8, "words": [], "objects": [{"phrase": "'SALE'", "quad": QUAD}]},
+            r"objects\[0\]\.phrase is \"'SALE'\"",
+        ),
+        ({"size": 8, "words": [], "objects": [{"phrase": "a cat and a dog", "quad": QUAD}]}, "it must be one phrase"),
+        ({"size": 8, "words": [WORD | {"quad": QUAD[::-1]}]}, "the corners must run clockwise around an area"),
+        ({"size": 8, "words": [WORD | {"quad": [[1, 1]] * 4}]}, "the corners must run clockwise around an area"),
+    ],
+)
+def test_wrong_entries_are_named(tmp_path: Path, content: Any, message: str) -> None:
+    path = written(tmp_path / "layout.json", content)
+    with pytest.raises(ValueError, match=message) as raised:
+        LayoutFile.load(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert len(str(raised.value)) < 500
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_file_and_impossible_values_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.json does not exist; it must be a layout file"):
+        LayoutFile.load(tmp_path / "none.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(FileNotFoundError, match=r"pipe\.json does not exist; it must be a layout file"):
+        LayoutFile.load(tmp_path / "pipe.json")
+    with pytest.raises(ValueError, match="width and height are 0 and 8"):
+        LayoutFile(Layout.empty(), 0, 8)
+    with pytest.raises(ValueError, match="colours has 1 entries; 0 words"):
+        LayoutFile(Layout.empty(), 8, 8, ("red",))
+
+
+def test_the_example_of_the_documentation_is_read() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    example = docs / "images" / "layout.json"
+    assert len(LayoutFile.load(example).layout) == 7
+    assert example.read_text(encoding="utf-8") in (docs / "layouts.md").read_text(encoding="utf-8")

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from vlad_lightning.layout.masks import box_coordinates, box_masks
+from vlad_lightning.models.painter.phrase_map import Grounding, PhraseMap
+
+WIDTH, SIZE = 8, (16, 16)
+
+
+def phrase_map() -> PhraseMap:
+    torch.manual_seed(0)
+    return PhraseMap(WIDTH, channels=4, side=4, width=16)
+
+
+def grounding(boxes: list[list[float]], present: list[bool] | None = None, seed: int = 0) -> Grounding:
+    phrases = torch.randn(1, len(boxes), WIDTH, generator=torch.Generator().manual_seed(seed))
+    mask = torch.tensor([present or [True] * len(boxes)])
+    return Grounding(phrases, torch.tensor([boxes]), mask)
+
+
+LEFT, RIGHT = [0.25, 0.5, 0.25, 0.5, 0.0], [0.75, 0.5, 0.25, 0.5, 0.0]  # edges on whole places
+
+
+def test_a_phrase_fills_its_box_and_nothing_else() -> None:
+    drawn = phrase_map()(grounding([LEFT]), SIZE)
+    assert drawn.shape == (1, 7, *SIZE)
+    inside = box_masks(torch.tensor([[LEFT]]), torch.tensor([[True]]), SIZE)[0, 0]
+    assert torch.equal(drawn[0, -1], inside.float())  # the coverage
+    assert not drawn[0, :, ~inside].any()
+    assert drawn[0, :, inside].abs().amax(dim=1).gt(0).all()
+
+
+def test_coordinates_run_from_minus_one_to_one_and_turn_with_the_box() -> None:
+    upright = phrase_map()(grounding([LEFT]), SIZE)[0]
+    row = upright[4, 8, 2:6]  # four places across a box of a quarter of the frame
+    torch.testing.assert_close(row, torch.tensor([-0.75, -0.25, 0.25, 0.75]))
+    turned = phrase_map()(grounding([[0.5, 0.5, 0.25, 0.5, math.pi / 2]]), SIZE)[0]
+    torch.testing.assert_close(turned[4, 6:10, 8], torch.tensor([-0.75, -0.25, 0.25, 0.75]), atol=1e-5, rtol=0)
+
+
+def test_the_stamp_is_stretched_over_the_box() -> None:
+    """In a box as large as the stamp, place by place, the map is the stamp itself."""
+    module, told = phrase_map(), grounding([LEFT])
+    stamp = module.draw(told.phrases).view(5, 4, 4)
+    square = Grounding(told.phrases, torch.tensor([[[0.25, 0.5, 0.25, 0.25, 0.0]]]), told.mask)
+    drawn = module(square, SIZE)[0, :, 6:10, 2:6]
+    torch.testing.assert_close(drawn[:4], stamp[:4] * stamp[4].sigmoid(), atol=1e-5, rtol=1e-5)
+    assert drawn[6].eq(1).all()  # the coverage is the box's
+
+
+def test_the_stamp_reaches_the_edges_of_a_larger_box() -> None:
+    """Outside the centres of its outer places, a stamp is as they are; its coordinates end at -1 and 1."""
+    module, told = phrase_map(), grounding([[0.5, 0.5, 0.53, 0.53, 0.0]])
+    stamp = module.draw(told.phrases).view(5, 4, 4)
+    drawn = module(told, SIZE)[0]
+    cover = drawn[6]
+    assert 0 < cover[3, 8] < 1  # a place that the box covers in part, its centre outside
+    torch.testing.assert_close(drawn[4, 8, 3] / cover[8, 3], torch.tensor(-1.0))
+    torch.testing.assert_close(drawn[5, 12, 8] / cover[12, 8], torch.tensor(1.0))
+    expected = stamp[:4, 0, 0] * stamp[4, 0, 0].sigmoid()
+    torch.testing.assert_close(drawn[:4, 3, 3] / cover[3, 3], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_transparent_shows_the_phrase_beneath() -> None:
+    module = phrase_map()
+    large, small = [0.5, 0.5, 0.75, 0.75, 0.0], [0.5, 0.5, 0.25, 0.25, 0.0]
+    both = grounding([large, small])
+    below, above = (module(grounding([large, small], [i == 0, i == 1]), SIZE) for i in (0, 1))
+    opacity = module.draw(both.phrases)[0, 1].view(5, 4, 4)[4].sigmoid()
+    inside = (0, slice(4), slice(6, 10), slice(6, 10))
+    expected = above[inside] + below[inside] * (1 - opacity)
+    torch.testing.assert_close(module(both, SIZE)[inside], expected)
+
+
+def opaque(module: PhraseMap) -> PhraseMap:
+    """With stamps through which nothing is seen."""
+    last = module.draw[-1]
+    torch.nn.init.constant_(last.bias[-(4 * 4) :], 40.0)
+    return module
+
+
+def test_the_smaller_box_lies_on_top_whatever_the_order() -> None:
+    module = opaque(phrase_map())
+    large, small = [0.5, 0.5, 0.75, 0.75, 0.0], [0.5, 0.5, 0.25, 0.25, 0.0]
+    both, alone = grounding([large, small]), grounding([large, small], [False, True])
+    over = module(both, SIZE)[..., 6:10, 6:10]
+    torch.testing.assert_close(over, module(alone, SIZE)[..., 6:10, 6:10])
+    swapped = Grounding(both.phrases.flip(1), both.boxes.flip(1), both.mask)
+    torch.testing.assert_close(module(swapped, SIZE), module(both, SIZE))
+
+
+def test_what_is_masked_does_not_matter() -> None:
+    module = phrase_map()
+    two = grounding([LEFT, RIGHT], [True, False])
+    assert torch.equal(
+        module(two, SIZE), module(Grounding(two.phrases[:, :1], two.boxes[:, :1], two.mask[:, :1]), SIZE)
+    )
+    assert not module(grounding([LEFT], [False]), SIZE).any()
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_every_weight_is_used_and_moved_only_by_a_phrase(present: bool) -> None:
+    """A batch without objects uses the weights too, so that all devices reduce the same gradients."""
+    module = phrase_map()
+    module(grounding([LEFT], [present]), SIZE).square().sum().backward()
+    for weight in module.parameters():
+        assert weight.grad is not None
+        assert bool(weight.grad.any()) == present
+
+
+def test_other_phrases_give_other_maps() -> None:
+    module = phrase_map()
+    first, second = (module(grounding([LEFT], seed=seed), SIZE) for seed in (0, 1))
+    assert (first - second)[:, :4].abs().max() > 0.1
+    assert torch.equal(first[:, 4:], second[:, 4:])
+
+
+def test_edges_are_smooth_and_cover_the_boxs_area() -> None:
+    boxes = torch.tensor([[[0.43, 0.57, 0.31, 0.22, 0.0], [0.5, 0.5, 0.4, 0.3, 0.5]]])
+    cover = box_coordinates(boxes, (64, 64))[2]
+    torch.testing.assert_close(cover.mean(dim=(2, 3)), boxes[..., 2] * boxes[..., 3], rtol=0.02, atol=0)
+
+
+def test_bfloat16_moves_no_edge() -> None:
+    module, told = phrase_map(), grounding([[0.437, 0.571, 0.313, 0.229, 0.3]])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = module(told, (64, 64))
+    assert torch.equal(half[:, 4:], module(told, (64, 64))[:, 4:])
+
+
+def test_it_is_saved_and_loaded_whole(tmp_path: Path) -> None:
+    module = phrase_map()
+    module.save_pretrained(tmp_path)
+    loaded = PhraseMap.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded.state_dict(), module.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(loaded(grounding([LEFT]), SIZE), module(grounding([LEFT]), SIZE))

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.pipeline.model_card import read_run, write_card
+
+FIGURES = {
+    "word_accuracy": {"value": 0.5737, "low": 0.529, "high": 0.618, "n": 556, "data": "/folders/of/mine/heldout"},
+    "human_word_accuracy": {"value": 0.25, "low": None, "high": None, "n": 100, "data": "prompts.txt"},
+    "frechet_distance": {"value": 12.0, "low": None, "high": None, "n": 300},
+}
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(b"weights")
+    return path
+
+
+def card(tmp_path: Path, checkpoint: Path, callbacks: dict[str, Any] | None = None) -> ModelCard:
+    folder = tmp_path / "pipeline"
+    (folder / "unet").mkdir(parents=True)
+    (folder / "unet" / "x.safetensors").write_bytes(b"unet")
+    saved = {"global_step": 3000, "callbacks": callbacks or {}}
+    samplers = Sampler(steps=50, guidance_scale=7.5, eta=0.5), Sampler(steps=9)
+    write_card(folder, read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json", *samplers))
+    return ModelCard.load(folder / "README.md")
+
+
+def test_card_tells_the_run(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps({"vlad": FIGURES}))
+    found = card(tmp_path, checkpoint)
+    assert found.data.license == "apache-2.0"
+    assert found.data.library_name == "diffusers"
+    assert found.data.pipeline_tag == "text-to-image"
+    assert found.data.get("base_model") is None
+    assert found.data.eval_results is not None
+    assert {r.metric_type: r.metric_value for r in found.data.eval_results} == {
+        "word_accuracy": 0.5737,
+        "human_word_accuracy": 0.25,
+        "frechet_distance": 12.0,
+    }
+    assert {r.metric_type: r.dataset_name for r in found.data.eval_results} == {
+        "word_accuracy": "mine/heldout",
+        "human_word_accuracy": "prompts.txt",
+        "frechet_distance": "not recorded",  # results of an earlier version
+    }
+    assert "| 556 | mine/heldout |" in found.text
+    assert "/folders" not in found.content
+    assert "`sampler.eta=0.5`, `layout_sampler.steps=9`" in found.text
+    assert "`num_inference_steps=50`, `guidance_scale=7.5`, `layout_scale=1.0`" in found.text
+    for text in ("Data: `data/train`", "stage 2: 3000", "| word_accuracy | 0.5737 | 0.529 to 0.618 | 556 |"):
+        assert text in found.text
+    for content in (b"weights", b"unet"):
+        assert hashlib.sha256(content).hexdigest() in found.text
+    assert "`unet/x.safetensors`" in found.text
+
+
+def test_published_weights_bring_their_licence(tmp_path: Path, checkpoint: Path) -> None:
+    callbacks = {
+        "FromPretrained[painter.vfe.unet]": {"source": "someone/diffusion-1"},
+        "FromPretrained[painter.codec]": {"source": "/folders/of/mine"},
+        "InitFrom[painter.prompt_encoder]": {"source": "prompt_encoder", "sources": ["someone/encoder"]},
+        "InitFrom[image_encoder]": {"source": "image_encoder"},  # as older checkpoints have it
+    }
+    found = card(tmp_path, checkpoint, callbacks)
+    assert (found.data.license, found.data.license_name) == ("other", "as-the-base-models")
+    assert found.data.get("base_model") == ["someone/diffusion-1", "someone/encoder"]
+    assert "`of/mine`" in found.text
+    assert "/folders" not in found.content
+
+
+@pytest.mark.parametrize("results", [None, "older"])
+def test_figures_of_another_checkpoint_are_not_shown(results: str | None, tmp_path: Path, checkpoint: Path) -> None:
+    if results:
+        (tmp_path / "results.json").write_text(json.dumps({"vlad": FIGURES}))
+        os.utime(tmp_path / "results.json", (1, 1))
+    found = card(tmp_path, checkpoint)
+    assert found.data.eval_results is None
+    assert "Not measured yet" in found.text
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"vlad": [1]}', '{"vlad": {"fid": {}}}'])
+def test_damaged_results_are_set_aside(content: str, tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "results.json").write_text(content)
+    with pytest.warns(UserWarning, match=r"results.json is damaged: .*test again for the figures"):
+        assert "Not measured yet" in card(tmp_path, checkpoint).text
+    assert (tmp_path / "results.json.damaged").read_text() == content

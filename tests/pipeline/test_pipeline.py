@@ -1,0 +1,537 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_system as tiny
+import torch
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
+from PIL import Image, ImageChops
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.modules import VFEModule
+from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.types import Layout
+
+PROMPT = "a red circle and 'HI'"
+LAYOUT = Layout(("HI",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.1]]))
+
+
+def random_module(hierarchical: bool = True) -> VFEModule:
+    """A stage 2 in which everything that starts at zero does not: adapters, the CCM's ways out, fusion."""
+    module = tiny.stage("vfe", hierarchical=hierarchical)
+    assert isinstance(module, VFEModule)
+    for name, value in module.named_parameters():
+        if "lora_B" in name or name.endswith(("to_pooled.weight", "read.out_proj.weight", "fusion.weight")):
+            torch.nn.init.normal_(value, std=0.3)
+    return module
+
+
+@dataclass
+class Saved:
+    module: VFEModule
+    pipe: VLADPipeline
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    module = random_module()
+    pipe = VLADPipeline.from_module(module)
+    pipe.set_progress_bar_config(disable=True)
+    folder = tmp_path_factory.mktemp("pipeline") / "saved"
+    pipe.save_pretrained(folder)
+    return Saved(module, pipe, folder)
+
+
+def tensor(value: object) -> Tensor:
+    """The images of ``output_type="pt"``."""
+    assert isinstance(value, Tensor)
+    return value
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def load(folder: Path) -> VLADPipeline:
+    pipe = VLADPipeline.from_pretrained(folder)
+    assert isinstance(pipe, VLADPipeline)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def test_saved_and_loaded_it_paints_the_same_bit_for_bit(saved: Saved) -> None:
+    prompts = [PROMPT, "a blue square"]
+    first = saved.pipe(prompts, num_inference_steps=3, generator=generator(), output_type="pt")
+    second = load(saved.folder)(prompts, num_inference_steps=3, generator=generator(), output_type="pt")
+    assert torch.equal(tensor(first.images), tensor(second.images))
+    assert [layout.words for layout in second.layouts] == [("HI",), ()]
+    for one, other in zip(first.layouts, second.layouts, strict=True):
+        assert torch.equal(one.boxes, other.boxes)
+    third = saved.pipe(prompts, num_inference_steps=3, generator=generator(1), output_type="pt")
+    assert not torch.equal(tensor(first.images), tensor(third.images))
+
+
+def test_adapters_are_folded_in(saved: Saved) -> None:
+    sampler = Sampler(steps=3, guidance_scale=2.0)
+    with torch.no_grad():
+        expected = saved.module.painter.paint([PROMPT], [LAYOUT], sampler, generator()).images
+    found = saved.pipe(PROMPT, LAYOUT, 3, 2.0, 1.0, generator=generator(), output_type="pt").images
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+    assert not [key for key in saved.pipe.text_encoder.state_dict() if "lora" in key]
+    assert any("lora" in key for key in saved.module.state_dict())  # the module keeps its own
+
+
+def test_folder_holds_safetensors_json_and_one_import(saved: Saved) -> None:
+    suffixes = {path.suffix for path in saved.folder.rglob("*") if path.is_file()}
+    assert suffixes <= {".safetensors", ".json", ".txt", ".py"}
+    assert [path.name for path in saved.folder.rglob("*.py")] == ["pipeline.py"]
+    assert (saved.folder / "unet" / "diffusion_pytorch_model.safetensors").is_file()
+
+
+def test_own_layouts_are_drawn_as_they_are(saved: Saved) -> None:
+    drawn = saved.pipe([PROMPT, PROMPT], [LAYOUT, Layout.empty()], 2, generator=generator())
+    assert drawn.layouts[0] is LAYOUT
+    assert len(drawn.layouts[1]) == 0
+    assert [image.size for image in drawn.images] == [(tiny.SIZE, tiny.SIZE)] * 2
+    one = saved.pipe(PROMPT, LAYOUT, 2, generator=generator(), output_type="pt").images
+    other = saved.pipe(PROMPT, Layout.empty(), 2, generator=generator(), output_type="pt").images
+    assert not torch.equal(tensor(one), tensor(other))
+
+
+def test_pictures_are_the_tensors_rounded(saved: Saved) -> None:
+    exact = saved.pipe(PROMPT, LAYOUT, 2, generator=generator(), output_type="pt").images[0]
+    picture = saved.pipe(PROMPT, LAYOUT, 2, generator=generator()).images[0]
+    assert isinstance(picture, Image.Image)
+    pixels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(tiny.SIZE, tiny.SIZE, 3)
+    assert ((tensor(exact).permute(1, 2, 0) + 1) * 127.5 - pixels).abs().max() <= 0.5001
+
+
+def test_scales_and_steps_take_effect(saved: Saved) -> None:
+    def draw(steps: int = 3, text: float = 2.0, layout: float = 1.0, sampler: Sampler = Sampler()) -> torch.Tensor:
+        return tensor(saved.pipe(PROMPT, LAYOUT, steps, text, layout, sampler, generator(), "pt").images)
+
+    base = draw()
+    assert torch.equal(base, draw())
+    changed = [
+        draw(steps=4),
+        draw(text=4.0),
+        draw(layout=2.0),
+        draw(sampler=Sampler(eta=1.0)),
+        draw(sampler=Sampler(augmentation=1.0)),
+    ]
+    assert not any(torch.equal(base, image) for image in changed)
+
+
+def test_a_pipeline_samples_as_its_stage_was_tested(tmp_path: Path) -> None:
+    module = random_module()
+    module.sampler = Sampler(steps=2, guidance_scale=4.0, layout_scale=1.5)
+    VLADPipeline.from_module(module).save_pretrained(tmp_path / "saved")
+    pipe = load(tmp_path / "saved")
+
+    def draw(*settings: Any) -> torch.Tensor:
+        return tensor(pipe(PROMPT, LAYOUT, *settings, generator=generator(), output_type="pt").images)
+
+    assert torch.equal(draw(), draw(2, 4.0, 1.5))
+    assert torch.equal(draw(3), draw(3, 4.0, 1.5))
+    assert not torch.equal(draw(), draw(3))
+    assert torch.equal(draw(None, None, None, Sampler(3, 4.0, 1.5)), draw(3))
+    assert torch.equal(draw(3, None, None, Sampler(9, 4.0, 1.5)), draw(3))
+    index = tmp_path / "saved" / "model_index.json"
+    kept = json.loads(index.read_text())
+    assert [kept.pop(name) for name in ("steps", "guidance_scale", "layout_scale")] == [2, 4.0, 1.5]
+    for name in ("augmentation", "eta", "seed", "solver", "cache_interval", "fuse_qkv"):
+        kept.pop(name)
+    for name in ("steps", "solver", "eta"):
+        kept.pop(f"layout_{name}")
+    index.write_text(json.dumps(kept))  # a folder from before it kept them
+    pipe = load(tmp_path / "saved")
+    assert torch.equal(draw(), draw(20, 3.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "layout_sampler"),
+    [
+        (Sampler(2, 2.0, 1.5, augmentation=0.3, eta=0.7, seed=5), Sampler(steps=3, solver="dpmsolver++")),
+        (Sampler(4, 2.0, 1.5, solver="dpmsolver++", cache_interval=2), Sampler(steps=2, eta=0.5)),
+    ],
+)
+def test_an_export_draws_what_its_module_draws(tmp_path: Path, sampler: Sampler, layout_sampler: Sampler) -> None:
+    module = random_module().eval()
+    module.sampler, module.layout_sampler = sampler, layout_sampler
+    VLADPipeline.from_module(module).save_pretrained(tmp_path / "saved")
+    pipe = load(tmp_path / "saved")
+    assert (pipe.sampler, pipe.layout_sampler) == (sampler, layout_sampler)
+    prompts = [PROMPT, "a green square and 'SALE 50'"]
+    with torch.no_grad():
+        expected = module.draw(prompts, ["a"])
+    found = pipe(prompts, generator=generator_for("cpu", sampler.seed, "paint", "a"), output_type="pt")
+    for layout, own in zip(found.layouts, expected.layouts, strict=True):
+        torch.testing.assert_close(layout.boxes, own.boxes, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(tensor(found.images), expected.images, atol=2e-3, rtol=1e-3)
+
+
+def test_fused_projections_are_kept_by_an_export() -> None:
+    module = VFEModule(tiny.painter(), tiny.image_encoder(), tiny.layout_generator(), sampler=Sampler(2, fuse_qkv=True))
+    assert VLADPipeline.from_module(module).sampler == module.sampler
+
+
+def test_settings_without_which_layouts_are_drawn_are_refused(saved: Saved) -> None:
+    with pytest.raises(ValueError, match=r"layout_sampler\.guidance_scale is 2\.0; it must be 1\.0"):
+        saved.pipe(PROMPT, layout_sampler=Sampler(guidance_scale=2.0))
+
+
+def test_reading_the_painter_changes_nothing() -> None:
+    pipe = VLADPipeline.from_module(VFEModule(tiny.flow_painter(), tiny.image_encoder()))
+    before = pipe.transformer.attn_processors
+    assert pipe.painter.vfe.transformer is pipe.transformer
+    assert pipe.transformer.attn_processors == before
+
+
+def test_layouts_have_a_sampler_of_their_own(saved: Saved) -> None:
+    def boxes(**samplers: Sampler) -> Tensor:
+        (layout,) = saved.pipe(PROMPT, num_inference_steps=1, generator=generator(), **samplers).layouts
+        return layout.boxes
+
+    plain = boxes()
+    assert torch.equal(boxes(sampler=Sampler(eta=1.0, solver="ddim", augmentation=0.5)), plain)
+    assert not torch.equal(boxes(layout_sampler=Sampler(eta=1.0)), plain)
+    made = saved.module.layout_generator
+    assert made is not None
+    with torch.no_grad():
+        (expected,) = made.sample([PROMPT], Sampler(steps=3), generator())
+    torch.testing.assert_close(boxes(layout_sampler=Sampler(steps=3)), expected.boxes, rtol=1e-4, atol=1e-4)
+
+
+def test_without_a_generator_the_samplers_seed_decides(saved: Saved) -> None:
+    first, again, other = (
+        saved.pipe(PROMPT, num_inference_steps=2, sampler=Sampler(seed=seed), output_type="pt").images
+        for seed in (0, 0, 1)
+    )
+    assert torch.equal(tensor(first), tensor(again))
+    assert not torch.equal(tensor(first), tensor(other))
+
+
+def test_prompt_with_nothing_to_draw_gives_an_image_without_text(saved: Saved) -> None:
+    drawn = saved.pipe("a red circle", num_inference_steps=2, generator=generator())
+    assert drawn.layouts[0].words == ()
+    assert saved.pipe("", num_inference_steps=2, generator=generator()).images[0].size == (tiny.SIZE, tiny.SIZE)
+
+
+def test_more_words_than_a_layout_holds_are_refused(saved: Saved) -> None:
+    with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
+        saved.pipe("a sign that says 'one two three four five'")
+
+
+def test_other_output_types_and_numbers_of_layouts_are_refused(saved: Saved) -> None:
+    with pytest.raises(ValueError, match="output_type is 'np'; allowed are 'pil' and 'pt'"):
+        saved.pipe(PROMPT, output_type="np")
+    with pytest.raises(ValueError, match="layouts has 1 entries; 2 prompts need one each"):
+        saved.pipe([PROMPT, PROMPT], LAYOUT)
+    with pytest.raises(ValueError, match="steps is 0; it must be a whole number from 1"):
+        saved.pipe(PROMPT, num_inference_steps=0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings", "message"),
+    [
+        (PROMPT, {"num_inference_steps": 10**9}, "steps is 1000000000; it must be a whole number from 1 to 10,000"),
+        ([PROMPT] * 1001, {}, "prompt has 1,001 entries; one call paints at most 1,000 images of 32 x 32 pixels"),
+        ("a" * 1_000_000, {}, "prompt 'aaa.* has 1,000,000 characters; at most 10,000 are read"),
+        ([7], {}, "prompt is 7; it must be a text"),
+        (PROMPT, {"layouts": Layout(("HI",) * 1001, torch.ones(1001, 5))}, "the layout has 1,001 words; at most 1,000"),
+        (PROMPT, {"layouts": Layout(("H" * 10**6,), LAYOUT.boxes)}, "has 1,000,000 characters; at most 1,024 are"),
+        (
+            PROMPT,
+            {"layouts": Layout((), torch.zeros(0, 5), (), ("a cat",) * 1001, torch.ones(1001, 5))},
+            "the layout has 1,001 objects; at most 1,000 are painted",
+        ),
+        (PROMPT, {"layouts": LAYOUT, "layout_sampler": Sampler()}, "layout_sampler is .*: layouts are given"),
+    ],
+)
+def test_what_is_too_much_for_a_call_is_refused(
+    saved: Saved, prompt: Any, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        saved.pipe(prompt, **settings)
+    assert len(str(raised.value)) < 400
+    assert "\n" not in str(raised.value)
+
+
+def test_opening_a_pipeline_warns_of_nothing(saved: Saved, caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("diffusers")
+    logger.addHandler(caplog.handler)
+    try:
+        load(saved.folder)
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value"),
+    [
+        ("model_index.json", "image_size", 10**6),
+        ("schedule/scheduler_config.json", "num_train_timesteps", 10**9),
+        ("layout_schedule/scheduler_config.json", "num_train_timesteps", 10**9),
+        ("tlg/config.json", "max_words", 10**8),
+    ],
+)
+def test_sizes_of_a_folder_that_would_fill_the_memory_are_refused(
+    saved: Saved, tmp_path: Path, file: str, key: str, value: int
+) -> None:
+    folder = shutil.copytree(saved.folder, tmp_path / "again")
+    content = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(content | {key: value}))
+    with pytest.raises(ValueError, match=f"{file}: {key} is {value}; it must be at most"):
+        load(folder)
+
+
+def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path) -> None:
+    pipe = VLADPipeline.from_module(random_module(hierarchical=False))
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.layout_generator is None
+    assert pipe.tlg is None
+    pipe.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved" / "tlg").exists()
+    again = load(tmp_path / "saved")
+    first, second = (p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (pipe, again))
+    assert torch.equal(tensor(first.images), tensor(second.images))
+    assert len(first.layouts[0]) == 0
+    with pytest.raises(ValueError, match=r"layout_scale is 2\.0; it must be 1\.0: this painter has no hierarchical g"):
+        pipe(PROMPT, layout_scale=2.0)
+    with pytest.raises(ValueError, match=r"augmentation is 0\.1; it must be 0\.0: this painter has no hierarchical g"):
+        pipe(PROMPT, sampler=Sampler(augmentation=0.1))
+    with pytest.raises(ValueError, match=r"layout_sampler is .*: this pipeline makes no layouts"):
+        pipe(PROMPT, layout_sampler=Sampler())
+
+
+PLAIN = """
+import sys
+import torch
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
+pipe.set_progress_bar_config(disable=True)
+drawn = pipe(sys.argv[2], num_inference_steps=2, generator=torch.Generator().manual_seed(0), output_type="pt")
+torch.save(drawn.images, sys.argv[3])
+print(type(pipe).__module__, type(pipe).__name__)
+"""
+
+
+@pytest.mark.slow
+def test_plain_diffusers_opens_the_folder_in_a_process_of_its_own(saved: Saved, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PLAIN, str(saved.folder), PROMPT, str(tmp_path / "x.pt")]
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "hub")}  # diffusers copies pipeline.py there
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "vlad_lightning.pipeline.pipeline VLADPipeline"
+    ours = load(saved.folder)(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt").images
+    assert torch.equal(torch.load(tmp_path / "x.pt", weights_only=True), tensor(ours))
+
+
+def test_plain_diffusers_asks_before_it_runs_the_folders_code(saved: Saved) -> None:
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        DiffusionPipeline.from_pretrained(saved.folder)
+
+
+def test_a_transformer_trained_by_flow_matching_is_saved_and_loaded(tmp_path: Path) -> None:
+    module = VFEModule(tiny.flow_painter(), tiny.image_encoder(), tiny.layout_generator())
+    pipe = VLADPipeline.from_module(module)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(tmp_path / "saved")
+    assert (tmp_path / "saved" / "transformer" / "diffusion_pytorch_model.safetensors").is_file()
+    assert not (tmp_path / "saved" / "unet").exists()
+    again = load(tmp_path / "saved")
+    assert again.unet is None
+    assert isinstance(again.schedule, FlowMatchEulerDiscreteScheduler)
+    first, second = (p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (pipe, again))
+    assert torch.equal(tensor(first.images), tensor(second.images))
+
+
+def test_a_folder_from_before_there_were_transformers_loads(saved: Saved, tmp_path: Path) -> None:
+    shutil.copytree(saved.folder, tmp_path / "old")
+    index = json.loads((tmp_path / "old" / "model_index.json").read_text())
+    assert index.pop("transformer") == [None, None]
+    (tmp_path / "old" / "model_index.json").write_text(json.dumps(index))
+    old = load(tmp_path / "old")
+    assert old.transformer is None
+    first, second = (
+        p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (saved.pipe, old)
+    )
+    assert torch.equal(tensor(first.images), tensor(second.images))
+
+
+def test_our_class_never_runs_the_folders_code(saved: Saved, tmp_path: Path) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(saved.folder, folder)
+    (folder / "pipeline.py").write_text("raise SystemExit('ran')\n")
+    assert type(load(folder)) is VLADPipeline
+
+
+@pytest.mark.parametrize("part", ["unet", "text_encoder", "tlg"])
+def test_a_folder_that_lacks_weights_is_refused(saved: Saved, tmp_path: Path, part: str) -> None:
+    folder = shutil.copytree(saved.folder, tmp_path / "pipeline")
+    (file,) = (folder / part).glob("*.safetensors")
+    weights = load_file(file)
+    lost = sorted(weights)[0]
+    save_file({k: v for k, v in weights.items() if k != lost}, file, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"{part} lacks 1 weights of the {part}, '{lost}'"):
+        VLADPipeline.from_pretrained(folder)
+
+
+def test_loaded_pipeline_saves_again(saved: Saved, tmp_path: Path) -> None:
+    load(saved.folder).save_pretrained(tmp_path / "again")
+    index = json.loads((tmp_path / "again" / "model_index.json").read_text())
+    assert index == json.loads((saved.folder / "model_index.json").read_text())
+    assert index["_class_name"] == ["pipeline", "VLADPipeline"]
+
+
+def test_module_is_left_as_it_is() -> None:
+    module = random_module()
+    before = {key: value.clone() for key, value in module.named_parameters()}
+    trained = {key: value.requires_grad for key, value in module.named_parameters()}
+    pipe = VLADPipeline.from_module(module)
+    for value in pipe.unet.parameters():
+        value.zero_()
+    assert all(torch.equal(value, before[key]) for key, value in module.named_parameters())
+    assert {key: value.requires_grad for key, value in module.named_parameters()} == trained
+    assert module.painter.vfe.unet.training
+
+
+class Reader:
+    """An OCR engine that always reads the same."""
+
+    name = "always the same"
+
+    def read(self, images: Tensor) -> list[list[str]]:
+        return [list(LAYOUT.words) for _ in images]
+
+    def locate(self, images: Tensor) -> list[Layout]:
+        return [LAYOUT if float(images.max()) > -1 else Layout.empty() for _ in images]
+
+
+def test_a_template_is_read_and_its_layout_drawn(saved: Saved) -> None:
+    template = Image.new("RGB", (90, 50), "white")
+    drawn = saved.pipe.with_template([PROMPT] * 2, template, Reader(), 2, generator=generator(), output_type="pt")
+    expected = saved.pipe([PROMPT] * 2, [LAYOUT] * 2, 2, generator=generator(), output_type="pt")
+    assert torch.equal(tensor(drawn.images), tensor(expected.images))
+    assert drawn.layouts == [LAYOUT] * 2
+    with pytest.raises(ValueError, match="no text is read on template"):
+        saved.pipe.with_template(PROMPT, Image.new("RGB", (90, 50)), Reader())
+
+
+def test_words_without_glyphs_are_refused_before_anything_is_painted(saved: Saved) -> None:
+    with pytest.raises(ValueError, match=r"has no glyph for '中' \(U\+4E2D\)"):
+        saved.pipe("a sign that says '中'")
+    with pytest.raises(ValueError, match=r"has no glyph for '中' \(U\+4E2D\)"):
+        saved.pipe(PROMPT, Layout(("中",), LAYOUT.boxes))
+    with pytest.raises(ValueError, match=r"font='.*none\.ttf' cannot be read"):
+        saved.pipe(PROMPT, Layout(("HI",), LAYOUT.boxes, (str(saved.folder / "none.ttf"),)))
+    saved.pipe("nothing to draw: 中", num_inference_steps=1)  # only what is drawn needs a glyph
+
+
+@pytest.fixture(scope="module")
+def inpainter(tmp_path_factory: pytest.TempPathFactory) -> VLADPipeline:
+    """Saved and loaded."""
+    torch.manual_seed(0)
+    module = tiny.stage("vfe", inpaints=True)
+    assert isinstance(module, VFEModule)
+    for name, value in module.named_parameters():
+        if name.endswith(("fusion.weight", "region.weight")):
+            torch.nn.init.normal_(value, std=0.3)
+    folder = tmp_path_factory.mktemp("inpainter") / "saved"
+    VLADPipeline.from_module(module).save_pretrained(folder)
+    assert (folder / "region" / "diffusion_pytorch_model.safetensors").is_file()
+    return load(folder)
+
+
+def pictures(size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
+    """A noisy picture and a mask of its middle."""
+    pixels = torch.randint(0, 256, (size[1], size[0], 3), dtype=torch.uint8, generator=generator(3))
+    picture, mask = Image.fromarray(pixels.numpy()), Image.new("L", size)
+    mask.paste(255, (size[0] // 4, size[1] // 4, 3 * size[0] // 4, 3 * size[1] // 4))
+    return picture, mask
+
+
+@pytest.mark.parametrize("size", [(tiny.SIZE, tiny.SIZE), (20, 20), (75, 50)])
+def test_inpainting_keeps_every_pixel_outside_the_mask(inpainter: VLADPipeline, size: tuple[int, int]) -> None:
+    picture, mask = pictures(size)
+    drawn = inpainter.inpaint([PROMPT, "a blue square"], picture, mask, None, 2, generator=generator())
+    for image in drawn.images:
+        assert isinstance(image, Image.Image)
+        assert image.size == size
+        kept = Image.composite(picture, image, mask)  # the picture where it was painted
+        assert kept.tobytes() == picture.tobytes()
+        assert image.tobytes() != picture.tobytes()
+    assert [layout.words for layout in drawn.layouts] == [("HI",), ()]
+
+
+def test_without_a_mask_the_words_boxes_are_painted(inpainter: VLADPipeline) -> None:
+    picture, _ = pictures((40, 40))
+    word = Layout(("HI",), torch.tensor([[0.5, 0.25, 0.5, 0.2, 0.0]]))
+    image = inpainter.inpaint(PROMPT, picture, layouts=word, num_inference_steps=2, generator=generator()).images[0]
+    assert isinstance(image, Image.Image)
+    changed = ImageChops.difference(image, picture).getbbox()
+    assert changed == (8, 4, 32, 16)  # the box and a quarter of its height around it
+
+
+def test_inpainting_is_reproducible_and_reads_its_words(inpainter: VLADPipeline) -> None:
+    picture, mask = pictures((tiny.SIZE, tiny.SIZE))
+
+    def draw(layout: Layout | None = LAYOUT, seed: int = 0) -> Tensor:
+        return tensor(
+            inpainter.inpaint(PROMPT, picture, mask, layout, 2, generator=generator(seed), output_type="pt").images
+        )
+
+    assert torch.equal(draw(), draw())
+    assert not torch.equal(draw(), draw(seed=1))
+    assert not torch.equal(draw(), draw(Layout.empty()))
+
+
+def test_an_inpainting_pipeline_still_paints_from_nothing(inpainter: VLADPipeline) -> None:
+    assert inpainter(PROMPT, num_inference_steps=2, generator=generator()).images[0].size == (tiny.SIZE, tiny.SIZE)
+
+
+def test_inpainting_refuses_what_it_cannot_do(saved: Saved, inpainter: VLADPipeline) -> None:
+    picture, mask = pictures((40, 40))
+    with pytest.raises(ValueError, match="this pipeline has no region: train one for inpainting"):
+        saved.pipe.inpaint(PROMPT, picture, mask)
+    with pytest.raises(ValueError, match="mask and layouts are both None; inpainting needs one of them"):
+        inpainter.inpaint(PROMPT, picture)
+    with pytest.raises(ValueError, match="mask is empty"):
+        inpainter.inpaint(PROMPT, picture, Image.new("L", (40, 40)))
+    with pytest.raises(ValueError, match=r"mask has shape \(40, 39\); one picture of 40 x 40 pixels"):
+        inpainter.inpaint(PROMPT, picture, Image.new("L", (39, 40), 255))
+    with pytest.raises(ValueError, match="layouts has 'HI' outside the mask"):
+        inpainter.inpaint(PROMPT, picture, mask, Layout(("HI",), torch.tensor([[0.5, 0.05, 0.3, 0.08, 0.0]])))
+    with pytest.raises(ValueError, match="layouts has 2 entries; 1 prompts need one each"):
+        inpainter.inpaint(PROMPT, picture, mask, [LAYOUT, LAYOUT])
+    with pytest.raises(ValueError, match="has no glyph for '中'"):
+        inpainter.inpaint("'中'", picture, mask)
+    with pytest.raises(ValueError, match="output_type is 'np'"):
+        inpainter.inpaint(PROMPT, picture, mask, output_type="np")
+
+
+def test_a_folder_written_before_there_were_regions_still_loads(saved: Saved, tmp_path: Path) -> None:
+    shutil.copytree(saved.folder, tmp_path / "old")
+    index = tmp_path / "old" / "model_index.json"
+    content = json.loads(index.read_text())
+    assert content.pop("region") == [None, None]
+    index.write_text(json.dumps(content))
+    old = load(tmp_path / "old")
+    assert old.region is None
+    first, second = (p(PROMPT, LAYOUT, 2, generator=generator(), output_type="pt") for p in (saved.pipe, old))
+    assert torch.equal(tensor(first.images), tensor(second.images))

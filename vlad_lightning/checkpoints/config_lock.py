@@ -1,0 +1,213 @@
+"""The configuration and the data that a checkpoint was trained with, and what may differ where it is resumed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import partial
+from textwrap import shorten
+from typing import Any, Protocol, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+from vlad_lightning.checkpoints.ranks import on_first
+from vlad_lightning.files import printable
+
+RECORD = "vlad_config"
+"""Its key in a checkpoint."""
+
+# What decides a training; everything else (folders, loggers, what watches the run) may change.
+_LOCKED = ("seed_everything", "model", "data", "trainer")
+# Of that, what does not change which numbers are computed from which samples, or only how long and where.
+_FREE = (
+    "data.num_workers",
+    "data.pin_memory",
+    "data.limit_test",
+    "data.max_outage",
+    "data.test_root",
+    "model.sampler*",
+    "model.layout_sampler*",
+    "model.evaluation*",
+    "model.*acceleration.*",
+    "model.optimization.fused",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy*",
+    "trainer.plugins*",
+    "trainer.logger*",
+    "trainer.profiler*",
+    "trainer.max_*",
+    "trainer.min_*",
+    "trainer.fast_dev_run",
+    "trainer.log_every_n_steps",
+    "trainer.val_check_interval",
+    "trainer.check_val_every_n_epoch",
+    "trainer.limit_val_batches",
+    "trainer.limit_test_batches",
+    "trainer.limit_predict_batches",
+    "trainer.num_sanity_val_steps",
+    "trainer.enable_*",
+    "trainer.inference_mode",
+    "trainer.detect_anomaly",
+    "trainer.barebones",
+    "trainer.benchmark",
+    "trainer.deterministic",
+    "trainer.default_root_dir",
+    "trainer.model_registry",
+    "trainer.callbacks.*Checkpoint*",
+    "trainer.callbacks.*ProgressBar*",
+    "trainer.callbacks.*Summary*",
+    "trainer.callbacks.*Monitor*",
+    "trainer.callbacks.Timer*",
+    "trainer.callbacks.SampleGrid*",
+    "trainer.callbacks.ResultsWriter*",
+    "trainer.callbacks.ImageWriter*",
+)
+_ABSENT = "(not set)"
+CONTENT = "data.content"
+"""Stands for what the data folder holds, where it is allowed to change."""
+
+
+class _Data(Protocol):
+    """A data module that knows what it read."""
+
+    root: str
+
+    def changed_since(self, checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None: ...
+
+
+class ConfigLock(Callback):
+    """Keeps the configuration of a fit in its checkpoints, for the comparison when one of them is resumed.
+
+    What the data folder holds is compared here as well, when it has been looked at; the data module keeps it.
+
+    Args:
+        config: dotted keys and plain values, see :func:`flatten`.
+        may_change: keys and patterns that may differ, see :func:`changes`; :data:`CONTENT` is one.
+    """
+
+    def __init__(self, config: Mapping[str, Any], may_change: Sequence[str] = ()) -> None:
+        self.config = dict(config)
+        self.may_change = tuple(may_change)
+        self._world_size = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of processes, which may change but is worth a word."""
+        return {"world_size": self._world_size}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Say where the global batch has changed with the number of processes."""
+        then = state_dict["world_size"]
+        if then and self._world_size and then != self._world_size:
+            rank_zero_warn(
+                f"resumed on {self._world_size} processes after {then}: the global batch is batch_size times processes "
+                "times accumulate_grad_batches; keep it by --data.batch_size N --may_change data.batch_size"
+            )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Count the processes."""
+        self._world_size = trainer.world_size
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put the configuration in."""
+        checkpoint[RECORD] = dict(self.config)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Refuse to go on with other data, on every process alike: the first one decides.
+
+        Raises:
+            ValueError: naming what differs.
+        """
+        data = getattr(trainer, "datamodule", None)
+        if trainer.state.fn == "fit" and hasattr(data, "changed_since"):
+            on_first(partial(self._check_data, cast(_Data, data), checkpoint))
+
+    def _check_data(self, data: _Data, checkpoint: Mapping[str, Any]) -> None:
+        changed = data.changed_since(checkpoint)
+        if changed is None:
+            rank_zero_warn("the checkpoint does not say what its data folder held; it may have been something else")
+        elif changed:
+            told = (
+                f"the {', '.join(changed)} in {printable(data.root)} are not those that the checkpoint was trained on"
+            )
+            if changes({}, {CONTENT: changed}, self.may_change):
+                raise ValueError(f"{told}; put them back, or allow it: --may_change {CONTENT}")
+            rank_zero_warn(f"{told}; --may_change allows it")
+
+
+def flatten(config: Mapping[str, Any], out: str) -> dict[str, Any]:
+    """What decides a training, by dotted keys as they are typed on the command line (without ``init_args``).
+
+    A list of classes (callbacks, loggers) is keyed by their names. The folder of the run is written as ``{out}``, so
+    that a run which was moved is the same run.
+
+    Args:
+        config: of the command line, plain values only.
+        out: the folder of the run.
+    """
+    flat: dict[str, Any] = {}
+    for key in _LOCKED:
+        if key in config:
+            _put(flat, key, config[key], out)
+    return flat
+
+
+def _put(flat: dict[str, Any], key: str, value: Any, out: str) -> None:
+    if isinstance(value, Mapping) and value:
+        for name, part in value.items():
+            _put(
+                flat,
+                key if name in ("init_args", "dict_kwargs") and "class_path" in value else f"{key}.{name}",
+                part,
+                out,
+            )
+    elif isinstance(value, list | tuple) and value and all(isinstance(v, Mapping) and "class_path" in v for v in value):
+        names = [str(part["class_path"]).rpartition(".")[2] for part in value]
+        seen: Counter[str] = Counter()
+        for name, part in zip(names, value, strict=True):
+            number = f"[{seen[name]}]" if names.count(name) > 1 else ""
+            seen[name] += 1
+            _put(flat, f"{key}.{name}{number}", part, out)
+    else:
+        flat[key] = _plain(value, out)
+
+
+def _plain(value: Any, out: str) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(part, out) for part in value]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part, out) for name, part in value.items()}
+    if isinstance(value, str):
+        return "{out}" + value[len(out) :] if value == out or value.startswith(f"{out}/") else value
+    return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+
+def changes(
+    then: Mapping[str, Any], now: Mapping[str, Any], may_change: Sequence[str] = ()
+) -> list[tuple[str, Any, Any]]:
+    """The keys, with both values, that differ and may not.
+
+    Args:
+        then: as kept in a checkpoint.
+        now: of the fit that resumes it.
+        may_change: more keys that may differ, or patterns such as ``data.*``; a key stands for all below it.
+    """
+    named = [pattern.replace(".init_args", "").lstrip("-").replace("[", "[[]") for pattern in may_change]
+    allowed = [*_FREE, *named, *(f"{pattern}.*" for pattern in named), *(f"{pattern}[[]*" for pattern in named)]
+    differing = [key for key in {**then, **now} if then.get(key, _ABSENT) != now.get(key, _ABSENT)]
+    refused = [key for key in differing if not any(fnmatchcase(key, pattern) for pattern in allowed)]
+    return [(key, then.get(key, _ABSENT), now.get(key, _ABSENT)) for key in sorted(refused)]
+
+
+def table(rows: Sequence[tuple[str, Any, Any]]) -> str:
+    """The rows as text under the heads key, then, now."""
+    texts = [("key", "then", "now"), *((key, _short(then), _short(now)) for key, then, now in rows)]
+    widths = [max(len(row[i]) for row in texts) for i in range(3)]
+    return "\n".join("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in texts)
+
+
+def _short(value: Any) -> str:
+    return shorten(str(value), 60, placeholder=" ...")

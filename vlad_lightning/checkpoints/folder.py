@@ -1,0 +1,349 @@
+"""Checkpoints as folders, written by all processes at once: safetensors for the tensors, one file for all else.
+
+    last.ckpt/
+      meta.pt                                       all that is no tensor; a tensor's place holds its key
+      shard-00001-model-00001-of-00001.safetensors  what process 0 holds: whole tensors, or its rows of them
+      shard-00002-...                               the same of process 1, and so on
+
+`torch.distributed.checkpoint` writes and reads them, in its safetensors form: its own form keeps an index that is a
+pickle, and reading a pickle can run code. Here the index stands in the files' headers, as JSON. ``meta.pt`` is read
+with ``weights_only=True``. A folder can be read by any number of processes, one without a process group included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import io
+import math
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
+from textwrap import shorten
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.distributed.checkpoint import (
+    CheckpointException,
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+    load,
+    save,
+)
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.tensor import DTensor
+
+from vlad_lightning.checkpoints.ranks import SaveFailedError, barrier, on_first
+from vlad_lightning.checkpoints.seal import DamagedError, seal, sync_folder, verify
+
+_REST = "meta.pt"
+_MARK = "vlad_lightning.tensor"  # ("vlad_lightning.tensor", key) stands where a tensor stood
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: not C:/
+_ONE_DISK = "has to be one file system for all nodes"
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+
+Place = tuple[str | int, ...]
+"""Where a tensor stands in a checkpoint: ("state_dict", "layer.weight")."""
+
+
+def is_folder_checkpoint(path: Path) -> bool:
+    """Whether ``path`` is a checkpoint of this form."""
+    return (path / _REST).is_file()
+
+
+def read_rest(path: Path) -> Any:
+    """What a checkpoint holds beside its tensors; a file's tensors stay on the disk. Reads Lightning's folders too."""
+    file = path / _REST if path.is_dir() else path
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+
+
+def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint beside its target, then put it in its place. All processes call it together.
+
+    Each process writes the shards it holds; what is equal on all is written once.
+
+    Args:
+        checkpoint: nested dicts and lists; tensors may be sharded.
+        path: the target, the same on every process; what stands there is replaced.
+
+    Raises:
+        SaveFailedError: on every process, where one of them could not write; what stood there stands there still, and
+            nothing half-written takes room.
+    """
+    rest, tensors = _separate(checkpoint)
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        on_first(partial(_make_anew, beside))
+        _write_shards(tensors, beside)
+        on_first(partial(_finish, rest, {key: tensor.shape for key, tensor in tensors.items()}, beside, path))
+    except SaveFailedError:
+        _remove(beside)
+        barrier()  # a late removal would hit the next save
+        raise
+
+
+def _make_anew(folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _remove(folder)  # of a run that was killed
+    folder.mkdir()
+
+
+def _write_shards(tensors: dict[str, Tensor], folder: Path) -> None:
+    """Let every process write its own.
+
+    Raises:
+        SaveFailedError: where disks refused. torch hands every process the errors of all.
+        CheckpointException: where the program failed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a process alone needs no process group
+            save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+    except CheckpointException as error:
+        causes = {number: cause for number, (cause, _) in error.failures.items()}
+        refused = {number: cause for number, cause in causes.items() if isinstance(cause, OSError)}
+        if len(refused) < len(causes):
+            raise
+        number, first = min(refused.items())
+        raise SaveFailedError(first.errno, f"{first.strerror or first} (process {number})", str(folder)) from error
+
+
+def _finish(rest: Any, shapes: Mapping[str, torch.Size], beside: Path, path: Path) -> None:
+    content = io.BytesIO()
+    torch.save(rest, content)  # torch's own errors about a full disk speak of positions
+    with (beside / _REST).open("wb") as file:
+        file.write(content.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+    found = _read_index(beside)  # after a file was made, which is when NFS looks at what other nodes have made
+    if lost := [key for key, shape in shapes.items() if key not in found or found[key].size != shape] or _gaps(found):
+        raise OSError(f"{_lost(lost)}, though every process has written its own; {path.parent} {_ONE_DISK}")
+    publish(beside, path)
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """Shape, type and parts of each tensor by its key, from the headers of all shards.
+
+    Raises:
+        OSError: where one cannot be read.
+    """
+    try:
+        return dict(HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata)
+    except SafetensorError as error:
+        raise OSError(f"a shard has no whole header: {error}") from error
+
+
+def _gaps(index: Mapping[str, TensorStorageMetadata]) -> list[str]:
+    """The tensors of which parts are missing."""
+    return [key for key, t in index.items() if sum(math.prod(c.sizes) for c in t.chunks) != math.prod(t.size)]
+
+
+def _lost(keys: Collection[str]) -> str:
+    return f"{len(keys)} tensors are not whole, {min(keys)!r} among them"
+
+
+def publish(beside: Path, path: Path) -> None:
+    """Give a folder its checksums and its name. Process 0 calls it when the others have written their parts."""
+    seal(beside)
+    take_place(beside, path)
+
+
+def take_place(new: Path, path: Path) -> None:
+    """Move a file or folder to ``path``, and then remove the file or folder that stood there.
+
+    On Linux the two change places in one step, so there is a whole checkpoint under the name at any moment. Folders on
+    file systems that cannot do this (NFS) get two renames.
+    """
+    if not new.is_dir() and (path.is_symlink() or not path.is_dir()):
+        new.replace(path)
+    elif not os.path.lexists(path):
+        new.rename(path)
+    elif not _exchange(new, path):
+        old = path.with_name(f".{path.name}.old")
+        _remove(old)
+        path.rename(old)
+        try:
+            new.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+        _remove(old)
+    sync_folder(path.parent)
+    _remove(new)  # the old one, after an exchange
+
+
+def read_checkpoint(path: Path, optimizer: bool = True) -> dict[str, Any]:
+    """A checkpoint, file or folder, whole on the CPU; no process group is needed.
+
+    Args:
+        path: a ``.ckpt`` file of Lightning, or a folder of :func:`write_folder`.
+        optimizer: False leaves out what only a fit needs, of a folder: the optimizers' states are two thirds of it.
+
+    Raises:
+        ValueError: where it is damaged, or no checkpoint.
+    """
+    if not path.is_dir():
+        return dict(read_rest(path))
+    rest, index = open_folder(path)
+    if not optimizer:
+        rest.pop("optimizer_states", None)
+    targets = {key: torch.empty(index[key].size, dtype=index[key].properties.dtype) for key in places(rest).values()}
+    fill_tensors(targets, path, alone=True)
+    return dict(restore(rest, lambda place, key: targets[key]))
+
+
+def refuse_address(given: str | Path) -> None:
+    """Refuse what is not a path: nobody has checked what lies there, and Lightning would unpickle it.
+
+    Raises:
+        ValueError: where ``given`` begins with a scheme, such as ``http://``, ``s3://`` or ``file://``.
+    """
+    if _ADDRESS.match(str(given)):
+        raise ValueError(f"{given} is an address; a checkpoint is only read from a file or folder: copy it here first")
+
+
+def read_saved(checkpoint: str | Path) -> dict[str, Any]:
+    """A checkpoint of Lightning without its optimizers' states, on the CPU; compared with its checksum first.
+
+    Args:
+        checkpoint: a ``.ckpt``, file or folder.
+
+    Raises:
+        FileNotFoundError: where there is none.
+        ValueError: where it is damaged, no checkpoint of Lightning, or holds pickled code, which is not run.
+    """
+    refuse_address(checkpoint)
+    path = Path(checkpoint)
+    verify(path)
+    try:
+        saved = read_checkpoint(path, optimizer=False)
+        if not isinstance(saved["state_dict"], Mapping):
+            raise TypeError("its state_dict is no mapping")
+    except DamagedError:
+        raise
+    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} is no checkpoint of Lightning: {shorten(str(error), 200)}") from error
+    return saved
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a checkpoint, in hex; of a folder, that of its files' names and hashes, in the order of names."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    lines = (f"{digest(file)}  {file.name}\n" for file in sorted(path.iterdir()) if file.is_file())
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, TensorStorageMetadata]]:
+    """What a folder holds beside its tensors, and shape and type of each tensor by its key.
+
+    Raises:
+        DamagedError: where a file, or a part of a tensor, is missing or broken.
+        ValueError: where it is no checkpoint.
+    """
+    if not is_folder_checkpoint(path):
+        raise ValueError(f"{path} is a folder without {_REST}: no checkpoint, or one that was not finished")
+    rest = read_rest(path)
+    try:
+        found = _read_index(path)
+    except OSError as error:
+        raise DamagedError(f"{path} is damaged: {error}") from error
+    if missing := set(places(rest).values()) - set(found):
+        raise DamagedError(f"{path} is damaged: {len(missing)} tensors are missing, {min(missing)!r} among them")
+    if gaps := _gaps(found):
+        raise DamagedError(f"{path} is damaged: {_lost(gaps)}; the folder it was written to {_ONE_DISK}")
+    return rest, found
+
+
+def fill_tensors(targets: dict[str, Tensor], path: Path, alone: bool = False) -> None:
+    """Read tensors by key into ``targets``, of which each may be sharded over any mesh.
+
+    Args:
+        targets: are filled in place.
+        path: the folder.
+        alone: True reads without the other processes; False is called by all of them together.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a process alone needs no process group
+        load(dict(targets), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=alone)
+
+
+def places(rest: Any) -> dict[Place, str]:
+    """The keys of the tensors in what :func:`open_folder` gives, by the places where they stand."""
+    found: dict[Place, str] = {}
+
+    def note(place: Place, key: str) -> str:
+        found[place] = key
+        return key
+
+    restore(rest, note)
+    return found
+
+
+def restore(rest: Any, tensor: Callable[[Place, str], Any], place: Place = ()) -> Any:
+    """``rest`` with ``tensor(place, key)`` where a tensor stood."""
+    if isinstance(rest, tuple) and len(rest) == 2 and rest[0] == _MARK:
+        return tensor(place, rest[1])
+    if isinstance(rest, Mapping):
+        return {k: restore(v, tensor, (*place, k)) for k, v in rest.items()}
+    if type(rest) in (list, tuple):
+        return type(rest)(restore(v, tensor, (*place, i)) for i, v in enumerate(rest))
+    return rest
+
+
+def map_tensors(value: Any, change: Callable[[Place, Tensor], Any], place: Place = ()) -> Any:
+    """``value`` with ``change(place, tensor)`` in the place of each tensor."""
+    if isinstance(value, Tensor):
+        return change(place, value)
+    if isinstance(value, Mapping):
+        return {k: map_tensors(v, change, (*place, k)) for k, v in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map_tensors(v, change, (*place, i)) for i, v in enumerate(value))
+    return value
+
+
+def storage_of(tensor: Tensor) -> tuple[Any, ...]:
+    """What is equal for two tensors that are the same memory: tied weights, and weights that two states share."""
+    local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return local.untyped_storage()._cdata, local.storage_offset(), tuple(tensor.shape), tensor.dtype
+
+
+def _separate(checkpoint: Mapping[str, Any]) -> tuple[Any, dict[str, Tensor]]:
+    """What is no tensor, with marks; and the tensors by key, each piece of memory once."""
+    keys: dict[tuple[Any, ...], str] = {}
+    tensors: dict[str, Tensor] = {}
+
+    def keep(place: Place, tensor: Tensor) -> tuple[str, str]:
+        key = keys.setdefault(storage_of(tensor), "/".join(map(str, place)))
+        if key not in tensors:
+            tensors[key] = tensor.detach().contiguous()
+        return _MARK, key
+
+    return map_tensors(checkpoint, keep), tensors
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; False where this system or file system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):  # no Linux, or an old one
+        return False
+    return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
+
+
+def _remove(path: Path) -> None:
+    """As far as the file system lets it: what stays is removed by the next save."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

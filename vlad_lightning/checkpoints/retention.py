@@ -1,0 +1,336 @@
+"""When checkpoints are written, under which names, and which of them stay."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from vlad_lightning.checkpoints.fit_lock import release, take
+from vlad_lightning.checkpoints.folder import take_place
+from vlad_lightning.checkpoints.io import DurableCheckpointIO
+from vlad_lightning.checkpoints.ranks import on_first
+from vlad_lightning.checkpoints.seal import LAST, MANIFEST, candidates, seal, step_path, steps_of, sync_folder
+
+_NEW = ".new.ckpt"  # written under this name, then given its others
+
+
+class Checkpoints(Checkpoint):
+    """Writes ``folder/last.ckpt`` every N optimizer steps and when a fit ends, and keeps the last few of them.
+
+    Each is also ``folder/step-<number>.ckpt``: a hard link, which costs no space and no second writing; a relative
+    symbolic link where the checkpoint is a folder or the file system has no hard links. ``last.ckpt`` is replaced in
+    one move and first, so it is the newest whole one at any moment. A fit that goes back to an earlier step removes the
+    later ones at its first save; one that goes on from nothing in the folder needs ``start_over`` where it holds any.
+    The folder is one fit's at a time (:mod:`~vlad_lightning.checkpoints.fit_lock`).
+
+    Args:
+        folder: of the stage. None: ``checkpoints`` in the trainer's ``default_root_dir``, and nothing where another
+            checkpoint callback is configured.
+        every_n_steps: optimizer steps between two; None writes at the end only.
+        keep: how many of the newest stay, at least 1.
+        keep_every: steps that are a multiple of it stay for ever; 0 for none.
+        asynchronous: copy the state and write it while training goes on.
+        run: a name for the run, kept in each checkpoint; ``--ckpt_path last`` passes over those of another name.
+        start_over: a fit that does not go on from a checkpoint in the folder may remove those that lie there.
+        enabled: False writes nothing, which the command line's ``--trainer.enable_checkpointing false`` means as well.
+
+    Raises:
+        ValueError: where a number is out of its range, or, at a fit's beginning, ``asynchronous`` meets another
+            checkpoint plugin than :class:`DurableCheckpointIO`, the folder holds an earlier fit's without
+            ``start_over``, or another fit writes to it.
+        OSError: at a fit's beginning, where the folder cannot be written to.
+    """
+
+    def __init__(
+        self,
+        folder: str | None = None,
+        every_n_steps: int | None = None,
+        keep: int = 2,
+        keep_every: int = 0,
+        asynchronous: bool = False,
+        run: str = "",
+        start_over: bool = False,
+        enabled: bool = True,
+    ) -> None:
+        for name, value, least in (
+            ("every_n_steps", every_n_steps, 1),
+            ("keep", keep, 1),
+            ("keep_every", keep_every, 0),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"checkpoints.{name} is {value}; it must be at least {least}")
+        self.folder = None if folder is None else Path(folder)
+        self.every_n_steps = every_n_steps
+        self.keep = keep
+        self.keep_every = keep_every
+        self.asynchronous = asynchronous
+        self.run = run
+        self.start_over = start_over
+        self.enabled = enabled
+        self._target: Path | None = None  # None: this fit writes nothing
+        self._began = self._saved = 0
+        self._ours: set[int] = set()
+
+    @property
+    def state_key(self) -> str:
+        """One for all settings."""
+        return "Checkpoints"
+
+    def state_dict(self) -> dict[str, Any]:
+        """The run's name."""
+        return {"run": self.run}
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder."""
+        if stage != "fit":
+            return
+        self._target, self._ours = self.place(trainer), set()
+        if self.asynchronous and writer_of(trainer) is None:
+            raise ValueError("checkpoints.asynchronous needs the plugin vlad_lightning.checkpoints.DurableCheckpointIO")
+        if self._target is not None:
+            on_first(partial(_begin, self._target))
+
+    def place(self, trainer: Trainer) -> Path | None:
+        """The folder that a trainer's fit writes to; None where it writes nothing."""
+        others = [callback for callback in trainer.checkpoint_callbacks if callback is not self]
+        if not self.enabled or getattr(trainer, "fast_dev_run", False) or (self.folder is None and others):
+            return None
+        return self.folder or Path(trainer.default_root_dir, "checkpoints")
+
+    @property
+    def newest(self) -> Path | None:
+        """The checkpoint that this fit wrote last."""
+        return self._target / LAST if self._target and self._ours else None
+
+    @property
+    def newest_step(self) -> int | None:
+        """The step of the newest checkpoint in this fit's line, where there is one; the first process knows it."""
+        return max(self._line(self._target), default=None) if self._target else None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note where the fit begins, which is not known before a checkpoint has been loaded."""
+        same = trainer.strategy.broadcast(str(trainer.ckpt_path)) == str(trainer.ckpt_path)
+        if not trainer.strategy.reduce_boolean_decision(same, all=True):
+            raise ValueError("the processes found different checkpoints to resume from; give --ckpt_path FILE")
+        if self._target is not None and not self.start_over:
+            on_first(partial(refuse_to_replace, self._target, trainer.ckpt_path))
+        self._saved, self._ours = trainer.global_step, set()
+        here = self._target is not None and _is_in(self._target, trainer.ckpt_path)
+        self._began = trainer.global_step if here else 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save every N optimizer steps."""
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+            self._save_if_new(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save what has come since, or what could not be written."""
+        if on_first(partial(_has_failed, writer_of(trainer))):
+            self._saved = -1
+        self._save_if_new(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Wait for what is being written, and tell that the last save failed; not every strategy does so itself."""
+        writer = writer_of(trainer)
+        try:
+            if stage == "fit" and writer is not None:
+                writer.teardown()
+        finally:
+            self._release()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let others write to the folder: Lightning calls no ``teardown`` then."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._target is not None:
+            release(self._target)
+
+    def _save_if_new(self, trainer: Trainer) -> None:
+        if self._target is not None and trainer.global_step != self._saved:
+            self.save(trainer)
+
+    def save(self, trainer: Trainer, wait: bool = False) -> bool:
+        """Save now; every process of the fit has to call it.
+
+        Args:
+            trainer: of the fit.
+            wait: until it is on the disk, also where saves are asynchronous.
+
+        Returns:
+            False on every process where it could not be written, as far as that is known; a save in the background
+            that nobody waits for counts as written.
+
+        Raises:
+            RuntimeError: outside of a fit that writes checkpoints.
+        """
+        if self._target is None:
+            raise RuntimeError("no fit that writes checkpoints is running")
+        new, step, writer = self._target / _NEW, trainer.global_step, writer_of(trainer)
+        self._saved, written = step, False
+        with nullcontext() if writer is None else writer.of_fit(new, self.asynchronous):
+            on_first(partial(_make_room, new, writer))  # a sharded one is written by every process
+            if writer is not None:
+                writer.begin()  # none but the first waits, and has waited
+            trainer.save_checkpoint(new, weights_only=False)
+            written = on_first(partial(self._name, new, step, writer, wait))
+        return written
+
+    def ensure(self, trainer: Trainer) -> bool:
+        """See to it that this step is on the disk: wait for its save, or save now; every process has to call it.
+
+        Returns:
+            Whether it is.
+        """
+        had = on_first(partial(self._has, trainer.global_step, writer_of(trainer)))
+        return had or self.save(trainer, wait=True)
+
+    def _has(self, step: int, writer: DurableCheckpointIO | None) -> bool:
+        if writer is not None:
+            writer.wait()
+        return step in self._ours
+
+    def _name(self, new: Path, step: int, writer: DurableCheckpointIO | None, wait: bool) -> bool:
+        publish = partial(self._publish, new, step)
+        if writer is None:
+            publish()
+            return True
+        writer.after_save(publish, new)
+        if wait:
+            writer.wait()
+        return not writer.failed
+
+    def _publish(self, new: Path, step: int) -> None:
+        """Give the new one its names, newest first, and remove what does not stay."""
+        folder, kept = new.parent, step_path(new.parent, step)
+        if new.is_dir() and not (new / MANIFEST).exists():  # another strategy's than ours
+            seal(new)
+        linked = not new.is_dir() and _link(new, folder / LAST)
+        take_place(new, kept)
+        if not linked:
+            _symlink(kept, folder / LAST)
+        sync_folder(folder)
+        self._ours.add(step)
+        self._prune(folder)
+
+    def _line(self, folder: Path) -> list[int]:
+        """The steps that are this fit's, and those it went on from; the newest first."""
+        return sorted((step for step in steps_of(folder) if step <= self._began or step in self._ours), reverse=True)
+
+    def _prune(self, folder: Path) -> None:
+        line = self._line(folder)
+        stay = {*line[: self.keep], *(step for step in line if self.keep_every and step % self.keep_every == 0)}
+        for step, path in steps_of(folder).items():
+            if step not in stay:
+                _remove(path)
+
+
+def writer_of(trainer: Trainer) -> DurableCheckpointIO | None:
+    """The plugin that writes, where it is this package's."""
+    plugin = trainer.strategy.checkpoint_io
+    return plugin if isinstance(plugin, DurableCheckpointIO) else None
+
+
+def refuse_to_replace(folder: Path, resumed: str | Path | None) -> None:
+    """Make sure that a fit which writes to ``folder`` goes on from what lies there, if anything does.
+
+    Args:
+        folder: of the fit's checkpoints.
+        resumed: the checkpoint that it goes on from, which may be another folder's.
+
+    Raises:
+        ValueError: where it does not, and would remove what lies there.
+    """
+    if _is_in(folder, resumed) or not (found := candidates(folder)):
+        return
+    steps = steps_of(folder)
+    newest = f"step {max(steps)}" if steps else found[0].name
+    raise ValueError(
+        f"{folder} holds checkpoints of an earlier fit, up to {newest}, which the first save of this one would remove: "
+        "--ckpt_path last goes on from there, --checkpoints.start_over true starts over in their place"
+    )
+
+
+def _is_in(folder: Path, checkpoint: str | Path | None) -> bool:
+    return checkpoint is not None and Path(checkpoint).parent.resolve() == folder.resolve()
+
+
+def _begin(folder: Path) -> None:
+    """Make sure that this fit can write, and that no other one does."""
+    _try_out(folder)
+    take(folder)
+
+
+def _try_out(folder: Path) -> None:
+    """Write a small file and remove it: what is wrong is better known now than at the first save."""
+    probe = folder / f".{os.getpid()}.probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            probe.write_bytes(b"checkpoints")
+        finally:
+            probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(f"checkpoints cannot be written to {folder}: {error}") from error
+
+
+def _has_failed(writer: DurableCheckpointIO | None) -> bool:
+    if writer is None:
+        return False
+    writer.wait()
+    return writer.failed
+
+
+def _make_room(new: Path, writer: DurableCheckpointIO | None) -> None:
+    """Remove what a kill left, when nothing is being written any more."""
+    if writer is not None:
+        writer.wait()
+    _remove(new)
+
+
+def _link(source: Path, name: Path) -> bool:
+    """Put a hard link of ``source`` in the place of ``name``; False where the file system has none."""
+    beside = name.with_name(f".{name.name}.link")
+    beside.unlink(missing_ok=True)
+    try:
+        os.link(source, beside)
+    except OSError:
+        return False
+    _clear(name)
+    beside.replace(name)
+    return True
+
+
+def _symlink(source: Path, name: Path) -> None:
+    """Put a relative link to ``source``, in the same folder, in the place of ``name``."""
+    beside = name.with_name(f".{name.name}.link")
+    beside.unlink(missing_ok=True)
+    beside.symlink_to(source.name)
+    _clear(name)
+    beside.replace(name)
+
+
+def _clear(name: Path) -> None:
+    """A file and a link are replaced by a move; a folder cannot be."""
+    if name.is_dir() and not name.is_symlink():
+        _remove(name)
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint; a folder leaves its name at once, so that nobody finds half of it."""
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    doomed = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.replace(doomed)
+    shutil.rmtree(doomed)

@@ -1,0 +1,1 @@
+"""The command line: the launcher, the commands, and how configurations are read."""

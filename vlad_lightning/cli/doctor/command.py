@@ -1,0 +1,137 @@
+"""The command: every process runs it, the first one tells."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch.distributed as dist
+
+from vlad_lightning.cli.doctor.check import Check, Level, table, worst
+from vlad_lightning.cli.doctor.compare import compare
+from vlad_lightning.cli.doctor.facts import facts_of, gather
+from vlad_lightning.cli.doctor.place import Meeting, Place, find_place, own_environment
+from vlad_lightning.cli.doctor.together import all_reduce, clocks, join, shared_files
+from vlad_lightning.cli.doctor.weights import check_sources, read_config
+from vlad_lightning.files import write_file
+
+
+def main(args: Sequence[str]) -> int:
+    """``vlad-cli doctor``: alone, or on every task as ``srun vlad-cli doctor`` or by torchrun.
+
+    Args:
+        args: what follows ``doctor``.
+
+    Returns:
+        0 where nothing failed, else 1; the same in every process.
+
+    Raises:
+        FileNotFoundError: where a configuration does not exist.
+        ValueError: where one is malformed, or the launcher's variables are.
+    """
+    started = time.monotonic()
+    options = _parser().parse_args(args)
+    config = read_config(options.config, options.out, options.data_root) if options.config else None
+    place = find_place(own_environment())
+    out = Path(config["out"] if config else options.out or "runs")
+    report = Report(place)
+    try:
+        level = _examine(Meeting(place, options.timeout), out, check_sources(config) if config else [], report)
+    except ConnectionError as error:
+        advice = "look at the other processes' logs; is that port open between the nodes?"
+        report.add([Check("meeting", "fail", str(error), advice)])
+        level = "fail"
+    if place.rank == 0:
+        _end(report, time.monotonic() - started, options.json)
+    return int(level == "fail")
+
+
+class Report:
+    """The checks of a process, printed as they come: the next ones may hang, or end it.
+
+    Args:
+        place: of this process. The first one prints to stdout; another one what has failed with it, to stderr.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.checks: list[Check] = []
+
+    def add(self, checks: Sequence[Check]) -> None:
+        """Print them under those before."""
+        width = max((len(check.name) for check in self.checks), default=0)
+        self.checks += checks
+        if checks and self.place.rank == 0:
+            print(table(checks, width), flush=True)
+        elif worst(checks) == "fail":
+            print(f"{self.place.name}:\n{table(checks)}", file=sys.stderr, flush=True)
+
+
+def _examine(meeting: Meeting, out: Path, sources: list[Check], report: Report) -> Level:
+    """Report this process's checks, nearly all of them the first one's; returns what all have agreed on."""
+    place = meeting.place
+    meeting.set(f"facts/{place.rank}", json.dumps(asdict(gather(place, out, sources))))
+    report.add(_gathered(meeting, out) if place.rank == 0 else [])
+    level = meeting.agree("alone", worst(report.checks))
+    if level == "fail" or place.world_size == 1:  # collectives would hang, or fail for the same reason
+        return level
+    report.add(_together(meeting, out))
+    return meeting.agree("together", worst(report.checks))
+
+
+def _gathered(meeting: Meeting, out: Path) -> list[Check]:
+    """The first process's conclusions."""
+    place = meeting.place
+    if missing := meeting.missing("facts"):
+        names = ", ".join(map(str, missing))
+        found = f"{len(missing)} of {place.world_size} processes did not come in {meeting.seconds:.0f} s: ranks {names}"
+        return [Check("meeting", "fail", found, f"look at their logs; can they reach {place.address}:{place.port}?")]
+    everyone = [facts_of(json.loads(meeting.get(f"facts/{rank}"))) for rank in range(place.world_size)]
+    met = f"{place.world_size} processes started by {place.launcher} met at {place.address}:{place.port}"
+    first = Check("meeting", "ok", met if place.world_size > 1 else "one process alone")
+    return [first, *compare(everyone, str(out))]
+
+
+def _together(meeting: Meeting, out: Path) -> list[Check]:
+    try:
+        device = join(meeting)
+        return [all_reduce(device), clocks(meeting), shared_files(meeting, out)]
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0]
+        advice = "name the network: NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME; NCCL_DEBUG=INFO tells more"
+        return [Check("process group", "fail", reason, advice)]
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _end(report: Report, seconds: float, file: Path | None) -> None:
+    checks, level = report.checks, worst(report.checks)
+    print(f"{level}: {len(checks)} checks of {report.place.world_size} processes in {seconds:.1f} s")
+    if file:
+        content = {"level": level, "host": platform.node(), "seconds": seconds, "checks": [asdict(c) for c in checks]}
+        text = json.dumps(content, indent=1) + "\n"
+        write_file(file, partial(Path.write_text, data=text, encoding="utf-8"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vlad-cli doctor",
+        description="Check ranks, network, clocks, disks, versions and weights before a run on many devices.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", action="append", default=[], help="of the stage, as for fit: check its data and weights, too"
+    )
+    parser.add_argument("--out", help="folder of the run, on a file system that all nodes share; default: the config's")
+    parser.add_argument("--data.root", dest="data_root", help="folder of the data, in the place of the config's")
+    parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for the other processes")
+    parser.add_argument("--json", type=Path, help="also write the checks into this file")
+    return parser

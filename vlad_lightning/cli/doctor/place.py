@@ -1,0 +1,160 @@
+"""Which of how many processes this one is, as srun or torchrun tell it, and a store through which all of them meet."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from torch.distributed import TCPStore
+
+from vlad_lightning.cli.doctor.check import Level
+
+_ALONE = ("127.0.0.1", 29400)
+_PREFIX = "vlad-doctor"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among those of a run.
+
+    Attributes:
+        rank: among all.
+        world_size: how many there are.
+        local_rank: among those of its node.
+        node: the node's name.
+        address: of the first process; the host where all meet.
+        port: there.
+        hosted: whether somebody else, such as torchrun's agent, listens on that port already.
+        launcher: ``srun``, ``torchrun``, or ``alone``.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    node: str
+    address: str
+    port: int
+    hosted: bool
+    launcher: str
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"rank {self.rank} on {self.node}"
+
+
+def find_place(environment: Mapping[str, str]) -> Place:
+    """This process's place, from its environment.
+
+    Raises:
+        ValueError: where the launcher's variables are missing or contradict each other.
+    """
+    node = environment.get("SLURMD_NODENAME") or socket.gethostname()
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        launcher, names = "torchrun", ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    elif "SLURM_PROCID" in environment and "SLURM_STEP_ID" in environment:
+        launcher, names = "srun", ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
+    else:
+        return Place(0, 1, 0, node, *_ALONE, hosted=False, launcher="alone")
+    try:
+        rank, world_size, local_rank = (int(environment[name]) for name in names)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{launcher} tells no number as {' and '.join(names)}: {error}") from error
+    if not 0 <= rank < world_size:
+        raise ValueError(f"{names[0]} is {rank}; it must lie in [0, {names[1]}={world_size})")
+    address, port = environment.get("MASTER_ADDR", ""), environment.get("MASTER_PORT", "")
+    if world_size > 1 and not (address and port.isdigit()):
+        raise ValueError(
+            f"MASTER_ADDR is {address!r} and MASTER_PORT {port!r}; with {world_size} processes both are needed: "
+            "the first node's name and a free port (configs/cluster/slurm/stage.sbatch exports them)"
+        )
+    hosted = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return Place(rank, world_size, local_rank, node, address or _ALONE[0], int(port or 0), hosted, launcher)
+
+
+class Meeting:
+    """A key-value store that the first process offers to all; everybody says that they are there.
+
+    Args:
+        place: of this process.
+        seconds: how long the others are waited for.
+
+    Raises:
+        ConnectionError: where this process does not reach the first one, or the port is taken.
+    """
+
+    def __init__(self, place: Place, seconds: float) -> None:
+        self.place = place
+        self.seconds = seconds
+        self._absent: set[int] = set()
+        host = place.rank == 0 and not place.hosted
+        try:
+            self.store = TCPStore(
+                "0.0.0.0" if host and place.world_size > 1 else place.address,
+                place.port if place.world_size > 1 else 0,
+                is_master=host,
+                timeout=timedelta(seconds=seconds),
+                wait_for_workers=False,
+            )
+        except RuntimeError as error:
+            what = "cannot listen on" if host else "cannot reach"
+            raise ConnectionError(
+                f"{place.name} {what} {place.address}:{place.port} in {seconds:.0f} s; MASTER_ADDR has to be the first "
+                f"process's node, the port free and open to all nodes ({_first_line(error)})"
+            ) from error
+        self.set(f"here/{place.rank}", place.name)
+
+    def set(self, key: str, value: str) -> None:
+        """Tell all processes."""
+        self.store.set(f"{_PREFIX}/{key}", value)
+
+    def get(self, key: str) -> str:
+        """What a process told under a name; waits for it.
+
+        Raises:
+            ConnectionError: after the time is up, or where the first process has gone.
+        """
+        try:
+            return bytes(self.store.get(f"{_PREFIX}/{key}")).decode()
+        except RuntimeError as error:
+            raise ConnectionError(f"nobody told {key!r} in {self.seconds:.0f} s") from error
+
+    def missing(self, what: str) -> list[int]:
+        """The ranks that have not told ``what`` when the time is up, once each; for the first process."""
+        waited = [rank for rank in range(self.place.world_size) if rank not in self._absent]
+        end = time.monotonic() + self.seconds
+        while waited and time.monotonic() < end:
+            waited = [rank for rank in waited if not self.store.check([f"{_PREFIX}/{what}/{rank}"])]
+            time.sleep(0.05 if waited else 0)
+        self._absent.update(waited)
+        return waited
+
+    def agree(self, what: str, level: Level) -> Level:
+        """``fail`` in every process where it is so in one of them, or one has gone.
+
+        The store ends with the first process, so that one waits until the others have read.
+        """
+        rank = self.place.rank
+        self.set(f"{what}/{rank}", level)
+        if rank == 0:
+            self.missing(what)
+            told = [self.get(f"{what}/{r}") for r in range(self.place.world_size) if r not in self._absent]
+            self.set(f"{what}/all", "fail" if self._absent or "fail" in told else level)
+        agreed = self.get(f"{what}/all")
+        self.set(f"{what}-read/{rank}", "")
+        if rank == 0:
+            self.missing(f"{what}-read")
+        return "fail" if agreed == "fail" else level
+
+
+def own_environment() -> Mapping[str, str]:
+    """The variables of this process."""
+    return os.environ
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,237 @@
+"""The command line of the stages: a thin LightningCLI; what jsonargparse is told stands in config_parser."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.utilities import rank_zero_only
+
+from vlad_lightning.callbacks import StepProgressBar
+from vlad_lightning.checkpoints import Checkpoints, ConfigLock
+from vlad_lightning.checkpoints.config_lock import flatten
+from vlad_lightning.checkpoints.fit_lock import refuse_if_held
+from vlad_lightning.checkpoints.folder import is_folder_checkpoint
+from vlad_lightning.checkpoints.loop_counters import ExactResume
+from vlad_lightning.checkpoints.resume import check_config, check_folder, load_checkpoint, resolve
+from vlad_lightning.checkpoints.retention import refuse_to_replace
+from vlad_lightning.cli.config_files import find_shipped, named_files
+from vlad_lightning.cli.config_parser import Parser, check_config_file, prepare, reason
+from vlad_lightning.cli.console import hush
+from vlad_lightning.cli.slurm_tasks import check_tasks
+from vlad_lightning.files import configs_folder
+from vlad_lightning.health import (
+    FitSummary,
+    Preempted,
+    Preemption,
+    RollBack,
+    StepGuard,
+    ThroughputLogger,
+    Watchdog,
+    WeightCensus,
+)
+from vlad_lightning.health.lookup import find
+from vlad_lightning.limits import check_settings, check_words
+
+_SUBCOMMANDS = ("fit", "validate", "test", "predict")
+_OF_EVERY_FIT = {
+    "checkpoints": Checkpoints,
+    "resume": ExactResume,
+    "preemption": Preemption,
+    "step_guard": StepGuard,
+    "roll_back": RollBack,
+    "throughput": ThroughputLogger,
+    "watchdog": Watchdog,
+    "weight_census": WeightCensus,
+    "summary": FitSummary,
+}
+
+
+class VLADCLI(LightningCLI):
+    """LightningCLI with ``--out``, the folder of a run; ``{out}`` in any text of a config stands for it."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add ``--out``, ``--may_change``, and the callbacks of every fit: no list in a config replaces them."""
+        parser.add_argument("--out", type=str, default="runs/default", help="folder of the run; {out} stands for it")
+        for name, callback in _OF_EVERY_FIT.items():
+            parser.add_lightning_class_args(callback, name)
+        parser.add_argument(
+            "--may_change",
+            type=list[str] | str,
+            default=[],
+            help="keys, or patterns, that may differ from what the checkpoint of a resumed fit was trained with",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and find the files: shipped configurations from any folder, and a whole checkpoint.
+
+        The ``last`` checkpoint is that of this stage's folder.
+        """
+        words = find_shipped(sys.argv[1:] if args is None else args)
+        check_words(words)
+        for path in named_files(words):
+            check_config_file(path)
+        self.config = parser.parse_args(words)
+        subcommand = self.config.get("subcommand")
+        check_settings((self.config[subcommand] if subcommand else self.config).as_dict())
+        config = self.config[subcommand] if subcommand else {}
+        if config.get("weights_only") is False:
+            raise ValueError("--weights_only false: the code in a checkpoint is never run; leave the option out")
+        if config.get("ckpt_path"):
+            given, folder = (
+                fill(text, config["out"]) for text in (config["ckpt_path"], config["checkpoints"]["folder"])
+            )
+            config["ckpt_path"] = resolve(str(given), folder, config["checkpoints"]["run"], fits=subcommand == "fit")
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: Lightning would read it all for hyper-parameters, on every rank, and the stages save none."""
+
+    def before_instantiate_classes(self) -> None:
+        """Put the folder in its places; a fit keeps its configuration, and goes on under the same one only."""
+        config = self.config[self.subcommand] if self.subcommand else self.config
+        if config["trainer"]["enable_checkpointing"] is False:  # which the trainer refuses beside a callback that can
+            config["trainer"]["enable_checkpointing"], config["checkpoints"]["enabled"] = True, False
+        if self.subcommand == "fit":
+            self.trainer_defaults["callbacks"] = [self._lock(config), *_progress(config["trainer"])]
+        filled = fill(config, config["out"])
+        if filled["trainer"]["default_root_dir"] is None:  # it would be the working directory
+            own = filled["checkpoints"]["folder"] if self.subcommand == "fit" else None
+            filled["trainer"]["default_root_dir"] = own or filled["out"]
+        if self.subcommand == "fit":
+            _check_folder(filled)
+        if self.subcommand:
+            self.config[self.subcommand] = filled
+        else:
+            self.config = filled
+
+    def _lock(self, config: Namespace) -> ConfigLock:
+        parser = self._parser("fit")
+        plain = yaml.safe_load(parser.dump(config, skip_validation=True, skip_none=False, skip_link_targets=False))
+        flat = flatten(plain, config["out"])
+        path, named = config["ckpt_path"], config["may_change"]
+        may_change = [named] if isinstance(named, str) else named
+        if path and Path(path).exists():
+            check_config(Path(path), flat, may_change)
+        return ConfigLock(flat, may_change)
+
+    def instantiate_classes(self) -> None:
+        """Lightning's; what a class refuses is told in one line, as what the parser refuses is.
+
+        Raises:
+            ValueError: with the last reason, and the key where it is known.
+        """
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:
+            raise ValueError(reason(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Lightning's, compared with the tasks that SLURM started."""
+        trainer = super().instantiate_trainer(**kwargs)
+        strategy = trainer.strategy
+        joins = isinstance(strategy, ParallelStrategy)
+        others = isinstance(strategy, ParallelStrategy) and not isinstance(
+            strategy.cluster_environment, SLURMEnvironment
+        )
+        if not others:  # which start or find their processes by themselves
+            check_tasks(os.environ, trainer.num_devices, trainer.num_nodes, joins)
+        return trainer
+
+    def before_fit(self) -> None:
+        """Let the watchdog end a hang before the collectives' time is up."""
+        if (watchdog := find(self.trainer, Watchdog)) is not None:
+            watchdog.go_first(self.trainer)
+
+    def after_instantiate_classes(self) -> None:
+        """Refuse a checkpoint that does not fit, before anything starts."""
+        path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
+        if not path or not Path(path).exists():
+            return
+        if self.subcommand == "fit" and is_folder_checkpoint(Path(path)):
+            check_folder(self.model, Path(path))
+        else:
+            load_checkpoint(self.model, Path(path))
+        if self.subcommand == "fit":
+            # Lightning would tell the callbacks of its argument after their setup, in which they fill the module
+            # with published weights and earlier stages, unless a checkpoint is going to
+            self.trainer.ckpt_path, self.config_init["fit"]["ckpt_path"] = path, None
+
+
+def _progress(trainer: Namespace) -> list[StepProgressBar]:
+    """The bar, where the configuration has none of its own and none is unwanted."""
+    own = [c for c in trainer["callbacks"] or [] if c["class_path"].endswith("ProgressBar")]
+    return [] if own or trainer["enable_progress_bar"] is False else [StepProgressBar()]
+
+
+def _check_folder(config: Namespace) -> None:
+    """What the callback will refuse is refused before loggers write over an earlier fit's files."""
+    saves, resumed = config["checkpoints"], config["ckpt_path"]
+    idle = not (saves["folder"] and saves["enabled"]) or config["trainer"]["fast_dev_run"]
+    words = resumed is not None and not Path(resumed).exists()  # Lightning's, which it looks up later
+    if not idle and getattr(rank_zero_only, "rank", 0) == 0:
+        refuse_if_held(Path(saves["folder"]))
+    if not (idle or words or saves["start_over"]):
+        refuse_to_replace(Path(saves["folder"]), resumed)
+
+
+def fill(value: Any, out: str) -> Any:
+    """``value`` with ``{out}`` replaced in every text it holds."""
+    if isinstance(value, str):
+        return value.replace("{out}", out)
+    if isinstance(value, Namespace):
+        return Namespace(**{k: fill(v, out) for k, v in vars(value).items()})
+    if isinstance(value, dict):
+        return {k: fill(v, out) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(fill(v, out) for v in value)
+    return value
+
+
+def build(args: Sequence[str], run: bool) -> VLADCLI:
+    """Parse, build, and where ``run`` is True do what the subcommand says."""
+    prepare()
+    defaults = {"default_config_files": [str(configs_folder() / "base.yaml")]}
+    if not torch.cuda.is_available():
+        # on a CPU the flash kernel's backward pass is several times slower than plain products at these sizes
+        torch.backends.cuda.enable_flash_sdp(False)
+    return VLADCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        save_config_kwargs={"overwrite": True},
+        parser_class=Parser,
+        parser_kwargs={"allow_abbrev": False, **(dict.fromkeys(_SUBCOMMANDS, defaults) if run else defaults)},
+        args=list(args),
+        run=run,
+    )
+
+
+def main(args: Sequence[str]) -> None:
+    """``vlad-cli fit|validate|test|predict``: ``args`` starts with the subcommand.
+
+    Raises:
+        Preempted: where a signal ended a fit; its exit code tells that from success and from failure.
+        KeyboardInterrupt: where Ctrl-C did; Lightning makes exit code 1 of it.
+    """
+    hush()
+    try:
+        build(args, run=True)
+    except Preempted as stopped:
+        stopped.finish()
+        raise
+    except SystemExit as stopped:
+        if isinstance(stopped.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise

@@ -1,0 +1,188 @@
+"""``vlad-cli generate``: paint prompts with a pipeline folder, with a layout, a template, or into a picture."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlad_lightning.files import read_picture, write_file
+from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_prompts, check_whole
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vlad_lightning.layout.layout_file import LayoutFile
+    from vlad_lightning.pipeline import VLADOutput, VLADPipeline
+    from vlad_lightning.types import Layout
+
+DEFAULT_MODEL = Path("runs/demo/pipeline")  # what `make demo` leaves
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def main(args: Sequence[str]) -> None:
+    """Paint one prompt or several.
+
+    Args:
+        args: what follows ``generate`` on the command line.
+
+    Raises:
+        FileNotFoundError: where there is no pipeline folder, or a file that is named does not exist.
+        ValueError: where the arguments, a file or the prompt cannot be used.
+    """
+    options = _parser().parse_args(args)
+    if not (options.model / "model_index.json").is_file():
+        raise FileNotFoundError(f"--model {options.model} is no pipeline folder; train one (make demo) or name another")
+    _check(options)
+    _check_device(options.device)
+    layout = _read_layout(options.layout) if options.layout else None
+    pictures = {name: _read_picture(name, getattr(options, name)) for name in ("template", "image", "mask")}
+    _paint(options, layout, pictures)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "vlad-cli generate", description="Paint prompts; words to draw stand in quotes.", allow_abbrev=False
+    )
+    parser.add_argument("prompt", help="such as: a poster that says 'HELLO'")
+    parser.add_argument("--out", type=Path, default=Path("out.png"), help="image file (default: %(default)s)")
+    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="pipeline folder (default: %(default)s)")
+    parser.add_argument("--layout", type=Path, help="layout file: words and boxes of one's own (docs/layouts.md)")
+    parser.add_argument("--save_layout", type=Path, help="write the layout that was drawn; _0, _1 with more --images")
+    parser.add_argument("--template", type=Path, help="picture of text: its words are read, and drawn where they stand")
+    parser.add_argument("--image", type=Path, help="picture to paint into; needs --mask or --layout")
+    parser.add_argument("--mask", type=Path, help="picture of the same size, white where --image is painted")
+    parser.add_argument("--font", type=Path, help="font file of the layout (default: the pipeline's)")
+    parser.add_argument("--images", type=int, default=1, help="how many, side by side (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="sampling steps (default: what the pipeline was tested with)")
+    parser.add_argument("--guidance_scale", type=float, help="of the text (default: likewise)")
+    parser.add_argument("--layout_scale", type=float, help="of the layout (default: likewise)")
+    parser.add_argument("--solver", choices=("ddim", "dpmsolver++"), help="(default: likewise)")
+    parser.add_argument(
+        "--cache_interval", type=int, help="run a UNet's deep blocks every N steps only (default: likewise)"
+    )
+    parser.add_argument(
+        "--fuse_qkv", action=argparse.BooleanOptionalAction, help="queries, keys and values by one product"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same image (default: %(default)s)")
+    parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: a GPU where there is one)")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot go together, from the arguments alone."""
+    if options.out.suffix.lower() not in _PICTURES:
+        raise ValueError(f"--out {options.out}: it must end in .png, .jpg, .jpeg or .webp")
+    check_whole("--images", options.images, 1, MOST_IMAGES)
+    for name in ("steps", "cache_interval"):
+        if getattr(options, name) is not None:
+            check_whole(f"--{name}", getattr(options, name), 1, MOST_STEPS)
+    check_prompts([options.prompt])
+    if options.template and options.layout:
+        raise ValueError("--template and --layout both tell the layout; give one of them")
+    if options.mask and not options.image:
+        raise ValueError("--mask is given without --image, the picture to paint into")
+    if options.image and not (options.mask or options.layout or options.template):
+        raise ValueError("--image needs --mask or --layout: which region of it is painted")
+    if options.save_layout and options.save_layout.suffix.lower() != ".json":
+        raise ValueError(f"--save_layout {options.save_layout}: it must end in .json")
+    if options.font and not options.font.is_file():
+        raise FileNotFoundError(f"--font {options.font} does not exist")
+
+
+def _check_device(name: str | None) -> None:
+    """Refuse a device that this machine does not have, before anything is loaded."""
+    if name is None:
+        return
+    import torch
+
+    try:
+        torch.empty(1, device=name).cpu()
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        raise ValueError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
+
+
+def _read_layout(path: Path) -> LayoutFile:
+    from vlad_lightning.layout.layout_file import LayoutFile
+
+    try:
+        return LayoutFile.load(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"--layout {error}") from error
+
+
+def _read_picture(name: str, path: Path | None) -> Image.Image | None:
+    if path is None:
+        return None
+    try:
+        return read_picture(path)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"--{name} {error}") from error
+
+
+def _paint(options: argparse.Namespace, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]) -> None:
+    # imported here, so that wrong arguments and files are told at once
+    import torch
+    from torchvision.utils import save_image
+
+    from vlad_lightning.layout.prompt_parser import drawn_words
+    from vlad_lightning.pipeline import VLADPipeline
+
+    if not (options.layout or options.template or drawn_words(options.prompt)):
+        print("notice: the prompt has no words to draw; they stand in quotes, as in: a poster that says 'HELLO'")
+    font = {"font": str(options.font)} if options.font else {}
+    pipe = VLADPipeline.from_pretrained(options.model, **font)
+    pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    drawn = _drawn(options, pipe, layout, pictures)
+    write_file(options.out, partial(save_image, drawn.images, nrow=8, padding=0, normalize=True, value_range=(-1, 1)))
+    print(f"wrote {options.out}")
+    if options.save_layout:
+        side = pipe.config.image_size
+        picture = pictures["image"]
+        _save_layouts(options, drawn.layouts, layout, (side, side) if picture is None else picture.size)
+
+
+def _drawn(
+    options: argparse.Namespace,
+    pipe: VLADPipeline,
+    layout: LayoutFile | None,
+    pictures: dict[str, Image.Image | None],
+) -> VLADOutput:
+    from vlad_lightning.diffusion.generators import generator_for
+
+    placed = layout.layout if layout else None
+    if pictures["template"] is not None:
+        placed = pipe.read_layout(pictures["template"])
+    prompts = [layout.completed(options.prompt) if layout else options.prompt] * options.images
+    given = {name: getattr(options, name) for name in ("solver", "cache_interval", "fuse_qkv")}
+    call = pipe if pictures["image"] is None else partial(pipe.inpaint, image=pictures["image"], mask=pictures["mask"])
+    return call(
+        prompts,
+        layouts=None if placed is None else [placed] * options.images,
+        num_inference_steps=options.steps,
+        guidance_scale=options.guidance_scale,
+        layout_scale=options.layout_scale,
+        sampler=replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None}),
+        generator=generator_for("cpu", options.seed, "generate"),
+        output_type="pt",
+    )
+
+
+def _save_layouts(
+    options: argparse.Namespace, layouts: Sequence[Layout], given: LayoutFile | None, frame: tuple[int, int]
+) -> None:
+    """Write what was drawn, in the frame and with the colours of the layout file that it came from."""
+    from vlad_lightning.layout.layout_file import LayoutFile
+
+    target: Path = options.save_layout
+    width, height = (given.width, given.height) if given else frame
+    font = str(options.font) if options.font else None
+    for index, layout in enumerate(layouts):
+        path = target if options.images == 1 else target.with_stem(f"{target.stem}_{index}")
+        fonts = tuple(own or font for own in layout.fonts or (None,) * len(layout))
+        colours = given.colours if given else ()
+        LayoutFile(replace(layout, fonts=fonts), width, height, colours, options.prompt).save(path)
+        print(f"wrote {path}")

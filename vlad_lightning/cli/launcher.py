@@ -1,0 +1,125 @@
+"""``vlad-cli``: answers help, version and typing errors at once, and imports a command only when it is run.
+
+Importing torch and Lightning takes ten seconds; this file and what it imports at the top are standard library only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+from vlad_lightning import __version__
+
+USAGE_ERROR = 2  # argparse's own exit code
+INTERRUPTED = 130  # the shell's: 128 + SIGINT
+
+_COMMANDS = {
+    "fit": "train one stage: vlad-cli fit --config configs/mini/stage0_align.yaml",
+    "validate": "one pass over the validation split",
+    "test": "measure a checkpoint and write the results table",
+    "predict": "paint the prompts of a prompt data module",
+    "run": "all stages of a pipeline, one after the other: vlad-cli run --config configs/pipeline_mini.yaml",
+    "doctor": "check ranks, network, disks, versions and weights, alone or on every task: srun vlad-cli doctor",
+    "synth": "write synthetic posters in MARIO's format",
+    "export": "write a stage-2 checkpoint as a pipeline folder",
+    "generate": "paint one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the command line without the program's name; None reads ``sys.argv``.
+
+    Returns:
+        The exit code: 0, the command's own, 2 for a usage error or bad input, 130 when interrupted.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if args else USAGE_ERROR
+    if args[0] == "--version":
+        print(f"vlad-cli {__version__}")
+        return 0
+    if args[0] not in _COMMANDS:
+        return _complain("vlad-cli", _unknown(args[0]))
+    return _guarded(args[0], args[1:])
+
+
+def _guarded(command: str, args: list[str]) -> int:
+    """Run the command; bad input becomes one line on stderr instead of a traceback."""
+    # Threads that wait for each other spin for milliseconds by default, and on a busy machine for the core the other
+    # needs; a sixth of that is as fast on a quiet one (docs/decisions/0005). It has to stand before torch loads OpenMP.
+    os.environ.setdefault("GOMP_SPINCOUNT", "50000")
+    if command == "fit" and hasattr(signal, "pthread_sigmask"):
+        # a scheduler's warning, which would end the process by default, waits until health.Preemption listens
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        return _entry(command)(args) or 0
+    except KeyboardInterrupt:
+        return _complain(f"vlad-cli {command}", "interrupted", INTERRUPTED)
+    except Exception as error:
+        if not _is_bad_input(error) or os.environ.get("VLAD_TRACEBACK", "0") not in ("", "0"):
+            raise
+        return _complain(f"vlad-cli {command}", str(error) or type(error).__name__)
+
+
+def _is_bad_input(error: Exception) -> bool:
+    # the second is Lightning's, for settings that contradict each other; to import it takes seconds
+    return isinstance(error, ValueError | OSError) or type(error).__name__ == "MisconfigurationException"
+
+
+def _entry(command: str) -> Callable[[list[str]], int | None]:
+    """Import what runs ``command``."""
+    if command == "run":
+        from vlad_lightning.cli import run
+
+        return run.main
+    if command == "synth":
+        from vlad_lightning.cli import synth
+
+        return synth.main
+    if command == "doctor":
+        from vlad_lightning.cli.doctor import command as doctor
+
+        return doctor.main
+    if command == "generate":
+        from vlad_lightning.cli import generate
+
+        return generate.main
+    if command == "export":
+        from vlad_lightning.cli.export import export
+
+        return export
+    from vlad_lightning.cli import fit
+
+    return lambda args: fit.main([command, *args])
+
+
+def _help() -> str:
+    width = max(map(len, _COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, summary in _COMMANDS.items())
+    return (
+        "usage: vlad-cli COMMAND [OPTIONS]\n\n"
+        f"Text-to-image diffusion that draws legible words (VLAD, arXiv 2501.00917), version {__version__}.\n\n"
+        f"commands:\n{commands}\n\n"
+        "options:\n  -h, --help   this text; `vlad-cli COMMAND --help` tells a command's options\n"
+        "  --version    the version\n\n"
+        "environment:\n  VLAD_TRACEBACK=1   show the traceback behind an error message\n\n"
+        "A configuration file is code: it names the classes that are built. Run only those you trust."
+    )
+
+
+def _unknown(command: str) -> str:
+    near = difflib.get_close_matches(command, _COMMANDS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown command {command!r}{hint} (commands: {', '.join(_COMMANDS)})"
+
+
+def _complain(program: str, message: str, code: int = USAGE_ERROR) -> int:
+    print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
+    return code

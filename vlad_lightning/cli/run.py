@@ -1,0 +1,324 @@
+"""``vlad-cli run``: the stages of a pipeline, each in a process of its own.
+
+A stage that is done is skipped: ``{out}/{stage}/done.json`` holds the SHA-256 of its command, its configuration files,
+its inputs and the stages before it. Once a stage has run, so do all that follow it. A training that was interrupted
+goes on from its last checkpoint: that hash names the run in its checkpoints (``checkpoints.run``), and a training under
+another configuration or from other inputs passes over them and starts anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vlad_lightning import __version__
+from vlad_lightning.cli.stages import SETTINGS, Pipeline, Stage, read_pipeline
+from vlad_lightning.exit_codes import PREEMPTED
+from vlad_lightning.files import configs_folder, set_aside, write_file
+
+_PASSED_ON = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+_SEED = "seed_everything"  # LightningCLI's only setting without a dot
+
+
+def main(args: Sequence[str]) -> int:
+    """Run a pipeline.
+
+    Args:
+        args: what follows ``run`` on the command line.
+
+    Returns:
+        0 if every stage is done, else the exit code of the stage that failed.
+
+    Raises:
+        FileNotFoundError: if the pipeline file, one of its configurations or a data folder does not exist.
+        ValueError: if the pipeline file or an override is malformed.
+    """
+    options, rest = _parser().parse_known_args(args)
+    pipeline = read_pipeline(options.config, options.out, options.data, options.test_data)
+    pipeline = override(pipeline, rest)
+    _check_data(pipeline)
+    return run(pipeline, force=options.force, dry_run=options.dry_run)
+
+
+def run(pipeline: Pipeline, force: bool = False, dry_run: bool = False) -> int:
+    """Run the stages that are not done, in order, up to the first failure.
+
+    Args:
+        pipeline: what to run.
+        force: also those that are done.
+        dry_run: only print what would be run.
+
+    Returns:
+        0, or the exit code of the stage that failed; 128 + the signal's number if a signal ended it.
+    """
+    fresh, digest = force, ""  # fresh: this stage or one before it has to run
+    for number, stage in enumerate(pipeline.stages, 1):
+        title = f"[{number}/{len(pipeline.stages)}] {stage.name}"
+        if not (fresh and dry_run):  # in a dry run, a stage that has not run has left no inputs to hash
+            digest = _digest(stage, pipeline, digest)
+        fresh = fresh or not _is_done(stage, pipeline.out, digest)
+        if not fresh:
+            _say(f"{title}: done before, skipped")
+        elif dry_run:
+            _say(f"{title}: would run: vlad-cli {shlex.join(stage.command_line)}")
+        elif code := _run_stage(stage, pipeline.out, digest, title, resumes=not force):
+            return code
+    return 0
+
+
+def override(pipeline: Pipeline, rest: Sequence[str]) -> Pipeline:
+    """Put dotted overrides at the end of the stages' command lines.
+
+    ``--trainer.max_steps 10`` goes to every stage but ``synth``; ``--stage1.trainer.max_steps 10`` to ``stage1`` only.
+
+    Args:
+        pipeline: as read from its file.
+        rest: options with their values, as on a command line.
+
+    Raises:
+        ValueError: if an option is neither dotted nor known to every stage, or begins with the name of no stage; or if
+            a value stands alone.
+    """
+    added: dict[str, list[str]] = {stage.name: [] for stage in pipeline.stages}
+    targets: list[str] = []
+    for word in rest:
+        if word.startswith("--"):
+            targets, word = _targets(word, pipeline)
+        elif not targets:
+            raise ValueError(f"unexpected argument {word!r}; see vlad-cli run --help")
+        for name in targets:
+            added[name].append(word)
+    stages = tuple(replace(stage, args=(*stage.args, *added[stage.name])) for stage in pipeline.stages)
+    return replace(pipeline, stages=stages)
+
+
+def _targets(option: str, pipeline: Pipeline) -> tuple[list[str], str]:
+    """The names of the stages that get an option, and the option as they get it."""
+    head, dot, tail = option[2:].partition(".")
+    if dot and head in {stage.name for stage in pipeline.stages}:
+        return [head], f"--{tail}"
+    key = option[2:].partition("=")[0].removesuffix("+")
+    if "." not in key and key != _SEED:
+        raise ValueError(
+            f"unknown option --{key}; allowed are those of vlad-cli run --help, --{_SEED} and dotted ones "
+            "such as --trainer.max_steps"
+        )
+    if "." in key and head not in SETTINGS:
+        stages = ", ".join(stage.name for stage in pipeline.stages)
+        raise ValueError(
+            f"--{key}: there is no stage {head!r}; the stages are {stages}, and "
+            f"settings of every stage begin with {', '.join(SETTINGS)}"
+        )
+    return [stage.name for stage in pipeline.stages if stage.command != "synth"], option
+
+
+def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) -> int:
+    folder = out / stage.name
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp, log = folder / "done.json", folder / "log.txt"
+    if stage.command == "synth":
+        _remove_made(stage, stamp)
+    _remove_stamp(stamp)
+    command = [*stage.command_line, *_run_options(stage, digest, resumes)]
+    _say(f"{title}: vlad-cli {shlex.join(command)}")
+    started = time.monotonic()
+    code = _execute([sys.executable, "-m", "vlad_lightning", *command], log)
+    seconds = round(time.monotonic() - started, 1)
+    if code == PREEMPTED:
+        return _fail(f"{title}: preempted after {seconds} s; the same command goes on from its newest checkpoint", code)
+    if code:
+        return _fail(f"{title}: failed with exit code {code} after {seconds} s; its log: {log}", code)
+    if missing := [str(path) for path in stage.outputs if not path.exists()]:
+        return _fail(f"{title}: ended without writing {', '.join(missing)}; its log: {log}", 1)
+    outputs = [str(path.absolute()) for path in stage.outputs]
+    _write_stamp(stamp, {"digest": digest, "seconds": seconds, "command": list(stage.command_line), "outputs": outputs})
+    _say(f"{title}: done in {seconds} s")
+    return 0
+
+
+def _run_options(stage: Stage, digest: str, resumes: bool) -> list[str]:
+    """What a training gets besides: it goes on where this same one was interrupted, and starts over else."""
+    if stage.command != "fit":
+        return []
+    own = any(arg.partition("=")[0] == "--ckpt_path" for arg in stage.args)
+    known = ["--checkpoints.run", digest[:16], "--checkpoints.start_over", "true"]
+    return [*known, *(["--ckpt_path", "last"] if resumes and not own else [])]
+
+
+def _remove_made(stage: Stage, stamp: Path) -> None:
+    """Remove what the stamp says this stage made: ``synth`` writes into empty folders only."""
+    made = _read_stamp(stamp).get("outputs", [])
+    for path in stage.outputs:
+        if str(path.absolute()) in made and path.is_dir():
+            shutil.rmtree(path)
+
+
+def _execute(command: list[str], log: Path) -> int:
+    """Run a process, its output on the terminal and in ``log``; returns its exit code."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with (
+        log.open("wb") as file,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        ) as child,
+        _passed_on(child) as received,
+    ):
+        assert child.stdout is not None
+        while chunk := child.stdout.read1(65536):  # type: ignore[attr-defined]  # a BufferedReader; typed as IO
+            for stream in (sys.stdout.buffer, file):
+                stream.write(chunk)
+                stream.flush()
+        child.wait()
+    # Lightning may end an interrupted training with code 0: it is not done all the same
+    if received and child.returncode != PREEMPTED:
+        return 128 + received[0]
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+@contextlib.contextmanager
+def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """While open, a signal to this process ends the child first; yields the numbers of those received."""
+    received: list[int] = []
+
+    def handler(number: int, _frame: object) -> None:
+        received.append(number)
+        if number != signal.SIGINT:  # the terminal sends that one to the child as well
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, handler) for number in _PASSED_ON}
+    try:
+        yield received
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _is_done(stage: Stage, out: Path, digest: str) -> bool:
+    stamp = _read_stamp(out / stage.name / "done.json")
+    return stamp.get("digest") == digest and all(path.exists() for path in stage.outputs)
+
+
+def _digest(stage: Stage, pipeline: Pipeline, before: str) -> str:
+    """SHA-256 of all that decides what a stage does; ``before`` is that of the stage before it."""
+    trains = stage.command != "synth"
+    implied = [configs_folder() / "base.yaml"] if trains else []  # LightningCLI's default configuration
+    data = [pipeline.data, pipeline.test_data] if trains else []
+    for path in stage.inputs:
+        if not path.exists():
+            raise FileNotFoundError(f"stage {stage.name!r} reads {path}, which no earlier stage has written")
+    facts = {
+        "before": before,
+        "version": __version__,
+        "command": [stage.command, *stage.args],
+        "config": [_fingerprint(path) for path in (*implied, *stage.config)],
+        "inputs": [_fingerprint(path) for path in (*stage.inputs, *data) if path],
+    }
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _fingerprint(path: Path) -> list[str]:
+    """A file's SHA-256; that of the names, sizes and times of all that a folder holds (too much to be read for this).
+
+    Hidden entries do not count: a scan keeps its notes in them.
+    """
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for line in _entries(path):
+            digest.update(line.encode(errors="surrogateescape"))
+        return [digest.hexdigest()]
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        return [hashlib.file_digest(file, "sha256").hexdigest()]
+
+
+def _entries(folder: Path, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """A line for each visible entry of a folder and of those in it, in an order that depends on the names alone.
+
+    A file that is written anew in its place changes neither the time nor the entries of its folder, only its own.
+    """
+    above = (*above, os.path.realpath(folder))
+    with os.scandir(folder) as found:
+        visible = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in visible:
+        try:
+            status = entry.stat()
+        except OSError:  # a link to nothing, or to itself
+            yield f"{entry.name}\0absent\n"
+            continue
+        if not entry.is_dir():
+            yield f"{entry.name}\0{status.st_size} {status.st_mtime_ns}\n"
+        elif os.path.realpath(entry.path) not in above:  # a link may lead to a folder around it
+            yield f"{entry.name}\0folder\n"
+            yield from _entries(Path(entry.path), above)
+            yield "\0end\n"
+
+
+def _check_data(pipeline: Pipeline) -> None:
+    """Data that no stage makes has to be there before the first stage starts."""
+    synths = [stage for stage in pipeline.stages if stage.command == "synth"]
+    made = {argument.removeprefix("--out=") for stage in synths for argument in stage.args}
+    for option, folder in (("--data", pipeline.data), ("--test-data", pipeline.test_data)):
+        if folder and not folder.is_dir() and str(folder) not in made:
+            raise FileNotFoundError(f"{option}: no folder {str(folder)!r}, and no stage of this pipeline makes it")
+
+
+def _read_stamp(path: Path) -> dict[str, Any]:
+    """What a stage left when it was done; empty if it was not, or if the file is broken."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    known = isinstance(content, dict) and isinstance(content.get("digest"), str)
+    return content if known and isinstance(content.get("outputs", []), list) else {}
+
+
+def _remove_stamp(path: Path) -> None:
+    """The stage is about to be done again; a file that is no stamp is set aside."""
+    if path.exists() and not _read_stamp(path):
+        set_aside(path, "it does not say what the stage did")
+    path.unlink(missing_ok=True)
+
+
+def _write_stamp(path: Path, content: dict[str, Any]) -> None:
+    write_file(path, partial(Path.write_text, data=json.dumps(content, indent=2) + "\n", encoding="utf-8"))
+
+
+def _say(message: str) -> None:
+    print(message, flush=True)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"vlad-cli run: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vlad-cli run",
+        description="Run the stages of a pipeline, each in a process of its own; skip those that are done.",
+        epilog="Other dotted options go to every stage (--trainer.max_steps 10), or with a stage's name in front to "
+        "that one (--stage1.trainer.max_steps 10).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, help="the pipeline file, or the name of a shipped one")
+    parser.add_argument("--out", type=Path, help="folder to write into, in the place of the file's")
+    parser.add_argument("--data", type=Path, help="your own posters in MARIO's format; nothing is synthesised then")
+    parser.add_argument("--test-data", type=Path, help="your own posters to measure on; default: a split of --data")
+    parser.add_argument("--force", action="store_true", help="run every stage, done or not")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would be run")
+    return parser

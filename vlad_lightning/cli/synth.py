@@ -1,0 +1,54 @@
+"""``vlad-cli synth``: writes synthetic posters in MARIO's format."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(args: Sequence[str]) -> None:
+    """Parse the command's arguments and write the posters.
+
+    Args:
+        args: what follows ``synth`` on the command line.
+
+    Raises:
+        ValueError: if a number is out of its range.
+        SystemExit: with code 2 on an unknown or malformed argument, 0 after ``--help``.
+    """
+    options = _parser().parse_args(args)
+    from vlad_lightning.data.synthetic.synthetic import (
+        write_posters,  # slow to import: only once the arguments are good
+    )
+
+    write_posters(
+        options.out,
+        samples=options.samples,
+        size=options.size,
+        seed=options.seed,
+        heldout=options.split == "heldout",
+        workers=options.workers,
+        charseg=options.charseg == "true",
+        scene=options.scene == "true",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vlad-cli synth",
+        description="Write synthetic posters in MARIO's format. The same arguments write the same files.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--samples", type=int, required=True, help="number of posters")
+    parser.add_argument("--size", type=int, default=64, help="side of the square images, in pixels")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same posters")
+    parser.add_argument(
+        "--split", choices=("train", "heldout"), default="train", help="heldout draws only words that train never draws"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    parser.add_argument("--charseg", choices=("true", "false"), default="true", help="write charseg.npy too")
+    parser.add_argument("--scene", choices=("true", "false"), default="true", help="write scene.json too")
+    return parser

@@ -1,0 +1,161 @@
+"""A phrase as a block of lines: letters of one size, lines set left, right or about the middle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlad_lightning.data.synthetic.lettering import FONTS, draw_ink, fineness, measured
+from vlad_lightning.data.synthetic.scene import Phrase, PlacedWord, rotated_extent
+
+MARGIN = 0.035
+"""How far everything keeps from the frame's sides."""
+
+_MAX_TILT = math.radians(8)
+_FONT_ODDS = (0.1, 0.3, 0.1, 0.25, 0.05, 0.2)  # in the order of FONTS: bold faces read best at small sizes
+_FONT_EDGES = np.cumsum(_FONT_ODDS)
+_ALIGNS = (0.0, 0.5, 1.0)  # the share of the free space that stands before a line
+_SPACES = (0.42, 0.6)  # between the inks of two words, in font sizes
+_LEADINGS = (0.2, 0.4)  # between the inks of the two lines that come nearest, in font sizes
+_BLOCK_LIMIT = 0.55  # height of a block, a fraction of the frame, unless its letters get too small
+
+Lines = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A phrase that has its letters, and no place yet.
+
+    Attributes:
+        lines: its words, line by line.
+        font: one of :data:`~vlad_lightning.data.synthetic.lettering.FONTS`.
+        pixels: font size in pixels of the poster.
+        colour: a name of the palette.
+        width: before rotation, a little more than its ink's.
+        height: before rotation, a little more than its ink's.
+        angle: radians, clockwise on screen; 0 with more than one line.
+        align: the share of a line's free space that stands before it.
+        space: between two words of a line, in font sizes.
+        pitch: from line to line, in font sizes.
+    """
+
+    lines: Lines
+    font: str
+    pixels: int
+    colour: str
+    width: float
+    height: float
+    angle: float
+    align: float
+    space: float
+    pitch: float
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Width and height of the upright box around the rotated block."""
+        return rotated_extent(self.width, self.height, self.angle)
+
+    def at(self, x: float, y: float, size: int) -> Phrase:
+        """The phrase with its ink's centre at a point of a poster of ``size`` pixels; its words' boxes are their ink's.
+
+        Args:
+            x: fraction of the width.
+            y: fraction of the height.
+            size: in pixels.
+        """
+        fine = fineness(size)
+        frame, em = size * fine, self.pixels * fine
+        boxes = self._ink_boxes(em)  # (N, 4) in fine pixels
+        low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+        centres = ((boxes[:, :2] + boxes[:, 2:]) / 2 - (low + high) / 2) / frame
+        sizes = (boxes[:, 2:] - boxes[:, :2]) / frame
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        texts = [text for line in self.lines for text in line]
+        return Phrase(
+            tuple(
+                PlacedWord(
+                    text,
+                    self.font,
+                    self.pixels,
+                    self.colour,
+                    x + cos * dx - sin * dy,
+                    y + sin * dx + cos * dy,
+                    width,
+                    height,
+                    self.angle,
+                )
+                for text, (dx, dy), (width, height) in zip(texts, centres.tolist(), sizes.tolist(), strict=True)
+            )
+        )
+
+    def _ink_boxes(self, em: int) -> np.ndarray:
+        """(N, 4): left, top, right, bottom of each word's ink, from anywhere."""
+        inks = [[draw_ink(text, self.font, em) for text in line] for line in self.lines]
+        gap = self.space * em
+        widths = [sum(ink.image.width for ink in line) + gap * (len(line) - 1) for line in inks]
+        boxes = []
+        for row, (line, width) in enumerate(zip(inks, widths, strict=True)):
+            left = self.align * (max(widths) - width)
+            for ink in line:
+                top = ink.top + row * self.pitch * em
+                boxes.append((left, top, left + ink.image.width, top + ink.image.height))
+                left += ink.image.width + gap
+        return np.array(boxes)
+
+
+def fitted_block(
+    rng: np.random.Generator, size: int, texts: Sequence[str], colour: str, height_limit: float, min_pixels: int
+) -> Block | None:
+    """A phrase in a face, in lines and in a size that fit, wide ones favoured; None if it never fits.
+
+    Args:
+        rng: picks face, size, lines and tilt.
+        size: of the poster, in pixels.
+        texts: the words.
+        colour: a name of the palette.
+        height_limit: largest font size, a fraction of the frame.
+        min_pixels: smallest font size, in pixels.
+    """
+    room = (1 - 2 * MARGIN) * size
+    smallest = max(min_pixels, math.ceil(0.09 * size))
+    angle = float(rng.uniform(-_MAX_TILT, _MAX_TILT)) if rng.random() < 0.5 else 0.0
+    space, leading = float(rng.uniform(*_SPACES)), float(rng.uniform(*_LEADINGS))
+    align = _ALIGNS[rng.integers(3)]
+    for _ in range(3):
+        font = FONTS[min(int(np.searchsorted(_FONT_EDGES, rng.random())), len(FONTS) - 1)]
+        lines = _broken(rng, texts)
+        turn = angle if len(lines) == 1 else 0.0
+        width, height, pitch = _measures(lines, font, space, leading)
+        fitting = math.floor(room / max(rotated_extent(width, height, turn)))
+        largest = min(fitting, max(smallest, math.floor(size * min(height_limit, _BLOCK_LIMIT / height))))
+        if largest >= smallest:
+            pixels = round(smallest + (largest - smallest) * math.sqrt(rng.random()))
+            extent = width * pixels / size, height * pixels / size
+            return Block(lines, font, pixels, colour, *extent, turn, align, space, pitch)
+    return None
+
+
+def _broken(rng: np.random.Generator, texts: Sequence[str]) -> Lines:
+    """One or two words a line."""
+    lines = []
+    left = list(texts)
+    while left:
+        count = 1 + int(rng.random() < 0.5)
+        lines.append(tuple(left[:count]))
+        left = left[count:]
+    return tuple(lines)
+
+
+def _measures(lines: Lines, font: str, space: float, leading: float) -> tuple[float, float, float]:
+    """Width and height of the whole, and the distance from line to line, in font sizes."""
+    inks = [[measured(text, font) for text in line] for line in lines]
+    width = max(sum(ink[0] for ink in line) + space * (len(line) - 1) for line in inks)
+    tops = [min(ink[1] for ink in line) for line in inks]
+    bottoms = [max(ink[2] for ink in line) for line in inks]
+    pitch = max((bottom - top for bottom, top in zip(bottoms, tops[1:], strict=False)), default=0.0) + leading
+    upper = min(top + row * pitch for row, top in enumerate(tops))
+    lower = max(bottom + row * pitch for row, bottom in enumerate(bottoms))
+    return width, lower - upper, pitch

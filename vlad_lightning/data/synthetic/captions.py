@@ -1,0 +1,89 @@
+"""A scene in words, in many forms, with nothing said that is not so.
+
+As in MARIO, a caption has no quotes around the words that are drawn.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from vlad_lightning.data.synthetic import casual, sentences
+from vlad_lightning.data.synthetic.scene import SHAPES, TEXTURES, Scene
+from vlad_lightning.data.synthetic.telling import RELATIONS, choose
+from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.prompt_parser import REGIONS, PromptDecomposer, quote_words
+
+MOST_CHUNKS = 12
+"""No caption has more phrases beside its words to draw, so that each of them has a slot in a batch."""
+
+_CASUAL = 0.15
+
+
+def _grammar_words() -> frozenset[str]:
+    """Every word that a caption may hold beside the words that are drawn."""
+    relations = (relation for group in RELATIONS.values() for relation in group)
+    forms: tuple[str, ...] = (*sentences.TEMPLATES, *sentences.MEDIA, *sentences.SAYING, *sentences.SAYING_TEXT)
+    forms += (*sentences.NAMING,)
+    forms += (*sentences.CENTERS, *sentences.COLOUR_ENDINGS, *casual.MEDIA, *casual.SAYING, *casual.GROUNDS)
+    names = (*PALETTE, *SHAPES, *TEXTURES, *REGIONS, "gradient", "background", "word", "words", "on", "a", "an", "at")
+    bare = re.sub(r"\{\w+\}", " ", " ".join((*forms, *names, *relations, "and", "in")))
+    return frozenset(re.findall(r"\w+", bare.casefold()))
+
+
+GRAMMAR_WORDS = _grammar_words()
+"""In lower case. No poster draws one of these, so that a caption's drawn words are told from the rest."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A scene in words.
+
+    Attributes:
+        text: without quotes and without a full stop.
+        phrases: for each object of the scene, the words for it, with their article; None where the caption is silent.
+        background: the words for it, likewise.
+    """
+
+    text: str
+    phrases: tuple[str | None, ...]
+    background: str | None
+
+
+def describe(scene: Scene, rng: np.random.Generator) -> Caption:
+    """A caption of a scene.
+
+    Args:
+        scene: anything, also an empty background.
+        rng: picks what is told, and among the forms.
+    """
+    told = choose(scene, rng)
+    ground = None
+    if rng.random() < _CASUAL:
+        if told.background:
+            ground = casual.background_phrase(told.background, rng)
+        text, names = casual.casual(told, ground, rng), [named.name for named in told.objects]
+    else:
+        if told.background:
+            ground = sentences.background_phrase(told.background)
+        text, names = sentences.sentence(told, rng), [sentences.with_article(named.name) for named in told.objects]
+    return Caption(text, tuple(names) or (None,) * len(scene.objects), ground)
+
+
+def reads_back(scene: Scene, caption: Caption) -> bool:
+    """Whether a reader of the caption and of the words' boxes finds each phrase and each object that is told.
+
+    The phrases to draw come back whole and apart from each other, and the words for each object and for the background
+    are a phrase of their own among the first :data:`MOST_CHUNKS`.
+    """
+    quoted = quote_words(caption.text, [word.text for word in scene.words], [word.quad() for word in scene.words])
+    parts = PromptDecomposer()(quoted)
+    spans: list[list[str]] = [[] for _ in set(parts.groups)]
+    for word, group in zip(parts.words, parts.groups, strict=True):
+        spans[group].append(word.text)
+    chunks = {chunk.text for chunk in parts.objects[:MOST_CHUNKS]}
+    told = {name for name in (*caption.phrases, caption.background) if name}
+    whole = sorted(" ".join(words) for words in spans) == sorted(phrase.text for phrase in scene.phrases)
+    return whole and len(parts.objects) <= MOST_CHUNKS and told <= chunks

@@ -1,0 +1,86 @@
+"""A scene as people type it: a list or a line without articles, in lower case, with short words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vlad_lightning.data.synthetic.scene import TEXTURES, Background, Phrase
+from vlad_lightning.data.synthetic.sentences import joined, place
+from vlad_lightning.data.synthetic.telling import NamedObject, Told, pick
+
+MEDIA = ("poster", "pic", "picture", "sign", "card", "banner", "flyer")
+SAYING = ("saying", "that says", "with text", "says")
+GROUNDS = ("background", "bg")
+_TEXTURE_ODDS = 0.7  # that a texture or a gradient is told
+_BARE_COLOUR = 0.15  # that the colour alone stands for the background
+
+
+def casual(told: Told, ground: str | None, rng: np.random.Generator) -> str:
+    """``red star, blue background, SALE top left`` or ``poster saying SALE with red star on blue bg``.
+
+    Args:
+        told: what is said.
+        ground: the background's phrase, None where nothing is said of it.
+        rng: picks among the forms.
+    """
+    return _list(told, ground, rng) if rng.random() < 0.6 else _line(told, ground, rng)
+
+
+def background_phrase(background: Background, rng: np.random.Generator) -> str:
+    """``blue background``, ``striped blue bg``, ``blue gradient bg``, or the colour and nothing more."""
+    if rng.random() < _BARE_COLOUR:
+        return background.colour
+    told = rng.random() < _TEXTURE_ODDS
+    before = f"{background.kind} " if told and background.kind in TEXTURES else ""
+    after = " gradient" if told and background.kind == "gradient" else ""
+    return f"{before}{background.colour}{after} {pick(rng, GROUNDS)}"
+
+
+def _list(told: Told, ground: str | None, rng: np.random.Generator) -> str:
+    parts = [_object(named, rng) for named in told.objects]
+    if ground:
+        parts.append(ground)
+    parts = [parts[i] for i in rng.permutation(len(parts))]
+    texts = [_phrase(phrase, rng) for phrase in told.phrases]
+    form = rng.random()
+    if len(texts) == 1 and form < 0.3:
+        parts.insert(0, f"{told.phrases[0].text} {pick(rng, MEDIA)}")
+    elif form < 0.5:
+        parts += texts
+    elif form < 0.7:
+        parts = texts + parts
+    else:
+        saying = f" {pick(rng, SAYING)} {joined(texts)}" if texts else ""
+        parts.insert(0, pick(rng, MEDIA) + saying)
+    return ", ".join(parts)
+
+
+def _line(told: Told, ground: str | None, rng: np.random.Generator) -> str:
+    objects = joined([_object(named, rng) for named in told.objects])
+    text = joined([_phrase(phrase, rng) for phrase in told.phrases])
+    under = f"on {ground}" if ground else ""
+    says = f"{pick(rng, SAYING)} {text}" if text else ""
+    things = f"with {objects}" if objects else ""
+    medium = pick(rng, MEDIA)
+    if objects and rng.random() < 0.5:
+        return " ".join(filter(None, (objects, under, says)))
+    return " ".join(filter(None, (medium, *((says, things) if rng.random() < 0.5 else (things, says)), under)))
+
+
+def _object(named: NamedObject, rng: np.random.Generator) -> str:
+    return named.name + (f" {_place(named.thing.region, rng, bare_sides=False)}" if rng.random() < 0.6 else "")
+
+
+def _phrase(phrase: Phrase, rng: np.random.Generator) -> str:
+    where = f" {_place(phrase.region, rng, bare_sides=True)}" if rng.random() < 0.65 else ""
+    return phrase.text + where + (f" in {phrase.colour}" if rng.random() < 0.25 else "")
+
+
+def _place(region: str, rng: np.random.Generator, bare_sides: bool) -> str:
+    """``top left``, ``on the right``, ``at bottom``; one word alone, as in ``SALE top``, only behind drawn words."""
+    form = rng.random()
+    if form < 0.4:
+        return place(region, rng)
+    if form < 0.7 and (" " in region or bare_sides):
+        return region
+    return f"{'on' if region in ('left', 'right') else 'in' if region == 'center' else 'at'} {region}"

@@ -1,0 +1,246 @@
+"""Composes scenes: phrases first, each in a region of its own, then objects in the space that is left."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import accumulate, count
+from types import MappingProxyType
+
+import numpy as np
+
+from vlad_lightning.data.synthetic.blocks import MARGIN, Block, fitted_block
+from vlad_lightning.data.synthetic.scene import SHAPES, TEXTURES, Background, Phrase, PlacedObject, Scene, box_around
+from vlad_lightning.data.synthetic.vocabulary import draw_word
+from vlad_lightning.layout.colours import PALETTE, RGB, contrast
+from vlad_lightning.layout.prompt_parser import region_of
+
+MIN_CONTRAST = 3.5
+"""Lowest contrast ratio of letters to what lies under them."""
+
+MIN_PIXELS = 12
+"""Smallest font size in pixels that an OCR engine still reads well."""
+
+MAX_WORDS = 6
+"""Of a poster."""
+
+_OBJECT_ODDS = (0.45, 0.3, 0.15, 0.1)  # of one to four
+_PHRASE_ODDS = (0.55, 0.3, 0.15)  # of one to three
+_WORD_ODDS = (0.46, 0.26, 0.17, 0.11)  # of one to four in a phrase; long ones find room less often
+_NO_WORDS, _NO_OBJECTS = 0.08, 0.08  # shares of the posters
+_HEIGHT_LIMITS = (0.42, 0.34, 0.27)  # font size as a fraction of the frame, for one to three phrases
+_GAP = (0.03, 0.03)  # across and down
+_PHRASE_GAP = (0.1, 0.04)  # wide: an OCR engine joins neighbours on a line
+_WORD_GAP = (0.06, 0.02)
+_ROUND_GAP = (0.1, 0.02)  # the engine reads a ring beside a word as an O
+_RADII = (0.09, 0.2)
+_TIGHT_RADIUS = 0.11
+_PLACES = 6  # that are tried at once in each region
+_SPOTS = 64  # places for an object that are tried at once
+_TRIES = 4  # compositions in which something finds no room, before there is one word less
+_SHADE = 0.16
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A block with its centre."""
+
+    block: Block
+    x: float
+    y: float
+
+    @property
+    def region(self) -> str:
+        return region_of(self.x, self.y)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        return box_around(self.x, self.y, *self.block.extent)
+
+
+def compose(rng: np.random.Generator, size: int, held_out: bool) -> Scene:
+    """A random scene for a poster of ``size`` pixels a side; some have no words, and some no objects.
+
+    Letters have a contrast of at least :data:`MIN_CONTRAST` to both shades of the background; no object lies below.
+    """
+    with_words, with_objects = rng.random() >= _NO_WORDS, rng.random() >= _NO_OBJECTS
+    counts = _word_counts(rng) if with_words else []
+    for attempt in count():
+        background = _background(rng)
+        if not text_colours(*background.shades):  # the two shades of a gradient may leave none
+            continue
+        if attempt % _TRIES == _TRIES - 1:
+            counts = _fewer(counts)
+        phrases = _phrases(rng, size, background, counts, held_out)
+        if len(phrases) < len(counts):
+            continue
+        objects = _objects(rng, background, phrases) if with_objects else ()
+        if bool(objects) == with_objects:
+            return Scene(background, objects, tuple(word for phrase in phrases for word in phrase.words))
+    raise AssertionError("unreachable")
+
+
+def shade(colour: str, amount: float) -> RGB:
+    """A darker (``amount`` < 0, towards black) or lighter (> 0, towards white) shade of a palette colour."""
+    target = 255 if amount > 0 else 0
+    red, green, blue = (round(c + abs(amount) * (target - c)) for c in PALETTE[colour])
+    return red, green, blue
+
+
+@lru_cache(maxsize=64)
+def text_colours(*shades: RGB) -> Mapping[str, float]:
+    """The palette colours that can be read on all of some colours, each with its lowest contrast ratio to them."""
+    lowest = {name: min(contrast(rgb, shade) for shade in shades) for name, rgb in PALETTE.items()}
+    return MappingProxyType({name: ratio for name, ratio in lowest.items() if ratio >= MIN_CONTRAST})
+
+
+def _background(rng: np.random.Generator) -> Background:
+    colour = list(PALETTE)[rng.integers(len(PALETTE))]
+    kind = ("solid", "gradient", TEXTURES[rng.integers(len(TEXTURES))])[rng.integers(3)]
+    spread = {"solid": 0.0, "gradient": 2 * _SHADE}.get(kind, _SHADE)
+    darkest = rng.uniform(-_SHADE, _SHADE - spread)
+    dark, light = shade(colour, darkest), shade(colour, darkest + spread)
+    return Background(
+        colour,
+        kind,
+        (dark, light) if rng.random() < 0.5 else (light, dark),
+        angle=float(rng.integers(8) * math.pi / 4),
+        period=float(rng.uniform(0.1, 0.2)),
+        noise=int(rng.integers(2**31)),
+    )
+
+
+def _phrases(
+    rng: np.random.Generator, size: int, background: Background, counts: Sequence[int], held_out: bool
+) -> tuple[Phrase, ...]:
+    """Phrases of so many words that do not touch, all words different, no two in one region; fewer where room lacks.
+
+    Long ones are placed first; the poster's order is another.
+    """
+    if not counts:
+        return ()
+    colours = _phrase_colours(rng, background, len(counts))
+    placed: list[_Placed] = []
+    known: set[str] = set()
+    for _ in range(5 * len(counts)):
+        texts = [draw_word(rng, held_out) for _ in range(counts[len(placed)])]
+        new = {text.casefold() for text in texts} - known
+        if len(new) < len(texts):
+            continue
+        block = fitted_block(rng, size, texts, colours[len(placed)], _HEIGHT_LIMITS[len(counts) - 1], MIN_PIXELS)
+        centre = _free_place(rng, block, placed) if block else None
+        if block and centre:
+            placed.append(_Placed(block, *centre))
+            known |= new
+        if len(placed) == len(counts):
+            break
+    order = rng.permutation(len(placed))
+    if len(placed) < len(counts):
+        return ()
+    kept: dict[str, Phrase] = {}  # without one whose ink's centre turns out to lie in the region of another's
+    for i in order:
+        phrase = placed[i].block.at(placed[i].x, placed[i].y, size)
+        kept.setdefault(phrase.region, phrase)
+    return tuple(
+        Phrase(tuple(replace(word, group=group) for word in phrase.words)) for group, phrase in enumerate(kept.values())
+    )
+
+
+def _word_counts(rng: np.random.Generator) -> list[int]:
+    """How many words each phrase has, the longest one first; not more than :data:`MAX_WORDS` together."""
+    counts = sorted((1 + _weighted(rng, _WORD_ODDS) for _ in range(1 + _weighted(rng, _PHRASE_ODDS))), reverse=True)
+    while sum(counts) > MAX_WORDS:
+        counts[0] -= 1
+        counts.sort(reverse=True)
+    return counts
+
+
+def _fewer(counts: Sequence[int]) -> list[int]:
+    """With one word less in the longest phrase, or one phrase of one word less; one word stays."""
+    shorter = [counts[0] - 1, *counts[1:]] if counts and counts[0] > 1 else [*counts[1:]]
+    return sorted(shorter, reverse=True) or list(counts)
+
+
+def _phrase_colours(rng: np.random.Generator, background: Background, count: int) -> list[str]:
+    """Mostly one colour for all phrases, and half of the time the best one."""
+    readable = text_colours(*background.shades)  # never the background's own colour: its contrast is too low
+    names = list(readable)
+    picks = [names[i] for i in rng.integers(len(names), size=count)]
+    if rng.random() < 0.5:
+        picks[0] = max(readable, key=lambda name: readable[name])
+    return picks if rng.random() < 0.3 else picks[:1] * count
+
+
+def _free_place(rng: np.random.Generator, block: Block, placed: Sequence[_Placed]) -> tuple[float, float] | None:
+    """A centre for the block in a region of its own, well inside it; None if there is no room."""
+    width, height = block.extent
+    taken = {other.region for other in placed}
+    cells = [
+        (*column, *row)
+        for column in _ranges(width)
+        for row in _ranges(height)
+        if region_of(sum(column) / 2, sum(row) / 2) not in taken
+    ]
+    if not cells:
+        return None
+    low_x, high_x, low_y, high_y = np.array(cells)[rng.permutation(len(cells)), :, None].swapaxes(0, 1)
+    x = (low_x + (high_x - low_x) * rng.random((len(cells), _PLACES))).ravel()  # cell by cell
+    y = (low_y + (high_y - low_y) * rng.random((len(cells), _PLACES))).ravel()
+    free = np.ones(len(x), dtype=bool)
+    for other in placed:
+        left, top, right, bottom = _widened(other.box, _PHRASE_GAP)
+        beside = (x + width / 2 <= left) | (x - width / 2 >= right)
+        free &= beside | (y + height / 2 <= top) | (y - height / 2 >= bottom)
+    i = int(free.argmax())
+    return (float(x[i]), float(y[i])) if free[i] else None
+
+
+def _ranges(extent: float) -> list[tuple[float, float]]:
+    """Where the centre of something of this extent may lie along one axis: a range for each third that can hold it."""
+    inset = 0.012  # keeps a centre in its third when corners are rounded to whole pixels of MARIO's frame
+    low, high = MARGIN + extent / 2, 1 - MARGIN - extent / 2
+    ranges = [(max(low, third / 3 + inset), min(high, (third + 1) / 3 - inset)) for third in range(3)]
+    return [(start, end) for start, end in ranges if start <= end]
+
+
+def _objects(rng: np.random.Generator, background: Background, phrases: Sequence[Phrase]) -> tuple[PlacedObject, ...]:
+    """Up to four objects that touch neither each other nor a phrase; those that found room."""
+    wanted = min(1 + _weighted(rng, _OBJECT_ODDS), max(1, MAX_WORDS - sum(len(phrase.words) for phrase in phrases)))
+    colours = [name for name in PALETTE if name != background.colour]
+    picks = rng.permutation(len(colours))[:wanted]
+    placed: list[PlacedObject] = []
+    for pick in picks:
+        colour, shape = colours[pick], SHAPES[rng.integers(len(SHAPES))]
+        gap = _ROUND_GAP if shape in ("circle", "ring") else _WORD_GAP
+        blocked = [_widened(phrase.box, gap) for phrase in phrases]
+        spot = _free_spot(rng, blocked + [_widened(other.box, _GAP) for other in placed])
+        placed += [PlacedObject(shape, colour, *spot)] if spot else []
+    return tuple(placed)
+
+
+def _free_spot(rng: np.random.Generator, blocked: Sequence[Sequence[float]]) -> tuple[float, float, float] | None:
+    """Centre and radius of something that touches none of some boxes; None if none was found."""
+    low, high = _RADII
+    for largest in (high, _TIGHT_RADIUS):
+        radius = rng.uniform(low, largest, size=_SPOTS)
+        inset = radius + MARGIN
+        centre = inset + rng.random((2, _SPOTS)) * (1 - 2 * inset)  # (2, S)
+        left_top, right_bottom = centre - radius, centre + radius
+        walls = np.array(blocked).reshape(-1, 4, 1)
+        touches = ((left_top < walls[:, 2:]) & (walls[:, :2] < right_bottom)).all(axis=1).any(axis=0)  # (S,)
+        if not touches.all():
+            free = int(touches.argmin())
+            return float(centre[0, free]), float(centre[1, free]), float(radius[free])
+    return None
+
+
+def _widened(box: Sequence[float], gap: tuple[float, float]) -> tuple[float, float, float, float]:
+    return box[0] - gap[0], box[1] - gap[1], box[2] + gap[0], box[3] + gap[1]
+
+
+def _weighted(rng: np.random.Generator, odds: Sequence[float]) -> int:
+    """An index, drawn by odds that sum to one; much faster than ``rng.choice``."""
+    return min(bisect(list(accumulate(odds)), rng.random()), len(odds) - 1)

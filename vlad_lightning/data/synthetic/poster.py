@@ -1,0 +1,138 @@
+"""Draws a scene: the image, and the charseg map that says which character each pixel shows."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vlad_lightning.data.mario import CHARSEG_SIDE
+from vlad_lightning.data.synthetic.lettering import draw_classes, draw_ink, fineness
+from vlad_lightning.data.synthetic.scene import Background, PlacedObject, PlacedWord, Scene
+from vlad_lightning.layout.colours import PALETTE
+
+_MASK_FINENESS = 4
+
+
+def draw_poster(scene: Scene, size: int) -> Image.Image:
+    """The scene as an RGB image of ``size`` pixels a side."""
+    image = draw_background(scene.background, size)
+    for thing in scene.objects:
+        _draw_object(image, thing)
+    for word in scene.words:
+        _draw_word(image, word)
+    return image
+
+
+def draw_charseg(scene: Scene, size: int) -> np.ndarray:
+    """The character class of each pixel of the words, as MARIO's ``charseg.npy``.
+
+    Returns:
+        (256, 256) int64: 0 is no letter, the rest as :func:`~vlad_lightning.data.mario.character_class` counts.
+    """
+    frame = size * fineness(size)
+    classes = Image.new("L", (frame, frame))
+    for word in scene.words:
+        left, top, right, bottom = _fine_box(word, size)
+        ink = draw_classes(word.text, word.font, word.pixels * fineness(size))
+        letters = _tilted(ink, word, frame, (left, top, right, bottom), Image.Resampling.NEAREST)
+        classes.paste(letters, (left, top), letters.point(lambda c: 255 * (c > 0)))
+    return np.asarray(classes.resize((CHARSEG_SIDE, CHARSEG_SIDE), Image.Resampling.NEAREST), dtype=np.int64)
+
+
+def draw_background(background: Background, size: int) -> Image.Image:
+    """A mix of the two shades at each pixel, as the background's kind says."""
+    first, second = (np.array(shade, dtype=np.float32) for shade in background.shades)
+    if background.kind == "solid":
+        return Image.new("RGB", (size, size), background.shades[0])
+    mix = _mix(background, size)[..., None]  # (S, S, 1) in [0, 1]
+    return Image.fromarray((first + mix * (second - first) + 0.5).astype(np.uint8))
+
+
+def _mix(background: Background, size: int) -> np.ndarray:
+    across = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
+    x, y = across[None, :], across[:, None]
+    slope = math.cos(background.angle) * x + math.sin(background.angle) * y  # (S, S)
+    match background.kind:
+        case "gradient":
+            return (slope - slope.min()) / (slope.max() - slope.min())
+        case "striped":
+            return ((slope / background.period) % 1 < 0.5).astype(np.float32)
+        case "dotted":
+            distance = (x / background.period % 1 - 0.5) ** 2 + (y / background.period % 1 - 0.5) ** 2
+            return (distance < 0.07).astype(np.float32)
+        case "noisy":
+            return np.random.default_rng(background.noise).random((size, size), dtype=np.float32)
+    raise ValueError(f"background kind is {background.kind!r}; allowed: solid, gradient, striped, dotted, noisy")
+
+
+def _draw_object(image: Image.Image, thing: PlacedObject) -> None:
+    left, top = (round((v - thing.radius) * image.width) for v in (thing.x, thing.y))
+    mask = _shape_mask(thing.shape, max(2, round(2 * thing.radius * image.width)))
+    image.paste(PALETTE[thing.colour], (left, top), mask)
+
+
+@lru_cache(maxsize=1024)
+def _shape_mask(shape: str, side: int) -> Image.Image:
+    """A shape that fills a square of ``side`` pixels, as ``L``, smooth at its edges."""
+    fine = side * _MASK_FINENESS
+    mask = Image.new("L", (fine, fine))
+    draw = ImageDraw.Draw(mask)
+    if shape in ("circle", "ring"):
+        draw.ellipse((0, 0, fine - 1, fine - 1), fill=255)
+    if shape == "ring":
+        draw.ellipse((0.27 * fine, 0.27 * fine, 0.73 * fine, 0.73 * fine), fill=0)
+    if shape not in ("circle", "ring"):
+        draw.polygon([(x * fine, y * fine) for x, y in _outline(shape)], fill=255)
+    return mask.reduce(_MASK_FINENESS)
+
+
+def _outline(shape: str) -> list[tuple[float, float]]:
+    """The corners of a shape in the unit square."""
+    match shape:
+        case "square":
+            return [(0.06, 0.06), (0.94, 0.06), (0.94, 0.94), (0.06, 0.94)]
+        case "triangle":
+            return [(0.5, 0.02), (1, 0.96), (0, 0.96)]
+        case "diamond":
+            return [(0.5, 0), (0.92, 0.5), (0.5, 1), (0.08, 0.5)]
+        case "star":
+            spikes = [(i * math.pi / 5, 0.22 if i % 2 else 0.54) for i in range(10)]
+            return [(0.5 + radius * math.sin(turn), 0.54 - radius * math.cos(turn)) for turn, radius in spikes]
+        case "heart":
+            return [_heart(2 * math.pi * i / 60) for i in range(60)]
+    raise ValueError(f"shape is {shape!r}; allowed: circle, ring, square, triangle, diamond, star, heart")
+
+
+def _heart(turn: float) -> tuple[float, float]:
+    """A point of the heart curve, scaled to the unit square."""
+    height = 13 * math.cos(turn) - 5 * math.cos(2 * turn) - 2 * math.cos(3 * turn) - math.cos(4 * turn)
+    return 0.5 + 0.5 * math.sin(turn) ** 3, 0.5 - (height + 2.5) / 29
+
+
+def _draw_word(image: Image.Image, word: PlacedWord) -> None:
+    scale = fineness(image.width)
+    left, top, right, bottom = _fine_box(word, image.width)
+    ink = draw_ink(word.text, word.font, word.pixels * scale).image
+    tilted = _tilted(ink, word, image.width * scale, (left, top, right, bottom), Image.Resampling.BILINEAR)
+    image.paste(PALETTE[word.colour], (left // scale, top // scale), tilted.reduce(scale))
+
+
+def _fine_box(word: PlacedWord, size: int) -> tuple[int, int, int, int]:
+    """The word's upright box in fine pixels, widened to whole pixels of the poster."""
+    scale = fineness(size)
+    left, top, right, bottom = (v * size for v in word.box)
+    return math.floor(left) * scale, math.floor(top) * scale, math.ceil(right) * scale, math.ceil(bottom) * scale
+
+
+def _tilted(
+    ink: Image.Image, word: PlacedWord, frame: int, box: tuple[int, int, int, int], resample: Image.Resampling
+) -> Image.Image:
+    """The upright ink turned about its centre and put at the word's place, cut to ``box`` of the fine frame."""
+    cos, sin = math.cos(word.angle), math.sin(word.angle)
+    dx, dy = box[0] - word.x * frame, box[1] - word.y * frame
+    # Pillow asks, for each pixel of the result, where in the ink it comes from: the rotation backwards.
+    matrix = (cos, sin, cos * dx + sin * dy + ink.width / 2, -sin, cos, -sin * dx + cos * dy + ink.height / 2)
+    return ink.transform((box[2] - box[0], box[3] - box[1]), Image.Transform.AFFINE, matrix, resample)

@@ -1,0 +1,191 @@
+"""What stands on a poster, and where: everything is decided here before a pixel is drawn.
+
+Positions are fractions of the square frame. Whatever a caption says is read off the scene, so it is true.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+
+from vlad_lightning.layout.colours import RGB
+from vlad_lightning.layout.prompt_parser import region_of
+
+# No cross: an OCR engine reads it as a plus sign.
+SHAPES = ("circle", "square", "triangle", "star", "diamond", "ring", "heart")
+TEXTURES = ("striped", "dotted", "noisy")
+
+
+@dataclass(frozen=True)
+class Background:
+    """What fills the frame.
+
+    Attributes:
+        colour: a name of the palette.
+        kind: ``"solid"``, ``"gradient"`` or one of :data:`TEXTURES`.
+        shades: the two shades of the colour that the pixels lie between; both are nearest to it in the palette.
+        angle: direction of a gradient or of stripes, in radians.
+        period: distance of stripes or dots, a fraction of the frame.
+        noise: seed of the pattern ``"noisy"``.
+    """
+
+    colour: str
+    kind: str
+    shades: tuple[RGB, RGB]
+    angle: float = 0.0
+    period: float = 0.125
+    noise: int = 0
+
+
+@dataclass(frozen=True)
+class PlacedWord:
+    """A word on the poster.
+
+    Attributes:
+        text: as drawn, in its case.
+        font: file name of a font that matplotlib ships.
+        pixels: font size in pixels of the poster.
+        colour: a name of the palette.
+        x: centre of its ink.
+        y: centre of its ink.
+        width: of its ink before rotation.
+        height: of its ink before rotation.
+        angle: radians, clockwise on screen.
+        group: which phrase of the poster it belongs to, counted from 0.
+    """
+
+    text: str
+    font: str
+    pixels: int
+    colour: str
+    x: float
+    y: float
+    width: float
+    height: float
+    angle: float
+    group: int = 0
+
+    @property
+    def region(self) -> str:
+        """The ninth of the frame its centre lies in."""
+        return region_of(self.x, self.y)
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Width and height of the upright box around the rotated word."""
+        return rotated_extent(self.width, self.height, self.angle)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of the upright box around the rotated word."""
+        return box_around(self.x, self.y, *self.extent)
+
+    def quad(self) -> np.ndarray:
+        """(4, 2) float64: the corners of its ink, clockwise on screen, from the one at which the word starts."""
+        cos, sin = math.cos(self.angle), math.sin(self.angle)
+        across = np.array([cos, sin]) * self.width / 2
+        down = np.array([-sin, cos]) * self.height / 2
+        centre = np.array([self.x, self.y])
+        return centre + np.stack([-across - down, across - down, across + down, down - across])
+
+
+@dataclass(frozen=True)
+class PlacedObject:
+    """A coloured shape on the poster.
+
+    Attributes:
+        shape: one of :data:`SHAPES`.
+        colour: a name of the palette.
+        x: centre.
+        y: centre.
+        radius: half of the side of its upright box.
+    """
+
+    shape: str
+    colour: str
+    x: float
+    y: float
+    radius: float
+
+    @property
+    def region(self) -> str:
+        """The ninth of the frame its centre lies in."""
+        return region_of(self.x, self.y)
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom."""
+        return box_around(self.x, self.y, 2 * self.radius, 2 * self.radius)
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Words that belong together, in one line or in the lines of one block.
+
+    Attributes:
+        words: at least one, in reading order, of one colour and font.
+    """
+
+    words: tuple[PlacedWord, ...]
+
+    @property
+    def text(self) -> str:
+        """As a caption has it."""
+        return " ".join(word.text for word in self.words)
+
+    @property
+    def colour(self) -> str:
+        """Of its letters."""
+        return self.words[0].colour
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of the upright box around all its words."""
+        left, top, right, bottom = zip(*(word.box for word in self.words), strict=True)
+        return min(left), min(top), max(right), max(bottom)
+
+    @property
+    def region(self) -> str:
+        """The ninth of the frame the centre of its box lies in."""
+        left, top, right, bottom = self.box
+        return region_of((left + right) / 2, (top + bottom) / 2)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A poster: objects lie on the background, words on top.
+
+    Attributes:
+        background: fills the frame.
+        objects: do not touch each other.
+        words: phrase by phrase.
+    """
+
+    background: Background
+    objects: tuple[PlacedObject, ...]
+    words: tuple[PlacedWord, ...]
+
+    @property
+    def phrases(self) -> tuple[Phrase, ...]:
+        """The words by their group."""
+        return tuple(Phrase(tuple(words)) for _, words in groupby(self.words, key=lambda word: word.group))
+
+
+def rotated_extent(width: float, height: float, angle: float) -> tuple[float, float]:
+    """Width and height of the upright box around a rotated one."""
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    return width * cos + height * sin, width * sin + height * cos
+
+
+def box_around(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of a box given by its centre and size."""
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def boxes_touch(a: tuple[float, ...], b: tuple[float, ...], gap: tuple[float, float] = (0.0, 0.0)) -> bool:
+    """Whether two boxes come nearer to each other than ``gap``, given across and down."""
+    across, down = gap
+    return a[0] < b[2] + across and b[0] < a[2] + across and a[1] < b[3] + down and b[1] < a[3] + down

@@ -1,0 +1,132 @@
+"""A scene in whole sentences: articles, prepositions, and a place after what it belongs to.
+
+The background phrase always ends in ``<colour> background`` or ``<colour> gradient background``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vlad_lightning.data.synthetic.scene import TEXTURES, Background, Phrase
+from vlad_lightning.data.synthetic.telling import RELATIONS, NamedObject, Told, pick, relation_of
+
+TEMPLATES = (
+    "{objects} {background}, {text}",
+    "{objects} {background} {text}",
+    "{medium} {text}, {objects} {background}",
+    "{medium} {text} {background}, with {objects}",
+    "{medium} {background} {text}, with {objects}",
+    "{medium} {background} with {objects}, {text}",
+    "{medium} of {objects} {background}, {text}",
+    "{text} {background}, with {objects}",
+    "{text}, {objects} {background}",
+    "{objects} {background}",
+    "{medium} of {objects} {background}",
+    "{medium} {background} with {objects}",
+    "{medium} with {objects} {background}",
+    "{objects}, {text}",
+    "{medium} of {objects}, {text}",
+    "{medium} {text}, with {objects}",
+    "{medium} with {objects} {text}",
+    "{text}, with {objects}",
+    "{medium} {text} {background}",
+    "{medium} {background}, {text}",
+    "{medium} {background} {text}",
+    "{text} {background}",
+    "{objects}",
+    "{medium} of {objects}",
+    "{medium} with {objects}",
+    "{medium} {background}",
+    "{medium} {text}",
+    "{text}",
+)
+MEDIA = ("a poster", "a picture", "a sign", "a card", "a banner", "a flyer", "a book cover", "an advertisement")
+SAYING = ("saying", "that says", "that reads", "reading", "showing")
+SAYING_TEXT = (
+    "with the{colour} text",
+    "and the{colour} {word}",
+    "with the{colour} {word}",
+    "with the{colour} lettering",
+)
+NAMING = ("the{colour} text", "the{colour} {word}", "the{colour} lettering")
+CENTERS = ("in the center", "in the middle", "at the center", "in the centre")
+PREPOSITIONS = {"left": ("on the", "at the"), "right": ("on the", "at the")}
+COLOUR_ENDINGS = (" in {colour}", " in {colour} letters")
+
+_PARTS = ("background", "objects", "text")
+
+
+def sentence(told: Told, rng: np.random.Generator) -> str:
+    """One of the many ways to say it."""
+    parts = {name for name, part in zip(_PARTS, (told.background, told.objects, told.phrases), strict=True) if part}
+    fitting = [t for t in TEMPLATES if {name for name in _PARTS if f"{{{name}}}" in t} == parts]
+    template = pick(rng, fitting)
+    openings = NAMING if template.startswith("{text}") else (*SAYING, *SAYING_TEXT)
+    return template.format(
+        medium=pick(rng, MEDIA),
+        objects=_objects(told.objects, rng),
+        background=f"on {background_phrase(told.background)}" if told.background else "",
+        text=_text(told.phrases, openings, rng) if told.phrases else "",
+    )
+
+
+def background_phrase(background: Background) -> str:
+    """``a green background``, ``a striped green background``, ``an orange gradient background``."""
+    before = f"{background.kind} " if background.kind in TEXTURES else ""
+    after = " gradient" if background.kind == "gradient" else ""
+    return with_article(f"{before}{background.colour}{after} background")
+
+
+def with_article(text: str) -> str:
+    """``a red star``, ``an orange star``."""
+    return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+
+
+def place(region: str, rng: np.random.Generator) -> str:
+    """``at the top left``, ``on the right``, ``in the middle``."""
+    if region == "center":
+        return pick(rng, CENTERS)
+    return f"{pick(rng, PREPOSITIONS.get(region, ('at the',)))} {region}"
+
+
+def _objects(objects: Sequence[NamedObject], rng: np.random.Generator) -> str:
+    """Pairs by their relation, single ones by their region; some without."""
+    parts = []
+    rest = list(objects)
+    while rest:
+        first = rest.pop(0)
+        relation = relation_of(first.thing, rest[0].thing) if rest else None
+        if relation and rng.random() < 0.6:
+            parts.append(f"{_name(first)} {pick(rng, RELATIONS[relation])} {_name(rest.pop(0))}")
+        elif rng.random() < 0.9:
+            parts.append(f"{_name(first)} {place(first.thing.region, rng)}")
+        else:
+            parts.append(_name(first))
+    return joined(parts)
+
+
+def _text(phrases: Sequence[Phrase], openings: Sequence[str], rng: np.random.Generator) -> str:
+    """The drawn words after an opening, phrase by phrase with their places and, in half, their colours."""
+    place_told = rng.random() < (0.95 if len(phrases) > 1 else 0.85)
+    colour_told = rng.random() < 0.5
+    opening = pick(rng, openings)
+    shared = len({phrase.colour for phrase in phrases}) == 1
+    before = f" {phrases[0].colour}" if colour_told and shared and "{colour}" in opening else ""
+    ending = pick(rng, COLOUR_ENDINGS) if colour_told and not before else ""
+    parts = [
+        phrase.text + (f" {place(phrase.region, rng)}" if place_told else "") + ending.format(colour=phrase.colour)
+        for phrase in phrases
+    ]
+    several = len(phrases) > 1 or len(phrases[0].words) > 1
+    return opening.format(colour=before, word="words" if several else "word") + " " + joined(parts)
+
+
+def _name(named: NamedObject) -> str:
+    return with_article(named.name)
+
+
+def joined(parts: Sequence[str]) -> str:
+    """``a, b and c``; empty where there is none."""
+    return ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else "".join(parts)

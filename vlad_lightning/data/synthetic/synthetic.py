@@ -1,0 +1,182 @@
+"""Writes synthetic posters as a data set in MARIO's format."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import signal
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from vlad_lightning.data.mario import MarioSample, write_sample
+from vlad_lightning.data.ocr_lines import OcrWord
+from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, WordFacts, write_scene
+from vlad_lightning.data.synthetic.captions import Caption, describe, reads_back
+from vlad_lightning.data.synthetic.composition import compose
+from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
+from vlad_lightning.data.synthetic.scene import PlacedWord, Scene
+
+_CHUNK = 50  # posters a task: a progress bar that moves, and little talk between the processes
+_PER_SHELF = 10_000
+_SIZES = (48, 4096)  # below, words of the smallest readable letters find no room
+_WORDINGS = 4  # captions of a scene, before another one is composed
+_MAX_SAMPLES = 10**9  # a sample's name has nine digits
+
+
+def write_posters(
+    out: Path,
+    samples: int,
+    size: int = 64,
+    seed: int = 0,
+    heldout: bool = False,
+    workers: int = 2,
+    charseg: bool = True,
+    scene: bool = True,
+) -> None:
+    """Draw posters and write them in MARIO's format.
+
+    A poster is a function of its number, ``size``, ``seed`` and ``heldout`` alone: the files are the same, byte for
+    byte, for any number of workers. They are written into a hidden folder beside ``out`` that takes its name at the
+    end, so ``out`` is either whole or not there.
+
+    Args:
+        out: folder to write; it may exist only if it is empty.
+        samples: number of posters, at least 1.
+        size: side of the square images in pixels, 48 to 4096.
+        seed: at least 0.
+        heldout: draw only words that are kept for evaluation; otherwise none of them.
+        workers: number of processes, at least 1; with 1, all is done in this one.
+        charseg: write ``charseg.npy`` too; half a megabyte a poster.
+        scene: write ``scene.json`` too: what stands where.
+
+    Raises:
+        ValueError: if a number is out of its range.
+        FileExistsError: if ``out`` is a file, or a folder that is not empty.
+    """
+    _check("samples", samples, 1, _MAX_SAMPLES)
+    _check("size", size, *_SIZES)
+    _check("seed", seed, 0, 2**63 - 1)
+    _check("workers", workers, 1, 1024)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"out is {str(out)!r}, which is a file or is not empty; name a new or an empty folder")
+    with _becoming(out) as partial_out:
+        write = partial(_write_chunk, partial_out, size, seed, heldout, charseg, scene)
+        chunks = [range(start, min(start + _CHUNK, samples)) for start in range(0, samples, _CHUNK)]
+        bar = track(
+            _done(write, chunks, workers),
+            description=f"posters in {out.name}",
+            total=len(chunks),
+            console=Console(stderr=True),
+        )
+        for _ in bar:
+            pass
+
+
+def make_scene(index: int, size: int, seed: int, heldout: bool) -> tuple[Scene, Caption]:
+    """Poster number ``index``: its scene and its caption, from which its phrases and objects can be read back."""
+    rng = np.random.default_rng([seed, index, size, int(heldout)])
+    while True:
+        scene = compose(rng, size, heldout)
+        for _ in range(_WORDINGS):
+            caption = describe(scene, rng)
+            if reads_back(scene, caption):
+                return scene, caption
+
+
+def _check(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
+
+
+@contextmanager
+def _becoming(out: Path) -> Iterator[Path]:
+    """A new folder that takes the place of ``out`` if all goes well, and is removed otherwise."""
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    hidden = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
+    hidden.mkdir()
+    try:
+        yield hidden
+        hidden.replace(out)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+
+
+def _done(write: partial[None], chunks: Iterable[range], workers: int) -> Iterator[None]:
+    """Run ``write`` over the chunks; yields once for each that is done."""
+    if workers == 1:
+        yield from map(write, chunks)
+        return
+    # Spawned: a process that has loaded torch's threads must not be forked.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        left = iter(chunks)
+        try:
+            with _held_back(signal.SIGINT):  # the first ones start the processes
+                pending = {pool.submit(write, chunk) for chunk in islice(left, 2 * workers)}
+            while pending:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                pending |= {pool.submit(write, chunk) for chunk in islice(left, len(done))}
+                yield from (future.result() for future in done)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _held_back(number: signal.Signals) -> Iterator[None]:
+    """While open, a signal waits; a process that is started meanwhile never gets it.
+
+    Ctrl-C is for the first process alone: a worker that it ends while it holds the queue's lock would leave the others
+    waiting for ever.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _write_chunk(
+    out: Path, size: int, seed: int, heldout: bool, charseg: bool, with_scene: bool, indices: range
+) -> None:
+    for index in indices:
+        scene, caption = make_scene(index, size, seed, heldout)
+        shelf, name = f"{index // _PER_SHELF:05d}", f"{index:09d}"
+        sample = MarioSample(f"{shelf}_{name}", draw_poster(scene, size), caption.text, _ocr_words(scene))
+        write_sample(out / shelf / name, sample, draw_charseg(scene, size) if charseg else None)
+        if with_scene:
+            write_scene(out / shelf / name, _facts(scene, caption))
+
+
+def _ocr_words(scene: Scene) -> tuple[OcrWord, ...]:
+    return tuple(OcrWord(word.text, word.quad()) for word in scene.words)
+
+
+def _facts(scene: Scene, caption: Caption) -> SceneFacts:
+    """The poster as ``scene.json`` has it."""
+    words = [
+        WordFacts(word.text, _corners(word), phrase.region, word.colour, word.font, word.group)
+        for phrase in scene.phrases
+        for word in phrase.words
+    ]
+    objects = [
+        ObjectFacts(thing.shape, thing.colour, thing.box, thing.region, phrase)
+        for thing, phrase in zip(scene.objects, caption.phrases, strict=True)
+    ]
+    return SceneFacts(scene.background.colour, scene.background.kind, caption.background, tuple(words), tuple(objects))
+
+
+def _corners(word: PlacedWord) -> tuple[tuple[float, float], ...]:
+    return tuple((x, y) for x, y in word.quad().tolist())

@@ -1,0 +1,67 @@
+"""The words that posters show, and which of them are kept for evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+import string
+from functools import cache
+from importlib import resources
+
+import numpy as np
+
+from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS
+
+HELD_OUT_SHARE = 10
+"""One string in this many is held out."""
+
+MAX_LETTERS = 8
+
+
+def is_held_out(word: str) -> bool:
+    """Whether a string is kept for evaluation: a stable hash picks one in ten of all strings, without regard to case.
+
+    Example:
+        >>> is_held_out("HELLO") == is_held_out("hello")
+        True
+    """
+    digest = hashlib.sha256(word.casefold().encode()).digest()
+    return int.from_bytes(digest[:8], "big") % HELD_OUT_SHARE == 0
+
+
+@cache
+def dictionary(held_out: bool) -> tuple[str, ...]:
+    """The shipped English words of one split, of 2 to 8 lower-case letters, without the words captions are made of."""
+    text = resources.files("vlad_lightning.data.synthetic").joinpath("words.txt").read_text(encoding="ascii")
+    return tuple(w for w in text.split() if w not in GRAMMAR_WORDS and is_held_out(w) == held_out)
+
+
+def draw_word(rng: np.random.Generator, held_out: bool) -> str:
+    """A word to draw: mostly of the dictionary, else random letters (2 to 8) or digits (2 to 6).
+
+    Returns:
+        Upper, title or lower case; never a word of the caption grammar, and of the asked split.
+    """
+    kind = rng.random()
+    if kind < 0.6:
+        words = dictionary(held_out)
+        return _cased(words[rng.integers(len(words))], rng)
+    while True:
+        word = _letters(rng) if kind < 0.85 else _characters(rng, string.digits, 6)
+        if is_held_out(word) == held_out and word.casefold() not in GRAMMAR_WORDS:
+            return word
+
+
+def _letters(rng: np.random.Generator) -> str:
+    return _cased(_characters(rng, string.ascii_lowercase, MAX_LETTERS), rng)
+
+
+def _characters(rng: np.random.Generator, alphabet: str, longest: int) -> str:
+    picks = rng.integers(len(alphabet), size=rng.integers(2, longest + 1))
+    return "".join(alphabet[i] for i in picks)
+
+
+def _cased(word: str, rng: np.random.Generator) -> str:
+    case = rng.random()
+    if case < 0.5:
+        return word.upper()
+    return word.title() if case < 0.75 else word

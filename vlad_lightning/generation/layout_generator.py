@@ -1,0 +1,162 @@
+"""P(Z_T | T) of Eq. 1: prompts in, layouts out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Tensor, nn
+
+from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.noising import Noised
+from vlad_lightning.diffusion.objective import Schedule, check_schedule, objective_for
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.layout.masks import FRAME, fills_frame
+from vlad_lightning.layout.overlaps import resolve_overlaps
+from vlad_lightning.layout.prompt_parser import drawn_words
+from vlad_lightning.models.text.prompt_encoder import PromptEncoder
+from vlad_lightning.models.tlg import TLG, TOKEN_WIDTH, decode_boxes, encode_boxes
+from vlad_lightning.types import Batch, Conditioning, Layout
+
+LAYOUT_FIELDS = ("steps", "solver", "eta")
+"""The fields of a sampler that decide how layouts are drawn, beside the seed of their noise."""
+
+
+class LayoutGenerator(nn.Module):
+    """The TLG with all it needs to turn prompts into layouts.
+
+    It has a prompt encoder of its own: Eq. 1 factorises, so stage 2 may go on training its encoder without moving the
+    ground under the layouts.
+
+    Args:
+        prompt_encoder: the encoder the TLG was trained with.
+        tlg: denoises layout tokens.
+        schedule: the forward process of the layout tokens; its class decides between DDPM and flow matching.
+
+    Raises:
+        ValueError: where the widths, or the numbers of words or objects, differ, or the schedule cannot be trained on.
+    """
+
+    def __init__(self, prompt_encoder: PromptEncoder, tlg: TLG, schedule: Schedule) -> None:
+        super().__init__()
+        check_schedule(schedule)
+        if tlg.config.text_width != prompt_encoder.width:
+            raise ValueError(
+                f"tlg.text_width is {tlg.config.text_width}; the encoder's width is {prompt_encoder.width}"
+            )
+        if tlg.config.max_words != prompt_encoder.max_words:
+            raise ValueError(
+                f"tlg.max_words is {tlg.config.max_words}; the text encoder's is {prompt_encoder.max_words}"
+            )
+        if tlg.config.max_objects not in (0, prompt_encoder.text_encoder.max_objects):
+            raise ValueError(
+                f"tlg.max_objects is {tlg.config.max_objects}; it must be the text encoder's, "
+                f"{prompt_encoder.text_encoder.max_objects}, or 0, which places words only"
+            )
+        self.prompt_encoder = prompt_encoder
+        self.tlg = tlg
+        self.schedule = schedule
+
+    def check_sampler(self, sampler: Sampler, name: str, seeded: bool = False) -> None:
+        """Refuse a sampler that does not fit the schedule, or asks for what only a painter does.
+
+        Layouts are drawn by one evaluation a step of a network without deep blocks to reuse or projections to fuse,
+        which was never trained without its text, so nothing guides it.
+
+        Args:
+            sampler: how layouts are to be drawn.
+            name: of the setting that it is.
+            seeded: whether the noise comes from its seed.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        sampler.check(self.schedule)
+        for field in fields(sampler):
+            value = getattr(sampler, field.name)
+            if field.name not in LAYOUT_FIELDS and value != field.default and not (seeded and field.name == "seed"):
+                why = "it is the painter's sampler's" if field.name == "seed" else "layouts are drawn without it"
+                raise ValueError(f"{name}.{field.name} is {value}; it must be {field.default}: {why}")
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Refuse prompts with more words than a layout holds.
+
+        Raises:
+            ValueError: naming the prompt.
+        """
+        for prompt in prompts:
+            words = drawn_words(prompt)
+            if len(words) > self.prompt_encoder.max_words:
+                raise ValueError(
+                    f"prompt {prompt!r} asks for {len(words)} words; the layout holds at most "
+                    f"{self.prompt_encoder.max_words}"
+                )
+
+    def tokens_of(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The layouts of a batch as the TLG sees them.
+
+        Returns:
+            (B, M, 6) float32 tokens; (B, M, 6) bool, which of their numbers the data tell; (B, M) bool, of which
+            phrases the data do not tell whether they stand anywhere.
+        """
+        boxes, present = batch.word_boxes, batch.word_mask
+        unknown = torch.zeros_like(present)
+        if self.tlg.config.max_objects:
+            boxes = torch.cat([boxes, batch.object_boxes], dim=1)
+            present = torch.cat([present, batch.object_mask], dim=1)
+            blind = ~batch.scene_known[:, None].expand_as(batch.object_mask)
+            unknown = torch.cat([unknown, blind], dim=1)
+        words = torch.arange(present.shape[1], device=present.device) < batch.word_mask.shape[1]
+        told = present[..., None].expand(-1, -1, 5)
+        bit = ~unknown & ~words  # a word to draw always has a place: nothing to learn
+        return encode_boxes(boxes, present | words), torch.cat([told, bit[..., None]], dim=-1), unknown
+
+    def noised(self, tokens: Tensor, draws: RowDraws) -> tuple[Tensor, Noised]:
+        """Timesteps (B,) and a draw of the forward process for (B, M, 6) tokens."""
+        objective = objective_for(self.schedule)
+        steps = objective.draw_timesteps(draws)
+        noise = draws.normal(*tokens.shape[1:])
+        return steps, objective.noised(tokens, noise, steps)
+
+    def sample(
+        self, prompts: Sequence[str], sampler: Sampler, generator: torch.Generator | list[torch.Generator]
+    ) -> tuple[Layout, ...]:
+        """Draw a layout for each prompt; one without words to draw and without objects gets an empty layout.
+
+        Boxes that lie on each other are moved apart (:func:`~vlad_lightning.layout.overlaps.resolve_overlaps`), and
+        counted in ``Layout.moved``. Objects are placed once data have told where some stand.
+        Words beyond the ``max_words`` that a layout holds are left out, as in training: real captions have such.
+        Where a person wrote the prompts, :meth:`check` them first.
+
+        Raises:
+            ValueError: where weights that have become NaN or infinite leave no layouts.
+        """
+        conditioning: Conditioning = self.prompt_encoder(prompts)
+        told = conditioning.pooled
+        shape = (len(prompts), self.tlg.slots, TOKEN_WIDTH)
+        noise = randn_tensor(shape, generator=generator, device=told.device)
+        words = torch.arange(self.tlg.slots, device=told.device) < self.prompt_encoder.max_words
+        unknown = (~words & ~self.tlg.taught_objects).expand(len(prompts), -1)
+        tokens = sampler.draw(
+            lambda x, t: self.tlg(x.to(told), t, conditioning, unknown), noise, self.schedule, generator
+        )
+        if not tokens.isfinite().all():  # moving boxes apart would make numbers of them
+            raise ValueError("the generated layouts hold NaN or infinite values: the weights are damaged")
+        boxes, present = (x.cpu() for x in decode_boxes(tokens.float()))
+        rows = zip(prompts, boxes, present & ~unknown.cpu(), strict=True)
+        return tuple(self._laid_out(*row) for row in rows)
+
+    def _laid_out(self, prompt: str, boxes: Tensor, present: Tensor) -> Layout:
+        """The layout of one prompt: (M, 5) boxes and (M,) bool of its phrases."""
+        text = self.prompt_encoder.text_encoder
+        parts = text.decompose(prompt)
+        words = tuple(word.text for word in parts.words[: text.max_words])
+        phrases = parts.objects[: self.tlg.config.max_objects]
+        standing = [i for i in range(len(phrases)) if present[text.max_words + i]]
+        object_boxes = boxes[[text.max_words + i for i in standing]]
+        object_boxes = torch.where(fills_frame(object_boxes)[:, None], object_boxes.new_tensor(FRAME), object_boxes)
+        apart = resolve_overlaps(boxes[: len(words)], parts.groups[: len(words)], object_boxes)
+        objects = tuple(phrases[i].text for i in standing)
+        return Layout(words, apart.boxes, (), objects, apart.objects, apart.moved)

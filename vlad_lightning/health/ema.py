@@ -1,0 +1,146 @@
+"""An exponential moving average of the weights that train, beside the module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
+
+from vlad_lightning.health.step_guard import skips_step
+from vlad_lightning.models.fsdp import local, reshard
+
+_TRAINED, _AVERAGING = "current_model_state", "averaging_state"  # the keys of Lightning's EMAWeightAveraging
+
+
+class EMA(Callback):
+    """Averages the trained weights: ``mean = decay * mean + (1 - decay) * weight`` after each optimizer step.
+
+    Only parameters that require a gradient when the fit starts are copied: frozen encoders, a codec or metrics cost
+    nothing. The average takes the place of the weights in each validation and when training ends. A checkpoint holds
+    the averaged weights as ``state_dict``, which test, export and :class:`~vlad_lightning.callbacks.InitFrom` read, and
+    the trained ones as ``current_model_state``, from which a fit resumes. The format and, bit for bit, the averages of
+    what trains are those of Lightning's ``EMAWeightAveraging(use_buffers=False)``, whose checkpoints are resumed too.
+
+    Each rank keeps its own average; under DDP they are equal, as the weights are. Where a strategy shards the
+    weights, the average of a shard is a shard.
+
+    Args:
+        decay: the share of the average that a step keeps, in [0, 1).
+        warmup: keep min(decay, (1 + n) / (10 + n)) after n updates, so that the average of a short fit is not one of
+            its first weights; False is Lightning's average.
+
+    Raises:
+        ValueError: where ``decay`` is out of its range.
+    """
+
+    def __init__(self, decay: float = 0.999, warmup: bool = False) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay is {decay}; it must lie in [0, 1)")
+        self.decay, self.warmup = decay, warmup
+        self.updates = 0
+        self._latest_step = 0
+        self._other: dict[str, Tensor] = {}  # the average; while it stands in the module, the trained weights
+        self._swapped = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget an earlier fit's average."""
+        if stage == "fit":
+            self._other, self._swapped, self.updates, self._latest_step = {}, False, 0, 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the average, or go on with a checkpoint's, on the device of the weights."""
+        trained = {k: p.detach() for k, p in pl_module.named_parameters() if p.requires_grad}
+        # Lightning's own average, copied before the strategy moves the module, would stay on the CPU
+        self._other = {k: self._other.get(k, p).to(p.device, copy=True) for k, p in trained.items()}
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Average once an optimizer step."""
+        if trainer.global_step <= self._latest_step or skips_step(trainer):  # accumulating, or no step was taken
+            return
+        means = [local(mean) for mean in self._other.values()]
+        weights = [local(pl_module.get_parameter(k).detach()) for k in self._other]
+        if self.updates == 0:
+            torch._foreach_copy_(means, weights)
+        elif means:  # not lerp, which rounds differently from Lightning's formula
+            decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
+            torch._foreach_mul_(means, decay)
+            torch._foreach_add_(means, torch._foreach_mul(weights, 1 - decay))
+        self.updates += 1
+        self._latest_step = trainer.global_step
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validate the average."""
+        self._swap(trainer, pl_module, swapped=True)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Train on with the trained weights."""
+        self._swap(trainer, pl_module, swapped=False)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """A validation that broke leaves the trained weights."""
+        self._swap(trainer, pl_module, swapped=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the average in the module."""
+        self._swap(trainer, pl_module, swapped=True)
+
+    def trained(self, name: str, standing: Tensor) -> Tensor:
+        """The trained value of a parameter, also while its average stands in the module.
+
+        Args:
+            name: of the parameter.
+            standing: what stands in the module.
+        """
+        return self._other.get(name, standing) if self._swapped else standing
+
+    @torch.no_grad()
+    def _swap(self, trainer: Trainer, pl_module: LightningModule, swapped: bool) -> None:
+        """Exchange what stands in the module with the other values; in place, for DDP and the optimizer hold them."""
+        if trainer.state.fn != TrainerFn.FITTING or swapped == self._swapped:
+            return
+        reshard(pl_module)
+        for name, other in self._other.items():
+            weight, average = local(pl_module.get_parameter(name).detach()), local(other)
+            before = weight.clone()
+            weight.copy_(average)
+            average.copy_(before)
+        self._swapped = swapped
+
+    def state_dict(self) -> dict[str, Any]:
+        """The step of the latest update."""
+        return {"latest_update_step": self._latest_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the step of the latest update."""
+        self._latest_step = state_dict["latest_update_step"]
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Put both weights into the checkpoint; those that are equal in the two share their storage."""
+        if not self._other:  # outside a fit: the module's weights are the average, if there is any
+            return
+        names = {p: k for k, p in pl_module.named_parameters() if k in self._other}
+        every = pl_module.named_parameters(remove_duplicate=False)  # a state has tied weights under each name
+        standing = checkpoint["state_dict"]
+        exchanged = standing | {k: self._other[names[p]] for k, p in every if p in names}
+        trained, averaged = (exchanged, standing) if self._swapped else (standing, exchanged)
+        checkpoint |= {
+            "state_dict": averaged,
+            _TRAINED: trained,
+            _AVERAGING: {"n_averaged": torch.tensor(self.updates)},
+        }
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Resume both; a checkpoint without an average starts one from its weights."""
+        if trainer.state.fn != TrainerFn.FITTING or _TRAINED not in checkpoint:
+            return
+        averaged = checkpoint["state_dict"]
+        trained = {k: p for k, p in pl_module.named_parameters() if p.requires_grad and k in averaged}
+        self._other = {k: averaged[k].to(p.device, copy=True) for k, p in trained.items()}
+        self.updates = int(checkpoint[_AVERAGING]["n_averaged"])
+        pl_module.load_state_dict(checkpoint[_TRAINED])  # Lightning has loaded the average by now

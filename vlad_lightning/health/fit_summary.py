@@ -1,0 +1,94 @@
+"""One line at the end of a fit, and the same as a file."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+
+from vlad_lightning.checkpoints.fit_folder import fit_folder, last_checkpoint
+from vlad_lightning.files import write_file
+from vlad_lightning.health.lookup import find
+from vlad_lightning.health.roll_back import RollBack
+from vlad_lightning.health.step_guard import StepGuard
+from vlad_lightning.health.throughput import ThroughputLogger, peak_memory
+from vlad_lightning.health.weight_census import WeightCensus
+
+
+class FitSummary(Callback):
+    """Prints one line and writes ``summary.json`` beside the checkpoints when a fit ends or is interrupted.
+
+    Steps, samples, skipped steps, spikes and roll-backs are counted since the first start of the fit, also across
+    resumes; time and speed are those of this process. Only the first rank writes.
+
+    Args:
+        enabled: False prints and writes nothing.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self._folder: Path | None = None
+        self._since = 0.0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Start the clock."""
+        if stage == "fit" and self.enabled:
+            self._folder, self._since = fit_folder(trainer), time.perf_counter()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The fit has ended, or a callback ended it; its last checkpoint is written."""
+        self._write(trainer, "stopped" if trainer.should_stop else "finished")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The fit was interrupted, or failed."""
+        self._write(trainer, type(exception).__name__)
+
+    def _write(self, trainer: Trainer, outcome: str) -> None:
+        folder, self._folder = self._folder, None
+        if folder is None or not trainer.is_global_zero:
+            return
+        values = {"outcome": outcome, **figures(trainer, time.perf_counter() - self._since)}
+        print(line(values), flush=True)
+        text = json.dumps(values, indent=1) + "\n"
+        try:
+            write_file(folder / "summary.json", lambda path: path.write_text(text, encoding="utf-8"))
+        except OSError as error:  # it would take the place of what ended the fit
+            rank_zero_warn(f"{folder / 'summary.json'} could not be written: {error}")
+
+
+def figures(trainer: Trainer, seconds: float) -> dict[str, Any]:
+    """What the other callbacks counted; None where one of them is not there, or a number is not known."""
+    guard, back = find(trainer, StepGuard), find(trainer, RollBack)
+    speed, counted = find(trainer, ThroughputLogger), find(trainer, WeightCensus)
+    values = {
+        "steps": trainer.global_step,
+        "samples": speed and speed.samples,
+        "seconds": round(seconds, 1),
+        "images_per_second": speed and speed.total.images_per_second(trainer.world_size),
+        "data_wait_share": speed and speed.total.wait_share,
+        "skipped_steps": guard and guard.skipped,
+        "loss_spikes": guard and guard.spikes_seen,
+        "rollbacks": back and back.rollbacks,
+        "peak_memory_gib": peak_memory(trainer.strategy.root_device),
+        "last_loss": guard and guard.vitals.loss,
+        "weights": None if counted is None or counted.census is None else str(counted.census),
+        "last_checkpoint": last_checkpoint(trainer) or None,
+    }
+    return {k: _plain(v) for k, v in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A value JSON knows: it has no NaN and no infinity."""
+    if isinstance(value, float):
+        return round(value, 6) if math.isfinite(value) else None
+    return value
+
+
+def line(values: dict[str, Any]) -> str:
+    """One line of ``name value`` pairs."""
+    return "fit: " + ", ".join(f"{k} {'unknown' if v is None else v}" for k, v in values.items())

@@ -1,0 +1,298 @@
+"""Preemption: on SIGUSR1 or SIGTERM save at the end of the step, stop in order, and have SLURM queue the job again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
+from vlad_lightning.checkpoints.ranks import on_first
+from vlad_lightning.checkpoints.retention import Checkpoints, writer_of
+from vlad_lightning.exit_codes import PREEMPTED
+
+SIGNALS = (signal.SIGUSR1, signal.SIGTERM) if os.name == "posix" else (signal.SIGTERM,)
+
+_log = logging.getLogger(__name__)
+
+
+class Preempted(SystemExit):
+    """Raised on every rank when the last save has ended; Lightning closes its loggers and strategy on the way.
+
+    The exit code of a run is that of its first process, :data:`~vlad_lightning.exit_codes.PREEMPTED`. The others end
+    with 0: srun's ``--kill-on-bad-exit`` and Lightning's own launcher kill the rest of a run when one process fails,
+    which would be the first one at its last duty.
+
+    Args:
+        step: optimizer steps done.
+        rank: of this process among all.
+        meet: returns when every process has come here.
+        requeue: whether the first process asks SLURM to queue the job again.
+    """
+
+    def __init__(self, step: int, rank: int, meet: Callable[[], None], requeue: bool) -> None:
+        super().__init__(PREEMPTED if rank == 0 else 0)
+        self.step, self.rank, self.meet, self.requeue = step, rank, meet, requeue
+
+    def finish(self) -> None:
+        """Queue the job again, once every process has written and closed what is its own."""
+        self.meet()
+        if self.rank == 0:
+            again = (self.requeue and requeue_job()) or "the same command with --ckpt_path last goes on"
+            _log.warning("preempted after %d steps; %s (exit code %d)", self.step, again, PREEMPTED)
+
+
+class Preemption(Callback):
+    """Ends a fit in order when a scheduler asks for the machine.
+
+    SIGUSR1 and SIGTERM only set a flag, so any number of them at any moment does no harm. Ranks compare their flags
+    once an optimizer step, over a group of their own on the CPU: the answer of a step is read at the end of the next
+    one, so nobody waits for it. Then the last checkpoint is written (:func:`save_last`), and :class:`Preempted` ends
+    the fit. A validation is cut short at the same batch on all ranks, and saved after.
+
+    Lightning's own way, which saves inside the handler of the signal, is switched off.
+
+    Args:
+        enabled: False leaves signals to Lightning and the system.
+        requeue: in a SLURM job that runs and may be requeued (``--requeue``), have it queued again.
+    """
+
+    def __init__(self, enabled: bool = True, requeue: bool = True) -> None:
+        self.enabled = enabled
+        self.requeue = requeue
+        self.received = 0
+        self._armed = False
+        self._before: dict[int, Any] = {}
+        self._seen_step = 0
+        self._group: Any = None
+        self._flag = torch.zeros(1, dtype=torch.uint8)
+        self._pending: Any = None
+        self._batches_left: float = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen from here on, as loading data and weights can take minutes."""
+        environment = trainer._accelerator_connector.cluster_environment
+        if self.enabled and isinstance(environment, SLURMEnvironment):
+            environment.auto_requeue = False
+        if self.enabled and stage == "fit":
+            self.received, self._armed = 0, True
+            # it would wait for the other ranks inside the signal's handler; there is no public switch for it
+            connector: Any = trainer._signal_connector
+            connector._sigterm_notifier_fn = _pass_over
+            self._listen()
+        if hasattr(signal, "pthread_sigmask"):  # blocked by the launcher while the program was loaded
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Give the flags a group of their own, so that they never mix with the strategy's collectives."""
+        self._group, self._pending = None, None
+        if self._armed and trainer.world_size > 1:
+            # the strategy's time-out: its own would be 30 minutes, and in a hang the watchdog is to be the first
+            self._group = dist.new_group(backend="gloo", timeout=getattr(trainer.strategy, "_timeout", None))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals from Lightning, which registers its own handlers just before."""
+        self._seen_step = trainer.global_step
+        if self._armed:
+            self._listen()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop after an optimizer step; gradients that are still accumulating would be lost."""
+        if not self._armed or trainer.global_step == self._seen_step:
+            return
+        self._seen_step = trainer.global_step
+        if self._asked_before():
+            self._stop(trainer)
+        self._ask()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin no validation that would be cut short."""
+        self._stop_if_asked(trainer)
+        self._batches_left = self._common_batches(trainer)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Leave out the rest of the batches, on all ranks the same: one alone would leave the others in a collective.
+
+        As after a step, the answer to the question of a batch is read at the next one.
+        """
+        if not self._armed or trainer.sanity_checking or self._batches_left <= 0:
+            return
+        self._batches_left -= 1
+        if self._asked_before():
+            rank_zero_warn("preempted: this validation's figures are of its first batches only")
+            raise StopIteration  # how a loop of Lightning is told that there are no more batches
+        self._ask()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop after a validation that was cut short."""
+        self._stop_if_asked(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What has come to its end is not preempted any more."""
+        self._asked_before()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave signals to others."""
+        self._armed = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """The same for a fit that failed; one that was preempted stays deaf until the process ends."""
+        self._armed = isinstance(exception, Preempted)
+
+    def _listen(self) -> None:
+        if threading.current_thread() is not threading.main_thread():  # Python allows handlers there only
+            return
+        for number in SIGNALS:
+            before = signal.signal(number, self._on_signal)
+            self._before.setdefault(number, before)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._armed:
+            self.received = number
+            return
+        before = self._before.get(number)
+        if callable(before):
+            before(number, frame)
+        elif before != signal.SIG_IGN and number == signal.SIGTERM:  # a warning comes too late, and ends nothing
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    def _ask(self) -> None:
+        """Start to compare the flags; without other ranks there is nothing to compare."""
+        self._flag.fill_(bool(self.received))
+        if self._group is not None:
+            self._pending = dist.all_reduce(self._flag, dist.ReduceOp.MAX, group=self._group, async_op=True)
+
+    def _asked_before(self) -> bool:
+        """The answer to the last question; on one process the flag itself."""
+        if self._group is None:
+            return bool(self.received)
+        if self._pending is None:
+            return False
+        self._pending.wait()
+        self._pending = None
+        return bool(self._flag)
+
+    def _common_batches(self, trainer: Trainer) -> float:
+        """Validation batches that every rank has; none where one does not know how many it will get."""
+        own = sum(trainer.num_val_batches)
+        if self._group is None or not self._armed or trainer.sanity_checking:
+            return own
+        least = torch.tensor([own if math.isfinite(own) else 0], dtype=torch.int64)
+        dist.all_reduce(least, dist.ReduceOp.MIN, group=self._group)
+        return int(least)
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        """Ask and wait: for places that every rank comes to once."""
+        if not self._armed or trainer.sanity_checking:
+            return
+        before = self._asked_before()
+        self._ask()
+        if self._asked_before() or before:
+            self._stop(trainer)
+
+    def _stop(self, trainer: Trainer) -> None:
+        written = save_last(trainer)
+        if written:
+            rank_zero_info(f"preempted after {trainer.global_step} steps: the checkpoint is saved")
+        elif written is None:
+            rank_zero_warn("preempted, and no callback has written a last checkpoint: nothing is saved")
+        else:
+            newest = next((c.newest_step for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints)), None)
+            before = "there is none before" if newest is None else f"the newest checkpoint is of step {newest}"
+            rank_zero_warn(f"preempted after {trainer.global_step} steps, which could not be saved; {before}")
+        raise Preempted(trainer.global_step, trainer.global_rank, self._meet, self.requeue)
+
+    def _meet(self) -> None:
+        if self._group is not None and dist.is_initialized():
+            with contextlib.suppress(RuntimeError):  # of a rank that is gone: what is saved is saved
+                dist.barrier(group=self._group)
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """A handler that does nothing; Lightning calls the one before it as well."""
+
+
+def save_last(trainer: Trainer) -> bool | None:
+    """Have the trainer's own callbacks write the last checkpoint, if they have not; every process has to call it.
+
+    Returns:
+        Whether it is on the disk; None where no callback writes one: :class:`Checkpoints`, or a ``ModelCheckpoint``
+        with ``save_last``.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, Checkpoints) and callback.place(trainer) is not None:
+            return callback.ensure(trainer)
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.save_last:
+            return _save(trainer, Path(callback.format_checkpoint_name({}, callback.CHECKPOINT_NAME_LAST)))
+    return None
+
+
+def _save(trainer: Trainer, path: Path) -> bool:
+    writer = writer_of(trainer)
+    if writer is None:
+        trainer.save_checkpoint(path)
+        return True
+    with writer.of_fit(path):
+        writer.begin()
+        trainer.save_checkpoint(path)
+    return on_first(lambda: not writer.failed)
+
+
+def requeue_job() -> str:
+    """``scontrol requeue`` of the SLURM job that this process belongs to.
+
+    Only a job that runs is requeued: one that is being cancelled would come to life again, and one that SLURM itself
+    preempts, or an administrator requeues, is queued already.
+
+    Returns:
+        What becomes of the job; empty outside SLURM, without ``--requeue``, and where SLURM refuses.
+    """
+    job = _job_id()
+    if job is None or shutil.which("scontrol") is None:
+        return ""
+    shown = _scontrol("show", "job", "--oneliner", job)
+    if shown.returncode:
+        _log.warning("scontrol show job %s: %s", job, shown.stderr.strip())
+        return ""
+    facts = dict(re.findall(r"(\w+)=(\S*)", shown.stdout))
+    if facts.get("JobState") != "RUNNING":
+        return f"the job is {facts.get('JobState')}, and starts again if it was requeued"
+    if facts.get("Requeue") != "1":
+        _log.warning("job %s may not be requeued; submit it with --requeue", job)
+        return ""
+    done = _scontrol("requeue", job)
+    if done.returncode:
+        _log.warning("scontrol requeue %s: %s", job, done.stderr.strip())
+    return "" if done.returncode else "SLURM starts it again"
+
+
+def _job_id() -> str | None:
+    """Of the job, or of its own task where it is an array."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def _scontrol(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["scontrol", *args], capture_output=True, text=True, timeout=60, check=False)

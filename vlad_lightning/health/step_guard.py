@@ -1,0 +1,193 @@
+"""Whether an optimizer step is taken: not where the loss or a gradient is not finite, on any rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple, cast
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from vlad_lightning.health.lookup import find
+from vlad_lightning.health.loss_spikes import LossWindow, SpikeRule
+
+_REMEMBERED = 1000  # bad steps that are kept by number
+
+
+class Vitals(NamedTuple):
+    """What all ranks know of a step before it is taken."""
+
+    loss: float  # the mean over ranks and accumulated batches
+    grad_norm: float  # of the whole model, before it is clipped
+
+    @property
+    def finite(self) -> bool:
+        """Whether both are numbers."""
+        return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
+
+
+class StepGuard(Callback):
+    """Skips an optimizer step whose loss or gradients are not finite, on every rank alike; watches for loss spikes.
+
+    Before the step, each rank takes the norm of the gradients it holds; one all-reduce of two numbers makes the global
+    loss and norm of them, which are finite only where all of them are. So all ranks decide the same, whether the
+    strategy replicates the weights or shards them. Reading the two numbers waits for the device, once a step.
+
+    A step is skipped by dropping its gradients: the optimizer then finds nothing to do, so weights, moments and weight
+    decay stay untouched, and :class:`~vlad_lightning.health.EMA` does not average. Its samples are used up: the
+    counter of steps and the learning-rate schedule go on, as if the step had been taken.
+
+    Under fp16 a gradient that overflows while the loss is finite is part of the loss scaler's search for its scale: the
+    step is skipped and counted, but is not *bad*.
+
+    Args:
+        enabled: False checks nothing, and does not wait for the device.
+        spikes: which loss counts as a spike, and what is done then.
+
+    Attributes:
+        vitals: of the latest step.
+        skipped: steps not taken.
+        spikes_seen: steps whose loss was a spike.
+        bad_in_a_row: bad steps since the last good one; bad is a loss or gradient that is not finite, and a spike where
+            the rule says ``roll_back``.
+        bad_steps: numbers of the latest bad steps.
+        skipping: whether the latest step was skipped.
+    """
+
+    def __init__(self, enabled: bool = True, spikes: SpikeRule = SpikeRule()) -> None:
+        self.enabled = enabled
+        self.spikes = spikes
+        self._reset()
+
+    def _reset(self) -> None:
+        self.vitals = Vitals(math.nan, math.nan)
+        self.window = LossWindow(self.spikes)
+        self.skipped = self.spikes_seen = self.bad_in_a_row = 0
+        self.bad_steps: list[int] = []
+        self.skipping = False
+        self._loss: Tensor | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget an earlier fit."""
+        if stage == "fit":
+            self._reset()
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Add up the loss of the batches that one step accumulates; Lightning has divided it by their number."""
+        if self.enabled:
+            loss = loss.detach().float()
+            self._loss = loss if self._loss is None else self._loss + loss
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Decide, and drop the gradients of a step that is not taken."""
+        if not self.enabled or self._loss is None:
+            return
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        vitals = vitals_of(self._loss, gradients(optimizer))
+        self._loss = None
+        if scaler is not None:
+            vitals = vitals._replace(loss=vitals.loss / scaler.get_scale())
+        self._judge(vitals, trainer.global_step + 1, overflow_is_bad=scaler is None)
+        if self.skipping:
+            optimizer.zero_grad(set_to_none=True)
+
+    def _judge(self, vitals: Vitals, step: int, overflow_is_bad: bool) -> None:
+        self.vitals = vitals
+        spike = vitals.finite and self.window.add(vitals.loss)
+        self.skipping = not vitals.finite or (spike and self.spikes.action != "log")
+        self.skipped += self.skipping
+        self.spikes_seen += spike
+        broken = not vitals.finite and (overflow_is_bad or not math.isfinite(vitals.loss))
+        if broken or (spike and self.spikes.action == "roll_back"):
+            self.bad_in_a_row += 1
+            self.bad_steps = [*self.bad_steps, step][-_REMEMBERED:]
+        elif vitals.finite:
+            self.bad_in_a_row = 0
+        if self.skipping or spike:
+            what = "spike of the loss" if spike else "loss or gradient that is not finite"
+            then = "skipped" if self.skipping else "taken"
+            rank_zero_warn(f"step {step} is {then}: {what} (loss {vitals.loss:.4g}, norm {vitals.grad_norm:.4g})")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log, on the steps that are logged."""
+        if self.enabled and is_logged(trainer):
+            values = {
+                "health/grad_norm": self.vitals.grad_norm,
+                "health/skipped_steps": float(self.skipped),
+                "health/loss_spikes": float(self.spikes_seen),
+            }
+            pl_module.log_dict(values, batch_size=1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters and the recent losses."""
+        return {
+            "skipped": self.skipped,
+            "spikes_seen": self.spikes_seen,
+            "bad_in_a_row": self.bad_in_a_row,
+            "bad_steps": list(self.bad_steps),
+            "losses": list(self.window.losses),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.skipped, self.spikes_seen = state_dict["skipped"], state_dict["spikes_seen"]
+        self.bad_in_a_row, self.bad_steps = state_dict["bad_in_a_row"], list(state_dict["bad_steps"])
+        self.window.losses.extend(state_dict["losses"])
+
+
+def vitals_of(loss: Tensor, grads: Iterable[Tensor]) -> Vitals:
+    """The mean loss and the norm of all gradients, from what each rank holds, by one all-reduce.
+
+    Args:
+        loss: this rank's, float32.
+        grads: this rank's gradients; a DTensor counts by its shard, anything else as a copy that every rank has.
+    """
+    world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    held: dict[int, list[Tensor]] = {}  # by how many ranks hold the same values
+    for grad in grads:
+        held.setdefault(_copies(grad, world), []).append(grad.to_local() if isinstance(grad, DTensor) else grad)
+    square = torch.zeros_like(loss)
+    for copies, values in held.items():
+        square = square + get_total_norm(values).float().to(loss.device).square() / copies
+    both = torch.stack([loss / world, square])
+    if world > 1:
+        dist.all_reduce(both)  # a sum with one number that is not finite is not finite either
+    mean, total = both.tolist()
+    return Vitals(mean, math.sqrt(total) if total >= 0 else math.nan)
+
+
+def _copies(grad: Tensor, world: int) -> int:
+    """The number of ranks that hold the same values of a gradient."""
+    if not isinstance(grad, DTensor):
+        return world
+    shards = math.prod(
+        grad.device_mesh.size(i) for i, placement in enumerate(grad.placements) if not placement.is_replicate()
+    )
+    return world // shards
+
+
+def gradients(optimizer: Optimizer) -> list[Tensor]:
+    """What the optimizer is about to apply."""
+    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+
+
+def is_logged(trainer: Trainer) -> bool:
+    """Whether the step that has just ended goes to the loggers, as Lightning counts."""
+    ended = not trainer.fit_loop.epoch_loop._should_accumulate()
+    every: int = cast(Any, trainer).log_every_n_steps  # an attribute mypy does not see
+    return ended and (trainer.global_step % every == 0 or trainer.should_stop)
+
+
+def skips_step(trainer: Trainer) -> bool:
+    """Whether the latest optimizer step was skipped."""
+    guard = find(trainer, StepGuard)
+    return guard is not None and guard.skipping

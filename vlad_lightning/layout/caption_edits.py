@@ -1,0 +1,281 @@
+"""Captions with one thing changed, so that they are no longer true: hard negatives, and what a probe asks about.
+
+An edit keeps to what a caption could have said. A new colour, noun or place is one that the prompt does not use yet
+where there is any, and `a` becomes `an` where it must, so that an edited caption is told from a true one by the picture
+and not by its wording.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.prompt_parser import (
+    REGIONS,
+    Phrase,
+    PromptDecomposer,
+    comparable,
+    drawn_words,
+    requested_regions,
+)
+
+KINDS = (
+    "background_colour",
+    "object_colour",
+    "object_shape",
+    "object_place",
+    "colours_swapped",
+    "word_replaced",
+    "word_place",
+)
+"""What :func:`edit_caption` can change."""
+
+NOUNS = ("circle", "square", "triangle", "star", "diamond", "ring", "heart")
+"""Nouns that stand for each other unless the caller has others."""
+
+WORDS = (
+    *("sun", "tea", "map", "joy", "open", "lamp", "gift", "moon", "road", "song", "wolf", "zone", "apple", "brick"),
+    *("cloud", "dream", "event", "flame", "grape", "house", "image", "juice", "knife", "lemon", "music", "night"),
+    *("ocean", "party", "quiet", "river", "stone", "tiger", "urban", "voice", "water", "youth", "animal", "bridge"),
+    *("coffee", "dinner", "engine", "forest", "garden", "hammer", "island", "jacket", "kitchen", "library", "market"),
+    *("network", "october", "pepper", "quality", "rocket", "school", "theatre", "village", "weather", "journey"),
+    *("2025", "314", "88", "90210", "4711", "16", "1984", "777", "503", "2468"),
+)
+"""Words to draw that stand for each other unless the caller has others."""
+
+_COLOUR = re.compile(rf"\b({'|'.join(PALETTE)})\b(?=\s+[\w-])", re.IGNORECASE)
+_BACKGROUND = re.compile(r"\b(?:background|bg)\b", re.IGNORECASE)
+_LETTERING = re.compile(r"\b(?:text|words?|letter(?:s|ing)?|type|font)\b", re.IGNORECASE)
+_RELATION = re.compile(r"\s+(?:(?:to\s+the\s+)?(?P<side>left|right)\s+of|(?P<level>above|over|below|under))\s+", re.I)
+_OPPOSITE = {"left": "right", "above": "below", "over": "under"}
+_OPPOSITE |= {second: first for first, second in _OPPOSITE.items()}
+_ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)
+_CENTERS = ("in the center", "in the middle", "at the center", "in the centre")
+_PREPOSITIONS = {"left": ("on the", "at the"), "right": ("on the", "at the")}
+
+_decompose = PromptDecomposer()
+
+
+@dataclass(frozen=True)
+class _Change:
+    """``text`` in the place of ``prompt[start:end]``."""
+
+    start: int
+    end: int
+    text: str
+
+
+_Edit = tuple[_Change, ...]
+_Editor = Callable[["_Prompt", random.Random], list[_Edit]]
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A prompt in parts.
+
+    Attributes:
+        text: the whole.
+        words: the words to draw.
+        chunks: everything else, in order.
+        things: those of them that stand for a thing in the picture.
+        nouns: see :func:`edit_caption`.
+        pool: likewise.
+    """
+
+    text: str
+    words: tuple[Phrase, ...]
+    chunks: tuple[Phrase, ...]
+    things: tuple[Phrase, ...]
+    nouns: tuple[str, ...]
+    pool: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, prompt: str, nouns: Sequence[str], pool: Sequence[str]) -> _Prompt:
+        parts = _decompose(prompt)
+        others = (_BACKGROUND, _LETTERING)
+        things = (p for p in parts.objects if not _region(p.text) and not any(o.search(p.text) for o in others))
+        return cls(prompt, parts.words, parts.objects, tuple(things), tuple(nouns), tuple(pool))
+
+    def unused_colour(self, instead_of: str, rng: random.Random) -> str:
+        """A colour that the prompt does not name; any other one where it names all."""
+        named = set(re.findall(r"\w+", self.text.casefold()))
+        return _choose([c for c in PALETTE if c not in named], [c for c in PALETTE if c != instead_of], rng)
+
+
+def edit_caption(
+    prompt: str, kind: str, rng: random.Random, nouns: Sequence[str] = NOUNS, words: Sequence[str] = WORDS
+) -> str | None:
+    """The prompt with exactly one thing changed, so that it is no longer true.
+
+    Args:
+        prompt: a true caption; the words to draw stand in quotes.
+        kind: one of :data:`KINDS`: another colour of the background or of an object, another noun, another place of an
+            object (or the opposite relation of two), the colours of two objects exchanged, another word to draw, or
+            another place of one.
+        rng: picks what is changed, and to what.
+        nouns: at least two; an object with one of them may get another.
+        words: those that a word to draw may become; it keeps its case.
+
+    Returns:
+        The edited caption; None where the prompt has no such thing.
+
+    Raises:
+        ValueError: where ``kind`` is none of them.
+
+    Example:
+        >>> edit_caption("a red star left of a pink ring", "object_place", random.Random(0))
+        'a red star right of a pink ring'
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; allowed: {', '.join(KINDS)}")
+    edits = _EDITORS[kind](_Prompt.parse(prompt, nouns, words), rng)
+    return _apply(prompt, rng.choice(edits)) if edits else None
+
+
+def _background_colour(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
+    return [(_recoloured(prompt, c, rng),) for p in prompt.chunks if _BACKGROUND.search(p.text) for c in _colours(p)]
+
+
+def _object_colour(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
+    return [(_recoloured(prompt, c, rng),) for p in prompt.things for c in _colours(p)]
+
+
+def _object_shape(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
+    edits: list[_Edit] = []
+    for noun in _nouns(prompt):
+        others = [n for n in prompt.nouns if n.casefold() != noun.text.casefold()]
+        unnamed = [n for n in others if not re.search(rf"\b{re.escape(n)}\b", prompt.text, re.IGNORECASE)]
+        edits.append((_Change(noun.start, noun.end, _choose(unnamed, others, rng)),))
+    return edits
+
+
+def _object_place(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
+    edits: list[_Edit] = []
+    for thing in prompt.things:
+        for after in prompt.chunks:
+            if after.start < thing.end:
+                continue
+            between = prompt.text[thing.end : after.start]
+            relation = _RELATION.fullmatch(between)
+            if after in prompt.things and relation:
+                group = "side" if relation["side"] else "level"
+                start, end = (thing.end + at for at in relation.span(group))
+                edits.append((_Change(start, end, _OPPOSITE[relation[group].lower()]),))
+            region = _region(after.text)
+            if region and not between.strip(" ,"):
+                edits.append((_moved(after, [r for r in REGIONS if r != region], rng),))
+    return edits
+
+
+def _colours_swapped(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
+    coloured = [(thing, colours[0]) for thing in prompt.things if len(colours := _colours(thing)) == 1]
+    edits: list[_Edit] = []
+    for i, (first, one) in enumerate(coloured):
+        for second, other in coloured[i + 1 :]:
+            alike = one.text.casefold() == other.text.casefold()
+            if not alike and _without(first, one) != _without(second, other):
+                edits.append((_Change(one.start, one.end, other.text), _Change(other.start, other.end, one.text)))
+    return edits
+
+
+def _word_replaced(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
+    drawn = set(map(comparable, drawn_words(prompt.text)))
+    others = [word for word in prompt.pool if comparable(word) not in drawn]
+    if not others:
+        return []
+    return [(_Change(w.start, w.end, _in_case_of(w.text, rng.choice(others))),) for w in prompt.words]
+
+
+def _word_place(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
+    asked = requested_regions(prompt.text)
+    edits: list[_Edit] = []
+    for place in prompt.chunks:
+        region = _region(place.text)
+        if region is None:
+            continue
+        used = {where for _, where in asked}
+        others = [r for r in REGIONS if r != region]
+        change = _moved(place, [r for r in others if r not in used] or others, rng)
+        if requested_regions(_apply(prompt.text, (change,))) != asked:  # else it is an object's
+            edits.append((change,))
+    return edits
+
+
+_EDITORS: dict[str, _Editor] = {
+    "background_colour": _background_colour,
+    "object_colour": _object_colour,
+    "object_shape": _object_shape,
+    "object_place": _object_place,
+    "colours_swapped": _colours_swapped,
+    "word_replaced": _word_replaced,
+    "word_place": _word_place,
+}
+
+
+def _colours(phrase: Phrase) -> list[Phrase]:
+    """The palette colours in a phrase that say something of what follows."""
+    found = _COLOUR.finditer(phrase.text)
+    return [Phrase(m[0], phrase.start + m.start(), phrase.start + m.end()) for m in found]
+
+
+def _nouns(prompt: _Prompt) -> list[Phrase]:
+    """The last of the known nouns in each thing."""
+    known = re.compile(rf"\b(?:{'|'.join(map(re.escape, prompt.nouns))})\b", re.IGNORECASE)
+    found = []
+    for thing in prompt.things:
+        for match in list(known.finditer(thing.text))[-1:]:
+            found.append(Phrase(match[0], thing.start + match.start(), thing.start + match.end()))
+    return found
+
+
+def _recoloured(prompt: _Prompt, colour: Phrase, rng: random.Random) -> _Change:
+    return _Change(colour.start, colour.end, prompt.unused_colour(colour.text.casefold(), rng))
+
+
+def _moved(place: Phrase, regions: Sequence[str], rng: random.Random) -> _Change:
+    """Another place, in one of the ways to say it."""
+    region = rng.choice(regions)
+    if region == "center":
+        return _Change(place.start, place.end, rng.choice(_CENTERS))
+    return _Change(place.start, place.end, f"{rng.choice(_PREPOSITIONS.get(region, ('at the',)))} {region}")
+
+
+@lru_cache(maxsize=4096)
+def _region(text: str) -> str | None:
+    """The region that a chunk names, None where it is no place."""
+    found = requested_regions(f'"x" {text}')
+    return found[0][1] if found else None
+
+
+def _without(thing: Phrase, colour: Phrase) -> str:
+    """A thing without its colour and its article."""
+    text = thing.text[: colour.start - thing.start] + thing.text[colour.end - thing.start :]
+    return re.sub(r"^(?:an?|the)\s+", "", text.casefold()).strip()
+
+
+def _in_case_of(model: str, word: str) -> str:
+    """A word in capitals, with one or without, as another one is."""
+    if model.isupper():
+        return word.upper()
+    return word.title() if model[:1].isupper() else word.lower()
+
+
+def _choose(first: Sequence[str], else_of: Sequence[str], rng: random.Random) -> str:
+    return rng.choice(first or else_of)
+
+
+def _apply(prompt: str, edit: Iterable[_Change]) -> str:
+    """Make the changes, from the last to the first, with the articles before them."""
+    for change in sorted(edit, key=lambda c: c.start, reverse=True):
+        before = prompt[: change.start]
+        article = _ARTICLE.search(before)
+        if article:
+            right = "an" if change.text[0].lower() in "aeiou" else "a"
+            right = right.capitalize() if article[1][0].isupper() else right
+            before = before[: article.start()] + right + article[2]
+        prompt = before + change.text + prompt[change.end :]
+    return prompt

@@ -1,0 +1,171 @@
+"""The rasteriser: a layout as white words on black, the mean g_TLG(t) of Eq. 6 before the codec encodes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageChops, ImageDraw, ImageOps
+from torch import Tensor
+
+from vlad_lightning.layout.fonts import can_shape, check_font, check_words, load_font, needs_shaping
+from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE
+from vlad_lightning.types import Layout
+
+_FONT_SIZES = (16, 32, 64, 128, 256)  # few, so that the fonts stay in the cache
+_MAX_STRIP = 16384  # pixels: the longest strip of text that is drawn before it is stretched
+_MOST_CHARACTERS = 1024  # of a word: of a longer one, the first ones are drawn, each too small to be read
+_MIN_SIDE = 1e-2  # pixels: a thinner box is degenerate
+_SMALL = 128  # pixels: a smaller piece of the frame is drawn at twice its size, for the edges' sake
+
+
+@dataclass(frozen=True)
+class Rasterizer:
+    """Draws each word of a layout into its box, as large as the box allows.
+
+    The word's ink (not its line height) is stretched to fill the box, so a box reads the same for `one` and `TYPE`.
+    A box's upper side is the upper side of the word as it is drawn, whichever way its script is read.
+
+    Drawing never fails for want of a glyph: training data has noise in its texts, and a word is then drawn as its font
+    has it, with empty frames. Where a person chose the words, :meth:`check` them first.
+
+    Attributes:
+        font: a TrueType or OpenType file; None is DejaVu Sans Bold, which comes with matplotlib. A layout may name
+            others for its words.
+
+    Raises:
+        ValueError: if ``font`` is no font file.
+    """
+
+    font: str | None = None
+
+    def __post_init__(self) -> None:
+        check_font(self.font)
+
+    def check(self, words: Sequence[str], fonts: Sequence[str | None] = ()) -> None:
+        """Refuse words that their fonts have no glyphs for, and such as are far too many or too long.
+
+        Args:
+            words: those to draw.
+            fonts: as those of a :class:`~vlad_lightning.types.Layout`.
+
+        Raises:
+            ValueError: naming the characters and the font, or a font file that cannot be read.
+        """
+        if len(words) > MOST_PHRASES:
+            raise ValueError(f"the layout has {len(words):,} words; at most {MOST_PHRASES:,} are drawn")
+        for word in words:
+            if len(word) > _MOST_CHARACTERS:
+                raise ValueError(
+                    f"the word {word[:20]!r}... has {len(word):,} characters; at most {_MOST_CHARACTERS:,} are drawn"
+                )
+        for font in set(fonts):
+            check_font(font)
+        check_words(words, self._fonts(words, fonts))
+
+    def __call__(self, layout: Layout, size: tuple[int, int]) -> Tensor:
+        """Draw a layout; the same layout always gives the same picture.
+
+        Args:
+            layout: the words and their boxes in fractions of the frame. What lies outside the frame is cut off; a word
+                without ink, and a box without an area or with a coordinate that is not finite, draws nothing.
+            size: height and width in pixels.
+
+        Returns:
+            (3, H, W) float32 in [-1, 1]: white words (1) on black (-1), three equal channels that share their memory;
+            where words overlap, the brighter one shows.
+
+        Raises:
+            ValueError: if ``size`` is out of its range.
+        """
+        height, width = size
+        if not (1 <= height <= MOST_SIDE and 1 <= width <= MOST_SIDE):
+            raise ValueError(f"size={size!r}: height and width must lie in 1 to {MOST_SIDE:,} pixels")
+        canvas = Image.new("L", (width, height))
+        quads = layout.quads().double().numpy() * (width, height)  # (N, 4, 2), pixels
+        fonts = self._fonts(layout.words, layout.fonts)
+        for word, quad, font in zip(layout.words, quads, fonts, strict=True):
+            self._draw(canvas, " ".join(word[:_MOST_CHARACTERS].split()), quad, font)
+        return torch.from_numpy(np.array(canvas)).float().div_(127.5).sub_(1).expand(3, -1, -1)
+
+    def _fonts(self, words: Sequence[str], fonts: Sequence[str | None]) -> list[str | None]:
+        return [font or self.font for font in fonts or (None,) * len(words)]
+
+    def _draw(self, canvas: Image.Image, word: str, quad: np.ndarray, font: str | None) -> None:
+        region = _visible(quad, canvas.size)
+        if not word or region is None:
+            return
+        axes = np.stack([quad[1] - quad[0], quad[3] - quad[0]], axis=1)  # the box's sides as columns
+        lengths = np.linalg.norm(axes, axis=0)
+        if lengths.min() < _MIN_SIDE:
+            return
+        scale = 2 if max(region[2] - region[0], region[3] - region[1]) <= _SMALL else 1
+        limit = 2 * scale * max(canvas.size)  # of a box far larger than the frame
+        width, height = (max(1, round(min(scale * length, limit))) for length in lengths)
+        strip = _strip(word, width, height, font)
+        if strip is not None:
+            tile = _turn(strip, quad[0], axes, region, scale)
+            canvas.paste(ImageChops.lighter(canvas.crop(region), tile), region)
+
+
+def _strip(word: str, width: int, height: int, font: str | None) -> Image.Image | None:
+    """The word's ink, stretched to (width, height), with a black border of one pixel; None if there is no ink."""
+    face = load_font(font, _fitting_size(word, width, height), needs_shaping(word) and can_shape())
+    left, top, right, bottom = face.getbbox(word)
+    picture = Image.new("L", (math.ceil(right - left) + 4, math.ceil(bottom - top) + 4))
+    ImageDraw.Draw(picture).text((2 - left, 2 - top), word, fill=255, font=face)
+    box = _ink_box(picture)
+    # Antialiased here, where the size changes; the affine map then only turns and shifts.
+    return box and ImageOps.expand(picture.resize((width, height), Image.Resampling.BILINEAR, box), border=1)
+
+
+def _visible(quad: np.ndarray, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The whole pixels (left, top, right, bottom) around a quad, cut at the frame; None if there are none."""
+    if not np.isfinite(quad).all():
+        return None
+    left, top = np.clip(np.floor(quad.min(axis=0)), 0, frame)
+    right, bottom = np.clip(np.ceil(quad.max(axis=0)), 0, frame)
+    return (int(left), int(top), int(right), int(bottom)) if left < right and top < bottom else None
+
+
+def _turn(
+    source: Image.Image, corner: np.ndarray, axes: np.ndarray, region: tuple[int, int, int, int], scale: int
+) -> Image.Image:
+    """Map a picture with a border of one pixel onto a parallelogram, and cut out a region of the frame.
+
+    Args:
+        source: the picture; its corners inside the border go to ``corner``, ``corner + axes[:, 0]``, ...
+        corner: (2,) pixels of the frame.
+        axes: (2, 2), the parallelogram's sides as columns, pixels of the frame.
+        region: left, top, right, bottom in pixels of the frame.
+        scale: samples a pixel and direction.
+    """
+    inner = np.array(source.size) - 2
+    # Pillow wants the way back: from a place in the enlarged region to one in the source.
+    back = inner[:, None] * np.linalg.inv(axes)
+    offset = 1 + back @ (np.array(region[:2]) - corner)
+    matrix = np.column_stack([back / scale, offset]).ravel().tolist()
+    size = ((region[2] - region[0]) * scale, (region[3] - region[1]) * scale)
+    return source.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC).reduce(scale)
+
+
+def _ink_box(picture: Image.Image) -> tuple[float, float, float, float] | None:
+    """Left, top, right, bottom of the ink, to a fraction of a pixel: an edge pixel counts as much as it is covered."""
+    box = picture.getbbox()
+    if box is None:
+        return None
+    ink = np.asarray(picture.crop(box)) / 255
+    columns, rows = ink.max(axis=0), ink.max(axis=1)
+    left, right = box[0] + 1 - columns[0], box[2] - 1 + columns[-1]
+    top, bottom = box[1] + 1 - rows[0], box[3] - 1 + rows[-1]
+    return (left, top, right, bottom) if left < right and top < bottom else box
+
+
+def _fitting_size(word: str, width: int, height: int) -> int:
+    """The smallest font size that fills the box without much enlarging; smaller for an endless word."""
+    needed = max(height, width / len(word))
+    fitting = next((size for size in _FONT_SIZES if size >= needed), _FONT_SIZES[-1])
+    return max(1, min(fitting, _MAX_STRIP // len(word)))

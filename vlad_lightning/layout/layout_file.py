@@ -1,0 +1,293 @@
+r"""Layouts as JSON files that people write and edit: words and objects, their corners in pixels, fonts, colours.
+
+    {"width": 512, "height": 512, "font": "fonts/Inter.ttf",
+     "words": [{"text": "HELLO", "quad": [[64, 128], [448, 128], [448, 192], [64, 192]], "colour": "red"},
+               {"text": "two\nlines", "quad": [...], "align": "left"}],
+     "objects": [{"phrase": "a red star", "quad": [...]}]}
+
+``size`` stands for a square frame, as in what ``predict`` writes. A bare list of words is an older form, without a
+frame: its corners are fractions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from vlad_lightning.files import UnusableFileError, read_utf8, write_file
+from vlad_lightning.layout.fonts import check_font
+from vlad_lightning.layout.paragraph import Align, paragraph
+from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, comparable, drawn_words, quoted_spans
+from vlad_lightning.limits import MOST_CHARACTERS, MOST_PHRASES, check_prompts, shown
+from vlad_lightning.types import Layout
+
+_FILE_KEYS = ("width", "height", "size", "font", "prompt", "words", "objects")
+_OBJECT_KEYS = ("phrase", "quad")
+_WORD_KEYS = ("text", "quad", "font", "colour", "align", "wrap")
+_MOST_BYTES = 10_000_000  # no layout is longer
+_MOST_PIXELS = 1_000_000  # a side; a wall of 10 m at 300 dots an inch has 118,110
+_FAR = 1000.0  # of the frame: the numbers of boxes that reach further overflow
+
+
+@dataclass(frozen=True)
+class LayoutFile:
+    """What a layout file says.
+
+    Attributes:
+        layout: the words and their boxes, with their fonts; a text of several lines has become a word a line; and the
+            objects with theirs.
+        width: of the frame that the file's corners are given in, in pixels.
+        height: likewise.
+        colours: a colour by name a word, or None; empty where no word has one. Glyph maps are white on black: a colour
+            acts through the prompt alone, see :meth:`completed`.
+        prompt: the prompt it belongs to, if that is told.
+
+    Raises:
+        ValueError: if a side of the frame has no pixels or far too many, or ``colours`` is neither empty nor as long as
+            the layout.
+    """
+
+    layout: Layout
+    width: int
+    height: int
+    colours: tuple[str | None, ...] = ()
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.width <= _MOST_PIXELS and 1 <= self.height <= _MOST_PIXELS):
+            raise ValueError(
+                f"width and height are {shown(self.width)} and {shown(self.height)}; they must lie in 1 to "
+                f"{_MOST_PIXELS:,}"
+            )
+        if self.colours and len(self.colours) != len(self.layout):
+            raise ValueError(
+                f"colours has {len(self.colours)} entries; {len(self.layout)} words need one each, or none"
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> LayoutFile:
+        """Read a file.
+
+        Args:
+            path: JSON in UTF-8; font files it names lie relative to its folder.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: naming the entry that is wrong.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist; it must be a layout file")
+        try:
+            content = json.loads(read_utf8(path, _MOST_BYTES))
+        except UnusableFileError:
+            raise
+        except (ValueError, RecursionError) as error:  # also where it is not UTF-8
+            raise ValueError(f"{path}: not a JSON file: {error}") from error
+        try:
+            return _read(content, path.parent)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write a file that :meth:`load` reads as this, boxes exact to 1e-14 of the frame; never half of it."""
+        write_file(Path(path), partial(Path.write_text, data=self.to_json(), encoding="utf-8"))
+
+    def to_json(self) -> str:
+        """The file's text: an entry a line."""
+        exact = replace(self.layout, boxes=self.layout.boxes.double())
+        quads = (exact.quads() * torch.tensor([self.width, self.height])).tolist()
+        none = (None,) * len(self.layout)
+        fonts = [font and str(Path(font).resolve()) for font in self.layout.fonts or none]
+        texts = [" ".join(word.split()) for word in self.layout.words]  # as it is drawn: a break would make it two
+        rows = zip(texts, quads, fonts, self.colours or none, strict=True)
+        words = [dict(zip(_WORD_KEYS, row, strict=False)) for row in rows]
+        head = {"prompt": self.prompt, "width": self.width, "height": self.height}
+        lines = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}," for k, v in head.items() if v is not None]
+        objects = [
+            dict(zip(_OBJECT_KEYS, row, strict=True)) for row in zip(exact.objects, self._corners(), strict=True)
+        ]
+        lists = [_listed("words", words), *([_listed("objects", objects)] if objects else [])]
+        return "\n".join(["{", *lines, ",\n".join(lists), "}", ""])
+
+    def _corners(self) -> list[list[list[float]]]:
+        """The corners of the objects' boxes in pixels."""
+        boxes = Layout(self.layout.objects, self.layout.object_boxes.double())
+        corners: list[list[list[float]]] = (boxes.quads() * torch.tensor([self.width, self.height])).tolist()
+        return corners
+
+    def completed(self, prompt: str) -> str:
+        """The prompt with what the file asks for beyond it, told as the training captions tell it.
+
+        A colour follows the quoted word, as ``'SALE' in red letters``; for a word that the prompt does not quote alone,
+        a phrase is added. So is each object that is not among the prompt's phrases.
+
+        Args:
+            prompt: words to draw stand in quotes.
+        """
+        phrases = Counter(bare_phrase(phrase.text) for phrase in PromptDecomposer()(prompt).objects)
+        for thing in self.layout.objects:
+            phrases[bare_phrase(thing)] -= 1
+            if phrases[bare_phrase(thing)] < 0:
+                prompt = f"{prompt.rstrip(' .,')}, with {thing}" if prompt.strip() else thing
+        for word, colour in zip(self.layout.words, self.colours, strict=False):
+            if colour is None:
+                continue
+            ending = f" in {colour} letters"
+            places = [end for text, end in quoted_spans(prompt) if comparable(text) == comparable(word)]
+            if not places:
+                drawn = map(comparable, drawn_words(prompt))
+                named = word if comparable(word) in drawn else f'with the text "{word}"'
+                prompt = f"{prompt.rstrip(' .,')}, {named}{ending}"
+            elif not prompt[min(places) :].startswith(ending):
+                prompt = prompt[: min(places)] + ending + prompt[min(places) :]
+        return prompt
+
+
+def _read(content: Any, folder: Path) -> LayoutFile:
+    if isinstance(content, list):
+        content, width, height, frame = {"words": content}, 512, 512, (1.0, 1.0)
+    else:
+        content = _entries(content, "the file", _FILE_KEYS, {"words"})
+        width, height = _frame(content)
+        frame = (float(width), float(height))
+    font = _font(content.get("font"), "font", folder)
+    prompt = content.get("prompt")
+    if not isinstance(prompt, str | None):
+        raise ValueError(f"prompt is {shown(prompt)}; it must be a text")
+    if prompt is not None:
+        check_prompts([prompt])
+    _check_list(content["words"], "words")
+    words = [_word(word, f"words[{i}]", frame, font, folder) for i, word in enumerate(content["words"])]
+    objects = content.get("objects", [])
+    _check_list(objects, "objects")
+    things = [_object(entry, f"objects[{i}]", frame) for i, entry in enumerate(objects)]
+    lines = sum(len(part) for part, _ in words)
+    if lines > MOST_PHRASES:
+        raise ValueError(f"words has {lines:,} lines; at most {MOST_PHRASES:,} are drawn")
+    layout = replace(
+        _joined([part for part, _ in words]),
+        objects=tuple(phrase for phrase, _ in things),
+        object_boxes=torch.cat([torch.zeros(0, 5), *(boxes for _, boxes in things)]),
+    )
+    colours = tuple(colour for part, colour in words for _ in part.words)
+    return LayoutFile(layout, width, height, colours if any(colours) else (), prompt)
+
+
+def _check_list(entries: Any, name: str) -> None:
+    if not isinstance(entries, list):
+        raise ValueError(f"{name} is {shown(entries)}; it must be a list")
+    if len(entries) > MOST_PHRASES:
+        raise ValueError(f"{name} has {len(entries):,} entries; at most {MOST_PHRASES:,} are drawn")
+
+
+def _joined(parts: list[Layout]) -> Layout:
+    if not parts:
+        return Layout.empty()
+    fonts = tuple(font for part in parts for font in part.fonts or (None,) * len(part))
+    words = tuple(word for part in parts for word in part.words)
+    return Layout(words, torch.cat([part.boxes for part in parts]), fonts if any(fonts) else ())
+
+
+def _word(
+    entry: Any, where: str, frame: tuple[float, float], font: str | None, folder: Path
+) -> tuple[Layout, str | None]:
+    """One entry's boxes, more than one where its text has several lines, and its colour."""
+    entry = _entries(entry, where, _WORD_KEYS, {"text", "quad"})
+    text, colour = entry["text"], entry.get("colour")
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{where}.text is {shown(text)}; it must be a text that is not blank")
+    _check_length(text, f"{where}.text")
+    if colour is not None and not (isinstance(colour, str) and colour.replace(" ", "").isalpha()):
+        raise ValueError(f"{where}.colour is {shown(colour)}; it must be a colour's name, such as 'dark red'")
+    quad = _quad(entry["quad"], f"{where}.quad", frame)
+    font = _font(entry.get("font"), f"{where}.font", folder) or font
+    align, wrap = entry.get("align"), entry.get("wrap", False)
+    if align not in (None, *get_args(Align)):
+        raise ValueError(f"{where}.align is {shown(align)}; allowed are {', '.join(get_args(Align))}")
+    if not isinstance(wrap, bool):
+        raise ValueError(f"{where}.wrap is {shown(wrap)}; it must be true or false")
+    if wrap or align or len(text.strip().splitlines()) > 1:
+        return paragraph(text, quad, align or "centre", wrap, font=font), colour
+    return replace(Layout.from_quads([text], quad[None]), fonts=(font,) if font else ()), colour
+
+
+def _object(entry: Any, where: str, frame: tuple[float, float]) -> tuple[str, Tensor]:
+    """One object's phrase and its box (1, 5)."""
+    entry = _entries(entry, where, _OBJECT_KEYS, set(_OBJECT_KEYS))
+    phrase = entry["phrase"]
+    _check_length(phrase, f"{where}.phrase")
+    if not isinstance(phrase, str) or [p.text for p in PromptDecomposer()(phrase).objects] != [phrase.strip()]:
+        raise ValueError(f"{where}.phrase is {shown(phrase)}; it must be one phrase of a prompt, such as 'a red star'")
+    quad = _quad(entry["quad"], f"{where}.quad", frame)
+    return phrase.strip(), Layout.from_quads([phrase], quad[None]).boxes
+
+
+def _listed(name: str, entries: list[dict[str, Any]]) -> str:
+    """A list of the file, an entry a line, without what is None."""
+    kept = [json.dumps({k: v for k, v in entry.items() if v is not None}, ensure_ascii=False) for entry in entries]
+    return "\n".join([f' "{name}": [', ",\n".join(f"  {entry}" for entry in kept), " ]"])
+
+
+def _check_length(text: Any, where: str) -> None:
+    if isinstance(text, str) and len(text) > MOST_CHARACTERS:
+        raise ValueError(f"{where} has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read")
+
+
+def _quad(value: Any, where: str, frame: tuple[float, float]) -> Tensor:
+    """(4, 2) float64, in fractions of the frame."""
+    points = value if isinstance(value, list) else []
+    if len(points) != 4 or not all(isinstance(point, list) and len(point) == 2 for point in points):
+        raise ValueError(f"{where} is {shown(value)}; it must be 4 corners [x, y], clockwise from the top left one")
+    numbers = [number for point in points for number in point]
+    if not all(type(number) is int or (type(number) is float and math.isfinite(number)) for number in numbers):
+        raise ValueError(f"{where} is {shown(value)}; its coordinates must be finite numbers")
+    if any(abs(number) > _FAR * side for point in points for number, side in zip(point, frame, strict=True)):
+        raise ValueError(f"{where} reaches further than {_FAR:g} times the frame; the corners are in its pixels")
+    quad = torch.tensor(points, dtype=torch.float64)
+    across, down = quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1]
+    if not across[0] * down[1] - across[1] * down[0] > 0:
+        raise ValueError(f"{where} is {shown(value)}; the corners must run clockwise around an area")
+    return quad / torch.tensor(frame, dtype=torch.float64)
+
+
+def _frame(content: Mapping[str, Any]) -> tuple[int, int]:
+    given = {key: content[key] for key in ("width", "height", "size") if key in content}
+    if set(given) not in ({"width", "height"}, {"size"}):
+        told = " and ".join(given) or "nothing"
+        raise ValueError(f"the frame is told by {told}; give width and height, or size, in pixels")
+    for key, value in given.items():
+        if type(value) is not int or not 1 <= value <= _MOST_PIXELS:
+            raise ValueError(
+                f"{key} is {shown(value)}; it must be a whole number of pixels, from 1 to {_MOST_PIXELS:,}"
+            )
+    return int(given.get("width", given.get("size", 0))), int(given.get("height", given.get("size", 0)))
+
+
+def _font(value: Any, where: str, folder: Path) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"{where} is {shown(value)}; it must be the path of a font file")
+    path = str(folder / value)
+    check_font(path, where)
+    return path
+
+
+def _entries(value: Any, where: str, allowed: tuple[str, ...], required: set[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is {shown(value)}; it must be an object with {', '.join(allowed)}")
+    if unknown := sorted(set(value) - set(allowed)):
+        raise ValueError(f"{where}: unknown entry {', '.join(map(shown, unknown))}; allowed are {', '.join(allowed)}")
+    if missing := sorted(required - set(value)):
+        raise ValueError(f"{where}: missing entry {', '.join(map(repr, missing))}")
+    return value

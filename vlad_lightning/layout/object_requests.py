@@ -1,0 +1,166 @@
+"""Which coloured shapes a prompt asks for, where it wants them, and what it asks for that no detector here knows.
+
+The parts are those of :class:`~vlad_lightning.layout.prompt_parser.PromptDecomposer`: words in quotes are never
+objects. What a prompt does not say clearly is not asked for: a colour outside the palette, a place before its object.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.prompt_parser import Phrase, PromptDecomposer
+
+SHAPES = ("circle", "square", "triangle", "star", "diamond", "ring", "heart")
+"""What the detector knows."""
+
+Relation = tuple[str, int]
+"""``left``, ``right``, ``above`` or ``below``, and of which requested object, by its index."""
+
+_COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "pair": 2, "both": 2}
+_MOST = 6  # of one phrase
+_COLOURS = {name: name for name in PALETTE} | {"grey": "gray"}
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|\d+")
+_STANDS = r"[\s,]*(?:(?:is|are|stands?|placed|drawn|shown)\s+)*"
+_OWN_PLACE = re.compile(r"(?:at|in|on|near|to|along|towards?)\b", re.IGNORECASE)  # no other phrase starts with these
+_BARE_PLACE = re.compile(
+    r"(?:(?:top|bottom|upper|lower|left|right|cent(?:er|re)|middle)(?:[\s-]+|$))+(?:(?:corner|side|edge)$)?",
+    re.IGNORECASE,
+)
+_RELATION = re.compile(
+    rf"{_STANDS}(?:(?:to|on|at)\s+the\s+)?(?:(?P<side>left|right)\s+of|(?P<word>above|over|below|under|beneath))\s*(?:an?|the)?\s*",
+    re.IGNORECASE,
+)
+_RELATIONS = {"above": "above", "over": "above", "below": "below", "under": "below", "beneath": "below"}
+_IN_COLOUR = re.compile(r"\s+in\s+", re.IGNORECASE)
+# The picture itself, its ground, and its letters: asked for, but no objects.
+_NO_OBJECT = re.compile(
+    r"\b(?:background|backdrop|bg|gradient|poster|pic|picture|image|photo|sign|card|banner|flyer|cover|advertisement|ad"
+    r"|logo|label|page|text|words?|letters?|lettering|font|type|title|caption|headline)\b",
+    re.IGNORECASE,
+)
+_TAILS = frozenset(("please", "shape", "shapes"))  # a star shape
+_FILLER = re.compile(
+    r"\b(?:an?|the|this|that|some|one|with|small|big|large|tiny|little|bright|dark|light)\b", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class RequestedObject:
+    """An object that a prompt asks for.
+
+    Attributes:
+        name: one of :data:`SHAPES`.
+        colour: a name of the palette, or None where the prompt tells none of these.
+        region: one of :data:`~vlad_lightning.layout.prompt_parser.REGIONS`, or None where the prompt tells none.
+        relation: where it stands from another requested object, or None.
+    """
+
+    name: str
+    colour: str | None = None
+    region: str | None = None
+    relation: Relation | None = None
+
+    @property
+    def placed(self) -> bool:
+        """Whether the prompt tells where it stands."""
+        return self.region is not None or self.relation is not None
+
+
+def requested_objects(prompt: str) -> tuple[RequestedObject, ...]:
+    """The objects that a prompt asks for and the detector knows, in the prompt's order.
+
+    ``two red stars`` are two objects, and so are ``red stars``. A place right after an object is its own, and holds for
+    every one of a plural.
+
+    Example:
+        >>> requested_objects('a red star above a ring, with "HEART" at the top')
+        (RequestedObject(name='star', colour='red', region=None, relation=('above', 1)), RequestedObject(name='ring', \
+colour=None, region=None, relation=None))
+    """
+    phrases = PromptDecomposer()(prompt).objects
+    heads = [_read(phrase.text) for phrase in phrases]
+    first = [sum(head.count for head in heads[:i] if head) for i in range(len(heads))]  # index of its first object
+    found: list[RequestedObject] = []
+    for i, head in enumerate(heads):
+        if head is None:
+            continue
+        colour, region, relation = _said_after(prompt, phrases, heads, first, i)
+        found += [RequestedObject(head.name, head.colour or colour, region, relation)] * head.count
+    return tuple(found)
+
+
+def unknown_objects(prompt: str) -> tuple[str, ...]:
+    """The phrases of a prompt that seem to ask for an object which the detector does not know.
+
+    Left out are places, the background, the picture itself, its letters, and bare colours. This is a count to stand
+    beside the figures, no grammar of English.
+
+    Example:
+        >>> unknown_objects("a photo of a dog under a red star, on a blue background")
+        ('a dog',)
+    """
+    unknown = []
+    for phrase in PromptDecomposer()(prompt).objects:
+        told = {word.casefold() for word in _WORD.findall(_FILLER.sub("", phrase.text))} - _COLOURS.keys()
+        if told and not _NO_OBJECT.search(phrase.text) and _region(phrase.text) is None and _read(phrase.text) is None:
+            unknown.append(phrase.text)
+    return tuple(unknown)
+
+
+@dataclass(frozen=True)
+class _Head:
+    name: str
+    colour: str | None
+    count: int
+
+
+def _read(text: str) -> _Head | None:
+    """The shape that a phrase names as its last word, its colour, and how many; None for any other phrase."""
+    words = [word.casefold() for word in _WORD.findall(text)]
+    while words and words[-1] in _TAILS:
+        words.pop()
+    if not words or _NO_OBJECT.search(text):
+        return None
+    plural = words[-1].endswith("s")
+    name = words[-1].removesuffix("s")
+    if name not in SHAPES:
+        return None
+    colours = [_COLOURS[word] for word in words[:-1] if word in _COLOURS]
+    counts = [_COUNTS.get(word) or int(word) for word in words[:-1] if word in _COUNTS or word.isdecimal()]
+    count = min(counts[0], _MOST) if counts and plural else 1 + plural
+    return _Head(name, colours[-1] if colours else None, max(count, 1))
+
+
+def _said_after(
+    prompt: str, phrases: tuple[Phrase, ...], heads: list[_Head | None], first: list[int], i: int
+) -> tuple[str | None, str | None, Relation | None]:
+    """Colour, region and relation that the prompt tells right after its phrase ``i``."""
+    colour: str | None = None
+    end = phrases[i].end
+    for j in range(i + 1, len(phrases)):
+        between = prompt[end : phrases[j].start]
+        told = _COLOURS.get(phrases[j].text.casefold())
+        if told and _IN_COLOUR.fullmatch(between) and colour is None:  # a star in red, at the top
+            colour, end = told, phrases[j].end
+            continue
+        if re.fullmatch(_STANDS, f"{phrases[j].text} ", re.IGNORECASE):  # "placed", before a place
+            continue
+        region = _region(phrases[j].text)
+        if region and re.fullmatch(_STANDS, between, re.IGNORECASE):
+            return colour, region, None
+        relation = _RELATION.fullmatch(between)
+        if relation and heads[j]:
+            side = relation["side"] or _RELATIONS[relation["word"].lower()]
+            return colour, None, (side.lower(), first[j])
+        break
+    return colour, None, None
+
+
+def _region(text: str) -> str | None:
+    """Which of REGIONS a phrase names: ``at the upper left``, ``top-right corner``; None where it is no place."""
+    if not (_OWN_PLACE.match(text) or _BARE_PLACE.fullmatch(text)):
+        return None
+    rows = text.casefold().replace("upper", "top").replace("lower", "bottom")
+    return " ".join(side for side in ("top", "bottom", "left", "right") if side in rows) or "center"

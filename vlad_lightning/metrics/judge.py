@@ -1,0 +1,74 @@
+"""A stage-0 checkpoint as a judge: embeddings for the CLIP score and features for the distances, at the mini scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vlad_lightning.checkpoints.folder import digest, read_saved, refuse_address
+from vlad_lightning.models.contrastive import agreement
+from vlad_lightning.models.image_encoder import ImageEncoder
+from vlad_lightning.models.lora import fold, load_plain
+from vlad_lightning.models.text.prompt_encoder import PromptEncoder
+
+
+class AlignmentJudge(nn.Module):
+    """The encoder of a stage-0 run, frozen. Judge a system with another run, of another seed, than it was trained on.
+
+    Args:
+        checkpoint: the ``.ckpt``, file or folder, of an :class:`~vlad_lightning.modules.AlignmentModule`.
+        prompt_encoder: of the checkpoint's architecture; its weights are replaced.
+        image_encoder: likewise.
+
+    Raises:
+        FileNotFoundError: where there is no such checkpoint.
+        ValueError: where it does not fit or is damaged.
+    """
+
+    def __init__(self, checkpoint: str, prompt_encoder: PromptEncoder, image_encoder: ImageEncoder) -> None:
+        super().__init__()
+        refuse_address(checkpoint)
+        path = Path(checkpoint)
+        if not path.exists():
+            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it is the stage-0 run that judges")
+        saved = read_saved(path)
+        for name, part in (("prompt_encoder", prompt_encoder), ("image_encoder", image_encoder)):
+            state = {k.removeprefix(f"{name}."): v for k, v in saved["state_dict"].items() if k.startswith(f"{name}.")}
+            try:
+                load_plain(part, fold(state, saved.get("lora_scale", 1.0)))
+            except RuntimeError as error:
+                raise ValueError(f"{path} does not fit the {name} of this judge: {error}") from error
+        self.local = bool(saved.get("local_score", False))
+        self.sha256 = digest(path)
+        self.name = f"stage0-{self.sha256[:8]}"
+        self.prompt_encoder, self.image_encoder = prompt_encoder, image_encoder
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float in [-1, 1] -> (B, D) float."""
+        return self.image_encoder(images).float()
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """B texts -> (B, D) float."""
+        return self.prompt_encoder(texts).pooled.float()
+
+    @torch.no_grad()
+    def score(self, images: Tensor, texts: Sequence[str], of: Sequence[int] | None = None) -> Tensor:
+        """How well texts suit images, as the run was trained to tell it (:func:`.contrastive.agreement`).
+
+        Args:
+            images: (B, 3, H, W) float in [-1, 1]; the judge is moved to their device, and judges in float32.
+            texts: T texts.
+            of: which image each text is about; None means one text an image, in the same order.
+
+        Returns:
+            (T,) float32.
+        """
+        self.to(images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            return agreement(self.prompt_encoder, self.image_encoder, images.float(), texts, of, self.local)

@@ -1,0 +1,53 @@
+"""The checkpoint of an object detector as a judge of pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vlad_lightning.checkpoints.folder import digest, read_saved, refuse_address
+from vlad_lightning.layout.scene_objects import FoundObject
+from vlad_lightning.models.object_detector import ObjectDetector
+
+
+class ObjectJudge(nn.Module):
+    """The detector of an :class:`~vlad_lightning.modules.object_detection.ObjectDetectionModule`'s run, frozen.
+
+    Args:
+        checkpoint: the ``.ckpt`` of that run, file or folder.
+        detector: of the checkpoint's architecture; its weights are replaced.
+        threshold: least score of an object, in [0, 1].
+
+    Raises:
+        FileNotFoundError: where there is no such checkpoint.
+        ValueError: where it does not fit or is damaged, or ``threshold`` is out of its range.
+    """
+
+    def __init__(self, checkpoint: str, detector: ObjectDetector, threshold: float = 0.4) -> None:
+        super().__init__()
+        refuse_address(checkpoint)
+        path = Path(checkpoint)
+        if not path.exists():
+            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it is the detector that judges objects")
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold is {threshold}; it must lie in [0, 1]")
+        saved = read_saved(path)
+        prefix = "detector."
+        state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
+        try:
+            detector.load_state_dict(state, strict=True)
+        except RuntimeError as error:
+            raise ValueError(f"{path} does not fit the detector of this judge: {error}") from error
+        self.sha256 = digest(path)
+        self.name = f"objects-{self.sha256[:8]}"
+        self.detector, self.threshold = detector, threshold
+        self.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def find(self, images: Tensor) -> list[tuple[FoundObject, ...]]:
+        """(B, 3, H, W) float in [-1, 1] -> the objects on each; on the images' device, in float32."""
+        self.to(images.device)
+        with torch.autocast(images.device.type, enabled=False):
+            return self.detector.find(images.float(), self.threshold)

@@ -1,0 +1,1 @@
+"""The denoising networks: the VFE, and the networks of diffusers that it holds."""

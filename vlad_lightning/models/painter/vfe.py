@@ -1,0 +1,133 @@
+"""The Visual Feature Enhancer: Eq. 7's fusion before a denoising network that is told the tokens of t (Eq. 5, 9)."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from diffusers import SD3Transformer2DModel, UNet2DConditionModel
+from torch import Tensor, nn
+
+from vlad_lightning.models.lora import Lora, fold
+from vlad_lightning.models.painter.acceleration import Acceleration
+from vlad_lightning.models.painter.backbone import Backbone, TransformerBackbone, UNetBackbone
+from vlad_lightning.models.painter.fusion import LatentFusion, RegionFusion
+from vlad_lightning.models.painter.phrase_map import PhraseMap
+from vlad_lightning.models.painter.widened import widen
+from vlad_lightning.types import Conditioning
+
+LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+"""The layers of a painter that usually get adapters: all of its attention."""
+
+
+class VFE(nn.Module):
+    """Fusion, then a UNet or a transformer: one of the two, under the names that pipelines of diffusers give them.
+
+    Args:
+        fusion: joins x_t, z_t and the pooled t.
+        unet: the painter; its ``in_channels`` are the fusion's ``out_channels``. Where they are x_t's, as a published
+            one's, and the fusion gives more, it is widened by columns of zeros, which train under LoRA too.
+        transformer: the painter in the UNet's place; likewise.
+        lora: adapters in the painter, which is frozen then; None trains the painter itself.
+        acceleration: memory and speed of the painter.
+        region: adds the mask and the known part of a picture, for inpainting; None paints from nothing only.
+        phrase_map: draws the objects' phrases into their boxes, beside the glyphs of z_t; None has word boxes only.
+
+    Raises:
+        ValueError: where both are given or none, the channels of the two do not fit, the painter needs conditions that
+            are not known here, or it does not support what is asked of it.
+    """
+
+    def __init__(
+        self,
+        fusion: LatentFusion,
+        unet: UNet2DConditionModel | None = None,
+        transformer: SD3Transformer2DModel | None = None,
+        lora: Lora | None = None,
+        acceleration: Acceleration = Acceleration(),
+        region: RegionFusion | None = None,
+        phrase_map: PhraseMap | None = None,
+    ) -> None:
+        super().__init__()
+        if (unet is None) == (transformer is None):
+            given = "neither" if unet is None else "both"
+            raise ValueError(f"{given} of unet and transformer given; exactly one must be")
+        self.fusion = fusion
+        self.unet = unet
+        self.transformer = transformer
+        self._backbone: Backbone = UNetBackbone(unet) if unet is not None else TransformerBackbone(transformer)
+        self.lora = lora
+        wider = len(fusion.weight) > self.backbone.in_channels == fusion.config.latent_channels
+        if len(fusion.weight) != self.backbone.in_channels and not wider:
+            raise ValueError(
+                f"fusion gives {len(fusion.weight)} channels; the {self.network_name} takes {self.backbone.in_channels}"
+            )
+        if region is not None and len(region.weight) != len(fusion.weight):
+            raise ValueError(f"fusion gives {len(fusion.weight)} channels; region gives {len(region.weight)}")
+        self.region = region
+        self.phrase_map = phrase_map
+        if lora is not None:
+            lora.inject(self.network, LORA_TARGETS)
+        if wider:
+            widen(self.network, len(fusion.weight))
+            fusion.open_further()
+        if transformer is not None:  # what the last block's queries of the text find is read by nothing
+            transformer.transformer_blocks[-1].attn.add_q_proj.requires_grad_(False)
+        acceleration.apply(self.network)
+
+    @property
+    def network_name(self) -> str:
+        """The name of the attribute that holds the painter."""
+        return "unet" if self.transformer is None else "transformer"
+
+    @property
+    def network(self) -> UNet2DConditionModel | SD3Transformer2DModel:
+        """The UNet or the transformer."""
+        return self.transformer if self.unet is None else self.unet
+
+    @property
+    def backbone(self) -> Backbone:
+        """The UNet or the transformer, behind one call."""
+        return self._backbone
+
+    def plain_network(self) -> UNet2DConditionModel | SD3Transformer2DModel:
+        """A copy of :attr:`network` as its class is saved: adapters and further columns folded in, in usual order."""
+        state = self.network.state_dict()
+        folded = fold(state, 1.0 if self.lora is None else self.lora.scale)
+        if folded.keys() == state.keys():
+            plain = copy.deepcopy(self.network)
+        else:
+            plain = type(self.network).from_config(self.network.config).to(self.network.dtype)
+            plain.load_state_dict(folded, strict=True)
+        return plain.to(memory_format=torch.contiguous_format)
+
+    def forward(
+        self,
+        x_t: Tensor,
+        timesteps: Tensor,
+        layout: Tensor | None,
+        conditioning: Conditioning,
+        known: Tensor | None = None,
+    ) -> Tensor:
+        """Predict epsilon, v, x0 or a velocity, as the schedule has it.
+
+        Args:
+            x_t: (B, C_z, h, w) float.
+            timesteps: (B,) int64.
+            layout: (B, C, h, w) float, z_t; None without hierarchical guidance.
+            conditioning: of the B prompts.
+            known: (B, 1 + C_z, h, w) float, see :class:`~vlad_lightning.models.painter.fusion.RegionFusion`; needed
+                where there is one, and None elsewhere.
+
+        Returns:
+            (B, C_z, h, w) float.
+
+        Raises:
+            ValueError: where ``known`` is given and there is no ``region``, or the other way round.
+        """
+        if (known is None) != (self.region is None):
+            raise ValueError(f"known is {'None' if known is None else 'given'}; the network's region is {self.region}")
+        fused = self.fusion(x_t, timesteps, layout, conditioning.pooled)
+        if self.region is not None:
+            fused = fused + self.region(known, timesteps)
+        return self.backbone(fused, timesteps, conditioning)

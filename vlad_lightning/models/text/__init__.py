@@ -1,0 +1,1 @@
+"""From prompts to Conditioning: text towers, spelling, and the composition of Eq. 2."""

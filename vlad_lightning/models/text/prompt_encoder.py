@@ -1,0 +1,71 @@
+"""From prompts to Conditioning: the text encoder and the composition of Eq. 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from vlad_lightning.models.text.ccm import CCM, IdentityComposition
+from vlad_lightning.models.text.encoder import TextEncoder
+from vlad_lightning.types import Conditioning
+
+
+class PromptEncoder(nn.Module):
+    """t = f_CCM(t_g, {t_i}) (Eq. 2) for a batch of prompts.
+
+    Args:
+        text_encoder: gives t_g, {t_i} and the token states.
+        composition: the CCM, or the identity for the system without it.
+        read_phrases: let the painter attend to the composed phrases beside the token states. A pretrained painter,
+            whose attention that would change, reads them through the CCM's residual on the token states alone.
+
+    Raises:
+        ValueError: where the CCM has another width or another number of places than the text encoder.
+    """
+
+    def __init__(
+        self, text_encoder: TextEncoder, composition: CCM | IdentityComposition, read_phrases: bool = False
+    ) -> None:
+        super().__init__()
+        if isinstance(composition, CCM):
+            config, places = composition.config, text_encoder.max_words + text_encoder.max_objects
+            if (config.width, config.max_phrases) != (text_encoder.width, places):
+                raise ValueError(
+                    f"the CCM has width={config.width}, max_phrases={config.max_phrases}; the text encoder needs "
+                    f"width={text_encoder.width}, max_phrases={places} (max_words + max_objects)"
+                )
+        self.text_encoder = text_encoder
+        self.composition = composition
+        self.read_phrases = read_phrases
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.text_encoder.width
+
+    @property
+    def max_words(self) -> int:
+        """N, words to draw a prompt may have."""
+        return self.text_encoder.max_words
+
+    def forward(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode B prompts."""
+        states = self.text_encoder(prompts)
+        composed = self.composition(states)
+        mask = states.phrase_mask
+        n = self.max_words
+        told = Conditioning(
+            pooled=composed.pooled,
+            phrases=composed.phrases,
+            phrase_mask=torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1),
+            tokens=composed.tokens,
+            token_mask=states.token_mask,
+            words=composed.phrases[:, 1 : 1 + n] * mask[:, :n, None],
+            word_mask=mask[:, :n],
+            read_mask=states.read_mask,
+            text_embeds=states.text_embeds,
+            word_groups=states.word_groups,
+        )
+        return told.with_phrases_as_tokens() if self.read_phrases else told

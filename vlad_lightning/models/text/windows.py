@@ -1,0 +1,118 @@
+"""Prompts as windows of a tower's context, so that no word of a long prompt is cut off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from vlad_lightning.layout.prompt_parser import Phrase
+
+
+@dataclass(frozen=True)
+class Windows:
+    """``B`` prompts as up to ``K`` windows of ``L`` tokens each, special tokens included.
+
+    Attributes:
+        ids: (B, K, L) int64.
+        mask: (B, K, L) bool: False at the padding.
+        offsets: (B, K, L, 2) int64: the characters of each token, (0, 0) for special tokens and padding.
+        present: (B, K) bool: which windows a prompt has; the first always.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    offsets: Tensor
+    present: Tensor
+
+
+def cut_into_windows(
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[str],
+    words: Sequence[Sequence[Phrase]],
+    context: int,
+    fill: bool = True,
+) -> Windows:
+    """Tokenize prompts; one that does not fit becomes several windows, each with its own start and end token.
+
+    A word to draw stays in one window, unless it is longer than a window.
+
+    Args:
+        tokenizer: a tokenizer that tells the characters of its tokens.
+        prompts: B prompts.
+        words: the words to draw of each.
+        context: the most tokens of a window.
+        fill: True fills every window up to ``context`` with padding; False up to the longest of the batch.
+
+    Raises:
+        ValueError: if ``context`` has no room beside the special tokens.
+    """
+    start, end, added = _special(tokenizer)
+    room = context - len(start) - len(end)
+    if room < 1:
+        raise ValueError(f"context is {context}; it must be above {len(start) + len(end)}, the special tokens")
+    coded = tokenizer(list(prompts), return_offsets_mapping=True, verbose=False)
+    rows: list[list[_Window]] = []
+    for ids, offsets, spans in zip(coded["input_ids"], coded["offset_mapping"], words, strict=True):
+        body = slice(len(start), len(ids) - added)
+        rows.append(_cut(ids[body], offsets[body], spans, room))
+    none = (0, 0)
+    whole = [
+        [([*start, *ids, *end], [*[none] * len(start), *offsets, *[none] * len(end)]) for ids, offsets in row]
+        for row in rows
+    ]
+    length = context if fill else max(len(ids) for row in whole for ids, _ in row)
+    return _stack(whole, length, _padding(tokenizer))
+
+
+_Window = tuple[list[int], list[tuple[int, int]]]
+
+
+def _special(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int], int]:
+    """The ids before and after a prompt, and how many of the latter the tokenizer adds itself."""
+    around = tokenizer("")["input_ids"]
+    if around and around[-1] == tokenizer.eos_token_id:
+        return around[:-1], around[-1:], 1
+    return around, [tokenizer.eos_token_id], 0  # Qwen's adds none: one is needed to read the whole prompt, or none
+
+
+def _padding(tokenizer: PreTrainedTokenizerFast) -> int:
+    return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+
+
+def _cut(ids: list[int], offsets: list[tuple[int, int]], words: Sequence[Phrase], room: int) -> list[_Window]:
+    """Stretches of at most ``room`` tokens; at least one, which may be empty."""
+    found: list[_Window] = []
+    start = 0
+    while len(ids) - start > room:
+        end = _before_word(offsets, words, start, start + room)
+        found.append((ids[start:end], offsets[start:end]))
+        start = end
+    return [*found, (ids[start:], offsets[start:])]
+
+
+def _before_word(offsets: list[tuple[int, int]], words: Sequence[Phrase], start: int, end: int) -> int:
+    """``end``, or the first token of the word that a window from ``start`` to ``end`` would cut in two."""
+    for word in words:
+        inside = [i for i, (a, b) in enumerate(offsets) if a < word.end and b > word.start]
+        if inside and start < inside[0] < end <= inside[-1]:
+            return inside[0]
+    return end
+
+
+def _stack(rows: list[list[_Window]], length: int, padding: int) -> Windows:
+    size, most = len(rows), max(map(len, rows))
+    ids = torch.full((size, most, length), padding)
+    mask = torch.zeros(size, most, length, dtype=torch.bool)
+    offsets = torch.zeros(size, most, length, 2, dtype=torch.int64)
+    present = torch.zeros(size, most, dtype=torch.bool)
+    for b, row in enumerate(rows):
+        for k, (tokens, characters) in enumerate(row):
+            ids[b, k, : len(tokens)] = torch.tensor(tokens)
+            mask[b, k, : len(tokens)] = True
+            offsets[b, k, : len(tokens)] = torch.tensor(characters)
+            present[b, k] = True
+    return Windows(ids, mask, offsets, present)

@@ -1,0 +1,132 @@
+"""Settings: those of stage 2's loss, and those that a module and its data module must share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import get_args
+
+from diffusers import FlowMatchEulerDiscreteScheduler
+from lightning.pytorch import LightningModule
+
+from vlad_lightning.diffusion.objective import TimestepDensity
+from vlad_lightning.generation.image_generator import Painter
+from vlad_lightning.limits import check_idle
+
+
+@dataclass(frozen=True)
+class PainterTraining:
+    """Settings of L = L_align + lambda L_diff (Eq. 8) and of the data it sees.
+
+    Attributes:
+        diffusion_weight: lambda.
+        caption_dropout: share of samples painted without their text, for guidance by the text.
+        layout_dropout: share painted without text and layout, for guidance by the layout.
+        pooled_dropout: share of the others painted without the pooled t, so that the token states are heard as well.
+        box_dropout: share of the objects' boxes that are left out, so that objects without a box are heard as well.
+        augmentation: s of Eq. 6, the deviation of the noise on the layout's latent.
+        text_weight: how much an error where a word stands counts, against 1 elsewhere.
+        object_weight: likewise, in the box of an object.
+        map_weight: of a further term: in the boxes of the grounded phrases, the first channels of the phrase map are a
+            guess of the image's latent, whatever the noise. 0 leaves it out.
+        snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`; flow matching has no such weight.
+        high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
+        offset_noise: deviation of a further noise that is one number a channel and sample, so that the painter learns
+            to move an image's mean (Guttenberg, "Diffusion with Offset Noise", 2023); 0.05 to 0.1 where it is used. A
+            schedule with zero terminal SNR does not need it.
+        timestep_density: ``uniform`` or ``logit_normal``; None is the objective's own, see
+            :func:`~vlad_lightning.diffusion.objective.objective_for`.
+
+    Raises:
+        ValueError: where a value is out of its range.
+    """
+
+    diffusion_weight: float = 1.0
+    caption_dropout: float = 0.1
+    layout_dropout: float = 0.05
+    pooled_dropout: float = 0.0
+    box_dropout: float = 0.0
+    augmentation: float = 0.05
+    text_weight: float = 1.0
+    object_weight: float = 1.0
+    map_weight: float = 0.0
+    snr_gamma: float = 5.0
+    high_noise: float = 0.0
+    offset_noise: float = 0.0
+    timestep_density: TimestepDensity | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("caption_dropout", "layout_dropout", "pooled_dropout", "box_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        if self.caption_dropout + self.layout_dropout >= 1:
+            raise ValueError(
+                f"caption_dropout + layout_dropout is {self.caption_dropout + self.layout_dropout}; it must be below 1"
+            )
+        for name in ("diffusion_weight", "map_weight", "augmentation", "high_noise", "offset_noise"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        for name in ("text_weight", "object_weight", "snr_gamma"):
+            if not 1 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.timestep_density not in (None, *get_args(TimestepDensity)):
+            allowed = ", ".join(map(repr, (None, *get_args(TimestepDensity))))
+            raise ValueError(f"timestep_density is {self.timestep_density!r}; allowed are {allowed}")
+
+    def check(self, painter: Painter) -> None:
+        """Refuse settings that do nothing for a painter, or that it has no room for.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+        phrases = painter.vfe.phrase_map
+        if not painter.hierarchical:
+            check_idle(self, ["augmentation"], "this painter has no hierarchical guidance", "training.")
+        if phrases is None:
+            check_idle(self, ["box_dropout"], "this painter has no phrase map", "training.")
+        if isinstance(painter.schedule, FlowMatchEulerDiscreteScheduler):
+            check_idle(self, ["snr_gamma"], "flow matching weighs all times alike", "training.")
+        mapped = phrases.config.channels if phrases is not None else 0
+        if self.map_weight > 0 and mapped < painter.codec.latent_channels:
+            raise ValueError(
+                f"training.map_weight is {self.map_weight}; the phrase map needs channels for a latent, "
+                f"{painter.codec.latent_channels}, and has {mapped}"
+            )
+
+
+def check_same(module: LightningModule, name: str, own_name: str, own: int) -> None:
+    """Refuse data of another setting than the module's, before any work is done.
+
+    Args:
+        module: its trainer knows the data module; data without that setting say nothing.
+        name: of the data module's setting.
+        own_name: of the module's setting, as it is typed on the command line.
+        own: its value.
+
+    Raises:
+        ValueError: naming both settings with their values.
+    """
+    told = _told(module, name)
+    if told not in (None, own):
+        raise ValueError(f"data.{name} is {told} and {own_name} is {own}; they must be the same")
+
+
+def check_size(module: LightningModule, own_name: str, own: int) -> None:
+    """Refuse images that a network, which resizes them to its own frame, would have to enlarge.
+
+    Args:
+        module: likewise.
+        own_name: of the setting of the network's frame.
+        own: its side in pixels.
+
+    Raises:
+        ValueError: naming both settings with their values.
+    """
+    told = _told(module, "size")
+    if told is not None and told < own:
+        raise ValueError(f"data.size is {told} and {own_name} is {own}; images must be at least as large")
+
+
+def _told(module: LightningModule, name: str) -> int | None:
+    value: int | None = getattr(getattr(module.trainer, "datamodule", None), name, None)
+    return value

@@ -1,0 +1,145 @@
+"""A trained stage 2 as the components of a pipeline, and prompt encoders joined of such components again."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from vlad_lightning.generation.layout_generator import LAYOUT_FIELDS
+from vlad_lightning.models.lora import fold
+from vlad_lightning.models.text.ccm import CCM, IdentityComposition
+from vlad_lightning.models.text.encoder import Spelling, TextEncoder
+from vlad_lightning.models.text.prompt_encoder import PromptEncoder
+from vlad_lightning.models.text.towers import DualTower, TextTower
+from vlad_lightning.models.text.width_adapter import WidthAdapter
+from vlad_lightning.modules.vfe import VFEModule
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """What a prompt encoder is built with beside its parts; a pipeline's configuration has these fields.
+
+    Attributes:
+        max_words: see :class:`~vlad_lightning.models.text.encoder.TextEncoder`; so are the next four.
+        max_objects: likewise.
+        skip_layers: likewise.
+        context: likewise.
+        mask_padding: likewise.
+        read_phrases: see :class:`~vlad_lightning.models.text.prompt_encoder.PromptEncoder`.
+    """
+
+    max_words: int
+    max_objects: int
+    skip_layers: int
+    context: int | None
+    mask_padding: bool
+    read_phrases: bool
+
+    @classmethod
+    def of(cls, encoder: PromptEncoder) -> EncoderSettings:
+        """Those of an encoder."""
+        text = encoder.text_encoder
+        names = [field.name for field in fields(cls) if field.name != "read_phrases"]
+        return cls(**{name: getattr(text, name) for name in names}, read_phrases=encoder.read_phrases)
+
+
+@dataclass(frozen=True)
+class EncoderParts:
+    """The components of one prompt encoder.
+
+    Attributes:
+        tokenizer: of the text tower.
+        text_encoder: the text tower, without adapters.
+        spelling: the character-level embedding.
+        composition: the CCM, or the identity.
+        text_adapter: brings the tower to another width; None where it has it.
+    """
+
+    tokenizer: PreTrainedTokenizerFast
+    text_encoder: TextTower
+    spelling: Spelling
+    composition: CCM | IdentityComposition
+    text_adapter: WidthAdapter | None
+
+    @classmethod
+    def of(cls, encoder: PromptEncoder) -> EncoderParts:
+        """The parts of an encoder, the adapters folded into a tower of its own."""
+        text = encoder.text_encoder
+        tower: Any = text.tower
+        if text.lora is not None:
+            build: Any = type(tower).from_config if isinstance(tower, DualTower) else type(tower)
+            tower = build(text.tower.config)
+            tower.load_state_dict(fold(text.tower.state_dict(), text.lora.scale))
+        tokenizer: Any = text.tokenizer
+        composition: Any = encoder.composition
+        return cls(tokenizer, tower, text.spelling, composition, text.adapter)
+
+    def named(self, prefix: str = "") -> dict[str, Any]:
+        """The parts by the names of the pipeline's components."""
+        return {f"{prefix}{name}": part for name, part in vars(self).items()}
+
+    def joined(self, settings: EncoderSettings) -> PromptEncoder:
+        """The encoder, with these settings."""
+        encoder = TextEncoder(
+            self.text_encoder,
+            self.spelling,
+            settings.max_words,
+            settings.max_objects,
+            width=self.spelling.config.width,
+            skip_layers=settings.skip_layers,
+            context=settings.context,
+            mask_padding=settings.mask_padding,
+        )
+        encoder.adapter = self.text_adapter
+        encoder.tokenizer = self.tokenizer
+        return PromptEncoder(encoder, self.composition, settings.read_phrases)
+
+
+def components_of(module: VFEModule) -> dict[str, Any]:
+    """What :class:`~vlad_lightning.pipeline.VLADPipeline` is made of: copies, with the adapters folded in.
+
+    The samplers' settings are those that the module tests with.
+
+    Raises:
+        ValueError: where painter and layout generator read their prompts in another way.
+    """
+    painter, layouts = copy.deepcopy((module.painter, module.layout_generator))
+    settings = EncoderSettings.of(painter.prompt_encoder)
+    parts = EncoderParts.of(painter.prompt_encoder).named()
+    if layouts is not None:
+        _check_same(settings, EncoderSettings.of(layouts.prompt_encoder))
+        parts |= EncoderParts.of(layouts.prompt_encoder).named("layout_")
+        parts |= {"tlg": layouts.tlg, "layout_schedule": layouts.schedule}
+    vfe = painter.vfe
+    parts |= {"unet": None, vfe.network_name: vfe.plain_network(), "fusion": vfe.fusion, "region": vfe.region}
+    parts |= {"phrase_map": vfe.phrase_map}
+    parts |= {"codec": painter.codec, "schedule": painter.schedule}
+    parts |= asdict(module.sampler)
+    parts |= {f"layout_{name}": getattr(module.layout_sampler, name) for name in LAYOUT_FIELDS}
+    return parts | asdict(settings) | {"image_size": painter.image_size, "font": painter.rasterizer.font}
+
+
+def settle(network: nn.Module) -> None:
+    """Make what was saved and loaded paint the same, bit for bit.
+
+    A CPU's kernels round differently in training mode, for weights that have gradients, and for those that safetensors
+    left at odd addresses.
+    """
+    network.requires_grad_(False).eval()
+    for value in (*network.parameters(), *network.buffers()):
+        if value.data_ptr() % 64:
+            value.data = value.data.clone()
+
+
+def _check_same(painter: EncoderSettings, layouts: EncoderSettings) -> None:
+    """Refuse encoders that a pipeline, which has one setting for both, would build otherwise than they were trained.
+
+    What only a painter reads (the padding, the phrases among the tokens) is the painter's.
+    """
+    other = replace(layouts, mask_padding=painter.mask_padding, read_phrases=painter.read_phrases)
+    if painter != other:
+        raise ValueError(f"the painter's encoder has {asdict(painter)}; the layouts' has {asdict(other)}")

@@ -1,0 +1,206 @@
+"""README.md of a pipeline folder, in the form of the hub: what was trained, on what, how far, and how good it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from vlad_lightning import __version__
+from vlad_lightning.callbacks.provenance import origins
+from vlad_lightning.checkpoints.folder import digest
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.files import set_aside
+
+_USE = """\
+```python
+from vlad_lightning.pipeline import VLADPipeline
+
+pipeline = VLADPipeline.from_pretrained("{folder}")
+pipeline("a poster that says 'HELLO'").images[0].save("out.png")
+```
+
+Plain diffusers opens it too, where `vlad-lightning` is installed: `pipeline.py` only imports the class above.
+
+```python
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained("{folder}", trust_remote_code=True)
+```
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a card tells of a run.
+
+    Attributes:
+        name: of the model.
+        data: where the training data lay.
+        checkpoint: name of the file that was exported.
+        sha256: its hash.
+        steps: optimizer steps it was trained for.
+        sources: published weights that it or an earlier stage started from: hub ids and folders.
+        results: figures by name, each with ``value``, and ``low``, ``high``, ``n`` and ``data``, which it is of, where
+            they are known.
+        sampler: what it was tested with, and what the pipeline samples with by itself; None says nothing of it.
+        layout_sampler: likewise, of the layouts.
+    """
+
+    name: str
+    data: str
+    checkpoint: str
+    sha256: str
+    steps: int
+    sources: tuple[str, ...] = ()
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sampler: Sampler | None = None
+    layout_sampler: Sampler = Sampler()
+
+
+def read_run(
+    name: str,
+    data: str,
+    checkpoint: Path,
+    saved: Mapping[str, Any],
+    results: Path,
+    sampler: Sampler | None = None,
+    layout_sampler: Sampler = Sampler(),
+) -> Run:
+    """What a checkpoint and the results beside it say of their run.
+
+    Args:
+        name: of the model.
+        data: where the training data lay.
+        checkpoint: the file.
+        saved: its content.
+        results: ``results.json`` of a test; one that is missing, or older than the checkpoint, tells nothing of it.
+        sampler: what ``test`` samples with; None where that is not known.
+        layout_sampler: likewise, of the layouts.
+    """
+    figures: dict[str, Any] = {}
+    if results.is_file() and results.stat().st_mtime >= checkpoint.stat().st_mtime:
+        figures = _read_figures(results)
+    sources = origins(saved.get("callbacks", {}))
+    steps = saved["global_step"]
+    sha256 = digest(checkpoint)
+    return Run(name, _shown(data), checkpoint.name, sha256, steps, sources, figures, sampler, layout_sampler)
+
+
+def _read_figures(results: Path) -> dict[str, Any]:
+    """The figures of the first system; none of a damaged file, which is set aside."""
+    try:
+        content = json.loads(results.read_text(encoding="utf-8"))
+        figures: dict[str, Any] = dict(next(iter(content.values()), {}))
+        if all(isinstance(figure["value"], int | float) for figure in figures.values()):
+            return figures
+        raise TypeError("a figure has no value")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        set_aside(results, f"it holds no results ({type(error).__name__}: {error}); test again for the figures")
+        return {}
+
+
+def _shown(path: str) -> str:
+    """The end of an absolute path; the rest is nobody's business. A hub id comes back as it is."""
+    return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path
+
+
+def write_card(folder: Path, run: Run) -> None:
+    """Write ``README.md`` into a saved pipeline."""
+    weights = sorted(folder.rglob("*.safetensors"))
+    text = "\n".join([_head(run), _use(run), _training(run), _figures(run), _hashes(folder, weights, run)])
+    card = ModelCard(f"---\n{_front_matter(run).to_yaml()}\n---\n\n{text}")
+    (folder / "README.md").write_text(card.content, encoding="utf-8")
+
+
+def _front_matter(run: Run) -> ModelCardData:
+    # Weights that began as somebody's are under that licence, which no one but a person can look up and accept
+    derived = bool(run.sources)
+    figures = [
+        EvalResult(
+            "text-to-image",
+            "mario",
+            _tested_on(f),
+            name,
+            float(f["value"]),
+            task_name="Visual text generation",
+            dataset_config=_tested_on(f),  # figures of the same are one group, whatever its name
+        )
+        for name, f in run.results.items()
+    ]
+    return ModelCardData(
+        license="other" if derived else "apache-2.0",
+        license_name="as-the-base-models" if derived else None,
+        library_name="diffusers",
+        pipeline_tag="text-to-image",
+        tags=["vlad", "visual-text", "vlad-lightning"],
+        base_model=[s for s in run.sources if re.fullmatch(r"[\w.-]+/[\w.-]+", s)] or None,  # hub ids, not folders
+        model_name=run.name if figures else None,
+        eval_results=figures or None,
+    )
+
+
+def _head(run: Run) -> str:
+    return (
+        f"# {run.name}\n\nText-to-image diffusion that draws legible words: VLAD "
+        f"([arXiv 2501.00917](https://arxiv.org/abs/2501.00917)), trained with vlad-lightning {__version__}.\n"
+    )
+
+
+def _use(run: Run) -> str:
+    text = f"## Use\n\n{_USE.format(folder=run.name)}"
+    if run.sampler is None:
+        return text
+    own = run.sampler
+    settings = [
+        f"`num_inference_steps={own.steps}`, `guidance_scale={own.guidance_scale}`, `layout_scale={own.layout_scale}`",
+        *_changed("sampler", own, ("steps", "guidance_scale", "layout_scale")),
+        *_changed("layout_sampler", run.layout_sampler),
+    ]
+    return f"{text}\nA call that names no settings of its own takes those of the tests: {', '.join(settings)}.\n"
+
+
+def _changed(name: str, sampler: Sampler, told: tuple[str, ...] = ()) -> list[str]:
+    """The settings of a sampler that are not the defaults, without those that are told already."""
+    values = [(f.name, getattr(sampler, f.name)) for f in fields(sampler) if f.name not in told]
+    return [f"`{name}.{key}={value}`" for key, value in values if value != getattr(Sampler(), key)]
+
+
+def _training(run: Run) -> str:
+    lines = [f"- Data: `{run.data}`", f"- Optimizer steps of stage 2: {run.steps}"]
+    if run.sources:
+        names = ", ".join(f"`{_shown(source)}`" for source in run.sources)
+        lines.append(f"- Started from: {names}; their licences apply to these weights")
+    return "## Training\n\n" + "\n".join(lines) + "\n"
+
+
+def _figures(run: Run) -> str:
+    if not run.results:
+        return "## Results\n\nNot measured yet: `vlad-cli test`, then export again.\n"
+    rows = [
+        f"| {name} | {f['value']:.4f} | {_interval(f)} | {f.get('n', '')} | {_tested_on(f)} |"
+        for name, f in run.results.items()
+    ]
+    head = "| figure | value | 95 % interval | n | data |\n|---|---|---|---|---|\n"
+    return f"## Results\n\n{head}" + "\n".join(rows) + "\n"
+
+
+def _tested_on(figure: Mapping[str, Any]) -> str:
+    """The data that a figure is of; results of earlier versions do not say."""
+    return _shown(figure["data"]) if figure.get("data") else "not recorded"
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    low, high = figure.get("low"), figure.get("high")
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _hashes(folder: Path, weights: list[Path], run: Run) -> str:
+    rows = [f"| `{path.relative_to(folder)}` | `{digest(path)}` |" for path in weights]
+    rows.append(f"| `{run.checkpoint}`, which was exported | `{run.sha256}` |")
+    return "\n".join(["## Files", "", "| file | SHA-256 |", "|---|---|", *rows, ""])

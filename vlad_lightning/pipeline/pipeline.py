@@ -1,0 +1,493 @@
+"""VLADPipeline: prompts in, images and layouts out, as a diffusers pipeline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    DDPMScheduler,
+    DiffusionPipeline,
+    FlowMatchEulerDiscreteScheduler,
+    SD3Transformer2DModel,
+    UNet2DConditionModel,
+)
+from PIL import Image
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.files import naming
+from vlad_lightning.generation.image_generator import Painter
+from vlad_lightning.generation.layout_generator import LAYOUT_FIELDS, LayoutGenerator
+from vlad_lightning.generation.prediction import check_finite, check_inside, place, put_back
+from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, resized
+from vlad_lightning.layout.prompt_parser import drawn_words
+from vlad_lightning.limits import check_call
+from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
+from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
+from vlad_lightning.models.painter.attention import read_masks
+from vlad_lightning.models.painter.fusion import LatentFusion, RegionFusion
+from vlad_lightning.models.painter.phrase_map import PhraseMap
+from vlad_lightning.models.painter.vfe import VFE
+from vlad_lightning.models.text.ccm import CCM, IdentityComposition
+from vlad_lightning.models.text.encoder import Spelling
+from vlad_lightning.models.text.prompt_encoder import PromptEncoder
+from vlad_lightning.models.text.towers import TextTower
+from vlad_lightning.models.text.width_adapter import WidthAdapter
+from vlad_lightning.models.tlg import TLG
+from vlad_lightning.modules.vfe import VFEModule
+from vlad_lightning.pipeline.components import EncoderParts, EncoderSettings, components_of, settle
+from vlad_lightning.pipeline.model_index import add_code, check_files, check_weights
+from vlad_lightning.pipeline.output import VLADOutput, check_output_type, output, to_bytes
+from vlad_lightning.types import Layout, Region
+
+__all__ = ["VLADOutput", "VLADPipeline", "to_bytes"]
+
+
+class VLADPipeline(DiffusionPipeline):
+    """The whole system of Eq. 1: P(I | T) = P(I | Z_T) P(Z_T | T).
+
+    Every part is a plain diffusers or transformers object, so ``save_pretrained`` writes safetensors and JSON, and
+    ``from_pretrained`` reads them back and nothing else. The folder also has a ``pipeline.py`` that imports this class:
+    with it, ``DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`` finds the class as well.
+
+    It has three uses: calling it paints prompts, with layouts of its own or of the caller's; :meth:`with_template`
+    takes the layout of a picture of text; :meth:`inpaint` paints into a picture. ``tlg`` and the parts whose names
+    begin with ``layout_`` make layouts; they are None for the system without hierarchical guidance.
+
+    Args:
+        tokenizer: of the painter's encoder.
+        text_encoder: its text tower, adapters folded in.
+        spelling: its character-level embedding.
+        composition: its CCM, or the identity.
+        fusion: Eq. 7.
+        unet: the painter; None where a transformer paints.
+        codec: images to latents and back.
+        schedule: of the image diffusion.
+        layout_tokenizer: of the layout generator's encoder.
+        layout_text_encoder: likewise.
+        layout_spelling: likewise.
+        layout_composition: likewise.
+        tlg: the layout denoiser.
+        layout_schedule: of the layout diffusion.
+        transformer: the painter in the UNet's place; None where a UNet paints.
+        region: what inpainting adds to Eq. 7; None for a painter that was not trained for it.
+        phrase_map: draws the objects' phrases into their boxes; None for a painter with word boxes only.
+        image_size: H = W in pixels.
+        max_words: words to draw a prompt may have.
+        max_objects: further phrases that are read.
+        font: font file of the rasteriser; None is its default.
+        text_adapter: brings the painter's text tower to another width; None where it has it.
+        layout_text_adapter: likewise, of the layout generator.
+        skip_layers: see :class:`~vlad_lightning.models.text.encoder.TextEncoder`.
+        context: likewise.
+        mask_padding: likewise, of the painter's encoder.
+        read_phrases: see :class:`~vlad_lightning.models.text.prompt_encoder.PromptEncoder`, of the painter's encoder.
+        steps: of the image diffusion, where a call names none; an export has what its stage was tested with, here and
+            in all that follows. See :class:`~vlad_lightning.diffusion.sampler.Sampler`.
+        guidance_scale: of the text.
+        layout_scale: of the layout.
+        augmentation: of the layout's latent.
+        eta: of the image diffusion.
+        seed: of the noise, where a call has no generator.
+        solver: of the image diffusion.
+        cache_interval: of a UNet.
+        fuse_qkv: of the painter.
+        layout_steps: of the layout diffusion.
+        layout_solver: likewise.
+        layout_eta: likewise.
+    """
+
+    _optional_components = [  # noqa: RUF012  # a list: diffusers adds another to it
+        "unet",
+        "transformer",
+        "layout_tokenizer",
+        "layout_text_encoder",
+        "layout_spelling",
+        "layout_composition",
+        "tlg",
+        "layout_schedule",
+        "text_adapter",
+        "layout_text_adapter",
+        "region",
+        "phrase_map",
+    ]
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        text_encoder: TextTower,
+        spelling: Spelling,
+        composition: CCM | IdentityComposition,
+        fusion: LatentFusion,
+        unet: UNet2DConditionModel | None,
+        codec: SpaceToDepthCodec | LinearCodec | KLCodec,
+        schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler,
+        layout_tokenizer: PreTrainedTokenizerFast | None = None,
+        layout_text_encoder: TextTower | None = None,
+        layout_spelling: Spelling | None = None,
+        layout_composition: CCM | IdentityComposition | None = None,
+        tlg: TLG | None = None,
+        layout_schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler | None = None,
+        transformer: SD3Transformer2DModel | None = None,
+        region: RegionFusion | None = None,
+        phrase_map: PhraseMap | None = None,
+        image_size: int = 64,
+        max_words: int = 4,
+        max_objects: int = 12,
+        font: str | None = None,
+        text_adapter: WidthAdapter | None = None,
+        layout_text_adapter: WidthAdapter | None = None,
+        skip_layers: int = 0,
+        context: int | None = None,
+        mask_padding: bool = False,
+        read_phrases: bool = False,
+        steps: int = 20,
+        guidance_scale: float = 3.0,
+        layout_scale: float = 3.0,
+        augmentation: float = 0.0,
+        eta: float = 0.0,
+        seed: int = 0,
+        solver: str = "ddim",
+        cache_interval: int = 1,
+        fuse_qkv: bool = False,
+        layout_steps: int = 20,
+        layout_solver: str = "ddim",
+        layout_eta: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            spelling=spelling,
+            composition=composition,
+            fusion=fusion,
+            unet=unet,
+            codec=codec,
+            schedule=schedule,
+            layout_tokenizer=layout_tokenizer,
+            layout_text_encoder=layout_text_encoder,
+            layout_spelling=layout_spelling,
+            layout_composition=layout_composition,
+            tlg=tlg,
+            layout_schedule=layout_schedule,
+            text_adapter=text_adapter,
+            layout_text_adapter=layout_text_adapter,
+            transformer=transformer,
+            region=region,
+            phrase_map=phrase_map,
+        )
+        for part in self.components.values():
+            if isinstance(part, nn.Module):
+                settle(part)
+        if transformer is not None:
+            read_masks(transformer)
+        self.register_to_config(image_size=image_size, max_words=max_words, max_objects=max_objects, font=font)
+        self.register_to_config(skip_layers=skip_layers, context=context)
+        self.register_to_config(mask_padding=mask_padding, read_phrases=read_phrases)
+        self.register_to_config(steps=steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
+        self.register_to_config(augmentation=augmentation, eta=eta, seed=seed, solver=solver)
+        self.register_to_config(cache_interval=cache_interval, fuse_qkv=fuse_qkv)
+        self.register_to_config(layout_steps=layout_steps, layout_solver=layout_solver, layout_eta=layout_eta)
+
+    @classmethod
+    def from_module(cls, module: VFEModule) -> VLADPipeline:
+        """The pipeline of a trained stage 2: a copy, with the adapters folded in; the module is left as it is.
+
+        Raises:
+            ValueError: where painter and layout generator read another number of words or objects.
+        """
+        return cls(**components_of(module))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Any:
+        """Load a pipeline; the arguments are those of ``DiffusionPipeline``.
+
+        Raises:
+            ValueError: where a file is cut short or does not fit the others, or a component's files lack weights.
+        """
+        folder = str(pretrained_model_name_or_path)
+        if not Path(folder).is_dir():
+            folder = cls.download(folder, **kwargs)
+        check_files(Path(folder))
+        with naming(folder):
+            pipe = super().from_pretrained(folder, **kwargs)
+        check_weights(Path(folder), {name: part for name, part in pipe.components.items() if name not in kwargs})
+        return pipe
+
+    def save_config(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Write the index and ``pipeline.py``; ``save_pretrained`` calls it, before it pushes anything."""
+        super().save_config(save_directory, push_to_hub, **kwargs)
+        add_code(Path(save_directory, self.config_name), type(self).__name__)
+
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """The index of a folder; it names this class, so that no code of the folder is run to find it."""
+        loaded = super().load_config(*args, **kwargs)
+        (loaded[0] if isinstance(loaded, tuple) else loaded)["_class_name"] = cls.__name__
+        return loaded
+
+    @property
+    def painter(self) -> Painter:
+        """The parts that paint, joined."""
+        return Painter(
+            self._joined(
+                EncoderParts(self.tokenizer, self.text_encoder, self.spelling, self.composition, self.text_adapter)
+            ),
+            VFE(self.fusion, self.unet, self.transformer, region=self.region, phrase_map=self.phrase_map),
+            self.codec,
+            self.schedule,
+            self.config.image_size,
+            Rasterizer(self.config.font),
+        )
+
+    @property
+    def layout_generator(self) -> LayoutGenerator | None:
+        """The parts that make layouts, joined; None without hierarchical guidance."""
+        if self.tlg is None:
+            return None
+        parts = EncoderParts(
+            self.layout_tokenizer,
+            self.layout_text_encoder,
+            self.layout_spelling,
+            self.layout_composition,
+            self.layout_text_adapter,
+        )
+        return LayoutGenerator(self._joined(parts), self.tlg, self.layout_schedule)
+
+    def _joined(self, parts: EncoderParts) -> PromptEncoder:
+        return parts.joined(EncoderSettings(**{f.name: self.config[f.name] for f in fields(EncoderSettings)}))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        layouts: Layout | Sequence[Layout] | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        layout_scale: float | None = None,
+        sampler: Sampler | None = None,
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+        layout_sampler: Sampler | None = None,
+    ) -> VLADOutput:
+        """Draw an image for each prompt; the words to draw stand in quotes.
+
+        Args:
+            prompt: one prompt or B of them.
+            layouts: words and boxes of one's own, one layout a prompt; None has them generated.
+            num_inference_steps: steps of the image diffusion, in the place of the sampler's.
+            guidance_scale: the scale of the text, likewise.
+            layout_scale: the scale of the layout, likewise.
+            sampler: all settings of the image diffusion; None is :attr:`sampler`.
+            generator: the randomness; None uses the sampler's seed.
+            output_type: ``pil`` or ``pt``.
+            layout_sampler: how layouts are drawn where none are given; their randomness is ``generator``'s. None is
+                :attr:`layout_sampler`.
+
+        Raises:
+            ValueError: for another ``output_type``, another number of layouts than prompts, more words than a layout
+                holds, more or longer prompts than one call paints, settings that do not fit a schedule or do nothing,
+                or images that are no numbers.
+        """
+        prompts = self._prompts(prompt)
+        settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
+        generator = generator or generator_for("cpu", settings.seed, "pipeline")
+        check_output_type(output_type)
+        placed = self._layouts(prompts, layouts, layout_sampler, generator)
+        painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
+        check_finite(painting.images)
+        return output(painting.images.cpu(), painting.layouts, output_type)
+
+    def with_template(
+        self,
+        prompt: str | Sequence[str],
+        template: Image.Image | Tensor,
+        engine: OCRLocator | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        layout_scale: float | None = None,
+        sampler: Sampler | None = None,
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+    ) -> VLADOutput:
+        """Draw an image for each prompt, with the words of a picture of text where they stand in it.
+
+        Args:
+            prompt: one prompt or B of them.
+            template: see :meth:`read_layout`.
+            engine: likewise.
+            num_inference_steps: as of a call; so are the other settings.
+            guidance_scale: likewise.
+            layout_scale: likewise.
+            sampler: likewise.
+            generator: likewise.
+            output_type: likewise.
+
+        Raises:
+            ValueError: where no text is read on ``template``, or as a call does.
+        """
+        prompts = self._prompts(prompt)
+        layouts = [self.read_layout(template, engine)] * len(prompts)
+        return self(
+            prompts,
+            layouts,
+            num_inference_steps,
+            guidance_scale,
+            layout_scale,
+            sampler,
+            generator,
+            output_type,
+        )
+
+    @staticmethod
+    def read_layout(template: Image.Image | Tensor, engine: OCRLocator | None = None) -> Layout:
+        """The layout of a picture of text: a box a line that the OCR engine reads.
+
+        Args:
+            template: printed, drawn or photographed, of any size: a PIL image, or (3, H, W) float in [-1, 1].
+            engine: reads it; None is RapidOCR.
+
+        Raises:
+            ValueError: where no text is read.
+        """
+        return read_template(template, engine or RapidOCREngine())
+
+    @torch.no_grad()
+    def inpaint(
+        self,
+        prompt: str | Sequence[str],
+        image: Image.Image | Tensor,
+        mask: Image.Image | Tensor | None = None,
+        layouts: Layout | Sequence[Layout] | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        layout_scale: float | None = None,
+        sampler: Sampler | None = None,
+        generator: torch.Generator | None = None,
+        output_type: str = "pil",
+    ) -> VLADOutput:
+        """Paint a region of a picture anew, once for each prompt; every pixel outside it stays as it is.
+
+        Args:
+            prompt: one prompt or B of them, of the whole picture; the words to draw in the region stand in quotes.
+            image: of any size, stretched to the painter's for painting: a PIL image, or (3, H, W) float in [-1, 1].
+            mask: of the same size, white or 1 where the picture is painted; None is around the boxes of ``layouts``.
+            layouts: the words of the region, in fractions of the whole picture, one layout a prompt; None sets the
+                prompt's words as lines into the box around the mask.
+            num_inference_steps: as of a call; so are the other settings.
+            guidance_scale: likewise.
+            layout_scale: likewise.
+            sampler: likewise.
+            generator: likewise.
+            output_type: likewise; the images have the size of ``image``.
+
+        Raises:
+            ValueError: where the pipeline was not trained for it, the mask is empty or of another size, neither mask
+                nor layouts are given, a layout has no word in the region, or as a call does.
+        """
+        check_output_type(output_type)
+        painter = self.painter
+        if not painter.inpaints:
+            raise ValueError("this pipeline has no region: train one for inpainting, as mini/stage2_inpaint.yaml does")
+        prompts = self._prompts(prompt)
+        settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
+        generator = generator or generator_for("cpu", settings.seed, "pipeline")
+        whole, placed = self._region(prompts, image, mask, layouts)
+        region = resized(whole, painter.image_size)
+        check_inside(painter, placed, region)
+        painting = painter.paint(prompts, placed, settings, generator, self.progress_bar, region)
+        check_finite(painting.images)
+        return output(put_back(painting.images.cpu(), whole), placed, output_type)
+
+    @property
+    def sampler(self) -> Sampler:
+        """How images are painted where a call does not say: an export paints as its stage was tested."""
+        own = Sampler(**{field.name: self.config[field.name] for field in fields(Sampler)})
+        # the default of this class, and some folders, have a scale of layouts even where nothing reads one
+        return own if self.painter.hierarchical else replace(own, layout_scale=1.0)
+
+    @property
+    def layout_sampler(self) -> Sampler:
+        """How layouts are drawn where a call does not say; likewise."""
+        return Sampler(**{name: self.config[f"layout_{name}"] for name in LAYOUT_FIELDS})
+
+    def _settings(
+        self, sampler: Sampler | None, steps: int | None, text: float | None, layout: float | None
+    ) -> Sampler:
+        """The sampler of a call, with these steps and scales of text and layout where they are not None."""
+        given: dict[str, Any] = {"steps": steps, "guidance_scale": text, "layout_scale": layout}
+        settings = replace(
+            sampler or self.sampler, **{name: value for name, value in given.items() if value is not None}
+        )
+        self.painter.check(settings)
+        return settings
+
+    def _prompts(self, prompt: str | Sequence[str]) -> list[str]:
+        """The prompts of a call, checked before anything is made of them."""
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        side = self.painter.image_size
+        check_call(prompts, side, side)
+        return prompts
+
+    def _region(
+        self,
+        prompts: list[str],
+        image: Image.Image | Tensor,
+        mask: Image.Image | Tensor | None,
+        layouts: Layout | Sequence[Layout] | None,
+    ) -> tuple[Region, tuple[Layout, ...]]:
+        """What is painted of the picture, at its own size, and the words of each prompt."""
+        picture = picture_tensor(image)
+        size = (picture.shape[-2], picture.shape[-1])
+        check_call(prompts, *size)
+        masks = None if mask is None else mask_tensor(mask, size)
+        if masks is None and layouts is None:
+            raise ValueError("mask and layouts are both None; inpainting needs one of them")
+        given = (None,) * len(prompts) if layouts is None else self._given(prompts, layouts)
+        rows = [(layout, picture[0], None if masks is None else masks[0]) for layout in given]
+        pairs = [place(p, row, self.config.font) for p, row in zip(prompts, rows, strict=True)]
+        placed = self._given(prompts, [layout for layout, _ in pairs if layout is not None])
+        return Region.cat([region for _, region in pairs if region is not None]), placed
+
+    def _layouts(
+        self,
+        prompts: list[str],
+        given: Layout | Sequence[Layout] | None,
+        sampler: Sampler | None,
+        generator: torch.Generator,
+    ) -> tuple[Layout, ...]:
+        if sampler is not None and (given is not None or self.tlg is None):
+            why = "layouts are given" if given is not None else "this pipeline makes no layouts"
+            raise ValueError(f"layout_sampler is {sampler}; it must be None: {why}")
+        if given is not None:
+            return self._given(prompts, given)
+        layouts = self.layout_generator
+        if layouts is None:
+            return tuple(Layout.empty() for _ in prompts)
+        sampler = sampler or self.layout_sampler
+        layouts.check_sampler(sampler, "layout_sampler")
+        layouts.check(prompts)
+        self._rasterizer.check([word for prompt in prompts for word in drawn_words(prompt)])
+        return layouts.sample(prompts, sampler, generator)
+
+    def _given(self, prompts: list[str], layouts: Layout | Sequence[Layout]) -> tuple[Layout, ...]:
+        """The caller's own layouts, checked before anything is painted."""
+        given = (layouts,) if isinstance(layouts, Layout) else tuple(layouts)
+        if len(given) != len(prompts):
+            raise ValueError(f"layouts has {len(given)} entries; {len(prompts)} prompts need one each")
+        for prompt, layout in zip(prompts, given, strict=True):
+            self._rasterizer.check(layout.words, layout.fonts)
+            self.painter.check_objects(prompt, layout)
+        return given
+
+    @property
+    def _rasterizer(self) -> Rasterizer:
+        return Rasterizer(self.config.font)
