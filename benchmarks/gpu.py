@@ -25,7 +25,8 @@ from pathlib import Path
 import torch
 from train_step import PROMPT, SIZES, Size, build_painter, forget, matmul_peak, peak_memory, speed, step_flops
 
-from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.diffusion.generators import numbered, sampling_generators
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.models.codec import KLCodec, build_kl_codec
 from vlad_lightning.models.painter.acceleration import Acceleration
 from vlad_lightning.types import Layout
@@ -191,12 +192,12 @@ class Bench:
         with self.device:
             painter = build_painter(size, _EAGER, self._codec(pixels), pixels).eval()
         layouts = (Layout(("HELLO",), torch.tensor([[0.5, 0.2, 0.6, 0.2, 0.0]])),) * self.plan.images
-        guided = Sampler(steps, guidance_scale=7.5, layout_scale=2.0)
-        seconds = []
-        for sampler in (Sampler(1, guidance_scale=7.5, layout_scale=2.0), guided):  # the first loads the kernels
+        guided = ImageSampler(steps, guidance_scale=7.5, layout_scale=2.0)
+        seconds, prompts = [], (PROMPT,) * self.plan.images
+        for sampler in (ImageSampler(1, guidance_scale=7.5, layout_scale=2.0), guided):  # the first loads the kernels
             started = time.perf_counter()
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
-                painted = painter.paint((PROMPT,) * self.plan.images, layouts, sampler, torch.Generator())
+                painted = painter.paint(prompts, layouts, sampler, sampling_generators(0, numbered(prompts)))
             painted.images.cpu()  # waits
             seconds.append(time.perf_counter() - started)
         if not painted.images.isfinite().all():

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
+from diffusers.utils.torch_utils import randn_tensor
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
@@ -28,9 +29,10 @@ from torch import Tensor
 from vlad_lightning.data.mario import list_samples
 from vlad_lightning.data.scan import quoted_caption
 from vlad_lightning.data.splits import in_hash_order
-from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation import LayoutGenerator, Painter
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.metrics.ocr import OCRMetrics
 from vlad_lightning.metrics.ocr_engine import build_ocr_engine
@@ -48,7 +50,7 @@ class Setting:
     """One row of the second table."""
 
     name: str
-    sampler: Sampler
+    sampler: ImageSampler
     words: OCRMetrics
     seconds: list[float] = field(default_factory=list)
 
@@ -62,7 +64,7 @@ def main() -> None:
     pipe = VLADPipeline.from_pretrained(options.pipeline).to(options.device)
     painter, layouts = pipe.painter, pipe.layout_generator
     batches = prompt_batches(options.data, options.rounds, options.batch, painter.prompt_encoder.max_words)
-    base = Sampler(steps=options.steps, guidance_scale=options.guidance_scale, layout_scale=options.layout_scale)
+    base = ImageSampler(options.steps, guidance_scale=options.guidance_scale, layout_scale=options.layout_scale)
     engine = build_ocr_engine("rapidocr")
     settings = [Setting(name, sampler, OCRMetrics(engine)) for name, sampler in variants(base, painter)]
     columns = (
@@ -73,7 +75,7 @@ def main() -> None:
         TimeRemainingColumn(),
     )
     with torch.no_grad(), Progress(*columns, console=Console(stderr=True)) as progress:
-        costs = measure_costs(painter, layouts, batches, Sampler(steps=options.steps), clock, progress)
+        costs = measure_costs(painter, layouts, batches, ImageSampler(options.steps), clock, progress)
         measure_settings(painter, layouts, batches, settings, clock, progress)
     print(machine(options))
     print_costs(costs, options)
@@ -108,7 +110,7 @@ def prompt_batches(data: Path, rounds: int, size: int, max_words: int) -> list[l
     raise SystemExit(f"{data} has {len(found)} captions to draw; --rounds {rounds} --batch {size} need {rounds * size}")
 
 
-def variants(base: Sampler, painter: Painter) -> list[tuple[str, Sampler]]:
+def variants(base: ImageSampler, painter: Painter) -> list[tuple[str, ImageSampler]]:
     """The first row and what is compared with it, as far as the network allows."""
     half, quarter = max(base.steps // 2, 1), max(base.steps // 4, 1)
     fast = replace(base, solver="dpmsolver++")
@@ -130,23 +132,23 @@ def measure_costs(
     painter: Painter,
     layouts: LayoutGenerator | None,
     batches: Sequence[list[str]],
-    sampler: Sampler,
+    sampler: ImageSampler,
     clock: Callable[[], float],
     progress: Progress,
 ) -> dict[str, list[float]]:
     """Seconds of each round by system, without guidance."""
-    systems: dict[str, Callable[[list[str], torch.Generator], object]] = {
+    systems: dict[str, Callable[[list[str], list[torch.Generator]], object]] = {
         "backbone alone": lambda prompts, draws: backbone_alone(painter, prompts, sampler, draws),
         "VLAD": lambda prompts, draws: painter.paint(prompts, place(layouts, prompts, draws), sampler, draws),
         "VLAD, layouts given": lambda prompts, draws: painter.paint(prompts, given[tuple(prompts)], sampler, draws),
     }
-    given = {tuple(prompts): place(layouts, prompts, draws_of(i)) for i, prompts in enumerate(batches)}
+    given = {tuple(prompts): place(layouts, prompts, draws_of(i, prompts)) for i, prompts in enumerate(batches)}
     seconds: dict[str, list[float]] = {name: [] for name in systems}
     for paint in systems.values():  # what is only paid once is not timed
-        paint(batches[0], draws_of(0))
+        paint(batches[0], draws_of(0, batches[0]))
     for i, prompts in enumerate(progress.track(batches, description="cost of VLAD")):
         for name in rotated(tuple(systems), i):
-            seconds[name].append(timed(partial(systems[name], prompts, draws_of(i)), clock)[0])
+            seconds[name].append(timed(partial(systems[name], prompts, draws_of(i, prompts)), clock)[0])
     return seconds
 
 
@@ -161,17 +163,22 @@ def measure_settings(
     """Every setting paints every round's layouts; its times and what is read are kept in it."""
     for setting in settings:
         painter.paint(
-            batches[0], place(layouts, batches[0], draws_of(0)), replace(setting.sampler, steps=1), draws_of(0)
+            batches[0],
+            place(layouts, batches[0], draws_of(0, batches[0])),
+            replace(setting.sampler, steps=1),
+            draws_of(0, batches[0]),
         )
     for i, prompts in enumerate(progress.track(batches, description="settings")):
-        placed = place(layouts, prompts, draws_of(i))
+        placed = place(layouts, prompts, draws_of(i, prompts))
         for setting in rotated(settings, i):
-            seconds, painting = timed(partial(painter.paint, prompts, placed, setting.sampler, draws_of(i)), clock)
+            seconds, painting = timed(
+                partial(painter.paint, prompts, placed, setting.sampler, draws_of(i, prompts)), clock
+            )
             setting.seconds.append(seconds)
             setting.words.update(painting.images.cpu(), [drawn_words(prompt) for prompt in prompts])
 
 
-def backbone_alone(painter: Painter, prompts: list[str], sampler: Sampler, draws: torch.Generator) -> Tensor:
+def backbone_alone(painter: Painter, prompts: list[str], sampler: ImageSampler, draws: list[torch.Generator]) -> Tensor:
     """The same network on the text tower's own states: no phrases, layouts, fusion or guidance."""
     encoder = painter.prompt_encoder.text_encoder
     assert encoder.tokenizer is not None
@@ -181,23 +188,23 @@ def backbone_alone(painter: Painter, prompts: list[str], sampler: Sampler, draws
     states, mask = said.last_hidden_state, torch.ones_like(coded["input_ids"], dtype=torch.bool)
     told = Conditioning(said.text_embeds, states, mask, states, mask, states, mask)
     blank = painter.codec.encode_images(states.new_zeros(1, 3, painter.image_size, painter.image_size))
-    noise = torch.randn((len(prompts), *blank.shape[1:]), generator=draws).to(blank)
+    noise = randn_tensor((len(prompts), *blank.shape[1:]), generator=draws).to(blank)
     backbone = painter.vfe.backbone
     spare = (0, 0, 0, 0, 0, backbone.in_channels - blank.shape[1])
     latents = sampler.draw(lambda x, t: backbone(F.pad(x, spare), t, told), noise, painter.schedule, draws)
     return painter.codec.decode_latents(latents)
 
 
-def place(layouts: LayoutGenerator | None, prompts: list[str], draws: torch.Generator) -> tuple[Layout, ...]:
+def place(layouts: LayoutGenerator | None, prompts: list[str], draws: list[torch.Generator]) -> tuple[Layout, ...]:
     """Generated layouts; empty ones for a system without hierarchical guidance."""
     if layouts is None:
         return tuple(Layout.empty() for _ in prompts)
     return layouts.sample(prompts, Sampler(), draws)
 
 
-def draws_of(index: int) -> torch.Generator:
+def draws_of(index: int, prompts: Sequence[str]) -> list[torch.Generator]:
     """The same noise for every system of a round."""
-    return generator_for("cpu", 0, "benchmark", index)
+    return sampling_generators(0, [("benchmark", index, row) for row in range(len(prompts))])
 
 
 def timed(paint: Callable[[], T], clock: Callable[[], float]) -> tuple[float, T]:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from vlad_lightning.callbacks import FromPretrained, SameSchedule, TokenizerFromPretrained
-from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation import Painter
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.models.codec import KLCodec, build_kl_codec
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.lora import Lora
@@ -193,8 +193,8 @@ def test_sdxl_guides_and_paints(tmp_path: Path) -> None:
     published.stable_diffusion_xl(tmp_path)
     with torch.enable_grad():
         painter = fit(stage_xl(), callbacks(tmp_path, TWO, "tokenizer_2"))
-    sampler = Sampler(2, guidance_scale=2.0)
-    painted = painter.paint(["a red square"], [Layout.empty()], sampler, torch.Generator())
+    sampler = ImageSampler(2, guidance_scale=2.0)
+    painted = painter.paint(["a red square"], [Layout.empty()], sampler, [torch.Generator()])
     assert painted.images.shape == (1, 3, 64, 64)
     assert painted.images.isfinite().all()
 

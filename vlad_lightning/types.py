@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -202,10 +202,12 @@ class PromptBatch:
         masks: B regions, each (1, H, W) bool of its picture's size, True where it is painted, or None; empty where
             there is none.
         sources: B texts that say where a prompt was read, for errors; empty where that is not known.
+        noise_keys: B names of the noise (:func:`~vlad_lightning.diffusion.generators.numbered`), which do not depend on
+            where in a list a prompt stands; empty where ``keys`` name it.
         spare: True for a repeated batch that only keeps a device in step with the others: another device writes it.
 
     Raises:
-        ValueError: where one of the last four is neither empty nor as long as ``prompts``.
+        ValueError: where one of the five after ``prompts`` is neither empty nor as long as ``prompts``.
     """
 
     keys: tuple[str, ...]
@@ -214,10 +216,11 @@ class PromptBatch:
     images: tuple[Tensor | None, ...] = ()
     masks: tuple[Tensor | None, ...] = ()
     sources: tuple[str, ...] = ()
+    noise_keys: tuple[tuple[int | str, ...], ...] = ()
     spare: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("layouts", "images", "masks", "sources"):
+        for name in ("layouts", "images", "masks", "sources", "noise_keys"):
             count = len(getattr(self, name))
             if count not in (0, len(self)):
                 raise ValueError(f"{name} has {count} entries; {len(self)} prompts need one each, or none")
@@ -370,6 +373,35 @@ class Painting:
     def within(self, pictures: Sequence[Tensor]) -> Painting:
         """The painting with these results of inpainting."""
         return replace(self, pictures=tuple(pictures))
+
+
+_Settings = TypeVar("_Settings", contravariant=True)
+
+
+class TextToImage(Protocol[_Settings]):
+    """A system that draws prompts: what is tested, compared and exported, ours or another's.
+
+    Its settings are its own.
+    """
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        layouts: Sequence[Layout | None] | None,
+        settings: _Settings,
+        generators: Sequence[torch.Generator],
+    ) -> Painting:
+        """Draw ``B`` prompts.
+
+        Args:
+            prompts: B prompts; the words to draw stand in quotes.
+            layouts: B layouts, None where the system places the words itself; None leaves all of them to it. A system
+                that takes none refuses them.
+            settings: how images are sampled.
+            generators: B generators, all the randomness: an image depends on its prompt and its generator, not on the
+                rest of the batch.
+        """
+        ...
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def test_euler_is_the_recursion_by_hand_in_float64(shift: float) -> None:
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_flow_matching_draws_gaussian_data_with_their_mean_and_deviation(solver: SolverName, shift: float) -> None:
     sampler = Sampler(steps=100, solver=solver)
-    result = sampler.draw(of_flow, noise(20_000, 1), flow(shift), generator())
+    result = sampler.draw(of_flow, noise(20_000, 1), flow(shift), [])
     assert result.mean().item() == pytest.approx(MEAN, abs=0.012)  # 4 standard errors: 0.4 / sqrt(20000) * 4
     assert result.std().item() == pytest.approx(DEVIATION, abs=0.012)
 
@@ -167,7 +167,7 @@ def test_flow_matching_draws_gaussian_data_with_their_mean_and_deviation(solver:
 @pytest.mark.parametrize("kind", ["sample", "v_prediction"])
 def test_dpm_solver_draws_gaussian_data_from_zero_terminal_snr(kind: str) -> None:
     of = schedule(kind)
-    result = Sampler(steps=50, solver="dpmsolver++").draw(of_ddpm(kind, of), noise(20_000, 1), of, generator())
+    result = Sampler(steps=50, solver="dpmsolver++").draw(of_ddpm(kind, of), noise(20_000, 1), of, [])
     assert result.mean().item() == pytest.approx(MEAN, abs=0.012)
     assert result.std().item() == pytest.approx(DEVIATION, abs=0.012)
 
@@ -181,7 +181,7 @@ def test_an_oracle_of_one_point_is_recovered(solver: SolverName, of: Schedule, s
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         return (x - x0) / (t / 1000)[:, None] if isinstance(of, FlowMatchEulerDiscreteScheduler) else x0.expand_as(x)
 
-    result = Sampler(steps=steps, solver=solver).draw(denoise, noise(2, 3), of, generator())
+    result = Sampler(steps=steps, solver=solver).draw(denoise, noise(2, 3), of, [])
     torch.testing.assert_close(result, x0.expand(2, 3), rtol=0, atol=1e-5)
 
 
@@ -216,13 +216,13 @@ def test_settings_that_do_not_fit_the_schedule_are_refused() -> None:
         with pytest.raises(ValueError, match=message):
             sampler.check(of)
         with pytest.raises(ValueError, match=message):
-            sampler.draw(lambda x, t: x, noise(1, 2), of, generator())
+            sampler.draw(lambda x, t: x, noise(1, 2), of, [])
 
 
 def test_the_flow_schedule_is_left_alone() -> None:
     of, fresh = flow(3.0), flow(3.0)
     for solver in ("ddim", "dpmsolver++"):
-        Sampler(steps=7, solver=solver).draw(of_flow, noise(2, 1), of, generator())
+        Sampler(steps=7, solver=solver).draw(of_flow, noise(2, 1), of, [])
     assert dict(of.config) == dict(fresh.config)
     assert torch.equal(of.timesteps, fresh.timesteps)
     assert torch.equal(of.sigmas, fresh.sigmas)

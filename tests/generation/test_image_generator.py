@@ -9,6 +9,7 @@ import torch
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import Painter
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.models.codec import SpaceToDepthCodec
 from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.vfe import VFE
@@ -22,7 +23,7 @@ def draw(
     painter: Painter, sampler: Sampler, layout: Layout = LAYOUT, prompt: str = PROMPT, seed: int = 0
 ) -> torch.Tensor:
     with torch.no_grad():
-        return painter.paint([prompt], [layout], sampler, torch.Generator().manual_seed(seed)).images
+        return painter.paint([prompt], [layout], sampler, [torch.Generator().manual_seed(seed)]).images
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def painter() -> Painter:
 
 def test_painting_holds_what_was_asked_for(painter: Painter) -> None:
     with torch.no_grad():
-        painting = painter.paint([PROMPT], [LAYOUT], Sampler(steps=2), torch.Generator())
+        painting = painter.paint([PROMPT], [LAYOUT], ImageSampler(steps=2), [torch.Generator()])
     assert painting.images.shape == painting.glyphs.shape == (1, 3, tiny.SIZE, tiny.SIZE)
     assert painting.images.dtype == torch.float32
     assert painting.layouts == (LAYOUT,)
@@ -46,15 +47,15 @@ def test_painting_holds_what_was_asked_for(painter: Painter) -> None:
 
 
 def test_generator_decides(painter: Painter) -> None:
-    assert torch.equal(draw(painter, Sampler(steps=2)), draw(painter, Sampler(steps=2)))
-    assert not torch.equal(draw(painter, Sampler(steps=2)), draw(painter, Sampler(steps=2), seed=1))
+    assert torch.equal(draw(painter, ImageSampler(steps=2)), draw(painter, ImageSampler(steps=2)))
+    assert not torch.equal(draw(painter, ImageSampler(steps=2)), draw(painter, ImageSampler(steps=2), seed=1))
 
 
 def test_scale_of_zero_ignores_its_condition(painter: Painter) -> None:
-    one_step = Sampler(steps=2, guidance_scale=0, layout_scale=1)
+    one_step = ImageSampler(steps=2, guidance_scale=0, layout_scale=1)
     assert torch.equal(draw(painter, one_step), draw(painter, one_step, prompt="something else"))
     assert not torch.equal(draw(painter, one_step), draw(painter, one_step, Layout.empty()))
-    neither = Sampler(steps=2, guidance_scale=0, layout_scale=0)
+    neither = ImageSampler(steps=2, guidance_scale=0, layout_scale=0)
     assert torch.equal(draw(painter, neither), draw(painter, neither, Layout.empty(), "something else"))
 
 
@@ -65,7 +66,7 @@ def test_guidance_combines_the_three_branches(painter: Painter) -> None:
         told = painter.prompt_encoder([PROMPT])
         z = painter.encode_layout(painter.draw_glyphs([LAYOUT]))
         noise = torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(0))
-        sampler = Sampler(steps=1, guidance_scale=text, layout_scale=layout)
+        sampler = ImageSampler(steps=1, guidance_scale=text, layout_scale=layout)
         return painter._guided(told, z, sampler)(noise, torch.tensor([999]))
 
     with torch.no_grad():
@@ -89,24 +90,24 @@ class Counted(SpaceToDepthCodec):
 @pytest.mark.parametrize(
     ("hierarchical", "sampler", "encoded"),
     [
-        (True, Sampler(steps=2), 3),  # the layouts
-        (True, Sampler(steps=2, guidance_scale=2.0), 3),
-        (True, Sampler(steps=2, guidance_scale=2.0, layout_scale=2.0), 6),  # and empty ones
-        (False, Sampler(steps=2, guidance_scale=2.0), 1),  # for the latents' shape
+        (True, ImageSampler(steps=2), 3),  # the layouts
+        (True, ImageSampler(steps=2, guidance_scale=2.0), 3),
+        (True, ImageSampler(steps=2, guidance_scale=2.0, layout_scale=2.0), 6),  # and empty ones
+        (False, ImageSampler(steps=2, guidance_scale=2.0), 1),  # for the latents' shape
     ],
 )
 def test_only_what_is_needed_is_encoded(hierarchical: bool, sampler: Sampler, encoded: int) -> None:
     painter = tiny.painter(hierarchical=hierarchical)
     painter.codec = Counted(2)
     with torch.no_grad():
-        painter.paint([PROMPT] * 3, [LAYOUT] * 3, sampler, torch.Generator())
+        painter.paint([PROMPT] * 3, [LAYOUT] * 3, sampler, [torch.Generator()] * 3)
     assert painter.codec.encoded == encoded
 
 
 def test_augmentation_changes_the_layouts_latent_by_its_deviation(painter: Painter) -> None:
     glyphs = torch.zeros(4, 3, tiny.SIZE, tiny.SIZE)
-    draws = torch.Generator().manual_seed(0)
-    latent = painter.encode_layout(glyphs, scale=0.5, generator=draws)
+    draws = [torch.Generator().manual_seed(row) for row in range(4)]
+    latent = painter.encode_layout(glyphs, scale=0.5, generators=draws)
     assert latent is not None
     assert latent.std().item() == pytest.approx(0.5, rel=0.05)
     exact = painter.encode_layout(glyphs)
@@ -117,7 +118,7 @@ def test_augmentation_changes_the_layouts_latent_by_its_deviation(painter: Paint
 def test_without_hierarchical_guidance_layouts_do_not_matter() -> None:
     painter = tiny.painter(hierarchical=False)
     assert painter.encode_layout(torch.zeros(1, 3, tiny.SIZE, tiny.SIZE)) is None
-    sampler = Sampler(steps=2, guidance_scale=2, layout_scale=2)
+    sampler = ImageSampler(steps=2, guidance_scale=2, layout_scale=2)
     assert torch.equal(draw(painter, sampler), draw(painter, sampler, Layout.empty()))
 
 
@@ -128,7 +129,7 @@ def test_codec_is_frozen_and_in_evaluation_mode() -> None:
 
 
 def test_cached_features_change_the_picture_and_leave_the_network_alone(painter: Painter) -> None:
-    plain = Sampler(steps=6, guidance_scale=2.0)
+    plain = ImageSampler(steps=6, guidance_scale=2.0)
     exact = draw(painter, plain)
     cached = draw(painter, replace(plain, cache_interval=2))
     assert not torch.equal(cached, exact)
@@ -140,7 +141,7 @@ def test_cached_features_change_the_picture_and_leave_the_network_alone(painter:
 
 
 def test_fused_projections_paint_the_same_up_to_rounding(painter: Painter) -> None:
-    plain = Sampler(steps=3, guidance_scale=2.0)
+    plain = ImageSampler(steps=3, guidance_scale=2.0)
     keys = list(painter.state_dict())
     torch.testing.assert_close(draw(painter, replace(plain, fuse_qkv=True)), draw(painter, plain), rtol=0, atol=1e-4)
     assert list(painter.state_dict()) == keys
@@ -151,7 +152,7 @@ def test_fused_projections_paint_the_same_up_to_rounding(painter: Painter) -> No
 @pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
 def test_a_transformer_paints_by_flow_matching(solver: SolverName) -> None:
     torch.manual_seed(0)
-    painter, sampler = tiny.flow_painter(), Sampler(steps=3, guidance_scale=2.0, solver=solver)
+    painter, sampler = tiny.flow_painter(), ImageSampler(steps=3, guidance_scale=2.0, solver=solver)
     assert torch.equal(draw(painter, sampler), draw(painter, sampler))
     assert not torch.equal(draw(painter, sampler), draw(painter, sampler, prompt="something else"))
     with pytest.raises(ValueError, match="cache_interval is 2; it must be 1 for a transformer"):
@@ -177,7 +178,7 @@ STAR = Layout(("HELLO",), LAYOUT.boxes, (), ("a red circle",), torch.tensor([[0.
 
 def test_objects_are_painted_where_the_layout_has_them(painter: Painter) -> None:
     """The map of the phrases reaches the picture, in the box; what has no box changes nothing there."""
-    sampler = Sampler(steps=2)
+    sampler = ImageSampler(steps=2)
     assert not torch.equal(draw(painter, sampler, STAR), draw(painter, sampler))
     moved = replace(STAR, object_boxes=torch.tensor([[0.75, 0.75, 0.3, 0.3, 0.0]]))
     assert not torch.equal(draw(painter, sampler, STAR), draw(painter, sampler, moved))
@@ -202,16 +203,16 @@ def test_an_object_that_the_prompt_has_not_is_refused(painter: Painter) -> None:
     with pytest.raises(
         ValueError, match="the layout has the object 'a green tree'; the prompt's phrases are 'a red circle'"
     ):
-        draw(painter, Sampler(steps=1), green)
+        draw(painter, ImageSampler(steps=1), green)
     twice = replace(STAR, objects=STAR.objects * 2, object_boxes=STAR.object_boxes.repeat(2, 1))
     with pytest.raises(ValueError, match="the layout has the object 'a red circle'"):
-        draw(painter, Sampler(steps=1), twice)
+        draw(painter, ImageSampler(steps=1), twice)
 
 
 def test_a_painter_with_word_boxes_only_passes_objects_over() -> None:
     torch.manual_seed(0)
     plain = tiny.painter(grounded=False)
-    assert torch.equal(draw(plain, Sampler(steps=1), STAR), draw(plain, Sampler(steps=1)))
+    assert torch.equal(draw(plain, ImageSampler(steps=1), STAR), draw(plain, ImageSampler(steps=1)))
 
 
 def test_a_fusion_without_room_for_the_map_is_refused() -> None:

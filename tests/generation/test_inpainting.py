@@ -11,8 +11,9 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from vlad_lightning.callbacks import InitFrom
-from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.generation import Painter
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.generation.prediction import check_inside, layout_in, masks_around
 from vlad_lightning.models.painter.fusion import RegionFusion
@@ -47,8 +48,8 @@ def opened(inpaints: bool = True) -> Painter:
 
 def paint(painter: Painter, region: Region | None, layout: Layout = LAYOUT) -> Tensor:
     with torch.no_grad():
-        sampler, draws = Sampler(steps=2, guidance_scale=2, layout_scale=1.5), torch.Generator().manual_seed(0)
-        return painter.paint([PROMPT], [layout], sampler, draws, region=region).images
+        sampler, draws = ImageSampler(steps=2, guidance_scale=2, layout_scale=1.5), torch.Generator().manual_seed(0)
+        return painter.paint([PROMPT], [layout], sampler, [draws], region=region).images
 
 
 def test_pixels_outside_the_region_stay_exactly() -> None:
@@ -213,9 +214,11 @@ def test_a_tiny_painter_learns_to_read_what_is_known() -> None:
     image = colours(1000, size=8)
     region = Region(image.images, mask(8))
     with torch.no_grad():
-        sampler, draws = Sampler(steps=4), torch.Generator().manual_seed(0)
+        sampler, draws = ImageSampler(steps=4), sampling_generators(0, [(row,) for row in range(8)])
         painted = painter.paint([""] * 8, [Layout.empty()] * 8, sampler, draws, region=region).images
-        blind = painter.paint([""] * 8, [Layout.empty()] * 8, sampler, torch.Generator().manual_seed(0)).images
+        blind = painter.paint(
+            [""] * 8, [Layout.empty()] * 8, sampler, sampling_generators(0, [(row,) for row in range(8)])
+        ).images
     inside = mask(8).expand(-1, 3, -1, -1)
     assert torch.equal(painted[~inside], image.images[~inside])
     error, without = ((found - image.images)[inside].square().mean() for found in (painted, blind))

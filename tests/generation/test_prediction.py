@@ -16,7 +16,7 @@ from torchvision.transforms.functional import to_pil_image
 from vlad_lightning.callbacks import ImageWriter
 from vlad_lightning.data.prompts import PromptDataModule
 from vlad_lightning.data.requests import RequestDataModule
-from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.metrics.ocr_engine import RapidOCREngine
@@ -50,7 +50,7 @@ def mask() -> np.ndarray:
 
 
 def system(inpaints: bool = True, **changes: Any) -> VFEModule:
-    module = tiny.stage("vfe", inpaints=inpaints, sampler=Sampler(steps=2), **changes)
+    module = tiny.stage("vfe", inpaints=inpaints, sampler=ImageSampler(steps=2), **changes)
     assert isinstance(module, VFEModule)
     torch.manual_seed(0)
     torch.nn.init.normal_(module.painter.vfe.fusion.weight, std=0.5)  # opened: every input matters

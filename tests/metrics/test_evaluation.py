@@ -11,6 +11,7 @@ import tiny_system as tiny
 import torch
 
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.layout.scene_objects import FoundObject
 from vlad_lightning.metrics.evaluation import Evaluation
@@ -123,7 +124,7 @@ def test_module_keeps_what_each_image_adds(posters: Path) -> None:
     module = tiny.stage(
         "vfe",
         evaluation=Evaluation(Brightness(), read_truth=False),
-        sampler=Sampler(steps=1),
+        sampler=ImageSampler(steps=1),
         layout_sampler=Sampler(steps=1),
         text_probe=3,
     )
@@ -237,7 +238,7 @@ def test_judge_adds_nothing_to_the_checkpoint(engine: OCREngine, judge: Alignmen
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_module_tests_end_to_end(engine: OCREngine, judge: AlignmentJudge, posters: Path, precision: str) -> None:
-    module = tiny.stage("vfe", evaluation=Evaluation(engine, judge=judge), sampler=Sampler(steps=2))
+    module = tiny.stage("vfe", evaluation=Evaluation(engine, judge=judge), sampler=ImageSampler(steps=2))
     assert isinstance(module, VFEModule)
     trainer = tiny.trainer(limit_test_batches=1, precision=precision)
     with pytest.warns(UserWarning, match="8 images for 32 features"):

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 
 from vlad_lightning.callbacks import InitFrom
-from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.health import EMA
 from vlad_lightning.modules import VFEModule
 
@@ -104,7 +104,7 @@ def test_what_stage_2_freezes_leaves_it_unchanged(chain: Chain) -> None:
 
 
 def test_last_checkpoint_tests_without_the_earlier_ones(chain: Chain, posters: Path) -> None:
-    module = tiny.stage("vfe", seed=9, sampler=Sampler(steps=1))
+    module = tiny.stage("vfe", seed=9, sampler=ImageSampler(steps=1))
     assert isinstance(module, VFEModule)
     module.painter.prompt_encoder.text_encoder.tokenizer = None  # the checkpoint brings it
     tiny.trainer(limit_test_batches=1).test(

@@ -11,6 +11,7 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from vlad_lightning.diffusion.noising import add_noise, predicted_x0
 from vlad_lightning.diffusion.objective import FlowMatching
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.modules.probing import PROBES, TextProbe
 from vlad_lightning.types import Layout
@@ -70,7 +71,7 @@ def test_an_objects_phrase_is_heard_in_its_box_alone() -> None:
 def test_the_whole_system_is_asked_with_layouts_of_its_own() -> None:
     torch.manual_seed(1)
     generator = tiny.layout_generator().eval()
-    probe = TextProbe(painter(True), generator, Sampler(steps=2))
+    probe = TextProbe(painter(True), generator, ImageSampler(steps=2))
     found, heard = changes(probe)
     assert found["word_replaced"].min() > 0
     again = probe(PROMPTS, (Layout.empty(),) * 2, KEYS)  # what is given does not matter

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from vlad_lightning.diffusion.generators import RowDraws
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.health.loss_spikes import LossWindow, SpikeRule
 from vlad_lightning.models.lora import Lora
@@ -53,7 +54,7 @@ def system(kind: str, **changes: Any) -> VFEModule:
     return module
 
 
-def painted(sampler: Sampler, kind: str, posters: Path) -> Tensor:
+def painted(sampler: ImageSampler, kind: str, posters: Path) -> Tensor:
     with torch.no_grad():
         return system(kind, sampler=sampler).draw([PROMPT], ["a"]).images
 
@@ -66,7 +67,7 @@ def laid_out(sampler: Sampler, kind: str, posters: Path) -> Tensor:
 
 def painted_over_layouts(sampler: Sampler, kind: str, posters: Path) -> Tensor:
     with torch.no_grad():
-        return system(kind, layout_sampler=sampler, sampler=Sampler(steps=2)).draw([PROMPT], ["a"]).images
+        return system(kind, layout_sampler=sampler, sampler=ImageSampler(steps=2)).draw([PROMPT], ["a"]).images
 
 
 def loss(training: PainterTraining, kind: str, posters: Path) -> float:
@@ -148,35 +149,19 @@ CASES: list[tuple[Outcome, tuple[str, ...], Any, Mapping[str, Any]]] = [
     (
         painted,
         PAINTERS,
-        Sampler(steps=3),
+        ImageSampler(steps=3),
         {
             "steps": 4,
             "guidance_scale": 2.0,
             "layout_scale": 2.0,
             "augmentation": 0.5,
             "eta": 1.0,
-            "seed": 1,
             "solver": "dpmsolver++",
             "cache_interval": 2,
         },
     ),
-    (
-        laid_out,
-        ("tlg",),
-        Sampler(steps=3),
-        {
-            "steps": 4,
-            "guidance_scale": 2.0,
-            "layout_scale": 2.0,
-            "augmentation": 0.5,
-            "eta": 1.0,
-            "seed": 1,
-            "solver": "dpmsolver++",
-            "cache_interval": 2,
-            "fuse_qkv": True,
-        },
-    ),
-    (painted_over_layouts, PAINTERS, Sampler(), {"steps": 4, "eta": 1.0, "solver": "dpmsolver++", "seed": 1}),
+    (laid_out, ("tlg",), Sampler(steps=3), {"steps": 4, "eta": 1.0, "solver": "dpmsolver++"}),
+    (painted_over_layouts, PAINTERS, Sampler(), {"steps": 4, "eta": 1.0, "solver": "dpmsolver++"}),
     (
         loss,
         PAINTERS,

@@ -121,7 +121,7 @@ def test_more_words_than_a_layout_holds_are_refused_by_a_check_and_left_out_of_a
     with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
         generator.check(prompts)
     with torch.no_grad():
-        layouts = generator.sample(prompts, Sampler(steps=1), torch.Generator())
+        layouts = generator.sample(prompts, Sampler(steps=1), [torch.Generator()] * len(prompts))
     assert layouts[0].words == ("a", "b", "c", "d")
 
 

@@ -19,6 +19,7 @@ from vlad_lightning.diffusion.objective import FlowMatching, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import Painter
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.masks import FRAME
 from vlad_lightning.models.codec import build_kl_codec
 from vlad_lightning.models.contrastive import info_nce
@@ -155,7 +156,7 @@ def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:
 
 @pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
 def test_flow_matching_trains_and_paints(posters: Path, solver: SolverName) -> None:
-    module = tiny.stage("vfe", sampler=Sampler(steps=2, guidance_scale=2.0, solver=solver))
+    module = tiny.stage("vfe", sampler=ImageSampler(steps=2, guidance_scale=2.0, solver=solver))
     assert isinstance(module, VFEModule)
     module.painter.schedule = FlowMatchEulerDiscreteScheduler()
     tiny.trainer(2).fit(module, datamodule=tiny.data(posters))
@@ -167,30 +168,9 @@ def test_flow_matching_trains_and_paints(posters: Path, solver: SolverName) -> N
 
 def test_sampler_that_does_not_fit_the_schedule_is_refused_before_training() -> None:
     with pytest.raises(ValueError, match="steps is 1001; the schedule has 1000 timesteps"):
-        tiny.vfe(sampler=Sampler(steps=1001))
+        tiny.vfe(sampler=ImageSampler(steps=1001))
     with pytest.raises(ValueError, match=r"eta is 0\.5; it must be 0 for solver"):
         tiny.vfe(layout_sampler=Sampler(eta=0.5, solver="dpmsolver++"))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"guidance_scale": 2.0}, r"layout_sampler\.guidance_scale is 2\.0; it must be 1\.0: layouts are drawn w"),
-        ({"layout_scale": 2.0}, r"layout_sampler\.layout_scale is 2\.0; it must be 1\.0"),
-        ({"augmentation": 0.1}, r"layout_sampler\.augmentation is 0\.1; it must be 0\.0"),
-        ({"cache_interval": 2}, r"layout_sampler\.cache_interval is 2; it must be 1"),
-        ({"fuse_qkv": True}, r"layout_sampler\.fuse_qkv is True; it must be False"),
-        ({"seed": 3}, r"layout_sampler\.seed is 3; it must be 0: it is the painter's sampler's"),
-    ],
-)
-def test_settings_without_which_layouts_are_drawn_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        tiny.vfe(layout_sampler=Sampler(**changes))
-    if "seed" in changes:
-        assert tiny.tlg(sampler=Sampler(**changes)).sampler.seed == 3
-    else:
-        with pytest.raises(ValueError, match=message.removeprefix("layout_")):
-            tiny.tlg(sampler=Sampler(**changes))
 
 
 def test_a_sampler_of_layouts_that_nobody_draws_is_refused() -> None:
@@ -203,7 +183,7 @@ def test_projections_that_cannot_be_fused_are_refused_before_training() -> None:
     adapted = VFE(whole.vfe.fusion, whole.vfe.unet, lora=Lora(2), phrase_map=whole.vfe.phrase_map)
     painter = Painter(whole.prompt_encoder, adapted, whole.codec, whole.schedule, tiny.SIZE)
     with pytest.raises(ValueError, match="fuse_qkv is True; the attention layers have adapters"):
-        VFEModule(painter, tiny.image_encoder(), sampler=Sampler(fuse_qkv=True))
+        VFEModule(painter, tiny.image_encoder(), sampler=ImageSampler(fuse_qkv=True))
 
 
 def near_letters(glyphs: Tensor) -> Tensor:
@@ -331,7 +311,7 @@ def test_frozen_parts_stay_frozen(posters: Path, lora: Any) -> None:
 )
 def test_ablations_train_and_paint(posters: Path, changes: dict[str, Any]) -> None:
     scale = 1.5 if changes.get("hierarchical", True) else 1.0
-    module = tiny.stage("vfe", sampler=Sampler(steps=2, guidance_scale=2, layout_scale=scale), **changes)
+    module = tiny.stage("vfe", sampler=ImageSampler(steps=2, guidance_scale=2, layout_scale=scale), **changes)
     assert isinstance(module, VFEModule)
     before = parts(module)
     tiny.trainer(2).fit(module, datamodule=tiny.data(posters))  # the first has a rate of zero
@@ -346,7 +326,7 @@ def test_ablations_train_and_paint(posters: Path, changes: dict[str, Any]) -> No
 
 
 def test_test_without_evaluation_measures_nothing(posters: Path) -> None:
-    module = tiny.stage("vfe", sampler=Sampler(steps=1))
+    module = tiny.stage("vfe", sampler=ImageSampler(steps=1))
     assert tiny.trainer(limit_test_batches=1).test(module, datamodule=tiny.data(posters), verbose=False) == [{}]
 
 
@@ -358,14 +338,14 @@ def test_predicting_refuses_too_many_words_before_anything_is_painted() -> None:
     assert not seen.times
 
 
-def test_drawing_depends_on_the_samplers_seed_and_the_first_key() -> None:
-    module = tiny.stage("vfe", sampler=Sampler(steps=2))
+def test_drawing_depends_on_the_sampling_seed_and_the_key() -> None:
+    module = tiny.stage("vfe", sampler=ImageSampler(steps=2))
     assert isinstance(module, VFEModule)
     prompts = ['a red circle and "HI"']
     with torch.no_grad():
         first, again = module.draw(prompts, ["a"]), module.draw(prompts, ["a"])
         other = module.draw(prompts, ["b"])
-        module.sampler = Sampler(steps=2, seed=1)
+        module.sampling_seed = 1
         reseeded = module.draw(prompts, ["a"])
     assert torch.equal(first.images, again.images)
     assert first.keys == ("a",)

@@ -10,6 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.pipeline.model_card import read_run, write_card
 
 FIGURES = {
@@ -31,7 +32,7 @@ def card(tmp_path: Path, checkpoint: Path, callbacks: dict[str, Any] | None = No
     (folder / "unet").mkdir(parents=True)
     (folder / "unet" / "x.safetensors").write_bytes(b"unet")
     saved = {"global_step": 3000, "callbacks": callbacks or {}}
-    samplers = Sampler(steps=50, guidance_scale=7.5, eta=0.5), Sampler(steps=9)
+    samplers = ImageSampler(steps=50, guidance_scale=7.5, eta=0.5), Sampler(steps=9)
     write_card(folder, read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json", *samplers))
     return ModelCard.load(folder / "README.md")
 

@@ -18,8 +18,9 @@ from PIL import Image, ImageChops
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.generators import split_generator
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.types import Layout
@@ -85,9 +86,9 @@ def test_saved_and_loaded_it_paints_the_same_bit_for_bit(saved: Saved) -> None:
 
 
 def test_adapters_are_folded_in(saved: Saved) -> None:
-    sampler = Sampler(steps=3, guidance_scale=2.0)
+    sampler = ImageSampler(steps=3, guidance_scale=2.0)
     with torch.no_grad():
-        expected = saved.module.painter.paint([PROMPT], [LAYOUT], sampler, generator()).images
+        expected = saved.module.painter.paint([PROMPT], [LAYOUT], sampler, split_generator(generator(), 1)).images
     found = saved.pipe(PROMPT, LAYOUT, 3, 2.0, 1.0, generator=generator(), output_type="pt").images
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
     assert not [key for key in saved.pipe.text_encoder.state_dict() if "lora" in key]
@@ -120,7 +121,9 @@ def test_pictures_are_the_tensors_rounded(saved: Saved) -> None:
 
 
 def test_scales_and_steps_take_effect(saved: Saved) -> None:
-    def draw(steps: int = 3, text: float = 2.0, layout: float = 1.0, sampler: Sampler = Sampler()) -> torch.Tensor:
+    def draw(
+        steps: int = 3, text: float = 2.0, layout: float = 1.0, sampler: ImageSampler = ImageSampler()
+    ) -> torch.Tensor:
         return tensor(saved.pipe(PROMPT, LAYOUT, steps, text, layout, sampler, generator(), "pt").images)
 
     base = draw()
@@ -129,15 +132,15 @@ def test_scales_and_steps_take_effect(saved: Saved) -> None:
         draw(steps=4),
         draw(text=4.0),
         draw(layout=2.0),
-        draw(sampler=Sampler(eta=1.0)),
-        draw(sampler=Sampler(augmentation=1.0)),
+        draw(sampler=ImageSampler(eta=1.0)),
+        draw(sampler=ImageSampler(augmentation=1.0)),
     ]
     assert not any(torch.equal(base, image) for image in changed)
 
 
 def test_a_pipeline_samples_as_its_stage_was_tested(tmp_path: Path) -> None:
     module = random_module()
-    module.sampler = Sampler(steps=2, guidance_scale=4.0, layout_scale=1.5)
+    module.sampler = ImageSampler(steps=2, guidance_scale=4.0, layout_scale=1.5)
     VLADPipeline.from_module(module).save_pretrained(tmp_path / "saved")
     pipe = load(tmp_path / "saved")
 
@@ -147,8 +150,8 @@ def test_a_pipeline_samples_as_its_stage_was_tested(tmp_path: Path) -> None:
     assert torch.equal(draw(), draw(2, 4.0, 1.5))
     assert torch.equal(draw(3), draw(3, 4.0, 1.5))
     assert not torch.equal(draw(), draw(3))
-    assert torch.equal(draw(None, None, None, Sampler(3, 4.0, 1.5)), draw(3))
-    assert torch.equal(draw(3, None, None, Sampler(9, 4.0, 1.5)), draw(3))
+    assert torch.equal(draw(None, None, None, ImageSampler(3, guidance_scale=4.0, layout_scale=1.5)), draw(3))
+    assert torch.equal(draw(3, None, None, ImageSampler(9, guidance_scale=4.0, layout_scale=1.5)), draw(3))
     index = tmp_path / "saved" / "model_index.json"
     kept = json.loads(index.read_text())
     assert [kept.pop(name) for name in ("steps", "guidance_scale", "layout_scale")] == [2, 4.0, 1.5]
@@ -164,33 +167,30 @@ def test_a_pipeline_samples_as_its_stage_was_tested(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sampler", "layout_sampler"),
     [
-        (Sampler(2, 2.0, 1.5, augmentation=0.3, eta=0.7, seed=5), Sampler(steps=3, solver="dpmsolver++")),
-        (Sampler(4, 2.0, 1.5, solver="dpmsolver++", cache_interval=2), Sampler(steps=2, eta=0.5)),
+        (ImageSampler(2, "ddim", 0.7, 2.0, 1.5, augmentation=0.3), Sampler(steps=3, solver="dpmsolver++")),
+        (ImageSampler(4, "dpmsolver++", 0.0, 2.0, 1.5, cache_interval=2), Sampler(steps=2, eta=0.5)),
     ],
 )
-def test_an_export_draws_what_its_module_draws(tmp_path: Path, sampler: Sampler, layout_sampler: Sampler) -> None:
+def test_an_export_draws_what_its_module_draws(tmp_path: Path, sampler: ImageSampler, layout_sampler: Sampler) -> None:
     module = random_module().eval()
-    module.sampler, module.layout_sampler = sampler, layout_sampler
+    module.sampler, module.layout_sampler, module.sampling_seed = sampler, layout_sampler, 5
     VLADPipeline.from_module(module).save_pretrained(tmp_path / "saved")
     pipe = load(tmp_path / "saved")
     assert (pipe.sampler, pipe.layout_sampler) == (sampler, layout_sampler)
     prompts = [PROMPT, "a green square and 'SALE 50'"]
     with torch.no_grad():
-        expected = module.draw(prompts, ["a"])
-    found = pipe(prompts, generator=generator_for("cpu", sampler.seed, "paint", "a"), output_type="pt")
+        expected = module.draw(prompts)
+    found = pipe(prompts, output_type="pt")
     for layout, own in zip(found.layouts, expected.layouts, strict=True):
         torch.testing.assert_close(layout.boxes, own.boxes, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(tensor(found.images), expected.images, atol=2e-3, rtol=1e-3)
 
 
 def test_fused_projections_are_kept_by_an_export() -> None:
-    module = VFEModule(tiny.painter(), tiny.image_encoder(), tiny.layout_generator(), sampler=Sampler(2, fuse_qkv=True))
+    module = VFEModule(
+        tiny.painter(), tiny.image_encoder(), tiny.layout_generator(), sampler=ImageSampler(2, fuse_qkv=True)
+    )
     assert VLADPipeline.from_module(module).sampler == module.sampler
-
-
-def test_settings_without_which_layouts_are_drawn_are_refused(saved: Saved) -> None:
-    with pytest.raises(ValueError, match=r"layout_sampler\.guidance_scale is 2\.0; it must be 1\.0"):
-        saved.pipe(PROMPT, layout_sampler=Sampler(guidance_scale=2.0))
 
 
 def test_reading_the_painter_changes_nothing() -> None:
@@ -201,27 +201,33 @@ def test_reading_the_painter_changes_nothing() -> None:
 
 
 def test_layouts_have_a_sampler_of_their_own(saved: Saved) -> None:
-    def boxes(**samplers: Sampler) -> Tensor:
+    def boxes(**samplers: Any) -> Tensor:
         (layout,) = saved.pipe(PROMPT, num_inference_steps=1, generator=generator(), **samplers).layouts
         return layout.boxes
 
     plain = boxes()
-    assert torch.equal(boxes(sampler=Sampler(eta=1.0, solver="ddim", augmentation=0.5)), plain)
+    assert torch.equal(boxes(sampler=ImageSampler(eta=1.0, solver="ddim", augmentation=0.5)), plain)
     assert not torch.equal(boxes(layout_sampler=Sampler(eta=1.0)), plain)
     made = saved.module.layout_generator
     assert made is not None
     with torch.no_grad():
-        (expected,) = made.sample([PROMPT], Sampler(steps=3), generator())
+        (expected,) = made.sample([PROMPT], Sampler(steps=3), split_generator(generator(), 1))
     torch.testing.assert_close(boxes(layout_sampler=Sampler(steps=3)), expected.boxes, rtol=1e-4, atol=1e-4)
 
 
-def test_without_a_generator_the_samplers_seed_decides(saved: Saved) -> None:
-    first, again, other = (
-        saved.pipe(PROMPT, num_inference_steps=2, sampler=Sampler(seed=seed), output_type="pt").images
-        for seed in (0, 0, 1)
-    )
-    assert torch.equal(tensor(first), tensor(again))
-    assert not torch.equal(tensor(first), tensor(other))
+def test_an_image_depends_on_its_prompt_and_seed_and_not_on_its_batch(saved: Saved) -> None:
+    def draw(*prompts: str, generator: Any = None) -> Tensor:
+        return tensor(saved.pipe(prompts, num_inference_steps=2, generator=generator, output_type="pt").images)
+
+    alone, together = draw(PROMPT), draw("a blue square", PROMPT, PROMPT)
+    torch.testing.assert_close(together[1:2], alone, atol=1e-4, rtol=1e-4)
+    assert (together[1] - together[2]).abs().max() > 0.01  # asked for twice, there are two
+    given = draw("a blue square", PROMPT, generator=[generator(1), generator(2)])
+    torch.testing.assert_close(given[1:], draw(PROMPT, generator=[generator(2)]), atol=1e-4, rtol=1e-4)
+    shared = draw(PROMPT, "a blue square", generator=generator(3))
+    torch.testing.assert_close(shared[:1], draw(PROMPT, generator=generator(3)), atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="generator has 1 entries; 2 prompts"):
+        draw(PROMPT, PROMPT, generator=[generator()])
 
 
 def test_prompt_with_nothing_to_draw_gives_an_image_without_text(saved: Saved) -> None:
@@ -313,7 +319,7 @@ def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path)
     with pytest.raises(ValueError, match=r"layout_scale is 2\.0; it must be 1\.0: this painter has no hierarchical g"):
         pipe(PROMPT, layout_scale=2.0)
     with pytest.raises(ValueError, match=r"augmentation is 0\.1; it must be 0\.0: this painter has no hierarchical g"):
-        pipe(PROMPT, sampler=Sampler(augmentation=0.1))
+        pipe(PROMPT, sampler=ImageSampler(augmentation=0.1))
     with pytest.raises(ValueError, match=r"layout_sampler is .*: this pipeline makes no layouts"):
         pipe(PROMPT, layout_sampler=Sampler())
 

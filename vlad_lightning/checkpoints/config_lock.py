@@ -29,6 +29,7 @@ _FREE = (
     "data.test_root",
     "model.sampler*",
     "model.layout_sampler*",
+    "model.sampling_seed",
     "model.evaluation*",
     "model.*acceleration.*",
     "model.optimization.fused",

@@ -151,7 +151,7 @@ def _drawn(
     layout: LayoutFile | None,
     pictures: dict[str, Image.Image | None],
 ) -> VLADOutput:
-    from vlad_lightning.diffusion.generators import generator_for
+    from vlad_lightning.diffusion.generators import numbered, sampling_generators
 
     placed = layout.layout if layout else None
     if pictures["template"] is not None:
@@ -166,7 +166,7 @@ def _drawn(
         guidance_scale=options.guidance_scale,
         layout_scale=options.layout_scale,
         sampler=replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None}),
-        generator=generator_for("cpu", options.seed, "generate"),
+        generator=sampling_generators(options.seed, numbered(prompts)),
         output_type="pt",
     )
 

@@ -13,12 +13,16 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.batches import BatchShard, Items, shard_loader
+from vlad_lightning.diffusion.generators import Key, numbered
 from vlad_lightning.files import LIST_BYTES, read_utf8
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import MOST_IN_BATCH, check_prompts, check_whole
 from vlad_lightning.types import PromptBatch
 
 STDIN = "-"
+
+KeyedPrompt = tuple[str, str, Key]
+"""Key, prompt, and the name of its noise."""
 
 
 class PromptDataModule(LightningDataModule):
@@ -47,7 +51,7 @@ class PromptDataModule(LightningDataModule):
         self.prompts = prompts
         self.file = file
         self.batch_size = batch_size
-        self._items: list[tuple[str, str]] = []  # key and prompt
+        self._items: list[KeyedPrompt] = []
 
     def setup(self, stage: str | None = None) -> None:
         """Read the prompts, once.
@@ -64,7 +68,7 @@ class PromptDataModule(LightningDataModule):
             raise ValueError(f"{self._source()} holds no prompt; give at least one that is not blank")
         check_all(prompts, self._source())
         self._items = keyed_prompts(prompts)
-        notice_without_words(self._items)
+        notice_without_words([(key, prompt) for key, prompt, _ in self._items])
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """In the order given; each device gets neighbouring batches."""
@@ -120,9 +124,10 @@ def check_all(prompts: Sequence[str], source: str) -> None:
         raise ValueError(f"{source}: {error}") from error
 
 
-def keyed_prompts(prompts: Sequence[str]) -> list[tuple[str, str]]:
-    """Prompts with their keys, ``prompt_00000`` and so on."""
-    return [(f"prompt_{number:05d}", prompt) for number, prompt in enumerate(prompts)]
+def keyed_prompts(prompts: Sequence[str]) -> list[KeyedPrompt]:
+    """Prompts with their keys, ``prompt_00000`` and so on, and the names of their noise."""
+    pairs = zip(prompts, numbered(prompts), strict=True)
+    return [(f"prompt_{number:05d}", prompt, noise) for number, (prompt, noise) in enumerate(pairs)]
 
 
 def notice_without_words(items: Sequence[tuple[str, str]]) -> None:
@@ -139,10 +144,10 @@ def notice_without_words(items: Sequence[tuple[str, str]]) -> None:
         )
 
 
-def collate_prompts(items: Sequence[tuple[str, str]]) -> PromptBatch:
-    """A batch of keys and prompts."""
-    keys, prompts = zip(*items, strict=True)
-    return PromptBatch(keys, prompts)
+def collate_prompts(items: Sequence[KeyedPrompt]) -> PromptBatch:
+    """A batch of prompts."""
+    keys, prompts, noise_keys = zip(*items, strict=True)
+    return PromptBatch(keys, prompts, noise_keys=noise_keys)
 
 
 def _read_stdin() -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vlad_lightning.data.prompts import STDIN, PromptDataModule, notice_without_words
+from vlad_lightning.diffusion.generators import Key, numbered
 from vlad_lightning.files import read_picture
 from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.layout.pictures import TextLocator, mask_tensor, picture_tensor, read_template
@@ -39,6 +40,7 @@ class Request:
         layout: of the layout file or the template; None where there is neither.
         image: the picture to paint into, or None.
         mask: its region, or None.
+        noise_key: the name of its noise.
     """
 
     key: str
@@ -47,6 +49,7 @@ class Request:
     layout: Layout | None = None
     image: Path | None = None
     mask: Path | None = None
+    noise_key: Key = ()
 
 
 class RequestDataModule(PromptDataModule):
@@ -84,7 +87,9 @@ class RequestDataModule(PromptDataModule):
         lines = [(number, line) for number, line in enumerate(self._read(), 1) if line.strip()]
         if not lines:
             raise ValueError(f"{self._source()} holds no prompt; give at least one line that is not blank")
-        self._requests = [self._request(f"prompt_{i:05d}", *line) for i, line in enumerate(lines)]
+        requests = [self._request(f"prompt_{i:05d}", *line) for i, line in enumerate(lines)]
+        names = numbered([request.prompt for request in requests])
+        self._requests = [replace(one, noise_key=name) for one, name in zip(requests, names, strict=True)]
         notice_without_words([(request.key, request.prompt) for request in self._requests if request.layout is None])
 
     def predict_dataloader(self) -> DataLoader[Any]:
@@ -180,4 +185,5 @@ def _collate(items: Sequence[tuple[Request, Tensor | None, Tensor | None]]) -> P
         images=images,
         masks=masks,
         sources=tuple(r.source for r in requests),
+        noise_keys=tuple(r.noise_key for r in requests),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -20,6 +21,36 @@ def generator_for(device: torch.device | str, *key: int | str) -> torch.Generato
     """
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def sampling_generators(seed: int, names: Sequence[Key]) -> list[torch.Generator]:
+    """The generators of what is sampled, one a name, so that nothing depends on the rest of a batch.
+
+    They live on the CPU: the same seed draws the same noise on every device.
+    """
+    return [generator_for("cpu", seed, "sampling", *name) for name in names]
+
+
+def numbered(prompts: Sequence[str]) -> list[Key]:
+    """Each prompt, and how many equal ones stand before it: the name of its noise, wherever in a list it stands.
+
+    Example:
+        >>> numbered(["a cat", "a dog", "a cat"])
+        [('a cat', 0), ('a dog', 0), ('a cat', 1)]
+    """
+    before: Counter[str] = Counter()
+    names: list[Key] = []
+    for prompt in prompts:
+        names.append((prompt, before[prompt]))
+        before[prompt] += 1
+    return names
+
+
+def split_generator(generator: torch.Generator, count: int) -> list[torch.Generator]:
+    """Generators on the CPU seeded one after the other from one, as a caller gives it for several prompts."""
+    device = generator.device
+    seeds = [torch.randint(2**63 - 1, (), generator=generator, device=device).item() for _ in range(count)]
+    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
 
 class RowDraws:

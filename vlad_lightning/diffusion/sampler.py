@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from vlad_lightning.diffusion.guidance import HierarchicalGuidance
 from vlad_lightning.diffusion.objective import Schedule
 from vlad_lightning.diffusion.solvers import SolverName, check_solver, solver_for
 from vlad_lightning.limits import MOST_STEPS, check_whole
@@ -25,46 +23,23 @@ class Sampler:
 
     Attributes:
         steps: evaluations of the solver, 1 to 10,000.
-        guidance_scale: the scale of the text; 1 is none.
-        layout_scale: the scale of the layout; 1 is none.
-        augmentation: the s of Eq. 6 at sampling time: the standard deviation of the noise on the layout's latent.
-        eta: 0 is DDIM, 1 is ancestral sampling; only for ``ddim`` over a DDPM schedule.
-        seed: of the noise, where no generator is given.
         solver: ``ddim``, which is Euler's method for flow matching, or ``dpmsolver++``, of second order.
-        cache_interval: the deep blocks of a UNet painter are evaluated at every this-many-th step and reused in
-            between (:mod:`~vlad_lightning.models.painter.cache`); 1 evaluates all.
-        fuse_qkv: the painter computes queries, keys and values by one product
-            (:mod:`~vlad_lightning.models.painter.attention`).
+        eta: 0 is DDIM, 1 is ancestral sampling; only for ``ddim`` over a DDPM schedule.
 
     Raises:
         ValueError: where a value is out of its range.
     """
 
     steps: int = 20
-    guidance_scale: float = 1.0
-    layout_scale: float = 1.0
-    augmentation: float = 0.0
-    eta: float = 0.0
-    seed: int = 0
     solver: SolverName = "ddim"
-    cache_interval: int = 1
-    fuse_qkv: bool = False
+    eta: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "cache_interval"):
-            check_whole(name, getattr(self, name), 1, MOST_STEPS)
+        check_whole("steps", self.steps, 1, MOST_STEPS)
         if self.solver not in get_args(SolverName):
             raise ValueError(f"solver is {self.solver!r}; allowed are {', '.join(map(repr, get_args(SolverName)))}")
-        for name in ("guidance_scale", "layout_scale", "augmentation"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}; it must lie in [0, 1]")
-
-    @property
-    def guidance(self) -> HierarchicalGuidance:
-        """The guidance with these scales."""
-        return HierarchicalGuidance(self.guidance_scale, self.layout_scale)
 
     def check(self, schedule: Schedule) -> None:
         """Refuse a schedule these settings do not fit, before any work is done.
@@ -79,7 +54,7 @@ class Sampler:
         denoiser: Denoiser,
         noise: Tensor,
         schedule: Schedule,
-        generator: torch.Generator | list[torch.Generator],
+        generators: Sequence[torch.Generator],
         progress: Callable[[Tensor], Iterable[Tensor]] = iter,
     ) -> Tensor:
         """From noise to data.
@@ -88,7 +63,7 @@ class Sampler:
             denoiser: see :data:`Denoiser`.
             noise: (B, ...) float32, standard normal.
             schedule: the schedule of the training; its config is copied, the object is left alone.
-            generator: the randomness of ``eta`` > 0.
+            generators: B of them, the randomness of ``eta`` > 0.
             progress: wraps the timesteps, as tqdm does.
 
         Returns:
@@ -97,7 +72,7 @@ class Sampler:
         Raises:
             ValueError: where the settings do not fit the schedule, see :meth:`check`.
         """
-        solver = solver_for(schedule, self.solver, self.steps, self.eta, generator)
+        solver = solver_for(schedule, self.solver, self.steps, self.eta, list(generators))
         x = noise
         for mark, t in zip(solver.marks, progress(solver.times.to(noise.device)), strict=True):
             prediction = denoiser(x, t.expand(len(x))).float()

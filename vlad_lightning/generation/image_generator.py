@@ -12,7 +12,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from vlad_lightning.diffusion.objective import Schedule, check_schedule
-from vlad_lightning.diffusion.sampler import Denoiser, Sampler
+from vlad_lightning.diffusion.sampler import Denoiser
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.layout.prompt_parser import bare_phrase
 from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE, check_whole
@@ -85,7 +86,7 @@ class Painter(nn.Module):
         self.image_size = image_size
         self.rasterizer = rasterizer
 
-    def check(self, sampler: Sampler) -> None:
+    def check(self, sampler: ImageSampler) -> None:
         """Refuse a sampler that does not fit the schedule or the network, before any work is done.
 
         Raises:
@@ -109,7 +110,7 @@ class Painter(nn.Module):
         glyphs: Tensor,
         grounding: Grounding | None = None,
         scale: float = 0.0,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generators: Sequence[torch.Generator] | None = None,
     ) -> Tensor | None:
         """z_t = g + s * noise (Eq. 6), g the glyph map's latent and, beside it, the map of the grounded phrases.
 
@@ -117,7 +118,7 @@ class Painter(nn.Module):
             glyphs: (B, 3, H, W) float in [-1, 1], a drawn layout.
             grounding: the objects' phrases and boxes; None leaves their map empty.
             scale: s.
-            generator: of the noise, or one for each row of it; only needed where s > 0.
+            generators: B of them, of the noise; only needed where s > 0.
 
         Returns:
             (B, C, h, w) float, C the fusion's ``layout_channels``; None without hierarchical guidance.
@@ -129,9 +130,8 @@ class Painter(nn.Module):
             latent = torch.cat([latent, self._phrases_drawn(grounding, latent)], dim=1)
         if scale == 0:
             return latent
-        return latent + scale * randn_tensor(
-            latent.shape, generator=generator, device=latent.device, dtype=latent.dtype
-        )
+        given = None if generators is None else list(generators)
+        return latent + scale * randn_tensor(latent.shape, generator=given, device=latent.device, dtype=latent.dtype)
 
     def _phrases_drawn(self, grounding: Grounding | None, latent: Tensor) -> Tensor:
         """The phrase map at the size of a latent (B, C_z, h, w); empty without grounded phrases."""
@@ -221,8 +221,8 @@ class Painter(nn.Module):
         self,
         prompts: Sequence[str],
         layouts: Sequence[Layout],
-        sampler: Sampler,
-        generator: torch.Generator,
+        sampler: ImageSampler,
+        generators: Sequence[torch.Generator],
         progress: Callable[[Tensor], Iterable[Tensor]] = iter,
         region: Region | None = None,
     ) -> Painting:
@@ -232,7 +232,7 @@ class Painter(nn.Module):
             prompts: B prompts.
             layouts: B layouts.
             sampler: steps and scales.
-            generator: all the randomness.
+            generators: B generators, all the randomness; an image depends on its own alone.
             progress: wraps the timesteps, as tqdm does.
             region: B pictures of which only a region is painted: every other pixel stays as it is, and what lies
                 outside the region of a layout is not drawn. None paints whole images.
@@ -248,13 +248,13 @@ class Painter(nn.Module):
             glyphs = glyphs.masked_fill(~region.masks.cpu(), -1)
         told = self.prompt_encoder(prompts)
         grounding = self.ground(prompts, layouts, told) if self.vfe.phrase_map is not None else None
-        z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generator)
+        z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generators)
         latent = self.codec.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
         shape = (len(prompts), self.codec.latent_channels, *latent.shape[2:])
-        noise = randn_tensor(shape, generator=generator, device=weight.device)
+        noise = randn_tensor(shape, generator=list(generators), device=weight.device)
         denoiser = self._guided(told, z, sampler, self._known(region, len(prompts)))
         with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv):
-            latents = sampler.draw(denoiser, noise, self.schedule, generator, progress)
+            latents = sampler.draw(denoiser, noise, self.schedule, generators, progress)
         images = self.codec.decode_latents(latents.to(weight)).float().clamp(-1, 1)
         if region is not None:
             images = torch.where(region.masks.to(images.device), images, region.images.to(images))
@@ -268,7 +268,9 @@ class Painter(nn.Module):
         weight = self.vfe.fusion.weight
         return self.encode_region(Region(region.images.to(weight), region.masks.to(weight.device)))
 
-    def _guided(self, told: Conditioning, z: Tensor | None, sampler: Sampler, known: Tensor | None = None) -> Denoiser:
+    def _guided(
+        self, told: Conditioning, z: Tensor | None, sampler: ImageSampler, known: Tensor | None = None
+    ) -> Denoiser:
         """The denoiser under hierarchical guidance: every branch in one batch."""
         guidance = sampler.guidance
         branches = guidance.branches

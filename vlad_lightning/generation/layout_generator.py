@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -19,9 +18,6 @@ from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.tlg import TLG, TOKEN_WIDTH, decode_boxes, encode_boxes
 from vlad_lightning.types import Batch, Conditioning, Layout
-
-LAYOUT_FIELDS = ("steps", "solver", "eta")
-"""The fields of a sampler that decide how layouts are drawn, beside the seed of their noise."""
 
 
 class LayoutGenerator(nn.Module):
@@ -58,27 +54,6 @@ class LayoutGenerator(nn.Module):
         self.prompt_encoder = prompt_encoder
         self.tlg = tlg
         self.schedule = schedule
-
-    def check_sampler(self, sampler: Sampler, name: str, seeded: bool = False) -> None:
-        """Refuse a sampler that does not fit the schedule, or asks for what only a painter does.
-
-        Layouts are drawn by one evaluation a step of a network without deep blocks to reuse or projections to fuse,
-        which was never trained without its text, so nothing guides it.
-
-        Args:
-            sampler: how layouts are to be drawn.
-            name: of the setting that it is.
-            seeded: whether the noise comes from its seed.
-
-        Raises:
-            ValueError: naming the field.
-        """
-        sampler.check(self.schedule)
-        for field in fields(sampler):
-            value = getattr(sampler, field.name)
-            if field.name not in LAYOUT_FIELDS and value != field.default and not (seeded and field.name == "seed"):
-                why = "it is the painter's sampler's" if field.name == "seed" else "layouts are drawn without it"
-                raise ValueError(f"{name}.{field.name} is {value}; it must be {field.default}: {why}")
 
     def check(self, prompts: Sequence[str]) -> None:
         """Refuse prompts with more words than a layout holds.
@@ -121,7 +96,7 @@ class LayoutGenerator(nn.Module):
         return steps, objective.noised(tokens, noise, steps)
 
     def sample(
-        self, prompts: Sequence[str], sampler: Sampler, generator: torch.Generator | list[torch.Generator]
+        self, prompts: Sequence[str], sampler: Sampler, generators: Sequence[torch.Generator]
     ) -> tuple[Layout, ...]:
         """Draw a layout for each prompt; one without words to draw and without objects gets an empty layout.
 
@@ -130,17 +105,22 @@ class LayoutGenerator(nn.Module):
         Words beyond the ``max_words`` that a layout holds are left out, as in training: real captions have such.
         Where a person wrote the prompts, :meth:`check` them first.
 
+        Args:
+            prompts: B prompts.
+            sampler: how the tokens are drawn.
+            generators: B generators, all the randomness; a layout depends on its own alone.
+
         Raises:
             ValueError: where weights that have become NaN or infinite leave no layouts.
         """
         conditioning: Conditioning = self.prompt_encoder(prompts)
         told = conditioning.pooled
         shape = (len(prompts), self.tlg.slots, TOKEN_WIDTH)
-        noise = randn_tensor(shape, generator=generator, device=told.device)
+        noise = randn_tensor(shape, generator=list(generators), device=told.device)
         words = torch.arange(self.tlg.slots, device=told.device) < self.prompt_encoder.max_words
         unknown = (~words & ~self.tlg.taught_objects).expand(len(prompts), -1)
         tokens = sampler.draw(
-            lambda x, t: self.tlg(x.to(told), t, conditioning, unknown), noise, self.schedule, generator
+            lambda x, t: self.tlg(x.to(told), t, conditioning, unknown), noise, self.schedule, generators
         )
         if not tokens.isfinite().all():  # moving boxes apart would make numbers of them
             raise ValueError("the generated layouts hold NaN or infinite values: the weights are damaged")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from vlad_lightning import limits
-from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_generator import Painter
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.masking import Masking
+from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.layout.masks import box_masks, grown
 from vlad_lightning.layout.paragraph import paragraph
 from vlad_lightning.layout.pictures import bounding_quad, resized, stretched
@@ -24,7 +24,7 @@ Placed = tuple[Layout | None, Region | None]
 """The same prompt's words, and its picture at its own size with the region."""
 
 
-def check_prompts(batch: PromptBatch, painter: Painter, layouts: LayoutGenerator | None) -> None:
+def check_prompts(batch: PromptBatch, system: VLADSystem) -> None:
     """Refuse prompts that cannot be painted, before the first one is.
 
     Raises:
@@ -34,62 +34,37 @@ def check_prompts(batch: PromptBatch, painter: Painter, layouts: LayoutGenerator
     for source, prompt, row in zip(batch.sources or batch.keys, batch.prompts, _rows(batch), strict=True):
         try:
             limits.check_prompts([prompt])
-            _check(prompt, row, painter, layouts)
+            _check(prompt, row, system.painter, system.layout_generator)
         except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
 
 
 def paint_prompts(
     batch: PromptBatch,
-    painter: Painter,
-    generator: LayoutGenerator | None,
-    sampler: Sampler,
-    layout_sampler: Sampler,
-    draws: torch.Generator,
+    system: VLADSystem,
+    settings: SystemSampling,
+    generators: Sequence[torch.Generator],
+    progress: Callable[[Tensor], Iterable[Tensor]] = iter,
 ) -> Painting:
     """Paint a batch of any kinds of prompts.
 
     Args:
         batch: the prompts.
-        painter: paints them, in one go.
-        generator: makes the layouts of the prompts that have none; None leaves them empty.
-        sampler: how images are drawn.
-        layout_sampler: how layouts are drawn.
-        draws: the randomness, of the layouts first.
+        system: draws them, in one go.
+        settings: how.
+        generators: B generators, all the randomness.
+        progress: wraps the timesteps of the images, as tqdm does.
 
     Raises:
         ValueError: where what was painted is no picture.
     """
+    painter = system.painter
     placed = [place(p, row, painter.rasterizer.font) for p, row in zip(batch.prompts, _rows(batch), strict=True)]
-    bare = [prompt for prompt, (layout, _) in zip(batch.prompts, placed, strict=True) if layout is None]
-    made = iter(
-        generator.sample(bare, layout_sampler, draws)
-        if generator is not None and bare
-        else [Layout.empty()] * len(bare)
-    )
-    layouts = [next(made) if layout is None else layout for layout, _ in placed]
+    layouts = [layout for layout, _ in placed]
     regions = [region for _, region in placed]
     region = _stacked(regions, painter.image_size)
-    painting = painter.paint(batch.prompts, layouts, sampler, draws, region=region).named(batch.keys)
-    check_finite(painting.images)
+    painting = system.generate(batch.prompts, layouts, settings, generators, region, progress).named(batch.keys)
     return painting if region is None else painting.within(_pictures(painting.images.cpu(), regions))
-
-
-def check_finite(images: Tensor) -> None:
-    """Refuse what was painted by weights that have become NaN or infinite; a file format makes a black picture of it.
-
-    Args:
-        images: (B, 3, H, W) float.
-
-    Raises:
-        ValueError: saying how many.
-    """
-    finite = images.isfinite().flatten(1).all(1)
-    if not finite.all():
-        raise ValueError(
-            f"{int((~finite).sum())} of {len(images)} painted images hold NaN or infinite values: the weights are "
-            "damaged (a training that diverged?), or the numbers overflow in this precision"
-        )
 
 
 def _rows(batch: PromptBatch) -> list[Row]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.generators import numbered, sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.metrics.layout import LayoutMetrics
@@ -25,12 +25,13 @@ class TLGModule(LightningModule):
     Args:
         generator: the prompt encoder of stage 0 and the TLG.
         optimization: learning rate and schedule.
-        sampler: how layouts are drawn in validation and test: steps, solver, eta and seed; a run-time setting.
+        sampler: how layouts are drawn in validation and test; a run-time setting.
+        sampling_seed: of their noise; a run-time setting.
         freeze_text_tower: True keeps the text tower of stage 0 and trains its composition only.
         seed: of every draw.
 
     Raises:
-        ValueError: where the sampler does not fit the generator's schedule, or sets what layouts are drawn without.
+        ValueError: where the sampler does not fit the generator's schedule.
     """
 
     def __init__(
@@ -38,17 +39,19 @@ class TLGModule(LightningModule):
         generator: LayoutGenerator,
         optimization: Optimization = Optimization(),
         sampler: Sampler = Sampler(),
+        sampling_seed: int = 0,
         freeze_text_tower: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        generator.check_sampler(sampler, "sampler", seeded=True)
+        sampler.check(generator.schedule)
         self.generator = generator
         if freeze_text_tower:
             generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
         generator.prompt_encoder.composition.freeze_unread(pooled=False, tokens=False)
         self.optimization = optimization
         self.sampler = sampler
+        self.sampling_seed = sampling_seed
         self.seed = seed
         self.layout_metrics = LayoutMetrics()
         self.figures: dict[str, Figure] = {}
@@ -98,9 +101,9 @@ class TLGModule(LightningModule):
             self.layout_metrics.update(layouts, batch.prompts, *truth)
 
     def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> tuple[Layout, ...]:
-        """Layouts of B prompts; the noise depends on the sampler's seed and the first key."""
-        draws = generator_for(self.device, self.sampler.seed, "layout", *keys[:1])
-        return self.generator.sample(prompts, self.sampler, draws)
+        """Layouts of B prompts; a prompt's noise depends on ``sampling_seed`` and its key, or else on the prompt."""
+        names = [(key,) for key in keys] or numbered(prompts)
+        return self.generator.sample(prompts, self.sampler, sampling_generators(self.sampling_seed, names))
 
     def on_validation_epoch_end(self) -> None:
         """Log the layout metrics."""

@@ -9,12 +9,14 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.generators import numbered, sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_generator import Painter
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.generation.prediction import check_prompts, paint_prompts
+from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.metrics.evaluation import Evaluation
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.models.fsdp import is_sharded
@@ -39,8 +41,8 @@ class VFEModule(LightningModule):
         training: settings of the loss.
         optimization: learning rate and schedule.
         sampler: how images are drawn; a run-time setting.
-        layout_sampler: how layouts are drawn: steps, solver and eta; their noise is of ``sampler.seed``. A run-time
-            setting.
+        layout_sampler: how layouts are drawn; a run-time setting.
+        sampling_seed: of the noise of layouts and images; a run-time setting.
         evaluation: the metrics of ``test``; None measures nothing.
         temperature: tau of L_align.
         seed: of every draw in training.
@@ -64,8 +66,9 @@ class VFEModule(LightningModule):
         layout_generator: LayoutGenerator | None = None,
         training: PainterTraining = PainterTraining(),
         optimization: Optimization = Optimization(),
-        sampler: Sampler = Sampler(guidance_scale=2.5),
+        sampler: ImageSampler = ImageSampler(guidance_scale=2.5),
         layout_sampler: Sampler = Sampler(),
+        sampling_seed: int = 0,
         evaluation: Evaluation | None = None,
         temperature: float = 0.07,
         seed: int = 0,
@@ -82,7 +85,7 @@ class VFEModule(LightningModule):
         training.check(painter)
         painter.check(sampler)
         if layout_generator is not None:
-            layout_generator.check_sampler(layout_sampler, "layout_sampler")
+            layout_sampler.check(layout_generator.schedule)
         elif layout_sampler != Sampler():
             raise ValueError(f"layout_sampler is {layout_sampler}; it is needed with a layout_generator only")
         if (masking is not None) != painter.inpaints:
@@ -94,7 +97,7 @@ class VFEModule(LightningModule):
             painter.prompt_encoder.text_encoder.tower.requires_grad_(False)
         self.settings = training
         self.optimization = optimization
-        self.sampler, self.layout_sampler = sampler, layout_sampler
+        self.sampler, self.layout_sampler, self.sampling_seed = sampler, layout_sampler, sampling_seed
         self.evaluation = evaluation
         self.temperature = temperature
         self.seed = seed
@@ -146,12 +149,18 @@ class VFEModule(LightningModule):
         self.log_dict({f"val/{name}": figure.value for name, figure in self.heard.compute().items()})
 
     def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> Painting:
-        """The whole system: layouts, then images; the noise depends on the sampler's seed and the first key."""
+        """The whole system: layouts, then images; a prompt's noise depends on ``sampling_seed`` and its key."""
         return self._paint(PromptBatch(tuple(keys), tuple(prompts)))
 
+    @property
+    def system(self) -> VLADSystem:
+        """The parts that draw prompts, joined."""
+        return VLADSystem(self.painter, self.layout_generator)
+
     def _paint(self, batch: PromptBatch) -> Painting:
-        draws = generator_for(self.device, self.sampler.seed, "paint", *batch.keys[:1])
-        return paint_prompts(batch, self.painter, self.layout_generator, self.sampler, self.layout_sampler, draws)
+        names = batch.noise_keys or [(key,) for key in batch.keys] or numbered(batch.prompts)
+        generators = sampling_generators(self.sampling_seed, names)
+        return paint_prompts(batch, self.system, SystemSampling(self.sampler, self.layout_sampler), generators)
 
     def test_step(self, batch: Batch | PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Painting]:
         """Paint the batch's prompts and measure the result."""
@@ -186,7 +195,7 @@ class VFEModule(LightningModule):
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         if data is not None:
             for batch in data.predict_dataloader():
-                check_prompts(batch, self.painter, self.layout_generator)
+                check_prompts(batch, self.system)
 
     def _check_data(self) -> None:
         """Refuse data with images of another size, or boxes for another number of phrases than the system reads."""

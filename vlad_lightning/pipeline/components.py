@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from vlad_lightning.generation.layout_generator import LAYOUT_FIELDS
 from vlad_lightning.models.lora import fold
 from vlad_lightning.models.text.ccm import CCM, IdentityComposition
 from vlad_lightning.models.text.encoder import Spelling, TextEncoder
@@ -118,8 +117,8 @@ def components_of(module: VFEModule) -> dict[str, Any]:
     parts |= {"unet": None, vfe.network_name: vfe.plain_network(), "fusion": vfe.fusion, "region": vfe.region}
     parts |= {"phrase_map": vfe.phrase_map}
     parts |= {"codec": painter.codec, "schedule": painter.schedule}
-    parts |= asdict(module.sampler)
-    parts |= {f"layout_{name}": getattr(module.layout_sampler, name) for name in LAYOUT_FIELDS}
+    parts |= asdict(module.sampler) | {"seed": module.sampling_seed}
+    parts |= {f"layout_{name}": value for name, value in asdict(module.layout_sampler).items()}
     return parts | asdict(settings) | {"image_size": painter.image_size, "font": painter.rasterizer.font}
 
 

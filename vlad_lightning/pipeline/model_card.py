@@ -16,6 +16,7 @@ from vlad_lightning.callbacks.provenance import origins
 from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.files import set_aside
+from vlad_lightning.generation.image_sampler import ImageSampler
 
 _USE = """\
 ```python
@@ -59,7 +60,7 @@ class Run:
     steps: int
     sources: tuple[str, ...] = ()
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    sampler: Sampler | None = None
+    sampler: ImageSampler | None = None
     layout_sampler: Sampler = Sampler()
 
 
@@ -69,7 +70,7 @@ def read_run(
     checkpoint: Path,
     saved: Mapping[str, Any],
     results: Path,
-    sampler: Sampler | None = None,
+    sampler: ImageSampler | None = None,
     layout_sampler: Sampler = Sampler(),
 ) -> Run:
     """What a checkpoint and the results beside it say of their run.
@@ -168,7 +169,7 @@ def _use(run: Run) -> str:
 def _changed(name: str, sampler: Sampler, told: tuple[str, ...] = ()) -> list[str]:
     """The settings of a sampler that are not the defaults, without those that are told already."""
     values = [(f.name, getattr(sampler, f.name)) for f in fields(sampler) if f.name not in told]
-    return [f"`{name}.{key}={value}`" for key, value in values if value != getattr(Sampler(), key)]
+    return [f"`{name}.{key}={value}`" for key, value in values if value != getattr(type(sampler)(), key)]
 
 
 def _training(run: Run) -> str:

@@ -20,12 +20,14 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.generators import numbered, sampling_generators, split_generator
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.files import naming
 from vlad_lightning.generation.image_generator import Painter
-from vlad_lightning.generation.layout_generator import LAYOUT_FIELDS, LayoutGenerator
-from vlad_lightning.generation.prediction import check_finite, check_inside, place, put_back
+from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.generation.layout_generator import LayoutGenerator
+from vlad_lightning.generation.prediction import check_inside, paint_prompts, place
+from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, resized
 from vlad_lightning.layout.prompt_parser import drawn_words
@@ -46,7 +48,7 @@ from vlad_lightning.modules.vfe import VFEModule
 from vlad_lightning.pipeline.components import EncoderParts, EncoderSettings, components_of, settle
 from vlad_lightning.pipeline.model_index import add_code, check_files, check_weights
 from vlad_lightning.pipeline.output import VLADOutput, check_output_type, output, to_bytes
-from vlad_lightning.types import Layout, Region
+from vlad_lightning.types import Layout, PromptBatch, Region
 
 __all__ = ["VLADOutput", "VLADPipeline", "to_bytes"]
 
@@ -91,7 +93,7 @@ class VLADPipeline(DiffusionPipeline):
         mask_padding: likewise, of the painter's encoder.
         read_phrases: see :class:`~vlad_lightning.models.text.prompt_encoder.PromptEncoder`, of the painter's encoder.
         steps: of the image diffusion, where a call names none; an export has what its stage was tested with, here and
-            in all that follows. See :class:`~vlad_lightning.diffusion.sampler.Sampler`.
+            in all that follows. See :class:`~vlad_lightning.generation.image_sampler.ImageSampler`.
         guidance_scale: of the text.
         layout_scale: of the layout.
         augmentation: of the layout's latent.
@@ -249,6 +251,11 @@ class VLADPipeline(DiffusionPipeline):
         )
 
     @property
+    def system(self) -> VLADSystem:
+        """The parts that draw prompts, joined."""
+        return VLADSystem(self.painter, self.layout_generator)
+
+    @property
     def layout_generator(self) -> LayoutGenerator | None:
         """The parts that make layouts, joined; None without hierarchical guidance."""
         if self.tlg is None:
@@ -273,8 +280,8 @@ class VLADPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         layout_scale: float | None = None,
-        sampler: Sampler | None = None,
-        generator: torch.Generator | None = None,
+        sampler: ImageSampler | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
         layout_sampler: Sampler | None = None,
     ) -> VLADOutput:
@@ -287,23 +294,24 @@ class VLADPipeline(DiffusionPipeline):
             guidance_scale: the scale of the text, likewise.
             layout_scale: the scale of the layout, likewise.
             sampler: all settings of the image diffusion; None is :attr:`sampler`.
-            generator: the randomness; None uses the sampler's seed.
+            generator: the randomness: one a prompt, or one from which those are seeded; None uses the pipeline's seed,
+                and an image then depends on its prompt alone.
             output_type: ``pil`` or ``pt``.
-            layout_sampler: how layouts are drawn where none are given; their randomness is ``generator``'s. None is
-                :attr:`layout_sampler`.
+            layout_sampler: how layouts are drawn where none are given; None is :attr:`layout_sampler`.
 
         Raises:
-            ValueError: for another ``output_type``, another number of layouts than prompts, more words than a layout
-                holds, more or longer prompts than one call paints, settings that do not fit a schedule or do nothing,
-                or images that are no numbers.
+            ValueError: for another ``output_type``, another number of layouts or generators than prompts, more words
+                than a layout holds, more or longer prompts than one call paints, settings that do not fit a schedule or
+                do nothing, or images that are no numbers.
         """
         prompts = self._prompts(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
-        generator = generator or generator_for("cpu", settings.seed, "pipeline")
+        generators = self._generators(prompts, generator, self.config.seed)
         check_output_type(output_type)
-        placed = self._layouts(prompts, layouts, layout_sampler, generator)
-        painting = self.painter.paint(prompts, placed, settings, generator, self.progress_bar)
-        check_finite(painting.images)
+        given = () if layouts is None else self._given(prompts, layouts)
+        sampling = SystemSampling(settings, self._layout_settings(prompts, given, layout_sampler))
+        batch = PromptBatch((), tuple(prompts), given)
+        painting = paint_prompts(batch, self.system, sampling, generators, self.progress_bar)
         return output(painting.images.cpu(), painting.layouts, output_type)
 
     def with_template(
@@ -314,8 +322,8 @@ class VLADPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         layout_scale: float | None = None,
-        sampler: Sampler | None = None,
-        generator: torch.Generator | None = None,
+        sampler: ImageSampler | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> VLADOutput:
         """Draw an image for each prompt, with the words of a picture of text where they stand in it.
@@ -370,8 +378,8 @@ class VLADPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         layout_scale: float | None = None,
-        sampler: Sampler | None = None,
-        generator: torch.Generator | None = None,
+        sampler: ImageSampler | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> VLADOutput:
         """Paint a region of a picture anew, once for each prompt; every pixel outside it stays as it is.
@@ -399,29 +407,28 @@ class VLADPipeline(DiffusionPipeline):
             raise ValueError("this pipeline has no region: train one for inpainting, as mini/stage2_inpaint.yaml does")
         prompts = self._prompts(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
-        generator = generator or generator_for("cpu", settings.seed, "pipeline")
+        generators = self._generators(prompts, generator, self.config.seed)
         whole, placed = self._region(prompts, image, mask, layouts)
-        region = resized(whole, painter.image_size)
-        check_inside(painter, placed, region)
-        painting = painter.paint(prompts, placed, settings, generator, self.progress_bar, region)
-        check_finite(painting.images)
-        return output(put_back(painting.images.cpu(), whole), placed, output_type)
+        check_inside(painter, placed, resized(whole, painter.image_size))
+        batch = PromptBatch((), tuple(prompts), placed, tuple(whole.images), tuple(whole.masks))
+        painting = paint_prompts(batch, self.system, SystemSampling(settings), generators, self.progress_bar)
+        return output(torch.stack(painting.pictures), placed, output_type)
 
     @property
-    def sampler(self) -> Sampler:
+    def sampler(self) -> ImageSampler:
         """How images are painted where a call does not say: an export paints as its stage was tested."""
-        own = Sampler(**{field.name: self.config[field.name] for field in fields(Sampler)})
+        own = ImageSampler(**{field.name: self.config[field.name] for field in fields(ImageSampler)})
         # the default of this class, and some folders, have a scale of layouts even where nothing reads one
         return own if self.painter.hierarchical else replace(own, layout_scale=1.0)
 
     @property
     def layout_sampler(self) -> Sampler:
         """How layouts are drawn where a call does not say; likewise."""
-        return Sampler(**{name: self.config[f"layout_{name}"] for name in LAYOUT_FIELDS})
+        return Sampler(**{field.name: self.config[f"layout_{field.name}"] for field in fields(Sampler)})
 
     def _settings(
-        self, sampler: Sampler | None, steps: int | None, text: float | None, layout: float | None
-    ) -> Sampler:
+        self, sampler: ImageSampler | None, steps: int | None, text: float | None, layout: float | None
+    ) -> ImageSampler:
         """The sampler of a call, with these steps and scales of text and layout where they are not None."""
         given: dict[str, Any] = {"steps": steps, "guidance_scale": text, "layout_scale": layout}
         settings = replace(
@@ -457,26 +464,32 @@ class VLADPipeline(DiffusionPipeline):
         placed = self._given(prompts, [layout for layout, _ in pairs if layout is not None])
         return Region.cat([region for _, region in pairs if region is not None]), placed
 
-    def _layouts(
-        self,
-        prompts: list[str],
-        given: Layout | Sequence[Layout] | None,
-        sampler: Sampler | None,
-        generator: torch.Generator,
-    ) -> tuple[Layout, ...]:
-        if sampler is not None and (given is not None or self.tlg is None):
-            why = "layouts are given" if given is not None else "this pipeline makes no layouts"
-            raise ValueError(f"layout_sampler is {sampler}; it must be None: {why}")
-        if given is not None:
-            return self._given(prompts, given)
+    @staticmethod
+    def _generators(
+        prompts: list[str], generator: torch.Generator | list[torch.Generator] | None, seed: int
+    ) -> list[torch.Generator]:
+        """One a prompt."""
+        if generator is None:
+            return sampling_generators(seed, numbered(prompts))
+        if isinstance(generator, torch.Generator):
+            return split_generator(generator, len(prompts))
+        if len(generator) != len(prompts):
+            raise ValueError(f"generator has {len(generator)} entries; {len(prompts)} prompts need one each, or one")
+        return list(generator)
+
+    def _layout_settings(self, prompts: list[str], given: Sequence[Layout], sampler: Sampler | None) -> Sampler:
+        """How layouts are sampled, checked together with the prompts before anything is painted."""
         layouts = self.layout_generator
-        if layouts is None:
-            return tuple(Layout.empty() for _ in prompts)
-        sampler = sampler or self.layout_sampler
-        layouts.check_sampler(sampler, "layout_sampler")
+        if sampler is not None and (given or layouts is None):
+            why = "layouts are given" if given else "this pipeline makes no layouts"
+            raise ValueError(f"layout_sampler is {sampler}; it must be None: {why}")
+        if given or layouts is None:
+            return Sampler()
+        own = sampler or self.layout_sampler
+        own.check(layouts.schedule)
         layouts.check(prompts)
         self._rasterizer.check([word for prompt in prompts for word in drawn_words(prompt)])
-        return layouts.sample(prompts, sampler, generator)
+        return own
 
     def _given(self, prompts: list[str], layouts: Layout | Sequence[Layout]) -> tuple[Layout, ...]:
         """The caller's own layouts, checked before anything is painted."""
