@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from vlad_lightning.diffusion.generators import generator_for
+from vlad_lightning.diffusion.generators import generator_for, numbered, sampling_generators, split_generator
 
 DRAW = """
 import torch
@@ -41,3 +41,19 @@ def test_another_process_draws_the_same() -> None:
     outputs = {subprocess.run([sys.executable, "-c", DRAW], capture_output=True, text=True, check=True).stdout}
     here = torch.rand(3, generator=generator_for("cpu", 7, "paint", "00001_000000002")).tolist()
     assert outputs == {f"{here}\n"}
+
+
+def test_equal_prompts_have_noise_of_their_own_wherever_they_stand() -> None:
+    names = numbered(["a cat", "a dog", "a cat"])
+    assert len(set(names)) == 3
+    assert numbered(["a dog", "a cat"]) == [names[1], names[0]]
+    draws = [torch.rand((), generator=one).item() for one in sampling_generators(0, names)]
+    assert len(set(draws)) == 3
+    assert draws != [torch.rand((), generator=one).item() for one in sampling_generators(1, names)]
+
+
+def test_a_generator_is_split_into_one_a_prompt() -> None:
+    few, many = (split_generator(torch.Generator().manual_seed(7), count) for count in (1, 3))
+    draws = [torch.rand((), generator=one).item() for one in many]
+    assert len(set(draws)) == 3
+    assert torch.rand((), generator=few[0]).item() == draws[0]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from vlad_lightning.diffusion.generators import Key, numbered, sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_generator import Painter
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
-from vlad_lightning.types import Layout, Painting, Region
+from vlad_lightning.types import Layout, Painting, Region, TextToImage
+
+_Settings = TypeVar("_Settings")
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,22 @@ class VLADSystem:
             generated = (Layout.empty(),) * len(rows)
         made = iter(generated)
         return [next(made) if layout is None else layout for layout in layouts]
+
+
+def generate_named(
+    system: TextToImage[_Settings], prompts: Sequence[str], keys: Sequence[str], settings: _Settings, seed: int
+) -> Painting:
+    """Draw ``B`` prompts under their keys, with layouts of the system's own: what every system is tested by.
+
+    Args:
+        system: draws them.
+        prompts: B prompts.
+        keys: B names, of which their noise is a function; with none, their noise is one of the prompts.
+        settings: of the system.
+        seed: of the noise.
+    """
+    names: Sequence[Key] = [(key,) for key in keys] or numbered(prompts)
+    return system.generate(prompts, None, settings, sampling_generators(seed, names)).named(keys)
 
 
 def check_finite(images: Tensor) -> None:

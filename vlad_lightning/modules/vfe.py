@@ -16,7 +16,7 @@ from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.generation.prediction import check_prompts, paint_prompts
-from vlad_lightning.generation.system import SystemSampling, VLADSystem
+from vlad_lightning.generation.system import SystemSampling, VLADSystem, generate_named
 from vlad_lightning.metrics.evaluation import Evaluation
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.models.fsdp import is_sharded
@@ -150,7 +150,12 @@ class VFEModule(LightningModule):
 
     def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> Painting:
         """The whole system: layouts, then images; a prompt's noise depends on ``sampling_seed`` and its key."""
-        return self._paint(PromptBatch(tuple(keys), tuple(prompts)))
+        return generate_named(self.system, prompts, keys, self.sampling, self.sampling_seed)
+
+    @property
+    def sampling(self) -> SystemSampling:
+        """How the whole system samples."""
+        return SystemSampling(self.sampler, self.layout_sampler)
 
     @property
     def system(self) -> VLADSystem:
@@ -160,7 +165,7 @@ class VFEModule(LightningModule):
     def _paint(self, batch: PromptBatch) -> Painting:
         names = batch.noise_keys or [(key,) for key in batch.keys] or numbered(batch.prompts)
         generators = sampling_generators(self.sampling_seed, names)
-        return paint_prompts(batch, self.system, SystemSampling(self.sampler, self.layout_sampler), generators)
+        return paint_prompts(batch, self.system, self.sampling, generators)
 
     def test_step(self, batch: Batch | PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Painting]:
         """Paint the batch's prompts and measure the result."""

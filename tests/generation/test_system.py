@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import tiny_system as tiny
+import torch
+from torch import Tensor
+
+from vlad_lightning.diffusion.generators import sampling_generators
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.generation.system import SystemSampling, VLADSystem, generate_named
+from vlad_lightning.types import Layout, Painting, TextToImage
+
+PROMPTS = ['a red circle and "HI"', "a blue square", 'a red circle and "HI"']
+LAYOUT = Layout(("HI",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.0]]))
+SETTINGS = SystemSampling(ImageSampler(2, eta=0.5, augmentation=0.3, guidance_scale=2.0), Sampler(2, eta=0.5))
+
+
+@pytest.fixture(scope="module")
+def system() -> VLADSystem:
+    return VLADSystem(tiny.painter().eval(), tiny.layout_generator().eval())
+
+
+class Noise:
+    """Another system: it draws its noise, and no words."""
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        layouts: Sequence[Layout | None] | None,
+        settings: float,
+        generators: Sequence[torch.Generator],
+    ) -> Painting:
+        images = torch.stack([torch.rand(3, 8, 8, generator=one) * settings for one in generators])
+        return Painting(images, (Layout.empty(),) * len(prompts), torch.full_like(images, -1), tuple(prompts))
+
+
+@torch.no_grad()
+def images(system: VLADSystem, prompts: Sequence[str], layouts: Sequence[Layout | None] | None = None) -> Tensor:
+    names = [(prompt, prompts[:i].count(prompt)) for i, prompt in enumerate(prompts)]
+    return system.generate(prompts, layouts, SETTINGS, sampling_generators(3, names)).images
+
+
+def test_an_image_depends_on_its_own_generator_alone(system: VLADSystem) -> None:
+    together, reversed_ = images(system, PROMPTS), images(system, PROMPTS[::-1])
+    torch.testing.assert_close(images(system, PROMPTS[:1]), together[:1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(reversed_[1], together[1], rtol=1e-4, atol=1e-4)
+    assert (together[0] - together[2]).abs().max() > 0.01
+
+
+def test_layouts_that_are_given_stay_and_leave_the_others_as_they_are(system: VLADSystem) -> None:
+    with torch.no_grad():
+        drawn = system.generate(PROMPTS, [None, None, LAYOUT], SETTINGS, sampling_generators(3, [(i,) for i in "abc"]))
+        others = system.generate(PROMPTS[:2], None, SETTINGS, sampling_generators(3, [(i,) for i in "ab"]))
+    assert drawn.layouts[2] is LAYOUT
+    for one, other in zip(drawn.layouts[:2], others.layouts, strict=True):
+        torch.testing.assert_close(one.boxes, other.boxes, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(drawn.images[:2], others.images, rtol=1e-4, atol=1e-4)
+
+
+def test_each_prompt_needs_a_generator_and_a_layout_or_none(system: VLADSystem) -> None:
+    with pytest.raises(ValueError, match="generators has 1 entries; 3 prompts"):
+        system.generate(PROMPTS, None, SETTINGS, [torch.Generator()])
+    with pytest.raises(ValueError, match="layouts has 1 entries; 3 prompts"):
+        system.generate(PROMPTS, [LAYOUT], SETTINGS, [torch.Generator()] * 3)
+
+
+@pytest.mark.parametrize("keys", [(), ("a", "b", "c")])
+def test_another_system_is_drawn_as_ours_is(system: VLADSystem, keys: tuple[str, ...]) -> None:
+    other: TextToImage[float] = Noise()
+    ours: TextToImage[SystemSampling] = system
+    first = generate_named(other, PROMPTS, keys, 0.5, seed=1)
+    assert first.keys == keys
+    assert torch.equal(generate_named(other, PROMPTS, keys, 0.5, seed=1).images, first.images)
+    assert not torch.equal(generate_named(other, PROMPTS, keys, 0.5, seed=2).images, first.images)
+    assert len(first.images.flatten(1).unique(dim=0)) == 3
+    with torch.no_grad():
+        assert len(generate_named(ours, PROMPTS, keys, SystemSampling(ImageSampler(1), Sampler(1)), 1).images) == 3
