@@ -17,6 +17,7 @@ from vlad_lightning.metrics.ocr_engine import (
     RapidOCREngine,
     bgr_pictures,
     build_ocr_engine,
+    layout_of_lines,
 )
 
 
@@ -78,6 +79,14 @@ def test_what_a_painter_overshoots_is_black_and_white_and_the_shorter_side_decid
     black, white = bgr_pictures(images, 16)
     assert black.shape == white.shape == (16, 64, 3)
     assert (black.max(), white.min()) == (0, 255)
+
+
+def test_a_line_without_letters_has_no_place_in_a_layout() -> None:
+    corners = np.array([[0, 0], [40, 0], [40, 10], [0, 10]])
+    layout = layout_of_lines(["", "TOP", " \u3000", "LOW"], [corners + 5 * i for i in range(4)], (50, 100))
+    assert layout.words == ("TOP", "LOW")
+    assert torch.allclose(layout.quads()[:, 0], torch.tensor([[0.05, 0.1], [0.15, 0.3]]))
+    assert len(layout_of_lines([" "], [corners], (50, 100))) == len(layout_of_lines((), None, (50, 100))) == 0
 
 
 def test_the_name_tells_the_version(engine: OCREngine) -> None:

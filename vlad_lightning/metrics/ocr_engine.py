@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
@@ -80,7 +81,7 @@ class RapidOCREngine:
         """See :meth:`~vlad_lightning.layout.pictures.TextLocator.locate`."""
         pictures = bgr_pictures(images, self._min_side)
         pages = [(self._ocr(picture), picture) for picture in pictures]
-        return [_layout(list(page.txts or ()), page.boxes, picture) for page, picture in pages]
+        return [layout_of_lines(page.txts or (), page.boxes, picture.shape[:2]) for page, picture in pages]
 
 
 class PaddleOCREngine:
@@ -138,7 +139,8 @@ class PaddleOCREngine:
         for picture in bgr_pictures(images, self._min_side):
             results = self._ocr.predict(picture)
             lines = [line for result in results for line in result["rec_texts"]]
-            found.append(_layout(lines, [quad for result in results for quad in result["rec_polys"]], picture))
+            quads = [quad for result in results for quad in result["rec_polys"]]
+            found.append(layout_of_lines(lines, quads, picture.shape[:2]))
         return found
 
 
@@ -196,12 +198,18 @@ def bgr_pictures(images: Tensor, min_side: int) -> list[NDArray[np.uint8]]:
     return list(np.ascontiguousarray(pixels.flip(1).permute(0, 2, 3, 1).numpy()))
 
 
-def _layout(lines: list[str], quads: Any, picture: NDArray[np.uint8]) -> Layout:
-    """Lines and their (4, 2) corners in pixels of a picture; blank lines are left out."""
+def layout_of_lines(lines: Sequence[str], quads: Any, size: tuple[int, ...]) -> Layout:
+    """The layout of what an engine has read; of a line without a letter, which PaddleOCR keeps, there is nothing.
+
+    Args:
+        lines: their text, in reading order.
+        quads: for each, (4, 2) corners in pixels, clockwise from the top left one; None where there is no line.
+        size: height and width of the picture.
+    """
     kept = [i for i, line in enumerate(lines) if line.strip()]
     if not kept:
         return Layout.empty()
-    height, width = picture.shape[:2]
+    height, width = size
     corners = np.stack([np.asarray(quads[i], dtype=np.float64) for i in kept]) / (width, height)
     return Layout.from_quads([lines[i] for i in kept], torch.from_numpy(corners))
 
