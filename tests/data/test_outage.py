@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset
-from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.mario import key_of, list_samples
 from vlad_lightning.data.outage import DataOutageError
 from vlad_lightning.data.scan import scan
+from vlad_lightning.data.scene_data import SceneDataModule
 from vlad_lightning.layout.glyphs import Rasterizer
 
 
@@ -27,6 +30,12 @@ def root(posters: Path, tmp_path: Path) -> Path:
 
 def samples(root: Path, max_outage: float) -> MarioDataset:
     return MarioDataset(list_samples(root), 8, 2, 8, 0.3, Rasterizer(), max_outage=max_outage)
+
+
+def data_loaders(data: MarioDataModule) -> tuple[Iterable[Any], ...]:
+    test = data.test_dataloader()
+    assert not isinstance(test, list)
+    return data.train_dataloader(), data.val_dataloader(), test
 
 
 def later(act: Callable[[], object]) -> threading.Timer:
@@ -65,9 +74,11 @@ def test_a_mount_point_without_its_disk_is_waited_for(root: Path) -> None:
     assert data.broken == ()
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("module", [MarioDataModule, SceneDataModule])
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_one_that_stays_away_is_one_clear_error(root: Path, num_workers: int) -> None:
-    data = MarioDataModule(str(root), size=8, max_outage=0.3, num_workers=num_workers)
+def test_one_that_stays_away_is_one_clear_error(root: Path, num_workers: int, module: type[MarioDataModule]) -> None:
+    data = module(str(root), size=8, max_outage=0.3, num_workers=num_workers)
     data.setup()
     shutil.rmtree(root)
     for loader in (data.train_dataloader(), data.val_dataloader()):
@@ -76,6 +87,41 @@ def test_one_that_stays_away_is_one_clear_error(root: Path, num_workers: int) ->
         ):
             next(iter(loader))
     assert data.broken == ()
+
+
+def test_a_folder_that_is_away_after_its_scan_lacks_no_scene(root: Path) -> None:
+    """It goes when the scan tells what it has found, and the scenes are looked for after that."""
+    folders, away, timers = list_samples(root), root.with_name("away"), []
+    (folders[3] / "scene.json").unlink()
+
+    class Gone(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "are usable" in record.getMessage():
+                root.rename(away)
+                timers.append(later(lambda: away.rename(root)))
+
+    logger, handler = logging.getLogger("lightning.pytorch.utilities.rank_zero"), Gone()
+    logger.addHandler(handler)
+    try:
+        data = SceneDataModule(str(root), size=8, batch_size=1, max_outage=60)
+        data.setup()
+    finally:
+        logger.removeHandler(handler)
+    assert len(timers) == 1
+    found = {key for loader in data_loaders(data) for batch in loader for key in batch.keys}
+    assert found == {key_of(folder) for folder in folders} - {key_of(folders[3])}
+
+
+def test_captions_are_read_after_an_outage_and_without_those_that_are_gone(root: Path) -> None:
+    data = MarioDataModule(str(root), size=8, max_outage=60)
+    whole = data.captions()
+    gone = next(folder for folder in list_samples(root) if (folder / "caption.txt").read_text() in whole)
+    shutil.rmtree(gone)
+    away = root.with_name("away")
+    root.rename(away)
+    back = later(lambda: away.rename(root))
+    assert len(data.captions()) == len(whole) - 1
+    back.join()
 
 
 def test_a_sample_that_is_gone_is_broken_at_once_and_others_are_not(root: Path) -> None:

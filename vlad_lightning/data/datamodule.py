@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -19,7 +19,7 @@ from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import list_samples
 from vlad_lightning.data.order import Draw, GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.prompts import collate_prompts, keyed_prompts, read_prompts
-from vlad_lightning.data.scan import DataReport, quoted_caption, scan
+from vlad_lightning.data.scan import DataReport, scan
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.workers import Loader, outlive_signals
 from vlad_lightning.files import find_config
@@ -70,6 +70,9 @@ class MarioDataModule(LightningDataModule):
     Raises:
         ValueError: if an argument is out of its range.
     """
+
+    dataset_class: ClassVar[type[MarioDataset]] = MarioDataset
+    batch_class: ClassVar[type[Any]] = Batch
 
     def __init__(
         self,
@@ -181,9 +184,12 @@ class MarioDataModule(LightningDataModule):
                 self._told.update(new)
 
     def captions(self) -> list[str]:
-        """The training split's captions, with quotes around the words that are drawn; no image is read."""
+        """The training split's captions, with quotes around the words that are drawn; no image is read.
+
+        Those that cannot be read any more are left out.
+        """
         self.setup()
-        return [quoted_caption(folder, self.min_confidence)[0] for folder in self._sets["train"].folders]
+        return list(self._sets["train"].captions())
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled by ``seed``; samples that do not fill a global batch are left out if there are others."""
@@ -194,7 +200,7 @@ class MarioDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,
-            collate_fn=Batch.collate,
+            collate_fn=self.batch_class.collate,
             worker_init_fn=outlive_signals,
         )
 
@@ -303,12 +309,12 @@ class MarioDataModule(LightningDataModule):
 
     def _in_order(self, name: str, in_blocks: bool) -> DataLoader[Batch]:
         self.setup()
-        ranks = self.trainer.world_size if self.trainer else 1
-        shard = BatchShard(_Measured(self._sets[name]), self.batch_size, Batch.collate, ranks, self._rank, in_blocks)
+        ranks, collate = self.trainer.world_size if self.trainer else 1, self.batch_class.collate
+        shard = BatchShard(_Measured(self._sets[name]), self.batch_size, collate, ranks, self._rank, in_blocks)
         return shard_loader(shard, self.num_workers, self.pin_memory)
 
     def _dataset(self, folders: list[Path]) -> MarioDataset:
-        return MarioDataset(
+        return self.dataset_class(
             folders,
             self.size,
             self.max_words,

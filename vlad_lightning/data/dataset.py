@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset
 from vlad_lightning.data.mario import MarioSample, SkipSample, key_of, read_sample
 from vlad_lightning.data.ocr_lines import OcrWord, quote_read_words
 from vlad_lightning.data.outage import DataOutageError, OutageGuard
+from vlad_lightning.data.scan import quoted_caption
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.files import printable
 from vlad_lightning.layout.glyphs import Rasterizer
@@ -113,6 +115,16 @@ class MarioDataset(Dataset[Sample]):
         self._broken[index] = True
         _log.warning("%s; the sample is left out", self._why)
         return None
+
+    def captions(self) -> Iterator[str]:
+        """The captions as prompts, of those samples whose texts can be read; no image is.
+
+        Raises:
+            DataOutageError: as :meth:`read`.
+        """
+        for folder in self.folders:
+            with suppress(SkipSample):
+                yield self._guard(partial(quoted_caption, min_confidence=self.min_confidence), folder)[0]
 
     def _checked(self, sample: MarioSample, index: int) -> MarioSample:
         """The sample, where it can be used.

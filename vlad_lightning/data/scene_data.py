@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset, to_tensor
 from vlad_lightning.data.mario import MarioSample, SkipSample
+from vlad_lightning.data.outage import DataOutageError, OutageGuard
 from vlad_lightning.data.scene_file import NAME, SceneFacts
 from vlad_lightning.layout.scene_objects import COLOURS, KINDS, MOST_OBJECTS, FoundObject, encode_objects
 
@@ -93,31 +94,41 @@ class SceneDataModule(MarioDataModule):
     Arguments, splits and order are those of :class:`~vlad_lightning.data.datamodule.MarioDataModule`.
     """
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """See the base class."""
-        loader: Any = super().train_dataloader()
-        loader.collate_fn = SceneBatch.collate
-        return loader
-
-    def _in_order(self, name: str, in_blocks: bool) -> DataLoader[Any]:
-        loader: Any = super()._in_order(name, in_blocks)
-        loader.dataset.collate = SceneBatch.collate
-        return loader
-
-    def _dataset(self, folders: list[Path]) -> SceneDataset:
-        plain = super()._dataset(folders)
-        return SceneDataset(
-            folders, plain.size, plain.max_words, plain.max_boxes, plain.min_confidence, plain.rasterizer
-        )
+    dataset_class = SceneDataset
+    batch_class = SceneBatch
 
     def _usable(self, root: str, index: str | None = None) -> list[Path]:
-        folders = [folder for folder in super()._usable(root, index) if (folder / NAME).is_file()]
+        listed = super()._usable(root, index)
+        guard = OutageGuard(listed, self.max_outage)
+        folders = [folder for folder in listed if _has_scene(folder, guard)]
         if not folders:
             raise ValueError(
                 f"root is {root!r}, where no sample has a {NAME}; the object detector learns from posters that say "
                 "what stands on them: vlad-cli synth draws some"
             )
         return folders
+
+
+def _has_scene(folder: Path, guard: OutageGuard) -> bool:
+    """Whether a sample has a scene, in whatever state.
+
+    Raises:
+        DataOutageError: where the data folder as a whole cannot be read for too long.
+    """
+    try:
+        return guard(_find_scene, folder)
+    except DataOutageError:
+        raise
+    except OSError:  # of this sample alone, which has gone meanwhile
+        return False
+
+
+def _find_scene(folder: Path) -> bool:
+    try:
+        return stat.S_ISREG((folder / NAME).stat().st_mode)
+    except FileNotFoundError:
+        folder.stat()  # where the sample itself is away, this raises too
+        return False
 
 
 def is_known(scene: SceneFacts) -> bool:
