@@ -26,8 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from vlad_lightning.data.mario import list_samples
-from vlad_lightning.data.scan import quoted_caption
+from vlad_lightning.data.mario import list_samples, read_texts
 from vlad_lightning.data.splits import in_hash_order
 from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
@@ -100,7 +99,7 @@ def parsed() -> argparse.Namespace:
 def prompt_batches(data: Path, rounds: int, size: int, max_words: int) -> list[list[str]]:
     """Captions with words to draw, ``size`` a round."""
     folders = in_hash_order(list_samples(data), 0)
-    captions = (quoted_caption(folder, _MIN_CONFIDENCE)[0] for folder in folders)
+    captions = (read_texts(folder, _MIN_CONFIDENCE).prompt for folder in folders)
     found: list[str] = []
     for caption in captions:
         if 0 < len(drawn_words(caption)) <= max_words:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from vlad_lightning.files import as_rgb, read_picture, read_text, read_utf8, write_file
 
@@ -114,3 +116,24 @@ def test_what_is_no_number_becomes_black(tmp_path: Path) -> None:
     values = np.full((8, 8), np.nan, dtype=np.float32)
     values[0] = 65535
     assert np.asarray(as_rgb(Image.fromarray(values)))[:2, 0].tolist() == [[255] * 3, [0] * 3]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells the memory")
+@pytest.mark.parametrize("mode", ["RGBA", "I;16"])
+def test_a_picture_is_in_memory_twice_at_most(tmp_path: Path, mode: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new(mode, (4_000, 4_000)).save(tmp_path / "x.png", exif=exif, compress_level=1)
+    script = f"""
+import re
+import numpy as np
+from pathlib import Path
+from vlad_lightning.files import as_rgb, open_picture
+peak = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+with open_picture(Path({str(tmp_path / "x.png")!r})) as picture:
+    before = peak()
+    as_rgb(picture, in_place=True)
+print(peak() - before)
+"""
+    grown = int(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)
+    assert grown < 2.5 * 4 * 4_000 * 4_000  # Pillow has four bytes for each pixel in colour

@@ -11,6 +11,7 @@ import errno
 import itertools
 import json
 import os
+import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator
@@ -45,6 +46,12 @@ _BOMS = (  # the longer ones first: the mark of UTF-32 begins with that of UTF-1
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_MARKS = "“”„‘’‚‹›«»…–—•™®©°·¡¿€\xa0\xad"  # noqa: RUF001 -- of Windows-1252, of which several may follow each other
+_SIGNS = "¢-¨¬¯±-³¶¸¹¼-¿"  # noqa: RUF001
+_NOT_WESTERN = re.compile(rf"[^\x00-\x7f{_MARKS}]{{3}}|[^\W\d_][{_SIGNS}][^\W\d_]")
+"""What shows that a text was in another encoding (``Ïðèâåò`` was Cyrillic, ``Wa³êsa`` Polish): in a Western language no
+three letters with accents follow each other, and no such sign stands between letters."""
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -142,7 +149,7 @@ def read_text(path: Path, most_bytes: int = TEXT_BYTES) -> tuple[str, bool]:
     """The text of a file in the encoding it is in, and whether that is another one than UTF-8.
 
     A byte order mark decides (UTF-8, UTF-16 or UTF-32). Without one, the text is in UTF-8 where it decodes as that,
-    else in Windows-1252.
+    else in Windows-1252 where it decodes to what may be a Western language.
 
     Raises:
         OSError, UnusableFileError: as :func:`check_file`; the latter also where it is in neither, or holds a NUL, as
@@ -155,9 +162,11 @@ def read_text(path: Path, most_bytes: int = TEXT_BYTES) -> tuple[str, bool]:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if "\0" not in text:
+        if "\0" in text:
+            raise UnusableFileError(path, "no text")
+        if encoding != "cp1252" or not _NOT_WESTERN.search(text):
             return _lines_ended(text), not encoding.startswith("utf-8")
-    raise UnusableFileError(path, "no text")
+    raise UnusableFileError(path, "in an unknown encoding")
 
 
 def set_aside(path: Path, why: object) -> None:
@@ -261,9 +270,14 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         yield picture
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode as RGB, upright as its EXIF block says; what is transparent becomes white."""
-    image = _eight_bits(_upright(image))
+def as_rgb(image: Image.Image, in_place: bool = False) -> Image.Image:
+    """A picture of any mode as RGB, upright as its EXIF block says; what is transparent becomes white.
+
+    Args:
+        image: the picture.
+        in_place: turn the picture itself, of which the memory then never holds three.
+    """
+    image = _eight_bits(_upright(image, in_place))
     if image.has_transparency_data:
         return _on_white(image)
     return image.convert("RGB")
@@ -274,12 +288,14 @@ def as_grey(image: Image.Image) -> Image.Image:
     return _eight_bits(_upright(image)).convert("L")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    from PIL import ImageOps
+def _upright(image: Image.Image, in_place: bool = False) -> Image.Image:
+    from PIL import ExifTags, ImageOps
 
     image.load()  # so that what fails below is the EXIF block, not the pixels
     try:
-        return ImageOps.exif_transpose(image)
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:  # of which Pillow would make a copy
+            return image
+        return ImageOps.exif_transpose(image, in_place=in_place) or image
     except Exception:  # Pillow raises whatever it stumbles on in a damaged block, and the pixels are sound
         return image
 
@@ -288,11 +304,15 @@ def _on_white(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     page = Image.new("RGB", image.size)
-    for top in range(0, image.height, _ROWS):
-        box = (0, top, image.width, min(top + _ROWS, image.height))
+    for box in _strips(image):
         layers = image.crop(box).convert("RGBA")
         page.paste(Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB"), box)
     return page
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    for top in range(0, image.height, _ROWS):
+        yield 0, top, image.width, min(top + _ROWS, image.height)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -302,10 +322,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
     if not image.mode.startswith(("I", "F")):
         return image
-    values = np.array(image, dtype=np.float32)
-    np.nan_to_num(values, copy=False)
-    values /= 257
-    return Image.fromarray(values.round(out=values).clip(0, 255, out=values).astype(np.uint8))
+    page = Image.new("L", image.size)
+    for box in _strips(image):
+        values = np.nan_to_num(np.array(image.crop(box), dtype=np.float32)) / 257
+        page.paste(Image.fromarray(values.round().clip(0, 255).astype(np.uint8)), box)
+    return page
 
 
 def _lines_ended(text: str) -> str:

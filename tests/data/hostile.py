@@ -10,7 +10,9 @@ import io
 import json
 import os
 import pickle
+import random
 import shutil
+import string
 import struct
 import zlib
 from collections.abc import Callable
@@ -23,12 +25,14 @@ from PIL import Image
 
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.scan import scan
+from vlad_lightning.data.scene_file import NAME
 from vlad_lightning.layout.glyphs import Rasterizer
 
 GIGABYTE = 1 << 30
 USED = "used"
 _RECODED = "read in UTF-16 or Windows-1252: not UTF-8"
 QUAD = "128,64,384,64,384,128,128,128"
+_LONG = "more than 1,500 bytes"  # with quotes around the words that are drawn
 _MOST_PIXELS = (7_000, 7_000)  # 49 million, just below the limit
 
 
@@ -42,6 +46,7 @@ class Kind:
         skipped: why it is not used; empty where it is.
         lost: what is left out of one that is used, as the report counts it.
         large: it takes seconds.
+        sceneless: its scene is none that an object detector can learn from, though elsewhere it is as good as another.
     """
 
     name: str
@@ -49,6 +54,12 @@ class Kind:
     skipped: str = ""
     lost: str = ""
     large: bool = False
+    sceneless: bool = False
+
+    @property
+    def for_detector(self) -> bool:
+        """Whether an object detector can learn from it."""
+        return not (self.skipped or self.lost == NAME or self.sceneless)
 
     @property
     def expected(self) -> str:
@@ -87,7 +98,7 @@ def seen(root: Path, folder: Path) -> str:
     if not all(x.isfinite().all() for x in (sample.image, sample.glyphs, sample.word_boxes, sample.object_boxes)):
         return "numbers that are not finite"
     lost = [*report.lines_left_out, *(f"{file} {_RECODED}" for file in report.texts_recoded)]
-    lost += ["scene.json"] * report.scenes_left_out
+    lost += [NAME] * report.scenes_left_out
     return f"{USED}, without: {', '.join(lost)}" if lost else USED
 
 
@@ -264,8 +275,13 @@ def words(*lines: str) -> Callable[[Path], object]:
 
 
 def _repeated(folder: Path) -> None:
-    text("caption.txt", "HELLO " * 660)(folder)
+    text("caption.txt", "HELLO " * 186)(folder)
     words(*[f"HELLO {QUAD} 1"] * 999)(folder)
+
+
+def _quoted(folder: Path) -> None:
+    text("caption.txt", "A " * 700)(folder)
+    words(*[f"A {QUAD} 1"] * 999)(folder)
 
 
 def _images() -> list[Kind]:
@@ -335,27 +351,33 @@ def _in_its_place(name: str) -> list[Kind]:
 
 def _captions() -> list[Kind]:
     name = "caption.txt"
-    no_text, many = f"{name}: no text", f"{name}: more than 4,000 bytes"
+    no_text, unknown, many = (f"{name}: {why}" for why in ("no text", "in an unknown encoding", _LONG))
     recoded = f"{name} {_RECODED}"
     used = {
         "controls, right-to-left, zero-width": "\x01\x1b[2J a poster \u202e\u2066that\u2069 s\u200bay\u200ds \ufeffHI",
-        "3,990 quotes": '"' * 3_990,
-        "quotes without words": "a poster that says " + '"" ' * 1_300,
-        "a word of 3,990 letters": "a" * 3_990,
-        "3,990 letters of phrases": ("a red star on the left and " * 400)[:3_990],
-        "3,990 dots": "." * 3_990 + "x",
-        "marks upon marks": "a poster that says H" + "\u0301" * 1_980,
-        "wide signs and faces": "\U0001f600\u6f22\u5b57 " * 363,
+        "1,490 quotes": '"' * 1_490,
+        "quotes without words": "a poster that says " + '"" ' * 490,
+        "a word of 1,490 letters": "a" * 1_490,
+        "1,490 letters of phrases": ("a red star on the left and " * 400)[:1_490],
+        "1,490 dots": "." * 1_490 + "x",
+        "marks upon marks": "a poster that says H" + "\u0301" * 735,
+        "wide signs and faces": "\U0001f600\u6f22\u5b57 " * 136,
     }
+    noise = random.Random(0)
+    for number in range(3):  # of which each letter is a token of its own
+        used[f"1,490 letters of noise, {number}"] = "".join(noise.choices(string.ascii_letters, k=1_490))
     return [
         *_in_its_place(name),
         Kind("caption: empty", text(name, ""), "empty caption"),
         Kind("caption: blanks", text(name, " \n\t\u3000\n"), "empty caption"),
         Kind("caption: sparse, 20 GB", sparse(name), f"{name}: larger than 1,000,000 bytes"),
         Kind("caption: a word of a million letters", text(name, "a" * 1_000_000), many),
+        Kind("caption: a word of 1,501 letters", text(name, "a" * 1_501), many),
+        Kind("caption: single letters, each with quotes", _quoted, many),
+        Kind("caption: Windows-1251", text(name, "плакат".encode("cp1251")), unknown),
         Kind("caption: NULs", text(name, "a poster\0that says"), no_text),
         Kind("caption: UTF-16 without a mark", text(name, "a poster".encode("utf-16-le")), no_text),
-        Kind("caption: bytes of no encoding", text(name, b"a poster \x81\x8d"), no_text),
+        Kind("caption: bytes of no encoding", text(name, b"a poster \x81\x8d"), unknown),
         Kind("caption: UTF-16", text(name, "a poster".encode("utf-16")), lost=recoded),
         Kind("caption: UTF-32", text(name, "a poster".encode("utf-32")), lost=recoded),
         Kind("caption: cp1252", text(name, "a café".encode("cp1252")), lost=recoded),
@@ -402,7 +424,7 @@ def _lines() -> list[Kind]:
         Kind("ocr: 20,000 lines ended by form feeds", text(name, f"{line}\f" * 20_000), too_many),
         Kind("ocr: 20,000 lines ended by U+2028", text(name, f"{line}\u2028" * 20_000), too_many),
         Kind("ocr: 999 lines", words(*[line] * 999)),
-        Kind("ocr: 999 times a word that the caption has 660 times", _repeated, large=True),
+        Kind("ocr: 999 times a word that the caption has 186 times", _repeated, large=True),
         Kind("ocr: a word of a million letters", words("a" * 900_000 + f" {QUAD} 1"), lost="text too long"),
         Kind("ocr: a word of 256 letters", words("W" * 256 + f" {QUAD} 1")),
         Kind("ocr: controls, right-to-left, zero-width", words(f"{odd} {QUAD} 1", f"HE\u200bL\u202eLO {QUAD} 1")),
@@ -415,7 +437,7 @@ def _lines() -> list[Kind]:
             text(name, f"HELLO {QUAD} 1".encode("utf-16")),
             lost=f"{name} {_RECODED}",
         ),
-        Kind("ocr: bytes of no encoding", text(name, b"\x81\x8d"), f"{name}: no text"),
+        Kind("ocr: bytes of no encoding", text(name, b"\x81\x8d"), f"{name}: in an unknown encoding"),
     ]
 
 
@@ -449,15 +471,18 @@ def _scenes() -> list[Kind]:
         "UTF-16": text(name, "{}".encode("utf-16")),
     }
     star = {"name": "star", "colour": "red", "box": [0.1, 0.1, 0.5, 0.5], "region": "center", "phrase": "a red star"}
-    used = {
+    sceneless = {
         "a link to nothing": linked(name, "missing"),
-        "half of a pair as a phrase": scene(objects(phrase="\ud800")),
         "an unknown colour": scene(objects(colour="octarine")),
         "5,000 objects": scene(lambda content: content.update(objects=[star] * 5_000)),
+    }
+    used = {
+        "half of a pair as a phrase": scene(objects(phrase="\ud800")),
         "no end of entries": scene(lambda content: content.update({str(i): i for i in range(50_000)})),
     }
     return [
         *(Kind(f"scene: {what}", spoil, lost=left_out) for what, spoil in broken.items()),
+        *(Kind(f"scene: {what}", spoil, sceneless=True) for what, spoil in sceneless.items()),
         *(Kind(f"scene: {what}", spoil) for what, spoil in used.items()),
     ]
 

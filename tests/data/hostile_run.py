@@ -137,14 +137,14 @@ def through(good: Path, hostile: Path, made: dict[Path, Kind], out: Path, steps:
         + "|"
     )
     wanted = {folder.name for folder, kind in made.items() if kind.skipped}
-    unknown = {folder.name for folder, kind in made.items() if kind.name.startswith("scene")}  # for a detector
+    sceneless = {folder.name for folder, kind in made.items() if not kind.for_detector}
     right, named = True, set[str]()
     beside = commands(good, out / "good", FEW)
     for name, args in commands(hostile, out / "all", steps).items():
         first = execute(beside[name], out / f"{name}-good.log")
         second = execute(args, out / f"{name}-all.log")
         left_out = set(_LEFT_OUT.findall(second.output))
-        wrongly = left_out - wanted - (unknown if name == "objects" else set())
+        wrongly = left_out - (sceneless if name == "objects" else wanted)
         named |= left_out & wanted
         right &= first.sound and second.sound and second.peak - first.peak < GIGABYTE and not wrongly
         right &= name == "test" or _is_finite(out / "all" / name / "summary.json", steps)

@@ -13,8 +13,7 @@ from torch.utils.data import DataLoader
 from vlad_lightning.data.batches import BatchShard
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset, match_boxes, match_objects, to_tensor
-from vlad_lightning.data.mario import key_of, read_sample
-from vlad_lightning.data.scan import quoted_caption
+from vlad_lightning.data.mario import key_of, read_sample, read_texts
 from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, write_scene
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.synthetic.synthetic import write_posters
@@ -557,7 +556,7 @@ def test_the_phrases_of_posters_come_back_as_they_are(tmp_path):
     write_posters(tmp_path / "posters", samples=200, seed=9, workers=1, charseg=False)
     for folder in folders_of(tmp_path / "posters"):
         words = read_sample(folder).scene.words
-        parts = PromptDecomposer()(quoted_caption(folder, 0.3)[0])
+        parts = PromptDecomposer()(read_texts(folder, 0.3).prompt)
         spans = {
             frozenset(w.text for w, g in zip(parts.words, parts.groups, strict=True) if g == k) for k in parts.groups
         }

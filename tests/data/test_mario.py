@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 (texts in other alphabets are what is tested)
 from __future__ import annotations
 
 import json
@@ -167,13 +168,32 @@ def test_captions_in_other_encodings_and_on_several_lines_become_one_line(folder
         "\ufeffCaf\u00e9".encode() + b"\xff",  # the mark says UTF-8
         b"\xff\xfeA",  # and here UTF-16
         b"caf\xe9 \x81",  # neither UTF-8 nor Windows-1252
-        "Hello".encode("utf-16-le"),
-        b"a poster\0",
+        *(  # which decode as Windows-1252
+            'плакат со словом "Привет"'.encode(encoding) for encoding in ("cp1251", "koi8-r", "iso8859-5", "cp866")
+        ),
+        "αφίσα".encode("cp1253"),
+        "你好".encode("gb2312"),
+        "Wałęsa".encode("cp1250"),
     ],
 )
+def test_a_text_in_an_unknown_encoding_skips_the_sample(folder, name, content):
+    (folder / name).write_bytes(content)
+    assert reason(folder) == f"{name}: in an unknown encoding"
+
+
+@pytest.mark.parametrize("name", ["caption.txt", "ocr.txt"])
+@pytest.mark.parametrize("content", ["Hello".encode("utf-16-le"), b"a poster\0"])
 def test_what_is_no_text_skips_the_sample(folder, name, content):
     (folder / name).write_bytes(content)
     assert reason(folder) == f"{name}: no text"
+
+
+@pytest.mark.parametrize(
+    "caption", ["une idée créée à l´été, 5 m² d’œuvres", "«ØÅ…» – ¿qué?", "Grüße für 5€, 20 °C, ½ ©®", "»Ñandú«•••"]
+)
+def test_western_captions_are_read_in_windows_1252(folder, caption):
+    (folder / "caption.txt").write_bytes(caption.encode("cp1252"))
+    assert read_sample(folder).caption == caption
 
 
 @pytest.mark.parametrize("name", ["image.jpg", "caption.txt", "ocr.txt"])
@@ -224,13 +244,21 @@ def test_endless_texts_skip_the_sample(folder):
         assert reason(folder) == "ocr.txt: more than 1,000 lines"
     (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 1_000_000)
     assert reason(folder) == "ocr.txt: larger than 1,000,000 bytes"
-    (folder / "caption.txt").write_text("word " * 1_000)
+    (folder / "caption.txt").write_text("word " * 400)
     (folder / "ocr.txt").write_text("")
-    assert reason(folder) == "caption.txt: more than 4,000 bytes"
-    (folder / "caption.txt").write_text("\U0001f600" * 1_001, encoding="utf-8")
-    assert reason(folder) == "caption.txt: more than 4,000 bytes"
-    (folder / "caption.txt").write_text("\U0001f600" * 1_000, encoding="utf-8")
-    assert len(read_sample(folder).caption) == 1_000
+    assert reason(folder) == "caption.txt: more than 1,500 bytes"
+    (folder / "caption.txt").write_text("\U0001f600" * 376, encoding="utf-8")
+    assert reason(folder) == "caption.txt: more than 1,500 bytes"
+    (folder / "caption.txt").write_text("\U0001f600" * 375, encoding="utf-8")
+    assert len(read_sample(folder).caption) == 375
+
+
+def test_quotes_around_what_is_drawn_count_in_a_captions_length(folder):
+    (folder / "caption.txt").write_text("A " * 600)
+    (folder / "ocr.txt").write_text("")
+    assert len(read_sample(folder).prompt) == 1_199
+    (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 600)  # all in one place: each has quotes of its own
+    assert reason(folder) == "caption.txt: more than 1,500 bytes"
 
 
 @pytest.mark.parametrize("side", [8_000, 13_000, 20_000])  # the last one is beyond Pillow's own limit

@@ -16,10 +16,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vlad_lightning.data.mario import MarioSample, SkipSample, key_of, read_sample
-from vlad_lightning.data.ocr_lines import OcrWord, quote_read_words
+from vlad_lightning.data.mario import MarioSample, SkipSample, key_of, read_sample, read_texts
+from vlad_lightning.data.ocr_lines import OcrWord
 from vlad_lightning.data.outage import DataOutageError, OutageGuard
-from vlad_lightning.data.scan import quoted_caption
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.files import printable
 from vlad_lightning.layout.glyphs import Rasterizer
@@ -124,7 +123,7 @@ class MarioDataset(Dataset[Sample]):
         """
         for folder in self.folders:
             with suppress(SkipSample):
-                yield self._guard(partial(quoted_caption, min_confidence=self.min_confidence), folder)[0]
+                yield self._guard(partial(read_texts, min_confidence=self.min_confidence), folder).prompt
 
     def _checked(self, sample: MarioSample, index: int) -> MarioSample:
         """The sample, where it can be used.
@@ -135,17 +134,16 @@ class MarioDataset(Dataset[Sample]):
         return sample
 
     def _build(self, sample: MarioSample) -> Sample:
-        prompt = quote_read_words(sample.caption, sample.words)
         boxes = _layout(sample.words)
         layout = _largest(boxes, self.max_boxes)
-        word_boxes, word_mask = match_boxes(drawn_words(prompt), boxes, self.max_words)
-        chunks = [chunk.text for chunk in self._decompose(prompt).objects]
+        word_boxes, word_mask = match_boxes(drawn_words(sample.prompt), boxes, self.max_words)
+        chunks = [chunk.text for chunk in self._decompose(sample.prompt).objects]
         object_boxes, object_mask = match_objects(chunks, sample.scene, self.max_objects)
         found = object_mask.nonzero().flatten()
         return Sample(
             key=sample.key,
             image=to_tensor(sample.image, self.size),
-            prompt=prompt,
+            prompt=sample.prompt,
             layout=replace(layout, objects=tuple(chunks[i] for i in found), object_boxes=object_boxes[found]),
             glyphs=self.rasterizer(layout, (self.size, self.size)),
             word_boxes=word_boxes,

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vlad_lightning.data.ocr_lines import OcrWord, format_word, parse_ocr
+from vlad_lightning.data.ocr_lines import OcrWord, format_word, parse_ocr, quote_read_words
 from vlad_lightning.data.scene_file import NAME, SceneFacts, read_scene
 from vlad_lightning.files import (
     LIST_BYTES,
@@ -42,7 +42,7 @@ CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + s
 
 _CHARSEG_BYTES = 16_000_000  # 256 x 256 of int64 are half a million
 _MOST_LINES = 1_000  # of an ocr.txt: no picture shows that many words, and matching them costs their square
-_MOST_BYTES = 4_000  # of a caption in UTF-8: a text encoder may need a token for each, and pads the others to as many
+_MOST_BYTES = 1_500  # of a prompt in UTF-8: a text encoder may need a token for each, and pads the others to as many
 _MIN_SIDE = 8  # pixels: what is smaller is a tracking pixel, not a picture
 _SHELF = re.compile(r"\d{5}")
 _SAMPLE = re.compile(r"\d{9}")
@@ -62,6 +62,7 @@ class MarioSample:
         words: in reading order.
         problems: a short reason for each line of ``ocr.txt`` that was left out, and for a ``scene.json`` that was.
         scene: what stands where; None where that is not known.
+        prompt: the caption with quotes around the words that are drawn; empty where the sample was not read.
     """
 
     key: str
@@ -70,6 +71,7 @@ class MarioSample:
     words: tuple[OcrWord, ...]
     problems: tuple[str, ...] = ()
     scene: SceneFacts | None = None
+    prompt: str = ""
 
 
 class SkipSample(Exception):  # noqa: N818 -- it asks to skip; nothing has failed
@@ -123,7 +125,8 @@ def read_sample(folder: Path, min_confidence: float = 0.0) -> MarioSample:
     except OSError as error:
         raise SkipSample(f"unreadable {NAME}", folder) from error
     problems = (*texts.problems, trouble) if trouble else texts.problems
-    return MarioSample(key_of(folder), _read_image(folder), texts.caption, texts.words, problems, scene)
+    image = _read_image(folder)
+    return MarioSample(key_of(folder), image, texts.caption, texts.words, problems, scene, texts.prompt)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,19 +135,21 @@ class SampleTexts:
 
     Attributes:
         caption: as of :class:`MarioSample`.
+        prompt: likewise.
         words: likewise.
         problems: a short reason for each line of ``ocr.txt`` that was left out.
         recoded: names of the files that are not in UTF-8.
     """
 
     caption: str
+    prompt: str
     words: tuple[OcrWord, ...]
     problems: tuple[str, ...]
     recoded: tuple[str, ...]
 
 
 def read_texts(folder: Path, min_confidence: float = 0.0) -> SampleTexts:
-    """A sample's raw caption, its words, and why other lines of ``ocr.txt`` are left out; no image is read.
+    """A sample's caption, its words, and why other lines of ``ocr.txt`` are left out; no image is read.
 
     Files in another encoding than UTF-8 are read as :func:`~vlad_lightning.files.read_text` says.
 
@@ -156,13 +161,19 @@ def read_texts(folder: Path, min_confidence: float = 0.0) -> SampleTexts:
     caption = " ".join(caption.split())
     if not caption:
         raise SkipSample("empty caption", folder)
-    if len(caption.encode()) > _MOST_BYTES:
-        raise SkipSample(f"caption.txt: more than {_MOST_BYTES:,} bytes", folder)
+    _check_length(caption, folder)
     if len(ocr.splitlines()) > _MOST_LINES:
         raise SkipSample(f"ocr.txt: more than {_MOST_LINES:,} lines", folder)
     words, problems = parse_ocr(ocr, min_confidence)
+    prompt = quote_read_words(caption, words)
+    _check_length(prompt, folder)  # of a caption of single letters, quotes make twice as much
     recoded = [name for name, was in (("caption.txt", caption_recoded), ("ocr.txt", ocr_recoded)) if was]
-    return SampleTexts(caption, tuple(words), tuple(problems), tuple(recoded))
+    return SampleTexts(caption, prompt, tuple(words), tuple(problems), tuple(recoded))
+
+
+def _check_length(text: str, folder: Path) -> None:
+    if len(text.encode()) > _MOST_BYTES:
+        raise SkipSample(f"caption.txt: more than {_MOST_BYTES:,} bytes", folder)
 
 
 def check_header(folder: Path) -> None:
@@ -302,7 +313,7 @@ def _read_text(folder: Path, name: str) -> tuple[str, bool]:
 def _read_image(folder: Path) -> Image.Image:
     """The picture as RGB, upright; what is transparent becomes white."""
     with _opened(folder) as image:
-        return as_rgb(image)
+        return as_rgb(image, in_place=True)
 
 
 @contextmanager

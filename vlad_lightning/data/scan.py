@@ -14,7 +14,6 @@ from rich.progress import track
 
 from vlad_lightning.data.content import Content, marks
 from vlad_lightning.data.mario import FILES, SampleTexts, SkipSample, check_header, read_sample, read_texts
-from vlad_lightning.data.ocr_lines import quote_read_words
 from vlad_lightning.data.outage import DataOutageError, OutageGuard
 from vlad_lightning.data.scan_memory import fingerprint, keep, recall
 from vlad_lightning.data.scene_file import NAME, read_scene
@@ -76,16 +75,6 @@ class DataReport:
         return lines
 
 
-def quoted_caption(folder: Path, min_confidence: float) -> tuple[str, SampleTexts]:
-    """A sample's caption with quotes around the words that are drawn, and the texts that it is made of.
-
-    Raises:
-        SkipSample: if a file is missing, no text or far too long, or the caption is empty.
-    """
-    texts = read_texts(folder, min_confidence)
-    return quote_read_words(texts.caption, texts.words), texts
-
-
 def scan(
     root: str, folders: Sequence[Path], min_confidence: float, max_words: int, max_outage: float = 300.0
 ) -> tuple[list[Path], DataReport]:
@@ -109,7 +98,7 @@ def scan(
     """
     if len(folders) < _MANY:
         return _look(root, folders, min_confidence, max_words, max_outage)
-    now = fingerprint(folders, (*FILES, NAME), min_confidence, max_words, "left_out, texts_recoded, content")
+    now = fingerprint(folders, (*FILES, NAME), min_confidence, max_words, "left_out, texts_recoded, content, prompts")
     if found := recall(Path(root), now):
         examples = {reason: tuple(names) for reason, names in found["report"].pop("examples").items()}
         left_out = set(found["left_out"])
@@ -145,18 +134,17 @@ def _look(
 
 @dataclass(frozen=True)
 class _Found:
-    """What a look at a sample finds: its caption and texts, its marks, and whether its scene cannot be used."""
+    """What a look at a sample finds: its texts, its marks, and whether its scene cannot be used."""
 
-    prompt: str
     texts: SampleTexts
     marks: Mapping[str, bytes]
     scene_is_damaged: bool
 
 
 def _look_at(folder: Path, min_confidence: float, check_image: Callable[[Path], object]) -> _Found:
-    prompt, texts = quoted_caption(folder, min_confidence)
+    texts = read_texts(folder, min_confidence)
     check_image(folder)
-    return _Found(prompt, texts, marks(folder), read_scene(folder)[1] is not None)
+    return _Found(texts, marks(folder), read_scene(folder)[1] is not None)
 
 
 class _Tally:
@@ -178,7 +166,7 @@ class _Tally:
         self._content.add(found.marks)
         self._lines.update(found.texts.problems)
         self._recoded.update(found.texts.recoded)
-        self._extra += max(0, len(drawn_words(found.prompt)) - self._max_words)
+        self._extra += max(0, len(drawn_words(found.texts.prompt)) - self._max_words)
         self._damaged += found.scene_is_damaged
         name = f"{folder.parent.name}/{folder.name}"
         if printable(name) != name:
