@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -322,6 +323,29 @@ def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path)
         pipe(PROMPT, sampler=ImageSampler(augmentation=0.1))
     with pytest.raises(ValueError, match=r"layout_sampler is .*: this pipeline makes no layouts"):
         pipe(PROMPT, layout_sampler=Sampler())
+
+
+def test_without_a_tlg_settings_and_parts_of_layouts_are_refused(saved: Saved, tmp_path: Path) -> None:
+    folder = tmp_path / "without"
+    VLADPipeline.from_module(random_module(hierarchical=False)).save_pretrained(folder)
+    index = folder / "model_index.json"
+    content = json.loads(index.read_text())
+    assert [name for name in content if name.startswith("layout_") and content[name] != [None, None]] == [
+        "layout_scale"
+    ]
+    for name, value, needed in (("steps", 7, "20"), ("solver", "dpmsolver++", "ddim"), ("eta", 0.5, "0.0")):
+        index.write_text(json.dumps(content | {f"layout_{name}": value}))
+        with pytest.raises(
+            ValueError, match=rf"layout_{name} is {re.escape(str(value))}; it must be {needed}: .* no tlg"
+        ):
+            load(folder)
+    index.write_text(json.dumps(content))
+    pipe = load(saved.folder)
+    with pytest.raises(
+        ValueError, match=r"layout_schedule is a DDPMScheduler; it must be None: this pipeline has no tlg"
+    ):
+        VLADPipeline.from_pretrained(folder, layout_schedule=pipe.layout_schedule)
+    assert load(folder).layout_sampler == Sampler()
 
 
 PLAIN = """

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.limits import check_idle
 from vlad_lightning.models.lora import fold
 from vlad_lightning.models.text.ccm import CCM, IdentityComposition
 from vlad_lightning.models.text.encoder import Spelling, TextEncoder
@@ -120,6 +123,25 @@ def components_of(module: VFEModule) -> dict[str, Any]:
     parts |= asdict(module.sampler) | {"seed": module.sampling_seed}
     parts |= {f"layout_{name}": value for name, value in asdict(module.layout_sampler).items()}
     return parts | asdict(settings) | {"image_size": painter.image_size, "font": painter.rasterizer.font}
+
+
+def check_idle_layouts(parts: Mapping[str, object], steps: int, solver: Any, eta: float) -> None:
+    """Refuse what would make layouts in a pipeline without a ``tlg``: what is given is meant.
+
+    Args:
+        parts: of the layout generator, by name; all have to be None.
+        steps: of the layout diffusion; this and the others have to be the defaults.
+        solver: likewise.
+        eta: likewise.
+
+    Raises:
+        ValueError: naming the part or the setting.
+    """
+    why = "this pipeline has no tlg"
+    for name, part in parts.items():
+        if part is not None:
+            raise ValueError(f"{name} is a {type(part).__name__}; it must be None: {why}")
+    check_idle(Sampler(steps, solver, eta), [field.name for field in fields(Sampler)], why, "layout_")
 
 
 def settle(network: nn.Module) -> None:

@@ -45,7 +45,7 @@ from vlad_lightning.models.text.towers import TextTower
 from vlad_lightning.models.text.width_adapter import WidthAdapter
 from vlad_lightning.models.tlg import TLG
 from vlad_lightning.modules.vfe import VFEModule
-from vlad_lightning.pipeline.components import EncoderParts, EncoderSettings, components_of, settle
+from vlad_lightning.pipeline.components import EncoderParts, EncoderSettings, check_idle_layouts, components_of, settle
 from vlad_lightning.pipeline.model_index import add_code, check_files, check_weights
 from vlad_lightning.pipeline.output import VLADOutput, check_output_type, output, to_bytes
 from vlad_lightning.types import Layout, PromptBatch, Region
@@ -105,6 +105,9 @@ class VLADPipeline(DiffusionPipeline):
         layout_steps: of the layout diffusion.
         layout_solver: likewise.
         layout_eta: likewise.
+
+    Raises:
+        ValueError: where a part or a setting of layouts is given without ``tlg``.
     """
 
     _optional_components = [  # noqa: RUF012  # a list: diffusers adds another to it
@@ -197,7 +200,11 @@ class VLADPipeline(DiffusionPipeline):
         self.register_to_config(steps=steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
         self.register_to_config(augmentation=augmentation, eta=eta, seed=seed, solver=solver)
         self.register_to_config(cache_interval=cache_interval, fuse_qkv=fuse_qkv)
-        self.register_to_config(layout_steps=layout_steps, layout_solver=layout_solver, layout_eta=layout_eta)
+        if tlg is None:
+            idle = {name: part for name, part in self.components.items() if name.startswith("layout_")}
+            check_idle_layouts(idle, layout_steps, layout_solver, layout_eta)
+        else:  # in the index only where they act
+            self.register_to_config(layout_steps=layout_steps, layout_solver=layout_solver, layout_eta=layout_eta)
 
     @classmethod
     def from_module(cls, module: VFEModule) -> VLADPipeline:
@@ -423,7 +430,9 @@ class VLADPipeline(DiffusionPipeline):
 
     @property
     def layout_sampler(self) -> Sampler:
-        """How layouts are drawn where a call does not say; likewise."""
+        """How layouts are drawn where a call does not say; likewise. Without a ``tlg``, the default."""
+        if self.tlg is None:
+            return Sampler()
         return Sampler(**{field.name: self.config[f"layout_{field.name}"] for field in fields(Sampler)})
 
     def _settings(
