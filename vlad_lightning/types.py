@@ -169,6 +169,44 @@ class ParsedPrompts:
 
 
 @dataclass(frozen=True)
+class PhrasePairs:
+    """Which single phrases stage 0 trains in a batch: each by its text and its place among the text's ``M``.
+
+    Attributes:
+        named: (P, 2) int64: every phrase of the B prompts.
+        placed: (K, 2) int64: those of them whose box is known.
+        boxes: (K, 5) float32: their boxes.
+        untrue: (E, 2) int64: phrases of the edited captions that say something else of such a box than the prompt.
+    """
+
+    named: Tensor
+    placed: Tensor
+    boxes: Tensor
+    untrue: Tensor
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """What stage 0 tells the images of ``B`` samples from, beside each other's prompts.
+
+    Attributes:
+        step: of the optimizer, for which they were drawn.
+        texts: B H captions with one thing changed, those of the first prompt first; none without edits.
+        parsed: of B + B H texts: the prompts, then these.
+        pairs: None where no single phrases are trained.
+    """
+
+    step: int
+    texts: tuple[str, ...]
+    parsed: ParsedPrompts
+    pairs: PhrasePairs | None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Negatives:
+        """The negatives on ``device``."""
+        return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
+
+
+@dataclass(frozen=True)
 class Batch:
     """``B`` samples; the fields are those of :class:`Sample`, stacked.
 
@@ -185,6 +223,7 @@ class Batch:
         scene_known: (B,) bool.
         spare: True for a repeated batch that only keeps a device in step with the others: nothing of it counts.
         parsed: the prompts, parsed where the batch was made; None where that was not asked for.
+        negatives: of stage 0's training; None elsewhere.
     """
 
     keys: tuple[str, ...]
@@ -199,6 +238,7 @@ class Batch:
     scene_known: Tensor
     spare: bool = False
     parsed: ParsedPrompts | None = None
+    negatives: Negatives | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -485,9 +525,12 @@ def _by_field(function: Callable[..., Tensor], parts: Sequence[Conditioning]) ->
     return Conditioning(**joined)
 
 
+_TEXTS = (ParsedPrompts, Negatives, PhrasePairs)
+
+
 def _map_tensors(value: Any, function: Any) -> Any:
-    """The dataclass with ``function`` of its tensors, and of those of the parsed prompts in it."""
+    """The dataclass with ``function`` of its tensors, and of those of the texts in it; layouts stay as they are."""
     changed = {f.name: function(x) for f in fields(value) if isinstance(x := getattr(value, f.name), Tensor)}
-    nested = {f.name: x for f in fields(value) if isinstance(x := getattr(value, f.name), ParsedPrompts)}
-    changed |= {name: _map_tensors(x, function) for name, x in nested.items()}
+    texts = {f.name: x for f in fields(value) if isinstance(x := getattr(value, f.name), _TEXTS)}
+    changed |= {name: _map_tensors(x, function) for name, x in texts.items()}
     return replace(value, **changed)

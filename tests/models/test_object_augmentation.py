@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vlad_lightning.layout.scene_objects import COLOURS, KINDS, FoundObject, encode_objects
-from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation, paint_blobs
+from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation, paint_blobs, palette_colours
 
 STAR = FoundObject("star", "red", 0.3, 0.7, 0.3, 0.3)
 
@@ -15,7 +15,7 @@ def drawn(count: int = 200) -> torch.Tensor:
 
 def test_a_blob_is_where_and_of_what_colour_its_label_says() -> None:
     images = torch.zeros(200, 3, 64, 64)
-    changed, things = paint_blobs(images, encode_objects([()] * 200), drawn(), share=1.0)
+    changed, things = paint_blobs(images, encode_objects([()] * 200), drawn(), share=1.0, palette=palette_colours())
     blobs = things[:, -1]
     assert (blobs[:, 0] == 1).float().mean() > 0.5  # gray ones cannot be seen on gray
     for image, (there, kind, colour, x, y, width, height) in zip(changed, blobs.tolist(), strict=True):
@@ -31,13 +31,13 @@ def test_a_blob_is_where_and_of_what_colour_its_label_says() -> None:
 
 def test_blobs_touch_no_object_and_only_a_share_gets_one() -> None:
     images, things = torch.zeros(200, 3, 64, 64), encode_objects([(STAR,)] * 200)
-    changed, after = paint_blobs(images, things, drawn(), share=0.5)
+    changed, after = paint_blobs(images, things, drawn(), share=0.5, palette=palette_colours())
     assert torch.equal(after[:, :-1], things)
     assert not changed[:, :, 36:54, 11:28].any()  # the star's box
     painted = after[:, -1, 0] == 1
     assert 0.1 < painted.float().mean() < 0.5
     assert torch.equal(changed.flatten(1).any(1), painted)
-    assert torch.equal(paint_blobs(images, things, drawn(), share=0.0)[0], images)
+    assert torch.equal(paint_blobs(images, things, drawn(), share=0.0, palette=palette_colours())[0], images)
 
 
 def test_mirrored_posters_take_their_objects_along() -> None:

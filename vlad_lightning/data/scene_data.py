@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset, to_tensor
@@ -93,16 +92,7 @@ class SceneDataModule(MarioDataModule):
     Arguments, splits and order are those of :class:`~vlad_lightning.data.datamodule.MarioDataModule`.
     """
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """See the base class."""
-        loader: Any = super().train_dataloader()
-        loader.collate_fn = SceneBatch.collate
-        return loader
-
-    def _in_order(self, name: str, in_blocks: bool) -> DataLoader[Any]:
-        loader: Any = super()._in_order(name, in_blocks)
-        loader.dataset.collate = SceneBatch.collate
-        return loader
+    _batch_of = staticmethod(SceneBatch.collate)
 
     def _dataset(self, folders: list[Path]) -> SceneDataset:
         plain = super()._dataset(folders)

@@ -16,6 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from vlad_lightning.layout.prompt_parser import PromptDecomposer
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.text.ccm import TextStates
+from vlad_lightning.models.text.empty_prompt import EmptyPrompt
 from vlad_lightning.models.text.parser import NO_LETTER, PromptParser, letters_of
 from vlad_lightning.models.text.towers import DualTower, TextTower, TowerStates, reader_of
 from vlad_lightning.models.text.width_adapter import WidthAdapter
@@ -240,6 +241,7 @@ class TextEncoder(nn.Module):
             fills=not self.reader.masked,
             hides_padding=self.reader.masked or mask_padding,
         )
+        self.empty = EmptyPrompt(self.parser)
         if lora is not None:
             lora.inject(self.tower, self.reader.lora_targets)
         if isinstance(self.tower, DualTower):
@@ -254,6 +256,11 @@ class TextEncoder(nn.Module):
     def lora_scale(self) -> float:
         """Alpha / rank of the adapters, 1 without any."""
         return self.lora.scale if self.lora else 1.0
+
+    @property
+    def device(self) -> torch.device:
+        """Where it reads."""
+        return self.spelling.places.device
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast | None:
@@ -275,7 +282,7 @@ class TextEncoder(nn.Module):
         Raises:
             RuntimeError: where there is no tokenizer yet to parse them.
         """
-        parsed = prompts if isinstance(prompts, ParsedPrompts) else self.parser(prompts).to(self.spelling.places.device)
+        parsed = prompts if isinstance(prompts, ParsedPrompts) else self.parser(prompts).to(self.device, True)
         said = self._read(parsed)
         tokens, pooled = said.tokens, said.pooled
         if self.adapter is not None:
@@ -294,6 +301,10 @@ class TextEncoder(nn.Module):
 
     def _read(self, parsed: ParsedPrompts) -> TowerStates:
         """The tower's states of every window, side by side: (B, K L, W), and the means of its embeddings."""
+        if self.empty.is_mine(parsed):
+            return self.empty.read(
+                self.tower, lambda: self.reader.read(self.tower, parsed.ids, parsed.mask, self.skip_layers)
+            )
         said = self.reader.read(self.tower, parsed.ids, parsed.mask, self.skip_layers)
         size, most = parsed.windows.shape
         if most == 1:

@@ -56,6 +56,10 @@ class PromptEncoder(nn.Module):
         """Makes of strings what :meth:`forward` takes in their place; for a data loader."""
         return self.text_encoder.parser
 
+    def empty(self) -> Conditioning:
+        """What it says of the empty prompt; a tower that does not train is not asked again."""
+        return self(self.text_encoder.empty.parsed(self.text_encoder.device))
+
     def forward(self, prompts: Sequence[str] | ParsedPrompts) -> Conditioning:
         """Encode B prompts, or what :attr:`parser` made of them, on the encoder's device."""
         states = self.text_encoder(prompts)
