@@ -31,7 +31,8 @@ class EmptyPrompt:
         """The empty prompt on a device, parsed by the tokenizer of now."""
         tokenizer = self._parser.tokenizer
         if self._parsed is None or self._parsed[0] is not tokenizer or self._parsed[1] != device:
-            self._parsed = tokenizer, device, self._parser([""]).to(device)
+            with torch.inference_mode(False):  # a validation may come first, and training needs it too
+                self._parsed = tokenizer, device, self._parser([""]).to(device)
             self._states = None
         return self._parsed[2]
 
