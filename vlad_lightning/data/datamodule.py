@@ -79,7 +79,7 @@ class MarioDataModule(LightningDataModule):
         ValueError: if an argument is out of its range.
     """
 
-    _batch_of = staticmethod(Batch.collate)
+    _batch_of: Callable[[Sequence[Any]], Any] = staticmethod(Batch.collate)
 
     def __init__(
         self,
@@ -198,12 +198,11 @@ class MarioDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled by ``seed``; samples that do not fill a global batch are left out if there are others."""
-        order = self.order()
+        batches = GlobalBatchSampler(self.order(), self._rank, self._position if self.trainer else None)
+        numbered: Any = _Numbered(batches, self._step)
         return _ResumedLoader(
             _Replaced(self._sets["train"]),
-            batch_sampler=_Numbered(
-                GlobalBatchSampler(order, self._rank, self._position if self.trainer else None), self._step
-            ),
+            batch_sampler=numbered,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,
