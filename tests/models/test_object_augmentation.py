@@ -44,7 +44,9 @@ def test_mirrored_posters_take_their_objects_along() -> None:
     images = torch.zeros(200, 3, 64, 64)
     images[:, :, 40:50, 14:24] = 1.0  # left
     things = encode_objects([(FoundObject("square", "white", 19 / 64, 45 / 64, 0.2, 0.2),)] * 200)
-    changed, after = ObjectAugmentation(blobs=0.0, noise=0.0, blur=0.0)(images, things, drawn(), torch.zeros(()))
+    changed, after = ObjectAugmentation(blobs=0.0, noise=0.0, blur=0.0)(
+        images, things, drawn(), torch.zeros(()), palette_colours()
+    )
     right = changed[:, 0, :, 32:].flatten(1).any(1)
     assert 0.3 < right.float().mean() < 0.7
     torch.testing.assert_close(after[:, 0, 3], torch.where(right, 45 / 64, 19 / 64))
@@ -55,9 +57,9 @@ def test_noise_and_blur_are_as_strong_as_they_are_told() -> None:
     images, things = torch.zeros(200, 3, 32, 32), encode_objects([()] * 200)
     images[..., 16:] = 0.5
     noise = torch.randn(200, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    noisy, _ = ObjectAugmentation(blobs=0.0, noise=0.1, blur=0.0)(images, things, drawn(), noise)
+    noisy, _ = ObjectAugmentation(blobs=0.0, noise=0.1, blur=0.0)(images, things, drawn(), noise, palette_colours())
     assert 0.04 < (noisy - torch.where(drawn()[:, 19, None, None, None] < 0.5, images.flip(3), images)).std() < 0.08
-    soft, _ = ObjectAugmentation(blobs=0.0, noise=0.0, blur=1.0)(images, things, drawn(), noise)
+    soft, _ = ObjectAugmentation(blobs=0.0, noise=0.0, blur=1.0)(images, things, drawn(), noise, palette_colours())
     assert 0.0 < soft[0, 0, 8, 15:17].max() - soft[0, 0, 8, 15:17].min() < 0.5
     assert torch.equal(soft[:, 0, 8, 0].unique(), torch.tensor([0.0, 0.5]))
 

@@ -22,7 +22,7 @@ from vlad_lightning.data.order import Draw, GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.prompts import collate_prompts, keyed_prompts, read_prompts
 from vlad_lightning.data.scan import DataReport, quoted_caption, scan
 from vlad_lightning.data.splits import in_hash_order, split
-from vlad_lightning.data.workers import Loader, outlive_signals
+from vlad_lightning.data.workers import Loader, start_worker
 from vlad_lightning.files import find_config
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.limits import MOST_IN_BATCH, MOST_PHRASES, MOST_SIDE, check_whole
@@ -178,6 +178,7 @@ class MarioDataModule(LightningDataModule):
 
     def teardown(self, stage: str | None = None) -> None:
         """Say which samples a measurement lacks; each process tells of those that it has read."""
+        self.preparation = None  # the next module says what it wants
         for name in ("val", "test"):
             broken = self._sets[name].broken if name in self._sets else ()
             if new := [key for key in broken if key not in self._told]:
@@ -207,7 +208,7 @@ class MarioDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,
             collate_fn=partial(_prepared_for, self._batch_of, self.preparation),
-            worker_init_fn=outlive_signals,
+            worker_init_fn=start_worker,
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
