@@ -282,7 +282,11 @@ class TextEncoder(nn.Module):
         Raises:
             RuntimeError: where there is no tokenizer yet to parse them.
         """
-        parsed = prompts if isinstance(prompts, ParsedPrompts) else self.parser(prompts).to(self.device, True)
+        if isinstance(prompts, ParsedPrompts):
+            return self._encode(prompts)
+        return self._encode(self.parser(prompts).to(self.device, non_blocking=True))
+
+    def _encode(self, parsed: ParsedPrompts) -> TextStates:
         said = self._read(parsed)
         tokens, pooled = said.tokens, said.pooled
         if self.adapter is not None:
