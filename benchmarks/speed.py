@@ -17,7 +17,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.scan import quoted_caption
 from vlad_lightning.data.synthetic.synthetic import write_posters
+from vlad_lightning.models.text.encoder import train_tokenizer
+from vlad_lightning.models.text.parser import PromptParser
 
 _POSTERS = 4000  # enough for the start of the processes not to count
 
@@ -32,7 +36,19 @@ def main() -> None:
     for workers in (1, 2):
         seconds = best(lambda out, workers=workers: write_posters(out, _POSTERS, size=64, workers=workers))
         table.add_row(f"posters of 64 px written, {workers} workers", f"{_POSTERS / seconds:.0f} a second")
+    table.add_row("64 prompts parsed and tokenized, by a data loader's process", f"{1000 * parsing_seconds():.1f} ms")
     Console().print(table)
+
+
+def parsing_seconds() -> float:
+    """Seconds in which the mini stages' parser takes the captions of 64 posters."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "posters"
+        write_posters(root, 64, size=64, workers=1)
+        captions = [quoted_caption(sample, 0.3)[0] for sample in list_samples(root)]
+    parser = PromptParser(6, 12, max_letters=24, context=60, fills=True, hides_padding=True)
+    parser.tokenizer = train_tokenizer(captions)
+    return best(lambda _: parser(captions))
 
 
 def run_help() -> None:
@@ -40,13 +56,13 @@ def run_help() -> None:
     subprocess.run([sys.executable, "-m", "vlad_lightning", "--help"], check=True, stdout=subprocess.DEVNULL)
 
 
-def best(action: Callable[[Path], None], repeats: int = 3) -> float:
+def best(action: Callable[[Path], object], repeats: int = 3) -> float:
     """Seconds of the fastest of ``repeats`` calls, each with a new folder's path."""
     with tempfile.TemporaryDirectory() as folder:
         return min(timed(action, Path(folder) / str(i)) for i in range(repeats))
 
 
-def timed(action: Callable[[Path], None], out: Path) -> float:
+def timed(action: Callable[[Path], object], out: Path) -> float:
     """Seconds of one call."""
     started = time.perf_counter()
     action(out)

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vlad_lightning.types import Batch, Conditioning, Layout, PromptBatch, Sample
+from vlad_lightning.types import (
+    Batch,
+    Conditioning,
+    Layout,
+    Negatives,
+    ParsedPrompts,
+    PhrasePairs,
+    PromptBatch,
+    Sample,
+)
 
 # A box: centre, size (not so thin that its angle is lost in rounding), angle.
 BOX = st.tuples(
@@ -116,6 +125,18 @@ def test_a_batch_moves_its_tensors_and_leaves_its_layouts():
     assert moved.layouts is batch.layouts
     assert moved.layouts[0].boxes.device.type == "cpu"
     assert moved.prompts == batch.prompts
+
+
+def test_a_batch_moves_its_parsed_texts_too():
+    numbers = torch.zeros(2, 3, dtype=torch.int64)
+    parsed = ParsedPrompts(**{field.name: numbers for field in dataclasses.fields(ParsedPrompts)})
+    negatives = Negatives(7, ("a", "b"), parsed, PhrasePairs(numbers, numbers, numbers.float(), numbers))
+    batch = dataclasses.replace(Batch.collate([sample(0), sample(1)]), parsed=parsed, negatives=negatives)
+    moved = batch.to("meta")
+    assert moved.texts.inside.device.type == moved.negatives.parsed.ids.device.type == "meta"
+    assert moved.negatives.pairs.boxes.device.type == "meta"
+    assert (moved.negatives.step, moved.negatives.texts) == (7, ("a", "b"))
+    assert batch.parsed.ids.device.type == "cpu"
 
 
 @pytest.mark.gpu

@@ -124,6 +124,89 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class ParsedPrompts:
+    """``B`` prompts as a text encoder reads them: tokens in windows, and which of them each phrase has.
+
+    A prompt has up to ``K`` windows of ``L`` tokens and ``M`` places for phrases: first ``N`` for words to draw, then
+    those for objects. Nothing here depends on weights.
+
+    Attributes:
+        ids: (R, L) int64: the tokens of every window that a prompt has, prompt by prompt.
+        mask: (R, L) bool: False at the padding.
+        rows: (R,) int64 in [0, B K): which window each of them is.
+        windows: (B, K) bool: which windows a prompt has; the first always.
+        token_mask: (B, K L) bool: ``mask`` with the windows side by side.
+        read_mask: (B, K L) bool: the token states a painter may attend to; None means all.
+        inside: (B, M, K L) bool: which tokens belong to a phrase.
+        phrase_mask: (B, M) bool: True where there is a phrase.
+        order: (B, M) int64 in [0, M): each phrase's rank in the prompt; absent ones come last.
+        word_groups: (B, N, 2) int64: the quoted span of each word and its rank in it, zero where there is no word.
+        letters: (S, C) int64: the bytes of each different word that is spelt, 256 behind its end; at least one row.
+        spelt: (T,) int64 in [0, S): the words of all phrases, one after the other.
+        spelt_at: (T,) int64 in [0, B M): the phrase of each.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    rows: Tensor
+    windows: Tensor
+    token_mask: Tensor
+    read_mask: Tensor | None
+    inside: Tensor
+    phrase_mask: Tensor
+    order: Tensor
+    word_groups: Tensor
+    letters: Tensor
+    spelt: Tensor
+    spelt_at: Tensor
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ParsedPrompts:
+        """The prompts on ``device``."""
+        return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
+
+
+@dataclass(frozen=True)
+class PhrasePairs:
+    """Which single phrases stage 0 trains in a batch: each by its text and its place among the text's ``M``.
+
+    Attributes:
+        named: (P, 2) int64: every phrase of the B prompts.
+        placed: (K, 2) int64: those of them whose box is known.
+        boxes: (K, 5) float32: their boxes.
+        untrue: (E, 2) int64: phrases of the edited captions that say something else of such a box than the prompt.
+    """
+
+    named: Tensor
+    placed: Tensor
+    boxes: Tensor
+    untrue: Tensor
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """What stage 0 tells the images of ``B`` samples from, beside each other's prompts.
+
+    Attributes:
+        step: of the optimizer, for which they were drawn.
+        texts: B H captions with one thing changed, those of the first prompt first; none without edits.
+        parsed: of B + B H texts: the prompts, then these.
+        pairs: None where no single phrases are trained.
+    """
+
+    step: int
+    texts: tuple[str, ...]
+    parsed: ParsedPrompts
+    pairs: PhrasePairs | None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Negatives:
+        """The negatives on ``device``."""
+        return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
+
+
+@dataclass(frozen=True)
 class Batch:
     """``B`` samples; the fields are those of :class:`Sample`, stacked.
 
@@ -139,6 +222,8 @@ class Batch:
         object_mask: (B, K) bool.
         scene_known: (B,) bool.
         spare: True for a repeated batch that only keeps a device in step with the others: nothing of it counts.
+        parsed: the prompts, parsed where the batch was made; None where that was not asked for.
+        negatives: of stage 0's training; None elsewhere.
     """
 
     keys: tuple[str, ...]
@@ -152,9 +237,16 @@ class Batch:
     object_mask: Tensor
     scene_known: Tensor
     spare: bool = False
+    parsed: ParsedPrompts | None = None
+    negatives: Negatives | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    @property
+    def texts(self) -> tuple[str, ...] | ParsedPrompts:
+        """The prompts as a prompt encoder takes them: parsed, where they are."""
+        return self.prompts if self.parsed is None else self.parsed
 
     @property
     def counted(self) -> int:
@@ -433,6 +525,12 @@ def _by_field(function: Callable[..., Tensor], parts: Sequence[Conditioning]) ->
     return Conditioning(**joined)
 
 
+_TEXTS = (ParsedPrompts, Negatives, PhrasePairs)
+
+
 def _map_tensors(value: Any, function: Any) -> Any:
+    """The dataclass with ``function`` of its tensors, and of those of the texts in it; layouts stay as they are."""
     changed = {f.name: function(x) for f in fields(value) if isinstance(x := getattr(value, f.name), Tensor)}
+    texts = {f.name: x for f in fields(value) if isinstance(x := getattr(value, f.name), _TEXTS)}
+    changed |= {name: _map_tensors(x, function) for name, x in texts.items()}
     return replace(value, **changed)

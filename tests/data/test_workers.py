@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from vlad_lightning.data.workers import outlive_signals
+from vlad_lightning.data.workers import start_worker
+from vlad_lightning.models.text.encoder import train_tokenizer
+from vlad_lightning.models.text.parser import PromptParser
 
 
 class Signalled(Dataset[int]):
@@ -24,10 +26,35 @@ class Signalled(Dataset[int]):
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="signals with their sender are Linux's")
 def test_a_worker_outlives_a_schedulers_signals_and_ends_with_its_loader() -> None:
-    seen = {int(pid) for pid in DataLoader(Signalled(), num_workers=1, worker_init_fn=outlive_signals)}
+    seen = {int(pid) for pid in DataLoader(Signalled(), num_workers=1, worker_init_fn=start_worker)}
     (worker,) = seen
     assert worker != os.getpid()
     assert not Path(f"/proc/{worker}").exists()
+
+
+class Parsed(Dataset[int]):
+    """Its items are how many prompts were parsed."""
+
+    def __init__(self, parser: PromptParser) -> None:
+        self.parser = parser
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> int:
+        return len(self.parser(["a red circle"] * 64))
+
+
+def test_a_worker_tokenizes_also_where_the_training_process_did_on_many_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    parser = PromptParser(3, 4, max_letters=8, context=40, fills=True, hides_padding=True)
+    parser.tokenizer = train_tokenizer(["a red circle"] * 1000, 300)
+    dataset, settings = Parsed(parser), {"multiprocessing_context": "fork", "timeout": 60}
+    dataset[0]
+    seen = [int(count) for count in DataLoader(dataset, num_workers=1, worker_init_fn=start_worker, **settings)]
+    assert seen == [64, 64]
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="signals with their sender are Linux's")

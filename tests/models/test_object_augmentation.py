@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vlad_lightning.layout.scene_objects import COLOURS, KINDS, FoundObject, encode_objects
-from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation, paint_blobs
+from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation, paint_blobs, palette_colours
 
 STAR = FoundObject("star", "red", 0.3, 0.7, 0.3, 0.3)
 
@@ -15,7 +15,7 @@ def drawn(count: int = 200) -> torch.Tensor:
 
 def test_a_blob_is_where_and_of_what_colour_its_label_says() -> None:
     images = torch.zeros(200, 3, 64, 64)
-    changed, things = paint_blobs(images, encode_objects([()] * 200), drawn(), share=1.0)
+    changed, things = paint_blobs(images, encode_objects([()] * 200), drawn(), share=1.0, palette=palette_colours())
     blobs = things[:, -1]
     assert (blobs[:, 0] == 1).float().mean() > 0.5  # gray ones cannot be seen on gray
     for image, (there, kind, colour, x, y, width, height) in zip(changed, blobs.tolist(), strict=True):
@@ -31,20 +31,22 @@ def test_a_blob_is_where_and_of_what_colour_its_label_says() -> None:
 
 def test_blobs_touch_no_object_and_only_a_share_gets_one() -> None:
     images, things = torch.zeros(200, 3, 64, 64), encode_objects([(STAR,)] * 200)
-    changed, after = paint_blobs(images, things, drawn(), share=0.5)
+    changed, after = paint_blobs(images, things, drawn(), share=0.5, palette=palette_colours())
     assert torch.equal(after[:, :-1], things)
     assert not changed[:, :, 36:54, 11:28].any()  # the star's box
     painted = after[:, -1, 0] == 1
     assert 0.1 < painted.float().mean() < 0.5
     assert torch.equal(changed.flatten(1).any(1), painted)
-    assert torch.equal(paint_blobs(images, things, drawn(), share=0.0)[0], images)
+    assert torch.equal(paint_blobs(images, things, drawn(), share=0.0, palette=palette_colours())[0], images)
 
 
 def test_mirrored_posters_take_their_objects_along() -> None:
     images = torch.zeros(200, 3, 64, 64)
     images[:, :, 40:50, 14:24] = 1.0  # left
     things = encode_objects([(FoundObject("square", "white", 19 / 64, 45 / 64, 0.2, 0.2),)] * 200)
-    changed, after = ObjectAugmentation(blobs=0.0, noise=0.0, blur=0.0)(images, things, drawn(), torch.zeros(()))
+    changed, after = ObjectAugmentation(blobs=0.0, noise=0.0, blur=0.0)(
+        images, things, drawn(), torch.zeros(()), palette_colours()
+    )
     right = changed[:, 0, :, 32:].flatten(1).any(1)
     assert 0.3 < right.float().mean() < 0.7
     torch.testing.assert_close(after[:, 0, 3], torch.where(right, 45 / 64, 19 / 64))
@@ -55,9 +57,9 @@ def test_noise_and_blur_are_as_strong_as_they_are_told() -> None:
     images, things = torch.zeros(200, 3, 32, 32), encode_objects([()] * 200)
     images[..., 16:] = 0.5
     noise = torch.randn(200, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    noisy, _ = ObjectAugmentation(blobs=0.0, noise=0.1, blur=0.0)(images, things, drawn(), noise)
+    noisy, _ = ObjectAugmentation(blobs=0.0, noise=0.1, blur=0.0)(images, things, drawn(), noise, palette_colours())
     assert 0.04 < (noisy - torch.where(drawn()[:, 19, None, None, None] < 0.5, images.flip(3), images)).std() < 0.08
-    soft, _ = ObjectAugmentation(blobs=0.0, noise=0.0, blur=1.0)(images, things, drawn(), noise)
+    soft, _ = ObjectAugmentation(blobs=0.0, noise=0.0, blur=1.0)(images, things, drawn(), noise, palette_colours())
     assert 0.0 < soft[0, 0, 8, 15:17].max() - soft[0, 0, 8, 15:17].min() < 0.5
     assert torch.equal(soft[:, 0, 8, 0].unique(), torch.tensor([0.0, 0.5]))
 

@@ -78,13 +78,13 @@ def test_regions_are_the_patches_at_the_centres_of_the_known_boxes(grid: tuple[i
     batch.word_mask[0, 0] = True
     batch.object_mask[0, 1:4] = True
     batch.object_mask[0, 7] = True  # a box of a phrase that the prompt does not have
-    encoder = module.prompt_encoder.text_encoder
     patches = torch.randn(1, *grid, tiny.WIDTH)
     shapes = AlignmentTerms(edits=1, kinds=("object_shape",), region_weight=1.0)
     text = PROMPTS[0].replace("blue ring", "blue star")
     said = module.prompt_encoder([PROMPTS[0], text])
     seen = VisionStates(torch.zeros(1, tiny.WIDTH), patches)
-    loss = shapes.losses(encoder, batch, seen, said, [text], module.temperature)["regions"]
+    negatives = shapes.contrasted(module.prompt_encoder.parser, batch, [text])
+    loss = shapes.losses(negatives, seen, said, module.temperature)["regions"]
     slots = [1, 1 + 4 + 2, 1 + 4 + 3]
     row = torch.zeros(3, dtype=torch.long)
     expected = region_nce(
@@ -108,14 +108,10 @@ def test_each_image_is_told_from_its_own_edits_by_their_phrases() -> None:
     ]
     module, patches = small_module(), torch.randn(2, 4, 4, tiny.WIDTH)
     said = module.prompt_encoder([*prompts, *edited])
-    found = replace(ALL, region_weight=0.0).losses(
-        module.prompt_encoder.text_encoder,
-        a_batch(prompts),
-        VisionStates(torch.zeros(2, tiny.WIDTH), patches),
-        said,
-        edited,
-        module.temperature,
-    )
+    terms = replace(ALL, region_weight=0.0)
+    negatives = terms.contrasted(module.prompt_encoder.parser, a_batch(prompts), edited)
+    seen = VisionStates(torch.zeros(2, tiny.WIDTH), patches)
+    found = terms.losses(negatives, seen, said, module.temperature)
     phrases, mask, places = said.phrases[:, 1:], said.phrase_mask[:, 1:], patches.flatten(1, 2)
     untrue = [
         [phrase_similarity(phrases[[2 + row]], mask[[2 + row]], places[[row // 2]]) for row in (2 * i, 2 * i + 1)]
@@ -144,11 +140,11 @@ def test_an_edit_makes_untrue_what_it_says_of_a_box(text: str, slots: list[int |
     module, batch = small_module(), a_batch(PROMPTS[:1])
     batch.word_mask[0, 0] = True
     batch.object_mask[0, [0, 2, 3]] = True
-    encoder = module.prompt_encoder.text_encoder
     terms = AlignmentTerms(edits=1, region_weight=1.0)
     said = module.prompt_encoder([PROMPTS[0], text])
     seen = VisionStates(torch.zeros(1, tiny.WIDTH), torch.randn(1, 4, 4, tiny.WIDTH))
-    loss = terms.losses(encoder, batch, seen, said, [text], module.temperature)["regions"]
+    negatives = terms.contrasted(module.prompt_encoder.parser, batch, [text])
+    loss = terms.losses(negatives, seen, said, module.temperature)["regions"]
     known = [1, 5, 7, 8]
     negatives = [1 if slot == "word" else 5 + int(slot) for slot in slots]
     expected = region_nce(

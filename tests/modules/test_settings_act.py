@@ -22,7 +22,7 @@ from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.health.loss_spikes import LossWindow, SpikeRule
 from vlad_lightning.models.lora import Lora
-from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation
+from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation, palette_colours
 from vlad_lightning.modules import AlignmentModule, VFEModule
 from vlad_lightning.modules.alignment_terms import AlignmentTerms
 from vlad_lightning.modules.optimization import Optimization
@@ -121,7 +121,7 @@ def augmented(augmentation: ObjectAugmentation, kind: str, posters: Path) -> Ten
     draws = torch.Generator().manual_seed(0)
     images = torch.rand(8, 3, 16, 16, generator=draws) * 2 - 1
     noise, drawn = torch.randn(images.shape, generator=draws), torch.rand(8, NUMBERS, generator=draws)
-    return augmentation(images, torch.zeros(8, 1, 7), drawn, noise)[0]
+    return augmentation(images, torch.zeros(8, 1, 7), drawn, noise, palette_colours())[0]
 
 
 def spikes(rule: SpikeRule, kind: str, posters: Path) -> list[bool]:

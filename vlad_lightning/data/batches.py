@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from torch.utils.data import Dataset, DistributedSampler
 
-from vlad_lightning.data.workers import Loader, outlive_signals
+from vlad_lightning.data.workers import Loader, start_worker
 from vlad_lightning.types import Batch, PromptBatch
 
 BatchT = TypeVar("BatchT", Batch, PromptBatch)
@@ -97,7 +97,7 @@ def shard_loader(shard: BatchShard[BatchT], num_workers: int = 0, pin_memory: bo
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
         collate_fn=_as_it_is,
-        worker_init_fn=outlive_signals,
+        worker_init_fn=start_worker,
     )
 
 

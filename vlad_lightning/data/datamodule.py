@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vlad_lightning.data.batches import BatchShard, shard_loader
 from vlad_lightning.data.content import differing
@@ -21,7 +22,7 @@ from vlad_lightning.data.order import Draw, GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.prompts import collate_prompts, keyed_prompts, read_prompts
 from vlad_lightning.data.scan import DataReport, scan
 from vlad_lightning.data.splits import in_hash_order, split
-from vlad_lightning.data.workers import Loader, outlive_signals
+from vlad_lightning.data.workers import Loader, start_worker
 from vlad_lightning.files import find_config
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.limits import MOST_IN_BATCH, MOST_PHRASES, MOST_SIDE, check_whole
@@ -29,6 +30,9 @@ from vlad_lightning.types import Batch, PromptBatch, Sample
 
 _log = logging.getLogger(__name__)
 _NAMED = 20  # samples that a warning names
+
+Preparation = Callable[[Batch, int | None], Batch]
+"""What is made of a batch in the process that reads it; the number is that of its optimizer step, None elsewhere."""
 
 
 class MarioDataModule(LightningDataModule):
@@ -66,6 +70,10 @@ class MarioDataModule(LightningDataModule):
         num_workers: processes that read, for each loader; 0 reads in the training process.
         pin_memory: copy batches into pinned memory, for a GPU.
         seed: of the splits and of the order of the training samples.
+
+    Attributes:
+        preparation: what the module that is trained wants of each batch before it travels to the device; set in the
+            module's ``setup``, and done by the processes that read.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -132,6 +140,7 @@ class MarioDataModule(LightningDataModule):
         self._reports: dict[tuple[str, str | None], DataReport] = {}
         self._resumed: dict[str, int] | None = None
         self._told: set[str] = set()
+        self.preparation: Preparation | None = None
 
     def report(self) -> DataReport:
         """What the scan of ``root`` found."""
@@ -170,6 +179,7 @@ class MarioDataModule(LightningDataModule):
 
     def teardown(self, stage: str | None = None) -> None:
         """Say which samples a measurement lacks; each process tells of those that it has read."""
+        self.preparation = None  # the next module says what it wants
         for name in ("val", "test"):
             broken = self._sets[name].broken if name in self._sets else ()
             if new := [key for key in broken if key not in self._told]:
@@ -193,15 +203,16 @@ class MarioDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Shuffled by ``seed``; samples that do not fill a global batch are left out if there are others."""
-        order = self.order()
+        batches = GlobalBatchSampler(self.order(), self._rank, self._position if self.trainer else None)
+        numbered: Any = _Numbered(batches, self._step)
         return _ResumedLoader(
             _Replaced(self._sets["train"]),
-            batch_sampler=GlobalBatchSampler(order, self._rank, self._position if self.trainer else None),
+            batch_sampler=numbered,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=self.pin_memory,
-            collate_fn=self.batch_class.collate,
-            worker_init_fn=outlive_signals,
+            collate_fn=partial(_prepared_for, self.batch_class.collate, self.preparation),
+            worker_init_fn=start_worker,
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -294,11 +305,13 @@ class MarioDataModule(LightningDataModule):
         """Go on as if so many optimizer steps of this global batch had been made."""
         self._resumed = {"samples": self._after(0, step), "step": step}
 
+    def _step(self) -> int:
+        return self.trainer.global_step if self.trainer else 0
+
     def _position(self) -> int:
         """Where the next optimizer step reads."""
         start = self._resumed or {"samples": 0, "step": 0}
-        step = self.trainer.global_step if self.trainer else 0
-        return self._after(start["samples"], max(0, step - start["step"]))
+        return self._after(start["samples"], max(0, self._step() - start["step"]))
 
     def _after(self, position: int, steps: int) -> int:
         return self.order().after(position, steps, math.ceil(self.batches_an_epoch() / self.order().parts))
@@ -309,7 +322,8 @@ class MarioDataModule(LightningDataModule):
 
     def _in_order(self, name: str, in_blocks: bool) -> DataLoader[Batch]:
         self.setup()
-        ranks, collate = self.trainer.world_size if self.trainer else 1, self.batch_class.collate
+        ranks = self.trainer.world_size if self.trainer else 1
+        collate = partial(_prepared, self.batch_class.collate, self.preparation, None)
         shard = BatchShard(_Measured(self._sets[name]), self.batch_size, collate, ranks, self._rank, in_blocks)
         return shard_loader(shard, self.num_workers, self.pin_memory)
 
@@ -353,6 +367,53 @@ class _Replaced(Dataset[Sample]):
         found = (self.samples.read(index) for index in draw)
         good = next((sample for sample in found if sample is not None), None)
         return self.samples[draw[0]] if good is None else good  # the next good one, though it may be of the same step
+
+    def __getitems__(self, numbered: tuple[int, list[Draw]]) -> tuple[int, list[Sample]]:
+        """A whole batch, with the number of its step; PyTorch asks for it where there is such a method."""
+        step, draws = numbered
+        return step, [self[draw] for draw in draws]
+
+
+class _Numbered(Sampler[tuple[int, list[Draw]]]):
+    """The batches of a sampler, each with the number of the optimizer step that takes it.
+
+    Args:
+        batches: what is numbered.
+        step: says which is the first one's, when an iteration starts.
+    """
+
+    def __init__(self, batches: GlobalBatchSampler, step: Callable[[], int]) -> None:
+        self.batches = batches
+        self._step = step
+
+    @property
+    def batch_size(self) -> int:
+        """Samples a batch."""
+        return self.batches.batch_size
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[int, list[Draw]]]:
+        first = self._step()
+        for number, draws in enumerate(self.batches):
+            yield first + number // self.batches.order.parts, draws
+
+
+def _prepared(
+    collate: Callable[[Sequence[Any]], Any], preparation: Preparation | None, step: int | None, samples: Sequence[Any]
+) -> Any:
+    batch = collate(samples)
+    return batch if preparation is None else preparation(batch, step)
+
+
+def _prepared_for(
+    collate: Callable[[Sequence[Any]], Any],
+    preparation: Preparation | None,
+    numbered: tuple[int, Sequence[Any]],
+) -> Any:
+    step, samples = numbered
+    return _prepared(collate, preparation, step, samples)
 
 
 class _Measured:

@@ -33,8 +33,19 @@ class Loader(DataLoader[T]):
             raise type(error)(str(error).rstrip().rpartition("\n")[2].partition(": ")[2]) from error
 
 
+def start_worker(worker_id: int) -> None:
+    """A DataLoader's ``worker_init_fn``: the process outlives signals, and tokenizes by itself.
+
+    Args:
+        worker_id: not used.
+    """
+    # a fork has none of its parent's threads, and would wait for those of the tokenizer for ever
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    outlive_signals(worker_id)
+
+
 def outlive_signals(worker_id: int) -> None:
-    """A DataLoader's ``worker_init_fn``: only the training process ends this one.
+    """Let only the training process end this one.
 
     SLURM sends its warning and its SIGTERM to every process of a job's step. A worker would die of either, and the
     training process of that, in the middle of the checkpoint for which the signal was meant. A SIGTERM from the

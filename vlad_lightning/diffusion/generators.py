@@ -116,5 +116,5 @@ class RowDraws:
     def strata(self) -> Tensor:
         """(B,) float32 in [0, 1): one number in each of as many equal parts as the whole batch has rows."""
         shuffled = torch.randperm(self._size, generator=generator_for("cpu", *self._whole, "strata"))
-        mine = shuffled[self._first : self._first + len(self)].to(self.device)
+        mine = shuffled[self._first : self._first + len(self)].to(self.device, non_blocking=True)
         return (mine + self.uniform()) / self._size

@@ -206,7 +206,7 @@ class Painter(nn.Module):
         SDXL was trained with zeros in its place (``force_zeros_for_empty_prompt``): where the network takes a text
         embedding, that and the token states are zero. The pooled t, which only the fusion reads, stays the prompt's.
         """
-        empty: Conditioning = self.prompt_encoder([""])
+        empty = self.prompt_encoder.empty()
         if self.vfe.backbone.added_width is not None and empty.text_embeds is not None:
             zeros = torch.zeros_like(empty.tokens), torch.zeros_like(empty.text_embeds)
             empty = replace(empty, tokens=zeros[0], text_embeds=zeros[1])

@@ -75,7 +75,8 @@ class Masking:
         lengths = [len(layout) for layout in layouts]
         by_words = torch.zeros_like(by_rectangle)
         if max(lengths) > 0:
-            boxes = pad_sequence([layout.boxes for layout in layouts], batch_first=True).to(device)  # (B, N, 5)
+            boxes = pad_sequence([layout.boxes for layout in layouts], batch_first=True)  # (B, N, 5)
+            boxes = boxes.to(device, non_blocking=True)
             chance = pad_sequence(draws.uniforms(lengths), batch_first=True, padding_value=2.0)
             kept = (chance < 0.5) | ((chance == chance.amin(dim=1, keepdim=True)) & (chance < 1))
             by_words = box_masks(grown(boxes, self.margin), kept, size)

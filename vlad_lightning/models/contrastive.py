@@ -81,7 +81,12 @@ def phrase_similarity(phrases: Tensor, mask: Tensor, patches: Tensor) -> Tensor:
 
 
 def phrase_nce(
-    phrases: Tensor, mask: Tensor, patches: Tensor, temperature: Tensor | float, edited: Tensor | None = None
+    phrases: Tensor,
+    mask: Tensor,
+    patches: Tensor,
+    temperature: Tensor | float,
+    edited: Tensor | None = None,
+    present: Tensor | None = None,
 ) -> Tensor:
     """Eq. 3 with :func:`phrase_similarity` in the place of the cosine, in both directions, within one batch.
 
@@ -91,13 +96,14 @@ def phrase_nce(
         patches: (B, G, D) float.
         temperature: tau > 0.
         edited: (B, H) float, the similarities of each image to texts that are untrue of it; None means none.
+        present: (K, 2) int64, where ``mask`` is True; None has it counted, for which the host waits for the device.
 
     Returns:
         () float, in nats.
     """
     labels = torch.arange(len(phrases), device=phrases.device)
     with torch.autocast(phrases.device.type, enabled=False):
-        row, slot = mask.nonzero(as_tuple=True)
+        row, slot = (mask.nonzero() if present is None else present).unbind(1)
         each = directions(phrases[row, slot]) @ directions(patches).flatten(0, 1).T  # (K, B * G)
         best = each.view(len(row), len(patches), -1).amax(dim=-1)  # (K, B)
         sums = best.new_zeros(len(phrases), len(patches)).index_add(0, row, best)

@@ -48,7 +48,9 @@ class ObjectAugmentation:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must lie in [0, 1]")
 
-    def __call__(self, images: Tensor, things: Tensor, drawn: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, things: Tensor, drawn: Tensor, noise: Tensor, palette: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Change B posters.
 
         Args:
@@ -56,11 +58,12 @@ class ObjectAugmentation:
             things: (B, M, 7) float: their objects, see :data:`~vlad_lightning.layout.scene_objects.FIELDS`.
             drawn: (B, NUMBERS) float in [0, 1).
             noise: (B, 3, H, W) float, standard normal.
+            palette: see :func:`palette_colours`.
 
         Returns:
             The pictures, and (B, M + 1, 7) float: their objects.
         """
-        images, things = paint_blobs(images, things, drawn, self.blobs)
+        images, things = paint_blobs(images, things, drawn, self.blobs, palette)
         images, things = _mirror(images, things, drawn[:, 19] < 0.5)
         smooth = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
         mix = _SHARPEST + (1 - _SHARPEST) * (drawn[:, 20] >= self.blur)
@@ -68,7 +71,12 @@ class ObjectAugmentation:
         return images + self.noise * drawn[:, 21, None, None, None] * noise, things
 
 
-def paint_blobs(images: Tensor, things: Tensor, drawn: Tensor, share: float) -> tuple[Tensor, Tensor]:
+def palette_colours() -> Tensor:
+    """(C, 3) float32 in [-1, 1]: the palette."""
+    return torch.tensor(list(PALETTE.values())) / 127.5 - 1
+
+
+def paint_blobs(images: Tensor, things: Tensor, drawn: Tensor, share: float, palette: Tensor) -> tuple[Tensor, Tensor]:
     """Paint a blob on some posters, where it touches no object and can be seen.
 
     Args:
@@ -77,6 +85,7 @@ def paint_blobs(images: Tensor, things: Tensor, drawn: Tensor, share: float) -> 
             :func:`~vlad_lightning.layout.scene_objects.encode_objects` has them.
         drawn: (B, NUMBERS) float in [0, 1); the first 19 decide on the blobs.
         share: of the posters that are to get one; those without room get none.
+        palette: (C, 3) float: the colours of :func:`palette_colours`, on the pictures' device.
 
     Returns:
         The pictures, and (B, M + 1, 7) float: their objects with the blob, an object of no shape, as the last.
@@ -84,8 +93,7 @@ def paint_blobs(images: Tensor, things: Tensor, drawn: Tensor, share: float) -> 
     radius = 0.07 + 0.11 * drawn[:, 0]  # of the frame
     x, y = (0.12 + 0.76 * drawn[:, i] for i in (1, 2))
     colour = (drawn[:, 3] * len(PALETTE)).long()
-    rgb = torch.tensor(list(PALETTE.values()), device=images.device) / 127.5 - 1  # (C, 3)
-    fill = rgb[colour] + 0.1 * (drawn[:, 4:7] - 0.5)  # (B, 3)
+    fill = palette[colour] + 0.1 * (drawn[:, 4:7] - 0.5)  # (B, 3)
     mask = blob_masks(images.shape[-1], radius, x, y, drawn[:, 7:18])  # (B, H, W)
     under = (images * mask[:, None]).sum((2, 3)) / mask.sum((1, 2))[:, None].clamp(min=1.0)
     seen = (under - fill).abs().amax(1) >= _LEAST_DIFFERENCE

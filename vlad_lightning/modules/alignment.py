@@ -18,12 +18,13 @@ from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.text.encoder import train_tokenizer
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
-from vlad_lightning.modules.alignment_terms import AlignmentTerms
+from vlad_lightning.modules.alignment_terms import AlignmentTerms, ContrastedTexts
 from vlad_lightning.modules.contrastive import align, check_widths, gather_uneven
 from vlad_lightning.modules.optimization import Optimization, weight_of
+from vlad_lightning.modules.preparation import prepare_in_loader
 from vlad_lightning.modules.settings import check_same, check_size
 from vlad_lightning.strategies import shard_module
-from vlad_lightning.types import Batch
+from vlad_lightning.types import Batch, Negatives
 
 _LEAST_TEMPERATURE = 0.01
 
@@ -90,12 +91,12 @@ class AlignmentModule(LightningModule):
         if self.terms.region_weight:
             check_same(self, "max_words", "model.prompt_encoder.text_encoder.max_words", encoder.max_words)
             check_same(self, "max_objects", "model.prompt_encoder.text_encoder.max_objects", encoder.max_objects)
-        if stage != "fit" or (encoder.tokenizer is not None and not self.terms.edits):
-            return
-        captions = self.trainer.datamodule.captions()  # type: ignore[attr-defined]
-        if encoder.tokenizer is None:
-            encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
-        self._words = tuple(sorted({word for caption in captions for word in drawn_words(caption)})) or WORDS
+        if stage == "fit" and (encoder.tokenizer is None or self.terms.edits):
+            captions = self.trainer.datamodule.captions()  # type: ignore[attr-defined]
+            if encoder.tokenizer is None:
+                encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
+            self._words = tuple(sorted({word for caption in captions for word in drawn_words(caption)})) or WORDS
+        prepare_in_loader(self, ContrastedTexts(encoder.parser, self.terms, self._words))
 
     def configure_model(self) -> None:
         """Shard, where the strategy does."""
@@ -107,19 +108,25 @@ class AlignmentModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """L_align of one batch, and the terms beside it."""
-        edited = self.terms.edited(batch, self.global_step, self._words)
-        texts = self.prompt_encoder([*batch.prompts, *edited])
+        negatives = self._negatives(batch)
+        texts = self.prompt_encoder(negatives.parsed)
         seen = self.image_encoder.look(batch.images) if self.terms.local else None
         pooled = self.image_encoder(batch.images) if seen is None else seen.pooled
-        untrue = texts.pooled[len(batch) :].unflatten(0, (len(batch), -1)) if edited else None
+        untrue = texts.pooled[len(batch) :].unflatten(0, (len(batch), -1)) if negatives.texts else None
         loss = align(self, pooled, texts.pooled[: len(batch)], self.temperature, self.symmetric, edited=untrue)
         losses = {"loss": loss}
         if seen is not None:
-            encoder = self.prompt_encoder.text_encoder
-            losses |= self.terms.losses(encoder, batch, seen, texts, edited, self.temperature)
+            losses |= self.terms.losses(negatives, seen, texts, self.temperature)
         logged = {f"train/{name}": value for name, value in losses.items()}
         self.log_dict({"train/temperature": self.temperature} | logged, batch_size=weight_of(self, batch))
         return torch.stack(list(losses.values())).sum()
+
+    def _negatives(self, batch: Batch) -> Negatives:
+        """The loader's, or our own where it prepares no batches or took this one for another step's."""
+        if batch.negatives is not None and batch.negatives.step == self.global_step:
+            return batch.negatives
+        parser = self.prompt_encoder.parser
+        return self.terms.negatives(parser, batch, self.global_step, self._words).to(self.device)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Keep tau at its bound or above; clamping it where it is used would leave it there without a gradient."""
@@ -128,7 +135,7 @@ class AlignmentModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """L_align, the embeddings for R@1 over the whole set, and the probe."""
-        images, texts = self.image_encoder(batch.images), self.prompt_encoder(batch.prompts).pooled
+        images, texts = self.image_encoder(batch.images), self.prompt_encoder(batch.texts).pooled
         loss = align(self, images, texts, self.temperature, self.symmetric, everywhere=False)
         self.log("val/loss", loss, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=True)
         counted = batch.counted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,9 @@ from vlad_lightning.layout.prompt_parser import Phrase
 from vlad_lightning.limits import check_idle
 from vlad_lightning.models.contrastive import phrase_nce, phrase_similarity, region_nce
 from vlad_lightning.models.conv_tower import VisionStates
-from vlad_lightning.models.text.encoder import TextEncoder
-from vlad_lightning.types import Batch, Conditioning
+from vlad_lightning.models.text.parser import PromptParser
+from vlad_lightning.modules.preparation import ParsedTexts
+from vlad_lightning.types import Batch, Conditioning, Negatives, ParsedPrompts, PhrasePairs
 
 
 @dataclass(frozen=True)
@@ -83,63 +84,93 @@ class AlignmentTerms:
             found += own + (own[-1:] or [""]) * (self.edits - len(own))
         return found
 
+    def negatives(self, parser: PromptParser, batch: Batch, step: int, words: Sequence[str]) -> Negatives:
+        """The edits of a batch, parsed after its prompts, on the CPU; see :meth:`edited`."""
+        return self.contrasted(parser, batch, self.edited(batch, step, words), step)
+
+    def contrasted(self, parser: PromptParser, batch: Batch, edited: Sequence[str], step: int = 0) -> Negatives:
+        """The negatives that these B H edits are, on the CPU.
+
+        Args:
+            parser: of the encoder that is to read them.
+            batch: B samples.
+            edited: as :meth:`edited` orders them.
+            step: of the optimizer.
+        """
+        parsed = parser([*batch.prompts, *edited])
+        pairs = self._pairs(parser, batch, edited, parsed) if self.local else None
+        return Negatives(step, tuple(edited), parsed, pairs)
+
+    def _pairs(self, parser: PromptParser, batch: Batch, edited: Sequence[str], parsed: ParsedPrompts) -> PhrasePairs:
+        mask = parsed.phrase_mask[: len(batch)]
+        boxes, known = (x.cpu() for x in _boxes(batch, parser))
+        known = known & mask & ~fills_frame(boxes)  # the middle of the ground shows something else
+        rows = known.tolist()
+        untrue = [
+            (i, slot)
+            for i, text in enumerate(edited if self.region_weight else ())
+            for slot in _untrue_slots(parser, batch.prompts[i // self.edits], text, rows[i // self.edits])
+        ]
+        found = torch.tensor(untrue, dtype=torch.int64).view(-1, 2)
+        return PhrasePairs(mask.nonzero(), known.nonzero(), boxes[known], found)
+
     def losses(
-        self,
-        encoder: TextEncoder,
-        batch: Batch,
-        seen: VisionStates,
-        texts: Conditioning,
-        edited: Sequence[str],
-        temperature: Tensor,
+        self, negatives: Negatives, seen: VisionStates, texts: Conditioning, temperature: Tensor
     ) -> dict[str, Tensor]:
         """The local terms of a batch, each with its weight, by name.
 
         Args:
-            encoder: tells which phrase of an edited prompt is another one.
-            batch: B samples.
-            seen: of its images.
-            texts: (B + B H, ...): of its prompts, then of ``edited``.
-            edited: B H edits, as :meth:`edited` orders them.
+            negatives: of B samples, with their pairs.
+            seen: of the images.
+            texts: (B + B H, ...): what the encoder says of the prompts and their edits.
             temperature: tau.
         """
-        size = len(batch)
+        assert negatives.pairs is not None
+        pairs, size = negatives.pairs, len(seen.pooled)
         patches = seen.patches.flatten(1, 2)  # (B, G, D)
         phrases, mask = texts.phrases[:, 1:], texts.phrase_mask[:, 1:]
         losses = {}
         if self.phrase_weight:
             owner = torch.arange(size, device=mask.device).repeat_interleave(self.edits)
             untrue = phrase_similarity(phrases[size:], mask[size:], patches[owner]).view(size, -1)
-            loss = phrase_nce(phrases[:size], mask[:size], patches, temperature, untrue)
+            loss = phrase_nce(phrases[:size], mask[:size], patches, temperature, untrue, pairs.named)
             losses["phrases"] = self.phrase_weight * loss
         if self.region_weight:
-            boxes, known = _boxes(batch, encoder)
-            known = known & mask[:size] & ~fills_frame(boxes)  # the middle of the ground shows something else
-            row, slot = known.nonzero(as_tuple=True)
-            at = _patch_of(boxes[row, slot], seen.patches.shape[1:3])
-            others = self._untrue(encoder, batch.prompts, edited, known)
-            loss = region_nce(phrases[row, slot], patches, row, at, temperature, phrases[size + others[0], others[1]])
+            row, slot = pairs.placed.unbind(1)
+            at = _patch_of(pairs.boxes, seen.patches.shape[1:3])
+            others = phrases[size + pairs.untrue[:, 0], pairs.untrue[:, 1]]
+            loss = region_nce(phrases[row, slot], patches, row, at, temperature, others)
             losses["regions"] = self.region_weight * loss
         return losses
 
-    def _untrue(
-        self, encoder: TextEncoder, prompts: Sequence[str], edited: Sequence[str], known: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The edits and the slots of their phrases that have a box and are untrue of it: (E,) and (E,) int64 each."""
-        pairs = [
-            (i, slot)
-            for i, text in enumerate(edited)
-            for slot in _untrue_slots(encoder, prompts[i // self.edits], text, known[i // self.edits].tolist())
-        ]
-        found = torch.tensor(pairs, dtype=torch.long, device=known.device).view(-1, 2)
-        return found[:, 0], found[:, 1]
+
+@dataclass(frozen=True)
+class ContrastedTexts:
+    """Parses the prompts of a batch, and in training the captions that its images are told from.
+
+    Attributes:
+        parser: of the prompt encoder that is to read them, whose tokenizer may come later.
+        terms: which captions these are.
+        words: those that a word to draw may become.
+    """
+
+    parser: PromptParser
+    terms: AlignmentTerms
+    words: tuple[str, ...]
+
+    def __call__(self, batch: Batch, step: int | None = None) -> Batch:
+        """The batch with its texts parsed; without a tokenizer as it is: the encoder says that it has none."""
+        if step is None or self.parser.tokenizer is None:
+            return ParsedTexts(self.parser)(batch)
+        return replace(batch, negatives=self.terms.negatives(self.parser, batch, step, self.words))
 
 
-def _untrue_slots(encoder: TextEncoder, prompt: str, edited: str, known: Sequence[bool]) -> list[int]:
+def _untrue_slots(parser: PromptParser, prompt: str, edited: str, known: Sequence[bool]) -> list[int]:
     """The slots with a known box of which an edit says something else than the prompt.
 
     Where no phrase with a box has another text, it is the place of the one before the change that is another.
     """
-    before, after = _slots(encoder, prompt), _slots(encoder, edited)
+    before, after = _slots(parser, prompt), _slots(parser, edited)
     pairs = list(zip(before, after, known, strict=True))
     if any((a is None) != (b is None) for a, b, _ in pairs):
         return []
@@ -149,21 +180,21 @@ def _untrue_slots(encoder: TextEncoder, prompt: str, edited: str, known: Sequenc
     return changed or [i for _, i in sorted(earlier)[-1:]]
 
 
-def _slots(encoder: TextEncoder, prompt: str) -> list[Phrase | None]:
+def _slots(parser: PromptParser, prompt: str) -> list[Phrase | None]:
     """The M phrases as the encoder orders them, None where there is none."""
-    parts = encoder.decompose(prompt)
-    words: list[Phrase | None] = [*parts.words[: encoder.max_words]]
-    objects: list[Phrase | None] = [*parts.objects[: encoder.max_objects]]
-    words += [None] * (encoder.max_words - len(words))
-    return words + objects + [None] * (encoder.max_objects - len(objects))
+    parts = parser.decompose(prompt)
+    words: list[Phrase | None] = [*parts.words[: parser.max_words]]
+    objects: list[Phrase | None] = [*parts.objects[: parser.max_objects]]
+    words += [None] * (parser.max_words - len(words))
+    return words + objects + [None] * (parser.max_objects - len(objects))
 
 
-def _boxes(batch: Batch, encoder: TextEncoder) -> tuple[Tensor, Tensor]:
+def _boxes(batch: Batch, parser: PromptParser) -> tuple[Tensor, Tensor]:
     """(B, M, 5) and (B, M) bool: the phrases' boxes in the encoder's order; beyond the data's unknown."""
     boxes, known = [], []
     for box, mask, places in (
-        (batch.word_boxes, batch.word_mask, encoder.max_words),
-        (batch.object_boxes, batch.object_mask, encoder.max_objects),
+        (batch.word_boxes, batch.word_mask, parser.max_words),
+        (batch.object_boxes, batch.object_mask, parser.max_objects),
     ):
         more = max(0, places - box.shape[1])
         boxes.append(F.pad(box[:, :places], (0, 0, 0, more)))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlad_lightning.data.scene_data import SceneBatch
 from vlad_lightning.layout.object_requests import SHAPES
-from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation
+from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation, palette_colours
 from vlad_lightning.models.object_detector import ObjectDetector
 from vlad_lightning.models.object_targets import count_hits, detection_loss
 from vlad_lightning.modules.optimization import Optimization
@@ -30,6 +30,8 @@ class ObjectDetectionModule(LightningModule):
         seed: of the augmentation.
     """
 
+    palette: Tensor
+
     def __init__(
         self,
         detector: ObjectDetector,
@@ -42,6 +44,7 @@ class ObjectDetectionModule(LightningModule):
         self.optimization = optimization
         self.augmentation = augmentation
         self.seed = seed
+        self.register_buffer("palette", palette_colours(), persistent=False)
         self._counts: list[Tensor] = []
 
     def setup(self, stage: str) -> None:
@@ -56,7 +59,7 @@ class ObjectDetectionModule(LightningModule):
         """The loss of one batch of changed posters."""
         draws = draws_for(self, cast(Any, batch), "train", batch_idx, self.seed, "objects")
         drawn, noise = draws.uniform(NUMBERS), draws.normal(*batch.images.shape[1:])
-        images, things = self.augmentation(batch.images, batch.things, drawn, noise)
+        images, things = self.augmentation(batch.images, batch.things, drawn, noise, self.palette)
         loss = detection_loss(self.detector(images), things)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return loss

@@ -13,6 +13,7 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.metrics.layout import LayoutMetrics
 from vlad_lightning.modules.optimization import Optimization, weight_of
+from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.rng import Stage, draws_for
 from vlad_lightning.modules.settings import check_same
 from vlad_lightning.strategies import shard_module
@@ -66,6 +67,7 @@ class TLGModule(LightningModule):
         check_same(self, "max_words", "model.generator.tlg.max_words", layouts.max_words)
         if layouts.max_objects:
             check_same(self, "max_objects", "model.generator.tlg.max_objects", layouts.max_objects)
+        prepare_in_loader(self, ParsedTexts(self.generator.prompt_encoder.parser))
 
     def configure_model(self) -> None:
         """Shard, where the strategy does."""
@@ -77,7 +79,7 @@ class TLGModule(LightningModule):
             self.generator.tlg.taught_objects.logical_or_(batch.scene_known.any())
         tokens, known, unknown = self.generator.tokens_of(batch)
         steps, noised = self.generator.noised(tokens, draws)
-        told = self.generator.prompt_encoder(batch.prompts)
+        told = self.generator.prompt_encoder(batch.texts)
         predicted = self.generator.tlg(noised.x_t, steps, told, unknown).float()
         known = known & told.phrase_mask[:, 1 : 1 + known.shape[1], None]
         numbers, ranks = known.sum(), 1

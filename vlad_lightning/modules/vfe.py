@@ -24,6 +24,7 @@ from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules.contrastive import align, check_widths
 from vlad_lightning.modules.optimization import Optimization, weight_of
 from vlad_lightning.modules.painter_loss import PainterLoss
+from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.probing import ProbeFigures
 from vlad_lightning.modules.rng import Stage, draws_for
 from vlad_lightning.modules.settings import PainterTraining, check_same, check_size
@@ -114,7 +115,7 @@ class VFEModule(LightningModule):
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         draws = draws_for(self, batch, stage, batch_idx, self.seed, "vfe")
-        told = self.painter.prompt_encoder(batch.prompts)
+        told = self.painter.prompt_encoder(batch.texts)
         aligned = self._alignment(batch.images, told.pooled, everywhere=stage == "train")
         diffusion = PainterLoss(self.painter, self.settings, self.masking)(batch, told, draws)
         loss = aligned + self.settings.diffusion_weight * diffusion
@@ -197,6 +198,7 @@ class VFEModule(LightningModule):
         """
         if stage != "predict":
             self._check_data()
+            prepare_in_loader(self, ParsedTexts(self.painter.prompt_encoder.parser))
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         if data is not None:
             for batch in data.predict_dataloader():

@@ -110,8 +110,9 @@ class UNetBackbone:
         if conditioning.text_embeds is None:
             raise ValueError("the unet adds a text embedding to its time embedding; the conditioning has none")
         height, width = (side * _PIXELS for side in fused.shape[-2:])
-        sizes = torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32, device=fused.device)
-        return {"text_embeds": conditioning.text_embeds, "time_ids": sizes.expand(len(fused), -1)}
+        sides = (height, width, 0, 0, height, width)  # filled in on the device: a list would have to be copied there
+        sizes = [torch.full((len(fused),), float(side), dtype=torch.float32, device=fused.device) for side in sides]
+        return {"text_embeds": conditioning.text_embeds, "time_ids": torch.stack(sizes, dim=1)}
 
     def check(self, cache_interval: int, fuse_qkv: bool = False) -> None:
         """Only a UNet of several levels has deep blocks."""

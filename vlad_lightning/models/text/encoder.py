@@ -13,12 +13,14 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
-from vlad_lightning.layout.prompt_parser import Decomposition, PromptDecomposer
+from vlad_lightning.layout.prompt_parser import PromptDecomposer
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.text.ccm import TextStates
+from vlad_lightning.models.text.empty_prompt import EmptyPrompt
+from vlad_lightning.models.text.parser import NO_LETTER, PromptParser, letters_of
 from vlad_lightning.models.text.towers import DualTower, TextTower, TowerStates, reader_of
 from vlad_lightning.models.text.width_adapter import WidthAdapter
-from vlad_lightning.models.text.windows import Windows, cut_into_windows
+from vlad_lightning.types import ParsedPrompts
 
 _SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<start>", "eos_token": "<end>"}
 # 2 is left out for the end: transformers reads `eos_token_id == 2` as a broken old config and pools elsewhere
@@ -159,16 +161,18 @@ class Spelling(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, width: int, max_letters: int = 24) -> None:
         super().__init__()
-        self.bytes = nn.Embedding(257, width, padding_idx=256)
+        self.bytes = nn.Embedding(NO_LETTER + 1, width, padding_idx=NO_LETTER)
         self.places = nn.Parameter(torch.randn(max_letters, width) * 0.02)
         self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
-    def forward(self, words: Sequence[str]) -> Tensor:
-        """Spell ``K`` words: (K, D) float."""
-        size = self.config.max_letters
-        spelt = [list(w.encode()[:size]) for w in words]
-        ids = torch.tensor([s + [256] * (size - len(s)) for s in spelt], device=self.places.device).view(-1, size)
-        present = (ids != 256)[..., None]
+    def forward(self, words: Sequence[str] | Tensor) -> Tensor:
+        """Spell ``K`` words, or their letters as :func:`~vlad_lightning.models.text.parser.letters_of` has them.
+
+        Returns:
+            (K, D) float.
+        """
+        ids = words if isinstance(words, Tensor) else letters_of(words, self.config.max_letters).to(self.places.device)
+        present = (ids != NO_LETTER)[..., None]
         letters = self.mix(self.bytes(ids) + self.places) * present  # (K, max_letters, D)
         return letters.sum(dim=1)  # no mean: a long word looks longer
 
@@ -229,8 +233,15 @@ class TextEncoder(nn.Module):
         self.skip_layers, self.context = skip_layers, context or most
         self.mask_padding = mask_padding
         self.lora = lora
-        self.decompose = PromptDecomposer()
-        self.tokenizer: PreTrainedTokenizerFast | None = None
+        self.parser = PromptParser(
+            max_words,
+            max_objects,
+            spelling.config.max_letters,
+            self.context,
+            fills=not self.reader.masked,
+            hides_padding=self.reader.masked or mask_padding,
+        )
+        self.empty = EmptyPrompt(self.parser)
         if lora is not None:
             lora.inject(self.tower, self.reader.lora_targets)
         if isinstance(self.tower, DualTower):
@@ -246,49 +257,66 @@ class TextEncoder(nn.Module):
         """Alpha / rank of the adapters, 1 without any."""
         return self.lora.scale if self.lora else 1.0
 
-    def forward(self, prompts: Sequence[str]) -> TextStates:
-        """Encode B prompts; words beyond ``max_words`` and objects beyond ``max_objects`` are left out.
+    @property
+    def device(self) -> torch.device:
+        """Where it reads."""
+        return self.spelling.places.device
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast | None:
+        """The parser's; None before one is trained or loaded."""
+        return self.parser.tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: PreTrainedTokenizerFast | None) -> None:
+        self.parser.tokenizer = tokenizer
+
+    @property
+    def decompose(self) -> PromptDecomposer:
+        """Splits a prompt into its phrases; the parser's."""
+        return self.parser.decompose
+
+    def forward(self, prompts: Sequence[str] | ParsedPrompts) -> TextStates:
+        """Encode B prompts, or what :attr:`parser` made of them.
 
         Raises:
-            RuntimeError: where there is no tokenizer yet.
+            RuntimeError: where there is no tokenizer yet to parse them.
         """
-        if self.tokenizer is None:
-            raise RuntimeError("the text encoder has no tokenizer: train one, load one, or load a checkpoint")
-        parts = [self.decompose(p) for p in prompts]
-        words = [p.words[: self.max_words] for p in parts]
-        windows = cut_into_windows(self.tokenizer, prompts, words, self.context, fill=not self.reader.masked)
-        said = self._read(windows)
+        if isinstance(prompts, ParsedPrompts):
+            return self._encode(prompts)
+        return self._encode(self.parser(prompts).to(self.device, non_blocking=True))
+
+    def _encode(self, parsed: ParsedPrompts) -> TextStates:
+        said = self._read(parsed)
         tokens, pooled = said.tokens, said.pooled
         if self.adapter is not None:
             tokens, pooled = self.adapter(tokens, pooled)
-        spans = torch.tensor([self._spans(p) for p in parts]).view(len(parts), -1, 2)  # (B, M, 2)
-        means = self._means(tokens, windows.offsets.flatten(1, 2), spans)
         return TextStates(
             pooled=pooled,
-            phrases=means + self._spelt(tokens, parts, spans.shape[1]),
-            phrase_mask=(spans[..., 1] > 0).to(tokens.device),
-            order=_ranks(spans).to(tokens.device),
+            phrases=_means(tokens, parsed.inside) + self._spelt(tokens, parsed),
+            phrase_mask=parsed.phrase_mask,
+            order=parsed.order,
             tokens=tokens,
-            token_mask=windows.mask.flatten(1).to(tokens.device),
-            read_mask=self._readable(windows, tokens.device),
+            token_mask=parsed.token_mask,
+            read_mask=parsed.read_mask,
             text_embeds=said.text_embeds,
-            word_groups=torch.tensor([self._groups(p) for p in parts], device=tokens.device).view(len(parts), -1, 2),
+            word_groups=parsed.word_groups,
         )
 
-    def _read(self, windows: Windows) -> TowerStates:
+    def _read(self, parsed: ParsedPrompts) -> TowerStates:
         """The tower's states of every window, side by side: (B, K L, W), and the means of its embeddings."""
-        device = self.spelling.places.device
-        present = windows.present.flatten()
-        ids, mask = (x.flatten(0, 1)[present].to(device) for x in (windows.ids, windows.mask))
-        said = self.reader.read(self.tower, ids, mask, self.skip_layers)
-        size, most = windows.present.shape
+        if self.empty.is_mine(parsed):
+            return self.empty.read(
+                self.tower, lambda: self.reader.read(self.tower, parsed.ids, parsed.mask, self.skip_layers)
+            )
+        said = self.reader.read(self.tower, parsed.ids, parsed.mask, self.skip_layers)
+        size, most = parsed.windows.shape
         if most == 1:
             return said
-        present = present.to(device)
-        share = windows.present.to(device) / windows.present.to(device).sum(dim=1, keepdim=True)  # (B, K)
+        share = parsed.windows / parsed.windows.sum(dim=1, keepdim=True)  # (B, K)
 
         def spread(x: Tensor) -> Tensor:
-            return x.new_zeros(len(present), *x.shape[1:]).index_put((present.nonzero()[:, 0],), x)
+            return x.new_zeros(size * most, *x.shape[1:]).index_put((parsed.rows,), x)
 
         def mean(x: Tensor) -> Tensor:
             return torch.einsum("bk,bkd->bd", share.to(x), spread(x).view(size, most, -1))
@@ -297,63 +325,18 @@ class TextEncoder(nn.Module):
         embeds = None if said.text_embeds is None else mean(said.text_embeds)
         return TowerStates(tokens, mean(said.pooled), embeds)
 
-    def _readable(self, windows: Windows, device: torch.device) -> Tensor | None:
-        """(B, K L) bool: the states a painter may attend to; None means all."""
-        if self.reader.masked or self.mask_padding:
-            return windows.mask.flatten(1).to(device)
-        if windows.present.shape[1] == 1:
-            return None
-        return windows.present.repeat_interleave(windows.ids.shape[-1], dim=1).to(device)
-
-    def _means(self, tokens: Tensor, offsets: Tensor, spans: Tensor) -> Tensor:
-        """(B, M, D): the mean of the token states in each span, zero where none is there."""
-        inside = (offsets[:, None, :, 0] < spans[..., None, 1]) & (offsets[:, None, :, 1] > spans[..., None, 0])
-        share = inside.to(tokens) / inside.sum(-1, keepdim=True).clamp(min=1).to(tokens)  # (B, M, L)
-        return share @ tokens
-
-    def _spelt(self, tokens: Tensor, parts: Sequence[Decomposition], places: int) -> Tensor:
+    def _spelt(self, tokens: Tensor, parsed: ParsedPrompts) -> Tensor:
         """(B, M, D): the spelling of each word to draw, and the words of each other phrase, spelt one by one.
 
         A phrase's own words are a small part of its token states, which tell of the whole prompt: what tells "a red
         star" from "a red ring" would be under 1 % of its variance. Normalised, it has as large a part as they have.
         """
-        words = [(b, k, w.text) for b, p in enumerate(parts) for k, w in enumerate(p.words[: self.max_words])]
-        others = [
-            (b, self.max_words + k, word)
-            for b, p in enumerate(parts)
-            for k, phrase in enumerate(p.objects[: self.max_objects])
-            for word in phrase.text.casefold().split()
-        ]
-        if not words and not others:
-            spelt = tokens.new_zeros(len(parts), places, self.width)
-            # a weight that one process uses and another does not is an error under most strategies; this adds zero
-            return spelt + self.spelling([""]).sum().to(tokens) if torch.is_grad_enabled() else spelt
-        rows, slots, texts = zip(*words, *others, strict=True)
-        distinct = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        letters = self.spelling(list(distinct)).to(tokens)
-        at = torch.tensor([row * places + slot for row, slot in zip(rows, slots, strict=True)], device=tokens.device)
-        which = torch.tensor([distinct[text] for text in texts], device=tokens.device)
-        summed = tokens.new_zeros(len(parts) * places, self.width).index_add(0, at, letters[which])
-        spelt = summed.view(len(parts), places, self.width)
+        size, places = parsed.phrase_mask.shape
+        letters = self.spelling(parsed.letters).to(tokens)
+        summed = tokens.new_zeros(size * places, self.width).index_add(0, parsed.spelt_at, letters[parsed.spelt])
+        spelt = summed.view(size, places, self.width)
         drawn = torch.arange(places, device=tokens.device)[:, None] < self.max_words
         return torch.where(drawn, spelt, F.layer_norm(spelt, (self.width,)))
-
-    def _spans(self, parts: Decomposition) -> list[tuple[int, int]]:
-        """M spans, (0, 0) where there is none; words first."""
-        words = [(p.start, p.end) for p in parts.words[: self.max_words]]
-        objects = [(p.start, p.end) for p in parts.objects[: self.max_objects]]
-        return [
-            *words,
-            *[(0, 0)] * (self.max_words - len(words)),
-            *objects,
-            *[(0, 0)] * (self.max_objects - len(objects)),
-        ]
-
-    def _groups(self, parts: Decomposition) -> list[tuple[int, int]]:
-        """The quoted span of each of N words and its rank in it, (0, 0) where there is no word."""
-        groups = parts.groups[: self.max_words]
-        ranked = [(group, i - groups.index(group)) for i, group in enumerate(groups)]
-        return [*ranked, *[(0, 0)] * (self.max_words - len(ranked))]
 
     def get_extra_state(self) -> str:
         """The tokenizer, so that a checkpoint needs no other file."""
@@ -377,7 +360,7 @@ def _check_widths(token_width: int, pooled_width: int, spelling_width: int, widt
         raise ValueError(f"spelling has the width {spelling_width}; the text encoder's is {width}")
 
 
-def _ranks(spans: Tensor) -> Tensor:
-    """(B, M): the rank of each span by its start; absent ones, which end at 0, come last."""
-    starts = torch.where(spans[..., 1] > 0, spans[..., 0], torch.iinfo(spans.dtype).max)
-    return starts.argsort(dim=1, stable=True).argsort(dim=1)
+def _means(tokens: Tensor, inside: Tensor) -> Tensor:
+    """(B, M, D): the mean of the token states (B, L, D) that ``inside`` (B, M, L) gives each phrase, zero for none."""
+    share = inside.to(tokens) / inside.sum(-1, keepdim=True).clamp(min=1).to(tokens)
+    return share @ tokens

@@ -9,7 +9,8 @@ from torch import nn
 
 from vlad_lightning.models.text.ccm import CCM, IdentityComposition
 from vlad_lightning.models.text.encoder import TextEncoder
-from vlad_lightning.types import Conditioning
+from vlad_lightning.models.text.parser import PromptParser
+from vlad_lightning.types import Conditioning, ParsedPrompts
 
 
 class PromptEncoder(nn.Module):
@@ -50,8 +51,17 @@ class PromptEncoder(nn.Module):
         """N, words to draw a prompt may have."""
         return self.text_encoder.max_words
 
-    def forward(self, prompts: Sequence[str]) -> Conditioning:
-        """Encode B prompts."""
+    @property
+    def parser(self) -> PromptParser:
+        """Makes of strings what :meth:`forward` takes in their place; for a data loader."""
+        return self.text_encoder.parser
+
+    def empty(self) -> Conditioning:
+        """What it says of the empty prompt; a tower that does not train is not asked again."""
+        return self(self.text_encoder.empty.parsed(self.text_encoder.device))
+
+    def forward(self, prompts: Sequence[str] | ParsedPrompts) -> Conditioning:
+        """Encode B prompts, or what :attr:`parser` made of them, on the encoder's device."""
         states = self.text_encoder(prompts)
         composed = self.composition(states)
         mask = states.phrase_mask

@@ -1,0 +1,126 @@
+"""What a text encoder makes of strings before its weights are asked: it needs no device, so a data loader can do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from vlad_lightning.layout.prompt_parser import Decomposition, PromptDecomposer
+from vlad_lightning.models.text.windows import Windows, cut_into_windows
+from vlad_lightning.types import ParsedPrompts
+
+NO_LETTER = 256
+"""Stands behind the bytes of a word."""
+
+
+class PromptParser:
+    """Parses and tokenizes prompts for one text encoder, which holds it: they share the tokenizer.
+
+    Args:
+        max_words: N, words to draw a prompt may have.
+        max_objects: further phrases that are kept.
+        max_letters: bytes of UTF-8 of a word that are spelt.
+        context: the most tokens of a window.
+        fills: fill every window up to ``context`` with padding, as most towers were trained; False fills up to the
+            longest of the batch.
+        hides_padding: hide the padding from the painter.
+    """
+
+    def __init__(
+        self, max_words: int, max_objects: int, max_letters: int, context: int, fills: bool, hides_padding: bool
+    ) -> None:
+        self.max_words, self.max_objects, self.max_letters = max_words, max_objects, max_letters
+        self.context, self.fills, self.hides_padding = context, fills, hides_padding
+        self.decompose = PromptDecomposer()
+        self.tokenizer: PreTrainedTokenizerFast | None = None
+
+    def __call__(self, prompts: Sequence[str]) -> ParsedPrompts:
+        """Parse B prompts, on the CPU; words beyond ``max_words`` and objects beyond ``max_objects`` are left out.
+
+        Raises:
+            RuntimeError: where there is no tokenizer yet.
+        """
+        if self.tokenizer is None:
+            raise RuntimeError("the text encoder has no tokenizer: train one, load one, or load a checkpoint")
+        parts = [self.decompose(p) for p in prompts]
+        words = [p.words[: self.max_words] for p in parts]
+        windows = cut_into_windows(self.tokenizer, prompts, words, self.context, fill=self.fills)
+        present = windows.present.flatten()
+        spans = torch.tensor([self._spans(p) for p in parts]).view(len(parts), -1, 2)  # (B, M, 2)
+        letters, spelt, spelt_at = self._spelt(parts, spans.shape[1])
+        return ParsedPrompts(
+            ids=windows.ids.flatten(0, 1)[present],
+            mask=windows.mask.flatten(0, 1)[present],
+            rows=present.nonzero()[:, 0],
+            windows=windows.present,
+            token_mask=windows.mask.flatten(1),
+            read_mask=self._readable(windows),
+            inside=_overlap(windows.offsets.flatten(1, 2), spans),
+            phrase_mask=spans[..., 1] > 0,
+            order=_ranks(spans),
+            word_groups=torch.tensor([self._groups(p) for p in parts]).view(len(parts), -1, 2),
+            letters=letters,
+            spelt=spelt,
+            spelt_at=spelt_at,
+        )
+
+    def _readable(self, windows: Windows) -> Tensor | None:
+        """(B, K L) bool: the states a painter may attend to; None means all."""
+        if self.hides_padding:
+            return windows.mask.flatten(1)
+        if windows.present.shape[1] == 1:
+            return None
+        return windows.present.repeat_interleave(windows.ids.shape[-1], dim=1)
+
+    def _spelt(self, parts: Sequence[Decomposition], places: int) -> tuple[Tensor, Tensor, Tensor]:
+        """``letters``, ``spelt`` and ``spelt_at``: each word to draw, and the words of each other phrase."""
+        words = [(b, k, w.text) for b, p in enumerate(parts) for k, w in enumerate(p.words[: self.max_words])]
+        others = [
+            (b, self.max_words + k, word)
+            for b, p in enumerate(parts)
+            for k, phrase in enumerate(p.objects[: self.max_objects])
+            for word in phrase.text.casefold().split()
+        ]
+        every = [*words, *others]
+        distinct = {text: i for i, text in enumerate(dict.fromkeys(text for *_, text in every))}
+        spelt = torch.tensor([distinct[text] for *_, text in every], dtype=torch.int64)
+        spelt_at = torch.tensor([row * places + slot for row, slot, _ in every], dtype=torch.int64)
+        # the empty word, where there is none: a weight that one process uses and another does not is an error
+        return letters_of(list(distinct) or [""], self.max_letters), spelt, spelt_at
+
+    def _spans(self, parts: Decomposition) -> list[tuple[int, int]]:
+        """M spans, (0, 0) where there is none; words first."""
+        words = [(p.start, p.end) for p in parts.words[: self.max_words]]
+        objects = [(p.start, p.end) for p in parts.objects[: self.max_objects]]
+        return [
+            *words,
+            *[(0, 0)] * (self.max_words - len(words)),
+            *objects,
+            *[(0, 0)] * (self.max_objects - len(objects)),
+        ]
+
+    def _groups(self, parts: Decomposition) -> list[tuple[int, int]]:
+        """The quoted span of each of N words and its rank in it, (0, 0) where there is no word."""
+        groups = parts.groups[: self.max_words]
+        ranked = [(group, i - groups.index(group)) for i, group in enumerate(groups)]
+        return [*ranked, *[(0, 0)] * (self.max_words - len(ranked))]
+
+
+def letters_of(words: Sequence[str], size: int) -> Tensor:
+    """(K, size) int64: the first bytes of each word in UTF-8, :data:`NO_LETTER` behind the last."""
+    spelt = [list(word.encode()[:size]) for word in words]
+    return torch.tensor([s + [NO_LETTER] * (size - len(s)) for s in spelt]).view(-1, size)
+
+
+def _overlap(offsets: Tensor, spans: Tensor) -> Tensor:
+    """(B, M, L) bool: which tokens, of the characters ``offsets`` (B, L, 2), share one with the spans (B, M, 2)."""
+    return (offsets[:, None, :, 0] < spans[..., None, 1]) & (offsets[:, None, :, 1] > spans[..., None, 0])
+
+
+def _ranks(spans: Tensor) -> Tensor:
+    """(B, M): the rank of each span by its start; absent ones, which end at 0, come last."""
+    starts = torch.where(spans[..., 1] > 0, spans[..., 0], torch.iinfo(spans.dtype).max)
+    return starts.argsort(dim=1, stable=True).argsort(dim=1)
