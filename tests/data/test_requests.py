@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     quad = [[20, 15], [80, 15], [80, 35], [20, 35]]
     words = [{"text": "SALE", "quad": quad, "colour": "red"}]
     (tmp_path / "a.json").write_text(json.dumps({"width": 100, "height": 100, "words": words}))
-    to_pil_image((Rasterizer()(LAYOUT, (256, 256)) + 1) / 2).save(tmp_path / "menu.png")
+    to_pil_image(Rasterizer()(LAYOUT, (256, 256))).save(tmp_path / "menu.png")
     Image.new("RGB", (256, 256)).save(tmp_path / "blank.png")
     pixels = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "shop.png")

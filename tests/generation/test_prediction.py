@@ -17,7 +17,7 @@ from vlad_lightning.callbacks import ImageWriter
 from vlad_lightning.data.prompts import PromptDataModule
 from vlad_lightning.data.requests import RequestDataModule
 from vlad_lightning.generation.image_sampler import ImageSampler
-from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
 from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.metrics.ocr_engine import RapidOCREngine
 from vlad_lightning.modules import VFEModule
@@ -36,7 +36,7 @@ AROUND = {"prompt": 'a shop that says "SALE"', "image": "shop.png", "layout": "a
 def folder(tmp_path: Path) -> Path:
     LayoutFile(LAYOUT, 100, 100).save(tmp_path / "a.json")
     LayoutFile(Layout(("FAR",), torch.tensor([[0.1, 0.9, 0.1, 0.1, 0.0]])), 100, 100).save(tmp_path / "far.json")
-    to_pil_image((Rasterizer()(LAYOUT, (256, 256)) + 1) / 2).save(tmp_path / "menu.png")
+    to_pil_image(Rasterizer()(LAYOUT, (256, 256))).save(tmp_path / "menu.png")
     pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "shop.png")
     Image.fromarray(np.where(mask(), 255, 0).astype(np.uint8)).save(tmp_path / "mask.png")
@@ -70,10 +70,11 @@ def test_every_kind_in_one_run(folder: Path) -> None:
     module = system()
     [painting] = predicted(module, folder, PLAIN, TEMPLATE, OWN, MASKED, AROUND)
     assert [layout.words for layout in painting.layouts] == [("HI",), ("SALE",), ("SALE",), ("HI",), ("SALE",)]
-    drawn = Rasterizer()(LAYOUT, (tiny.SIZE, tiny.SIZE))
+    levels = [Rasterizer()(layout, (tiny.SIZE, tiny.SIZE)) for layout in (LAYOUT, painting.layouts[1])]
+    drawn, own = glyph_images(torch.stack(levels))
     assert torch.equal(painting.glyphs[2], drawn)
     torch.testing.assert_close(painting.layouts[1].boxes, LAYOUT.boxes, atol=0.12, rtol=0)  # as the OCR engine sees it
-    assert torch.equal(painting.glyphs[1], Rasterizer()(painting.layouts[1], (tiny.SIZE, tiny.SIZE)))
+    assert torch.equal(painting.glyphs[1], own)
     assert not torch.equal(painting.images[1], painting.images[2])
 
     shop = np.asarray(Image.open(folder / "shop.png"))

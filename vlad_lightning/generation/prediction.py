@@ -170,8 +170,8 @@ def check_inside(painter: Painter, layouts: Sequence[Layout], region: Region) ->
     Raises:
         ValueError: naming the words.
     """
-    inside = painter.draw_glyphs(layouts).masked_fill(~region.masks, -1)
+    inside = painter.draw_glyphs(layouts).masked_fill(~region.masks, 0)
     for layout, glyphs in zip(layouts, inside, strict=True):
-        if len(layout) and glyphs.max() <= -1:
+        if len(layout) and not glyphs.any():
             words = ", ".join(map(repr, layout.words))
             raise ValueError(f"layouts has {words} outside the mask, where nothing is drawn")
