@@ -11,7 +11,9 @@ import errno
 import itertools
 import json
 import os
+import shutil
 import stat
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,6 +86,35 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, beside ``path`` first, as :func:`write_file` does."""
+    write_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path`` that takes its place if all goes well, and is removed otherwise.
+
+    Args:
+        path: the target; its parent is made. What was there before stays until then.
+    """
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    before = beside.with_suffix(".old")
+    beside.mkdir()
+    try:
+        yield beside
+        if path.exists():
+            path.replace(before)
+        beside.replace(path)
+    finally:
+        if before.exists() and not path.exists():
+            before.replace(path)
+        for left in (beside, before):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def check_file(path: Path, most_bytes: int) -> None:
@@ -262,11 +293,14 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode as RGB, upright as its EXIF block says; what is transparent becomes white."""
+    """A picture of any mode as RGB, upright as its EXIF block says; what is transparent becomes white.
+
+    One that is so already is returned itself, without a copy.
+    """
     image = _eight_bits(_upright(image))
     if image.has_transparency_data:
         return _on_white(image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def as_grey(image: Image.Image) -> Image.Image:
@@ -276,10 +310,12 @@ def as_grey(image: Image.Image) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     from PIL import ImageOps
+    from PIL.ExifTags import Base
 
     image.load()  # so that what fails below is the EXIF block, not the pixels
     try:
-        return ImageOps.exif_transpose(image)
+        turned = image.getexif().get(Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image  # which copies also what is upright
     except Exception:  # Pillow raises whatever it stumbles on in a damaged block, and the pixels are sound
         return image
 

@@ -12,13 +12,14 @@ from torch.utils.data import DataLoader
 
 from vlad_lightning.data.batches import BatchShard
 from vlad_lightning.data.datamodule import MarioDataModule
-from vlad_lightning.data.dataset import MarioDataset, match_boxes, match_objects, to_tensor
+from vlad_lightning.data.dataset import MarioDataset, match_boxes, match_objects
 from vlad_lightning.data.mario import key_of, read_sample
 from vlad_lightning.data.scan import quoted_caption
 from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, write_scene
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.synthetic.synthetic import write_posters
 from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, drawn_words
 from vlad_lightning.types import Batch, Layout
 
@@ -128,11 +129,11 @@ def test_each_box_serves_one_word():
 def test_images_are_stretched_with_antialiasing():
     stripes = np.zeros((60, 128, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
-    image = to_tensor(Image.fromarray(stripes), 16)
+    image = from_pil(Image.fromarray(stripes), (16, 16))
     assert image.shape == (3, 16, 16)
     assert image.abs().max() < 0.1, "stripes finer than a pixel are grey"
     same = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    exact = to_tensor(Image.fromarray(same.permute(1, 2, 0).numpy()), 16)
+    exact = from_pil(Image.fromarray(same.permute(1, 2, 0).numpy()), (16, 16))
     assert torch.allclose((exact + 1) * 127.5, same.float(), atol=1e-4)
 
 

@@ -126,8 +126,10 @@ def _read_picture(name: str, path: Path | None) -> Image.Image | None:
 def _paint(options: argparse.Namespace, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]) -> None:
     # imported here, so that wrong arguments and files are told at once
     import torch
-    from torchvision.utils import save_image
+    from torchvision.transforms.functional import to_pil_image
+    from torchvision.utils import make_grid
 
+    from vlad_lightning.layout.pictures import to_bytes
     from vlad_lightning.layout.prompt_parser import drawn_words
     from vlad_lightning.pipeline import VLADPipeline
 
@@ -137,7 +139,7 @@ def _paint(options: argparse.Namespace, layout: LayoutFile | None, pictures: dic
     pipe = VLADPipeline.from_pretrained(options.model, **font)
     pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     drawn = _drawn(options, pipe, layout, pictures)
-    write_file(options.out, partial(save_image, drawn.images, nrow=8, padding=0, normalize=True, value_range=(-1, 1)))
+    write_file(options.out, to_pil_image(make_grid(to_bytes(drawn.images), nrow=8, padding=0)).save)
     print(f"wrote {options.out}")
     if options.save_layout:
         side = pipe.config.image_size
