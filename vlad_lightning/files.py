@@ -250,24 +250,38 @@ def naming(what: object) -> Iterator[None]:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A picture, decoded.
+    """A picture, decoded and upright as its EXIF block says.
 
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: where it is no picture, a damaged one, or larger than :data:`PICTURE_PIXELS`.
     """
+    with _naming_picture(path), open_picture(path) as picture:
+        return _upright(picture)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture as they lie in its file: an EXIF block may turn it. Only the head is read.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_picture`, where the head tells.
+    """
+    with _naming_picture(path), open_picture(path) as picture:
+        return picture.height, picture.width
+
+
+@contextmanager
+def _naming_picture(path: Path) -> Iterator[None]:
     from PIL import Image
 
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        with open_picture(path) as picture:
-            picture.load()
+        yield
     except UnusableFileError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is no picture that can be read: {error}") from error
-    return picture
 
 
 @contextmanager

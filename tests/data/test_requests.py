@@ -106,6 +106,15 @@ def test_a_line_that_cannot_be_used_is_named(line: Any, told: str, folder: Path)
         batches(folder, {"prompt": "a dog"}, "", line)
 
 
+def test_a_picture_that_its_exif_block_turns_has_a_mask_that_lies_as_it_is_seen(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise: 10 x 20 pixels in the file are 20 x 10
+    Image.new("RGB", (10, 20)).save(folder / "photo.jpg", exif=exif)
+    (batch,) = batches(folder, {"prompt": "a", "image": "photo.jpg", "mask": "mask.png"})
+    assert batch.images[0] is not None
+    assert batch.images[0].shape == (3, 10, 20)
+
+
 def test_a_template_without_text_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"line 1: no text is read on template .*blank\.png"):
         batches(folder, {"prompt": "a", "template": "blank.png"}, engine=RapidOCREngine())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_system as tiny
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision.transforms.functional import to_pil_image
 
 from vlad_lightning.callbacks import ImageWriter
@@ -36,6 +36,8 @@ AROUND = {"prompt": 'a shop that says "SALE"', "image": "shop.png", "layout": "a
 def folder(tmp_path: Path) -> Path:
     LayoutFile(LAYOUT, 100, 100).save(tmp_path / "a.json")
     LayoutFile(Layout(("FAR",), torch.tensor([[0.1, 0.9, 0.1, 0.1, 0.0]])), 100, 100).save(tmp_path / "far.json")
+    LayoutFile(Layout(("FAR",), torch.tensor([[2.0, 0.9, 0.1, 0.1, 0.0]])), 100, 100).save(tmp_path / "beyond.json")
+    (tmp_path / "text.png").write_text("no picture")
     to_pil_image(Rasterizer()(LAYOUT, (256, 256))).save(tmp_path / "menu.png")
     pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "shop.png")
@@ -122,10 +124,11 @@ def test_the_picture_in_the_region_is_never_looked_at(folder: Path) -> None:
     [
         ({"inpaints": False}, MASKED, "image is given, but the painter has no region"),
         ({"inpaints": False, "hierarchical": False}, OWN, "no hierarchical guidance"),
-        ({}, MASKED | {"layout": "far.json"}, "'FAR' outside the mask"),
         ({}, {"prompt": '"one two" and "three four five"'}, "asks for 5 words; the layout holds at most 4"),
         ({}, {"prompt": "'中文'"}, "has no glyph"),
         ({}, MASKED | {"prompt": "'中文'"}, "has no glyph"),
+        ({}, AROUND | {"layout": "beyond.json"}, "layouts has no word in the frame"),
+        ({}, MASKED | {"image": "text.png"}, "text.png is no picture that can be read"),
     ],
 )
 def test_a_bad_line_is_refused_before_the_first_is_painted(
@@ -141,6 +144,48 @@ def test_a_mask_of_another_size_is_refused_before_the_first_is_painted(folder: P
     with pytest.raises(ValueError, match=r"line 2: mask has shape \(10, 10\)"):
         predicted(system(), folder, PLAIN, MASKED | {"mask": "small.png"}, batch_size=1)
     assert not (folder / "out").exists()
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files of which Pillow has decoded the pixels, as often as it has."""
+    names: list[str] = []
+    plain = ImageFile.ImageFile.load
+
+    def load(image: ImageFile.ImageFile) -> Any:
+        if image.tile:
+            names.append(Path(str(image.filename or getattr(image.fp, "name", ""))).name)
+        return plain(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    return names
+
+
+def test_pictures_are_decoded_once_when_they_are_painted(folder: Path, decoded: list[str]) -> None:
+    module, before = system(), []
+    module.painter.vfe.register_forward_pre_hook(lambda *_: before.append(len(decoded)))
+    predicted(module, folder, PLAIN, MASKED, AROUND, batch_size=1)
+    assert decoded == ["shop.png", "mask.png", "shop.png"]
+    assert sorted(set(before)) == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (MASKED | {"image": "cut.png"}, r"cut\.png is no picture that can be read: .*truncated"),
+        (MASKED | {"mask": "black.png"}, "mask is empty"),
+        (MASKED | {"layout": "far.json"}, "'FAR' outside the mask"),
+    ],
+)
+def test_what_only_the_pixels_tell_is_named_and_what_was_painted_before_stays(
+    line: dict[str, str], told: str, folder: Path
+) -> None:
+    whole = (folder / "shop.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("L", (WIDTH, HEIGHT)).save(folder / "black.png")
+    with pytest.raises(ValueError, match=rf"prompts\.jsonl', line 2: .*{told}"):
+        predicted(system(), folder, PLAIN, line, MASKED, batch_size=1)
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["prompt_00000.json", "prompt_00000.png"]
 
 
 def test_a_batch_needs_as_many_layouts_as_prompts() -> None:

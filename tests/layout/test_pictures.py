@@ -70,6 +70,7 @@ def test_a_photo_from_a_file_stands_as_its_exif_block_says(tmp_path: Path, kind:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn clockwise
     image.save(tmp_path / f"photo.{kind}", exif=exif)
+    assert read_picture(tmp_path / f"photo.{kind}").size == (32, 64)  # as a layout that is saved beside it has to say
     tensor = picture_tensor(read_picture(tmp_path / f"photo.{kind}"))
     assert tensor.shape == (1, 3, 64, 32)
     assert tensor[0, 2, :24].min() > 0.5

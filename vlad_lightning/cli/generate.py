@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vlad_lightning.files import read_picture, write_file
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_prompts, check_whole
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
     from vlad_lightning.layout.layout_file import LayoutFile
     from vlad_lightning.pipeline import VLADOutput, VLADPipeline
@@ -139,7 +140,7 @@ def _paint(options: argparse.Namespace, layout: LayoutFile | None, pictures: dic
     pipe = VLADPipeline.from_pretrained(options.model, **font)
     pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     drawn = _drawn(options, pipe, layout, pictures)
-    write_file(options.out, to_pil_image(make_grid(to_bytes(drawn.images), nrow=8, padding=0)).save)
+    write_file(options.out, to_pil_image(make_grid(to_bytes(cast("Tensor", drawn.images)), nrow=8, padding=0)).save)
     print(f"wrote {options.out}")
     if options.save_layout:
         side = pipe.config.image_size

@@ -122,9 +122,12 @@ def resized(region: Region, side: int) -> Region:
     """A region stretched to ``side`` x ``side``; a pixel of which any part is painted is painted."""
     if region.images.shape[-2:] == (side, side):
         return region
-    images = stretched(region.images, (side, side))
-    masks = F.adaptive_max_pool2d(region.masks.float(), side) > 0
-    return Region(images, masks)
+    return Region(stretched(region.images, (side, side)), resized_masks(region.masks, side))
+
+
+def resized_masks(masks: Tensor, side: int) -> Tensor:
+    """(B, 1, H, W) bool at ``side`` x ``side``: True where any part of the pixel is."""
+    return F.adaptive_max_pool2d(masks.float(), side) > 0
 
 
 def stretched(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -29,7 +29,7 @@ from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.prediction import check_inside, paint_prompts, place
 from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.layout.glyphs import Rasterizer
-from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, resized, to_bytes
+from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, resized_masks, to_bytes
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import check_call
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
@@ -409,7 +409,7 @@ class VLADPipeline(DiffusionPipeline):
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generators = self._generators(prompts, generator, self.config.seed)
         whole, placed = self._region(prompts, image, mask, layouts)
-        check_inside(painter, placed, resized(whole, painter.image_size))
+        check_inside(painter, placed, resized_masks(whole.masks, painter.image_size))
         batch = PromptBatch((), tuple(prompts), placed, tuple(whole.images), tuple(whole.masks))
         painting = paint_prompts(batch, self.system, SystemSampling(settings), generators, self.progress_bar)
         return output(torch.stack(painting.pictures), placed, output_type)
