@@ -26,6 +26,7 @@ import torch
 from train_step import PROMPT, SIZES, Size, build_painter, forget, matmul_peak, peak_memory, speed, step_flops
 
 from vlad_lightning.diffusion.generators import numbered, sampling_generators
+from vlad_lightning.files import write_text
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.models.codec import KLCodec, build_kl_codec
 from vlad_lightning.models.painter.acceleration import Acceleration
@@ -253,8 +254,7 @@ def main(arguments: list[str] | None = None) -> int:
     tests = run_tests(device, clock.left / 2)
     report = Bench(TINY if options.tiny else Plan(), device, clock).fill()
     report.tests = tests
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(report.markdown(place(device)), encoding="utf-8")
+    write_text(options.out, report.markdown(place(device)))
     print(options.out.read_text(encoding="utf-8"))
     say(f"written to {options.out} after {clock.minutes - clock.left / 60:.1f} minutes")
     return int(report.failed or any(outcome.startswith("FAILED") for _, outcome in tests))

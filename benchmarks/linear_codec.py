@@ -11,13 +11,13 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from markdown_table import table
 from torch import Tensor
 
 from vlad_lightning.data.mario import list_samples, read_sample
+from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.metrics.ocr import OCRMetrics
 from vlad_lightning.metrics.ocr_engine import build_ocr_engine
 from vlad_lightning.models.codec import LinearCodec
@@ -28,8 +28,7 @@ _SIDE = LinearCodec.factor
 def posters(root: Path, limit: int) -> tuple[Tensor, list[list[str]]]:
     """(N, 3, H, W) images in [-1, 1], and the words on each."""
     samples = [read_sample(folder) for folder in sorted(list_samples(root))[:limit]]
-    pixels = np.stack([np.asarray(sample.image.convert("RGB")) for sample in samples])
-    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = torch.stack([from_pil(sample.image) for sample in samples])
     return images, [[word.text for word in sample.words] for sample in samples]
 
 

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from markdown_table import table
 from torch import Tensor
 
-from vlad_lightning.data.dataset import to_tensor
 from vlad_lightning.data.mario import MarioSample, list_samples, read_sample
 from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.metrics.object_judge import ObjectJudge
 from vlad_lightning.metrics.objects import SHARES, ObjectMetrics
 from vlad_lightning.models.object_augmentation import blob_masks
@@ -92,7 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     judge = ObjectJudge(options.checkpoint, ObjectDetector(options.size, options.width), options.threshold)
     samples = [read_sample(folder) for folder in list_samples(options.data)[: options.samples]]
-    images = [to_tensor(sample.image, options.size) for sample in samples]
+    images = [from_pil(sample.image, (options.size, options.size)) for sample in samples]
     prompts = [sample.prompt for sample in samples]
     names = (*SHARES, "object_extra")
     rows: list[tuple[str, ...]] = []

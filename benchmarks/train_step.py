@@ -134,14 +134,14 @@ def noise_schedule() -> DDPMScheduler:
 
 def build_batch(size: int) -> Batch:
     """``size`` posters."""
-    pictures = torch.rand(2, size, 3, _PIXELS, _PIXELS, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    generator = torch.Generator().manual_seed(1)
     words, objects = torch.zeros(size, 4, 5), torch.zeros(size, 12, 5)
     return Batch(
         keys=("key",) * size,
-        images=pictures[0],
+        images=torch.rand(size, 3, _PIXELS, _PIXELS, generator=generator) * 2 - 1,
         prompts=(PROMPT,) * size,
         layouts=(Layout.empty(),) * size,
-        glyphs=pictures[1],
+        glyphs=torch.randint(256, (size, 1, _PIXELS, _PIXELS), generator=generator).byte(),
         word_boxes=words,
         word_mask=words[..., 0] > 0,
         object_boxes=objects,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from vlad_lightning.files import as_rgb, read_picture, read_text, read_utf8, write_file
+from vlad_lightning.files import as_rgb, new_folder, read_picture, read_text, read_utf8, write_file
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -109,6 +109,25 @@ def test_what_is_transparent_becomes_white_in_a_picture_of_any_height(mode: str)
     whole = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
     assert as_rgb(image).tobytes() == whole.tobytes()
     assert len(set(as_rgb(image).getdata())) > 50
+
+
+def test_a_folder_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "made" / "out"
+    for content in ("first", "second"):
+        with new_folder(target) as beside:
+            (beside / "a.txt").write_text(content)
+            (beside / content).mkdir()
+            assert beside.parent == target.parent
+        assert sorted(path.name for path in target.iterdir()) == sorted(["a.txt", content])
+    with pytest.raises(FileNotFoundError), new_folder(target) as beside:
+        (beside / "a.txt").rename(beside / "missing" / "a.txt")
+    assert (target / "a.txt").read_text() == "second"
+    assert [path.name for path in target.parent.iterdir()] == ["out"]
+
+
+def test_a_picture_that_is_upright_and_rgb_is_not_copied() -> None:
+    image = Image.new("RGB", (8, 8), "red")
+    assert as_rgb(image) is image
 
 
 @pytest.mark.filterwarnings("error")

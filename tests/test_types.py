@@ -32,7 +32,7 @@ def sample(number, words=2):
         image=torch.rand(3, 8, 8, generator=generator),
         prompt=f'a poster "{number}"',
         layout=Layout((str(number),), torch.rand(1, 5, generator=generator)),
-        glyphs=torch.rand(3, 8, 8, generator=generator),
+        glyphs=torch.randint(256, (1, 8, 8), generator=generator).byte(),
         word_boxes=torch.rand(words, 5, generator=generator),
         word_mask=torch.tensor([True] + [False] * (words - 1)),
         object_boxes=torch.rand(words, 5, generator=generator),

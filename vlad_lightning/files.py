@@ -12,7 +12,9 @@ import itertools
 import json
 import os
 import re
+import shutil
 import stat
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,6 +93,35 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, beside ``path`` first, as :func:`write_file` does."""
+    write_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path`` that takes its place if all goes well, and is removed otherwise.
+
+    Args:
+        path: the target; its parent is made. What was there before stays until then.
+    """
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    before = beside.with_suffix(".old")
+    beside.mkdir()
+    try:
+        yield beside
+        if path.exists():
+            path.replace(before)
+        beside.replace(path)
+    finally:
+        if before.exists() and not path.exists():
+            before.replace(path)
+        for left in (beside, before):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def check_file(path: Path, most_bytes: int) -> None:
@@ -228,24 +259,38 @@ def naming(what: object) -> Iterator[None]:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A picture, decoded.
+    """A picture, decoded and upright as its EXIF block says.
 
     Raises:
         FileNotFoundError: where there is no such file.
         ValueError: where it is no picture, a damaged one, or larger than :data:`PICTURE_PIXELS`.
     """
+    with _naming_picture(path), open_picture(path) as picture:
+        return _upright(picture)
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture as they lie in its file: an EXIF block may turn it. Only the head is read.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`read_picture`, where the head tells.
+    """
+    with _naming_picture(path), open_picture(path) as picture:
+        return picture.height, picture.width
+
+
+@contextmanager
+def _naming_picture(path: Path) -> Iterator[None]:
     from PIL import Image
 
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        with open_picture(path) as picture:
-            picture.load()
+        yield
     except UnusableFileError:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path} is no picture that can be read: {error}") from error
-    return picture
 
 
 @contextmanager
@@ -273,6 +318,8 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 def as_rgb(image: Image.Image, in_place: bool = False) -> Image.Image:
     """A picture of any mode as RGB, upright as its EXIF block says; what is transparent becomes white.
 
+    One that is so already is returned itself, without a copy.
+
     Args:
         image: the picture.
         in_place: turn the picture itself, of which the memory then never holds three.
@@ -280,7 +327,7 @@ def as_rgb(image: Image.Image, in_place: bool = False) -> Image.Image:
     image = _eight_bits(_upright(image, in_place))
     if image.has_transparency_data:
         return _on_white(image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def as_grey(image: Image.Image) -> Image.Image:
@@ -295,7 +342,10 @@ def _upright(image: Image.Image, in_place: bool = False) -> Image.Image:
     try:
         if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:  # of which Pillow would make a copy
             return image
-        return ImageOps.exif_transpose(image, in_place=in_place) or image
+        if in_place:
+            ImageOps.exif_transpose(image, in_place=True)
+            return image
+        return ImageOps.exif_transpose(image)
     except Exception:  # Pillow raises whatever it stumbles on in a damaged block, and the pixels are sound
         return image
 

@@ -103,7 +103,7 @@ class Sample:
         image: (3, H, W) float32 in [-1, 1].
         prompt: the caption; the words that are drawn stand in quotes.
         layout: every word read on the image, in fractions of the frame.
-        glyphs: (3, H, W) float32 in [-1, 1]: the layout as drawn by the rasteriser, white on black.
+        glyphs: (1, H, W) uint8: the layout as drawn by the rasteriser, white on black.
         word_boxes: (N, 5) float32: the box of each word to draw, in the prompt's order; ``N`` is ``max_words``.
         word_mask: (N,) bool: True where the prompt has such a word and its box is known.
         object_boxes: (K, 5) float32: the box of each object phrase, in the prompt's order; ``K`` is ``max_objects``.
@@ -215,7 +215,7 @@ class Batch:
         images: (B, 3, H, W) float32 in [-1, 1].
         prompts: B captions.
         layouts: B layouts, always on the CPU.
-        glyphs: (B, 3, H, W) float32 in [-1, 1].
+        glyphs: (B, 1, H, W) uint8; :func:`~vlad_lightning.layout.glyphs.glyph_images` makes images of them.
         word_boxes: (B, N, 5) float32.
         word_mask: (B, N) bool.
         object_boxes: (B, K, 5) float32.

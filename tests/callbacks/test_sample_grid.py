@@ -23,7 +23,7 @@ def batch(first: int, size: int = 3) -> Batch:
         images=torch.zeros(size, 3, SIZE, SIZE),
         prompts=tuple(f"prompt {first + i}" for i in range(size)),
         layouts=tuple(Layout((f"W{first + i}",), torch.full((1, 5), 0.3)) for i in range(size)),
-        glyphs=torch.zeros(size, 3, SIZE, SIZE),
+        glyphs=torch.zeros(size, 1, SIZE, SIZE, dtype=torch.uint8),
         word_boxes=torch.zeros(size, 1, 5),
         word_mask=torch.ones(size, 1, dtype=torch.bool),
         object_boxes=torch.zeros(size, 1, 5),

@@ -12,12 +12,13 @@ from torch.utils.data import DataLoader
 
 from vlad_lightning.data.batches import BatchShard
 from vlad_lightning.data.datamodule import MarioDataModule
-from vlad_lightning.data.dataset import MarioDataset, match_boxes, match_objects, to_tensor
+from vlad_lightning.data.dataset import MarioDataset, match_boxes, match_objects
 from vlad_lightning.data.mario import key_of, read_sample, read_texts
 from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, write_scene
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.synthetic.synthetic import write_posters
 from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, drawn_words
 from vlad_lightning.types import Batch, Layout
 
@@ -90,7 +91,7 @@ def test_a_poster_without_words_has_an_empty_layout(tmp_path):
     batch = only(tmp_path)
     assert batch.prompts == ("a red circle",)
     assert len(batch.layouts[0]) == 0
-    assert batch.glyphs.eq(-1).all()
+    assert not batch.glyphs.any()
     assert not batch.word_mask.any()
 
 
@@ -127,11 +128,11 @@ def test_each_box_serves_one_word():
 def test_images_are_stretched_with_antialiasing():
     stripes = np.zeros((60, 128, 3), dtype=np.uint8)
     stripes[:, ::2] = 255
-    image = to_tensor(Image.fromarray(stripes), 16)
+    image = from_pil(Image.fromarray(stripes), (16, 16))
     assert image.shape == (3, 16, 16)
     assert image.abs().max() < 0.1, "stripes finer than a pixel are grey"
     same = torch.randint(0, 256, (3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    exact = to_tensor(Image.fromarray(same.permute(1, 2, 0).numpy()), 16)
+    exact = from_pil(Image.fromarray(same.permute(1, 2, 0).numpy()), (16, 16))
     assert torch.allclose((exact + 1) * 127.5, same.float(), atol=1e-4)
 
 

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     quad = [[20, 15], [80, 15], [80, 35], [20, 35]]
     words = [{"text": "SALE", "quad": quad, "colour": "red"}]
     (tmp_path / "a.json").write_text(json.dumps({"width": 100, "height": 100, "words": words}))
-    to_pil_image((Rasterizer()(LAYOUT, (256, 256)) + 1) / 2).save(tmp_path / "menu.png")
+    to_pil_image(Rasterizer()(LAYOUT, (256, 256))).save(tmp_path / "menu.png")
     Image.new("RGB", (256, 256)).save(tmp_path / "blank.png")
     pixels = np.random.default_rng(0).integers(0, 256, (10, 20, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "shop.png")
@@ -104,6 +104,15 @@ def test_every_kind_in_one_list(folder: Path) -> None:
 def test_a_line_that_cannot_be_used_is_named(line: Any, told: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=rf"prompts\.jsonl', line 3: .*{told}"):
         batches(folder, {"prompt": "a dog"}, "", line)
+
+
+def test_a_picture_that_its_exif_block_turns_has_a_mask_that_lies_as_it_is_seen(folder: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn clockwise: 10 x 20 pixels in the file are 20 x 10
+    Image.new("RGB", (10, 20)).save(folder / "photo.jpg", exif=exif)
+    (batch,) = batches(folder, {"prompt": "a", "image": "photo.jpg", "mask": "mask.png"})
+    assert batch.images[0] is not None
+    assert batch.images[0].shape == (3, 10, 20)
 
 
 def test_a_template_without_text_is_refused(folder: Path) -> None:

@@ -10,6 +10,7 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import Painter
 from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.models.codec import SpaceToDepthCodec
 from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.vfe import VFE
@@ -64,7 +65,7 @@ def test_guidance_combines_the_three_branches(painter: Painter) -> None:
 
     def predicted(text: float, layout: float) -> torch.Tensor:
         told = painter.prompt_encoder([PROMPT])
-        z = painter.encode_layout(painter.draw_glyphs([LAYOUT]))
+        z = painter.encode_layout(glyph_images(painter.draw_glyphs([LAYOUT])))
         noise = torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(0))
         sampler = ImageSampler(steps=1, guidance_scale=text, layout_scale=layout)
         return painter._guided(told, z, sampler)(noise, torch.tensor([999]))

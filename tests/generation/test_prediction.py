@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tiny_system as tiny
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision.transforms.functional import to_pil_image
 
 from vlad_lightning.callbacks import ImageWriter
 from vlad_lightning.data.prompts import PromptDataModule
 from vlad_lightning.data.requests import RequestDataModule
 from vlad_lightning.generation.image_sampler import ImageSampler
-from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
 from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.metrics.ocr_engine import RapidOCREngine
 from vlad_lightning.modules import VFEModule
@@ -36,7 +36,9 @@ AROUND = {"prompt": 'a shop that says "SALE"', "image": "shop.png", "layout": "a
 def folder(tmp_path: Path) -> Path:
     LayoutFile(LAYOUT, 100, 100).save(tmp_path / "a.json")
     LayoutFile(Layout(("FAR",), torch.tensor([[0.1, 0.9, 0.1, 0.1, 0.0]])), 100, 100).save(tmp_path / "far.json")
-    to_pil_image((Rasterizer()(LAYOUT, (256, 256)) + 1) / 2).save(tmp_path / "menu.png")
+    LayoutFile(Layout(("FAR",), torch.tensor([[2.0, 0.9, 0.1, 0.1, 0.0]])), 100, 100).save(tmp_path / "beyond.json")
+    (tmp_path / "text.png").write_text("no picture")
+    to_pil_image(Rasterizer()(LAYOUT, (256, 256))).save(tmp_path / "menu.png")
     pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "shop.png")
     Image.fromarray(np.where(mask(), 255, 0).astype(np.uint8)).save(tmp_path / "mask.png")
@@ -70,10 +72,11 @@ def test_every_kind_in_one_run(folder: Path) -> None:
     module = system()
     [painting] = predicted(module, folder, PLAIN, TEMPLATE, OWN, MASKED, AROUND)
     assert [layout.words for layout in painting.layouts] == [("HI",), ("SALE",), ("SALE",), ("HI",), ("SALE",)]
-    drawn = Rasterizer()(LAYOUT, (tiny.SIZE, tiny.SIZE))
+    levels = [Rasterizer()(layout, (tiny.SIZE, tiny.SIZE)) for layout in (LAYOUT, painting.layouts[1])]
+    drawn, own = glyph_images(torch.stack(levels))
     assert torch.equal(painting.glyphs[2], drawn)
     torch.testing.assert_close(painting.layouts[1].boxes, LAYOUT.boxes, atol=0.12, rtol=0)  # as the OCR engine sees it
-    assert torch.equal(painting.glyphs[1], Rasterizer()(painting.layouts[1], (tiny.SIZE, tiny.SIZE)))
+    assert torch.equal(painting.glyphs[1], own)
     assert not torch.equal(painting.images[1], painting.images[2])
 
     shop = np.asarray(Image.open(folder / "shop.png"))
@@ -121,10 +124,11 @@ def test_the_picture_in_the_region_is_never_looked_at(folder: Path) -> None:
     [
         ({"inpaints": False}, MASKED, "image is given, but the painter has no region"),
         ({"inpaints": False, "hierarchical": False}, OWN, "no hierarchical guidance"),
-        ({}, MASKED | {"layout": "far.json"}, "'FAR' outside the mask"),
         ({}, {"prompt": '"one two" and "three four five"'}, "asks for 5 words; the layout holds at most 4"),
         ({}, {"prompt": "'中文'"}, "has no glyph"),
         ({}, MASKED | {"prompt": "'中文'"}, "has no glyph"),
+        ({}, AROUND | {"layout": "beyond.json"}, "layouts has no word in the frame"),
+        ({}, MASKED | {"image": "text.png"}, "text.png is no picture that can be read"),
     ],
 )
 def test_a_bad_line_is_refused_before_the_first_is_painted(
@@ -140,6 +144,48 @@ def test_a_mask_of_another_size_is_refused_before_the_first_is_painted(folder: P
     with pytest.raises(ValueError, match=r"line 2: mask has shape \(10, 10\)"):
         predicted(system(), folder, PLAIN, MASKED | {"mask": "small.png"}, batch_size=1)
     assert not (folder / "out").exists()
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files of which Pillow has decoded the pixels, as often as it has."""
+    names: list[str] = []
+    plain = ImageFile.ImageFile.load
+
+    def load(image: ImageFile.ImageFile) -> Any:
+        if image.tile:
+            names.append(Path(str(image.filename or getattr(image.fp, "name", ""))).name)
+        return plain(image)
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    return names
+
+
+def test_pictures_are_decoded_once_when_they_are_painted(folder: Path, decoded: list[str]) -> None:
+    module, before = system(), []
+    module.painter.vfe.register_forward_pre_hook(lambda *_: before.append(len(decoded)))
+    predicted(module, folder, PLAIN, MASKED, AROUND, batch_size=1)
+    assert decoded == ["shop.png", "mask.png", "shop.png"]
+    assert sorted(set(before)) == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (MASKED | {"image": "cut.png"}, r"cut\.png is no picture that can be read: .*truncated"),
+        (MASKED | {"mask": "black.png"}, "mask is empty"),
+        (MASKED | {"layout": "far.json"}, "'FAR' outside the mask"),
+    ],
+)
+def test_what_only_the_pixels_tell_is_named_and_what_was_painted_before_stays(
+    line: dict[str, str], told: str, folder: Path
+) -> None:
+    whole = (folder / "shop.png").read_bytes()
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("L", (WIDTH, HEIGHT)).save(folder / "black.png")
+    with pytest.raises(ValueError, match=rf"prompts\.jsonl', line 2: .*{told}"):
+        predicted(system(), folder, PLAIN, line, MASKED, batch_size=1)
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["prompt_00000.json", "prompt_00000.png"]
 
 
 def test_a_batch_needs_as_many_layouts_as_prompts() -> None:

@@ -8,6 +8,8 @@ import pytest
 import tiny_system as tiny
 import torch
 
+from vlad_lightning.layout.glyphs import glyph_images
+
 pytestmark = pytest.mark.gpu
 
 
@@ -21,4 +23,5 @@ def test_a_loader_pins_its_batches_and_they_arrive_whole(posters: Path, device: 
     for name in ("images", "glyphs", "word_boxes", "word_mask"):
         assert getattr(moved, name).device.type == device.type
         assert torch.equal(getattr(moved, name).cpu(), getattr(batch, name))
+    assert torch.equal(glyph_images(moved.glyphs).cpu(), glyph_images(batch.glyphs)), "the same bits on every device"
     assert (moved.prompts, moved.keys) == (batch.prompts, batch.keys)

@@ -4,6 +4,7 @@ import pickle
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,10 +12,15 @@ from hypothesis import strategies as st
 from matplotlib.path import Path as Polygon
 
 from vlad_lightning.layout.fonts import can_shape
-from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
 from vlad_lightning.types import Layout
 
-draw = Rasterizer()
+rasterizer = Rasterizer()
+
+
+def draw(layout, size, by=rasterizer):
+    """(3, H, W): the picture as a network gets it."""
+    return glyph_images(by(layout, size)[None])[0]
 
 
 def layout(*boxes, words=None):
@@ -42,12 +48,24 @@ def test_the_ink_fills_a_box_in_a_frame_that_is_not_square():
 
 def test_the_picture_is_white_on_black():
     picture = draw(layout([0.5, 0.5, 0.8, 0.3, 0.0]), (64, 64))
+    assert picture.shape == (3, 64, 64)
     assert picture.dtype == torch.float32
     assert picture.min() == -1
     assert picture.max() == 1
     assert torch.equal(picture[0], picture[1])
     assert torch.equal(picture[0], picture[2])
     assert ((picture > -0.9) & (picture < 0.9)).any(), "the edges are antialiased"
+
+
+def test_a_glyph_map_travels_as_bytes_and_each_level_has_its_image():
+    drawn = rasterizer(layout([0.5, 0.5, 0.8, 0.3, 0.0]), (64, 48))
+    assert (drawn.dtype, drawn.shape) == (torch.uint8, (1, 64, 48))
+    levels = torch.arange(256, dtype=torch.uint8).view(2, 1, 16, 8)
+    images = glyph_images(levels)
+    expected = torch.tensor([np.float32(np.float32(level) / np.float32(127.5)) - np.float32(1) for level in range(256)])
+    assert (images.dtype, images.shape) == (torch.float32, (2, 3, 16, 8))
+    for channel in range(3):
+        assert torch.equal(images[:, channel].flatten(), expected)
 
 
 def test_a_full_block_covers_exactly_its_box():
@@ -96,7 +114,7 @@ def test_the_same_layout_gives_the_same_picture():
     word = layout([0.45, 0.52, 0.7, 0.3, 0.2], [0.5, 0.8, 0.5, 0.1, -0.1])
     first = draw(word, (64, 64))
     assert torch.equal(first, draw(word, (64, 64)))
-    assert torch.equal(first, pickle.loads(pickle.dumps(draw))(word, (64, 64)))
+    assert torch.equal(first, draw(word, (64, 64), pickle.loads(pickle.dumps(rasterizer))))
 
 
 def test_overlapping_words_show_the_brighter():
@@ -152,7 +170,7 @@ def test_an_endless_word_is_drawn():
 def test_another_font_draws_other_letters():
     serif = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSerif.ttf"))
     word = layout([0.5, 0.5, 0.8, 0.3, 0.0])
-    assert (Rasterizer(font=serif)(word, (64, 64)) - draw(word, (64, 64))).abs().mean() > 0.01
+    assert (draw(word, (64, 64), Rasterizer(font=serif)) - draw(word, (64, 64))).abs().mean() > 0.01
 
 
 def test_a_layout_may_name_a_font_for_each_word():
@@ -160,7 +178,7 @@ def test_a_layout_may_name_a_font_for_each_word():
     boxes = [[0.5, 0.25, 0.8, 0.3, 0.0], [0.5, 0.75, 0.8, 0.3, 0.0]]
     words = layout(*boxes)
     mixed = draw(Layout(words.words, words.boxes, (serif, None)), (64, 64))
-    assert torch.equal(mixed[:, :32], Rasterizer(serif)(words, (64, 64))[:, :32])
+    assert torch.equal(mixed[:, :32], draw(words, (64, 64), Rasterizer(serif))[:, :32])
     assert torch.equal(mixed[:, 32:], draw(words, (64, 64))[:, 32:])
     with pytest.raises(ValueError, match="fonts has 1 entries; 2 words need one each, or none"):
         Layout(words.words, words.boxes, (serif,))
@@ -180,17 +198,17 @@ def test_arabic_is_drawn_joined_and_from_right_to_left():
 def test_words_are_checked_with_the_fonts_that_draw_them():
     serif = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSerif.ttf"))
     everything = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "LastResortHE-Regular.ttf"))
-    draw.check(["HELLO", "中"], [None, everything])
+    rasterizer.check(["HELLO", "中"], [None, everything])
     Rasterizer(everything).check(["中"])
     with pytest.raises(ValueError, match=r"DejaVuSerif\.ttf has no glyph for '中'"):
-        draw.check(["HELLO", "中"], [None, serif])
+        rasterizer.check(["HELLO", "中"], [None, serif])
     assert draw(layout([0.5, 0.5, 0.5, 0.5, 0.0], words=["中"]), (32, 32)).max() > 0, "noise in data is still drawn"
 
 
 def test_an_endless_word_is_refused_and_in_data_is_drawn_in_part():
     for length in (1_025, 5_000_000):
         with pytest.raises(ValueError, match=f"the word 'AAAAAAAAAAAAAAAAAAAA'... has {length:,} characters"):
-            draw.check(["A" * length])
+            rasterizer.check(["A" * length])
     assert draw(layout([0.5, 0.5, 0.9, 0.9, 0.0], words=["A" * 5_000_000]), (32, 32)).max() > 0
 
 

@@ -9,7 +9,15 @@ import torch
 from PIL import Image
 
 from vlad_lightning.files import read_picture
-from vlad_lightning.layout.pictures import bounding_quad, mask_tensor, picture_tensor, resized, stretched
+from vlad_lightning.layout.pictures import (
+    bounding_quad,
+    from_pil,
+    mask_tensor,
+    picture_tensor,
+    resized,
+    stretched,
+    to_bytes,
+)
 from vlad_lightning.types import Region
 
 
@@ -17,9 +25,27 @@ def test_every_value_of_a_picture_survives() -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
     tensor = picture_tensor(Image.fromarray(pixels))
     assert tensor.shape == (1, 3, 16, 16)
-    assert torch.equal(((tensor[0].permute(1, 2, 0) + 1) * 127.5).round().to(torch.uint8), torch.from_numpy(pixels))
+    assert torch.equal(to_bytes(tensor[0]).permute(1, 2, 0), torch.from_numpy(pixels))
     assert torch.equal(picture_tensor(tensor), tensor)
     assert torch.equal(picture_tensor(tensor[0]), tensor)
+
+
+def test_bytes_are_the_nearest_ones_and_none_wraps_around() -> None:
+    values = torch.tensor([-9.0, -1.3, -1.0, -1 + 0.9 / 127.5, 0.0, 1 - 0.9 / 127.5, 1.0, 1.3, 9.0])
+    found = to_bytes(values.view(1, 1, 1, -1).expand(1, 3, 1, -1))
+    assert found.dtype == torch.uint8
+    assert found[0, 0, 0].tolist() == [0, 0, 0, 1, 128, 254, 255, 255, 255]
+
+
+def test_a_picture_of_any_mode_is_read_and_stretched() -> None:
+    grey = Image.linear_gradient("L").resize((20, 10))
+    for mode in ("L", "RGB", "CMYK", "P", "LA", "RGBA", "YCbCr", "I;16"):
+        picture = (
+            grey.convert("I").point(lambda level: level * 257).convert(mode) if mode == "I;16" else grey.convert(mode)
+        )
+        found = from_pil(picture, (5, 8))
+        assert (found.shape, found.dtype, found.is_contiguous()) == ((3, 5, 8), torch.float32, True)
+        torch.testing.assert_close(found, from_pil(grey.convert("RGB"), (5, 8)), atol=0.02, rtol=0)
 
 
 def test_what_is_transparent_is_white() -> None:
@@ -44,6 +70,7 @@ def test_a_photo_from_a_file_stands_as_its_exif_block_says(tmp_path: Path, kind:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn clockwise
     image.save(tmp_path / f"photo.{kind}", exif=exif)
+    assert read_picture(tmp_path / f"photo.{kind}").size == (32, 64)  # as a layout that is saved beside it has to say
     tensor = picture_tensor(read_picture(tmp_path / f"photo.{kind}"))
     assert tensor.shape == (1, 3, 64, 32)
     assert tensor[0, 2, :24].min() > 0.5

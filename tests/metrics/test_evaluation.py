@@ -12,6 +12,7 @@ import torch
 
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.layout.scene_objects import FoundObject
 from vlad_lightning.metrics.evaluation import Evaluation
@@ -54,7 +55,7 @@ def as_painted(batch: Batch) -> Painting:
     """The data set's own images and boxes, as if painted: the words in the prompts' order."""
     rows = zip(map(drawn_words, batch.prompts), batch.word_boxes, batch.word_mask, strict=True)
     layouts = [Layout(words[: int(mask.sum())], boxes[mask][: len(words)]) for words, boxes, mask in rows]
-    return Painting(batch.images, tuple(layouts), batch.glyphs, batch.prompts, batch.keys)
+    return Painting(batch.images, tuple(layouts), glyph_images(batch.glyphs), batch.prompts, batch.keys)
 
 
 class Brightness:
@@ -76,7 +77,7 @@ def measure(bright: list[bool], batch: Batch) -> Evaluation:
     half = len(bright) // 2
     for part in (slice(0, half), slice(half, None)):
         told = {name: getattr(batch, name)[part] for name in batch.__dataclass_fields__ if name != "spare"}
-        painting = Painting(images[part], batch.layouts[part], batch.glyphs[part], batch.prompts[part])
+        painting = Painting(images[part], batch.layouts[part], glyph_images(batch.glyphs[part]), batch.prompts[part])
         evaluation.update(painting, Batch(**told))
     return evaluation
 
@@ -88,7 +89,8 @@ def four_samples() -> Batch:
     pictures = torch.ones(4, 3, 32, 32)
     known = torch.ones(4, 1, dtype=torch.bool)
     nothing = torch.zeros(4, 1, 5), ~known, known[:, 0]
-    return Batch(("a", "b", "c", "d"), pictures, wants * 2, layouts, -pictures, boxes, known, *nothing)
+    glyphs = torch.zeros(4, 1, 32, 32, dtype=torch.uint8)
+    return Batch(("a", "b", "c", "d"), pictures, wants * 2, layouts, glyphs, boxes, known, *nothing)
 
 
 def test_what_each_image_adds_makes_the_figures() -> None:
@@ -222,7 +224,7 @@ def test_without_layouts_and_networks_only_what_was_painted_is_measured(
     engine: OCREngine, batches: list[Batch]
 ) -> None:
     batch = batches[0]
-    blank = torch.full_like(batch.glyphs, -1)
+    blank = torch.full_like(batch.images, -1)
     evaluation = Evaluation(engine, read_truth=False)
     evaluation.update(Painting(batch.images, (Layout.empty(),) * 4, blank, batch.prompts), batch)
     figures = evaluation.compute()

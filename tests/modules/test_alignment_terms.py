@@ -29,7 +29,7 @@ def a_batch(prompts: tuple[str, ...] = PROMPTS, words: int = 4, objects: int = 1
         images=torch.zeros(size, 3, 32, 32),
         prompts=prompts,
         layouts=(),
-        glyphs=torch.zeros(size, 3, 32, 32),
+        glyphs=torch.zeros(size, 1, 32, 32, dtype=torch.uint8),
         word_boxes=torch.zeros(size, words, 5),
         word_mask=torch.zeros(size, words, dtype=torch.bool),
         object_boxes=torch.zeros(size, objects, 5),

@@ -20,6 +20,7 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import Painter
 from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.layout.masks import FRAME
 from vlad_lightning.models.codec import build_kl_codec
 from vlad_lightning.models.contrastive import info_nce
@@ -55,7 +56,7 @@ def test_untrained_stage_over_a_pretrained_unet_is_exactly_that_unet(batch: Batc
     painter.vfe.unet.load_state_dict(bare.state_dict())
     module = VFEModule(painter, tiny.image_encoder(), tiny.layout_generator())
     x_t, steps = torch.randn(6, tiny.LATENT, 16, 16), torch.randint(0, 1000, (6,))
-    z = painter.encode_layout(batch.glyphs)
+    z = painter.encode_layout(glyph_images(batch.glyphs))
     encoder = painter.prompt_encoder.text_encoder
     assert encoder.tokenizer is not None
     prompts = [prompt[:60] for prompt in batch.prompts]  # they fit one window, and are not cut
@@ -92,7 +93,7 @@ def test_diffusion_loss_is_the_weighted_error(batch: Batch) -> None:
     noised = add_noise(painter.schedule, x0, draws.normal(*x0.shape[1:]), steps, 5.0)
     with torch.no_grad():
         told = painter.prompt_encoder(batch.prompts)
-        predicted = painter.vfe(noised.x_t, steps, painter.encode_layout(batch.glyphs), told)
+        predicted = painter.vfe(noised.x_t, steps, painter.encode_layout(glyph_images(batch.glyphs)), told)
     place = 1 + 3 * near_letters(batch.glyphs)
     total = 0.0
     for i in range(len(batch)):
@@ -149,7 +150,7 @@ def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:
         with torch.no_grad():
             told = painter.prompt_encoder(batch.prompts)
             x_t = (1 - share) * x0 + share * noise
-            predicted = painter.vfe(x_t, t, painter.encode_layout(batch.glyphs), told)
+            predicted = painter.vfe(x_t, t, painter.encode_layout(glyph_images(batch.glyphs)), told)
         expected = float((predicted - (noise - x0)).square().mean())
         assert losses(module, batch)["val/loss_diffusion"] == pytest.approx(expected, rel=1e-4)
 
@@ -188,7 +189,7 @@ def test_projections_that_cannot_be_fused_are_refused_before_training() -> None:
 
 def near_letters(glyphs: Tensor) -> Tensor:
     """(B, h, w): 1 where a letter is on or beside one of the 2 x 2 pixels of a latent's place."""
-    ink = glyphs.amax(1) > -0.5
+    ink = glyphs[:, 0] > 0.25 * 255
     found = torch.zeros(len(glyphs), 16, 16)
     for i in range(16):
         for j in range(16):
@@ -224,7 +225,7 @@ def watched(training: PainterTraining) -> tuple[VFEModule, Seen]:
 def test_shares_of_dropped_captions_and_layouts(batch: Batch, caption: float, layout: float) -> None:
     module, seen = watched(replace(PLAIN, caption_dropout=caption, layout_dropout=layout))
     glyphs = batch.glyphs.clone()
-    glyphs[:, :, 0, 0] = 1  # some posters have no words: no layout is blank unless it is dropped
+    glyphs[:, :, 0, 0] = 255  # some posters have no words: no layout is blank unless it is dropped
     batch = replace(batch, glyphs=glyphs)
     copies = 60
     # a sample's draws in validation follow from its name
@@ -272,7 +273,7 @@ def test_mixed_precision_leaves_the_forward_process_exact(batch: Batch, matching
 def test_augmentation_is_noise_of_that_deviation(batch: Batch) -> None:
     module, seen = watched(replace(PLAIN, augmentation=0.3))
     losses(module, batch)
-    noise = seen.layouts[0][:, : tiny.LATENT] - module.painter.codec.encode_images(batch.glyphs)
+    noise = seen.layouts[0][:, : tiny.LATENT] - module.painter.codec.encode_images(glyph_images(batch.glyphs))
     assert noise.std().item() == pytest.approx(0.3, rel=0.05)
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 from torch import Tensor
 
+from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.types import Layout
 
 _INCHES = 1.4  # a picture's side on the page
@@ -23,7 +24,7 @@ def sample_grid(images: Tensor, captions: Sequence[str], columns: int = 8) -> Fi
         columns: pictures a row.
     """
     figure, axes = _grid(len(images), columns)
-    pixels = ((images.detach().float().cpu() + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    pixels = to_bytes(images.detach().float().cpu()).permute(0, 2, 3, 1).numpy()  # of floats, matplotlib cuts off
     for axis, image, caption in zip(axes, pixels, captions, strict=False):
         axis.imshow(image, interpolation="nearest")
         axis.set_xlabel(caption, fontsize=7, parse_math=False)

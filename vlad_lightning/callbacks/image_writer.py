@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
-from torchvision.utils import save_image
+from torchvision.transforms.functional import to_pil_image
 
-from vlad_lightning.files import write_file
+from vlad_lightning.files import write_file, write_text
+from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.types import Layout, Painting
 
 
@@ -53,9 +53,8 @@ class ImageWriter(BasePredictionWriter):
             if layout.objects:
                 content["objects"] = _objects(layout, width, height)
             text = json.dumps(content, ensure_ascii=False, indent=1)
-            picture = partial(save_image, image, normalize=True, value_range=(-1, 1))  # rounds; to_pil_image cuts off
-            write_file(Path(self.out, f"{key}.png"), picture)
-            write_file(Path(self.out, f"{key}.json"), partial(Path.write_text, data=text, encoding="utf-8"))
+            write_file(Path(self.out, f"{key}.png"), to_pil_image(to_bytes(image)).save)
+            write_text(Path(self.out, f"{key}.json"), text)
 
 
 def _words(layout: Layout, width: int, height: int) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vlad_lightning.files import write_file
+from vlad_lightning.files import write_text
 from vlad_lightning.types import Figure
 
 _Rows = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -42,8 +42,8 @@ class ResultsWriter(Callback):
         rows = {name: asdict(f) | _data(trainer, name) for name, f in figures.items()}
         text = json.dumps({self.system: rows}, indent=1)
         table = results_table(self.system, figures)
-        write_file(Path(self.out, "results.json"), lambda path: path.write_text(text + "\n", encoding="utf-8"))
-        write_file(Path(self.out, "results.md"), lambda path: path.write_text(table, encoding="utf-8"))
+        write_text(Path(self.out, "results.json"), text + "\n")
+        write_text(Path(self.out, "results.md"), table)
         self._write_rows(cast(_Rows, getattr(pl_module, "rows", {})))
 
     def _write_rows(self, rows: _Rows) -> None:
@@ -53,7 +53,7 @@ class ResultsWriter(Callback):
             target.unlink(missing_ok=True)
             return
         text = json.dumps({self.system: rows})
-        write_file(target, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        write_text(target, text + "\n")
 
 
 def _data(trainer: Trainer, figure: str) -> dict[str, str]:

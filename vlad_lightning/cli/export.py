@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from diffusers import DiffusionPipeline
 
 from vlad_lightning.checkpoints.resume import load_checkpoint
 from vlad_lightning.cli.fit import build
+from vlad_lightning.files import new_folder
 from vlad_lightning.models.painter.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
@@ -83,11 +83,6 @@ def _check_targets(targets: Mapping[str, tuple[Path | None, str]]) -> None:
 
 
 def _replace(folder: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a folder beside ``folder``, then put it in its place."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
-        write(Path(beside, "new"))
-        if folder.exists():
-            folder.replace(Path(beside, "old"))
-        Path(beside, "new").replace(folder)
+    with new_folder(folder) as beside:
+        write(beside)
     print(f"wrote {folder}")

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vlad_lightning.files import read_picture, write_file
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_prompts, check_whole
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
     from vlad_lightning.layout.layout_file import LayoutFile
     from vlad_lightning.pipeline import VLADOutput, VLADPipeline
@@ -126,8 +127,10 @@ def _read_picture(name: str, path: Path | None) -> Image.Image | None:
 def _paint(options: argparse.Namespace, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]) -> None:
     # imported here, so that wrong arguments and files are told at once
     import torch
-    from torchvision.utils import save_image
+    from torchvision.transforms.functional import to_pil_image
+    from torchvision.utils import make_grid
 
+    from vlad_lightning.layout.pictures import to_bytes
     from vlad_lightning.layout.prompt_parser import drawn_words
     from vlad_lightning.pipeline import VLADPipeline
 
@@ -137,7 +140,7 @@ def _paint(options: argparse.Namespace, layout: LayoutFile | None, pictures: dic
     pipe = VLADPipeline.from_pretrained(options.model, **font)
     pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     drawn = _drawn(options, pipe, layout, pictures)
-    write_file(options.out, partial(save_image, drawn.images, nrow=8, padding=0, normalize=True, value_range=(-1, 1)))
+    write_file(options.out, to_pil_image(make_grid(to_bytes(cast("Tensor", drawn.images)), nrow=8, padding=0)).save)
     print(f"wrote {options.out}")
     if options.save_layout:
         side = pipe.config.image_size

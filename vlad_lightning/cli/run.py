@@ -21,14 +21,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from vlad_lightning import __version__
 from vlad_lightning.cli.stages import SETTINGS, Pipeline, Stage, read_pipeline
 from vlad_lightning.exit_codes import PREEMPTED
-from vlad_lightning.files import configs_folder, set_aside, write_file
+from vlad_lightning.files import configs_folder, set_aside, write_text
 
 _PASSED_ON = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 _SEED = "seed_everything"  # LightningCLI's only setting without a dot
@@ -295,7 +294,7 @@ def _remove_stamp(path: Path) -> None:
 
 
 def _write_stamp(path: Path, content: dict[str, Any]) -> None:
-    write_file(path, partial(Path.write_text, data=json.dumps(content, indent=2) + "\n", encoding="utf-8"))
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def _say(message: str) -> None:

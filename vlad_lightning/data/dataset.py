@@ -12,7 +12,6 @@ from textwrap import shorten
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -22,6 +21,7 @@ from vlad_lightning.data.outage import DataOutageError, OutageGuard
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.files import printable
 from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, bare_word, drawn_words
 from vlad_lightning.types import Layout, Sample
 
@@ -142,7 +142,7 @@ class MarioDataset(Dataset[Sample]):
         found = object_mask.nonzero().flatten()
         return Sample(
             key=sample.key,
-            image=to_tensor(sample.image, self.size),
+            image=from_pil(sample.image, (self.size, self.size)),
             prompt=sample.prompt,
             layout=replace(layout, objects=tuple(chunks[i] for i in found), object_boxes=object_boxes[found]),
             glyphs=self.rasterizer(layout, (self.size, self.size)),
@@ -212,13 +212,6 @@ def _match(texts: Sequence[str], own: Sequence[str], boxes: Tensor, slots: int) 
         if free.get(text):
             found[slot], mask[slot] = boxes[free[text].pop(0)], True
     return found, mask
-
-
-def to_tensor(image: Image.Image, size: int) -> Tensor:
-    """(3, size, size) float32 in [-1, 1] of an RGB picture, stretched as MARIO's are; antialiased."""
-    if image.size != (size, size):
-        image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1)
 
 
 def _layout(words: Sequence[OcrWord]) -> Layout:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,37 @@ from vlad_lightning.diffusion.generators import Key, numbered
 from vlad_lightning.files import LIST_BYTES, read_utf8
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import MOST_IN_BATCH, check_prompts, check_whole
-from vlad_lightning.types import PromptBatch
+from vlad_lightning.types import Layout, PromptBatch
 
 STDIN = "-"
 
 KeyedPrompt = tuple[str, str, Key]
 """Key, prompt, and the name of its noise."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one prompt asks for; of its pictures, only what the heads of their files tell.
+
+    Attributes:
+        key: its name.
+        source: where it was read, for errors.
+        prompt: completed by the layout file.
+        layout: where the words stand; None where that is generated.
+        image: the picture to paint into, or None.
+        mask: its region, or None.
+        size: height and width of the picture as they lie in its file, or None.
+        noise_key: the name of its noise.
+    """
+
+    key: str
+    source: str
+    prompt: str
+    layout: Layout | None = None
+    image: Path | None = None
+    mask: Path | None = None
+    size: tuple[int, int] | None = None
+    noise_key: Key = ()
 
 
 class PromptDataModule(LightningDataModule):
@@ -73,6 +99,10 @@ class PromptDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         """In the order given; each device gets neighbouring batches."""
         return self._loader(self._items, collate_prompts)
+
+    def requests(self) -> Sequence[Request]:
+        """What every prompt asks for, in their order, also those of other devices; no picture is decoded."""
+        return [Request(key, key, prompt, noise_key=noise) for key, prompt, noise in self._items]
 
     def _loader(self, items: Items, collate: Callable[[Sequence[Any]], PromptBatch]) -> DataLoader[PromptBatch]:
         ranks, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)

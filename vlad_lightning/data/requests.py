@@ -9,47 +9,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vlad_lightning.data.prompts import STDIN, PromptDataModule, notice_without_words
-from vlad_lightning.diffusion.generators import Key, numbered
-from vlad_lightning.files import read_picture
+from vlad_lightning.data.prompts import STDIN, PromptDataModule, Request, notice_without_words
+from vlad_lightning.diffusion.generators import numbered
+from vlad_lightning.files import picture_size, read_picture
 from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.layout.pictures import TextLocator, mask_tensor, picture_tensor, read_template
 from vlad_lightning.limits import check_prompts, shown
 from vlad_lightning.types import Layout, PromptBatch
 
 _KEYS = ("prompt", "layout", "template", "image", "mask")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What one line asks for.
-
-    Attributes:
-        key: its name.
-        source: the file and the line.
-        prompt: with the colours of the layout file.
-        layout: of the layout file or the template; None where there is neither.
-        image: the picture to paint into, or None.
-        mask: its region, or None.
-        noise_key: the name of its noise.
-    """
-
-    key: str
-    source: str
-    prompt: str
-    layout: Layout | None = None
-    image: Path | None = None
-    mask: Path | None = None
-    noise_key: Key = ()
 
 
 class RequestDataModule(PromptDataModule):
@@ -75,7 +52,9 @@ class RequestDataModule(PromptDataModule):
         self._requests: list[Request] = []
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the lines, their layout files and templates, once. Pictures to paint into are read when needed.
+        """Read the lines, their layout files and templates, once.
+
+        Of pictures to paint into and their masks, the heads are read; they are decoded once, when they are painted.
 
         Raises:
             ValueError: naming the line that cannot be used, or if there is none, or the file is not in UTF-8.
@@ -111,7 +90,12 @@ class RequestDataModule(PromptDataModule):
                 prompt, layout = told.completed(prompt), told.layout
             elif "template" in paths:
                 layout = self._read_template(paths["template"])
-            return Request(key, source, prompt, layout, paths.get("image"), paths.get("mask"))
+            size = _size(paths)
+            return Request(key, source, prompt, layout, paths.get("image"), paths.get("mask"), size)
+
+    def requests(self) -> Sequence[Request]:
+        """See the base class."""
+        return self._requests
 
     def _read_template(self, path: Path) -> Layout:
         if self.engine is None:
@@ -138,6 +122,21 @@ class _Pictured(Dataset[tuple[Request, Tensor | None, Tensor | None]]):
                 return request, image[0], None
             size = (image.shape[-2], image.shape[-1])
             return request, image[0], mask_tensor(read_picture(request.mask), size)[0]
+
+
+def _size(paths: Mapping[str, Path]) -> tuple[int, int] | None:
+    """Height and width of a line's picture, from its file's head.
+
+    Raises:
+        ValueError: where that or its mask's is no head of a picture, or the mask has another size.
+    """
+    if "image" not in paths:
+        return None
+    height, width = picture_size(paths["image"])
+    mask = picture_size(paths["mask"]) if "mask" in paths else (height, width)
+    if sorted(mask) != sorted((height, width)):  # an EXIF block may turn one of them; mask_tensor sees them upright
+        raise ValueError(f"mask has shape {mask}; one picture of {height} x {width} pixels is masked")
+    return height, width
 
 
 def _parse(line: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlad_lightning import __version__
-from vlad_lightning.files import LIST_BYTES, read_bytes, set_aside, write_file
+from vlad_lightning.files import LIST_BYTES, read_bytes, set_aside, write_text
 
 _NAME = ".scan.json"
 
@@ -55,7 +55,7 @@ def keep(root: Path, print_of_now: str, found: dict[str, Any]) -> None:
     """Keep what a scan found; in a folder that cannot be written to, nothing is kept."""
     text = json.dumps({"fingerprint": print_of_now, "sha256": _checksum(found), "found": found})
     with contextlib.suppress(OSError):
-        write_file(root / _NAME, lambda path: path.write_text(text, encoding="utf-8"))
+        write_text(root / _NAME, text)
 
 
 def _checksum(found: dict[str, Any]) -> str:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from vlad_lightning.data.datamodule import MarioDataModule
-from vlad_lightning.data.dataset import MarioDataset, to_tensor
+from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import MarioSample, SkipSample
 from vlad_lightning.data.outage import DataOutageError, OutageGuard
 from vlad_lightning.data.scene_file import NAME, SceneFacts
+from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.scene_objects import COLOURS, KINDS, MOST_OBJECTS, FoundObject, encode_objects
 
 
@@ -85,7 +86,7 @@ class SceneDataset(MarioDataset):
     def _build(self, sample: MarioSample) -> Any:
         assert sample.scene is not None
         objects = found_in(sample.scene)
-        return ScenePoster(sample.key, to_tensor(sample.image, self.size), objects)
+        return ScenePoster(sample.key, from_pil(sample.image, (self.size, self.size)), objects)
 
 
 class SceneDataModule(MarioDataModule):

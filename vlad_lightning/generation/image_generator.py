@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vlad_lightning.diffusion.objective import Schedule, check_schedule
 from vlad_lightning.diffusion.sampler import Denoiser
 from vlad_lightning.generation.image_sampler import ImageSampler
-from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
 from vlad_lightning.layout.prompt_parser import bare_phrase
 from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE, check_whole
 from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
@@ -213,7 +213,7 @@ class Painter(nn.Module):
         return empty.expand(size)
 
     def draw_glyphs(self, layouts: Sequence[Layout]) -> Tensor:
-        """(B, 3, H, W) float in [-1, 1]: the layouts, white on black."""
+        """(B, 1, H, W) uint8 on the CPU: the layouts, white on black."""
         size = (self.image_size, self.image_size)
         return torch.stack([self.rasterizer(layout, size) for layout in layouts])
 
@@ -242,10 +242,10 @@ class Painter(nn.Module):
         """
         if region is not None and not self.inpaints:
             raise ValueError("region is given, but this painter has none in its vfe: it was not trained for inpainting")
-        glyphs = self.draw_glyphs(layouts)
         weight = self.vfe.fusion.weight
+        glyphs = glyph_images(self.draw_glyphs(layouts).to(weight.device))
         if region is not None:
-            glyphs = glyphs.masked_fill(~region.masks.cpu(), -1)
+            glyphs = glyphs.masked_fill(~region.masks.to(weight.device), -1)
         told = self.prompt_encoder(prompts)
         grounding = self.ground(prompts, layouts, told) if self.vfe.phrase_map is not None else None
         z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generators)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from vlad_lightning import limits
+from vlad_lightning.data.prompts import Request
 from vlad_lightning.generation.image_generator import Painter
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.layout.masks import box_masks, grown
 from vlad_lightning.layout.paragraph import paragraph
-from vlad_lightning.layout.pictures import bounding_quad, resized, stretched
+from vlad_lightning.layout.pictures import bounding_quad, resized, resized_masks, stretched
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.types import Layout, Painting, PromptBatch, Region
 
@@ -24,19 +26,37 @@ Placed = tuple[Layout | None, Region | None]
 """The same prompt's words, and its picture at its own size with the region."""
 
 
-def check_prompts(batch: PromptBatch, system: VLADSystem) -> None:
-    """Refuse prompts that cannot be painted, before the first one is.
+def check_requests(requests: Sequence[Request], system: VLADSystem) -> None:
+    """Refuse requests that cannot be painted, before the first one is, by what can be told without its pixels.
 
     Raises:
-        ValueError: naming the prompt, for more words than a layout holds, characters without a glyph, a picture for a
-            painter without inpainting, a layout for one without hierarchical guidance, or words outside the region.
+        ValueError: naming the request, for more words than a layout holds, characters without a glyph, a picture for a
+            painter without inpainting, a layout for one without hierarchical guidance, or words outside the picture.
     """
-    for source, prompt, row in zip(batch.sources or batch.keys, batch.prompts, _rows(batch), strict=True):
-        try:
-            limits.check_prompts([prompt])
-            _check(prompt, row, system.painter, system.layout_generator)
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from error
+    for request in requests:
+        with _naming(request.source):
+            limits.check_prompts([request.prompt])
+            _check(request, system.painter, system.layout_generator)
+
+
+def check_masks(batch: PromptBatch, painter: Painter) -> None:
+    """Refuse layouts with all their words outside the masks that were given.
+
+    Raises:
+        ValueError: naming the prompt.
+    """
+    for source, (layout, _, mask) in zip(batch.sources or batch.keys, _rows(batch), strict=True):
+        if layout is not None and mask is not None:
+            with _naming(source):
+                check_inside(painter, [layout], resized_masks(mask[None], painter.image_size))
+
+
+@contextmanager
+def _naming(source: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
 
 
 def paint_prompts(
@@ -72,24 +92,25 @@ def _rows(batch: PromptBatch) -> list[Row]:
     return list(zip(batch.layouts or none, batch.images or none, batch.masks or none, strict=True))
 
 
-def _check(prompt: str, row: Row, painter: Painter, layouts: LayoutGenerator | None) -> None:
-    given, image, _ = row
-    if image is not None and not painter.inpaints:
+def _check(request: Request, painter: Painter, layouts: LayoutGenerator | None) -> None:
+    layout = request.layout
+    if request.image is not None and not painter.inpaints:
         raise ValueError(
             "image is given, but the painter has no region: it was not trained for inpainting, as stage2_inpaint.yaml "
             "does"
         )
-    if given is not None and not painter.hierarchical:
+    if layout is not None and not painter.hierarchical:
         raise ValueError("a layout or template is given, but the painter has no hierarchical guidance to follow it")
-    layout, region = place(prompt, row, painter.rasterizer.font)
-    if layout is not None:
-        painter.rasterizer.check(layout.words, layout.fonts)
-        painter.check_objects(prompt, layout)
-    elif layouts is not None:
-        layouts.check([prompt])
-        painter.rasterizer.check(drawn_words(prompt))
-    if layout is not None and region is not None:
-        check_inside(painter, [layout], resized(region, painter.image_size))
+    if layout is None:
+        if layouts is not None and request.mask is None:  # in a mask, the words are set as lines
+            layouts.check([request.prompt])
+        if layouts is not None or request.mask is not None:
+            painter.rasterizer.check(drawn_words(request.prompt))
+        return
+    painter.rasterizer.check(layout.words, layout.fonts)
+    painter.check_objects(request.prompt, layout)
+    if request.size is not None and request.mask is None:
+        check_inside(painter, [layout], resized_masks(masks_around([layout], request.size), painter.image_size))
 
 
 def place(prompt: str, row: Row, font: str | None) -> Placed:
@@ -164,14 +185,19 @@ def masks_around(layouts: Sequence[Layout], size: tuple[int, int]) -> Tensor:
     return torch.cat(masks)
 
 
-def check_inside(painter: Painter, layouts: Sequence[Layout], region: Region) -> None:
+def check_inside(painter: Painter, layouts: Sequence[Layout], masks: Tensor) -> None:
     """Refuse layouts that have words, but none in the region.
+
+    Args:
+        painter: draws them.
+        layouts: B layouts.
+        masks: (B, 1, H, W) bool at the painter's size, True in the region.
 
     Raises:
         ValueError: naming the words.
     """
-    inside = painter.draw_glyphs(layouts).masked_fill(~region.masks, -1)
+    inside = painter.draw_glyphs(layouts).masked_fill(~masks, 0)
     for layout, glyphs in zip(layouts, inside, strict=True):
-        if len(layout) and glyphs.max() <= -1:
+        if len(layout) and not glyphs.any():
             words = ", ".join(map(repr, layout.words))
             raise ValueError(f"layouts has {words} outside the mask, where nothing is drawn")

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from vlad_lightning.checkpoints.fit_folder import fit_folder, last_checkpoint
-from vlad_lightning.files import write_file
+from vlad_lightning.files import write_text
 from vlad_lightning.health.lookup import find
 from vlad_lightning.health.roll_back import RollBack
 from vlad_lightning.health.step_guard import StepGuard
@@ -56,7 +56,7 @@ class FitSummary(Callback):
         print(line(values), flush=True)
         text = json.dumps(values, indent=1) + "\n"
         try:
-            write_file(folder / "summary.json", lambda path: path.write_text(text, encoding="utf-8"))
+            write_text(folder / "summary.json", text)
         except OSError as error:  # it would take the place of what ended the fit
             rank_zero_warn(f"{folder / 'summary.json'} could not be written: {error}")
 

@@ -16,14 +16,13 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from vlad_lightning.files import UnusableFileError, read_utf8, write_file
+from vlad_lightning.files import UnusableFileError, read_utf8, write_text
 from vlad_lightning.layout.fonts import check_font
 from vlad_lightning.layout.paragraph import Align, paragraph
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, comparable, drawn_words, quoted_spans
@@ -100,7 +99,7 @@ class LayoutFile:
 
     def save(self, path: str | Path) -> None:
         """Write a file that :meth:`load` reads as this, boxes exact to 1e-14 of the frame; never half of it."""
-        write_file(Path(path), partial(Path.write_text, data=self.to_json(), encoding="utf-8"))
+        write_text(Path(path), self.to_json())
 
     def to_json(self) -> str:
         """The file's text: an entry a line."""

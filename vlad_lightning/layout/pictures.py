@@ -1,4 +1,4 @@
-"""Pictures as users have them, for inpainting: into tensors, to the painter's size, and back into the original."""
+"""Pictures: from files of any kind into tensors, to the painter's size, back into the original, and into bytes."""
 
 from __future__ import annotations
 
@@ -27,6 +27,28 @@ class TextLocator(Protocol):
             images: (B, 3, H, W) float in [-1, 1], RGB.
         """
         ...
+
+
+def from_pil(image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
+    """A picture as networks read it; the one way from Pillow to a tensor.
+
+    Args:
+        image: of any mode; it is turned upright as its EXIF block says, 16 bits a pixel become the nearest 8, and what
+            is transparent becomes white.
+        size: height and width to stretch it to, bicubic and antialiased; None leaves it as large as it is.
+
+    Returns:
+        (3, H, W) float32 in [-1, 1].
+    """
+    image = as_rgb(image)
+    if size is not None and image.size != (size[1], size[0]):
+        image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1)
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """(..., H, W) float in [-1, 1] -> the nearest uint8; what is beyond becomes 0 or 255."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def read_template(template: Image.Image | Tensor, engine: TextLocator, argument: str = "template") -> Layout:
@@ -60,7 +82,7 @@ def picture_tensor(image: Image.Image | Tensor, argument: str = "image") -> Tens
         ValueError: for a tensor of another shape or range.
     """
     if isinstance(image, Image.Image):
-        return torch.from_numpy(np.array(as_rgb(image))).permute(2, 0, 1)[None].float().div(127.5).sub(1)
+        return from_pil(image)[None]
     picture = image.detach().to("cpu", torch.float32)
     picture = picture[None] if picture.ndim == 3 else picture
     if picture.ndim != 4 or picture.shape[:2] != (1, 3):
@@ -100,9 +122,12 @@ def resized(region: Region, side: int) -> Region:
     """A region stretched to ``side`` x ``side``; a pixel of which any part is painted is painted."""
     if region.images.shape[-2:] == (side, side):
         return region
-    images = stretched(region.images, (side, side))
-    masks = F.adaptive_max_pool2d(region.masks.float(), side) > 0
-    return Region(images, masks)
+    return Region(stretched(region.images, (side, side)), resized_masks(region.masks, side))
+
+
+def resized_masks(masks: Tensor, side: int) -> Tensor:
+    """(B, 1, H, W) bool at ``side`` x ``side``: True where any part of the pixel is."""
+    return F.adaptive_max_pool2d(masks.float(), side) > 0
 
 
 def stretched(images: Tensor, size: tuple[int, int]) -> Tensor:

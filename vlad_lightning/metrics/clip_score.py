@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPProcessor
 
 from vlad_lightning.files import check_stored, naming
+from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.metrics.embedder import Embedder, Held
 from vlad_lightning.metrics.per_image import PromptMetric, Share
 from vlad_lightning.types import Figure
@@ -66,7 +67,7 @@ class TransformersCLIP(nn.Module):
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float in [-1, 1] -> (B, D) float; resized and cropped as the model's processor says."""
-        pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        pixels = to_bytes(images)
         inputs = self.processor.image_processor(images=list(pixels), return_tensors="pt")
         return self.clip.get_image_features(inputs["pixel_values"].to(self.clip.device)).pooler_output
 

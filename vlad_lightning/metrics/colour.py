@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlad_lightning.layout.colours import PALETTE, nearest_colours
+from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.metrics.per_image import PromptMetric, Share
 
 _COLOURS = tuple(PALETTE)
@@ -49,7 +50,7 @@ def border_colours(images: Tensor) -> list[str]:
     ring = np.ones((height, width), dtype=bool)
     down, across = max(1, height // _RING), max(1, width // _RING)
     ring[down : height - down, across : width - across] = False
-    pixels = ((images.detach().float().cpu() + 1) * 127.5).clamp(0, 255).permute(0, 2, 3, 1).numpy()
+    pixels = to_bytes(images.detach().float().cpu()).permute(0, 2, 3, 1).numpy()
     nearest = (nearest_colours(image[ring]) for image in pixels)
     return [_COLOURS[np.bincount(one, minlength=len(_COLOURS)).argmax()] for one in nearest]
 

@@ -22,6 +22,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import poly_mmd
 from torchmetrics.utilities.data import dim_zero_cat
 
+from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.metrics.embedder import Held, ImageEmbedder
 from vlad_lightning.metrics.per_image import FigureMetric
 from vlad_lightning.types import Figure
@@ -102,7 +103,7 @@ class InceptionNetwork(nn.Module):
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float in [-1, 1] -> (B, 2048) float; resized to 299 px as TensorFlow 1 did."""
-        pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        pixels = to_bytes(images)
         return self.network(pixels)[0]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
 import torch
@@ -16,8 +15,6 @@ from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, c
 from vlad_lightning.metrics import polygons
 from vlad_lightning.metrics.per_image import PerImageMetric, Share
 from vlad_lightning.types import Layout
-
-_FRAME = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
 
 SHARES = {
     "iou": ("iou", "true_boxes", "true_boxes"),
@@ -42,8 +39,7 @@ def rotated_iou(predicted: Tensor, truth: Tensor) -> Tensor:
     Returns:
         (N,) float64 in [0, 1].
     """
-    pairs = zip(_corners(predicted), _corners(truth), strict=True)
-    return torch.tensor([polygons.iou(first, second) for first, second in pairs], dtype=torch.float64)
+    return torch.from_numpy(polygons.iou(_polygons(predicted), _polygons(truth)))
 
 
 def overlap_areas(boxes: Tensor) -> tuple[float, float]:
@@ -55,9 +51,8 @@ def overlap_areas(boxes: Tensor) -> tuple[float, float]:
     Returns:
         Both in shares of the frame, summed over words; what two words share counts for both.
     """
-    quads = _corners(boxes)
-    covered = [polygons.covered_area(quad, quads[:i] + quads[i + 1 :]) for i, quad in enumerate(quads)]
-    return sum(covered), sum(map(polygons.area, quads))
+    words = _polygons(boxes)
+    return float(polygons.covered_areas(words).sum()), float(polygons.areas(words).sum())
 
 
 def outside_area(boxes: Tensor) -> float:
@@ -66,8 +61,8 @@ def outside_area(boxes: Tensor) -> float:
     Args:
         boxes: (N, 5) float, as ``Layout.boxes``.
     """
-    quads = _corners(boxes)
-    return sum(polygons.area(quad) - polygons.area(polygons.intersection(quad, _FRAME)) for quad in quads)
+    words = _polygons(boxes)
+    return float((polygons.areas(words) - polygons.shared_areas(words, polygons.FRAME)).sum())
 
 
 def in_region(x: float, y: float, region: str) -> bool:
@@ -92,7 +87,7 @@ def positions_met(prompt: str, layout: Layout) -> tuple[int, int]:
     other regions. Words are matched as they are ``comparable``, the first of a kind in the prompt with the first in the
     layout; a phrase of which the layout lacks a word is not met.
     """
-    found: dict[str, list[polygons.Polygon]] = defaultdict(list)
+    found: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     for word, quad in zip(layout.words, _corners(layout.boxes), strict=True):
         found[comparable(word)].append(quad)
     wanted = requested_phrases(prompt)
@@ -113,10 +108,10 @@ def any_overlap(boxes: Tensor, allowed: float = 0.05) -> bool:
         boxes: (N, 5) float, as ``Layout.boxes``.
         allowed: a share in [0, 1].
     """
-    return any(
-        polygons.area(polygons.intersection(first, second)) > allowed * min(polygons.area(first), polygons.area(second))
-        for first, second in combinations(_corners(boxes), 2)
-    )
+    words = _polygons(boxes)
+    first, second = (words[rows] for rows in np.triu_indices(len(words), 1))
+    smaller = np.minimum(polygons.areas(first), polygons.areas(second))
+    return bool((polygons.shared_areas(first, second) > allowed * smaller).any())
 
 
 def objects_met(prompt: str, layout: Layout, truth: Tensor, known: Tensor) -> tuple[float, int]:
@@ -215,9 +210,15 @@ class LayoutMetrics(PerImageMetric):
         }
 
 
-def _corners(boxes: Tensor) -> list[polygons.Polygon]:
+def _corners(boxes: Tensor) -> NDArray[np.float64]:
+    """(N, 4, 2): as of :meth:`~vlad_lightning.types.Layout.quads`."""
     boxes = boxes.detach().cpu().double()
-    return list(Layout(("",) * len(boxes), boxes).quads().numpy())
+    corners: NDArray[np.float64] = Layout(("",) * len(boxes), boxes).quads().numpy()
+    return corners
+
+
+def _polygons(boxes: Tensor) -> polygons.Polygons:
+    return polygons.polygons_of(_corners(boxes))
 
 
 def _truth_row(layout: Layout, boxes: Tensor, mask: Tensor) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from vlad_lightning.layout.pictures import TextLocator
+from vlad_lightning.layout.pictures import TextLocator, to_bytes
 from vlad_lightning.types import Layout
 
 EngineName = Literal["rapidocr", "paddleocr"]
@@ -194,8 +194,7 @@ def bgr_pictures(images: Tensor, min_side: int) -> list[NDArray[np.uint8]]:
     images = images.detach().to("cpu", torch.float32)
     if min(images.shape[2:]) < min_side:
         images = resize(images, [min_side], interpolation=InterpolationMode.BICUBIC, antialias=True)
-    pixels = ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return list(np.ascontiguousarray(pixels.flip(1).permute(0, 2, 3, 1).numpy()))
+    return list(np.ascontiguousarray(to_bytes(images).flip(1).permute(0, 2, 3, 1).numpy()))
 
 
 def layout_of_lines(lines: Sequence[str], quads: Any, size: tuple[int, ...]) -> Layout:

@@ -13,6 +13,7 @@ from vlad_lightning.diffusion.generators import RowDraws
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.generation.image_generator import Painter
 from vlad_lightning.generation.masking import Masking
+from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.layout.masks import box_coordinates, fills_frame
 from vlad_lightning.models.painter.phrase_map import Grounding
 from vlad_lightning.modules.settings import PainterTraining
@@ -60,12 +61,12 @@ class PainterLoss:
         told = self._without_pooled(told, untold, draws).where(~silent, untold)
         region = self._region(batch, draws)
         unseen = bare.view(-1, 1, 1, 1) if region is None else bare.view(-1, 1, 1, 1) | ~region.masks
-        glyphs = torch.where(unseen, -torch.ones_like(batch.glyphs), batch.glyphs)
-        z = painter.encode_layout(glyphs, grounding, settings.augmentation, draws.generators)
+        glyphs = glyph_images(batch.glyphs)
+        z = painter.encode_layout(glyphs.masked_fill(unseen, -1), grounding, settings.augmentation, draws.generators)
         known = None if region is None else painter.encode_region(region)
         predicted = painter.vfe(noised.x_t, steps, z, told, known).float()
         error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
-        letters, things = self._letters(batch, error.shape[-2:]), self._things(batch, error.shape[-2:])
+        letters, things = self._letters(glyphs, error.shape[-2:]), self._things(batch, error.shape[-2:])
         place = torch.maximum(1 + (settings.text_weight - 1) * letters, 1 + (settings.object_weight - 1) * things)
         loss = (noised.weight * (place * error).mean(dim=(1, 2))).mean()
         if settings.map_weight > 0 and z is not None and grounding is not None:
@@ -98,9 +99,9 @@ class PainterLoss:
         dropped = draws.uniform() < self.settings.pooled_dropout
         return replace(told, pooled=torch.where(dropped[:, None], untold.pooled, told.pooled))
 
-    def _letters(self, batch: Batch, size: Sequence[int]) -> Tensor:
+    def _letters(self, glyphs: Tensor, size: Sequence[int]) -> Tensor:
         """(B, h, w) bool: on and beside the letters."""
-        near = F.max_pool2d(batch.glyphs.amax(dim=1), 3, stride=1, padding=1)
+        near = F.max_pool2d(glyphs.amax(dim=1), 3, stride=1, padding=1)
         return F.adaptive_max_pool2d(near, list(size)) > -0.5
 
     def _things(self, batch: Batch, size: Sequence[int]) -> Tensor:

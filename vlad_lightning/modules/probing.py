@@ -15,6 +15,7 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_generator import Painter, phrase_slots
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.layout.caption_edits import KINDS, edit_caption
+from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.metrics.text_probe import TextProbeMetric, rms_change
 from vlad_lightning.models.painter.phrase_map import Grounding
@@ -120,8 +121,9 @@ class TextProbe:
     def _asked(self, prompts: Sequence[str], layouts: Sequence[Layout]) -> tuple[Conditioning, Tensor | None]:
         painter = self.painter
         told = painter.prompt_encoder(prompts)
-        glyphs = painter.draw_glyphs(layouts).to(painter.vfe.fusion.weight)
-        return told, painter.encode_layout(glyphs, self._grounding(prompts, layouts, told))
+        weight = painter.vfe.fusion.weight
+        glyphs = glyph_images(painter.draw_glyphs(layouts).to(weight.device))
+        return told, painter.encode_layout(glyphs.to(weight), self._grounding(prompts, layouts, told))
 
     def _grounding(self, prompts: Sequence[str], layouts: Sequence[Layout], told: Conditioning) -> Grounding | None:
         if self.painter.vfe.phrase_map is None:

@@ -9,13 +9,14 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from vlad_lightning.data.prompts import PromptDataModule
 from vlad_lightning.diffusion.generators import numbered, sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_generator import Painter
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.masking import Masking
-from vlad_lightning.generation.prediction import check_prompts, paint_prompts
+from vlad_lightning.generation.prediction import check_masks, check_requests, paint_prompts
 from vlad_lightning.generation.system import SystemSampling, VLADSystem, generate_named
 from vlad_lightning.metrics.evaluation import Evaluation
 from vlad_lightning.metrics.paired import PerImage
@@ -200,9 +201,8 @@ class VFEModule(LightningModule):
             self._check_data()
             prepare_in_loader(self, ParsedTexts(self.painter.prompt_encoder.parser))
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
-        if data is not None:
-            for batch in data.predict_dataloader():
-                check_prompts(batch, self.system)
+        if isinstance(data, PromptDataModule):
+            check_requests(data.requests(), self.system)
 
     def _check_data(self) -> None:
         """Refuse data with images of another size, or boxes for another number of phrases than the system reads."""
@@ -218,6 +218,7 @@ class VFEModule(LightningModule):
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> Painting:
         """Paint prompts of every kind; :class:`~vlad_lightning.callbacks.ImageWriter` writes them."""
+        check_masks(batch, self.painter)
         return self._paint(batch)
 
     @property

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
+from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.types import Layout
 
 
@@ -41,8 +41,3 @@ def output(images: Tensor, layouts: Sequence[Layout], output_type: str) -> VLADO
     """The output of B images, (B, 3, H, W) float in [-1, 1], in the form that is asked for."""
     pictures = images if output_type == "pt" else [to_pil_image(image) for image in to_bytes(images)]
     return VLADOutput(images=pictures, layouts=list(layouts))
-
-
-def to_bytes(images: Tensor) -> Tensor:
-    """(B, 3, H, W) float in [-1, 1] -> the nearest uint8."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)

@@ -29,7 +29,7 @@ from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.prediction import check_inside, paint_prompts, place
 from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.layout.glyphs import Rasterizer
-from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, resized
+from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, resized_masks, to_bytes
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import check_call
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
@@ -47,7 +47,7 @@ from vlad_lightning.models.tlg import TLG
 from vlad_lightning.modules.vfe import VFEModule
 from vlad_lightning.pipeline.components import EncoderParts, EncoderSettings, check_idle_layouts, components_of, settle
 from vlad_lightning.pipeline.model_index import add_code, check_files, check_weights
-from vlad_lightning.pipeline.output import VLADOutput, check_output_type, output, to_bytes
+from vlad_lightning.pipeline.output import VLADOutput, check_output_type, output
 from vlad_lightning.types import Layout, PromptBatch, Region
 
 __all__ = ["VLADOutput", "VLADPipeline", "to_bytes"]
@@ -416,7 +416,7 @@ class VLADPipeline(DiffusionPipeline):
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generators = self._generators(prompts, generator, self.config.seed)
         whole, placed = self._region(prompts, image, mask, layouts)
-        check_inside(painter, placed, resized(whole, painter.image_size))
+        check_inside(painter, placed, resized_masks(whole.masks, painter.image_size))
         batch = PromptBatch((), tuple(prompts), placed, tuple(whole.images), tuple(whole.masks))
         painting = paint_prompts(batch, self.system, SystemSampling(settings), generators, self.progress_bar)
         return output(torch.stack(painting.pictures), placed, output_type)

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import torch.distributed as dist
@@ -20,7 +19,7 @@ from vlad_lightning.cli.doctor.facts import facts_of, gather
 from vlad_lightning.cli.doctor.place import Meeting, Place, find_place, own_environment
 from vlad_lightning.cli.doctor.together import all_reduce, clocks, join, shared_files
 from vlad_lightning.cli.doctor.weights import check_sources, read_config
-from vlad_lightning.files import write_file
+from vlad_lightning.files import write_text
 
 
 def main(args: Sequence[str]) -> int:
@@ -118,7 +117,7 @@ def _end(report: Report, seconds: float, file: Path | None) -> None:
     if file:
         content = {"level": level, "host": platform.node(), "seconds": seconds, "checks": [asdict(c) for c in checks]}
         text = json.dumps(content, indent=1) + "\n"
-        write_file(file, partial(Path.write_text, data=text, encoding="utf-8"))
+        write_text(file, text)
 
 
 def _parser() -> argparse.ArgumentParser:

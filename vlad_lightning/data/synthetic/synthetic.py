@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import signal
-import uuid
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -24,6 +22,7 @@ from vlad_lightning.data.synthetic.captions import Caption, describe, reads_back
 from vlad_lightning.data.synthetic.composition import compose
 from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
 from vlad_lightning.data.synthetic.scene import PlacedWord, Scene
+from vlad_lightning.files import new_folder
 
 _CHUNK = 50  # posters a task: a progress bar that moves, and little talk between the processes
 _PER_SHELF = 10_000
@@ -68,7 +67,7 @@ def write_posters(
     _check("workers", workers, 1, 1024)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"out is {str(out)!r}, which is a file or is not empty; name a new or an empty folder")
-    with _becoming(out) as partial_out:
+    with new_folder(out) as partial_out:
         write = partial(_write_chunk, partial_out, size, seed, heldout, charseg, scene)
         chunks = [range(start, min(start + _CHUNK, samples)) for start in range(0, samples, _CHUNK)]
         bar = track(
@@ -95,21 +94,6 @@ def make_scene(index: int, size: int, seed: int, heldout: bool) -> tuple[Scene, 
 def _check(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
-
-
-@contextmanager
-def _becoming(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``out`` if all goes well, and is removed otherwise."""
-    out = out.absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    hidden = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.partial")
-    hidden.mkdir()
-    try:
-        yield hidden
-        hidden.replace(out)
-    except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
-        raise
 
 
 def _done(write: partial[None], chunks: Iterable[range], workers: int) -> Iterator[None]:
