@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import pydoc
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +88,105 @@ def test_parses(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert config["trainer"]["precision"] == "bf16-mixed"  # configs/base.yaml lies beneath
     assert config["out"] == "runs/here"
     assert "{out}" in str(config)
-    assert "{" not in str(strings(cli.fill(config, config["out"])))
+    assert "{" not in str(strings(cli.fill(config, cli.names_of(config))))
     assert config["data"]["class_path"].startswith("vlad_lightning.data.")
     if command[0] == "fit":  # a stage's checkpoints lie beside its logs
         loggers = {f"{{out}}/{logger['init_args']['name']}" for logger in config["trainer"]["logger"]}
         assert loggers == {config["checkpoints"]["folder"]}
         assert config["checkpoints"]["every_n_steps"] < config["trainer"]["max_steps"]
         assert not [c for c in config["trainer"]["callbacks"] if "Checkpoint" in c["class_path"]]
+
+
+def names(config: dict[str, Any], key: str) -> list[str]:
+    return [part["class_path"].rpartition(".")[2] for part in config["trainer"][key]]
+
+
+LOGGERS = ["PatientTensorBoardLogger", "PatientCSVLogger"]
+WEIGHTS = ["FromPretrained", "FromPretrained"]
+STARTS = ["InitFrom", "InitFrom", "InitFrom", "EMA", "SampleGrid"]
+
+
+@pytest.mark.parametrize(
+    ("files", "stage", "callbacks"),
+    [
+        (("mini/stage0_align.yaml",), "stage0", []),
+        (("mini/stage0_align.yaml", "mini/judge.yaml"), "judge", []),
+        (("mini/object_detector.yaml",), "objects", []),
+        (("mini/stage1_tlg.yaml",), "stage1", ["InitFrom", "EMA", "SampleGrid"]),
+        (("mini/stage2_vfe.yaml",), "stage2", STARTS),
+        (("stage0_align.yaml",), "stage0", [*WEIGHTS, "TokenizerFromPretrained"]),
+        (("sdxl/stage0_align.yaml",), "stage0", [*WEIGHTS, "FromPretrained", "TokenizerFromPretrained"]),
+        (("stage1_tlg.yaml", "cluster/ddp.yaml"), "stage1", ["InitFrom", "EMA", "SampleGrid"]),
+        (("stage2_vfe.yaml",), "stage2", [*WEIGHTS, "SameSchedule", *STARTS]),
+    ],
+)
+def test_a_stage_says_its_name_and_its_own_callbacks_and_base_the_rest(
+    files: tuple[str, ...], stage: str, callbacks: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = parsed(("fit", files, ()), capsys)
+    assert names(config, "callbacks") == ["LearningRateMonitor", *callbacks]
+    assert names(config, "logger") == LOGGERS
+    filled = cli.fill(config, cli.names_of(config))
+    assert filled["checkpoints"]["folder"] == f"{config['out']}/{stage}"
+    assert [logger["init_args"]["name"] for logger in filled["trainer"]["logger"]] == [stage, stage]
+
+
+def test_callbacks_and_loggers_of_ones_own_are_appended_or_take_the_place_of_the_shipped_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def given(text: str, *more: str) -> dict[str, Any]:
+        (tmp_path / "own.yaml").write_text(text)
+        return parsed(("fit", ("mini/stage1_tlg.yaml", str(tmp_path / "own.yaml")), more), capsys)
+
+    shipped, timer = ["LearningRateMonitor", "InitFrom", "EMA", "SampleGrid"], "lightning.pytorch.callbacks.Timer"
+    own = given(f"trainer: {{callbacks+: [{{class_path: {timer}}}]}}", "--trainer.callbacks+", f"class_path: {timer}")
+    assert names(own, "callbacks") == [*shipped, "Timer", "Timer"]
+    own = given("trainer: {callbacks: [{class_path: vlad_lightning.health.EMA}]}", "--stage", "mine")
+    assert names(own, "callbacks") == ["EMA"]
+    assert own["stage"] == "mine"
+    assert names(own, "logger") == LOGGERS
+    own = given(
+        "trainer: {logger: {class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: x}}, callbacks: null}"
+    )
+    assert own["trainer"]["logger"]["class_path"] == "lightning.pytorch.loggers.CSVLogger"
+    assert own["trainer"]["callbacks"] is None
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("stage2_vfe.yaml", "stage2_inpaint.yaml"),
+        ("mini/stage2_vfe.yaml", "ablations/from_demo.yaml"),
+        ("stage0_align.yaml", "encoders/siglip2/stage0_align.yaml"),
+    ],
+)
+@pytest.mark.parametrize("typed", [False, True])
+def test_callbacks_of_a_later_list_inherit_nothing_from_those_of_the_one_before(
+    files: tuple[str, str], typed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = yaml.safe_load((CONFIGS / files[1]).read_text())["trainer"]["callbacks"]
+    later = f"--trainer.callbacks={json.dumps(listed)}"
+    config = parsed(("fit", files[:1], (later,)) if typed else ("fit", files, ()), capsys)
+    assert [callback["init_args"] for callback in config["trainer"]["callbacks"]] == [
+        {**defaults(callback["class_path"]), **callback.get("init_args", {})} for callback in listed
+    ]
+
+
+def defaults(class_path: str) -> dict[str, Any]:
+    parameters = signature(pydoc.locate(class_path)).parameters  # type: ignore[arg-type]
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
+@pytest.mark.parametrize("callbacks", ["null", "[]", "vlad_lightning.health.EMA", None])
+def test_a_fit_without_a_logger_has_no_monitor_of_what_is_logged(callbacks: str | None, tmp_path: Path) -> None:
+    config = ["--config", str(CONFIGS / "mini/stage0_align.yaml"), "--out", str(tmp_path), "--trainer.logger=false"]
+    given = [] if callbacks is None else [f"--trainer.callbacks={callbacks}"]
+    trainer = cli.build([*config, *given], run=False).trainer
+    assert trainer.loggers == []
+    kinds = {type(callback).__name__ for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    assert "LearningRateMonitor" not in kinds
+    assert ("EMA" in kinds) == (callbacks == "vlad_lightning.health.EMA")
+    assert "Checkpoints" in kinds
 
 
 def strings(value: Any) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from jsonargparse import ArgumentParser, get_loader
+from lightning.pytorch.callbacks.timer import Interval
 
 from vlad_lightning.cli import fit as cli
 from vlad_lightning.cli.config_parser import dump, prepare
@@ -46,6 +47,10 @@ def test_what_is_written_is_read_back(text: str) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--text", type=str)
     assert parser.parse_string(dump({"text": text})).text == text
+
+
+def test_members_of_an_enumeration_are_written_as_their_values() -> None:
+    assert yaml.safe_load(dump({"interval": Interval.step})) == {"interval": "step"}
 
 
 @pytest.mark.parametrize(

@@ -421,10 +421,10 @@ def test_export_refuses_what_it_cannot_use(stage0: Path, tmp_path: Path, capsys:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.ckpt", "mine"]
 
 
-def test_fill_replaces_out_in_every_text() -> None:
-    config = {"a": "{out}/x", "b": ["{out}", 3, {"c": "y{out}"}], "d": ("{out}", None), "e": 1.5}
-    assert cli.fill(config, "runs/z") == {
-        "a": "runs/z/x",
+def test_fill_replaces_names_in_every_text() -> None:
+    config = {"a": "{out}/x{stage}{other}", "b": ["{out}", 3, {"c": "y{out}"}], "d": ("{out}", None), "e": 1.5}
+    assert cli.fill(config, {"out": "runs/z", "stage": "s{out}"}) == {
+        "a": "runs/z/xs{out}{other}",
         "b": ["runs/z", 3, {"c": "yruns/z"}],
         "d": ("runs/z", None),
         "e": 1.5,

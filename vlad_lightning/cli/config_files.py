@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from vlad_lightning.files import find_config
 
 _OPTIONS = ("--config", "-c")
+_KEYS = ("callbacks", "logger", "plugins")
+_LISTS = tuple(f"--trainer.{key}" for key in _KEYS)
 
 
 def find_shipped(args: Sequence[str]) -> list[str]:
@@ -35,6 +40,33 @@ def named_files(args: Sequence[str]) -> list[Path]:
     named = [value for option, sign, value in words if option in _OPTIONS and sign]
     named += [arg for before, arg in pairwise(args) if before in _OPTIONS]
     return [path for path in map(Path, named) if path.is_file()]
+
+
+def start_lists_anew(args: Sequence[str]) -> list[str]:
+    """A command line in which a list of callbacks, loggers or plugins takes the place of an earlier one as a whole.
+
+    jsonargparse lets the items of a list inherit arguments from those of an earlier list of the same length, by
+    position and whatever their classes: an ``InitFrom`` the ``source`` of a ``FromPretrained``. An empty list before
+    it prevents that.
+    """
+    found: list[str] = []
+    for index, arg in enumerate(args):
+        option, sign, value = arg.partition("=")
+        if option in _OPTIONS:
+            found += [f"--trainer.{key}=[]" for key in _listed(value if sign else "".join(args[index + 1 : index + 2]))]
+        elif option in _LISTS:
+            found.append(f"{option}=[]")
+        found.append(arg)
+    return found
+
+
+def _listed(config: str) -> list[str]:
+    """Of which of the trainer's keys a file, or YAML in its place, has a list."""
+    content: Any = None
+    with suppress(OSError, yaml.YAMLError, ValueError, RecursionError):  # which the parser refuses
+        content = yaml.safe_load(Path(config).read_text(encoding="utf-8") if Path(config).is_file() else config)
+    trainer = content.get("trainer") if isinstance(content, Mapping) else None
+    return [key for key in _KEYS if isinstance(trainer, Mapping) and isinstance(trainer.get(key), list)]
 
 
 def _shipped(name: str) -> str:

@@ -6,6 +6,7 @@ import difflib
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -70,7 +71,12 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else "'")
 
 
+def _member(dumper: yaml.SafeDumper, member: Enum) -> yaml.Node:
+    return dumper.represent_data(member.value)
+
+
 _Dumper.add_representer(str, _quoted)
+_Dumper.add_multi_representer(Enum, _member)  # such as the default of an argument of Lightning's Timer
 
 
 def _found(path: str) -> Any:

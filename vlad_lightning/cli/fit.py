@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from vlad_lightning.checkpoints.folder import is_folder_checkpoint
 from vlad_lightning.checkpoints.loop_counters import ExactResume
 from vlad_lightning.checkpoints.resume import check_config, check_folder, load_checkpoint, resolve
 from vlad_lightning.checkpoints.retention import refuse_to_replace
-from vlad_lightning.cli.config_files import find_shipped, named_files
+from vlad_lightning.cli.config_files import find_shipped, named_files, start_lists_anew
 from vlad_lightning.cli.config_parser import Parser, check_config_file, prepare, reason
 from vlad_lightning.cli.console import hush
 from vlad_lightning.cli.slurm_tasks import check_tasks
@@ -58,11 +59,14 @@ _OF_EVERY_FIT = {
 
 
 class VLADCLI(LightningCLI):
-    """LightningCLI with ``--out``, the folder of a run; ``{out}`` in any text of a config stands for it."""
+    """LightningCLI with ``--out``, the folder of a run, and ``--stage``; ``{out}`` and ``{stage}`` stand for them."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--out``, ``--may_change``, and the callbacks of every fit: no list in a config replaces them."""
+        """Add ``--out``, ``--stage``, ``--may_change``, and the callbacks of every fit: no list replaces them."""
         parser.add_argument("--out", type=str, default="runs/default", help="folder of the run; {out} stands for it")
+        parser.add_argument(
+            "--stage", type=str, default="fit", help="name of the stage's folder in --out; {stage} stands for it"
+        )
         for name, callback in _OF_EVERY_FIT.items():
             parser.add_lightning_class_args(callback, name)
         parser.add_argument(
@@ -81,7 +85,7 @@ class VLADCLI(LightningCLI):
         check_words(words)
         for path in named_files(words):
             check_config_file(path)
-        self.config = parser.parse_args(words)
+        self.config = parser.parse_args(start_lists_anew(words))
         subcommand = self.config.get("subcommand")
         check_settings((self.config[subcommand] if subcommand else self.config).as_dict())
         config = self.config[subcommand] if subcommand else {}
@@ -89,7 +93,7 @@ class VLADCLI(LightningCLI):
             raise ValueError("--weights_only false: the code in a checkpoint is never run; leave the option out")
         if config.get("ckpt_path"):
             given, folder = (
-                fill(text, config["out"]) for text in (config["ckpt_path"], config["checkpoints"]["folder"])
+                fill(text, names_of(config)) for text in (config["ckpt_path"], config["checkpoints"]["folder"])
             )
             config["ckpt_path"] = resolve(str(given), folder, config["checkpoints"]["run"], fits=subcommand == "fit")
 
@@ -101,9 +105,12 @@ class VLADCLI(LightningCLI):
         config = self.config[self.subcommand] if self.subcommand else self.config
         if config["trainer"]["enable_checkpointing"] is False:  # which the trainer refuses beside a callback that can
             config["trainer"]["enable_checkpointing"], config["checkpoints"]["enabled"] = True, False
+        if config["trainer"]["logger"] in (False, []):  # the monitor of base.yaml would refuse it
+            listed = [c for c in _listed(config["trainer"]) if not c["class_path"].endswith(".LearningRateMonitor")]
+            config["trainer"]["callbacks"] = listed
         if self.subcommand == "fit":
             self.trainer_defaults["callbacks"] = [self._lock(config), *_progress(config["trainer"])]
-        filled = fill(config, config["out"])
+        filled = fill(config, names_of(config))
         if filled["trainer"]["default_root_dir"] is None:  # it would be the working directory
             own = filled["checkpoints"]["folder"] if self.subcommand == "fit" else None
             filled["trainer"]["default_root_dir"] = own or filled["out"]
@@ -169,8 +176,14 @@ class VLADCLI(LightningCLI):
 
 def _progress(trainer: Namespace) -> list[StepProgressBar]:
     """The bar, where the configuration has none of its own and none is unwanted."""
-    own = [c for c in trainer["callbacks"] or [] if c["class_path"].endswith("ProgressBar")]
+    own = [c for c in _listed(trainer) if c["class_path"].endswith("ProgressBar")]
     return [] if own or trainer["enable_progress_bar"] is False else [StepProgressBar()]
+
+
+def _listed(trainer: Namespace) -> list[Namespace]:
+    """The callbacks of a configuration, which may also be one or none."""
+    callbacks = trainer["callbacks"] or []
+    return callbacks if isinstance(callbacks, list) else [callbacks]
 
 
 def _check_folder(config: Namespace) -> None:
@@ -184,16 +197,21 @@ def _check_folder(config: Namespace) -> None:
         refuse_to_replace(Path(saves["folder"]), resumed)
 
 
-def fill(value: Any, out: str) -> Any:
-    """``value`` with ``{out}`` replaced in every text it holds."""
+def names_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """What a configuration's texts may hold in braces, with what stands for it."""
+    return {name: config[name] for name in ("out", "stage")}
+
+
+def fill(value: Any, names: Mapping[str, str]) -> Any:
+    """``value`` with each ``{name}`` replaced in every text it holds."""
     if isinstance(value, str):
-        return value.replace("{out}", out)
+        return re.sub("|".join(rf"{{{name}}}" for name in names), lambda match: names[match[0][1:-1]], value)
     if isinstance(value, Namespace):
-        return Namespace(**{k: fill(v, out) for k, v in vars(value).items()})
+        return Namespace(**{k: fill(v, names) for k, v in vars(value).items()})
     if isinstance(value, dict):
-        return {k: fill(v, out) for k, v in value.items()}
+        return {k: fill(v, names) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(fill(v, out) for v in value)
+        return type(value)(fill(v, names) for v in value)
     return value
 
 

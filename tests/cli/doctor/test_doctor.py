@@ -208,6 +208,21 @@ def test_sources_of_the_papers_scale_are_looked_for(tmp_path: Path, monkeypatch:
     assert {(c.name, c.level) for c in check_sources(config)} >= {("weights", "ok"), ("checkpoint", "fail")}
 
 
+def test_callbacks_are_appended_or_replaced_as_the_parser_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text(
+        "stage: mine\ntrainer: {callbacks+: [{class_path: InitFrom, init_args: {checkpoint: '{out}/{stage}.ckpt'}}]}"
+    )
+    shipped = [checkpoint.found for checkpoint in check_sources(read_config(["mini/stage1_tlg.yaml"], "x", "x"))]
+    assert "x/stage0/last.ckpt is not there" in shipped
+    both = read_config(["mini/stage1_tlg.yaml", str(tmp_path / "own.yaml")], "x", "x")
+    assert {check.found for check in check_sources(both)} == {*shipped, "x/mine.ckpt is not there"}
+    later = read_config(["mini/stage2_vfe.yaml", "ablations/from_demo.yaml"], "x", "x")
+    assert {check.found for check in check_sources(later) if check.name == "checkpoint"} == {
+        f"runs/demo/stage{number}/last.ckpt is not there" for number in (0, 1)
+    }
+
+
 def _scan(cache: Path) -> Any:
     from huggingface_hub import scan_cache_dir
 

@@ -18,7 +18,7 @@ def read_config(files: Sequence[str], out: str | None, data: str | None) -> dict
     """The configuration that a command would see, from its files alone.
 
     Args:
-        files: as after ``--config``; later ones over earlier ones, lists replaced.
+        files: as after ``--config``; later ones over earlier ones, lists replaced, or appended to by ``key+``.
         out: takes the place of the files' ``out``.
         data: takes the place of their ``data.root``.
 
@@ -43,25 +43,28 @@ def read_config(files: Sequence[str], out: str | None, data: str | None) -> dict
 
 def check_sources(config: Mapping[str, Any]) -> list[Check]:
     """A check for each folder, checkpoint and hub repository that the configuration names."""
-    out = str(config["out"])
-    checks = list(_data(config.get("data", {}).get("init_args", {}), out))
+    checks = list(_data(config.get("data", {}).get("init_args", {}), config))
     for entry in _objects(config):
         kind, settings = str(entry["class_path"]).rpartition(".")[2], entry.get("init_args", {})
         if kind == "InitFrom" or "checkpoint" in settings:
-            path = Path(str(settings.get("checkpoint")).replace("{out}", out))
+            path = Path(_filled(settings.get("checkpoint"), config))
             checks.append(_there("checkpoint", path, path.exists(), "train the earlier stage first, or copy it"))
         elif "source" in settings:
-            checks.append(_published(str(settings["source"]).replace("{out}", out), settings.get("revision")))
+            checks.append(_published(_filled(settings["source"], config), settings.get("revision")))
         elif "revision" in settings and "model" in settings:
             checks.append(_published(str(settings["model"]), settings["revision"]))
     return list(dict.fromkeys(checks))
 
 
-def _data(settings: Mapping[str, Any], out: str) -> Iterator[Check]:
+def _filled(text: Any, config: Mapping[str, Any]) -> str:
+    return str(text).replace("{out}", str(config["out"])).replace("{stage}", str(config.get("stage", "fit")))
+
+
+def _data(settings: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Check]:
     for key in ("root", "test_root", "index", "file"):
         value = settings.get(key)
         if value and value != "-":
-            path = Path(str(value).replace("{out}", out))
+            path = Path(_filled(value, config))
             yield _there(f"data.{key}", path, path.exists(), f"give the right one with --data.{key}, or mount it")
 
 
@@ -103,6 +106,10 @@ def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _over(merged[key], value) if both else value
+        if key.endswith("+"):
+            merged[key[:-1]] = [*(merged.get(key[:-1]) or []), *(value if isinstance(value, list) else [value])]
+        elif isinstance(value, Mapping) and isinstance(merged.get(key), Mapping):
+            merged[key] = _over(merged[key], value)
+        else:
+            merged[key] = value
     return merged
