@@ -5,6 +5,7 @@ import torch
 
 from vlad_lightning.diffusion.generators import generator_for
 
+
 def test_the_key_alone_decides_and_no_other_draw_disturbs_it() -> None:
     first = torch.rand(5, generator=generator_for("cpu", 0, "tlg", "train", 3))
     torch.manual_seed(123)

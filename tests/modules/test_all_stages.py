@@ -16,7 +16,7 @@ from vlad_lightning.types import Batch, Sample
 EVERY = pytest.mark.parametrize("name", tiny.STAGES)
 
 
-def weights_after(name: str, seed: int, root: Path, steps: int = 50) -> dict[str, torch.Tensor]:
+def weights_after(name: str, seed: int, root: Path, steps: int = 12) -> dict[str, torch.Tensor]:
     module = tiny.stage(name, seed, **({"tokenizer": False} if name == "alignment" else {}))
     tiny.trainer(steps).fit(module, datamodule=tiny.data(root))
     return dict(module.named_parameters())
