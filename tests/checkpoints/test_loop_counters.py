@@ -130,6 +130,7 @@ def test_the_undisturbed_run_is_the_order(saved: tuple[Reader, Path], posters: P
 OTHER_PARTS = ("batch-3", "batch-4", "batch-6", "batch-9", "validation-8", "epoch-6")
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("name", "batch_size", "accumulation"),
     [(name, 6, 2) for name in checkpoints()] + [(name, *parts) for name in OTHER_PARTS for parts in ((12, 1), (3, 4))],

@@ -22,6 +22,7 @@ def weights_after(name: str, seed: int, root: Path, steps: int = 12) -> dict[str
     return dict(module.named_parameters())
 
 
+@pytest.mark.no_cover
 @EVERY
 def test_same_seed_gives_the_same_weights_bit_for_bit(name: str, posters: Path) -> None:
     first, second = (weights_after(name, 0, posters) for _ in range(2))
@@ -38,6 +39,7 @@ def one_batch(root: Path, size: int = 8) -> DataLoader[Sample]:
     return DataLoader(samples, batch_size=size, collate_fn=Batch.collate)  # type: ignore[arg-type]
 
 
+@pytest.mark.no_cover
 @EVERY
 def test_training_lowers_the_loss(name: str, posters: Path) -> None:
     module, batch = tiny.stage(name), one_batch(posters)
