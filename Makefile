@@ -15,13 +15,14 @@ WORKERS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
 # $(call install,EXTRAS): uv is several times faster than pip but does not read pip's configuration,
-# so pip does the work where an index is configured for it, and where uv fails.
+# so pip does the work where an index is configured for it, and where uv fails. Unlike pip, uv leaves compiling to the
+# first import; where Python may not write there (PYTHONDONTWRITEBYTECODE), each process would compile torch anew.
 define install
 	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
 	if ! $(BIN)/python -m pip config list | grep -E '[.]index-url=' > /dev/null \
 		&& $(BIN)/python -m pip install --quiet --constraint constraints.txt uv \
-		&& $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.$(1)'; then :; \
+		&& $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.$(1)'; then :; \
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import pydoc
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -68,13 +71,18 @@ def of_pipelines() -> list[Command]:
 COMMANDS = BY_HAND + of_pipelines()
 
 
-def parsed(command: Command, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+def parsed(command: Command) -> dict[str, Any]:
     """The configuration as `--print_config` shows it; nothing is built."""
+    return dict(yaml.safe_load(printed(command)))
+
+
+@cache
+def printed(command: Command) -> str:
     files = [part for name in command[1] for part in ("--config", str(CONFIGS / name))]
-    with pytest.raises(SystemExit) as ended:
-        cli.build([command[0], *files, *command[2], *more, "--print_config"], run=True)
+    with contextlib.redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit) as ended:
+        cli.build([command[0], *files, *command[2], "--print_config"], run=True)
     assert ended.value.code == 0
-    return dict(yaml.safe_load(capsys.readouterr().out))
+    return out.getvalue()
 
 
 def test_every_shipped_file_is_used() -> None:
@@ -82,11 +90,11 @@ def test_every_shipped_file_is_used() -> None:
     assert used == set(CONFIGS.rglob("*.yaml"))
 
 
+@pytest.mark.no_cover  # the tests below go the same ways, and jsonargparse is slow where it is traced
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: f"{c[0]} {' '.join(c[1])}")
-def test_parses(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    config = parsed(command, capsys, "--out", "runs/here")
+def test_parses(command: Command) -> None:
+    config = parsed(command)
     assert config["trainer"]["precision"] == "bf16-mixed"  # configs/base.yaml lies beneath
-    assert config["out"] == "runs/here"
     assert "{out}" in str(config)
     assert "{" not in str(strings(cli.fill(config, cli.names_of(config))))
     assert config["data"]["class_path"].startswith("vlad_lightning.data.")
@@ -121,9 +129,9 @@ STARTS = ["InitFrom", "InitFrom", "InitFrom", "EMA", "SampleGrid"]
     ],
 )
 def test_a_stage_says_its_name_and_its_own_callbacks_and_base_the_rest(
-    files: tuple[str, ...], stage: str, callbacks: list[str], capsys: pytest.CaptureFixture[str]
+    files: tuple[str, ...], stage: str, callbacks: list[str]
 ) -> None:
-    config = parsed(("fit", files, ()), capsys)
+    config = parsed(("fit", files, ()))
     assert names(config, "callbacks") == ["LearningRateMonitor", *callbacks]
     assert names(config, "logger") == LOGGERS
     filled = cli.fill(config, cli.names_of(config))
@@ -131,12 +139,11 @@ def test_a_stage_says_its_name_and_its_own_callbacks_and_base_the_rest(
     assert [logger["init_args"]["name"] for logger in filled["trainer"]["logger"]] == [stage, stage]
 
 
-def test_callbacks_and_loggers_of_ones_own_are_appended_or_take_the_place_of_the_shipped_ones(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_callbacks_and_loggers_of_ones_own_are_appended_or_take_the_place_of_the_shipped_ones(tmp_path: Path) -> None:
     def given(text: str, *more: str) -> dict[str, Any]:
-        (tmp_path / "own.yaml").write_text(text)
-        return parsed(("fit", ("mini/stage1_tlg.yaml", str(tmp_path / "own.yaml")), more), capsys)
+        own = tmp_path / f"own_{len(list(tmp_path.iterdir()))}.yaml"
+        own.write_text(text)
+        return parsed(("fit", ("mini/stage1_tlg.yaml", str(own)), more))
 
     shipped, timer = ["LearningRateMonitor", "InitFrom", "EMA", "SampleGrid"], "lightning.pytorch.callbacks.Timer"
     own = given(f"trainer: {{callbacks+: [{{class_path: {timer}}}]}}", "--trainer.callbacks+", f"class_path: {timer}")
@@ -145,9 +152,8 @@ def test_callbacks_and_loggers_of_ones_own_are_appended_or_take_the_place_of_the
     assert names(own, "callbacks") == ["EMA"]
     assert own["stage"] == "mine"
     assert names(own, "logger") == LOGGERS
-    own = given(
-        "trainer: {logger: {class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: x}}, callbacks: null}"
-    )
+    logger = "{class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: x}}"
+    own = given(f"trainer: {{logger: {logger}, callbacks: null}}")
     assert own["trainer"]["logger"]["class_path"] == "lightning.pytorch.loggers.CSVLogger"
     assert own["trainer"]["callbacks"] is None
 
@@ -162,11 +168,11 @@ def test_callbacks_and_loggers_of_ones_own_are_appended_or_take_the_place_of_the
 )
 @pytest.mark.parametrize("typed", [False, True])
 def test_callbacks_of_a_later_list_inherit_nothing_from_those_of_the_one_before(
-    files: tuple[str, str], typed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: tuple[str, str], typed: bool, tmp_path: Path
 ) -> None:
     listed = yaml.safe_load((CONFIGS / files[1]).read_text())["trainer"]["callbacks"]
     later = f"--trainer.callbacks={json.dumps(listed)}"
-    config = parsed(("fit", files[:1], (later,)) if typed else ("fit", files, ()), capsys)
+    config = parsed(("fit", files[:1], (later,)) if typed else ("fit", files, ()))
     assert [callback["init_args"] for callback in config["trainer"]["callbacks"]] == [
         {**defaults(callback["class_path"]), **callback.get("init_args", {})} for callback in listed
     ]
@@ -197,8 +203,9 @@ def strings(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def test_overlays_change_what_they_say_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
-    plain = parsed(("fit", ("mini/stage2_vfe.yaml",), ()), capsys)
+@pytest.mark.no_cover
+def test_overlays_change_what_they_say_and_nothing_else() -> None:
+    plain = parsed(("fit", ("mini/stage2_vfe.yaml",), ()))
     for name, changed in (
         ("wo_ccm/stage2", "composition"),
         ("wo_hierarchical_guidance/stage2", "layout"),
@@ -207,7 +214,7 @@ def test_overlays_change_what_they_say_and_nothing_else(capsys: pytest.CaptureFi
         ("latent_codec/wide", "LinearCodec"),
         ("latent_codec/narrow", "LinearCodec"),
     ):
-        other = parsed(("fit", ("mini/stage2_vfe.yaml", f"ablations/{name}.yaml"), ()), capsys)
+        other = parsed(("fit", ("mini/stage2_vfe.yaml", f"ablations/{name}.yaml"), ()))
         same = {key: value for key, value in plain["trainer"].items() if key != "callbacks"}
         assert {key: value for key, value in other["trainer"].items() if key != "callbacks"} == same
         assert other["data"] == plain["data"]
@@ -226,21 +233,20 @@ def test_overlays_change_what_they_say_and_nothing_else(capsys: pytest.CaptureFi
         assert changed in str(other["model"])
 
 
-def test_stages_that_start_from_the_demo_are_trained_as_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    plain = parsed(("fit", ("mini/stage2_vfe.yaml",), ()), capsys)
-    other = parsed(("fit", ("mini/stage2_vfe.yaml", "ablations/from_demo.yaml"), ()), capsys)
+def test_stages_that_start_from_the_demo_are_trained_as_its_own() -> None:
+    plain = parsed(("fit", ("mini/stage2_vfe.yaml",), ()))
+    other = parsed(("fit", ("mini/stage2_vfe.yaml", "ablations/from_demo.yaml"), ()))
     assert str(plain.pop("trainer")).replace("{out}/stage0/", "runs/demo/stage0/").replace(
         "{out}/stage1/", "runs/demo/stage1/"
     ) == str(other.pop("trainer"))
     assert other == plain
 
 
-def test_cluster_overlays_change_the_strategy_and_its_kernel_and_nothing_else(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    plain = parsed(("fit", ("stage2_vfe.yaml",), ()), capsys)
+@pytest.mark.no_cover
+def test_cluster_overlays_change_the_strategy_and_its_kernel_and_nothing_else() -> None:
+    plain = parsed(("fit", ("stage2_vfe.yaml",), ()))
     for name in CLUSTER:
-        other = parsed(("fit", ("stage2_vfe.yaml", f"cluster/{name}.yaml"), ()), capsys)
+        other = parsed(("fit", ("stage2_vfe.yaml", f"cluster/{name}.yaml"), ()))
         optimization = other["model"]["init_args"]["optimization"]
         assert optimization["fused"] == (name in ("fsdp", "hsdp"))
         optimization["fused"] = False
@@ -309,8 +315,9 @@ def test_class_from_elsewhere_is_refused_before_it_is_imported(
     assert not (tmp_path / "imported").exists()
 
 
+@cache
 def built(*names: str) -> Any:
-    """The module of a configuration, on the meta device: no memory, no numbers."""
+    """The module of a configuration, on the meta device: no memory, no numbers. It is only looked at."""
     files = [part for name in names for part in ("--config", str(CONFIGS / name))]
     with torch.device("meta"):
         return cli.build(files, run=False).model
@@ -414,9 +421,7 @@ def test_published_painters_have_channels_of_the_layouts_own_and_are_guided_by_i
     assert 1 < module.sampler.layout_scale < module.sampler.guidance_scale
 
 
-def test_grounded_phrases_fit_from_stage_to_stage_and_leave_the_published_unet_its_settings(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_grounded_phrases_fit_from_stage_to_stage_and_leave_the_published_unet_its_settings() -> None:
     stage1, stage2, plain = (
         built("stage1_tlg.yaml", "grounded/stage1_tlg.yaml"),
         built("stage2_vfe.yaml", "grounded/stage2_vfe.yaml"),
@@ -431,7 +436,7 @@ def test_grounded_phrases_fit_from_stage_to_stage_and_leave_the_published_unet_i
     assert published.shape == plain.painter.vfe.unet.conv_in.weight.shape
     assert (published.shape[1], further.shape[1]) == (4, 28 - 4)
     for stage in ("stage1_tlg.yaml", "stage2_vfe.yaml"):
-        config = parsed(("fit", (stage, f"grounded/{stage}"), ()), capsys)
+        config = parsed(("fit", (stage, f"grounded/{stage}"), ()))
         assert config["data"]["init_args"]["max_objects"] == 16
 
 
@@ -484,9 +489,7 @@ def test_paper_scale_transformer_is_of_stable_diffusion_3_mediums_size() -> None
 
 
 @pytest.mark.parametrize(("scale", "region"), [("mini/", (48, 13)), ("", (12, 5))])
-def test_inpainting_is_stage_2_with_a_region(
-    scale: str, region: tuple[int, int], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_inpainting_is_stage_2_with_a_region(scale: str, region: tuple[int, int]) -> None:
     files = (f"{scale}stage2_vfe.yaml", f"{scale}stage2_inpaint.yaml")
     module, plain = built(*files), built(f"{scale}stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
@@ -498,7 +501,7 @@ def test_inpainting_is_stage_2_with_a_region(
     assert new["painter.vfe.region.weight"] == region
     started = [
         c["init_args"]["part"]
-        for c in parsed(("fit", files, ()), capsys)["trainer"]["callbacks"]
+        for c in parsed(("fit", files, ()))["trainer"]["callbacks"]
         if c["class_path"].endswith("InitFrom")
     ]
     begun = [key for key in module.state_dict() if any(key.startswith(f"{part}.") for part in started)]

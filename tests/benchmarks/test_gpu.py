@@ -22,6 +22,7 @@ def test_without_a_gpu_it_says_so_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_a_dry_run_on_the_cpu_fills_the_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ran: list[torch.device] = []

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import tiny_system as tiny
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -63,36 +63,35 @@ def test_another_fit_and_a_resumed_one_replace_it(tmp_path: Path) -> None:
     assert step_of(tmp_path) == 5
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from pickle import UnpicklingError
-from test_io import fit
-import os, signal
-import torch
-from lightning.pytorch import Trainer
-
 class Kill:
-    def __reduce__(self):
+    """A content at whose pickling the process dies."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
         os.kill(os.getpid(), signal.SIGKILL)
-
-def save(self, path, *args, dump=Trainer.save_checkpoint, **kwargs):
-    if self.global_step == 6:  # the second one: half of it is on the disk when the process dies
-        connector = self._checkpoint_connector
-        inner = connector.dump_checkpoint
-        connector.dump_checkpoint = lambda only: {**inner(only), "weights": torch.ones(99999), "x": Kill()}
-    dump(self, path, *args, **kwargs)
-
-Trainer.save_checkpoint = save
-fit(Path(sys.argv[1]), 10, 3)
-"""
+        return (str, ("not reached",))
 
 
-@pytest.mark.slow
+def fit_that_dies(folder: Path) -> None:
+    """Of the second save, at step 6, half is on the disk when the process dies."""
+    save = Trainer.save_checkpoint
+
+    def dying(self: Trainer, *args: Any, **kwargs: Any) -> None:
+        if self.global_step == 6:
+            connector = self._checkpoint_connector
+            inner = connector.dump_checkpoint
+            content = {"weights": torch.ones(99999), "x": Kill()}
+            connector.dump_checkpoint = lambda only: inner(only) | content  # type: ignore[method-assign]
+        save(self, *args, **kwargs)
+
+    Trainer.save_checkpoint = dying  # type: ignore[method-assign]
+    fit(folder, 10, 3)
+
+
 def test_kill_in_the_middle_of_a_save_leaves_the_one_before(tmp_path: Path) -> None:
-    paths = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]}\n"
-    done = subprocess.run([sys.executable, "-c", paths + KILLED, str(tmp_path)], capture_output=True, timeout=280)
-    assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
+    process = multiprocessing.get_context("fork").Process(target=fit_that_dies, args=(tmp_path,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
     (tmp_path / ".last.ckpt.part").unlink()
     assert step_of(tmp_path) == 3
 

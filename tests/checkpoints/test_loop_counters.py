@@ -126,8 +126,15 @@ def test_the_undisturbed_run_is_the_order(saved: tuple[Reader, Path], posters: P
     }  # the batch of the fourth step does not count
 
 
-@pytest.mark.parametrize(("batch_size", "accumulation"), [(6, 2), (12, 1), (3, 4)])
-@pytest.mark.parametrize("name", checkpoints())
+# The same batch in other parts: from the middle and the end of a step, of an epoch and of the second one.
+OTHER_PARTS = ("batch-3", "batch-4", "batch-6", "batch-9", "validation-8", "epoch-6")
+
+
+@pytest.mark.no_cover
+@pytest.mark.parametrize(
+    ("name", "batch_size", "accumulation"),
+    [(name, 6, 2) for name in checkpoints()] + [(name, *parts) for name in OTHER_PARTS for parts in ((12, 1), (3, 4))],
+)
 def test_a_resumed_run_reads_on(
     saved: tuple[Reader, Path], posters: Path, name: str, batch_size: int, accumulation: int
 ) -> None:

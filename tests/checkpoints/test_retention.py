@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
+import time
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -401,50 +405,35 @@ def test_what_ended_the_fit_is_not_hidden_behind_a_full_disk(small_disk: Path) -
         fit(Checkpoints(str(small_disk / "s"), 2), 9, room=ROOM, more=(Fill(small_disk, 3, 99), Break()))
 
 
-KILLED = """
-import os, random, signal, sys, time, warnings
-from pathlib import Path
-import torch
-from test_retention import fit
-from vlad_lightning.checkpoints import Checkpoints
-from vlad_lightning.checkpoints.seal import newest_valid, steps_of, verify
-
-folder, draw, before = Path(sys.argv[1]), random.Random(1), 0
-torch.set_num_threads(1)
-for turn in range(6):
-    child = os.fork()
-    if not child:
-        warnings.simplefilter("ignore")
-        saves = Checkpoints(str(folder), 1, keep=2, keep_every=40, asynchronous=turn % 2 == 1)
-        fit(saves, 10_000, resume=newest_valid(folder), room=500_000, max_epochs=-1)
-        os._exit(1)
-    while max(steps_of(folder), default=0) <= before + 2:
-        assert os.waitpid(child, os.WNOHANG) == (0, 0), "it ended by itself"
-        time.sleep(0.005)
-    time.sleep(draw.uniform(0, 0.1))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    found = newest_valid(folder)
-    assert found == folder / "last.ckpt", found  # never a damaged one
-    step = int(torch.load(found, weights_only=True)["global_step"])
-    assert step > before
-    assert step >= max(steps_of(folder))  # nothing that was finished is lost
-    for path in steps_of(folder).values():
-        verify(path)
-    before = step
-print("steps", before)
-"""
+def fit_for_ever(folder: Path, asynchronous: bool) -> None:
+    warnings.simplefilter("ignore")
+    saves = Checkpoints(str(folder), 1, keep=2, keep_every=40, asynchronous=asynchronous)
+    fit(saves, 10_000, resume=newest_valid(folder), room=500_000, max_epochs=-1)
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_kills_at_random_moments_never_lose_the_run(tmp_path: Path) -> None:
     """A save at each step: nearly every kill falls into one. The same command goes on each time."""
-    places = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-    code = f"import sys; sys.path[:0] = {places}\n{KILLED}"
-    command = [sys.executable, "-W", "error::UserWarning:__main__", "-c", code, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=290)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "steps" in done.stdout
+    draw, before = random.Random(1), 0
+    for turn in range(6):
+        child = multiprocessing.get_context("fork").Process(target=fit_for_ever, args=(tmp_path, turn % 2 == 1))
+        child.start()
+        while max(steps_of(tmp_path), default=0) <= before + 2:
+            assert child.is_alive(), "it ended by itself"
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0, 0.1))
+        child.kill()
+        child.join()
+        with warnings.catch_warnings(action="error"):  # a damaged one is told
+            found = newest_valid(tmp_path)
+        assert found == tmp_path / "last.ckpt"
+        step = step_in(found)
+        assert step > before
+        assert step >= max(steps_of(tmp_path))  # nothing that was finished is lost
+        for path in steps_of(tmp_path).values():
+            verify(path)
+        before = step
 
 
 def test_a_damaged_checkpoint_is_not_loaded(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The stages through the command line, on a small folder of posters: in real processes once, then in this one."""
+"""The stages through the command line, on a small folder of posters, in this process; test_run.py starts real ones."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -33,34 +31,23 @@ SHORT = (
 )
 
 
-def vlad_cli(*args: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vlad_lightning", *map(str, args)]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=800,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
-    return done
-
-
 @pytest.fixture(scope="module")
 def run(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped pipeline on a folder of one's own, a few steps a stage."""
+    """The shipped pipeline on a folder of one's own, a few steps a stage, without a process for each."""
     out = tmp_path_factory.mktemp("run") / "out"
     short = [part if isinstance(part, str) and part.startswith("--") else str(part) for part in SHORT[:-2]]
     few = [f"--{stage}.model.sampler.steps=2" for stage in ("stage1", "stage2", "test")]
     few += ["--shapes.samples=40", "--stage2.model.text_probe=4", "--test.model.text_probe=4"]
     few += ["--test.data.test_share=0.4", "--test.data.batch_size=8"]  # enough to have words and objects
-    vlad_cli("run", "--config", CONFIGS / "pipeline_mini.yaml", "--out", out, "--data", posters, *short, *few)
+    command = ("run", "--config", CONFIGS / "pipeline_mini.yaml", "--out", out, "--data", posters, *short, *few)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlad_lightning.cli.run._execute", lambda command, log: main(command[3:]))
+        assert main([*map(str, command)]) == 0
     return out
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # ten processes, one after the other
+@pytest.mark.timeout(900)  # ten stages, one after the other
 def test_pipeline_leaves_checkpoints_logs_results_and_a_pipeline(run: Path) -> None:
     for stage in ("stage0", "judge", "objects", "stage1", "stage2"):
         saved = torch.load(run / stage / "last.ckpt", weights_only=True)
@@ -111,10 +98,10 @@ def test_exported_pipeline_has_a_card_with_the_figures_of_its_test(run: Path) ->
 
 
 @pytest.mark.slow
-def test_generate_paints_a_prompt_in_a_process(run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.png"
-    done = vlad_cli("generate", "a poster that says 'HELLO'", "--model", run / "pipeline", "--out", out, "--steps", 2)
-    assert f"wrote {out}" in done.stdout
+def test_generate_paints_a_prompt(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out.png")
+    assert main(["generate", "a poster that says 'HELLO'", f"--model={run}/pipeline", "--out", out, "--steps=2"]) == 0
+    assert f"wrote {out}" in capsys.readouterr().out
     assert Image.open(out).size == (64, 64)
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -32,19 +31,16 @@ def test_help_lists_every_command(flag: str) -> None:
     assert listed == {"fit", "validate", "test", "predict", "run", "doctor", "synth", "export", "generate"}
 
 
-def test_help_takes_under_two_seconds_and_imports_no_torch() -> None:
-    started = time.perf_counter()
+def test_help_imports_the_standard_library_only() -> None:
     result = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "vlad_lightning", "--help"],
         capture_output=True,
         text=True,
         check=True,
     )
-    seconds = time.perf_counter() - started
     imported = {line.rsplit("|", 1)[1].strip().partition(".")[0] for line in result.stderr.splitlines() if "|" in line}
     assert "vlad_lightning" in imported
     assert imported.isdisjoint({"torch", "lightning", "numpy", "yaml", "jsonargparse"})
-    assert seconds < 2
 
 
 def test_version() -> None:
@@ -84,18 +80,19 @@ def test_main_returns_the_code_of_bad_input(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("argument", ["--bogus", "--sample=3"])
-def test_synth_refuses_an_unknown_option(argument: str, tmp_path: Path) -> None:
-    result = vlad_cli("synth", "--out", str(tmp_path / "posters"), "--samples", "1", argument)
-    assert result.returncode == 2
-    assert argument in result.stderr
+def test_synth_refuses_an_unknown_option(argument: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["synth", "--out", str(tmp_path / "posters"), "--samples", "1", argument])
+    assert ended.value.code == 2
+    assert argument in capsys.readouterr().err
     assert not (tmp_path / "posters").exists()
 
 
 def test_synth_hands_every_option_on(tmp_path: Path) -> None:
     plain = ("--samples", "3", "--size", "48", "--workers", "1")
-    assert vlad_cli("synth", "--out", str(tmp_path / "a"), *plain).returncode == 0
-    assert vlad_cli("synth", "--out", str(tmp_path / "b"), *plain, "--seed", "1", "--charseg", "false").returncode == 0
-    assert vlad_cli("synth", "--out", str(tmp_path / "c"), *plain, "--split", "heldout").returncode == 0
+    assert main(["synth", "--out", str(tmp_path / "a"), *plain]) == 0
+    assert main(["synth", "--out", str(tmp_path / "b"), *plain, "--seed", "1", "--charseg", "false"]) == 0
+    assert main(["synth", "--out", str(tmp_path / "c"), *plain, "--split", "heldout"]) == 0
     images = {name: sorted((tmp_path / name).glob("*/*/image.jpg")) for name in "abc"}
     assert [len(found) for found in images.values()] == [3, 3, 3]
     content = {name: [path.read_bytes() for path in found] for name, found in images.items()}

@@ -538,7 +538,7 @@ def test_match_objects_ignores_case_and_article_and_serves_each_phrase_once():
 
 
 def test_every_object_that_a_poster_tells_gets_its_box_and_no_word_loses_one(tmp_path):
-    write_posters(tmp_path / "posters", samples=300, seed=8, workers=1, charseg=False)
+    write_posters(tmp_path / "posters", samples=150, seed=8, workers=1, charseg=False)
     folders = folders_of(tmp_path / "posters")
     samples = MarioDataset(folders, 32, 6, 32, 0.3, Rasterizer())
     told = 0
@@ -550,11 +550,11 @@ def test_every_object_that_a_poster_tells_gets_its_box_and_no_word_loses_one(tmp
         for box, word in zip(found.word_boxes, drawn_words(found.prompt), strict=False):
             (quad,) = [facts.quad for facts in sample.scene.words if facts.text == word]
             assert torch.allclose(box[:2], torch.tensor(quad).mean(dim=0), atol=2 / 512)
-    assert told > 550
+    assert told > 275
 
 
 def test_the_phrases_of_posters_come_back_as_they_are(tmp_path):
-    write_posters(tmp_path / "posters", samples=200, seed=9, workers=1, charseg=False)
+    write_posters(tmp_path / "posters", samples=100, seed=9, workers=1, charseg=False)
     for folder in folders_of(tmp_path / "posters"):
         words = read_sample(folder).scene.words
         parts = PromptDecomposer()(read_texts(folder, 0.3).prompt)

@@ -1,7 +1,6 @@
 import io
 import json
 import os
-import subprocess
 import sys
 
 import pytest
@@ -52,15 +51,10 @@ def test_a_file_of_another_encoding_or_kind_is_refused(tmp_path, module):
         module(file=str(tmp_path / "pipe"))
 
 
-def test_standard_input_of_a_real_process():
-    code = (
-        "from vlad_lightning.data.prompts import PromptDataModule\n"
-        "data = PromptDataModule(file='-')\n"
-        "data.setup('predict'); data.setup('predict')\n"
-        "print([batch.prompts for batch in data.predict_dataloader()])"
-    )
-    run = subprocess.run([sys.executable, "-c", code], input="one\n\ntwo", capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[('one', 'two')]"
+def test_standard_input_is_read_once(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\n\ntwo"))
+    data = PromptDataModule(file="-")
+    assert items(data) == items(data) == [("prompt_00000", "one"), ("prompt_00001", "two")]
 
 
 def test_batches_have_the_size_asked_for():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -138,15 +138,11 @@ def test_no_line_at_all_is_refused(folder: Path) -> None:
         RequestDataModule(str(folder / "missing.jsonl"))
 
 
-def test_standard_input_names_files_of_the_current_folder(folder: Path) -> None:
-    code = (
-        "from vlad_lightning.data.requests import RequestDataModule\n"
-        "data = RequestDataModule('-')\n"
-        "data.setup('predict'); data.setup('predict')\n"
-        "print([batch.layouts[0].words for batch in data.predict_dataloader()])"
-    )
-    line = '{"prompt": "a", "layout": "a.json"}\n'
-    run = subprocess.run(
-        [sys.executable, "-c", code], input=line, capture_output=True, text=True, check=True, cwd=folder
-    )
-    assert run.stdout.strip() == "[('SALE',)]"
+def test_standard_input_names_files_of_the_current_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"prompt": "a", "layout": "a.json"}\n'))
+    data = RequestDataModule("-")
+    for _ in range(2):  # it is read once
+        data.setup("predict")
+        (batch,) = data.predict_dataloader()
+        assert [layout.words for layout in batch.layouts] == [("SALE",)]

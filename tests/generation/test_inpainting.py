@@ -200,6 +200,7 @@ def test_it_goes_on_from_a_stage_2_that_knew_no_regions(posters: Path, tmp_path:
     assert module.painter.vfe.region.weight.eq(0).all()
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_a_tiny_painter_learns_to_read_what_is_known() -> None:
     """Images of one colour each: in the region, only what lies around it tells which."""

@@ -16,12 +16,13 @@ from vlad_lightning.types import Batch, Sample
 EVERY = pytest.mark.parametrize("name", tiny.STAGES)
 
 
-def weights_after(name: str, seed: int, root: Path, steps: int = 50) -> dict[str, torch.Tensor]:
+def weights_after(name: str, seed: int, root: Path, steps: int = 12) -> dict[str, torch.Tensor]:
     module = tiny.stage(name, seed, **({"tokenizer": False} if name == "alignment" else {}))
     tiny.trainer(steps).fit(module, datamodule=tiny.data(root))
     return dict(module.named_parameters())
 
 
+@pytest.mark.no_cover
 @EVERY
 def test_same_seed_gives_the_same_weights_bit_for_bit(name: str, posters: Path) -> None:
     first, second = (weights_after(name, 0, posters) for _ in range(2))
@@ -38,6 +39,7 @@ def one_batch(root: Path, size: int = 8) -> DataLoader[Sample]:
     return DataLoader(samples, batch_size=size, collate_fn=Batch.collate)  # type: ignore[arg-type]
 
 
+@pytest.mark.no_cover
 @EVERY
 def test_training_lowers_the_loss(name: str, posters: Path) -> None:
     module, batch = tiny.stage(name), one_batch(posters)

@@ -33,6 +33,7 @@ def loader(batch: SceneBatch) -> DataLoader[SceneBatch]:
     return DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
 
 
+@pytest.mark.no_cover
 def test_a_few_steps_find_the_objects_of_a_batch(batch: SceneBatch) -> None:
     module = detection(augmentation=ObjectAugmentation(blobs=0.0, noise=0.0, blur=0.0))
     validate = tiny.trainer(limit_val_batches=1).validate

@@ -70,6 +70,7 @@ def trained(module: VFEModule, batch: Batch, steps: int = 4, *callbacks: Callbac
 COMPILED = [needs_compiler, pytest.mark.slow]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("lora", "acceleration"),
     [
