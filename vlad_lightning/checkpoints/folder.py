@@ -43,6 +43,7 @@ from torch.distributed.tensor import DTensor
 
 from vlad_lightning.checkpoints.ranks import SaveFailedError, barrier, on_first
 from vlad_lightning.checkpoints.seal import DamagedError, seal, sync_folder, verify
+from vlad_lightning.lightning_internals import storage_id
 
 _REST = "meta.pt"
 _MARK = "vlad_lightning.tensor"  # ("vlad_lightning.tensor", key) stands where a tensor stood
@@ -314,7 +315,7 @@ def map_tensors(value: Any, change: Callable[[Place, Tensor], Any], place: Place
 def storage_of(tensor: Tensor) -> tuple[Any, ...]:
     """What is equal for two tensors that are the same memory: tied weights, and weights that two states share."""
     local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-    return local.untyped_storage()._cdata, local.storage_offset(), tuple(tensor.shape), tensor.dtype
+    return storage_id(local), local.storage_offset(), tuple(tensor.shape), tensor.dtype
 
 
 def _separate(checkpoint: Mapping[str, Any]) -> tuple[Any, dict[str, Tensor]]:

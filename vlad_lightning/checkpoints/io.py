@@ -20,6 +20,7 @@ from torch import Tensor
 from vlad_lightning.checkpoints.folder import is_folder_checkpoint, read_checkpoint, refuse_address
 from vlad_lightning.checkpoints.ranks import SaveFailedError
 from vlad_lightning.checkpoints.seal import sealed, verify
+from vlad_lightning.lightning_internals import storage_id
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -187,7 +188,7 @@ def snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:
         if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor.is_quantized:
             continue  # deepcopy knows them
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = storage_id(tensor)
         if key not in storages:
             storages[key] = storage.clone() if storage.device.type == "cpu" else storage.cpu()
         empty = torch.empty(0, dtype=tensor.dtype)
