@@ -181,6 +181,22 @@ def take_place(new: Path, path: Path) -> None:
     _remove(new)  # the old one, after an exchange
 
 
+def read_header(path: Path) -> Any:
+    """A checkpoint without the content of its tensors, which are on the meta device: their shapes and types are known.
+
+    Raises:
+        ValueError: where it is damaged, or no checkpoint.
+    """
+    if not path.is_dir():
+        return map_tensors(read_rest(path), lambda place, tensor: torch.empty_like(tensor, device="meta"))
+    rest, index = open_folder(path)
+
+    def shaped(place: Place, key: str) -> Tensor:
+        return torch.empty(index[key].size, dtype=index[key].properties.dtype, device="meta")
+
+    return restore(rest, shaped)
+
+
 def read_checkpoint(path: Path, optimizer: bool = True) -> dict[str, Any]:
     """A checkpoint, file or folder, whole on the CPU; no process group is needed.
 

@@ -75,6 +75,7 @@ class Checkpoints(Checkpoint):
         self.start_over = start_over
         self.enabled = enabled
         self._target: Path | None = None  # None: this fit writes nothing
+        self._first: str | None = None  # what all processes resume from, where they have agreed on it
         self._began = self._saved = 0
         self._ours: set[int] = set()
 
@@ -96,6 +97,24 @@ class Checkpoints(Checkpoint):
             raise ValueError("checkpoints.asynchronous needs the plugin vlad_lightning.checkpoints.DurableCheckpointIO")
         if self._target is not None:
             on_first(partial(_begin, self._target))
+        self._agree(trainer)
+
+    def _agree(self, trainer: Trainer) -> None:
+        """Have all processes resume from what the first one has found: the others did not look whether theirs is whole.
+
+        Raises:
+            ValueError: where some have found none.
+        """
+        own, writer, self._first = trainer.ckpt_path, writer_of(trainer), None
+        first = trainer.strategy.broadcast(own)
+        if not trainer.strategy.reduce_boolean_decision((own is None) == (first is None), all=True):
+            raise ValueError(
+                "some processes found a checkpoint to resume from, and some none: the folder of checkpoints has to be "
+                "on one file system for all nodes"
+            )
+        if own is not None and first is not None and writer is not None:
+            writer.load_together(Path(first), Path(own))
+            self._first = str(first)
 
     def place(self, trainer: Trainer) -> Path | None:
         """The folder that a trainer's fit writes to; None where it writes nothing."""
@@ -116,6 +135,8 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note where the fit begins, which is not known before a checkpoint has been loaded."""
+        if self._first not in (None, trainer.ckpt_path):
+            trainer.ckpt_path = self._first
         same = trainer.strategy.broadcast(str(trainer.ckpt_path)) == str(trainer.ckpt_path)
         if not trainer.strategy.reduce_boolean_decision(same, all=True):
             raise ValueError("the processes found different checkpoints to resume from; give --ckpt_path FILE")
