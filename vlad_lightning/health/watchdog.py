@@ -16,7 +16,7 @@ from lightning.fabric.plugins.collectives.torch_collective import default_pg_tim
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from vlad_lightning.checkpoints.fit_folder import fit_folder
+from vlad_lightning.checkpoints.retention import fit_folder
 from vlad_lightning.exit_codes import STALLED
 from vlad_lightning.lightning_internals import accumulates, collective_timeout, set_collective_timeout
 

@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from vlad_lightning import __version__
-from vlad_lightning.callbacks.provenance import origins
+from vlad_lightning.callbacks.init_from import origins
 from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.files import set_aside
