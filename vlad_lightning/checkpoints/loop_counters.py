@@ -28,7 +28,7 @@ class ExactResume(Callback):
         loop = checkpoint.get("loops", {}).get("fit_loop", {})
         if not isinstance(data, MarioDataModule) or _BATCHES not in loop:
             return
-        if data.resumed_at is None:  # an earlier version's checkpoint: as if its steps had been made in this order
+        if data.resumed_at is None:  # another data module's checkpoint: as if its steps had been made in this order
             data.resume_at(checkpoint["global_step"])
         place = data.resumed_at or 0
         epoch, seen = place // data.order().samples, data.batches_before(place)

@@ -192,7 +192,7 @@ def _figures(run: Run) -> str:
 
 
 def _tested_on(figure: Mapping[str, Any]) -> str:
-    """The data that a figure is of; results of earlier versions do not say."""
+    """The data that a figure is of; a data module without a root does not say."""
     return _shown(figure["data"]) if figure.get("data") else "not recorded"
 
 
