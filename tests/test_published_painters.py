@@ -14,6 +14,7 @@ from diffusers import DDPMScheduler
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+from transformers import CLIPTextModel
 
 from vlad_lightning.callbacks import FromPretrained, SameSchedule, TokenizerFromPretrained
 from vlad_lightning.generation import Painter
@@ -24,7 +25,7 @@ from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.vfe import LORA_TARGETS, VFE
 from vlad_lightning.models.text.ccm import CCM
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, build_unprojected_text_tower
+from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text.towers import DualTower
 from vlad_lightning.modules import VFEModule
@@ -42,7 +43,7 @@ SMALL |= {"vocabulary": LETTERS, "end_token": LETTERS - 1}
 
 
 def unprojected(activation: str) -> nn.Module:
-    return build_unprojected_text_tower(**SMALL, activation=activation)
+    return CLIPTextModel(published.text_config(hidden_act=activation))
 
 
 def dual() -> nn.Module:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from vlad_lightning.callbacks import FromPretrained
-from vlad_lightning.callbacks.init_from import InitFrom
-from vlad_lightning.callbacks.provenance import origins
+from vlad_lightning.callbacks.init_from import InitFrom, origins
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
 from vlad_lightning.pipeline.model_card import read_run, write_card

@@ -168,6 +168,21 @@ def test_other_data_are_refused_unless_they_are_allowed(tmp_path: Path) -> None:
         resume(tmp_path, None)
 
 
+def test_another_configuration_is_refused_where_the_checkpoint_is_loaded(tmp_path: Path) -> None:
+    """Most processes of a fit have not looked at the configuration before."""
+    options: dict[str, Any] = {"enable_checkpointing": True, "default_root_dir": tmp_path}
+    trainer = tiny.trainer(1, callbacks=[ConfigLock({"data.batch_size": 4})], **options)
+    trainer.fit(BoringModel())
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    for lock in (ConfigLock({"data.batch_size": 4}), ConfigLock({"data.batch_size": 8}, ["data.*"])):
+        tiny.trainer(2, callbacks=[lock], **options).fit(
+            BoringModel(), ckpt_path=tmp_path / "x.ckpt", weights_only=True
+        )
+    trainer = tiny.trainer(2, callbacks=[ConfigLock({"data.batch_size": 8})], **options)
+    with pytest.raises(ValueError, match=r"x\.ckpt was trained under another .*--may_change '\[data.batch_size\]'"):
+        trainer.fit(BoringModel(), ckpt_path=tmp_path / "x.ckpt", weights_only=True)
+
+
 def test_the_table_has_a_line_a_key() -> None:
     assert table([("data.batch_size", 4, 8), ("model.x", None, "y " * 99)]).splitlines()[:2] == [
         "key              then  now",

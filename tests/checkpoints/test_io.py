@@ -250,6 +250,17 @@ def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:
         saver.load_checkpoint(path)
 
 
+def test_what_all_have_agreed_on_is_loaded_and_verified(tmp_path: Path) -> None:
+    saver, (first, own, other) = DurableCheckpointIO(), (tmp_path / f"{name}.ckpt" for name in "abc")
+    for path in (first, own, other):
+        saver.save_checkpoint({"name": path.name}, path)
+    saver.load_together(first, own)
+    assert [saver.load_checkpoint(path)["name"] for path in (first, own, other)] == ["a.ckpt", "a.ckpt", "c.ckpt"]
+    first.write_bytes(first.read_bytes()[:-1] + b"x")
+    with pytest.raises(DamagedError, match=r"a\.ckpt"):
+        saver.load_checkpoint(own)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 def test_a_snapshot_of_a_device_is_in_the_memory_of_the_cpu() -> None:

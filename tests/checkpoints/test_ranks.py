@@ -33,10 +33,10 @@ def test_the_error_can_be_sent() -> None:
 
 
 PROCESS = """
-import sys
+import os, sys
 from pathlib import Path
 import torch.distributed as dist
-from vlad_lightning.checkpoints.ranks import on_first
+from vlad_lightning.checkpoints.ranks import on_each_node, on_first
 
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
 dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
@@ -48,6 +48,15 @@ def fail(error):
 for error in (OSError(28, "No space left on device"), ValueError("a setting"), KeyError("a bug")):
     try:
         on_first(lambda: fail(error))
+    except Exception as told:
+        print(f"{type(told).__name__}: {told}")
+os.environ["LOCAL_RANK"] = str(rank)  # two processes of one node
+on_each_node((folder / f"seen{rank}").touch)
+assert (folder / f"seen{rank}").exists() is (rank == 0)
+os.environ["LOCAL_RANK"] = "0"  # a node each
+for bad in (0, 1):
+    try:
+        on_each_node(lambda: fail(KeyError(f"of {bad}")) if rank == bad else None)
     except Exception as told:
         print(f"{type(told).__name__}: {told}")
 dist.destroy_process_group()
@@ -66,4 +75,8 @@ def test_all_processes_learn_how_it_went(tmp_path: Path) -> None:
         for process in both:
             process.kill()
     same = "SaveFailedError: [Errno 28] No space left on device\nValueError: a setting\n"
-    assert told == [f"{same}KeyError: 'a bug'\n", f"{same}RuntimeError: process 0 failed: KeyError: 'a bug'\n"]
+    first, second = (text.removeprefix(same).splitlines() for text in told)
+    assert first == ["KeyError: 'a bug'", "KeyError: 'of 0'", "ValueError: 'of 1' (process 1)"]
+    assert second == [
+        *("RuntimeError: process 0 failed: KeyError: 'a bug'", "ValueError: 'of 0' (process 0)", "KeyError: 'of 1'")
+    ]

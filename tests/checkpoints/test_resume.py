@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_system as tiny
 import torch
 
 from vlad_lightning.checkpoints.config_lock import RECORD
-from vlad_lightning.checkpoints.resume import check_config, resolve
+from vlad_lightning.checkpoints.folder import write_folder
+from vlad_lightning.checkpoints.io import DurableCheckpointIO
+from vlad_lightning.checkpoints.resume import Found, check_config, check_weights, resolve
 from vlad_lightning.checkpoints.seal import sealed, step_path
 
 
@@ -20,6 +23,13 @@ def save(path: Path, step: int = 1, run: str = "", **more: Any) -> Path:
     return path
 
 
+def path_of(*args: Any, **kwargs: Any) -> str:
+    found = resolve(*args, **kwargs)
+    assert isinstance(found, Found)
+    assert found.verified
+    return str(found.path)
+
+
 def test_last_is_the_newest_whole_one_of_the_folder(tmp_path: Path) -> None:
     folder = str(tmp_path / "stage2")
     assert resolve("last", folder, "", fits=True) is None
@@ -28,18 +38,18 @@ def test_last_is_the_newest_whole_one_of_the_folder(tmp_path: Path) -> None:
     for step in (1, 2):
         save(step_path(Path(folder), step), step)
     os.link(step_path(Path(folder), 2), Path(folder, "last.ckpt"))
-    assert resolve("last", folder, "", fits=True) == f"{folder}/last.ckpt"
+    assert path_of("last", folder, "", fits=True) == f"{folder}/last.ckpt"
     os.truncate(Path(folder, "last.ckpt"), 200)
     with pytest.warns(UserWarning, match=r"last.ckpt is damaged.*step-000000001.ckpt is taken in its place"):
-        assert resolve("last", folder, "", fits=True) == str(step_path(Path(folder), 1))
+        assert path_of("last", folder, "", fits=True) == str(step_path(Path(folder), 1))
 
 
 def test_last_of_another_run_is_passed_over(tmp_path: Path) -> None:
     save(tmp_path / "last.ckpt", run="old")
     with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
         assert resolve("last", str(tmp_path), "new", fits=True) is None
-    assert resolve("last", str(tmp_path), "old", fits=True) == str(tmp_path / "last.ckpt")
-    assert resolve("last", str(tmp_path), "", fits=True) == str(tmp_path / "last.ckpt")
+    assert path_of("last", str(tmp_path), "old", fits=True) == str(tmp_path / "last.ckpt")
+    assert path_of("last", str(tmp_path), "", fits=True) == str(tmp_path / "last.ckpt")
 
 
 def test_only_a_fit_may_do_without(tmp_path: Path) -> None:
@@ -70,19 +80,54 @@ def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {}, "global_step": 3}, tmp_path / "weights.ckpt")
     with pytest.raises(ValueError, match="holds weights only; a fit cannot go on from it"):
         resolve(str(tmp_path / "weights.ckpt"), None, "", fits=True)
-    assert resolve(str(tmp_path / "weights.ckpt"), None, "", fits=False)
+    assert path_of(str(tmp_path / "weights.ckpt"), None, "", fits=False)
 
 
 def test_a_changed_configuration_is_refused_with_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = save(tmp_path / "x.ckpt", **{RECORD: {"data.batch_size": 4, "model.lr": 0.1, "trainer.max_steps": 9}})
+    save(tmp_path / "x.ckpt", **{RECORD: {"data.batch_size": 4, "model.lr": 0.1, "trainer.max_steps": 9}})
+    found = resolve(str(tmp_path / "x.ckpt"), None, "", fits=True)
+    assert isinstance(found, Found)
     now = {"data.batch_size": 8, "model.lr": 0.1, "trainer.max_steps": 99}
     with pytest.raises(ValueError, match=r"1 keys differ.*--may_change '\[data.batch_size\]'"):
-        check_config(path, now, [])
+        check_config(found, now, [])
     assert capsys.readouterr().err.splitlines() == ["key              then  now", "data.batch_size  4     8"]
-    check_config(path, now, ["data.batch_size"])
-    check_config(path, now | {"data.batch_size": 4}, [])
+    check_config(found, now, ["data.batch_size"])
+    check_config(found, now | {"data.batch_size": 4}, [])
 
 
-def test_an_old_checkpoint_is_let_through_with_a_warning(tmp_path: Path) -> None:
+def test_one_without_a_configuration_is_let_through_with_a_warning(tmp_path: Path) -> None:
+    found = resolve(str(save(tmp_path / "x.ckpt")), None, "", fits=True)
+    assert isinstance(found, Found)
     with pytest.warns(UserWarning, match="does not say under which configuration"):
-        check_config(save(tmp_path / "x.ckpt"), {"a": 1}, [])
+        check_config(found, {"a": 1}, [])
+
+
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_a_checkpoint_is_compared_by_names_and_shapes(form: str, tmp_path: Path) -> None:
+    module = tiny.stage("alignment")
+    content = {"state_dict": module.state_dict(), "global_step": 1, "lora_scale": 1.0}
+
+    def written(**changes: Any) -> Found:
+        path = tmp_path / "last.ckpt"
+        write_folder(content | changes, path) if form == "folder" else DurableCheckpointIO().save_checkpoint(
+            content | changes, path
+        )
+        found = resolve(str(path), None, "", fits=False)
+        assert isinstance(found, Found)
+        return found
+
+    fresh = tiny.alignment(tokenizer=False)
+    before = {name: value.clone() for name, value in fresh.named_parameters()}
+    check_weights(fresh, written())
+    assert all(torch.equal(value, before[name]) for name, value in fresh.named_parameters())  # nothing is read
+    assert fresh.prompt_encoder.text_encoder.tokenizer is not None  # but for what is no tensor
+    with pytest.raises(ValueError, match=r"last.ckpt does not fit TLGModule .* another stage or shape: \d+ weights"):
+        check_weights(tiny.stage("tlg"), written())
+    with pytest.raises(ValueError, match=r"1 weights differ; log_temperature is \(2,\), here \(\)"):
+        check_weights(fresh, written(state_dict=module.state_dict() | {"log_temperature": torch.ones(2)}))
+    with pytest.raises(ValueError, match="1 weights differ; new is no tensor, here absent"):
+        check_weights(fresh, written(state_dict=module.state_dict() | {"new": "text"}))
+    with pytest.raises(ValueError, match="no checkpoint of Lightning: its state_dict is no mapping"):
+        check_weights(fresh, written(state_dict="text"))
+    with pytest.raises(ValueError, match="the checkpoint's adapters have alpha / rank"):
+        check_weights(fresh, written(lora_scale=3.0))

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_copies_links_and_moves_carry_their_seal(tmp_path: Path) -> None:
         verify(tmp_path / f"{name}.ckpt")
 
 
-def test_an_older_file_without_a_seal_is_held_against_its_own_checksums(tmp_path: Path) -> None:
+def test_a_file_without_a_seal_is_held_against_its_own_checksums(tmp_path: Path) -> None:
     path = tmp_path / "old.ckpt"
     torch.save({"w": torch.rand(1000, generator=torch.Generator().manual_seed(0))}, path)
     verify(path)
@@ -354,10 +355,10 @@ def test_what_cannot_be_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.
         assert step_in(newest_valid(tmp_path)) == 2
     read = checkpoints._hash_of_first
 
-    def fail(path: Path, length: int) -> str:
-        if path.name == step_path(tmp_path, 2).name:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-        return read(path, length)
+    def fail(file: FileIO, length: int) -> str:
+        if Path(str(file.name)).name == step_path(tmp_path, 2).name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(file.name))
+        return read(file, length)
 
     monkeypatch.setattr(checkpoints, "_hash_of_first", fail)
     checkpoints._check_file.cache_clear()

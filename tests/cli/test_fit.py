@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import tiny_system as tiny
 import torch
+from checkpoint_reads import counted_reads
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from vlad_lightning.checkpoints.folder import digest, write_folder
-from vlad_lightning.checkpoints.resume import check_folder
+from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.cli import fit as cli
 from vlad_lightning.cli.launcher import main
 from vlad_lightning.files import configs_folder
@@ -309,6 +309,16 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     assert step() == 1
 
 
+def test_a_resume_opens_and_reads_its_checkpoint_no_more_than_it_has_to(posters: Path, tmp_path: Path) -> None:
+    command = (*FIT, *QUIET, "--data.root", posters, "--out", tmp_path, "--trainer.default_root_dir", tmp_path)
+    assert fit_code(*command, "--trainer.max_steps", 1, "--data.batch_size", 4) == 0
+    size = (tmp_path / "stage0" / "last.ckpt").stat().st_size
+    with counted_reads() as reads:
+        assert fit_code(*command, "--trainer.max_steps", 2, "--data.batch_size", 4) == 0
+    assert reads.openings == 4  # for the checksum, twice for the header, and for all of it
+    assert reads.size / size == pytest.approx(2.1, abs=0.1)
+
+
 def test_an_interrupted_fit_ends_as_the_shell_expects(
     posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,25 +347,6 @@ def test_fit_names_a_checkpoint_that_it_cannot_use(
     assert f"{stage0} does not fit TLGModule of this config; it is of another stage or shape" in error
     error = failing(capsys, "test", *config, *rest, "last")
     assert f"--ckpt_path last: there is no checkpoint in {tmp_path}/stage0" in error
-
-
-def test_a_sharded_checkpoint_is_compared_by_names_and_shapes(tmp_path: Path) -> None:
-    path, module = tmp_path / "last.ckpt", tiny.stage("alignment")
-    content = {"state_dict": module.state_dict(), "global_step": 1, "lora_scale": 1.0}
-    write_folder(content, path)
-    fresh = tiny.alignment(tokenizer=False)
-    before = {name: value.clone() for name, value in fresh.named_parameters()}
-    check_folder(fresh, path)
-    assert all(torch.equal(value, before[name]) for name, value in fresh.named_parameters())  # nothing is read
-    assert fresh.prompt_encoder.text_encoder.tokenizer is not None  # but for what is no tensor
-    with pytest.raises(ValueError, match=r"last.ckpt does not fit TLGModule .* another stage or shape: \d+ weights"):
-        check_folder(tiny.stage("tlg"), path)
-    write_folder(content | {"state_dict": module.state_dict() | {"log_temperature": torch.ones(2)}}, path)
-    with pytest.raises(ValueError, match=r"1 weights differ; log_temperature is \(2,\), here \(\)"):
-        check_folder(fresh, path)
-    write_folder(content | {"lora_scale": 3.0}, path)
-    with pytest.raises(ValueError, match="the checkpoint's adapters have alpha / rank"):
-        check_folder(fresh, path)
 
 
 def test_unknown_ocr_engine_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

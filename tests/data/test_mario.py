@@ -12,13 +12,11 @@ import pytest
 from PIL import Image
 
 from vlad_lightning.data.mario import (
-    CHARACTERS,
     MarioSample,
     SkipSample,
     check_header,
     key_of,
     list_samples,
-    read_charseg,
     read_sample,
     write_sample,
 )
@@ -52,7 +50,7 @@ def test_what_is_written_reads_back(folder):
     (word,) = sample.words
     assert (word.text, word.confidence) == ("SALE", 0.9)
     np.testing.assert_array_equal(word.quad, QUAD)
-    np.testing.assert_array_equal(read_charseg(folder), np.zeros((256, 256)))
+    np.testing.assert_array_equal(np.load(folder / "charseg.npy"), np.zeros((256, 256)))
 
 
 def test_the_files_are_marios(folder):
@@ -205,13 +203,8 @@ def test_what_never_ends_skips_the_sample(folder, name, kind):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "sparse", "circle"])
-def test_what_never_ends_is_no_charseg_and_no_scene(folder, kind):
-    (folder / "charseg.npy").unlink()
-    for name in ("charseg.npy", "scene.json"):
-        make(folder / name, kind)
-    with pytest.raises(SkipSample) as skip:
-        read_charseg(folder)
-    assert skip.value.reason == "broken charseg.npy"
+def test_what_never_ends_is_no_scene(folder, kind):
+    make(folder / "scene.json", kind)
     assert read_sample(folder).problems == ("broken scene.json",)
 
 
@@ -226,14 +219,6 @@ def make(path, kind):
     else:
         with path.open("wb") as file:
             file.truncate(20 * 2**30)
-
-
-def test_a_charseg_whose_header_asks_for_all_memory_is_broken(folder):
-    with (folder / "charseg.npy").open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<i8", "fortran_order": False, "shape": (10**9, 10**6)})
-    with pytest.raises(SkipSample) as skip:
-        read_charseg(folder)
-    assert skip.value.reason == "broken charseg.npy"
 
 
 def test_endless_texts_skip_the_sample(folder):
@@ -306,41 +291,6 @@ def test_bad_ocr_lines_are_counted_and_the_rest_is_used(folder):
 def test_an_image_without_words_is_a_sample(folder):
     (folder / "ocr.txt").write_text("")
     assert read_sample(folder).words == ()
-
-
-def test_charseg_is_optional(folder):
-    (folder / "charseg.npy").unlink()
-    assert read_charseg(folder) is None
-
-
-@pytest.mark.parametrize(
-    ("classes", "why"),
-    [
-        (np.zeros((512, 512), dtype=np.int64), "charseg.npy of another shape"),
-        (np.zeros((256, 256)), "charseg.npy of another shape"),
-        (np.full((256, 256), len(CHARACTERS) + 1), "charseg.npy with unknown classes"),
-        (np.full((256, 256), -1), "charseg.npy with unknown classes"),
-        (np.array([{"a": 1}], dtype=object), "broken charseg.npy"),
-    ],
-)
-def test_an_odd_charseg_is_told_and_pickles_are_not_loaded(folder, classes, why):
-    np.save(folder / "charseg.npy", classes, allow_pickle=True)
-    with pytest.raises(SkipSample) as skip:
-        read_charseg(folder)
-    assert skip.value.reason == why
-
-
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00v\x00{'descr'", b"nonsense"])
-def test_a_broken_charseg_is_told(folder, content):
-    (folder / "charseg.npy").write_bytes(content)
-    with pytest.raises(SkipSample) as skip:
-        read_charseg(folder)
-    assert skip.value.reason == "broken charseg.npy"
-
-
-def test_other_integer_types_of_charseg_become_int64(folder):
-    np.save(folder / "charseg.npy", np.full((256, 256), 95, dtype=np.uint8))
-    assert read_charseg(folder).dtype == np.int64
 
 
 def test_samples_are_listed_sorted_from_shelves_and_flat_folders(tmp_path):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlad_lightning.layout.colours import PALETTE, contrast, luminance, nearest_colour, nearest_colours
+from vlad_lightning.layout.colours import PALETTE, contrast, luminance, nearest_colours
 
 
 def test_each_palette_colour_is_nearest_to_itself_and_far_from_the_others():
@@ -20,10 +20,6 @@ def test_nearest_colours_keeps_the_shape_of_an_image():
     assert names.shape == (4, 5)
     assert (names[1:3] == "pink").all()
     assert (names[[0, 3]] == "black").all()
-
-
-def test_nearest_colour_names_a_shade():
-    assert nearest_colour((20, 40, 230)) == "blue"
 
 
 @pytest.mark.parametrize(

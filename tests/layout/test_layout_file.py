@@ -57,13 +57,6 @@ def test_corners_are_pixels_of_the_frame(tmp_path: Path) -> None:
         torch.testing.assert_close(layout.quads()[0] * size, torch.tensor(QUAD).float(), atol=1e-3, rtol=0)
 
 
-def test_the_older_list_of_fractions_is_still_read(tmp_path: Path) -> None:
-    quad = [[0.1, 0.3], [0.9, 0.3], [0.9, 0.7], [0.1, 0.7]]
-    layout = LayoutFile.load(written(tmp_path / "a.json", [{"text": "HI", "quad": quad}])).layout
-    assert layout.boxes[0].tolist() == pytest.approx([0.5, 0.5, 0.8, 0.4, 0])
-    assert len(LayoutFile.load(written(tmp_path / "a.json", "[]")).layout) == 0
-
-
 def test_what_predict_writes_is_a_layout_file(tmp_path: Path) -> None:
     content = {"prompt": "a 'b'", "size": 64, "words": [{"text": "b", "quad": [[1, 1], [9, 1], [9, 5], [1, 5]]}]}
     file = LayoutFile.load(written(tmp_path / "a.json", content))

@@ -364,5 +364,5 @@ def test_checkpoint_says_the_scale_of_its_adapters(posters: Path, tmp_path: Path
     trainer.fit(tiny.stage("vfe"), datamodule=tiny.data(posters))
     trainer.save_checkpoint(tmp_path / "x.ckpt")
     saved = torch.load(tmp_path / "x.ckpt", weights_only=True)
-    assert saved["lora_scale"] == 2.0
+    assert saved["lora_scales"]["painter.prompt_encoder.text_encoder"] == 2.0
     assert json.loads(saved["state_dict"]["painter.prompt_encoder.text_encoder._extra_state"])["tokenizer"]

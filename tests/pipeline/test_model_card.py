@@ -53,7 +53,7 @@ def test_card_tells_the_run(tmp_path: Path, checkpoint: Path) -> None:
     assert {r.metric_type: r.dataset_name for r in found.data.eval_results} == {
         "word_accuracy": "mine/heldout",
         "human_word_accuracy": "prompts.txt",
-        "frechet_distance": "not recorded",  # results of an earlier version
+        "frechet_distance": "not recorded",
     }
     assert "| 556 | mine/heldout |" in found.text
     assert "/folders" not in found.content
@@ -71,7 +71,7 @@ def test_published_weights_bring_their_licence(tmp_path: Path, checkpoint: Path)
         "FromPretrained[painter.vfe.unet]": {"source": "someone/diffusion-1"},
         "FromPretrained[painter.codec]": {"source": "/folders/of/mine"},
         "InitFrom[painter.prompt_encoder]": {"source": "prompt_encoder", "sources": ["someone/encoder"]},
-        "InitFrom[image_encoder]": {"source": "image_encoder"},  # as older checkpoints have it
+        "InitFrom[image_encoder]": {"source": "image_encoder", "sources": []},
     }
     found = card(tmp_path, checkpoint, callbacks)
     assert (found.data.license, found.data.license_name) == ("other", "as-the-base-models")

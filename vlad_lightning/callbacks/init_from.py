@@ -1,15 +1,18 @@
-"""Start a part of a module from the checkpoint of an earlier stage."""
+"""Start a part of a module from the checkpoint of an earlier stage, and say which published weights that began with."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vlad_lightning.callbacks.provenance import origins
 from vlad_lightning.checkpoints.folder import digest, read_saved, refuse_address
 from vlad_lightning.models.lora import fold, load_plain
+
+_KEY = re.compile(r"(FromPretrained|InitFrom)\[(.*)\]")
 
 
 class InitFrom(Callback):
@@ -77,7 +80,7 @@ class InitFrom(Callback):
         """What a resumed fit had started from, which it does not read again."""
         self.checkpoint, self.source = state_dict["checkpoint"], state_dict["source"]
         self.sha256 = state_dict["sha256"]
-        self.sources = tuple(state_dict.get("sources", ()))  # missing in older checkpoints
+        self.sources = tuple(state_dict["sources"])
 
 
 def _scales(saved: dict[str, Any], source: str) -> float | dict[str, float]:
@@ -91,3 +94,25 @@ def _scales(saved: dict[str, Any], source: str) -> float | dict[str, float]:
         elif part.startswith(f"{source}."):
             found[part.removeprefix(f"{source}.")] = scale
     return found
+
+
+def origins(callbacks: Mapping[str, Mapping[str, Any]], part: str = "") -> tuple[str, ...]:
+    """Hub ids and folders of the published weights, in the order of the alphabet.
+
+    Args:
+        callbacks: the callbacks' states in a checkpoint, by their keys: those of
+            :class:`~vlad_lightning.callbacks.FromPretrained` say what was read there, those of
+            :class:`~vlad_lightning.callbacks.InitFrom` what the earlier stages had read.
+        part: dotted name of a submodule; only what went into it counts. Empty means all.
+    """
+    found: set[str] = set()
+    for key, state in callbacks.items():
+        match = _KEY.fullmatch(key)
+        if match and _overlap(match[2], part):
+            found |= {state["source"]} if match[1] == "FromPretrained" else set(state["sources"])
+    return tuple(sorted(found))
+
+
+def _overlap(first: str, second: str) -> bool:
+    """Whether one submodule is, or is in, the other; the empty name is the whole module."""
+    return not second or f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -10,7 +11,7 @@ from textwrap import shorten
 from typing import Any, Protocol, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from vlad_lightning.checkpoints.ranks import on_first
 from vlad_lightning.files import printable
@@ -119,9 +120,13 @@ class ConfigLock(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Refuse to go on with other data, on every process alike: the first one decides.
 
+        Also with another configuration, which most processes have not compared with the checkpoint's yet.
+
         Raises:
             ValueError: naming what differs.
         """
+        if trainer.state.fn == "fit" and RECORD in checkpoint:
+            refuse_changes(trainer.ckpt_path, checkpoint[RECORD], self.config, self.may_change)
         data = getattr(trainer, "datamodule", None)
         if trainer.state.fn == "fit" and hasattr(data, "changed_since"):
             on_first(partial(self._check_data, cast(_Data, data), checkpoint))
@@ -201,6 +206,32 @@ def changes(
     differing = [key for key in {**then, **now} if then.get(key, _ABSENT) != now.get(key, _ABSENT)]
     refused = [key for key in differing if not any(fnmatchcase(key, pattern) for pattern in allowed)]
     return [(key, then.get(key, _ABSENT), now.get(key, _ABSENT)) for key in sorted(refused)]
+
+
+def refuse_changes(
+    checkpoint: object, then: Mapping[str, Any], now: Mapping[str, Any], may_change: Sequence[str]
+) -> None:
+    """Refuse what :func:`changes` finds, after a table of it on stderr.
+
+    Args:
+        checkpoint: its path, for the message.
+        then: as kept in it.
+        now: of the fit that resumes it.
+        may_change: keys and patterns that may differ.
+
+    Raises:
+        ValueError: naming the keys that differ.
+    """
+    rows = changes(then, now, may_change)
+    if not rows:
+        return
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        print(table(rows), file=sys.stderr)
+    names = [key for key, *_ in rows]
+    raise ValueError(
+        f"{checkpoint} was trained under another configuration ({len(rows)} keys differ, above); undo the change, "
+        f"or allow it: --may_change '[{', '.join(names)}]'"
+    )
 
 
 def table(rows: Sequence[tuple[str, Any, Any]]) -> str:

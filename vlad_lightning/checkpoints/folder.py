@@ -43,6 +43,7 @@ from torch.distributed.tensor import DTensor
 
 from vlad_lightning.checkpoints.ranks import SaveFailedError, barrier, on_first
 from vlad_lightning.checkpoints.seal import DamagedError, seal, sync_folder, verify
+from vlad_lightning.lightning_internals import storage_id
 
 _REST = "meta.pt"
 _MARK = "vlad_lightning.tensor"  # ("vlad_lightning.tensor", key) stands where a tensor stood
@@ -180,6 +181,22 @@ def take_place(new: Path, path: Path) -> None:
     _remove(new)  # the old one, after an exchange
 
 
+def read_header(path: Path) -> Any:
+    """A checkpoint without the content of its tensors, which are on the meta device: their shapes and types are known.
+
+    Raises:
+        ValueError: where it is damaged, or no checkpoint.
+    """
+    if not path.is_dir():
+        return map_tensors(read_rest(path), lambda place, tensor: torch.empty_like(tensor, device="meta"))
+    rest, index = open_folder(path)
+
+    def shaped(place: Place, key: str) -> Tensor:
+        return torch.empty(index[key].size, dtype=index[key].properties.dtype, device="meta")
+
+    return restore(rest, shaped)
+
+
 def read_checkpoint(path: Path, optimizer: bool = True) -> dict[str, Any]:
     """A checkpoint, file or folder, whole on the CPU; no process group is needed.
 
@@ -314,7 +331,7 @@ def map_tensors(value: Any, change: Callable[[Place, Tensor], Any], place: Place
 def storage_of(tensor: Tensor) -> tuple[Any, ...]:
     """What is equal for two tensors that are the same memory: tied weights, and weights that two states share."""
     local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-    return local.untyped_storage()._cdata, local.storage_offset(), tuple(tensor.shape), tensor.dtype
+    return storage_id(local), local.storage_offset(), tuple(tensor.shape), tensor.dtype
 
 
 def _separate(checkpoint: Mapping[str, Any]) -> tuple[Any, dict[str, Tensor]]:

@@ -18,8 +18,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from vlad_lightning.checkpoints.folder import is_folder_checkpoint, read_checkpoint, refuse_address
-from vlad_lightning.checkpoints.ranks import SaveFailedError
+from vlad_lightning.checkpoints.ranks import SaveFailedError, on_each_node
 from vlad_lightning.checkpoints.seal import sealed, verify
+from vlad_lightning.lightning_internals import storage_id
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
@@ -42,6 +43,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
     def __init__(self) -> None:
         self.asynchronous = False
         self.goes_on = False
+        self._together: tuple[Path, ...] = ()
         self._thread: ThreadPoolExecutor | None = None
         self._pending: Future[None] | None = None
         self._failure: OSError | None = None
@@ -104,6 +106,15 @@ class DurableCheckpointIO(TorchCheckpointIO):
         """Whether the last save :meth:`of_fit` that has ended could not be written."""
         return self._failure is not None
 
+    def load_together(self, first: Path, own: Path) -> None:
+        """Have all processes of a fit load one checkpoint, which one process of each node compares with its checksum.
+
+        Args:
+            first: what the first process has found and verified.
+            own: what this one has found, perhaps by its name alone; loading it loads ``first``.
+        """
+        self._together = first, own
+
     def load_checkpoint(
         self,
         path: str | Path,
@@ -117,12 +128,17 @@ class DurableCheckpointIO(TorchCheckpointIO):
         Raises:
             DamagedError: where the file is truncated or changed.
             FileNotFoundError: where there is none.
-            ValueError: for an address.
+            ValueError: for an address; also where another process of :meth:`load_together` met with such an error.
         """
         refuse_address(path)
-        verify(Path(path))
-        if is_folder_checkpoint(Path(path)):
-            return read_checkpoint(Path(path))
+        path = Path(path)
+        if path in self._together:
+            path = self._together[0]
+            on_each_node(partial(verify, path))
+        else:
+            verify(path)
+        if is_folder_checkpoint(path):
+            return read_checkpoint(path)
         return dict(super().load_checkpoint(path, map_location, weights_only=True))
 
     def teardown(self) -> None:
@@ -187,7 +203,7 @@ def snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:
         if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor.is_quantized:
             continue  # deepcopy knows them
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = storage_id(tensor)
         if key not in storages:
             storages[key] = storage.clone() if storage.device.type == "cpu" else storage.cpu()
         empty = torch.empty(0, dtype=tensor.dtype)

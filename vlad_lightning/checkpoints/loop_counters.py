@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vlad_lightning.data.datamodule import MarioDataModule
+from vlad_lightning.lightning_internals import LOOP_STEPS
 
 _EPOCHS, _BATCHES, _STATE = "epoch_progress", "epoch_loop.batch_progress", "epoch_loop.state_dict"
 
@@ -27,7 +28,7 @@ class ExactResume(Callback):
         loop = checkpoint.get("loops", {}).get("fit_loop", {})
         if not isinstance(data, MarioDataModule) or _BATCHES not in loop:
             return
-        if data.resumed_at is None:  # an earlier version's checkpoint: as if its steps had been made in this order
+        if data.resumed_at is None:  # another data module's checkpoint: as if its steps had been made in this order
             data.resume_at(checkpoint["global_step"])
         place = data.resumed_at or 0
         epoch, seen = place // data.order().samples, data.batches_before(place)
@@ -40,7 +41,7 @@ class ExactResume(Callback):
         for counters in loop[_EPOCHS].values():
             counters.update(ready=epoch + 1, started=epoch + 1, processed=epoch, completed=epoch)
         if ends:  # Lightning will count the last batch's step for its loggers once more
-            loop[_STATE]["_batches_that_stepped"] = checkpoint["global_step"] - 1
+            loop[_STATE][LOOP_STEPS] = checkpoint["global_step"] - 1
 
 
 def _set(counters: dict[str, int], seen: int, ended: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -23,6 +24,36 @@ def barrier() -> None:
     """Wait for all; nothing where there is no group."""
     if _grouped():
         dist.barrier()
+
+
+def is_first_of_node() -> bool:
+    """Whether this process is the first one of its node, as its launcher says; True where none says so."""
+    names = ("LOCAL_RANK", "SLURM_LOCALID")
+    return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
+
+
+def on_each_node(act: Callable[[], object]) -> None:
+    """Let the first process of each node act; all of them call this together, and none goes on where one failed.
+
+    Raises:
+        Exception: what ``act`` raised, on the process where it did.
+        ValueError: on the others, with its text.
+    """
+    failure: Exception | None = None
+    if is_first_of_node() or not _grouped():
+        try:
+            act()
+        except Exception as error:
+            failure = error
+    told: list[str | None] = [None if failure is None else str(failure)]
+    if _grouped():
+        told *= dist.get_world_size()
+        dist.all_gather_object(told, told[0])
+    if failure is not None:
+        raise failure
+    for number, text in enumerate(told):
+        if text is not None:
+            raise ValueError(f"{text} (process {number})")
 
 
 def on_first(act: Callable[[], T]) -> T:

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from textwrap import shorten
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
-from vlad_lightning.checkpoints.config_lock import RECORD, changes, table
-from vlad_lightning.checkpoints.folder import open_folder, places, read_rest, read_saved, refuse_address
-from vlad_lightning.checkpoints.seal import candidates, newest_valid, verify
+from vlad_lightning.checkpoints.config_lock import RECORD, refuse_changes
+from vlad_lightning.checkpoints.folder import read_header, read_saved, refuse_address
+from vlad_lightning.checkpoints.ranks import is_first_of_node
+from vlad_lightning.checkpoints.seal import DamagedError, candidates, look, newest_valid, verify
 
 _LIGHTNINGS = ("best", "hpc")
+_ABSENT = "absent"
 
 
-def resolve(given: str, folder: str | None, run: str, fits: bool) -> str | None:
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint that a command starts from.
+
+    Attributes:
+        path: where it lies.
+        header: what it holds; its tensors have a shape and a type, but no content.
+        verified: whether this process has compared its checksum. Of a fit one process of each node does, and decides
+            whether the fit may start from it; all load what the first one has found, see
+            :meth:`~vlad_lightning.checkpoints.DurableCheckpointIO.load_together`.
+    """
+
+    path: Path
+    header: Mapping[str, Any]
+    verified: bool
+
+
+def resolve(given: str, folder: str | None, run: str, fits: bool) -> Found | str | None:
     """The checkpoint that ``--ckpt_path`` means.
 
     Args:
@@ -31,7 +49,7 @@ def resolve(given: str, folder: str | None, run: str, fits: bool) -> str | None:
         fits: whether the command is a fit, which may start without one.
 
     Returns:
-        Its path, whole and seen to hold what the command needs; None for a fit that starts anew.
+        One that is whole and seen to hold what the command needs; Lightning's word; None for a fit that starts anew.
 
     Raises:
         FileNotFoundError: where there is none.
@@ -41,77 +59,76 @@ def resolve(given: str, folder: str | None, run: str, fits: bool) -> str | None:
         refuse_address(given)
     except ValueError as error:
         raise ValueError(f"--ckpt_path {error}") from error
+    verifies = not fits or is_first_of_node()
     if given in _LIGHTNINGS or given.startswith("registry") or (given == "last" and not folder and not run):
         return given
     if given != "last":
-        verify(Path(given))
-        found = Path(given)
-    elif (newest := _last(folder, run)) is None:
+        found = _read(Path(given), verifies)
+    elif (newest := _last(folder, run, verifies)) is None:
         if not fits:
             raise FileNotFoundError(f"--ckpt_path last: there is no checkpoint in {folder}")
         return None
     else:
         found = newest
-    content = read(found)
-    if fits and not {"loops", "optimizer_states"} <= set(content):
-        raise ValueError(f"{found} holds weights only; a fit cannot go on from it")
-    return str(found)
-
-
-def _last(folder: str | None, run: str) -> Path | None:
-    if folder is None:
-        return None
-    found = newest_valid(Path(folder), (lambda path: _run_of(path) == run) if run else None)
-    if found is None and candidates(Path(folder)):
-        warnings.warn(f"the checkpoints in {folder} are of another run; this one starts anew", stacklevel=3)
+    if fits and not {"loops", "optimizer_states"} <= set(found.header):
+        raise ValueError(f"{found.path} holds weights only; a fit cannot go on from it")
     return found
 
 
-def _run_of(path: Path) -> str:
-    return str(read(path).get("callbacks", {}).get("Checkpoints", {}).get("run", ""))
+def _last(folder: str | None, run: str, verifies: bool) -> Found | None:
+    if folder is None:
+        return None
+    read: dict[Path, Found] = {}
+
+    def check(path: Path) -> None:
+        read[path] = _read(path, verifies)
+
+    path = newest_valid(Path(folder), (lambda path: _run_of(read[path]) == run) if run else None, check)
+    if path is None and candidates(Path(folder)):
+        warnings.warn(f"the checkpoints in {folder} are of another run; this one starts anew", stacklevel=3)
+    return None if path is None else read[path]
 
 
-def read(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint holds, its tensors left on the disk; of a sharded one all but the tensors.
+def _run_of(found: Found) -> str:
+    return str(found.header.get("callbacks", {}).get("Checkpoints", {}).get("run", ""))
+
+
+def _read(path: Path, verifies: bool) -> Found:
+    """Look at a checkpoint, and compare its checksum if asked.
 
     Raises:
-        ValueError: where it is no checkpoint of Lightning.
+        FileNotFoundError: where there is none.
+        ValueError: where it is damaged, or no checkpoint of Lightning.
     """
+    (verify if verifies else look)(path)
     try:
-        content = read_rest(checkpoint)
-        if not isinstance(content, dict):
-            raise TypeError(f"it holds a {type(content).__name__}")
-        content["global_step"]
-    except (UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, FileNotFoundError) as error:
-        raise ValueError(f"{checkpoint} is no checkpoint of Lightning: {shorten(str(error), 200)}") from error
-    return content
+        header = read_header(path)
+        if not isinstance(header, dict):
+            raise TypeError(f"it holds a {type(header).__name__}")
+        header["global_step"]
+    except DamagedError:
+        raise
+    except (UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError, FileNotFoundError) as error:
+        raise ValueError(f"{path} is no checkpoint of Lightning: {shorten(str(error), 200)}") from error
+    return Found(path, header, verifies)
 
 
-def check_config(checkpoint: Path, now: Mapping[str, Any], may_change: Sequence[str]) -> None:
+def check_config(found: Found, now: Mapping[str, Any], may_change: Sequence[str]) -> None:
     """Refuse to go on from a checkpoint under another configuration; the table of what differs goes to stderr.
 
     Args:
-        checkpoint: of a fit; one that kept no configuration is let through with a warning.
+        found: of a fit; one that kept no configuration is let through with a warning.
         now: the configuration, flattened.
         may_change: keys and patterns that may differ.
 
     Raises:
         ValueError: naming the keys that differ.
     """
-    then = read(checkpoint).get(RECORD)
+    then = found.header.get(RECORD)
     if then is None:
-        warnings.warn(f"{checkpoint} does not say under which configuration it was trained", stacklevel=2)
+        warnings.warn(f"{found.path} does not say under which configuration it was trained", stacklevel=2)
         return
-    rows = changes(then, now, may_change)
-    if not rows:
-        return
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        print(table(rows), file=sys.stderr)
-    names = [key for key, *_ in rows]
-    raise ValueError(
-        f"{checkpoint} was trained under another configuration ({len(rows)} keys differ, above); undo the change, "
-        f"or allow it: --may_change '[{', '.join(names)}]'"
-    )
+    refuse_changes(found.path, then, now, may_change)
 
 
 def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]:
@@ -129,30 +146,29 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]
     return saved
 
 
-def check_folder(module: LightningModule, checkpoint: Path) -> None:
-    """Refuse a sharded checkpoint that :func:`load_checkpoint` would refuse, by the names and shapes of its weights.
+def check_weights(module: LightningModule, found: Found) -> None:
+    """Refuse a checkpoint that :func:`load_checkpoint` would refuse, by the names and shapes of its weights.
 
-    Every process of a node would hold all of them otherwise, and the strategy of a fit reads its shards later. What is
-    no tensor, such as a tokenizer, is put into the module.
+    The trainer's strategy reads the weights later, once. What is no tensor, such as a tokenizer, goes into the module.
 
     Raises:
-        ValueError: where it is damaged, of another stage or shape, or its adapters of another scale.
+        ValueError: where it is of another stage or shape, or its adapters of another scale.
     """
-    verify(checkpoint)
-    rest, index = open_folder(checkpoint)
-    saved: dict[str | int, torch.Size] = {
-        place[1]: index[key].size for place, key in places(rest).items() if place[0] == "state_dict"
-    }
-    own: dict[str | int, torch.Size] = {
-        key: value.shape for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)
-    }
-    differing = [key for key in {**own, **saved} if own.get(key) != saved.get(key)]
+    state = found.header.get("state_dict")
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{found.path} is no checkpoint of Lightning: its state_dict is no mapping")
+    saved, own = _shapes(state), _shapes(module.state_dict())
+    differing = [key for key in {**own, **saved} if own.get(key, _ABSENT) != saved.get(key, _ABSENT)]
     if differing:
-        found, here = (tuple(of[differing[0]]) if differing[0] in of else "absent" for of in (saved, own))
-        raise _unfit(module, checkpoint, f"{len(differing)} weights differ; {differing[0]} is {found}, here {here}")
-    texts = {key: value for key, value in rest["state_dict"].items() if key not in saved}
-    module.load_state_dict(texts, strict=False)
-    module.on_load_checkpoint(rest)
+        there, here = (of.get(differing[0], _ABSENT) for of in (saved, own))
+        raise _unfit(module, found.path, f"{len(differing)} weights differ; {differing[0]} is {there}, here {here}")
+    module.load_state_dict({key: value for key, value in state.items() if not isinstance(value, Tensor)}, strict=False)
+    module.on_load_checkpoint(dict(found.header))
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, object]:
+    """Of the tensors; what is none has no shape."""
+    return {key: tuple(value.shape) if isinstance(value, Tensor) else "no tensor" for key, value in state.items()}
 
 
 def _unfit(module: LightningModule, checkpoint: Path, reason: str) -> ValueError:

@@ -1,4 +1,4 @@
-"""When checkpoints are written, under which names, and which of them stay."""
+"""When checkpoints are written, where and under which names, and which of them stay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
 from vlad_lightning.checkpoints.fit_lock import release, take
 from vlad_lightning.checkpoints.folder import take_place
@@ -75,6 +75,7 @@ class Checkpoints(Checkpoint):
         self.start_over = start_over
         self.enabled = enabled
         self._target: Path | None = None  # None: this fit writes nothing
+        self._first: str | None = None  # what all processes resume from, where they have agreed on it
         self._began = self._saved = 0
         self._ours: set[int] = set()
 
@@ -96,6 +97,24 @@ class Checkpoints(Checkpoint):
             raise ValueError("checkpoints.asynchronous needs the plugin vlad_lightning.checkpoints.DurableCheckpointIO")
         if self._target is not None:
             on_first(partial(_begin, self._target))
+        self._agree(trainer)
+
+    def _agree(self, trainer: Trainer) -> None:
+        """Have all processes resume from what the first one has found: the others did not look whether theirs is whole.
+
+        Raises:
+            ValueError: where some have found none.
+        """
+        own, writer, self._first = trainer.ckpt_path, writer_of(trainer), None
+        first = trainer.strategy.broadcast(own)
+        if not trainer.strategy.reduce_boolean_decision((own is None) == (first is None), all=True):
+            raise ValueError(
+                "some processes found a checkpoint to resume from, and some none: the folder of checkpoints has to be "
+                "on one file system for all nodes"
+            )
+        if own is not None and first is not None and writer is not None:
+            writer.load_together(Path(first), Path(own))
+            self._first = str(first)
 
     def place(self, trainer: Trainer) -> Path | None:
         """The folder that a trainer's fit writes to; None where it writes nothing."""
@@ -116,6 +135,8 @@ class Checkpoints(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note where the fit begins, which is not known before a checkpoint has been loaded."""
+        if self._first not in (None, trainer.ckpt_path):
+            trainer.ckpt_path = self._first
         same = trainer.strategy.broadcast(str(trainer.ckpt_path)) == str(trainer.ckpt_path)
         if not trainer.strategy.reduce_boolean_decision(same, all=True):
             raise ValueError("the processes found different checkpoints to resume from; give --ckpt_path FILE")
@@ -232,6 +253,45 @@ class Checkpoints(Checkpoint):
         for step, path in steps_of(folder).items():
             if step not in stay:
                 _remove(path)
+
+
+def fit_folder(trainer: Trainer) -> Path:
+    """The folder of its checkpoints; without any, that of its log, or the working folder.
+
+    To be called by all ranks alike, after the callbacks were set up.
+    """
+    return next(iter(_folders(trainer)), Path(trainer.log_dir or trainer.default_root_dir))
+
+
+def checkpoints(trainer: Trainer) -> list[Path]:
+    """What lies in the folders of the checkpoints, and what the fit started from; the newest first."""
+    found = {path for folder in _folders(trainer) for path in folder.glob("*.ckpt") if not path.name.startswith(".")}
+    if trainer.ckpt_path and Path(trainer.ckpt_path).exists():
+        found.add(Path(trainer.ckpt_path))
+    return sorted(filter(Path.exists, found), key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def last_checkpoint(trainer: Trainer) -> str:
+    """The checkpoint that this fit wrote last, or started from; empty where there is none."""
+    named = {str(trainer.ckpt_path or "")}
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, Checkpoints):
+            named.add(str(callback.newest or ""))
+        elif isinstance(callback, ModelCheckpoint):
+            named |= {callback.last_model_path, callback.best_model_path, *callback.best_k_models}
+    written = [path for path in named if path and Path(path).exists()]
+    return max(written, key=lambda path: Path(path).stat().st_mtime, default="")
+
+
+def _folders(trainer: Trainer) -> list[Path]:
+    places = [_place(trainer, callback) for callback in trainer.checkpoint_callbacks]
+    return [place for place in places if place is not None]
+
+
+def _place(trainer: Trainer, callback: Checkpoint) -> Path | None:
+    if isinstance(callback, Checkpoints):
+        return callback.place(trainer)
+    return Path(callback.dirpath) if isinstance(callback, ModelCheckpoint) and callback.dirpath else None
 
 
 def writer_of(trainer: Trainer) -> DurableCheckpointIO | None:

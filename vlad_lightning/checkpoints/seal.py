@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 
 LAST = "last.ckpt"
@@ -154,26 +155,38 @@ def seal(folder: Path) -> None:
 def verify(path: Path) -> None:
     """Read a checkpoint and compare its checksum.
 
-    A file without a seal, as earlier versions wrote them, is held against the CRC-32 of its records. What was found
-    whole is not read again by this process while its time and size stay.
+    A file without a seal, as Lightning's own plugin writes it, is held against the CRC-32 of its records. What was
+    found whole is not read again by this process while its time and size stay.
 
     Raises:
         DamagedError: where it is truncated or changed, or a folder's save did not come to its end.
         FileNotFoundError: where there is none.
     """
+    look(path)
     if path.is_dir():
         _check_folder(path)
         return
-    if not path.exists():
-        link = f"; it is a link to {path.readlink()}" if path.is_symlink() else ""
-        raise FileNotFoundError(f"checkpoint {path} does not exist{link}")
-    if not path.is_file():
-        raise DamagedError(f"{path} is neither a file nor a folder")
     facts = path.stat()
     _check_file(path.resolve(), facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
-def newest_valid(folder: Path, accepts: Callable[[Path], bool] | None = None) -> Path | None:
+def look(path: Path) -> None:
+    """Look whether a checkpoint can be opened: a pipe would wait for a writer.
+
+    Raises:
+        DamagedError: where it is neither a file nor a folder.
+        FileNotFoundError: where there is none.
+    """
+    if not path.exists():
+        link = f"; it is a link to {path.readlink()}" if path.is_symlink() else ""
+        raise FileNotFoundError(f"checkpoint {path} does not exist{link}")
+    if not (path.is_file() or path.is_dir()):
+        raise DamagedError(f"{path} is neither a file nor a folder")
+
+
+def newest_valid(
+    folder: Path, accepts: Callable[[Path], bool] | None = None, check: Callable[[Path], None] = verify
+) -> Path | None:
     """The newest whole checkpoint of a stage's folder: ``last.ckpt``, else the latest step's.
 
     Each that is damaged, or cannot be read, is named in a warning.
@@ -181,6 +194,7 @@ def newest_valid(folder: Path, accepts: Callable[[Path], bool] | None = None) ->
     Args:
         folder: where :class:`~vlad_lightning.checkpoints.Checkpoints` writes.
         accepts: says of a whole one whether it may be taken.
+        check: raises a ValueError or an OSError for one that is not whole.
 
     Returns:
         None where there is none, or none that is accepted.
@@ -191,7 +205,7 @@ def newest_valid(folder: Path, accepts: Callable[[Path], bool] | None = None) ->
     damaged: list[str] = []
     for path in candidates(folder):
         try:
-            verify(path)
+            check(path)
             taken = accepts is None or accepts(path)
         except (OSError, ValueError) as error:
             damaged.append(str(error))
@@ -253,11 +267,12 @@ def _synced_hash(path: Path) -> str:
 @lru_cache(maxsize=64)
 def _check_file(path: Path, inode: int, size: int, time: int) -> None:
     """``inode``, ``size`` and ``time`` are there for the cache; an error is not kept."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         file.seek(max(0, size - max(_SEAL, _END)))
         tail = file.read()
         if tail[-_SEAL:].startswith(_MARK):
-            _compare(path, _hash_of_first(path, size - _SEAL), tail[-64:].decode("ascii", "replace"))
+            file.seek(0)
+            _compare(path, _hash_of_first(file, size - _SEAL), tail[-64:].decode("ascii", "replace"))
             return
     if tail[-_END:].startswith(_END_SIGNATURE) and tail.endswith(b"\0\0"):  # an archive without a comment
         _check_records(path)
@@ -273,15 +288,15 @@ def _hash_of(path: Path) -> str:
 @lru_cache(maxsize=4096)
 def _hash_of_whole(path: Path, inode: int, size: int, time: int) -> str:
     """``inode`` and ``time`` are there for the cache."""
-    return _hash_of_first(path, size)
-
-
-def _hash_of_first(path: Path, length: int) -> str:
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(_CHUNK))
     with path.open("rb", buffering=0) as file:
-        while length > 0 and (count := file.readinto(buffer[: min(length, _CHUNK)])):
-            digest.update(buffer[:count])
-            length -= count
+        return _hash_of_first(file, size)
+
+
+def _hash_of_first(file: FileIO, length: int) -> str:
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(_CHUNK))
+    while length > 0 and (count := file.readinto(buffer[: min(length, _CHUNK)])):
+        digest.update(buffer[:count])
+        length -= count
     return digest.hexdigest()
 
 

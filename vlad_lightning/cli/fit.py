@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,8 @@ from vlad_lightning.callbacks import StepProgressBar
 from vlad_lightning.checkpoints import Checkpoints, ConfigLock
 from vlad_lightning.checkpoints.config_lock import flatten
 from vlad_lightning.checkpoints.fit_lock import refuse_if_held
-from vlad_lightning.checkpoints.folder import is_folder_checkpoint
 from vlad_lightning.checkpoints.loop_counters import ExactResume
-from vlad_lightning.checkpoints.resume import check_config, check_folder, load_checkpoint, resolve
+from vlad_lightning.checkpoints.resume import Found, check_config, check_weights, resolve
 from vlad_lightning.checkpoints.retention import refuse_to_replace
 from vlad_lightning.cli.config_files import find_shipped, named_files, start_lists_anew
 from vlad_lightning.cli.config_parser import Parser, check_config_file, prepare, reason
@@ -61,6 +61,8 @@ _OF_EVERY_FIT = {
 class VLADCLI(LightningCLI):
     """LightningCLI with ``--out``, the folder of a run, and ``--stage``; ``{out}`` and ``{stage}`` stand for them."""
 
+    _found: Found | None = None  # what the command starts from
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add ``--out``, ``--stage``, ``--may_change``, and the callbacks of every fit: no list replaces them."""
         parser.add_argument("--out", type=str, default="runs/default", help="folder of the run; {out} stands for it")
@@ -95,7 +97,9 @@ class VLADCLI(LightningCLI):
             given, folder = (
                 fill(text, names_of(config)) for text in (config["ckpt_path"], config["checkpoints"]["folder"])
             )
-            config["ckpt_path"] = resolve(str(given), folder, config["checkpoints"]["run"], fits=subcommand == "fit")
+            found = resolve(str(given), folder, config["checkpoints"]["run"], fits=subcommand == "fit")
+            self._found = found if isinstance(found, Found) else None
+            config["ckpt_path"] = str(found.path) if isinstance(found, Found) else found
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: Lightning would read it all for hyper-parameters, on every rank, and the stages save none."""
@@ -125,10 +129,10 @@ class VLADCLI(LightningCLI):
         parser = self._parser("fit")
         plain = yaml.safe_load(parser.dump(config, skip_validation=True, skip_none=False, skip_link_targets=False))
         flat = flatten(plain, config["out"])
-        path, named = config["ckpt_path"], config["may_change"]
+        named = config["may_change"]
         may_change = [named] if isinstance(named, str) else named
-        if path and Path(path).exists():
-            check_config(Path(path), flat, may_change)
+        if self._found is not None and self._found.verified:
+            check_config(self._found, flat, may_change)
         return ConfigLock(flat, may_change)
 
     def instantiate_classes(self) -> None:
@@ -161,13 +165,11 @@ class VLADCLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Refuse a checkpoint that does not fit, before anything starts."""
-        path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
-        if not path or not Path(path).exists():
+        if self._found is None:
             return
-        if self.subcommand == "fit" and is_folder_checkpoint(Path(path)):
-            check_folder(self.model, Path(path))
-        else:
-            load_checkpoint(self.model, Path(path))
+        path = str(self._found.path)
+        with nullcontext() if self._found.verified else suppress(ValueError):  # which the first process refuses
+            check_weights(self.model, self._found)
         if self.subcommand == "fit":
             # Lightning would tell the callbacks of its argument after their setup, in which they fill the module
             # with published weights and earlier stages, unless a checkpoint is going to

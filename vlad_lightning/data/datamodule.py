@@ -147,11 +147,6 @@ class MarioDataModule(LightningDataModule):
         self.setup()
         return self._reports[self.root, self.index]
 
-    def test_report(self) -> DataReport:
-        """What the scan of ``test_root`` found; of ``root`` if there is no other."""
-        self.setup()
-        return self.report() if self.test_root is None else self._reports[self.test_root, None]
-
     @property
     def broken(self) -> tuple[str, ...]:
         """Keys of samples that turned out to be broken when they were read."""
@@ -297,7 +292,7 @@ class MarioDataModule(LightningDataModule):
         if self.trainer is not None and self.trainer.state.fn != "fit":
             return  # a test's folder or limits may be others
         now = self.order().samples
-        if (then := int(state_dict.get("of", now))) != now:
+        if (then := int(state_dict["of"])) != now:
             rank_zero_warn(f"the training split had {then} samples and has {now}: the order changes from here on")
         self._resumed = {"samples": int(state_dict["samples"]), "step": int(state_dict["step"])}
 

@@ -31,7 +31,6 @@ from vlad_lightning.files import (
     as_rgb,
     open_picture,
     printable,
-    read_bytes,
     read_text,
     read_utf8,
 )
@@ -40,7 +39,6 @@ CHARSEG_SIDE = 256
 CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + string.punctuation + " "
 """The characters of ``charseg.npy``, in the order of their classes 1 to 95; class 0 is the background."""
 
-_CHARSEG_BYTES = 16_000_000  # 256 x 256 of int64 are half a million
 _MOST_LINES = 1_000  # of an ocr.txt: no picture shows that many words, and matching them costs their square
 _MOST_BYTES = 1_500  # of a prompt in UTF-8: a text encoder may need a token for each, and pads the others to as many
 _MIN_SIDE = 8  # pixels: what is smaller is a tracking pixel, not a picture
@@ -184,30 +182,6 @@ def check_header(folder: Path) -> None:
     """
     with _opened(folder):
         pass
-
-
-def read_charseg(folder: Path) -> np.ndarray | None:
-    """The character class of each pixel.
-
-    Returns:
-        (256, 256) int64 in [0, 95], or None where the sample has no such file.
-
-    Raises:
-        SkipSample: if the file is not an array of this shape, of integers in this range.
-    """
-    path = folder / "charseg.npy"
-    try:
-        classes = np.load(io.BytesIO(read_bytes(path, _CHARSEG_BYTES)), allow_pickle=False)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, EOFError, MemoryError) as error:  # a header may ask for any amount of memory
-        raise SkipSample("broken charseg.npy", folder) from error
-    whole = isinstance(classes, np.ndarray) and np.issubdtype(classes.dtype, np.integer)
-    if not whole or classes.shape != (CHARSEG_SIDE, CHARSEG_SIDE):
-        raise SkipSample("charseg.npy of another shape", folder)
-    if classes.min() < 0 or classes.max() > len(CHARACTERS):
-        raise SkipSample("charseg.npy with unknown classes", folder)
-    return classes.astype(np.int64, copy=False)
 
 
 def write_sample(folder: Path, sample: MarioSample, charseg: np.ndarray | None = None) -> None:

@@ -38,7 +38,7 @@ def recall(root: Path, print_of_now: str) -> dict[str, Any] | None:
     """
     try:
         kept = json.loads(read_bytes(root / _NAME, LIST_BYTES))
-        if kept["fingerprint"] != print_of_now or "sha256" not in kept:  # earlier versions wrote no checksum
+        if kept["fingerprint"] != print_of_now:
             return None
         if kept["sha256"] != _checksum(kept["found"]):
             raise ValueError("it is not what was written")

@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from vlad_lightning.health.step_guard import skips_step
+from vlad_lightning.lightning_internals import average_, copy_
 from vlad_lightning.models.fsdp import local, reshard
 
 _TRAINED, _AVERAGING = "current_model_state", "averaging_state"  # the keys of Lightning's EMAWeightAveraging
@@ -66,11 +67,10 @@ class EMA(Callback):
         means = [local(mean) for mean in self._other.values()]
         weights = [local(pl_module.get_parameter(k).detach()) for k in self._other]
         if self.updates == 0:
-            torch._foreach_copy_(means, weights)
-        elif means:  # not lerp, which rounds differently from Lightning's formula
+            copy_(means, weights)
+        elif means:
             decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
-            torch._foreach_mul_(means, decay)
-            torch._foreach_add_(means, torch._foreach_mul(weights, 1 - decay))
+            average_(means, weights, decay)
         self.updates += 1
         self._latest_step = trainer.global_step
 

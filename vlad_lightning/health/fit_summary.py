@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from vlad_lightning.checkpoints.fit_folder import fit_folder, last_checkpoint
+from vlad_lightning.checkpoints.retention import fit_folder, last_checkpoint
 from vlad_lightning.files import write_text
 from vlad_lightning.health.lookup import find
 from vlad_lightning.health.roll_back import RollBack

@@ -26,6 +26,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from vlad_lightning.checkpoints.ranks import on_first
 from vlad_lightning.checkpoints.retention import Checkpoints, writer_of
 from vlad_lightning.exit_codes import PREEMPTED
+from vlad_lightning.lightning_internals import cluster_environment, collective_timeout, keep_sigterm_here
 
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM) if os.name == "posix" else (signal.SIGTERM,)
 
@@ -87,14 +88,12 @@ class Preemption(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Listen from here on, as loading data and weights can take minutes."""
-        environment = trainer._accelerator_connector.cluster_environment
+        environment = cluster_environment(trainer)
         if self.enabled and isinstance(environment, SLURMEnvironment):
             environment.auto_requeue = False
         if self.enabled and stage == "fit":
             self.received, self._armed = 0, True
-            # it would wait for the other ranks inside the signal's handler; there is no public switch for it
-            connector: Any = trainer._signal_connector
-            connector._sigterm_notifier_fn = _pass_over
+            keep_sigterm_here(trainer)
             self._listen()
         if hasattr(signal, "pthread_sigmask"):  # blocked by the launcher while the program was loaded
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
@@ -104,7 +103,7 @@ class Preemption(Callback):
         self._group, self._pending = None, None
         if self._armed and trainer.world_size > 1:
             # the strategy's time-out: its own would be 30 minutes, and in a hang the watchdog is to be the first
-            self._group = dist.new_group(backend="gloo", timeout=getattr(trainer.strategy, "_timeout", None))
+            self._group = dist.new_group(backend="gloo", timeout=collective_timeout(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals from Lightning, which registers its own handlers just before."""
@@ -227,10 +226,6 @@ class Preemption(Callback):
         if self._group is not None and dist.is_initialized():
             with contextlib.suppress(RuntimeError):  # of a rank that is gone: what is saved is saved
                 dist.barrier(group=self._group)
-
-
-def _pass_over(number: int, frame: FrameType | None) -> None:
-    """A handler that does nothing; Lightning calls the one before it as well."""
 
 
 def save_last(trainer: Trainer) -> bool | None:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from vlad_lightning.checkpoints.fit_folder import checkpoints
 from vlad_lightning.checkpoints.folder import read_rest
 from vlad_lightning.checkpoints.io import DurableCheckpointIO
+from vlad_lightning.checkpoints.retention import checkpoints
 from vlad_lightning.checkpoints.seal import MANIFEST, verify
 from vlad_lightning.health.ema import EMA
 from vlad_lightning.health.lookup import find

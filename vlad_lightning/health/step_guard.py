@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from vlad_lightning.health.lookup import find
 from vlad_lightning.health.loss_spikes import LossWindow, SpikeRule
+from vlad_lightning.lightning_internals import accumulates
 
 _REMEMBERED = 1000  # bad steps that are kept by number
 
@@ -182,7 +183,7 @@ def gradients(optimizer: Optimizer) -> list[Tensor]:
 
 def is_logged(trainer: Trainer) -> bool:
     """Whether the step that has just ended goes to the loggers, as Lightning counts."""
-    ended = not trainer.fit_loop.epoch_loop._should_accumulate()
+    ended = not accumulates(trainer)
     every: int = cast(Any, trainer).log_every_n_steps  # an attribute mypy does not see
     return ended and (trainer.global_step % every == 0 or trainer.should_stop)
 

@@ -13,13 +13,11 @@ from typing import Any
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks.throughput_monitor import _plugin_to_compute_dtype
 from lightning.pytorch.utilities.data import extract_batch_size
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from vlad_lightning.health.step_guard import is_logged
+from vlad_lightning.lightning_internals import DispatchMode, accumulates, compute_dtype, is_compiled, overloads_of
 from vlad_lightning.types import Batch
 
 
@@ -92,7 +90,7 @@ class ThroughputLogger(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look up the device's peak."""
         if self.count_flops and trainer.is_global_zero:
-            precision = _plugin_to_compute_dtype(trainer.precision_plugin)
+            precision = compute_dtype(trainer.precision_plugin)
             self._peak = get_available_flops(trainer.strategy.root_device, precision) or 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -104,7 +102,7 @@ class ThroughputLogger(Callback):
         self._started, self._ended = now, None
         if self.count_flops and trainer.is_global_zero and not self._counted:
             self._counted = True
-            if not _is_compiled(pl_module):
+            if not is_compiled(pl_module):
                 self._counter = FlopCounter()
                 self._counter.__enter__()
 
@@ -131,9 +129,9 @@ class ThroughputLogger(Callback):
         if self._warm and self._started is not None:
             self.total.samples += size
             self.total.batches += 1
-            self.total.steps += not trainer.fit_loop.epoch_loop._should_accumulate()
+            self.total.steps += not accumulates(trainer)
             self.total.seconds += now - self._started
-        self._warm = self._warm or not trainer.fit_loop.epoch_loop._should_accumulate()
+        self._warm = self._warm or not accumulates(trainer)
         if logged:
             self._log(trainer, pl_module)
         self._ended = now if self._warm else None
@@ -173,10 +171,6 @@ class ThroughputLogger(Callback):
         self.samples = state_dict["samples"]
 
 
-def _is_compiled(module: nn.Module) -> bool:
-    return any(part._compiled_call_impl is not None for part in module.modules())
-
-
 def _size(batch: Any) -> int:
     return len(batch) if isinstance(batch, Batch) else extract_batch_size(batch)
 
@@ -189,7 +183,7 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-class FlopCounter(TorchDispatchMode):
+class FlopCounter(DispatchMode):
     """Counts by the formulas of torch's ``FlopCounterMode``.
 
     That one takes operators apart where it can, SiLU's gradient among them, which then rounds differently from the
@@ -207,7 +201,7 @@ class FlopCounter(TorchDispatchMode):
         self, func: Any, types: Sequence[Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        formula = flop_registry.get(func._overloadpacket)
+        formula = flop_registry.get(overloads_of(func))
         if formula is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=result)
         return result

@@ -16,8 +16,9 @@ from lightning.fabric.plugins.collectives.torch_collective import default_pg_tim
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from vlad_lightning.checkpoints.fit_folder import fit_folder
+from vlad_lightning.checkpoints.retention import fit_folder
 from vlad_lightning.exit_codes import STALLED
+from vlad_lightning.lightning_internals import accumulates, collective_timeout, set_collective_timeout
 
 _MARGIN = timedelta(hours=1)
 
@@ -62,8 +63,8 @@ class Watchdog(Callback):
 
         ``vlad-cli fit`` calls it. Torch's own times are 10 minutes (NCCL) and 30, Lightning's 30.
         """
-        if self.timeout is not None and _patience(trainer) == default_pg_timeout <= self._longest:
-            trainer.strategy._timeout = self._longest + _MARGIN  # type: ignore[attr-defined]
+        if self.timeout is not None and collective_timeout(trainer) == default_pg_timeout <= self._longest:
+            set_collective_timeout(trainer, self._longest + _MARGIN)
 
     @property
     def _longest(self) -> timedelta:
@@ -77,7 +78,11 @@ class Watchdog(Callback):
             return
         started = trainer.strategy.broadcast(f"{datetime.now():%Y%m%d-%H%M%S}")
         folder = trainer.strategy.broadcast(str(fit_folder(trainer)))
-        if (patience := _patience(trainer)) is not None and trainer.world_size > 1 and patience <= self._longest:
+        if (
+            (patience := collective_timeout(trainer)) is not None
+            and trainer.world_size > 1
+            and patience <= self._longest
+        ):
             rank_zero_warn(
                 f"collectives time out after {patience}, and the watchdog would wait for {self._longest}: a hang may "
                 f"end without its exit code {STALLED}; give the strategy a longer timeout, or the watchdog a shorter "
@@ -101,7 +106,7 @@ class Watchdog(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """A batch has ended; the first is not the last slow one, where gradients accumulate."""
-        self._first = self._first and trainer.fit_loop.epoch_loop._should_accumulate()
+        self._first = self._first and accumulates(trainer)
         self._feed(trainer, "waiting for a training batch")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -136,12 +141,6 @@ class Watchdog(Callback):
         if self._watch is not None:
             self._watch.stop()
             self._watch = None
-
-
-def _patience(trainer: Trainer) -> timedelta | None:
-    """How long the strategy's collectives wait; None where it has none, or leaves that to the backend."""
-    found: timedelta | None = getattr(trainer.strategy, "_timeout", None)
-    return found
 
 
 class Watch:

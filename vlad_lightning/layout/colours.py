@@ -24,8 +24,6 @@ PALETTE: dict[str, RGB] = {
 }
 """Well separated colours as sRGB bytes, each under its everyday name."""
 
-_NAMES = tuple(PALETTE)
-
 
 def nearest_colours(pixels: ArrayLike) -> np.ndarray:
     """Which palette colour each pixel is nearest to, by the Euclidean distance in sRGB.
@@ -39,16 +37,6 @@ def nearest_colours(pixels: ArrayLike) -> np.ndarray:
     values = np.asarray(pixels, dtype=np.float32)[..., None, :]
     palette = np.asarray(list(PALETTE.values()), dtype=np.float32)
     return ((values - palette) ** 2).sum(-1).argmin(-1)
-
-
-def nearest_colour(rgb: Sequence[float]) -> str:
-    """The name of the palette colour nearest to one colour.
-
-    Example:
-        >>> nearest_colour((200, 10, 30))
-        'red'
-    """
-    return _NAMES[int(nearest_colours(rgb))]
 
 
 def luminance(rgb: Sequence[float]) -> float:

@@ -5,8 +5,7 @@ r"""Layouts as JSON files that people write and edit: words and objects, their c
                {"text": "two\nlines", "quad": [...], "align": "left"}],
      "objects": [{"phrase": "a red star", "quad": [...]}]}
 
-``size`` stands for a square frame, as in what ``predict`` writes. A bare list of words is an older form, without a
-frame: its corners are fractions.
+``size`` stands for a square frame, as in what ``predict`` writes.
 """
 
 from __future__ import annotations
@@ -153,12 +152,9 @@ class LayoutFile:
 
 
 def _read(content: Any, folder: Path) -> LayoutFile:
-    if isinstance(content, list):
-        content, width, height, frame = {"words": content}, 512, 512, (1.0, 1.0)
-    else:
-        content = _entries(content, "the file", _FILE_KEYS, {"words"})
-        width, height = _frame(content)
-        frame = (float(width), float(height))
+    content = _entries(content, "the file", _FILE_KEYS, {"words"})
+    width, height = _frame(content)
+    frame = (float(width), float(height))
     font = _font(content.get("font"), "font", folder)
     prompt = content.get("prompt")
     if not isinstance(prompt, str | None):

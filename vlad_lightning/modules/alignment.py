@@ -170,7 +170,7 @@ class AlignmentModule(LightningModule):
             ValueError: naming both.
         """
         own = self.prompt_encoder.text_encoder.lora_scale
-        saved = checkpoint.get("lora_scale", own)
+        saved = checkpoint["lora_scale"]
         if saved != own:
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {own}")
 

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from vlad_lightning.lightning_internals import scale_outside
 from vlad_lightning.limits import check_idle
 from vlad_lightning.types import Batch
 
@@ -131,9 +132,7 @@ class Optimization:
         lr = self._scaled(self.lr, batch)
         optimizer = AdamW(groups, lr=lr, betas=self.betas, fused=self._kernel)
         if self.fused:
-            # Unscaled outside, as the others are, so that Lightning can clip before the step. The fused step would
-            # unscale by itself, after the clipping, which Lightning refuses under every mixed precision.
-            optimizer._step_supports_amp_scaling = False
+            scale_outside(optimizer)  # so that Lightning can clip before the step
         optimizer.register_load_state_dict_pre_hook(_with_own_settings)
         curve = get_scheduler(
             self.schedule,

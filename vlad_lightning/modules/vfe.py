@@ -230,7 +230,6 @@ class VFEModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is needed to fold the adapters: B A alone does not say its scale."""
-        checkpoint["lora_scale"] = self.painter.prompt_encoder.text_encoder.lora_scale
         checkpoint["lora_scales"] = self.lora_scales
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -239,7 +238,7 @@ class VFEModule(LightningModule):
         Raises:
             ValueError: naming the parts.
         """
-        saved = checkpoint.get("lora_scales", self.lora_scales)
+        saved = checkpoint["lora_scales"]
         if saved != self.lora_scales:
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {self.lora_scales}")
 

@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from vlad_lightning import __version__
-from vlad_lightning.callbacks.provenance import origins
+from vlad_lightning.callbacks.init_from import origins
 from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.files import set_aside
@@ -192,7 +192,7 @@ def _figures(run: Run) -> str:
 
 
 def _tested_on(figure: Mapping[str, Any]) -> str:
-    """The data that a figure is of; results of earlier versions do not say."""
+    """The data that a figure is of; a data module without a root does not say."""
     return _shown(figure["data"]) if figure.get("data") else "not recorded"
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.collectives.torch_collective import default_pg_timeout
-from lightning.fabric.utilities.optimizer import _optimizer_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.plugins.precision import MixedPrecision
@@ -34,10 +33,9 @@ from vlad_lightning.checkpoints.folder import (
     storage_of,
     write_folder,
 )
+from vlad_lightning.lightning_internals import optimizer_to_device, set_group_timeout
 from vlad_lightning.models.fsdp import placed_as, shard, whole_parameters
 
-# public in newer versions of torch than 2.10, which has it under the other name
-_set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
 _METHODS = ("training_step", "validation_step", "test_step", "predict_step", "draw")
 
 
@@ -114,7 +112,7 @@ class ShardedStrategy(ModelParallelStrategy):
         self._device_mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=names)
         if self._timeout is not None:  # a mesh gives the groups of its dimensions the backend's own
             for group in self._device_mesh.get_all_groups():
-                _set_timeout(self._timeout, group)
+                set_group_timeout(self._timeout, group)
         assert self.lightning_module is not None
         self.lightning_module._device_mesh = self._device_mesh
 
@@ -174,7 +172,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """The state in the optimizer's own order, which is the same under every strategy."""
-        plain = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        plain = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         return dict(plain.state_dict())
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
@@ -258,7 +256,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """Load the states that :meth:`load_checkpoint` has sharded."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=False):
             optimizer.load_state_dict(state)
-            _optimizer_to_device(optimizer, self.root_device)
+            optimizer_to_device(optimizer, self.root_device)
 
 
 def shard_module(module: LightningModule, left_out: str | None = None) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from vlad_lightning.data.synthetic.composition import MAX_WORDS, MIN_CONTRAST, MIN_PIXELS, compose, shade, text_colours
 from vlad_lightning.data.synthetic.scene import SHAPES, Scene, boxes_touch
-from vlad_lightning.layout.colours import PALETTE, contrast, nearest_colour
+from vlad_lightning.layout.colours import PALETTE, contrast, nearest_colours
 
 SCENES = [compose(np.random.default_rng([5, i]), 64, False) for i in range(300)]
 
@@ -84,7 +84,8 @@ def test_letters_are_large_enough_to_be_read():
 
 def test_both_shades_belong_to_the_named_colour():
     for scene in SCENES:
-        assert {nearest_colour(rgb) for rgb in scene.background.shades} == {scene.background.colour}
+        nearest = {list(PALETTE)[n] for n in nearest_colours(scene.background.shades)}
+        assert nearest == {scene.background.colour}
 
 
 @pytest.mark.parametrize("size", [48, 100, 256])

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vlad_lightning.data.mario import character_class, list_samples, read_charseg, read_sample
+from vlad_lightning.data.mario import character_class, list_samples, read_sample
 from vlad_lightning.data.synthetic.synthetic import make_scene, write_posters
 from vlad_lightning.data.synthetic.vocabulary import is_held_out
 from vlad_lightning.layout.prompt_parser import region_of
@@ -82,7 +82,8 @@ def test_words_lie_where_scene_json_says_and_a_phrase_as_a_whole_in_its_region(p
 
 def test_charseg_shows_the_words_inside_their_quads(posters):
     for folder in list_samples(posters)[:20]:
-        classes, words = read_charseg(folder), read_sample(folder).words
+        classes, words = np.load(folder / "charseg.npy"), read_sample(folder).words
+        assert (classes.shape, classes.dtype) == ((256, 256), np.int64)
         assert set(np.unique(classes)) == {0, *(character_class(c) for word in words for c in word.text)}
         inside = np.zeros((256, 256), dtype=bool)
         for word in words:

@@ -16,6 +16,8 @@ from transformers import (
     Qwen2Tokenizer,
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
+    Qwen3VLTextConfig,
+    Qwen3VLTextModel,
     Siglip2TextConfig,
     Siglip2TextModel,
     SiglipConfig,
@@ -32,7 +34,6 @@ from vlad_lightning.models.text.ccm import CCM
 from vlad_lightning.models.text.encoder import Spelling, TextEncoder, train_tokenizer
 from vlad_lightning.models.text.language_towers import (
     build_qwen2_5_vl_language_model,
-    build_qwen3_vl_language_model,
     build_siglip_text_tower,
 )
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
@@ -71,7 +72,14 @@ def qwen_2() -> Any:
 
 
 def qwen_3() -> Any:
-    return build_qwen3_vl_language_model(32, 2, 2, 1, 16, 48, 300, 4096, (4, 2, 2))
+    sizes: dict[str, Any] = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [4, 2, 2]}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+    return Qwen3VLTextModel(
+        Qwen3VLTextConfig(
+            **sizes, **heads, max_position_embeddings=4096, rope_parameters=rope | {"mrope_interleaved": True}
+        )
+    )
 
 
 def encoder(tower: Any, tokenizer: Any, **changes: Any) -> TextEncoder:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 
+from vlad_lightning.lightning_internals import raise_recompile_limit
+
 
 @dataclass(frozen=True)
 class Acceleration:
@@ -35,6 +37,5 @@ class Acceleration:
             network.to(memory_format=torch.channels_last)
         if self.compile:
             # a UNet has its block at several widths, with and without gradients: the default of 8 variants is too few
-            limit = torch._dynamo.config.recompile_limit
-            torch._dynamo.config.recompile_limit = max(limit, 64)
+            raise_recompile_limit(64)
             network.compile_repeated_blocks()

@@ -120,7 +120,8 @@ def fused_qkv(network: UNet2DConditionModel | SD3Transformer2DModel, enabled: bo
         for layer in layers:
             layer.fused_projections = False
             for name in _FUSED:
-                layer._modules.pop(name, None)
+                if hasattr(layer, name):
+                    delattr(layer, name)
 
 
 def _attention(network: nn.Module) -> list[Attention]:

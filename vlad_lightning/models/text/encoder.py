@@ -11,7 +11,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, PreTrainedTokenizerFast
+from transformers import CLIPTextConfig, CLIPTextModelWithProjection, PreTrainedTokenizerFast
 
 from vlad_lightning.layout.prompt_parser import PromptDecomposer
 from vlad_lightning.models.lora import Lora
@@ -57,46 +57,6 @@ def build_text_tower(
             hidden_size=width,
             intermediate_size=intermediate or 4 * width,
             projection_dim=projection or width,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            max_position_embeddings=context,
-            hidden_act=activation,
-            eos_token_id=end_token,
-            bos_token_id=None,
-            pad_token_id=None,
-        )
-    )
-
-
-def build_unprojected_text_tower(
-    width: int = 768,
-    layers: int = 12,
-    heads: int = 12,
-    vocabulary: int = 49408,
-    context: int = 77,
-    end_token: int = 49407,
-    activation: str = "quick_gelu",
-    intermediate: int | None = None,
-) -> CLIPTextModel:
-    """A CLIP text tower without its projection, as the ``text_encoder`` of Stable Diffusion 1 and 2 is published.
-
-    t_g is then the state at the end token. The defaults are Stable Diffusion 1.5's.
-
-    Args:
-        width: D.
-        layers: transformer layers; 23 in Stable Diffusion 2.
-        heads: attention heads.
-        vocabulary: rows of the token embedding; at least the tokenizer's size.
-        context: L, tokens a prompt.
-        end_token: the id at whose first place t_g is read.
-        activation: of the MLPs, ``quick_gelu`` (OpenAI) or ``gelu`` (OpenCLIP).
-        intermediate: width of the MLPs; None means 4 ``width``.
-    """
-    return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=vocabulary,
-            hidden_size=width,
-            intermediate_size=intermediate or 4 * width,
             num_hidden_layers=layers,
             num_attention_heads=heads,
             max_position_embeddings=context,

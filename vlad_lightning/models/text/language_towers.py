@@ -1,4 +1,4 @@
-"""Text towers beside CLIP's, with random weights: SigLIP's, and the language models of Qwen2.5-VL and Qwen3-VL."""
+"""Text towers beside CLIP's, with random weights: SigLIP's, and the language model of Qwen2.5-VL."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 from transformers import (
     Qwen2_5_VLTextConfig,
     Qwen2_5_VLTextModel,
-    Qwen3VLTextConfig,
-    Qwen3VLTextModel,
     SiglipTextConfig,
     SiglipTextModel,
 )
@@ -83,51 +81,6 @@ def build_qwen2_5_vl_language_model(
             num_key_value_heads=key_value_heads,
             max_position_embeddings=context,
             rms_norm_eps=1e-6,
-            rope_parameters=rope,
-        )
-    )
-
-
-def build_qwen3_vl_language_model(
-    width: int = 2560,
-    layers: int = 36,
-    heads: int = 32,
-    key_value_heads: int = 8,
-    head_width: int = 128,
-    intermediate: int = 9728,
-    vocabulary: int = 151936,
-    context: int = 262144,
-    rope_sections: tuple[int, int, int] = (24, 20, 20),
-) -> Qwen3VLTextModel:
-    """The language model of Qwen3-VL; the defaults are those of its 4B size.
-
-    Args:
-        width: W of the token states.
-        layers: transformer layers.
-        heads: attention heads.
-        key_value_heads: heads of keys and values.
-        head_width: of each head.
-        intermediate: width of the MLPs.
-        vocabulary: rows of the token embedding.
-        context: the most tokens.
-        rope_sections: halves of the head's coordinates that turn with time, height and width; equal places for text.
-    """
-    rope: dict[str, Any] = {
-        "rope_type": "default",
-        "rope_theta": 5e6,
-        "mrope_section": list(rope_sections),
-        "mrope_interleaved": True,
-    }
-    return Qwen3VLTextModel(
-        Qwen3VLTextConfig(
-            vocab_size=vocabulary,
-            hidden_size=width,
-            intermediate_size=intermediate,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            num_key_value_heads=key_value_heads,
-            head_dim=head_width,
-            max_position_embeddings=context,
             rope_parameters=rope,
         )
     )
