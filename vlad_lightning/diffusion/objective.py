@@ -167,7 +167,8 @@ def check_schedule(schedule: Schedule) -> None:
     kind = schedule.config.prediction_type
     if kind not in _PREDICTIONS:
         raise ValueError(f"schedule.prediction_type is {kind!r}; allowed are {', '.join(map(repr, _PREDICTIONS))}")
-    if kind == "epsilon" and schedule.alphas_cumprod[-1] == 0:
+    signal = schedule.alphas_cumprod[-1]
+    if kind == "epsilon" and not signal.is_meta and signal == 0:  # on the meta device there are no numbers
         raise ValueError(
             "schedule.prediction_type is 'epsilon' with rescale_betas_zero_snr; "
             "a zero terminal SNR needs 'v_prediction' or 'sample'"
