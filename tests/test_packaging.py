@@ -49,7 +49,6 @@ def test_every_dependency_has_a_pin_that_fits(requirement: Requirement) -> None:
         ("transformers", "5.2"),
         ("diffusers", "0.38.0"),
         ("Pillow", "12.2"),
-        ("gradio", "6.15"),
         ("jsonargparse", "4.52"),
         ("paddleocr", "3.6"),
         ("torchmetrics", "1.8"),

@@ -7,10 +7,16 @@ import numpy as np
 import pytest
 
 from vlad_lightning.data.synthetic.composition import MAX_WORDS, MIN_CONTRAST, MIN_PIXELS, compose, shade, text_colours
-from vlad_lightning.data.synthetic.scene import SHAPES, Scene, boxes_touch
+from vlad_lightning.data.synthetic.scene import SHAPES, Scene
 from vlad_lightning.layout.colours import PALETTE, contrast, nearest_colours
 
 SCENES = [compose(np.random.default_rng([5, i]), 64, False) for i in range(300)]
+
+
+def boxes_touch(a: tuple[float, ...], b: tuple[float, ...], gap: tuple[float, float] = (0.0, 0.0)) -> bool:
+    """Whether two boxes come nearer to each other than ``gap``, given across and down."""
+    across, down = gap
+    return a[0] < b[2] + across and b[0] < a[2] + across and a[1] < b[3] + down and b[1] < a[3] + down
 
 
 def test_letters_stand_out_from_the_background():

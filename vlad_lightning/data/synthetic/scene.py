@@ -183,9 +183,3 @@ def rotated_extent(width: float, height: float, angle: float) -> tuple[float, fl
 def box_around(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
     """Left, top, right, bottom of a box given by its centre and size."""
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2
-
-
-def boxes_touch(a: tuple[float, ...], b: tuple[float, ...], gap: tuple[float, float] = (0.0, 0.0)) -> bool:
-    """Whether two boxes come nearer to each other than ``gap``, given across and down."""
-    across, down = gap
-    return a[0] < b[2] + across and b[0] < a[2] + across and a[1] < b[3] + down and b[1] < a[3] + down
