@@ -119,19 +119,25 @@ def check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def check_words(words: Sequence[str]) -> None:
-    """Refuse numbers on a command line that no float can hold, which a parser tells without the option's name.
+    """Refuse what a parser of configurations cannot hold, and tells without the option's name.
+
+    That is a number beyond all floats, and a file's name that is not UTF-8, which no YAML file can keep.
 
     Args:
         words: of the command line, `--name value` or `--name=value`.
 
     Raises:
-        ValueError: naming the option and the number.
+        ValueError: naming the option and the value.
     """
     for word, after in pairwise([*words, ""]):
         name, equals, value = word.partition("=")
+        if not name.startswith("--") or (not equals and after.startswith("--")):
+            continue
         value = value if equals else after
-        if name.startswith("--") and value.isdecimal() and len(value) > sys.float_info.max_10_exp:
+        if value.isdecimal() and len(value) > sys.float_info.max_10_exp:
             raise ValueError(f"{name[2:]} is {value[:_SHOWN]}...; it must be at most {_MOST_WHOLE:,}")
+        if (told := value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")) != value:
+            raise ValueError(f"{name[2:]} is {told!r}; it must be UTF-8: a link of another name can stand for it")
 
 
 def check_idle(settings: Any, names: Sequence[str], why: str, prefix: str = "") -> None:

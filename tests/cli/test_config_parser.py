@@ -73,6 +73,11 @@ def test_members_of_an_enumeration_are_written_as_their_values() -> None:
         (("--data.size", "1000000"), "data.size is 1000000; it must be at most 4,096"),
         (("--data.batch_size", "9" * 400), "data.batch_size is 999"),
         (("--model.optimization.lr", "9" * 400), "model.optimization.lr is 999"),
+        *(
+            (args, r"data.root is 'caf\\xe9/posters'; it must be UTF-8: a link of another name can stand for it")
+            for path in [os.fsdecode(b"caf\xe9/posters")]
+            for args in [("--data.root", path), ("--trainer.fast_dev_run", f"--data.root={path}")]
+        ),
     ],
 )
 def test_an_error_of_the_command_line_is_one_line(

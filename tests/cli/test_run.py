@@ -59,6 +59,15 @@ def posters(folder: Path) -> int:
     return len(list(folder.rglob("image.jpg")))
 
 
+def test_a_data_folder_whose_name_is_not_utf8_is_refused_before_any_stage(tmp_path: Path) -> None:
+    """A configuration, which is YAML, could not keep it."""
+    data = tmp_path / os.fsdecode(b"caf\xe9")
+    data.mkdir()
+    with pytest.raises(ValueError, match=r"data is '.*caf\\\\xe9'; it must be UTF-8"):
+        main(["--config", str(two_stages(tmp_path)), "--data", str(data)])
+    assert not (tmp_path / "out").exists()
+
+
 def test_stages_run_once(tmp_path: Path) -> None:
     path, out = two_stages(tmp_path), tmp_path / "out"
     first = vlad_run("--config", path)

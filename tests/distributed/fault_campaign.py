@@ -187,9 +187,11 @@ def fit_args(config: str, prompt_encoder: str, out: Path, posters: Path, batch_s
 
 
 def _callbacks(config: str) -> list[dict[str, object]]:
+    if "stage1" not in config:
+        return []
     start = {"part": "generator.prompt_encoder", "checkpoint": "{out}/stage0/last.ckpt", "source": "prompt_encoder"}
-    named = {"InitFrom": start, "EMA": {"decay": 0.9}} if "stage1" in config else {}
-    return [{"class_path": f"vlad_lightning.callbacks.{name}", "init_args": given} for name, given in named.items()]
+    named = {"callbacks.InitFrom": start, "health.EMA": {"decay": 0.9}}
+    return [{"class_path": f"vlad_lightning.{name}", "init_args": given} for name, given in named.items()]
 
 
 def _entries(log: Path) -> list[dict[str, object]]:

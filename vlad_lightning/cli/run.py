@@ -28,6 +28,7 @@ from vlad_lightning import __version__
 from vlad_lightning.cli.stages import SETTINGS, Pipeline, Stage, read_pipeline
 from vlad_lightning.exit_codes import PREEMPTED
 from vlad_lightning.files import configs_folder, set_aside, write_text
+from vlad_lightning.limits import check_words
 
 _PASSED_ON = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 _SEED = "seed_everything"  # LightningCLI's only setting without a dot
@@ -46,6 +47,7 @@ def main(args: Sequence[str]) -> int:
         FileNotFoundError: if the pipeline file, one of its configurations or a data folder does not exist.
         ValueError: if the pipeline file or an override is malformed.
     """
+    check_words(args)  # here, since the stages' own parsers would say it much later
     options, rest = _parser().parse_known_args(args)
     pipeline = read_pipeline(options.config, options.out, options.data, options.test_data)
     pipeline = override(pipeline, rest)
