@@ -50,6 +50,12 @@ def test_every_kind_of_change_is_heard_by_a_painter_that_listens() -> None:
     assert not heard.changes[1, :-2].any()
 
 
+def test_a_painter_with_inpainting_is_asked_about_whole_pictures(posters: Path) -> None:
+    module = tiny.stage("vfe", inpaints=True, text_probe=5, layout_sampler=Sampler(steps=1))
+    found = tiny.trainer(limit_val_batches=1).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
+    assert found["val/painter_probe_all_text"] > 0
+
+
 def test_an_objects_phrase_is_heard_in_its_box_alone() -> None:
     """With the text's other ways shut, an edit of an object acts through its stamp in the layout's latent."""
     deaf = painter(False)

@@ -252,7 +252,7 @@ class Painter(nn.Module):
         latent = self.codec.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
         shape = (len(prompts), self.codec.latent_channels, *latent.shape[2:])
         noise = randn_tensor(shape, generator=list(generators), device=weight.device)
-        denoiser = self._guided(told, z, sampler, self._known(region, len(prompts)))
+        denoiser = self._guided(told, z, sampler, self.masked_latents(region, len(prompts)))
         with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv):
             latents = sampler.draw(denoiser, noise, self.schedule, generators, progress)
         images = self.codec.decode_latents(latents.to(weight)).float().clamp(-1, 1)
@@ -260,8 +260,13 @@ class Painter(nn.Module):
             images = torch.where(region.masks.to(images.device), images, region.images.to(images))
         return Painting(images, tuple(layouts), glyphs, tuple(prompts))
 
-    def _known(self, region: Region | None, size: int) -> Tensor | None:
-        """What a painter with inpainting is told of ``size`` pictures."""
+    def masked_latents(self, region: Region | None, size: int) -> Tensor | None:
+        """What a painter with inpainting reads of ``size`` pictures, see :meth:`encode_region`; None for another one.
+
+        Args:
+            region: the pictures; None paints all of them from nothing.
+            size: B.
+        """
         if region is None:
             frame = (self.image_size, self.image_size)
             region = Region(torch.zeros(size, 3, *frame), torch.ones(size, 1, *frame, dtype=torch.bool))

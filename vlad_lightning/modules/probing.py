@@ -134,7 +134,8 @@ class TextProbe:
         """(B, C_z, h, w) float32: the first guess."""
         objective = objective_for(self.painter.schedule)
         steps = objective.last_timesteps(len(x_t)).to(x_t.device)
-        return objective.x0_of(self.painter.vfe(x_t, steps, z, told), x_t, steps)
+        known = self.painter.masked_latents(None, len(x_t))
+        return objective.x0_of(self.painter.vfe(x_t, steps, z, told, known), x_t, steps)
 
 
 class ProbeFigures(nn.Module):
