@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
+import os
 import pickle
-import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from torch import distributed as dist
 
-from vlad_lightning.checkpoints.ranks import SaveFailedError, on_first
+from vlad_lightning.checkpoints.ranks import SaveFailedError, on_each_node, on_first
 
 
 def fail(error: Exception) -> None:
@@ -32,50 +35,44 @@ def test_the_error_can_be_sent() -> None:
     assert (type(sent), str(sent)) == (SaveFailedError, "[Errno 28] No space left on device: 'x'")
 
 
-PROCESS = """
-import os, sys
-from pathlib import Path
-import torch.distributed as dist
-from vlad_lightning.checkpoints.ranks import on_each_node, on_first
+def act_as(rank: int, folder: Path) -> None:
+    """One process of two: what it is told of its own and of the other's actions and errors goes into a file."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    acted = folder / f"acted{rank}"
+    assert on_first(lambda: (acted.touch(), "of the first")[1]) == "of the first"
+    assert acted.exists() is (rank == 0)
+    for error in (OSError(28, "No space left on device"), ValueError("a setting"), KeyError("a bug")):
+        note(folder / f"told{rank}", partial(on_first, partial(fail, error)))
+    os.environ["LOCAL_RANK"] = str(rank)  # two processes of one node
+    on_each_node((folder / f"seen{rank}").touch)
+    assert (folder / f"seen{rank}").exists() is (rank == 0)
+    os.environ["LOCAL_RANK"] = "0"  # a node each
+    for bad in (0, 1):
+        act = partial(fail, KeyError(f"of {bad}")) if rank == bad else dict
+        note(folder / f"told{rank}", partial(on_each_node, act))
+    dist.destroy_process_group()
 
-rank, folder = int(sys.argv[1]), Path(sys.argv[2])
-dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-acted = folder / f"acted{rank}"
-assert on_first(lambda: (acted.touch(), "of the first")[1]) == "of the first"
-assert acted.exists() is (rank == 0)
-def fail(error):
-    raise error
-for error in (OSError(28, "No space left on device"), ValueError("a setting"), KeyError("a bug")):
+
+def note(path: Path, act: Callable[[], object]) -> None:
     try:
-        on_first(lambda: fail(error))
+        act()
     except Exception as told:
-        print(f"{type(told).__name__}: {told}")
-os.environ["LOCAL_RANK"] = str(rank)  # two processes of one node
-on_each_node((folder / f"seen{rank}").touch)
-assert (folder / f"seen{rank}").exists() is (rank == 0)
-os.environ["LOCAL_RANK"] = "0"  # a node each
-for bad in (0, 1):
-    try:
-        on_each_node(lambda: fail(KeyError(f"of {bad}")) if rank == bad else None)
-    except Exception as told:
-        print(f"{type(told).__name__}: {told}")
-dist.destroy_process_group()
-"""
+        with path.open("a") as file:
+            file.write(f"{type(told).__name__}: {told}\n")
 
 
-@pytest.mark.slow
 def test_all_processes_learn_how_it_went(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PROCESS]
-    both = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stdout=subprocess.PIPE, text=True) for rank in (0, 1)
-    ]
-    try:
-        told = [process.communicate(timeout=250)[0] for process in both]
-    finally:
-        for process in both:
-            process.kill()
+    fork = multiprocessing.get_context("fork")
+    both = [fork.Process(target=act_as, args=(rank, tmp_path)) for rank in (0, 1)]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(120)
+        process.kill()
+        process.join()
+    assert [process.exitcode for process in both] == [0, 0]
     same = "SaveFailedError: [Errno 28] No space left on device\nValueError: a setting\n"
-    first, second = (text.removeprefix(same).splitlines() for text in told)
+    first, second = ((tmp_path / f"told{rank}").read_text().removeprefix(same).splitlines() for rank in (0, 1))
     assert first == ["KeyError: 'a bug'", "KeyError: 'of 0'", "ValueError: 'of 1' (process 1)"]
     assert second == [
         *("RuntimeError: process 0 failed: KeyError: 'a bug'", "ValueError: 'of 0' (process 0)", "KeyError: 'of 1'")

@@ -27,8 +27,11 @@ from torch.utils.data import DataLoader
 
 from vlad_lightning.checkpoints import Checkpoints, DurableCheckpointIO
 from vlad_lightning.checkpoints import folder as checkpoint_folder
+from vlad_lightning.checkpoints.fit_lock import take
 from vlad_lightning.checkpoints.seal import DamagedError, newest_valid, step_path, steps_of, verify
 from vlad_lightning.health import EMA
+
+FORK = multiprocessing.get_context("fork")
 
 
 class Point(LightningModule):
@@ -417,7 +420,7 @@ def test_kills_at_random_moments_never_lose_the_run(tmp_path: Path) -> None:
     """A save at each step: nearly every kill falls into one. The same command goes on each time."""
     draw, before = random.Random(1), 0
     for turn in range(6):
-        child = multiprocessing.get_context("fork").Process(target=fit_for_ever, args=(tmp_path, turn % 2 == 1))
+        child = FORK.Process(target=fit_for_ever, args=(tmp_path, turn % 2 == 1))
         child.start()
         while max(steps_of(tmp_path), default=0) <= before + 2:
             assert child.is_alive(), "it ended by itself"
@@ -446,6 +449,11 @@ def test_a_damaged_checkpoint_is_not_loaded(tmp_path: Path) -> None:
         fit(Checkpoints(str(tmp_path)), 4, resume=last)
 
 
+def take_what_is_held(folder: Path, holder: int) -> None:
+    with pytest.raises(ValueError, match=f"is being written by another fit, process {holder} on"):
+        take(folder)
+
+
 def test_a_folder_is_one_fit_s_at_a_time(tmp_path: Path) -> None:
     class Other(Callback):
         """Another process begins a fit in the same folder."""
@@ -453,12 +461,10 @@ def test_a_folder_is_one_fit_s_at_a_time(tmp_path: Path) -> None:
         def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             held = json.loads((tmp_path / ".fit.lock").read_text())
             assert (held["host"], held["pid"]) == (socket.gethostname(), os.getpid())
-            code = (
-                "from pathlib import Path; from vlad_lightning.checkpoints.fit_lock import take; "
-                f"take(Path({str(tmp_path)!r}))"
-            )
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
-            assert f"is being written by another fit, process {os.getpid()} on" in done.stderr
+            other = FORK.Process(target=take_what_is_held, args=(tmp_path, os.getpid()))
+            other.start()
+            other.join()
+            assert other.exitcode == 0
 
     fit(Checkpoints(str(tmp_path)), 1, more=(Other(),))
     assert not (tmp_path / ".fit.lock").exists()
