@@ -9,8 +9,9 @@ import pytest
 from data.hostile import KINDS, Kind, add_clutter, seen, write_hostile
 
 from vlad_lightning.data.datamodule import MarioDataModule
-from vlad_lightning.data.mario import SkipSample, key_of, read_charseg
+from vlad_lightning.data.mario import key_of, read_charseg
 from vlad_lightning.data.scene_data import SceneDataModule
+from vlad_lightning.data.source import SkipSample
 from vlad_lightning.data.synthetic.synthetic import write_posters
 
 GOOD = 70  # with the hostile ones, more than a scan decodes
