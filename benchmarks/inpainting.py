@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vlad_lightning.callbacks.grid import sample_grid
 from vlad_lightning.data.dataset import MarioDataset
-from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.splits import in_hash_order
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.layout.prompt_parser import drawn_words
@@ -75,8 +75,11 @@ def main() -> None:
     options = parser.parse_args()
     pipe = VLADPipeline.from_pretrained(options.pipeline)
     pipe.set_progress_bar_config(disable=True)
-    folders = in_hash_order(list_samples(options.data), 0)[: 2 * options.samples]
-    data = MarioDataset(folders, pipe.config.image_size, pipe.config.max_words, 32, _MIN_CONFIDENCE, Rasterizer())
+    source = MarioFolder(str(options.data), min_confidence=_MIN_CONFIDENCE)
+    source.setup()
+    numbers = in_hash_order(source.keys, 0)[: 2 * options.samples]
+    size, words = pipe.config.image_size, pipe.config.max_words
+    data = MarioDataset(source, size, words, 32, Rasterizer(), indices=numbers)
     found = list(exchanges([data[i] for i in range(len(data))]))[: options.samples]
     engine = build_ocr_engine("rapidocr")
     new, old, before = OCRMetrics(engine), OCRMetrics(engine), OCRMetrics(engine)

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from markdown_table import table
 from torch import Tensor
 
-from vlad_lightning.data.mario import MarioSample, list_samples, read_sample
+from vlad_lightning.data.mario import list_samples, read_sample
+from vlad_lightning.data.source import RawSample
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.metrics.object_judge import ObjectJudge
@@ -27,20 +28,20 @@ from vlad_lightning.models.object_detector import ObjectDetector
 from vlad_lightning.types import Figure
 
 _BATCH = 100
-Painter = Callable[[MarioSample, Tensor, torch.Generator], Tensor]
+Painter = Callable[[RawSample, Tensor, torch.Generator], Tensor]
 
 
-def _true(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+def _true(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tensor:
     return image
 
 
-def _ground(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+def _ground(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tensor:
     """The plain background."""
     assert sample.scene is not None
     return _colour(sample.scene.colour).expand_as(image)
 
 
-def _blobs(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+def _blobs(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tensor:
     """Blobs of the objects' colours in their boxes."""
     assert sample.scene is not None
     image = _ground(sample, image, generator)
@@ -53,17 +54,17 @@ def _blobs(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Te
     return image
 
 
-def _noise(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+def _noise(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tensor:
     return torch.rand(image.shape, generator=generator) * 2 - 1
 
 
-def _coarse_noise(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+def _coarse_noise(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tensor:
     """Smooth spots of random colours."""
     small = torch.rand(1, 3, 8, 8, generator=generator) * 2 - 1
     return F.interpolate(small, image.shape[-2:], mode="bicubic")[0].clamp(-1, 1)
 
 
-def _soft(sample: MarioSample, image: Tensor, generator: torch.Generator) -> Tensor:
+def _soft(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tensor:
     """The true poster, blurred over 3 x 3 pixels and a little noisy."""
     smooth = F.avg_pool2d(F.pad(image[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
     return smooth + 0.05 * torch.randn(image.shape, generator=generator)

@@ -17,8 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from vlad_lightning.data.mario import list_samples
-from vlad_lightning.data.scan import quoted_caption
+from vlad_lightning.data.mario import list_samples, read_texts
 from vlad_lightning.data.synthetic.synthetic import write_posters
 from vlad_lightning.models.text.encoder import train_tokenizer
 from vlad_lightning.models.text.parser import PromptParser
@@ -45,7 +44,7 @@ def parsing_seconds() -> float:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "posters"
         write_posters(root, 64, size=64, workers=1)
-        captions = [quoted_caption(sample, 0.3)[0] for sample in list_samples(root)]
+        captions = [read_texts(sample, 0.3).prompt for sample in list_samples(root)]
     parser = PromptParser(6, 12, max_letters=24, context=60, fills=True, hides_padding=True)
     parser.tokenizer = train_tokenizer(captions)
     return best(lambda _: parser(captions))

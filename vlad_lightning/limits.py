@@ -140,6 +140,16 @@ def check_words(words: Sequence[str]) -> None:
             raise ValueError(f"{name[2:]} is {told!r}; it must be UTF-8: a link of another name can stand for it")
 
 
+def check_share(name: str, value: float) -> None:
+    """Refuse what is no share.
+
+    Raises:
+        ValueError: naming it.
+    """
+    if not 0 <= value <= 1:  # nor nan
+        raise ValueError(f"{name}={value}: must lie in [0, 1]")
+
+
 def check_idle(settings: Any, names: Sequence[str], why: str, prefix: str = "") -> None:
     """Refuse settings that would do nothing: what is set is meant.
 

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from vlad_lightning.callbacks.results_writer import ResultsWriter, results_table
+from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.types import Figure
 
 FIGURES = {
@@ -37,7 +38,7 @@ class Measured(LightningModule):
 class Data(LightningDataModule):
     """Names what it tests on, as the data modules of the package do."""
 
-    def __init__(self, **settings: str | None) -> None:
+    def __init__(self, **settings: Any) -> None:
         super().__init__()
         self.__dict__ |= settings
 
@@ -82,13 +83,13 @@ def test_a_test_writes_both_files(tmp_path: Path) -> None:
 def test_figures_say_what_they_were_measured_on(tmp_path: Path) -> None:
     figures = {"word_accuracy": Figure(0.5), "human_word_accuracy": Figure(0.25)}
 
-    def told(**settings: str | None) -> list[str]:
-        run_test(figures, tmp_path, data=Data(root="data/train", **settings))
+    def told(**settings: Any) -> list[str]:
+        run_test(figures, tmp_path, data=Data(source=MarioFolder("data/train"), **settings))
         return [f["data"] for f in json.loads((tmp_path / "results.json").read_text())["vlad-mini"].values()]
 
-    assert told(test_root=None) == ["data/train, test split"] * 2
-    assert told(test_root="data/heldout") == ["data/heldout"] * 2
-    assert told(test_root="data/heldout", test_prompts="people.txt") == ["data/heldout", "people.txt"]
+    assert told(test_source=None) == ["data/train, test split"] * 2
+    assert told(test_source=MarioFolder("data/heldout")) == ["data/heldout"] * 2
+    assert told(test_source=MarioFolder("data/heldout"), test_prompts="people.txt") == ["data/heldout", "people.txt"]
 
 
 def test_the_table() -> None:

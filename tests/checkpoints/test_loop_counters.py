@@ -91,6 +91,11 @@ def fit(
     return module
 
 
+def train_keys(data: MarioDataModule) -> list[str]:
+    train = data._sets["train"]
+    return [train.source.keys[i] for i in train.indices]
+
+
 @pytest.fixture(scope="module")
 def saved(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reader, Path]:
     """An undisturbed run of two accumulated batches of 6 a step, three steps an epoch, and its checkpoints."""
@@ -111,7 +116,7 @@ def test_the_undisturbed_run_is_the_order(saved: tuple[Reader, Path], posters: P
     module, folder = saved
     data = MarioDataModule(str(posters), size=8, batch_size=12)
     order = data.order()
-    keys = [folder.parent.name + "_" + folder.name for folder in data._sets["train"].folders]
+    keys = train_keys(data)
     steps = order.steps
     for step in range(STEPS):
         permutation = order.permutation(step // steps).tolist()
@@ -177,7 +182,8 @@ def test_another_global_batch_goes_on_at_the_same_sample(saved: tuple[Reader, Pa
     whole, folder = saved
     resumed = fit(posters, 7, 1, ckpt_path=folder / "batch-2.ckpt")  # one step of 12 is behind
     data = MarioDataModule(str(posters), size=8, batch_size=7)
-    keys = [folder.parent.name + "_" + folder.name for folder in (data.order(), data._sets["train"].folders)[1]]
+    data.setup()
+    keys = train_keys(data)
     first, second = (data.order().permutation(epoch).tolist() for epoch in (0, 1))
     assert resumed.read[1] == [keys[i] for i in first[12:19]]
     assert whole.read[0] == [keys[i] for i in first[:12]]

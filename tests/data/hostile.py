@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from vlad_lightning.data.dataset import MarioDataset
+from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.scan import scan
 from vlad_lightning.data.scene_file import NAME
 from vlad_lightning.layout.glyphs import Rasterizer
@@ -92,7 +93,9 @@ def seen(root: Path, folder: Path) -> str:
     usable, report = scan(str(root), [folder], min_confidence=0.3, max_words=6)
     if not usable:
         return f"skipped: {', '.join(report.skipped)}"
-    sample = MarioDataset(usable, 64, max_words=6, max_boxes=32, min_confidence=0.3, rasterizer=Rasterizer()).read(0)
+    source = MarioFolder(str(root))
+    source.folders = usable
+    sample = MarioDataset(source, 64, max_words=6, max_boxes=32, rasterizer=Rasterizer()).read(0)
     if sample is None:
         return "found usable, and then unreadable"
     if not all(x.isfinite().all() for x in (sample.image, sample.glyphs, sample.word_boxes, sample.object_boxes)):
@@ -351,7 +354,8 @@ def _in_its_place(name: str) -> list[Kind]:
 
 def _captions() -> list[Kind]:
     name = "caption.txt"
-    no_text, unknown, many = (f"{name}: {why}" for why in ("no text", "in an unknown encoding", _LONG))
+    no_text, unknown = (f"{name}: {why}" for why in ("no text", "in an unknown encoding"))
+    many = f"caption of {_LONG}"
     recoded = f"{name} {_RECODED}"
     used = {
         "controls, right-to-left, zero-width": "\x01\x1b[2J a poster \u202e\u2066that\u2069 s\u200bay\u200ds \ufeffHI",

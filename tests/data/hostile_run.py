@@ -26,7 +26,7 @@ from vlad_lightning.data.synthetic.synthetic import write_posters
 
 GOOD, BATCH, FEW = 300, 16, 4  # the memory of the good samples' fits is that of a few steps
 _ALONE, _COMMAND = 60.0, 1800.0  # seconds, on a machine that is busy with something else
-_LEFT_OUT = re.compile(r"00001/(\d{9}): [^\n]*; the sample is left out")
+_LEFT_OUT = re.compile(r"00001[/_](\d{9}): [^\n]*; the sample is left out")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from vlad_lightning.data.batches import BatchShard
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset, match_boxes, match_objects
 from vlad_lightning.data.mario import key_of, read_sample, read_texts
+from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, write_scene
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.synthetic.synthetic import write_posters
@@ -49,9 +50,20 @@ def folders_of(root):
     return [folder for shelf in sorted(root.iterdir()) for folder in sorted(shelf.iterdir())]
 
 
+def folder_of(root):
+    source = MarioFolder(str(root))
+    source.setup()
+    return source
+
+
 def batches(data, name="train"):
     data.setup()
     return list(getattr(data, f"{name}_dataloader")())
+
+
+def report_of(data):
+    data.setup()
+    return data.source.report
 
 
 def keys(data, name):
@@ -153,30 +165,23 @@ def test_the_splits_depend_on_the_seed_only(root):
     assert any(first != keys(MarioDataModule(str(root), seed=seed, **arguments), "test") for seed in (1, 2, 3))
 
 
-def test_a_growing_folder_keeps_its_splits(tmp_path):
-    folders = [tmp_path / "00000" / f"{i:09d}" for i in range(2000)]
-    train, val, test = split(folders[:1000], 0.1, 0.2, seed=0)
-    later = split(folders, 0.1, 0.2, seed=0)
-    for before, after in zip((train, val, test), later, strict=True):
-        assert set(before) <= set(after)
+def test_a_growing_folder_keeps_its_splits():
+    names = [f"00000_{i:09d}" for i in range(2000)]
+    before = [[names[i] for i in part] for part in split(names[:1000], 0.1, 0.2, seed=0)]
+    names = names[1000:] + names[:1000]
+    later = [[names[i] for i in part] for part in split(names, 0.1, 0.2, seed=0)]
+    for early, late in zip(before, later, strict=True):
+        assert set(early) <= set(late)
     shares = [len(part) / 2000 for part in later]
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.03)
 
 
-def test_the_splits_do_not_depend_on_where_the_folder_is(tmp_path):
-    here, there = (
-        split([tmp_path / place / "00000" / f"{i:09d}" for i in range(100)], 0.2, 0.3, seed=0) for place in ("a", "b")
-    )
-    assert [[key_of(path) for path in part] for part in here] == [[key_of(path) for path in part] for part in there]
-
-
 @pytest.mark.parametrize("number", [3, 4, 6, 7])
-def test_every_split_of_a_handful_has_a_sample(tmp_path, number):
-    folders = [tmp_path / f"{i:09d}" for i in range(number)]
+def test_every_split_of_a_handful_has_a_sample(number):
     for seed in range(20):
-        parts = split(folders, 0.05, 0.05, seed)
+        parts = split([f"{i:09d}" for i in range(number)], 0.05, 0.05, seed)
         assert all(parts)
-        assert sorted(folder for part in parts for folder in part) == folders
+        assert sorted(index for part in parts for index in part) == list(range(number))
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -190,12 +195,12 @@ def test_fewer_samples_than_splits_are_shared_with_a_warning(tmp_path, number):
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.0, 0.5), (0.5, 0.0)])
-def test_a_split_that_is_not_wanted_stays_empty(tmp_path, val, test):
-    folders = [tmp_path / f"{i:09d}" for i in range(40)]
+def test_a_split_that_is_not_wanted_stays_empty(val, test):
+    names = [f"{i:09d}" for i in range(40)]
     for number in (1, 2, 40):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _, *parts = split(folders[:number], val, test, 0)
+            _, *parts = split(names[:number], val, test, 0)
         assert [bool(part) for part in parts] == [val > 0, test > 0]
 
 
@@ -205,22 +210,23 @@ def test_another_folder_replaces_the_test_split_in_full(root, tmp_path):
     data = MarioDataModule(str(root), test_root=str(tmp_path / "other"), val_share=0.2)
     assert sorted(keys(data, "test")) == [f"00001_{number:09d}" for number in range(100, 105)]
     assert len(set(keys(data, "train")) | set(keys(data, "val"))) == 12
-    assert data.report().usable == 12
+    assert data.test_source.report.usable == 5
+    assert report_of(data).usable == 12
 
 
 def test_the_test_can_be_cut_short(root):
     full = MarioDataModule(str(root), test_share=0.5)
     short = MarioDataModule(str(root), test_share=0.5, limit_test=2)
     assert keys(short, "test") == keys(full, "test")[:2]
-    assert short.report().usable == 12
+    assert report_of(short).usable == 12
 
 
 def test_an_index_picks_samples(root, tmp_path):
     index = tmp_path / "index.txt"
     index.write_text("00000_000000001\n00000_000000004\n00000_000000005\n00000_000000099\n")
     data = MarioDataModule(str(root), index=str(index))
-    assert data.report().usable == 3
-    assert data.report().skipped == {"no caption.txt": 1}
+    assert report_of(data).usable == 3
+    assert report_of(data).skipped == {"no caption.txt": 1}
 
 
 def test_the_training_order_depends_on_the_seed_and_changes_by_epoch(root):
@@ -265,7 +271,7 @@ def test_the_first_three_bad_samples_are_examples(root):
     folders = folders_of(root)[:5]
     for folder in folders:
         (folder / "image.jpg").unlink()
-    assert MarioDataModule(str(root)).report().examples == {"no image.jpg": tuple(map(str, folders[:3]))}
+    assert report_of(MarioDataModule(str(root))).examples == {"no image.jpg": tuple(map(str, folders[:3]))}
 
 
 def test_bad_samples_are_counted_reported_and_skipped(root, capfd):
@@ -279,7 +285,7 @@ def test_bad_samples_are_counted_reported_and_skipped(root, capfd):
     folders = folders_of(root)
     spoil(folders)
     data = MarioDataModule(str(root), max_words=3)
-    report = data.report()
+    report = report_of(data)
     assert report.usable == 9
     assert sum(report.skipped.values()) == 5
     assert report.skipped["no image.jpg"] == 1
@@ -329,7 +335,7 @@ def test_a_truncated_image_in_a_small_folder_is_found_by_the_scan(root):
     for folder in folders_of(root)[:3]:
         truncate(folder)
     data = MarioDataModule(str(root))
-    assert data.report().skipped == {"broken image.jpg": 3}
+    assert report_of(data).skipped == {"broken image.jpg": 3}
     read = [key for name in ("train", "val", "test") for key in keys(data, name)]
     assert sorted(read) == [key_of(folder) for folder in folders_of(root)[3:]]
 
@@ -341,7 +347,7 @@ def test_a_large_folder_is_scanned_by_headers_and_a_truncated_image_is_replaced(
     (folders_of(tmp_path)[1] / "image.jpg").write_bytes(b"no image")
     (folders_of(tmp_path)[2] / "image.jpg").unlink()
     data = MarioDataModule(str(tmp_path), size=8)
-    assert data.report().skipped == {"broken image.jpg": 1, "no image.jpg": 1}
+    assert report_of(data).skipped == {"broken image.jpg": 1, "no image.jpg": 1}
     read = [key for name in ("train", "val", "test") for key in keys(data, name)]
     assert "00000_000000000" not in read
     assert data.broken == ("00000_000000000",)
@@ -436,7 +442,7 @@ class Hopeless(Rasterizer):
 def test_whatever_building_a_sample_raises_is_that_samples_fault_and_is_named(tmp_path, caplog):
     for number in range(6):
         write(tmp_path, number, ocr=[UPRIGHT.format(text="BOO" if number == 2 else "HELLO", confidence=0.9)])
-    samples = MarioDataset(folders_of(tmp_path), 16, 2, 8, 0.3, Hopeless())
+    samples = MarioDataset(folder_of(tmp_path), 16, 2, 8, Hopeless())
     assert samples.read(2) is None
     assert samples[2].key == "00000_000000003"
     assert samples.broken == ("00000_000000002",)
@@ -446,7 +452,7 @@ def test_whatever_building_a_sample_raises_is_that_samples_fault_and_is_named(tm
 def test_what_every_sample_raises_is_an_error_that_names_it(tmp_path):
     write(tmp_path, 0, ocr=[UPRIGHT.format(text="BOO", confidence=0.9)])
     with pytest.raises(ValueError, match=r"none of the 1 samples can be read.*RuntimeError: no such luck"):
-        MarioDataset(folders_of(tmp_path), 16, 2, 8, 0.3, Hopeless())[0]
+        MarioDataset(folder_of(tmp_path), 16, 2, 8, Hopeless())[0]
 
 
 def test_hostile_samples_leave_finite_batches(root):
@@ -457,10 +463,10 @@ def test_hostile_samples_leave_finite_batches(root):
     os.mkfifo(folders[2] / "caption.txt")
     (folders[3] / "caption.txt").write_bytes("caf\u00e9 HELLO".encode("cp1252"))
     data = MarioDataModule(str(root))
-    assert data.report().skipped == {"caption.txt: no regular file": 1}
-    assert data.report().lines_left_out == {"quad far outside the frame": 2, "text too long": 1}
-    assert data.report().texts_recoded == {"caption.txt": 1}
-    assert any("1 caption.txt read in" in line for line in data.report().lines())
+    assert report_of(data).skipped == {"caption.txt: no regular file": 1}
+    assert report_of(data).lines_left_out == {"quad far outside the frame": 2, "text too long": 1}
+    assert report_of(data).texts_recoded == {"caption.txt": 1}
+    assert any("1 caption.txt read in" in line for line in report_of(data).lines())
     found = [batch for name in ("train", "val", "test") for batch in batches(data, name)]
     assert sum(map(len, found)) == 11
     assert all(layout.boxes.abs().le(10).all() for batch in found for layout in batch.layouts)
@@ -520,9 +526,9 @@ def test_a_damaged_scene_json_is_counted_and_its_sample_is_used_without(root):
     for folder in folders_of(root)[:3]:
         (folder / "scene.json").write_text('{"objects": []}')
     data = MarioDataModule(str(root))
-    assert data.report().usable == 12
-    assert data.report().scenes_left_out == 3
-    assert any("3 scene.json left out" in line for line in data.report().lines())
+    assert report_of(data).usable == 12
+    assert report_of(data).scenes_left_out == 3
+    assert any("3 scene.json left out" in line for line in report_of(data).lines())
     assert not any(batch.scene_known.any() for batch in batches(data))
 
 
@@ -539,7 +545,7 @@ def test_match_objects_ignores_case_and_article_and_serves_each_phrase_once():
 def test_every_object_that_a_poster_tells_gets_its_box_and_no_word_loses_one(tmp_path):
     write_posters(tmp_path / "posters", samples=150, seed=8, workers=1, charseg=False)
     folders = folders_of(tmp_path / "posters")
-    samples = MarioDataset(folders, 32, 6, 32, 0.3, Rasterizer())
+    samples = MarioDataset(folder_of(tmp_path / "posters"), 32, 6, 32, Rasterizer())
     told = 0
     for folder, found in zip(folders, (samples[i] for i in range(len(folders))), strict=True):
         sample = read_sample(folder)
@@ -644,7 +650,8 @@ def test_a_batch_is_moved_and_a_gpu_copies_it_while_the_host_goes_on(root, monke
     assert seen == [("cpu", False), ("cuda", True)]
 
 
-def test_hash_order_does_not_depend_on_the_given_order(root):
-    folders = folders_of(root)
-    assert in_hash_order(folders, 3) == in_hash_order(folders[::-1], 3)
-    assert in_hash_order(folders, 3) != in_hash_order(folders, 4)
+def test_hash_order_does_not_depend_on_the_given_order():
+    names = [f"{i:09d}" for i in range(12)]
+    there, back = ([given[i] for i in in_hash_order(given, 3)] for given in (names, names[::-1]))
+    assert there == back
+    assert there != [names[i] for i in in_hash_order(names, 4)]

@@ -12,8 +12,6 @@ import pytest
 from PIL import Image
 
 from vlad_lightning.data.mario import (
-    MarioSample,
-    SkipSample,
     check_header,
     key_of,
     list_samples,
@@ -21,6 +19,7 @@ from vlad_lightning.data.mario import (
     write_sample,
 )
 from vlad_lightning.data.ocr_lines import OcrWord
+from vlad_lightning.data.source import RawSample, SkipSample
 from vlad_lightning.layout.prompt_parser import quote_words
 
 QUAD = np.array([[0.25, 0.5], [0.75, 0.5], [0.75, 0.625], [0.25, 0.625]], dtype=np.float32)
@@ -29,7 +28,7 @@ QUAD = np.array([[0.25, 0.5], [0.75, 0.5], [0.75, 0.625], [0.25, 0.625]], dtype=
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A sound sample, for a test to spoil."""
-    sample = MarioSample(
+    sample = RawSample(
         "06269_062690093", Image.new("RGB", (512, 512), "teal"), "A sale at the shop", (OcrWord("SALE", QUAD, 0.9),)
     )
     write_sample(tmp_path / "06269" / "062690093", sample, np.zeros((256, 256), dtype=np.int64))
@@ -231,9 +230,9 @@ def test_endless_texts_skip_the_sample(folder):
     assert reason(folder) == "ocr.txt: larger than 1,000,000 bytes"
     (folder / "caption.txt").write_text("word " * 400)
     (folder / "ocr.txt").write_text("")
-    assert reason(folder) == "caption.txt: more than 1,500 bytes"
+    assert reason(folder) == "caption of more than 1,500 bytes"
     (folder / "caption.txt").write_text("\U0001f600" * 376, encoding="utf-8")
-    assert reason(folder) == "caption.txt: more than 1,500 bytes"
+    assert reason(folder) == "caption of more than 1,500 bytes"
     (folder / "caption.txt").write_text("\U0001f600" * 375, encoding="utf-8")
     assert len(read_sample(folder).caption) == 375
 
@@ -243,7 +242,7 @@ def test_quotes_around_what_is_drawn_count_in_a_captions_length(folder):
     (folder / "ocr.txt").write_text("")
     assert len(read_sample(folder).prompt) == 1_199
     (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 600)  # all in one place: each has quotes of its own
-    assert reason(folder) == "caption.txt: more than 1,500 bytes"
+    assert reason(folder) == "caption of more than 1,500 bytes"
 
 
 @pytest.mark.parametrize("side", [8_000, 13_000, 20_000])  # the last one is beyond Pillow's own limit
@@ -354,7 +353,7 @@ def test_a_missing_or_empty_root_or_index_is_a_clear_error(tmp_path, folder):
 def test_charseg_has_the_bytes_that_numpy_writes(tmp_path, rows):
     classes = np.zeros((256, 256), dtype=np.int64)
     classes[list(rows), 3:9] = 95
-    sample = MarioSample("00000_000000000", Image.new("RGB", (8, 8)), "a caption", ())
+    sample = RawSample("00000_000000000", Image.new("RGB", (8, 8)), "a caption", ())
     for name, array in (("rows", classes), ("columns", np.asfortranarray(classes))):
         write_sample(tmp_path / name, sample, array)
         np.save(tmp_path / "plain.npy", classes)

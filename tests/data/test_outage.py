@@ -16,9 +16,10 @@ import pytest
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import key_of, list_samples
-from vlad_lightning.data.outage import DataOutageError
+from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.scan import scan
 from vlad_lightning.data.scene_data import SceneDataModule
+from vlad_lightning.data.source import DataOutageError
 from vlad_lightning.layout.glyphs import Rasterizer
 
 
@@ -29,7 +30,13 @@ def root(posters: Path, tmp_path: Path) -> Path:
 
 
 def samples(root: Path, max_outage: float) -> MarioDataset:
-    return MarioDataset(list_samples(root), 8, 2, 8, 0.3, Rasterizer(), max_outage=max_outage)
+    return MarioDataset(folder(root, max_outage), 8, 2, 8, Rasterizer())
+
+
+def folder(root: Path, max_outage: float) -> MarioFolder:
+    source = MarioFolder(str(root), max_outage=max_outage)
+    source.setup()
+    return source
 
 
 def data_loaders(data: MarioDataModule) -> tuple[Iterable[Any], ...]:
@@ -46,6 +53,7 @@ def later(act: Callable[[], object]) -> threading.Timer:
 
 def test_a_folder_that_is_away_for_a_moment_breaks_no_sample(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = samples(root, 60)
+    caplog.clear()
     away = root.with_name("away")
     root.rename(away)
     back = later(lambda: away.rename(root))
@@ -126,9 +134,9 @@ def test_captions_are_read_after_an_outage_and_without_those_that_are_gone(root:
 
 def test_a_sample_that_is_gone_is_broken_at_once_and_others_are_not(root: Path) -> None:
     data = samples(root, 3600)
-    shutil.rmtree(data.folders[1])
-    (data.folders[2] / "image.jpg").unlink()
-    (data.folders[3] / "image.jpg").write_bytes(b"no image")
+    shutil.rmtree(root / f"00000/{1:09d}")
+    (root / f"00000/{2:09d}/image.jpg").unlink()
+    (root / f"00000/{3:09d}/image.jpg").write_bytes(b"no image")
     assert [data.read(i) is None for i in range(5)] == [False, True, True, True, False]
     assert data.broken == ("00000_000000001", "00000_000000002", "00000_000000003")
 
@@ -159,7 +167,7 @@ def test_a_disk_that_fails_for_a_moment_breaks_no_sample(root: Path, failing: se
 
 def test_a_file_on_a_bad_block_is_that_samples_fault(root: Path, failing: set[Path]) -> None:
     data = samples(root, 3600)
-    failing.add(data.folders[7])
+    failing.add(root / f"00000/{7:09d}")
     assert data.read(7) is None
     assert data.read(8) is not None
     assert data.broken == ("00000_000000007",)
@@ -167,7 +175,7 @@ def test_a_file_on_a_bad_block_is_that_samples_fault(root: Path, failing: set[Pa
 
 def test_a_scene_that_the_system_fails_to_read_is_not_taken_for_none(root: Path, failing: set[Path]) -> None:
     data = samples(root, 3600)
-    failing.add(data.folders[7] / "scene.json")
+    failing.add(root / f"00000/{7:09d}/scene.json")
     assert data.read(7) is None
     assert data.broken == ("00000_000000007",)
 

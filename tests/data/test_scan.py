@@ -12,6 +12,7 @@ from PIL import Image
 from vlad_lightning.data.content import NAMES, differing
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.scan import scan
 from vlad_lightning.layout.glyphs import Rasterizer
 
@@ -130,7 +131,9 @@ def test_names_that_are_not_utf8_are_used_counted_and_told_in_print(many, tmp_pa
     assert f"{root}/00000/no\\xffimage)" in text
     assert f"1 samples have a name that is not UTF-8 ({root}/00000/caf\\xe9)" in text
     assert text.encode("utf-8")
-    sample = MarioDataset([good], 8, 2, 8, 0.3, Rasterizer())[0]
+    source = MarioFolder(str(root))
+    source.setup()
+    sample = MarioDataset(source, 8, 2, 8, Rasterizer(), indices=[source.folders.index(good)])[0]
     assert sample.key == "00000_caf\\xe9"
 
 

@@ -57,16 +57,16 @@ class ResultsWriter(Callback):
 
 
 def _data(trainer: Trainer, figure: str) -> dict[str, str]:
-    """What a figure was measured on: prompts without images, a test folder, or the test split of the one folder."""
-    root, test_root, prompts = (
+    """What a figure was measured on: prompts without images, a source of its own, or the test split of the one."""
+    source, test_source, prompts = (
         getattr(trainer.datamodule, name, None)  # type: ignore[attr-defined]
-        for name in ("root", "test_root", "test_prompts")
+        for name in ("source", "test_source", "test_prompts")
     )
     if prompts is not None and figure.startswith("human_"):
         return {"data": str(prompts)}
-    if test_root is not None:
-        return {"data": str(test_root)}
-    return {} if root is None else {"data": f"{root}, test split"}
+    if test_source is not None:
+        return {"data": test_source.name}
+    return {} if source is None else {"data": f"{source.name}, test split"}
 
 
 def results_table(system: str, figures: dict[str, Figure]) -> str:

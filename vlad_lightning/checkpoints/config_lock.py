@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from vlad_lightning.checkpoints.ranks import on_first
+from vlad_lightning.data.source import SampleSource
 from vlad_lightning.files import printable
 
 RECORD = "vlad_config"
@@ -28,6 +29,7 @@ _FREE = (
     "data.limit_test",
     "data.max_outage",
     "data.test_root",
+    "data.test_source*",
     "model.sampler*",
     "model.layout_sampler*",
     "model.sampling_seed",
@@ -76,7 +78,7 @@ CONTENT = "data.content"
 class _Data(Protocol):
     """A data module that knows what it read."""
 
-    root: str
+    source: SampleSource
 
     def changed_since(self, checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None: ...
 
@@ -136,9 +138,8 @@ class ConfigLock(Callback):
         if changed is None:
             rank_zero_warn("the checkpoint does not say what its data folder held; it may have been something else")
         elif changed:
-            told = (
-                f"the {', '.join(changed)} in {printable(data.root)} are not those that the checkpoint was trained on"
-            )
+            where = printable(data.source.name)
+            told = f"the {', '.join(changed)} in {where} are not those that the checkpoint was trained on"
             if changes({}, {CONTENT: changed}, self.may_change):
                 raise ValueError(f"{told}; put them back, or allow it: --may_change {CONTENT}")
             rank_zero_warn(f"{told}; --may_change allows it")

@@ -44,7 +44,7 @@ def export(args: Sequence[str]) -> None:
     if options.lora_folder:
         _replace(options.lora_folder, lambda new: save_unet_lora(module.painter.vfe, new))
     if options.folder:
-        data = str(getattr(built.datamodule, "root", "unknown"))
+        data = getattr(getattr(built.datamodule, "source", None), "name", "unknown")
         results = Path(built.config["out"], "results.json")
         samplers = module.sampler, module.layout_sampler
         run = read_run(options.folder.name, data, options.checkpoint, saved, results, *samplers)

@@ -1,4 +1,4 @@
-"""Training, validation and test data from folders in MARIO's format."""
+"""Training, validation and test data: the samples of a source, split, ordered, built and batched."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from inspect import signature
 from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vlad_lightning.data.batches import BatchShard, shard_loader
 from vlad_lightning.data.content import differing
 from vlad_lightning.data.dataset import MarioDataset
-from vlad_lightning.data.mario import list_samples
+from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.order import Draw, GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.prompts import collate_prompts, keyed_prompts, read_prompts
-from vlad_lightning.data.scan import DataReport, scan
+from vlad_lightning.data.source import SampleSource
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.workers import Loader, start_worker
-from vlad_lightning.files import find_config
+from vlad_lightning.files import find_config, printable
 from vlad_lightning.layout.glyphs import Rasterizer
-from vlad_lightning.limits import MOST_IN_BATCH, MOST_PHRASES, MOST_SIDE, check_whole
+from vlad_lightning.limits import MOST_IN_BATCH, MOST_PHRASES, MOST_SIDE, check_share, check_whole
 from vlad_lightning.types import Batch, PromptBatch, Sample
 
 _log = logging.getLogger(__name__)
@@ -38,10 +38,10 @@ Preparation = Callable[[Batch, int | None], Batch]
 class MarioDataModule(LightningDataModule):
     """Posters with their captions, layouts and glyphs, in batches of :class:`~vlad_lightning.types.Batch`.
 
-    Captions get quotes around the words that are also on the image. Samples that cannot be used are skipped, counted
-    and reported. Of those that break only when they are read, a training takes one of another step instead; a
-    validation or a test leaves them out, and says at its end how many and which. A folder that cannot be read for a
-    while as a whole breaks none of its samples.
+    The samples come from a :class:`~vlad_lightning.data.source.SampleSource`; ``root`` is the short way to name a
+    :class:`~vlad_lightning.data.mario_folder.MarioFolder`. Captions get quotes around the words that are also on the
+    image. Of samples that turn out to be broken when they are read, a training takes one of another step instead; a
+    validation or a test leaves them out, and says at its end how many and which.
 
     The training order is a :class:`~vlad_lightning.data.order.SampleOrder`: the same for every number of devices with
     the same global batch. A checkpoint keeps the place in it, so that a fit goes on with the sample that an undisturbed
@@ -49,14 +49,14 @@ class MarioDataModule(LightningDataModule):
     Every loader deals to the devices by itself: the trainer needs ``use_distributed_sampler=False``.
 
     Args:
-        root: a folder in MARIO's format.
+        root: a folder in MARIO's format; None where there is a ``source``.
         size: height and width of the images in pixels; others are stretched to it.
         batch_size: samples a batch and device.
         max_words: ``N``, the number of words a layout generator places; a caption's further words are left out.
         max_objects: ``K``, the number of a caption's object phrases that get a box where ``scene.json`` tells it.
         max_boxes: at most this many words are drawn in ``glyphs``, the largest ones.
-        val_share: share of ``root`` that validates; the split depends on the samples' names and ``seed`` only.
-        test_share: share of ``root`` that tests; not used if ``test_root`` is given.
+        val_share: share of the samples that validates; the split depends on their names and ``seed`` only.
+        test_share: share that tests; not used if ``test_root`` or ``test_source`` is given.
         test_root: another folder in MARIO's format; all of it tests.
         index: a file in ``root``'s place that lists the samples of ``root`` to use, as ``06269_062690093``.
         limit_test: test on this many samples only.
@@ -70,13 +70,16 @@ class MarioDataModule(LightningDataModule):
         num_workers: processes that read, for each loader; 0 reads in the training process.
         pin_memory: copy batches into pinned memory, for a GPU.
         seed: of the splits and of the order of the training samples.
+        source: of the samples, in the place of ``root``, ``index``, ``min_confidence``, ``max_bad_share`` and
+            ``max_outage``, which are settings of a folder.
+        test_source: likewise, in the place of ``test_root``.
 
     Attributes:
         preparation: what the module that is trained wants of each batch before it travels to the device; set in the
             module's ``setup``, and done by the processes that read.
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of its range, or would do nothing beside the others.
     """
 
     dataset_class: ClassVar[type[MarioDataset]] = MarioDataset
@@ -84,7 +87,7 @@ class MarioDataModule(LightningDataModule):
 
     def __init__(
         self,
-        root: str,
+        root: str | None = None,
         size: int = 64,
         batch_size: int = 16,
         max_words: int = 4,
@@ -103,17 +106,21 @@ class MarioDataModule(LightningDataModule):
         num_workers: int = 0,
         pin_memory: bool = False,
         seed: int = 0,
+        source: SampleSource | None = None,
+        test_source: SampleSource | None = None,
     ) -> None:
         super().__init__()
         check_whole("size", size, 1, MOST_SIDE)
         check_whole("batch_size", batch_size, 1, MOST_IN_BATCH)
         for name, value in (("max_words", max_words), ("max_objects", max_objects), ("max_boxes", max_boxes)):
             check_whole(name, value, 1, MOST_PHRASES)
-        _at_least(0, num_workers=num_workers, max_outage=max_outage)
+        _at_least(0, num_workers=num_workers)
         if limit_test is not None:
             _at_least(1, limit_test=limit_test)
-        _shares(min_confidence=min_confidence, max_bad_share=max_bad_share, val_share=val_share, test_share=test_share)
-        if val_share == 0 or (test_share == 0 and test_root is None) or val_share + test_share >= 1:
+        check_share("val_share", val_share)
+        check_share("test_share", test_share)
+        tested_apart = test_root is not None or test_source is not None
+        if val_share == 0 or (test_share == 0 and not tested_apart) or val_share + test_share >= 1:
             raise ValueError(
                 f"val_share={val_share} and test_share={test_share}: each must be above 0, and the sum below 1"
             )
@@ -136,16 +143,14 @@ class MarioDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.seed = seed
+        if root is None and test_root is None:
+            self._check_idle()
+        self.source = self._source("root", root, "source", source, index)
+        self.test_source = self._source("test_root", test_root, "test_source", test_source) if tested_apart else None
         self._sets: dict[str, MarioDataset] = {}
-        self._reports: dict[tuple[str, str | None], DataReport] = {}
         self._resumed: dict[str, int] | None = None
         self._told: set[str] = set()
         self.preparation: Preparation | None = None
-
-    def report(self) -> DataReport:
-        """What the scan of ``root`` found."""
-        self.setup()
-        return self._reports[self.root, self.index]
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -153,24 +158,27 @@ class MarioDataModule(LightningDataModule):
         return tuple(sorted({key for data in self._sets.values() for key in data.broken}))
 
     def setup(self, stage: str | None = None) -> None:
-        """Scan the folders and split them, once; every split is there at every stage, so that errors come first.
+        """Set the sources up and split them, once; every split is there at every stage, so that errors come first.
 
         Raises:
-            FileNotFoundError: if a folder or the index does not exist.
-            ValueError: if a folder holds no usable sample or too large a share of bad ones.
+            FileNotFoundError, DataOutageError: as the sources' ``setup``.
+            ValueError: likewise, or if a source holds no sample.
         """
         if stage == "fit":  # a checkpoint is loaded after this
             self._resumed = None
         if self._sets:
             return
-        folders = self._usable(self.root, self.index)
-        if self.test_root is None:
-            train, val, test = split(folders, self.val_share, self.test_share, self.seed)
-        else:
-            train, val, _ = split(folders, self.val_share, 0.0, self.seed)
-            test = in_hash_order(self._usable(self.test_root), self.seed)
-        self._sets = {"train": self._dataset(train), "val": self._dataset(val)}
-        self._sets["test"] = self._dataset(test[: self.limit_test])
+        tested = self.source if self.test_source is None else self.test_source
+        for source in {id(source): source for source in (self.source, tested)}.values():
+            source.setup()
+            if not len(source):
+                raise ValueError(f"{printable(source.name)} holds no sample")
+        test_share = self.test_share if self.test_source is None else 0.0
+        train, val, test = split(self.source.keys, self.val_share, test_share, self.seed)
+        if self.test_source is not None:
+            test = in_hash_order(self.test_source.keys, self.seed)
+        self._sets = {"train": self._dataset(self.source, train), "val": self._dataset(self.source, val)}
+        self._sets["test"] = self._dataset(tested, test[: self.limit_test])
 
     def teardown(self, stage: str | None = None) -> None:
         """Say which samples a measurement lacks; each process tells of those that it has read."""
@@ -189,7 +197,7 @@ class MarioDataModule(LightningDataModule):
                 self._told.update(new)
 
     def captions(self) -> list[str]:
-        """The training split's captions, with quotes around the words that are drawn; no image is read.
+        """The training split's captions, with quotes around the words that are drawn; of a folder, no image is read.
 
         Those that cannot be read any more are left out.
         """
@@ -265,17 +273,21 @@ class MarioDataModule(LightningDataModule):
         return self.order().steps_before(position) * self.order().parts
 
     def content(self) -> dict[str, str]:
-        """The fingerprint of ``root``'s usable samples, see :class:`~vlad_lightning.data.content.Content`."""
-        return dict(self.report().content)
+        """The fingerprint of what the source holds; empty where it has none."""
+        self.setup()
+        return dict(self.source.content())
 
     def changed_since(self, checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
-        """What of ``root``'s content is not as it was when a checkpoint was saved; None where that does not tell.
+        """What of the source's content is not as it was when a checkpoint was saved; None where that does not tell.
 
         Returns:
-            :data:`~vlad_lightning.data.content.NAMES` where it has other samples, else the names of the files.
+            :data:`~vlad_lightning.data.content.NAMES` where it has other samples, else the names of the files; nothing
+            for a source without a fingerprint.
         """
-        then = checkpoint.get(type(self).__qualname__, {}).get("content")
-        return None if then is None else differing(then, self.content())
+        now = self.content()
+        if not now:
+            return ()
+        return differing(then, now) if (then := checkpoint.get(type(self).__qualname__, {}).get("content")) else None
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the order after the last optimizer step, that step, and the fingerprint of the data.
@@ -322,31 +334,31 @@ class MarioDataModule(LightningDataModule):
         shard = BatchShard(_Measured(self._sets[name]), self.batch_size, collate, ranks, self._rank, in_blocks)
         return shard_loader(shard, self.num_workers, self.pin_memory)
 
-    def _dataset(self, folders: list[Path]) -> MarioDataset:
-        return self.dataset_class(
-            folders,
-            self.size,
-            self.max_words,
-            self.max_boxes,
-            self.min_confidence,
-            self.rasterizer,
-            self.max_objects,
-            self.max_outage,
-        )
+    def _dataset(self, source: SampleSource, indices: Sequence[int]) -> MarioDataset:
+        words, boxes, objects = self.max_words, self.max_boxes, self.max_objects
+        return self.dataset_class(source, self.size, words, boxes, self.rasterizer, objects, indices)
 
-    def _usable(self, root: str, index: str | None = None) -> list[Path]:
-        listed = list_samples(Path(root), Path(index) if index else None)
-        folders, report = scan(root, listed, self.min_confidence, self.max_words, self.max_outage)
-        self._reports[root, index] = report
-        lines = "\n".join(report.lines())
-        if not folders or report.bad_share > self.max_bad_share:
-            raise ValueError(
-                f"{report.bad_share:.0%} of the samples in {root!r} cannot be used, and at most "
-                f"max_bad_share={self.max_bad_share:.0%} may be, with one good one at least; a sample is a folder like "
-                f"00000/000000000 with image.jpg, caption.txt and ocr.txt.\n{lines}"
-            )
-        rank_zero_info(lines)
-        return folders
+    def _check_idle(self) -> None:
+        """Refuse settings of a folder where there is none."""
+        defaults = signature(MarioFolder).parameters
+        for name in ("min_confidence", "max_bad_share", "max_outage"):
+            if (value := getattr(self, name)) != defaults[name].default:
+                raise ValueError(f"{name} is {value}; it is a setting of a folder, and no root is given")
+
+    def _source(
+        self, root_name: str, root: str | None, source_name: str, source: SampleSource | None, index: str | None = None
+    ) -> SampleSource:
+        """The source that is given, or that of the folder that is."""
+        if (root is None) == (source is None):
+            raise ValueError(f"{root_name} is {root!r} and {source_name} {source!r}; one of them is needed, not both")
+        if source is None:
+            return self._folder(str(root), index)
+        if index is not None:
+            raise ValueError(f"index is {index!r}; it lists samples of root, and source is given")
+        return source
+
+    def _folder(self, root: str, index: str | None = None) -> MarioFolder:
+        return MarioFolder(root, index, self.min_confidence, self.max_bad_share, self.max_outage, self.max_words)
 
 
 class _Replaced(Dataset[Sample]):
@@ -447,9 +459,3 @@ def _at_least(least: int, **values: float) -> None:
     for name, value in values.items():
         if not value >= least:  # nor nan
             raise ValueError(f"{name}={value}: must be at least {least}")
-
-
-def _shares(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}={value}: must lie in [0, 1]")

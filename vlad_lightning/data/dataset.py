@@ -1,4 +1,4 @@
-"""From a sample folder to tensors."""
+"""From a raw sample to tensors."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from textwrap import shorten
 
 import numpy as np
@@ -15,11 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vlad_lightning.data.mario import MarioSample, SkipSample, key_of, read_sample, read_texts
 from vlad_lightning.data.ocr_lines import OcrWord
-from vlad_lightning.data.outage import DataOutageError, OutageGuard
 from vlad_lightning.data.scene_file import SceneFacts
-from vlad_lightning.files import printable
+from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SkipSample, prompt_of
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, bare_word, drawn_words
@@ -30,47 +26,44 @@ _FRAME = (0.0, 0.0, 1.0, 1.0)
 
 
 class MarioDataset(Dataset[Sample]):
-    """Sample folders, read from the disk whenever one is asked for.
+    """Samples of a source, read whenever one is asked for.
 
     A sample that turns out to be broken is remembered, also across the worker processes of a DataLoader. ``samples[i]``
     is the next good one then; :meth:`read` leaves it out.
 
     Args:
-        folders: the samples.
+        source: of the samples; set up.
         size: height and width of the images in pixels.
         max_words: ``N`` of :class:`~vlad_lightning.types.Sample`.
         max_boxes: at most this many words make the layout, the largest ones.
-        min_confidence: words below it are left out.
         rasterizer: draws the layouts.
         max_objects: ``K`` of :class:`~vlad_lightning.types.Sample`.
-        max_outage: seconds to wait where the whole data folder cannot be read; no sample counts as broken for it.
+        indices: the numbers in ``source`` of those that belong here; None takes all.
     """
 
     def __init__(
         self,
-        folders: Sequence[Path],
+        source: SampleSource,
         size: int,
         max_words: int,
         max_boxes: int,
-        min_confidence: float,
         rasterizer: Rasterizer,
         max_objects: int = 12,
-        max_outage: float = 300.0,
+        indices: Sequence[int] | None = None,
     ) -> None:
-        self.folders = list(folders)
+        self.source = source
+        self.indices = torch.tensor(range(len(source)) if indices is None else indices)  # no list: processes share it
         self.size = size
         self.max_words = max_words
         self.max_boxes = max_boxes
-        self.min_confidence = min_confidence
         self.rasterizer = rasterizer
         self.max_objects = max_objects
         self._decompose = PromptDecomposer()
-        self._guard = OutageGuard(self.folders, max_outage)
-        self._broken = torch.zeros(len(folders), dtype=torch.bool).share_memory_()
+        self._broken = torch.zeros(len(self.indices), dtype=torch.bool).share_memory_()
         self._why = "each was found to be broken before"  # the last sample was left out
 
     def __len__(self) -> int:
-        return len(self.folders)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Sample:
         """A sample, or the next one that can be read.
@@ -82,14 +75,15 @@ class MarioDataset(Dataset[Sample]):
             sample = self.read(place % len(self))
             if sample is not None:
                 return sample
-        raise ValueError(
-            f"none of the {len(self)} samples can be read, {printable(self.folders[index])} for one; {self._why}"
-        )
+        raise ValueError(f"none of the {len(self)} samples can be read, {self._key(index)} for one; {self._why}")
 
     @property
     def broken(self) -> tuple[str, ...]:
         """Keys of the samples that were found to be broken so far."""
-        return tuple(key_of(self.folders[i]) for i in self._broken.nonzero().flatten().tolist())
+        return tuple(self._key(i) for i in self._broken.nonzero().flatten().tolist())
+
+    def _key(self, index: int) -> str:
+        return self.source.keys[int(self.indices[index])]
 
     def read(self, index: int) -> Sample | None:
         """A sample; None where it is broken.
@@ -98,52 +92,49 @@ class MarioDataset(Dataset[Sample]):
         training. The warning names the exception, and where every sample has it, it is an error after all.
 
         Raises:
-            DataOutageError: if the data folder as a whole cannot be read for too long.
+            DataOutageError: if the source as a whole cannot be read for too long.
         """
         if self._broken[index]:
             return None
         try:
-            found = self._guard(partial(read_sample, min_confidence=self.min_confidence), self.folders[index])
-            return self._build(self._checked(found, index))
+            return self._build(self.source.read(int(self.indices[index])))
         except DataOutageError:
             raise
         except SkipSample as skip:
             self._why = str(skip)
         except Exception as error:
-            self._why = f"{printable(self.folders[index])}: {type(error).__name__}: {shorten(str(error), 200)}"
+            self._why = f"{self._key(index)}: {type(error).__name__}: {shorten(str(error), 200)}"
         self._broken[index] = True
         _log.warning("%s; the sample is left out", self._why)
         return None
 
     def captions(self) -> Iterator[str]:
-        """The captions as prompts, of those samples whose texts can be read; no image is.
+        """The captions as prompts, of those samples whose texts can be read; of a folder's, no image is.
 
         Raises:
             DataOutageError: as :meth:`read`.
         """
-        for folder in self.folders:
+        for index in self.indices.tolist():
             with suppress(SkipSample):
-                yield self._guard(partial(read_texts, min_confidence=self.min_confidence), folder).prompt
+                yield prompt_of(self.source.read_texts(index), self.source.keys[index])
 
-    def _checked(self, sample: MarioSample, index: int) -> MarioSample:
-        """The sample, where it can be used.
+    def _build(self, sample: RawSample) -> Sample:
+        """What is made of a sample.
 
         Raises:
-            SkipSample: where it cannot.
+            SkipSample: where it cannot be used.
         """
-        return sample
-
-    def _build(self, sample: MarioSample) -> Sample:
+        prompt = prompt_of(sample, sample.key)
         boxes = _layout(sample.words)
         layout = _largest(boxes, self.max_boxes)
-        word_boxes, word_mask = match_boxes(drawn_words(sample.prompt), boxes, self.max_words)
-        chunks = [chunk.text for chunk in self._decompose(sample.prompt).objects]
+        word_boxes, word_mask = match_boxes(drawn_words(prompt), boxes, self.max_words)
+        chunks = [chunk.text for chunk in self._decompose(prompt).objects]
         object_boxes, object_mask = match_objects(chunks, sample.scene, self.max_objects)
         found = object_mask.nonzero().flatten()
         return Sample(
             key=sample.key,
             image=from_pil(sample.image, (self.size, self.size)),
-            prompt=sample.prompt,
+            prompt=prompt,
             layout=replace(layout, objects=tuple(chunks[i] for i in found), object_boxes=object_boxes[found]),
             glyphs=self.rasterizer(layout, (self.size, self.size)),
             word_boxes=word_boxes,

@@ -17,14 +17,14 @@ import re
 import string
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from vlad_lightning.data.ocr_lines import OcrWord, format_word, parse_ocr, quote_read_words
-from vlad_lightning.data.scene_file import NAME, SceneFacts, read_scene
+from vlad_lightning.data.ocr_lines import format_word, parse_ocr
+from vlad_lightning.data.scene_file import NAME, read_scene
+from vlad_lightning.data.source import RawSample, SampleTexts, SkipSample, quoted_caption
 from vlad_lightning.files import (
     LIST_BYTES,
     UnusableFileError,
@@ -40,48 +40,12 @@ CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + s
 """The characters of ``charseg.npy``, in the order of their classes 1 to 95; class 0 is the background."""
 
 _MOST_LINES = 1_000  # of an ocr.txt: no picture shows that many words, and matching them costs their square
-_MOST_BYTES = 1_500  # of a prompt in UTF-8: a text encoder may need a token for each, and pads the others to as many
 _MIN_SIDE = 8  # pixels: what is smaller is a tracking pixel, not a picture
 _SHELF = re.compile(r"\d{5}")
 _SAMPLE = re.compile(r"\d{9}")
 _INDEX_LINE = re.compile(r"(\d{5})_(\d{9})")
 FILES = ("image.jpg", "caption.txt", "ocr.txt")
 """What a sample needs."""
-
-
-@dataclass(frozen=True, eq=False)
-class MarioSample:
-    """A sample as it is used.
-
-    Attributes:
-        key: its name, as MARIO's index files have it (``06269_062690093``).
-        image: RGB, of any size.
-        caption: one line, not empty, without quotes around the words that are drawn.
-        words: in reading order.
-        problems: a short reason for each line of ``ocr.txt`` that was left out, and for a ``scene.json`` that was.
-        scene: what stands where; None where that is not known.
-        prompt: the caption with quotes around the words that are drawn; empty where the sample was not read.
-    """
-
-    key: str
-    image: Image.Image
-    caption: str
-    words: tuple[OcrWord, ...]
-    problems: tuple[str, ...] = ()
-    scene: SceneFacts | None = None
-    prompt: str = ""
-
-
-class SkipSample(Exception):  # noqa: N818 -- it asks to skip; nothing has failed
-    """Raised where a sample cannot be used.
-
-    Attributes:
-        reason: a short category, the same for all samples with this trouble, such as ``"no image.jpg"``.
-    """
-
-    def __init__(self, reason: str, folder: Path) -> None:
-        super().__init__(f"{printable(folder)}: {reason}")
-        self.reason = reason
 
 
 def list_samples(root: Path, index: Path | None = None) -> list[Path]:
@@ -106,7 +70,7 @@ def list_samples(root: Path, index: Path | None = None) -> list[Path]:
     return samples
 
 
-def read_sample(folder: Path, min_confidence: float = 0.0) -> MarioSample:
+def read_sample(folder: Path, min_confidence: float = 0.0) -> RawSample:
     """Read one sample.
 
     Args:
@@ -124,26 +88,7 @@ def read_sample(folder: Path, min_confidence: float = 0.0) -> MarioSample:
         raise SkipSample(f"unreadable {NAME}", folder) from error
     problems = (*texts.problems, trouble) if trouble else texts.problems
     image = _read_image(folder)
-    return MarioSample(key_of(folder), image, texts.caption, texts.words, problems, scene, texts.prompt)
-
-
-@dataclass(frozen=True, eq=False)
-class SampleTexts:
-    """What a sample says, without its image.
-
-    Attributes:
-        caption: as of :class:`MarioSample`.
-        prompt: likewise.
-        words: likewise.
-        problems: a short reason for each line of ``ocr.txt`` that was left out.
-        recoded: names of the files that are not in UTF-8.
-    """
-
-    caption: str
-    prompt: str
-    words: tuple[OcrWord, ...]
-    problems: tuple[str, ...]
-    recoded: tuple[str, ...]
+    return RawSample(key_of(folder), image, texts.caption, texts.words, problems, scene, texts.prompt)
 
 
 def read_texts(folder: Path, min_confidence: float = 0.0) -> SampleTexts:
@@ -159,19 +104,12 @@ def read_texts(folder: Path, min_confidence: float = 0.0) -> SampleTexts:
     caption = " ".join(caption.split())
     if not caption:
         raise SkipSample("empty caption", folder)
-    _check_length(caption, folder)
     if len(ocr.splitlines()) > _MOST_LINES:
         raise SkipSample(f"ocr.txt: more than {_MOST_LINES:,} lines", folder)
     words, problems = parse_ocr(ocr, min_confidence)
-    prompt = quote_read_words(caption, words)
-    _check_length(prompt, folder)  # of a caption of single letters, quotes make twice as much
+    prompt = quoted_caption(caption, words, folder)
     recoded = [name for name, was in (("caption.txt", caption_recoded), ("ocr.txt", ocr_recoded)) if was]
-    return SampleTexts(caption, prompt, tuple(words), tuple(problems), tuple(recoded))
-
-
-def _check_length(text: str, folder: Path) -> None:
-    if len(text.encode()) > _MOST_BYTES:
-        raise SkipSample(f"caption.txt: more than {_MOST_BYTES:,} bytes", folder)
+    return SampleTexts(caption, tuple(words), tuple(problems), tuple(recoded), prompt)
 
 
 def check_header(folder: Path) -> None:
@@ -184,7 +122,7 @@ def check_header(folder: Path) -> None:
         pass
 
 
-def write_sample(folder: Path, sample: MarioSample, charseg: np.ndarray | None = None) -> None:
+def write_sample(folder: Path, sample: RawSample, charseg: np.ndarray | None = None) -> None:
     """Write one sample as MARIO has it.
 
     Args:
@@ -305,7 +243,7 @@ def _opened(folder: Path) -> Iterator[Image.Image]:
         raise SkipSample("broken image.jpg", folder) from error
 
 
-def _info(sample: MarioSample, sha256: str) -> dict[str, object]:
+def _info(sample: RawSample, sha256: str) -> dict[str, object]:
     """The entries that MARIO's own files have."""
     width, height = sample.image.size
     return {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vlad_lightning.data.mario import FILES, root_of
+from vlad_lightning.data.source import DataOutageError
 from vlad_lightning.files import printable
 
 T = TypeVar("T")
@@ -20,10 +21,6 @@ _log = logging.getLogger(__name__)
 _OF_ONE_NAME = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}  # the disk itself answers
 _OTHERS = 8  # samples that are tried beside the one that failed
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0  # seconds between two looks
-
-
-class DataOutageError(OSError):
-    """A data folder could not be read for longer than there was to wait."""
 
 
 class OutageGuard:

@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.progress import track
 
 from vlad_lightning.data.content import Content, marks
-from vlad_lightning.data.mario import FILES, SampleTexts, SkipSample, check_header, read_sample, read_texts
-from vlad_lightning.data.outage import DataOutageError, OutageGuard
+from vlad_lightning.data.mario import FILES, check_header, read_sample, read_texts
+from vlad_lightning.data.outage import OutageGuard
 from vlad_lightning.data.scan_memory import fingerprint, keep, recall
 from vlad_lightning.data.scene_file import NAME, read_scene
+from vlad_lightning.data.source import DataOutageError, SampleTexts, SkipSample
 from vlad_lightning.files import printable
 from vlad_lightning.layout.prompt_parser import drawn_words
 

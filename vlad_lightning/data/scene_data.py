@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,9 +11,9 @@ from torch import Tensor
 
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset
-from vlad_lightning.data.mario import MarioSample, SkipSample
-from vlad_lightning.data.outage import DataOutageError, OutageGuard
+from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.scene_file import NAME, SceneFacts
+from vlad_lightning.data.source import RawSample, SkipSample
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.scene_objects import COLOURS, KINDS, MOST_OBJECTS, FoundObject, encode_objects
 
@@ -76,21 +74,19 @@ class SceneBatch:
 
 
 class SceneDataset(MarioDataset):
-    """Sample folders with a scene; one that turns out to have none that can be used is left out, as a broken one is."""
+    """Samples with a scene; one that turns out to have none that can be used is left out, as a broken one is."""
 
-    def _checked(self, sample: MarioSample, index: int) -> MarioSample:
+    def _build(self, sample: RawSample) -> Any:
         if sample.scene is None or not is_known(sample.scene):
-            raise SkipSample(f"no {NAME} that can be used", self.folders[index])
-        return sample
-
-    def _build(self, sample: MarioSample) -> Any:
-        assert sample.scene is not None
+            raise SkipSample(f"no {NAME} that can be used", sample.key)
         objects = found_in(sample.scene)
         return ScenePoster(sample.key, from_pil(sample.image, (self.size, self.size)), objects)
 
 
 class SceneDataModule(MarioDataModule):
-    """The samples of a folder in MARIO's format that have a ``scene.json``, in batches of :class:`SceneBatch`.
+    """Samples of which it is known what stands where, in batches of :class:`SceneBatch`.
+
+    Of a folder in MARIO's format, those with a ``scene.json``.
 
     Arguments, splits and order are those of :class:`~vlad_lightning.data.datamodule.MarioDataModule`.
     """
@@ -98,38 +94,10 @@ class SceneDataModule(MarioDataModule):
     dataset_class = SceneDataset
     batch_class = SceneBatch
 
-    def _usable(self, root: str, index: str | None = None) -> list[Path]:
-        listed = super()._usable(root, index)
-        guard = OutageGuard(listed, self.max_outage)
-        folders = [folder for folder in listed if _has_scene(folder, guard)]
-        if not folders:
-            raise ValueError(
-                f"root is {root!r}, where no sample has a {NAME}; the object detector learns from posters that say "
-                "what stands on them: vlad-cli synth draws some"
-            )
-        return folders
-
-
-def _has_scene(folder: Path, guard: OutageGuard) -> bool:
-    """Whether a sample has a scene, in whatever state.
-
-    Raises:
-        DataOutageError: where the data folder as a whole cannot be read for too long.
-    """
-    try:
-        return guard(_find_scene, folder)
-    except DataOutageError:
-        raise
-    except OSError:  # of this sample alone, which has gone meanwhile
-        return False
-
-
-def _find_scene(folder: Path) -> bool:
-    try:
-        return stat.S_ISREG((folder / NAME).stat().st_mode)
-    except FileNotFoundError:
-        folder.stat()  # where the sample itself is away, this raises too
-        return False
+    def _folder(self, root: str, index: str | None = None) -> MarioFolder:
+        folder = super()._folder(root, index)
+        folder.scenes_only = True
+        return folder
 
 
 def is_known(scene: SceneFacts) -> bool:

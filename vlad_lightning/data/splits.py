@@ -5,34 +5,31 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-
-from vlad_lightning.data.mario import key_of
 
 
 def split(
-    folders: Sequence[Path], val_share: float, test_share: float, seed: int
-) -> tuple[list[Path], list[Path], list[Path]]:
+    keys: Sequence[str], val_share: float, test_share: float, seed: int
+) -> tuple[list[int], list[int], list[int]]:
     """Split samples by a hash of their keys.
 
     A sample stays in its split when others come or go, but for one at the very border of a tiny data set.
 
     Args:
-        folders: at least one sample.
+        keys: of at least one sample.
         val_share: share of the validation split; each share that is not 0 gets at least one sample.
         test_share: share of the test split.
         seed: another seed, another split.
 
     Returns:
-        train, validation and test, each in the hash's order. Splits are disjoint, unless there are fewer samples than
-        splits: these then share samples, with a warning.
+        the numbers of the train, validation and test samples, each in the hash's order. Splits are disjoint, unless
+        there are fewer samples than splits: these then share samples, with a warning.
     """
-    order = in_hash_order(folders, seed)
+    order = in_hash_order(keys, seed)
     wanted = 1 + (val_share > 0) + (test_share > 0)
     if len(order) < wanted:
         warnings.warn(f"{len(order)} samples for {wanted} splits: the splits share samples", stacklevel=2)
         return order[-1:], order[:1] if val_share else [], order[:1] if test_share else []
-    places = [_place(folder, seed) for folder in order]
+    places = [_place(keys[i], seed) for i in order]
     tests = sum(place < test_share for place in places)
     tests = min(max(tests, int(test_share > 0)), len(order) - wanted + 1)
     vals = sum(test_share <= place < test_share + val_share for place in places)
@@ -40,12 +37,12 @@ def split(
     return order[tests + vals :], order[tests : tests + vals], order[:tests]
 
 
-def in_hash_order(folders: Sequence[Path], seed: int) -> list[Path]:
-    """Shuffled, but in an order that depends on the samples' keys and the seed only."""
-    return sorted(folders, key=lambda folder: (_place(folder, seed), folder))
+def in_hash_order(keys: Sequence[str], seed: int) -> list[int]:
+    """The samples' numbers, shuffled into an order that depends on their keys and the seed only."""
+    return sorted(range(len(keys)), key=lambda i: (_place(keys[i], seed), i))
 
 
-def _place(folder: Path, seed: int) -> float:
+def _place(key: str, seed: int) -> float:
     """Where in [0, 1) a sample lies."""
-    digest = hashlib.sha256(f"{seed}:{key_of(folder)}".encode(errors="surrogateescape")).digest()
+    digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

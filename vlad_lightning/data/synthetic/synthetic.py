@@ -15,9 +15,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from vlad_lightning.data.mario import MarioSample, write_sample
+from vlad_lightning.data.mario import write_sample
 from vlad_lightning.data.ocr_lines import OcrWord
 from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, WordFacts, write_scene
+from vlad_lightning.data.source import RawSample
 from vlad_lightning.data.synthetic.captions import Caption, describe, reads_back
 from vlad_lightning.data.synthetic.composition import compose
 from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
@@ -138,7 +139,7 @@ def _write_chunk(
     for index in indices:
         scene, caption = make_scene(index, size, seed, heldout)
         shelf, name = f"{index // _PER_SHELF:05d}", f"{index:09d}"
-        sample = MarioSample(f"{shelf}_{name}", draw_poster(scene, size), caption.text, _ocr_words(scene))
+        sample = RawSample(f"{shelf}_{name}", draw_poster(scene, size), caption.text, _ocr_words(scene))
         write_sample(out / shelf / name, sample, draw_charseg(scene, size) if charseg else None)
         if with_scene:
             write_scene(out / shelf / name, _facts(scene, caption))
