@@ -48,6 +48,11 @@ def test_same_seed_gives_the_same_image(model: Path, tmp_path: Path, capsys: pyt
     assert first != paint(model, tmp_path / "e.png", "--layout_scale", 2)
 
 
+def words_file(*words: dict[str, Any]) -> str:
+    """A layout file with these words, in fractions of the frame."""
+    return json.dumps({"width": 1, "height": 1, "words": list(words)})
+
+
 def test_a_prompt_without_words_to_draw_is_told(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,7 +62,7 @@ def test_a_prompt_without_words_to_draw_is_told(
     paint(model, tmp_path / "a.png", prompt="a poster that says \u201eHALLO\u201c")
     assert notice not in capsys.readouterr().out
     path = tmp_path / "layout.json"
-    path.write_text(json.dumps([{"text": "HI", "quad": QUAD}]))
+    path.write_text(words_file({"text": "HI", "quad": QUAD}))
     paint(model, tmp_path / "a.png", "--layout", path, prompt="a poster")
     assert notice not in capsys.readouterr().out
 
@@ -92,11 +97,11 @@ def test_several_images_stand_side_by_side(model: Path, tmp_path: Path) -> None:
 
 def test_own_layout_is_drawn(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "layout.json"
-    path.write_text(json.dumps([{"text": "HI", "quad": QUAD}]))
+    path.write_text(words_file({"text": "HI", "quad": QUAD}))
     first = paint(model, tmp_path / "a.png", "--layout", path)
-    path.write_text("[]")
+    path.write_text(words_file())
     second = paint(model, tmp_path / "b.png", "--layout", path)
-    assert first != second  # an empty list is a layout too: no words
+    assert first != second  # a layout too: no words
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
@@ -109,9 +114,13 @@ def test_other_formats_and_new_folders(model: Path, tmp_path: Path, suffix: str)
     ("content", "message"),
     [
         ("{", "not a JSON file"),
-        ('[{"text": "HI"}]', r"words\[0\]: missing entry 'quad'"),
-        ("[1]", r"words\[0\] is 1; it must be an object with text, quad"),
-        ('[{"text": "HI", "quad": [[0, 0], [1, 0], [1, 1]]}]', r"words\[0\]\.quad is .*; it must be 4 corners"),
+        ('{"size": 1, "words": [{"text": "HI"}]}', r"words\[0\]: missing entry 'quad'"),
+        ("[1]", r"the file is \[1\]; it must be an object"),
+        ('{"size": 1, "words": [1]}', r"words\[0\] is 1; it must be an object with text, quad"),
+        (
+            '{"size": 1, "words": [{"text": "HI", "quad": [[0, 0], [1, 0], [1, 1]]}]}',
+            r"words\[0\]\.quad is .*; it must be 4 corners",
+        ),
         ('{"words": []}', "the frame is told by nothing"),
     ],
 )
@@ -188,9 +197,9 @@ def test_each_of_several_layouts_is_saved(model: Path, tmp_path: Path) -> None:
 def test_a_colour_of_the_layout_file_is_told_to_the_painter(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "layout.json"
     entry = {"text": "HI", "quad": QUAD}
-    path.write_text(json.dumps([entry]))
+    path.write_text(words_file(entry))
     plain = paint(model, tmp_path / "a.png", "--layout", path)
-    path.write_text(json.dumps([entry | {"colour": "red"}]))
+    path.write_text(words_file(entry | {"colour": "red"}))
     told = paint(model, tmp_path / "b.png", "--layout", path)
     assert told != plain
     assert told == paint(model, tmp_path / "c.png", "--layout", path, prompt=f"{PROMPT} in red letters")
@@ -198,7 +207,7 @@ def test_a_colour_of_the_layout_file_is_told_to_the_painter(model: Path, tmp_pat
 
 def test_a_font_is_drawn_with_and_saved(model: Path, tmp_path: Path) -> None:
     layout = tmp_path / "layout.json"
-    layout.write_text(json.dumps([{"text": "HI", "quad": QUAD}]))
+    layout.write_text(words_file({"text": "HI", "quad": QUAD}))
     plain = paint(model, tmp_path / "a.png", "--layout", layout)
     saved = tmp_path / "saved.json"
     serif = paint(model, tmp_path / "b.png", "--layout", layout, "--font", SERIF, "--save_layout", saved)
@@ -221,7 +230,7 @@ def test_a_template_gives_the_layout(model: Path, tmp_path: Path) -> None:
 def test_arguments_that_do_not_go_together_are_refused(model: Path, tmp_path: Path) -> None:
     picture, layout = tmp_path / "picture.png", tmp_path / "layout.json"
     Image.new("RGB", (40, 40)).save(picture)
-    layout.write_text("[]")
+    layout.write_text(words_file())
     out = tmp_path / "out.png"
     with pytest.raises(ValueError, match="--template and --layout both tell the layout"):
         paint(model, out, "--template", picture, "--layout", layout)

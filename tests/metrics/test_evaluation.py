@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,9 @@ def as_painted(batch: Batch) -> Painting:
     return Painting(batch.images, tuple(layouts), glyph_images(batch.glyphs), batch.prompts, batch.keys)
 
 
+FIELDS = [field.name for field in fields(Batch) if field.name not in ("spare", "parsed", "negatives")]
+
+
 class Brightness:
     """Reads "HI", and finds a red star, on pictures that are bright at the left."""
 
@@ -76,7 +79,7 @@ def measure(bright: list[bool], batch: Batch) -> Evaluation:
     images = torch.tensor(bright).float().mul(2).sub(1).view(-1, 1, 1, 1).expand_as(batch.images)
     half = len(bright) // 2
     for part in (slice(0, half), slice(half, None)):
-        told = {name: getattr(batch, name)[part] for name in batch.__dataclass_fields__ if name != "spare"}
+        told = {name: getattr(batch, name)[part] for name in FIELDS}
         painting = Painting(images[part], batch.layouts[part], glyph_images(batch.glyphs[part]), batch.prompts[part])
         evaluation.update(painting, Batch(**told))
     return evaluation

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vlad_lightning.models.text.ccm import CCM
 from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
-from vlad_lightning.models.text.language_towers import build_qwen3_vl_language_model
+from vlad_lightning.models.text.language_towers import build_qwen2_5_vl_language_model
 from vlad_lightning.models.text.parser import PromptParser, letters_of
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 
@@ -25,7 +25,7 @@ def encoder(masked: bool = False, **changes: Any) -> PromptEncoder:
     """CLIP's, or one that hides its padding as Qwen's does."""
     torch.manual_seed(0)
     if masked:
-        tower: Any = build_qwen3_vl_language_model(32, 2, 2, 1, 16, 48, 300, 4096, (4, 2, 2))
+        tower: Any = build_qwen2_5_vl_language_model(32, 2, 2, 1, 48, 300, 4096, (4, 2, 2))
     else:
         tower = build_text_tower(32, layers=1, heads=2, vocabulary=300, context=40)
     text = TextEncoder(tower, Spelling(32), max_words=3, max_objects=4, **changes)
