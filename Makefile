@@ -58,7 +58,7 @@ test-distributed: $(DEV)  ## run the tests that start groups of processes, one a
 	$(BIN)/pytest tests/distributed --timeout 600
 
 faults: export OMP_NUM_THREADS ?= 1
-faults: $(DEV)  ## inject 120 faults into training runs and check that each resumes (about 20 minutes)
+faults: $(DEV)  ## inject 120 faults into training runs and check that each resumes (24 take about half an hour)
 	$(BIN)/python tests/distributed/fault_campaign.py --faults 120 --out runs/faults
 
 lint: $(DEV)  ## run ruff, mypy and the import-layer check
