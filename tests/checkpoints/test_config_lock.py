@@ -13,6 +13,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from torch.utils.data import DataLoader
 
 from vlad_lightning.checkpoints.config_lock import ConfigLock, changes, flatten, table
+from vlad_lightning.data.mario_folder import MarioFolder
 
 CONFIG: dict[str, Any] = {
     "out": "runs/a",
@@ -128,7 +129,7 @@ def test_keys_may_be_named_in_any_of_their_forms(named: list[str], allowed: bool
 class Told(LightningDataModule):
     """Says that some of what it read differs from what the checkpoint was trained on."""
 
-    root = "posters"
+    source = MarioFolder("posters")
 
     def __init__(self, changed: tuple[str, ...] | None) -> None:
         super().__init__()
