@@ -52,6 +52,7 @@ def test_an_epoch_has_every_sample_that_can_be_used(
     assert len(used - keys) < 4  # those that do not fill a batch
     assert len(data.broken) + sum(data.source.report.skipped.values()) == len(skipped)
     assert set(data.broken) <= skipped
+    assert not Path("pickle-was-run").exists()
 
 
 @pytest.mark.timeout(120)
