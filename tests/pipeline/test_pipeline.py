@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,15 @@ def tensor(value: object) -> Tensor:
     """The images of ``output_type="pt"``."""
     assert isinstance(value, Tensor)
     return value
+
+
+@pytest.fixture(autouse=True)
+def kernels_of_a_new_process() -> Iterator[None]:
+    """A command that ran in this process before may have chosen another attention kernel (``cli.fit.build``)."""
+    chosen = torch.backends.cuda.flash_sdp_enabled()
+    torch.backends.cuda.enable_flash_sdp(True)
+    yield
+    torch.backends.cuda.enable_flash_sdp(chosen)
 
 
 def generator(seed: int = 0) -> torch.Generator:
