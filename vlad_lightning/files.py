@@ -258,6 +258,21 @@ def naming(what: object) -> Iterator[None]:
         raise ValueError(f"{what} cannot be used: {shorten(str(error) or type(error).__name__, 400)}") from error
 
 
+@contextmanager
+def told_at(source: str) -> Iterator[None]:
+    """Errors about what someone wrote, such as a line of a list, that begin with where it stands.
+
+    Raises:
+        FileNotFoundError, ValueError: those that are raised inside.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{source}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
 def read_picture(path: Path) -> Image.Image:
     """A picture, decoded and upright as its EXIF block says.
 

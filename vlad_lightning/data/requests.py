@@ -9,8 +9,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vlad_lightning.data.prompts import STDIN, PromptDataModule, Request, notice_without_words
 from vlad_lightning.diffusion.generators import numbered
-from vlad_lightning.files import picture_size, read_picture
+from vlad_lightning.files import picture_size, read_picture, told_at
 from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.layout.pictures import TextLocator, mask_tensor, picture_tensor, read_template
 from vlad_lightning.limits import check_prompts, shown
@@ -78,7 +77,7 @@ class RequestDataModule(PromptDataModule):
     def _request(self, key: str, number: int, line: str) -> Request:
         source = f"{self._source()}, line {number}"
         folder = Path() if self.file == STDIN else Path(str(self.file)).parent
-        with _naming(source):
+        with told_at(source):
             entry = _parse(line)
             paths = {name: folder / value for name, value in entry.items() if name != "prompt"}
             for name, path in paths.items():
@@ -116,7 +115,7 @@ class _Pictured(Dataset[tuple[Request, Tensor | None, Tensor | None]]):
         request = self.requests[index]
         if request.image is None:
             return request, None, None
-        with _naming(request.source):
+        with told_at(request.source):
             image = picture_tensor(read_picture(request.image))
             if request.mask is None:
                 return request, image[0], None
@@ -162,17 +161,6 @@ def _parse(line: str) -> dict[str, str]:
     if "image" in entry and not {"mask", "layout", "template"} & set(entry):
         raise ValueError("image needs mask or layout: which region of it is painted")
     return entry
-
-
-@contextmanager
-def _naming(source: str) -> Iterator[None]:
-    """Errors that begin with where the request stands."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{source}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
 
 
 def _collate(items: Sequence[tuple[Request, Tensor | None, Tensor | None]]) -> PromptBatch:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from vlad_lightning import limits
 from vlad_lightning.data.prompts import Request
+from vlad_lightning.files import told_at
 from vlad_lightning.generation.image_generator import Painter
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.masking import Masking
@@ -34,7 +34,7 @@ def check_requests(requests: Sequence[Request], system: VLADSystem) -> None:
             painter without inpainting, a layout for one without hierarchical guidance, or words outside the picture.
     """
     for request in requests:
-        with _naming(request.source):
+        with told_at(request.source):
             limits.check_prompts([request.prompt])
             _check(request, system.painter, system.layout_generator)
 
@@ -47,16 +47,8 @@ def check_masks(batch: PromptBatch, painter: Painter) -> None:
     """
     for source, (layout, _, mask) in zip(batch.sources or batch.keys, _rows(batch), strict=True):
         if layout is not None and mask is not None:
-            with _naming(source):
+            with told_at(source):
                 check_inside(painter, [layout], resized_masks(mask[None], painter.image_size))
-
-
-@contextmanager
-def _naming(source: str) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from error
 
 
 def paint_prompts(
