@@ -51,7 +51,7 @@ test: $(DEV)  ## run the tests and measure coverage (WORKERS=2 processes)
 	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 300 --cov --cov-report=term
 
 test-slurm: $(DEV)  ## run the sbatch files on a SLURM cluster of two nodes on this machine (needs root, slurm-wlm, munge)
-	$(BIN)/pytest -m slurm tests/slurm --timeout 1200
+	$(BIN)/pytest -m slurm tests/slurm -rs --timeout 1200
 
 test-distributed: export OMP_NUM_THREADS ?= 1
 test-distributed: $(DEV)  ## run the tests that start groups of processes, one after the other (about 12 minutes)

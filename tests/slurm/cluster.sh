@@ -28,7 +28,7 @@ start_munge() {
     chmod 0400 "$folder/munge/key"
     chmod 0711 "$folder/munge"
     chown -R munge: "$folder/munge"
-    runuser -u munge -- munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket" \
+    step runuser -u munge -- munged --force --key-file="$folder/munge/key" --socket="$folder/munge/socket" \
         --pid-file="$folder/munge/pid" --log-file="$folder/munge/log" --seed-file="$folder/munge/seed"
 }
 
@@ -83,19 +83,30 @@ CONF
 up() {
     mkdir -p "$folder"/{run,log,state/controller}
     chmod 0755 "$folder"
-    trap down ERR
     start_munge
     write_configuration
-    slurmctld
-    for i in $(seq "$nodes"); do slurmd -N "node$i"; done
+    step slurmctld
+    for i in $(seq "$nodes"); do step slurmd -N "node$i"; done
     for _ in $(seq 120); do
         if [ "$(sinfo --noheader --Node --states=idle --format=%N | wc -l)" = "$nodes" ]; then return 0; fi
         sleep 0.5
     done
-    echo "cluster.sh: the nodes did not come up; see $folder/log" >&2
-    sinfo --Node --long >&2
+    sinfo --Node --long >&2 || true
+    fail "the nodes did not come up within a minute"
+}
+
+# What a daemon says before it goes to the background, and its log, are all there is to see of why it did not start.
+fail() {
+    for log in "$folder"/log/* "$folder/munge/log"; do
+        if [ -s "$log" ]; then echo "== $log" && tail -n 20 "$log"; fi
+    done >&2
     down
-    return 1
+    echo "cluster.sh: $1" >&2
+    exit 1
+}
+
+step() {
+    "$@" || fail "$* ended with exit status $?"
 }
 
 case $command in
