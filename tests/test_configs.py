@@ -49,7 +49,7 @@ BY_HAND: list[Command] = [
     ("predict", ("stage2_vfe.yaml", "generate.yaml"), ()),
     *[("fit", (f"{size}/{name}.yaml",), ()) for size in ("sd21", "sdxl") for name in STAGES],
     *[("fit", (f"{size}stage1_tlg.yaml", "grounded/stage1_tlg.yaml"), ()) for size in ("", "sd21/", "sdxl/")],
-    ("fit", ("stage2_vfe.yaml", "grounded/stage2_vfe.yaml"), ()),
+    *[("fit", (f"{size}stage2_vfe.yaml", "grounded/stage2_vfe.yaml"), ()) for size in ("", "sd21/", "sdxl/")],
     ("test", ("stage2_vfe.yaml", "grounded/stage2_vfe.yaml", "test.yaml"), ()),
     *[("fit", (f"{n}.yaml", f"encoders/{e}/{n}.yaml"), ()) for e in ("siglip2", "qwen2_5_vl") for n in STAGES],
     ("predict", ("mini/stage2_vfe.yaml", "generate.yaml"), ("--data.file", "prompts.txt")),
@@ -421,11 +421,12 @@ def test_published_painters_have_channels_of_the_layouts_own_and_are_guided_by_i
     assert 1 < module.sampler.layout_scale < module.sampler.guidance_scale
 
 
-def test_grounded_phrases_fit_from_stage_to_stage_and_leave_the_published_unet_its_settings() -> None:
+@pytest.mark.parametrize("size", ["", "sd21/", "sdxl/"])
+def test_grounded_phrases_fit_from_stage_to_stage_and_leave_the_published_unet_its_settings(size: str) -> None:
     stage1, stage2, plain = (
-        built("stage1_tlg.yaml", "grounded/stage1_tlg.yaml"),
-        built("stage2_vfe.yaml", "grounded/stage2_vfe.yaml"),
-        built("stage2_vfe.yaml"),
+        built(f"{size}stage1_tlg.yaml", "grounded/stage1_tlg.yaml"),
+        built(f"{size}stage2_vfe.yaml", "grounded/stage2_vfe.yaml"),
+        built(f"{size}stage2_vfe.yaml"),
     )
     assert shapes(stage2.layout_generator) == shapes(stage1.generator)
     assert stage2.layout_generator.tlg.slots == 8 + 16
@@ -436,7 +437,7 @@ def test_grounded_phrases_fit_from_stage_to_stage_and_leave_the_published_unet_i
     assert published.shape == plain.painter.vfe.unet.conv_in.weight.shape
     assert (published.shape[1], further.shape[1]) == (4, 28 - 4)
     for stage in ("stage1_tlg.yaml", "stage2_vfe.yaml"):
-        config = parsed(("fit", (stage, f"grounded/{stage}"), ()))
+        config = parsed(("fit", (f"{size}{stage}", f"grounded/{stage}"), ()))
         assert config["data"]["init_args"]["max_objects"] == 16
 
 

@@ -56,7 +56,7 @@ def schedule(prediction: str = "sample", betas: str = "squaredcos_cap_v2") -> DD
 
 def layout_generator(ccm: bool = True) -> LayoutGenerator:
     return LayoutGenerator(
-        prompt_encoder(ccm=ccm), TLG(WIDTH, width=WIDTH, layers=1, heads=2, max_objects=8), schedule()
+        prompt_encoder(ccm=ccm), TLG(WIDTH, max_words=4, width=WIDTH, layers=1, heads=2, max_objects=8), schedule()
     )
 
 

@@ -80,7 +80,7 @@ def test_detector_is_not_given_enlarged_posters(posters: Path) -> None:
 @pytest.mark.parametrize("stage", ["alignment", "tlg", "vfe"])
 def test_numbers_that_a_stage_does_not_read_may_differ(posters: Path, stage: str) -> None:
     """Objects without a phrase map and without their layouts; pixels of the layouts; boxes without a term for them."""
-    words_only = TLG(tiny.WIDTH, width=tiny.WIDTH, layers=1, heads=2, max_objects=0)
+    words_only = TLG(tiny.WIDTH, max_words=4, width=tiny.WIDTH, layers=1, heads=2, max_objects=0)
     modules: dict[str, LightningModule] = {
         "alignment": tiny.stage("alignment"),
         "tlg": TLGModule(LayoutGenerator(tiny.prompt_encoder(), words_only, tiny.schedule()), tiny.FAST),

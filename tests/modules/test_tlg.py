@@ -55,7 +55,7 @@ def test_loss_is_over_what_the_data_tell(batch: Batch, scene: str) -> None:
 def test_layouts_by_flow_matching_learn_and_are_drawn(posters: Path) -> None:
     generator = LayoutGenerator(
         tiny.prompt_encoder(),
-        TLG(32, width=32, layers=1, heads=2, max_objects=8),
+        TLG(32, max_words=4, width=32, layers=1, heads=2, max_objects=8),
         FlowMatchEulerDiscreteScheduler(),
     )
     module = TLGModule(generator, tiny.FAST, Sampler(steps=2))
@@ -128,17 +128,17 @@ def test_more_words_than_a_layout_holds_are_refused_by_a_check_and_left_out_of_a
 def test_generator_refuses_parts_that_do_not_fit() -> None:
     encoder = tiny.prompt_encoder()
     with pytest.raises(ValueError, match=r"tlg\.text_width is 16; the encoder's width is 32"):
-        LayoutGenerator(encoder, TLG(16), tiny.schedule())
+        LayoutGenerator(encoder, TLG(16, max_words=4), tiny.schedule())
     with pytest.raises(ValueError, match=r"tlg\.max_words is 8; the text encoder's is 4"):
         LayoutGenerator(encoder, TLG(32, max_words=8), tiny.schedule())
     with pytest.raises(ValueError, match=r"tlg\.max_objects is 3; it must be the text encoder's, 8, or 0"):
-        LayoutGenerator(encoder, TLG(32, max_objects=3), tiny.schedule())
+        LayoutGenerator(encoder, TLG(32, max_words=4, max_objects=3), tiny.schedule())
 
 
 def test_epsilon_without_a_signal_at_the_end_is_refused() -> None:
     schedule = DDPMScheduler(prediction_type="epsilon", rescale_betas_zero_snr=True)
     with pytest.raises(ValueError, match="a zero terminal SNR needs 'v_prediction' or 'sample'"):
-        LayoutGenerator(tiny.prompt_encoder(), TLG(32), schedule)
+        LayoutGenerator(tiny.prompt_encoder(), TLG(32, max_words=4), schedule)
 
 
 @pytest.mark.parametrize("scene", [True, False])

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import ArgumentParser, get_loader, set_dumper, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_dumper, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
+from vlad_lightning.cli.derived import complete
 from vlad_lightning.limits import check_settings
 
 ALLOWED = ("vlad_lightning", "lightning", "torch", "torchvision", "torchmetrics", "diffusers", "transformers")
@@ -31,7 +32,13 @@ _ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 
 
 class Parser(LightningArgumentParser):
-    """LightningCLI's, whose errors are one line: the last reason, and the nearest key that exists."""
+    """LightningCLI's, which knows what follows, and whose errors are one line: the last reason, the nearest key."""
+
+    def validate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> None:
+        """Fill in what follows from other keys, in place, then check: parsing and dumping both come here."""
+        subcommand = namespace.get("subcommand")
+        complete(namespace.get(subcommand) if subcommand else namespace)
+        super().validate(namespace, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """End with exit code 2; a parser inside another one hands its error on."""

@@ -30,6 +30,7 @@ from vlad_lightning.types import Batch, PromptBatch, Sample
 
 _log = logging.getLogger(__name__)
 _NAMED = 20  # samples that a warning names
+_SIZE, _MAX_WORDS = 64, 4
 
 Preparation = Callable[[Batch, int | None], Batch]
 """What is made of a batch in the process that reads it; the number is that of its optimizer step, None elsewhere."""
@@ -51,8 +52,10 @@ class MarioDataModule(LightningDataModule):
     Args:
         root: a folder in MARIO's format; None where there is a ``source``.
         size: height and width of the images in pixels; others are stretched to it.
+            None: 64, or on the command line the painter's.
         batch_size: samples a batch and device.
         max_words: ``N``, the number of words a layout generator places; a caption's further words are left out.
+            None: 4, or on the command line the text encoder's.
         max_objects: ``K``, the number of a caption's object phrases that get a box where ``scene.json`` tells it.
         max_boxes: at most this many words are drawn in ``glyphs``, the largest ones.
         val_share: share of the samples that validates; the split depends on their names and ``seed`` only.
@@ -88,9 +91,9 @@ class MarioDataModule(LightningDataModule):
     def __init__(
         self,
         root: str | None = None,
-        size: int = 64,
+        size: int | None = None,
         batch_size: int = 16,
-        max_words: int = 4,
+        max_words: int | None = None,
         max_objects: int = 12,
         max_boxes: int = 32,
         val_share: float = 0.05,
@@ -110,6 +113,8 @@ class MarioDataModule(LightningDataModule):
         test_source: SampleSource | None = None,
     ) -> None:
         super().__init__()
+        size = _SIZE if size is None else size
+        max_words = _MAX_WORDS if max_words is None else max_words
         check_whole("size", size, 1, MOST_SIDE)
         check_whole("batch_size", batch_size, 1, MOST_IN_BATCH)
         for name, value in (("max_words", max_words), ("max_objects", max_objects), ("max_boxes", max_boxes)):

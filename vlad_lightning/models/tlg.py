@@ -45,10 +45,10 @@ class TLG(ModelMixin, ConfigMixin):
 
     Args:
         text_width: D of the conditioning.
+        max_words: N, places for words.
         width: of the transformer.
         layers: transformer layers.
         heads: attention heads.
-        max_words: N, places for words.
         max_objects: K, places for the prompt's other phrases; 0 lays out words only.
     """
 
@@ -58,10 +58,10 @@ class TLG(ModelMixin, ConfigMixin):
     def __init__(
         self,
         text_width: int,
+        max_words: int,
         width: int = 128,
         layers: int = 4,
         heads: int = 4,
-        max_words: int = 4,
         max_objects: int = 0,
     ) -> None:
         super().__init__()

@@ -145,7 +145,7 @@ class TextEncoder(nn.Module):
 
     Args:
         tower: the text tower: CLIP, SDXL's two CLIPs, SigLIP, or the language model of Qwen-VL.
-        spelling: the character-level embedding, of the width D.
+        spelling: the character-level embedding, of the width D; None is one with its defaults.
         max_words: N, words to draw a prompt may have.
         max_objects: further phrases that are kept; more are left out.
         lora: adapters for the tower, which is frozen otherwise; None leaves it whole.
@@ -164,7 +164,7 @@ class TextEncoder(nn.Module):
     def __init__(
         self,
         tower: TextTower,
-        spelling: Spelling,
+        spelling: Spelling | None = None,
         max_words: int = 4,
         max_objects: int = 12,
         lora: Lora | None = None,
@@ -176,6 +176,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.reader = reader_of(tower)
         token_width, pooled_width = self.reader.widths(tower)
+        spelling = spelling or Spelling(width or token_width)
         _check_widths(token_width, pooled_width, spelling.config.width, width)
         layers = 1 if isinstance(tower, DualTower) else int(tower.config.num_hidden_layers)
         if not 0 <= skip_layers < layers:

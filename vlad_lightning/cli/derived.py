@@ -1,0 +1,70 @@
+"""What follows from other keys of a configuration: each width, size and number of words stands in it once.
+
+LightningCLI's ``link_arguments`` would put the same values there, but over what a user gives, out of what
+``--print_config`` shows, and with a check of the whole model for each of them. Here what is given stays: the classes
+refuse it, by name, where it contradicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from jsonargparse import Namespace
+
+
+def complete(config: Namespace) -> None:
+    """Fill in what is not given but follows, in place.
+
+    | what | from |
+    |---|---|
+    | `width` of the composition and the spelling, `text_width` of whatever reads a prompt encoder | its text encoder |
+    | `max_phrases` of the composition | `max_words` and `max_objects` of its text encoder |
+    | `max_words` of a layout generator's TLG and of the data | that of the text encoder |
+    | `size` of the data | `image_size` of the painter, or `size` of the detector |
+
+    Args:
+        config: of a command; nothing in it is required.
+    """
+    model, data = _args(config, "model"), _args(config, "data")
+    for reader in _all_args(model):
+        text = _args(reader, "prompt_encoder", "text_encoder")
+        width, words = _width(text), text.get("max_words")
+        _fill(_args(text, "spelling"), width=width)
+        phrases = words + text["max_objects"] if "max_objects" in text and words else None
+        _fill(_args(reader, "prompt_encoder", "composition"), width=width, max_phrases=phrases)
+        for path in (("tlg",), ("vfe", "fusion"), ("vfe", "phrase_map")):
+            _fill(_args(reader, *path), text_width=width)
+        _fill(_args(reader, "tlg"), max_words=words)
+    for owner in (model, _args(model, "generator"), _args(model, "painter")):
+        _fill(data, max_words=_args(owner, "prompt_encoder", "text_encoder").get("max_words"))
+    _fill(data, size=_args(model, "painter").get("image_size") or _args(model, "detector").get("size"))
+
+
+def _args(config: Namespace, *path: str) -> Namespace:
+    """The arguments of the class below ``config``; empty where there is none."""
+    for key in path:
+        part: Any = config.get(key)
+        part = part.get("init_args", part) if isinstance(part, Namespace) else None
+        config = part if isinstance(part, Namespace) else Namespace()
+    return config
+
+
+def _all_args(args: Namespace) -> Iterator[Namespace]:
+    """The arguments of a class and of all that are among them."""
+    yield args
+    for key in vars(args):
+        yield from _all_args(_args(args, key))
+
+
+def _width(text: Namespace) -> int | None:
+    """D of a text encoder: its own, or that of its tower, which a class of transformers has in its ``config``."""
+    tower = _args(text, "tower")
+    own = text.get("width") or tower.get("width") or _args(tower, "config").get("hidden_size")
+    return own or (sum(tower["widths"]) if "widths" in tower else None)
+
+
+def _fill(args: Namespace, **values: int | None) -> None:
+    for name, value in values.items():
+        if name in args and args[name] is None:
+            args[name] = value
