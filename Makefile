@@ -16,7 +16,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 # $(call install,EXTRAS): uv is several times faster than pip but does not read pip's configuration,
 # so pip does the work where an index is configured for it, and where uv fails. Unlike pip, uv leaves compiling to the
-# first import; where Python may not write there (PYTHONDONTWRITEBYTECODE), each process would compile torch anew.
+# first import; where Python may not write there (PYTHONDONTWRITEBYTECODE), each process would compile torch again.
 define install
 	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
@@ -76,7 +76,7 @@ gpu: $(DEV)  ## test and measure this machine's GPU (under 8 minutes); writes ru
 scaling: $(RUNTIME)  ## count communication, fit step times and plan 8 to 512 GPUs: the tables of docs/planning.md
 	$(BIN)/python benchmarks/scaling.py
 
-ABLATIONS := vlad wo_ccm wo_hierarchical_guidance word_boxes_only narrow_fusion latent_codec_wide latent_codec_narrow
+ABLATIONS := vlad wo_ccm wo_hierarchical_guidance word_boxes_only narrow_fusion latent_autoencoder_wide latent_autoencoder_narrow
 # Steps of each system's stage 2; a comment behind the value would leave its spaces in it.
 ABLATION_STEPS ?= 700
 

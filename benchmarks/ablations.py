@@ -24,7 +24,7 @@ ROWS = (
     "background_colour",
     "object_presence",
     "object_colour",
-    "object_place",
+    "object_position",
     "object_shape",
     "object_binding",
     "human_word_accuracy",
@@ -37,7 +37,7 @@ ROWS = (
     "layout_object_iou",
     "layout_object_position",
 )
-FAMILIES = ("alignment_probe_", "text_probe_", "distance")  # every figure with one of these in its name
+FAMILIES = ("alignment_probe_", "text_probe_", "distance")  # every result with one of these in its name
 
 
 def main(folders: list[str]) -> None:
@@ -48,49 +48,49 @@ def main(folders: list[str]) -> None:
         systems |= json.loads(Path(folder, "results.json").read_text())
         rows = Path(folder, "per_image.json")
         images |= json.loads(rows.read_text()) if rows.exists() else {}
-    table(systems, lambda figures, name: _cell(figures.get(name)))
+    table(systems, lambda results, name: _cell(results.get(name)))
     reference, *others = systems
     paired = {system: images[system] for system in others if system in images and reference in images}
     if paired:
         print(f"\nMinus {reference}, on the same images:\n")
-        table(paired, lambda figures, name: _compared(images[reference], figures, name))
+        table(paired, lambda results, name: _compared(images[reference], results, name))
 
 
 def table(systems: Mapping[str, Mapping[str, Any]], cell: Any) -> None:
-    """Print a Markdown table: a row for each of the figures that a system has.
+    """Print a Markdown table: a row for each of the results that a system has.
 
     Args:
-        systems: by name, what each has by the name of a figure.
-        cell: called with a system's figures and a name; gives the text.
+        systems: by name, what each has by the name of a result.
+        cell: called with a system's results and a name; gives the text.
     """
     print(f"| | {' | '.join(systems)} |")
     print("|---" * (1 + len(systems)) + "|")
-    for row in names(name for figures in systems.values() for name in figures):
-        print(f"| {row} | {' | '.join(cell(figures, row) for figures in systems.values())} |")
+    for row in names(name for results in systems.values() for name in results):
+        print(f"| {row} | {' | '.join(cell(results, row) for results in systems.values())} |")
 
 
 def names(known: Iterable[str]) -> list[str]:
-    """The figures that are shown, of those that are known: :data:`ROWS`, then :data:`FAMILIES`."""
+    """The results that are shown, of those that are known: :data:`ROWS`, then :data:`FAMILIES`."""
     there = set(known)
     families = (sorted(name for name in there if family in name) for family in FAMILIES)
     return [*(row for row in ROWS if row in there), *(name for family in families for name in family)]
 
 
-def _cell(figure: Mapping[str, float | None] | None) -> str:
-    if figure is None:
+def _cell(result: Mapping[str, float | None] | None) -> str:
+    if result is None:
         return "-"
-    if figure["low"] is None:
-        return f"{figure['value']:.3f}"
-    return f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+    if result["low"] is None:
+        return f"{result['value']:.3f}"
+    return f"{result['value']:.3f} ({result['low']:.3f} to {result['high']:.3f})"
 
 
 def _compared(
     reference: Mapping[str, Mapping[str, tuple[float, float]]],
-    figures: Mapping[str, Mapping[str, tuple[float, float]]],
+    results: Mapping[str, Mapping[str, tuple[float, float]]],
     name: str,
 ) -> str:
     rng = np.random.default_rng(0)
-    found: Difference | None = paired_difference(reference.get(name, {}), figures.get(name, {}), rng)
+    found: Difference | None = paired_difference(reference.get(name, {}), results.get(name, {}), rng)
     if found is None:
         return "-"
     interval = "" if found.low is None else f" ({found.low:+.3f} to {found.high:+.3f})"

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
+from vlad_lightning.checkpoints.checksum import verify
 from vlad_lightning.checkpoints.io import DurableCheckpointIO, snapshot
-from vlad_lightning.checkpoints.seal import verify
 
 _TENSOR = 1 << 24  # floats: 67 MB
 

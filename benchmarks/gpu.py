@@ -23,12 +23,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from train_step import PROMPT, SIZES, Size, build_painter, forget, matmul_peak, peak_memory, speed, step_flops
+from train_step import PROMPT, SIZES, Size, build_image_generator, forget, matmul_peak, peak_memory, speed, step_flops
 
 from vlad_lightning.diffusion.generators import numbered, sampling_generators
 from vlad_lightning.files import write_text
 from vlad_lightning.generation.image_sampler import ImageSampler
-from vlad_lightning.models.codec import KLCodec, build_kl_codec
+from vlad_lightning.models.autoencoder import KLAutoencoder, build_kl_autoencoder
 from vlad_lightning.models.painter.acceleration import Acceleration
 from vlad_lightning.types import Layout
 
@@ -41,12 +41,12 @@ class Plan:
     """What is measured.
 
     Attributes:
-        sizes: of the painter, see ``train_step.SIZES``.
+        sizes: of the image generator, see ``train_step.SIZES``.
         batches: of a training step, growing; the sweep ends where memory does.
         steps: of training that are timed, after three that are not.
         sampling: numbers of sampling steps.
-        images: painted at once.
-        codec_channels: of the autoencoder's blocks.
+        images: generated at once.
+        latent_channels: of the autoencoder's blocks.
     """
 
     sizes: tuple[str, ...] = ("sd15", "sd21")
@@ -54,12 +54,12 @@ class Plan:
     steps: int = 5
     sampling: tuple[int, ...] = (20, 50)
     images: int = 4
-    codec_channels: tuple[int, ...] = (128, 256, 512, 512)
+    latent_channels: tuple[int, ...] = (128, 256, 512, 512)
 
     @property
     def scale(self) -> int:
         """Pixels a latent, along a side."""
-        return int(2 ** (len(self.codec_channels) - 1))
+        return int(2 ** (len(self.latent_channels) - 1))
 
 
 TINY = Plan(("tiny",), (1, 2), 1, (2, 3), 1, (32, 32))
@@ -89,8 +89,9 @@ class Report:
 
     Attributes:
         tests: (name, outcome) of each.
-        training: images a second, GiB and the share of the peak, by painter, batch and mode; or why there are none.
-        sampling: seconds an image and GiB, by painter and steps; or why there are none.
+        training: images a second, GiB and the share of the peak, by image generator, batch and mode; or why there are
+            none.
+        sampling: seconds an image and GiB, by image generator and steps; or why there are none.
         peak: operations a second of a bf16 matrix product.
         failed: whether anything broke.
     """
@@ -105,14 +106,14 @@ class Report:
         """The report under a line that says where and when."""
         lines = [place, "", f"Peak of a bf16 matrix product measured here: {self.peak / 1e12:.1f} TFLOP/s.", ""]
         lines += ["| test | outcome |", "|---|---|", *(f"| {name} | {outcome} |" for name, outcome in self.tests), ""]
-        lines += ["| training: painter | batch | mode | images a second | share of the peak | memory, GiB |"]
+        lines += ["| training: image generator | batch | mode | images a second | share of the peak | memory, GiB |"]
         lines += ["|---|---|---|---|---|---|"]
         for (name, batch, mode), found in self.training.items():
             told = f"{found} | - | -"
             if not isinstance(found, str):
                 told = f"{found[0]:.2f} | {100 * found[2]:.1f} % | {found[1]:.1f}"
             lines.append(f"| {name} | {batch} | {mode} | {told} |")
-        lines += ["", "| sampling: painter | steps | seconds per image | memory, GiB |", "|---|---|---|---|"]
+        lines += ["", "| sampling: image generator | steps | seconds per image | memory, GiB |", "|---|---|---|---|"]
         for (name, steps), drawn in self.sampling.items():
             told = f"{drawn} | -" if isinstance(drawn, str) else f"{drawn[0]:.2f} | {drawn[1]:.1f}"
             lines.append(f"| {name} | {steps} | {told} |")
@@ -185,28 +186,30 @@ class Bench:
     def _sample(self, name: str) -> None:
         say(f"sampling {name}; {self.clock.left:.0f} s left")
         for steps in self.plan.sampling:
-            self.report.sampling[name, steps] = self._tried(partial(self._painted, SIZES[name], steps), 15)
+            self.report.sampling[name, steps] = self._tried(partial(self._generated, SIZES[name], steps), 15)
 
-    def _painted(self, size: Size, steps: int) -> tuple[float, float]:
+    def _generated(self, size: Size, steps: int) -> tuple[float, float]:
         """Seconds an image, text and pixels included, of guided steps with a layout that is given; and GiB."""
         pixels = size.latent * self.plan.scale
         with self.device:
-            painter = build_painter(size, _EAGER, self._codec(pixels), pixels).eval()
+            image_generator = build_image_generator(size, _EAGER, self._autoencoder(pixels), pixels).eval()
         layouts = (Layout(("HELLO",), torch.tensor([[0.5, 0.2, 0.6, 0.2, 0.0]])),) * self.plan.images
         guided = ImageSampler(steps, guidance_scale=7.5, layout_scale=2.0)
         seconds, prompts = [], (PROMPT,) * self.plan.images
         for sampler in (ImageSampler(1, guidance_scale=7.5, layout_scale=2.0), guided):  # the first loads the kernels
             started = time.perf_counter()
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
-                painted = painter.paint(prompts, layouts, sampler, sampling_generators(0, numbered(prompts)))
-            painted.images.cpu()  # waits
+                generated = image_generator.generate(
+                    prompts, layouts, sampler, sampling_generators(0, numbered(prompts))
+                )
+            generated.images.cpu()  # waits
             seconds.append(time.perf_counter() - started)
-        if not painted.images.isfinite().all():
+        if not generated.images.isfinite().all():
             raise RuntimeError("the images are not finite")
         return seconds[-1] / self.plan.images, peak_memory(self.device)
 
-    def _codec(self, pixels: int) -> KLCodec:
-        return build_kl_codec(self.plan.codec_channels, sample_size=pixels)
+    def _autoencoder(self, pixels: int) -> KLAutoencoder:
+        return build_kl_autoencoder(self.plan.latent_channels, sample_size=pixels)
 
     def _tried(self, measure: Callable[[], tuple[float, float]], needed: float) -> tuple[float, ...] | str:
         """What it measures; or that there is no time, no memory, or what went wrong."""

@@ -38,14 +38,14 @@ def main() -> None:
     parser.add_argument("--parameters", type=float, default=5e6, help="how many weights have gradients")
     count = int(parser.parse_args().parameters)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    draws = torch.Generator().manual_seed(0)
+    generators = torch.Generator().manual_seed(0)
     sizes = [min(10**6, count - start) for start in range(0, count, 10**6)]
-    weights = [torch.nn.Parameter(torch.randn(size, generator=draws).to(device)) for size in sizes]
+    weights = [torch.nn.Parameter(torch.randn(size, generator=generators).to(device)) for size in sizes]
     for weight in weights:
         weight.grad = weight.detach() * 1e-4
     loss, grads = torch.tensor(1.0, device=device), [w.grad for w in weights if w.grad is not None]
     window = LossWindow()
-    for value in torch.rand(window.rule.window, generator=draws).tolist():
+    for value in torch.rand(window.rule.window, generator=generators).tolist():
         window.add(value)
     with tempfile.TemporaryDirectory() as folder:
         watch = Watch(Path(folder), rank=0, grace=0)

@@ -1,6 +1,6 @@
 """Words exchanged in posters that were never seen, read by an OCR engine: ``python benchmarks/inpainting.py``.
 
-The largest word of each poster is painted over with a word of another poster of the same kind, inside the old word's
+The largest word of each poster is generated over with a word of another poster of the same kind, inside the old word's
 box and a margin. The new word has to be read, the old one not, and nothing outside the region may change.
 """
 
@@ -85,25 +85,25 @@ def main() -> None:
     new, old, before = OCRMetrics(engine), OCRMetrics(engine), OCRMetrics(engine)
     after, kept = [], 0
     for number, one in enumerate(track(found, "posters")):
-        draws = torch.Generator().manual_seed(number)
-        settings = {"num_inference_steps": options.steps, "generator": draws, "output_type": "pt"}
-        painted = pipe.inpaint(one.prompt, one.image, None, one.layout, **settings).images
-        new.update(painted, [one.layout.words])
-        old.update(painted, [[one.old]])
+        generators = torch.Generator().manual_seed(number)
+        settings = {"num_inference_steps": options.steps, "generator": generators, "output_type": "pt"}
+        generated = pipe.inpaint(one.prompt, one.image, None, one.layout, **settings).images
+        new.update(generated, [one.layout.words])
+        old.update(generated, [[one.old]])
         before.update(one.image[None], [[one.old]])
-        kept += int((painted[0] == one.image).all(dim=0).sum())
-        after.append(painted[0])
+        kept += int((generated[0] == one.image).all(dim=0).sum())
+        after.append(generated[0])
     pixels = len(found) * pipe.config.image_size**2
     machine = f"{os.cpu_count()} CPU cores, {platform.machine()}, {date.today()}"
     print(f"{len(found)} posters, {options.steps} steps; {machine}\n")
     print("| word | read, share | 95 % |\n|---|---|---|")
     for name, metric in (("new, after", new), ("old, after", old), ("old, before", before)):
-        figure = metric.compute()["word_accuracy"]
-        print(f"| {name} | {figure.value:.3f} | {figure.low:.3f} to {figure.high:.3f} |")
+        result = metric.compute()["word_accuracy"]
+        print(f"| {name} | {result.value:.3f} | {result.low:.3f} to {result.high:.3f} |")
     print(f"\n{kept / pixels:.1%} of the pixels are as they were.")
     if options.picture:
         shown = list(zip(found, after, strict=True))[:8]
-        pictures = [one.image for one, _ in shown] + [painted for _, painted in shown]
+        pictures = [one.image for one, _ in shown] + [generated for _, generated in shown]
         words = [one.old for one, _ in shown] + [one.layout.words[0] for one, _ in shown]
         sample_grid(torch.stack(pictures), words, columns=len(shown)).savefig(options.picture)
 

@@ -1,8 +1,8 @@
-"""The directions of ``LinearCodec``, and what it costs: ``python benchmarks/linear_codec.py POSTERS HELDOUT``.
+"""The directions of ``LinearAutoencoder``, and what it costs: ``python benchmarks/linear_codec.py POSTERS HELDOUT``.
 
 Both are folders in MARIO's format (``vlad-cli synth``). The directions are the principal components of 2 x 2 patches of
 the first one's images, about zero. On the second one's images rapidocr looks for the true words: as they are, and after
-they were encoded and decoded, by the shipped codec and by more or fewer components fitted here.
+they were encoded and decoded, by the shipped autoencoder and by more or fewer components fitted here.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from vlad_lightning.data.mario import list_samples, read_sample
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.metrics.ocr import OCRMetrics
 from vlad_lightning.metrics.ocr_engine import build_ocr_engine
-from vlad_lightning.models.codec import LinearCodec
+from vlad_lightning.models.autoencoder import LinearAutoencoder
 
-_SIDE = LinearCodec.factor
+_SIDE = LinearAutoencoder.factor
 
 
 def posters(root: Path, limit: int) -> tuple[Tensor, list[list[str]]]:
@@ -48,7 +48,7 @@ def through(directions: Tensor) -> Callable[[Tensor], Tensor]:
 
 def main() -> None:
     """Fit, measure and print."""
-    parser = argparse.ArgumentParser(description="The directions of LinearCodec, and the words that it keeps.")
+    parser = argparse.ArgumentParser(description="The directions of LinearAutoencoder, and the words that it keeps.")
     parser.add_argument("posters", type=Path, help="to fit on")
     parser.add_argument("heldout", type=Path, help="to measure on")
     parser.add_argument("--fit", type=int, default=500, help="posters (default: %(default)s)")
@@ -58,10 +58,10 @@ def main() -> None:
     for row in directions[:4] / deviations[:4, None]:
         print(", ".join(f"{value:.4f}" for value in row.tolist()))
     images, words = posters(options.heldout, options.measure)
-    codec, engine = LinearCodec(), build_ocr_engine("rapidocr")
+    autoencoder, engine = LinearAutoencoder(), build_ocr_engine("rapidocr")
     systems: dict[str, Callable[[Tensor], Tensor]] = {
         "none: the true posters": lambda x: x,
-        "LinearCodec": lambda x: codec.decode_latents(codec.encode_images(x)),
+        "LinearAutoencoder": lambda x: autoencoder.decode_latents(autoencoder.encode_images(x)),
         **{f"{n} components fitted here": through(directions[:n]) for n in (3, 4, 5)},
     }
     rows = []
@@ -72,7 +72,7 @@ def main() -> None:
         error = (seen - images).square().mean().sqrt().item()
         rows.append((name, f"{read.value:.3f} ({read.low:.3f} to {read.high:.3f})", f"{error:.3f}"))
     print(f"\n{len(images)} posters, {sum(map(len, words))} words, read by {engine.name}:\n")
-    table(("codec", "words read (95 %)", "root mean square error, pixels in [-1, 1]"), rows)
+    table(("autoencoder", "words read (95 %)", "root mean square error, pixels in [-1, 1]"), rows)
 
 
 if __name__ == "__main__":

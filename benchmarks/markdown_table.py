@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 def span(values: Iterable[float], form: str) -> str:
-    """``low to high``, or one figure where both read the same."""
+    """``low to high``, or one result where both read the same."""
     low, high = (format(v, form) for v in sorted(values))
     return low if low == high else f"{low} to {high}"
 

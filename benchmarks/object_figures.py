@@ -1,8 +1,8 @@
-"""What the object figures say of true posters, of exchanged prompts, and of pictures that show no objects.
+"""What the object results say of true posters, of exchanged prompts, and of pictures that show no objects.
 
     python benchmarks/object_figures.py --checkpoint runs/mini/objects/last.ckpt --data runs/mini/data/test
 
-The first row is every figure's ceiling, the second its level by chance. Shape and binding have to be near zero in the
+The first row is every result's ceiling, the second its level by chance. Shape and binding have to be near zero in the
 others, however right the blobs' colours and places are.
 """
 
@@ -21,14 +21,14 @@ from vlad_lightning.data.mario import list_samples, read_sample
 from vlad_lightning.data.source import RawSample
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.pictures import from_pil
-from vlad_lightning.metrics.object_judge import ObjectJudge
+from vlad_lightning.metrics.evaluation_detector import EvaluationDetector
 from vlad_lightning.metrics.objects import SHARES, ObjectMetrics
 from vlad_lightning.models.object_augmentation import blob_masks
 from vlad_lightning.models.object_detector import ObjectDetector
-from vlad_lightning.types import Figure
+from vlad_lightning.types import MetricResult
 
 _BATCH = 100
-Painter = Callable[[RawSample, Tensor, torch.Generator], Tensor]
+ImageGenerator = Callable[[RawSample, Tensor, torch.Generator], Tensor]
 
 
 def _true(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tensor:
@@ -70,7 +70,7 @@ def _soft(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tenso
     return smooth + 0.05 * torch.randn(image.shape, generator=generator)
 
 
-_ROWS: dict[str, tuple[Painter, int]] = {
+_ROWS: dict[str, tuple[ImageGenerator, int]] = {
     "true posters": (_true, 0),
     "true posters, prompts exchanged": (_true, 1),
     "true posters, blurred and noisy": (_soft, 0),
@@ -91,20 +91,22 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32, help="of the detector")
     parser.add_argument("--threshold", type=float, default=0.4)
     options = parser.parse_args()
-    judge = ObjectJudge(options.checkpoint, ObjectDetector(options.size, options.width), options.threshold)
+    evaluation_encoder = EvaluationDetector(
+        options.checkpoint, ObjectDetector(options.size, options.width), options.threshold
+    )
     samples = [read_sample(folder) for folder in list_samples(options.data)[: options.samples]]
     images = [from_pil(sample.image, (options.size, options.size)) for sample in samples]
     prompts = [sample.prompt for sample in samples]
     names = (*SHARES, "object_extra")
     rows: list[tuple[str, ...]] = []
-    for name, (paint, shift) in _ROWS.items():
-        metric, generator = ObjectMetrics(judge), torch.Generator().manual_seed(0)
+    for name, (generate, shift) in _ROWS.items():
+        metric, generator = ObjectMetrics(evaluation_encoder), torch.Generator().manual_seed(0)
         for start in range(0, len(samples), _BATCH):
             chosen = range(start, min(start + _BATCH, len(samples)))
-            pictures = torch.stack([paint(samples[i], images[i], generator) for i in chosen])
+            pictures = torch.stack([generate(samples[i], images[i], generator) for i in chosen])
             metric.update(pictures, [prompts[(i + shift) % len(prompts)] for i in chosen])
-        figures = metric.compute()
-        rows.append((name, *(_cell(figures.get(figure)) for figure in names)))
+        results = metric.compute()
+        rows.append((name, *(_cell(results.get(result)) for result in names)))
     table(("pictures", *names), rows)
 
 
@@ -113,12 +115,12 @@ def _colour(name: str) -> Tensor:
     return (torch.tensor(PALETTE[name]) / 127.5 - 1)[:, None, None]
 
 
-def _cell(figure: Figure | None) -> str:
-    if figure is None:
+def _cell(result: MetricResult | None) -> str:
+    if result is None:
         return "-"
-    if figure.low is None:
-        return f"{figure.value:.3f}"
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f}), n {figure.n}"
+    if result.low is None:
+        return f"{result.value:.3f}"
+    return f"{result.value:.3f} ({result.low:.3f} to {result.high:.3f}), n {result.n}"
 
 
 if __name__ == "__main__":

@@ -104,18 +104,18 @@ def main() -> None:
 
 def measured(name: str, lora: bool = False) -> Scale:
     """Build one configuration, with the UNet's own weights or adapters trained, and count."""
-    adapters = ["--model.painter.vfe.lora", LORA] if lora else []
+    adapters = ["--model.image_generator.vfe.lora", LORA] if lora else []
     with torch.device("meta"):
         module = cli.build(["--config", str(configs_folder() / name), *adapters], run=False).model
         assert isinstance(module, VFEModule)
         inputs = vfe_inputs(module)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            module.painter.vfe(*inputs)
-        activations = _saved(module.painter.vfe, inputs)
+            module.image_generator.vfe(*inputs)
+        activations = _saved(module.image_generator.vfe, inputs)
     return Scale(
         name=f"`{name}`, LoRA" if lora else f"`{name}`",
-        pixels=module.painter.image_size,
-        unet=_count(module.painter.vfe.unet),
+        pixels=module.image_generator.image_size,
+        unet=_count(module.image_generator.vfe.unet),
         trained=_count(module, trained=True),
         all=_count(module),
         operations=counter.get_total_flops(),
@@ -126,10 +126,12 @@ def measured(name: str, lora: bool = False) -> Scale:
 
 def vfe_inputs(module: VFEModule) -> tuple[Tensor, Tensor, Tensor | None, Conditioning]:
     """One image's latent, step, layout and conditioning; nothing is computed."""
-    painter, encoder = module.painter, module.painter.prompt_encoder.text_encoder
-    z = painter.codec.encode_images(torch.zeros(1, 3, painter.image_size, painter.image_size))
+    image_generator, encoder = module.image_generator, module.image_generator.prompt_encoder.text_encoder
+    z = image_generator.autoencoder.encode_images(
+        torch.zeros(1, 3, image_generator.image_size, image_generator.image_size)
+    )
     size, phrases = encoder.width, 1 + encoder.max_words + encoder.max_objects
-    length, added = encoder.context, painter.vfe.backbone.added_width
+    length, added = encoder.context, image_generator.vfe.backbone.added_width
     told = Conditioning(
         pooled=torch.zeros(1, size),
         phrases=torch.zeros(1, phrases, size),
@@ -140,14 +142,14 @@ def vfe_inputs(module: VFEModule) -> tuple[Tensor, Tensor, Tensor | None, Condit
         word_mask=torch.ones(1, encoder.max_words, dtype=torch.bool),
         text_embeds=None if added is None else torch.zeros(1, added),
     )
-    return z, torch.zeros(1, dtype=torch.int64), z if painter.hierarchical else None, told
+    return z, torch.zeros(1, dtype=torch.int64), z if image_generator.hierarchical else None, told
 
 
 class FusedAttention(TorchFunctionMode):
     """Attention by the kernel that a GPU takes, which keeps no matrix of probabilities; on meta torch takes another."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace the one function, whose masks and dropout no painter uses here."""
+        """Replace the one function, whose masks and dropout no image generator uses here."""
         if func is F.scaled_dot_product_attention:
             return torch.ops.aten._scaled_dot_product_efficient_attention(*args[:3], None, True)[0]
         return func(*args, **(kwargs or {}))

@@ -1,8 +1,8 @@
 """What VLAD adds to its backbone's cost, and what each setting for faster sampling gains, with the words still read.
 
 ``python benchmarks/sampling.py [PIPELINE] [--data FOLDER]`` prints two Markdown tables. Runs are paired: every system
-paints the same prompts in turn, and a ratio is the median over these rounds of the ratio within a round. Words are read
-by rapidocr. On a machine with other work, ``--clock cpu`` counts this process's processor time, with one thread.
+generates the same prompts in turn, and a ratio is the median over these rounds of the ratio within a round. Words are
+read by rapidocr. On a machine with other work, ``--clock cpu`` counts this process's processor time, with one thread.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from vlad_lightning.data.mario import key_of, list_samples, read_texts
 from vlad_lightning.data.splits import in_hash_order
 from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.generation import LayoutGenerator, Painter
+from vlad_lightning.generation import ImageGenerator, LayoutGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.metrics.ocr import OCRMetrics
@@ -61,11 +61,11 @@ def main() -> None:
     if options.clock == "cpu":
         torch.set_num_threads(1)
     pipe = VLADPipeline.from_pretrained(options.pipeline).to(options.device)
-    painter, layouts = pipe.painter, pipe.layout_generator
-    batches = prompt_batches(options.data, options.rounds, options.batch, painter.prompt_encoder.max_words)
+    image_generator, layouts = pipe.image_generator, pipe.layout_generator
+    batches = prompt_batches(options.data, options.rounds, options.batch, image_generator.prompt_encoder.max_words)
     base = ImageSampler(options.steps, guidance_scale=options.guidance_scale, layout_scale=options.layout_scale)
     engine = build_ocr_engine("rapidocr")
-    settings = [Setting(name, sampler, OCRMetrics(engine)) for name, sampler in variants(base, painter)]
+    settings = [Setting(name, sampler, OCRMetrics(engine)) for name, sampler in variants(base, image_generator)]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -74,8 +74,8 @@ def main() -> None:
         TimeRemainingColumn(),
     )
     with torch.no_grad(), Progress(*columns, console=Console(stderr=True)) as progress:
-        costs = measure_costs(painter, layouts, batches, ImageSampler(options.steps), clock, progress)
-        measure_settings(painter, layouts, batches, settings, clock, progress)
+        costs = measure_costs(image_generator, layouts, batches, ImageSampler(options.steps), clock, progress)
+        measure_settings(image_generator, layouts, batches, settings, clock, progress)
     print(machine(options))
     print_costs(costs, options)
     print_settings(settings, options)
@@ -110,7 +110,7 @@ def prompt_batches(data: Path, rounds: int, size: int, max_words: int) -> list[l
     raise SystemExit(f"{data} has {len(found)} captions to draw; --rounds {rounds} --batch {size} need {rounds * size}")
 
 
-def variants(base: ImageSampler, painter: Painter) -> list[tuple[str, ImageSampler]]:
+def variants(base: ImageSampler, image_generator: ImageGenerator) -> list[tuple[str, ImageSampler]]:
     """The first row and what is compared with it, as far as the network allows."""
     half, quarter = max(base.steps // 2, 1), max(base.steps // 4, 1)
     fast = replace(base, solver="dpmsolver++")
@@ -125,11 +125,13 @@ def variants(base: ImageSampler, painter: Painter) -> list[tuple[str, ImageSampl
         (f"cache_interval 3, {base.steps} steps", replace(base, cache_interval=3)),
         (f"dpmsolver++, cache_interval 2, {half} steps", replace(fast, steps=half, cache_interval=2)),
     ]
-    return [(name, sampler) for name, sampler in rows if sampler.cache_interval == 1 or painter.vfe.unet is not None]
+    return [
+        (name, sampler) for name, sampler in rows if sampler.cache_interval == 1 or image_generator.vfe.unet is not None
+    ]
 
 
 def measure_costs(
-    painter: Painter,
+    image_generator: ImageGenerator,
     layouts: LayoutGenerator | None,
     batches: Sequence[list[str]],
     sampler: ImageSampler,
@@ -138,80 +140,88 @@ def measure_costs(
 ) -> dict[str, list[float]]:
     """Seconds of each round by system, without guidance."""
     systems: dict[str, Callable[[list[str], list[torch.Generator]], object]] = {
-        "backbone alone": lambda prompts, draws: backbone_alone(painter, prompts, sampler, draws),
-        "VLAD": lambda prompts, draws: painter.paint(prompts, place(layouts, prompts, draws), sampler, draws),
-        "VLAD, layouts given": lambda prompts, draws: painter.paint(prompts, given[tuple(prompts)], sampler, draws),
+        "backbone alone": lambda prompts, generators: backbone_alone(image_generator, prompts, sampler, generators),
+        "VLAD": lambda prompts, generators: image_generator.generate(
+            prompts, place(layouts, prompts, generators), sampler, generators
+        ),
+        "VLAD, layouts given": lambda prompts, generators: image_generator.generate(
+            prompts, given[tuple(prompts)], sampler, generators
+        ),
     }
-    given = {tuple(prompts): place(layouts, prompts, draws_of(i, prompts)) for i, prompts in enumerate(batches)}
+    given = {tuple(prompts): place(layouts, prompts, generators_of(i, prompts)) for i, prompts in enumerate(batches)}
     seconds: dict[str, list[float]] = {name: [] for name in systems}
-    for paint in systems.values():  # what is only paid once is not timed
-        paint(batches[0], draws_of(0, batches[0]))
+    for generate in systems.values():  # what is only paid once is not timed
+        generate(batches[0], generators_of(0, batches[0]))
     for i, prompts in enumerate(progress.track(batches, description="cost of VLAD")):
         for name in rotated(tuple(systems), i):
-            seconds[name].append(timed(partial(systems[name], prompts, draws_of(i, prompts)), clock)[0])
+            seconds[name].append(timed(partial(systems[name], prompts, generators_of(i, prompts)), clock)[0])
     return seconds
 
 
 def measure_settings(
-    painter: Painter,
+    image_generator: ImageGenerator,
     layouts: LayoutGenerator | None,
     batches: Sequence[list[str]],
     settings: list[Setting],
     clock: Callable[[], float],
     progress: Progress,
 ) -> None:
-    """Every setting paints every round's layouts; its times and what is read are kept in it."""
+    """Every setting generates every round's layouts; its times and what is read are kept in it."""
     for setting in settings:
-        painter.paint(
+        image_generator.generate(
             batches[0],
-            place(layouts, batches[0], draws_of(0, batches[0])),
+            place(layouts, batches[0], generators_of(0, batches[0])),
             replace(setting.sampler, steps=1),
-            draws_of(0, batches[0]),
+            generators_of(0, batches[0]),
         )
     for i, prompts in enumerate(progress.track(batches, description="settings")):
-        placed = place(layouts, prompts, draws_of(i, prompts))
+        placed = place(layouts, prompts, generators_of(i, prompts))
         for setting in rotated(settings, i):
-            seconds, painting = timed(
-                partial(painter.paint, prompts, placed, setting.sampler, draws_of(i, prompts)), clock
+            seconds, generated = timed(
+                partial(image_generator.generate, prompts, placed, setting.sampler, generators_of(i, prompts)), clock
             )
             setting.seconds.append(seconds)
-            setting.words.update(painting.images.cpu(), [drawn_words(prompt) for prompt in prompts])
+            setting.words.update(generated.images.cpu(), [drawn_words(prompt) for prompt in prompts])
 
 
-def backbone_alone(painter: Painter, prompts: list[str], sampler: ImageSampler, draws: list[torch.Generator]) -> Tensor:
+def backbone_alone(
+    image_generator: ImageGenerator, prompts: list[str], sampler: ImageSampler, generators: list[torch.Generator]
+) -> Tensor:
     """The same network on the text tower's own states: no phrases, layouts, fusion or guidance."""
-    encoder = painter.prompt_encoder.text_encoder
+    encoder = image_generator.prompt_encoder.text_encoder
     assert encoder.tokenizer is not None
     length = encoder.tower.config.max_position_embeddings
     coded = encoder.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     said = encoder.tower(input_ids=coded["input_ids"].to(encoder.tower.device))
     states, mask = said.last_hidden_state, torch.ones_like(coded["input_ids"], dtype=torch.bool)
     told = Conditioning(said.text_embeds, states, mask, states, mask, states, mask)
-    blank = painter.codec.encode_images(states.new_zeros(1, 3, painter.image_size, painter.image_size))
-    noise = randn_tensor((len(prompts), *blank.shape[1:]), generator=draws).to(blank)
-    backbone = painter.vfe.backbone
+    blank = image_generator.autoencoder.encode_images(
+        states.new_zeros(1, 3, image_generator.image_size, image_generator.image_size)
+    )
+    noise = randn_tensor((len(prompts), *blank.shape[1:]), generator=generators).to(blank)
+    backbone = image_generator.vfe.backbone
     spare = (0, 0, 0, 0, 0, backbone.in_channels - blank.shape[1])
-    latents = sampler.draw(lambda x, t: backbone(F.pad(x, spare), t, told), noise, painter.schedule, draws)
-    return painter.codec.decode_latents(latents)
+    latents = sampler.draw(lambda x, t: backbone(F.pad(x, spare), t, told), noise, image_generator.schedule, generators)
+    return image_generator.autoencoder.decode_latents(latents)
 
 
-def place(layouts: LayoutGenerator | None, prompts: list[str], draws: list[torch.Generator]) -> tuple[Layout, ...]:
+def place(layouts: LayoutGenerator | None, prompts: list[str], generators: list[torch.Generator]) -> tuple[Layout, ...]:
     """Generated layouts; empty ones for a system without hierarchical guidance."""
     if layouts is None:
         return tuple(Layout.empty() for _ in prompts)
-    return layouts.sample(prompts, Sampler(), draws)
+    return layouts.sample(prompts, Sampler(), generators)
 
 
-def draws_of(index: int, prompts: Sequence[str]) -> list[torch.Generator]:
+def generators_of(index: int, prompts: Sequence[str]) -> list[torch.Generator]:
     """The same noise for every system of a round."""
     return sampling_generators(0, [("benchmark", index, row) for row in range(len(prompts))])
 
 
-def timed(paint: Callable[[], T], clock: Callable[[], float]) -> tuple[float, T]:
+def timed(generate: Callable[[], T], clock: Callable[[], float]) -> tuple[float, T]:
     """Seconds of one call, and what it gives."""
     wait()
     started = clock()
-    result = paint()
+    result = generate()
     wait()
     return clock() - started, result
 

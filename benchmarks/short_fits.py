@@ -47,7 +47,7 @@ class Task:
         batch: images of a rank.
         steps: that count, after ``warmup`` that do not.
         data: a folder in MARIO's format.
-        warmup: buckets are made anew in the first steps.
+        warmup: buckets are made again in the first steps.
         count: False only takes the time: counting costs some.
         validate: count a validation of so many batches too.
     """
@@ -224,7 +224,7 @@ def _give_tokenizers(module: nn.Module, data: Any) -> None:
 def _embedding_width(module: LightningModule) -> int:
     if isinstance(module, AlignmentModule):
         return module.prompt_encoder.width
-    return module.painter.prompt_encoder.width if isinstance(module, VFEModule) else 0
+    return module.image_generator.prompt_encoder.width if isinstance(module, VFEModule) else 0
 
 
 class Units:

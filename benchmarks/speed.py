@@ -1,6 +1,6 @@
 """Speeds of this machine, as a table: ``make bench``.
 
-Each figure is the best of three runs: on a busy machine the best is what repeats.
+Each result is the best of three runs: on a busy machine the best is what repeats.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _POSTERS = 4000  # enough for the start of the processes not to count
 def main() -> None:
     """Measure and print."""
     table = Table(
-        "what", "figure", title=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
+        "what", "result", title=f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     )
     help_seconds = best(lambda _: run_help())
     table.add_row("vlad-cli --help", f"{help_seconds:.2f} s")

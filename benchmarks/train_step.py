@@ -1,7 +1,7 @@
 """A step of stage 2 against a bare loop over the same UNet, as Markdown: ``python benchmarks/train_step.py``.
 
 Each pair is one step of Lightning's trainer over the shipped module and one step of a loop as diffusers' own examples
-write it, in one process, one after the other; a figure is the median over the pairs. Both read prompts of one length.
+write it, in one process, one after the other; a result is the median over the pairs. Both read prompts of one length.
 On a CPU both do without the flash kernel, as ``vlad-cli`` does, and memory stays with the process: given back to the
 system after one loop's step, it would be fetched page by page in the other's. The UNet is Stable Diffusion 1.5's with
 half its channels at latents of 32 x 32; its latents are given, and the encoders are the mini scale's, so that the UNet
@@ -34,13 +34,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
-from vlad_lightning.generation import Painter
+from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.painter.acceleration import Acceleration
 from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.models.text.ccm import CCM
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder, build_text_tower, train_tokenizer
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.modules.optimization import Optimization
@@ -84,7 +84,7 @@ FAST = Acceleration(channels_last=True, compile=True)
 
 
 class GivenLatents(ModelMixin, ConfigMixin):
-    """A codec that has encoded already: latents of a cached data set, on the device."""
+    """An autoencoder that has encoded already: latents of a cached data set, on the device."""
 
     @register_to_config
     def __init__(self, side: int) -> None:
@@ -110,20 +110,22 @@ def build_unet(size: Size) -> UNet2DConditionModel:
     )
 
 
-def build_painter(size: Size, acceleration: Acceleration, codec: Any, pixels: int) -> Painter:
+def build_image_generator(size: Size, acceleration: Acceleration, autoencoder: Any, pixels: int) -> ImageGenerator:
     """That UNet, widened as the shipped configurations widen it, behind the mini scale's encoder."""
-    encoder = TextEncoder(build_text_tower(size.text), Spelling(size.text))
+    encoder = TextEncoder(build_text_tower(size.text), CharacterEncoder(size.text))
     encoder.tokenizer = train_tokenizer([PROMPT] * 30)
     prompts = PromptEncoder(encoder, CCM(size.text, max_phrases=encoder.max_words + encoder.max_objects))
     vfe = VFE(LatentFusion(4, 4, size.text, 12), build_unet(size), acceleration=acceleration)
-    return Painter(prompts, vfe, codec, noise_schedule(), pixels)
+    return ImageGenerator(prompts, vfe, autoencoder, noise_schedule(), pixels)
 
 
 def build_module(size: Size, acceleration: Acceleration, fused: bool) -> VFEModule:
     """Stage 2 around that UNet."""
-    painter = build_painter(size, acceleration, GivenLatents(size.latent), _PIXELS)
+    image_generator = build_image_generator(size, acceleration, GivenLatents(size.latent), _PIXELS)
     images = ImageEncoder(build_vision_tower(_PIXELS, projection=size.text))
-    return VFEModule(painter, images, optimization=Optimization(warmup_steps=0, schedule="constant", fused=fused))
+    return VFEModule(
+        image_generator, images, optimization=Optimization(warmup_steps=0, schedule="constant", fused=fused)
+    )
 
 
 def noise_schedule() -> DDPMScheduler:
@@ -243,7 +245,7 @@ def compare(size: Size, batch: int, steps: int, device: torch.device) -> list[st
         ("bf16-mixed, channels_last, compile, fused AdamW", FAST, True, "bf16-mixed"),
     ):
         module = build_module(size, acceleration, fused)
-        tokens = module.painter.prompt_encoder([PROMPT]).tokens.shape[1]
+        tokens = module.image_generator.prompt_encoder([PROMPT]).tokens.shape[1]
         pairs = Pairs(device, BareLoop(size, batch, device, tokens).step)
         run(module, batch, pairs, steps, precision)
         ours, theirs, ratio = pairs.medians()

@@ -55,11 +55,11 @@ def counted(fixed_ms: float, image_ms: float) -> list[Counted]:
     rate = 3 * _reference_tflop() / image_ms  # TFLOP a ms
     found = []
     for name, (config, images) in NETWORKS.items():
-        for title, more, passes in ((name, [], 3), (f"{name}, LoRA", ["--model.painter.vfe.lora", LORA], 2)):
+        for title, more, passes in ((name, [], 3), (f"{name}, LoRA", ["--model.image_generator.vfe.lora", LORA], 2)):
             module = _build(config, *more)
-            painted, frozen = _tflop(module)
+            generated, frozen = _tflop(module)
             # without gradients of the frozen weights, the backward pass is as long as the forward pass
-            tflop = passes * painted + frozen
+            tflop = passes * generated + frozen
             gradients = 4.0 * sum(p.numel() for p in module.parameters() if p.requires_grad)
             found.append(
                 Counted(
@@ -68,7 +68,7 @@ def counted(fixed_ms: float, image_ms: float) -> list[Counted]:
                     image_ms=tflop / rate,
                     gradients=gradients,
                     weights=gradients / 2,  # FSDP2 gathers in bf16 under bf16-mixed
-                    backward=(passes - 1) * painted / tflop,
+                    backward=(passes - 1) * generated / tflop,
                     tflop=tflop,
                     whole=4.0 * sum(p.numel() for p in module.parameters()),
                     images=images,
@@ -85,25 +85,25 @@ def _build(config: str, *more: str) -> VFEModule:
 
 
 def _tflop(module: VFEModule) -> tuple[float, float]:
-    """Of an image: the painter's forward pass; the frozen autoencoder, twice, and the vision tower."""
+    """Of an image: the image generator's forward pass; the frozen autoencoder, twice, and the vision tower."""
     from parameters import vfe_inputs
 
-    painter = module.painter
-    image = torch.zeros(1, 3, painter.image_size, painter.image_size, device="meta")
+    image_generator = module.image_generator
+    image = torch.zeros(1, 3, image_generator.image_size, image_generator.image_size, device="meta")
     with torch.device("meta"), torch.no_grad():
         inputs = vfe_inputs(module)
-        with FlopCounterMode(display=False) as painting:
-            painter.vfe(*inputs)
+        with FlopCounterMode(display=False) as generated:
+            image_generator.vfe(*inputs)
         with FlopCounterMode(display=False) as around:
-            painter.codec.encode_images(image)
-            painter.codec.encode_images(image)
+            image_generator.autoencoder.encode_images(image)
+            image_generator.autoencoder.encode_images(image)
             module.image_encoder(image)
-    return painting.get_total_flops() / 1e12, around.get_total_flops() / 1e12
+    return generated.get_total_flops() / 1e12, around.get_total_flops() / 1e12
 
 
 def _reference_tflop() -> float:
     """A forward pass of Stable Diffusion 2's UNet at MLPerf's size."""
-    unet = _build("sd21/stage2_vfe.yaml").painter.vfe.unet
+    unet = _build("sd21/stage2_vfe.yaml").image_generator.vfe.unet
     width = unet.config.cross_attention_dim
     latents = torch.zeros(1, unet.config.in_channels, _MLPERF_LATENT, _MLPERF_LATENT, device="meta")
     steps, states = torch.zeros(1, dtype=torch.int64, device="meta"), torch.zeros(1, 77, width, device="meta")

@@ -1,6 +1,6 @@
 """Draws docs/images/architecture.png: ``python docs/architecture.py``.
 
-The demo painted the poster; the phrase map is the part of it that is a guess of the image, as its pixels.
+The demo generated the poster; the phrase map is the part of it that is a guess of the image, as its pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ THINGS = ((0.112, 0.13, 0.284, 0.263), (0.637, 0.137, 0.244, 0.247), (0.0, 0.0, 
 HEIGHT = 7.5
 UPPER, LOWER = 5.7, 4.42  # bottoms of the tiles in the two rows of the layout generator
 INK, GREY = "#1f2933", "#66727f"
-LAYOUT, PAINT, ALIGN = ("#d9ecf7", "#2b7bb0"), ("#fbe6d3", "#c8691b"), ("#e2f0dc", "#4c8c3a")  # fill, edge
+LAYOUT, GENERATE, ALIGN = ("#d9ecf7", "#2b7bb0"), ("#fbe6d3", "#c8691b"), ("#e2f0dc", "#4c8c3a")  # fill, edge
 
 Colours = tuple[str, str]
 
@@ -37,7 +37,7 @@ def main() -> None:
     _prompt(axis)
     _layout_lane(axis)
     _phrase_map(axis)
-    _painter_lane(axis)
+    _image_generator_lane(axis)
     _alignment(axis)
     figure.savefig(IMAGES / "architecture.png", dpi=130, metadata={"Software": None})
 
@@ -45,7 +45,7 @@ def main() -> None:
 def _lanes(axis: Axes) -> None:
     for bottom, height, colours, title in (
         (4.05, 3.3, LAYOUT, "Layout generator (stage 1): what goes where"),
-        (0.15, 3.25, PAINT, "Painter (stage 2): the image"),
+        (0.15, 3.25, GENERATE, "Image generator (stage 2): the image"),
     ):
         patch = FancyBboxPatch((2.5, bottom), 10.55, height, boxstyle="round,pad=0,rounding_size=0.12")
         patch.set(facecolor=colours[0], alpha=0.38, edgecolor="none")
@@ -73,7 +73,9 @@ def _layout_lane(axis: Axes) -> None:
     for _, x, y, width, height in WORDS:
         axis.add_patch(Rectangle((7.95 + x, UPPER + y), width, height, fill=False, edgecolor=LAYOUT[1], linewidth=1.5))
     for x, y, width, height in THINGS:
-        axis.add_patch(Rectangle((7.95 + x, UPPER + y), width, height, fill=False, edgecolor=PAINT[1], linewidth=1.5))
+        axis.add_patch(
+            Rectangle((7.95 + x, UPPER + y), width, height, fill=False, edgecolor=GENERATE[1], linewidth=1.5)
+        )
     _arrow(axis, (7.3, 6.2), (7.95, 6.2))
     _tile(axis, 9.75, UPPER, "glyph map", "black")
     for word, x, y, width, height in WORDS:
@@ -92,8 +94,8 @@ def _layout_lane(axis: Axes) -> None:
 
 
 def _phrase_map(axis: Axes) -> None:
-    """The objects' part of z_t: what the painter's encoder says of each phrase, in its box."""
-    _tile(axis, 9.75, LOWER, "phrase map (stage 2)", "#fffaf5", PAINT[1])
+    """The objects' part of z_t: what the image generator's encoder says of each phrase, in its box."""
+    _tile(axis, 9.75, LOWER, "phrase map (stage 2)", "#fffaf5", GENERATE[1])
     axis.imshow(imread(IMAGES / "phrase_map.png"), extent=(9.75, 10.75, LOWER, LOWER + 1.0), zorder=2)
     axis.plot([8.85, 8.85], [UPPER, 5.2], color=INK, linewidth=1.3)
     _arrow(axis, (8.85, 5.2), (9.75, 5.2))
@@ -105,11 +107,11 @@ def _phrase_map(axis: Axes) -> None:
     axis.set(xlim=(0, 13.2), ylim=(0, HEIGHT))
 
 
-def _painter_lane(axis: Axes) -> None:
-    _box(axis, 2.75, 1.5, 1.9, 1.1, "Prompt encoder\n\ntext tower with LoRA,\nthen CCM (Eq. 2)", PAINT)
-    _box(axis, 5.6, 1.5, 1.5, 1.1, "Fusion (Eq. 7)\n\n1x1 convolution\nof $x_t$, $z_t$ and $t$", PAINT)
-    _box(axis, 8.0, 1.5, 1.6, 1.1, "VFE (Eq. 5, 9)\n\nUNet, or a\ntransformer", PAINT)
-    _box(axis, 10.35, 1.65, 1.35, 0.8, "Codec decoder\n(frozen)", PAINT)
+def _image_generator_lane(axis: Axes) -> None:
+    _box(axis, 2.75, 1.5, 1.9, 1.1, "Prompt encoder\n\ntext tower with LoRA,\nthen CCM (Eq. 2)", GENERATE)
+    _box(axis, 5.6, 1.5, 1.5, 1.1, "Fusion (Eq. 7)\n\n1x1 convolution\nof $x_t$, $z_t$ and $t$", GENERATE)
+    _box(axis, 8.0, 1.5, 1.6, 1.1, "VFE (Eq. 5, 9)\n\nUNet, or a\ntransformer", GENERATE)
+    _box(axis, 10.35, 1.65, 1.35, 0.8, "Codec decoder\n(frozen)", GENERATE)
     _arrow(axis, (4.65, 2.05), (5.6, 2.05), "pooled $t$")
     _arrow(axis, (7.1, 2.05), (8.0, 2.05), "fused\nlatent")
     _arrow(axis, (9.6, 2.05), (10.35, 2.05), "$x_0$")
@@ -138,7 +140,7 @@ def _alignment(axis: Axes) -> None:
     text = "Stage 0 trains the\nprompt encoder; both\nencoders start from it."
     axis.text(1.15, 0.85, text, ha="center", va="center", fontsize=8.8, color=ALIGN[1], linespacing=1.3)
     loss = "training: $L = L_{align} + \\lambda\\, L_{diff}$ (Eq. 8)"
-    axis.text(12.95, 0.42, loss, ha="right", va="center", fontsize=9, color=PAINT[1])
+    axis.text(12.95, 0.42, loss, ha="right", va="center", fontsize=9, color=GENERATE[1])
 
 
 def _box(axis: Axes, x: float, y: float, width: float, height: float, text: str, colours: Colours) -> None:

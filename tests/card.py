@@ -11,17 +11,17 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
-from vlad_lightning.generation import Painter
+from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.painter.acceleration import Acceleration
 from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.modules.optimization import Optimization
-from vlad_lightning.modules.settings import PainterTraining
+from vlad_lightning.modules.settings import LossSettings
 from vlad_lightning.types import Batch
 
-STILL = PainterTraining(caption_dropout=0, layout_dropout=0, augmentation=0)
+STILL = LossSettings(caption_dropout=0, layout_dropout=0, augmentation=0)
 FUSED = tiny.LATENT + 4
 
 
@@ -42,9 +42,11 @@ def stage_2(
     torch.manual_seed(0)
     fusion = LatentFusion(tiny.LATENT, tiny.LATENT, tiny.WIDTH, FUSED, time_width=16)
     network = VFE(fusion, tiny.unet(tiny.LATENT if widened else FUSED), lora=lora, acceleration=acceleration)
-    painter = Painter(tiny.prompt_encoder(tiny.LORA), network, tiny.painter().codec, tiny.schedule(), tiny.SIZE)
+    image_generator = ImageGenerator(
+        tiny.prompt_encoder(tiny.LORA), network, tiny.image_generator().autoencoder, tiny.schedule(), tiny.SIZE
+    )
     optimization = Optimization(lr=3e-3, warmup_steps=0, schedule="constant", fused=fused)
-    return VFEModule(painter, tiny.image_encoder(), tiny.layout_generator(), STILL, optimization)
+    return VFEModule(image_generator, tiny.image_encoder(), tiny.layout_generator(), STILL, optimization)
 
 
 def batch_of(posters: Path) -> Batch:

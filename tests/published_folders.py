@@ -81,15 +81,15 @@ def stable_diffusion_2(folder: Path, seed: int = 0) -> StableDiffusionPipeline:
     """As Stable Diffusion 2.1: OpenCLIP without its last layer, heads a level, linear projections, v-prediction."""
     torch.manual_seed(seed)
     schedule = DDIMScheduler(**BETAS, prediction_type="v_prediction", steps_offset=1, set_alpha_to_one=False)
-    painter = unet(attention_head_dim=[2, 4], use_linear_projection=True)
-    return _published(folder, CLIPTextModel(text_config(hidden_act="gelu")), painter, schedule, tokenizer("!"))
+    image_generator = unet(attention_head_dim=[2, 4], use_linear_projection=True)
+    return _published(folder, CLIPTextModel(text_config(hidden_act="gelu")), image_generator, schedule, tokenizer("!"))
 
 
 def stable_diffusion_xl(folder: Path, seed: int = 0) -> StableDiffusionXLPipeline:
     """As SDXL: two towers, a text embedding and sizes added to the time embedding."""
     torch.manual_seed(seed)
     second = text_config(SECOND, 3, hidden_act="gelu", projection_dim=EMBEDDED)
-    painter = unet(
+    image_generator = unet(
         cross_attention_dim=WIDTH + SECOND,
         attention_head_dim=[2, 4],
         use_linear_projection=True,
@@ -104,7 +104,7 @@ def stable_diffusion_xl(folder: Path, seed: int = 0) -> StableDiffusionXLPipelin
         text_encoder_2=CLIPTextModelWithProjection(second),
         tokenizer=tokenizer(),
         tokenizer_2=tokenizer("!"),
-        unet=painter,
+        unet=image_generator,
         scheduler=EulerDiscreteScheduler(**BETAS, steps_offset=1),
         add_watermarker=False,
     )
@@ -115,13 +115,13 @@ def stable_diffusion_xl(folder: Path, seed: int = 0) -> StableDiffusionXLPipelin
 
 
 def _published(
-    folder: Path, tower: CLIPTextModel, painter: UNet2DConditionModel, schedule: Any, tokens: CLIPTokenizer
+    folder: Path, tower: CLIPTextModel, image_generator: UNet2DConditionModel, schedule: Any, tokens: CLIPTokenizer
 ) -> StableDiffusionPipeline:
     pipeline = StableDiffusionPipeline(
         vae=autoencoder(),
         text_encoder=tower,
         tokenizer=tokens,
-        unet=painter,
+        unet=image_generator,
         scheduler=schedule,
         safety_checker=None,
         feature_extractor=None,

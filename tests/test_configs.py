@@ -24,7 +24,7 @@ from vlad_lightning.diffusion.objective import DDPM, FlowMatching, objective_for
 from vlad_lightning.files import configs_folder
 from vlad_lightning.generation import LayoutGenerator
 from vlad_lightning.metrics.ocr_engine import RapidOCREngine
-from vlad_lightning.models.codec import LinearCodec
+from vlad_lightning.models.autoencoder import LinearAutoencoder
 from vlad_lightning.modules import AlignmentModule, TLGModule, VFEModule
 from vlad_lightning.strategies import ShardedStrategy
 
@@ -45,7 +45,10 @@ BY_HAND: list[Command] = [
     ("fit", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml"), ()),
     ("test", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml", "mini/test.yaml"), ()),
     ("test", ("stage2_vfe.yaml", "test.yaml"), ()),
-    *[("fit", ("mini/stage2_vfe.yaml", f"ablations/latent_codec/{fusion}.yaml"), ()) for fusion in ("wide", "narrow")],
+    *[
+        ("fit", ("mini/stage2_vfe.yaml", f"ablations/latent_autoencoder/{fusion}.yaml"), ())
+        for fusion in ("wide", "narrow")
+    ],
     ("predict", ("stage2_vfe.yaml", "generate.yaml"), ()),
     *[("fit", (f"{size}/{name}.yaml",), ()) for size in ("sd21", "sdxl") for name in STAGES],
     *[("fit", (f"{size}stage1_tlg.yaml", "grounded/stage1_tlg.yaml"), ()) for size in ("", "sd21/", "sdxl/")],
@@ -118,7 +121,7 @@ STARTS = ["InitFrom", "InitFrom", "InitFrom", "EMA", "SampleGrid"]
     ("files", "stage", "callbacks"),
     [
         (("mini/stage0_align.yaml",), "stage0", []),
-        (("mini/stage0_align.yaml", "mini/judge.yaml"), "judge", []),
+        (("mini/stage0_align.yaml", "mini/evaluation_encoder.yaml"), "evaluation_encoder", []),
         (("mini/object_detector.yaml",), "objects", []),
         (("mini/stage1_tlg.yaml",), "stage1", ["InitFrom", "EMA", "SampleGrid"]),
         (("mini/stage2_vfe.yaml",), "stage2", STARTS),
@@ -211,8 +214,8 @@ def test_overlays_change_what_they_say_and_nothing_else() -> None:
         ("wo_hierarchical_guidance/stage2", "layout"),
         ("narrow_fusion/stage2", "fusion"),
         ("word_boxes_only/stage2", "phrase_map"),
-        ("latent_codec/wide", "LinearCodec"),
-        ("latent_codec/narrow", "LinearCodec"),
+        ("latent_autoencoder/wide", "LinearAutoencoder"),
+        ("latent_autoencoder/narrow", "LinearAutoencoder"),
     ):
         other = parsed(("fit", ("mini/stage2_vfe.yaml", f"ablations/{name}.yaml"), ()))
         same = {key: value for key, value in plain["trainer"].items() if key != "callbacks"}
@@ -220,14 +223,14 @@ def test_overlays_change_what_they_say_and_nothing_else() -> None:
         assert other["data"] == plain["data"]
         expected = dict(plain["model"]["init_args"])
         if (
-            other["model"]["init_args"]["painter"]["init_args"]["vfe"]["init_args"]["phrase_map"] is None
+            other["model"]["init_args"]["image_generator"]["init_args"]["vfe"]["init_args"]["phrase_map"] is None
         ):  # nothing to be taught
             expected["training"] = {**expected["training"], "map_weight": 0.0, "box_dropout": 0.0}
             expected["optimization"] = {**expected["optimization"], "map_lr": None}
         if other["model"]["init_args"]["layout_generator"] is None:  # nothing to be guided by
             expected["sampler"] = {**expected["sampler"], "layout_scale": 1.0}
         for key, value in expected.items():
-            if key not in ("painter", "layout_generator"):
+            if key not in ("image_generator", "layout_generator"):
                 assert other["model"]["init_args"][key] == value
         assert other["model"] != plain["model"]
         assert changed in str(other["model"])
@@ -289,7 +292,7 @@ def test_wrong_key_ends_with_code_2_and_is_named(wrong: str, named: str, capsys:
 
 def test_wrong_key_in_a_file_ends_with_code_2_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "wrong.yaml"
-    path.write_text("model: {init_args: {painter: {init_args: {image_sise: 64}}}}")
+    path.write_text("model: {init_args: {image_generator: {init_args: {image_sise: 64}}}}")
     with pytest.raises(SystemExit) as ended:
         cli.build(["fit", "--config", str(CONFIGS / "mini/stage2_vfe.yaml"), "--config", str(path)], run=True)
     assert ended.value.code == 2
@@ -349,9 +352,9 @@ def test_paper_scale_stages_0_and_1_build() -> None:
 def test_paper_scale_stage_2_builds_around_the_unet_of_stable_diffusion() -> None:
     module = built("stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
-    assert count(module.painter.vfe.unet) == 859_520_964 + FURTHER
-    assert count(module.painter.codec) == 83_653_863  # and its autoencoder
-    assert module.painter.vfe.unet.device.type == "meta"
+    assert count(module.image_generator.vfe.unet) == 859_520_964 + FURTHER
+    assert count(module.image_generator.autoencoder) == 83_653_863  # and its autoencoder
+    assert module.image_generator.vfe.unet.device.type == "meta"
     assert count(module.image_encoder, trained=True) == 0
 
 
@@ -365,8 +368,8 @@ def test_paper_scale_stage_2_builds_around_the_unet_of_stable_diffusion() -> Non
 def test_other_painters_have_the_published_sizes(size: str, unet: int, text: int, vision: int) -> None:
     module = built(f"{size}/stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
-    assert count(module.painter.vfe.unet) == unet + FURTHER
-    assert count(module.painter.codec) == 83_653_863
+    assert count(module.image_generator.vfe.unet) == unet + FURTHER
+    assert count(module.image_generator.autoencoder) == 83_653_863
     assert count(module.image_encoder.tower) == vision
     assert module.layout_generator is not None
     assert count(module.layout_generator.prompt_encoder.text_encoder.tower) == text
@@ -385,7 +388,7 @@ def test_other_painters_have_the_published_sizes(size: str, unet: int, text: int
 def test_a_stage_starts_with_the_parts_of_those_before_it(files: str) -> None:
     stage0, stage1, stage2 = (built(*files.replace("{}", name).split()) for name in STAGES)
     assert shapes(stage1.generator.prompt_encoder) == shapes(stage0.prompt_encoder)
-    assert shapes(stage2.painter.prompt_encoder) == shapes(stage0.prompt_encoder)
+    assert shapes(stage2.image_generator.prompt_encoder) == shapes(stage0.prompt_encoder)
     assert shapes(stage2.image_encoder) == shapes(stage0.image_encoder)
     assert shapes(stage2.layout_generator) == shapes(stage1.generator)
 
@@ -397,7 +400,7 @@ def test_a_stage_starts_with_the_parts_of_those_before_it(files: str) -> None:
         ("qwen2_5_vl", "Qwen2_5_VLTextModel", 3_085_938_688, 768),  # the published language model
     ],
 )
-def test_other_encoders_say_what_the_painter_attends_to(name: str, tower: str, size: int, width: int) -> None:
+def test_other_encoders_say_what_the_image_generator_attends_to(name: str, tower: str, size: int, width: int) -> None:
     module = built("stage2_vfe.yaml", f"encoders/{name}/stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
     assert module.layout_generator is not None
@@ -410,14 +413,14 @@ def test_other_encoders_say_what_the_painter_attends_to(name: str, tower: str, s
 @pytest.mark.parametrize("size", ["", "sd21/", "sdxl/"])
 @pytest.mark.parametrize("lora", [False, True])
 def test_published_painters_have_channels_of_the_layouts_own_and_are_guided_by_it(size: str, lora: bool) -> None:
-    adapters = ("--model.painter.vfe.lora", "{rank: 16, alpha: 16}") if lora else ()
+    adapters = ("--model.image_generator.vfe.lora", "{rank: 16, alpha: 16}") if lora else ()
     with torch.device("meta"):
         module = cli.build(["--config", str(CONFIGS / f"{size}stage2_vfe.yaml"), *adapters], run=False).model
     assert isinstance(module, VFEModule)
-    columns = module.painter.vfe.unet.conv_in
+    columns = module.image_generator.vfe.unet.conv_in
     assert columns.weight.requires_grad == (not lora)
     assert columns.further.requires_grad
-    assert len(module.painter.vfe.fusion.weight) == module.painter.vfe.backbone.in_channels == 12
+    assert len(module.image_generator.vfe.fusion.weight) == module.image_generator.vfe.backbone.in_channels == 12
     assert 1 < module.sampler.layout_scale < module.sampler.guidance_scale
 
 
@@ -430,11 +433,14 @@ def test_grounded_phrases_fit_from_stage_to_stage_and_leave_the_published_unet_i
     )
     assert shapes(stage2.layout_generator) == shapes(stage1.generator)
     assert stage2.layout_generator.tlg.slots == 8 + 16
-    vfe = stage2.painter.vfe
-    assert vfe.fusion.config.layout_channels == stage2.painter.codec.latent_channels + vfe.phrase_map.out_channels
+    vfe = stage2.image_generator.vfe
+    assert (
+        vfe.fusion.config.layout_channels
+        == stage2.image_generator.autoencoder.latent_channels + vfe.phrase_map.out_channels
+    )
     assert len(vfe.fusion.weight) == vfe.backbone.in_channels == 28
     published, further = vfe.unet.conv_in.weight, vfe.unet.conv_in.further
-    assert published.shape == plain.painter.vfe.unet.conv_in.weight.shape
+    assert published.shape == plain.image_generator.vfe.unet.conv_in.weight.shape
     assert (published.shape[1], further.shape[1]) == (4, 28 - 4)
     for stage in ("stage1_tlg.yaml", "stage2_vfe.yaml"):
         config = parsed(("fit", (f"{size}{stage}", f"grounded/{stage}"), ()))
@@ -443,7 +449,7 @@ def test_grounded_phrases_fit_from_stage_to_stage_and_leave_the_published_unet_i
 
 @pytest.mark.parametrize(("name", "channels", "mapped"), [("narrow_fusion", 12, 19), ("word_boxes_only", 48, 0)])
 def test_ablations_of_the_layouts_latent_lack_one_thing_each(name: str, channels: int, mapped: int) -> None:
-    vfe = built("mini/stage2_vfe.yaml", f"ablations/{name}/stage2.yaml").painter.vfe
+    vfe = built("mini/stage2_vfe.yaml", f"ablations/{name}/stage2.yaml").image_generator.vfe
     assert len(vfe.fusion.weight) == vfe.backbone.in_channels == channels
     assert (0 if vfe.phrase_map is None else vfe.phrase_map.out_channels) == mapped
     assert vfe.fusion.config.layout_channels == 12 + mapped
@@ -452,27 +458,27 @@ def test_ablations_of_the_layouts_latent_lack_one_thing_each(name: str, channels
 def test_mini_stage_2_is_of_about_five_million_parameters() -> None:
     module = built("mini/stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
-    assert 3e6 < count(module.painter.vfe) < 7e6
+    assert 3e6 < count(module.image_generator.vfe) < 7e6
 
 
 @pytest.mark.parametrize(("fusion", "channels"), [("wide", 12), ("narrow", 4)])
-def test_a_latent_codec_of_four_channels_meets_a_wide_and_a_narrow_fusion(fusion: str, channels: int) -> None:
+def test_a_latent_autoencoder_of_four_channels_meets_a_wide_and_a_narrow_fusion(fusion: str, channels: int) -> None:
     module, plain = (
-        built("mini/stage2_vfe.yaml", *overlay) for overlay in ([f"ablations/latent_codec/{fusion}.yaml"], [])
+        built("mini/stage2_vfe.yaml", *overlay) for overlay in ([f"ablations/latent_autoencoder/{fusion}.yaml"], [])
     )
-    vfe = module.painter.vfe
-    assert isinstance(module.painter.codec, LinearCodec)
+    vfe = module.image_generator.vfe
+    assert isinstance(module.image_generator.autoencoder, LinearAutoencoder)
     assert vfe.fusion.config.latent_channels == 4
     assert len(vfe.fusion.weight) == vfe.backbone.in_channels == channels
-    assert count(vfe.unet.down_blocks) == count(plain.painter.vfe.unet.down_blocks)
+    assert count(vfe.unet.down_blocks) == count(plain.image_generator.vfe.unet.down_blocks)
 
 
 def test_mini_transformer_is_of_the_unets_size_and_trained_by_flow_matching() -> None:
     module = built("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml")
     assert isinstance(module, VFEModule)
-    assert module.painter.vfe.unet is None
-    assert 4e6 < count(module.painter.vfe) < 6e6
-    assert isinstance(objective_for(module.painter.schedule), FlowMatching)
+    assert module.image_generator.vfe.unet is None
+    assert 4e6 < count(module.image_generator.vfe) < 6e6
+    assert isinstance(objective_for(module.image_generator.schedule), FlowMatching)
     assert isinstance(module.layout_generator, LayoutGenerator)
     assert isinstance(objective_for(module.layout_generator.schedule), DDPM)
 
@@ -480,13 +486,13 @@ def test_mini_transformer_is_of_the_unets_size_and_trained_by_flow_matching() ->
 def test_paper_scale_transformer_is_of_stable_diffusion_3_mediums_size() -> None:
     module = built("stage2_vfe.yaml", "stage2_vfe_dit.yaml")
     assert isinstance(module, VFEModule)
-    transformer = module.painter.vfe.transformer
+    transformer = module.image_generator.vfe.transformer
     with torch.device("meta"):  # the transformer/config.json of stabilityai/stable-diffusion-3-medium-diffusers
         published = SD3Transformer2DModel(128, 2, 16, 24, 64, 24, 4096, 1536, 2048, 16, 192)
     assert count(transformer.transformer_blocks) == count(published.transformer_blocks)
     assert count(transformer) == pytest.approx(2.0e9, rel=0.05)
     assert transformer.device.type == "meta"
-    assert module.painter.schedule.config.shift == 3.0
+    assert module.image_generator.schedule.config.shift == 3.0
 
 
 @pytest.mark.parametrize(("scale", "region"), [("mini/", (48, 13)), ("", (12, 5))])
@@ -494,12 +500,12 @@ def test_inpainting_is_stage_2_with_a_region(scale: str, region: tuple[int, int]
     files = (f"{scale}stage2_vfe.yaml", f"{scale}stage2_inpaint.yaml")
     module, plain = built(*files), built(f"{scale}stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
-    assert module.painter.inpaints
+    assert module.image_generator.inpaints
     assert module.masking is not None
     shapes = {key: value.shape for key, value in module.named_parameters()}
     new = {key: shapes.pop(key) for key in list(shapes) if ".region." in key}
     assert shapes == {key: value.shape for key, value in plain.named_parameters()}
-    assert new["painter.vfe.region.weight"] == region
+    assert new["image_generator.vfe.inpainting.weight"] == region
     started = [
         c["init_args"]["part"]
         for c in parsed(("fit", files, ()))["trainer"]["callbacks"]
@@ -507,7 +513,9 @@ def test_inpainting_is_stage_2_with_a_region(scale: str, region: tuple[int, int]
     ]
     begun = [key for key in module.state_dict() if any(key.startswith(f"{part}.") for part in started)]
     left = {key for key in module.state_dict() if key not in begun}
-    assert all(key.startswith(("painter.vfe.region.", "painter.codec.scale")) for key in left)  # all else has a start
+    assert all(
+        key.startswith(("image_generator.vfe.inpainting.", "image_generator.autoencoder.scale")) for key in left
+    )  # all else has a start
 
 
 @pytest.mark.parametrize(("name", "reads_templates"), [("template.yaml", True), ("inpaint.yaml", False)])

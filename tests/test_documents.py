@@ -65,7 +65,7 @@ def test_the_citation_names_this_version_and_the_paper() -> None:
 
 
 @pytest.mark.slow
-def test_the_figure_of_the_architecture_can_be_drawn(tmp_path: Path) -> None:
+def test_the_result_of_the_architecture_can_be_drawn(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     shutil.copy(ROOT / "docs" / "architecture.py", tmp_path)
     for name in ("poster.png", "phrase_map.png"):

@@ -1,4 +1,5 @@
-"""Stage 2 begins exactly at the published painter: fusion, CCM and LoRA in place, on diffusers' own prompt states."""
+"""Stage 2 begins exactly at the published image generator: fusion, CCM and LoRA in place, on diffusers' own prompt
+states."""
 
 from __future__ import annotations
 
@@ -17,27 +18,27 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import CLIPTextModel
 
 from vlad_lightning.callbacks import FromPretrained, SameSchedule, TokenizerFromPretrained
-from vlad_lightning.generation import Painter
+from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
-from vlad_lightning.models.codec import KLCodec, build_kl_codec
+from vlad_lightning.models.autoencoder import KLAutoencoder, build_kl_autoencoder
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.vfe import LORA_TARGETS, VFE
 from vlad_lightning.models.text.ccm import CCM
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower
+from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder, build_text_tower
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text.towers import DualTower
 from vlad_lightning.modules import VFEModule
-from vlad_lightning.modules.settings import PainterTraining
+from vlad_lightning.modules.settings import LossSettings
 from vlad_lightning.pipeline import VLADPipeline
-from vlad_lightning.pipeline.components import settle
+from vlad_lightning.pipeline.components import prepare_for_inference
 from vlad_lightning.types import Conditioning, Layout
 
 PROMPTS = ['a red "HI"', "a square", ""]
 STEPS = torch.tensor([3, 500, 999])
 LETTERS = len(published.VOCABULARY)
-TOWER = "painter.prompt_encoder.text_encoder.tower"
+TOWER = "image_generator.prompt_encoder.text_encoder.tower"
 SMALL: dict[str, Any] = {"width": published.WIDTH, "layers": 2, "heads": 2, "context": published.CONTEXT}
 SMALL |= {"vocabulary": LETTERS, "end_token": LETTERS - 1}
 
@@ -58,22 +59,29 @@ def dual() -> nn.Module:
     )
 
 
-def codec(scaling: float = 0.18215) -> KLCodec:
-    return build_kl_codec((8, 16), 1, norm_num_groups=4, sample_size=16, scaling_factor=scaling)
+def autoencoder(scaling: float = 0.18215) -> KLAutoencoder:
+    return build_kl_autoencoder((8, 16), 1, norm_num_groups=4, sample_size=16, scaling_factor=scaling)
 
 
 class Stage(LightningModule):
-    """A painter, trained at rate zero."""
+    """An image generator, trained at rate zero."""
 
     def __init__(
-        self, tower: Any, unet: Any, of: KLCodec, prediction: str, width: int, fused: int = 4, lora: Lora | None = None
+        self,
+        tower: Any,
+        unet: Any,
+        of: KLAutoencoder,
+        prediction: str,
+        width: int,
+        fused: int = 4,
+        lora: Lora | None = None,
     ) -> None:
         super().__init__()
-        encoder = TextEncoder(tower, Spelling(width), 2, 3, Lora(2), width=width)
+        encoder = TextEncoder(tower, CharacterEncoder(width), 2, 3, Lora(2), width=width)
         prompts = PromptEncoder(encoder, CCM(width, max_phrases=5, layers=1, heads=2))
         schedule = DDPMScheduler(**published.BETAS, prediction_type=prediction, clip_sample=False)
         vfe = VFE(LatentFusion(4, 4, width, fused), unet, lora=lora)
-        self.painter = Painter(prompts, vfe, of, schedule, image_size=64)
+        self.image_generator = ImageGenerator(prompts, vfe, of, schedule, image_size=64)
         self.weight = nn.Parameter(torch.zeros(()))
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
@@ -83,21 +91,21 @@ class Stage(LightningModule):
         return torch.optim.SGD(self.parameters(), 0.0)
 
 
-def first(prediction: str, activation: str, painter: dict[str, Any], **changes: Any) -> Stage:
+def first(prediction: str, activation: str, image_generator: dict[str, Any], **changes: Any) -> Stage:
     torch.manual_seed(1)
     tower, unet = unprojected(activation), published.unet(**changes)
-    return Stage(tower, unet, codec(), prediction, published.WIDTH, **painter)
+    return Stage(tower, unet, autoencoder(), prediction, published.WIDTH, **image_generator)
 
 
-def stage_1(**painter: Any) -> Stage:
-    return first("epsilon", "quick_gelu", painter)
+def stage_1(**image_generator: Any) -> Stage:
+    return first("epsilon", "quick_gelu", image_generator)
 
 
-def stage_2(**painter: Any) -> Stage:
-    return first("v_prediction", "gelu", painter, attention_head_dim=[2, 4], use_linear_projection=True)
+def stage_2(**image_generator: Any) -> Stage:
+    return first("v_prediction", "gelu", image_generator, attention_head_dim=[2, 4], use_linear_projection=True)
 
 
-def stage_xl(**painter: Any) -> Stage:
+def stage_xl(**image_generator: Any) -> Stage:
     torch.manual_seed(1)
     width = published.WIDTH + published.SECOND
     unet = published.unet(
@@ -109,17 +117,19 @@ def stage_xl(**painter: Any) -> Stage:
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=published.EMBEDDED + 6 * 8,
     )
-    return Stage(dual(), unet, codec(0.13025), "epsilon", width, **painter)
+    return Stage(dual(), unet, autoencoder(0.13025), "epsilon", width, **image_generator)
 
 
 def callbacks(folder: Path, towers: dict[str, str], second: str | None = None) -> list[Any]:
     source = str(folder)
     return [
-        FromPretrained("painter.vfe.unet", source, "unet"),
-        FromPretrained("painter.codec", source, "vae"),
+        FromPretrained("image_generator.vfe.unet", source, "unet"),
+        FromPretrained("image_generator.autoencoder", source, "vae"),
         *[FromPretrained(part, source, subfolder) for part, subfolder in towers.items()],
-        TokenizerFromPretrained("painter.prompt_encoder.text_encoder", source, "tokenizer", second_subfolder=second),
-        SameSchedule("painter.schedule", source),
+        TokenizerFromPretrained(
+            "image_generator.prompt_encoder.text_encoder", source, "tokenizer", second_subfolder=second
+        ),
+        SameSchedule("image_generator.schedule", source),
     ]
 
 
@@ -131,12 +141,12 @@ CASES: list[tuple[Callable[[Path], Any], Callable[..., Stage], dict[str, str], s
 ]
 
 
-def fit(stage: Stage, of: list[Any]) -> Painter:
+def fit(stage: Stage, of: list[Any]) -> ImageGenerator:
     tiny_system.trainer(callbacks=of).fit(stage, DataLoader(TensorDataset(torch.zeros(1))))
-    return stage.painter.eval()
+    return stage.image_generator.eval()
 
 
-PAINTERS: dict[str, dict[str, Any]] = {
+IMAGE_GENERATORS: dict[str, dict[str, Any]] = {
     "four channels": {},
     "widened": {"fused": 12},
     "widened, lora": {"fused": 12, "lora": Lora(2, 4, LORA_TARGETS)},
@@ -144,31 +154,31 @@ PAINTERS: dict[str, dict[str, Any]] = {
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changes", PAINTERS.values(), ids=PAINTERS)
+@pytest.mark.parametrize("changes", IMAGE_GENERATORS.values(), ids=IMAGE_GENERATORS)
 @pytest.mark.parametrize(("write", "build", "towers", "second"), CASES, ids=["sd15", "sd21", "sdxl"])
-def test_the_untrained_system_paints_as_the_published_pipeline(
+def test_the_untrained_system_generates_as_the_published_pipeline(
     tmp_path: Path, write: Any, build: Any, towers: dict[str, str], second: str | None, changes: dict[str, Any]
 ) -> None:
     pipeline = write(tmp_path)
     with torch.enable_grad():
-        painter = fit(build(**changes), callbacks(tmp_path, towers, second))
+        image_generator = fit(build(**changes), callbacks(tmp_path, towers, second))
     x_t, z_t = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     said = pipeline.encode_prompt(PROMPTS, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=True)
-    added, untold = None, painter.untold(3)
+    added, uncond = None, image_generator.uncond(3)
     if second is not None:
-        assert torch.equal(untold.text_embeds, said[3])
+        assert torch.equal(uncond.text_embeds, said[3])
         size = torch.tensor([64.0, 64, 0, 0, 64, 64])
         added = {"text_embeds": said[2], "time_ids": size.expand(3, -1)}
-    settle(painter.vfe)
-    settle(pipeline.unet)
+    prepare_for_inference(image_generator.vfe)
+    prepare_for_inference(pipeline.unet)
     expected = pipeline.unet(x_t, STEPS, encoder_hidden_states=said[0], added_cond_kwargs=added).sample
-    told = painter.prompt_encoder(PROMPTS)
+    told = image_generator.prompt_encoder(PROMPTS)
     assert torch.equal(told.tokens, said[0])
-    assert torch.equal(untold.tokens, said[1])
-    assert torch.equal(painter.vfe(x_t, STEPS, z_t, told), expected)
+    assert torch.equal(uncond.tokens, said[1])
+    assert torch.equal(image_generator.vfe(x_t, STEPS, z_t, told), expected)
     pixels = torch.rand(1, 3, 64, 64) * 2 - 1
     latents = pipeline.vae.encode(pixels).latent_dist.mode() * pipeline.vae.config.scaling_factor
-    assert torch.equal(painter.codec.encode_images(pixels), latents)
+    assert torch.equal(image_generator.autoencoder.encode_images(pixels), latents)
 
 
 @torch.no_grad()
@@ -181,7 +191,7 @@ def test_leaving_out_the_last_layer_is_what_a_tower_without_it_says() -> None:
     short.load_state_dict({k: state[k] for k in short.state_dict()}, strict=True)
     states = []
     for tower, skipped in ((whole, 1), (short, 0)):
-        encoder = TextEncoder(tower, Spelling(published.WIDTH), skip_layers=skipped).eval()  # type: ignore[arg-type]
+        encoder = TextEncoder(tower, CharacterEncoder(published.WIDTH), skip_layers=skipped).eval()  # type: ignore[arg-type]
         encoder.tokenizer = published.tokenizer("!")
         states.append(encoder(PROMPTS))
     assert torch.equal(states[0].tokens, states[1].tokens)
@@ -189,26 +199,26 @@ def test_leaving_out_the_last_layer_is_what_a_tower_without_it_says() -> None:
 
 
 @torch.no_grad()
-def test_sdxl_guides_and_paints(tmp_path: Path) -> None:
+def test_sdxl_guides_and_generates(tmp_path: Path) -> None:
     """The added conditions follow the branches of the guidance."""
     published.stable_diffusion_xl(tmp_path)
     with torch.enable_grad():
-        painter = fit(stage_xl(), callbacks(tmp_path, TWO, "tokenizer_2"))
+        image_generator = fit(stage_xl(), callbacks(tmp_path, TWO, "tokenizer_2"))
     sampler = ImageSampler(2, guidance_scale=2.0)
-    painted = painter.paint(["a red square"], [Layout.empty()], sampler, [torch.Generator()])
-    assert painted.images.shape == (1, 3, 64, 64)
-    assert painted.images.isfinite().all()
+    generated = image_generator.generate(["a red square"], [Layout.empty()], sampler, [torch.Generator()])
+    assert generated.images.shape == (1, 3, 64, 64)
+    assert generated.images.isfinite().all()
 
 
 def test_sdxl_learns_without_text_as_it_was_published(tmp_path: Path, posters: Path) -> None:
     """Where a caption is dropped, zeros: for the token states and for the text embedding."""
     published.stable_diffusion_xl(tmp_path)
-    painter = fit(stage_xl(), callbacks(tmp_path, TWO, "tokenizer_2"))
-    vision = ImageEncoder(build_vision_tower(64, 8, 16, 1, 2, painter.prompt_encoder.width))
-    training = PainterTraining(caption_dropout=0.5, layout_dropout=0)
-    module = VFEModule(painter, vision, training=training, text_probe=0)
+    image_generator = fit(stage_xl(), callbacks(tmp_path, TWO, "tokenizer_2"))
+    vision = ImageEncoder(build_vision_tower(64, 8, 16, 1, 2, image_generator.prompt_encoder.width))
+    training = LossSettings(caption_dropout=0.5, layout_dropout=0)
+    module = VFEModule(image_generator, vision, training=training, text_probe=0)
     seen: list[Conditioning] = []
-    painter.vfe.register_forward_pre_hook(lambda network, args: seen.append(args[3]))
+    image_generator.vfe.register_forward_pre_hook(lambda network, args: seen.append(args[3]))
     data = tiny_system.data(posters, size=64, batch_size=8, max_words=2)
     tiny_system.trainer(limit_val_batches=1).validate(module, datamodule=data, verbose=False)
     (told,) = seen
@@ -219,9 +229,9 @@ def test_sdxl_learns_without_text_as_it_was_published(tmp_path: Path, posters: P
 
 
 def test_a_unet_of_sdxl_needs_its_two_towers() -> None:
-    unet = stage_xl().painter.vfe.unet
+    unet = stage_xl().image_generator.vfe.unet
     with pytest.raises(ValueError, match="adds a text embedding of width 12; the text encoder gives None"):
-        Stage(unprojected("gelu"), unet, codec(), "epsilon", published.WIDTH)
+        Stage(unprojected("gelu"), unet, autoencoder(), "epsilon", published.WIDTH)
 
 
 def test_a_unet_with_other_conditions_is_refused() -> None:
@@ -234,9 +244,9 @@ def test_a_unet_with_other_conditions_is_refused() -> None:
 def test_a_pipeline_of_sdxl_is_saved_and_loaded(tmp_path: Path) -> None:
     published.stable_diffusion_xl(tmp_path / "published")
     with torch.enable_grad():
-        painter = fit(stage_xl(), callbacks(tmp_path / "published", TWO, "tokenizer_2"))
-    vision = ImageEncoder(build_vision_tower(16, 8, 16, 1, 2, painter.prompt_encoder.width))
-    pipeline = VLADPipeline.from_module(VFEModule(painter, vision))
+        image_generator = fit(stage_xl(), callbacks(tmp_path / "published", TWO, "tokenizer_2"))
+    vision = ImageEncoder(build_vision_tower(16, 8, 16, 1, 2, image_generator.prompt_encoder.width))
+    pipeline = VLADPipeline.from_module(VFEModule(image_generator, vision))
     pipeline.save_pretrained(tmp_path / "saved")
     loaded = VLADPipeline.from_pretrained(tmp_path / "saved")
     loaded.set_progress_bar_config(disable=True)

@@ -10,16 +10,16 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler, SD3Transfo
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 
 from vlad_lightning.data.datamodule import MarioDataModule
-from vlad_lightning.generation import LayoutGenerator, Painter
+from vlad_lightning.generation import ImageGenerator, LayoutGenerator
 from vlad_lightning.generation.masking import Masking
-from vlad_lightning.models.codec import SpaceToDepthCodec
+from vlad_lightning.models.autoencoder import SpaceToDepth
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.lora import Lora
-from vlad_lightning.models.painter.fusion import LatentFusion, RegionFusion
+from vlad_lightning.models.painter.fusion import InpaintingFusion, LatentFusion
 from vlad_lightning.models.painter.phrase_map import PhraseMap
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.models.text.ccm import CCM, IdentityComposition
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder, build_text_tower, train_tokenizer
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.tlg import TLG
 from vlad_lightning.modules import AlignmentModule, TLGModule, VFEModule
@@ -33,7 +33,7 @@ CAPTIONS = ['a red circle on a blue background, with the text "HELLO" at the top
 
 def prompt_encoder(lora: Lora | None = None, ccm: bool = True, tokenizer: bool = True) -> PromptEncoder:
     tower = build_text_tower(width=WIDTH, layers=1, heads=2, vocabulary=400)
-    encoder = TextEncoder(tower, Spelling(WIDTH), max_words=4, max_objects=8, lora=lora)
+    encoder = TextEncoder(tower, CharacterEncoder(WIDTH), max_words=4, max_objects=8, lora=lora)
     if tokenizer:
         encoder.tokenizer = train_tokenizer(CAPTIONS, 400)
     composition = CCM(WIDTH, max_phrases=12, layers=1, heads=2) if ccm else IdentityComposition()
@@ -91,14 +91,14 @@ def transformer(in_channels: int = 16) -> SD3Transformer2DModel:
     )
 
 
-def flow_painter() -> Painter:
+def flow_image_generator() -> ImageGenerator:
     """A transformer trained by flow matching."""
     fusion = LatentFusion(LATENT, LATENT, WIDTH, LATENT + 4, time_width=16)
     network = VFE(fusion, transformer=transformer(LATENT + 4))
-    return Painter(prompt_encoder(), network, SpaceToDepthCodec(2), FlowMatchEulerDiscreteScheduler(), SIZE)
+    return ImageGenerator(prompt_encoder(), network, SpaceToDepth(2), FlowMatchEulerDiscreteScheduler(), SIZE)
 
 
-def painter(
+def image_generator(
     lora: Lora | None = None,
     ccm: bool = True,
     hierarchical: bool = True,
@@ -107,14 +107,14 @@ def painter(
     inpaints: bool = False,
     grounded: bool = True,
     map_channels: int = 4,
-) -> Painter:
+) -> ImageGenerator:
     phrases = PhraseMap(WIDTH, channels=map_channels, side=4, width=16) if hierarchical and grounded else None
     layout = (LATENT if hierarchical else 0) + (phrases.out_channels if phrases else 0)
     fusion = LatentFusion(LATENT, layout, WIDTH, LATENT + extra_channels, time_width=16)
     network = VFE(fusion, unet(LATENT + extra_channels), phrase_map=phrases)
     if inpaints:  # made last: the other weights are drawn as they are without it
-        network.region = RegionFusion(LATENT, LATENT + extra_channels, time_width=16)
-    return Painter(prompt_encoder(lora, ccm), network, SpaceToDepthCodec(2), schedule(), size)
+        network.inpainting = InpaintingFusion(LATENT, LATENT + extra_channels, time_width=16)
+    return ImageGenerator(prompt_encoder(lora, ccm), network, SpaceToDepth(2), schedule(), size)
 
 
 def alignment(ccm: bool = True, tokenizer: bool = True, **changes: Any) -> AlignmentModule:
@@ -136,7 +136,7 @@ def vfe(
     layouts = layout_generator(ccm) if hierarchical else None
     if inpaints:
         changes = {"masking": Masking()} | changes
-    whole = painter(lora, ccm, hierarchical, inpaints=inpaints, map_channels=map_channels)
+    whole = image_generator(lora, ccm, hierarchical, inpaints=inpaints, map_channels=map_channels)
     return VFEModule(whole, image_encoder(), layouts, optimization=FAST, **changes)
 
 

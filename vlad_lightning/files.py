@@ -201,7 +201,7 @@ def read_text(path: Path, most_bytes: int = TEXT_BYTES) -> tuple[str, bool]:
 
 
 def set_aside(path: Path, why: object) -> None:
-    """Rename a file that cannot be used to ``{name}.damaged``, with a warning, so that it can be made anew.
+    """Rename a file that cannot be used to ``{name}.damaged``, with a warning, so that it can be made again.
 
     Args:
         path: the file; an earlier one that was set aside is kept beside it, under the next number.
@@ -213,7 +213,7 @@ def set_aside(path: Path, why: object) -> None:
     names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
     aside = next(place for name in names if not os.path.lexists(place := path.with_name(name)))
     path.rename(aside)
-    warnings.warn(f"{path} is damaged: {why}. It is kept as {aside.name}, and made anew", stacklevel=2)
+    warnings.warn(f"{path} is damaged: {why}. It is kept as {aside.name}, and made again", stacklevel=2)
 
 
 def check_stored(folder: Path) -> None:

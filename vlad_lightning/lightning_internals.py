@@ -47,7 +47,7 @@ OVERRIDDEN = (
     "lightning.fabric.loggers.csv_logs._ExperimentWriter._check_log_dir_exists",  # health/loggers: rows are kept
     "lightning.fabric.loggers.csv_logs._ExperimentWriter._record_new_keys",
     "lightning.pytorch.strategies.ModelParallelStrategy._setup_distributed",  # strategies/sharded: before its own mesh
-    "torchmetrics.Metric._wrap_compute",  # metrics/per_image: squeezes what compute returns, and figures are no tensors
+    "torchmetrics.Metric._wrap_compute",  # metrics/per_image: squeezes what compute returns, and results are no tensors
 )
 """Methods of base classes that a subclass of ours overrides or calls on itself. Attributes so used, without a method:
 ``_experiment`` of both loggers; ``_device_mesh``, ``_timeout`` and ``_save_distributed_checkpoint`` of the strategy."""

@@ -136,7 +136,7 @@ class ParsedPrompts:
         rows: (R,) int64 in [0, B K): which window each of them is.
         windows: (B, K) bool: which windows a prompt has; the first always.
         token_mask: (B, K L) bool: ``mask`` with the windows side by side.
-        read_mask: (B, K L) bool: the token states a painter may attend to; None means all.
+        read_mask: (B, K L) bool: the token states an image generator may attend to; None means all.
         inside: (B, M, K L) bool: which tokens belong to a phrase.
         phrase_mask: (B, M) bool: True where there is a phrase.
         order: (B, M) int64 in [0, M): each phrase's rank in the prompt; absent ones come last.
@@ -280,7 +280,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Prompts for ``predict``, with the words' places or a picture to paint into where a prompt has some.
+    """Prompts for ``predict``, with the words' places or a picture to generate into where a prompt has some.
 
     A prompt with an image has a mask, a layout or both: without a mask the region is around the layout's boxes.
     Everything stays on the CPU.
@@ -289,9 +289,9 @@ class PromptBatch:
         keys: B names, used for the files that are written.
         prompts: B prompts.
         layouts: B layouts to draw, None where one is generated; empty where every prompt's is.
-        images: B pictures to paint into, each (3, H, W) float32 in [-1, 1] with a size of its own, None where a prompt
-            is painted from nothing; empty where every one is.
-        masks: B regions, each (1, H, W) bool of its picture's size, True where it is painted, or None; empty where
+        images: B pictures to generate into, each (3, H, W) float32 in [-1, 1] with a size of its own, None where a
+            prompt is generated from nothing; empty where every one is.
+        masks: B regions, each (1, H, W) bool of its picture's size, True where it is generated, or None; empty where
             there is none.
         sources: B texts that say where a prompt was read, for errors; empty where that is not known.
         noise_keys: B names of the noise (:func:`~vlad_lightning.diffusion.generators.numbered`), which do not depend on
@@ -329,11 +329,11 @@ class Conditioning:
         pooled: (B, D) float: t as one vector, for Eq. 3 and Eq. 7.
         phrases: (B, 1 + M, D) float: the composed [t_g; t_1..t_M]; the words to draw come first among the t_i.
         phrase_mask: (B, 1 + M) bool: True where there is a phrase.
-        tokens: (B, L, D) float: the token states the painter attends to.
+        tokens: (B, L, D) float: the token states the image generator attends to.
         token_mask: (B, L) bool.
         words: (B, N, D) float: the composed phrases of the words to draw, zero where there is none.
         word_mask: (B, N) bool.
-        read_mask: (B, L) bool: the token states the painter may attend to; None means all of them.
+        read_mask: (B, L) bool: the token states the image generator may attend to; None means all of them.
         text_embeds: (B, E) float: what SDXL's UNet adds to its time embedding; None for other encoders.
         word_groups: (B, N, 2) int64: which of the prompt's quoted phrases each word belongs to, and its rank in it;
             None where each word is a phrase of its own.
@@ -386,7 +386,7 @@ class Conditioning:
         )
 
     def with_phrases_as_tokens(self) -> Conditioning:
-        """With the composed phrases behind the token states, where the painter attends to both."""
+        """With the composed phrases behind the token states, where the image generator attends to both."""
         read = torch.ones_like(self.token_mask) if self.read_mask is None else self.read_mask
         return replace(
             self,
@@ -401,12 +401,12 @@ class Conditioning:
 
 
 @dataclass(frozen=True)
-class Region:
-    """Pictures of which a part is to be painted, and the rest kept.
+class MaskedImages:
+    """Pictures of which a part is to be generated, and the rest kept.
 
     Attributes:
         images: (B, 3, H, W) float32 in [-1, 1]; what lies in the region is never looked at.
-        masks: (B, 1, H, W) bool: True in the region that is painted.
+        masks: (B, 1, H, W) bool: True in the region that is generated.
 
     Raises:
         ValueError: where the two do not fit each other.
@@ -424,17 +424,17 @@ class Region:
             )
 
     @classmethod
-    def cat(cls, parts: Sequence[Region]) -> Region:
+    def cat(cls, parts: Sequence[MaskedImages]) -> MaskedImages:
         """The pictures of every part, in order; they must have one size."""
         return cls(torch.cat([part.images for part in parts]), torch.cat([part.masks for part in parts]))
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Region:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskedImages:
         """The region on ``device``."""
         return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
 
 
 @dataclass(frozen=True)
-class Painting:
+class GeneratedImages:
     """What the system draws for ``B`` prompts.
 
     Attributes:
@@ -444,7 +444,7 @@ class Painting:
         prompts: B prompts.
         keys: B names.
         pictures: B results of inpainting, each (3, H, W) float32 in [-1, 1] on the CPU with the size of the picture
-            that was painted into, or of ``images`` for a prompt without one; empty where nothing was inpainted.
+            that was generated into, or of ``images`` for a prompt without one; empty where nothing was inpainted.
     """
 
     images: Tensor
@@ -454,16 +454,16 @@ class Painting:
     keys: tuple[str, ...] = ()
     pictures: tuple[Tensor, ...] = ()
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Painting:
-        """The painting with its images and glyphs on ``device``."""
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> GeneratedImages:
+        """The generation with its images and glyphs on ``device``."""
         return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
 
-    def named(self, keys: Sequence[str]) -> Painting:
-        """The painting under these names."""
+    def named(self, keys: Sequence[str]) -> GeneratedImages:
+        """The generation under these names."""
         return replace(self, keys=tuple(keys))
 
-    def within(self, pictures: Sequence[Tensor]) -> Painting:
-        """The painting with these results of inpainting."""
+    def within(self, pictures: Sequence[Tensor]) -> GeneratedImages:
+        """The generation with these results of inpainting."""
         return replace(self, pictures=tuple(pictures))
 
 
@@ -482,7 +482,7 @@ class TextToImage(Protocol[_Settings]):
         layouts: Sequence[Layout | None] | None,
         settings: _Settings,
         generators: Sequence[torch.Generator],
-    ) -> Painting:
+    ) -> GeneratedImages:
         """Draw ``B`` prompts.
 
         Args:
@@ -497,8 +497,8 @@ class TextToImage(Protocol[_Settings]):
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One measured figure of a results table.
+class MetricResult:
+    """One measured result of a results table.
 
     Attributes:
         value: the point estimate.

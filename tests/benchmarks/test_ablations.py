@@ -11,8 +11,8 @@ import pytest
 def write(folder: Path, system: str, right: list[int], per_image: bool = True) -> str:
     folder.mkdir()
     share: dict[str, Any] = {"value": sum(right) / len(right), "low": 0.1, "high": 0.9, "n": len(right)}
-    figures = {"word_accuracy": share, "text_probe_all_text": share, "val_distance": share | {"low": None}}
-    (folder / "results.json").write_text(json.dumps({system: figures}))
+    results = {"word_accuracy": share, "text_probe_all_text": share, "val_distance": share | {"low": None}}
+    (folder / "results.json").write_text(json.dumps({system: results}))
     if per_image:
         rows = {"word_accuracy": {str(i): [one, 1] for i, one in enumerate(right)}}
         (folder / "per_image.json").write_text(json.dumps({system: rows}))

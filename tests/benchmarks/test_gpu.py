@@ -40,9 +40,9 @@ def test_a_dry_run_on_the_cpu_fills_the_tables(monkeypatch: pytest.MonkeyPatch, 
         ["tiny", str(batch), mode] for mode in ("eager", "compiled") for batch in TINY.batches
     ]
     assert [row[:2] for row in rows[4:]] == [["tiny", str(steps)] for steps in TINY.sampling]
-    figures = [float(cell.removesuffix(" %")) for row in rows for cell in row[1:] if cell not in ("eager", "compiled")]
-    assert len(figures) == 4 * 4 + 2 * 3
-    assert all(value >= 0 for value in figures)
+    results = [float(cell.removesuffix(" %")) for row in rows for cell in row[1:] if cell not in ("eager", "compiled")]
+    assert len(results) == 4 * 4 + 2 * 3
+    assert all(value >= 0 for value in results)
     assert all(float(row[3]) > 0 for row in rows[:4])
 
 
@@ -56,7 +56,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "matmul_peak", lambda device: 1e12)
     monkeypatch.setattr(gpu, "step_flops", lambda size, device: 1e10)
     monkeypatch.setattr(gpu, "speed", lambda size, batch, steps, device, acceleration: (2.0 * batch, 1.0))
-    monkeypatch.setattr(Bench, "_painted", lambda self, size, steps: (0.1 * steps, 3.0))
+    monkeypatch.setattr(Bench, "_generated", lambda self, size, steps: (0.1 * steps, 3.0))
 
 
 @pytest.mark.usefixtures("_quick")

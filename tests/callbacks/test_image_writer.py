@@ -10,7 +10,7 @@ from PIL import Image
 
 from vlad_lightning.callbacks.image_writer import ImageWriter
 from vlad_lightning.data.prompts import PromptDataModule
-from vlad_lightning.types import Layout, Painting, PromptBatch
+from vlad_lightning.types import GeneratedImages, Layout, PromptBatch
 
 PROMPTS = ('the text "HÉLLO" and "b"', "a blue square", "a red circle")
 LAYOUT = Layout(("HÉLLO", "b"), torch.tensor([[0.5, 0.25, 0.5, 0.25, 0.0], [0.5, 0.75, 0.25, 0.25, 0.0]]))
@@ -23,17 +23,19 @@ def pixels(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
 
 
-class Painter(LightningModule):
-    def predict_step(self, batch: PromptBatch, batch_idx: int) -> Painting:
+class ImageGenerator(LightningModule):
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> GeneratedImages:
         numbers = [PROMPTS.index(p) for p in batch.prompts]
         images = torch.stack([torch.from_numpy(pixels(n)).permute(2, 0, 1).float() / 127.5 - 1 for n in numbers])
         layouts = tuple(LAYOUT if n == 0 else Layout.empty() for n in numbers)
-        return Painting(images, layouts, torch.zeros_like(images), batch.prompts, batch.keys)
+        return GeneratedImages(images, layouts, torch.zeros_like(images), batch.prompts, batch.keys)
 
 
 def predict(out: Path) -> None:
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[ImageWriter(str(out))])
-    trainer.predict(Painter(), datamodule=PromptDataModule(list(PROMPTS), batch_size=2), return_predictions=False)
+    trainer.predict(
+        ImageGenerator(), datamodule=PromptDataModule(list(PROMPTS), batch_size=2), return_predictions=False
+    )
 
 
 def test_each_prompt_gets_its_picture_and_its_layout(tmp_path: Path) -> None:
@@ -51,7 +53,7 @@ def test_each_prompt_gets_its_picture_and_its_layout(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / "prompt_00001.json").read_text())["words"] == []
 
 
-def test_the_pixels_are_the_paintings_own_and_no_step_darker(tmp_path: Path) -> None:
+def test_the_pixels_are_the_generated_images_own_and_no_step_darker(tmp_path: Path) -> None:
     predict(tmp_path)
     for number in range(3):
         with Image.open(tmp_path / f"prompt_0000{number}.png") as image:

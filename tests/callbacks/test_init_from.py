@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from vlad_lightning.callbacks import FromPretrained
-from vlad_lightning.callbacks.init_from import InitFrom, origins
+from vlad_lightning.callbacks.init_from import InitFrom, provenance
 from vlad_lightning.models.lora import Lora
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder, build_text_tower, train_tokenizer
 from vlad_lightning.pipeline.model_card import read_run, write_card
 
 PROMPTS = ['a red circle with the text "HELLO"', "a blue square"]
@@ -25,7 +25,7 @@ TOKENIZER = train_tokenizer(PROMPTS * 20, 300)
 def text_encoder(seed: int, lora: Lora | None = None) -> TextEncoder:
     torch.manual_seed(seed)
     tower = build_text_tower(16, layers=1, heads=2, vocabulary=300, context=40)
-    return TextEncoder(tower, Spelling(16), lora=lora).eval()
+    return TextEncoder(tower, CharacterEncoder(16), lora=lora).eval()
 
 
 class Stage(LightningModule):
@@ -79,7 +79,7 @@ def saved(path: Path, stage: Stage) -> Path:
     return path
 
 
-def weight_of(stage: Stage, part: str) -> float:
+def logged_batch_size(stage: Stage, part: str) -> float:
     weight = stage.get_submodule(part).get_parameter("weight")
     assert (weight == weight.flatten()[0]).all()
     return weight.flatten()[0].item()
@@ -89,7 +89,7 @@ def test_a_part_starts_from_the_earlier_stage_and_the_rest_does_not(tmp_path: Pa
     checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": linear(1.0), "b": linear(2.0)}))
     later = Stage({"a": linear(8.0), "b": linear(9.0)})
     fit(later, InitFrom("inner.a", str(checkpoint)))
-    assert (weight_of(later, "inner.a"), weight_of(later, "inner.b")) == (1.0, 9.0)
+    assert (logged_batch_size(later, "inner.a"), logged_batch_size(later, "inner.b")) == (1.0, 9.0)
 
 
 def test_a_part_may_have_had_another_name_and_two_parts_may_be_filled(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_part_may_have_had_another_name_and_two_parts_may_be_filled(tmp_path: 
     trainer = fit(
         later, *(InitFrom(f"inner.{p}", str(checkpoint), s) for p, s in [("x", "inner.ab"), ("y", "inner.a")])
     )
-    assert (weight_of(later, "inner.x"), weight_of(later, "inner.y")) == (2.0, 1.0)
+    assert (logged_batch_size(later, "inner.x"), logged_batch_size(later, "inner.y")) == (2.0, 1.0)
     trainer.save_checkpoint(tmp_path / "two.ckpt")
     kept = torch.load(tmp_path / "two.ckpt", weights_only=True)["callbacks"]
     assert {"InitFrom[inner.x]", "InitFrom[inner.y]"} <= set(kept)
@@ -123,11 +123,11 @@ def test_a_resume_wins(tmp_path: Path) -> None:
     first, other = (saved(tmp_path / f"{v}.ckpt", Stage({"a": linear(v)})) for v in (1.0, 5.0))
     begun = Stage({"a": linear(8.0)}, rate=0.5)
     fit(begun, InitFrom("inner.a", str(first))).save_checkpoint(tmp_path / "begun.ckpt")
-    assert weight_of(begun, "inner.a") == 0.5  # one step of rate 0.5 down from 1
+    assert logged_batch_size(begun, "inner.a") == 0.5  # one step of rate 0.5 down from 1
     resumed = Stage({"a": linear(8.0)}, rate=0.5)
     trainer = fit(resumed, InitFrom("inner.a", str(other)), steps=2, resume=tmp_path / "begun.ckpt")
     assert trainer.global_step == 2
-    assert weight_of(resumed, "inner.a") == 0.0
+    assert logged_batch_size(resumed, "inner.a") == 0.0
 
 
 @pytest.fixture
@@ -152,8 +152,8 @@ def test_the_published_weights_of_the_first_stage_are_known_in_the_last(tmp_path
     states = torch.load(descended, weights_only=True)["callbacks"]
     assert states["InitFrom[inner.tower]"]["sources"] == [str(tmp_path / "published")]
     assert states["InitFrom[inner.rest]"]["sources"] == []
-    assert origins(states) == (str(tmp_path / "published"),)
-    assert origins(states, "inner.rest") == ()
+    assert provenance(states) == (str(tmp_path / "published"),)
+    assert provenance(states, "inner.rest") == ()
     run = read_run("posters", "data/train", descended, torch.load(descended, weights_only=True), tmp_path / "none")
     (tmp_path / "card").mkdir()
     write_card(tmp_path / "card", run)
@@ -181,7 +181,7 @@ def test_only_a_fit_fills(tmp_path: Path) -> None:
     callback = InitFrom("inner.a", str(tmp_path / "missing.ckpt"))
     for name in ("validate", "test", "predict"):
         callback.setup(Trainer(accelerator="cpu", logger=False), stage, name)
-    assert weight_of(stage, "inner.a") == 8.0
+    assert logged_batch_size(stage, "inner.a") == 8.0
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from transformers import CLIPConfig, CLIPModel, CLIPTextModelWithProjection
 
 from vlad_lightning.callbacks.pretrained import FromPretrained, TokenizerFromPretrained
-from vlad_lightning.models.codec import KLCodec
+from vlad_lightning.models.autoencoder import KLAutoencoder
 from vlad_lightning.models.image_encoder import build_vision_tower
 from vlad_lightning.models.lora import Lora, fold
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder, build_text_tower, train_tokenizer
 
 PROMPTS = ['a red circle with the text "HELLO"', "a blue square"]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -52,7 +52,7 @@ class Stage(LightningModule):
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
-        self.painter = nn.ModuleDict({"part": part})
+        self.image_generator = nn.ModuleDict({"part": part})
         self.weight = nn.Parameter(torch.zeros(()))
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
@@ -83,14 +83,14 @@ def assert_same(part: nn.Module, published: nn.Module) -> None:
 def test_a_unet_in_a_subfolder(tmp_path: Path) -> None:
     published, part = unet(0), unet(1)
     published.save_pretrained(tmp_path / "unet")
-    fit(part, FromPretrained("painter.part", str(tmp_path), "unet"))
+    fit(part, FromPretrained("image_generator.part", str(tmp_path), "unet"))
     assert_same(part, published)
 
 
 def test_a_text_tower_of_transformers(tmp_path: Path) -> None:
     published, part = text_tower(0), text_tower(1)
     published.save_pretrained(tmp_path)
-    fit(part, FromPretrained("painter.part", str(tmp_path)))
+    fit(part, FromPretrained("image_generator.part", str(tmp_path)))
     assert_same(part, published)
 
 
@@ -98,7 +98,7 @@ def test_a_vision_tower_of_transformers(tmp_path: Path) -> None:
     torch.manual_seed(0)
     published, part = (build_vision_tower(16, 8, 16, 1, 2, 16) for _ in range(2))
     published.save_pretrained(tmp_path)
-    fit(part, FromPretrained("painter.part", str(tmp_path)))
+    fit(part, FromPretrained("image_generator.part", str(tmp_path)))
     assert_same(part, published)
 
 
@@ -111,7 +111,7 @@ def test_each_tower_out_of_a_whole_clip(tmp_path: Path) -> None:
     published.save_pretrained(tmp_path)
     for part in (text, vision):
         with torch.enable_grad():
-            fit(part, FromPretrained("painter.part", str(tmp_path)))
+            fit(part, FromPretrained("image_generator.part", str(tmp_path)))
     ids, pixels = torch.tensor([[4, 9, 3]]), torch.ones(1, 3, 16, 16)
     said = published(input_ids=ids, pixel_values=pixels)
     alone = text.eval()(input_ids=ids).text_embeds, vision.eval()(pixel_values=pixels).image_embeds
@@ -119,10 +119,10 @@ def test_each_tower_out_of_a_whole_clip(tmp_path: Path) -> None:
         torch.testing.assert_close(F.normalize(own, dim=-1), whole, rtol=1e-5, atol=1e-6)
 
 
-def test_the_codec_from_a_plain_autoencoder(tmp_path: Path) -> None:
-    published, part = autoencoder(AutoencoderKL, 0), autoencoder(KLCodec, 1)
+def test_the_autoencoder_from_a_plain_autoencoder(tmp_path: Path) -> None:
+    published, part = autoencoder(AutoencoderKL, 0), autoencoder(KLAutoencoder, 1)
     published.save_pretrained(tmp_path / "vae")
-    fit(part, FromPretrained("painter.part", str(tmp_path), "vae"))
+    fit(part, FromPretrained("image_generator.part", str(tmp_path), "vae"))
     assert_same(part, published)
 
 
@@ -130,14 +130,14 @@ def test_a_part_with_adapters_keeps_them_closed(tmp_path: Path) -> None:
     published, part = text_tower(0), text_tower(1)
     published.save_pretrained(tmp_path)
     Lora(rank=2).inject(part)
-    fit(part, FromPretrained("painter.part", str(tmp_path)))
+    fit(part, FromPretrained("image_generator.part", str(tmp_path)))
     torch.testing.assert_close(fold(part.state_dict(), 1.0), dict(published.state_dict()), rtol=0, atol=0)
 
 
 def test_half_precision_is_filled_in_as_float32(tmp_path: Path) -> None:
     part = unet(1)
     unet(0).half().save_pretrained(tmp_path)
-    fit(part, FromPretrained("painter.part", str(tmp_path)))
+    fit(part, FromPretrained("image_generator.part", str(tmp_path)))
     assert {weight.dtype for weight in part.parameters()} == {torch.float32}
     assert_same(part, unet(0).half().float())
 
@@ -147,43 +147,47 @@ def test_missing_weights_are_named_and_never_invented(tmp_path: Path) -> None:
     state = load_file(tmp_path / "unet" / WEIGHTS)
     del state["conv_in.weight"]
     save_file(state, tmp_path / "unet" / WEIGHTS, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match=r"unet does not fill 'painter.part': it lacks \['conv_in.weight'\]"):
-        fit(unet(1), FromPretrained("painter.part", str(tmp_path), "unet"))
+    with pytest.raises(ValueError, match=r"unet does not fill 'image_generator.part': it lacks \['conv_in.weight'\]"):
+        fit(unet(1), FromPretrained("image_generator.part", str(tmp_path), "unet"))
 
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     unet(0, width=12).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"(?s)does not fit 'painter.part'.*size mismatch"):
-        fit(unet(1), FromPretrained("painter.part", str(tmp_path)))
+    with pytest.raises(ValueError, match=r"(?s)does not fit 'image_generator.part'.*size mismatch"):
+        fit(unet(1), FromPretrained("image_generator.part", str(tmp_path)))
 
 
 def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
     unet(0).save_pretrained(tmp_path, safe_serialization=False)
     with pytest.raises(OSError, match="safetensors"):
-        fit(unet(1), FromPretrained("painter.part", str(tmp_path)))
+        fit(unet(1), FromPretrained("image_generator.part", str(tmp_path)))
 
 
 def test_a_source_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
-        fit(unet(1), FromPretrained("painter.part", str(tmp_path / "missing")))
+        fit(unet(1), FromPretrained("image_generator.part", str(tmp_path / "missing")))
 
 
 def test_the_checkpoint_says_where_its_part_came_from(tmp_path: Path) -> None:
     unet(0).save_pretrained(tmp_path / "unet")
-    trainer = fit(unet(1), FromPretrained("painter.part", str(tmp_path), "unet", revision="main"))
+    trainer = fit(unet(1), FromPretrained("image_generator.part", str(tmp_path), "unet", revision="main"))
     trainer.save_checkpoint(tmp_path / "new.ckpt")
     kept: dict[str, Any] = torch.load(tmp_path / "new.ckpt", weights_only=True)["callbacks"]
-    assert kept["FromPretrained[painter.part]"] == {"source": str(tmp_path), "subfolder": "unet", "revision": "main"}
+    assert kept["FromPretrained[image_generator.part]"] == {
+        "source": str(tmp_path),
+        "subfolder": "unet",
+        "revision": "main",
+    }
 
 
 def test_a_published_tokenizer_reads_for_the_text_encoder(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(PROMPTS * 20, 300)
     tokenizer.save_pretrained(tmp_path / "tokenizer")
-    encoder = TextEncoder(text_tower(0), Spelling(16)).eval()
-    fit(encoder, TokenizerFromPretrained("painter.part", str(tmp_path), "tokenizer"))
+    encoder = TextEncoder(text_tower(0), CharacterEncoder(16)).eval()
+    fit(encoder, TokenizerFromPretrained("image_generator.part", str(tmp_path), "tokenizer"))
     assert encoder.tokenizer is not None
     assert encoder.tokenizer(PROMPTS)["input_ids"] == tokenizer(PROMPTS)["input_ids"]
-    other = TextEncoder(text_tower(0), Spelling(16))
+    other = TextEncoder(text_tower(0), CharacterEncoder(16))
     other.load_state_dict(encoder.state_dict(), strict=True)  # it travels on in the checkpoint
     assert other.tokenizer is not None
     assert other.tokenizer(PROMPTS)["input_ids"] == tokenizer(PROMPTS)["input_ids"]
@@ -192,8 +196,8 @@ def test_a_published_tokenizer_reads_for_the_text_encoder(tmp_path: Path) -> Non
 def test_only_a_fit_loads(tmp_path: Path) -> None:
     trainer, stage = Trainer(accelerator="cpu", logger=False), Stage(unet(0))
     for callback in (FromPretrained, TokenizerFromPretrained):
-        callback("painter.part", str(tmp_path / "missing")).setup(trainer, stage, "test")
-    assert_same(stage.get_submodule("painter.part"), unet(0))
+        callback("image_generator.part", str(tmp_path / "missing")).setup(trainer, stage, "test")
+    assert_same(stage.get_submodule("image_generator.part"), unet(0))
 
 
 def test_two_parts_have_a_state_each() -> None:

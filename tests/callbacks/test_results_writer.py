@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vlad_lightning.callbacks.results_writer import ResultsWriter, results_table
 from vlad_lightning.data.mario_folder import MarioFolder
-from vlad_lightning.types import Figure
+from vlad_lightning.types import MetricResult
 
-FIGURES = {
-    "ocr/f": Figure(0.81234, 0.7, 0.9, 120, {"engine": "rapidocr 3.10", "café": "☕"}),
-    "fid": Figure(35.12, n=5000),
+RESULTS = {
+    "ocr/f": MetricResult(0.81234, 0.7, 0.9, 120, {"engine": "rapidocr 3.10", "café": "☕"}),
+    "fid": MetricResult(35.12, n=5000),
 }
 
 
@@ -22,17 +22,17 @@ Rows = dict[str, dict[str, tuple[float, float]]]
 
 
 class Measured(LightningModule):
-    def __init__(self, figures: dict[str, Figure], rows: Rows) -> None:
+    def __init__(self, results: dict[str, MetricResult], rows: Rows) -> None:
         super().__init__()
-        self.figures: dict[str, Figure] = {}
+        self.results: dict[str, MetricResult] = {}
         self.rows: Rows = {}
-        self.measured = figures, rows
+        self.measured = results, rows
 
     def test_step(self, batch: torch.Tensor, batch_idx: int) -> None:
         pass
 
     def on_test_epoch_end(self) -> None:
-        self.figures, self.rows = self.measured
+        self.results, self.rows = self.measured
 
 
 class Data(LightningDataModule):
@@ -50,7 +50,7 @@ def loader() -> DataLoader[Any]:
     return DataLoader(TensorDataset(torch.arange(2)))  # type: ignore[arg-type]
 
 
-def run_test(figures: dict[str, Figure], out: Path, rows: Rows | None = None, data: Data | None = None) -> None:
+def run_test(results: dict[str, MetricResult], out: Path, rows: Rows | None = None, data: Data | None = None) -> None:
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -58,11 +58,11 @@ def run_test(figures: dict[str, Figure], out: Path, rows: Rows | None = None, da
         enable_model_summary=False,
         callbacks=[ResultsWriter(str(out), system="vlad-mini")],
     )
-    trainer.test(Measured(figures, rows or {}), data or loader(), verbose=False)
+    trainer.test(Measured(results, rows or {}), data or loader(), verbose=False)
 
 
 def test_a_test_writes_both_files(tmp_path: Path) -> None:
-    run_test(FIGURES, tmp_path / "out")
+    run_test(RESULTS, tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["results.json", "results.md"]
     assert json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8")) == {
         "vlad-mini": {
@@ -77,14 +77,14 @@ def test_a_test_writes_both_files(tmp_path: Path) -> None:
         }
     }
     table = (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
-    assert table == results_table("vlad-mini", FIGURES)
+    assert table == results_table("vlad-mini", RESULTS)
 
 
-def test_figures_say_what_they_were_measured_on(tmp_path: Path) -> None:
-    figures = {"word_accuracy": Figure(0.5), "human_word_accuracy": Figure(0.25)}
+def test_results_say_what_they_were_measured_on(tmp_path: Path) -> None:
+    results = {"word_accuracy": MetricResult(0.5), "human_word_accuracy": MetricResult(0.25)}
 
     def told(**settings: Any) -> list[str]:
-        run_test(figures, tmp_path, data=Data(source=MarioFolder("data/train"), **settings))
+        run_test(results, tmp_path, data=Data(source=MarioFolder("data/train"), **settings))
         return [f["data"] for f in json.loads((tmp_path / "results.json").read_text())["vlad-mini"].values()]
 
     assert told(test_source=None) == ["data/train, test split"] * 2
@@ -93,7 +93,7 @@ def test_figures_say_what_they_were_measured_on(tmp_path: Path) -> None:
 
 
 def test_the_table() -> None:
-    assert results_table("vlad", FIGURES).splitlines() == [
+    assert results_table("vlad", RESULTS).splitlines() == [
         "| vlad | value | 95 % interval | n | from |",
         "|---|---|---|---|---|",
         "| ocr/f | 0.8123 | 0.700 to 0.900 | 120 | engine: rapidocr 3.10, café: ☕ |",
@@ -106,10 +106,10 @@ def test_nothing_measured_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_each_image_adds_stands_beside_and_does_not_outlive_the_figures(tmp_path: Path) -> None:
-    run_test(FIGURES, tmp_path, {"ocr/f": {"00ff": (1.0, 2.0), "ff00": (0.0, 1.0)}})
+def test_what_each_image_adds_stands_beside_and_does_not_outlive_the_results(tmp_path: Path) -> None:
+    run_test(RESULTS, tmp_path, {"ocr/f": {"00ff": (1.0, 2.0), "ff00": (0.0, 1.0)}})
     assert json.loads((tmp_path / "per_image.json").read_text()) == {
         "vlad-mini": {"ocr/f": {"00ff": [1, 2], "ff00": [0, 1]}}
     }
-    run_test(FIGURES, tmp_path)
+    run_test(RESULTS, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["results.json", "results.md"]

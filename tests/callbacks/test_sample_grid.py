@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.data import DataLoader
 
 from vlad_lightning.callbacks.sample_grid import SampleGrid, words_of
-from vlad_lightning.types import Batch, Layout, Painting
+from vlad_lightning.types import Batch, GeneratedImages, Layout
 
 SIZE = 4
 
@@ -33,20 +33,20 @@ def batch(first: int, size: int = 3) -> Batch:
 
 
 class Drawer(LightningModule):
-    """Paints a grey; remembers what it was asked for."""
+    """Generates a grey; remembers what it was asked for."""
 
-    def __init__(self, paints: bool = True) -> None:
+    def __init__(self, generates: bool = True) -> None:
         super().__init__()
-        self.paints = paints
+        self.generates = generates
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.asked: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
 
-    def draw(self, prompts: tuple[str, ...], keys: tuple[str, ...] = ()) -> Painting | tuple[Layout, ...]:
+    def draw(self, prompts: tuple[str, ...], keys: tuple[str, ...] = ()) -> GeneratedImages | tuple[Layout, ...]:
         self.asked.append((tuple(prompts), tuple(keys)))
         assert not torch.is_grad_enabled()
         layouts = tuple(Layout.empty() for _ in prompts)
         images = torch.zeros(len(prompts), 3, SIZE, SIZE)
-        return Painting(images, layouts, images, tuple(prompts), tuple(keys)) if self.paints else layouts
+        return GeneratedImages(images, layouts, images, tuple(prompts), tuple(keys)) if self.generates else layouts
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         return self.weight * 1
@@ -56,7 +56,7 @@ class Drawer(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any] | None:
         drawn = self.draw(batch.prompts, batch.keys)
-        return {"painting": drawn} if self.paints else None
+        return {"generated": drawn} if self.generates else None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.1)
@@ -93,7 +93,7 @@ def test_each_validation_of_a_fit_leaves_pictures_of_the_first_prompts(tmp_path:
 
 def test_a_module_that_draws_layouts_leaves_layouts(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path)
-    trainer(tmp_path, SampleGrid(), logger=logger).validate(Drawer(paints=False), batches(), verbose=False)
+    trainer(tmp_path, SampleGrid(), logger=logger).validate(Drawer(generates=False), batches(), verbose=False)
     assert list(logged(logger.log_dir)) == ["samples/layouts"]
 
 
@@ -104,7 +104,9 @@ def test_a_logger_without_pictures_is_no_obstacle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("samples", "columns", "across", "down"), [(4, 2, 2, 2), (16, 8, 6, 1), (1, 8, 1, 1)])
-def test_a_test_writes_its_first_paintings(tmp_path: Path, samples: int, columns: int, across: int, down: int) -> None:
+def test_a_test_writes_its_first_generated_images(
+    tmp_path: Path, samples: int, columns: int, across: int, down: int
+) -> None:
     out = tmp_path / "new" / "grid.png"
     grid = SampleGrid(samples, columns, str(out))
     trainer(tmp_path, grid, logger=False).test(Drawer(), batches(), verbose=False)
@@ -114,10 +116,10 @@ def test_a_test_writes_its_first_paintings(tmp_path: Path, samples: int, columns
         assert image.size == (168 * across, 198 * down)  # 1.4 inches by 1.65, at 120 dots an inch
 
 
-def test_a_test_without_a_place_or_without_paintings_writes_nothing(tmp_path: Path) -> None:
+def test_a_test_without_a_place_or_without_generated_images_writes_nothing(tmp_path: Path) -> None:
     trainer(tmp_path, SampleGrid(), logger=False).test(Drawer(), batches(), verbose=False)
     grid = SampleGrid(out=str(tmp_path / "grid.png"))
-    trainer(tmp_path, grid, logger=False).test(Drawer(paints=False), batches(), verbose=False)
+    trainer(tmp_path, grid, logger=False).test(Drawer(generates=False), batches(), verbose=False)
     assert not list(tmp_path.iterdir())
 
 

@@ -87,7 +87,11 @@ def test_what_decides_the_training_is_locked(key: str) -> None:
         *("trainer.max_steps", "trainer.max_time", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
         *("trainer.strategy.find_unused_parameters", "trainer.logger.CSVLogger.save_dir", "trainer.log_every_n_steps"),
         *("data.num_workers", "data.max_outage", "data.test_root", "model.sampler.steps", "model.optimization.fused"),
-        *("model.painter.vfe.acceleration.compile", "trainer.callbacks.RichProgressBar.leave", "trainer.plugins"),
+        *(
+            "model.image_generator.vfe.acceleration.compile",
+            "trainer.callbacks.RichProgressBar.leave",
+            "trainer.plugins",
+        ),
         *("trainer.callbacks.LearningRateMonitor.class_path", "trainer.val_check_interval"),
     ],
 )
@@ -126,7 +130,7 @@ def test_keys_may_be_named_in_any_of_their_forms(named: list[str], allowed: bool
     )
 
 
-class Told(LightningDataModule):
+class CaptionContent(LightningDataModule):
     """Says that some of what it read differs from what the checkpoint was trained on."""
 
     source = MarioFolder("posters")
@@ -142,15 +146,15 @@ class Told(LightningDataModule):
         return DataLoader(torch.ones(1, 32))  # type: ignore[arg-type]
 
 
-def resume(folder: Path, changed: tuple[str, ...] | None, *may_change: str) -> None:
+def resume(folder: Path, changed: tuple[str, ...] | None, *allow_changes: str) -> None:
     """Save a fit of one step, and go on from it."""
-    options: dict[str, Any] = {"limit_val_batches": 0, "callbacks": [ConfigLock({}, may_change)]}
+    options: dict[str, Any] = {"limit_val_batches": 0, "callbacks": [ConfigLock({}, allow_changes)]}
     if not (folder / "x.ckpt").exists():
         trainer = tiny.trainer(1, **options)
-        trainer.fit(BoringModel(), Told(changed))
+        trainer.fit(BoringModel(), CaptionContent(changed))
         trainer.save_checkpoint(folder / "x.ckpt")
     trainer = tiny.trainer(2, **options)
-    trainer.fit(BoringModel(), Told(changed), ckpt_path=folder / "x.ckpt", weights_only=True)
+    trainer.fit(BoringModel(), CaptionContent(changed), ckpt_path=folder / "x.ckpt", weights_only=True)
     assert trainer.global_step == 2
 
 
@@ -160,10 +164,12 @@ def test_other_data_are_refused_unless_they_are_allowed(tmp_path: Path) -> None:
         resume(tmp_path, ())
     told = r"the caption\.txt, image\.jpg in posters are not those that the checkpoint was trained on"
     for named in ((), ("data.root",), ("model",)):
-        with pytest.raises(ValueError, match=rf"^{told}; put them back, or allow it: --may_change data\.content$"):
+        with pytest.raises(
+            ValueError, match=rf"^{told}; put them back, or allow it: --resume.allow_changes data\.content$"
+        ):
             resume(tmp_path, ("caption.txt", "image.jpg"), *named)
     for named in (("data.content",), ("data",), ("data.*",)):
-        with pytest.warns(UserWarning, match=f"{told}; --may_change allows it"):
+        with pytest.warns(UserWarning, match=f"{told}; --resume.allow_changes allows it"):
             resume(tmp_path, ("caption.txt", "image.jpg"), *named)
     with pytest.warns(UserWarning, match="does not say what its data folder held"):
         resume(tmp_path, None)
@@ -180,7 +186,9 @@ def test_another_configuration_is_refused_where_the_checkpoint_is_loaded(tmp_pat
             BoringModel(), ckpt_path=tmp_path / "x.ckpt", weights_only=True
         )
     trainer = tiny.trainer(2, callbacks=[ConfigLock({"data.batch_size": 8})], **options)
-    with pytest.raises(ValueError, match=r"x\.ckpt was trained under another .*--may_change '\[data.batch_size\]'"):
+    with pytest.raises(
+        ValueError, match=r"x\.ckpt was trained under another .*--resume.allow_changes '\[data.batch_size\]'"
+    ):
         trainer.fit(BoringModel(), ckpt_path=tmp_path / "x.ckpt", weights_only=True)
 
 

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vlad_lightning.checkpoints import folder as checkpoint_folder
+from vlad_lightning.checkpoints.checksum import DamagedError
 from vlad_lightning.checkpoints.folder import digest, is_folder_checkpoint, publish, read_checkpoint, write_folder
 from vlad_lightning.checkpoints.ranks import SaveFailedError
-from vlad_lightning.checkpoints.seal import DamagedError
 
 
 def checkpoint() -> dict[str, Any]:

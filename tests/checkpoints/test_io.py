@@ -15,8 +15,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from vlad_lightning.checkpoints.checksum import DamagedError, verify
 from vlad_lightning.checkpoints.io import DurableCheckpointIO, snapshot
-from vlad_lightning.checkpoints.seal import DamagedError, verify
 
 
 class Point(LightningModule):

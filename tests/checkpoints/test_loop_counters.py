@@ -219,7 +219,7 @@ def test_a_strategy_that_restores_after_its_setup_reads_on_too(saved: tuple[Read
         assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= 1}
 
 
-def test_a_fresh_fit_starts_anew(posters: Path) -> None:
+def test_a_fresh_fit_starts_again(posters: Path) -> None:
     data = MarioDataModule(str(posters), size=8, batch_size=6)
     found = []
     for _ in range(2):

@@ -8,17 +8,17 @@ import pytest
 import tiny_system as tiny
 import torch
 
+from vlad_lightning.checkpoints.checksum import checksum_file, step_path
 from vlad_lightning.checkpoints.config_lock import RECORD
 from vlad_lightning.checkpoints.folder import write_folder
 from vlad_lightning.checkpoints.io import DurableCheckpointIO
 from vlad_lightning.checkpoints.resume import Found, check_config, check_weights, resolve
-from vlad_lightning.checkpoints.seal import sealed, step_path
 
 
 def save(path: Path, step: int = 1, run: str = "", **more: Any) -> Path:
     content = {"global_step": step, "state_dict": {}, "loops": {}, "optimizer_states": []} | more
     content["callbacks"] = {"Checkpoints": {"run": run}}
-    with sealed(path) as file:
+    with checksum_file(path) as file:
         torch.save(content, file)  # type: ignore[arg-type]
     return path
 
@@ -46,7 +46,7 @@ def test_last_is_the_newest_whole_one_of_the_folder(tmp_path: Path) -> None:
 
 def test_last_of_another_run_is_passed_over(tmp_path: Path) -> None:
     save(tmp_path / "last.ckpt", run="old")
-    with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
+    with pytest.warns(UserWarning, match="are of another run; this one starts again"):
         assert resolve("last", str(tmp_path), "new", fits=True) is None
     assert path_of("last", str(tmp_path), "old", fits=True) == str(tmp_path / "last.ckpt")
     assert path_of("last", str(tmp_path), "", fits=True) == str(tmp_path / "last.ckpt")
@@ -88,7 +88,7 @@ def test_a_changed_configuration_is_refused_with_a_table(tmp_path: Path, capsys:
     found = resolve(str(tmp_path / "x.ckpt"), None, "", fits=True)
     assert isinstance(found, Found)
     now = {"data.batch_size": 8, "model.lr": 0.1, "trainer.max_steps": 99}
-    with pytest.raises(ValueError, match=r"1 keys differ.*--may_change '\[data.batch_size\]'"):
+    with pytest.raises(ValueError, match=r"1 keys differ.*--resume.allow_changes '\[data.batch_size\]'"):
         check_config(found, now, [])
     assert capsys.readouterr().err.splitlines() == ["key              then  now", "data.batch_size  4     8"]
     check_config(found, now, ["data.batch_size"])

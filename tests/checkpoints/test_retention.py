@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader
 
 from vlad_lightning.checkpoints import Checkpoints, DurableCheckpointIO
 from vlad_lightning.checkpoints import folder as checkpoint_folder
+from vlad_lightning.checkpoints.checksum import DamagedError, newest_valid, step_path, steps_of, verify
 from vlad_lightning.checkpoints.fit_lock import take
-from vlad_lightning.checkpoints.seal import DamagedError, newest_valid, step_path, steps_of, verify
 from vlad_lightning.health import EMA
 
 FORK = multiprocessing.get_context("fork")
@@ -112,17 +112,17 @@ def test_a_resumed_fit_goes_on_in_its_folder(tmp_path: Path) -> None:
     assert step_in(tmp_path / "last.ckpt") == 8
 
 
-def test_going_back_drops_what_was_after_and_starting_anew_drops_all(tmp_path: Path) -> None:
+def test_going_back_drops_what_was_after_and_starting_again_drops_all(tmp_path: Path) -> None:
     fit(Checkpoints(str(tmp_path), 2, keep=9), 8)
     fit(Checkpoints(str(tmp_path), 1, keep=9), 5, resume=step_path(tmp_path, 4))
     assert sorted(steps_of(tmp_path)) == [2, 4, 5]
     assert step_in(tmp_path / "last.ckpt") == 5
-    fit(Checkpoints(str(tmp_path), 3, keep=9, start_over=True), 3)
+    fit(Checkpoints(str(tmp_path), 3, keep=9, overwrite=True), 3)
     assert sorted(steps_of(tmp_path)) == [3]
     assert step_in(tmp_path / "last.ckpt") == 3
     elsewhere = tmp_path / "elsewhere"
     fit(Checkpoints(str(elsewhere), 2, keep=9), 2)
-    again = Checkpoints(str(elsewhere), 2, keep=9, start_over=True)
+    again = Checkpoints(str(elsewhere), 2, keep=9, overwrite=True)
     fit(again, 4, resume=tmp_path / "last.ckpt")  # of another folder: another line
     assert sorted(steps_of(elsewhere)) == [4]
 
@@ -133,7 +133,7 @@ def test_an_earlier_fit_is_not_removed_unasked(tmp_path: Path) -> None:
     fit(Checkpoints(str(elsewhere)), 1)
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     for resume in (None, elsewhere / "last.ckpt"):
-        with pytest.raises(ValueError, match=rf"{folder} holds .*up to step 4.*last goes on.*start_over true starts"):
+        with pytest.raises(ValueError, match=rf"{folder} holds .*up to step 4.*last goes on.*overwrite true starts"):
             fit(Checkpoints(str(folder), 1), 2, resume=resume, more=(Break(0),))
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
     for path in steps_of(folder).values():
@@ -153,7 +153,7 @@ def test_a_finished_fit_that_is_resumed_writes_nothing(tmp_path: Path) -> None:
 def test_a_last_of_before_is_replaced_whatever_it_was(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").mkdir()
     (tmp_path / "last.ckpt" / "x").touch()
-    fit(Checkpoints(str(tmp_path), start_over=True), 1)
+    fit(Checkpoints(str(tmp_path), overwrite=True), 1)
     assert step_in(tmp_path / "last.ckpt") == 1
 
 
@@ -222,11 +222,11 @@ class FolderIO(CheckpointIO):
         raise NotImplementedError
 
 
-def test_folders_are_sealed_and_kept_alike(tmp_path: Path) -> None:
+def test_folders_have_checksums_and_are_kept_alike(tmp_path: Path) -> None:
     stage = tmp_path / "stage"
     fit(Checkpoints(str(stage), 2), 3)
     (stage / ".new.ckpt").mkdir()  # of a kill
-    fit(Checkpoints(str(stage), 2, start_over=True), 7, plugins=[FolderIO()])
+    fit(Checkpoints(str(stage), 2, overwrite=True), 7, plugins=[FolderIO()])
     assert names(stage) == ["last.ckpt", "step-000000006.ckpt", "step-000000007.ckpt"]
     assert (stage / "last.ckpt").readlink() == Path("step-000000007.ckpt")
     stage.rename(tmp_path / "moved")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vlad_lightning.cli.config_files import find_shipped, start_lists_anew
+from vlad_lightning.cli.config_files import find_shipped, reset_lists
 from vlad_lightning.files import configs_folder, find_config
 
 
@@ -67,7 +67,7 @@ def test_a_list_of_callbacks_or_loggers_begins_with_an_empty_one(tmp_path: Path)
     file.write_text("trainer: {callbacks: [{class_path: A}], logger: false, plugins: [{class_path: B}]}")
     other.write_text("trainer: {callbacks+: [{class_path: A}]}")
     given = ["fit", "-c", str(file), f"--config={other}", "--config", inline, "--trainer.callbacks=[]", "--config"]
-    assert start_lists_anew(given) == [
+    assert reset_lists(given) == [
         *("fit", "--trainer.callbacks=[]", "--trainer.plugins=[]", "-c", str(file), f"--config={other}"),
         *("--trainer.logger=[]", "--config", inline, "--trainer.callbacks=[]", "--trainer.callbacks=[]", "--config"),
     ]
@@ -75,4 +75,4 @@ def test_a_list_of_callbacks_or_loggers_begins_with_an_empty_one(tmp_path: Path)
 
 @pytest.mark.parametrize("config", ["nowhere.yaml", "{a: 1.5}", "a: [", "trainer: x", "x" * 5000, ""])
 def test_what_is_no_configuration_stays_for_the_parser_to_refuse(config: str) -> None:
-    assert start_lists_anew(["fit", "--config", config]) == ["fit", "--config", config]
+    assert reset_lists(["fit", "--config", config]) == ["fit", "--config", config]

@@ -183,7 +183,7 @@ def test_a_fit_leaves_the_working_directory_as_it_is(
     assert Path("config.yaml").read_text() == "mine"
     (kept,) = (tmp_path / "out").rglob("config.yaml")
     assert yaml.safe_load(kept.read_text())["data"]["init_args"]["root"] == "7435e1"
-    assert main(["fit", "--config", str(kept), "--checkpoints.start_over", "true"]) == 0
+    assert main(["fit", "--config", str(kept), "--checkpoints.overwrite", "true"]) == 0
     assert not list((tmp_path / "out").rglob(".fit.lock"))
 
 

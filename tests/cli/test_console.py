@@ -7,22 +7,22 @@ from collections.abc import Iterator
 import pytest
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from vlad_lightning.cli.console import hush
+from vlad_lightning.cli.console import silence
 
 LOGGER = logging.getLogger("lightning.pytorch.utilities.rank_zero")
 
 
 @pytest.fixture
-def _hushed() -> Iterator[None]:
+def _silenced() -> Iterator[None]:
     before = list(LOGGER.filters)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        hush()
+        silence()
         yield
     LOGGER.filters[:] = before
 
 
-@pytest.mark.usefixtures("_hushed")
+@pytest.mark.usefixtures("_silenced")
 def test_advertisements_are_left_out_and_information_is_not(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, LOGGER.name):
         rank_zero_info("Tip: try installing [litlogger](https://example.org)")
@@ -30,7 +30,7 @@ def test_advertisements_are_left_out_and_information_is_not(caplog: pytest.LogCa
     assert caplog.messages == ["GPU available: False, used: False"]
 
 
-@pytest.mark.usefixtures("_hushed")
+@pytest.mark.usefixtures("_silenced")
 def test_warnings_that_concern_no_run_are_left_out_and_others_are_not() -> None:
     with warnings.catch_warnings(record=True) as caught:
         rank_zero_warn("Found 3 module(s) in eval mode at the start of training. This may lead to unexpected behavior")

@@ -39,7 +39,7 @@ def test_a_stage_says_widths_and_numbers_of_words_once(name: str) -> None:
     assert text.count("max_words:") == 1
     said = set(keys(yaml.safe_load(text)))
     ours = said - {key for key in said if ".unet." in key or ".tower." in key}  # which are published ones
-    assert not [key for key in ours if key.endswith((".text_width", ".max_phrases", ".spelling.width"))]
+    assert not [key for key in ours if key.endswith((".text_width", ".max_phrases", ".character_encoder.width"))]
     assert len([key for key in ours if key.endswith((".image_size", ".init_args.size"))]) == 1
 
 
@@ -49,20 +49,24 @@ def keys(value: Any, above: str = "") -> Iterator[str]:
         yield from keys(part, f"{above}.{key}")
 
 
-TEXT = "model.painter.prompt_encoder.text_encoder"
+TEXT = "model.image_generator.prompt_encoder.text_encoder"
 
 
 def test_one_key_changes_all_that_follows_in_what_is_built() -> None:
-    own = [f"--{TEXT}.max_words=5", f"--{TEXT}.tower.width=64", "--model.painter.vfe.unet.cross_attention_dim=64"]
-    image = ["--model.painter.image_size=32", "--model.image_encoder.width=64"]
+    own = [
+        f"--{TEXT}.max_words=5",
+        f"--{TEXT}.tower.width=64",
+        "--model.image_generator.vfe.unet.cross_attention_dim=64",
+    ]
+    image = ["--model.image_generator.image_size=32", "--model.image_encoder.width=64"]
     layouts = ["--model.layout_generator.prompt_encoder.text_encoder.max_words=5"]
     system = built(*files("mini/stage2_vfe.yaml"), *own, *image, *layouts)
-    painter, generator, data = system.model.painter, system.model.layout_generator, system.datamodule
+    image_generator, generator, data = system.model.image_generator, system.model.layout_generator, system.datamodule
     assert (data.size, data.max_words) == (32, 5)
-    assert painter.prompt_encoder.text_encoder.spelling.config.width == 64
-    composition = painter.prompt_encoder.composition.config
+    assert image_generator.prompt_encoder.text_encoder.character_encoder.config.width == 64
+    composition = image_generator.prompt_encoder.composition.config
     assert (composition.width, composition.max_phrases) == (64, 5 + 12)
-    assert painter.vfe.fusion.config.text_width == painter.vfe.phrase_map.config.text_width == 64
+    assert image_generator.vfe.fusion.config.text_width == image_generator.vfe.phrase_map.config.text_width == 64
     layout = generator.tlg.config
     assert (layout.text_width, layout.max_words) == (128, 5)  # of an encoder of its own
 
@@ -95,20 +99,25 @@ def shown(capsys: pytest.CaptureFixture[str], command: str, *args: str) -> dict[
 def test_what_is_shown_has_the_values_that_follow(capsys: pytest.CaptureFixture[str]) -> None:
     config = shown(capsys, "test", *files("mini/stage2_vfe.yaml", "mini/test.yaml"), f"--{TEXT}.max_words=5")
     assert config["data"]["init_args"]["max_words"] == 5
-    judge = config["model"]["init_args"]["evaluation"]["init_args"]["judge"]["init_args"]["prompt_encoder"]
-    composition = judge["init_args"]["composition"]["init_args"]
-    assert (composition["width"], composition["max_phrases"]) == (128, 6 + 12)  # the judge's encoder has six words
+    evaluation_encoder = config["model"]["init_args"]["evaluation"]["init_args"]["evaluation_encoder"]["init_args"][
+        "prompt_encoder"
+    ]
+    composition = evaluation_encoder["init_args"]["composition"]["init_args"]
+    assert (composition["width"], composition["max_phrases"]) == (
+        128,
+        6 + 12,
+    )  # the evaluation encoder's encoder has six words
 
 
 def test_other_compositions_and_towers_are_filled_in_as_far_as_they_ask(capsys: pytest.CaptureFixture[str]) -> None:
     layouts, text = "model.generator.prompt_encoder", "model.generator.prompt_encoder.text_encoder"
     tower = {"class_path": "transformers.CLIPTextModelWithProjection", "init_args": {"config": CLIP}}
     plain = "vlad_lightning.models.text.ccm.IdentityComposition"
-    letters = f"--{text}.spelling.max_letters=12"
+    letters = f"--{text}.character_encoder.max_letters=12"
     own = [f"--{text}.tower={json.dumps(tower)}", f"--{layouts}.composition={plain}", letters]
     model = built(*files("mini/stage1_tlg.yaml"), *own).model
-    spelling = model.generator.prompt_encoder.text_encoder.spelling.config
-    assert (spelling.width, spelling.max_letters) == (64, 12)
+    character_encoder = model.generator.prompt_encoder.text_encoder.character_encoder.config
+    assert (character_encoder.width, character_encoder.max_letters) == (64, 12)
     assert model.generator.tlg.config.text_width == 64
 
 
@@ -129,7 +138,7 @@ CLIP = {
             "the CCM has width=128, max_phrases=4; the text encoder needs width=128, max_phrases=18",
         ),
         (
-            "model.generator.prompt_encoder.text_encoder.spelling.width",
+            "model.generator.prompt_encoder.text_encoder.character_encoder.width",
             64,
             "tower, its projection and spelling must have one width; got [64, 128]",
         ),

@@ -49,7 +49,7 @@ def run(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # ten stages, one after the other
 def test_pipeline_leaves_checkpoints_logs_results_and_a_pipeline(run: Path) -> None:
-    for stage in ("stage0", "judge", "objects", "stage1", "stage2"):
+    for stage in ("stage0", "evaluation_encoder", "objects", "stage1", "stage2"):
         saved = torch.load(run / stage / "last.ckpt", weights_only=True)
         assert saved["global_step"] == 3
         assert (run / stage / "csv" / "metrics.csv").read_text().count("\n") > 1
@@ -58,7 +58,7 @@ def test_pipeline_leaves_checkpoints_logs_results_and_a_pipeline(run: Path) -> N
     results = json.loads((run / "results.json").read_text())["vlad"]
     assert {"word_accuracy", "layout_word_accuracy", "truth_word_accuracy", "clip_score_w1"} <= set(results)
     assert {"truth_object_presence", "alignment_probe_word_replaced", "text_probe_all_text"} <= set(results)
-    assert {"human_word_accuracy", "human_overlap", "painter_probe_tokens_only"} <= set(results)
+    assert {"human_word_accuracy", "human_overlap", "image_generator_probe_tokens_only"} <= set(results)
     assert {"value", "low", "high", "n"} <= set(results["word_accuracy"])
     assert results["word_accuracy"]["details"]["engine"].startswith("rapidocr")
     assert "fid" not in results
@@ -70,8 +70,10 @@ def test_pipeline_leaves_checkpoints_logs_results_and_a_pipeline(run: Path) -> N
 
 
 @pytest.mark.slow
-def test_stage_2_and_its_judge_saw_different_seeds(run: Path) -> None:
-    first, second = (torch.load(run / s / "last.ckpt", weights_only=True)["state_dict"] for s in ("stage0", "judge"))
+def test_stage_2_and_its_evaluation_encoder_saw_different_seeds(run: Path) -> None:
+    first, second = (
+        torch.load(run / s / "last.ckpt", weights_only=True)["state_dict"] for s in ("stage0", "evaluation_encoder")
+    )
     key = "image_encoder.tower.to_shared.weight"
     assert not torch.equal(first[key], second[key])
 
@@ -81,12 +83,12 @@ def test_exported_pipeline_holds_the_averaged_weights(run: Path) -> None:
     saved = torch.load(run / "stage2" / "last.ckpt", weights_only=True)
     pipe = VLADPipeline.from_pretrained(run / "pipeline")
     key = "conv_in.weight"
-    assert torch.equal(pipe.unet.state_dict()[key], saved["state_dict"][f"painter.vfe.unet.{key}"])
+    assert torch.equal(pipe.unet.state_dict()[key], saved["state_dict"][f"image_generator.vfe.unet.{key}"])
     assert "current_model_state" in saved  # they are the average
 
 
 @pytest.mark.slow
-def test_exported_pipeline_has_a_card_with_the_figures_of_its_test(run: Path) -> None:
+def test_exported_pipeline_has_a_card_with_the_results_of_its_test(run: Path) -> None:
     card = ModelCard.load(run / "pipeline" / "README.md")
     results = json.loads((run / "results.json").read_text())["vlad"]
     assert card.data.eval_results is not None
@@ -98,7 +100,7 @@ def test_exported_pipeline_has_a_card_with_the_figures_of_its_test(run: Path) ->
 
 
 @pytest.mark.slow
-def test_generate_paints_a_prompt(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate_generates_a_prompt(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "out.png")
     assert main(["generate", "a poster that says 'HELLO'", f"--model={run}/pipeline", "--out", out, "--steps=2"]) == 0
     assert f"wrote {out}" in capsys.readouterr().out
@@ -261,9 +263,9 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     assert fit_code(*command, *moved, 4, "--data.batch_size", 8, "--model.optimization.lr", 0.5, "--data.seed", 3) == 2
     error = capsys.readouterr().err
     assert [line.split() for line in error.splitlines()[-5:-1]][1] == ["data.batch_size", "4", "8"]
-    assert "--may_change '[data.batch_size, data.seed, model.optimization.lr]'" in error
+    assert "--resume.allow_changes '[data.batch_size, data.seed, model.optimization.lr]'" in error
     assert step() == 3
-    allowed = ("--may_change", "[data.batch_size, data.seed, 'model.optimization.*']")
+    allowed = ("--resume.allow_changes", "[data.batch_size, data.seed, 'model.optimization.*']")
     changed = ("--data.batch_size", 8, "--model.optimization.lr", 0.0005, "--data.seed", 3)
     assert fit_code(*command, *moved, 4, *changed, *allowed) == 0
     assert step() == 4
@@ -273,7 +275,7 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
         caption.write_text(caption.read_text().swapcase())
     assert fit_code(*command, *moved, 5, *changed, *allowed) == 2
     assert "the caption.txt in " in (error := capsys.readouterr().err.splitlines()[-1])
-    assert error.endswith("put them back, or allow it: --may_change data.content")
+    assert error.endswith("put them back, or allow it: --resume.allow_changes data.content")
     assert step() == 4
     for caption in captions:
         caption.write_text(caption.read_text().swapcase())
@@ -298,14 +300,14 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     # of another run: not resumed, and not removed unless that is said
     another = (*command, *moved, 1, "--checkpoints.run", "another")
     capsys.readouterr()
-    with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
+    with pytest.warns(UserWarning, match="are of another run; this one starts again"):
         assert fit_code(*another) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert f"{folder} holds checkpoints of an earlier fit, up to step 4" in error
-    assert "--checkpoints.start_over true" in error
+    assert "--checkpoints.overwrite true" in error
     assert step() == 4
-    with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
-        assert fit_code(*another, "--checkpoints.start_over", "true") == 0
+    with pytest.warns(UserWarning, match="are of another run; this one starts again"):
+        assert fit_code(*another, "--checkpoints.overwrite", "true") == 0
     assert step() == 1
 
 
@@ -363,7 +365,10 @@ def test_unknown_ocr_engine_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
 def test_missing_weights_are_refused(posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rest = ("--config", CONFIGS / "mini/test.yaml", "--out", tmp_path, "--data.root", posters)
     error = failing(capsys, "test", *STAGE2, *rest)
-    assert f"checkpoint='{tmp_path}/judge/last.ckpt' does not exist; it is the stage-0 run that judges" in error
+    assert (
+        f"checkpoint='{tmp_path}/evaluation_encoder/last.ckpt' does not exist; it is the stage-0 run that judges"
+        in error
+    )
     path = tmp_path / "inception.yaml"
     path.write_text(
         "model: {init_args: {evaluation: {ocr_engine: "
@@ -399,9 +404,9 @@ def test_export_refuses_what_it_cannot_use(stage0: Path, tmp_path: Path, capsys:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.ckpt", "mine"]
 
 
-def test_fill_replaces_names_in_every_text() -> None:
+def test_interpolate_replaces_names_in_every_text() -> None:
     config = {"a": "{out}/x{stage}{other}", "b": ["{out}", 3, {"c": "y{out}"}], "d": ("{out}", None), "e": 1.5}
-    assert cli.fill(config, {"out": "runs/z", "stage": "s{out}"}) == {
+    assert cli.interpolate(config, {"out": "runs/z", "stage": "s{out}"}) == {
         "a": "runs/z/xs{out}{other}",
         "b": ["runs/z", 3, {"c": "yruns/z"}],
         "d": ("runs/z", None),

@@ -27,12 +27,12 @@ QUAD = [[0.1, 0.3], [0.9, 0.3], [0.9, 0.7], [0.1, 0.7]]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generate") / "pipeline"
     module: Any = tiny.stage("vfe")
-    torch.nn.init.normal_(module.painter.vfe.fusion.weight, std=0.3)
+    torch.nn.init.normal_(module.image_generator.vfe.fusion.weight, std=0.3)
     VLADPipeline.from_module(module).save_pretrained(folder)
     return folder
 
 
-def paint(model: Path, out: Path, *args: object, prompt: str = PROMPT) -> bytes:
+def generate(model: Path, out: Path, *args: object, prompt: str = PROMPT) -> bytes:
     main([prompt, "--model", str(model), "--out", str(out), "--steps", "2", "--device", "cpu", *map(str, args)])
     image = Image.open(out)
     assert image.mode == "RGB"
@@ -40,12 +40,12 @@ def paint(model: Path, out: Path, *args: object, prompt: str = PROMPT) -> bytes:
 
 
 def test_same_seed_gives_the_same_image(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = paint(model, tmp_path / "a.png")
+    first = generate(model, tmp_path / "a.png")
     assert f"wrote {tmp_path / 'a.png'}" in capsys.readouterr().out
-    assert first == paint(model, tmp_path / "b.png")
-    assert first != paint(model, tmp_path / "c.png", "--seed", 1)
-    assert first != paint(model, tmp_path / "d.png", "--guidance_scale", 5)
-    assert first != paint(model, tmp_path / "e.png", "--layout_scale", 2)
+    assert first == generate(model, tmp_path / "b.png")
+    assert first != generate(model, tmp_path / "c.png", "--seed", 1)
+    assert first != generate(model, tmp_path / "d.png", "--guidance_scale", 5)
+    assert first != generate(model, tmp_path / "e.png", "--layout_scale", 2)
 
 
 def words_file(*words: dict[str, Any]) -> str:
@@ -57,26 +57,26 @@ def test_a_prompt_without_words_to_draw_is_told(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notice = "notice: the prompt has no words to draw"
-    paint(model, tmp_path / "a.png", prompt="a poster that says HELLO")
+    generate(model, tmp_path / "a.png", prompt="a poster that says HELLO")
     assert notice in capsys.readouterr().out
-    paint(model, tmp_path / "a.png", prompt="a poster that says \u201eHALLO\u201c")
+    generate(model, tmp_path / "a.png", prompt="a poster that says \u201eHALLO\u201c")
     assert notice not in capsys.readouterr().out
     path = tmp_path / "layout.json"
     path.write_text(words_file({"text": "HI", "quad": QUAD}))
-    paint(model, tmp_path / "a.png", "--layout", path, prompt="a poster")
+    generate(model, tmp_path / "a.png", "--layout", path, prompt="a poster")
     assert notice not in capsys.readouterr().out
 
 
 def test_the_settings_for_faster_sampling_reach_the_sampler(model: Path, tmp_path: Path) -> None:
     steps = ("--steps", 4)
-    plain = paint(model, tmp_path / "a.png", *steps)
-    assert plain == paint(model, tmp_path / "b.png", *steps, "--solver", "ddim", "--cache_interval", 1)
-    assert plain != paint(model, tmp_path / "c.png", *steps, "--solver", "dpmsolver++")
-    assert plain != paint(model, tmp_path / "d.png", *steps, "--cache_interval", 2)
-    fused = paint(model, tmp_path / "e.png", *steps, "--fuse_qkv")
+    plain = generate(model, tmp_path / "a.png", *steps)
+    assert plain == generate(model, tmp_path / "b.png", *steps, "--solver", "ddim", "--cache_interval", 1)
+    assert plain != generate(model, tmp_path / "c.png", *steps, "--solver", "dpmsolver++")
+    assert plain != generate(model, tmp_path / "d.png", *steps, "--cache_interval", 2)
+    fused = generate(model, tmp_path / "e.png", *steps, "--fuse_qkv")
     assert max(abs(a - b) for a, b in zip(plain, fused, strict=True)) <= 1
     with pytest.raises(ValueError, match="--cache_interval is 0; it must be a whole number from 1"):
-        paint(model, tmp_path / "f.png", "--cache_interval", 0)
+        generate(model, tmp_path / "f.png", "--cache_interval", 0)
 
 
 def test_settings_of_the_test_are_those_of_generate_where_none_are_named(model: Path, tmp_path: Path) -> None:
@@ -85,28 +85,32 @@ def test_settings_of_the_test_are_those_of_generate_where_none_are_named(model: 
     own = {"solver": "dpmsolver++", "cache_interval": 2, "fuse_qkv": True}
     index.write_text(json.dumps(json.loads(index.read_text()) | own))
     named = ("--steps", 4, "--solver", "dpmsolver++", "--cache_interval", 2, "--fuse_qkv")
-    assert paint(tmp_path / "tested", tmp_path / "a.png", "--steps", 4) == paint(model, tmp_path / "b.png", *named)
+    assert generate(tmp_path / "tested", tmp_path / "a.png", "--steps", 4) == generate(
+        model, tmp_path / "b.png", *named
+    )
     others = ("--steps", 4, "--solver", "ddim", "--cache_interval", 1, "--no-fuse_qkv")
-    assert paint(tmp_path / "tested", tmp_path / "c.png", *others) == paint(model, tmp_path / "d.png", "--steps", 4)
+    assert generate(tmp_path / "tested", tmp_path / "c.png", *others) == generate(
+        model, tmp_path / "d.png", "--steps", 4
+    )
 
 
 def test_several_images_stand_side_by_side(model: Path, tmp_path: Path) -> None:
-    paint(model, tmp_path / "grid.png", "--images", 3)
+    generate(model, tmp_path / "grid.png", "--images", 3)
     assert Image.open(tmp_path / "grid.png").size == (3 * tiny.SIZE, tiny.SIZE)
 
 
 def test_own_layout_is_drawn(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "layout.json"
     path.write_text(words_file({"text": "HI", "quad": QUAD}))
-    first = paint(model, tmp_path / "a.png", "--layout", path)
+    first = generate(model, tmp_path / "a.png", "--layout", path)
     path.write_text(words_file())
-    second = paint(model, tmp_path / "b.png", "--layout", path)
+    second = generate(model, tmp_path / "b.png", "--layout", path)
     assert first != second  # a layout too: no words
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
 def test_other_formats_and_new_folders(model: Path, tmp_path: Path, suffix: str) -> None:
-    paint(model, tmp_path / "new" / f"out{suffix}", prompt="nothing to draw")
+    generate(model, tmp_path / "new" / f"out{suffix}", prompt="nothing to draw")
     assert [path.name for path in (tmp_path / "new").iterdir()] == [f"out{suffix}"]  # nothing half-written is left
 
 
@@ -128,23 +132,23 @@ def test_malformed_layouts_are_refused(model: Path, tmp_path: Path, content: str
     path = tmp_path / "layout.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=f"--layout {path}: {message}"):
-        paint(model, tmp_path / "out.png", "--layout", path)
+        generate(model, tmp_path / "out.png", "--layout", path)
     assert not (tmp_path / "out.png").exists()
 
 
 def test_bad_arguments_are_refused(model: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"--model .*nowhere is no pipeline folder"):
-        paint(tmp_path / "nowhere", tmp_path / "out.png")
+        generate(tmp_path / "nowhere", tmp_path / "out.png")
     with pytest.raises(ValueError, match=r"--out .*out\.txt: it must end in \.png"):
-        paint(model, tmp_path / "out.txt")
+        generate(model, tmp_path / "out.txt")
     with pytest.raises(FileNotFoundError, match=r"--layout .* does not exist"):
-        paint(model, tmp_path / "out.png", "--layout", tmp_path / "no.json")
+        generate(model, tmp_path / "out.png", "--layout", tmp_path / "no.json")
     with pytest.raises(ValueError, match="--images is 0; it must be a whole number from 1"):
-        paint(model, tmp_path / "out.png", "--images", 0)
+        generate(model, tmp_path / "out.png", "--images", 0)
     with pytest.raises(ValueError, match="guidance_scale is -1"):
-        paint(model, tmp_path / "out.png", "--guidance_scale", -1)
+        generate(model, tmp_path / "out.png", "--guidance_scale", -1)
     with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
-        paint(model, tmp_path / "out.png", prompt="'one two three four five'")
+        generate(model, tmp_path / "out.png", prompt="'one two three four five'")
     assert not list(tmp_path.glob("out.*"))
 
 
@@ -176,45 +180,45 @@ def test_a_prompt_of_a_megabyte_is_refused_before_the_model_is_read(
 
 def test_a_saved_layout_draws_the_same_and_can_be_edited(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "new" / "layout.json"
-    generated = paint(model, tmp_path / "a.png", "--save_layout", path)
+    generated = generate(model, tmp_path / "a.png", "--save_layout", path)
     saved = LayoutFile.load(path)
     assert saved.layout.words == ("HI",)
     assert (saved.width, saved.height, saved.prompt) == (tiny.SIZE, tiny.SIZE, PROMPT)
     again = tmp_path / "again.json"
-    drawn = paint(model, tmp_path / "b.png", "--layout", path, "--save_layout", again)
+    drawn = generate(model, tmp_path / "b.png", "--layout", path, "--save_layout", again)
     assert again.read_text() == path.read_text()
     path.write_text(path.read_text().replace('"HI"', '"HO"'))
-    assert paint(model, tmp_path / "c.png", "--layout", path) != drawn
+    assert generate(model, tmp_path / "c.png", "--layout", path) != drawn
     assert generated  # its noise differs: the layout took the first draws
 
 
 def test_each_of_several_layouts_is_saved(model: Path, tmp_path: Path) -> None:
-    paint(model, tmp_path / "grid.png", "--images", 2, "--save_layout", tmp_path / "layout.json")
+    generate(model, tmp_path / "grid.png", "--images", 2, "--save_layout", tmp_path / "layout.json")
     first, second = (LayoutFile.load(tmp_path / f"layout_{i}.json") for i in range(2))
     assert not torch.equal(first.layout.boxes, second.layout.boxes)
 
 
-def test_a_colour_of_the_layout_file_is_told_to_the_painter(model: Path, tmp_path: Path) -> None:
+def test_a_colour_of_the_layout_file_is_told_to_the_image_generator(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "layout.json"
     entry = {"text": "HI", "quad": QUAD}
     path.write_text(words_file(entry))
-    plain = paint(model, tmp_path / "a.png", "--layout", path)
+    plain = generate(model, tmp_path / "a.png", "--layout", path)
     path.write_text(words_file(entry | {"colour": "red"}))
-    told = paint(model, tmp_path / "b.png", "--layout", path)
+    told = generate(model, tmp_path / "b.png", "--layout", path)
     assert told != plain
-    assert told == paint(model, tmp_path / "c.png", "--layout", path, prompt=f"{PROMPT} in red letters")
+    assert told == generate(model, tmp_path / "c.png", "--layout", path, prompt=f"{PROMPT} in red letters")
 
 
 def test_a_font_is_drawn_with_and_saved(model: Path, tmp_path: Path) -> None:
     layout = tmp_path / "layout.json"
     layout.write_text(words_file({"text": "HI", "quad": QUAD}))
-    plain = paint(model, tmp_path / "a.png", "--layout", layout)
+    plain = generate(model, tmp_path / "a.png", "--layout", layout)
     saved = tmp_path / "saved.json"
-    serif = paint(model, tmp_path / "b.png", "--layout", layout, "--font", SERIF, "--save_layout", saved)
+    serif = generate(model, tmp_path / "b.png", "--layout", layout, "--font", SERIF, "--save_layout", saved)
     assert serif != plain
-    assert serif == paint(model, tmp_path / "c.png", "--layout", saved)
+    assert serif == generate(model, tmp_path / "c.png", "--layout", saved)
     with pytest.raises(ValueError, match=r"has no glyph for '中' \(U\+4E2D\), '文' \(U\+6587\) of the word '中文'"):
-        paint(model, tmp_path / "d.png", prompt="a sign that says '中文'")
+        generate(model, tmp_path / "d.png", prompt="a sign that says '中文'")
 
 
 def test_a_template_gives_the_layout(model: Path, tmp_path: Path) -> None:
@@ -222,9 +226,9 @@ def test_a_template_gives_the_layout(model: Path, tmp_path: Path) -> None:
     ImageDraw.Draw(template).text((40, 60), "SALE", fill="black", font=ImageFont.truetype(SERIF, 80))
     template.save(tmp_path / "template.png")
     saved = tmp_path / "layout.json"
-    drawn = paint(model, tmp_path / "a.png", "--template", tmp_path / "template.png", "--save_layout", saved)
+    drawn = generate(model, tmp_path / "a.png", "--template", tmp_path / "template.png", "--save_layout", saved)
     assert LayoutFile.load(saved).layout.words == ("SALE",)
-    assert drawn == paint(model, tmp_path / "b.png", "--layout", saved)
+    assert drawn == generate(model, tmp_path / "b.png", "--layout", saved)
 
 
 def test_arguments_that_do_not_go_together_are_refused(model: Path, tmp_path: Path) -> None:
@@ -233,34 +237,34 @@ def test_arguments_that_do_not_go_together_are_refused(model: Path, tmp_path: Pa
     layout.write_text(words_file())
     out = tmp_path / "out.png"
     with pytest.raises(ValueError, match="--template and --layout both tell the layout"):
-        paint(model, out, "--template", picture, "--layout", layout)
+        generate(model, out, "--template", picture, "--layout", layout)
     with pytest.raises(ValueError, match="--mask is given without --image"):
-        paint(model, out, "--mask", picture)
+        generate(model, out, "--mask", picture)
     with pytest.raises(ValueError, match="--image needs --mask or --layout"):
-        paint(model, out, "--image", picture)
+        generate(model, out, "--image", picture)
     with pytest.raises(ValueError, match=r"--save_layout .*\.txt: it must end in \.json"):
-        paint(model, out, "--save_layout", tmp_path / "layout.txt")
+        generate(model, out, "--save_layout", tmp_path / "layout.txt")
     with pytest.raises(FileNotFoundError, match=r"--image .*no\.png does not exist"):
-        paint(model, out, "--image", tmp_path / "no.png", "--mask", picture)
+        generate(model, out, "--image", tmp_path / "no.png", "--mask", picture)
     with pytest.raises(ValueError, match=r"--template .*layout\.json is no picture that can be read"):
-        paint(model, out, "--template", layout)
+        generate(model, out, "--template", layout)
     with pytest.raises(FileNotFoundError, match=r"--font .*no\.ttf does not exist"):
-        paint(model, out, "--font", tmp_path / "no.ttf")
-    with pytest.raises(ValueError, match="this pipeline has no region: train one for inpainting"):
-        paint(model, out, "--image", picture, "--mask", picture)
+        generate(model, out, "--font", tmp_path / "no.ttf")
+    with pytest.raises(ValueError, match="this pipeline has no inpainting: train one for inpainting"):
+        generate(model, out, "--image", picture, "--mask", picture)
     assert not out.exists()
 
 
-def test_a_picture_is_painted_into(tmp_path: Path) -> None:
+def test_a_picture_is_generated_into(tmp_path: Path) -> None:
     module: Any = tiny.stage("vfe", inpaints=True)
-    torch.nn.init.normal_(module.painter.vfe.region.weight, std=0.3)
+    torch.nn.init.normal_(module.image_generator.vfe.inpainting.weight, std=0.3)
     VLADPipeline.from_module(module).save_pretrained(tmp_path / "pipeline")
     picture, mask = Image.effect_noise((50, 40), 90).convert("RGB"), Image.new("L", (50, 40))
     mask.paste(255, (10, 10, 40, 30))
     picture.save(tmp_path / "picture.png")
     mask.save(tmp_path / "mask.png")
     out = tmp_path / "out.png"
-    paint(tmp_path / "pipeline", out, "--image", tmp_path / "picture.png", "--mask", tmp_path / "mask.png")
+    generate(tmp_path / "pipeline", out, "--image", tmp_path / "picture.png", "--mask", tmp_path / "mask.png")
     changed = ImageChops.difference(Image.open(out), picture).getbbox()
     assert changed == (10, 10, 40, 30)
 
@@ -306,7 +310,7 @@ def test_sizes_that_contradict_each_other_are_refused(model: Path, tmp_path: Pat
     config["intermediate_size"] += 8
     folder = damaged(model, tmp_path, "text_encoder/config.json", json.dumps(config))
     with pytest.raises(ValueError, match=f"{folder} cannot be used: "):
-        paint(folder, tmp_path / "out.png")
+        generate(folder, tmp_path / "out.png")
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda"])
@@ -318,10 +322,10 @@ def test_a_device_that_is_not_there_is_refused(model: Path, tmp_path: Path, devi
 
 
 @pytest.mark.parametrize("part", ["unet", "fusion", "tlg"])
-def test_weights_that_are_no_numbers_paint_nothing(model: Path, tmp_path: Path, part: str) -> None:
+def test_weights_that_are_no_numbers_generate_nothing(model: Path, tmp_path: Path, part: str) -> None:
     folder = shutil.copytree(model, tmp_path / "pipeline")
     (file,) = (folder / part).glob("*.safetensors")
     save_file({key: value * float("nan") for key, value in load_file(file).items()}, file, metadata={"format": "pt"})
     with pytest.raises(ValueError, match="hold NaN or infinite values"):
-        paint(folder, tmp_path / "out.png")
+        generate(folder, tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()

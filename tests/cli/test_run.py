@@ -266,7 +266,7 @@ def fit_stage(*args: str) -> Stage:
 
 def test_a_training_is_told_its_run_and_goes_on_unless_forced() -> None:
     digest = "0123456789abcdef" * 4
-    name = ["--checkpoints.run", "0123456789abcdef", "--checkpoints.start_over", "true"]
+    name = ["--checkpoints.run", "0123456789abcdef", "--checkpoints.overwrite", "true"]
     assert _run_options(fit_stage(), digest, resumes=True) == [*name, "--ckpt_path", "last"]
     assert _run_options(fit_stage(), digest, resumes=False) == name
     for own in (("--ckpt_path", "x.ckpt"), ("--ckpt_path=x.ckpt",)):
@@ -275,7 +275,7 @@ def test_a_training_is_told_its_run_and_goes_on_unless_forced() -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on_and_a_changed_one_starts_anew(
+def test_an_interrupted_training_goes_on_and_a_changed_one_starts_again(
     mario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = ["--out", "{out}", "--data.root={data}", "--data.batch_size=4", "--trainer.limit_val_batches=0"]
@@ -301,7 +301,7 @@ def test_an_interrupted_training_goes_on_and_a_changed_one_starts_anew(
     assert torch.load(last, weights_only=True)["global_step"] == 12
     # another configuration: step 12 is not gone on from; a third process would show nothing more
     monkeypatch.setattr("vlad_lightning.cli.run._execute", lambda command, log: launch(command[3:]))
-    with pytest.warns(UserWarning, match="are of another run; this one starts anew"):
+    with pytest.warns(UserWarning, match="are of another run; this one starts again"):
         assert main([*command, "--trainer.max_steps", "2"]) == 0
     assert torch.load(last, weights_only=True)["global_step"] == 2
 

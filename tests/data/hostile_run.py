@@ -113,7 +113,10 @@ def commands(root: Path, out: Path, steps: int) -> dict[str, list[str]]:
     configs = {"stage0": "stage0_align", "objects": "object_detector", "stage1": "stage1_tlg", "stage2": "stage2_vfe"}
     named = {name: ["fit", f"--config=mini/{config}.yaml", *fit] for name, config in configs.items()}
     test = ["test", "--config=mini/stage2_vfe.yaml", "--config=mini/test.yaml", *shared, "--model.sampler.steps=2"]
-    test += [f"--ckpt_path={out}/stage2/last.ckpt", f"--model.evaluation.judge.checkpoint={out}/stage0/last.ckpt"]
+    test += [
+        f"--ckpt_path={out}/stage2/last.ckpt",
+        f"--model.evaluation.evaluation_encoder.checkpoint={out}/stage0/last.ckpt",
+    ]
     return named | {"test": [*test, "--model.text_probe=0", "--data.test_prompts=null"]}
 
 
@@ -160,14 +163,14 @@ def through(good: Path, hostile: Path, made: dict[Path, Kind], out: Path, steps:
 
 
 def _is_finite(summary: Path, steps: int) -> bool:
-    figures = json.loads(summary.read_text())
-    return figures["steps"] == steps and not figures["skipped_steps"] and figures["last_loss"] is not None
+    results = json.loads(summary.read_text())
+    return results["steps"] == steps and not results["skipped_steps"] and results["last_loss"] is not None
 
 
 def main() -> int:
     """Run and print; 1 where anything is not as expected."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/hostile"), help="a folder; it is made anew")
+    parser.add_argument("--out", type=Path, default=Path("runs/hostile"), help="a folder; it is made again")
     parser.add_argument("--kinds", default="", help="those with this in their name")
     parser.add_argument("--part", choices=("all", "alone", "commands"), default="all", help="only this")
     parser.add_argument("--steps", type=int, default=24, help="of each fit; by default every sample is read")

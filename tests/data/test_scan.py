@@ -97,7 +97,7 @@ def test_a_folder_that_cannot_be_written_to_is_scanned_all_the_same(root):
 
 
 @pytest.mark.parametrize("change", ["list", "structure", "cut"])
-def test_a_damaged_note_is_set_aside_and_made_anew(root, change):
+def test_a_damaged_note_is_set_aside_and_made_again(root, change):
     expected = found(root)
     note = root / ".scan.json"
     whole = note.read_text()

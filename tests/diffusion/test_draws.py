@@ -4,18 +4,24 @@ import pytest
 import torch
 from scipy import stats
 
-from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.generators import SampleGenerators
 
 KEY = (0, "vfe", "train", 7)
 
 
-def rows(first: int, last: int, size: int = 24, key: tuple[int | str, ...] = KEY) -> RowDraws:
-    return RowDraws.of_rows("cpu", key, range(first, last), size)
+def rows(first: int, last: int, size: int = 24, key: tuple[int | str, ...] = KEY) -> SampleGenerators:
+    return SampleGenerators.of_rows("cpu", key, range(first, last), size)
 
 
-def drawn(draws: RowDraws) -> list[torch.Tensor]:
+def drawn(generators: SampleGenerators) -> list[torch.Tensor]:
     """What a training step draws, in an order like its."""
-    return [draws.strata(), draws.normal(3, 4, 4), draws.uniform(), draws.uniform(6), draws.normal(3, 1, 1)]
+    return [
+        generators.strata(),
+        generators.normal(3, 4, 4),
+        generators.uniform(),
+        generators.uniform(6),
+        generators.normal(3, 1, 1),
+    ]
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 8, 24])
@@ -42,16 +48,16 @@ def test_a_row_does_not_depend_on_how_much_its_neighbours_draw() -> None:
 
 def test_samples_draw_the_same_whatever_stands_beside_them() -> None:
     names = ("a", "b", "c", "d")
-    whole = RowDraws.of_samples("cpu", (0, "val"), names).normal(5)
-    assert torch.equal(RowDraws.of_samples("cpu", (0, "val"), names[2:]).normal(5), whole[2:])
+    whole = SampleGenerators.of_samples("cpu", (0, "val"), names).normal(5)
+    assert torch.equal(SampleGenerators.of_samples("cpu", (0, "val"), names[2:]).normal(5), whole[2:])
 
 
 def test_draws_are_normal_and_uniform() -> None:
-    draws = rows(0, 2000, 2000)
-    assert stats.kstest(draws.normal(10).flatten().numpy(), stats.norm.cdf).pvalue > 0.01
-    assert stats.kstest(draws.uniform(10).flatten().numpy(), stats.uniform.cdf).pvalue > 0.01
-    assert draws.uniform().shape == (2000,)
-    assert draws.normal(2, 3).dtype == torch.float32
+    generators = rows(0, 2000, 2000)
+    assert stats.kstest(generators.normal(10).flatten().numpy(), stats.norm.cdf).pvalue > 0.01
+    assert stats.kstest(generators.uniform(10).flatten().numpy(), stats.uniform.cdf).pvalue > 0.01
+    assert generators.uniform().shape == (2000,)
+    assert generators.normal(2, 3).dtype == torch.float32
 
 
 def test_strata_are_those_of_the_whole_batch() -> None:

@@ -29,20 +29,20 @@ def test_any_difference_of_the_key_is_another_stream(other: tuple[int | str, ...
 
 def test_every_process_seeds_alike() -> None:
     """Python's own hash of a string differs from process to process."""
-    assert generator_for("cpu", 7, "paint", "00001_000000002").initial_seed() == 6_202_602_613_125_060_369
+    assert generator_for("cpu", 7, "generate", "00001_000000002").initial_seed() == 6_202_602_613_125_060_369
 
 
 def test_equal_prompts_have_noise_of_their_own_wherever_they_stand() -> None:
     names = numbered(["a cat", "a dog", "a cat"])
     assert len(set(names)) == 3
     assert numbered(["a dog", "a cat"]) == [names[1], names[0]]
-    draws = [torch.rand((), generator=one).item() for one in sampling_generators(0, names)]
-    assert len(set(draws)) == 3
-    assert draws != [torch.rand((), generator=one).item() for one in sampling_generators(1, names)]
+    generators = [torch.rand((), generator=one).item() for one in sampling_generators(0, names)]
+    assert len(set(generators)) == 3
+    assert generators != [torch.rand((), generator=one).item() for one in sampling_generators(1, names)]
 
 
 def test_a_generator_is_split_into_one_a_prompt() -> None:
     few, many = (split_generator(torch.Generator().manual_seed(7), count) for count in (1, 3))
-    draws = [torch.rand((), generator=one).item() for one in many]
-    assert len(set(draws)) == 3
-    assert torch.rand((), generator=few[0]).item() == draws[0]
+    generators = [torch.rand((), generator=one).item() for one in many]
+    assert len(set(generators)) == 3
+    assert torch.rand((), generator=few[0]).item() == generators[0]

@@ -16,9 +16,9 @@ def predictions(guidance: HierarchicalGuidance, known: dict[tuple[bool, bool], t
 
 @given(SCALES, SCALES)
 def test_the_weights_sum_to_one_and_none_is_zero(text: float, layout: float) -> None:
-    weights = [b.weight for b in HierarchicalGuidance(text, layout).branches]
-    assert sum(weights) == pytest.approx(1, abs=1e-5)
-    assert 0 not in weights
+    guidance_weights = [b.guidance_weight for b in HierarchicalGuidance(text, layout).branches]
+    assert sum(guidance_weights) == pytest.approx(1, abs=1e-5)
+    assert 0 not in guidance_weights
 
 
 @given(SCALES, SCALES)
@@ -50,7 +50,7 @@ def test_only_what_counts_is_evaluated(text: float, layout: float, seen: list[tu
 def test_no_guidance_is_the_network_itself_bit_for_bit() -> None:
     guidance = HierarchicalGuidance()
     x = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    assert guidance.branches == (Branch(text=True, layout=True, weight=1.0),)
+    assert guidance.branches == (Branch(text=True, layout=True, guidance_weight=1.0),)
     assert torch.equal(guidance.combine([x]), x)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 
 STEPS = 1000
@@ -48,11 +48,11 @@ def test_x_t_is_eq_4(zero_snr: bool) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_data_in_bfloat16_is_noised_as_in_float32(kind: str) -> None:
-    """A codec's answer under autocast: every step adds the noise that Eq. 4 says, the first ones too."""
+    """An autoencoder's answer under autocast: every step adds the noise that Eq. 4 says, the first ones too."""
     x0, noise = data(7)
     x0, t = x0.bfloat16(), torch.tensor([0, 1, 2, 10, 100, 500, 999])
     found, expected = (add_noise(schedule(kind), value, noise, t) for value in (x0, x0.float()))
-    for name in ("x_t", "target", "weight"):
+    for name in ("x_t", "target", "loss_weight"):
         assert getattr(found, name).dtype == torch.float32
         assert torch.equal(getattr(found, name), getattr(expected, name))
     alpha = alpha_bar()[t].view(-1, 1, 1, 1)
@@ -84,7 +84,7 @@ def test_each_weighted_error_is_the_same_error_of_x0(kind: str) -> None:
     )
     snr = (alpha / (1 - alpha)).flatten()
     expected = (snr + (kind != "epsilon")).clamp(max=5) * error.square().mean(dim=(1, 2, 3))
-    got = noised.weight * (wrong - noised.target).square().mean(dim=(1, 2, 3))
+    got = noised.loss_weight * (wrong - noised.target).square().mean(dim=(1, 2, 3))
     torch.testing.assert_close(got.double(), expected, rtol=2e-3, atol=0)
 
 
@@ -92,9 +92,9 @@ def test_each_weighted_error_is_the_same_error_of_x0(kind: str) -> None:
 def test_zero_terminal_snr_is_finite_everywhere(kind: str) -> None:
     x0, noise = data(STEPS)
     noised = add_noise(schedule(kind, zero_snr=True), x0, noise, torch.arange(STEPS))
-    for value in (noised.x_t, noised.target, noised.weight):
+    for value in (noised.x_t, noised.target, noised.loss_weight):
         assert value.isfinite().all()
-    assert (noised.weight > 0).all()
+    assert (noised.loss_weight > 0).all()
     assert torch.equal(noised.x_t[-1], noise[-1])  # nothing of the data is left
 
 
@@ -102,29 +102,29 @@ def test_pure_noise_still_counts_for_x0_and_v() -> None:
     x0, noise = data(1)
     last = torch.tensor([STEPS - 1])
     for kind in ("sample", "v_prediction"):
-        assert add_noise(schedule(kind, zero_snr=True), x0, noise, last).weight.item() == 1
+        assert add_noise(schedule(kind, zero_snr=True), x0, noise, last).loss_weight.item() == 1
     torch.testing.assert_close(add_noise(schedule("v_prediction", zero_snr=True), x0, noise, last).target, -x0)
 
 
 def test_epsilon_weighs_at_most_one() -> None:
     """The published schedules end at an SNR of 0.005: a weight of 1 / SNR would be all that the loss sees."""
     x0, noise = data(STEPS)
-    weight = add_noise(schedule("epsilon"), x0, noise, torch.arange(STEPS)).weight
-    assert weight[-1] == weight.max() == 1
-    assert 0 < weight[0] < 0.01
+    loss_weight = add_noise(schedule("epsilon"), x0, noise, torch.arange(STEPS)).loss_weight
+    assert loss_weight[-1] == loss_weight.max() == 1
+    assert 0 < loss_weight[0] < 0.01
 
 
 def test_gamma_is_the_cut() -> None:
     x0, noise = data(2)
     t = torch.tensor([0, 999])
-    weights = [add_noise(schedule("sample"), x0, noise, t, snr_gamma=gamma).weight.tolist() for gamma in (1, 3, 5)]
+    weights = [add_noise(schedule("sample"), x0, noise, t, snr_gamma=gamma).loss_weight.tolist() for gamma in (1, 3, 5)]
     assert [w[0] for w in weights] == [1, 3, 5]
     snr = (alpha_bar()[-1] / (1 - alpha_bar()[-1])).item()
     assert [w[1] for w in weights] == pytest.approx([1, 1 + snr, 1 + snr], rel=1e-5)
 
 
-def rows(size: int, seed: int = 0) -> RowDraws:
-    return RowDraws.of_rows("cpu", (seed,), range(size), size)
+def rows(size: int, seed: int = 0) -> SampleGenerators:
+    return SampleGenerators.of_rows("cpu", (seed,), range(size), size)
 
 
 @given(size=st.integers(1, 64), seed=st.integers(0, 2**31), high=st.floats(0, 10))
@@ -142,10 +142,10 @@ def test_each_stratum_is_drawn_once(size: int, seed: int) -> None:
 
 
 def test_the_order_of_the_strata_and_the_place_in_each_are_random() -> None:
-    draws = torch.stack([draw_timesteps(rows(4, seed), STEPS) for seed in range(400)])  # (400, 4)
-    strata = draws // 250
+    generators = torch.stack([draw_timesteps(rows(4, seed), STEPS) for seed in range(400)])  # (400, 4)
+    strata = generators // 250
     assert all(torch.bincount(strata[:, i], minlength=4).min() > 60 for i in range(4))  # 100 expected
-    place = (draws % 250).float()  # uniform over 250 timesteps
+    place = (generators % 250).float()  # uniform over 250 timesteps
     assert place.mean().item() == pytest.approx(124.5, abs=6)  # 72 / sqrt(1600) = 1.8
     assert place.std().item() == pytest.approx(250 / 12**0.5, abs=4)
 
@@ -156,13 +156,13 @@ def test_two_rows_a_timestep_draw_each_twice_the_last_one_too() -> None:
 
 
 @pytest.mark.parametrize("high", [0.0, 0.5, 1.0, 3.0])
-def test_high_noise_shifts_the_mean(high: float) -> None:
+def test_timestep_shift_shifts_the_mean(high: float) -> None:
     """E[u ** (1 / (1 + h))] = (1 + h) / (2 + h) for u uniform; rounding down takes half a step."""
     steps = draw_timesteps(rows(4000), STEPS, high)
     assert steps.double().mean().item() == pytest.approx(STEPS * (1 + high) / (2 + high) - 0.5, abs=0.5)
 
 
-def test_the_draws_decide() -> None:
+def test_the_generators_decide() -> None:
     first, again, other = (draw_timesteps(rows(16, seed), STEPS) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

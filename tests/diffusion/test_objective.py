@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from scipy import stats
 from torch import Tensor
 
-from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 from vlad_lightning.diffusion.objective import DDPM, FlowMatching, TimestepDensity, check_schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
@@ -24,8 +24,8 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def rows(size: int) -> RowDraws:
-    return RowDraws.of_rows("cpu", (0,), range(size), size)
+def rows(size: int) -> SampleGenerators:
+    return SampleGenerators.of_rows("cpu", (0,), range(size), size)
 
 
 def data(size: int, *shape: int) -> tuple[Tensor, Tensor]:
@@ -34,24 +34,24 @@ def data(size: int, *shape: int) -> tuple[Tensor, Tensor]:
 
 
 def test_the_schedule_decides_the_objective() -> None:
-    ddpm = objective_for(DDPMScheduler(), high_noise=0.5, snr_gamma=3.0)
+    ddpm = objective_for(DDPMScheduler(), timestep_shift=0.5, snr_gamma=3.0)
     assert isinstance(ddpm, DDPM)
-    assert (ddpm.density, ddpm.high_noise, ddpm.snr_gamma) == ("uniform", 0.5, 3.0)
-    matching = objective_for(flow(), high_noise=0.5)
+    assert (ddpm.density, ddpm.timestep_shift, ddpm.snr_gamma) == ("uniform", 0.5, 3.0)
+    matching = objective_for(flow(), timestep_shift=0.5)
     assert isinstance(matching, FlowMatching)
-    assert (matching.density, matching.high_noise) == ("logit_normal", 0.5)
+    assert (matching.density, matching.timestep_shift) == ("logit_normal", 0.5)
     assert objective_for(flow(), "uniform").density == "uniform"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
 def test_ddpm_is_eq_4_bit_for_bit(kind: str) -> None:
     schedule = DDPMScheduler(prediction_type=kind)
-    ddpm = objective_for(schedule, high_noise=1.0, snr_gamma=3.0)
+    ddpm = objective_for(schedule, timestep_shift=1.0, snr_gamma=3.0)
     t = ddpm.draw_timesteps(rows(9))
     assert torch.equal(t, draw_timesteps(rows(9), 1000, 1.0))
     x0, noise = (value.float() for value in data(9, 3, 2))
     found, expected = ddpm.noised(x0, noise, t), add_noise(schedule, x0, noise, t, 3.0)
-    for name in ("x_t", "target", "weight"):
+    for name in ("x_t", "target", "loss_weight"):
         assert torch.equal(getattr(found, name), getattr(expected, name))
 
 
@@ -75,7 +75,7 @@ def test_flow_is_the_straight_line_and_its_slope() -> None:
     assert torch.equal(noised.target, noise - x0)
     assert torch.equal(noised.x_t[0], x0[0])
     assert torch.equal(noised.x_t[4], noise[4])
-    assert noised.weight.tolist() == [1.0] * 5
+    assert noised.loss_weight.tolist() == [1.0] * 5
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
@@ -113,10 +113,10 @@ def test_uniform_times_are_uniform_before_the_shift() -> None:
 
 
 @pytest.mark.parametrize("density", ["uniform", "logit_normal"])
-@pytest.mark.parametrize("high_noise", [0.0, 2.0])
-def test_every_objective_draws_either_density(density: TimestepDensity, high_noise: float) -> None:
-    ddpm = objective_for(DDPMScheduler(), density, high_noise).draw_timesteps(rows(2000))
-    matching = objective_for(flow(), density, high_noise).draw_timesteps(rows(2000))
+@pytest.mark.parametrize("timestep_shift", [0.0, 2.0])
+def test_every_objective_draws_either_density(density: TimestepDensity, timestep_shift: float) -> None:
+    ddpm = objective_for(DDPMScheduler(), density, timestep_shift).draw_timesteps(rows(2000))
+    matching = objective_for(flow(), density, timestep_shift).draw_timesteps(rows(2000))
     assert ddpm.dtype == torch.int64
     assert matching.dtype == torch.float32
     assert torch.equal(ddpm, matching.long().clamp(max=999))  # the same draws, rounded down
@@ -124,7 +124,7 @@ def test_every_objective_draws_either_density(density: TimestepDensity, high_noi
     assert (matching <= 1000).all()
 
 
-class AtTheEnd(RowDraws):
+class AtTheEnd(SampleGenerators):
     """Rows that draw 1: in float32 the last stratum of a large batch is rounded up to it."""
 
     def strata(self) -> Tensor:
@@ -133,13 +133,13 @@ class AtTheEnd(RowDraws):
 
 @pytest.mark.parametrize("density", ["uniform", "logit_normal"])
 def test_a_draw_that_is_rounded_up_to_one_is_the_last_timestep(density: TimestepDensity) -> None:
-    draws = AtTheEnd.of_rows("cpu", (0,), range(2), 2)
-    assert objective_for(DDPMScheduler(), density).draw_timesteps(draws).tolist() == [999, 999]
-    assert objective_for(flow(3.0), density).draw_timesteps(draws).tolist() == [1000, 1000]
+    generators = AtTheEnd.of_rows("cpu", (0,), range(2), 2)
+    assert objective_for(DDPMScheduler(), density).draw_timesteps(generators).tolist() == [999, 999]
+    assert objective_for(flow(3.0), density).draw_timesteps(generators).tolist() == [1000, 1000]
 
 
-def test_high_noise_favours_the_noisy_end() -> None:
-    means = [FlowMatching(flow(), high_noise=h).draw_timesteps(rows(4000)).mean().item() for h in (0, 0.5, 2)]
+def test_timestep_shift_favours_the_noisy_end() -> None:
+    means = [FlowMatching(flow(), timestep_shift=h).draw_timesteps(rows(4000)).mean().item() for h in (0, 0.5, 2)]
     assert means == sorted(means)
     assert means[0] == pytest.approx(500, abs=1)
 

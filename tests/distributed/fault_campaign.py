@@ -33,8 +33,8 @@ import yaml
 from faulty_process import Inside, start
 from rich.progress import track
 
+from vlad_lightning.checkpoints.checksum import verify
 from vlad_lightning.checkpoints.fit_lock import NAME as LOCK
-from vlad_lightning.checkpoints.seal import verify
 from vlad_lightning.data.synthetic.synthetic import write_posters
 from vlad_lightning.files import configs_folder
 from vlad_lightning.pipeline.model_card import read_run
@@ -170,7 +170,7 @@ def fit_args(config: str, prompt_encoder: str, out: Path, posters: Path, batch_s
     small = {"width": 32, "layers": 1, "heads": 2}
     encoder = f"model.{prompt_encoder}"
     parts = {f"{encoder}.{part}.init_args": small for part in ("text_encoder.tower", "composition")}
-    parts |= {f"{encoder}.text_encoder.spelling": {"width": 32}}
+    parts |= {f"{encoder}.text_encoder.character_encoder": {"width": 32}}
     if "stage1" in config:
         parts["model.generator.tlg"] = small | {"text_width": 32}
     else:
@@ -354,7 +354,7 @@ def damaged_notes(content: Callable[[bytes], bytes]) -> Callable[[Fit, random.Ra
         for note in (fit.posters / ".scan.json", fit.folder / "log/metrics.csv", fit.last.with_name(LOCK), results):
             note.write_bytes(content(note.read_bytes()))
         if read_run("vlad", "data", fit.last, {"global_step": 0}, results).results:
-            raise RuntimeError(f"figures from {results}, which is damaged")
+            raise RuntimeError(f"results from {results}, which is damaged")
 
     return strike
 
@@ -575,9 +575,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
     for kind in dict.fromkeys(o.kind for o in outcomes):
         of = [o for o in outcomes if o.kind == kind]
         lost = [o.lost for o in of if o.ended]
-        figures = f"{statistics.median(lost):g}, {max(lost)}" if lost else "-"
+        results = f"{statistics.median(lost):g}, {max(lost)}" if lost else "-"
         wrong = sum(o.ended and not o.right for o in of)
-        rows.append(f"| {kind} | {len(of)} | {sum(o.ended for o in of)} | {wrong} | {figures} |")
+        rows.append(f"| {kind} | {len(of)} | {sum(o.ended for o in of)} | {wrong} | {results} |")
     ended, wrong = sum(o.ended for o in outcomes), sum(o.ended and not o.right for o in outcomes)
     return "\n".join([*rows, f"| all | {len(outcomes)} | {ended} | {wrong} | |"])
 

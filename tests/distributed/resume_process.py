@@ -37,7 +37,7 @@ def command(posters: Path, out: Path, steps: int, devices: int) -> list[str]:
         "--trainer.max_steps": steps,
         "--checkpoints.every_n_steps": 1,
         "--ckpt_path": "last",
-        "--may_change": "data.batch_size",
+        "--resume.allow_changes": "data.batch_size",
     }
     return ["fit", *(str(word) for pair in changes.items() for word in pair)]
 

@@ -44,7 +44,7 @@ def full_stream(rank: int) -> Fault:
 
 def no_folder(rank: int) -> Fault:
     """The first process cannot make the folder."""
-    return patched(checkpoint_folder, "_make_anew", full) if rank == 0 else nullcontext()
+    return patched(checkpoint_folder, "_recreate", full) if rank == 0 else nullcontext()
 
 
 def own_disk(rank: int) -> Fault:

@@ -51,7 +51,7 @@ def known(rank: int) -> dict[str, list[list[object]]]:
     note("gathered rows", counter)
 
     wrapped = DistributedDataParallel(nn.Linear(SIDE, SIDE), bucket_cap_mb=1)
-    for _ in range(2):  # it lays out its buckets anew after the first step
+    for _ in range(2):  # it lays out its buckets again after the first step
         wrapped(torch.ones(2, SIDE)).sum().backward()
     with CollectiveCounter() as counter:
         wrapped(torch.ones(2, SIDE)).sum().backward()

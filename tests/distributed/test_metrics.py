@@ -36,8 +36,8 @@ def work(folder: Path) -> None:
         metric = Mean()
         if mine := shares[dist.get_rank()]:
             metric.update(mine)
-        figure = metric.compute()["mean"]
-        found.append([figure.value, figure.n, metric.per_image()["mean"]])
+        result = metric.compute()["mean"]
+        found.append([result.value, result.n, metric.per_image()["mean"]])
     Path(folder, f"{dist.get_rank()}.json").write_text(json.dumps(found))
     dist.destroy_process_group()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from distributed.processes import run_processes
 
-from vlad_lightning.checkpoints.folder import read_rest
-from vlad_lightning.checkpoints.seal import verify
+from vlad_lightning.checkpoints.checksum import verify
+from vlad_lightning.checkpoints.folder import read_metadata
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PROCESS = Path(__file__).with_name("save_process.py")
@@ -32,7 +32,7 @@ def test_a_full_disk_and_a_folder_that_is_not_shared_leave_the_newest_whole_one(
     assert [seen[at] for at in range(1, 6)] == [first] * 5  # nothing half-written takes room
     assert seen[6] == ["last.ckpt", step(1), step(6)]
     assert sorted(path.name for path in (out / "goes_on").iterdir()) == ["last.ckpt", step(6), step(7)]
-    assert read_rest(out / "goes_on" / "last.ckpt")["global_step"] == 7
+    assert read_metadata(out / "goes_on" / "last.ckpt")["global_step"] == 7
     verify(out / "goes_on" / "last.ckpt")
     assert json.loads((out / "seen1.json").read_text()).keys() == {str(at) for at in seen}  # both came to the end
 

@@ -219,8 +219,8 @@ def test_earlier_stage_and_command_line_read_a_folder(out: Path) -> None:
     averaged = load_file(out / "fsdp2-vfe" / "averaged.safetensors")
     assert all(torch.equal(p, averaged[key]) for key, p in module.named_parameters())
     other = tiny.stage("vfe", seed=4)
-    start = InitFrom("painter.vfe", str(path))
+    start = InitFrom("image_generator.vfe", str(path))
     start.setup(tiny.trainer(), other, "fit")
-    key = "painter.vfe.fusion.weight"
+    key = "image_generator.vfe.fusion.weight"
     assert torch.equal(other.state_dict()[key], saved["state_dict"][key])
     assert start.sha256 == digest(path)

@@ -8,10 +8,10 @@ import torch
 
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.diffusion.solvers import SolverName
-from vlad_lightning.generation import Painter
+from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import glyph_images
-from vlad_lightning.models.codec import SpaceToDepthCodec
+from vlad_lightning.models.autoencoder import SpaceToDepth
 from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.types import Layout
@@ -21,54 +21,56 @@ PROMPT = 'a red circle and "HELLO"'
 
 
 def draw(
-    painter: Painter, sampler: Sampler, layout: Layout = LAYOUT, prompt: str = PROMPT, seed: int = 0
+    image_generator: ImageGenerator, sampler: Sampler, layout: Layout = LAYOUT, prompt: str = PROMPT, seed: int = 0
 ) -> torch.Tensor:
     with torch.no_grad():
-        return painter.paint([prompt], [layout], sampler, [torch.Generator().manual_seed(seed)]).images
+        return image_generator.generate([prompt], [layout], sampler, [torch.Generator().manual_seed(seed)]).images
 
 
 @pytest.fixture(scope="module")
-def painter() -> Painter:
+def image_generator() -> ImageGenerator:
     """With random fusion weights, so that text and layout matter."""
     torch.manual_seed(0)
-    painter = tiny.painter()
-    torch.nn.init.normal_(painter.vfe.fusion.weight, std=0.5)
-    return painter
+    image_generator = tiny.image_generator()
+    torch.nn.init.normal_(image_generator.vfe.fusion.weight, std=0.5)
+    return image_generator
 
 
-def test_painting_holds_what_was_asked_for(painter: Painter) -> None:
+def test_generating_holds_what_was_asked_for(image_generator: ImageGenerator) -> None:
     with torch.no_grad():
-        painting = painter.paint([PROMPT], [LAYOUT], ImageSampler(steps=2), [torch.Generator()])
-    assert painting.images.shape == painting.glyphs.shape == (1, 3, tiny.SIZE, tiny.SIZE)
-    assert painting.images.dtype == torch.float32
-    assert painting.layouts == (LAYOUT,)
-    assert painting.prompts == (PROMPT,)
-    assert painting.glyphs.max() == 1
-    assert painting.glyphs.min() == -1
+        generated = image_generator.generate([PROMPT], [LAYOUT], ImageSampler(steps=2), [torch.Generator()])
+    assert generated.images.shape == generated.glyphs.shape == (1, 3, tiny.SIZE, tiny.SIZE)
+    assert generated.images.dtype == torch.float32
+    assert generated.layouts == (LAYOUT,)
+    assert generated.prompts == (PROMPT,)
+    assert generated.glyphs.max() == 1
+    assert generated.glyphs.min() == -1
 
 
-def test_generator_decides(painter: Painter) -> None:
-    assert torch.equal(draw(painter, ImageSampler(steps=2)), draw(painter, ImageSampler(steps=2)))
-    assert not torch.equal(draw(painter, ImageSampler(steps=2)), draw(painter, ImageSampler(steps=2), seed=1))
+def test_generator_decides(image_generator: ImageGenerator) -> None:
+    assert torch.equal(draw(image_generator, ImageSampler(steps=2)), draw(image_generator, ImageSampler(steps=2)))
+    assert not torch.equal(
+        draw(image_generator, ImageSampler(steps=2)), draw(image_generator, ImageSampler(steps=2), seed=1)
+    )
 
 
-def test_scale_of_zero_ignores_its_condition(painter: Painter) -> None:
+def test_scale_of_zero_ignores_its_condition(image_generator: ImageGenerator) -> None:
     one_step = ImageSampler(steps=2, guidance_scale=0, layout_scale=1)
-    assert torch.equal(draw(painter, one_step), draw(painter, one_step, prompt="something else"))
-    assert not torch.equal(draw(painter, one_step), draw(painter, one_step, Layout.empty()))
+    assert torch.equal(draw(image_generator, one_step), draw(image_generator, one_step, prompt="something else"))
+    assert not torch.equal(draw(image_generator, one_step), draw(image_generator, one_step, Layout.empty()))
     neither = ImageSampler(steps=2, guidance_scale=0, layout_scale=0)
-    assert torch.equal(draw(painter, neither), draw(painter, neither, Layout.empty(), "something else"))
+    assert torch.equal(draw(image_generator, neither), draw(image_generator, neither, Layout.empty(), "something else"))
 
 
-def test_guidance_combines_the_three_branches(painter: Painter) -> None:
+def test_guidance_combines_the_three_branches(image_generator: ImageGenerator) -> None:
     """One step: f(0,0) + layout_scale (f(0,z) - f(0,0)) + text_scale (f(t,z) - f(0,z)), before the clamp."""
 
     def predicted(text: float, layout: float) -> torch.Tensor:
-        told = painter.prompt_encoder([PROMPT])
-        z = painter.encode_layout(glyph_images(painter.draw_glyphs([LAYOUT])))
+        told = image_generator.prompt_encoder([PROMPT])
+        z = image_generator.encode_layout(glyph_images(image_generator.draw_glyphs([LAYOUT])))
         noise = torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(0))
         sampler = ImageSampler(steps=1, guidance_scale=text, layout_scale=layout)
-        return painter._guided(told, z, sampler)(noise, torch.tensor([999]))
+        return image_generator._guided(told, z, sampler)(noise, torch.tensor([999]))
 
     with torch.no_grad():
         nothing, layout, both = predicted(0, 0), predicted(0, 1), predicted(1, 1)
@@ -78,7 +80,7 @@ def test_guidance_combines_the_three_branches(painter: Painter) -> None:
     assert not torch.allclose(layout, both, atol=1e-3)
 
 
-class Counted(SpaceToDepthCodec):
+class Counted(SpaceToDepth):
     """Counts the images that it encodes."""
 
     encoded = 0
@@ -98,128 +100,132 @@ class Counted(SpaceToDepthCodec):
     ],
 )
 def test_only_what_is_needed_is_encoded(hierarchical: bool, sampler: Sampler, encoded: int) -> None:
-    painter = tiny.painter(hierarchical=hierarchical)
-    painter.codec = Counted(2)
+    image_generator = tiny.image_generator(hierarchical=hierarchical)
+    image_generator.autoencoder = Counted(2)
     with torch.no_grad():
-        painter.paint([PROMPT] * 3, [LAYOUT] * 3, sampler, [torch.Generator()] * 3)
-    assert painter.codec.encoded == encoded
+        image_generator.generate([PROMPT] * 3, [LAYOUT] * 3, sampler, [torch.Generator()] * 3)
+    assert image_generator.autoencoder.encoded == encoded
 
 
-def test_augmentation_changes_the_layouts_latent_by_its_deviation(painter: Painter) -> None:
+def test_augmentation_changes_the_layouts_latent_by_its_deviation(image_generator: ImageGenerator) -> None:
     glyphs = torch.zeros(4, 3, tiny.SIZE, tiny.SIZE)
-    draws = [torch.Generator().manual_seed(row) for row in range(4)]
-    latent = painter.encode_layout(glyphs, scale=0.5, generators=draws)
+    generators = [torch.Generator().manual_seed(row) for row in range(4)]
+    latent = image_generator.encode_layout(glyphs, scale=0.5, generators=generators)
     assert latent is not None
     assert latent.std().item() == pytest.approx(0.5, rel=0.05)
-    exact = painter.encode_layout(glyphs)
+    exact = image_generator.encode_layout(glyphs)
     assert exact is not None
     assert exact.eq(0).all()
 
 
 def test_without_hierarchical_guidance_layouts_do_not_matter() -> None:
-    painter = tiny.painter(hierarchical=False)
-    assert painter.encode_layout(torch.zeros(1, 3, tiny.SIZE, tiny.SIZE)) is None
+    image_generator = tiny.image_generator(hierarchical=False)
+    assert image_generator.encode_layout(torch.zeros(1, 3, tiny.SIZE, tiny.SIZE)) is None
     sampler = ImageSampler(steps=2, guidance_scale=2, layout_scale=2)
-    assert torch.equal(draw(painter, sampler), draw(painter, sampler, Layout.empty()))
+    assert torch.equal(draw(image_generator, sampler), draw(image_generator, sampler, Layout.empty()))
 
 
-def test_codec_is_frozen_and_in_evaluation_mode() -> None:
-    painter = tiny.painter()
-    assert not painter.codec.training
-    assert not any(value.requires_grad for value in painter.codec.parameters())
+def test_autoencoder_is_frozen_and_in_evaluation_mode() -> None:
+    image_generator = tiny.image_generator()
+    assert not image_generator.autoencoder.training
+    assert not any(value.requires_grad for value in image_generator.autoencoder.parameters())
 
 
-def test_cached_features_change_the_picture_and_leave_the_network_alone(painter: Painter) -> None:
+def test_cached_features_change_the_picture_and_leave_the_network_alone(image_generator: ImageGenerator) -> None:
     plain = ImageSampler(steps=6, guidance_scale=2.0)
-    exact = draw(painter, plain)
-    cached = draw(painter, replace(plain, cache_interval=2))
+    exact = draw(image_generator, plain)
+    cached = draw(image_generator, replace(plain, cache_interval=2))
     assert not torch.equal(cached, exact)
-    assert (cached - exact).abs().mean() < 0.5 * (draw(painter, plain, seed=1) - exact).abs().mean()
-    assert torch.equal(draw(painter, plain), exact)
-    assert torch.equal(draw(painter, replace(plain, cache_interval=1)), exact)
+    assert (cached - exact).abs().mean() < 0.5 * (draw(image_generator, plain, seed=1) - exact).abs().mean()
+    assert torch.equal(draw(image_generator, plain), exact)
+    assert torch.equal(draw(image_generator, replace(plain, cache_interval=1)), exact)
     one_step = replace(plain, steps=1)
-    assert torch.equal(draw(painter, replace(one_step, cache_interval=5)), draw(painter, one_step))
+    assert torch.equal(draw(image_generator, replace(one_step, cache_interval=5)), draw(image_generator, one_step))
 
 
-def test_fused_projections_paint_the_same_up_to_rounding(painter: Painter) -> None:
+def test_fused_projections_generate_the_same_up_to_rounding(image_generator: ImageGenerator) -> None:
     plain = ImageSampler(steps=3, guidance_scale=2.0)
-    keys = list(painter.state_dict())
-    torch.testing.assert_close(draw(painter, replace(plain, fuse_qkv=True)), draw(painter, plain), rtol=0, atol=1e-4)
-    assert list(painter.state_dict()) == keys
+    keys = list(image_generator.state_dict())
+    torch.testing.assert_close(
+        draw(image_generator, replace(plain, fuse_qkv=True)), draw(image_generator, plain), rtol=0, atol=1e-4
+    )
+    assert list(image_generator.state_dict()) == keys
     both = replace(plain, fuse_qkv=True, cache_interval=2)
-    torch.testing.assert_close(draw(painter, both), draw(painter, replace(both, fuse_qkv=False)), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        draw(image_generator, both), draw(image_generator, replace(both, fuse_qkv=False)), rtol=0, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
-def test_a_transformer_paints_by_flow_matching(solver: SolverName) -> None:
+def test_a_transformer_generates_by_flow_matching(solver: SolverName) -> None:
     torch.manual_seed(0)
-    painter, sampler = tiny.flow_painter(), ImageSampler(steps=3, guidance_scale=2.0, solver=solver)
-    assert torch.equal(draw(painter, sampler), draw(painter, sampler))
-    assert not torch.equal(draw(painter, sampler), draw(painter, sampler, prompt="something else"))
+    image_generator, sampler = tiny.flow_image_generator(), ImageSampler(steps=3, guidance_scale=2.0, solver=solver)
+    assert torch.equal(draw(image_generator, sampler), draw(image_generator, sampler))
+    assert not torch.equal(draw(image_generator, sampler), draw(image_generator, sampler, prompt="something else"))
     with pytest.raises(ValueError, match="cache_interval is 2; it must be 1 for a transformer"):
-        draw(painter, replace(sampler, cache_interval=2))
+        draw(image_generator, replace(sampler, cache_interval=2))
 
 
 def test_a_side_that_no_memory_holds_is_refused() -> None:
     with pytest.raises(ValueError, match="image_size is 1000000; it must be a whole number from 1 to 4,096"):
-        tiny.painter(size=10**6)
+        tiny.image_generator(size=10**6)
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
-    good = tiny.painter()
-    with pytest.raises(ValueError, match=r"fusion\.latent_channels is 12; the codec gives 48"):
-        Painter(good.prompt_encoder, good.vfe, SpaceToDepthCodec(4), good.schedule)
+    good = tiny.image_generator()
+    with pytest.raises(ValueError, match=r"fusion\.latent_channels is 12; the autoencoder gives 48"):
+        ImageGenerator(good.prompt_encoder, good.vfe, SpaceToDepth(4), good.schedule)
     wide = VFE(LatentFusion(12, 12, 64, 16), tiny.unet(16))
     with pytest.raises(ValueError, match=r"fusion\.text_width is 64; the encoder's width is 32"):
-        Painter(good.prompt_encoder, wide, good.codec, good.schedule)
+        ImageGenerator(good.prompt_encoder, wide, good.autoencoder, good.schedule)
 
 
 STAR = Layout(("HELLO",), LAYOUT.boxes, (), ("a red circle",), torch.tensor([[0.25, 0.75, 0.3, 0.3, 0.0]]))
 
 
-def test_objects_are_painted_where_the_layout_has_them(painter: Painter) -> None:
+def test_objects_are_generated_where_the_layout_has_them(image_generator: ImageGenerator) -> None:
     """The map of the phrases reaches the picture, in the box; what has no box changes nothing there."""
     sampler = ImageSampler(steps=2)
-    assert not torch.equal(draw(painter, sampler, STAR), draw(painter, sampler))
+    assert not torch.equal(draw(image_generator, sampler, STAR), draw(image_generator, sampler))
     moved = replace(STAR, object_boxes=torch.tensor([[0.75, 0.75, 0.3, 0.3, 0.0]]))
-    assert not torch.equal(draw(painter, sampler, STAR), draw(painter, sampler, moved))
+    assert not torch.equal(draw(image_generator, sampler, STAR), draw(image_generator, sampler, moved))
 
 
-def test_an_object_is_heard_through_its_own_phrase(painter: Painter) -> None:
-    told = painter.prompt_encoder(["a red circle, a blue star"])
+def test_an_object_is_heard_through_its_own_phrase(image_generator: ImageGenerator) -> None:
+    told = image_generator.prompt_encoder(["a red circle, a blue star"])
     named = [
         replace(Layout.empty(), objects=(name,), object_boxes=STAR.object_boxes)
         for name in ("A RED circle", "blue star")
     ]
     with torch.no_grad():
-        first, second = (painter.ground(["a red circle, a blue star"], [layout], told) for layout in named)
+        first, second = (image_generator.ground(["a red circle, a blue star"], [layout], told) for layout in named)
     assert first.mask[0].nonzero().flatten().tolist() == [0]
     assert second.mask[0].nonzero().flatten().tolist() == [1]
     assert torch.equal(first.boxes[0, 0], STAR.object_boxes[0])
     assert torch.equal(first.phrases, told.objects)
 
 
-def test_an_object_that_the_prompt_has_not_is_refused(painter: Painter) -> None:
+def test_an_object_that_the_prompt_has_not_is_refused(image_generator: ImageGenerator) -> None:
     green = replace(STAR, objects=("a green tree",))
     with pytest.raises(
         ValueError, match="the layout has the object 'a green tree'; the prompt's phrases are 'a red circle'"
     ):
-        draw(painter, ImageSampler(steps=1), green)
+        draw(image_generator, ImageSampler(steps=1), green)
     twice = replace(STAR, objects=STAR.objects * 2, object_boxes=STAR.object_boxes.repeat(2, 1))
     with pytest.raises(ValueError, match="the layout has the object 'a red circle'"):
-        draw(painter, ImageSampler(steps=1), twice)
+        draw(image_generator, ImageSampler(steps=1), twice)
 
 
-def test_a_painter_with_word_boxes_only_passes_objects_over() -> None:
+def test_an_image_generator_with_word_boxes_only_passes_objects_over() -> None:
     torch.manual_seed(0)
-    plain = tiny.painter(grounded=False)
+    plain = tiny.image_generator(grounded=False)
     assert torch.equal(draw(plain, ImageSampler(steps=1), STAR), draw(plain, ImageSampler(steps=1)))
 
 
 def test_a_fusion_without_room_for_the_map_is_refused() -> None:
-    whole = tiny.painter()
+    whole = tiny.image_generator()
     whole.vfe.fusion = LatentFusion(tiny.LATENT, tiny.LATENT, tiny.WIDTH, tiny.LATENT + 4)
     with pytest.raises(
-        ValueError, match=r"fusion\.layout_channels is 12; 19 are needed: 12 of the codec and 7 of the phrase map"
+        ValueError, match=r"fusion\.layout_channels is 12; 19 are needed: 12 of the autoencoder and 7 of the phrase map"
     ):
-        Painter(whole.prompt_encoder, whole.vfe, whole.codec, whole.schedule, tiny.SIZE)
+        ImageGenerator(whole.prompt_encoder, whole.vfe, whole.autoencoder, whole.schedule, tiny.SIZE)

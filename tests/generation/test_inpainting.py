@@ -1,4 +1,4 @@
-"""The painter with a region, from the untrained one to what a tiny one learns."""
+"""The image generator with a region, from the untrained one to what a tiny one learns."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from vlad_lightning.callbacks import InitFrom
 from vlad_lightning.diffusion.generators import sampling_generators
-from vlad_lightning.generation import Painter
+from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.generation.prediction import check_inside, layout_in, masks_around
-from vlad_lightning.models.painter.fusion import RegionFusion
+from vlad_lightning.models.painter.fusion import InpaintingFusion
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.modules import VFEModule
-from vlad_lightning.modules.settings import PainterTraining
-from vlad_lightning.types import Batch, Layout, Region
+from vlad_lightning.modules.settings import LossSettings
+from vlad_lightning.types import Batch, Layout, MaskedImages
 
 LAYOUT = Layout(("HELLO",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.0]]))
 PROMPT = 'a red circle and "HELLO"'
@@ -36,91 +36,98 @@ def image(seed: int = 0) -> Tensor:
     return torch.rand(1, 3, tiny.SIZE, tiny.SIZE, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def opened(inpaints: bool = True) -> Painter:
+def opened(inpaints: bool = True) -> ImageGenerator:
     """With random fusion weights, so that every input matters."""
     torch.manual_seed(0)
-    painter = tiny.painter(inpaints=inpaints)
-    torch.nn.init.normal_(painter.vfe.fusion.weight, std=0.5)
-    if painter.vfe.region is not None:
-        torch.nn.init.normal_(painter.vfe.region.weight, std=0.5)
-    return painter
+    image_generator = tiny.image_generator(inpaints=inpaints)
+    torch.nn.init.normal_(image_generator.vfe.fusion.weight, std=0.5)
+    if image_generator.vfe.inpainting is not None:
+        torch.nn.init.normal_(image_generator.vfe.inpainting.weight, std=0.5)
+    return image_generator
 
 
-def paint(painter: Painter, region: Region | None, layout: Layout = LAYOUT) -> Tensor:
+def generate(image_generator: ImageGenerator, region: MaskedImages | None, layout: Layout = LAYOUT) -> Tensor:
     with torch.no_grad():
-        sampler, draws = ImageSampler(steps=2, guidance_scale=2, layout_scale=1.5), torch.Generator().manual_seed(0)
-        return painter.paint([PROMPT], [layout], sampler, [draws], region=region).images
+        sampler, generators = (
+            ImageSampler(steps=2, guidance_scale=2, layout_scale=1.5),
+            torch.Generator().manual_seed(0),
+        )
+        return image_generator.generate([PROMPT], [layout], sampler, [generators], masked_images=region).images
 
 
 def test_pixels_outside_the_region_stay_exactly() -> None:
-    painted = paint(opened(), Region(image(), mask()))
+    generated = generate(opened(), MaskedImages(image(), mask()))
     outside = ~mask().expand(-1, 3, -1, -1)
-    assert torch.equal(painted[outside], image()[outside])
-    assert not torch.isclose(painted[~outside], image()[~outside]).any(dim=0).all()
+    assert torch.equal(generated[outside], image()[outside])
+    assert not torch.isclose(generated[~outside], image()[~outside]).any(dim=0).all()
 
 
 def test_what_lies_in_the_region_is_never_looked_at() -> None:
     other = torch.where(mask(), image(1), image())
-    assert torch.equal(paint(opened(), Region(image(), mask())), paint(opened(), Region(other, mask())))
+    assert torch.equal(
+        generate(opened(), MaskedImages(image(), mask())), generate(opened(), MaskedImages(other, mask()))
+    )
 
 
 def test_what_lies_around_it_is() -> None:
     other = torch.where(mask(), image(), image(1))
-    first, second = (paint(opened(), Region(pixels, mask())) for pixels in (image(), other))
+    first, second = (generate(opened(), MaskedImages(pixels, mask())) for pixels in (image(), other))
     inside = mask().expand(-1, 3, -1, -1)
     assert not torch.equal(first[inside], second[inside])
 
 
 def test_words_outside_the_region_are_not_drawn() -> None:
     above = Layout(("HELLO", "UP"), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.0], [0.5, 0.1, 0.4, 0.1, 0.0]]))
-    region = Region(image(), mask())
-    assert torch.equal(paint(opened(), region), paint(opened(), region, above))
-    assert not torch.equal(paint(opened(), region), paint(opened(), region, Layout.empty()))
+    region = MaskedImages(image(), mask())
+    assert torch.equal(generate(opened(), region), generate(opened(), region, above))
+    assert not torch.equal(generate(opened(), region), generate(opened(), region, Layout.empty()))
 
 
-def test_without_a_region_given_the_whole_frame_is_painted_from_nothing() -> None:
-    whole = Region(image(), torch.ones(1, 1, tiny.SIZE, tiny.SIZE, dtype=torch.bool))
-    assert torch.equal(paint(opened(), None), paint(opened(), whole))
+def test_without_a_region_given_the_whole_frame_is_generated_from_nothing() -> None:
+    whole = MaskedImages(image(), torch.ones(1, 1, tiny.SIZE, tiny.SIZE, dtype=torch.bool))
+    assert torch.equal(generate(opened(), None), generate(opened(), whole))
 
 
 def test_an_untrained_region_changes_nothing() -> None:
     plain, region = opened(inpaints=False), opened()
-    assert region.vfe.region is not None
-    torch.nn.init.zeros_(region.vfe.region.weight)
-    shared = {key: value for key, value in region.state_dict().items() if not key.startswith("vfe.region.")}
-    plain.load_state_dict(shared, strict=True)  # a painter without it has the same weights under the same names
-    assert torch.equal(paint(plain, None), paint(region, None))
+    assert region.vfe.inpainting is not None
+    torch.nn.init.zeros_(region.vfe.inpainting.weight)
+    shared = {key: value for key, value in region.state_dict().items() if not key.startswith("vfe.inpainting.")}
+    plain.load_state_dict(
+        shared, strict=True
+    )  # an image generator without it has the same weights under the same names
+    assert torch.equal(generate(plain, None), generate(region, None))
 
 
 def test_latents_that_the_mask_touches_belong_to_the_region() -> None:
-    painter = opened()
-    known = painter.encode_region(Region(image(), mask()))
+    image_generator = opened()
+    known = image_generator.encode_masked_images(MaskedImages(image(), mask()))
     assert known is not None
     assert known.shape == (1, 1 + tiny.LATENT, 16, 16)
     touched = mask().view(1, 16, 2, 16, 2).any(dim=4).any(dim=2)
     assert torch.equal(known[:, 0].bool(), touched)
     expected = torch.nn.functional.pixel_unshuffle(image().masked_fill(mask(), 0), 2)
     assert torch.equal(known[:, 1:], expected)
-    assert opened(inpaints=False).encode_region(Region(image(), mask())) is None
+    assert opened(inpaints=False).encode_masked_images(MaskedImages(image(), mask())) is None
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     plain = opened(inpaints=False)
     with pytest.raises(ValueError, match="it was not trained for inpainting"):
-        paint(plain, Region(image(), mask()))
+        generate(plain, MaskedImages(image(), mask()))
     with pytest.raises(ValueError, match="fusion gives 16 channels; region gives 12"):
-        VFE(plain.vfe.fusion, plain.vfe.unet, region=RegionFusion(12, 12))
-    wrong = VFE(plain.vfe.fusion, plain.vfe.unet, region=RegionFusion(4, 16), phrase_map=plain.vfe.phrase_map)
-    with pytest.raises(ValueError, match="region has latent_channels=4; the codec gives 12"):
-        Painter(plain.prompt_encoder, wrong, plain.codec, plain.schedule)
+        VFE(plain.vfe.fusion, plain.vfe.unet, inpainting=InpaintingFusion(12, 12))
+    wrong = VFE(plain.vfe.fusion, plain.vfe.unet, inpainting=InpaintingFusion(4, 16), phrase_map=plain.vfe.phrase_map)
+    with pytest.raises(ValueError, match="region has latent_channels=4; the autoencoder gives 12"):
+        ImageGenerator(plain.prompt_encoder, wrong, plain.autoencoder, plain.schedule)
     with pytest.raises(ValueError, match="masking is None; it is needed where"):
         tiny.vfe(inpaints=True, masking=None)
     with pytest.raises(ValueError, match=r"masking is Masking\(.*; it is needed where"):
         tiny.vfe(masking=Masking())
     with pytest.raises(ValueError, match=r"masks is torch\.float32 \(1, 1, 32, 32\)"):
-        Region(image(), mask().float())
+        MaskedImages(image(), mask().float())
     told = plain.prompt_encoder([PROMPT])
-    with pytest.raises(ValueError, match="known is None; the network's region is RegionFusion"):
+    with pytest.raises(ValueError, match="masked_latents is None; the network's inpainting is InpaintingFusion"):
         opened().vfe(torch.zeros(1, 12, 16, 16), torch.tensor([1]), torch.zeros(1, 19, 16, 16), told)
 
 
@@ -136,17 +143,17 @@ def test_words_of_a_prompt_are_set_into_the_region() -> None:
 
 
 def test_the_region_around_words_holds_all_their_ink() -> None:
-    painter = opened()
+    image_generator = opened()
     masks = masks_around([LAYOUT], (tiny.SIZE, tiny.SIZE))
-    ink = painter.draw_glyphs([LAYOUT]) > 0
+    ink = image_generator.draw_glyphs([LAYOUT]) > 0
     assert not (ink & ~masks).any()
     assert not masks.all()
-    check_inside(painter, [LAYOUT, Layout.empty()], mask(2))
+    check_inside(image_generator, [LAYOUT, Layout.empty()], mask(2))
     with pytest.raises(ValueError, match="layouts has no word in the frame"):
         masks_around([LAYOUT, Layout.empty()], (tiny.SIZE, tiny.SIZE))
     below = Layout(("LOW",), torch.tensor([[0.5, 0.9, 0.5, 0.1, 0.0]]))
     with pytest.raises(ValueError, match="layouts has 'LOW' outside the mask"):
-        check_inside(painter, [below], mask())
+        check_inside(image_generator, [below], mask())
 
 
 class Seen:
@@ -162,10 +169,10 @@ class Seen:
 
 
 def test_training_tells_a_masked_share_what_is_known_and_hides_the_rest(posters: Path) -> None:
-    settings = PainterTraining(caption_dropout=0, layout_dropout=0, augmentation=0)
+    settings = LossSettings(caption_dropout=0, layout_dropout=0, augmentation=0)
     module, seen = tiny.stage("vfe", inpaints=True, training=settings), Seen()
     assert isinstance(module, VFEModule)
-    module.painter.vfe.register_forward_pre_hook(seen)
+    module.image_generator.vfe.register_forward_pre_hook(seen)
     tiny.trainer(6).fit(module, datamodule=tiny.data(posters))
     known, layouts = torch.cat(seen.known), torch.cat(seen.layouts)
     masks = known[:, 0].bool()
@@ -174,10 +181,10 @@ def test_training_tells_a_masked_share_what_is_known_and_hides_the_rest(posters:
     assert known[whole][:, 1:].eq(0).all()
     outside = ~masks[:, None].expand(-1, tiny.LATENT, -1, -1)
     glyphs = layouts[:, : tiny.LATENT]
-    assert glyphs[outside].eq(-1).all()  # no letters where nothing is painted
+    assert glyphs[outside].eq(-1).all()  # no letters where nothing is generated
     assert glyphs[~outside].gt(-1).any()
     assert known[:, 1:][outside].ne(0).float().mean() > 0.9
-    weights = module.painter.vfe.region
+    weights = module.image_generator.vfe.inpainting
     assert weights is not None
     assert weights.weight.abs().max() > 0
 
@@ -188,7 +195,12 @@ def test_it_goes_on_from_a_stage_2_that_knew_no_regions(posters: Path, tmp_path:
     trainer.save_checkpoint(tmp_path / "old.ckpt")
     old = torch.load(tmp_path / "old.ckpt", weights_only=True)["state_dict"]
     module = tiny.stage("vfe", seed=1, inpaints=True)
-    parts = ("painter.prompt_encoder", "painter.vfe.fusion", "painter.vfe.unet", "painter.vfe.phrase_map")
+    parts = (
+        "image_generator.prompt_encoder",
+        "image_generator.vfe.fusion",
+        "image_generator.vfe.unet",
+        "image_generator.vfe.phrase_map",
+    )
     parts += ("image_encoder", "layout_generator")
     callbacks = [InitFrom(part, str(tmp_path / "old.ckpt")) for part in parts]
     tiny.trainer(1, callbacks=callbacks).fit(module, datamodule=tiny.data(posters))  # the first step's rate is zero
@@ -196,40 +208,43 @@ def test_it_goes_on_from_a_stage_2_that_knew_no_regions(posters: Path, tmp_path:
     same = [k for k in old if "vfe.unet" in k or "vfe.fusion" in k or k.startswith(("image_encoder", "layout_gen"))]
     assert all(torch.equal(state[key], old[key]) for key in same if isinstance(old[key], Tensor))
     assert isinstance(module, VFEModule)
-    assert module.painter.vfe.region is not None
-    assert module.painter.vfe.region.weight.eq(0).all()
+    assert module.image_generator.vfe.inpainting is not None
+    assert module.image_generator.vfe.inpainting.weight.eq(0).all()
 
 
 @pytest.mark.no_cover
 @pytest.mark.slow
-def test_a_tiny_painter_learns_to_read_what_is_known() -> None:
+def test_a_tiny_image_generator_learns_to_read_what_is_known() -> None:
     """Images of one colour each: in the region, only what lies around it tells which."""
     torch.manual_seed(0)
-    painter = tiny.painter(extra_channels=4, inpaints=True)
-    assert isinstance(painter.vfe.unet, UNet2DConditionModel)
-    settings = PainterTraining(caption_dropout=0, layout_dropout=0, augmentation=0)
+    image_generator = tiny.image_generator(extra_channels=4, inpaints=True)
+    assert isinstance(image_generator.vfe.unet, UNet2DConditionModel)
+    settings = LossSettings(caption_dropout=0, layout_dropout=0, augmentation=0)
     masking = Masking(share=1.0, word_share=0.0, min_side=0.3, max_side=0.6)
-    module = VFEModule(painter, tiny.image_encoder(), None, settings, tiny.FAST, masking=masking)
+    module = VFEModule(image_generator, tiny.image_encoder(), None, settings, tiny.FAST, masking=masking)
     data = torch.utils.data.DataLoader([colours(seed) for seed in range(160)], batch_size=None)  # type: ignore[arg-type]
     tiny.trainer(160).fit(module, data)
     image = colours(1000, size=8)
-    region = Region(image.images, mask(8))
+    region = MaskedImages(image.images, mask(8))
     with torch.no_grad():
-        sampler, draws = ImageSampler(steps=4), sampling_generators(0, [(row,) for row in range(8)])
-        painted = painter.paint([""] * 8, [Layout.empty()] * 8, sampler, draws, region=region).images
-        blind = painter.paint(
+        sampler, generators = ImageSampler(steps=4), sampling_generators(0, [(row,) for row in range(8)])
+        empty = [Layout.empty()] * 8
+        generated = image_generator.generate([""] * 8, empty, sampler, generators, masked_images=region).images
+        blind = image_generator.generate(
             [""] * 8, [Layout.empty()] * 8, sampler, sampling_generators(0, [(row,) for row in range(8)])
         ).images
     inside = mask(8).expand(-1, 3, -1, -1)
-    assert torch.equal(painted[~inside], image.images[~inside])
-    error, without = ((found - image.images)[inside].square().mean() for found in (painted, blind))
+    assert torch.equal(generated[~inside], image.images[~inside])
+    error, without = ((found - image.images)[inside].square().mean() for found in (generated, blind))
     assert error < 0.25 * without
 
 
 def colours(seed: int, size: int = 8) -> Batch:
     """Images of one colour each, without words."""
-    draws = torch.Generator().manual_seed(seed)
-    images = (torch.rand(size, 3, 1, 1, generator=draws) * 1.8 - 0.9).expand(-1, -1, tiny.SIZE, tiny.SIZE).contiguous()
+    generators = torch.Generator().manual_seed(seed)
+    images = (
+        (torch.rand(size, 3, 1, 1, generator=generators) * 1.8 - 0.9).expand(-1, -1, tiny.SIZE, tiny.SIZE).contiguous()
+    )
     blank = torch.zeros(size, 1, tiny.SIZE, tiny.SIZE, dtype=torch.uint8)
     boxes, none = torch.zeros(size, 4, 5), torch.zeros(size, 4, dtype=torch.bool)
     unknown = torch.zeros(size, 8, 5), torch.zeros(size, 8, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)

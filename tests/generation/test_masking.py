@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.layout.masks import box_masks, grown
 from vlad_lightning.types import Layout
@@ -15,7 +15,7 @@ ONE = Layout(("c",), torch.tensor([[0.5, 0.5, 0.6, 0.2, 0.0]]))
 
 
 def draw(masking: Masking, *layouts: Layout, seed: int = 0) -> Tensor:
-    return masking.draw(layouts, SIZE, RowDraws.of_rows("cpu", (seed,), range(len(layouts)), len(layouts)))
+    return masking.draw(layouts, SIZE, SampleGenerators.of_rows("cpu", (seed,), range(len(layouts)), len(layouts)))
 
 
 def test_shares_are_kept() -> None:
@@ -59,7 +59,7 @@ def test_a_word_outside_the_frame_leaves_a_rectangle() -> None:
     assert masks.flatten(1).any(dim=1).all()
 
 
-def test_the_draws_decide() -> None:
+def test_the_generators_decide() -> None:
     assert torch.equal(draw(Masking(), TWO, ONE), draw(Masking(), TWO, ONE))
     assert not torch.equal(draw(Masking(), *[TWO] * 8), draw(Masking(), *[TWO] * 8, seed=1))
 

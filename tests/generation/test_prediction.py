@@ -21,7 +21,7 @@ from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
 from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.metrics.ocr_engine import RapidOCREngine
 from vlad_lightning.modules import VFEModule
-from vlad_lightning.types import Layout, Painting, PromptBatch
+from vlad_lightning.types import GeneratedImages, Layout, PromptBatch
 
 WIDTH, HEIGHT = 50, 40
 LAYOUT = Layout(("SALE",), torch.tensor([[0.5, 0.25, 0.6, 0.2, 0.0]]))
@@ -46,20 +46,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def mask() -> np.ndarray:
-    painted = np.zeros((HEIGHT, WIDTH), dtype=bool)
-    painted[8:25, 10:45] = True
-    return painted
+    generated = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    generated[8:25, 10:45] = True
+    return generated
 
 
 def system(inpaints: bool = True, **changes: Any) -> VFEModule:
     module = tiny.stage("vfe", inpaints=inpaints, sampler=ImageSampler(steps=2), **changes)
     assert isinstance(module, VFEModule)
     torch.manual_seed(0)
-    torch.nn.init.normal_(module.painter.vfe.fusion.weight, std=0.5)  # opened: every input matters
+    torch.nn.init.normal_(module.image_generator.vfe.fusion.weight, std=0.5)  # opened: every input matters
     return module
 
 
-def predicted(module: VFEModule, folder: Path, *lines: dict[str, str], **changes: Any) -> list[Painting]:
+def predicted(module: VFEModule, folder: Path, *lines: dict[str, str], **changes: Any) -> list[GeneratedImages]:
     path = folder / "prompts.jsonl"
     path.write_text("\n".join(json.dumps(line) for line in lines))
     data = RequestDataModule(str(path), **{"engine": RapidOCREngine()} | changes)
@@ -70,14 +70,14 @@ def predicted(module: VFEModule, folder: Path, *lines: dict[str, str], **changes
 
 def test_every_kind_in_one_run(folder: Path) -> None:
     module = system()
-    [painting] = predicted(module, folder, PLAIN, TEMPLATE, OWN, MASKED, AROUND)
-    assert [layout.words for layout in painting.layouts] == [("HI",), ("SALE",), ("SALE",), ("HI",), ("SALE",)]
-    levels = [Rasterizer()(layout, (tiny.SIZE, tiny.SIZE)) for layout in (LAYOUT, painting.layouts[1])]
+    [generated] = predicted(module, folder, PLAIN, TEMPLATE, OWN, MASKED, AROUND)
+    assert [layout.words for layout in generated.layouts] == [("HI",), ("SALE",), ("SALE",), ("HI",), ("SALE",)]
+    levels = [Rasterizer()(layout, (tiny.SIZE, tiny.SIZE)) for layout in (LAYOUT, generated.layouts[1])]
     drawn, own = glyph_images(torch.stack(levels))
-    assert torch.equal(painting.glyphs[2], drawn)
-    torch.testing.assert_close(painting.layouts[1].boxes, LAYOUT.boxes, atol=0.12, rtol=0)  # as the OCR engine sees it
-    assert torch.equal(painting.glyphs[1], own)
-    assert not torch.equal(painting.images[1], painting.images[2])
+    assert torch.equal(generated.glyphs[2], drawn)
+    torch.testing.assert_close(generated.layouts[1].boxes, LAYOUT.boxes, atol=0.12, rtol=0)  # as the OCR engine sees it
+    assert torch.equal(generated.glyphs[1], own)
+    assert not torch.equal(generated.images[1], generated.images[2])
 
     shop = np.asarray(Image.open(folder / "shop.png"))
     for number in (3, 4):
@@ -92,18 +92,18 @@ def test_every_kind_in_one_run(folder: Path) -> None:
     again = LayoutFile.load(folder / "out" / "prompt_00004.json")
     assert (again.width, again.height) == (WIDTH, HEIGHT)
     assert again.layout.words == ("SALE",)
-    assert torch.equal(painting.layouts[4].boxes, LayoutFile.load(folder / "a.json").layout.boxes)
+    assert torch.equal(generated.layouts[4].boxes, LayoutFile.load(folder / "a.json").layout.boxes)
 
 
 def test_words_without_a_layout_stand_in_the_region(folder: Path) -> None:
-    [painting] = predicted(system(), folder, MASKED)
-    quads = painting.layouts[0].quads()[0]
+    [generated] = predicted(system(), folder, MASKED)
+    quads = generated.layouts[0].quads()[0]
     assert (quads >= torch.tensor([10 / WIDTH, 8 / HEIGHT]) - 1e-3).all()
     assert (quads <= torch.tensor([45 / WIDTH, 25 / HEIGHT]) + 1e-3).all()
 
 
 @pytest.mark.parametrize("inpaints", [False, True])
-def test_prompts_alone_are_painted_as_those_of_a_text_file(inpaints: bool, folder: Path) -> None:
+def test_prompts_alone_are_generated_as_those_of_a_text_file(inpaints: bool, folder: Path) -> None:
     module = system(inpaints)
     [listed] = predicted(module, folder, PLAIN, {"prompt": "no words"})
     plain: Any = tiny.trainer().predict(module, datamodule=PromptDataModule([PLAIN["prompt"], "no words"]))
@@ -114,7 +114,7 @@ def test_prompts_alone_are_painted_as_those_of_a_text_file(inpaints: bool, folde
 def test_the_picture_in_the_region_is_never_looked_at(folder: Path) -> None:
     first = predicted(system(), folder, MASKED)[0].pictures[0]
     pixels = np.asarray(Image.open(folder / "shop.png")).copy()
-    pixels[12:20, 15:40] = 0  # well inside: stretching to the painter's size mixes neighbours
+    pixels[12:20, 15:40] = 0  # well inside: stretching to the image generator's size mixes neighbours
     Image.fromarray(pixels).save(folder / "shop.png")
     assert torch.equal(first, predicted(system(), folder, MASKED)[0].pictures[0])
 
@@ -122,7 +122,7 @@ def test_the_picture_in_the_region_is_never_looked_at(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("system_of", "line", "told"),
     [
-        ({"inpaints": False}, MASKED, "image is given, but the painter has no region"),
+        ({"inpaints": False}, MASKED, "image is given, but the image generator has no region"),
         ({"inpaints": False, "hierarchical": False}, OWN, "no hierarchical guidance"),
         ({}, {"prompt": '"one two" and "three four five"'}, "asks for 5 words; the layout holds at most 4"),
         ({}, {"prompt": "'中文'"}, "has no glyph"),
@@ -131,7 +131,7 @@ def test_the_picture_in_the_region_is_never_looked_at(folder: Path) -> None:
         ({}, MASKED | {"image": "text.png"}, "text.png is no picture that can be read"),
     ],
 )
-def test_a_bad_line_is_refused_before_the_first_is_painted(
+def test_a_bad_line_is_refused_before_the_first_is_generated(
     system_of: dict[str, Any], line: dict[str, str], told: str, folder: Path
 ) -> None:
     with pytest.raises(ValueError, match=rf"prompts\.jsonl', line 2: .*{told}"):
@@ -139,7 +139,7 @@ def test_a_bad_line_is_refused_before_the_first_is_painted(
     assert not (folder / "out").exists()
 
 
-def test_a_mask_of_another_size_is_refused_before_the_first_is_painted(folder: Path) -> None:
+def test_a_mask_of_another_size_is_refused_before_the_first_is_generated(folder: Path) -> None:
     Image.new("L", (10, 10), 255).save(folder / "small.png")
     with pytest.raises(ValueError, match=r"line 2: mask has shape \(10, 10\)"):
         predicted(system(), folder, PLAIN, MASKED | {"mask": "small.png"}, batch_size=1)
@@ -161,9 +161,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_pictures_are_decoded_once_when_they_are_painted(folder: Path, decoded: list[str]) -> None:
+def test_pictures_are_decoded_once_when_they_are_generated(folder: Path, decoded: list[str]) -> None:
     module, before = system(), []
-    module.painter.vfe.register_forward_pre_hook(lambda *_: before.append(len(decoded)))
+    module.image_generator.vfe.register_forward_pre_hook(lambda *_: before.append(len(decoded)))
     predicted(module, folder, PLAIN, MASKED, AROUND, batch_size=1)
     assert decoded == ["shop.png", "mask.png", "shop.png"]
     assert sorted(set(before)) == [0, 2, 3]
@@ -177,7 +177,7 @@ def test_pictures_are_decoded_once_when_they_are_painted(folder: Path, decoded: 
         (MASKED | {"layout": "far.json"}, "'FAR' outside the mask"),
     ],
 )
-def test_what_only_the_pixels_tell_is_named_and_what_was_painted_before_stays(
+def test_what_only_the_pixels_tell_is_named_and_what_was_generated_before_stays(
     line: dict[str, str], told: str, folder: Path
 ) -> None:
     whole = (folder / "shop.png").read_bytes()
@@ -196,25 +196,25 @@ def test_a_batch_needs_as_many_layouts_as_prompts() -> None:
 STARS = Layout(("SALE",), LAYOUT.boxes, (), ("a red star",), torch.tensor([[0.5, 0.7, 0.2, 0.2, 0.0]]))
 
 
-def test_objects_of_a_layout_file_are_painted_and_written(folder: Path) -> None:
+def test_objects_of_a_layout_file_are_generated_and_written(folder: Path) -> None:
     LayoutFile(STARS, 100, 100).save(folder / "stars.json")
     line = OWN | {"layout": "stars.json"}
-    [painting] = predicted(system(), folder, line)
-    assert painting.layouts[0].objects == ("a red star",)
-    assert painting.prompts[0] == 'a sign that says "SALE", with a red star'  # the file completes the prompt
+    [generated] = predicted(system(), folder, line)
+    assert generated.layouts[0].objects == ("a red star",)
+    assert generated.prompts[0] == 'a sign that says "SALE", with a red star'  # the file completes the prompt
     [without] = predicted(system(), folder, OWN)
-    assert not torch.equal(painting.images, without.images)
+    assert not torch.equal(generated.images, without.images)
     predicted(system(), folder, line)
     written = LayoutFile.load(folder / "out" / "prompt_00000.json").layout
     assert written.objects == ("a red star",)
     torch.testing.assert_close(written.object_boxes, STARS.object_boxes, atol=1e-3, rtol=0)
 
 
-def test_objects_for_a_painter_that_draws_words_only_are_refused(folder: Path) -> None:
+def test_objects_for_an_image_generator_that_draws_words_only_are_refused(folder: Path) -> None:
     LayoutFile(STARS, 100, 100).save(folder / "stars.json")
     module = system(inpaints=False)
-    module.painter = tiny.painter(tiny.LORA, grounded=False)
+    module.image_generator = tiny.image_generator(tiny.LORA, grounded=False)
     with pytest.raises(
-        ValueError, match="line 1: the layout has the objects 'a red star'; this painter has no phrase map"
+        ValueError, match="line 1: the layout has the objects 'a red star'; this image generator has no phrase map"
     ):
         predicted(module, folder, OWN | {"layout": "stars.json"})

@@ -11,7 +11,7 @@ from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.system import SystemSampling, VLADSystem, generate_named
-from vlad_lightning.types import Layout, Painting, TextToImage
+from vlad_lightning.types import GeneratedImages, Layout, TextToImage
 
 PROMPTS = ['a red circle and "HI"', "a blue square", 'a red circle and "HI"']
 LAYOUT = Layout(("HI",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.0]]))
@@ -20,7 +20,7 @@ SETTINGS = SystemSampling(ImageSampler(2, eta=0.5, augmentation=0.3, guidance_sc
 
 @pytest.fixture(scope="module")
 def system() -> VLADSystem:
-    return VLADSystem(tiny.painter().eval(), tiny.layout_generator().eval())
+    return VLADSystem(tiny.image_generator().eval(), tiny.layout_generator().eval())
 
 
 class Noise:
@@ -32,9 +32,9 @@ class Noise:
         layouts: Sequence[Layout | None] | None,
         settings: float,
         generators: Sequence[torch.Generator],
-    ) -> Painting:
+    ) -> GeneratedImages:
         images = torch.stack([torch.rand(3, 8, 8, generator=one) * settings for one in generators])
-        return Painting(images, (Layout.empty(),) * len(prompts), torch.full_like(images, -1), tuple(prompts))
+        return GeneratedImages(images, (Layout.empty(),) * len(prompts), torch.full_like(images, -1), tuple(prompts))
 
 
 @torch.no_grad()

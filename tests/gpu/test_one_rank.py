@@ -61,18 +61,18 @@ def test_a_group_of_one_trains_as_one_process_alone(
     )
     assert trainer.strategy.root_device.type == device.type
     torch.testing.assert_close(found, alone, rtol=2e-2 if precision == "bf16-mixed" else 5e-3, atol=1e-3)
-    assert isinstance(module.painter.vfe.fusion.weight, DTensor) == (kind == "fsdp2")
+    assert isinstance(module.image_generator.vfe.fusion.weight, DTensor) == (kind == "fsdp2")
 
 
-def test_a_widened_painter_with_adapters_is_sharded_saved_and_resumed(
+def test_a_widened_image_generator_with_adapters_is_sharded_saved_and_resumed(
     batch: Batch, device: torch.device, tmp_path: Path
 ) -> None:
     lora, path = Lora(2, 4, LORA_TARGETS), tmp_path / "x.ckpt"
     first, second = (stage_2(lora=lora, widened=True) for _ in range(2))
-    published = first.painter.vfe.unet.conv_in.weight.detach().clone()
+    published = first.image_generator.vfe.unet.conv_in.weight.detach().clone()
     save = Save(path)
     fit(first, batch, device, 3, [save], strategy=strategy("fsdp2", device), use_distributed_sampler=False)
-    layer = first.painter.vfe.unet.conv_in
+    layer = first.image_generator.vfe.unet.conv_in
     assert isinstance(layer.further, DTensor)  # it trains
     assert not isinstance(layer.weight, DTensor)  # it is frozen
     assert torch.equal(layer.weight.cpu(), published)
@@ -91,7 +91,7 @@ class Start(Callback):
         self.columns = torch.empty(0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.columns = local(pl_module.get_parameter("painter.vfe.unet.conv_in.further")).detach().cpu().clone()
+        self.columns = local(pl_module.get_parameter("image_generator.vfe.unet.conv_in.further")).detach().cpu().clone()
 
 
 class Save(Callback):

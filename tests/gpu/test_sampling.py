@@ -1,4 +1,4 @@
-"""The painter on a card paints what it paints on a CPU, up to rounding."""
+"""The image generator on a card generates what it generates on a CPU, up to rounding."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LAYOUT = Layout(("HI",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.1]]))
 
 
 @torch.no_grad()
-def painted(device: torch.device, sampler: ImageSampler) -> Tensor:
-    painter = stage_2().painter.eval().to(device)
-    draws = sampling_generators(3, [(0,), (1,)])
-    images: Tensor = painter.paint(['a red circle and "HI"'] * 2, [LAYOUT] * 2, sampler, draws).images
+def generated(device: torch.device, sampler: ImageSampler) -> Tensor:
+    image_generator = stage_2().image_generator.eval().to(device)
+    generators = sampling_generators(3, [(0,), (1,)])
+    images: Tensor = image_generator.generate(['a red circle and "HI"'] * 2, [LAYOUT] * 2, sampler, generators).images
     assert images.device.type == device.type
     return images.cpu()
 
@@ -35,13 +35,15 @@ def painted(device: torch.device, sampler: ImageSampler) -> Tensor:
     ],
     ids=["guided", "dpmsolver++", "cache_interval", "fuse_qkv"],
 )
-def test_it_paints_as_on_a_cpu(sampler: ImageSampler, device: torch.device) -> None:
-    torch.testing.assert_close(painted(device, sampler), painted(torch.device("cpu"), sampler), rtol=0.05, atol=0.05)
+def test_it_generates_as_on_a_cpu(sampler: ImageSampler, device: torch.device) -> None:
+    torch.testing.assert_close(
+        generated(device, sampler), generated(torch.device("cpu"), sampler), rtol=0.05, atol=0.05
+    )
 
 
 @torch.no_grad()
-def test_it_paints_in_half_precision(device: torch.device) -> None:
+def test_it_generates_in_half_precision(device: torch.device) -> None:
     with torch.autocast(device.type, torch.bfloat16):
-        images = painted(device, ImageSampler(4, guidance_scale=3.0, layout_scale=2.0))
+        images = generated(device, ImageSampler(4, guidance_scale=3.0, layout_scale=2.0))
     assert images.isfinite().all()
     assert images.std() > 0.05

@@ -60,15 +60,15 @@ def test_acceleration_changes_no_loss(acceleration: Acceleration, batch: Batch, 
     torch.testing.assert_close(found, expected, rtol=5e-3, atol=1e-3)  # TF32 in convolutions
     assert list(plain.state_dict()) == list(fast.state_dict())
     if acceleration.channels_last:
-        assert fast.painter.vfe.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+        assert fast.image_generator.vfe.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_the_columns_of_a_widened_painter_train_beside_frozen_ones(
+def test_the_columns_of_a_widened_image_generator_train_beside_frozen_ones(
     precision: str, batch: Batch, device: torch.device
 ) -> None:
     module = stage_2(Acceleration(channels_last=True), Lora(2, 4, LORA_TARGETS), widened=True)
-    layer = module.painter.vfe.unet.conv_in
+    layer = module.image_generator.vfe.unet.conv_in
     published = layer.weight.detach().clone()
     fit(module, batch, device, precision=precision)
     assert torch.equal(layer.weight.cpu(), published.cpu())

@@ -70,7 +70,7 @@ def test_rows_that_do_not_fit_leave_the_file_as_it_was(small_disk: Path) -> None
     writer.save()
     whole = path.read_text()
     fill(small_disk / "others")
-    writer.log_metrics({"a": 2.0, "b": 3.0}, 1)  # a new column: all is written anew
+    writer.log_metrics({"a": 2.0, "b": 3.0}, 1)  # a new column: all is written again
     for step in range(2, 500):
         writer.log_metrics({"a": 1 / 3}, step)
     for _ in range(2):
@@ -115,7 +115,7 @@ def test_errors_of_the_program_are_not_the_disk_s(tmp_path: Path) -> None:
 def test_a_damaged_file_is_set_aside(content: str, tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_bytes(content.encode(errors="surrogateescape"))
     for name in ("metrics.csv.damaged", "metrics.csv.damaged1"):
-        with pytest.warns(UserWarning, match=rf"metrics.csv is damaged: .* It is kept as {name}, and made anew"):
+        with pytest.warns(UserWarning, match=rf"metrics.csv is damaged: .* It is kept as {name}, and made again"):
             assert log(tmp_path, range(3, 4), "a") == "a,step\n3.0,3\n"
         assert (tmp_path / name).read_bytes() == content.encode(errors="surrogateescape")
         (tmp_path / "metrics.csv").write_bytes(content.encode(errors="surrogateescape"))

@@ -8,8 +8,8 @@ from vlad_lightning.health.loss_spikes import LossWindow, SpikeRule
 
 def losses(steps: int, seed: int = 0) -> np.ndarray:
     """A loss that falls from 1 towards 0.1 with heavy-tailed noise, as a diffusion loss does."""
-    draws = np.random.default_rng(seed)
-    return (0.1 + 0.9 * np.exp(-np.arange(steps) / 300)) * draws.lognormal(0, 0.3, steps)
+    generators = np.random.default_rng(seed)
+    return (0.1 + 0.9 * np.exp(-np.arange(steps) / 300)) * generators.lognormal(0, 0.3, steps)
 
 
 def test_limit_is_median_and_deviation_by_definition() -> None:

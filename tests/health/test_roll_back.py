@@ -142,7 +142,7 @@ def test_stops_where_roll_backs_do_not_help(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*back to")
-def test_progress_between_roll_backs_starts_the_count_anew(tmp_path: Path) -> None:
+def test_progress_between_roll_backs_starts_the_count_again(tmp_path: Path) -> None:
     back = RollBack(after=2, attempts=1, proof=0)
     _, _, trainer = fit(tmp_path, 20, rows(6, 7, 14, 15), back)
     assert (back.rollbacks, trainer.global_step) == (2, 20)
@@ -159,7 +159,7 @@ def test_resumed_fit_can_go_back_to_where_it_came_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*back to")
-def test_after_a_roll_back_bad_steps_are_counted_anew(tmp_path: Path) -> None:
+def test_after_a_roll_back_bad_steps_are_counted_again(tmp_path: Path) -> None:
     back = RollBack(after=3, attempts=9, proof=0)
     fit(tmp_path, 18, rows(11, 12, 13, 14, 15), back)  # the third one is gone back from; two more are too few
     assert back.rollbacks == 1

@@ -37,7 +37,7 @@ def fit(tmp_path: Path, steps: int, *others: Callback, data: Any = None, **chang
         return speed, list(csv.DictReader(file)), module
 
 
-def test_figures_agree_with_each_other(tmp_path: Path) -> None:
+def test_results_agree_with_each_other(tmp_path: Path) -> None:
     speed, table, _ = fit(tmp_path, 12, log_every_n_steps=4)
     assert len(table) == 3
     for row in table:

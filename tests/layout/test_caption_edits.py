@@ -44,11 +44,11 @@ def test_each_kind_changes_its_own_thing_and_nothing_else(seed: int) -> None:
         elif kind in ("object_colour", "object_shape"):
             assert len(changed) == 1
             assert changed[0] in (0, 2, 3)
-        elif kind == "object_place":
+        elif kind == "object_position":
             assert changed in ([], [1])  # a relation lies between two chunks
             assert changed or " right of " in edited
             assert requested_regions(edited) == requested_regions(CAPTION)
-        elif kind == "word_place":
+        elif kind == "word_position":
             assert len(changed) == 1
             assert changed[0] >= 5
             assert requested_regions(edited) != requested_regions(CAPTION)
@@ -71,7 +71,7 @@ def test_swapped_colours_are_the_same_colours() -> None:
 )
 def test_relations_turn_round(relation: str, opposite: str) -> None:
     prompt = f"a red star {relation} a pink ring on a blue background"
-    assert edit(prompt, "object_place") == prompt.replace(relation, opposite)
+    assert edit(prompt, "object_position") == prompt.replace(relation, opposite)
 
 
 def test_new_things_are_not_yet_in_the_prompt() -> None:
@@ -81,7 +81,7 @@ def test_new_things_are_not_yet_in_the_prompt() -> None:
             assert len(new) == 1
             assert new <= set(PALETTE)
         assert set(words_of(edit(CAPTION, "object_shape", seed))) - set(words_of(CAPTION)) <= set(NOUNS)
-        where = [place for _, place in requested_regions(edit(CAPTION, "word_place", seed))]
+        where = [place for _, place in requested_regions(edit(CAPTION, "word_position", seed))]
         assert len(set(where)) == 2, "two words in one region: told from the wording alone"
 
 
@@ -118,10 +118,10 @@ def test_nearly_every_true_caption_has_every_edit_and_one_seed_one_edit() -> Non
         "background_colour": ground.search,
         "object_colour": colour.search,
         "object_shape": noun.search,
-        "object_place": noun.search,
+        "object_position": noun.search,
         "colours_swapped": lambda c: len({m[1] for m in colour.finditer(c)}) > 1,
         "word_replaced": drawn_words,
-        "word_place": requested_regions,
+        "word_position": requested_regions,
     }
     for kind in KINDS:
         first, second = ([edit_caption(c, kind, random.Random(3)) for c in captions] for _ in range(2))

@@ -18,7 +18,7 @@ from vlad_lightning.layout.pictures import (
     stretched,
     to_bytes,
 )
-from vlad_lightning.types import Region
+from vlad_lightning.types import MaskedImages
 
 
 def test_every_value_of_a_picture_survives() -> None:
@@ -112,10 +112,10 @@ def test_what_cannot_be_used_is_refused(call: Any, message: str) -> None:
         call()
 
 
-def test_a_pixel_of_which_any_part_is_painted_is_painted() -> None:
+def test_a_pixel_of_which_any_part_is_generated_is_generated() -> None:
     masks = torch.zeros(1, 1, 30, 40, dtype=torch.bool)
     masks[..., 7, 33] = True
-    small = resized(Region(torch.rand(1, 3, 30, 40), masks), 10)
+    small = resized(MaskedImages(torch.rand(1, 3, 30, 40), masks), 10)
     assert small.images.shape == (1, 3, 10, 10)
     assert torch.nonzero(small.masks[0, 0]).tolist() == [[2, 8]]
     large = resized(small, 20)

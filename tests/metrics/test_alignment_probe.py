@@ -46,27 +46,27 @@ def test_preferences_with_ties() -> None:
 
 
 def test_one_who_knows_and_one_who_does_not() -> None:
-    figures = probed(Knows()).compute()
-    assert set(figures) == {f"alignment_probe_{kind}" for kind in KINDS}
-    assert all(figure.value == 1 for figure in figures.values())
-    assert all(figure.value == 0 for figure in probed(Knows(wrong=2.0)).compute().values())
-    assert all(figure.value == 0.5 for figure in probed(Knows(known=())).compute().values())
+    results = probed(Knows()).compute()
+    assert set(results) == {f"alignment_probe_{kind}" for kind in KINDS}
+    assert all(result.value == 1 for result in results.values())
+    assert all(result.value == 0 for result in probed(Knows(wrong=2.0)).compute().values())
+    assert all(result.value == 0.5 for result in probed(Knows(known=())).compute().values())
 
 
 def test_a_share_is_of_the_captions_that_have_such_a_thing() -> None:
     """The third caption has nothing to change; one of the other two is known, and the other scores a tie."""
-    figures = probed(Knows(known=(1,))).compute()
-    assert figures["alignment_probe_object_shape"].value == 0.75
-    assert all(figure.n == 2 for figure in figures.values())
+    results = probed(Knows(known=(1,))).compute()
+    assert results["alignment_probe_object_shape"].value == 0.75
+    assert all(result.n == 2 for result in results.values())
 
 
 @pytest.mark.parametrize("known", [(), (0,), (1,), (0, 1)])
 def test_a_batch_is_as_good_as_its_samples_one_by_one(known: tuple[int, ...]) -> None:
     probe = AlignmentProbe(Knows(known))
     probe.update(IMAGES, PROMPTS, [f"key {row}" for row in range(3)])
-    figures = probe.compute()
-    assert figures == probed(Knows(known)).compute()
-    assert figures["alignment_probe_object_shape"].value == 0.5 + len(known) / 4
+    results = probe.compute()
+    assert results == probed(Knows(known)).compute()
+    assert results["alignment_probe_object_shape"].value == 0.5 + len(known) / 4
 
 
 def test_each_caption_and_its_edits_are_scored_with_their_own_picture() -> None:
@@ -89,15 +89,17 @@ def test_edits_depend_on_the_key_and_the_seed_and_not_on_what_stands_beside_them
     probed(apart)
     AlignmentProbe(together).update(IMAGES, PROMPTS, [f"key {row}" for row in range(3)])
     probed(other, seed=1)
-    edits = [sorted(set(judge.asked) - set(PROMPTS)) for judge in (apart, together, other)]
+    edits = [sorted(set(evaluation_encoder.asked) - set(PROMPTS)) for evaluation_encoder in (apart, together, other)]
     assert edits[0] == edits[1]
     assert edits[0] != edits[2]
 
 
 def test_samples_with_the_same_caption_are_edited_in_their_own_ways() -> None:
-    judge = Knows()
-    AlignmentProbe(judge).update(IMAGES[:1].expand(8, -1, -1, -1), PROMPTS[:1] * 8, [f"key {i}" for i in range(8)])
-    edited = set(judge.asked) - set(PROMPTS)
+    evaluation_encoder = Knows()
+    AlignmentProbe(evaluation_encoder).update(
+        IMAGES[:1].expand(8, -1, -1, -1), PROMPTS[:1] * 8, [f"key {i}" for i in range(8)]
+    )
+    edited = set(evaluation_encoder.asked) - set(PROMPTS)
     assert len(edited) > len(KINDS)
 
 
@@ -108,15 +110,15 @@ def test_each_kind_is_its_own_and_resampling_twice_gives_the_same() -> None:
             return super().__call__(images, texts, of) + torch.tensor([0.0 if x else 2.0 for x in named])
 
     probe = probed(NoShapes())
-    figures = probe.compute()
-    assert figures["alignment_probe_object_shape"].value == 0
-    assert all(f.value == 1 for name, f in figures.items() if "shape" not in name)
-    assert probe.compute() == figures
+    results = probe.compute()
+    assert results["alignment_probe_object_shape"].value == 0
+    assert all(f.value == 1 for name, f in results.items() if "shape" not in name)
+    assert probe.compute() == results
     probe.reset()
     assert probe.compute() == {}
 
 
-def test_nothing_to_probe_gives_no_figures() -> None:
+def test_nothing_to_probe_gives_no_results() -> None:
     assert probed(Knows(), rows=(2,)).compute() == {}
     assert probed(Knows(), rows=()).compute() == {}
 

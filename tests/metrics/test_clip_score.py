@@ -87,38 +87,38 @@ def test_both_scalings_by_name() -> None:
     metric = CLIPScore(Angles())
     pictures = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
     metric.update(pictures, ["1.1", "0.2"])
-    figures = metric.compute()
+    results = metric.compute()
     mean = (math.cos(1.0) + 1) / 2
-    assert figures["clip_score_w1"].value == pytest.approx(mean, abs=1e-6)
-    assert figures["clip_score_w2_5"].value == pytest.approx(2.5 * mean, abs=1e-6)
-    assert figures["clip_score_w2_5"].details == {
+    assert results["clip_score_w1"].value == pytest.approx(mean, abs=1e-6)
+    assert results["clip_score_w2_5"].value == pytest.approx(2.5 * mean, abs=1e-6)
+    assert results["clip_score_w2_5"].details == {
         "network": "angles",
         "sha256": "0" * 64,
         "weight": 2.5,
         "prefix": "A photo depicts ",
     }
-    assert {figure.n for figure in figures.values()} == {2}
+    assert {result.n for result in results.values()} == {2}
 
 
-def test_what_each_picture_adds_makes_both_figures() -> None:
+def test_what_each_picture_adds_makes_both_results() -> None:
     metric = CLIPScore(Angles())
     pictures = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
     metric.update(pictures, ["1.1", "0.2"], ["a", "b"])
     rows = metric.per_image()
     assert rows["clip_score_w1"].keys() == {image_id("a"), image_id("b")}
-    for name, figure in metric.compute().items():
+    for name, result in metric.compute().items():
         part, whole = map(sum, zip(*rows[name].values(), strict=True))
-        assert figure.value == pytest.approx(part / whole)
+        assert result.value == pytest.approx(part / whole)
     assert rows["clip_score_w2_5"][image_id("a")] == (pytest.approx(2.5 * math.cos(1.0), abs=1e-6), 1)
 
 
 def test_equal_scores_have_an_interval_inside_their_range() -> None:
     metric = CLIPScore(Angles())
     metric.update(torch.zeros(9, 3, 4, 4), ["0"] * 9)
-    for name, figure in metric.compute().items():
+    for name, result in metric.compute().items():
         top = {"clip_score_w1": 1.0, "clip_score_w2_5": 2.5}[name]
-        assert figure.high == pytest.approx(top)
-        assert figure.low == pytest.approx(top * (1 - 3.8415 / 12.8415), abs=1e-4)
+        assert result.high == pytest.approx(top)
+        assert result.low == pytest.approx(top * (1 - 3.8415 / 12.8415), abs=1e-4)
 
 
 def test_the_prefix_stands_before_every_prompt() -> None:
@@ -128,29 +128,30 @@ def test_the_prefix_stands_before_every_prompt() -> None:
     assert (default.seen, bare.seen) == (["A photo depicts 5"], ["5"])
 
 
-def test_the_judge_is_neither_saved_nor_trained_with_the_module_that_measures() -> None:
-    judge = Angles()
-    module = nn.ModuleDict({"metric": CLIPScore(judge)})
+def test_the_evaluation_encoder_is_neither_saved_nor_trained_with_the_module_that_measures() -> None:
+    evaluation_encoder = Angles()
+    module = nn.ModuleDict({"metric": CLIPScore(evaluation_encoder)})
     assert not module.state_dict()
     assert not list(module.parameters())
     module.train()
-    assert not judge.training
-    assert not judge.weight.requires_grad
+    assert not evaluation_encoder.training
+    assert not evaluation_encoder.weight.requires_grad
 
 
 def test_transformers_clip_gives_what_the_model_gives(folder: Path) -> None:
-    judge = TransformersCLIP(str(folder))
-    assert isinstance(judge, Embedder)
+    evaluation_encoder = TransformersCLIP(str(folder))
+    assert isinstance(evaluation_encoder, Embedder)
     pictures, texts = images(2), ["red photo", "blue"]
     model = CLIPModel.from_pretrained(folder).eval()
     mean, std = (
-        torch.tensor(getattr(judge.processor.image_processor, f"image_{k}")).view(3, 1, 1) for k in ("mean", "std")
+        torch.tensor(getattr(evaluation_encoder.processor.image_processor, f"image_{k}")).view(3, 1, 1)
+        for k in ("mean", "std")
     )
     pixels = (((pictures + 1) * 127.5).round() / 255 - mean) / std
     ids = torch.tensor([[1, 7, 5, 2], [1, 8, 2, 0]])
     with torch.no_grad():
         expected = model(input_ids=ids, pixel_values=pixels, attention_mask=(ids != 0).long())
-    cosines = clip_score(judge.embed_images(pictures), judge.embed_texts(texts))
+    cosines = clip_score(evaluation_encoder.embed_images(pictures), evaluation_encoder.embed_texts(texts))
     torch.testing.assert_close(cosines, (expected.image_embeds * expected.text_embeds).sum(1).clamp(min=0))
 
 
@@ -161,21 +162,27 @@ def test_scores_under_autocast_are_those_without(folder: Path) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             metric.update(images(4), ["red photo", "blue", "red", "a blue photo"])
         scores.append(metric.table()["score"].tolist())
-    judge = TransformersCLIP(str(folder))
-    texts = judge.embed_texts([f"A photo depicts {text}" for text in ("red photo", "blue", "red", "a blue photo")])
-    assert scores[0] == scores[1] == pytest.approx(clip_score(judge.embed_images(images(4)), texts).tolist())
+    evaluation_encoder = TransformersCLIP(str(folder))
+    texts = evaluation_encoder.embed_texts(
+        [f"A photo depicts {text}" for text in ("red photo", "blue", "red", "a blue photo")]
+    )
+    assert (
+        scores[0] == scores[1] == pytest.approx(clip_score(evaluation_encoder.embed_images(images(4)), texts).tolist())
+    )
 
 
 def test_images_of_another_size_are_resized_and_long_texts_cut(folder: Path) -> None:
-    judge = TransformersCLIP(str(folder))
-    assert judge.embed_images(images(3, 40)).shape == (3, 12)
+    evaluation_encoder = TransformersCLIP(str(folder))
+    assert evaluation_encoder.embed_images(images(3, 40)).shape == (3, 12)
     edges = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 16, 16)
-    assert torch.equal(judge.embed_images(1.3 * edges), judge.embed_images(edges))  # what a painter overshoots
-    long, cut = judge.embed_texts(["red " * 50]), judge.embed_texts(["red " * 6])
+    assert torch.equal(
+        evaluation_encoder.embed_images(1.3 * edges), evaluation_encoder.embed_images(edges)
+    )  # what an image generator overshoots
+    long, cut = evaluation_encoder.embed_texts(["red " * 50]), evaluation_encoder.embed_texts(["red " * 6])
     torch.testing.assert_close(long, cut)
 
 
-def test_figures_name_the_clip_and_its_weights(folder: Path) -> None:
+def test_results_name_the_clip_and_its_weights(folder: Path) -> None:
     metric = CLIPScore(TransformersCLIP(str(folder)))
     metric.update(images(4), ["red", "blue", "red", "blue"])
     details = metric.compute()["clip_score_w1"].details
@@ -212,7 +219,7 @@ def test_pickled_weights_are_not_read(folder: Path, tmp_path: Path) -> None:
         TransformersCLIP(str(tmp_path))
 
 
-def test_no_images_no_figures_and_unequal_numbers() -> None:
+def test_no_images_no_results_and_unequal_numbers() -> None:
     metric = CLIPScore(Angles())
     metric.update(torch.zeros(0, 3, 4, 4), [])
     assert metric.compute() == {}

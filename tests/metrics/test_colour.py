@@ -64,11 +64,11 @@ def test_metric_counts_only_prompts_that_name_a_colour() -> None:
     images = torch.stack([plain("red"), plain("red"), plain("red")])
     metric = BackgroundColour()
     metric.update(images, ["on a red background", "on a blue background", "anything"])
-    figure = metric.compute()["background_colour"]
-    assert (figure.value, figure.n) == (0.5, 2)
+    result = metric.compute()["background_colour"]
+    assert (result.value, result.n) == (0.5, 2)
 
 
-def test_without_such_prompts_there_is_no_figure() -> None:
+def test_without_such_prompts_there_is_no_result() -> None:
     metric = BackgroundColour()
     assert metric.compute() == {}
     metric.update(plain("red")[None], ["anything"])
@@ -89,6 +89,6 @@ def test_synthetic_posters_have_the_background_of_their_caption(tmp_path: Path) 
     metric = BackgroundColour()
     images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2) / 127.5 - 1
     metric.update(images, [(path.parent / "caption.txt").read_text() for path in samples])
-    figure = metric.compute()["background_colour"]
-    assert 70 <= figure.n < 100  # some captions name no background
-    assert figure.value >= 0.99
+    result = metric.compute()["background_colour"]
+    assert 70 <= result.n < 100  # some captions name no background
+    assert result.value >= 0.99

@@ -42,8 +42,8 @@ def inception_state(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tenso
 
 
 def gaussian(n: int, mean: Tensor, root: Tensor, seed: int) -> Tensor:
-    draws = torch.randn(n, len(mean), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return mean + draws @ root.T
+    generators = torch.randn(n, len(mean), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return mean + generators @ root.T
 
 
 def images(n: int, seed: int) -> Tensor:
@@ -95,8 +95,8 @@ def test_equal_sets_have_no_distance() -> None:
 
 
 def test_rounding_makes_no_distance_of_equal_sets_negative() -> None:
-    draws = torch.randn(40, 30, 10, generator=torch.Generator().manual_seed(0))
-    distances = [frechet_distance(features, features) for features in draws + 3]
+    generators = torch.randn(40, 30, 10, generator=torch.Generator().manual_seed(0))
+    distances = [frechet_distance(features, features) for features in generators + 3]
     assert min(distances) == 0  # of so many, some were below
     assert max(distances) < 1e-6
 
@@ -125,9 +125,9 @@ def test_kernel_distance_does_not_touch_the_global_generator() -> None:
 
 def test_another_network_is_never_called_fid() -> None:
     real, fake = images(40, 0), images(30, 1) * 0.5
-    figures = filled(FrechetDistance(Corner(), kid_subsets=10), real, fake).compute()
-    assert set(figures) == {"frechet_distance_corner_of_2x1", "kernel_distance_corner_of_2x1"}
-    frechet, kernel = figures.values()
+    results = filled(FrechetDistance(Corner(), kid_subsets=10), real, fake).compute()
+    assert set(results) == {"frechet_distance_corner_of_2x1", "kernel_distance_corner_of_2x1"}
+    frechet, kernel = results.values()
     features = [x[:, :, :2, :1].flatten(1) for x in (real, fake)]
     assert frechet.value == pytest.approx(frechet_distance(*features))
     assert frechet.details == {"network": "corner of 2x1", "sha256": "1" * 64, "n_real": 40, "n_fake": 30}
@@ -175,21 +175,21 @@ def test_computing_twice_gives_the_same() -> None:
 
 
 @pytest.mark.parametrize(("n_real", "n_fake"), [(1, 1), (1, 5), (5, 0)])
-def test_too_few_images_leave_the_figures_out_with_a_warning(n_real: int, n_fake: int) -> None:
+def test_too_few_images_leave_the_results_out_with_a_warning(n_real: int, n_fake: int) -> None:
     metric = filled(FrechetDistance(Corner()), images(n_real, 0), images(n_fake, 1))
-    with pytest.warns(UserWarning, match=f"{n_real} true, {n_fake} painted"):
+    with pytest.warns(UserWarning, match=f"{n_real} true, {n_fake} generated"):
         assert metric.compute() == {}
 
 
-def test_fewer_images_than_features_give_a_figure_with_a_warning() -> None:
+def test_fewer_images_than_features_give_a_result_with_a_warning() -> None:
     for number in (3, 6):  # of 6 images the covariance has rank 5
         metric = filled(FrechetDistance(Corner()), images(number + 1, 0), images(number, 1))
         with pytest.warns(UserWarning, match=f"{number} images for 6 features"):
-            figures = metric.compute()
-    assert all(np.isfinite(figure.value) for figure in figures.values())
+            results = metric.compute()
+    assert all(np.isfinite(result.value) for result in results.values())
 
 
-def test_without_updates_there_are_no_figures() -> None:
+def test_without_updates_there_are_no_results() -> None:
     assert FrechetDistance(Corner()).compute() == {}
 
 
@@ -206,9 +206,9 @@ def test_inception_from_either_kind_of_file_gives_fid_and_kid(
     assert pickled.sha256 == hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
     metric = filled(FrechetDistance(pickled, kid_subsets=2), pictures[:2], pictures[2:])
     with pytest.warns(UserWarning, match="2 images for 2048 features"):
-        figures = metric.compute()
-    assert set(figures) == {"fid", "kid"}
-    assert figures["fid"].details["sha256"] == pickled.sha256
+        results = metric.compute()
+    assert set(results) == {"fid", "kid"}
+    assert results["fid"].details["sha256"] == pickled.sha256
 
 
 @pytest.mark.parametrize("off", [-0.45, 0.45])
@@ -222,7 +222,7 @@ def test_inception_sees_the_nearest_bytes(inception_state: dict[str, Tensor], tm
     assert torch.equal(found, reference(pixels.to(torch.uint8))[0])
 
 
-def test_inception_sees_what_a_painter_overshoots_as_black_and_white(
+def test_inception_sees_what_an_image_generator_overshoots_as_black_and_white(
     inception_state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     torch.save(inception_state, tmp_path / "weights.pth")

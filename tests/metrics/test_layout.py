@@ -129,11 +129,11 @@ def test_metric_counts_objects_and_layouts_with_overlaps() -> None:
     ]
     metric = LayoutMetrics()
     metric.update(layouts, [OBJECTS] * 3, truth, mask, things, known)
-    figures = metric.compute()
-    assert (figures["overlap_share"].value, figures["overlap_share"].n) == (pytest.approx(1 / 3), 3)
-    assert (figures["object_iou"].value, figures["object_iou"].n) == (pytest.approx(0.5), 2)
-    assert (figures["object_position"].value, figures["object_position"].n) == (0.5, 2)
-    assert (figures["moved"].value, figures["moved"].n) == (pytest.approx(1 / 6), 6)
+    results = metric.compute()
+    assert (results["overlap_share"].value, results["overlap_share"].n) == (pytest.approx(1 / 3), 3)
+    assert (results["object_iou"].value, results["object_iou"].n) == (pytest.approx(0.5), 2)
+    assert (results["object_position"].value, results["object_position"].n) == (0.5, 2)
+    assert (results["moved"].value, results["moved"].n) == (pytest.approx(1 / 6), 6)
 
 
 def test_the_ground_counts_for_nothing() -> None:
@@ -142,8 +142,8 @@ def test_the_ground_counts_for_nothing() -> None:
     layout = Layout((), torch.zeros(0, 5), (), ("a red star", "a white background"), truth[0])
     metric = LayoutMetrics()
     metric.update([layout], ["a red star on a white background"], truth[:, :0], known[:, :0], truth, known)
-    figures = metric.compute()
-    assert (figures["object_iou"].n, figures["object_position"].n, figures["moved"].n) == (1, 1, 1)
+    results = metric.compute()
+    assert (results["object_iou"].n, results["object_position"].n, results["moved"].n) == (1, 1, 1)
 
 
 def test_true_objects_come_with_their_mask() -> None:
@@ -160,8 +160,8 @@ def test_metric_pools_words_over_layouts() -> None:
     prompts = ['the text "A" at the top and "B" at the top', 'the text "C" in the center']
     metric = LayoutMetrics()
     metric.update(predicted, prompts, truth, mask)
-    figures = metric.compute()
-    assert {name: figure.value for name, figure in figures.items()} == {
+    results = metric.compute()
+    assert {name: result.value for name, result in results.items()} == {
         "iou": pytest.approx((1 + 1 + 1 / 3) / 3, abs=1e-6),
         "overlap": pytest.approx(0, abs=1e-6),
         "out_of_bounds": pytest.approx(0, abs=1e-6),
@@ -169,8 +169,8 @@ def test_metric_pools_words_over_layouts() -> None:
         "overlap_share": 0,
         "moved": 0,
     }
-    assert figures["iou"].n == 3
-    assert figures["position_accuracy"].n == 3
+    assert results["iou"].n == 3
+    assert results["position_accuracy"].n == 3
 
 
 def test_a_word_that_the_layout_lacks_has_an_iou_of_zero() -> None:
@@ -195,7 +195,7 @@ def test_the_number_of_words_is_not_confused_with_their_area() -> None:
     assert metric.compute()["overlap"].n == 2
 
 
-def test_without_updates_there_are_no_figures() -> None:
+def test_without_updates_there_are_no_results() -> None:
     assert LayoutMetrics().compute() == {}
 
 

@@ -8,7 +8,7 @@ import torch
 from vlad_lightning.layout.object_requests import requested_objects
 from vlad_lightning.layout.scene_objects import FoundObject
 from vlad_lightning.metrics.objects import SHARES, ObjectMetrics, match_objects, object_row
-from vlad_lightning.types import Figure
+from vlad_lightning.types import MetricResult
 
 RED_STAR, BLUE_RING = FoundObject("star", "red", 0.8, 0.5), FoundObject("ring", "blue", 0.2, 0.2)
 PROMPT = "a red star on the right and a blue ring above a green heart, with 'SQUARE' at the top"
@@ -23,18 +23,18 @@ class Listed:
     def __init__(self, *pictures: Sequence[FoundObject]) -> None:
         self.pictures = list(pictures)
 
-    def find(self, images: torch.Tensor) -> list[tuple[FoundObject, ...]]:
+    def detect(self, images: torch.Tensor) -> list[tuple[FoundObject, ...]]:
         return [tuple(self.pictures.pop(0)) for _ in images]
 
 
-def figures(prompts: Sequence[str], *pictures: Sequence[FoundObject]) -> dict[str, Figure]:
+def results(prompts: Sequence[str], *pictures: Sequence[FoundObject]) -> dict[str, MetricResult]:
     metric = ObjectMetrics(Listed(*pictures))
     metric.update(torch.zeros(len(prompts), 3, 8, 8), prompts)
     return metric.compute()
 
 
 def values(prompt: str, found: Sequence[FoundObject]) -> dict[str, float]:
-    return {name: round(figure.value, 4) for name, figure in figures([prompt], found).items()}
+    return {name: round(result.value, 4) for name, result in results([prompt], found).items()}
 
 
 PERFECT = dict.fromkeys(SHARES, 1.0) | {"object_extra": 0.0}
@@ -49,11 +49,11 @@ PERFECT = dict.fromkeys(SHARES, 1.0) | {"object_extra": 0.0}
         # a pink star
         ([FoundObject("star", "pink", 0.8, 0.5), BLUE_RING, HEART], {"object_colour": 2 / 3, "object_binding": 2 / 3}),
         # the star on the left
-        ([FoundObject("star", "red", 0.2, 0.5), BLUE_RING, HEART], {"object_place": 1 / 2, "object_binding": 2 / 3}),
+        ([FoundObject("star", "red", 0.2, 0.5), BLUE_RING, HEART], {"object_position": 1 / 2, "object_binding": 2 / 3}),
         # the ring below the heart
         (
             [RED_STAR, FoundObject("ring", "blue", 0.25, 0.95), HEART],
-            {"object_place": 1 / 2, "object_binding": 2 / 3},
+            {"object_position": 1 / 2, "object_binding": 2 / 3},
         ),
         # without the heart the ring stands above nothing
         (
@@ -62,7 +62,7 @@ PERFECT = dict.fromkeys(SHARES, 1.0) | {"object_extra": 0.0}
                 "object_presence": 2 / 3,
                 "object_colour": 2 / 3,
                 "object_shape": 2 / 3,
-                "object_place": 1 / 2,
+                "object_position": 1 / 2,
                 "object_binding": 1 / 3,
             },
         ),
@@ -74,7 +74,7 @@ PERFECT = dict.fromkeys(SHARES, 1.0) | {"object_extra": 0.0}
         ([RED_STAR, BLUE_RING, HEART, FoundObject("circle", "white", 0.5, 0.5)], {"object_extra": 1 / 4}),
     ],
 )
-def test_figures_of_known_pictures(found: list[FoundObject], expected: dict[str, float]) -> None:
+def test_results_of_known_pictures(found: list[FoundObject], expected: dict[str, float]) -> None:
     assert values(PROMPT, found) == {k: round(v, 4) for k, v in (PERFECT | expected).items()}
 
 
@@ -116,13 +116,13 @@ def test_what_is_not_told_is_not_asked_for() -> None:
     found = [FoundObject("star", "pink", 0.1, 0.1)]
     expected = {"object_presence": 1.0, "object_shape": 1.0, "object_binding": 1.0, "object_extra": 0.0}
     assert values("a star, with 'RED RING' at the bottom", found) == expected
-    assert figures(["a dog"], found) == {}
-    assert figures([], *[]) == {}
+    assert results(["a dog"], found) == {}
+    assert results([], *[]) == {}
 
 
 def test_shares_are_pooled_over_pictures_and_have_intervals() -> None:
     prompts = ["a red star"] * 3 + ["a blue ring and a green heart"]
-    shown = figures(prompts, [RED_STAR], [RED_STAR], [], [BLUE_RING])
+    shown = results(prompts, [RED_STAR], [RED_STAR], [], [BLUE_RING])
     presence = shown["object_presence"]
     assert (presence.value, presence.n) == (3 / 5, 5)
     assert presence.low is not None
@@ -132,14 +132,14 @@ def test_shares_are_pooled_over_pictures_and_have_intervals() -> None:
 
 def test_details_tell_the_detector_the_level_by_chance_and_what_is_unknown() -> None:
     prompts = ["a red star beside a dog", "a blue ring", "a red ring"]
-    shown = figures(prompts, [RED_STAR], [BLUE_RING], [FoundObject("ring", "red", 0.5, 0.5)])
+    shown = results(prompts, [RED_STAR], [BLUE_RING], [FoundObject("ring", "red", 0.5, 0.5)])
     details = shown["object_shape"].details
     assert (details["network"], details["sha256"], details["unknown"]) == ("listed", "0" * 64, 1)
     # each picture with the next prompt: a star for a blue ring, a ring for a red ring, a ring for a red star
     assert details["chance"] == pytest.approx(1 / 3)
     assert shown["object_presence"].details["chance"] == pytest.approx(2 / 3)
     assert shown["object_binding"].details["chance"] == 0
-    assert figures(["a red star"], [RED_STAR])["object_shape"].details["chance"] is None
+    assert results(["a red star"], [RED_STAR])["object_shape"].details["chance"] is None
 
 
 def test_numbers_of_pictures_and_prompts_must_be_equal() -> None:
@@ -151,7 +151,7 @@ def test_a_detector_is_no_part_of_the_metric() -> None:
     class Network(torch.nn.Linear):
         name, sha256 = "network", "1"
 
-        def find(self, images: torch.Tensor) -> list[tuple[FoundObject, ...]]:
+        def detect(self, images: torch.Tensor) -> list[tuple[FoundObject, ...]]:
             return [() for _ in images]
 
     metric = ObjectMetrics(Network(2, 2))

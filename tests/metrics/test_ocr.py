@@ -40,7 +40,7 @@ def pictures(*indices: int) -> Tensor:
 def measured(lines: list[list[str]], targets: list[list[str]]) -> dict[str, float]:
     metric = OCRMetrics(Written(lines))
     metric.update(pictures(*range(len(lines))), targets)
-    return {name: figure.value for name, figure in metric.compute().items()}
+    return {name: result.value for name, result in metric.compute().items()}
 
 
 @cache
@@ -64,12 +64,12 @@ def test_scores_are_marios(case: dict[str, object]) -> None:
 
 def test_metric_has_marios_means_and_the_f_of_means() -> None:
     cases = GOLDEN["per_image_p_r_acc"]
-    figures = measured([case["pred"] for case in cases], [case["gt"] for case in cases])
+    results = measured([case["pred"] for case in cases], [case["gt"] for case in cases])
     precision, recall, accuracy = (sum(case[k] for case in cases) / len(cases) for k in ("p", "r", "acc"))
-    assert figures["mario_precision"] == pytest.approx(precision, abs=1e-6)
-    assert figures["mario_recall"] == pytest.approx(recall, abs=1e-6)
-    assert figures["mario_accuracy"] == pytest.approx(accuracy, abs=1e-6)
-    assert figures["mario_f"] == pytest.approx(2 * precision * recall / (precision + recall + 1e-8), abs=1e-6)
+    assert results["mario_precision"] == pytest.approx(precision, abs=1e-6)
+    assert results["mario_recall"] == pytest.approx(recall, abs=1e-6)
+    assert results["mario_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert results["mario_f"] == pytest.approx(2 * precision * recall / (precision + recall + 1e-8), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_words_without_a_partner(read: list[str], wanted: list[str], similarity:
     assert (score.similarity, score.edits) == (pytest.approx(similarity), edits)
 
 
-def test_figures_of_a_small_set_worked_out_by_hand() -> None:
+def test_results_of_a_small_set_worked_out_by_hand() -> None:
     lines = [["HEL LO"], ["cat dog", "x"], []]
     targets = [["hello"], ["cat", "dog"], ["none"]]
     assert measured(lines, targets) == {
@@ -167,22 +167,22 @@ def test_targets_of_mario(prompt: str, words: list[str]) -> None:
     assert mario_targets(prompt) == words
 
 
-def test_marios_targets_count_in_marios_figures_only() -> None:
+def test_marios_targets_count_in_marios_results_only() -> None:
     metric = OCRMetrics(Written([["sign", "says"], ["yes"]]))
     metric.update(pictures(0, 1), [["AB"], ["yes"]], [["sign", "says"], ["yes"]])
-    figures = {name: figure.value for name, figure in metric.compute().items()}
-    assert (figures["mario_accuracy"], figures["word_accuracy"]) == (1, 0.5)
+    results = {name: result.value for name, result in metric.compute().items()}
+    assert (results["mario_accuracy"], results["word_accuracy"]) == (1, 0.5)
     with pytest.raises(ValueError, match="mario_targets has 1 entries; 2 images"):
         metric.update(pictures(0, 1), [["AB"], ["yes"]], [["yes"]])
 
 
-def test_figures_carry_their_engine_interval_and_number() -> None:
+def test_results_carry_their_engine_interval_and_number() -> None:
     metric = OCRMetrics(Written([["yes"], ["no"]]))
     for _ in range(20):
         metric.update(pictures(0, 1), [["yes"], ["yes"]])
-    figures = metric.compute()
-    assert {figure.details["engine"] for figure in figures.values()} == {"written 1.0"}
-    accuracy = figures["word_accuracy"]
+    results = metric.compute()
+    assert {result.details["engine"] for result in results.values()} == {"written 1.0"}
+    accuracy = results["word_accuracy"]
     assert accuracy.low is not None
     assert accuracy.high is not None
     assert 0.3 < accuracy.low < accuracy.value == 0.5 < accuracy.high < 0.7
@@ -190,18 +190,18 @@ def test_figures_carry_their_engine_interval_and_number() -> None:
 
 
 def test_nothing_read_at_all() -> None:
-    figures = measured([[], []], [["a"], ["bc"]])
-    assert figures["cer"] == 1
-    assert all(value == 0 for name, value in figures.items() if name != "cer")
+    results = measured([[], []], [["a"], ["bc"]])
+    assert results["cer"] == 1
+    assert all(value == 0 for name, value in results.items() if name != "cer")
 
 
-def test_nothing_wanted_leaves_the_word_figures_out() -> None:
-    figures = measured([[], ["noise"]], [[], []])
-    assert set(figures) == {"sentence_accuracy", "mario_accuracy", "mario_precision", "mario_recall", "mario_f"}
-    assert figures["sentence_accuracy"] == 0.5
+def test_nothing_wanted_leaves_the_word_results_out() -> None:
+    results = measured([[], ["noise"]], [[], []])
+    assert set(results) == {"sentence_accuracy", "mario_accuracy", "mario_precision", "mario_recall", "mario_f"}
+    assert results["sentence_accuracy"] == 0.5
 
 
-def test_without_updates_there_are_no_figures() -> None:
+def test_without_updates_there_are_no_results() -> None:
     assert OCRMetrics(Written([])).compute() == {}
 
 

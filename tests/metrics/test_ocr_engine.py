@@ -74,7 +74,7 @@ def test_engines_see_the_nearest_bytes_as_bgr(off: float) -> None:
         assert np.array_equal(found, expected[..., ::-1])
 
 
-def test_what_a_painter_overshoots_is_black_and_white_and_the_shorter_side_decides() -> None:
+def test_what_an_image_generator_overshoots_is_black_and_white_and_the_shorter_side_decides() -> None:
     images = torch.tensor([-1.3, 1.3]).view(2, 1, 1, 1).expand(2, 3, 8, 32)
     black, white = bgr_pictures(images, 16)
     assert black.shape == white.shape == (16, 64, 3)

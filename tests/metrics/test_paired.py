@@ -28,8 +28,8 @@ def test_one_thing_an_image_is_mcnemars_test() -> None:
 
 def test_interval_is_that_of_the_mean_difference() -> None:
     """For wholes of one the pooled difference is a mean of differences: scipy's bootstrap of it."""
-    draws = np.random.default_rng(1)
-    first, second = draws.integers(0, 2, 200), draws.integers(0, 2, 200)
+    generators = np.random.default_rng(1)
+    first, second = generators.integers(0, 2, 200), generators.integers(0, 2, 200)
     found = paired_difference(per_image(first.tolist()), per_image(second.tolist()), rng(), resamples=5000)
     assert found is not None
     expected = stats.bootstrap((second - first,), np.mean, n_resamples=5000, method="percentile", rng=rng())
@@ -73,7 +73,7 @@ def test_a_system_that_is_right_everywhere_and_one_that_never_is_may_differ_by_l
     assert found.low == pytest.approx(1 - 2 * 0.0876, abs=1e-4)
 
 
-def test_equal_figures_that_are_no_shares_have_no_interval() -> None:
+def test_equal_results_that_are_no_shares_have_no_interval() -> None:
     probe = {str(i): (1.5, 1.0) for i in range(9)}
     found = paired_difference(probe, probe, rng())
     assert found is not None

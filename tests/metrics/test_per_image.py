@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlad_lightning.metrics.bootstrap import ratio_figure
+from vlad_lightning.metrics.bootstrap import ratio_result
 from vlad_lightning.metrics.per_image import PerImageMetric, Share, image_id
-from vlad_lightning.types import Figure
+from vlad_lightning.types import MetricResult
 
 
 class Mean(PerImageMetric):
@@ -22,9 +22,9 @@ class Mean(PerImageMetric):
     def update(self, rows: Tensor) -> None:
         self.append(rows)
 
-    def compute(self) -> dict[str, Figure]:
+    def compute(self) -> dict[str, MetricResult]:
         values = self.table()["value"]
-        return {"mean": ratio_figure(values, np.ones_like(values), self.generator(), most=None)} if len(values) else {}
+        return {"mean": ratio_result(values, np.ones_like(values), self.generator(), most=None)} if len(values) else {}
 
 
 def test_columns_come_back_by_name() -> None:
@@ -78,18 +78,18 @@ def test_an_image_is_named_by_the_hash_of_its_key() -> None:
     assert len(image_id("fête \udcff")) == 16
 
 
-def test_what_the_images_add_makes_the_figure() -> None:
+def test_what_the_images_add_makes_the_result() -> None:
     metric = Shares()
     metric.update([[1, 2], [0, 0]], ["a", "b"])
     metric.update([[3, 3]], ["c"])
     assert metric.per_image() == {"share": {image_id("a"): (1, 2), image_id("b"): (0, 0), image_id("c"): (3, 3)}}
-    figures = metric.compute()
-    assert {name: (figure.value, figure.n) for name, figure in figures.items()} == {"share": (0.8, 5)}
+    results = metric.compute()
+    assert {name: (result.value, result.n) for name, result in results.items()} == {"share": (0.8, 5)}
     metric.reset()
     assert metric.per_image() == {} == metric.compute()
 
 
-def test_an_image_that_is_seen_twice_counts_twice_and_one_without_a_key_in_the_figure_alone() -> None:
+def test_an_image_that_is_seen_twice_counts_twice_and_one_without_a_key_in_the_result_alone() -> None:
     metric = Shares()
     metric.update([[1, 2], [0, 1]], ["a", "a"])
     metric.update([[1, 1]])

@@ -20,9 +20,9 @@ def shape(*quads: np.ndarray) -> polygons.Polygons:
 
 
 def random_boxes(n: int, seed: int, turned: bool = True) -> torch.Tensor:
-    draws = torch.rand(n, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    sizes, angle = 0.05 + 0.6 * draws[:, 2:4], (draws[:, 4:] - 0.5) * 2 * torch.pi * turned
-    return torch.cat([draws[:, :2], sizes, angle], dim=1)
+    generators = torch.rand(n, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    sizes, angle = 0.05 + 0.6 * generators[:, 2:4], (generators[:, 4:] - 0.5) * 2 * torch.pi * turned
+    return torch.cat([generators[:, :2], sizes, angle], dim=1)
 
 
 def inside(points: np.ndarray, box: np.ndarray) -> np.ndarray:

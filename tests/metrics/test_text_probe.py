@@ -34,16 +34,16 @@ def test_unequal_shapes_are_refused() -> None:
         rms_change(torch.zeros(2, 3, 4, 4), torch.zeros(1, 3, 4, 4))
 
 
-def test_figures_are_means_over_the_prompts_that_have_such_a_thing() -> None:
-    metric = TextProbeMetric(("object_shape", "word_place", "all_text"))
+def test_results_are_means_over_the_prompts_that_have_such_a_thing() -> None:
+    metric = TextProbeMetric(("object_shape", "word_position", "all_text"))
     metric.update(torch.tensor([[0.1, 9.0, 1.0], [0.3, 9.0, 2.0]]), torch.tensor([[True, False, True]] * 2))
     metric.update(torch.tensor([[math.nan, 9.0, 3.0]]), torch.tensor([[False, False, True]]))
-    figures = metric.compute()
-    assert {name: (figure.value, figure.n) for name, figure in figures.items()} == {
+    results = metric.compute()
+    assert {name: (result.value, result.n) for name, result in results.items()} == {
         "text_probe_object_shape": (pytest.approx(0.2), 2),
         "text_probe_all_text": (pytest.approx(2.0), 3),
     }
-    low, high = figures["text_probe_all_text"].low, figures["text_probe_all_text"].high
+    low, high = results["text_probe_all_text"].low, results["text_probe_all_text"].high
     assert low is not None
     assert high is not None
     assert 1 <= low < 2 < high <= 3
@@ -53,8 +53,8 @@ def test_no_change_at_all_is_no_share_of_nought() -> None:
     """A share would have Wilson's interval; a change is a length without an upper bound, so it has none."""
     metric = TextProbeMetric(("all_text",))
     metric.update(torch.zeros(10, 1), torch.ones(10, 1, dtype=torch.bool))
-    figure = metric.compute()["text_probe_all_text"]
-    assert (figure.value, figure.low, figure.high) == (0, None, None)
+    result = metric.compute()["text_probe_all_text"]
+    assert (result.value, result.low, result.high) == (0, None, None)
 
 
 def test_two_metrics_do_not_share_their_columns() -> None:

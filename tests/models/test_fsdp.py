@@ -59,4 +59,4 @@ def test_batch_without_phrases_uses_the_weights_of_a_batch_with_them() -> None:
     assert not told.phrase_mask[:, 1:].any()
     assert torch.equal(told.phrases, plain)
     told.phrases.sum().backward()
-    assert all(p.grad is not None and not p.grad.any() for p in encoder.text_encoder.spelling.parameters())
+    assert all(p.grad is not None and not p.grad.any() for p in encoder.text_encoder.character_encoder.parameters())

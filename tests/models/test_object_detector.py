@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from vlad_lightning.layout.scene_objects import COLOURS, FIELDS, KINDS, FoundObject, encode_objects
-from vlad_lightning.models.object_detector import ObjectDetector, ObjectMaps, find_objects
+from vlad_lightning.models.object_detector import ObjectDetector, ObjectMaps, detect_objects
 from vlad_lightning.models.object_targets import bumps, count_hits, detection_loss
 
 CELLS = 16
@@ -36,7 +36,7 @@ def right_maps(*posters: tuple[FoundObject, ...], sure: float = 12.0) -> ObjectM
 
 
 def test_maps_become_the_objects_they_were_made_of() -> None:
-    found = find_objects(right_maps((STAR, BLOB), ()))
+    found = detect_objects(right_maps((STAR, BLOB), ()))
     assert found[1] == ()
     for thing, true in zip(sorted(found[0], key=lambda o: o.x), (STAR, BLOB), strict=True):
         assert (thing.shape, thing.colour) == (true.shape, true.colour)
@@ -50,11 +50,11 @@ def test_two_peaks_on_one_object_are_one_and_the_surer_one_stays() -> None:
     row, column = int(STAR.y * CELLS), int(STAR.x * CELLS) + 2
     maps.centre[0, 0, row, column] = 1.0
     maps.box[0, :, row, column] = torch.tensor([-2.0, 0.0, math.log(0.2), math.log(0.25)])
-    (thing,) = find_objects(maps)[0]
+    (thing,) = detect_objects(maps)[0]
     assert thing.score > 0.99
     maps.box[0, 0, row, column] = 2.0  # elsewhere: another object
-    assert len(find_objects(maps)[0]) == 2
-    assert len(find_objects(maps, threshold=0.9)[0]) == 1
+    assert len(detect_objects(maps)[0]) == 2
+    assert len(detect_objects(maps, threshold=0.9)[0]) == 1
 
 
 def test_loss_is_low_for_what_is_right_and_grows_with_each_mistake() -> None:

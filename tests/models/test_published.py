@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from vlad_lightning.models.codec import KLCodec, build_kl_codec
+from vlad_lightning.models.autoencoder import KLAutoencoder, build_kl_autoencoder
 from vlad_lightning.models.published import Source
 
 
@@ -32,8 +32,8 @@ def assert_loads(source: Source, like: nn.Module, expected: nn.Module) -> None:
     torch.testing.assert_close(state, dict(expected.state_dict()), rtol=0, atol=0)
 
 
-def kl_codec(of: Any) -> KLCodec:
-    return build_kl_codec((8, 16), 1, norm_num_groups=4, sample_size=16, scaling_factor=of.config.scaling_factor)
+def kl_autoencoder(of: Any) -> KLAutoencoder:
+    return build_kl_autoencoder((8, 16), 1, norm_num_groups=4, sample_size=16, scaling_factor=of.config.scaling_factor)
 
 
 def single(folder: Path, *parts: dict[str, torch.Tensor]) -> str:
@@ -48,7 +48,7 @@ def test_parts_of_stable_diffusion_1_from_one_file(tmp_path: Path) -> None:
     file = single(tmp_path, ldm_layout.unet(of.unet), ldm_layout.autoencoder(of.vae), clip)
     config = str(tmp_path / "folder")
     assert_loads(Source(file, "unet", config=config), published.unet(), of.unet)
-    assert_loads(Source(file, "vae", config=config), kl_codec(of.vae), of.vae)
+    assert_loads(Source(file, "vae", config=config), kl_autoencoder(of.vae), of.vae)
     assert_loads(Source(file, "text_encoder", config=config), CLIPTextModel(of.text_encoder.config), of.text_encoder)
 
 
@@ -68,7 +68,7 @@ def test_parts_of_sdxl_from_one_file(tmp_path: Path) -> None:
     file = single(tmp_path, ldm_layout.unet(of.unet), ldm_layout.autoencoder(of.vae), first, second)
     config = str(tmp_path / "folder")
     assert_loads(Source(file, "unet", config=config), of.unet, of.unet)
-    assert_loads(Source(file, "vae", config=config), kl_codec(of.vae), of.vae)
+    assert_loads(Source(file, "vae", config=config), kl_autoencoder(of.vae), of.vae)
     assert_loads(Source(file, "text_encoder", config=config), CLIPTextModel(of.text_encoder.config), of.text_encoder)
     other = CLIPTextModelWithProjection(of.text_encoder_2.config)
     assert_loads(Source(file, "text_encoder_2", config=config), other, of.text_encoder_2)

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler
 from torch import nn
 from transformers import CLIPTextModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from vlad_lightning.models.codec import build_kl_codec
+from vlad_lightning.models.autoencoder import build_kl_autoencoder
 from vlad_lightning.models.published_settings import (
     compare_schedules,
     compare_second_tokenizer,
@@ -52,7 +52,7 @@ def test_settings_of_a_unet_that_its_weights_do_not_show(change: dict[str, Any],
 def test_the_scaling_factor_of_an_autoencoder() -> None:
     with pytest.raises(ValueError, match=r"scaling_factor is 0.13025 there; this config has 0.18215"):
         compare_settings(
-            build_kl_codec((8, 16), 1, norm_num_groups=4, sample_size=16),
+            build_kl_autoencoder((8, 16), 1, norm_num_groups=4, sample_size=16),
             settings(published.autoencoder(scaling_factor=0.13025)),
         )
 

@@ -77,7 +77,7 @@ def test_the_probe_is_over_the_whole_validation_set(posters: Path) -> None:
     probe = AlignmentProbe(module.eval().score)
     for batch in data.val_dataloader():
         probe.update(batch.images, batch.prompts, batch.keys)
-    expected = {name.replace("alignment_", "val/"): figure.value for name, figure in probe.compute().items()}
+    expected = {name.replace("alignment_", "val/"): result.value for name, result in probe.compute().items()}
     assert {"val/probe_background_colour", "val/probe_object_shape", "val/probe_word_replaced"} <= set(expected)
     assert {name: value for name, value in logged.items() if "probe" in name} == pytest.approx(expected)
 

@@ -72,7 +72,7 @@ def chain(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
         2,
         posters,
         last,
-        InitFrom("painter.prompt_encoder", str(stage0), "prompt_encoder"),
+        InitFrom("image_generator.prompt_encoder", str(stage0), "prompt_encoder"),
         InitFrom("image_encoder", str(stage0)),
         InitFrom("layout_generator", str(stage1), "generator"),
         at2,
@@ -89,7 +89,7 @@ def test_stage_1_begins_with_stage_0s_encoder(chain: Chain) -> None:
 def test_stage_2_begins_with_both(chain: Chain) -> None:
     encoder = {
         key.replace(".base_layer.", "."): value
-        for key, value in part(chain.start2, "painter.prompt_encoder.").items()
+        for key, value in part(chain.start2, "image_generator.prompt_encoder.").items()
         if "lora_" not in key
     }
     assert same(encoder, part(chain.stage0, "prompt_encoder."))
@@ -100,13 +100,13 @@ def test_stage_2_begins_with_both(chain: Chain) -> None:
 def test_what_stage_2_freezes_leaves_it_unchanged(chain: Chain) -> None:
     assert same(part(chain.stage2, "image_encoder."), part(chain.stage0, "image_encoder."))
     assert same(part(chain.stage2, "layout_generator."), part(chain.stage1, "generator."))
-    assert not same(part(chain.stage2, "painter."), part(chain.start2, "painter."))
+    assert not same(part(chain.stage2, "image generator."), part(chain.start2, "image generator."))
 
 
 def test_last_checkpoint_tests_without_the_earlier_ones(chain: Chain, posters: Path) -> None:
     module = tiny.stage("vfe", seed=9, sampler=ImageSampler(steps=1))
     assert isinstance(module, VFEModule)
-    module.painter.prompt_encoder.text_encoder.tokenizer = None  # the checkpoint brings it
+    module.image_generator.prompt_encoder.text_encoder.tokenizer = None  # the checkpoint brings it
     tiny.trainer(limit_test_batches=1).test(
         module, datamodule=tiny.data(posters), ckpt_path=chain.last, weights_only=True, verbose=False
     )
@@ -114,7 +114,7 @@ def test_last_checkpoint_tests_without_the_earlier_ones(chain: Chain, posters: P
 
 
 class Averages(Callback):
-    """The exponential moving average, computed anew from what each step leaves."""
+    """The exponential moving average, computed again from what each step leaves."""
 
     def __init__(self, decay: float) -> None:
         self.decay = decay

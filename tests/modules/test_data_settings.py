@@ -24,13 +24,23 @@ LOCAL = {"terms": AlignmentTerms(region_weight=1.0)}
 @pytest.mark.parametrize(
     ("stage", "changes", "data", "message"),
     [
-        ("vfe", {}, {"size": 64}, r"data\.size is 64 and model\.painter\.image_size is 32; they must be the same"),
-        ("vfe", {}, {"max_words": 6}, r"data\.max_words is 6 and model\.painter\.\S+\.max_words is 4; they must"),
+        (
+            "vfe",
+            {},
+            {"size": 64},
+            r"data\.size is 64 and model\.image generator\.image_size is 32; they must be the same",
+        ),
+        (
+            "vfe",
+            {},
+            {"max_words": 6},
+            r"data\.max_words is 6 and model\.image generator\.\S+\.max_words is 4; they must",
+        ),
         (
             "vfe",
             {},
             {"max_objects": 12},
-            r"data\.max_objects is 12 and model\.painter\.\S+\.max_objects is 8; they must",
+            r"data\.max_objects is 12 and model\.image generator\.\S+\.max_objects is 8; they must",
         ),
         ("tlg", {}, {"max_words": 6}, r"data\.max_words is 6 and model\.generator\.tlg\.max_words is 4; they must"),
         (
@@ -52,7 +62,7 @@ def test_data_of_other_settings_are_refused(posters: Path, stage: str, changes: 
 
 def test_a_test_is_refused_as_a_fit_is(posters: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"data\.size is 64 and model\.painter\.image_size is 32; they must be the same"
+        ValueError, match=r"data\.size is 64 and model\.image generator\.image_size is 32; they must be the same"
     ):
         tiny.trainer().test(tiny.stage("vfe"), datamodule=_data(posters, size=64))
 

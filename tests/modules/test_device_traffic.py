@@ -49,7 +49,7 @@ class Watch(Callback):
 
 
 def flow() -> VFEModule:
-    return VFEModule(tiny.flow_painter(), tiny.image_encoder(), tiny.layout_generator(), optimization=tiny.FAST)
+    return VFEModule(tiny.flow_image_generator(), tiny.image_encoder(), tiny.layout_generator(), optimization=tiny.FAST)
 
 
 STAGES: dict[str, tuple[Callable[[], LightningModule], list[str]]] = {

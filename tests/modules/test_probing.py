@@ -26,10 +26,10 @@ LAYOUTS = (LAYOUT, Layout.empty())
 KEYS = ("a", "b")
 
 
-def painter(hears: bool):
-    """A painter whose fusion hears the pooled t and the layout, or neither."""
+def image_generator(hears: bool):
+    """An image generator whose fusion hears the pooled t and the layout, or neither."""
     torch.manual_seed(0)
-    made = tiny.painter()
+    made = tiny.image_generator()
     if hears:
         torch.nn.init.normal_(made.vfe.fusion.weight, std=0.3)
     return made
@@ -42,23 +42,23 @@ def changes(probe: TextProbe, prompts=PROMPTS, layouts=LAYOUTS, keys=KEYS):
     }, heard
 
 
-def test_every_kind_of_change_is_heard_by_a_painter_that_listens() -> None:
-    found, heard = changes(TextProbe(painter(True), None))
+def test_every_kind_of_change_is_heard_by_an_image_generator_that_listens() -> None:
+    found, heard = changes(TextProbe(image_generator(True), None))
     assert set(found) == set(PROBES)
     assert heard.known.tolist()[1] == [name in ("all_text", "tokens_only") for name in PROBES]
     assert all((value > 0).all() for value in found.values())
     assert not heard.changes[1, :-2].any()
 
 
-def test_a_painter_with_inpainting_is_asked_about_whole_pictures(posters: Path) -> None:
+def test_an_image_generator_with_inpainting_is_asked_about_whole_pictures(posters: Path) -> None:
     module = tiny.stage("vfe", inpaints=True, text_probe=5, layout_sampler=Sampler(steps=1))
     found = tiny.trainer(limit_val_batches=1).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
-    assert found["val/painter_probe_all_text"] > 0
+    assert found["val/image_generator_probe_all_text"] > 0
 
 
 def test_an_objects_phrase_is_heard_in_its_box_alone() -> None:
     """With the text's other ways shut, an edit of an object acts through its stamp in the layout's latent."""
-    deaf = painter(False)
+    deaf = image_generator(False)
     fusion = deaf.vfe.fusion
     start = fusion.config.latent_channels + tiny.LATENT
     with torch.no_grad():
@@ -77,7 +77,7 @@ def test_an_objects_phrase_is_heard_in_its_box_alone() -> None:
 def test_the_whole_system_is_asked_with_layouts_of_its_own() -> None:
     torch.manual_seed(1)
     generator = tiny.layout_generator().eval()
-    probe = TextProbe(painter(True), generator, ImageSampler(steps=2))
+    probe = TextProbe(image_generator(True), generator, ImageSampler(steps=2))
     found, heard = changes(probe)
     assert found["word_replaced"].min() > 0
     again = probe(PROMPTS, (Layout.empty(),) * 2, KEYS)  # what is given does not matter
@@ -90,7 +90,7 @@ def test_stage_2_logs_what_it_hears(posters: Path) -> None:
     module = tiny.stage("vfe", text_probe=5, layout_sampler=Sampler(steps=1))
     assert isinstance(module, VFEModule)
     found = tiny.trainer(limit_val_batches=2).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
-    assert {"val/text_probe_all_text", "val/painter_probe_tokens_only"} <= set(found)
+    assert {"val/text_probe_all_text", "val/image_generator_probe_tokens_only"} <= set(found)
     again = tiny.trainer(limit_val_batches=2).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
     assert again == found
     silent = tiny.stage("vfe", text_probe=0)

@@ -16,7 +16,7 @@ from lightning.pytorch import seed_everything
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.masking import Masking
@@ -26,7 +26,7 @@ from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentatio
 from vlad_lightning.modules import AlignmentModule, VFEModule
 from vlad_lightning.modules.alignment_terms import AlignmentTerms
 from vlad_lightning.modules.optimization import Optimization
-from vlad_lightning.modules.settings import PainterTraining
+from vlad_lightning.modules.settings import LossSettings
 from vlad_lightning.types import Batch, Layout
 
 Outcome = Callable[[Any, str, Path], Any]
@@ -40,11 +40,11 @@ def batch_of(posters: Path) -> Batch:
 
 
 def system(kind: str, **changes: Any) -> VFEModule:
-    """A stage 2 whose ways in are open; of each kind of painter one."""
+    """A stage 2 whose ways in are open; of each kind of image generator one."""
     seed_everything(0)
     if kind == "flow":
-        painter: Any = tiny.flow_painter()
-        module = VFEModule(painter, tiny.image_encoder(), optimization=tiny.FAST, text_probe=0, **changes)
+        image_generator: Any = tiny.flow_image_generator()
+        module = VFEModule(image_generator, tiny.image_encoder(), optimization=tiny.FAST, text_probe=0, **changes)
     else:
         module = tiny.vfe(hierarchical=kind == "layouts", map_channels=tiny.LATENT, lora=None, text_probe=0, **changes)
     seed_everything(1)
@@ -54,7 +54,7 @@ def system(kind: str, **changes: Any) -> VFEModule:
     return module
 
 
-def painted(sampler: ImageSampler, kind: str, posters: Path) -> Tensor:
+def generated(sampler: ImageSampler, kind: str, posters: Path) -> Tensor:
     with torch.no_grad():
         return system(kind, sampler=sampler).draw([PROMPT], ["a"]).images
 
@@ -65,12 +65,12 @@ def laid_out(sampler: Sampler, kind: str, posters: Path) -> Tensor:
         return tiny.tlg(sampler=sampler).draw([PROMPT], ["a"])[0].boxes
 
 
-def painted_over_layouts(sampler: Sampler, kind: str, posters: Path) -> Tensor:
+def generated_over_layouts(sampler: Sampler, kind: str, posters: Path) -> Tensor:
     with torch.no_grad():
         return system(kind, layout_sampler=sampler, sampler=ImageSampler(steps=2)).draw([PROMPT], ["a"]).images
 
 
-def loss(training: PainterTraining, kind: str, posters: Path) -> float:
+def loss(training: LossSettings, kind: str, posters: Path) -> float:
     loader: DataLoader[Any] = DataLoader([batch_of(posters)], batch_size=None)  # type: ignore[arg-type]
     (told,) = tiny.trainer(limit_val_batches=1).validate(system(kind, training=training), loader, verbose=False)
     return told["val/loss"]
@@ -104,7 +104,7 @@ def rates(optimization: Optimization, kind: str, posters: Path) -> list[float]:
 
 def masks(masking: Masking, kind: str, posters: Path) -> Tensor:
     layouts = [Layout(("A", "B"), torch.tensor([[0.3, 0.3, 0.2, 0.1, 0.0], [0.7, 0.7, 0.2, 0.1, 0.0]]))] * 24
-    return masking.draw(layouts, (32, 32), RowDraws.of_rows("cpu", (0,), range(24), 24))
+    return masking.draw(layouts, (32, 32), SampleGenerators.of_rows("cpu", (0,), range(24), 24))
 
 
 def adapted(lora: Lora, kind: str, posters: Path) -> Tensor:
@@ -118,9 +118,9 @@ def adapted(lora: Lora, kind: str, posters: Path) -> Tensor:
 
 
 def augmented(augmentation: ObjectAugmentation, kind: str, posters: Path) -> Tensor:
-    draws = torch.Generator().manual_seed(0)
-    images = torch.rand(8, 3, 16, 16, generator=draws) * 2 - 1
-    noise, drawn = torch.randn(images.shape, generator=draws), torch.rand(8, NUMBERS, generator=draws)
+    generators = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 3, 16, 16, generator=generators) * 2 - 1
+    noise, drawn = torch.randn(images.shape, generator=generators), torch.rand(8, NUMBERS, generator=generators)
     return augmentation(images, torch.zeros(8, 1, 7), drawn, noise, palette_colours())[0]
 
 
@@ -144,11 +144,11 @@ RATES: dict[str, Any] = {
     "encoder_lr": 1e-2,
     "map_lr": 1e-2,
 }
-PAINTERS = ("layouts", "plain", "flow")
+IMAGE_GENERATORS = ("layouts", "plain", "flow")
 CASES: list[tuple[Outcome, tuple[str, ...], Any, Mapping[str, Any]]] = [
     (
-        painted,
-        PAINTERS,
+        generated,
+        IMAGE_GENERATORS,
         ImageSampler(steps=3),
         {
             "steps": 4,
@@ -161,11 +161,11 @@ CASES: list[tuple[Outcome, tuple[str, ...], Any, Mapping[str, Any]]] = [
         },
     ),
     (laid_out, ("tlg",), Sampler(steps=3), {"steps": 4, "eta": 1.0, "solver": "dpmsolver++"}),
-    (painted_over_layouts, PAINTERS, Sampler(), {"steps": 4, "eta": 1.0, "solver": "dpmsolver++"}),
+    (generated_over_layouts, IMAGE_GENERATORS, Sampler(), {"steps": 4, "eta": 1.0, "solver": "dpmsolver++"}),
     (
         loss,
-        PAINTERS,
-        PainterTraining(timestep_density="uniform"),  # None is the objective's own
+        IMAGE_GENERATORS,
+        LossSettings(timestep_density="uniform"),  # None is the objective's own
         {
             "diffusion_weight": 2.0,
             "caption_dropout": 0.9,
@@ -177,7 +177,7 @@ CASES: list[tuple[Outcome, tuple[str, ...], Any, Mapping[str, Any]]] = [
             "object_weight": 3.0,
             "map_weight": 1.0,
             "snr_gamma": 1.0,
-            "high_noise": 1.0,
+            "timestep_shift": 1.0,
             "offset_noise": 0.3,
             "timestep_density": "logit_normal",
         },
@@ -217,14 +217,14 @@ CASES: list[tuple[Outcome, tuple[str, ...], Any, Mapping[str, Any]]] = [
     (spikes, ("",), SpikeRule(window=8), {"window": 12, "deviations": 3.0}),
 ]
 ELSEWHERE = {
-    # they change how fast a picture is made, not which: test_painter.py, test_optimization.py
-    (painted, "fuse_qkv"),
+    # they change how fast a picture is made, not which: test_image_generator.py, test_optimization.py
+    (generated, "fuse_qkv"),
     (rates, "fused"),
     # what is done of a spike: health/test_step_guard.py, health/test_roll_back.py
     (spikes, "action"),
 }
-SOME = {(painted_over_layouts, name) for name in ("guidance_scale", "layout_scale", "augmentation", "cache_interval")}
-SOME |= {(painted_over_layouts, "fuse_qkv")}  # refused as laid_out refuses them: test_vfe.py
+SOME = {(generated_over_layouts, name) for name in ("guidance_scale", "layout_scale", "augmentation", "cache_interval")}
+SOME |= {(generated_over_layouts, "fuse_qkv")}  # refused as laid_out refuses them: test_vfe.py
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch.utils.data import DataLoader
 
-from vlad_lightning.diffusion.generators import RowDraws, generator_for
+from vlad_lightning.diffusion.generators import SampleGenerators, generator_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation import LayoutGenerator
 from vlad_lightning.models.tlg import TLG, encode_boxes
@@ -33,7 +33,7 @@ def test_loss_is_over_what_the_data_tell(batch: Batch, scene: str) -> None:
     loader = DataLoader([batch], batch_size=None)  # type: ignore[arg-type, var-annotated]
     found = tiny.trainer(limit_val_batches=1).validate(module, loader, verbose=False)[0]["val/loss"]
     tokens, _, unknown = module.generator.tokens_of(batch)
-    steps, noised = module.generator.noised(tokens, RowDraws.of_samples("cpu", (0, "tlg", "val"), batch.keys))
+    steps, noised = module.generator.noised(tokens, SampleGenerators.of_samples("cpu", (0, "tlg", "val"), batch.keys))
     with torch.no_grad():
         told = module.generator.prompt_encoder(batch.prompts)
         predicted = module.generator.tlg(noised.x_t, steps, told, unknown)
@@ -41,12 +41,12 @@ def test_loss_is_over_what_the_data_tell(batch: Batch, scene: str) -> None:
     boxes = torch.cat([batch.word_boxes, batch.object_boxes], dim=1)
     for i, n in torch.cat([batch.word_mask, batch.object_mask], dim=1).nonzero().tolist():
         truth = encode_boxes(boxes[i, n], torch.tensor(True))[:5]
-        total += float(noised.weight[i] * (predicted[i, n, :5] - truth).square().sum())
+        total += float(noised.loss_weight[i] * (predicted[i, n, :5] - truth).square().sum())
         numbers += 5
     if scene == "known":  # whether each of the other phrases stands anywhere
         for i, n in told.object_mask.nonzero().tolist():
             bit = 1.0 if batch.object_mask[i, n] else -1.0
-            total += float(noised.weight[i] * (predicted[i, words + n, 5] - bit).square())
+            total += float(noised.loss_weight[i] * (predicted[i, words + n, 5] - bit).square())
             numbers += 1
     assert numbers > 5
     assert found == pytest.approx(total / numbers, rel=1e-4)
@@ -60,7 +60,7 @@ def test_layouts_by_flow_matching_learn_and_are_drawn(posters: Path) -> None:
     )
     module = TLGModule(generator, tiny.FAST, Sampler(steps=2))
     tokens = torch.rand(4, 2, 6, generator=generator_for("cpu", 0))
-    steps, noised = generator.noised(tokens, RowDraws.of_rows("cpu", (1,), range(4), 4))
+    steps, noised = generator.noised(tokens, SampleGenerators.of_rows("cpu", (1,), range(4), 4))
     assert steps.is_floating_point()
     share = (steps / 1000).view(-1, 1, 1)  # x_t = x0 + t (noise - x0)
     torch.testing.assert_close(noised.x_t - share * noised.target, tokens, rtol=1e-4, atol=1e-5)
@@ -79,7 +79,7 @@ def test_tower_is_frozen_and_the_composition_learns(posters: Path) -> None:
     for part in (
         "generator.tlg.",
         "generator.prompt_encoder.composition.",
-        "generator.prompt_encoder.text_encoder.spelling.",
+        "generator.prompt_encoder.text_encoder.character_encoder.",
     ):
         assert any(key.startswith(part) for key in moved), part
 
@@ -89,7 +89,7 @@ def test_validation_measures_the_drawn_layouts(posters: Path) -> None:
     assert isinstance(module, TLGModule)
     found = tiny.trainer(limit_val_batches=2).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
     assert {"val/loss", "val/iou", "val/overlap", "val/out_of_bounds"} <= set(found)
-    assert module.figures["iou"].value == pytest.approx(found["val/iou"])
+    assert module.results["iou"].value == pytest.approx(found["val/iou"])
     again = tiny.trainer(limit_val_batches=2).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
     assert again == found  # nothing is carried over
 

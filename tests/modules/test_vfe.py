@@ -13,25 +13,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.prompts import PromptDataModule
-from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 from vlad_lightning.diffusion.objective import FlowMatching, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.diffusion.solvers import SolverName
-from vlad_lightning.generation import Painter
+from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.layout.masks import FRAME
-from vlad_lightning.models.codec import build_kl_codec
+from vlad_lightning.models.autoencoder import build_kl_autoencoder
 from vlad_lightning.models.contrastive import info_nce
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.painter.phrase_map import Grounding
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.modules import VFEModule
-from vlad_lightning.modules.settings import PainterTraining
-from vlad_lightning.types import Batch, Conditioning, Painting
+from vlad_lightning.modules.settings import LossSettings
+from vlad_lightning.types import Batch, Conditioning, GeneratedImages
 
-PLAIN = PainterTraining(caption_dropout=0, layout_dropout=0, augmentation=0)
+PLAIN = LossSettings(caption_dropout=0, layout_dropout=0, augmentation=0)
 
 
 @pytest.fixture(scope="module")
@@ -52,18 +52,18 @@ def test_untrained_stage_over_a_pretrained_unet_is_exactly_that_unet(batch: Batc
     torch.manual_seed(0)
     bare = tiny.unet(tiny.LATENT)
     module = tiny.vfe()
-    painter = tiny.painter(tiny.LORA, extra_channels=0)
-    painter.vfe.unet.load_state_dict(bare.state_dict())
-    module = VFEModule(painter, tiny.image_encoder(), tiny.layout_generator())
+    image_generator = tiny.image_generator(tiny.LORA, extra_channels=0)
+    image_generator.vfe.unet.load_state_dict(bare.state_dict())
+    module = VFEModule(image_generator, tiny.image_encoder(), tiny.layout_generator())
     x_t, steps = torch.randn(6, tiny.LATENT, 16, 16), torch.randint(0, 1000, (6,))
-    z = painter.encode_layout(glyph_images(batch.glyphs))
-    encoder = painter.prompt_encoder.text_encoder
+    z = image_generator.encode_layout(glyph_images(batch.glyphs))
+    encoder = image_generator.prompt_encoder.text_encoder
     assert encoder.tokenizer is not None
     prompts = [prompt[:60] for prompt in batch.prompts]  # they fit one window, and are not cut
     ids = encoder.tokenizer(prompts, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
     with torch.no_grad():
         states = encoder.tower(input_ids=ids["input_ids"]).last_hidden_state
-        ours = module.painter.vfe(x_t, steps, z, painter.prompt_encoder(prompts))
+        ours = module.image_generator.vfe(x_t, steps, z, image_generator.prompt_encoder(prompts))
         theirs = bare(x_t, steps, encoder_hidden_states=states).sample
     assert torch.equal(ours, theirs)
 
@@ -78,27 +78,29 @@ def test_loss_is_alignment_plus_lambda_times_diffusion(batch: Batch) -> None:
     assert weighted["val/loss_diffusion"] == pytest.approx(found["val/loss_diffusion"])  # lambda is not in it
     assert weighted["val/loss"] == pytest.approx(found["val/loss_align"] + 0.25 * found["val/loss_diffusion"])
     with torch.no_grad():
-        pairs = module.image_encoder(batch.images), module.painter.prompt_encoder(batch.prompts).pooled
+        pairs = module.image_encoder(batch.images), module.image_generator.prompt_encoder(batch.prompts).pooled
     assert found["val/loss_align"] == pytest.approx(float(info_nce(*pairs, 0.07)), rel=1e-5)
 
 
 def test_diffusion_loss_is_the_weighted_error(batch: Batch) -> None:
     """Against the same sum written out, sample by sample and place by place."""
-    module = tiny.stage("vfe", training=replace(PLAIN, text_weight=4.0, high_noise=1.0))
+    module = tiny.stage("vfe", training=replace(PLAIN, text_weight=4.0, timestep_shift=1.0))
     assert isinstance(module, VFEModule)
-    painter = module.painter
-    draws = RowDraws.of_samples("cpu", (0, "vfe", "val"), batch.keys)
+    image_generator = module.image_generator
+    generators = SampleGenerators.of_samples("cpu", (0, "vfe", "val"), batch.keys)
     x0 = torch.nn.functional.pixel_unshuffle(batch.images, 2)
-    steps = draw_timesteps(draws, 1000, high_noise=1.0)
-    noised = add_noise(painter.schedule, x0, draws.normal(*x0.shape[1:]), steps, 5.0)
+    steps = draw_timesteps(generators, 1000, timestep_shift=1.0)
+    noised = add_noise(image_generator.schedule, x0, generators.normal(*x0.shape[1:]), steps, 5.0)
     with torch.no_grad():
-        told = painter.prompt_encoder(batch.prompts)
-        predicted = painter.vfe(noised.x_t, steps, painter.encode_layout(glyph_images(batch.glyphs)), told)
+        told = image_generator.prompt_encoder(batch.prompts)
+        predicted = image_generator.vfe(
+            noised.x_t, steps, image_generator.encode_layout(glyph_images(batch.glyphs)), told
+        )
     place = 1 + 3 * near_letters(batch.glyphs)
     total = 0.0
     for i in range(len(batch)):
         error = ((predicted[i] - x0[i]) ** 2).mean(0)
-        total += float(noised.weight[i]) * float((place[i] * error).mean())
+        total += float(noised.loss_weight[i]) * float((place[i] * error).mean())
     assert losses(module, batch)["val/loss_diffusion"] == pytest.approx(total / len(batch), rel=1e-4)
 
 
@@ -111,11 +113,13 @@ def test_the_phrase_map_is_taught_what_its_boxes_show(batch: Batch) -> None:
     batch.object_boxes[:, 0], batch.object_boxes[:, 1] = torch.tensor(FRAME), torch.tensor([0.25, 0.25, 0.5, 0.5, 0.0])
     batch.object_mask[:] = False
     batch.object_mask[0, :2] = batch.object_mask[1, 1] = True
-    painter = module.painter
+    image_generator = module.image_generator
     with torch.no_grad():
-        told = painter.prompt_encoder(batch.prompts)
+        told = image_generator.prompt_encoder(batch.prompts)
         mask = batch.object_mask & told.object_mask
-        drawn = painter.vfe.phrase_map(Grounding(told.objects, batch.object_boxes, mask), (16, 16))[:, : tiny.LATENT]
+        drawn = image_generator.vfe.phrase_map(Grounding(told.objects, batch.object_boxes, mask), (16, 16))[
+            :, : tiny.LATENT
+        ]
     x0 = torch.nn.functional.pixel_unshuffle(batch.images, 2)
     letters = near_letters(batch.glyphs)
     total = 0.0
@@ -133,7 +137,7 @@ def test_a_phrase_map_that_is_too_narrow_to_be_taught_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"map_weight is 1\.0; the phrase map needs channels for a latent, 12, and has 4"
     ):
-        tiny.stage("vfe", training=PainterTraining(map_weight=1.0))
+        tiny.stage("vfe", training=LossSettings(map_weight=1.0))
 
 
 def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:
@@ -141,25 +145,25 @@ def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:
     for density in (None, "uniform"):
         module = tiny.stage("vfe", training=replace(PLAIN, timestep_density=density))
         assert isinstance(module, VFEModule)
-        painter = module.painter
-        painter.schedule = FlowMatchEulerDiscreteScheduler(shift=2.0)
-        draws = RowDraws.of_samples("cpu", (0, "vfe", "val"), batch.keys)
+        image_generator = module.image_generator
+        image_generator.schedule = FlowMatchEulerDiscreteScheduler(shift=2.0)
+        generators = SampleGenerators.of_samples("cpu", (0, "vfe", "val"), batch.keys)
         x0 = torch.nn.functional.pixel_unshuffle(batch.images, 2)
-        t = FlowMatching(painter.schedule, density or "logit_normal").draw_timesteps(draws)
-        noise, share = draws.normal(*x0.shape[1:]), (t / 1000).view(-1, 1, 1, 1)
+        t = FlowMatching(image_generator.schedule, density or "logit_normal").draw_timesteps(generators)
+        noise, share = generators.normal(*x0.shape[1:]), (t / 1000).view(-1, 1, 1, 1)
         with torch.no_grad():
-            told = painter.prompt_encoder(batch.prompts)
+            told = image_generator.prompt_encoder(batch.prompts)
             x_t = (1 - share) * x0 + share * noise
-            predicted = painter.vfe(x_t, t, painter.encode_layout(glyph_images(batch.glyphs)), told)
+            predicted = image_generator.vfe(x_t, t, image_generator.encode_layout(glyph_images(batch.glyphs)), told)
         expected = float((predicted - (noise - x0)).square().mean())
         assert losses(module, batch)["val/loss_diffusion"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
-def test_flow_matching_trains_and_paints(posters: Path, solver: SolverName) -> None:
+def test_flow_matching_trains_and_generates(posters: Path, solver: SolverName) -> None:
     module = tiny.stage("vfe", sampler=ImageSampler(steps=2, guidance_scale=2.0, solver=solver))
     assert isinstance(module, VFEModule)
-    module.painter.schedule = FlowMatchEulerDiscreteScheduler()
+    module.image_generator.schedule = FlowMatchEulerDiscreteScheduler()
     tiny.trainer(2).fit(module, datamodule=tiny.data(posters))
     with torch.no_grad():
         images = module.draw(['a red circle and "HI"'], ["a"]).images
@@ -180,11 +184,11 @@ def test_a_sampler_of_layouts_that_nobody_draws_is_refused() -> None:
 
 
 def test_projections_that_cannot_be_fused_are_refused_before_training() -> None:
-    whole = tiny.painter()
+    whole = tiny.image_generator()
     adapted = VFE(whole.vfe.fusion, whole.vfe.unet, lora=Lora(2), phrase_map=whole.vfe.phrase_map)
-    painter = Painter(whole.prompt_encoder, adapted, whole.codec, whole.schedule, tiny.SIZE)
+    image_generator = ImageGenerator(whole.prompt_encoder, adapted, whole.autoencoder, whole.schedule, tiny.SIZE)
     with pytest.raises(ValueError, match="fuse_qkv is True; the attention layers have adapters"):
-        VFEModule(painter, tiny.image_encoder(), sampler=ImageSampler(fuse_qkv=True))
+        VFEModule(image_generator, tiny.image_encoder(), sampler=ImageSampler(fuse_qkv=True))
 
 
 def near_letters(glyphs: Tensor) -> Tensor:
@@ -200,7 +204,7 @@ def near_letters(glyphs: Tensor) -> Tensor:
 
 @dataclass
 class Seen:
-    """What a painter's VFE is told, call by call."""
+    """What an image generator's VFE is told, call by call."""
 
     noised: list[Tensor] = field(default_factory=list)
     times: list[Tensor] = field(default_factory=list)
@@ -214,10 +218,10 @@ class Seen:
         self.texts.append(args[3].tokens.detach())
 
 
-def watched(training: PainterTraining) -> tuple[VFEModule, Seen]:
+def watched(training: LossSettings) -> tuple[VFEModule, Seen]:
     module, seen = tiny.stage("vfe", training=training, text_probe=0), Seen()
     assert isinstance(module, VFEModule)
-    module.painter.vfe.register_forward_pre_hook(seen)
+    module.image_generator.vfe.register_forward_pre_hook(seen)
     return module, seen
 
 
@@ -232,9 +236,9 @@ def test_shares_of_dropped_captions_and_layouts(batch: Batch, caption: float, la
     renamed = [replace(batch, keys=tuple(f"{key}-{copy}" for key in batch.keys)) for copy in range(copies)]
     tiny.trainer(limit_val_batches=copies).validate(module, as_loader(*renamed), verbose=False)
     with torch.no_grad():
-        untold = module.painter.prompt_encoder([""]).tokens
-    window = untold.shape[1]  # these prompts have several; the empty one has one
-    silent = torch.cat([t[:, :window].isclose(untold, atol=1e-5).flatten(1).all(1) for t in seen.texts])
+        uncond = module.image_generator.prompt_encoder([""]).tokens
+    window = uncond.shape[1]  # these prompts have several; the empty one has one
+    silent = torch.cat([t[:, :window].isclose(uncond, atol=1e-5).flatten(1).all(1) for t in seen.texts])
     blank = torch.cat([z[:, : tiny.LATENT].eq(-1).flatten(1).all(1) for z in seen.layouts])
     unmapped = torch.cat([z[:, tiny.LATENT :].eq(0).flatten(1).all(1) for z in seen.layouts])
     assert bool(unmapped[blank].all())  # nor a map of the objects
@@ -248,20 +252,22 @@ def test_shares_of_dropped_captions_and_layouts(batch: Batch, caption: float, la
 def test_mixed_precision_leaves_the_forward_process_exact(batch: Batch, matching: bool) -> None:
     """An autoencoder answers in bfloat16 then; what is learned from its latents is in float32."""
     torch.manual_seed(0)
-    codec = build_kl_codec((8, 8), 1, latent_channels=tiny.LATENT, norm_num_groups=4)
-    painter = tiny.flow_painter() if matching else tiny.painter(tiny.LORA)
-    schedule = painter.schedule if matching else DDPMScheduler(beta_schedule="scaled_linear")
-    painter = Painter(painter.prompt_encoder, painter.vfe, codec, schedule, tiny.SIZE)
-    module, seen = VFEModule(painter, tiny.image_encoder(), training=PLAIN), Seen()
-    painter.vfe.register_forward_pre_hook(seen)
+    autoencoder = build_kl_autoencoder((8, 8), 1, latent_channels=tiny.LATENT, norm_num_groups=4)
+    image_generator = tiny.flow_image_generator() if matching else tiny.image_generator(tiny.LORA)
+    schedule = image_generator.schedule if matching else DDPMScheduler(beta_schedule="scaled_linear")
+    image_generator = ImageGenerator(
+        image_generator.prompt_encoder, image_generator.vfe, autoencoder, schedule, tiny.SIZE
+    )
+    module, seen = VFEModule(image_generator, tiny.image_encoder(), training=PLAIN), Seen()
+    image_generator.vfe.register_forward_pre_hook(seen)
     tiny.trainer(limit_val_batches=1, precision="bf16-mixed").validate(module, as_loader(batch), verbose=False)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        x0 = codec.encode_images(batch.images)
+        x0 = autoencoder.encode_images(batch.images)
     assert x0.dtype == torch.bfloat16
     t = seen.times[0].double().view(-1, 1, 1, 1) / 1000
-    draws = RowDraws.of_samples("cpu", (0, "vfe", "val"), batch.keys)
-    objective_for(schedule).draw_timesteps(draws)
-    noise = draws.normal(*x0.shape[1:]).double()
+    generators = SampleGenerators.of_samples("cpu", (0, "vfe", "val"), batch.keys)
+    objective_for(schedule).draw_timesteps(generators)
+    noise = generators.normal(*x0.shape[1:]).double()
     signal, share = 1 - t, t
     if not matching:
         alpha = schedule.alphas_cumprod.double()[seen.times[0]].view(-1, 1, 1, 1)
@@ -273,14 +279,16 @@ def test_mixed_precision_leaves_the_forward_process_exact(batch: Batch, matching
 def test_augmentation_is_noise_of_that_deviation(batch: Batch) -> None:
     module, seen = watched(replace(PLAIN, augmentation=0.3))
     losses(module, batch)
-    noise = seen.layouts[0][:, : tiny.LATENT] - module.painter.codec.encode_images(glyph_images(batch.glyphs))
+    noise = seen.layouts[0][:, : tiny.LATENT] - module.image_generator.autoencoder.encode_images(
+        glyph_images(batch.glyphs)
+    )
     assert noise.std().item() == pytest.approx(0.3, rel=0.05)
 
 
-def test_high_noise_moves_the_timesteps(batch: Batch) -> None:
+def test_timestep_shift_moves_the_timesteps(batch: Batch) -> None:
     means = []
-    for high_noise in (0.0, 5.0):
-        module, seen = watched(replace(PLAIN, high_noise=high_noise))
+    for timestep_shift in (0.0, 5.0):
+        module, seen = watched(replace(PLAIN, timestep_shift=timestep_shift))
         losses(module, batch)
         means.append(seen.times[0].float().mean().item())
     assert means[1] > means[0] + 150
@@ -297,20 +305,20 @@ def test_frozen_parts_stay_frozen(posters: Path, lora: Any) -> None:
     before = parts(module)
     tiny.trainer(4).fit(module, datamodule=tiny.data(posters))
     moved = {key for key, value in module.named_parameters() if not torch.equal(value, before[key])}
-    assert all(key.startswith("painter.") for key in moved)
-    assert not any(key.startswith("painter.codec") for key in moved)
-    tower = {key for key in moved if key.startswith("painter.prompt_encoder.text_encoder.tower.")}
+    assert all(key.startswith("image generator.") for key in moved)
+    assert not any(key.startswith("image_generator.autoencoder") for key in moved)
+    tower = {key for key in moved if key.startswith("image_generator.prompt_encoder.text_encoder.tower.")}
     assert bool(tower) == (lora is not None)
     assert all("lora_" in key for key in tower)
-    trained = ("vfe.unet", "vfe.fusion", "prompt_encoder.composition", "prompt_encoder.text_encoder.spelling")
-    assert all(any(key.startswith(f"painter.{part}") for key in moved) for part in trained)
-    assert not module.painter.codec.training
+    trained = ("vfe.unet", "vfe.fusion", "prompt_encoder.composition", "prompt_encoder.text_encoder.character_encoder")
+    assert all(any(key.startswith(f"image generator.{part}") for key in moved) for part in trained)
+    assert not module.image_generator.autoencoder.training
 
 
 @pytest.mark.parametrize(
     "changes", [{"hierarchical": False}, {"ccm": False}], ids=["w/o hierarchical guidance", "w/o CCM"]
 )
-def test_ablations_train_and_paint(posters: Path, changes: dict[str, Any]) -> None:
+def test_ablations_train_and_generate(posters: Path, changes: dict[str, Any]) -> None:
     scale = 1.5 if changes.get("hierarchical", True) else 1.0
     module = tiny.stage("vfe", sampler=ImageSampler(steps=2, guidance_scale=2, layout_scale=scale), **changes)
     assert isinstance(module, VFEModule)
@@ -318,11 +326,11 @@ def test_ablations_train_and_paint(posters: Path, changes: dict[str, Any]) -> No
     tiny.trainer(2).fit(module, datamodule=tiny.data(posters))  # the first has a rate of zero
     assert any(not torch.equal(value, before[key]) for key, value in module.named_parameters())
     prompts = PromptDataModule(['a red circle and "HI"', "no words"])
-    painting = tiny.trainer().predict(module, datamodule=prompts)[0]  # type: ignore[index]
-    assert isinstance(painting, Painting)
-    assert painting.images.shape == (2, 3, tiny.SIZE, tiny.SIZE)
-    assert painting.images.abs().max() <= 1
-    words = [layout.words for layout in painting.layouts]
+    generated = tiny.trainer().predict(module, datamodule=prompts)[0]  # type: ignore[index]
+    assert isinstance(generated, GeneratedImages)
+    assert generated.images.shape == (2, 3, tiny.SIZE, tiny.SIZE)
+    assert generated.images.abs().max() <= 1
+    words = [layout.words for layout in generated.layouts]
     assert words == ([(), ()] if "hierarchical" in changes else [("HI",), ()])
 
 
@@ -331,7 +339,7 @@ def test_test_without_evaluation_measures_nothing(posters: Path) -> None:
     assert tiny.trainer(limit_test_batches=1).test(module, datamodule=tiny.data(posters), verbose=False) == [{}]
 
 
-def test_predicting_refuses_too_many_words_before_anything_is_painted() -> None:
+def test_predicting_refuses_too_many_words_before_anything_is_generated() -> None:
     module, seen = watched(PLAIN)
     prompts = PromptDataModule(['"HI"', '"one two" and "three four five"'], batch_size=1)
     with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
@@ -364,5 +372,5 @@ def test_checkpoint_says_the_scale_of_its_adapters(posters: Path, tmp_path: Path
     trainer.fit(tiny.stage("vfe"), datamodule=tiny.data(posters))
     trainer.save_checkpoint(tmp_path / "x.ckpt")
     saved = torch.load(tmp_path / "x.ckpt", weights_only=True)
-    assert saved["lora_scales"]["painter.prompt_encoder.text_encoder"] == 2.0
-    assert json.loads(saved["state_dict"]["painter.prompt_encoder.text_encoder._extra_state"])["tokenizer"]
+    assert saved["lora_scales"]["image_generator.prompt_encoder.text_encoder"] == 2.0
+    assert json.loads(saved["state_dict"]["image_generator.prompt_encoder.text_encoder._extra_state"])["tokenizer"]

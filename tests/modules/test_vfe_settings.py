@@ -16,19 +16,19 @@ from torch.utils.data import DataLoader
 
 from vlad_lightning.callbacks import InitFrom
 from vlad_lightning.checkpoints.resume import load_checkpoint
-from vlad_lightning.generation import Painter
+from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.health import EMA
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.painter.acceleration import Acceleration
 from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.modules import VFEModule
-from vlad_lightning.modules.settings import PainterTraining
+from vlad_lightning.modules.settings import LossSettings
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.types import Batch, Layout
 
 UNET_LORA = Lora(rank=2, alpha=6, targets=("to_q", "to_k", "to_v", "to_out.0"))
-PLAIN = PainterTraining(caption_dropout=0, layout_dropout=0, augmentation=0)
+PLAIN = LossSettings(caption_dropout=0, layout_dropout=0, augmentation=0)
 needs_compiler = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler here")
 
 
@@ -36,14 +36,16 @@ def build(
     lora: Lora | None = None,
     acceleration: Acceleration = Acceleration(),
     schedule: Any = None,
-    training: PainterTraining = PLAIN,
+    training: LossSettings = PLAIN,
     seed: int = 0,
 ) -> VFEModule:
     torch.manual_seed(seed)
     fusion = LatentFusion(tiny.LATENT, tiny.LATENT, tiny.WIDTH, tiny.LATENT + 4, time_width=16)
     network = VFE(fusion, tiny.unet(), lora=lora, acceleration=acceleration)
-    painter = Painter(tiny.prompt_encoder(tiny.LORA), network, tiny.painter().codec, schedule or tiny.schedule(), 32)
-    return VFEModule(painter, tiny.image_encoder(), tiny.layout_generator(), training, tiny.FAST)
+    image_generator = ImageGenerator(
+        tiny.prompt_encoder(tiny.LORA), network, tiny.image_generator().autoencoder, schedule or tiny.schedule(), 32
+    )
+    return VFEModule(image_generator, tiny.image_encoder(), tiny.layout_generator(), training, tiny.FAST)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +96,7 @@ def test_acceleration_changes_neither_losses_nor_names(
 
 
 def test_settings_reach_the_unet() -> None:
-    unet = build(acceleration=Acceleration(True, True, True)).painter.vfe.unet
+    unet = build(acceleration=Acceleration(True, True, True)).image_generator.vfe.unet
     assert unet.is_gradient_checkpointing
     assert unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     blocks = [m for m in unet.modules() if type(m).__name__ == "BasicTransformerBlock"]
@@ -107,25 +109,25 @@ def test_lora_trains_the_adapters_the_fusion_and_the_composition(batch: Batch) -
     before = {k: v.detach().clone() for k, v in module.named_parameters()}
     trained(module, batch)
     moved = {k for k, v in module.named_parameters() if not torch.equal(v, before[k])}
-    in_unet = {k for k in moved if k.startswith("painter.vfe.unet.")}
-    assert in_unet == {k for k in before if k.startswith("painter.vfe.unet.") and "lora_" in k}
+    in_unet = {k for k in moved if k.startswith("image_generator.vfe.unet.")}
+    assert in_unet == {k for k in before if k.startswith("image_generator.vfe.unet.") and "lora_" in k}
     assert len(in_unet) > 8
-    for part in ("vfe.fusion", "prompt_encoder.composition", "prompt_encoder.text_encoder.spelling"):
-        assert any(k.startswith(f"painter.{part}.") for k in moved)
+    for part in ("vfe.fusion", "prompt_encoder.composition", "prompt_encoder.text_encoder.character_encoder"):
+        assert any(k.startswith(f"image generator.{part}.") for k in moved)
 
 
 def test_lora_starts_at_the_unet() -> None:
     module, plain = build(UNET_LORA), build()
     x, told = torch.randn(2, tiny.LATENT + 4, 16, 16), torch.randn(2, 5, tiny.WIDTH)
     with torch.no_grad():
-        ours, theirs = (m.painter.vfe.unet(x, 7, encoder_hidden_states=told).sample for m in (module, plain))
+        ours, theirs = (m.image_generator.vfe.unet(x, 7, encoder_hidden_states=told).sample for m in (module, plain))
     assert torch.equal(ours, theirs)
 
 
 def predicted(network: Any) -> Tensor:
-    draws = torch.Generator().manual_seed(1)
-    x = torch.randn(2, tiny.LATENT + 4, 16, 16, generator=draws)
-    told = torch.randn(2, 5, tiny.WIDTH, generator=draws)
+    generators = torch.Generator().manual_seed(1)
+    x = torch.randn(2, tiny.LATENT + 4, 16, 16, generator=generators)
+    told = torch.randn(2, 5, tiny.WIDTH, generator=generators)
     with torch.no_grad():
         said: Tensor = network.eval()(x, 7, encoder_hidden_states=told).sample
     return said
@@ -137,20 +139,26 @@ def test_alpha_survives_checkpoint_chaining_and_export(
 ) -> None:
     module = build(UNET_LORA, acceleration)
     trainer, _ = trained(module, batch, 4, EMA(0.5))
-    expected, path = predicted(module.painter.vfe.unet), tmp_path / "x.ckpt"
-    assert (expected - predicted(build().painter.vfe.unet)).abs().max() > 1e-3  # the adapters do something
+    expected, path = predicted(module.image_generator.vfe.unet), tmp_path / "x.ckpt"
+    assert (expected - predicted(build().image_generator.vfe.unet)).abs().max() > 1e-3  # the adapters do something
     trainer.save_checkpoint(path)
     loaded = build(UNET_LORA, acceleration, seed=5)
     load_checkpoint(loaded, path)
-    torch.testing.assert_close(predicted(loaded.painter.vfe.unet), expected)
-    for part in ("painter.vfe.unet", "painter.vfe", "painter"):  # folded into the weights of a next stage
+    torch.testing.assert_close(predicted(loaded.image_generator.vfe.unet), expected)
+    for part in (
+        "image_generator.vfe.unet",
+        "image_generator.vfe",
+        "image_generator",
+    ):  # folded into the weights of a next stage
         chained = build(seed=5)
         InitFrom(part, str(path)).setup(tiny.trainer(), chained, "fit")
-        torch.testing.assert_close(predicted(chained.painter.vfe.unet), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(predicted(chained.image_generator.vfe.unet), expected, rtol=1e-3, atol=1e-4)
     VLADPipeline.from_module(loaded).save_pretrained(tmp_path / "pipeline")
     unet = VLADPipeline.from_pretrained(tmp_path / "pipeline").unet
     torch.testing.assert_close(predicted(unet), expected, rtol=1e-3, atol=1e-4)
-    with pytest.raises(ValueError, match=r"the checkpoint's adapters have .*'painter.vfe.unet': 3.0.* has .*: 1.0"):
+    with pytest.raises(
+        ValueError, match=r"the checkpoint's adapters have .*'image_generator.vfe.unet': 3.0.* has .*: 1.0"
+    ):
         load_checkpoint(build(replace(UNET_LORA, alpha=2)), path)
 
 
@@ -159,12 +167,12 @@ def test_export_leaves_the_module_as_it_is() -> None:
     before = list(module.state_dict())
     pipe = VLADPipeline.from_module(module)
     assert list(module.state_dict()) == before
-    assert module.painter.vfe.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert module.image_generator.vfe.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
     assert all(value.is_contiguous() for value in pipe.unet.parameters())
     assert not any(
         value.data_ptr() == other.data_ptr()
         for value in pipe.unet.parameters()
-        for other in [module.painter.vfe.unet.conv_out.weight]
+        for other in [module.image_generator.vfe.unet.conv_out.weight]
     )
     images = pipe("a 'HI'", Layout(("HI",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.1]])), 2, output_type="pt").images
     assert isinstance(images, Tensor)
@@ -187,12 +195,12 @@ def test_epsilon_without_a_signal_at_the_end_is_refused() -> None:
 
 
 def test_offset_noise_is_one_number_a_channel(batch: Batch) -> None:
-    """What the painter sees with it, less what it sees without, is the same at every place."""
+    """What the image generator sees with it, less what it sees without, is the same at every place."""
     seen = []
     for offset in (0.0, 0.3):
         module = build(schedule=tiny.schedule("epsilon"), training=replace(PLAIN, offset_noise=offset))
         inputs: list[Tensor] = []
-        module.painter.vfe.register_forward_pre_hook(lambda _, args, inputs=inputs: inputs.append(args[0]))
+        module.image_generator.vfe.register_forward_pre_hook(lambda _, args, inputs=inputs: inputs.append(args[0]))
         loader: DataLoader[Any] = DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
         tiny.trainer(limit_val_batches=1).validate(module, loader, verbose=False)
         seen.append(inputs[0])

@@ -16,7 +16,7 @@ from vlad_lightning.modules import VFEModule
 def flow(**changes: Any) -> LightningModule:
     """Stage 2 with the transformer trained by flow matching."""
     return VFEModule(
-        tiny.flow_painter(), tiny.image_encoder(), tiny.layout_generator(), optimization=tiny.FAST, **changes
+        tiny.flow_image_generator(), tiny.image_encoder(), tiny.layout_generator(), optimization=tiny.FAST, **changes
     )
 
 

@@ -13,7 +13,7 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.pipeline.model_card import read_run, write_card
 
-FIGURES = {
+RESULTS = {
     "word_accuracy": {"value": 0.5737, "low": 0.529, "high": 0.618, "n": 556, "data": "/folders/of/mine/heldout"},
     "human_word_accuracy": {"value": 0.25, "low": None, "high": None, "n": 100, "data": "prompts.txt"},
     "frechet_distance": {"value": 12.0, "low": None, "high": None, "n": 300},
@@ -38,7 +38,7 @@ def card(tmp_path: Path, checkpoint: Path, callbacks: dict[str, Any] | None = No
 
 
 def test_card_tells_the_run(tmp_path: Path, checkpoint: Path) -> None:
-    (tmp_path / "results.json").write_text(json.dumps({"vlad": FIGURES}))
+    (tmp_path / "results.json").write_text(json.dumps({"vlad": RESULTS}))
     found = card(tmp_path, checkpoint)
     assert found.data.license == "apache-2.0"
     assert found.data.library_name == "diffusers"
@@ -68,9 +68,9 @@ def test_card_tells_the_run(tmp_path: Path, checkpoint: Path) -> None:
 
 def test_published_weights_bring_their_licence(tmp_path: Path, checkpoint: Path) -> None:
     callbacks = {
-        "FromPretrained[painter.vfe.unet]": {"source": "someone/diffusion-1"},
-        "FromPretrained[painter.codec]": {"source": "/folders/of/mine"},
-        "InitFrom[painter.prompt_encoder]": {"source": "prompt_encoder", "sources": ["someone/encoder"]},
+        "FromPretrained[image_generator.vfe.unet]": {"source": "someone/diffusion-1"},
+        "FromPretrained[image_generator.autoencoder]": {"source": "/folders/of/mine"},
+        "InitFrom[image_generator.prompt_encoder]": {"source": "prompt_encoder", "sources": ["someone/encoder"]},
         "InitFrom[image_encoder]": {"source": "image_encoder", "sources": []},
     }
     found = card(tmp_path, checkpoint, callbacks)
@@ -81,9 +81,9 @@ def test_published_weights_bring_their_licence(tmp_path: Path, checkpoint: Path)
 
 
 @pytest.mark.parametrize("results", [None, "older"])
-def test_figures_of_another_checkpoint_are_not_shown(results: str | None, tmp_path: Path, checkpoint: Path) -> None:
+def test_results_of_another_checkpoint_are_not_shown(results: str | None, tmp_path: Path, checkpoint: Path) -> None:
     if results:
-        (tmp_path / "results.json").write_text(json.dumps({"vlad": FIGURES}))
+        (tmp_path / "results.json").write_text(json.dumps({"vlad": RESULTS}))
         os.utime(tmp_path / "results.json", (1, 1))
     found = card(tmp_path, checkpoint)
     assert found.data.eval_results is None
@@ -93,6 +93,6 @@ def test_figures_of_another_checkpoint_are_not_shown(results: str | None, tmp_pa
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"vlad": [1]}', '{"vlad": {"fid": {}}}'])
 def test_damaged_results_are_set_aside(content: str, tmp_path: Path, checkpoint: Path) -> None:
     (tmp_path / "results.json").write_text(content)
-    with pytest.warns(UserWarning, match=r"results.json is damaged: .*test again for the figures"):
+    with pytest.warns(UserWarning, match=r"results.json is damaged: .*test again for the results"):
         assert "Not measured yet" in card(tmp_path, checkpoint).text
     assert (tmp_path / "results.json.damaged").read_text() == content

@@ -84,7 +84,7 @@ def load(folder: Path) -> VLADPipeline:
     return pipe
 
 
-def test_saved_and_loaded_it_paints_the_same_bit_for_bit(saved: Saved) -> None:
+def test_saved_and_loaded_it_generates_the_same_bit_for_bit(saved: Saved) -> None:
     prompts = [PROMPT, "a blue square"]
     first = saved.pipe(prompts, num_inference_steps=3, generator=generator(), output_type="pt")
     second = load(saved.folder)(prompts, num_inference_steps=3, generator=generator(), output_type="pt")
@@ -99,7 +99,9 @@ def test_saved_and_loaded_it_paints_the_same_bit_for_bit(saved: Saved) -> None:
 def test_adapters_are_folded_in(saved: Saved) -> None:
     sampler = ImageSampler(steps=3, guidance_scale=2.0)
     with torch.no_grad():
-        expected = saved.module.painter.paint([PROMPT], [LAYOUT], sampler, split_generator(generator(), 1)).images
+        expected = saved.module.image_generator.generate(
+            [PROMPT], [LAYOUT], sampler, split_generator(generator(), 1)
+        ).images
     found = saved.pipe(PROMPT, LAYOUT, 3, 2.0, 1.0, generator=generator(), output_type="pt").images
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
     assert not [key for key in saved.pipe.text_encoder.state_dict() if "lora" in key]
@@ -199,15 +201,15 @@ def test_an_export_draws_what_its_module_draws(tmp_path: Path, sampler: ImageSam
 
 def test_fused_projections_are_kept_by_an_export() -> None:
     module = VFEModule(
-        tiny.painter(), tiny.image_encoder(), tiny.layout_generator(), sampler=ImageSampler(2, fuse_qkv=True)
+        tiny.image_generator(), tiny.image_encoder(), tiny.layout_generator(), sampler=ImageSampler(2, fuse_qkv=True)
     )
     assert VLADPipeline.from_module(module).sampler == module.sampler
 
 
-def test_reading_the_painter_changes_nothing() -> None:
-    pipe = VLADPipeline.from_module(VFEModule(tiny.flow_painter(), tiny.image_encoder()))
+def test_reading_the_image_generator_changes_nothing() -> None:
+    pipe = VLADPipeline.from_module(VFEModule(tiny.flow_image_generator(), tiny.image_encoder()))
     before = pipe.transformer.attn_processors
-    assert pipe.painter.vfe.transformer is pipe.transformer
+    assert pipe.image_generator.vfe.transformer is pipe.transformer
     assert pipe.transformer.attn_processors == before
 
 
@@ -265,7 +267,7 @@ def test_other_output_types_and_numbers_of_layouts_are_refused(saved: Saved) -> 
     ("prompt", "settings", "message"),
     [
         (PROMPT, {"num_inference_steps": 10**9}, "steps is 1000000000; it must be a whole number from 1 to 10,000"),
-        ([PROMPT] * 1001, {}, "prompt has 1,001 entries; one call paints at most 1,000 images of 32 x 32 pixels"),
+        ([PROMPT] * 1001, {}, "prompt has 1,001 entries; one call generates at most 1,000 images of 32 x 32 pixels"),
         ("a" * 1_000_000, {}, "prompt 'aaa.* has 1,000,000 characters; at most 10,000 are read"),
         ([7], {}, "prompt is 7; it must be a text"),
         (PROMPT, {"layouts": Layout(("HI",) * 1001, torch.ones(1001, 5))}, "the layout has 1,001 words; at most 1,000"),
@@ -273,7 +275,7 @@ def test_other_output_types_and_numbers_of_layouts_are_refused(saved: Saved) -> 
         (
             PROMPT,
             {"layouts": Layout((), torch.zeros(0, 5), (), ("a cat",) * 1001, torch.ones(1001, 5))},
-            "the layout has 1,001 objects; at most 1,000 are painted",
+            "the layout has 1,001 objects; at most 1,000 are generated",
         ),
         (PROMPT, {"layouts": LAYOUT, "layout_sampler": Sampler()}, "layout_sampler is .*: layouts are given"),
     ],
@@ -327,9 +329,13 @@ def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path)
     first, second = (p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (pipe, again))
     assert torch.equal(tensor(first.images), tensor(second.images))
     assert len(first.layouts[0]) == 0
-    with pytest.raises(ValueError, match=r"layout_scale is 2\.0; it must be 1\.0: this painter has no hierarchical g"):
+    with pytest.raises(
+        ValueError, match=r"layout_scale is 2\.0; it must be 1\.0: this image generator has no hierarchical g"
+    ):
         pipe(PROMPT, layout_scale=2.0)
-    with pytest.raises(ValueError, match=r"augmentation is 0\.1; it must be 0\.0: this painter has no hierarchical g"):
+    with pytest.raises(
+        ValueError, match=r"augmentation is 0\.1; it must be 0\.0: this image generator has no hierarchical g"
+    ):
         pipe(PROMPT, sampler=ImageSampler(augmentation=0.1))
     with pytest.raises(ValueError, match=r"layout_sampler is .*: this pipeline makes no layouts"):
         pipe(PROMPT, layout_sampler=Sampler())
@@ -388,7 +394,7 @@ def test_plain_diffusers_asks_before_it_runs_the_folders_code(saved: Saved) -> N
 
 
 def test_a_transformer_trained_by_flow_matching_is_saved_and_loaded(tmp_path: Path) -> None:
-    module = VFEModule(tiny.flow_painter(), tiny.image_encoder(), tiny.layout_generator())
+    module = VFEModule(tiny.flow_image_generator(), tiny.image_encoder(), tiny.layout_generator())
     pipe = VLADPipeline.from_module(module)
     pipe.set_progress_bar_config(disable=True)
     pipe.save_pretrained(tmp_path / "saved")
@@ -448,7 +454,7 @@ def test_module_is_left_as_it_is() -> None:
         value.zero_()
     assert all(torch.equal(value, before[key]) for key, value in module.named_parameters())
     assert {key: value.requires_grad for key, value in module.named_parameters()} == trained
-    assert module.painter.vfe.unet.training
+    assert module.image_generator.vfe.unet.training
 
 
 class Reader:
@@ -473,7 +479,7 @@ def test_a_template_is_read_and_its_layout_drawn(saved: Saved) -> None:
         saved.pipe.with_template(PROMPT, Image.new("RGB", (90, 50)), Reader())
 
 
-def test_words_without_glyphs_are_refused_before_anything_is_painted(saved: Saved) -> None:
+def test_words_without_glyphs_are_refused_before_anything_is_generated(saved: Saved) -> None:
     with pytest.raises(ValueError, match=r"has no glyph for '中' \(U\+4E2D\)"):
         saved.pipe("a sign that says '中'")
     with pytest.raises(ValueError, match=r"has no glyph for '中' \(U\+4E2D\)"):
@@ -494,7 +500,7 @@ def inpainter(tmp_path_factory: pytest.TempPathFactory) -> VLADPipeline:
             torch.nn.init.normal_(value, std=0.3)
     folder = tmp_path_factory.mktemp("inpainter") / "saved"
     VLADPipeline.from_module(module).save_pretrained(folder)
-    assert (folder / "region" / "diffusion_pytorch_model.safetensors").is_file()
+    assert (folder / "inpainting" / "diffusion_pytorch_model.safetensors").is_file()
     return load(folder)
 
 
@@ -513,13 +519,13 @@ def test_inpainting_keeps_every_pixel_outside_the_mask(inpainter: VLADPipeline, 
     for image in drawn.images:
         assert isinstance(image, Image.Image)
         assert image.size == size
-        kept = Image.composite(picture, image, mask)  # the picture where it was painted
+        kept = Image.composite(picture, image, mask)  # the picture where it was generated
         assert kept.tobytes() == picture.tobytes()
         assert image.tobytes() != picture.tobytes()
     assert [layout.words for layout in drawn.layouts] == [("HI",), ()]
 
 
-def test_without_a_mask_the_words_boxes_are_painted(inpainter: VLADPipeline) -> None:
+def test_without_a_mask_the_words_boxes_are_generated(inpainter: VLADPipeline) -> None:
     picture, _ = pictures((40, 40))
     word = Layout(("HI",), torch.tensor([[0.5, 0.25, 0.5, 0.2, 0.0]]))
     image = inpainter.inpaint(PROMPT, picture, layouts=word, num_inference_steps=2, generator=generator()).images[0]
@@ -541,13 +547,13 @@ def test_inpainting_is_reproducible_and_reads_its_words(inpainter: VLADPipeline)
     assert not torch.equal(draw(), draw(Layout.empty()))
 
 
-def test_an_inpainting_pipeline_still_paints_from_nothing(inpainter: VLADPipeline) -> None:
+def test_an_inpainting_pipeline_still_generates_from_nothing(inpainter: VLADPipeline) -> None:
     assert inpainter(PROMPT, num_inference_steps=2, generator=generator()).images[0].size == (tiny.SIZE, tiny.SIZE)
 
 
 def test_inpainting_refuses_what_it_cannot_do(saved: Saved, inpainter: VLADPipeline) -> None:
     picture, mask = pictures((40, 40))
-    with pytest.raises(ValueError, match="this pipeline has no region: train one for inpainting"):
+    with pytest.raises(ValueError, match="this pipeline has no inpainting: train one for inpainting"):
         saved.pipe.inpaint(PROMPT, picture, mask)
     with pytest.raises(ValueError, match="mask and layouts are both None; inpainting needs one of them"):
         inpainter.inpaint(PROMPT, picture)
@@ -569,7 +575,7 @@ def test_a_folder_written_before_there_were_regions_still_loads(saved: Saved, tm
     shutil.copytree(saved.folder, tmp_path / "old")
     index = tmp_path / "old" / "model_index.json"
     content = json.loads(index.read_text())
-    assert content.pop("region") == [None, None]
+    assert content.pop("inpainting") == [None, None]
     index.write_text(json.dumps(content))
     old = load(tmp_path / "old")
     assert old.region is None

@@ -27,7 +27,7 @@ SMALL = (
     "--trainer.limit_val_batches=0",
     "--data.batch_size=4",
 )
-PAINT = ("--model.sampler.steps=2", "--model.layout_sampler.steps=2")
+GENERATE = ("--model.sampler.steps=2", "--model.layout_sampler.steps=2")
 
 
 @dataclass(frozen=True)
@@ -105,11 +105,11 @@ def submit(cluster: Cluster, script: str, out: Path, *args: object) -> str:
 def test_test_and_predict_over_tasks_give_what_one_process_gives(
     cluster: Cluster, chain: Chain, data: tuple[str, ...], tmp_path: Path
 ) -> None:
-    checkpoint = ("--ckpt_path", chain.out / "stage2" / "last.ckpt", "--trainer.accelerator=cpu", *PAINT)
+    checkpoint = ("--ckpt_path", chain.out / "stage2" / "last.ckpt", "--trainer.accelerator=cpu", *GENERATE)
     weights = {f"detector.{key}": value for key, value in ObjectDetector(64, 32).state_dict().items()}
     for name in ("many", "one"):
-        (tmp_path / name / "judge").mkdir(parents=True)
-        shutil.copy(chain.out / "stage0" / "last.ckpt", tmp_path / name / "judge" / "last.ckpt")
+        (tmp_path / name / "evaluation_encoder").mkdir(parents=True)
+        shutil.copy(chain.out / "stage0" / "last.ckpt", tmp_path / name / "evaluation_encoder" / "last.ckpt")
         (tmp_path / name / "objects").mkdir()
         torch.save({"state_dict": weights}, tmp_path / name / "objects" / "last.ckpt")
     five = ("--data.batch_size=2", "--data.limit_test=5")  # three batches: the second task gets a spare one
@@ -118,20 +118,20 @@ def test_test_and_predict_over_tasks_give_what_one_process_gives(
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("".join(f"a poster that says 'WORD{i}'\n" for i in range(5)))
     generate = ROOT / "configs" / "generate.yaml"
-    painted = (*STAGE2, "--config", generate, f"--data.file={prompts}", "--data.batch_size=2", *checkpoint)
+    generated = (*STAGE2, "--config", generate, f"--data.file={prompts}", "--data.batch_size=2", *checkpoint)
     jobs = [submit(cluster, "test", tmp_path / "many", *measured)]
-    jobs.append(submit(cluster, "predict", tmp_path / "painted", *painted))
+    jobs.append(submit(cluster, "predict", tmp_path / "generated", *generated))
     for job in jobs:
         assert cluster.wait(job, tmp_path)["JobState"] == "COMPLETED", logs_of(tmp_path)
     alone = [start(cluster, "test", *measured, "--out", tmp_path / "one")]
-    alone.append(start(cluster, "predict", *painted, "--out", tmp_path / "alone"))
+    alone.append(start(cluster, "predict", *generated, "--out", tmp_path / "alone"))
     for process in alone:
         said, _ = process.communicate(timeout=600)
         assert process.returncode == 0, said[-3000:]
     many, one = (json.loads((tmp_path / name / "results.json").read_text())["vlad"] for name in ("many", "one"))
     assert many == one  # with the bootstrap's intervals, which depend on the samples' order
     assert one["sentence_accuracy"]["n"] == 5
-    images, expected = (sorted((tmp_path / name / "images").iterdir()) for name in ("painted", "alone"))
+    images, expected = (sorted((tmp_path / name / "images").iterdir()) for name in ("generated", "alone"))
     assert [path.name for path in images] == [path.name for path in expected]
     assert len(images) == 10
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(images, expected, strict=True))

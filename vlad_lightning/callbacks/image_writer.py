@@ -1,4 +1,4 @@
-"""Write what ``predict`` paints: a PNG and the layout as JSON for each prompt."""
+"""Write what ``predict`` generates: a PNG and the layout as JSON for each prompt."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torchvision.transforms.functional import to_pil_image
 
 from vlad_lightning.files import write_file, write_text
 from vlad_lightning.layout.pictures import to_bytes
-from vlad_lightning.types import Layout, Painting
+from vlad_lightning.types import GeneratedImages, Layout
 
 
 class ImageWriter(BasePredictionWriter):
     """Writes ``{key}.png`` and ``{key}.json`` (prompt, words and objects, quads in pixels, fonts) as batches come.
 
-    The JSON is a layout file. A picture that was painted into keeps its size.
+    The JSON is a layout file. A picture that was generated into keeps its size.
 
     Args:
         out: the folder.
@@ -34,7 +34,7 @@ class ImageWriter(BasePredictionWriter):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        prediction: Painting,
+        prediction: GeneratedImages,
         batch_indices: Sequence[int] | None,
         batch: Any,
         batch_idx: int,

@@ -23,7 +23,7 @@ class InitFrom(Callback):
     weights that the part began with, in whatever stage.
 
     Args:
-        part: dotted name of the submodule to fill, such as ``painter.prompt_encoder``.
+        part: dotted name of the submodule to fill, such as ``image_generator.prompt_encoder``.
         checkpoint: the earlier stage's ``.ckpt``, a file or the folder of a sharded run.
         source: its name there; None means the same name.
 
@@ -65,7 +65,7 @@ class InitFrom(Callback):
         except RuntimeError as error:
             raise ValueError(f"{path}: {self.source!r} does not fit {self.part!r} of this config: {error}") from error
         self.sha256 = digest(path)
-        self.sources = origins(saved.get("callbacks", {}), self.source)
+        self.sources = provenance(saved.get("callbacks", {}), self.source)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the part came from."""
@@ -96,7 +96,7 @@ def _scales(saved: dict[str, Any], source: str) -> float | dict[str, float]:
     return found
 
 
-def origins(callbacks: Mapping[str, Mapping[str, Any]], part: str = "") -> tuple[str, ...]:
+def provenance(callbacks: Mapping[str, Mapping[str, Any]], part: str = "") -> tuple[str, ...]:
     """Hub ids and folders of the published weights, in the order of the alphabet.
 
     Args:

@@ -22,11 +22,11 @@ class FromPretrained(Callback):
     """Fills ``part`` with published weights; safetensors only, and nothing may be missing.
 
     What the source holds beside the part, such as the other tower of a CLIP, is left out. Settings that the weights do
-    not show, such as the number of attention heads, must be the part's own. A painter that was widened for the fusion
-    keeps its columns of zeros: it begins as the published one (:mod:`~vlad_lightning.models.painter.widened`).
+    not show, such as the number of attention heads, must be the part's own. An image generator that was widened for the
+    fusion keeps its columns of zeros: it begins as the published one (:mod:`~vlad_lightning.models.painter.widened`).
 
     Args:
-        part: dotted name of a submodule whose class has ``from_pretrained``, such as ``painter.vfe.unet``.
+        part: dotted name of a submodule whose class has ``from_pretrained``, such as ``image_generator.vfe.unet``.
         source: a local folder, a hub id, or a local .safetensors file as the original repositories publish it.
         subfolder: of the source, such as ``unet``.
         revision: a commit of the hub, which a hub id needs.
@@ -127,7 +127,7 @@ class SameSchedule(Callback):
     The schedule stays the configuration's own, so that ``test`` and ``predict`` need no source.
 
     Args:
-        part: dotted name of the schedule, such as ``painter.schedule``.
+        part: dotted name of the schedule, such as ``image_generator.schedule``.
         source: a local folder, or a hub id.
         subfolder: of the source.
         revision: a commit of the hub, which a hub id needs.

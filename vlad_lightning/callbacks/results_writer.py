@@ -11,19 +11,19 @@ from typing import cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vlad_lightning.files import write_text
-from vlad_lightning.types import Figure
+from vlad_lightning.types import MetricResult
 
 _Rows = Mapping[str, Mapping[str, tuple[float, float]]]
 
 
 class ResultsWriter(Callback):
-    """Writes ``results.json`` and ``results.md`` from the module's ``figures`` after a test.
+    """Writes ``results.json`` and ``results.md`` from the module's ``results`` after a test.
 
-    In ``results.json`` each figure has a key ``data`` beside its fields: what it was measured on, as the data module
+    In ``results.json`` each result has a key ``data`` beside its fields: what it was measured on, as the data module
     tells it.
 
-    Where the module has ``rows``, ``per_image.json`` holds what each image adds to a figure that is a share:
-    ``{system: {figure: {image: [part, whole]}}}``, an image by its :func:`~vlad_lightning.metrics.per_image.image_id`.
+    Where the module has ``rows``, ``per_image.json`` holds what each image adds to a result that is a share:
+    ``{system: {result: {image: [part, whole]}}}``, an image by its :func:`~vlad_lightning.metrics.per_image.image_id`.
 
     Args:
         out: the folder.
@@ -36,12 +36,12 @@ class ResultsWriter(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files, from the first process."""
-        figures = cast(dict[str, Figure], pl_module.figures)
-        if not figures or not trainer.is_global_zero:
+        results = cast(dict[str, MetricResult], pl_module.results)
+        if not results or not trainer.is_global_zero:
             return
-        rows = {name: asdict(f) | _data(trainer, name) for name, f in figures.items()}
+        rows = {name: asdict(f) | _data(trainer, name) for name, f in results.items()}
         text = json.dumps({self.system: rows}, indent=1)
-        table = results_table(self.system, figures)
+        table = results_table(self.system, results)
         write_text(Path(self.out, "results.json"), text + "\n")
         write_text(Path(self.out, "results.md"), table)
         self._write_rows(cast(_Rows, getattr(pl_module, "rows", {})))
@@ -56,23 +56,23 @@ class ResultsWriter(Callback):
         write_text(target, text + "\n")
 
 
-def _data(trainer: Trainer, figure: str) -> dict[str, str]:
-    """What a figure was measured on: prompts without images, a source of its own, or the test split of the one."""
+def _data(trainer: Trainer, result: str) -> dict[str, str]:
+    """What a result was measured on: prompts without images, a source of its own, or the test split of the one."""
     source, test_source, prompts = (
         getattr(trainer.datamodule, name, None)  # type: ignore[attr-defined]
         for name in ("source", "test_source", "test_prompts")
     )
-    if prompts is not None and figure.startswith("human_"):
+    if prompts is not None and result.startswith("human_"):
         return {"data": str(prompts)}
     if test_source is not None:
         return {"data": test_source.name}
     return {} if source is None else {"data": f"{source.name}, test split"}
 
 
-def results_table(system: str, figures: dict[str, Figure]) -> str:
-    """A Markdown table: a figure a row, with its 95 % interval where one is known, and where it comes from."""
+def results_table(system: str, results: dict[str, MetricResult]) -> str:
+    """A Markdown table: a result a row, with its 95 % interval where one is known, and where it comes from."""
     lines = [f"| {system} | value | 95 % interval | n | from |", "|---|---|---|---|---|"]
-    for name, f in figures.items():
+    for name, f in results.items():
         interval = "" if f.low is None or f.high is None else f"{f.low:.3f} to {f.high:.3f}"
         source = ", ".join(f"{k}: {v}" for k, v in f.details.items())
         lines.append(f"| {name} | {f.value:.4f} | {interval} | {f.n} | {source} |")

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from vlad_lightning.callbacks.grid import layout_grid, sample_grid
 from vlad_lightning.files import write_file
 from vlad_lightning.models.fsdp import is_sharded
-from vlad_lightning.types import Batch, Layout, Painting
+from vlad_lightning.types import Batch, GeneratedImages, Layout
 
 
 class SampleGrid(Callback):
-    """Draws the first prompts of the validation set; in a test it collects the first paintings.
+    """Draws the first prompts of the validation set; in a test it collects the first generated images.
 
-    The module's ``draw(prompts, key)`` gives a :class:`Painting` (stage 2) or layouts (stage 1).
+    The module's ``draw(prompts, key)`` gives a :class:`GeneratedImages` (stage 2) or layouts (stage 1).
 
     Args:
         samples: pictures a grid.
@@ -38,7 +38,7 @@ class SampleGrid(Callback):
         self.samples = samples
         self.columns = columns
         self.outs = (out, prompts_out)
-        self._tested: tuple[list[Painting], list[Painting]] = ([], [])
+        self._tested: tuple[list[GeneratedImages], list[GeneratedImages]] = ([], [])
 
     @torch.no_grad()
     def on_validation_batch_start(
@@ -49,15 +49,15 @@ class SampleGrid(Callback):
             return
         prompts = batch.prompts[: self.samples]
         with trainer.precision_plugin.forward_context():
-            drawn: Painting | tuple[Layout, ...] = cast(Any, pl_module).draw(prompts, batch.keys[: self.samples])
+            drawn: GeneratedImages | tuple[Layout, ...] = cast(Any, pl_module).draw(prompts, batch.keys[: self.samples])
         if not trainer.is_global_zero:  # it had to help with the weights
             return
         captions = [words_of(prompt, layout) for prompt, layout in zip(prompts, batch.layouts, strict=False)]
-        layouts = drawn.layouts if isinstance(drawn, Painting) else drawn
-        figures = {"samples/layouts": layout_grid(layouts, captions, self.columns)}
-        if isinstance(drawn, Painting):
-            figures["samples/images"] = sample_grid(drawn.images, captions, self.columns)
-        self._log(trainer, figures)
+        layouts = drawn.layouts if isinstance(drawn, GeneratedImages) else drawn
+        results = {"samples/layouts": layout_grid(layouts, captions, self.columns)}
+        if isinstance(drawn, GeneratedImages):
+            results["samples/images"] = sample_grid(drawn.images, captions, self.columns)
+        self._log(trainer, results)
 
     def on_test_batch_end(
         self,
@@ -68,10 +68,10 @@ class SampleGrid(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the first paintings of each loader."""
+        """Keep the first generated images of each loader."""
         tested = self._tested[dataloader_idx]
         if isinstance(outputs, Mapping) and sum(len(p.images) for p in tested) < self.samples:
-            tested.append(outputs["painting"])
+            tested.append(outputs["generated"])
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the grids."""
@@ -83,11 +83,11 @@ class SampleGrid(Callback):
                 write_file(Path(out), figure.savefig)
             tested.clear()
 
-    def _log(self, trainer: Trainer, figures: dict[str, Figure]) -> None:
+    def _log(self, trainer: Trainer, results: dict[str, Figure]) -> None:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 try:
-                    for name, figure in figures.items():
+                    for name, figure in results.items():
                         logger.experiment.add_figure(name, figure, trainer.global_step)
                 except OSError as error:  # pictures are not worth a training
                     rank_zero_warn(f"the pictures of step {trainer.global_step} could not be logged: {error}")

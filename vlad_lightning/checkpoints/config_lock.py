@@ -90,12 +90,12 @@ class ConfigLock(Callback):
 
     Args:
         config: dotted keys and plain values, see :func:`flatten`.
-        may_change: keys and patterns that may differ, see :func:`changes`; :data:`CONTENT` is one.
+        allow_changes: keys and patterns that may differ, see :func:`changes`; :data:`CONTENT` is one.
     """
 
-    def __init__(self, config: Mapping[str, Any], may_change: Sequence[str] = ()) -> None:
+    def __init__(self, config: Mapping[str, Any], allow_changes: Sequence[str] = ()) -> None:
         self.config = dict(config)
-        self.may_change = tuple(may_change)
+        self.allow_changes = tuple(allow_changes)
         self._world_size = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class ConfigLock(Callback):
         if then and self._world_size and then != self._world_size:
             rank_zero_warn(
                 f"resumed on {self._world_size} processes after {then}: the global batch is batch_size times processes "
-                "times accumulate_grad_batches; keep it by --data.batch_size N --may_change data.batch_size"
+                "times accumulate_grad_batches; keep it by --data.batch_size N --resume.allow_changes data.batch_size"
             )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -128,7 +128,7 @@ class ConfigLock(Callback):
             ValueError: naming what differs.
         """
         if trainer.state.fn == "fit" and RECORD in checkpoint:
-            refuse_changes(trainer.ckpt_path, checkpoint[RECORD], self.config, self.may_change)
+            refuse_changes(trainer.ckpt_path, checkpoint[RECORD], self.config, self.allow_changes)
         data = getattr(trainer, "datamodule", None)
         if trainer.state.fn == "fit" and hasattr(data, "changed_since"):
             on_first(partial(self._check_data, cast(_Data, data), checkpoint))
@@ -139,10 +139,10 @@ class ConfigLock(Callback):
             rank_zero_warn("the checkpoint does not say what its data folder held; it may have been something else")
         elif changed:
             where = printable(data.source.name)
-            told = f"the {', '.join(changed)} in {where} are not those that the checkpoint was trained on"
-            if changes({}, {CONTENT: changed}, self.may_change):
-                raise ValueError(f"{told}; put them back, or allow it: --may_change {CONTENT}")
-            rank_zero_warn(f"{told}; --may_change allows it")
+            message = f"the {', '.join(changed)} in {where} are not those that the checkpoint was trained on"
+            if changes({}, {CONTENT: changed}, self.allow_changes):
+                raise ValueError(f"{message}; put them back, or allow it: --resume.allow_changes {CONTENT}")
+            rank_zero_warn(f"{message}; --resume.allow_changes allows it")
 
 
 def flatten(config: Mapping[str, Any], out: str) -> dict[str, Any]:
@@ -193,16 +193,16 @@ def _plain(value: Any, out: str) -> Any:
 
 
 def changes(
-    then: Mapping[str, Any], now: Mapping[str, Any], may_change: Sequence[str] = ()
+    then: Mapping[str, Any], now: Mapping[str, Any], allow_changes: Sequence[str] = ()
 ) -> list[tuple[str, Any, Any]]:
     """The keys, with both values, that differ and may not.
 
     Args:
         then: as kept in a checkpoint.
         now: of the fit that resumes it.
-        may_change: more keys that may differ, or patterns such as ``data.*``; a key stands for all below it.
+        allow_changes: more keys that may differ, or patterns such as ``data.*``; a key stands for all below it.
     """
-    named = [pattern.replace(".init_args", "").lstrip("-").replace("[", "[[]") for pattern in may_change]
+    named = [pattern.replace(".init_args", "").lstrip("-").replace("[", "[[]") for pattern in allow_changes]
     allowed = [*_FREE, *named, *(f"{pattern}.*" for pattern in named), *(f"{pattern}[[]*" for pattern in named)]
     differing = [key for key in {**then, **now} if then.get(key, _ABSENT) != now.get(key, _ABSENT)]
     refused = [key for key in differing if not any(fnmatchcase(key, pattern) for pattern in allowed)]
@@ -210,7 +210,7 @@ def changes(
 
 
 def refuse_changes(
-    checkpoint: object, then: Mapping[str, Any], now: Mapping[str, Any], may_change: Sequence[str]
+    checkpoint: object, then: Mapping[str, Any], now: Mapping[str, Any], allow_changes: Sequence[str]
 ) -> None:
     """Refuse what :func:`changes` finds, after a table of it on stderr.
 
@@ -218,12 +218,12 @@ def refuse_changes(
         checkpoint: its path, for the message.
         then: as kept in it.
         now: of the fit that resumes it.
-        may_change: keys and patterns that may differ.
+        allow_changes: keys and patterns that may differ.
 
     Raises:
         ValueError: naming the keys that differ.
     """
-    rows = changes(then, now, may_change)
+    rows = changes(then, now, allow_changes)
     if not rows:
         return
     if getattr(rank_zero_only, "rank", 0) == 0:
@@ -231,7 +231,7 @@ def refuse_changes(
     names = [key for key, *_ in rows]
     raise ValueError(
         f"{checkpoint} was trained under another configuration ({len(rows)} keys differ, above); undo the change, "
-        f"or allow it: --may_change '[{', '.join(names)}]'"
+        f"or allow it: --resume.allow_changes '[{', '.join(names)}]'"
     )
 
 

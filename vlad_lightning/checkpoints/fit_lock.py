@@ -51,7 +51,9 @@ def take(folder: Path) -> None:
     path = folder / NAME
     if (left := _stale(path)) is not None:
         if left != _this():
-            warnings.warn(f"{path} was left by {_told(left)}, which has ended; this fit takes it over", stacklevel=2)
+            warnings.warn(
+                f"{path} was left by {_describe(left)}, which has ended; this fit takes it over", stacklevel=2
+            )
         path.unlink(missing_ok=True)
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
@@ -83,8 +85,8 @@ def _stale(path: Path) -> _Holder | None:
     if _has_ended(holder):
         return holder
     raise ValueError(
-        f"{path.parent} is being written by another fit, {_told(holder)}: wait for it, or name another --out. Where "
-        f"that fit is known to have ended, remove {path}"
+        f"{path.parent} is being written by another fit, {_describe(holder)}: wait for it, or name another --out. "
+        f"Where that fit is known to have ended, remove {path}"
     )
 
 
@@ -131,5 +133,5 @@ def _began(pid: int) -> str:
     return stat.rpartition(")")[2].split()[19]
 
 
-def _told(holder: _Holder) -> str:
+def _describe(holder: _Holder) -> str:
     return f"process {holder.pid} on {holder.host}" if holder.pid else "a process that it does not name"

@@ -41,28 +41,28 @@ from torch.distributed.checkpoint import (
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.tensor import DTensor
 
+from vlad_lightning.checkpoints.checksum import DamagedError, sync_folder, verify, write_checksums
 from vlad_lightning.checkpoints.ranks import SaveFailedError, barrier, on_first
-from vlad_lightning.checkpoints.seal import DamagedError, seal, sync_folder, verify
 from vlad_lightning.lightning_internals import storage_id
 
-_REST = "meta.pt"
+_METADATA = "meta.pt"
 _MARK = "vlad_lightning.tensor"  # ("vlad_lightning.tensor", key) stands where a tensor stood
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: not C:/
 _ONE_DISK = "has to be one file system for all nodes"
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
-Place = tuple[str | int, ...]
+TensorPath = tuple[str | int, ...]
 """Where a tensor stands in a checkpoint: ("state_dict", "layer.weight")."""
 
 
 def is_folder_checkpoint(path: Path) -> bool:
     """Whether ``path`` is a checkpoint of this form."""
-    return (path / _REST).is_file()
+    return (path / _METADATA).is_file()
 
 
-def read_rest(path: Path) -> Any:
+def read_metadata(path: Path) -> Any:
     """What a checkpoint holds beside its tensors; a file's tensors stay on the disk. Reads Lightning's folders too."""
-    file = path / _REST if path.is_dir() else path
+    file = path / _METADATA if path.is_dir() else path
     return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
 
 
@@ -79,19 +79,19 @@ def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
         SaveFailedError: on every process, where one of them could not write; what stood there stands there still, and
             nothing half-written takes room.
     """
-    rest, tensors = _separate(checkpoint)
+    metadata, tensors = _separate(checkpoint)
     beside = path.with_name(f".{path.name}.part")
     try:
-        on_first(partial(_make_anew, beside))
+        on_first(partial(_recreate, beside))
         _write_shards(tensors, beside)
-        on_first(partial(_finish, rest, {key: tensor.shape for key, tensor in tensors.items()}, beside, path))
+        on_first(partial(_finish, metadata, {key: tensor.shape for key, tensor in tensors.items()}, beside, path))
     except SaveFailedError:
         _remove(beside)
         barrier()  # a late removal would hit the next save
         raise
 
 
-def _make_anew(folder: Path) -> None:
+def _recreate(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     _remove(folder)  # of a run that was killed
     folder.mkdir()
@@ -117,10 +117,10 @@ def _write_shards(tensors: dict[str, Tensor], folder: Path) -> None:
         raise SaveFailedError(first.errno, f"{first.strerror or first} (process {number})", str(folder)) from error
 
 
-def _finish(rest: Any, shapes: Mapping[str, torch.Size], beside: Path, path: Path) -> None:
+def _finish(metadata: Any, shapes: Mapping[str, torch.Size], beside: Path, path: Path) -> None:
     content = io.BytesIO()
-    torch.save(rest, content)  # torch's own errors about a full disk speak of positions
-    with (beside / _REST).open("wb") as file:
+    torch.save(metadata, content)  # torch's own errors about a full disk speak of positions
+    with (beside / _METADATA).open("wb") as file:
         file.write(content.getbuffer())
         file.flush()
         os.fsync(file.fileno())
@@ -153,11 +153,11 @@ def _lost(keys: Collection[str]) -> str:
 
 def publish(beside: Path, path: Path) -> None:
     """Give a folder its checksums and its name. Process 0 calls it when the others have written their parts."""
-    seal(beside)
-    take_place(beside, path)
+    write_checksums(beside)
+    swap(beside, path)
 
 
-def take_place(new: Path, path: Path) -> None:
+def swap(new: Path, path: Path) -> None:
     """Move a file or folder to ``path``, and then remove the file or folder that stood there.
 
     On Linux the two change places in one step, so there is a whole checkpoint under the name at any moment. Folders on
@@ -188,13 +188,13 @@ def read_header(path: Path) -> Any:
         ValueError: where it is damaged, or no checkpoint.
     """
     if not path.is_dir():
-        return map_tensors(read_rest(path), lambda place, tensor: torch.empty_like(tensor, device="meta"))
-    rest, index = open_folder(path)
+        return map_tensors(read_metadata(path), lambda at, tensor: torch.empty_like(tensor, device="meta"))
+    metadata, index = open_folder(path)
 
-    def shaped(place: Place, key: str) -> Tensor:
+    def shaped(at: TensorPath, key: str) -> Tensor:
         return torch.empty(index[key].size, dtype=index[key].properties.dtype, device="meta")
 
-    return restore(rest, shaped)
+    return restore(metadata, shaped)
 
 
 def read_checkpoint(path: Path, optimizer: bool = True) -> dict[str, Any]:
@@ -208,13 +208,15 @@ def read_checkpoint(path: Path, optimizer: bool = True) -> dict[str, Any]:
         ValueError: where it is damaged, or no checkpoint.
     """
     if not path.is_dir():
-        return dict(read_rest(path))
-    rest, index = open_folder(path)
+        return dict(read_metadata(path))
+    metadata, index = open_folder(path)
     if not optimizer:
-        rest.pop("optimizer_states", None)
-    targets = {key: torch.empty(index[key].size, dtype=index[key].properties.dtype) for key in places(rest).values()}
+        metadata.pop("optimizer_states", None)
+    targets = {
+        key: torch.empty(index[key].size, dtype=index[key].properties.dtype) for key in tensor_paths(metadata).values()
+    }
     fill_tensors(targets, path, alone=True)
-    return dict(restore(rest, lambda place, key: targets[key]))
+    return dict(restore(metadata, lambda at, key: targets[key]))
 
 
 def refuse_address(given: str | Path) -> None:
@@ -268,17 +270,17 @@ def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, TensorStorageMeta
         ValueError: where it is no checkpoint.
     """
     if not is_folder_checkpoint(path):
-        raise ValueError(f"{path} is a folder without {_REST}: no checkpoint, or one that was not finished")
-    rest = read_rest(path)
+        raise ValueError(f"{path} is a folder without {_METADATA}: no checkpoint, or one that was not finished")
+    metadata = read_metadata(path)
     try:
         found = _read_index(path)
     except OSError as error:
         raise DamagedError(f"{path} is damaged: {error}") from error
-    if missing := set(places(rest).values()) - set(found):
+    if missing := set(tensor_paths(metadata).values()) - set(found):
         raise DamagedError(f"{path} is damaged: {len(missing)} tensors are missing, {min(missing)!r} among them")
     if gaps := _gaps(found):
         raise DamagedError(f"{path} is damaged: {_lost(gaps)}; the folder it was written to {_ONE_DISK}")
-    return rest, found
+    return metadata, found
 
 
 def fill_tensors(targets: dict[str, Tensor], path: Path, alone: bool = False) -> None:
@@ -294,37 +296,37 @@ def fill_tensors(targets: dict[str, Tensor], path: Path, alone: bool = False) ->
         load(dict(targets), storage_reader=HuggingFaceStorageReader(str(path)), no_dist=alone)
 
 
-def places(rest: Any) -> dict[Place, str]:
+def tensor_paths(metadata: Any) -> dict[TensorPath, str]:
     """The keys of the tensors in what :func:`open_folder` gives, by the places where they stand."""
-    found: dict[Place, str] = {}
+    found: dict[TensorPath, str] = {}
 
-    def note(place: Place, key: str) -> str:
-        found[place] = key
+    def note(at: TensorPath, key: str) -> str:
+        found[at] = key
         return key
 
-    restore(rest, note)
+    restore(metadata, note)
     return found
 
 
-def restore(rest: Any, tensor: Callable[[Place, str], Any], place: Place = ()) -> Any:
-    """``rest`` with ``tensor(place, key)`` where a tensor stood."""
-    if isinstance(rest, tuple) and len(rest) == 2 and rest[0] == _MARK:
-        return tensor(place, rest[1])
-    if isinstance(rest, Mapping):
-        return {k: restore(v, tensor, (*place, k)) for k, v in rest.items()}
-    if type(rest) in (list, tuple):
-        return type(rest)(restore(v, tensor, (*place, i)) for i, v in enumerate(rest))
-    return rest
+def restore(metadata: Any, tensor: Callable[[TensorPath, str], Any], at: TensorPath = ()) -> Any:
+    """``metadata`` with ``tensor(place, key)`` where a tensor stood."""
+    if isinstance(metadata, tuple) and len(metadata) == 2 and metadata[0] == _MARK:
+        return tensor(at, metadata[1])
+    if isinstance(metadata, Mapping):
+        return {k: restore(v, tensor, (*at, k)) for k, v in metadata.items()}
+    if type(metadata) in (list, tuple):
+        return type(metadata)(restore(v, tensor, (*at, i)) for i, v in enumerate(metadata))
+    return metadata
 
 
-def map_tensors(value: Any, change: Callable[[Place, Tensor], Any], place: Place = ()) -> Any:
+def map_tensors(value: Any, change: Callable[[TensorPath, Tensor], Any], at: TensorPath = ()) -> Any:
     """``value`` with ``change(place, tensor)`` in the place of each tensor."""
     if isinstance(value, Tensor):
-        return change(place, value)
+        return change(at, value)
     if isinstance(value, Mapping):
-        return {k: map_tensors(v, change, (*place, k)) for k, v in value.items()}
+        return {k: map_tensors(v, change, (*at, k)) for k, v in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(map_tensors(v, change, (*place, i)) for i, v in enumerate(value))
+        return type(value)(map_tensors(v, change, (*at, i)) for i, v in enumerate(value))
     return value
 
 
@@ -339,8 +341,8 @@ def _separate(checkpoint: Mapping[str, Any]) -> tuple[Any, dict[str, Tensor]]:
     keys: dict[tuple[Any, ...], str] = {}
     tensors: dict[str, Tensor] = {}
 
-    def keep(place: Place, tensor: Tensor) -> tuple[str, str]:
-        key = keys.setdefault(storage_of(tensor), "/".join(map(str, place)))
+    def keep(at: TensorPath, tensor: Tensor) -> tuple[str, str]:
+        key = keys.setdefault(storage_of(tensor), "/".join(map(str, at)))
         if key not in tensors:
             tensors[key] = tensor.detach().contiguous()
         return _MARK, key

@@ -17,9 +17,9 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
+from vlad_lightning.checkpoints.checksum import checksum_file, verify
 from vlad_lightning.checkpoints.folder import is_folder_checkpoint, read_checkpoint, refuse_address
 from vlad_lightning.checkpoints.ranks import SaveFailedError, on_each_node
-from vlad_lightning.checkpoints.seal import sealed, verify
 from vlad_lightning.lightning_internals import storage_id
 
 
@@ -185,9 +185,9 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
 def _free(folder: Path) -> str:
     """What is left on the disk of ``folder``, which may not be there any more."""
-    for place in (folder, *folder.parents):
+    for directory in (folder, *folder.parents):
         with suppress(OSError):
-            return f"{shutil.disk_usage(place).free / 1e9:.1f} GB free"
+            return f"{shutil.disk_usage(directory).free / 1e9:.1f} GB free"
     return "what is free is not known"
 
 
@@ -223,5 +223,5 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _write(checkpoint: dict[str, Any], target: Path) -> None:
-    with sealed(target) as file:
+    with checksum_file(target) as file:
         torch.save(checkpoint, cast("IO[bytes]", file))

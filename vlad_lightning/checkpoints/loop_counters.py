@@ -30,11 +30,11 @@ class ExactResume(Callback):
             return
         if data.resumed_at is None:  # another data module's checkpoint: as if its steps had been made in this order
             data.resume_at(checkpoint["global_step"])
-        place = data.resumed_at or 0
-        epoch, seen = place // data.order().samples, data.batches_before(place)
+        position = data.resumed_at or 0
+        epoch, seen = position // data.order().samples, data.batches_before(position)
         current, total = loop[_BATCHES]["current"], loop[_BATCHES]["total"]
         ends = current["completed"] < current["processed"]  # the end of the last batch was not yet counted
-        if loop[_BATCHES]["is_last_batch"] and place % data.order().samples == 0:
+        if loop[_BATCHES]["is_last_batch"] and position % data.order().samples == 0:
             epoch, seen, ends = epoch - 1, data.batches_an_epoch(), True
         _set(current, seen, ended=seen - ends)
         _set(total, epoch * data.batches_an_epoch() + seen, ended=epoch * data.batches_an_epoch() + seen - ends)

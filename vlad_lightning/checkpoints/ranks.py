@@ -45,13 +45,13 @@ def on_each_node(act: Callable[[], object]) -> None:
             act()
         except Exception as error:
             failure = error
-    told: list[str | None] = [None if failure is None else str(failure)]
+    failures: list[str | None] = [None if failure is None else str(failure)]
     if _grouped():
-        told *= dist.get_world_size()
-        dist.all_gather_object(told, told[0])
+        failures *= dist.get_world_size()
+        dist.all_gather_object(failures, failures[0])
     if failure is not None:
         raise failure
-    for number, text in enumerate(told):
+    for number, text in enumerate(failures):
         if text is not None:
             raise ValueError(f"{text} (process {number})")
 
@@ -76,15 +76,15 @@ def on_first(act: Callable[[], T]) -> T:
             result = act()
         except Exception as error:
             failure = error
-    result, told = _from_first((result, None if failure is None else _told(failure)))
-    if isinstance(told, SaveFailedError):
-        raise told from failure
-    if told is not None:
-        raise failure or told
+    result, failures = _from_first((result, None if failure is None else _sendable(failure)))
+    if isinstance(failures, SaveFailedError):
+        raise failures from failure
+    if failures is not None:
+        raise failure or failures
     return result  # type: ignore[return-value]  # None only where ``act`` returned it
 
 
-def _told(error: Exception) -> Exception:
+def _sendable(error: Exception) -> Exception:
     """What the others raise."""
     if isinstance(error, ValueError):
         return ValueError(str(error))

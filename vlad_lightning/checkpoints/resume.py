@@ -13,10 +13,10 @@ from typing import Any
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from vlad_lightning.checkpoints.checksum import DamagedError, candidates, look, newest_valid, verify
 from vlad_lightning.checkpoints.config_lock import RECORD, refuse_changes
 from vlad_lightning.checkpoints.folder import read_header, read_saved, refuse_address
 from vlad_lightning.checkpoints.ranks import is_first_of_node
-from vlad_lightning.checkpoints.seal import DamagedError, candidates, look, newest_valid, verify
 
 _LIGHTNINGS = ("best", "hpc")
 _ABSENT = "absent"
@@ -49,7 +49,7 @@ def resolve(given: str, folder: str | None, run: str, fits: bool) -> Found | str
         fits: whether the command is a fit, which may start without one.
 
     Returns:
-        One that is whole and seen to hold what the command needs; Lightning's word; None for a fit that starts anew.
+        One that is whole and seen to hold what the command needs; Lightning's word; None for a fit that starts again.
 
     Raises:
         FileNotFoundError: where there is none.
@@ -85,7 +85,7 @@ def _last(folder: str | None, run: str, verifies: bool) -> Found | None:
 
     path = newest_valid(Path(folder), (lambda path: _run_of(read[path]) == run) if run else None, check)
     if path is None and candidates(Path(folder)):
-        warnings.warn(f"the checkpoints in {folder} are of another run; this one starts anew", stacklevel=3)
+        warnings.warn(f"the checkpoints in {folder} are of another run; this one starts again", stacklevel=3)
     return None if path is None else read[path]
 
 
@@ -113,13 +113,13 @@ def _read(path: Path, verifies: bool) -> Found:
     return Found(path, header, verifies)
 
 
-def check_config(found: Found, now: Mapping[str, Any], may_change: Sequence[str]) -> None:
+def check_config(found: Found, now: Mapping[str, Any], allow_changes: Sequence[str]) -> None:
     """Refuse to go on from a checkpoint under another configuration; the table of what differs goes to stderr.
 
     Args:
         found: of a fit; one that kept no configuration is let through with a warning.
         now: the configuration, flattened.
-        may_change: keys and patterns that may differ.
+        allow_changes: keys and patterns that may differ.
 
     Raises:
         ValueError: naming the keys that differ.
@@ -128,7 +128,7 @@ def check_config(found: Found, now: Mapping[str, Any], may_change: Sequence[str]
     if then is None:
         warnings.warn(f"{found.path} does not say under which configuration it was trained", stacklevel=2)
         return
-    refuse_changes(found.path, then, now, may_change)
+    refuse_changes(found.path, then, now, allow_changes)
 
 
 def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]:

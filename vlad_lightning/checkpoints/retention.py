@@ -12,11 +12,19 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
+from vlad_lightning.checkpoints.checksum import (
+    LAST,
+    MANIFEST,
+    candidates,
+    step_path,
+    steps_of,
+    sync_folder,
+    write_checksums,
+)
 from vlad_lightning.checkpoints.fit_lock import release, take
-from vlad_lightning.checkpoints.folder import take_place
+from vlad_lightning.checkpoints.folder import swap
 from vlad_lightning.checkpoints.io import DurableCheckpointIO
 from vlad_lightning.checkpoints.ranks import on_first
-from vlad_lightning.checkpoints.seal import LAST, MANIFEST, candidates, seal, step_path, steps_of, sync_folder
 
 _NEW = ".new.ckpt"  # written under this name, then given its others
 
@@ -27,7 +35,7 @@ class Checkpoints(Checkpoint):
     Each is also ``folder/step-<number>.ckpt``: a hard link, which costs no space and no second writing; a relative
     symbolic link where the checkpoint is a folder or the file system has no hard links. ``last.ckpt`` is replaced in
     one move and first, so it is the newest whole one at any moment. A fit that goes back to an earlier step removes the
-    later ones at its first save; one that goes on from nothing in the folder needs ``start_over`` where it holds any.
+    later ones at its first save; one that goes on from nothing in the folder needs ``overwrite`` where it holds any.
     The folder is one fit's at a time (:mod:`~vlad_lightning.checkpoints.fit_lock`).
 
     Args:
@@ -38,13 +46,13 @@ class Checkpoints(Checkpoint):
         keep_every: steps that are a multiple of it stay for ever; 0 for none.
         asynchronous: copy the state and write it while training goes on.
         run: a name for the run, kept in each checkpoint; ``--ckpt_path last`` passes over those of another name.
-        start_over: a fit that does not go on from a checkpoint in the folder may remove those that lie there.
+        overwrite: a fit that does not go on from a checkpoint in the folder may remove those that lie there.
         enabled: False writes nothing, which the command line's ``--trainer.enable_checkpointing false`` means as well.
 
     Raises:
         ValueError: where a number is out of its range, or, at a fit's beginning, ``asynchronous`` meets another
             checkpoint plugin than :class:`DurableCheckpointIO`, the folder holds an earlier fit's without
-            ``start_over``, or another fit writes to it.
+            ``overwrite``, or another fit writes to it.
         OSError: at a fit's beginning, where the folder cannot be written to.
     """
 
@@ -56,7 +64,7 @@ class Checkpoints(Checkpoint):
         keep_every: int = 0,
         asynchronous: bool = False,
         run: str = "",
-        start_over: bool = False,
+        overwrite: bool = False,
         enabled: bool = True,
     ) -> None:
         for name, value, least in (
@@ -72,7 +80,7 @@ class Checkpoints(Checkpoint):
         self.keep_every = keep_every
         self.asynchronous = asynchronous
         self.run = run
-        self.start_over = start_over
+        self.overwrite = overwrite
         self.enabled = enabled
         self._target: Path | None = None  # None: this fit writes nothing
         self._first: str | None = None  # what all processes resume from, where they have agreed on it
@@ -92,7 +100,7 @@ class Checkpoints(Checkpoint):
         """Find the folder."""
         if stage != "fit":
             return
-        self._target, self._ours = self.place(trainer), set()
+        self._target, self._ours = self.directory(trainer), set()
         if self.asynchronous and writer_of(trainer) is None:
             raise ValueError("checkpoints.asynchronous needs the plugin vlad_lightning.checkpoints.DurableCheckpointIO")
         if self._target is not None:
@@ -116,7 +124,7 @@ class Checkpoints(Checkpoint):
             writer.load_together(Path(first), Path(own))
             self._first = str(first)
 
-    def place(self, trainer: Trainer) -> Path | None:
+    def directory(self, trainer: Trainer) -> Path | None:
         """The folder that a trainer's fit writes to; None where it writes nothing."""
         others = [callback for callback in trainer.checkpoint_callbacks if callback is not self]
         if not self.enabled or getattr(trainer, "fast_dev_run", False) or (self.folder is None and others):
@@ -140,7 +148,7 @@ class Checkpoints(Checkpoint):
         same = trainer.strategy.broadcast(str(trainer.ckpt_path)) == str(trainer.ckpt_path)
         if not trainer.strategy.reduce_boolean_decision(same, all=True):
             raise ValueError("the processes found different checkpoints to resume from; give --ckpt_path FILE")
-        if self._target is not None and not self.start_over:
+        if self._target is not None and not self.overwrite:
             on_first(partial(refuse_to_replace, self._target, trainer.ckpt_path))
         self._saved, self._ours = trainer.global_step, set()
         here = self._target is not None and _is_in(self._target, trainer.ckpt_path)
@@ -234,9 +242,9 @@ class Checkpoints(Checkpoint):
         """Give the new one its names, newest first, and remove what does not stay."""
         folder, kept = new.parent, step_path(new.parent, step)
         if new.is_dir() and not (new / MANIFEST).exists():  # another strategy's than ours
-            seal(new)
+            write_checksums(new)
         linked = not new.is_dir() and _link(new, folder / LAST)
-        take_place(new, kept)
+        swap(new, kept)
         if not linked:
             _symlink(kept, folder / LAST)
         sync_folder(folder)
@@ -284,13 +292,13 @@ def last_checkpoint(trainer: Trainer) -> str:
 
 
 def _folders(trainer: Trainer) -> list[Path]:
-    places = [_place(trainer, callback) for callback in trainer.checkpoint_callbacks]
-    return [place for place in places if place is not None]
+    directories = [_directory(trainer, callback) for callback in trainer.checkpoint_callbacks]
+    return [directory for directory in directories if directory is not None]
 
 
-def _place(trainer: Trainer, callback: Checkpoint) -> Path | None:
+def _directory(trainer: Trainer, callback: Checkpoint) -> Path | None:
     if isinstance(callback, Checkpoints):
-        return callback.place(trainer)
+        return callback.directory(trainer)
     return Path(callback.dirpath) if isinstance(callback, ModelCheckpoint) and callback.dirpath else None
 
 
@@ -316,7 +324,7 @@ def refuse_to_replace(folder: Path, resumed: str | Path | None) -> None:
     newest = f"step {max(steps)}" if steps else found[0].name
     raise ValueError(
         f"{folder} holds checkpoints of an earlier fit, up to {newest}, which the first save of this one would remove: "
-        "--ckpt_path last goes on from there, --checkpoints.start_over true starts over in their place"
+        "--ckpt_path last goes on from there, --checkpoints.overwrite true starts over in their place"
     )
 
 

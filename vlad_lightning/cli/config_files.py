@@ -42,7 +42,7 @@ def named_files(args: Sequence[str]) -> list[Path]:
     return [path for path in map(Path, named) if path.is_file()]
 
 
-def start_lists_anew(args: Sequence[str]) -> list[str]:
+def reset_lists(args: Sequence[str]) -> list[str]:
     """A command line in which a list of callbacks, loggers or plugins takes the place of an earlier one as a whole.
 
     jsonargparse lets the items of a list inherit arguments from those of an earlier list of the same length, by

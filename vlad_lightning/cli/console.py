@@ -14,7 +14,7 @@ _WARNINGS = (
 _ADVERTISED = ("litlogger", "litmodels")
 
 
-def hush() -> None:
+def silence() -> None:
     """Leave out warnings that concern no run, and advertisements; everything else is printed as before."""
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message)

@@ -21,7 +21,7 @@ def complete(config: Namespace) -> None:
     | `width` of the composition and the spelling, `text_width` of whatever reads a prompt encoder | its text encoder |
     | `max_phrases` of the composition | `max_words` and `max_objects` of its text encoder |
     | `max_words` of a layout generator's TLG and of the data | that of the text encoder |
-    | `size` of the data | `image_size` of the painter, or `size` of the detector |
+    | `size` of the data | `image_size` of the image generator, or `size` of the detector |
 
     Args:
         config: of a command; nothing in it is required.
@@ -30,15 +30,15 @@ def complete(config: Namespace) -> None:
     for reader in _all_args(model):
         text = _args(reader, "prompt_encoder", "text_encoder")
         width, words = _width(text), text.get("max_words")
-        _fill(_args(text, "spelling"), width=width)
+        _set_missing(_args(text, "character_encoder"), width=width)
         phrases = words + text["max_objects"] if "max_objects" in text and words else None
-        _fill(_args(reader, "prompt_encoder", "composition"), width=width, max_phrases=phrases)
+        _set_missing(_args(reader, "prompt_encoder", "composition"), width=width, max_phrases=phrases)
         for path in (("tlg",), ("vfe", "fusion"), ("vfe", "phrase_map")):
-            _fill(_args(reader, *path), text_width=width)
-        _fill(_args(reader, "tlg"), max_words=words)
-    for owner in (model, _args(model, "generator"), _args(model, "painter")):
-        _fill(data, max_words=_args(owner, "prompt_encoder", "text_encoder").get("max_words"))
-    _fill(data, size=_args(model, "painter").get("image_size") or _args(model, "detector").get("size"))
+            _set_missing(_args(reader, *path), text_width=width)
+        _set_missing(_args(reader, "tlg"), max_words=words)
+    for owner in (model, _args(model, "generator"), _args(model, "image_generator")):
+        _set_missing(data, max_words=_args(owner, "prompt_encoder", "text_encoder").get("max_words"))
+    _set_missing(data, size=_args(model, "image_generator").get("image_size") or _args(model, "detector").get("size"))
 
 
 def _args(config: Namespace, *path: str) -> Namespace:
@@ -64,7 +64,7 @@ def _width(text: Namespace) -> int | None:
     return own or (sum(tower["widths"]) if "widths" in tower else None)
 
 
-def _fill(args: Namespace, **values: int | None) -> None:
+def _set_missing(args: Namespace, **values: int | None) -> None:
     for name, value in values.items():
         if name in args and args[name] is None:
             args[name] = value

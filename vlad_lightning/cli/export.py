@@ -38,11 +38,11 @@ def export(args: Sequence[str]) -> None:
     module = built.model
     if not isinstance(module, VFEModule):
         raise ValueError(f"the config builds {type(module).__name__}; export needs stage 2, VFEModule")
-    if options.lora_folder and module.painter.vfe.lora is None:
+    if options.lora_folder and module.image_generator.vfe.lora is None:
         raise ValueError("--lora-folder: the config trains the whole unet, vfe.lora is null; export --folder")
     saved = load_checkpoint(module, options.checkpoint)
     if options.lora_folder:
-        _replace(options.lora_folder, lambda new: save_unet_lora(module.painter.vfe, new))
+        _replace(options.lora_folder, lambda new: save_unet_lora(module.image_generator.vfe, new))
     if options.folder:
         data = getattr(getattr(built.datamodule, "source", None), "name", "unknown")
         results = Path(built.config["out"], "results.json")
@@ -58,7 +58,8 @@ def _export_parser() -> argparse.ArgumentParser:
         usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR [--out DIR]",
         description="Write a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone.",
         epilog="All other options are those of the training run, as for vlad-cli fit: --config FILE (may be repeated), "
-        "--out DIR (whose results.json the model card shows), --data.root DIR, --model.painter.vfe.lora and the like.",
+        "--out DIR (whose results.json the model card shows), --data.root DIR, --model.image_generator.vfe.lora and the "
+        "like.",
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="of stage 2, a .ckpt file or folder")
     parser.add_argument("--folder", type=Path, help="new folder of the pipeline")

@@ -26,9 +26,9 @@ from vlad_lightning.checkpoints.fit_lock import refuse_if_held
 from vlad_lightning.checkpoints.loop_counters import ExactResume
 from vlad_lightning.checkpoints.resume import Found, check_config, check_weights, resolve
 from vlad_lightning.checkpoints.retention import refuse_to_replace
-from vlad_lightning.cli.config_files import find_shipped, named_files, start_lists_anew
+from vlad_lightning.cli.config_files import find_shipped, named_files, reset_lists
 from vlad_lightning.cli.config_parser import Parser, check_config_file, prepare, reason
-from vlad_lightning.cli.console import hush
+from vlad_lightning.cli.console import silence
 from vlad_lightning.cli.slurm_tasks import check_tasks
 from vlad_lightning.files import configs_folder
 from vlad_lightning.health import (
@@ -41,7 +41,7 @@ from vlad_lightning.health import (
     Watchdog,
     WeightCensus,
 )
-from vlad_lightning.health.lookup import find
+from vlad_lightning.health.callback_lookup import get_callback
 from vlad_lightning.limits import check_settings, check_words
 
 _SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -64,7 +64,7 @@ class VLADCLI(LightningCLI):
     _found: Found | None = None  # what the command starts from
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add ``--out``, ``--stage``, ``--may_change``, and the callbacks of every fit: no list replaces them."""
+        """Add the run's own options, and the callbacks of every fit: no list replaces these."""
         parser.add_argument("--out", type=str, default="runs/default", help="folder of the run; {out} stands for it")
         parser.add_argument(
             "--stage", type=str, default="fit", help="name of the stage's folder in --out; {stage} stands for it"
@@ -72,7 +72,7 @@ class VLADCLI(LightningCLI):
         for name, callback in _OF_EVERY_FIT.items():
             parser.add_lightning_class_args(callback, name)
         parser.add_argument(
-            "--may_change",
+            "--resume.allow_changes",
             type=list[str] | str,
             default=[],
             help="keys, or patterns, that may differ from what the checkpoint of a resumed fit was trained with",
@@ -87,7 +87,7 @@ class VLADCLI(LightningCLI):
         check_words(words)
         for path in named_files(words):
             check_config_file(path)
-        self.config = parser.parse_args(start_lists_anew(words))
+        self.config = parser.parse_args(reset_lists(words))
         subcommand = self.config.get("subcommand")
         check_settings((self.config[subcommand] if subcommand else self.config).as_dict())
         config = self.config[subcommand] if subcommand else {}
@@ -95,7 +95,7 @@ class VLADCLI(LightningCLI):
             raise ValueError("--weights_only false: the code in a checkpoint is never run; leave the option out")
         if config.get("ckpt_path"):
             given, folder = (
-                fill(text, names_of(config)) for text in (config["ckpt_path"], config["checkpoints"]["folder"])
+                interpolate(text, names_of(config)) for text in (config["ckpt_path"], config["checkpoints"]["folder"])
             )
             found = resolve(str(given), folder, config["checkpoints"]["run"], fits=subcommand == "fit")
             self._found = found if isinstance(found, Found) else None
@@ -114,7 +114,7 @@ class VLADCLI(LightningCLI):
             config["trainer"]["callbacks"] = listed
         if self.subcommand == "fit":
             self.trainer_defaults["callbacks"] = [self._lock(config), *_progress(config["trainer"])]
-        filled = fill(config, names_of(config))
+        filled = interpolate(config, names_of(config))
         if filled["trainer"]["default_root_dir"] is None:  # it would be the working directory
             own = filled["checkpoints"]["folder"] if self.subcommand == "fit" else None
             filled["trainer"]["default_root_dir"] = own or filled["out"]
@@ -129,11 +129,11 @@ class VLADCLI(LightningCLI):
         parser = self._parser("fit")
         plain = yaml.safe_load(parser.dump(config, skip_validation=True, skip_none=False, skip_link_targets=False))
         flat = flatten(plain, config["out"])
-        named = config["may_change"]
-        may_change = [named] if isinstance(named, str) else named
+        named = config["resume"]["allow_changes"]
+        allow_changes = [named] if isinstance(named, str) else named
         if self._found is not None and self._found.verified:
-            check_config(self._found, flat, may_change)
-        return ConfigLock(flat, may_change)
+            check_config(self._found, flat, allow_changes)
+        return ConfigLock(flat, allow_changes)
 
     def instantiate_classes(self) -> None:
         """Lightning's; what a class refuses is told in one line, as what the parser refuses is.
@@ -160,7 +160,7 @@ class VLADCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Let the watchdog end a hang before the collectives' time is up."""
-        if (watchdog := find(self.trainer, Watchdog)) is not None:
+        if (watchdog := get_callback(self.trainer, Watchdog)) is not None:
             watchdog.go_first(self.trainer)
 
     def after_instantiate_classes(self) -> None:
@@ -195,7 +195,7 @@ def _check_folder(config: Namespace) -> None:
     words = resumed is not None and not Path(resumed).exists()  # Lightning's, which it looks up later
     if not idle and getattr(rank_zero_only, "rank", 0) == 0:
         refuse_if_held(Path(saves["folder"]))
-    if not (idle or words or saves["start_over"]):
+    if not (idle or words or saves["overwrite"]):
         refuse_to_replace(Path(saves["folder"]), resumed)
 
 
@@ -204,16 +204,16 @@ def names_of(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: config[name] for name in ("out", "stage")}
 
 
-def fill(value: Any, names: Mapping[str, str]) -> Any:
+def interpolate(value: Any, names: Mapping[str, str]) -> Any:
     """``value`` with each ``{name}`` replaced in every text it holds."""
     if isinstance(value, str):
         return re.sub("|".join(rf"{{{name}}}" for name in names), lambda match: names[match[0][1:-1]], value)
     if isinstance(value, Namespace):
-        return Namespace(**{k: fill(v, names) for k, v in vars(value).items()})
+        return Namespace(**{k: interpolate(v, names) for k, v in vars(value).items()})
     if isinstance(value, dict):
-        return {k: fill(v, names) for k, v in value.items()}
+        return {k: interpolate(v, names) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(fill(v, names) for v in value)
+        return type(value)(interpolate(v, names) for v in value)
     return value
 
 
@@ -245,7 +245,7 @@ def main(args: Sequence[str]) -> None:
         Preempted: where a signal ended a fit; its exit code tells that from success and from failure.
         KeyboardInterrupt: where Ctrl-C did; Lightning makes exit code 1 of it.
     """
-    hush()
+    silence()
     try:
         build(args, run=True)
     except Preempted as stopped:

@@ -1,4 +1,4 @@
-"""``vlad-cli generate``: paint prompts with a pipeline folder, with a layout, a template, or into a picture."""
+"""``vlad-cli generate``: generate prompts with a pipeline folder, with a layout, a template, or into a picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def main(args: Sequence[str]) -> None:
-    """Paint one prompt or several.
+    """Generate one prompt or several.
 
     Args:
         args: what follows ``generate`` on the command line.
@@ -41,12 +41,12 @@ def main(args: Sequence[str]) -> None:
     _check_device(options.device)
     layout = _read_layout(options.layout) if options.layout else None
     pictures = {name: _read_picture(name, getattr(options, name)) for name in ("template", "image", "mask")}
-    _paint(options, layout, pictures)
+    _generate(options, layout, pictures)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "vlad-cli generate", description="Paint prompts; words to draw stand in quotes.", allow_abbrev=False
+        "vlad-cli generate", description="Generate prompts; words to draw stand in quotes.", allow_abbrev=False
     )
     parser.add_argument("prompt", help="such as: a poster that says 'HELLO'")
     parser.add_argument("--out", type=Path, default=Path("out.png"), help="image file (default: %(default)s)")
@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--layout", type=Path, help="layout file: words and boxes of one's own (docs/layouts.md)")
     parser.add_argument("--save_layout", type=Path, help="write the layout that was drawn; _0, _1 with more --images")
     parser.add_argument("--template", type=Path, help="picture of text: its words are read, and drawn where they stand")
-    parser.add_argument("--image", type=Path, help="picture to paint into; needs --mask or --layout")
-    parser.add_argument("--mask", type=Path, help="picture of the same size, white where --image is painted")
+    parser.add_argument("--image", type=Path, help="picture to generate into; needs --mask or --layout")
+    parser.add_argument("--mask", type=Path, help="picture of the same size, white where --image is generated")
     parser.add_argument("--font", type=Path, help="font file of the layout (default: the pipeline's)")
     parser.add_argument("--images", type=int, default=1, help="how many, side by side (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: what the pipeline was tested with)")
@@ -85,9 +85,9 @@ def _check(options: argparse.Namespace) -> None:
     if options.template and options.layout:
         raise ValueError("--template and --layout both tell the layout; give one of them")
     if options.mask and not options.image:
-        raise ValueError("--mask is given without --image, the picture to paint into")
+        raise ValueError("--mask is given without --image, the picture to generate into")
     if options.image and not (options.mask or options.layout or options.template):
-        raise ValueError("--image needs --mask or --layout: which region of it is painted")
+        raise ValueError("--image needs --mask or --layout: which region of it is generated")
     if options.save_layout and options.save_layout.suffix.lower() != ".json":
         raise ValueError(f"--save_layout {options.save_layout}: it must end in .json")
     if options.font and not options.font.is_file():
@@ -124,7 +124,7 @@ def _read_picture(name: str, path: Path | None) -> Image.Image | None:
         raise type(error)(f"--{name} {error}") from error
 
 
-def _paint(options: argparse.Namespace, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]) -> None:
+def _generate(options: argparse.Namespace, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]) -> None:
     # imported here, so that wrong arguments and files are told at once
     import torch
     from torchvision.transforms.functional import to_pil_image
@@ -156,15 +156,15 @@ def _drawn(
 ) -> VLADOutput:
     from vlad_lightning.diffusion.generators import numbered, sampling_generators
 
-    placed = layout.layout if layout else None
+    layout_given = layout.layout if layout else None
     if pictures["template"] is not None:
-        placed = pipe.read_layout(pictures["template"])
+        layout_given = pipe.read_layout(pictures["template"])
     prompts = [layout.completed(options.prompt) if layout else options.prompt] * options.images
     given = {name: getattr(options, name) for name in ("solver", "cache_interval", "fuse_qkv")}
     call = pipe if pictures["image"] is None else partial(pipe.inpaint, image=pictures["image"], mask=pictures["mask"])
     return call(
         prompts,
-        layouts=None if placed is None else [placed] * options.images,
+        layouts=None if layout_given is None else [layout_given] * options.images,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance_scale,
         layout_scale=options.layout_scale,

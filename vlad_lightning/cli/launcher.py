@@ -20,12 +20,12 @@ _COMMANDS = {
     "fit": "train one stage: vlad-cli fit --config configs/mini/stage0_align.yaml",
     "validate": "one pass over the validation split",
     "test": "measure a checkpoint and write the results table",
-    "predict": "paint the prompts of a prompt data module",
+    "predict": "generate the prompts of a prompt data module",
     "run": "all stages of a pipeline, one after the other: vlad-cli run --config configs/pipeline_mini.yaml",
     "doctor": "check ranks, network, disks, versions and weights, alone or on every task: srun vlad-cli doctor",
     "synth": "write synthetic posters in MARIO's format",
     "export": "write a stage-2 checkpoint as a pipeline folder",
-    "generate": "paint one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
+    "generate": "generate one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
 }
 
 

@@ -3,7 +3,7 @@
 A stage that is done is skipped: ``{out}/{stage}/done.json`` holds the SHA-256 of its command, its configuration files,
 its inputs and the stages before it. Once a stage has run, so do all that follow it. A training that was interrupted
 goes on from its last checkpoint: that hash names the run in its checkpoints (``checkpoints.run``), and a training under
-another configuration or from other inputs passes over them and starts anew.
+another configuration or from other inputs passes over them and starts again.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _run_options(stage: Stage, digest: str, resumes: bool) -> list[str]:
     if stage.command != "fit":
         return []
     own = any(arg.partition("=")[0] == "--ckpt_path" for arg in stage.args)
-    known = ["--checkpoints.run", digest[:16], "--checkpoints.start_over", "true"]
+    known = ["--checkpoints.run", digest[:16], "--checkpoints.overwrite", "true"]
     return [*known, *(["--ckpt_path", "last"] if resumes and not own else [])]
 
 
@@ -250,7 +250,7 @@ def _fingerprint(path: Path) -> list[str]:
 def _entries(folder: Path, above: tuple[str, ...] = ()) -> Iterator[str]:
     """A line for each visible entry of a folder and of those in it, in an order that depends on the names alone.
 
-    A file that is written anew in its place changes neither the time nor the entries of its folder, only its own.
+    A file that is written again in its place changes neither the time nor the entries of its folder, only its own.
     """
     above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as found:

@@ -96,10 +96,10 @@ def read_pipeline(
     out = out or Path(_text(content.get("out", f"runs/{file.stem}"), f"{file}: out"))
     values = {"out": str(out)}
     shipped_test = None if data else folders.get("test")
-    values["data"] = str(data or _fill(_text(folders["train"], f"{file}: data.train"), values, str(file)))
+    values["data"] = str(data or _interpolate(_text(folders["train"], f"{file}: data.train"), values, str(file)))
     values["test_data"] = str(test_data or "null")
     if test_data is None and shipped_test is not None:
-        values["test_data"] = _fill(_text(shipped_test, f"{file}: data.test"), values, str(file))
+        values["test_data"] = _interpolate(_text(shipped_test, f"{file}: data.test"), values, str(file))
     given = {name for name, folder in (("data", data), ("test_data", test_data or data)) if folder}
     entries = _list(content["stages"], f"{file}: stages")
     stages = tuple(_stage(entry, i, file, values) for i, entry in enumerate(entries) if not _makes(entry, given))
@@ -133,7 +133,7 @@ def _stage(entry: Any, index: int, file: Path, values: dict[str, str]) -> Stage:
     def texts(key: str) -> tuple[str, ...]:
         value = entry.get(key, [])
         items = [value] if isinstance(value, str) else _list(value, f"{where}.{key}")
-        return tuple(_fill(_text(item, f"{where}.{key}"), values, where) for item in items)
+        return tuple(_interpolate(_text(item, f"{where}.{key}"), values, where) for item in items)
 
     return Stage(
         name=_text(entry["name"], f"{where}.name"),
@@ -160,7 +160,7 @@ def _check_names(stages: tuple[Stage, ...], file: Path) -> None:
         raise ValueError(f"{file}: stages is empty; at least one is needed")
 
 
-def _fill(text: str, values: dict[str, str], where: str) -> str:
+def _interpolate(text: str, values: dict[str, str], where: str) -> str:
     """``text`` with its placeholders replaced."""
 
     def value(match: re.Match[str]) -> str:

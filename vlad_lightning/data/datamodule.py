@@ -52,7 +52,7 @@ class MarioDataModule(LightningDataModule):
     Args:
         root: a folder in MARIO's format; None where there is a ``source``.
         size: height and width of the images in pixels; others are stretched to it.
-            None: 64, or on the command line the painter's.
+            None: 64, or on the command line the image generator's.
         batch_size: samples a batch and device.
         max_words: ``N``, the number of words a layout generator places; a caption's further words are left out.
             None: 4, or on the command line the text encoder's.
@@ -63,7 +63,7 @@ class MarioDataModule(LightningDataModule):
         test_root: another folder in MARIO's format; all of it tests.
         index: a file in ``root``'s place that lists the samples of ``root`` to use, as ``06269_062690093``.
         limit_test: test on this many samples only.
-        test_prompts: a text file with a prompt a line, of a path or a shipped file's: a test paints these as well,
+        test_prompts: a text file with a prompt a line, of a path or a shipped file's: a test generates these as well,
             though there are no true images of them.
         min_confidence: words that were read with less are left out; in MARIO it goes down to 0.115.
         max_bad_share: refuse a folder with a larger share of samples that cannot be used.
@@ -154,7 +154,7 @@ class MarioDataModule(LightningDataModule):
         self.test_source = self._source("test_root", test_root, "test_source", test_source) if tested_apart else None
         self._sets: dict[str, MarioDataset] = {}
         self._resumed: dict[str, int] | None = None
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self.preparation: Preparation | None = None
 
     @property
@@ -190,16 +190,16 @@ class MarioDataModule(LightningDataModule):
         self.preparation = None  # the next module says what it wants
         for name in ("val", "test"):
             broken = self._sets[name].broken if name in self._sets else ()
-            if new := [key for key in broken if key not in self._told]:
+            if new := [key for key in broken if key not in self._reported]:
                 named = ", ".join(new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")
                 _log.warning(
-                    "%d of the %d samples of the %s split could not be read and are missing in its figures: %s",
+                    "%d of the %d samples of the %s split could not be read and are missing in its results: %s",
                     len(broken),
                     len(self._sets[name]),
                     name,
                     named,
                 )
-                self._told.update(new)
+                self._reported.update(new)
 
     def captions(self) -> list[str]:
         """The training split's captions, with quotes around the words that are drawn; of a folder, no image is read.
@@ -382,8 +382,8 @@ class _Replaced(Dataset[Sample]):
 
     def __getitems__(self, numbered: tuple[int, list[Draw]]) -> tuple[int, list[Sample]]:
         """A whole batch, with the number of its step; PyTorch asks for it where there is such a method."""
-        step, draws = numbered
-        return step, [self[draw] for draw in draws]
+        step, generators = numbered
+        return step, [self[draw] for draw in generators]
 
 
 class _Numbered(Sampler[tuple[int, list[Draw]]]):
@@ -408,8 +408,8 @@ class _Numbered(Sampler[tuple[int, list[Draw]]]):
 
     def __iter__(self) -> Iterator[tuple[int, list[Draw]]]:
         first = self._step()
-        for number, draws in enumerate(self.batches):
-            yield first + number // self.batches.order.parts, draws
+        for number, generators in enumerate(self.batches):
+            yield first + number // self.batches.order.parts, generators
 
 
 def _prepared(

@@ -71,8 +71,8 @@ class MarioDataset(Dataset[Sample]):
         Raises:
             ValueError: if none can be read.
         """
-        for place in range(index, index + len(self)):
-            sample = self.read(place % len(self))
+        for number in range(index, index + len(self)):
+            sample = self.read(number % len(self))
             if sample is not None:
                 return sample
         raise ValueError(f"none of the {len(self)} samples can be read, {self._key(index)} for one; {self._why}")
@@ -175,13 +175,13 @@ def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: 
     Returns:
         (K, 5) float32, the boxes, zero where there is none, and (K,) bool, True where there is one.
     """
-    told = [(thing.phrase, thing.box) for thing in scene.objects] if scene else []
-    told += [(scene.phrase, _FRAME)] if scene else []
+    boxed = [(thing.phrase, thing.box) for thing in scene.objects] if scene else []
+    boxed += [(scene.phrase, _FRAME)] if scene else []
     rows = [
         ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0.0)
-        for _, (left, top, right, bottom) in told
+        for _, (left, top, right, bottom) in boxed
     ]
-    own = [bare_phrase(phrase or "") for phrase, _ in told]
+    own = [bare_phrase(phrase or "") for phrase, _ in boxed]
     return _match([bare_phrase(chunk) for chunk in chunks], own, torch.tensor(rows).reshape(-1, 5), max_objects)
 
 
@@ -198,7 +198,7 @@ def _match(texts: Sequence[str], own: Sequence[str], boxes: Tensor, slots: int) 
         (slots, 5) float32 and (slots,) bool, as of :func:`match_boxes`.
     """
     found, mask = torch.zeros(slots, 5), torch.zeros(slots, dtype=torch.bool)
-    free = {text: [place for place, other in enumerate(own) if other == text] for text in set(own) - {""}}
+    free = {text: [index for index, other in enumerate(own) if other == text] for text in set(own) - {""}}
     for slot, text in enumerate(texts[:slots]):
         if free.get(text):
             found[slot], mask[slot] = boxes[free[text].pop(0)], True

@@ -114,16 +114,16 @@ class SampleOrder:
     def batches(self, position: int, rank: int = 0) -> Iterator[list[Draw]]:
         """The batches of a rank from a position to the end of the epoch, each sample with those that may replace it."""
         position = self.after(position, 0)
-        epoch, place = divmod(position, self.samples)
+        epoch, offset = divmod(position, self.samples)
         permutation = self.permutation(epoch)
         for step in range(self.steps - self.steps_before(position)):
-            first = place + step * self.step_size
+            first = offset + step * self.step_size
             for part in range(self.parts):
                 row = (part * self.world_size + rank) * self.rows
-                places = (torch.tensor(self._places(row + i)) for i in range(self.rows))
-                yield [tuple(permutation[(first + place) % self.samples].tolist()) for place in places]
+                slots = (torch.tensor(self._slots(row + i)) for i in range(self.rows))
+                yield [tuple(permutation[(first + offset) % self.samples].tolist()) for offset in slots]
 
-    def _places(self, row: int) -> list[int]:
+    def _slots(self, row: int) -> list[int]:
         """Where a row's sample and its spare ones stand in the epoch, counted from the start of the step."""
         size = self.step_size
         outside = max(0, self.samples - size)

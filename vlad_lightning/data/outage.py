@@ -83,8 +83,8 @@ class OutageGuard:
         """Whether the system fails to read other samples as well; others each time, since it may remember some."""
         step = max(1, len(self.folders) // _OTHERS)
         self._turn += 1
-        places = ((self._turn + number * step) % len(self.folders) for number in range(len(self.folders)))
-        others = (self.folders[place] for place in places)
+        indices = ((self._turn + number * step) % len(self.folders) for number in range(len(self.folders)))
+        others = (self.folders[index] for index in indices)
         found = [_fails(other) for other in islice((o for o in others if o != folder), _OTHERS)]
         return True in found and False not in found
 

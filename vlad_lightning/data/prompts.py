@@ -35,7 +35,7 @@ class Request:
         source: where it was read, for errors.
         prompt: completed by the layout file.
         layout: where the words stand; None where that is generated.
-        image: the picture to paint into, or None.
+        image: the picture to generate into, or None.
         mask: its region, or None.
         size: height and width of the picture as they lie in its file, or None.
         noise_key: the name of its noise.

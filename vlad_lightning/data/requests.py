@@ -1,4 +1,4 @@
-"""Prompts with templates, layout files, or pictures to paint into, for ``predict``: an object of JSON a line.
+"""Prompts with templates, layout files, or pictures to generate into, for ``predict``: an object of JSON a line.
 
 {"prompt": "a poster that says 'SALE'"}
 {"prompt": "a poster that says 'SALE'", "layout": "sale.json"}
@@ -32,8 +32,8 @@ class RequestDataModule(PromptDataModule):
     """Prompts of a JSON-lines file, in batches of :class:`~vlad_lightning.types.PromptBatch`; blank lines are skipped.
 
     A line has ``prompt`` and, if it likes, ``layout`` or ``template`` (which words stand where), and ``image`` with
-    ``mask``, a layout, or both (a picture to paint into). Paths are relative to the file. The kinds may be mixed. The
-    keys are ``prompt_00000``, ``prompt_00001``, ...
+    ``mask``, a layout, or both (a picture to generate into). Paths are relative to the file. The kinds may be mixed.
+    The keys are ``prompt_00000``, ``prompt_00001``, ...
 
     Args:
         file: the file in UTF-8; ``-`` is standard input, whose paths are relative to the current folder.
@@ -53,7 +53,8 @@ class RequestDataModule(PromptDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read the lines, their layout files and templates, once.
 
-        Of pictures to paint into and their masks, the heads are read; they are decoded once, when they are painted.
+        Of pictures to generate into and their masks, the heads are read; they are decoded once, when they are
+        generated.
 
         Raises:
             ValueError: naming the line that cannot be used, or if there is none, or the file is not in UTF-8.
@@ -157,9 +158,9 @@ def _parse(line: str) -> dict[str, str]:
     if {"layout", "template"} <= set(entry):
         raise ValueError("layout and template both tell the layout; give one of them")
     if "mask" in entry and "image" not in entry:
-        raise ValueError("mask is given without image, the picture to paint into")
+        raise ValueError("mask is given without image, the picture to generate into")
     if "image" in entry and not {"mask", "layout", "template"} & set(entry):
-        raise ValueError("image needs mask or layout: which region of it is painted")
+        raise ValueError("image needs mask or layout: which region of it is generated")
     return entry
 
 

@@ -29,20 +29,20 @@ def split(
     if len(order) < wanted:
         warnings.warn(f"{len(order)} samples for {wanted} splits: the splits share samples", stacklevel=2)
         return order[-1:], order[:1] if val_share else [], order[:1] if test_share else []
-    places = [_place(keys[i], seed) for i in order]
-    tests = sum(place < test_share for place in places)
+    positions = [_position(keys[i], seed) for i in order]
+    tests = sum(position < test_share for position in positions)
     tests = min(max(tests, int(test_share > 0)), len(order) - wanted + 1)
-    vals = sum(test_share <= place < test_share + val_share for place in places)
+    vals = sum(test_share <= position < test_share + val_share for position in positions)
     vals = min(max(vals, int(val_share > 0)), len(order) - tests - 1)
     return order[tests + vals :], order[tests : tests + vals], order[:tests]
 
 
 def in_hash_order(keys: Sequence[str], seed: int) -> list[int]:
     """The samples' numbers, shuffled into an order that depends on their keys and the seed only."""
-    return sorted(range(len(keys)), key=lambda i: (_place(keys[i], seed), i))
+    return sorted(range(len(keys)), key=lambda i: (_position(keys[i], seed), i))
 
 
-def _place(key: str, seed: int) -> float:
+def _position(key: str, seed: int) -> float:
     """Where in [0, 1) a sample lies."""
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

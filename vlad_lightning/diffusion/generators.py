@@ -53,7 +53,7 @@ def split_generator(generator: torch.Generator, count: int) -> list[torch.Genera
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
 
-class RowDraws:
+class SampleGenerators:
     """The draws of ``B`` rows of a batch, from one generator a row.
 
     However a batch is split over devices and accumulated parts, a row draws the same. Only :meth:`strata` looks at the
@@ -82,12 +82,12 @@ class RowDraws:
             raise ValueError(f"first is {first} with {len(rows)} rows; they must lie in a batch of size={self._size}")
 
     @classmethod
-    def of_rows(cls, device: torch.device | str, whole: Key, rows: range, size: int) -> RowDraws:
+    def of_rows(cls, device: torch.device | str, whole: Key, rows: range, size: int) -> SampleGenerators:
         """Those of the rows ``rows`` of a batch of ``size`` rows, by number."""
         return cls(device, whole, [(*whole, "row", row) for row in rows], rows.start, size)
 
     @classmethod
-    def of_samples(cls, device: torch.device | str, whole: Key, names: Sequence[str]) -> RowDraws:
+    def of_samples(cls, device: torch.device | str, whole: Key, names: Sequence[str]) -> SampleGenerators:
         """Those of samples by their names; the whole batch is these samples, known by the first name."""
         return cls(device, (*whole, *names[:1]), [(*whole, "sample", name) for name in names])
 

@@ -15,7 +15,7 @@ class Branch(NamedTuple):
 
     text: bool
     layout: bool
-    weight: float
+    guidance_weight: float
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class HierarchicalGuidance:
             Branch(False, True, self.layout_scale - self.text_scale),
             Branch(False, False, 1 - self.layout_scale),
         )
-        return tuple(b for b in every if b.weight != 0)
+        return tuple(b for b in every if b.guidance_weight != 0)
 
     def combine(self, predictions: Sequence[Tensor]) -> Tensor:
         """The guided prediction.
@@ -48,5 +48,5 @@ class HierarchicalGuidance:
         Args:
             predictions: one (B, ...) float a branch, in the order of :attr:`branches`.
         """
-        weights = torch.tensor([b.weight for b in self.branches], device=predictions[0].device)
-        return torch.einsum("k,k...->...", weights.to(predictions[0].dtype), torch.stack(list(predictions)))
+        guidance_weights = torch.tensor([b.guidance_weight for b in self.branches], device=predictions[0].device)
+        return torch.einsum("k,k...->...", guidance_weights.to(predictions[0].dtype), torch.stack(list(predictions)))

@@ -8,7 +8,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.generators import SampleGenerators
 
 
 @dataclass(frozen=True)
@@ -19,41 +19,41 @@ class Noised:
         x_t: (B, ...) float32, the noised data.
         target: (B, ...) float32, what the network is to predict: epsilon, v or x0, as the scheduler's config says, or
             the velocity of flow matching.
-        weight: (B,) float32, the weight of each sample's squared error.
+        loss_weight: (B,) float32, the weight of each sample's squared error.
     """
 
     x_t: Tensor
     target: Tensor
-    weight: Tensor
+    loss_weight: Tensor
 
 
-def draw_uniform(draws: RowDraws, high_noise: float = 0.0) -> Tensor:
+def draw_uniform(generators: SampleGenerators, timestep_shift: float = 0.0) -> Tensor:
     """Numbers in [0, 1], one in each of as many equal parts as the whole batch has rows, in random order.
 
     Stratified times lower the variance of the loss.
 
     Args:
-        draws: the randomness of B rows; its device is the result's.
-        high_noise: 0 is uniform; larger values favour the noisy end, u -> u ** (1 / (1 + high_noise)).
+        generators: the randomness of B rows; its device is the result's.
+        timestep_shift: 0 is uniform; larger values favour the noisy end, u -> u ** (1 / (1 + timestep_shift)).
 
     Returns:
         (B,) float32.
     """
-    return draws.strata() ** (1 / (1 + high_noise))
+    return generators.strata() ** (1 / (1 + timestep_shift))
 
 
-def draw_timesteps(draws: RowDraws, steps: int, high_noise: float = 0.0) -> Tensor:
+def draw_timesteps(generators: SampleGenerators, steps: int, timestep_shift: float = 0.0) -> Tensor:
     """Timesteps of a batch, in [0, steps), stratified as :func:`draw_uniform` has it.
 
     Args:
-        draws: the randomness of B rows; its device is the result's.
+        generators: the randomness of B rows; its device is the result's.
         steps: the number of steps of the schedule.
-        high_noise: see :func:`draw_uniform`.
+        timestep_shift: see :func:`draw_uniform`.
 
     Returns:
         (B,) int64.
     """
-    return (draw_uniform(draws, high_noise) * steps).long().clamp(max=steps - 1)
+    return (draw_uniform(generators, timestep_shift) * steps).long().clamp(max=steps - 1)
 
 
 def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Tensor, snr_gamma: float = 5.0) -> Noised:
@@ -75,12 +75,12 @@ def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Te
     x_t = scheduler.add_noise(x0, noise, timesteps)
     alpha_bar = scheduler.alphas_cumprod.to(x0.device)[timesteps].float()
     snr = alpha_bar / (1 - alpha_bar)
-    weight = (1 + snr).clamp(max=snr_gamma)
+    loss_weight = (1 + snr).clamp(max=snr_gamma)
     kind = scheduler.config.prediction_type
     if kind == "sample":
-        return Noised(x_t, x0, weight)
+        return Noised(x_t, x0, loss_weight)
     if kind == "v_prediction":  # x0 = sqrt(abar) x_t - sqrt(1 - abar) v
-        return Noised(x_t, scheduler.get_velocity(x0, noise, timesteps), weight * (1 - alpha_bar))
+        return Noised(x_t, scheduler.get_velocity(x0, noise, timesteps), loss_weight * (1 - alpha_bar))
     return Noised(x_t, noise, (snr_gamma / snr).clamp(max=1))  # epsilon: min(SNR, gamma) / SNR
 
 
@@ -110,7 +110,7 @@ def predicted_x0(scheduler: DDPMScheduler, prediction: Tensor, x_t: Tensor, time
 def widened(x0: Tensor) -> Tensor:
     """(B, ...) in float32 or better, in which the forward process is computed.
 
-    A codec answers in bfloat16 under autocast, and diffusers takes its schedule to the data's type: with 8 bits the
-    first steps of Stable Diffusion's would add no noise at all.
+    An autoencoder answers in bfloat16 under autocast, and diffusers takes its schedule to the data's type: with 8 bits
+    the first steps of Stable Diffusion's would add no noise at all.
     """
     return x0.to(torch.promote_types(x0.dtype, torch.float32))

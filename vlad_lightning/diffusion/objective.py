@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
-from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps, draw_uniform, predicted_x0, widened
 from vlad_lightning.limits import MOST_TIMESTEPS, check_whole
 
@@ -30,7 +30,7 @@ _FLOW_DEFAULTS = {
 class Objective(Protocol):
     """A forward process with the target of its loss."""
 
-    def draw_timesteps(self, draws: RowDraws) -> Tensor:
+    def draw_timesteps(self, generators: SampleGenerators) -> Tensor:
         """(B,) timesteps as the network is told them: int64 for DDPM, float32 for flow matching."""
         ...
 
@@ -54,21 +54,21 @@ class DDPM:
     Attributes:
         schedule: its config says the schedule and ``prediction_type``.
         density: of the timesteps.
-        high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
+        timestep_shift: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
         snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`.
     """
 
     schedule: DDPMScheduler
     density: TimestepDensity = "uniform"
-    high_noise: float = 0.0
+    timestep_shift: float = 0.0
     snr_gamma: float = 5.0
 
-    def draw_timesteps(self, draws: RowDraws) -> Tensor:
+    def draw_timesteps(self, generators: SampleGenerators) -> Tensor:
         """(B,) int64 in [0, T)."""
         steps = self.schedule.config.num_train_timesteps
         if self.density == "uniform":
-            return draw_timesteps(draws, steps, self.high_noise)
-        t = logit_normal(draw_uniform(draws, self.high_noise))
+            return draw_timesteps(generators, steps, self.timestep_shift)
+        t = logit_normal(draw_uniform(generators, self.timestep_shift))
         return (t * steps).long().clamp(max=steps - 1)
 
     def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
@@ -94,7 +94,7 @@ class FlowMatching:
     Attributes:
         schedule: its config says T = ``num_train_timesteps``, by which t is multiplied for the network, and ``shift``.
         density: of t before the shift; ``logit_normal`` is sigmoid(N(0, 1)), Eq. 19 there.
-        high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
+        timestep_shift: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
 
     Raises:
         ValueError: see :func:`check_flow`.
@@ -102,14 +102,14 @@ class FlowMatching:
 
     schedule: FlowMatchEulerDiscreteScheduler
     density: TimestepDensity = "logit_normal"
-    high_noise: float = 0.0
+    timestep_shift: float = 0.0
 
     def __post_init__(self) -> None:
         check_flow(self.schedule)
 
-    def draw_timesteps(self, draws: RowDraws) -> Tensor:
+    def draw_timesteps(self, generators: SampleGenerators) -> Tensor:
         """(B,) float32 in [0, T]."""
-        u = draw_uniform(draws, self.high_noise)
+        u = draw_uniform(generators, self.timestep_shift)
         t = logit_normal(u) if self.density == "logit_normal" else u
         shift = self.schedule.config.shift
         return shift * t / (1 + (shift - 1) * t) * self.schedule.config.num_train_timesteps
@@ -118,8 +118,8 @@ class FlowMatching:
         """x_t, noise - x_0 and the weight 1, in float32 or better."""
         x0 = widened(x0)
         t = (timesteps.to(x0.dtype) / self.schedule.config.num_train_timesteps).view(-1, *[1] * (x0.ndim - 1))
-        weight = torch.ones(len(x0), device=x0.device)
-        return Noised((1 - t) * x0 + t * noise, noise - x0, weight)
+        loss_weight = torch.ones(len(x0), device=x0.device)
+        return Noised((1 - t) * x0 + t * noise, noise - x0, loss_weight)
 
     def last_timesteps(self, size: int) -> Tensor:
         """(size,) float32: T."""
@@ -132,19 +132,19 @@ class FlowMatching:
 
 
 def objective_for(
-    schedule: Schedule, density: TimestepDensity | None = None, high_noise: float = 0.0, snr_gamma: float = 5.0
+    schedule: Schedule, density: TimestepDensity | None = None, timestep_shift: float = 0.0, snr_gamma: float = 5.0
 ) -> Objective:
     """The objective that follows from a schedule.
 
     Args:
         schedule: :class:`FlowMatching` for a ``FlowMatchEulerDiscreteScheduler``, else :class:`DDPM`.
         density: of the timesteps; None is the objective's own: logit-normal for flow matching, else uniform.
-        high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
+        timestep_shift: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
         snr_gamma: of DDPM; flow matching weighs all times alike.
     """
     if isinstance(schedule, FlowMatchEulerDiscreteScheduler):
-        return FlowMatching(schedule, density or "logit_normal", high_noise)
-    return DDPM(schedule, density or "uniform", high_noise, snr_gamma)
+        return FlowMatching(schedule, density or "logit_normal", timestep_shift)
+    return DDPM(schedule, density or "uniform", timestep_shift, snr_gamma)
 
 
 def logit_normal(u: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class Sampler:
         """
         solver = solver_for(schedule, self.solver, self.steps, self.eta, list(generators))
         x = noise
-        for mark, t in zip(solver.marks, progress(solver.times.to(noise.device)), strict=True):
+        for timestep, t in zip(solver.timesteps, progress(solver.times.to(noise.device)), strict=True):
             prediction = denoiser(x, t.expand(len(x))).float()
-            x = solver.update(prediction, mark, x).prev_sample
+            x = solver.update(prediction, timestep, x).prev_sample
         return x

@@ -27,12 +27,12 @@ class Solver:
     """A scheduler of diffusers, set to its timesteps; it holds the state of one sampling.
 
     Attributes:
-        marks: (steps,) the scheduler's own timesteps, from noise to data.
+        timesteps: (steps,) the scheduler's own timesteps, from noise to data.
         times: (steps,) what the network is told at each.
         update: (prediction, mark, x) -> an object whose ``prev_sample`` is the next x.
     """
 
-    marks: Tensor
+    timesteps: Tensor
     times: Tensor
     update: Callable[[Tensor, Tensor, Tensor], Any]
 
@@ -82,8 +82,8 @@ def ddim(schedule: DDPMScheduler, steps: int, eta: float, generator: torch.Gener
     solver, times = respaced(schedule, steps)
     eta = min(eta, 1 - 1e-6)  # at 1 and zero terminal SNR, rounding makes 1 - abar - sigma^2 negative
 
-    def update(prediction: Tensor, mark: Tensor, x: Tensor) -> Any:
-        return solver.step(prediction, mark, x, eta=eta, generator=generator)
+    def update(prediction: Tensor, timestep: Tensor, x: Tensor) -> Any:
+        return solver.step(prediction, timestep, x, eta=eta, generator=generator)
 
     return Solver(solver.timesteps, times, update)
 
@@ -96,8 +96,8 @@ def euler(
     solver.set_timesteps(sigmas=torch.linspace(1, 1 / steps, steps, dtype=torch.float64).tolist())
     solver.set_begin_index(0)
 
-    def update(prediction: Tensor, mark: Tensor, x: Tensor) -> Any:
-        return solver.step(prediction, mark, x, generator=generator)
+    def update(prediction: Tensor, timestep: Tensor, x: Tensor) -> Any:
+        return solver.step(prediction, timestep, x, generator=generator)
 
     return Solver(solver.timesteps, solver.timesteps, update)
 

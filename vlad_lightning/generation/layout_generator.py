@@ -8,7 +8,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.noising import Noised
 from vlad_lightning.diffusion.objective import Schedule, check_schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
@@ -84,15 +84,15 @@ class LayoutGenerator(nn.Module):
             blind = ~batch.scene_known[:, None].expand_as(batch.object_mask)
             unknown = torch.cat([unknown, blind], dim=1)
         words = torch.arange(present.shape[1], device=present.device) < batch.word_mask.shape[1]
-        told = present[..., None].expand(-1, -1, 5)
+        cond = present[..., None].expand(-1, -1, 5)
         bit = ~unknown & ~words  # a word to draw always has a place: nothing to learn
-        return encode_boxes(boxes, present | words), torch.cat([told, bit[..., None]], dim=-1), unknown
+        return encode_boxes(boxes, present | words), torch.cat([cond, bit[..., None]], dim=-1), unknown
 
-    def noised(self, tokens: Tensor, draws: RowDraws) -> tuple[Tensor, Noised]:
+    def noised(self, tokens: Tensor, generators: SampleGenerators) -> tuple[Tensor, Noised]:
         """Timesteps (B,) and a draw of the forward process for (B, M, 6) tokens."""
         objective = objective_for(self.schedule)
-        steps = objective.draw_timesteps(draws)
-        noise = draws.normal(*tokens.shape[1:])
+        steps = objective.draw_timesteps(generators)
+        noise = generators.normal(*tokens.shape[1:])
         return steps, objective.noised(tokens, noise, steps)
 
     def sample(
@@ -114,13 +114,13 @@ class LayoutGenerator(nn.Module):
             ValueError: where weights that have become NaN or infinite leave no layouts.
         """
         conditioning: Conditioning = self.prompt_encoder(prompts)
-        told = conditioning.pooled
+        cond = conditioning.pooled
         shape = (len(prompts), self.tlg.slots, TOKEN_WIDTH)
-        noise = randn_tensor(shape, generator=list(generators), device=told.device)
-        words = torch.arange(self.tlg.slots, device=told.device) < self.prompt_encoder.max_words
+        noise = randn_tensor(shape, generator=list(generators), device=cond.device)
+        words = torch.arange(self.tlg.slots, device=cond.device) < self.prompt_encoder.max_words
         unknown = (~words & ~self.tlg.taught_objects).expand(len(prompts), -1)
         tokens = sampler.draw(
-            lambda x, t: self.tlg(x.to(told), t, conditioning, unknown), noise, self.schedule, generators
+            lambda x, t: self.tlg(x.to(cond), t, conditioning, unknown), noise, self.schedule, generators
         )
         if not tokens.isfinite().all():  # moving boxes apart would make numbers of them
             raise ValueError("the generated layouts hold NaN or infinite values: the weights are damaged")

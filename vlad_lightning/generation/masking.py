@@ -1,4 +1,4 @@
-"""How the painter learns inpainting: which samples have a region, and which regions there are."""
+"""How the image generator learns inpainting: which samples have a region, and which regions there are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.layout.masks import box_masks, grown
 from vlad_lightning.limits import check_idle
 from vlad_lightning.types import Layout
@@ -18,9 +18,9 @@ from vlad_lightning.types import Layout
 
 @dataclass(frozen=True)
 class Masking:
-    """A share of the samples has a region that is painted while the rest is known; the others are painted whole.
+    """A share of the samples has a region that is generated while the rest is known; the others are generated whole.
 
-    Half of a batch whole is TextDiffuser's share (arXiv 2305.10855): so one network paints from nothing and into a
+    Half of a batch whole is TextDiffuser's share (arXiv 2305.10855): so one network generates from nothing and into a
     picture.
 
     Attributes:
@@ -57,19 +57,19 @@ class Masking:
                 "0 < min_side <= max_side <= 1 is needed"
             )
 
-    def draw(self, layouts: Sequence[Layout], size: tuple[int, int], draws: RowDraws) -> Tensor:
+    def draw(self, layouts: Sequence[Layout], size: tuple[int, int], generators: SampleGenerators) -> Tensor:
         """A region for each sample.
 
         Args:
             layouts: the words of B samples.
             size: height and width of the masks in pixels.
-            draws: the randomness of the B rows; the masks are on its device.
+            generators: the randomness of the B rows; the masks are on its device.
 
         Returns:
-            (B, 1, H, W) bool, True where the sample is painted: everywhere for one without a region.
+            (B, 1, H, W) bool, True where the sample is generated: everywhere for one without a region.
         """
-        device = draws.device
-        u = draws.uniform(6)
+        device = generators.device
+        u = generators.uniform(6)
         whole = u[:, 0] >= self.share
         by_rectangle = box_masks(self._rectangles(u[:, 2:]), torch.ones_like(u[:, :1], dtype=torch.bool), size)
         lengths = [len(layout) for layout in layouts]
@@ -77,10 +77,10 @@ class Masking:
         if max(lengths) > 0:
             boxes = pad_sequence([layout.boxes for layout in layouts], batch_first=True)  # (B, N, 5)
             boxes = boxes.to(device, non_blocking=True)
-            chance = pad_sequence(draws.uniforms(lengths), batch_first=True, padding_value=2.0)
+            chance = pad_sequence(generators.uniforms(lengths), batch_first=True, padding_value=2.0)
             kept = (chance < 0.5) | ((chance == chance.amin(dim=1, keepdim=True)) & (chance < 1))
             by_words = box_masks(grown(boxes, self.margin), kept, size)
-        # words that lie outside the frame, or none at all, leave nothing to paint
+        # words that lie outside the frame, or none at all, leave nothing to generate
         from_words = (u[:, 1] < self.word_share) & by_words.flatten(1).any(dim=1)
         masks = torch.where(from_words.view(-1, 1, 1, 1), by_words, by_rectangle)
         return masks | whole.view(-1, 1, 1, 1)

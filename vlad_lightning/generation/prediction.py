@@ -1,4 +1,4 @@
-"""What stage 2 does with prompts: places their words, paints them, and puts what is painted back into pictures."""
+"""What stage 2 does with prompts: places their words, generates them, and puts what is generated back into pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from vlad_lightning import limits
 from vlad_lightning.data.prompts import Request
 from vlad_lightning.files import told_at
-from vlad_lightning.generation.image_generator import Painter
+from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.generation.system import SystemSampling, VLADSystem
@@ -18,28 +18,29 @@ from vlad_lightning.layout.masks import box_masks, grown
 from vlad_lightning.layout.paragraph import paragraph
 from vlad_lightning.layout.pictures import bounding_quad, resized, resized_masks, stretched
 from vlad_lightning.layout.prompt_parser import drawn_words
-from vlad_lightning.types import Layout, Painting, PromptBatch, Region
+from vlad_lightning.types import GeneratedImages, Layout, MaskedImages, PromptBatch
 
 Row = tuple[Layout | None, Tensor | None, Tensor | None]
 """Layout, image and mask of one prompt of a batch."""
-Placed = tuple[Layout | None, Region | None]
+ResolvedLayout = tuple[Layout | None, MaskedImages | None]
 """The same prompt's words, and its picture at its own size with the region."""
 
 
 def check_requests(requests: Sequence[Request], system: VLADSystem) -> None:
-    """Refuse requests that cannot be painted, before the first one is, by what can be told without its pixels.
+    """Refuse requests that cannot be generated, before the first one is, by what can be told without its pixels.
 
     Raises:
-        ValueError: naming the request, for more words than a layout holds, characters without a glyph, a picture for a
-            painter without inpainting, a layout for one without hierarchical guidance, or words outside the picture.
+        ValueError: naming the request, for more words than a layout holds, characters without a glyph, a picture for
+            an image generator without inpainting, a layout for one without hierarchical guidance, or words outside the
+            picture.
     """
     for request in requests:
         with told_at(request.source):
             limits.check_prompts([request.prompt])
-            _check(request, system.painter, system.layout_generator)
+            _check(request, system.image_generator, system.layout_generator)
 
 
-def check_masks(batch: PromptBatch, painter: Painter) -> None:
+def check_masks(batch: PromptBatch, image_generator: ImageGenerator) -> None:
     """Refuse layouts with all their words outside the masks that were given.
 
     Raises:
@@ -48,17 +49,17 @@ def check_masks(batch: PromptBatch, painter: Painter) -> None:
     for source, (layout, _, mask) in zip(batch.sources or batch.keys, _rows(batch), strict=True):
         if layout is not None and mask is not None:
             with told_at(source):
-                check_inside(painter, [layout], resized_masks(mask[None], painter.image_size))
+                check_inside(image_generator, [layout], resized_masks(mask[None], image_generator.image_size))
 
 
-def paint_prompts(
+def generate_batch(
     batch: PromptBatch,
     system: VLADSystem,
     settings: SystemSampling,
     generators: Sequence[torch.Generator],
     progress: Callable[[Tensor], Iterable[Tensor]] = iter,
-) -> Painting:
-    """Paint a batch of any kinds of prompts.
+) -> GeneratedImages:
+    """Generate a batch of any kinds of prompts.
 
     Args:
         batch: the prompts.
@@ -68,15 +69,20 @@ def paint_prompts(
         progress: wraps the timesteps of the images, as tqdm does.
 
     Raises:
-        ValueError: where what was painted is no picture.
+        ValueError: where what was generated is no picture.
     """
-    painter = system.painter
-    placed = [place(p, row, painter.rasterizer.font) for p, row in zip(batch.prompts, _rows(batch), strict=True)]
-    layouts = [layout for layout, _ in placed]
-    regions = [region for _, region in placed]
-    region = _stacked(regions, painter.image_size)
-    painting = system.generate(batch.prompts, layouts, settings, generators, region, progress).named(batch.keys)
-    return painting if region is None else painting.within(_pictures(painting.images.cpu(), regions))
+    image_generator = system.image_generator
+    resolved = [
+        resolve_layout(p, row, image_generator.rasterizer.font)
+        for p, row in zip(batch.prompts, _rows(batch), strict=True)
+    ]
+    layouts = [layout for layout, _ in resolved]
+    masked_per_prompt = [masked_images for _, masked_images in resolved]
+    masked_images = _stacked(masked_per_prompt, image_generator.image_size)
+    generated = system.generate(batch.prompts, layouts, settings, generators, masked_images, progress).named(batch.keys)
+    return (
+        generated if masked_images is None else generated.within(_pictures(generated.images.cpu(), masked_per_prompt))
+    )
 
 
 def _rows(batch: PromptBatch) -> list[Row]:
@@ -84,29 +90,33 @@ def _rows(batch: PromptBatch) -> list[Row]:
     return list(zip(batch.layouts or none, batch.images or none, batch.masks or none, strict=True))
 
 
-def _check(request: Request, painter: Painter, layouts: LayoutGenerator | None) -> None:
+def _check(request: Request, image_generator: ImageGenerator, layouts: LayoutGenerator | None) -> None:
     layout = request.layout
-    if request.image is not None and not painter.inpaints:
+    if request.image is not None and not image_generator.inpaints:
         raise ValueError(
-            "image is given, but the painter has no region: it was not trained for inpainting, as stage2_inpaint.yaml "
-            "does"
+            "image is given, but the image generator has no inpainting: it was not trained for it, as "
+            "stage2_inpaint.yaml does"
         )
-    if layout is not None and not painter.hierarchical:
-        raise ValueError("a layout or template is given, but the painter has no hierarchical guidance to follow it")
+    if layout is not None and not image_generator.hierarchical:
+        raise ValueError(
+            "a layout or template is given, but the image generator has no hierarchical guidance to follow it"
+        )
     if layout is None:
         if layouts is not None and request.mask is None:  # in a mask, the words are set as lines
             layouts.check([request.prompt])
         if layouts is not None or request.mask is not None:
-            painter.rasterizer.check(drawn_words(request.prompt))
+            image_generator.rasterizer.check(drawn_words(request.prompt))
         return
-    painter.rasterizer.check(layout.words, layout.fonts)
-    painter.check_objects(request.prompt, layout)
+    image_generator.rasterizer.check(layout.words, layout.fonts)
+    image_generator.check_objects(request.prompt, layout)
     if request.size is not None and request.mask is None:
-        check_inside(painter, [layout], resized_masks(masks_around([layout], request.size), painter.image_size))
+        check_inside(
+            image_generator, [layout], resized_masks(masks_around([layout], request.size), image_generator.image_size)
+        )
 
 
-def place(prompt: str, row: Row, font: str | None) -> Placed:
-    """The words of one prompt and the region they are painted in: from a mask the words, or from words the mask.
+def resolve_layout(prompt: str, row: Row, font: str | None) -> ResolvedLayout:
+    """The words of one prompt and the region they are generated in: from a mask the words, or from words the mask.
 
     Args:
         prompt: words to draw stand in quotes.
@@ -121,32 +131,34 @@ def place(prompt: str, row: Row, font: str | None) -> Placed:
         return layout, None
     if mask is not None:
         words = layout_in(mask[None], prompt, font) if layout is None else layout
-        return words, Region(image[None], mask[None])
+        return words, MaskedImages(image[None], mask[None])
     if layout is None:
         raise ValueError("image is given without mask and layout; inpainting needs one of them")
-    return layout, Region(image[None], masks_around([layout], (image.shape[-2], image.shape[-1])))
+    return layout, MaskedImages(image[None], masks_around([layout], (image.shape[-2], image.shape[-1])))
 
 
-def _stacked(regions: Sequence[Region | None], side: int) -> Region | None:
-    """All regions at the painter's size, the whole frame for a prompt without one; None where no prompt has one."""
-    if all(region is None for region in regions):
+def _stacked(masked_per_prompt: Sequence[MaskedImages | None], side: int) -> MaskedImages | None:
+    """All regions at ``side``, the whole frame for a prompt without one; None where no prompt has one."""
+    if all(masked_images is None for masked_images in masked_per_prompt):
         return None
-    whole = Region(torch.zeros(1, 3, side, side), torch.ones(1, 1, side, side, dtype=torch.bool))
-    return Region.cat([whole if region is None else resized(region, side) for region in regions])
-
-
-def _pictures(painted: Tensor, regions: Sequence[Region | None]) -> tuple[Tensor, ...]:
-    """What was painted of each picture, stretched back into it."""
-    return tuple(
-        image if region is None else put_back(image[None], region)[0]
-        for image, region in zip(painted, regions, strict=True)
+    whole = MaskedImages(torch.zeros(1, 3, side, side), torch.ones(1, 1, side, side, dtype=torch.bool))
+    return MaskedImages.cat(
+        [whole if masked_images is None else resized(masked_images, side) for masked_images in masked_per_prompt]
     )
 
 
-def put_back(painted: Tensor, region: Region) -> Tensor:
-    """(B, 3, H, W): the region of each picture from ``painted``, at any size, and every other pixel its own."""
-    height, width = region.images.shape[-2:]
-    return torch.where(region.masks, stretched(painted, (height, width)), region.images)
+def _pictures(generated: Tensor, masked_per_prompt: Sequence[MaskedImages | None]) -> tuple[Tensor, ...]:
+    """What was generated of each picture, stretched back into it."""
+    return tuple(
+        image if masked_images is None else put_back(image[None], masked_images)[0]
+        for image, masked_images in zip(generated, masked_per_prompt, strict=True)
+    )
+
+
+def put_back(generated: Tensor, masked_images: MaskedImages) -> Tensor:
+    """(B, 3, H, W): the region of each picture from ``generated``, at any size, and every other pixel its own."""
+    height, width = masked_images.images.shape[-2:]
+    return torch.where(masked_images.masks, stretched(generated, (height, width)), masked_images.images)
 
 
 def layout_in(masks: Tensor, prompt: str, font: str | None = None) -> Layout:
@@ -172,23 +184,23 @@ def masks_around(layouts: Sequence[Layout], size: tuple[int, int]) -> Tensor:
         boxes = grown(layout.boxes, Masking().margin)
         mask = box_masks(boxes[None], torch.ones(1, len(layout), dtype=torch.bool), size)
         if not mask.any():
-            raise ValueError("layouts has no word in the frame, so there is no region to paint; give a mask")
+            raise ValueError("layouts has no word in the frame, so there is no region to generate; give a mask")
         masks.append(mask)
     return torch.cat(masks)
 
 
-def check_inside(painter: Painter, layouts: Sequence[Layout], masks: Tensor) -> None:
+def check_inside(image_generator: ImageGenerator, layouts: Sequence[Layout], masks: Tensor) -> None:
     """Refuse layouts that have words, but none in the region.
 
     Args:
-        painter: draws them.
+        image_generator: draws them.
         layouts: B layouts.
-        masks: (B, 1, H, W) bool at the painter's size, True in the region.
+        masks: (B, 1, H, W) bool at the image generator's size, True in the region.
 
     Raises:
         ValueError: naming the words.
     """
-    inside = painter.draw_glyphs(layouts).masked_fill(~masks, 0)
+    inside = image_generator.draw_glyphs(layouts).masked_fill(~masks, 0)
     for layout, glyphs in zip(layouts, inside, strict=True):
         if len(layout) and not glyphs.any():
             words = ", ".join(map(repr, layout.words))

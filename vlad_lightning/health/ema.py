@@ -19,11 +19,12 @@ _TRAINED, _AVERAGING = "current_model_state", "averaging_state"  # the keys of L
 class EMA(Callback):
     """Averages the trained weights: ``mean = decay * mean + (1 - decay) * weight`` after each optimizer step.
 
-    Only parameters that require a gradient when the fit starts are copied: frozen encoders, a codec or metrics cost
-    nothing. The average takes the place of the weights in each validation and when training ends. A checkpoint holds
-    the averaged weights as ``state_dict``, which test, export and :class:`~vlad_lightning.callbacks.InitFrom` read, and
-    the trained ones as ``current_model_state``, from which a fit resumes. The format and, bit for bit, the averages of
-    what trains are those of Lightning's ``EMAWeightAveraging(use_buffers=False)``, whose checkpoints are resumed too.
+    Only parameters that require a gradient when the fit starts are copied: frozen encoders, an autoencoder or metrics
+    cost nothing. The average takes the place of the weights in each validation and when training ends. A checkpoint
+    holds the averaged weights as ``state_dict``, which test, export and :class:`~vlad_lightning.callbacks.InitFrom`
+    read, and the trained ones as ``current_model_state``, from which a fit resumes. The format and, bit for bit, the
+    averages of what trains are those of Lightning's ``EMAWeightAveraging(use_buffers=False)``, whose checkpoints are
+    resumed too.
 
     Each rank keeps its own average; under DDP they are equal, as the weights are. Where a strategy shards the
     weights, the average of a shard is a shard.

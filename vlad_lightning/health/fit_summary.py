@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from vlad_lightning.checkpoints.retention import fit_folder, last_checkpoint
 from vlad_lightning.files import write_text
-from vlad_lightning.health.lookup import find
+from vlad_lightning.health.callback_lookup import get_callback
 from vlad_lightning.health.roll_back import RollBack
 from vlad_lightning.health.step_guard import StepGuard
 from vlad_lightning.health.throughput import ThroughputLogger, peak_memory
@@ -52,7 +52,7 @@ class FitSummary(Callback):
         folder, self._folder = self._folder, None
         if folder is None or not trainer.is_global_zero:
             return
-        values = {"outcome": outcome, **figures(trainer, time.perf_counter() - self._since)}
+        values = {"outcome": outcome, **results(trainer, time.perf_counter() - self._since)}
         print(line(values), flush=True)
         text = json.dumps(values, indent=1) + "\n"
         try:
@@ -61,10 +61,10 @@ class FitSummary(Callback):
             rank_zero_warn(f"{folder / 'summary.json'} could not be written: {error}")
 
 
-def figures(trainer: Trainer, seconds: float) -> dict[str, Any]:
+def results(trainer: Trainer, seconds: float) -> dict[str, Any]:
     """What the other callbacks counted; None where one of them is not there, or a number is not known."""
-    guard, back = find(trainer, StepGuard), find(trainer, RollBack)
-    speed, counted = find(trainer, ThroughputLogger), find(trainer, WeightCensus)
+    guard, back = get_callback(trainer, StepGuard), get_callback(trainer, RollBack)
+    speed, counted = get_callback(trainer, ThroughputLogger), get_callback(trainer, WeightCensus)
     values = {
         "steps": trainer.global_step,
         "samples": speed and speed.samples,

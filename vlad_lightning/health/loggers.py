@@ -86,7 +86,7 @@ class PatientCSVLogger(CSVLogger):
 class RowWriter(ExperimentWriter):
     """Lightning's, which goes on in a file that is there and leaves it as it was where it cannot write all rows.
 
-    A file that is damaged is renamed, with a warning, and begun anew.
+    A file that is damaged is renamed, with a warning, and begun again.
 
     Rows of steps that are logged again, after a resume from a checkpoint before them, take the place of the old ones.
     """

@@ -138,7 +138,7 @@ class Preemption(Callback):
             return
         self._batches_left -= 1
         if self._asked_before():
-            rank_zero_warn("preempted: this validation's figures are of its first batches only")
+            rank_zero_warn("preempted: this validation's results are of its first batches only")
             raise StopIteration  # how a loop of Lightning is told that there are no more batches
         self._ask()
 
@@ -236,7 +236,7 @@ def save_last(trainer: Trainer) -> bool | None:
         with ``save_last``.
     """
     for callback in trainer.checkpoint_callbacks:
-        if isinstance(callback, Checkpoints) and callback.place(trainer) is not None:
+        if isinstance(callback, Checkpoints) and callback.directory(trainer) is not None:
             return callback.ensure(trainer)
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.save_last:

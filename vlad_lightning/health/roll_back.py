@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from vlad_lightning.checkpoints.folder import read_rest
+from vlad_lightning.checkpoints.checksum import MANIFEST, verify
+from vlad_lightning.checkpoints.folder import read_metadata
 from vlad_lightning.checkpoints.io import DurableCheckpointIO
 from vlad_lightning.checkpoints.retention import checkpoints
-from vlad_lightning.checkpoints.seal import MANIFEST, verify
+from vlad_lightning.health.callback_lookup import get_callback
 from vlad_lightning.health.ema import EMA
-from vlad_lightning.health.lookup import find
 from vlad_lightning.health.step_guard import StepGuard, is_logged
 
 _REMEMBERED = 1000  # saves that are kept by their step
@@ -72,7 +72,7 @@ class RollBack(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Go back where the bad steps are too many; all ranks count the same."""
-        guard = find(trainer, StepGuard)
+        guard = get_callback(trainer, StepGuard)
         if guard is not None and self.after is not None and guard.bad_in_a_row >= self.after:
             self._go_back(trainer, pl_module, guard)
         if is_logged(trainer):
@@ -140,7 +140,7 @@ def read_saved(path: Path) -> Saved | None:
     try:
         if path.is_file() or (path / MANIFEST).is_file():  # a folder of Lightning's own strategies has none
             verify(path)
-        content = read_rest(path)
+        content = read_metadata(path)
         step, states = int(content["global_step"]), content.get("callbacks", {})
         if "lr_schedulers" not in content:  # weights only
             return None
@@ -168,7 +168,7 @@ def restore(trainer: Trainer, pl_module: LightningModule, path: str) -> None:
     precision = trainer.precision_plugin
     if (state := checkpoint.get(type(precision).__qualname__)) is not None:
         precision.load_state_dict(state)
-    if (ema := find(trainer, EMA)) is not None:
+    if (ema := get_callback(trainer, EMA)) is not None:
         ema.on_load_checkpoint(trainer, pl_module, checkpoint)
         ema.on_fit_start(trainer, pl_module)  # to the device of the weights
     strategy.barrier("roll_back")

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from vlad_lightning.health.lookup import find
+from vlad_lightning.health.callback_lookup import get_callback
 from vlad_lightning.health.loss_spikes import LossWindow, SpikeRule
 from vlad_lightning.lightning_internals import accumulates
 
@@ -95,11 +95,11 @@ class StepGuard(Callback):
         self._loss = None
         if scaler is not None:
             vitals = vitals._replace(loss=vitals.loss / scaler.get_scale())
-        self._judge(vitals, trainer.global_step + 1, overflow_is_bad=scaler is None)
+        self._classify(vitals, trainer.global_step + 1, overflow_is_bad=scaler is None)
         if self.skipping:
             optimizer.zero_grad(set_to_none=True)
 
-    def _judge(self, vitals: Vitals, step: int, overflow_is_bad: bool) -> None:
+    def _classify(self, vitals: Vitals, step: int, overflow_is_bad: bool) -> None:
         self.vitals = vitals
         spike = vitals.finite and self.window.add(vitals.loss)
         self.skipping = not vitals.finite or (spike and self.spikes.action != "log")
@@ -190,5 +190,5 @@ def is_logged(trainer: Trainer) -> bool:
 
 def skips_step(trainer: Trainer) -> bool:
     """Whether the latest optimizer step was skipped."""
-    guard = find(trainer, StepGuard)
+    guard = get_callback(trainer, StepGuard)
     return guard is not None and guard.skipping

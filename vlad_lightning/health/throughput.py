@@ -55,7 +55,7 @@ class Tally:
 class ThroughputLogger(Callback):
     """Logs images a second, the time of a step, the share spent waiting for data, MFU and memory.
 
-    Every figure is over the steps since the one logged before; the first step of a fit, which compiles and measures,
+    Every result is over the steps since the one logged before; the first step of a fit, which compiles and measures,
     is left out. Only on logged steps does it wait for the device. The floating-point operations of a batch are counted
     once, in the first batch of the fit; with gradient checkpointing they include what is computed again. MFU (PaLM,
     arXiv 2204.02311, appendix B) is logged where Lightning knows the device's peak.

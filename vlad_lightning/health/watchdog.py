@@ -187,7 +187,7 @@ class Watch:
                 if self._told():
                     self._end(f"rank {self.rank} on {socket.gethostname()}: another rank stalled")
                 faulthandler.dump_traceback_later(left + self._BEHIND, exit=True)
-        finally:  # nothing would set it anew
+        finally:  # nothing would set it again
             faulthandler.cancel_dump_traceback_later()
 
     def _told(self) -> bool:

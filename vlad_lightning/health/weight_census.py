@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from vlad_lightning.health.callback_lookup import get_callback
 from vlad_lightning.health.ema import EMA
-from vlad_lightning.health.lookup import find
 from vlad_lightning.models.fsdp import local, reshard
 
 _ENTRIES = 256  # of a tensor
@@ -54,8 +54,8 @@ def sample_weights(weights: Mapping[str, Tensor], entries: int = _ENTRIES) -> We
         whole = (weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().flatten()
         norms.append(torch.linalg.vector_norm(whole, dtype=torch.float64)[None])
         if len(whole) > entries:
-            draws = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-            whole = whole[torch.randint(len(whole), (entries,), generator=draws).to(whole.device)]
+            generators = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+            whole = whole[torch.randint(len(whole), (entries,), generator=generators).to(whole.device)]
         values.append(whole.float())
     device = values[-1].device
     return WeightSample(
@@ -92,8 +92,8 @@ class Census:
         if not stuck:
             name = min(self.movement, key=self.movement.__getitem__, default="")
             return f"{moved}; least: {name} {self.movement[name]:.0e} (relative)" if name else moved
-        told = {"never moved": self.still, "never had a gradient": set(self.starved) - set(self.still)}
-        parts = (f"; {what}: {', '.join(parts_of(names, self.movement))}" for what, names in told.items() if names)
+        findings = {"never moved": self.still, "never had a gradient": set(self.starved) - set(self.still)}
+        parts = (f"; {what}: {', '.join(parts_of(names, self.movement))}" for what, names in findings.items() if names)
         return moved + "".join(parts)
 
 
@@ -231,5 +231,5 @@ def _trained(trainer: Trainer, pl_module: LightningModule) -> dict[str, Tensor]:
     """The trained weights by name, also while their average stands in the module."""
     reshard(pl_module)
     weights: dict[str, Tensor] = {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
-    average = find(trainer, EMA)
+    average = get_callback(trainer, EMA)
     return weights if average is None else {name: average.trained(name, weight) for name, weight in weights.items()}

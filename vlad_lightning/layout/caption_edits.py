@@ -27,10 +27,10 @@ KINDS = (
     "background_colour",
     "object_colour",
     "object_shape",
-    "object_place",
+    "object_position",
     "colours_swapped",
     "word_replaced",
-    "word_place",
+    "word_position",
 )
 """What :func:`edit_caption` can change."""
 
@@ -127,7 +127,7 @@ def edit_caption(
         ValueError: where ``kind`` is none of them.
 
     Example:
-        >>> edit_caption("a red star left of a pink ring", "object_place", random.Random(0))
+        >>> edit_caption("a red star left of a pink ring", "object_position", random.Random(0))
         'a red star right of a pink ring'
     """
     if kind not in KINDS:
@@ -153,7 +153,7 @@ def _object_shape(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
     return edits
 
 
-def _object_place(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
+def _object_position(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
     edits: list[_Edit] = []
     for thing in prompt.things:
         for after in prompt.chunks:
@@ -190,16 +190,16 @@ def _word_replaced(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
     return [(_Change(w.start, w.end, _in_case_of(w.text, rng.choice(others))),) for w in prompt.words]
 
 
-def _word_place(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
+def _word_position(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
     asked = requested_regions(prompt.text)
     edits: list[_Edit] = []
-    for place in prompt.chunks:
-        region = _region(place.text)
+    for chunk in prompt.chunks:
+        region = _region(chunk.text)
         if region is None:
             continue
         used = {where for _, where in asked}
         others = [r for r in REGIONS if r != region]
-        change = _moved(place, [r for r in others if r not in used] or others, rng)
+        change = _moved(chunk, [r for r in others if r not in used] or others, rng)
         if requested_regions(_apply(prompt.text, (change,))) != asked:  # else it is an object's
             edits.append((change,))
     return edits
@@ -209,10 +209,10 @@ _EDITORS: dict[str, _Editor] = {
     "background_colour": _background_colour,
     "object_colour": _object_colour,
     "object_shape": _object_shape,
-    "object_place": _object_place,
+    "object_position": _object_position,
     "colours_swapped": _colours_swapped,
     "word_replaced": _word_replaced,
-    "word_place": _word_place,
+    "word_position": _word_position,
 }
 
 
@@ -236,12 +236,12 @@ def _recoloured(prompt: _Prompt, colour: Phrase, rng: random.Random) -> _Change:
     return _Change(colour.start, colour.end, prompt.unused_colour(colour.text.casefold(), rng))
 
 
-def _moved(place: Phrase, regions: Sequence[str], rng: random.Random) -> _Change:
+def _moved(chunk: Phrase, regions: Sequence[str], rng: random.Random) -> _Change:
     """Another place, in one of the ways to say it."""
     region = rng.choice(regions)
     if region == "center":
-        return _Change(place.start, place.end, rng.choice(_CENTERS))
-    return _Change(place.start, place.end, f"{rng.choice(_PREPOSITIONS.get(region, ('at the',)))} {region}")
+        return _Change(chunk.start, chunk.end, rng.choice(_CENTERS))
+    return _Change(chunk.start, chunk.end, f"{rng.choice(_PREPOSITIONS.get(region, ('at the',)))} {region}")
 
 
 @lru_cache(maxsize=4096)

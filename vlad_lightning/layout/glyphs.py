@@ -1,4 +1,4 @@
-"""The rasteriser: a layout as white words on black, the mean g_TLG(t) of Eq. 6 before the codec encodes it."""
+"""The rasteriser: a layout as white words on black, the mean g_TLG(t) of Eq. 6 before the autoencoder encodes it."""
 
 from __future__ import annotations
 

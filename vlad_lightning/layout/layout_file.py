@@ -141,13 +141,13 @@ class LayoutFile:
             if colour is None:
                 continue
             ending = f" in {colour} letters"
-            places = [end for text, end in quoted_spans(prompt) if comparable(text) == comparable(word)]
-            if not places:
+            ends = [end for text, end in quoted_spans(prompt) if comparable(text) == comparable(word)]
+            if not ends:
                 drawn = map(comparable, drawn_words(prompt))
                 named = word if comparable(word) in drawn else f'with the text "{word}"'
                 prompt = f"{prompt.rstrip(' .,')}, {named}{ending}"
-            elif not prompt[min(places) :].startswith(ending):
-                prompt = prompt[: min(places)] + ending + prompt[min(places) :]
+            elif not prompt[min(ends) :].startswith(ending):
+                prompt = prompt[: min(ends)] + ending + prompt[min(ends) :]
         return prompt
 
 
@@ -258,8 +258,8 @@ def _quad(value: Any, where: str, frame: tuple[float, float]) -> Tensor:
 def _frame(content: Mapping[str, Any]) -> tuple[int, int]:
     given = {key: content[key] for key in ("width", "height", "size") if key in content}
     if set(given) not in ({"width", "height"}, {"size"}):
-        told = " and ".join(given) or "nothing"
-        raise ValueError(f"the frame is told by {told}; give width and height, or size, in pixels")
+        named = " and ".join(given) or "nothing"
+        raise ValueError(f"the frame is told by {named}; give width and height, or size, in pixels")
     for key, value in given.items():
         if type(value) is not int or not 1 <= value <= _MOST_PIXELS:
             raise ValueError(

@@ -95,7 +95,7 @@ def unknown_objects(prompt: str) -> tuple[str, ...]:
     """The phrases of a prompt that seem to ask for an object which the detector does not know.
 
     Left out are places, the background, the picture itself, its letters, and bare colours. This is a count to stand
-    beside the figures, no grammar of English.
+    beside the results, no grammar of English.
 
     Example:
         >>> unknown_objects("a photo of a dog under a red star, on a blue background")

@@ -187,12 +187,12 @@ def _swap_into_order(words: Sequence[_Rect]) -> None:
         if all(_in_order(first, second) for first, second in combinations(members, 2)):
             continue
         left = sorted(members, key=lambda word: (word.y, word.x))
-        places: list[tuple[float, float]] = []
+        candidates: list[tuple[float, float]] = []
         while left:
             line = [word for word in left if abs(word.y - left[0].y) <= _line(word, left[0])]
             left = [word for word in left if word not in line]
-            places += sorted((word.x, word.y) for word in line)
-        for word, (x, y) in zip(members, places, strict=True):
+            candidates += sorted((word.x, word.y) for word in line)
+        for word, (x, y) in zip(members, candidates, strict=True):
             word.x, word.y = x, y
             word.enter_frame()
 
@@ -313,12 +313,12 @@ def _nearest_free(thing: _Rect, scale: float, obstacles: Tensor) -> tuple[float,
     centre = torch.tensor([thing.x, thing.y], dtype=torch.float64)
     reach = obstacles[:, 2:] + half  # (M, 2)
     tried = torch.cat([centre[None], obstacles[:, :2] - reach - _GAP, obstacles[:, :2] + reach + _GAP])  # (1 + 2M, 2)
-    places = torch.cartesian_prod(*tried.unbind(1))  # (T, 2)
-    places = places[((places >= half - _ROUNDING / 2) & (places <= 1 - half + _ROUNDING / 2)).all(1)]
-    free = ((places[:, None] - obstacles[:, :2]).abs() >= reach + _GAP / 2).any(2).all(1)
-    places = places[free]
-    if not len(places):
+    candidates = torch.cartesian_prod(*tried.unbind(1))  # (T, 2)
+    candidates = candidates[((candidates >= half - _ROUNDING / 2) & (candidates <= 1 - half + _ROUNDING / 2)).all(1)]
+    free = ((candidates[:, None] - obstacles[:, :2]).abs() >= reach + _GAP / 2).any(2).all(1)
+    candidates = candidates[free]
+    if not len(candidates):
         return None
-    distances = (places - centre).norm(dim=1)
+    distances = (candidates - centre).norm(dim=1)
     best = int(distances.argmin())
-    return float(distances[best]), *places[best].tolist()
+    return float(distances[best]), *candidates[best].tolist()

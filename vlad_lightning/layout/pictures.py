@@ -1,4 +1,4 @@
-"""Pictures: from files of any kind into tensors, to the painter's size, back into the original, and into bytes."""
+"""Pictures: from files of any kind into tensors, to a network's size, back into the original, and into bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from vlad_lightning.files import as_grey, as_rgb
-from vlad_lightning.types import Layout, Region
+from vlad_lightning.types import Layout, MaskedImages
 
 
 @runtime_checkable
@@ -93,11 +93,11 @@ def picture_tensor(image: Image.Image | Tensor, argument: str = "image") -> Tens
 
 
 def mask_tensor(mask: Image.Image | Tensor, size: tuple[int, int]) -> Tensor:
-    """The region that is painted.
+    """The region that is generated.
 
     Args:
-        mask: a PIL image, white where the picture is painted and black where it is kept; or (H, W), (1, H, W) or
-            (1, 1, H, W), bool or float in [0, 1], likewise. From half on, a pixel is painted.
+        mask: a PIL image, white where the picture is generated and black where it is kept; or (H, W), (1, H, W) or
+            (1, 1, H, W), bool or float in [0, 1], likewise. From half on, a pixel is generated.
         size: height and width of the picture.
 
     Returns:
@@ -112,17 +112,17 @@ def mask_tensor(mask: Image.Image | Tensor, size: tuple[int, int]) -> Tensor:
         values = mask.detach().to("cpu", torch.float32)
     if tuple(values.shape[-2:]) != size or values.numel() != size[0] * size[1]:
         raise ValueError(f"mask has shape {tuple(values.shape)}; one picture of {size[0]} x {size[1]} pixels is masked")
-    painted = values.view(1, 1, *size) >= 0.5
-    if not painted.any():
-        raise ValueError("mask is empty: it has no pixel to paint; white is painted, black is kept")
-    return painted
+    generated = values.view(1, 1, *size) >= 0.5
+    if not generated.any():
+        raise ValueError("mask is empty: it has no pixel to generate; white is generated, black is kept")
+    return generated
 
 
-def resized(region: Region, side: int) -> Region:
-    """A region stretched to ``side`` x ``side``; a pixel of which any part is painted is painted."""
+def resized(region: MaskedImages, side: int) -> MaskedImages:
+    """A region stretched to ``side`` x ``side``; a pixel of which any part is generated is generated."""
     if region.images.shape[-2:] == (side, side):
         return region
-    return Region(stretched(region.images, (side, side)), resized_masks(region.masks, side))
+    return MaskedImages(stretched(region.images, (side, side)), resized_masks(region.masks, side))
 
 
 def resized_masks(masks: Tensor, side: int) -> Tensor:

@@ -235,7 +235,7 @@ def has_single_quotes(prompt: str) -> bool:
 
 
 def comparable(text: str) -> str:
-    r"""A text as it is compared everywhere but in MARIO-Eval's own figures: what reads the same is the same.
+    r"""A text as it is compared everywhere but in MARIO-Eval's own results: what reads the same is the same.
 
     So are capitals and small letters, a letter with its accent and the two one after the other, full-width and usual
     letters, straight and curly apostrophes, hyphens and dashes; what is invisible (a soft hyphen, a zero-width space)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from vlad_lightning.layout.caption_edits import KINDS, edit_caption
-from vlad_lightning.metrics.bootstrap import ratio_figure
+from vlad_lightning.metrics.bootstrap import ratio_result
 from vlad_lightning.metrics.per_image import PerImageMetric
-from vlad_lightning.types import Figure
+from vlad_lightning.types import MetricResult
 
 Score = Callable[[Tensor, Sequence[str], Sequence[int]], Tensor]
 """How well texts suit images: (images (B, 3, H, W), T texts, the index of each one's image) -> (T,) float."""
@@ -76,12 +76,12 @@ class AlignmentProbe(PerImageMetric):
         right = preferred(scores[list(rows)], scores[len(prompts) :])
         self.append(torch.stack([torch.tensor(kinds, device=scores.device), right], dim=1))
 
-    def compute(self) -> dict[str, Figure]:
-        """The figure of each kind that was seen, by name."""
+    def compute(self) -> dict[str, MetricResult]:
+        """The result of each kind that was seen, by name."""
         table = self.table()
-        figures = {}
+        results = {}
         for kind, name in enumerate(KINDS):
             right = table["right"][table["kind"] == kind]
             if len(right):
-                figures[f"alignment_probe_{name}"] = ratio_figure(right, np.ones_like(right), self.generator())
-        return figures
+                results[f"alignment_probe_{name}"] = ratio_result(right, np.ones_like(right), self.generator())
+        return results

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from vlad_lightning.types import Figure
+from vlad_lightning.types import MetricResult
 
 Statistic = Callable[..., NDArray[np.float64]]
 
@@ -24,14 +24,14 @@ NO_WIDTH = 1e-6
 _Z = float(stats.norm.ppf(0.975))
 
 
-def bootstrap_figure(
+def bootstrap_result(
     statistic: Statistic,
     columns: Sequence[NDArray[np.float64]],
     rng: np.random.Generator,
     n: int,
     resamples: int = 2000,
     most: float | None = 1.0,
-) -> Figure:
+) -> MetricResult:
     """A statistic over images with its 95 % percentile interval (Efron and Tibshirani 1993, chapter 13).
 
     Args:
@@ -43,21 +43,21 @@ def bootstrap_figure(
         most: no image says more, and none less than 0; None where that has no bound.
 
     Returns:
-        The figure. ``low`` and ``high`` are None for a single image, which says nothing about the spread, and where all
+        The result. ``low`` and ``high`` are None for a single image, which says nothing about the spread, and where all
         images say the same of something without a bound; see :func:`unvaried_interval` for the rest of these.
     """
     value = float(statistic(*columns, axis=-1))
     if len(columns[0]) < 2:
-        return Figure(value, n=n)
+        return MetricResult(value, n=n)
     result = stats.bootstrap(
         tuple(columns), statistic, n_resamples=resamples, paired=True, vectorized=True, method="percentile", rng=rng
     )
     low, high = map(float, result.confidence_interval)
     if high - low > NO_WIDTH:
-        return Figure(value, low=low, high=high, n=n)
+        return MetricResult(value, low=low, high=high, n=n)
     if most is None:
-        return Figure(value, n=n)
-    return Figure(value, *unvaried_interval(value, len(columns[0]), most), n=n)
+        return MetricResult(value, n=n)
+    return MetricResult(value, *unvaried_interval(value, len(columns[0]), most), n=n)
 
 
 def unvaried_interval(value: float, images: int, most: float = 1.0, least: float = 0.0) -> tuple[float, float]:
@@ -88,14 +88,14 @@ def ratio_of_sums(
     return numerators.sum(axis) / denominators.sum(axis)
 
 
-def ratio_figure(
+def ratio_result(
     numerators: NDArray[np.float64],
     denominators: NDArray[np.float64],
     rng: np.random.Generator,
     n: int | None = None,
     resamples: int = 2000,
     most: float | None = 1.0,
-) -> Figure:
+) -> MetricResult:
     """A share such as "words read / words requested", pooled over images.
 
     Images where both are zero say nothing about the share: they are left out.
@@ -116,4 +116,4 @@ def ratio_figure(
     tells = (denominators != 0) | (numerators != 0)
     columns = (numerators[tells], denominators[tells])
     count = round(float(denominators.sum())) if n is None else n
-    return bootstrap_figure(ratio_of_sums, columns, rng, n=count, resamples=resamples, most=most)
+    return bootstrap_result(ratio_of_sums, columns, rng, n=count, resamples=resamples, most=most)

@@ -18,10 +18,10 @@ from vlad_lightning.files import check_stored, naming
 from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.metrics.embedder import Embedder, Held
 from vlad_lightning.metrics.per_image import PromptMetric, Share
-from vlad_lightning.types import Figure
+from vlad_lightning.types import MetricResult
 
 SCALINGS = {"clip_score_w1": 1.0, "clip_score_w2_5": 2.5}
-"""MARIO-Eval's weight and that of Hessel et al., by the names of the figures."""
+"""MARIO-Eval's weight and that of Hessel et al., by the names of the results."""
 
 
 def clip_score(image_embeds: Tensor, text_embeds: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class TransformersCLIP(nn.Module):
 
     Args:
         model: a local folder, or a hub id such as ``openai/clip-vit-base-patch32``, MARIO-Eval's choice.
-        revision: the commit of a hub id; needed for one, so that the same figure can be measured again.
+        revision: the commit of a hub id; needed for one, so that the same result can be measured again.
 
     Raises:
         ValueError: if a hub id comes without its revision, or a file is cut short or does not fit the others.
@@ -93,7 +93,7 @@ class CLIPScore(PromptMetric):
     """``clip_score_w1`` and ``clip_score_w2_5``: the mean over pictures of w max(cos, 0).
 
     Args:
-        embedder: gives the embeddings; its name and hash stand beside the figures.
+        embedder: gives the embeddings; its name and hash stand beside the results.
         prefix: put before every prompt, as Hessel et al. and MARIO-Eval do.
         seed: of the bootstrap.
     """
@@ -103,12 +103,12 @@ class CLIPScore(PromptMetric):
     def __init__(self, embedder: Embedder, prefix: str = "A photo depicts ", seed: int = 0) -> None:
         super().__init__(seed)
         self.prefix = prefix
-        self._judge = Held(embedder)
+        self._encoder = Held(embedder)
 
     def compare(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """(B, 1): the scores."""
-        embeds = self._judge.images(images)
-        texts = self._judge.texts([self.prefix + prompt for prompt in prompts], embeds.device)
+        embeds = self._encoder.images(images)
+        texts = self._encoder.texts([self.prefix + prompt for prompt in prompts], embeds.device)
         return clip_score(embeds, texts)[:, None]
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
@@ -116,11 +116,11 @@ class CLIPScore(PromptMetric):
         scores = table["score"]
         return {name: Share(weight * scores, np.ones_like(scores), most=weight) for name, weight in SCALINGS.items()}
 
-    def compute(self) -> dict[str, Figure]:
+    def compute(self) -> dict[str, MetricResult]:
         """Both scalings by name; the network stands in their details."""
-        judge = self._judge.network
-        told = {"network": judge.name, "sha256": judge.sha256, "prefix": self.prefix}
+        encoder = self._encoder.network
+        details = {"network": encoder.name, "sha256": encoder.sha256, "prefix": self.prefix}
         return {
-            name: replace(figure, details=told | {"weight": SCALINGS[name]})
-            for name, figure in super().compute().items()
+            name: replace(result, details=details | {"weight": SCALINGS[name]})
+            for name, result in super().compute().items()
         }

@@ -70,5 +70,5 @@ class BackgroundColour(PromptMetric):
         return torch.tensor([[want == found, want is not None] for want, found in pairs], dtype=torch.float32)
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-        """The figure's by its name."""
+        """The result's by its name."""
         return {"background_colour": Share(table["right"], table["asked"])}

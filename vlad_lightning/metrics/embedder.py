@@ -14,7 +14,7 @@ class ImageEmbedder(Protocol):
     """Turns images into vectors.
 
     Attributes:
-        name: stands in the name or the details of every figure.
+        name: stands in the name or the details of every result.
         sha256: of its weights; stands in the details.
     """
 
@@ -35,21 +35,21 @@ class Embedder(ImageEmbedder, Protocol):
         ...
 
 
-Judge = TypeVar("Judge", bound=ImageEmbedder)
+Network = TypeVar("Network", bound=ImageEmbedder)
 
 
-class Held(Generic[Judge]):
+class Held(Generic[Network]):
     """Keeps a network out of the metric that uses it.
 
     A metric is part of a LightningModule: its sub-modules would be saved in every checkpoint, and trained with it. A
-    judge's weights are frozen and belong in neither; so it is only moved along to where the images are. It judges in
-    float32, whatever the precision of the system that it judges: autocast is off within.
+    evaluation encoder's weights are frozen and belong in neither; so it is only moved along to where the images are. It
+    judges in float32, whatever the precision of the system that it judges: autocast is off within.
 
     Args:
-        network: the judge; put into evaluation mode, without gradients.
+        network: the evaluation encoder; put into evaluation mode, without gradients.
     """
 
-    def __init__(self, network: Judge) -> None:
+    def __init__(self, network: Network) -> None:
         self.network = network
         if isinstance(network, nn.Module):
             network.requires_grad_(False).eval()

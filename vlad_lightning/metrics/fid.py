@@ -1,4 +1,4 @@
-"""Frechet and kernel distances between the features of true and of painted images: FID, KID and their like.
+"""Frechet and kernel distances between the features of true and of generated images: FID, KID and their like.
 
 They are called ``fid`` and ``kid`` only if the features are those of the Inception network that the literature uses.
 """
@@ -24,8 +24,8 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.metrics.embedder import Held, ImageEmbedder
-from vlad_lightning.metrics.per_image import FigureMetric
-from vlad_lightning.types import Figure
+from vlad_lightning.metrics.per_image import ResultMetric
+from vlad_lightning.types import MetricResult
 
 
 class _GivenFeatures(nn.Module):
@@ -130,7 +130,7 @@ def _build_inception(path: Path, content: bytes) -> FeatureExtractorInceptionV3:
         raise ValueError(f"weights={str(path)!r} does not hold the Inception network of FID: {error}") from error
 
 
-class FrechetDistance(FigureMetric):
+class FrechetDistance(ResultMetric):
     """``fid`` and ``kid``, or with another network ``frechet_distance_<network>`` and ``kernel_distance_<network>``.
 
     No interval is given: resampling the images biases both distances. The spread of KID over its subsets stands in
@@ -159,7 +159,7 @@ class FrechetDistance(FigureMetric):
             if value < least:
                 raise ValueError(f"{argument} is {value}; it must be at least {least}")
         self.kid_subsets, self.kid_subset_size, self.seed = kid_subsets, kid_subset_size, seed
-        self._judge = Held(network)
+        self._encoder = Held(network)
         # Flat, as a process without images has to join the gathering with an empty vector.
         self.add_state("width", torch.tensor(0), dist_reduce_fx="max")
         self.add_state("real", [], dist_reduce_fx="cat")
@@ -174,47 +174,47 @@ class FrechetDistance(FigureMetric):
         """
         if not len(images):
             return
-        features = self._judge.images(images)
+        features = self._encoder.images(images)
         self.width.fill_(features.shape[1])
         (self.real if real else self.fake).append(features.to(self.device, self.dtype).flatten())
 
-    def compute(self) -> dict[str, Figure]:
+    def compute(self) -> dict[str, MetricResult]:
         """Both distances by name; with fewer than two images on a side neither, and a warning."""
         if not self.width:
             return {}
         real, fake = self._features(self.real), self._features(self.fake)
         least = min(len(real), len(fake))
         if least < 2:
-            warnings.warn(f"a distance needs two images a side; {len(real)} true, {len(fake)} painted", stacklevel=2)
+            warnings.warn(f"a distance needs two images a side; {len(real)} true, {len(fake)} generated", stacklevel=2)
             return {}
         if least <= real.shape[1]:
             warnings.warn(f"{least} images for {real.shape[1]} features: the Frechet distance is biased", stacklevel=2)
         frechet, kernel = self._names()
         common = self._details(len(real), len(fake))
         return {
-            frechet: Figure(frechet_distance(real, fake), n=len(fake), details=common),
-            kernel: self._kernel_figure(real, fake, common),
+            frechet: MetricResult(frechet_distance(real, fake), n=len(fake), details=common),
+            kernel: self._kernel_result(real, fake, common),
         }
 
-    def _kernel_figure(self, real: Tensor, fake: Tensor, details: dict[str, Any]) -> Figure:
+    def _kernel_result(self, real: Tensor, fake: Tensor, details: dict[str, Any]) -> MetricResult:
         size = min(self.kid_subset_size, len(real), len(fake))
         drawn = len(real) > size or len(fake) > size
-        draws = torch.Generator().manual_seed(self.seed)
-        values = kernel_distance(real, fake, self.kid_subsets if drawn else 1, size, draws)
+        generators = torch.Generator().manual_seed(self.seed)
+        values = kernel_distance(real, fake, self.kid_subsets if drawn else 1, size, generators)
         spread = {"subsets": self.kid_subsets, "std": float(values.std(unbiased=False))} if drawn else {}
-        return Figure(float(values.mean()), n=len(fake), details=details | {"subset_size": size} | spread)
+        return MetricResult(float(values.mean()), n=len(fake), details=details | {"subset_size": size} | spread)
 
     def _features(self, state: list[Tensor]) -> Tensor:
         flat = dim_zero_cat(state) if len(state) else torch.zeros(0)
         return flat.detach().cpu().reshape(-1, int(self.width))
 
     def _names(self) -> tuple[str, str]:
-        network = self._judge.network
+        network = self._encoder.network
         if isinstance(network, InceptionNetwork):
             return "fid", "kid"
         slug = re.sub(r"\W+", "_", network.name)
         return f"frechet_distance_{slug}", f"kernel_distance_{slug}"
 
     def _details(self, n_real: int, n_fake: int) -> dict[str, Any]:
-        network = self._judge.network
+        network = self._encoder.network
         return {"network": network.name, "sha256": network.sha256, "n_real": n_real, "n_fake": n_fake}

@@ -26,7 +26,7 @@ SHARES = {
     "object_position": ("object_met", "true_objects", "true_objects"),
     "moved": ("moved", "boxes", "boxes"),
 }
-"""What each figure is a share of: the columns of its parts, of its whole, and of what it counts."""
+"""What each result is a share of: the columns of its parts, of its whole, and of what it counts."""
 
 
 def rotated_iou(predicted: Tensor, truth: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def objects_met(prompt: str, layout: Layout, truth: Tensor, known: Tensor) -> tu
 
 
 class LayoutMetrics(PerImageMetric):
-    """The figures of predicted layouts.
+    """The results of predicted layouts.
 
     =====================  ================================================================================
     ``iou``                mean over the words with a true box of the rotated boxes' intersection over union
@@ -149,7 +149,7 @@ class LayoutMetrics(PerImageMetric):
     ``moved``              share of the boxes, words and objects, that were moved off others or into the frame
     =====================  ================================================================================
 
-    A figure without anything to average is left out. Boxes that fill the frame, which backgrounds have, do not count.
+    A result without anything to average is left out. Boxes that fill the frame, which backgrounds have, do not count.
     """
 
     columns = (

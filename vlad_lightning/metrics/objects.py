@@ -1,13 +1,13 @@
 """Whether a picture shows the objects that its prompt asks for: present, of the right colour, shape and place, at once.
 
-A detector says what stands where (:class:`ObjectFinder`); every figure is as good as it, so its figures on true posters
-belong beside them. What cannot raise a figure, and why:
+A detector says what stands where (:class:`ObjectFinder`); every result is as good as it, so its results on true posters
+belong beside them. What cannot raise a result, and why:
 
 - One thing on the picture answers one request at most.
 - A thing of neither the colour nor the shape that is asked for answers nothing, wherever it stands.
-- A request whose thing is not there counts as wrong in every figure: none is taken over the present ones alone.
+- A request whose thing is not there counts as wrong in every result: none is taken over the present ones alone.
 - Many things of all colours do raise the presence, so ``object_extra`` counts those that nobody asked for.
-- Each figure has in its details what the same pictures score with other prompts of the batch: its level by chance.
+- Each result has in its details what the same pictures score with other prompts of the batch: its level by chance.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from torch import Tensor
 
 from vlad_lightning.layout.object_requests import RequestedObject, requested_objects, unknown_objects
 from vlad_lightning.layout.scene_objects import FoundObject
-from vlad_lightning.metrics.bootstrap import ratio_figure
+from vlad_lightning.metrics.bootstrap import ratio_result
 from vlad_lightning.metrics.layout import in_region
 from vlad_lightning.metrics.per_image import PromptMetric, Share
-from vlad_lightning.types import Figure
+from vlad_lightning.types import MetricResult
 
 # Agreement in all that is told, in one of two things, in the place: one right thing is worth more than two half ones.
 _ALL, _ONE, _PLACE = 4.0, 1.0, 0.5
@@ -36,10 +36,10 @@ SHARES = {
     "object_presence": ("present", "asked"),
     "object_colour": ("colours_right", "colours"),
     "object_shape": ("shapes_right", "asked"),
-    "object_place": ("places_right", "places"),
+    "object_position": ("places_right", "places"),
     "object_binding": ("all_right", "asked"),
 }
-"""What each figure is a share of: the columns of its parts and of its whole."""
+"""What each result is a share of: the columns of its parts and of its whole."""
 
 _COLUMNS = ("asked", "present", "colours", "colours_right", "shapes_right", "places", "places_right", "all_right")
 
@@ -49,14 +49,14 @@ class ObjectFinder(Protocol):
     """Finds coloured shapes on pictures.
 
     Attributes:
-        name: stands in the details of every figure.
+        name: stands in the details of every result.
         sha256: of its weights; likewise.
     """
 
     name: str
     sha256: str
 
-    def find(self, images: Tensor) -> list[tuple[FoundObject, ...]]:
+    def detect(self, images: Tensor) -> list[tuple[FoundObject, ...]]:
         """(B, 3, H, W) float in [-1, 1] -> the objects on each of B pictures."""
         ...
 
@@ -101,19 +101,20 @@ def object_row(wanted: Sequence[RequestedObject], found: Sequence[FoundObject]) 
 
 
 class ObjectMetrics(PromptMetric):
-    """The figures of the objects that prompts ask for.
+    """The results of the objects that prompts ask for.
 
     ===================  ==================================================================================
     ``object_presence``  share of the requested objects with a thing of their colour or shape (:func:`match_objects`)
     ``object_colour``    share of those that tell a colour whose thing has it
     ``object_shape``     share of all requested objects whose thing has their shape
-    ``object_place``     share of those that tell a place whose thing keeps it: a region as the layouts' figures see it
+    ``object_position``     share of those that tell a place whose thing keeps it: a region as the layouts' results see
+    it
                          (:func:`~vlad_lightning.metrics.layout.in_region`), or mainly that side of the other's thing
     ``object_binding``   share of all requested objects whose thing has all that is told of it
     ``object_extra``     share of the things found that no request is paired with
     ===================  ==================================================================================
 
-    A figure of nothing is left out. ``details`` holds the detector; ``chance``, the same share with the prompt of
+    A result of nothing is left out. ``details`` holds the detector; ``chance``, the same share with the prompt of
     another picture of the batch, where there is one; and ``unknown``, how many phrases ask for something else.
 
     Args:
@@ -125,15 +126,17 @@ class ObjectMetrics(PromptMetric):
 
     def __init__(self, finder: ObjectFinder, seed: int = 0) -> None:
         super().__init__(seed)
-        self._find = finder.find  # a method: as a sub-module, the detector would be saved and trained with this metric
-        self._judge: dict[str, Any] = {"network": finder.name, "sha256": finder.sha256}
+        self._detect = (
+            finder.detect
+        )  # a method: as a sub-module, the detector would be saved and trained with this metric
+        self._detector: dict[str, Any] = {"network": finder.name, "sha256": finder.sha256}
 
     def compare(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """The counts of B pictures, each also with the prompt of the next one."""
         wanted = [requested_objects(prompt) for prompt in prompts]
         others = [*wanted[1:], wanted[0]] if len(wanted) > 1 else [()]
         rows = []
-        for prompt, own, other, found in zip(prompts, wanted, others, self._find(images), strict=True):
+        for prompt, own, other, found in zip(prompts, wanted, others, self._detect(images), strict=True):
             counts = (len(found), len(unknown_objects(prompt)))
             rows.append([*object_row(own, found).values(), *object_row(other, found).values(), *counts])
         return torch.tensor(rows)
@@ -145,19 +148,19 @@ class ObjectMetrics(PromptMetric):
             shares["object_extra"] = Share(table["found"] - table["present"], table["found"])
         return shares
 
-    def compute(self) -> dict[str, Figure]:
-        """Every figure by name."""
+    def compute(self) -> dict[str, MetricResult]:
+        """Every result by name."""
         table, rng = self.table(), self.generator()
         unknown = int(table["unknown"].sum())
-        figures = {}
+        results = {}
         for name, (part, whole) in SHARES.items():
             if table[whole].any():
-                details = self._judge | {"chance": _chance(table, part, whole), "unknown": unknown}
-                figures[name] = replace(ratio_figure(table[part], table[whole], rng), details=details)
-        if figures and table["found"].any():
-            extra = ratio_figure(table["found"] - table["present"], table["found"], rng)
-            figures["object_extra"] = replace(extra, details=dict(self._judge))
-        return figures
+                details = self._detector | {"chance": _chance(table, part, whole), "unknown": unknown}
+                results[name] = replace(ratio_result(table[part], table[whole], rng), details=details)
+        if results and table["found"].any():
+            extra = ratio_result(table["found"] - table["present"], table["found"], rng)
+            results["object_extra"] = replace(extra, details=dict(self._detector))
+        return results
 
 
 def _agreement(request: RequestedObject, thing: FoundObject) -> float:

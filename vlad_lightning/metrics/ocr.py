@@ -1,4 +1,4 @@
-"""How well the words on a picture read: MARIO-Eval's figures to the letter, and those that users expect beside them.
+"""How well the words on a picture read: MARIO-Eval's results to the letter, and those that users expect beside them.
 
 Two ways to look at what an engine has read:
 
@@ -24,10 +24,10 @@ from torch import Tensor
 from torchmetrics.functional.text import edit_distance
 
 from vlad_lightning.layout.prompt_parser import comparable, drawn_words, has_single_quotes
-from vlad_lightning.metrics.bootstrap import bootstrap_figure
+from vlad_lightning.metrics.bootstrap import bootstrap_result
 from vlad_lightning.metrics.ocr_engine import OCREngine
-from vlad_lightning.metrics.per_image import PerImageMetric, Share, share_figures
-from vlad_lightning.types import Figure
+from vlad_lightning.metrics.per_image import PerImageMetric, Share, share_results
+from vlad_lightning.types import MetricResult
 
 _MARIO_SPAN = re.compile(r"'(.*?)'")
 _MARIO_EPSILON = 1e-8
@@ -44,7 +44,7 @@ def mario_keywords(prompt: str) -> list[str]:
 
 
 def mario_targets(prompt: str) -> list[str]:
-    r"""The words that the ``mario_*`` figures want on the picture of a prompt.
+    r"""The words that the ``mario_*`` results want on the picture of a prompt.
 
     They are :func:`mario_keywords`, to the letter, where words to draw stand in single quotes. MARIO-Eval has no rule
     for other quotes, in which every apostrophe would be one: there they are the words to draw.
@@ -208,7 +208,7 @@ def ocr_row(lines: Sequence[str], words: Sequence[str], mario_words: Sequence[st
 
 
 class OCRMetrics(PerImageMetric):
-    """The figures of the words that an engine reads on pictures.
+    """The results of the words that an engine reads on pictures.
 
     ===================  ==================================================================================
     ``word_accuracy``    share of the wanted words that are among the :func:`readings` of their picture
@@ -221,7 +221,7 @@ class OCRMetrics(PerImageMetric):
     ``mario_*``          MARIO-Eval's accuracy, precision, recall and F (:func:`mario_score`, :func:`mario_f`)
     ===================  ==================================================================================
 
-    Figures over words are left out where no word was wanted. To reproduce MARIO-Eval, ``mario_targets`` of
+    Results over words are left out where no word was wanted. To reproduce MARIO-Eval, ``mario_targets`` of
     :meth:`update` are those of :func:`mario_targets`.
 
     Args:
@@ -259,7 +259,7 @@ class OCRMetrics(PerImageMetric):
         Args:
             images: (B, 3, H, W) float in [-1, 1].
             targets: the words wanted on each of the B pictures; none is allowed.
-            mario_targets: the words wanted by the ``mario_*`` figures; None means ``targets``.
+            mario_targets: the words wanted by the ``mario_*`` results; None means ``targets``.
             keys: B names, or none.
 
         Raises:
@@ -274,28 +274,28 @@ class OCRMetrics(PerImageMetric):
         self.append(values.view(-1, len(self.columns)), keys)
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-        """Those of every figure but ``mario_f``."""
+        """Those of every result but ``mario_f``."""
         each = np.ones_like(table["wanted"])
         shares = {"sentence_accuracy": Share(table["all_read"], each)}
         if table["wanted"].any():
             shares |= _word_shares(table)
         return shares | {name: Share(table[name], each) for name in self.columns if name.startswith("mario_")}
 
-    def compute(self) -> dict[str, Figure]:
-        """Every figure by name; the engine stands in its details."""
+    def compute(self) -> dict[str, MetricResult]:
+        """Every result by name; the engine stands in its details."""
         table, rng = self.table(), self.generator()
         if not len(table["wanted"]):
             return {}
-        figures = share_figures(self.shares(table), rng)
+        results = share_results(self.shares(table), rng)
         if table["wanted"].any():
-            figures.setdefault("micro_precision", Figure(0.0))  # where nothing was read
+            results.setdefault("micro_precision", MetricResult(0.0))  # where nothing was read
         columns = (table["mario_precision"], table["mario_recall"])
-        figures["mario_f"] = bootstrap_figure(mario_f, columns, rng, n=len(table["wanted"]))
-        return {name: replace(figure, details={"engine": self.engine.name}) for name, figure in figures.items()}
+        results["mario_f"] = bootstrap_result(mario_f, columns, rng, n=len(table["wanted"]))
+        return {name: replace(result, details={"engine": self.engine.name}) for name, result in results.items()}
 
 
 def _word_shares(table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-    """The figures that are shares of the wanted words, of those read, or of their characters."""
+    """The results that are shares of the wanted words, of those read, or of their characters."""
     wanted, read, matches = table["wanted"], table["tokens"], table["token_matches"]
     return {
         "word_accuracy": Share(table["words_read"], wanted),

@@ -42,7 +42,7 @@ def paired_difference(
 
     The interval is a bootstrap over images, drawn together for both systems (Efron and Tibshirani 1993); the test is
     approximate randomisation (Noreen 1989), of which McNemar's is the case of one thing an image. Both are of the
-    pooled share, sum of the parts over sum of the wholes, which is what the figures are.
+    pooled share, sum of the parts over sum of the wholes, which is what the results are.
 
     Args:
         first: of the system that is compared with.
@@ -61,8 +61,8 @@ def paired_difference(
     count = len(both)
     value = float(_difference(both.sum(axis=0)))
     drawn = np.stack([both[rng.integers(count, size=count)].sum(axis=0) for _ in range(resamples)])
-    told = _difference(drawn)
-    low, high = _interval(told, value, both)
+    difference = _difference(drawn)
+    low, high = _interval(difference, value, both)
     swaps = rng.integers(2, size=(resamples, count)).astype(bool)
     swapped = np.stack([np.where(swap[:, None, None], both[:, ::-1], both).sum(axis=0) for swap in swaps])
     reached = np.abs(_difference(swapped)) >= abs(value) - 1e-12

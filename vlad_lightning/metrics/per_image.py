@@ -1,6 +1,6 @@
-"""The state that the metrics share: one row of numbers an image, gathered over processes before figures are made.
+"""The state that the metrics share: one row of numbers an image, gathered over processes before results are made.
 
-From the same rows come a figure (:meth:`PerImageMetric.compute`) and what each image adds to it
+From the same rows come a result (:meth:`PerImageMetric.compute`) and what each image adds to it
 (:meth:`PerImageMetric.per_image`), by which two systems can be compared pair by pair (``metrics.paired``).
 """
 
@@ -19,9 +19,9 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
-from vlad_lightning.metrics.bootstrap import ratio_figure
+from vlad_lightning.metrics.bootstrap import ratio_result
 from vlad_lightning.metrics.paired import PerImage
-from vlad_lightning.types import Figure
+from vlad_lightning.types import MetricResult
 
 _ID_BYTES = 8
 
@@ -40,14 +40,14 @@ def image_id(key: str) -> str:
 
 @dataclass(frozen=True)
 class Share:
-    """What a figure is a share of: the sum of ``part`` over the sum of ``whole``.
+    """What a result is a share of: the sum of ``part`` over the sum of ``whole``.
 
     Attributes:
         part: (n_images,) float64: what each image adds to the numerator.
         whole: (n_images,) float64, not negative: likewise, to the denominator. An image with zero in both does not
             count.
         n: how many things the share is of; None means the sum of ``whole``.
-        most: see :func:`~vlad_lightning.metrics.bootstrap.ratio_figure`; None for a ratio without a bound.
+        most: see :func:`~vlad_lightning.metrics.bootstrap.ratio_result`; None for a ratio without a bound.
     """
 
     part: NDArray[np.float64]
@@ -56,17 +56,17 @@ class Share:
     most: float | None = 1.0
 
 
-def share_figures(shares: Mapping[str, Share], rng: np.random.Generator) -> dict[str, Figure]:
-    """The figure of each share, by name; one of nothing is left out."""
+def share_results(shares: Mapping[str, Share], rng: np.random.Generator) -> dict[str, MetricResult]:
+    """The result of each share, by name; one of nothing is left out."""
     return {
-        name: ratio_figure(share.part, share.whole, rng, n=share.n, most=share.most)
+        name: ratio_result(share.part, share.whole, rng, n=share.n, most=share.most)
         for name, share in shares.items()
         if share.whole.any()
     }
 
 
 def by_image(share: Share, ids: Sequence[str]) -> PerImage:
-    """Part and whole by image; those of an image that was seen twice are added, as the figure adds them.
+    """Part and whole by image; those of an image that was seen twice are added, as the result adds them.
 
     Args:
         share: of n images.
@@ -83,12 +83,12 @@ def by_image(share: Share, ids: Sequence[str]) -> PerImage:
 class _Closed:
     """Carries a result through torchmetrics, which would take frozen dataclasses apart to squeeze tensors in them."""
 
-    def __init__(self, figures: dict[str, Figure]) -> None:
-        self.figures = figures
+    def __init__(self, results: dict[str, MetricResult]) -> None:
+        self.results = results
 
 
-class FigureMetric(Metric):
-    """A metric whose ``compute`` returns :class:`~vlad_lightning.types.Figure` objects by name; ``{}`` without data."""
+class ResultMetric(Metric):
+    """A metric whose ``compute`` returns a :class:`~vlad_lightning.types.MetricResult` a name; ``{}`` without data."""
 
     is_differentiable = False
     full_state_update = False
@@ -99,18 +99,18 @@ class FigureMetric(Metric):
 
         wrapped = super()._wrap_compute(close)
 
-        def open_again(*args: Any, **kwargs: Any) -> dict[str, Figure]:
-            with warnings.catch_warnings():  # nothing to measure is no mistake: it gives no figures
+        def open_again(*args: Any, **kwargs: Any) -> dict[str, MetricResult]:
+            with warnings.catch_warnings():  # nothing to measure is no mistake: it gives no results
                 warnings.filterwarnings("ignore", r"The ``compute`` method of metric \w+ was called before")
-                return wrapped(*args, **kwargs).figures
+                return wrapped(*args, **kwargs).results
 
         return open_again
 
 
-class PerImageMetric(FigureMetric):
+class PerImageMetric(ResultMetric):
     """A metric that keeps the numbers named in ``columns`` for every image.
 
-    Its figures are those of :meth:`shares`, unless it overrides ``compute``.
+    Its results are those of :meth:`shares`, unless it overrides ``compute``.
 
     Args:
         seed: of the bootstrap's random generator; the same seed and images give the same intervals.
@@ -133,7 +133,7 @@ class PerImageMetric(FigureMetric):
 
         Args:
             rows: (n_images, len(columns)) float.
-            keys: the images' names; without them the rows count in the figures but not in :meth:`per_image`.
+            keys: the images' names; without them the rows count in the results but not in :meth:`per_image`.
 
         Raises:
             ValueError: if the rows have another width, or there are neither no keys nor as many.
@@ -156,22 +156,22 @@ class PerImageMetric(FigureMetric):
         return [bytes(int(byte) for byte in name).hex() if name[0] >= 0 else "" for name in names.tolist()]
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-        """What each figure that is a share is one of, by its name; a mean is a share whose ``whole`` is one an image.
+        """What each result that is a share is one of, by its name; a mean is a share whose ``whole`` is one an image.
 
         Args:
             table: as :meth:`table` gives it.
         """
         return {}
 
-    def compute(self) -> dict[str, Figure]:
-        """Every figure by name."""
-        return share_figures(self.shares(self.table()), self.generator())
+    def compute(self) -> dict[str, MetricResult]:
+        """Every result by name."""
+        return share_results(self.shares(self.table()), self.generator())
 
     def per_image(self) -> dict[str, PerImage]:
-        """By figure and :func:`image_id`, what each image of every process adds to it.
+        """By result and :func:`image_id`, what each image of every process adds to it.
 
-        The sum of the parts over the sum of the wholes is the figure's value, where every image has a key. Like
-        ``compute`` to be called in every process. Figures that are no shares have none.
+        The sum of the parts over the sum of the wholes is the result's value, where every image has a key. Like
+        ``compute`` to be called in every process. Results that are no shares have none.
         """
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             shares, ids = self.shares(self.table()), self.ids()

@@ -1,4 +1,4 @@
-"""How much a painter's first guess of a picture changes with one thing in the prompt."""
+"""How much an image generator's first guess of a picture changes with one thing in the prompt."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ class TextProbeMetric(PerImageMetric):
         self.append(torch.cat([changes.where(known, torch.zeros_like(changes)), known.to(changes)], dim=1), keys)
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-        """That of each kind, under its figure's name."""
+        """That of each kind, under its result's name."""
         return {f"text_probe_{kind}": Share(table[kind], table[f"{kind} known"], most=None) for kind in self.kinds}

@@ -82,7 +82,9 @@ class ConvTower(ModelMixin, ConfigMixin):
         width = channels[-1]
         self.norm = nn.GroupNorm(width // _GROUP, width)
         self.summary = nn.Parameter(torch.randn(1, 1, width) * 0.02)
-        self.places = nn.Parameter(F.pad(_places(self.grid, width), (0, 0, 1, 0))[None])  # the summary has none
+        self.position_embedding = nn.Parameter(
+            F.pad(position_table(self.grid, width), (0, 0, 1, 0))[None]
+        )  # the summary has none
         layer = nn.TransformerEncoderLayer(
             width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -99,7 +101,7 @@ class ConvTower(ModelMixin, ConfigMixin):
             x = stage(x)
             maps.append(x)
         grid = self.norm(x).flatten(2).mT  # (B, h w, C)
-        row = torch.cat([self.summary.expand(len(grid), -1, -1), grid], dim=1) + self.places
+        row = torch.cat([self.summary.expand(len(grid), -1, -1), grid], dim=1) + self.position_embedding
         said = self.transformer(row)
         pooled = self.to_shared(said[:, 0])
         if self.to_patch is None:
@@ -125,17 +127,21 @@ class _Join(nn.Module):
 
     def __init__(self, coarse: int, fine: int, grid: int) -> None:
         super().__init__()
-        self.places = nn.Parameter(_places(grid, fine).T.contiguous().unflatten(1, (grid, grid)))  # (c, 2 h, 2 w)
+        self.position_embedding = nn.Parameter(
+            position_table(grid, fine).T.contiguous().unflatten(1, (grid, grid))
+        )  # (c, 2 h, 2 w)
         self.lateral = nn.Conv2d(coarse, fine, 1)
         self.norm = nn.GroupNorm(fine // _GROUP, fine)
         self.blocks = nn.Sequential(_Block(fine), _Block(fine))
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
         """(B, C, h, w) and (B, c, 2 h, 2 w) -> (B, c, 2 h, 2 w)."""
-        return self.blocks(self.norm(fine) + self.places + F.interpolate(self.lateral(coarse), scale_factor=2.0))
+        return self.blocks(
+            self.norm(fine) + self.position_embedding + F.interpolate(self.lateral(coarse), scale_factor=2.0)
+        )
 
 
-def _places(grid: int, width: int) -> Tensor:
+def position_table(grid: int, width: int) -> Tensor:
     """(grid * grid, width): sinusoids of the row and the column, of unit variance as what they are added to.
 
     Small random ones would have to grow fiftyfold before a patch knows where it stands.

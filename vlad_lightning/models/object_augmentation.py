@@ -1,6 +1,6 @@
 """True posters made harder for the object detector: mirrored, noisy, blurred, and with blobs on them.
 
-Painted pictures are softer than true ones, and what they show where an object should be may have no shape at all. A
+Generated pictures are softer than true ones, and what they show where an object should be may have no shape at all. A
 detector that has seen sharp shapes alone calls everything one of them. So some posters get a blob, a thing of a colour
 and of no shape: an object of the kind None.
 """
@@ -77,7 +77,7 @@ def palette_colours() -> Tensor:
 
 
 def paint_blobs(images: Tensor, things: Tensor, drawn: Tensor, share: float, palette: Tensor) -> tuple[Tensor, Tensor]:
-    """Paint a blob on some posters, where it touches no object and can be seen.
+    """Generate a blob on some posters, where it touches no object and can be seen.
 
     Args:
         images: (B, 3, H, W) float in [-1, 1].

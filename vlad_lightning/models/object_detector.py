@@ -85,17 +85,17 @@ class ObjectDetector(nn.Module):
         return ObjectMaps(*said.float().split(_PARTS, dim=1))
 
     @torch.no_grad()
-    def find(self, images: Tensor, threshold: float = 0.4) -> list[tuple[FoundObject, ...]]:
+    def detect(self, images: Tensor, threshold: float = 0.4) -> list[tuple[FoundObject, ...]]:
         """The objects on each of B pictures, the surest first.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
             threshold: least score of an object, in [0, 1].
         """
-        return find_objects(self(images), threshold)
+        return detect_objects(self(images), threshold)
 
 
-def find_objects(maps: ObjectMaps, threshold: float = 0.4, most: int = 24) -> list[tuple[FoundObject, ...]]:
+def detect_objects(maps: ObjectMaps, threshold: float = 0.4, most: int = 24) -> list[tuple[FoundObject, ...]]:
     """The peaks of the centres' map, one for each object.
 
     Args:

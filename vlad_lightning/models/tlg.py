@@ -68,7 +68,7 @@ class TLG(ModelMixin, ConfigMixin):
         self.box_in = nn.Linear(TOKEN_WIDTH, width)
         self.word_in = nn.Linear(text_width, width)
         self.text_in = nn.Sequential(nn.LayerNorm(text_width), nn.Linear(text_width, width))
-        self.places = nn.Parameter(torch.randn(max_words + max_objects, width) * 0.02)
+        self.position_embedding = nn.Parameter(torch.randn(max_words + max_objects, width) * 0.02)
         self.groups = nn.Parameter(torch.randn(2, max_words, width) * 0.02)  # of a word's phrase, of its rank in it
         self.frequencies = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time = TimestepEmbedding(width, width)
@@ -98,10 +98,10 @@ class TLG(ModelMixin, ConfigMixin):
         Returns:
             (B, M, 6) float; what stands where a prompt has no phrase means nothing.
         """
-        time = self.time(self.frequencies(timesteps).to(self.places.dtype))[:, None]  # (B, 1, width)
-        told = conditioning.phrases[:, 1 : 1 + self.slots]
+        time = self.time(self.frequencies(timesteps).to(self.position_embedding.dtype))[:, None]  # (B, 1, width)
+        phrases = conditioning.phrases[:, 1 : 1 + self.slots]
         there = conditioning.phrase_mask[:, 1 : 1 + self.slots]
-        tokens = self.box_in(x_t) + self.word_in(told * there[..., None]) + self.places + time
+        tokens = self.box_in(x_t) + self.word_in(phrases * there[..., None]) + self.position_embedding + time
         tokens = tokens + F.pad(self._grouped(conditioning), (0, 0, 0, self.config.max_objects))
         absent = ~there if unknown is None else ~there | unknown
         # a prompt without phrases would mask every key, which makes attention NaN

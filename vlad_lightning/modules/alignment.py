@@ -20,7 +20,7 @@ from vlad_lightning.models.text.encoder import train_tokenizer
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.modules.alignment_terms import AlignmentTerms, ContrastedTexts
 from vlad_lightning.modules.contrastive import align, check_widths, gather_uneven
-from vlad_lightning.modules.optimization import Optimization, weight_of
+from vlad_lightning.modules.optimization import Optimization, logged_batch_size
 from vlad_lightning.modules.preparation import prepare_in_loader
 from vlad_lightning.modules.settings import check_same, check_size
 from vlad_lightning.strategies import shard_module
@@ -118,7 +118,7 @@ class AlignmentModule(LightningModule):
         if seen is not None:
             losses |= self.terms.losses(negatives, seen, texts, self.temperature)
         logged = {f"train/{name}": value for name, value in losses.items()}
-        self.log_dict({"train/temperature": self.temperature} | logged, batch_size=weight_of(self, batch))
+        self.log_dict({"train/temperature": self.temperature} | logged, batch_size=logged_batch_size(self, batch))
         return torch.stack(list(losses.values())).sum()
 
     def _negatives(self, batch: Batch) -> Negatives:
@@ -137,7 +137,7 @@ class AlignmentModule(LightningModule):
         """L_align, the embeddings for R@1 over the whole set, and the probe."""
         images, texts = self.image_encoder(batch.images), self.prompt_encoder(batch.texts).pooled
         loss = align(self, images, texts, self.temperature, self.symmetric, everywhere=False)
-        self.log("val/loss", loss, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=True)
+        self.log("val/loss", loss, prog_bar=True, batch_size=logged_batch_size(self, batch), sync_dist=True)
         counted = batch.counted
         self._embedded.append((images[:counted].float(), texts[:counted].float()))
         if not is_sharded(self):  # shards are gathered in step, and the devices have different numbers of edits
@@ -151,9 +151,9 @@ class AlignmentModule(LightningModule):
         self._embedded.clear()
         image_to_text, text_to_image = retrieval_at_1(images, texts)
         self.log_dict({"val/r1_image_to_text": image_to_text, "val/r1_text_to_image": text_to_image}, prog_bar=True)
-        figures = self.probe.compute()
+        results = self.probe.compute()
         self.probe.reset()
-        self.log_dict({f"val/probe_{name.removeprefix('alignment_probe_')}": f.value for name, f in figures.items()})
+        self.log_dict({f"val/probe_{name.removeprefix('alignment_probe_')}": f.value for name, f in results.items()})
 
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end

@@ -14,7 +14,7 @@ from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentatio
 from vlad_lightning.models.object_detector import ObjectDetector
 from vlad_lightning.models.object_targets import count_hits, detection_loss
 from vlad_lightning.modules.optimization import Optimization
-from vlad_lightning.modules.rng import draws_for
+from vlad_lightning.modules.rng import generators_for
 from vlad_lightning.modules.settings import check_size
 
 _SHARES = {"recall": (2, 0), "precision": (2, 1), "shape": (3, 0), "colour": (4, 0)}  # of count_hits
@@ -57,8 +57,8 @@ class ObjectDetectionModule(LightningModule):
 
     def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
         """The loss of one batch of changed posters."""
-        draws = draws_for(self, cast(Any, batch), "train", batch_idx, self.seed, "objects")
-        drawn, noise = draws.uniform(NUMBERS), draws.normal(*batch.images.shape[1:])
+        generators = generators_for(self, cast(Any, batch), "train", batch_idx, self.seed, "objects")
+        drawn, noise = generators.uniform(NUMBERS), generators.normal(*batch.images.shape[1:])
         images, things = self.augmentation(batch.images, batch.things, drawn, noise, self.palette)
         loss = detection_loss(self.detector(images), things)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
@@ -67,10 +67,10 @@ class ObjectDetectionModule(LightningModule):
     def validation_step(self, batch: SceneBatch, batch_idx: int) -> None:
         """The loss of one batch, and how many of its objects are found."""
         loss = detection_loss(self.detector(batch.images), batch.things)
-        size = batch.counted * self.trainer.world_size  # as weight_of has it
+        size = batch.counted * self.trainer.world_size  # as logged_batch_size has it
         self.log("val/loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
         if not batch.spare:
-            self._counts.append(count_hits(self.detector.find(batch.images), batch.things))
+            self._counts.append(count_hits(self.detector.detect(batch.images), batch.things))
 
     def on_validation_epoch_end(self) -> None:
         """Recall, precision, and the shares of right shapes and colours, over the whole set and every rank."""

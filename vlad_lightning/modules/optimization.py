@@ -46,7 +46,7 @@ class Optimization:
             al., arXiv 1706.02677); ``sqrt``, times the root of that, which suits Adam (Malladi et al., 2205.10287).
         encoder_lr: the highest learning rate of the prompt encoder, where a stage trains it beside something else; it
             is scaled and scheduled as ``lr`` is. None means as ``lr``.
-        map_lr: likewise, of stage 2's phrase map: a small network, which takes larger steps than a painter.
+        map_lr: likewise, of stage 2's phrase map: a small network, which takes larger steps than an image generator.
 
     Raises:
         ValueError: where a number is out of its range, a name is unknown, or a setting does nothing beside the others.
@@ -253,7 +253,7 @@ def _needed(batch: int | None, name: str) -> int:
     return batch
 
 
-def weight_of(module: LightningModule, batch: Batch) -> int:
+def logged_batch_size(module: LightningModule, batch: Batch) -> int:
     """The ``batch_size`` of ``LightningModule.log``: 0 for a spare batch.
 
     It is multiplied by the number of devices because Lightning divides the sum of these integers by it and rounds

@@ -9,17 +9,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from vlad_lightning.diffusion.generators import RowDraws, generator_for
+from vlad_lightning.diffusion.generators import SampleGenerators, generator_for
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.generation.image_generator import Painter, phrase_slots
+from vlad_lightning.generation.image_generator import ImageGenerator, phrase_slots
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.layout.caption_edits import KINDS, edit_caption
 from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.metrics.text_probe import TextProbeMetric, rms_change
 from vlad_lightning.models.painter.phrase_map import Grounding
-from vlad_lightning.types import Conditioning, Figure, Layout
+from vlad_lightning.types import Conditioning, Layout, MetricResult
 
 WHOLE_TEXT = ("all_text", "tokens_only")
 PROBES = (*KINDS, *WHOLE_TEXT)
@@ -32,7 +32,7 @@ class Heard:
 
     Attributes:
         changes: (B, K) float32: the root mean square change of the predicted x0 at the noisiest time, a column for each
-            of :data:`PROBES`; x0 is in units of the codec's latents.
+            of :data:`PROBES`; x0 is in units of the autoencoder's latents.
         known: (B, K) bool: where the prompt has such a thing.
     """
 
@@ -41,22 +41,26 @@ class Heard:
 
 
 class TextProbe:
-    """Asks a painter, with fixed noise, for its first guess of a prompt and of the prompt with one thing changed.
+    """Asks, with fixed noise, for the first guess of a prompt and of the prompt with one thing changed.
 
     With a layout generator the whole system is asked: each prompt has the layout that is generated for it, from the
-    same noise. Without one the painter alone is asked: both prompts have the same layout.
+    same noise. Without one the image generator alone is asked: both prompts have the same layout.
 
     Args:
-        painter: is asked.
+        image_generator: is asked.
         layouts: makes the layouts; None keeps those that are given.
         sampler: how layouts are drawn.
         seed: of the edits and of the noise.
     """
 
     def __init__(
-        self, painter: Painter, layouts: LayoutGenerator | None, sampler: Sampler = Sampler(), seed: int = 0
+        self,
+        image_generator: ImageGenerator,
+        layouts: LayoutGenerator | None,
+        sampler: Sampler = Sampler(),
+        seed: int = 0,
     ) -> None:
-        self.painter, self.layouts, self.sampler, self.seed = painter, layouts, sampler, seed
+        self.image_generator, self.layouts, self.sampler, self.seed = image_generator, layouts, sampler, seed
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str], given: Sequence[Layout], keys: Sequence[str]) -> Heard:
@@ -67,15 +71,17 @@ class TextProbe:
             given: their layouts, for a probe without a layout generator.
             keys: B names; noise and edits are functions of the seed and of them.
         """
-        device = self.painter.vfe.fusion.weight.device
-        side = self.painter.codec.encode_images(torch.zeros(1, 3, *[self.painter.image_size] * 2, device=device))
-        draws = RowDraws.of_samples(device, (self.seed, "text probe"), keys)
-        x_t = draws.normal(*side.shape[1:])
-        layouts = self._placed(prompts, given, keys)
-        told, z = self._asked(prompts, layouts)
-        before = self._x0(x_t, z, told)
-        untold = self.painter.untold(len(prompts))
-        changes = {"all_text": untold, "tokens_only": replace(told, pooled=untold.pooled)}
+        device = self.image_generator.vfe.fusion.weight.device
+        side = self.image_generator.autoencoder.encode_images(
+            torch.zeros(1, 3, *[self.image_generator.image_size] * 2, device=device)
+        )
+        generators = SampleGenerators.of_samples(device, (self.seed, "text probe"), keys)
+        x_t = generators.normal(*side.shape[1:])
+        layouts = self._resolve_layouts(prompts, given, keys)
+        cond, z = self._asked(prompts, layouts)
+        before = self._x0(x_t, z, cond)
+        uncond = self.image_generator.uncond(len(prompts))
+        changes = {"all_text": uncond, "tokens_only": replace(cond, pooled=uncond.pooled)}
         columns = [self._edited(kind, prompts, layouts, keys, x_t, before) for kind in KINDS]
         everyone = torch.ones(len(prompts), dtype=torch.bool)
         columns += [(rms_change(before, self._x0(x_t, z, changes[name])).cpu(), everyone) for name in WHOLE_TEXT]
@@ -99,49 +105,51 @@ class TextProbe:
         if rows:
             asked = [edits[i] or "" for i in rows]
             same = [self._renamed(layouts[i], prompts[i], edit) for i, edit in zip(rows, asked, strict=True)]
-            told, z = self._asked(asked, self._placed(asked, same, [keys[i] for i in rows]))
-            changes[rows] = rms_change(before[rows], self._x0(x_t[rows], z, told)).cpu()
+            cond, z = self._asked(asked, self._resolve_layouts(asked, same, [keys[i] for i in rows]))
+            changes[rows] = rms_change(before[rows], self._x0(x_t[rows], z, cond)).cpu()
             known[rows] = True
         return changes, known
 
     def _renamed(self, layout: Layout, prompt: str, edit: str) -> Layout:
         """The layout with its objects called as the edited prompt calls them; an edit keeps the number of phrases."""
-        decompose = self.painter.prompt_encoder.text_encoder.decompose
+        decompose = self.image_generator.prompt_encoder.text_encoder.decompose
         before, after = ([phrase.text for phrase in decompose(text).objects] for text in (prompt, edit))
         return replace(layout, objects=tuple(after[slot] for slot in phrase_slots(layout.objects, before)))
 
-    def _placed(self, prompts: Sequence[str], given: Sequence[Layout], keys: Sequence[str]) -> Sequence[Layout]:
+    def _resolve_layouts(
+        self, prompts: Sequence[str], given: Sequence[Layout], keys: Sequence[str]
+    ) -> Sequence[Layout]:
         """A layout for each prompt, from noise of its own."""
         if self.layouts is None:
             return given
-        device = self.layouts.tlg.places.device
+        device = self.layouts.tlg.position_embedding.device
         generators = [generator_for(device, self.seed, "text probe layout", key) for key in keys]
         return self.layouts.sample(prompts, self.sampler, generators)
 
     def _asked(self, prompts: Sequence[str], layouts: Sequence[Layout]) -> tuple[Conditioning, Tensor | None]:
-        painter = self.painter
-        told = painter.prompt_encoder(prompts)
-        weight = painter.vfe.fusion.weight
-        glyphs = glyph_images(painter.draw_glyphs(layouts).to(weight.device))
-        return told, painter.encode_layout(glyphs.to(weight), self._grounding(prompts, layouts, told))
+        image_generator = self.image_generator
+        cond = image_generator.prompt_encoder(prompts)
+        weight = image_generator.vfe.fusion.weight
+        glyphs = glyph_images(image_generator.draw_glyphs(layouts).to(weight.device))
+        return cond, image_generator.encode_layout(glyphs.to(weight), self._grounding(prompts, layouts, cond))
 
-    def _grounding(self, prompts: Sequence[str], layouts: Sequence[Layout], told: Conditioning) -> Grounding | None:
-        if self.painter.vfe.phrase_map is None:
+    def _grounding(self, prompts: Sequence[str], layouts: Sequence[Layout], cond: Conditioning) -> Grounding | None:
+        if self.image_generator.vfe.phrase_map is None:
             return None
-        return self.painter.ground(prompts, layouts, told)
+        return self.image_generator.ground(prompts, layouts, cond)
 
-    def _x0(self, x_t: Tensor, z: Tensor | None, told: Conditioning) -> Tensor:
+    def _x0(self, x_t: Tensor, z: Tensor | None, cond: Conditioning) -> Tensor:
         """(B, C_z, h, w) float32: the first guess."""
-        objective = objective_for(self.painter.schedule)
+        objective = objective_for(self.image_generator.schedule)
         steps = objective.last_timesteps(len(x_t)).to(x_t.device)
-        known = self.painter.masked_latents(None, len(x_t))
-        return objective.x0_of(self.painter.vfe(x_t, steps, z, told, known), x_t, steps)
+        known = self.image_generator.masked_latents(None, len(x_t))
+        return objective.x0_of(self.image_generator.vfe(x_t, steps, z, cond, known), x_t, steps)
 
 
-class ProbeFigures(nn.Module):
-    """``text_probe_<kind>`` of the whole system, ``painter_probe_<kind>`` of the painter alone.
+class ProbeMetrics(nn.Module):
+    """``text_probe_<kind>`` of the whole system, ``image_generator_probe_<kind>`` of the image generator alone.
 
-    Both in units of the codec's latents.
+    Both in units of the autoencoder's latents.
     """
 
     def __init__(self) -> None:
@@ -150,7 +158,7 @@ class ProbeFigures(nn.Module):
 
     def update(
         self,
-        painter: Painter,
+        image_generator: ImageGenerator,
         generator: LayoutGenerator | None,
         sampler: Sampler,
         seed: int,
@@ -160,21 +168,23 @@ class ProbeFigures(nn.Module):
     ) -> None:
         """Ask for B prompts; see :class:`TextProbe`."""
         for metric, of in ((self.system, generator), (self.alone, None)):
-            heard = TextProbe(painter, of, sampler, seed)(prompts, layouts, keys)
+            heard = TextProbe(image_generator, of, sampler, seed)(prompts, layouts, keys)
             metric.update(heard.changes, heard.known, keys)
 
     def per_image(self) -> dict[str, PerImage]:
-        """What each prompt that was asked adds to the figures, before :meth:`compute`."""
-        return self.system.per_image() | {_of_painter(name): rows for name, rows in self.alone.per_image().items()}
+        """What each prompt that was asked adds to the results, before :meth:`compute`."""
+        return self.system.per_image() | {
+            _of_image_generator(name): rows for name, rows in self.alone.per_image().items()
+        }
 
-    def compute(self) -> dict[str, Figure]:
-        """Every figure by name; what was asked is forgotten."""
-        figures = self.system.compute()
-        figures |= {_of_painter(name): figure for name, figure in self.alone.compute().items()}
+    def compute(self) -> dict[str, MetricResult]:
+        """Every result by name; what was asked is forgotten."""
+        results = self.system.compute()
+        results |= {_of_image_generator(name): result for name, result in self.alone.compute().items()}
         self.system.reset()
         self.alone.reset()
-        return figures
+        return results
 
 
-def _of_painter(name: str) -> str:
-    return f"painter_probe{name.removeprefix('text_probe')}"
+def _of_image_generator(name: str) -> str:
+    return f"image_generator_probe{name.removeprefix('text_probe')}"

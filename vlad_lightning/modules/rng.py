@@ -6,13 +6,15 @@ from typing import Literal
 
 from lightning.pytorch import LightningModule
 
-from vlad_lightning.diffusion.generators import RowDraws
+from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.types import Batch
 
 Stage = Literal["train", "val"]
 
 
-def draws_for(module: LightningModule, batch: Batch, stage: Stage, batch_idx: int, seed: int, purpose: str) -> RowDraws:
+def generators_for(
+    module: LightningModule, batch: Batch, stage: Stage, batch_idx: int, seed: int, purpose: str
+) -> SampleGenerators:
     """The draws of a batch, the same however many devices there are.
 
     In training a row's draws are a function of the seed, the purpose, the optimizer step and the row's place in the
@@ -29,9 +31,9 @@ def draws_for(module: LightningModule, batch: Batch, stage: Stage, batch_idx: in
         purpose: a name that tells these draws from others of the same seed.
     """
     if stage == "val":
-        return RowDraws.of_samples(module.device, (seed, purpose, stage), batch.keys)
+        return SampleGenerators.of_samples(module.device, (seed, purpose, stage), batch.keys)
     trainer = module.trainer
     part = batch_idx % trainer.accumulate_grad_batches * trainer.world_size + module.global_rank
     size = len(batch) * trainer.world_size * trainer.accumulate_grad_batches
     rows = range(part * len(batch), (part + 1) * len(batch))
-    return RowDraws.of_rows(module.device, (seed, purpose, stage, module.global_step), rows, size)
+    return SampleGenerators.of_rows(module.device, (seed, purpose, stage, module.global_step), rows, size)

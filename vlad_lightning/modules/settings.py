@@ -10,19 +10,19 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from lightning.pytorch import LightningModule
 
 from vlad_lightning.diffusion.objective import TimestepDensity
-from vlad_lightning.generation.image_generator import Painter
+from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.limits import check_idle
 
 
 @dataclass(frozen=True)
-class PainterTraining:
+class LossSettings:
     """Settings of L = L_align + lambda L_diff (Eq. 8) and of the data it sees.
 
     Attributes:
         diffusion_weight: lambda.
-        caption_dropout: share of samples painted without their text, for guidance by the text.
-        layout_dropout: share painted without text and layout, for guidance by the layout.
-        pooled_dropout: share of the others painted without the pooled t, so that the token states are heard as well.
+        caption_dropout: share of samples generated without their text, for guidance by the text.
+        layout_dropout: share generated without text and layout, for guidance by the layout.
+        pooled_dropout: share of the others generated without the pooled t, so that the token states are heard as well.
         box_dropout: share of the objects' boxes that are left out, so that objects without a box are heard as well.
         augmentation: s of Eq. 6, the deviation of the noise on the layout's latent.
         text_weight: how much an error where a word stands counts, against 1 elsewhere.
@@ -30,10 +30,10 @@ class PainterTraining:
         map_weight: of a further term: in the boxes of the grounded phrases, the first channels of the phrase map are a
             guess of the image's latent, whatever the noise. 0 leaves it out.
         snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`; flow matching has no such weight.
-        high_noise: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
-        offset_noise: deviation of a further noise that is one number a channel and sample, so that the painter learns
-            to move an image's mean (Guttenberg, "Diffusion with Offset Noise", 2023); 0.05 to 0.1 where it is used. A
-            schedule with zero terminal SNR does not need it.
+        timestep_shift: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
+        offset_noise: deviation of a further noise that is one number a channel and sample, so that the image generator
+            learns to move an image's mean (Guttenberg, "Diffusion with Offset Noise", 2023); 0.05 to 0.1 where it is
+            used. A schedule with zero terminal SNR does not need it.
         timestep_density: ``uniform`` or ``logit_normal``; None is the objective's own, see
             :func:`~vlad_lightning.diffusion.objective.objective_for`.
 
@@ -51,7 +51,7 @@ class PainterTraining:
     object_weight: float = 1.0
     map_weight: float = 0.0
     snr_gamma: float = 5.0
-    high_noise: float = 0.0
+    timestep_shift: float = 0.0
     offset_noise: float = 0.0
     timestep_density: TimestepDensity | None = None
 
@@ -63,7 +63,7 @@ class PainterTraining:
             raise ValueError(
                 f"caption_dropout + layout_dropout is {self.caption_dropout + self.layout_dropout}; it must be below 1"
             )
-        for name in ("diffusion_weight", "map_weight", "augmentation", "high_noise", "offset_noise"):
+        for name in ("diffusion_weight", "map_weight", "augmentation", "timestep_shift", "offset_noise"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         for name in ("text_weight", "object_weight", "snr_gamma"):
@@ -73,24 +73,24 @@ class PainterTraining:
             allowed = ", ".join(map(repr, (None, *get_args(TimestepDensity))))
             raise ValueError(f"timestep_density is {self.timestep_density!r}; allowed are {allowed}")
 
-    def check(self, painter: Painter) -> None:
-        """Refuse settings that do nothing for a painter, or that it has no room for.
+    def check(self, image_generator: ImageGenerator) -> None:
+        """Refuse settings that do nothing for an image generator, or that it has no room for.
 
         Raises:
             ValueError: naming the setting.
         """
-        phrases = painter.vfe.phrase_map
-        if not painter.hierarchical:
-            check_idle(self, ["augmentation"], "this painter has no hierarchical guidance", "training.")
+        phrases = image_generator.vfe.phrase_map
+        if not image_generator.hierarchical:
+            check_idle(self, ["augmentation"], "this image generator has no hierarchical guidance", "training.")
         if phrases is None:
-            check_idle(self, ["box_dropout"], "this painter has no phrase map", "training.")
-        if isinstance(painter.schedule, FlowMatchEulerDiscreteScheduler):
+            check_idle(self, ["box_dropout"], "this image generator has no phrase map", "training.")
+        if isinstance(image_generator.schedule, FlowMatchEulerDiscreteScheduler):
             check_idle(self, ["snr_gamma"], "flow matching weighs all times alike", "training.")
         mapped = phrases.config.channels if phrases is not None else 0
-        if self.map_weight > 0 and mapped < painter.codec.latent_channels:
+        if self.map_weight > 0 and mapped < image_generator.autoencoder.latent_channels:
             raise ValueError(
                 f"training.map_weight is {self.map_weight}; the phrase map needs channels for a latent, "
-                f"{painter.codec.latent_channels}, and has {mapped}"
+                f"{image_generator.autoencoder.latent_channels}, and has {mapped}"
             )
 
 
@@ -106,9 +106,9 @@ def check_same(module: LightningModule, name: str, own_name: str, own: int) -> N
     Raises:
         ValueError: naming both settings with their values.
     """
-    told = _told(module, name)
-    if told not in (None, own):
-        raise ValueError(f"data.{name} is {told} and {own_name} is {own}; they must be the same")
+    given = _data_setting(module, name)
+    if given not in (None, own):
+        raise ValueError(f"data.{name} is {given} and {own_name} is {own}; they must be the same")
 
 
 def check_size(module: LightningModule, own_name: str, own: int) -> None:
@@ -122,11 +122,11 @@ def check_size(module: LightningModule, own_name: str, own: int) -> None:
     Raises:
         ValueError: naming both settings with their values.
     """
-    told = _told(module, "size")
-    if told is not None and told < own:
-        raise ValueError(f"data.size is {told} and {own_name} is {own}; images must be at least as large")
+    given = _data_setting(module, "size")
+    if given is not None and given < own:
+        raise ValueError(f"data.size is {given} and {own_name} is {own}; images must be at least as large")
 
 
-def _told(module: LightningModule, name: str) -> int | None:
+def _data_setting(module: LightningModule, name: str) -> int | None:
     value: int | None = getattr(getattr(module.trainer, "datamodule", None), name, None)
     return value

@@ -12,12 +12,12 @@ from vlad_lightning.diffusion.generators import numbered, sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.metrics.layout import LayoutMetrics
-from vlad_lightning.modules.optimization import Optimization, weight_of
+from vlad_lightning.modules.optimization import Optimization, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
-from vlad_lightning.modules.rng import Stage, draws_for
+from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import check_same
 from vlad_lightning.strategies import shard_module
-from vlad_lightning.types import Batch, Figure, Layout
+from vlad_lightning.types import Batch, Layout, MetricResult
 
 
 class TLGModule(LightningModule):
@@ -55,7 +55,7 @@ class TLGModule(LightningModule):
         self.sampling_seed = sampling_seed
         self.seed = seed
         self.layout_metrics = LayoutMetrics()
-        self.figures: dict[str, Figure] = {}
+        self.results: dict[str, MetricResult] = {}
 
     def setup(self, stage: str) -> None:
         """Refuse data with boxes for another number of words or objects than the layouts have.
@@ -74,20 +74,22 @@ class TLGModule(LightningModule):
         shard_module(self)
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
-        draws = draws_for(self, batch, stage, batch_idx, self.seed, "tlg")
+        generators = generators_for(self, batch, stage, batch_idx, self.seed, "tlg")
         if stage == "train":
             self.generator.tlg.taught_objects.logical_or_(batch.scene_known.any())
         tokens, known, unknown = self.generator.tokens_of(batch)
-        steps, noised = self.generator.noised(tokens, draws)
-        told = self.generator.prompt_encoder(batch.texts)
-        predicted = self.generator.tlg(noised.x_t, steps, told, unknown).float()
-        known = known & told.phrase_mask[:, 1 : 1 + known.shape[1], None]
+        steps, noised = self.generator.noised(tokens, generators)
+        cond = self.generator.prompt_encoder(batch.texts)
+        predicted = self.generator.tlg(noised.x_t, steps, cond, unknown).float()
+        known = known & cond.phrase_mask[:, 1 : 1 + known.shape[1], None]
         numbers, ranks = known.sum(), 1
         if stage == "train":  # DDP takes the mean of the ranks' losses: together they divide by the numbers of all
             numbers, ranks = cast(Tensor, self.all_gather(numbers)).sum(), self.trainer.world_size
-        weight = noised.weight[:, None, None] * known
+        weight = noised.loss_weight[:, None, None] * known
         loss = ranks * (weight * (predicted - noised.target).square()).sum() / numbers.clamp(min=1)
-        self.log(f"{stage}/loss", loss, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
+        self.log(
+            f"{stage}/loss", loss, prog_bar=True, batch_size=logged_batch_size(self, batch), sync_dist=stage != "train"
+        )
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -109,9 +111,9 @@ class TLGModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the layout metrics."""
-        self.figures = self.layout_metrics.compute()
+        self.results = self.layout_metrics.compute()
         self.layout_metrics.reset()
-        self.log_dict({f"val/{name}": f.value for name, f in self.figures.items()})
+        self.log_dict({f"val/{name}": f.value for name, f in self.results.items()})
 
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end

@@ -12,32 +12,32 @@ from torch import Tensor
 from vlad_lightning.data.prompts import PromptDataModule
 from vlad_lightning.diffusion.generators import numbered, sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.generation.image_generator import Painter
+from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.masking import Masking
-from vlad_lightning.generation.prediction import check_masks, check_requests, paint_prompts
+from vlad_lightning.generation.prediction import check_masks, check_requests, generate_batch
 from vlad_lightning.generation.system import SystemSampling, VLADSystem, generate_named
 from vlad_lightning.metrics.evaluation import Evaluation
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules.contrastive import align, check_widths
-from vlad_lightning.modules.optimization import Optimization, weight_of
-from vlad_lightning.modules.painter_loss import PainterLoss
+from vlad_lightning.modules.diffusion_loss import DiffusionLoss
+from vlad_lightning.modules.optimization import Optimization, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
-from vlad_lightning.modules.probing import ProbeFigures
-from vlad_lightning.modules.rng import Stage, draws_for
-from vlad_lightning.modules.settings import PainterTraining, check_same, check_size
+from vlad_lightning.modules.probing import ProbeMetrics
+from vlad_lightning.modules.rng import Stage, generators_for
+from vlad_lightning.modules.settings import LossSettings, check_same, check_size
 from vlad_lightning.strategies import shard_module
-from vlad_lightning.types import Batch, Figure, Painting, PromptBatch
+from vlad_lightning.types import Batch, GeneratedImages, MetricResult, PromptBatch
 
 
 class VFEModule(LightningModule):
     """Diffusion of the image guided by the layout's latent; test and predict run the whole system.
 
     Args:
-        painter: what is trained, on the encoder of stage 0.
+        image_generator: what is trained, on the encoder of stage 0.
         image_encoder: the frozen vision tower of stage 0, for L_align.
         layout_generator: stage 1, frozen; None without hierarchical guidance.
         training: settings of the loss.
@@ -49,24 +49,24 @@ class VFEModule(LightningModule):
         temperature: tau of L_align.
         seed: of every draw in training.
         text_probe: how many samples of validation and test are asked whether the system hears its prompt
-            (:class:`~vlad_lightning.modules.probing.TextProbe`), first the whole of it, then the painter alone, whose
-            layouts stay; 0 asks none. Under a strategy that shards the weights none is asked.
-        masking: which regions inpainting is trained on; None paints whole images only.
-        freeze_text_tower: False trains the painter's text tower whole, where it is not pretrained; with adapters only
-            they are trained.
+            (:class:`~vlad_lightning.modules.probing.TextProbe`), first the whole of it, then the image generator alone,
+            whose layouts stay; 0 asks none. Under a strategy that shards the weights none is asked.
+        masking: which regions inpainting is trained on; None generates whole images only.
+        freeze_text_tower: False trains the image generator's text tower whole, where it is not pretrained; with
+            adapters only they are trained.
 
     Raises:
         ValueError: where ``temperature`` is not positive, the encoders' widths differ, a sampler does not fit what it
-            samples from, a setting of ``training`` does nothing for this painter, one of ``masking`` and
-            ``painter.vfe.region`` is missing, or ``layout_sampler`` is set without a layout generator.
+            samples from, a setting of ``training`` does nothing for this image generator, one of ``masking`` and
+            ``image_generator.vfe.inpainting`` is missing, or ``layout_sampler`` is set without a layout generator.
     """
 
     def __init__(
         self,
-        painter: Painter,
+        image_generator: ImageGenerator,
         image_encoder: ImageEncoder,
         layout_generator: LayoutGenerator | None = None,
-        training: PainterTraining = PainterTraining(),
+        training: LossSettings = LossSettings(),
         optimization: Optimization = Optimization(),
         sampler: ImageSampler = ImageSampler(guidance_scale=2.5),
         layout_sampler: Sampler = Sampler(),
@@ -83,20 +83,22 @@ class VFEModule(LightningModule):
             raise ValueError(f"temperature is {temperature}; it must be above 0")
         if text_probe < 0:
             raise ValueError(f"text_probe is {text_probe}; it must be at least 0")
-        check_widths(painter.prompt_encoder, image_encoder)
-        training.check(painter)
-        painter.check(sampler)
+        check_widths(image_generator.prompt_encoder, image_encoder)
+        training.check(image_generator)
+        image_generator.check(sampler)
         if layout_generator is not None:
             layout_sampler.check(layout_generator.schedule)
         elif layout_sampler != Sampler():
             raise ValueError(f"layout_sampler is {layout_sampler}; it is needed with a layout_generator only")
-        if (masking is not None) != painter.inpaints:
-            raise ValueError(f"masking is {masking}; it is needed where painter.vfe.region is given, and only there")
-        self.painter = painter
+        if (masking is not None) != image_generator.inpaints:
+            raise ValueError(
+                f"masking is {masking}; it is needed where image_generator.vfe.inpainting is given, and only there"
+            )
+        self.image_generator = image_generator
         self.image_encoder = image_encoder.requires_grad_(False)
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
-        if painter.prompt_encoder.text_encoder.lora is None and freeze_text_tower:
-            painter.prompt_encoder.text_encoder.tower.requires_grad_(False)
+        if image_generator.prompt_encoder.text_encoder.lora is None and freeze_text_tower:
+            image_generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
         self.settings = training
         self.optimization = optimization
         self.sampler, self.layout_sampler, self.sampling_seed = sampler, layout_sampler, sampling_seed
@@ -105,23 +107,23 @@ class VFEModule(LightningModule):
         self.seed = seed
         self.masking = masking
         self.text_probe = text_probe
-        self.heard = ProbeFigures()
-        self.figures: dict[str, Figure] = {}
+        self.heard = ProbeMetrics()
+        self.results: dict[str, MetricResult] = {}
         self.rows: dict[str, PerImage] = {}
 
     def configure_model(self) -> None:
         """Shard, where the strategy does; refuse to sample in a way that shards do not allow."""
         shard_module(self, "the text probe" if self.text_probe else None)
-        self.painter.check(self.sampler)
+        self.image_generator.check(self.sampler)
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
-        draws = draws_for(self, batch, stage, batch_idx, self.seed, "vfe")
-        told = self.painter.prompt_encoder(batch.texts)
-        aligned = self._alignment(batch.images, told.pooled, everywhere=stage == "train")
-        diffusion = PainterLoss(self.painter, self.settings, self.masking)(batch, told, draws)
+        generators = generators_for(self, batch, stage, batch_idx, self.seed, "vfe")
+        cond = self.image_generator.prompt_encoder(batch.texts)
+        aligned = self._alignment(batch.images, cond.pooled, everywhere=stage == "train")
+        diffusion = DiffusionLoss(self.image_generator, self.settings, self.masking)(batch, cond, generators)
         loss = aligned + self.settings.diffusion_weight * diffusion
         values = {f"{stage}/loss": loss, f"{stage}/loss_align": aligned, f"{stage}/loss_diffusion": diffusion}
-        self.log_dict(values, prog_bar=True, batch_size=weight_of(self, batch), sync_dist=stage != "train")
+        self.log_dict(values, prog_bar=True, batch_size=logged_batch_size(self, batch), sync_dist=stage != "train")
         return loss
 
     def _alignment(self, images: Tensor, texts: Tensor, everywhere: bool) -> Tensor:
@@ -144,13 +146,13 @@ class VFEModule(LightningModule):
         left = 0 if is_sharded(self) else min(self.text_probe - batch_idx * len(batch), batch.counted)
         if left > 0:
             rows = batch.prompts[:left], batch.layouts[:left], batch.keys[:left]
-            self.heard.update(self.painter, self.layout_generator, self.layout_sampler, self.seed, *rows)
+            self.heard.update(self.image_generator, self.layout_generator, self.layout_sampler, self.seed, *rows)
 
     def on_validation_epoch_end(self) -> None:
         """Log the probes."""
-        self.log_dict({f"val/{name}": figure.value for name, figure in self.heard.compute().items()})
+        self.log_dict({f"val/{name}": result.value for name, result in self.heard.compute().items()})
 
-    def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> Painting:
+    def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> GeneratedImages:
         """The whole system: layouts, then images; a prompt's noise depends on ``sampling_seed`` and its key."""
         return generate_named(self.system, prompts, keys, self.sampling, self.sampling_seed)
 
@@ -162,70 +164,77 @@ class VFEModule(LightningModule):
     @property
     def system(self) -> VLADSystem:
         """The parts that draw prompts, joined."""
-        return VLADSystem(self.painter, self.layout_generator)
+        return VLADSystem(self.image_generator, self.layout_generator)
 
-    def _paint(self, batch: PromptBatch) -> Painting:
+    def _generate(self, batch: PromptBatch) -> GeneratedImages:
         names = batch.noise_keys or [(key,) for key in batch.keys] or numbered(batch.prompts)
         generators = sampling_generators(self.sampling_seed, names)
-        return paint_prompts(batch, self.system, self.sampling, generators)
+        return generate_batch(batch, self.system, self.sampling, generators)
 
-    def test_step(self, batch: Batch | PromptBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Painting]:
-        """Paint the batch's prompts and measure the result."""
+    def test_step(
+        self, batch: Batch | PromptBatch, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, GeneratedImages]:
+        """Generate the batch's prompts and measure the result."""
         if isinstance(batch, PromptBatch):
-            painting = self._paint(batch)
+            generated = self._generate(batch)
             if self.evaluation is not None and not batch.spare:
-                self.evaluation.update_human(painting)
-            return {"painting": painting}
-        painting = self.draw(batch.prompts, batch.keys)
+                self.evaluation.update_human(generated)
+            return {"generated": generated}
+        generated = self.draw(batch.prompts, batch.keys)
         if self.evaluation is not None and batch.counted:
-            self.evaluation.update(painting, batch)
+            self.evaluation.update(generated, batch)
             self._probe(batch, batch_idx)
-        return {"painting": painting}
+        return {"generated": generated}
 
     def on_test_epoch_end(self) -> None:
-        """Log every figure; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them, and what each image adds."""
+        """Log every result; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them, and what each image adds."""
         if self.evaluation is None:
             return
         self.rows = self.evaluation.per_image() | self.heard.per_image()
-        self.figures = self.evaluation.compute() | self.heard.compute()
+        self.results = self.evaluation.compute() | self.heard.compute()
         self.evaluation.reset()
-        self.log_dict({f"test/{name}": f.value for name, f in self.figures.items()})
+        self.log_dict({f"test/{name}": f.value for name, f in self.results.items()})
 
     def setup(self, stage: str) -> None:
-        """Refuse data that do not fit the system, and prompts that cannot be painted, before the first one is.
+        """Refuse data that do not fit the system, and prompts that cannot be generated, before the first one is.
 
         Raises:
             ValueError: naming a setting of the data and the system's, or the prompt.
         """
         if stage != "predict":
             self._check_data()
-            prepare_in_loader(self, ParsedTexts(self.painter.prompt_encoder.parser))
+            prepare_in_loader(self, ParsedTexts(self.image_generator.prompt_encoder.parser))
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         if isinstance(data, PromptDataModule):
             check_requests(data.requests(), self.system)
 
     def _check_data(self) -> None:
         """Refuse data with images of another size, or boxes for another number of phrases than the system reads."""
-        text = self.painter.prompt_encoder.text_encoder
-        check_same(self, "size", "model.painter.image_size", self.painter.image_size)
+        text = self.image_generator.prompt_encoder.text_encoder
+        check_same(self, "size", "model.image_generator.image_size", self.image_generator.image_size)
         check_size(self, "model.image_encoder.tower.image_size", self.image_encoder.image_size)
-        check_same(self, "max_words", "model.painter.prompt_encoder.text_encoder.max_words", text.max_words)
+        check_same(self, "max_words", "model.image_generator.prompt_encoder.text_encoder.max_words", text.max_words)
         if self.layout_generator is not None:
             layouts = self.layout_generator.tlg.config
             check_same(self, "max_words", "model.layout_generator.tlg.max_words", layouts.max_words)
-        if self.painter.vfe.phrase_map is not None:
-            check_same(self, "max_objects", "model.painter.prompt_encoder.text_encoder.max_objects", text.max_objects)
+        if self.image_generator.vfe.phrase_map is not None:
+            check_same(
+                self, "max_objects", "model.image_generator.prompt_encoder.text_encoder.max_objects", text.max_objects
+            )
 
-    def predict_step(self, batch: PromptBatch, batch_idx: int) -> Painting:
-        """Paint prompts of every kind; :class:`~vlad_lightning.callbacks.ImageWriter` writes them."""
-        check_masks(batch, self.painter)
-        return self._paint(batch)
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> GeneratedImages:
+        """Generate prompts of every kind; :class:`~vlad_lightning.callbacks.ImageWriter` writes them."""
+        check_masks(batch, self.image_generator)
+        return self._generate(batch)
 
     @property
     def lora_scales(self) -> dict[str, float]:
         """Alpha / rank of the adapters, by the part that has some."""
-        encoder, vfe = self.painter.prompt_encoder.text_encoder, self.painter.vfe
-        scales = {"painter.prompt_encoder.text_encoder": encoder.lora, f"painter.vfe.{vfe.network_name}": vfe.lora}
+        encoder, vfe = self.image_generator.prompt_encoder.text_encoder, self.image_generator.vfe
+        scales = {
+            "image_generator.prompt_encoder.text_encoder": encoder.lora,
+            f"image_generator.vfe.{vfe.network_name}": vfe.lora,
+        }
         return {part: lora.scale for part, lora in scales.items() if lora is not None}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -244,4 +253,6 @@ class VFEModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW over what is not frozen; the prompt encoder and the phrase map may have learning rates of their own."""
-        return self.optimization.of_module(self, self.painter.prompt_encoder, self.painter.vfe.phrase_map)
+        return self.optimization.of_module(
+            self, self.image_generator.prompt_encoder, self.image_generator.vfe.phrase_map
+        )

@@ -14,7 +14,7 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.limits import check_idle
 from vlad_lightning.models.lora import fold
 from vlad_lightning.models.text.ccm import CCM, IdentityComposition
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder
+from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text.towers import DualTower, TextTower
 from vlad_lightning.models.text.width_adapter import WidthAdapter
@@ -56,14 +56,14 @@ class EncoderParts:
     Attributes:
         tokenizer: of the text tower.
         text_encoder: the text tower, without adapters.
-        spelling: the character-level embedding.
+        character_encoder: the character-level embedding.
         composition: the CCM, or the identity.
         text_adapter: brings the tower to another width; None where it has it.
     """
 
     tokenizer: PreTrainedTokenizerFast
     text_encoder: TextTower
-    spelling: Spelling
+    character_encoder: CharacterEncoder
     composition: CCM | IdentityComposition
     text_adapter: WidthAdapter | None
 
@@ -78,7 +78,7 @@ class EncoderParts:
             tower.load_state_dict(fold(text.tower.state_dict(), text.lora.scale))
         tokenizer: Any = text.tokenizer
         composition: Any = encoder.composition
-        return cls(tokenizer, tower, text.spelling, composition, text.adapter)
+        return cls(tokenizer, tower, text.character_encoder, composition, text.adapter)
 
     def named(self, prefix: str = "") -> dict[str, Any]:
         """The parts by the names of the pipeline's components."""
@@ -88,10 +88,10 @@ class EncoderParts:
         """The encoder, with these settings."""
         encoder = TextEncoder(
             self.text_encoder,
-            self.spelling,
+            self.character_encoder,
             settings.max_words,
             settings.max_objects,
-            width=self.spelling.config.width,
+            width=self.character_encoder.config.width,
             skip_layers=settings.skip_layers,
             context=settings.context,
             mask_padding=settings.mask_padding,
@@ -107,22 +107,24 @@ def components_of(module: VFEModule) -> dict[str, Any]:
     The samplers' settings are those that the module tests with.
 
     Raises:
-        ValueError: where painter and layout generator read their prompts in another way.
+        ValueError: where image generator and layout generator read their prompts in another way.
     """
-    painter, layouts = copy.deepcopy((module.painter, module.layout_generator))
-    settings = EncoderSettings.of(painter.prompt_encoder)
-    parts = EncoderParts.of(painter.prompt_encoder).named()
+    image_generator, layouts = copy.deepcopy((module.image_generator, module.layout_generator))
+    settings = EncoderSettings.of(image_generator.prompt_encoder)
+    parts = EncoderParts.of(image_generator.prompt_encoder).named()
     if layouts is not None:
         _check_same(settings, EncoderSettings.of(layouts.prompt_encoder))
         parts |= EncoderParts.of(layouts.prompt_encoder).named("layout_")
         parts |= {"tlg": layouts.tlg, "layout_schedule": layouts.schedule}
-    vfe = painter.vfe
-    parts |= {"unet": None, vfe.network_name: vfe.plain_network(), "fusion": vfe.fusion, "region": vfe.region}
+    vfe = image_generator.vfe
+    parts |= {"unet": None, vfe.network_name: vfe.plain_network(), "fusion": vfe.fusion, "inpainting": vfe.inpainting}
     parts |= {"phrase_map": vfe.phrase_map}
-    parts |= {"codec": painter.codec, "schedule": painter.schedule}
+    parts |= {"autoencoder": image_generator.autoencoder, "schedule": image_generator.schedule}
     parts |= asdict(module.sampler) | {"seed": module.sampling_seed}
     parts |= {f"layout_{name}": value for name, value in asdict(module.layout_sampler).items()}
-    return parts | asdict(settings) | {"image_size": painter.image_size, "font": painter.rasterizer.font}
+    return (
+        parts | asdict(settings) | {"image_size": image_generator.image_size, "font": image_generator.rasterizer.font}
+    )
 
 
 def check_idle_layouts(parts: Mapping[str, object], steps: int, solver: Any, eta: float) -> None:
@@ -144,8 +146,8 @@ def check_idle_layouts(parts: Mapping[str, object], steps: int, solver: Any, eta
     check_idle(Sampler(steps, solver, eta), [field.name for field in fields(Sampler)], why, "layout_")
 
 
-def settle(network: nn.Module) -> None:
-    """Make what was saved and loaded paint the same, bit for bit.
+def prepare_for_inference(network: nn.Module) -> None:
+    """Make what was saved and loaded generate the same, bit for bit.
 
     A CPU's kernels round differently in training mode, for weights that have gradients, and for those that safetensors
     left at odd addresses.
@@ -156,11 +158,13 @@ def settle(network: nn.Module) -> None:
             value.data = value.data.clone()
 
 
-def _check_same(painter: EncoderSettings, layouts: EncoderSettings) -> None:
+def _check_same(image_generator: EncoderSettings, layouts: EncoderSettings) -> None:
     """Refuse encoders that a pipeline, which has one setting for both, would build otherwise than they were trained.
 
-    What only a painter reads (the padding, the phrases among the tokens) is the painter's.
+    What only an image generator reads (the padding, the phrases among the tokens) is the image generator's.
     """
-    other = replace(layouts, mask_padding=painter.mask_padding, read_phrases=painter.read_phrases)
-    if painter != other:
-        raise ValueError(f"the painter's encoder has {asdict(painter)}; the layouts' has {asdict(other)}")
+    other = replace(layouts, mask_padding=image_generator.mask_padding, read_phrases=image_generator.read_phrases)
+    if image_generator != other:
+        raise ValueError(
+            f"the image generator's encoder has {asdict(image_generator)}; the layouts' has {asdict(other)}"
+        )

@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from vlad_lightning import __version__
-from vlad_lightning.callbacks.init_from import origins
+from vlad_lightning.callbacks.init_from import provenance
 from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.files import set_aside
@@ -47,7 +47,7 @@ class Run:
         sha256: its hash.
         steps: optimizer steps it was trained for.
         sources: published weights that it or an earlier stage started from: hub ids and folders.
-        results: figures by name, each with ``value``, and ``low``, ``high``, ``n`` and ``data``, which it is of, where
+        results: results by name, each with ``value``, and ``low``, ``high``, ``n`` and ``data``, which it is of, where
             they are known.
         sampler: what it was tested with, and what the pipeline samples with by itself; None says nothing of it.
         layout_sampler: likewise, of the layouts.
@@ -84,25 +84,25 @@ def read_run(
         sampler: what ``test`` samples with; None where that is not known.
         layout_sampler: likewise, of the layouts.
     """
-    figures: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     if results.is_file() and results.stat().st_mtime >= checkpoint.stat().st_mtime:
-        figures = _read_figures(results)
-    sources = origins(saved.get("callbacks", {}))
+        found = _read_results(results)
+    sources = provenance(saved.get("callbacks", {}))
     steps = saved["global_step"]
     sha256 = digest(checkpoint)
-    return Run(name, _shown(data), checkpoint.name, sha256, steps, sources, figures, sampler, layout_sampler)
+    return Run(name, _shown(data), checkpoint.name, sha256, steps, sources, found, sampler, layout_sampler)
 
 
-def _read_figures(results: Path) -> dict[str, Any]:
-    """The figures of the first system; none of a damaged file, which is set aside."""
+def _read_results(results: Path) -> dict[str, Any]:
+    """The results of the first system; none of a damaged file, which is set aside."""
     try:
         content = json.loads(results.read_text(encoding="utf-8"))
-        figures: dict[str, Any] = dict(next(iter(content.values()), {}))
-        if all(isinstance(figure["value"], int | float) for figure in figures.values()):
-            return figures
-        raise TypeError("a figure has no value")
+        found: dict[str, Any] = dict(next(iter(content.values()), {}))
+        if all(isinstance(result["value"], int | float) for result in found.values()):
+            return found
+        raise TypeError("a result has no value")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        set_aside(results, f"it holds no results ({type(error).__name__}: {error}); test again for the figures")
+        set_aside(results, f"it holds no results ({type(error).__name__}: {error}); test again for the results")
         return {}
 
 
@@ -114,7 +114,7 @@ def _shown(path: str) -> str:
 def write_card(folder: Path, run: Run) -> None:
     """Write ``README.md`` into a saved pipeline."""
     weights = sorted(folder.rglob("*.safetensors"))
-    text = "\n".join([_head(run), _use(run), _training(run), _figures(run), _hashes(folder, weights, run)])
+    text = "\n".join([_head(run), _use(run), _training(run), _result_rows(run), _hashes(folder, weights, run)])
     card = ModelCard(f"---\n{_front_matter(run).to_yaml()}\n---\n\n{text}")
     (folder / "README.md").write_text(card.content, encoding="utf-8")
 
@@ -122,7 +122,7 @@ def write_card(folder: Path, run: Run) -> None:
 def _front_matter(run: Run) -> ModelCardData:
     # Weights that began as somebody's are under that licence, which no one but a person can look up and accept
     derived = bool(run.sources)
-    figures = [
+    found = [
         EvalResult(
             "text-to-image",
             "mario",
@@ -130,7 +130,7 @@ def _front_matter(run: Run) -> ModelCardData:
             name,
             float(f["value"]),
             task_name="Visual text generation",
-            dataset_config=_tested_on(f),  # figures of the same are one group, whatever its name
+            dataset_config=_tested_on(f),  # results of the same are one group, whatever its name
         )
         for name, f in run.results.items()
     ]
@@ -141,8 +141,8 @@ def _front_matter(run: Run) -> ModelCardData:
         pipeline_tag="text-to-image",
         tags=["vlad", "visual-text", "vlad-lightning"],
         base_model=[s for s in run.sources if re.fullmatch(r"[\w.-]+/[\w.-]+", s)] or None,  # hub ids, not folders
-        model_name=run.name if figures else None,
-        eval_results=figures or None,
+        model_name=run.name if found else None,
+        eval_results=found or None,
     )
 
 
@@ -166,9 +166,9 @@ def _use(run: Run) -> str:
     return f"{text}\nA call that names no settings of its own takes those of the tests: {', '.join(settings)}.\n"
 
 
-def _changed(name: str, sampler: Sampler, told: tuple[str, ...] = ()) -> list[str]:
+def _changed(name: str, sampler: Sampler, shown: tuple[str, ...] = ()) -> list[str]:
     """The settings of a sampler that are not the defaults, without those that are told already."""
-    values = [(f.name, getattr(sampler, f.name)) for f in fields(sampler) if f.name not in told]
+    values = [(f.name, getattr(sampler, f.name)) for f in fields(sampler) if f.name not in shown]
     return [f"`{name}.{key}={value}`" for key, value in values if value != getattr(type(sampler)(), key)]
 
 
@@ -180,24 +180,24 @@ def _training(run: Run) -> str:
     return "## Training\n\n" + "\n".join(lines) + "\n"
 
 
-def _figures(run: Run) -> str:
+def _result_rows(run: Run) -> str:
     if not run.results:
         return "## Results\n\nNot measured yet: `vlad-cli test`, then export again.\n"
     rows = [
         f"| {name} | {f['value']:.4f} | {_interval(f)} | {f.get('n', '')} | {_tested_on(f)} |"
         for name, f in run.results.items()
     ]
-    head = "| figure | value | 95 % interval | n | data |\n|---|---|---|---|---|\n"
+    head = "| result | value | 95 % interval | n | data |\n|---|---|---|---|---|\n"
     return f"## Results\n\n{head}" + "\n".join(rows) + "\n"
 
 
-def _tested_on(figure: Mapping[str, Any]) -> str:
-    """The data that a figure is of; a data module without a root does not say."""
-    return _shown(figure["data"]) if figure.get("data") else "not recorded"
+def _tested_on(result: Mapping[str, Any]) -> str:
+    """The data that a result is of; a data module without a root does not say."""
+    return _shown(result["data"]) if result.get("data") else "not recorded"
 
 
-def _interval(figure: Mapping[str, Any]) -> str:
-    low, high = figure.get("low"), figure.get("high")
+def _interval(result: Mapping[str, Any]) -> str:
+    low, high = result.get("low"), result.get("high")
     return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 

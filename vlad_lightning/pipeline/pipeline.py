@@ -23,32 +23,38 @@ from transformers import PreTrainedTokenizerFast
 from vlad_lightning.diffusion.generators import numbered, sampling_generators, split_generator
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.files import naming
-from vlad_lightning.generation.image_generator import Painter
+from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
-from vlad_lightning.generation.prediction import check_inside, paint_prompts, place
+from vlad_lightning.generation.prediction import check_inside, generate_batch, resolve_layout
 from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, resized_masks, to_bytes
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import check_call
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
-from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
+from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
 from vlad_lightning.models.painter.attention import read_masks
-from vlad_lightning.models.painter.fusion import LatentFusion, RegionFusion
+from vlad_lightning.models.painter.fusion import InpaintingFusion, LatentFusion
 from vlad_lightning.models.painter.phrase_map import PhraseMap
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.models.text.ccm import CCM, IdentityComposition
-from vlad_lightning.models.text.encoder import Spelling
+from vlad_lightning.models.text.encoder import CharacterEncoder
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text.towers import TextTower
 from vlad_lightning.models.text.width_adapter import WidthAdapter
 from vlad_lightning.models.tlg import TLG
 from vlad_lightning.modules.vfe import VFEModule
-from vlad_lightning.pipeline.components import EncoderParts, EncoderSettings, check_idle_layouts, components_of, settle
+from vlad_lightning.pipeline.components import (
+    EncoderParts,
+    EncoderSettings,
+    check_idle_layouts,
+    components_of,
+    prepare_for_inference,
+)
 from vlad_lightning.pipeline.model_index import add_code, check_files, check_weights
 from vlad_lightning.pipeline.output import VLADOutput, check_output_type, output
-from vlad_lightning.types import Layout, PromptBatch, Region
+from vlad_lightning.types import Layout, MaskedImages, PromptBatch
 
 __all__ = ["VLADOutput", "VLADPipeline", "to_bytes"]
 
@@ -60,38 +66,39 @@ class VLADPipeline(DiffusionPipeline):
     ``from_pretrained`` reads them back and nothing else. The folder also has a ``pipeline.py`` that imports this class:
     with it, ``DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`` finds the class as well.
 
-    It has three uses: calling it paints prompts, with layouts of its own or of the caller's; :meth:`with_template`
-    takes the layout of a picture of text; :meth:`inpaint` paints into a picture. ``tlg`` and the parts whose names
+    It has three uses: calling it generates prompts, with layouts of its own or of the caller's; :meth:`with_template`
+    takes the layout of a picture of text; :meth:`inpaint` generates into a picture. ``tlg`` and the parts whose names
     begin with ``layout_`` make layouts; they are None for the system without hierarchical guidance.
 
     Args:
-        tokenizer: of the painter's encoder.
+        tokenizer: of the image generator's encoder.
         text_encoder: its text tower, adapters folded in.
-        spelling: its character-level embedding.
+        character_encoder: its character-level embedding.
         composition: its CCM, or the identity.
         fusion: Eq. 7.
-        unet: the painter; None where a transformer paints.
-        codec: images to latents and back.
+        unet: the image generator; None where a transformer generates.
+        autoencoder: images to latents and back.
         schedule: of the image diffusion.
         layout_tokenizer: of the layout generator's encoder.
         layout_text_encoder: likewise.
-        layout_spelling: likewise.
+        layout_character_encoder: likewise.
         layout_composition: likewise.
         tlg: the layout denoiser.
         layout_schedule: of the layout diffusion.
-        transformer: the painter in the UNet's place; None where a UNet paints.
-        region: what inpainting adds to Eq. 7; None for a painter that was not trained for it.
-        phrase_map: draws the objects' phrases into their boxes; None for a painter with word boxes only.
+        transformer: the image generator in the UNet's place; None where a UNet generates.
+        inpainting: what it adds to Eq. 7; None for an image generator that was not trained for it.
+        phrase_map: draws the objects' phrases into their boxes; None for an image generator with word boxes only.
         image_size: H = W in pixels.
         max_words: words to draw a prompt may have.
         max_objects: further phrases that are read.
         font: font file of the rasteriser; None is its default.
-        text_adapter: brings the painter's text tower to another width; None where it has it.
+        text_adapter: brings the image generator's text tower to another width; None where it has it.
         layout_text_adapter: likewise, of the layout generator.
         skip_layers: see :class:`~vlad_lightning.models.text.encoder.TextEncoder`.
         context: likewise.
-        mask_padding: likewise, of the painter's encoder.
-        read_phrases: see :class:`~vlad_lightning.models.text.prompt_encoder.PromptEncoder`, of the painter's encoder.
+        mask_padding: likewise, of the image generator's encoder.
+        read_phrases: see :class:`~vlad_lightning.models.text.prompt_encoder.PromptEncoder`, of the image generator's
+            encoder.
         steps: of the image diffusion, where a call names none; an export has what its stage was tested with, here and
             in all that follows. See :class:`~vlad_lightning.generation.image_sampler.ImageSampler`.
         guidance_scale: of the text.
@@ -101,7 +108,7 @@ class VLADPipeline(DiffusionPipeline):
         seed: of the noise, where a call has no generator.
         solver: of the image diffusion.
         cache_interval: of a UNet.
-        fuse_qkv: of the painter.
+        fuse_qkv: of the image generator.
         layout_steps: of the layout diffusion.
         layout_solver: likewise.
         layout_eta: likewise.
@@ -115,13 +122,13 @@ class VLADPipeline(DiffusionPipeline):
         "transformer",
         "layout_tokenizer",
         "layout_text_encoder",
-        "layout_spelling",
+        "layout_character_encoder",
         "layout_composition",
         "tlg",
         "layout_schedule",
         "text_adapter",
         "layout_text_adapter",
-        "region",
+        "inpainting",
         "phrase_map",
     ]
 
@@ -129,20 +136,20 @@ class VLADPipeline(DiffusionPipeline):
         self,
         tokenizer: PreTrainedTokenizerFast,
         text_encoder: TextTower,
-        spelling: Spelling,
+        character_encoder: CharacterEncoder,
         composition: CCM | IdentityComposition,
         fusion: LatentFusion,
         unet: UNet2DConditionModel | None,
-        codec: SpaceToDepthCodec | LinearCodec | KLCodec,
+        autoencoder: SpaceToDepth | LinearAutoencoder | KLAutoencoder,
         schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler,
         layout_tokenizer: PreTrainedTokenizerFast | None = None,
         layout_text_encoder: TextTower | None = None,
-        layout_spelling: Spelling | None = None,
+        layout_character_encoder: CharacterEncoder | None = None,
         layout_composition: CCM | IdentityComposition | None = None,
         tlg: TLG | None = None,
         layout_schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler | None = None,
         transformer: SD3Transformer2DModel | None = None,
-        region: RegionFusion | None = None,
+        inpainting: InpaintingFusion | None = None,
         phrase_map: PhraseMap | None = None,
         image_size: int = 64,
         max_words: int = 4,
@@ -171,27 +178,27 @@ class VLADPipeline(DiffusionPipeline):
         self.register_modules(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
-            spelling=spelling,
+            character_encoder=character_encoder,
             composition=composition,
             fusion=fusion,
             unet=unet,
-            codec=codec,
+            autoencoder=autoencoder,
             schedule=schedule,
             layout_tokenizer=layout_tokenizer,
             layout_text_encoder=layout_text_encoder,
-            layout_spelling=layout_spelling,
+            layout_character_encoder=layout_character_encoder,
             layout_composition=layout_composition,
             tlg=tlg,
             layout_schedule=layout_schedule,
             text_adapter=text_adapter,
             layout_text_adapter=layout_text_adapter,
             transformer=transformer,
-            region=region,
+            inpainting=inpainting,
             phrase_map=phrase_map,
         )
         for part in self.components.values():
             if isinstance(part, nn.Module):
-                settle(part)
+                prepare_for_inference(part)
         if transformer is not None:
             read_masks(transformer)
         self.register_to_config(image_size=image_size, max_words=max_words, max_objects=max_objects, font=font)
@@ -211,7 +218,7 @@ class VLADPipeline(DiffusionPipeline):
         """The pipeline of a trained stage 2: a copy, with the adapters folded in; the module is left as it is.
 
         Raises:
-            ValueError: where painter and layout generator read another number of words or objects.
+            ValueError: where image generator and layout generator read another number of words or objects.
         """
         return cls(**components_of(module))
 
@@ -244,14 +251,16 @@ class VLADPipeline(DiffusionPipeline):
         return loaded
 
     @property
-    def painter(self) -> Painter:
-        """The parts that paint, joined."""
-        return Painter(
+    def image_generator(self) -> ImageGenerator:
+        """The parts that generate, joined."""
+        return ImageGenerator(
             self._joined(
-                EncoderParts(self.tokenizer, self.text_encoder, self.spelling, self.composition, self.text_adapter)
+                EncoderParts(
+                    self.tokenizer, self.text_encoder, self.character_encoder, self.composition, self.text_adapter
+                )
             ),
-            VFE(self.fusion, self.unet, self.transformer, region=self.region, phrase_map=self.phrase_map),
-            self.codec,
+            VFE(self.fusion, self.unet, self.transformer, inpainting=self.inpainting, phrase_map=self.phrase_map),
+            self.autoencoder,
             self.schedule,
             self.config.image_size,
             Rasterizer(self.config.font),
@@ -260,7 +269,7 @@ class VLADPipeline(DiffusionPipeline):
     @property
     def system(self) -> VLADSystem:
         """The parts that draw prompts, joined."""
-        return VLADSystem(self.painter, self.layout_generator)
+        return VLADSystem(self.image_generator, self.layout_generator)
 
     @property
     def layout_generator(self) -> LayoutGenerator | None:
@@ -270,7 +279,7 @@ class VLADPipeline(DiffusionPipeline):
         parts = EncoderParts(
             self.layout_tokenizer,
             self.layout_text_encoder,
-            self.layout_spelling,
+            self.layout_character_encoder,
             self.layout_composition,
             self.layout_text_adapter,
         )
@@ -308,8 +317,8 @@ class VLADPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: for another ``output_type``, another number of layouts or generators than prompts, more words
-                than a layout holds, more or longer prompts than one call paints, settings that do not fit a schedule or
-                do nothing, or images that are no numbers.
+                than a layout holds, more or longer prompts than one call generates, settings that do not fit a schedule
+                or do nothing, or images that are no numbers.
         """
         prompts = self._prompts(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
@@ -318,8 +327,8 @@ class VLADPipeline(DiffusionPipeline):
         given = () if layouts is None else self._given(prompts, layouts)
         sampling = SystemSampling(settings, self._layout_settings(prompts, given, layout_sampler))
         batch = PromptBatch((), tuple(prompts), given)
-        painting = paint_prompts(batch, self.system, sampling, generators, self.progress_bar)
-        return output(painting.images.cpu(), painting.layouts, output_type)
+        generated = generate_batch(batch, self.system, sampling, generators, self.progress_bar)
+        return output(generated.images.cpu(), generated.layouts, output_type)
 
     def with_template(
         self,
@@ -389,12 +398,13 @@ class VLADPipeline(DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> VLADOutput:
-        """Paint a region of a picture anew, once for each prompt; every pixel outside it stays as it is.
+        """Generate a region of a picture again, once for each prompt; every pixel outside it stays as it is.
 
         Args:
             prompt: one prompt or B of them, of the whole picture; the words to draw in the region stand in quotes.
-            image: of any size, stretched to the painter's for painting: a PIL image, or (3, H, W) float in [-1, 1].
-            mask: of the same size, white or 1 where the picture is painted; None is around the boxes of ``layouts``.
+            image: of any size, stretched to the image generator's for generation: a PIL image, or (3, H, W) float in
+                [-1, 1].
+            mask: of the same size, white or 1 where the picture is generated; None is around the boxes of ``layouts``.
             layouts: the words of the region, in fractions of the whole picture, one layout a prompt; None sets the
                 prompt's words as lines into the box around the mask.
             num_inference_steps: as of a call; so are the other settings.
@@ -409,24 +419,26 @@ class VLADPipeline(DiffusionPipeline):
                 nor layouts are given, a layout has no word in the region, or as a call does.
         """
         check_output_type(output_type)
-        painter = self.painter
-        if not painter.inpaints:
-            raise ValueError("this pipeline has no region: train one for inpainting, as mini/stage2_inpaint.yaml does")
+        image_generator = self.image_generator
+        if not image_generator.inpaints:
+            raise ValueError(
+                "this pipeline has no inpainting: train one for inpainting, as mini/stage2_inpaint.yaml does"
+            )
         prompts = self._prompts(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generators = self._generators(prompts, generator, self.config.seed)
         whole, placed = self._region(prompts, image, mask, layouts)
-        check_inside(painter, placed, resized_masks(whole.masks, painter.image_size))
+        check_inside(image_generator, placed, resized_masks(whole.masks, image_generator.image_size))
         batch = PromptBatch((), tuple(prompts), placed, tuple(whole.images), tuple(whole.masks))
-        painting = paint_prompts(batch, self.system, SystemSampling(settings), generators, self.progress_bar)
-        return output(torch.stack(painting.pictures), placed, output_type)
+        generated = generate_batch(batch, self.system, SystemSampling(settings), generators, self.progress_bar)
+        return output(torch.stack(generated.pictures), placed, output_type)
 
     @property
     def sampler(self) -> ImageSampler:
-        """How images are painted where a call does not say: an export paints as its stage was tested."""
+        """How images are generated where a call does not say: an export generates as its stage was tested."""
         own = ImageSampler(**{field.name: self.config[field.name] for field in fields(ImageSampler)})
         # the default of this class, and some folders, have a scale of layouts even where nothing reads one
-        return own if self.painter.hierarchical else replace(own, layout_scale=1.0)
+        return own if self.image_generator.hierarchical else replace(own, layout_scale=1.0)
 
     @property
     def layout_sampler(self) -> Sampler:
@@ -443,13 +455,13 @@ class VLADPipeline(DiffusionPipeline):
         settings = replace(
             sampler or self.sampler, **{name: value for name, value in given.items() if value is not None}
         )
-        self.painter.check(settings)
+        self.image_generator.check(settings)
         return settings
 
     def _prompts(self, prompt: str | Sequence[str]) -> list[str]:
         """The prompts of a call, checked before anything is made of them."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        side = self.painter.image_size
+        side = self.image_generator.image_size
         check_call(prompts, side, side)
         return prompts
 
@@ -459,8 +471,8 @@ class VLADPipeline(DiffusionPipeline):
         image: Image.Image | Tensor,
         mask: Image.Image | Tensor | None,
         layouts: Layout | Sequence[Layout] | None,
-    ) -> tuple[Region, tuple[Layout, ...]]:
-        """What is painted of the picture, at its own size, and the words of each prompt."""
+    ) -> tuple[MaskedImages, tuple[Layout, ...]]:
+        """What is generated of the picture, at its own size, and the words of each prompt."""
         picture = picture_tensor(image)
         size = (picture.shape[-2], picture.shape[-1])
         check_call(prompts, *size)
@@ -469,9 +481,9 @@ class VLADPipeline(DiffusionPipeline):
             raise ValueError("mask and layouts are both None; inpainting needs one of them")
         given = (None,) * len(prompts) if layouts is None else self._given(prompts, layouts)
         rows = [(layout, picture[0], None if masks is None else masks[0]) for layout in given]
-        pairs = [place(p, row, self.config.font) for p, row in zip(prompts, rows, strict=True)]
+        pairs = [resolve_layout(p, row, self.config.font) for p, row in zip(prompts, rows, strict=True)]
         placed = self._given(prompts, [layout for layout, _ in pairs if layout is not None])
-        return Region.cat([region for _, region in pairs if region is not None]), placed
+        return MaskedImages.cat([region for _, region in pairs if region is not None]), placed
 
     @staticmethod
     def _generators(
@@ -487,7 +499,7 @@ class VLADPipeline(DiffusionPipeline):
         return list(generator)
 
     def _layout_settings(self, prompts: list[str], given: Sequence[Layout], sampler: Sampler | None) -> Sampler:
-        """How layouts are sampled, checked together with the prompts before anything is painted."""
+        """How layouts are sampled, checked together with the prompts before anything is generated."""
         layouts = self.layout_generator
         if sampler is not None and (given or layouts is None):
             why = "layouts are given" if given else "this pipeline makes no layouts"
@@ -501,13 +513,13 @@ class VLADPipeline(DiffusionPipeline):
         return own
 
     def _given(self, prompts: list[str], layouts: Layout | Sequence[Layout]) -> tuple[Layout, ...]:
-        """The caller's own layouts, checked before anything is painted."""
+        """The caller's own layouts, checked before anything is generated."""
         given = (layouts,) if isinstance(layouts, Layout) else tuple(layouts)
         if len(given) != len(prompts):
             raise ValueError(f"layouts has {len(given)} entries; {len(prompts)} prompts need one each")
         for prompt, layout in zip(prompts, given, strict=True):
             self._rasterizer.check(layout.words, layout.fonts)
-            self.painter.check_objects(prompt, layout)
+            self.image_generator.check_objects(prompt, layout)
         return given
 
     @property

@@ -24,13 +24,13 @@ from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from vlad_lightning.checkpoints.folder import (
-    Place,
+    TensorPath,
     fill_tensors,
     map_tensors,
     open_folder,
-    places,
     restore,
     storage_of,
+    tensor_paths,
     write_folder,
 )
 from vlad_lightning.lightning_internals import optimizer_to_device, set_group_timeout
@@ -194,7 +194,7 @@ class ShardedStrategy(ModelParallelStrategy):
         """All shards put together, on the CPU of the first process; the others help."""
         known: dict[tuple[Any, ...], Tensor] = {}
 
-        def whole(place: Place, tensor: Tensor) -> Tensor:
+        def whole(at: TensorPath, tensor: Tensor) -> Tensor:
             key = storage_of(tensor)
             if key not in known:
                 full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -212,22 +212,22 @@ class ShardedStrategy(ModelParallelStrategy):
         likes = self._likes()
         if not path.is_dir():
             found = self.checkpoint_io.load_checkpoint(path, map_location="cpu", weights_only=True)
-            return dict(map_tensors(found, lambda place, t: self._placed(place, t, likes)))
-        rest, index = open_folder(path)
+            return dict(map_tensors(found, lambda at, t: self._placed(at, t, likes)))
+        metadata, index = open_folder(path)
         targets: dict[str, Tensor] = {}
-        for place, key in places(rest).items():
+        for at, key in tensor_paths(metadata).items():
             known = index[key]
-            like = self._like(place, known.size, likes)
+            like = self._like(at, known.size, likes)
             if key not in targets or isinstance(like, DTensor):
                 kind = known.properties.dtype
                 targets[key] = (
                     torch.empty(known.size, dtype=kind) if like is None else torch.zeros_like(like, dtype=kind)
                 )
         fill_tensors(targets, path)
-        return dict(restore(rest, lambda place, key: targets[key]))
+        return dict(restore(metadata, lambda at, key: targets[key]))
 
-    def _placed(self, place: Place, tensor: Tensor, likes: Mapping[Any, Any]) -> Tensor:
-        like = self._like(place, tensor.shape, likes)
+    def _placed(self, at: TensorPath, tensor: Tensor, likes: Mapping[Any, Any]) -> Tensor:
+        like = self._like(at, tensor.shape, likes)
         return tensor if like is None else placed_as(tensor, like)
 
     def _likes(self) -> dict[Any, Any]:
@@ -239,12 +239,12 @@ class ShardedStrategy(ModelParallelStrategy):
             known |= {(i, j): p for j, p in enumerate(parameters)}
         return known
 
-    def _like(self, place: Place, shape: Any, likes: Mapping[Any, Any]) -> DTensor | None:
-        """The shard whose mesh and rows the tensor at ``place`` has to have; None for one that stays whole."""
-        if place[0] == "optimizer_states" and len(place) == 5 and place[2] == "state":
-            like = likes.get((place[1], place[3]))
+    def _like(self, at: TensorPath, shape: Any, likes: Mapping[Any, Any]) -> DTensor | None:
+        """The shard whose mesh and rows the tensor at ``at`` has to have; None for one that stays whole."""
+        if at[0] == "optimizer_states" and len(at) == 5 and at[2] == "state":
+            like = likes.get((at[1], at[3]))
         else:  # a weight, in whichever state: trained, averaged
-            like = likes.get(place[1]) if len(place) == 2 else None
+            like = likes.get(at[1]) if len(at) == 2 else None
         return like if isinstance(like, DTensor) and like.shape == torch.Size(shape) else None
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:

@@ -16,7 +16,7 @@ import pytest
 from vlad_lightning.cli.doctor.check import Check, same, table, worst
 from vlad_lightning.cli.doctor.compare import compare
 from vlad_lightning.cli.doctor.facts import Facts, gather
-from vlad_lightning.cli.doctor.place import Meeting, Place, find_place
+from vlad_lightning.cli.doctor.process import Meeting, ProcessInfo, find_process
 from vlad_lightning.cli.doctor.weights import check_sources, read_config
 from vlad_lightning.files import configs_folder
 
@@ -92,9 +92,9 @@ def test_what_is_known_is_told_before_the_processes_join(tmp_path: Path) -> None
     """The other process goes no further, as where the network fails; NCCL may end the first one there."""
     port = free_port()
     first = doctor("--out", tmp_path, "--timeout", 200, rank=0, size=2, port=port)
-    place = Place(1, 2, 1, socket.gethostname(), "127.0.0.1", port, hosted=False, launcher="torchrun")
-    other = Meeting(place, 200)
-    other.set("facts/1", json.dumps(asdict(gather(place, tmp_path))))
+    process = ProcessInfo(1, 2, 1, socket.gethostname(), "127.0.0.1", port, hosted=False, launcher="torchrun")
+    other = Meeting(process, 200)
+    other.set("facts/1", json.dumps(asdict(gather(process, tmp_path))))
     assert other.agree("alone", "ok") == "ok"
     told = []
     assert first.stdout is not None
@@ -182,15 +182,15 @@ def test_the_table_has_a_line_a_check_and_the_advice_under_it() -> None:
 
 
 def test_places_as_launchers_tell_them() -> None:
-    assert find_place({}).launcher == "alone"
+    assert find_process({}).launcher == "alone"
     slurm = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_STEP_ID": "0"}
     meeting = {"MASTER_ADDR": "n0", "MASTER_PORT": "1234", "SLURMD_NODENAME": "n1"}
-    place = find_place(slurm | meeting)
-    assert (place.rank, place.world_size, place.local_rank, place.node, place.port) == (3, 4, 1, "n1", 1234)
+    process = find_process(slurm | meeting)
+    assert (process.rank, process.world_size, process.local_rank, process.node, process.port) == (3, 4, 1, "n1", 1234)
     with pytest.raises(ValueError, match="MASTER_ADDR is '' and MASTER_PORT ''; with 4 processes both are needed"):
-        find_place(slurm)
+        find_process(slurm)
     with pytest.raises(ValueError, match=r"SLURM_PROCID is 3; it must lie in \[0, SLURM_NTASKS=2\)"):
-        find_place(slurm | meeting | {"SLURM_NTASKS": "2"})
+        find_process(slurm | meeting | {"SLURM_NTASKS": "2"})
 
 
 def test_sources_of_the_papers_scale_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,12 +87,12 @@ def test_the_mask_reaches_the_backward_pass_of_checkpointed_layers() -> None:
 def test_prompts_of_several_windows_do_not_change_their_neighbours() -> None:
     """A batch is as long as its longest prompt; the windows that a short one lacks are nobody's."""
     torch.manual_seed(0)
-    painter = tiny.flow_painter()
+    image_generator = tiny.flow_image_generator()
     short, long = 'a red circle and "HI"', "a red circle " * 40
-    alone, both = painter.prompt_encoder([short]), painter.prompt_encoder([short, long])
+    alone, both = image_generator.prompt_encoder([short]), image_generator.prompt_encoder([short, long])
     assert both.tokens.shape[1] > alone.tokens.shape[1]
     x, z = torch.randn(2, tiny.LATENT, 16, 16), torch.randn(2, tiny.LATENT, 16, 16)
-    found = painter.vfe(x, TIMES, z, both)[:1]
-    torch.testing.assert_close(found, painter.vfe(x[:1], TIMES[:1], z[:1], alone), rtol=1e-4, atol=1e-5)
-    unread = painter.vfe(x, TIMES, z, replace(both, read_mask=None))[:1]
+    found = image_generator.vfe(x, TIMES, z, both)[:1]
+    torch.testing.assert_close(found, image_generator.vfe(x[:1], TIMES[:1], z[:1], alone), rtol=1e-4, atol=1e-5)
+    unread = image_generator.vfe(x, TIMES, z, replace(both, read_mask=None))[:1]
     assert not torch.allclose(unread, found, atol=1e-4)

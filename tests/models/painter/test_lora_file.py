@@ -33,11 +33,11 @@ def unet() -> UNet2DConditionModel:
 
 def adapted() -> VFE:
     vfe = VFE(LatentFusion(4, 4, 16), unet(), lora=LORA)
-    draws = torch.Generator().manual_seed(1)
+    generators = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, weight in vfe.unet.named_parameters():
             if "lora_B" in name:
-                weight.normal_(generator=draws)
+                weight.normal_(generator=generators)
     return vfe
 
 
@@ -69,7 +69,7 @@ def pipeline(denoiser: UNet2DConditionModel) -> StableDiffusionPipeline:
     return made
 
 
-def painted(pipe: StableDiffusionPipeline) -> Tensor:
+def generated(pipe: StableDiffusionPipeline) -> Tensor:
     drawn = pipe(
         "a red circle", 8, 8, 3, guidance_scale=2.0, generator=torch.Generator().manual_seed(3), output_type="latent"
     )
@@ -77,19 +77,19 @@ def painted(pipe: StableDiffusionPipeline) -> Tensor:
     return images
 
 
-def test_plain_stable_diffusion_paints_as_ours_does(tmp_path: Path) -> None:
+def test_plain_stable_diffusion_generates_as_ours_does(tmp_path: Path) -> None:
     vfe = adapted()
     save_unet_lora(vfe, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["pytorch_lora_weights.safetensors"]
     plain = pipeline(unet())
-    before = painted(plain)
+    before = generated(plain)
     plain.load_lora_weights(tmp_path)
     assert plain.get_list_adapters() == {"unet": ["default_0"]}
-    ours = painted(pipeline(vfe.unet))
+    ours = generated(pipeline(vfe.unet))
     assert (before - ours).abs().max() > 0.01  # the adapters do something
-    torch.testing.assert_close(painted(plain), ours, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(generated(plain), ours, rtol=1e-4, atol=1e-5)
     plain.unload_lora_weights()
-    torch.testing.assert_close(painted(plain), before)
+    torch.testing.assert_close(generated(plain), before)
 
 
 def test_alpha_is_read_back(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.phrase_map import Grounding, PhraseMap
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.models.text.ccm import CCM
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder, build_text_tower, train_tokenizer
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.types import Conditioning
 
@@ -43,7 +43,7 @@ def unet(in_channels: int = 4) -> UNet2DConditionModel:
 def prompt_encoder() -> PromptEncoder:
     torch.manual_seed(1)
     tower = build_text_tower(WIDTH, layers=1, heads=2, vocabulary=300, context=40)
-    encoder = TextEncoder(tower, Spelling(WIDTH), max_words=2, max_objects=3)
+    encoder = TextEncoder(tower, CharacterEncoder(WIDTH), max_words=2, max_objects=3)
     encoder.tokenizer = TOKENIZER
     return PromptEncoder(encoder, CCM(WIDTH, max_phrases=5, layers=1, heads=2)).eval()
 
@@ -54,29 +54,29 @@ def latents() -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def test_stage_2_begins_exactly_at_the_pretrained_painter() -> None:
+def test_stage_2_begins_exactly_at_the_pretrained_image_generator() -> None:
     """Fusion, CCM and layout in place, and still the UNet's own answer to the tower's own token states."""
-    painter, encoder = unet(), prompt_encoder()
+    image_generator, encoder = unet(), prompt_encoder()
     x_t, z_t = latents()
-    predicted = VFE(LatentFusion(4, 4, WIDTH), painter)(x_t, STEPS, z_t, encoder(PROMPTS))
+    predicted = VFE(LatentFusion(4, 4, WIDTH), image_generator)(x_t, STEPS, z_t, encoder(PROMPTS))
     ids = TOKENIZER(PROMPTS, padding="max_length", max_length=40, return_tensors="pt")["input_ids"]
     states = encoder.text_encoder.tower(input_ids=ids).last_hidden_state
-    assert torch.equal(predicted, painter(x_t, STEPS, encoder_hidden_states=states).sample)
+    assert torch.equal(predicted, image_generator(x_t, STEPS, encoder_hidden_states=states).sample)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("lora", [None, Lora(2)], ids=["whole", "lora"])
-def test_a_grounded_stage_2_begins_exactly_at_the_pretrained_painter(lora: Lora | None) -> None:
-    """With a map of the objects in z_t, over a painter that is widened for it."""
-    painter, encoder = unet(), prompt_encoder()
+def test_a_grounded_stage_2_begins_exactly_at_the_pretrained_image_generator(lora: Lora | None) -> None:
+    """With a map of the objects in z_t, over an image generator that is widened for it."""
+    image_generator, encoder = unet(), prompt_encoder()
     x_t, z_t = latents()
     told = encoder(PROMPTS)
-    expected = painter(x_t, STEPS, encoder_hidden_states=told.tokens).sample
+    expected = image_generator(x_t, STEPS, encoder_hidden_states=told.tokens).sample
     drawn = PhraseMap(WIDTH, channels=3, side=4, width=8)
     boxes, mask = torch.full((2, 3, 5), 0.4), torch.ones(2, 3, dtype=torch.bool)
     layout = torch.cat([z_t, drawn(Grounding(told.objects, boxes, mask), (8, 8))], dim=1)
     fusion = LatentFusion(4, 4 + drawn.out_channels, WIDTH, out_channels=12)
-    module = VFE(fusion, painter, lora=lora, phrase_map=drawn)
+    module = VFE(fusion, image_generator, lora=lora, phrase_map=drawn)
     assert torch.equal(module(x_t, STEPS, layout, told), expected)
 
 
@@ -126,10 +126,10 @@ def transformer(in_channels: int = 4) -> SD3Transformer2DModel:
 
 @torch.no_grad()
 def test_a_transformer_takes_the_unets_place_and_begins_at_its_own_answer() -> None:
-    painter, told, (x_t, z_t) = transformer(), prompt_encoder()(PROMPTS), latents()
+    image_generator, told, (x_t, z_t) = transformer(), prompt_encoder()(PROMPTS), latents()
     times = torch.tensor([3.25, 999.5])
-    predicted = VFE(LatentFusion(4, 4, WIDTH), transformer=painter)(x_t, times, z_t, told)
-    expected = painter(x_t, told.tokens, told.pooled, times).sample
+    predicted = VFE(LatentFusion(4, 4, WIDTH), transformer=image_generator)(x_t, times, z_t, told)
+    expected = image_generator(x_t, told.tokens, told.pooled, times).sample
     assert predicted.shape == x_t.shape
     assert torch.equal(predicted, expected)
 

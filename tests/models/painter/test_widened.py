@@ -1,4 +1,5 @@
-"""Further columns of a published painter: zero at first, trained while the others may be frozen, plain when saved."""
+"""Further columns of a published image generator: zero at first, trained while the others may be frozen, plain when
+saved."""
 
 from __future__ import annotations
 
@@ -65,9 +66,9 @@ def vfe(kind: str = "unet", out_channels: int = FUSED, **changes: Any) -> VFE:
 
 
 def inputs() -> tuple[Tensor, Tensor, Conditioning]:
-    draws = torch.Generator().manual_seed(2)
-    x_t, z_t = torch.randn(2, 2, 4, 8, 8, generator=draws)
-    states, pooled = torch.randn(2, 5, WIDTH, generator=draws), torch.randn(2, WIDTH, generator=draws)
+    generators = torch.Generator().manual_seed(2)
+    x_t, z_t = torch.randn(2, 2, 4, 8, 8, generator=generators)
+    states, pooled = torch.randn(2, 5, WIDTH, generator=generators), torch.randn(2, WIDTH, generator=generators)
     mask = torch.ones(2, 5, dtype=torch.bool)
     return x_t, z_t, Conditioning(pooled, states, mask, states, mask, states, mask)
 
@@ -93,13 +94,13 @@ def trained(module: VFE, steps: int, weight_decay: float = 0.01) -> VFE:
 @torch.no_grad()
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize("kind", ["unet", "transformer"])
-def test_a_widened_painter_begins_at_its_own_answer(kind: str, lora: Lora | None) -> None:
+def test_a_widened_image_generator_begins_at_its_own_answer(kind: str, lora: Lora | None) -> None:
     x_t, z_t, told = inputs()
     module = vfe(kind, lora=lora).requires_grad_(False)
     assert module.network.config.in_channels == FUSED
     fused = module.fusion(x_t, STEPS, z_t, told.pooled)
     assert fused.shape[1] == FUSED
-    assert (fused[:, 4:].std(dim=(0, 2, 3)) > 0.1).all()  # open: the painter's columns are not
+    assert (fused[:, 4:].std(dim=(0, 2, 3)) > 0.1).all()  # open: the image generator's columns are not
     if kind == "unet":
         expected = unet().requires_grad_(False)(x_t, STEPS, encoder_hidden_states=told.tokens).sample
     else:
@@ -204,20 +205,20 @@ def test_weights_of_another_width_are_refused(channels: int) -> None:
         settings_once_widened(module.network, unet(channels).config)
 
 
-def test_a_painter_that_is_wide_already_does_not_begin_at_a_narrower_one() -> None:
+def test_an_image_generator_that_is_wide_already_does_not_begin_at_a_narrower_one() -> None:
     with pytest.raises(ValueError, match="in_channels is 4 there, 12 in this config; leave it as it was published"):
         settings_once_widened(unet(12), unet().config)
     assert settings_once_widened(unet(), unet().config)["in_channels"] == 4
 
 
-def test_a_painter_of_the_fusions_width_is_left_alone() -> None:
+def test_an_image_generator_of_the_fusions_width_is_left_alone() -> None:
     """Nothing published: its columns start at random, and the fusion's further rows at zero."""
     module = VFE(LatentFusion(4, 4, WIDTH, FUSED), unet(FUSED))
     assert type(module.network.conv_in) is nn.Conv2d
     assert not module.fusion.weight.any()
 
 
-def test_only_a_painter_of_x_t_is_widened() -> None:
+def test_only_an_image_generator_of_x_t_is_widened() -> None:
     with pytest.raises(ValueError, match="fusion gives 12 channels; the unet takes 6"):
         VFE(LatentFusion(4, 4, WIDTH, FUSED), unet(6))
 

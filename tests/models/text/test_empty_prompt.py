@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vlad_lightning.models.text.ccm import CCM
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder, build_text_tower, train_tokenizer
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.types import Conditioning
 
@@ -19,7 +19,7 @@ TOKENIZER = train_tokenizer(["a red circle"] * 30, 300)
 def encoder(seed: int = 0, frozen: bool = True) -> PromptEncoder:
     torch.manual_seed(seed)
     tower = build_text_tower(16, layers=1, heads=2, vocabulary=300, context=40)
-    text = TextEncoder(tower.requires_grad_(not frozen), Spelling(16), max_words=3, max_objects=2)
+    text = TextEncoder(tower.requires_grad_(not frozen), CharacterEncoder(16), max_words=3, max_objects=2)
     text.tokenizer = TOKENIZER
     return PromptEncoder(text, CCM(16, max_phrases=5, layers=1, heads=2, starts_open=True))
 
@@ -69,7 +69,7 @@ def test_a_tower_that_trains_is_asked_each_time() -> None:
     assert_as_a_string(module)
 
 
-def test_loaded_and_moved_weights_are_asked_anew() -> None:
+def test_loaded_and_moved_weights_are_asked_again() -> None:
     module = encoder()
     before = assert_as_a_string(module)
     module.text_encoder.tower.load_state_dict(encoder(seed=1).text_encoder.tower.state_dict())
@@ -80,7 +80,7 @@ def test_loaded_and_moved_weights_are_asked_anew() -> None:
     assert assert_as_a_string(module.double()).tokens.dtype == torch.float64
 
 
-def test_another_tokenizer_parses_it_anew() -> None:
+def test_another_tokenizer_parses_it_again() -> None:
     module = encoder()
     before = assert_as_a_string(module)
     module.text_encoder.tokenizer = train_tokenizer(["zzz"] * 30, 300)

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.text.encoder import (
-    Spelling,
+    CharacterEncoder,
     TextEncoder,
     build_text_tower,
     tokenizer_from_text,
@@ -33,14 +33,14 @@ PROMPT = 'a red circle on a green background, with the text "HELLO wide" and "WO
 def encoder(max_words: int = 4, max_objects: int = 8, lora: Lora | None = None, seed: int = 0) -> TextEncoder:
     torch.manual_seed(seed)
     tower = build_text_tower(WIDTH, layers=2, heads=2, vocabulary=400, context=CONTEXT)
-    made = TextEncoder(tower, Spelling(WIDTH, max_letters=8), max_words, max_objects, lora).eval()
+    made = TextEncoder(tower, CharacterEncoder(WIDTH, max_letters=8), max_words, max_objects, lora).eval()
     made.tokenizer = TOKENIZER
     return made
 
 
 def silent(of: TextEncoder) -> TextEncoder:
     """The encoder with spelling that says nothing, so that phrases are the means alone."""
-    last = of.spelling.mix[-1]
+    last = of.character_encoder.mix[-1]
     assert isinstance(last, torch.nn.Linear)
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.zeros_(last.bias)
@@ -83,12 +83,12 @@ def test_order_is_the_rank_in_the_prompt_and_the_absent_come_last() -> None:
     assert sorted(states.order[0].tolist()) == sorted(states.order[1].tolist()) == list(range(7))
 
 
-def test_a_word_also_has_its_spelling_and_another_phrase_that_of_its_words() -> None:
+def test_a_word_also_has_its_character_encoder_and_another_phrase_that_of_its_words() -> None:
     of = encoder()
     spelt = of([PROMPT]).phrases
-    letters = of.spelling(["HELLO", "wide", "WORLD"])
+    letters = of.character_encoder(["HELLO", "wide", "WORLD"])
     things = [
-        F.layer_norm(sum(of.spelling([word])[0] for word in thing.text.lower().split()), (WIDTH,))
+        F.layer_norm(sum(of.character_encoder([word])[0] for word in thing.text.lower().split()), (WIDTH,))
         for thing in of.decompose(PROMPT).objects
     ]
     plain = silent(of)([PROMPT]).phrases
@@ -187,11 +187,11 @@ def test_it_needs_a_tokenizer() -> None:
         of(["a"])
 
 
-@pytest.mark.parametrize(("projection", "spelling"), [(8, WIDTH), (WIDTH, 8)])
-def test_widths_that_differ_are_refused(projection: int, spelling: int) -> None:
+@pytest.mark.parametrize(("projection", "character_encoder"), [(8, WIDTH), (WIDTH, 8)])
+def test_widths_that_differ_are_refused(projection: int, character_encoder: int) -> None:
     tower = build_text_tower(WIDTH, layers=1, heads=2, projection=projection)
     with pytest.raises(ValueError, match=r"must have one width; got \[8, 16\]"):
-        TextEncoder(tower, Spelling(spelling))
+        TextEncoder(tower, CharacterEncoder(character_encoder))
 
 
 def test_the_tokenizer_travels_in_the_state() -> None:
@@ -221,21 +221,21 @@ def test_lora_freezes_the_tower_and_starts_closed() -> None:
     learning = {name for name, weight in adapted.tower.named_parameters() if weight.requires_grad}
     assert learning
     assert all("lora_" in name for name in learning)
-    assert all(weight.requires_grad for weight in adapted.spelling.parameters())
+    assert all(weight.requires_grad for weight in adapted.character_encoder.parameters())
     assert (plain.lora_scale, adapted.lora_scale) == (1.0, 3.0)
     assert adapted.width == WIDTH
 
 
-def test_spelling_tells_anagrams_apart_and_reads_up_to_its_limit() -> None:
+def test_character_encoder_tells_anagrams_apart_and_reads_up_to_its_limit() -> None:
     torch.manual_seed(0)
-    spelling = Spelling(WIDTH, max_letters=6)
-    listen, silent_, again = spelling(["listen", "silent", "listen"])
+    character_encoder = CharacterEncoder(WIDTH, max_letters=6)
+    listen, silent_, again = character_encoder(["listen", "silent", "listen"])
     assert torch.equal(listen, again)
     assert (listen - silent_).abs().max() > 1e-4
-    letters = spelling(["abcdef", "abcdefg", "abcdeX", "é"])
+    letters = character_encoder(["abcdef", "abcdefg", "abcdeX", "é"])
     assert torch.equal(letters[0], letters[1])
     assert not torch.allclose(letters[0], letters[2])
-    alone = spelling(["é"])  # two bytes; the padding says nothing, whatever stands beside it
+    alone = character_encoder(["é"])  # two bytes; the padding says nothing, whatever stands beside it
     torch.testing.assert_close(letters[3:], alone)
 
 
@@ -245,22 +245,24 @@ def test_words_know_their_quoted_span_and_their_place_in_it() -> None:
     assert states.word_groups.tolist() == [[[0, 0], [0, 1], [1, 0], [1, 1]], [[0, 0]] * 4]
 
 
-def test_spelling_is_the_sum_over_the_bytes() -> None:
+def test_character_encoder_is_the_sum_over_the_bytes() -> None:
     torch.manual_seed(0)
-    spelling = Spelling(WIDTH, max_letters=9)
+    character_encoder = CharacterEncoder(WIDTH, max_letters=9)
     expected = torch.zeros(WIDTH)
     for place, byte in enumerate("né!".encode()):
-        expected += spelling.mix(spelling.bytes.weight[byte] + spelling.places[place])
-    torch.testing.assert_close(spelling(["né!"])[0], expected, rtol=1e-5, atol=1e-6)
+        expected += character_encoder.mix(
+            character_encoder.bytes.weight[byte] + character_encoder.position_embedding[place]
+        )
+    torch.testing.assert_close(character_encoder(["né!"])[0], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_spelling_is_saved_and_loaded_whole(tmp_path: Path) -> None:
-    spelling = Spelling(WIDTH, max_letters=6)
-    spelling.save_pretrained(tmp_path)
+def test_character_encoder_is_saved_and_loaded_whole(tmp_path: Path) -> None:
+    character_encoder = CharacterEncoder(WIDTH, max_letters=6)
+    character_encoder.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
-    loaded = Spelling.from_pretrained(tmp_path)
-    torch.testing.assert_close(loaded.state_dict(), spelling.state_dict(), rtol=0, atol=0)
-    torch.testing.assert_close(loaded(["word"]), spelling(["word"]))
+    loaded = CharacterEncoder.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded.state_dict(), character_encoder.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(loaded(["word"]), character_encoder(["word"]))
 
 
 @given(st.text(max_size=30))

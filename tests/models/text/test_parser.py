@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vlad_lightning.models.text.ccm import CCM
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder, build_text_tower, train_tokenizer
 from vlad_lightning.models.text.language_towers import build_qwen2_5_vl_language_model
 from vlad_lightning.models.text.parser import PromptParser, letters_of
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
@@ -28,7 +28,7 @@ def encoder(masked: bool = False, **changes: Any) -> PromptEncoder:
         tower: Any = build_qwen2_5_vl_language_model(32, 2, 2, 1, 48, 300, 4096, (4, 2, 2))
     else:
         tower = build_text_tower(32, layers=1, heads=2, vocabulary=300, context=40)
-    text = TextEncoder(tower, Spelling(32), max_words=3, max_objects=4, **changes)
+    text = TextEncoder(tower, CharacterEncoder(32), max_words=3, max_objects=4, **changes)
     text.tokenizer = TOKENIZER
     return PromptEncoder(text, CCM(32, max_phrases=7, layers=1, heads=2, starts_open=True))
 
@@ -47,7 +47,7 @@ def test_parsed_prompts_say_the_same_as_strings(prompts: list[str], changes: dic
     assert len(parsed) == len(prompts)
     assert_equal(module(parsed), module(prompts))
     module(parsed).pooled.sum().backward()  # nothing of it was made where no gradient passes
-    assert module.text_encoder.spelling.bytes.weight.grad is not None
+    assert module.text_encoder.character_encoder.bytes.weight.grad is not None
 
 
 def test_a_parser_goes_to_another_process() -> None:

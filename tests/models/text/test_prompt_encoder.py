@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from vlad_lightning.models.text.ccm import CCM, IdentityComposition
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder, build_text_tower, train_tokenizer
+from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder, build_text_tower, train_tokenizer
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 
 WIDTH = 16
@@ -14,7 +14,7 @@ TOKENIZER = train_tokenizer(PROMPTS * 20, 300)
 def text_encoder() -> TextEncoder:
     torch.manual_seed(0)
     tower = build_text_tower(WIDTH, layers=1, heads=2, vocabulary=300, context=40)
-    encoder = TextEncoder(tower, Spelling(WIDTH), max_words=3, max_objects=2).eval()
+    encoder = TextEncoder(tower, CharacterEncoder(WIDTH), max_words=3, max_objects=2).eval()
     encoder.tokenizer = TOKENIZER
     return encoder
 

@@ -31,7 +31,7 @@ from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.models.published import Source
 from vlad_lightning.models.published_settings import compare_settings, compare_tokenizer
 from vlad_lightning.models.text.ccm import CCM
-from vlad_lightning.models.text.encoder import Spelling, TextEncoder, train_tokenizer
+from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder, train_tokenizer
 from vlad_lightning.models.text.language_towers import (
     build_qwen2_5_vl_language_model,
     build_siglip_text_tower,
@@ -84,8 +84,10 @@ def qwen_3() -> Any:
 
 def encoder(tower: Any, tokenizer: Any, **changes: Any) -> TextEncoder:
     torch.manual_seed(0)
-    made = TextEncoder(tower(), Spelling(changes.get("width", tower().config.hidden_size)), 3, 4, **changes).eval()
-    for parameter in made.spelling.mix[-1].parameters():  # phrases are the means alone
+    made = TextEncoder(
+        tower(), CharacterEncoder(changes.get("width", tower().config.hidden_size)), 3, 4, **changes
+    ).eval()
+    for parameter in made.character_encoder.mix[-1].parameters():  # phrases are the means alone
         nn.init.zeros_(parameter)
     made.tokenizer = tokenizer
     return made
@@ -181,7 +183,7 @@ def test_another_width_is_reached_by_a_learned_projection() -> None:
 
 
 @torch.no_grad()
-def test_what_a_painter_sees_of_a_prompt_does_not_depend_on_its_neighbours() -> None:
+def test_what_an_image_generator_sees_of_a_prompt_does_not_depend_on_its_neighbours() -> None:
     of = encoder(qwen_3, qwen_tokenizer(), width=D)
     prompts = PromptEncoder(of, CCM(D, max_phrases=7, layers=1, heads=2)).eval()
     vfe = VFE(LatentFusion(4, 4, D), published.unet(cross_attention_dim=D)).eval()
@@ -268,4 +270,4 @@ def test_another_class_is_refused() -> None:
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        TextEncoder(siglip(), Spelling(changes.pop("spelt", WIDTH)), **changes)
+        TextEncoder(siglip(), CharacterEncoder(changes.pop("spelt", WIDTH)), **changes)

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from vlad_lightning.cli.doctor.check import Check, Level, table, worst
 from vlad_lightning.cli.doctor.compare import compare
 from vlad_lightning.cli.doctor.facts import facts_of, gather
-from vlad_lightning.cli.doctor.place import Meeting, Place, find_place, own_environment
+from vlad_lightning.cli.doctor.process import Meeting, ProcessInfo, find_process, own_environment
 from vlad_lightning.cli.doctor.together import all_reduce, clocks, join, shared_files
 from vlad_lightning.cli.doctor.weights import check_sources, read_config
 from vlad_lightning.files import write_text
@@ -38,16 +38,16 @@ def main(args: Sequence[str]) -> int:
     started = time.monotonic()
     options = _parser().parse_args(args)
     config = read_config(options.config, options.out, options.data_root) if options.config else None
-    place = find_place(own_environment())
+    process = find_process(own_environment())
     out = Path(config["out"] if config else options.out or "runs")
-    report = Report(place)
+    report = Report(process)
     try:
-        level = _examine(Meeting(place, options.timeout), out, check_sources(config) if config else [], report)
+        level = _examine(Meeting(process, options.timeout), out, check_sources(config) if config else [], report)
     except ConnectionError as error:
         advice = "look at the other processes' logs; is that port open between the nodes?"
         report.add([Check("meeting", "fail", str(error), advice)])
         level = "fail"
-    if place.rank == 0:
+    if process.rank == 0:
         _end(report, time.monotonic() - started, options.json)
     return int(level == "fail")
 
@@ -56,30 +56,30 @@ class Report:
     """The checks of a process, printed as they come: the next ones may hang, or end it.
 
     Args:
-        place: of this process. The first one prints to stdout; another one what has failed with it, to stderr.
+        process: of this process. The first one prints to stdout; another one what has failed with it, to stderr.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, process: ProcessInfo) -> None:
+        self.process = process
         self.checks: list[Check] = []
 
     def add(self, checks: Sequence[Check]) -> None:
         """Print them under those before."""
         width = max((len(check.name) for check in self.checks), default=0)
         self.checks += checks
-        if checks and self.place.rank == 0:
+        if checks and self.process.rank == 0:
             print(table(checks, width), flush=True)
         elif worst(checks) == "fail":
-            print(f"{self.place.name}:\n{table(checks)}", file=sys.stderr, flush=True)
+            print(f"{self.process.name}:\n{table(checks)}", file=sys.stderr, flush=True)
 
 
 def _examine(meeting: Meeting, out: Path, sources: list[Check], report: Report) -> Level:
     """Report this process's checks, nearly all of them the first one's; returns what all have agreed on."""
-    place = meeting.place
-    meeting.set(f"facts/{place.rank}", json.dumps(asdict(gather(place, out, sources))))
-    report.add(_gathered(meeting, out) if place.rank == 0 else [])
+    process = meeting.process
+    meeting.set(f"facts/{process.rank}", json.dumps(asdict(gather(process, out, sources))))
+    report.add(_gathered(meeting, out) if process.rank == 0 else [])
     level = meeting.agree("alone", worst(report.checks))
-    if level == "fail" or place.world_size == 1:  # collectives would hang, or fail for the same reason
+    if level == "fail" or process.world_size == 1:  # collectives would hang, or fail for the same reason
         return level
     report.add(_together(meeting, out))
     return meeting.agree("together", worst(report.checks))
@@ -87,14 +87,18 @@ def _examine(meeting: Meeting, out: Path, sources: list[Check], report: Report) 
 
 def _gathered(meeting: Meeting, out: Path) -> list[Check]:
     """The first process's conclusions."""
-    place = meeting.place
+    process = meeting.process
     if missing := meeting.missing("facts"):
         names = ", ".join(map(str, missing))
-        found = f"{len(missing)} of {place.world_size} processes did not come in {meeting.seconds:.0f} s: ranks {names}"
-        return [Check("meeting", "fail", found, f"look at their logs; can they reach {place.address}:{place.port}?")]
-    everyone = [facts_of(json.loads(meeting.get(f"facts/{rank}"))) for rank in range(place.world_size)]
-    met = f"{place.world_size} processes started by {place.launcher} met at {place.address}:{place.port}"
-    first = Check("meeting", "ok", met if place.world_size > 1 else "one process alone")
+        found = (
+            f"{len(missing)} of {process.world_size} processes did not come in {meeting.seconds:.0f} s: ranks {names}"
+        )
+        return [
+            Check("meeting", "fail", found, f"look at their logs; can they reach {process.address}:{process.port}?")
+        ]
+    everyone = [facts_of(json.loads(meeting.get(f"facts/{rank}"))) for rank in range(process.world_size)]
+    met = f"{process.world_size} processes started by {process.launcher} met at {process.address}:{process.port}"
+    first = Check("meeting", "ok", met if process.world_size > 1 else "one process alone")
     return [first, *compare(everyone, str(out))]
 
 
@@ -113,7 +117,7 @@ def _together(meeting: Meeting, out: Path) -> list[Check]:
 
 def _end(report: Report, seconds: float, file: Path | None) -> None:
     checks, level = report.checks, worst(report.checks)
-    print(f"{level}: {len(checks)} checks of {report.place.world_size} processes in {seconds:.1f} s")
+    print(f"{level}: {len(checks)} checks of {report.process.world_size} processes in {seconds:.1f} s")
     if file:
         content = {"level": level, "host": platform.node(), "seconds": seconds, "checks": [asdict(c) for c in checks]}
         text = json.dumps(content, indent=1) + "\n"

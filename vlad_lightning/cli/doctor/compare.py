@@ -29,7 +29,7 @@ def _ranks(facts: Sequence[Facts]) -> Check:
             found = f"{fact.name} was told of {fact.world_size} processes, rank 0 of {len(facts)}"
             return Check(name, "fail", found, "start all of them by one srun or one torchrun")
     nodes = Counter(fact.node for fact in facts)
-    doubled = [place for place, n in Counter((fact.node, fact.local_rank) for fact in facts).items() if n > 1]
+    doubled = [process for process, n in Counter((fact.node, fact.local_rank) for fact in facts).items() if n > 1]
     if doubled:
         found = f"several processes are local rank {doubled[0][1]} on {doubled[0][0]}"
         return Check(name, "fail", found, "start all processes of a node by one launcher")

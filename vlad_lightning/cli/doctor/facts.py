@@ -19,7 +19,7 @@ import torch
 
 import vlad_lightning
 from vlad_lightning.cli.doctor.check import Check
-from vlad_lightning.cli.doctor.place import Place
+from vlad_lightning.cli.doctor.process import ProcessInfo
 
 PACKAGES = ("torch", "lightning", "diffusers", "transformers")
 
@@ -69,7 +69,7 @@ def facts_of(values: Mapping[str, Any]) -> Facts:
     return Facts(**dict(values) | {"sources": tuple(Check(**check) for check in values["sources"])})
 
 
-def gather(place: Place, out: Path, sources: Sequence[Check] = ()) -> Facts:
+def gather(process: ProcessInfo, out: Path, sources: Sequence[Check] = ()) -> Facts:
     """This process's facts; writes a small file into both folders and removes it."""
     temporary = Path(tempfile.gettempdir())
     broken = {}
@@ -77,12 +77,12 @@ def gather(place: Place, out: Path, sources: Sequence[Check] = ()) -> Facts:
         if reason := try_writing(folder):
             broken[str(folder)] = reason
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    device, gpu = _gpu(place.local_rank, gpus)
+    device, gpu = _gpu(process.local_rank, gpus)
     return Facts(
-        place.rank,
-        place.local_rank,
-        place.world_size,
-        place.node,
+        process.rank,
+        process.local_rank,
+        process.world_size,
+        process.node,
         _versions(),
         device,
         gpu,

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from vlad_lightning.cli.doctor.check import Check
-from vlad_lightning.cli.doctor.place import Meeting
+from vlad_lightning.cli.doctor.process import Meeting
 
 _SIZES = (4 * 2**10, 2**20, 2**26)  # bytes: a flag, a small layer, gradients of 16 M parameters
 _REPEATS = 5
@@ -22,9 +22,9 @@ _SKEW = 1.0  # seconds: beyond it, times of files and of logs mislead
 
 def join(meeting: Meeting) -> torch.device:
     """Form the process group; returns the device that its collectives run on."""
-    place = meeting.place
+    process = meeting.process
     cuda = torch.cuda.is_available()
-    device = torch.device("cuda", place.local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
+    device = torch.device("cuda", process.local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
         # or a time-out of NCCL aborts the process, from a thread of its own, in the place of an error that can be told
@@ -32,8 +32,8 @@ def join(meeting: Meeting) -> torch.device:
     dist.init_process_group(
         "nccl" if cuda else "gloo",
         store=dist.PrefixStore("vlad-doctor-group", meeting.store),
-        rank=place.rank,
-        world_size=place.world_size,
+        rank=process.rank,
+        world_size=process.world_size,
         timeout=timedelta(seconds=meeting.seconds),
     )
     return device
@@ -87,8 +87,8 @@ def clocks(meeting: Meeting) -> Check:
 def shared_files(meeting: Meeting, out: Path, seconds: float = 10.0) -> Check:
     """Whether a file that the first process writes appears at every other one; network file systems take a moment."""
     name = "shared file system"
-    place = meeting.place
-    if place.rank == 0:
+    process = meeting.process
+    if process.rank == 0:
         token = out / f".doctor-{uuid.uuid4().hex}"
         try:
             token.write_text(token.name, encoding="utf-8")
@@ -97,9 +97,9 @@ def shared_files(meeting: Meeting, out: Path, seconds: float = 10.0) -> Check:
             meeting.set("token", "")
     token_name = meeting.get("token")
     seen = bool(token_name) and _appears(out / token_name, seconds)
-    meeting.set(f"saw/{place.rank}", str(int(seen)))
-    blind = [r for r in range(place.world_size) if meeting.get(f"saw/{r}") == "0"] if place.rank == 0 else []
-    if place.rank == 0 and token_name:
+    meeting.set(f"saw/{process.rank}", str(int(seen)))
+    blind = [r for r in range(process.world_size) if meeting.get(f"saw/{r}") == "0"] if process.rank == 0 else []
+    if process.rank == 0 and token_name:
         (out / token_name).unlink(missing_ok=True)
     if not blind:
         return Check(name, "ok", f"{out} is the same for all processes")

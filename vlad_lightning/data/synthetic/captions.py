@@ -59,16 +59,19 @@ def describe(scene: Scene, rng: np.random.Generator) -> Caption:
         scene: anything, also an empty background.
         rng: picks what is told, and among the forms.
     """
-    told = choose(scene, rng)
+    content = choose(scene, rng)
     ground = None
     if rng.random() < _CASUAL:
-        if told.background:
-            ground = casual.background_phrase(told.background, rng)
-        text, names = casual.casual(told, ground, rng), [named.name for named in told.objects]
+        if content.background:
+            ground = casual.background_phrase(content.background, rng)
+        text, names = casual.casual(content, ground, rng), [named.name for named in content.objects]
     else:
-        if told.background:
-            ground = sentences.background_phrase(told.background)
-        text, names = sentences.sentence(told, rng), [sentences.with_article(named.name) for named in told.objects]
+        if content.background:
+            ground = sentences.background_phrase(content.background)
+        text, names = (
+            sentences.sentence(content, rng),
+            [sentences.with_article(named.name) for named in content.objects],
+        )
     return Caption(text, tuple(names) or (None,) * len(scene.objects), ground)
 
 
@@ -84,6 +87,6 @@ def reads_back(scene: Scene, caption: Caption) -> bool:
     for word, group in zip(parts.words, parts.groups, strict=True):
         spans[group].append(word.text)
     chunks = {chunk.text for chunk in parts.objects[:MOST_CHUNKS]}
-    told = {name for name in (*caption.phrases, caption.background) if name}
+    named = {name for name in (*caption.phrases, caption.background) if name}
     whole = sorted(" ".join(words) for words in spans) == sorted(phrase.text for phrase in scene.phrases)
-    return whole and len(parts.objects) <= MOST_CHUNKS and told <= chunks
+    return whole and len(parts.objects) <= MOST_CHUNKS and named <= chunks

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from vlad_lightning.data.synthetic.scene import TEXTURES, Background, Phrase
-from vlad_lightning.data.synthetic.sentences import joined, place
-from vlad_lightning.data.synthetic.telling import NamedObject, Told, pick
+from vlad_lightning.data.synthetic.sentences import at_region, joined
+from vlad_lightning.data.synthetic.telling import CaptionContent, NamedObject, pick
 
 MEDIA = ("poster", "pic", "picture", "sign", "card", "banner", "flyer")
 SAYING = ("saying", "that says", "with text", "says")
@@ -15,36 +15,36 @@ _TEXTURE_ODDS = 0.7  # that a texture or a gradient is told
 _BARE_COLOUR = 0.15  # that the colour alone stands for the background
 
 
-def casual(told: Told, ground: str | None, rng: np.random.Generator) -> str:
+def casual(content: CaptionContent, ground: str | None, rng: np.random.Generator) -> str:
     """``red star, blue background, SALE top left`` or ``poster saying SALE with red star on blue bg``.
 
     Args:
-        told: what is said.
+        content: what is said.
         ground: the background's phrase, None where nothing is said of it.
         rng: picks among the forms.
     """
-    return _list(told, ground, rng) if rng.random() < 0.6 else _line(told, ground, rng)
+    return _list(content, ground, rng) if rng.random() < 0.6 else _line(content, ground, rng)
 
 
 def background_phrase(background: Background, rng: np.random.Generator) -> str:
     """``blue background``, ``striped blue bg``, ``blue gradient bg``, or the colour and nothing more."""
     if rng.random() < _BARE_COLOUR:
         return background.colour
-    told = rng.random() < _TEXTURE_ODDS
-    before = f"{background.kind} " if told and background.kind in TEXTURES else ""
-    after = " gradient" if told and background.kind == "gradient" else ""
+    names_texture = rng.random() < _TEXTURE_ODDS
+    before = f"{background.kind} " if names_texture and background.kind in TEXTURES else ""
+    after = " gradient" if names_texture and background.kind == "gradient" else ""
     return f"{before}{background.colour}{after} {pick(rng, GROUNDS)}"
 
 
-def _list(told: Told, ground: str | None, rng: np.random.Generator) -> str:
-    parts = [_object(named, rng) for named in told.objects]
+def _list(content: CaptionContent, ground: str | None, rng: np.random.Generator) -> str:
+    parts = [_object(named, rng) for named in content.objects]
     if ground:
         parts.append(ground)
     parts = [parts[i] for i in rng.permutation(len(parts))]
-    texts = [_phrase(phrase, rng) for phrase in told.phrases]
+    texts = [_phrase(phrase, rng) for phrase in content.phrases]
     form = rng.random()
     if len(texts) == 1 and form < 0.3:
-        parts.insert(0, f"{told.phrases[0].text} {pick(rng, MEDIA)}")
+        parts.insert(0, f"{content.phrases[0].text} {pick(rng, MEDIA)}")
     elif form < 0.5:
         parts += texts
     elif form < 0.7:
@@ -55,9 +55,9 @@ def _list(told: Told, ground: str | None, rng: np.random.Generator) -> str:
     return ", ".join(parts)
 
 
-def _line(told: Told, ground: str | None, rng: np.random.Generator) -> str:
-    objects = joined([_object(named, rng) for named in told.objects])
-    text = joined([_phrase(phrase, rng) for phrase in told.phrases])
+def _line(content: CaptionContent, ground: str | None, rng: np.random.Generator) -> str:
+    objects = joined([_object(named, rng) for named in content.objects])
+    text = joined([_phrase(phrase, rng) for phrase in content.phrases])
     under = f"on {ground}" if ground else ""
     says = f"{pick(rng, SAYING)} {text}" if text else ""
     things = f"with {objects}" if objects else ""
@@ -68,19 +68,19 @@ def _line(told: Told, ground: str | None, rng: np.random.Generator) -> str:
 
 
 def _object(named: NamedObject, rng: np.random.Generator) -> str:
-    return named.name + (f" {_place(named.thing.region, rng, bare_sides=False)}" if rng.random() < 0.6 else "")
+    return named.name + (f" {_at_region(named.thing.region, rng, bare_sides=False)}" if rng.random() < 0.6 else "")
 
 
 def _phrase(phrase: Phrase, rng: np.random.Generator) -> str:
-    where = f" {_place(phrase.region, rng, bare_sides=True)}" if rng.random() < 0.65 else ""
+    where = f" {_at_region(phrase.region, rng, bare_sides=True)}" if rng.random() < 0.65 else ""
     return phrase.text + where + (f" in {phrase.colour}" if rng.random() < 0.25 else "")
 
 
-def _place(region: str, rng: np.random.Generator, bare_sides: bool) -> str:
+def _at_region(region: str, rng: np.random.Generator, bare_sides: bool) -> str:
     """``top left``, ``on the right``, ``at bottom``; one word alone, as in ``SALE top``, only behind drawn words."""
     form = rng.random()
     if form < 0.4:
-        return place(region, rng)
+        return at_region(region, rng)
     if form < 0.7 and (" " in region or bare_sides):
         return region
     return f"{'on' if region in ('left', 'right') else 'in' if region == 'center' else 'at'} {region}"

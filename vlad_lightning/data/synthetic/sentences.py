@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlad_lightning.data.synthetic.scene import TEXTURES, Background, Phrase
-from vlad_lightning.data.synthetic.telling import RELATIONS, NamedObject, Told, pick, relation_of
+from vlad_lightning.data.synthetic.telling import RELATIONS, CaptionContent, NamedObject, pick, relation_of
 
 TEMPLATES = (
     "{objects} {background}, {text}",
@@ -58,17 +58,19 @@ COLOUR_ENDINGS = (" in {colour}", " in {colour} letters")
 _PARTS = ("background", "objects", "text")
 
 
-def sentence(told: Told, rng: np.random.Generator) -> str:
+def sentence(content: CaptionContent, rng: np.random.Generator) -> str:
     """One of the many ways to say it."""
-    parts = {name for name, part in zip(_PARTS, (told.background, told.objects, told.phrases), strict=True) if part}
+    parts = {
+        name for name, part in zip(_PARTS, (content.background, content.objects, content.phrases), strict=True) if part
+    }
     fitting = [t for t in TEMPLATES if {name for name in _PARTS if f"{{{name}}}" in t} == parts]
     template = pick(rng, fitting)
     openings = NAMING if template.startswith("{text}") else (*SAYING, *SAYING_TEXT)
     return template.format(
         medium=pick(rng, MEDIA),
-        objects=_objects(told.objects, rng),
-        background=f"on {background_phrase(told.background)}" if told.background else "",
-        text=_text(told.phrases, openings, rng) if told.phrases else "",
+        objects=_objects(content.objects, rng),
+        background=f"on {background_phrase(content.background)}" if content.background else "",
+        text=_text(content.phrases, openings, rng) if content.phrases else "",
     )
 
 
@@ -84,7 +86,7 @@ def with_article(text: str) -> str:
     return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
 
 
-def place(region: str, rng: np.random.Generator) -> str:
+def at_region(region: str, rng: np.random.Generator) -> str:
     """``at the top left``, ``on the right``, ``in the middle``."""
     if region == "center":
         return pick(rng, CENTERS)
@@ -101,7 +103,7 @@ def _objects(objects: Sequence[NamedObject], rng: np.random.Generator) -> str:
         if relation and rng.random() < 0.6:
             parts.append(f"{_name(first)} {pick(rng, RELATIONS[relation])} {_name(rest.pop(0))}")
         elif rng.random() < 0.9:
-            parts.append(f"{_name(first)} {place(first.thing.region, rng)}")
+            parts.append(f"{_name(first)} {at_region(first.thing.region, rng)}")
         else:
             parts.append(_name(first))
     return joined(parts)
@@ -109,14 +111,16 @@ def _objects(objects: Sequence[NamedObject], rng: np.random.Generator) -> str:
 
 def _text(phrases: Sequence[Phrase], openings: Sequence[str], rng: np.random.Generator) -> str:
     """The drawn words after an opening, phrase by phrase with their places and, in half, their colours."""
-    place_told = rng.random() < (0.95 if len(phrases) > 1 else 0.85)
-    colour_told = rng.random() < 0.5
+    names_position = rng.random() < (0.95 if len(phrases) > 1 else 0.85)
+    names_colour = rng.random() < 0.5
     opening = pick(rng, openings)
     shared = len({phrase.colour for phrase in phrases}) == 1
-    before = f" {phrases[0].colour}" if colour_told and shared and "{colour}" in opening else ""
-    ending = pick(rng, COLOUR_ENDINGS) if colour_told and not before else ""
+    before = f" {phrases[0].colour}" if names_colour and shared and "{colour}" in opening else ""
+    ending = pick(rng, COLOUR_ENDINGS) if names_colour and not before else ""
     parts = [
-        phrase.text + (f" {place(phrase.region, rng)}" if place_told else "") + ending.format(colour=phrase.colour)
+        phrase.text
+        + (f" {at_region(phrase.region, rng)}" if names_position else "")
+        + ending.format(colour=phrase.colour)
         for phrase in phrases
     ]
     several = len(phrases) > 1 or len(phrases[0].words) > 1

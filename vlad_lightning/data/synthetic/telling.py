@@ -29,7 +29,7 @@ class NamedObject:
 
 
 @dataclass(frozen=True)
-class Told:
+class CaptionContent:
     """What a caption tells: at least one of the three.
 
     Attributes:
@@ -43,7 +43,7 @@ class Told:
     phrases: tuple[Phrase, ...]
 
 
-def choose(scene: Scene, rng: np.random.Generator) -> Told:
+def choose(scene: Scene, rng: np.random.Generator) -> CaptionContent:
     """Mostly all; an object's colour is left out only where its shape is the only one of its kind."""
     objects = scene.objects if rng.random() >= _SILENT_OBJECTS else ()
     background = scene.background if rng.random() >= _SILENT_BACKGROUND else None
@@ -54,7 +54,7 @@ def choose(scene: Scene, rng: np.random.Generator) -> Told:
         thing.shape if shapes[thing.shape] == 1 and rng.random() < _SILENT_COLOUR else f"{thing.colour} {thing.shape}"
         for thing in objects
     ]
-    return Told(background, tuple(map(NamedObject, objects, names)), scene.phrases)
+    return CaptionContent(background, tuple(map(NamedObject, objects, names)), scene.phrases)
 
 
 def relation_of(a: PlacedObject, b: PlacedObject) -> str | None:

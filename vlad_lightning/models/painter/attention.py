@@ -1,4 +1,4 @@
-"""Attention in the painters: joint attention (MM-DiT, arXiv 2403.03206) with a mask, and fused projections."""
+"""Attention in the image generators: joint attention (MM-DiT, arXiv 2403.03206) with a mask, and fused projections."""
 
 from __future__ import annotations
 

@@ -13,16 +13,18 @@ from torch import Tensor, nn
 class LatentFusion(ModelMixin, ConfigMixin):
     """W_t Concat(x_t, z_t, t), W_t a 1x1 convolution whose input channels are scaled by the time embedding.
 
-    It starts as the identity on x_t (and zero on further output channels), so a pretrained painter starts unchanged. A
-    painter that reads the further channels through zeros needs them open from the start: :meth:`open_further`.
+    It starts as the identity on x_t (and zero on further output channels), so a pretrained image generator starts
+    unchanged. A image generator that reads the further channels through zeros needs them open from the start:
+    :meth:`open_further`.
 
     Args:
         latent_channels: C_z of x_t.
         layout_channels: C of z_t; 0 is the system without hierarchical guidance.
         text_width: D of the pooled t.
-        out_channels: channels of the fused latent, the painter's ``in_channels``; None means ``latent_channels``.
+        out_channels: channels of the fused latent, the image generator's ``in_channels``; None means
+            ``latent_channels``.
         time_width: width of the time embedding.
-        starts_open: fill the further output channels at the start, for a painter that is not pretrained.
+        starts_open: fill the further output channels at the start, for an image generator that is not pretrained.
     """
 
     @register_to_config
@@ -51,7 +53,7 @@ class LatentFusion(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def open_further(self) -> None:
-        """Fill the further output channels with z_t and t, drawn at random, for a painter with zeros in their place.
+        """Fill the further output channels with z_t and t, drawn at random, for a network with zeros in their place.
 
         Two factors at zero have no gradient, so one of the two has to be open. The layout's part has orthonormal rows
         or columns: it keeps all of z_t where there is room. The normalised t adds about unit variance.
@@ -80,17 +82,19 @@ class LatentFusion(ModelMixin, ConfigMixin):
         channels = space.shape[1]
         mixed = torch.einsum("boi,bihw->bohw", weight[..., :channels], space)
         # t is the same at every place, so its part of the convolution is one product a sample
-        told = torch.einsum("boi,bi->bo", weight[..., channels:], self.text_norm(text.to(weight.dtype))) + self.bias
+        text_part = (
+            torch.einsum("boi,bi->bo", weight[..., channels:], self.text_norm(text.to(weight.dtype))) + self.bias
+        )
         padding = len(self.weight) - x_t.shape[1]
-        return F.pad(x_t, (0, 0, 0, 0, 0, padding)) + mixed + told[..., None, None]
+        return F.pad(x_t, (0, 0, 0, 0, 0, padding)) + mixed + text_part[..., None, None]
 
 
-class RegionFusion(ModelMixin, ConfigMixin):
+class InpaintingFusion(ModelMixin, ConfigMixin):
     """Further channels of Eq. 7's Concat: the region's mask and the latent of what is known.
 
     W_t Concat(x_t, z_t, t, m, x_m) = W_t Concat(x_t, z_t, t) + W'_t Concat(m, x_m): the second term is this module, so
-    a painter without it, and its checkpoints, stay as they are. As TextDiffuser's (arXiv 2305.10855) further channels,
-    W' starts at zero.
+    an image generator without it, and its checkpoints, stay as they are. As TextDiffuser's (arXiv 2305.10855) further
+    channels, W' starts at zero.
 
     Args:
         latent_channels: C_z of x_m.
@@ -107,11 +111,11 @@ class RegionFusion(ModelMixin, ConfigMixin):
         self.modulation = nn.Linear(time_width, 1 + latent_channels)
         self.weight = nn.Parameter(torch.zeros(out_channels, 1 + latent_channels))
 
-    def forward(self, known: Tensor, timesteps: Tensor) -> Tensor:
+    def forward(self, masked_latents: Tensor, timesteps: Tensor) -> Tensor:
         """What is added to the fused latent.
 
         Args:
-            known: (B, 1 + C_z, h, w) float: m, 1 in the region and 0 where the picture is known, then x_m.
+            masked_latents: (B, 1 + C_z, h, w) float: m, 1 in the region and 0 where the picture is known, then x_m.
             timesteps: (B,) int64.
 
         Returns:
@@ -119,4 +123,4 @@ class RegionFusion(ModelMixin, ConfigMixin):
         """
         modulation = self.modulation(self.time(self.frequencies(timesteps).to(self.weight.dtype)))
         weight = self.weight * (1 + modulation)[:, None, :]  # (B, out, 1 + C_z)
-        return torch.einsum("boi,bihw->bohw", weight, known)
+        return torch.einsum("boi,bihw->bohw", weight, masked_latents)

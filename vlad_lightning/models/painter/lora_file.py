@@ -24,7 +24,7 @@ def save_unet_lora(vfe: VFE, folder: Path) -> None:
         ValueError: where the UNet has none, or there is no UNet.
     """
     if vfe.unet is None:
-        raise ValueError("the painter is a transformer; its adapters are exported with the whole pipeline only")
+        raise ValueError("the image generator is a transformer; its adapters are exported with the whole pipeline only")
     if vfe.lora is None:
         raise ValueError("the unet has no adapters: vfe.lora is null; export the whole pipeline")
     StableDiffusionLoraLoaderMixin.save_lora_weights(

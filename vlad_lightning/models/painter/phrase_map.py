@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vlad_lightning.layout.masks import box_coordinates
 
-_PLACE_CHANNELS = 3  # across, down, and how much of a place is covered
+_POSITION_CHANNELS = 3  # across, down, and how much of a place is covered
 _OPAQUE = 2.0  # where the opacities start, before the sigmoid: 0.88
 
 
@@ -38,7 +38,7 @@ class PhraseMap(ModelMixin, ConfigMixin):
     it is the phrase beneath. It is stretched over the phrase's box, turned with it, and pasted into the frame with
     smooth edges; beside it stand the box's own coordinates, from -1 to 1 across and down, and the coverage. Of boxes
     that overlap, the smaller one lies on top. The first channels of a stamp can be taught what the phrase looks like
-    (``map_weight`` of :class:`~vlad_lightning.modules.settings.PainterTraining`).
+    (``map_weight`` of :class:`~vlad_lightning.modules.settings.LossSettings`).
 
     Args:
         text_width: D of the phrases.
@@ -57,7 +57,7 @@ class PhraseMap(ModelMixin, ConfigMixin):
     @property
     def out_channels(self) -> int:
         """Channels of the map."""
-        return int(self.config.channels) + _PLACE_CHANNELS
+        return int(self.config.channels) + _POSITION_CHANNELS
 
     def forward(self, grounding: Grounding, size: tuple[int, int]) -> Tensor:
         """Draw the map.
@@ -77,8 +77,8 @@ class PhraseMap(ModelMixin, ConfigMixin):
             across, down, cover = box_coordinates(ordered.boxes, size)
             cover = cover * ordered.mask[..., None, None]
             for k in range(stamps.shape[1]):
-                place = torch.stack([across[:, k], down[:, k]], dim=-1)  # (B, h, w, 2)
-                stamp = F.grid_sample(stamps[:, k], place, padding_mode="border", align_corners=False)
+                grid = torch.stack([across[:, k], down[:, k]], dim=-1)  # (B, h, w, 2)
+                stamp = F.grid_sample(stamps[:, k], grid, padding_mode="border", align_corners=False)
                 inside = torch.stack([across[:, k], down[:, k], torch.ones_like(across[:, k])], dim=1).clamp(-1, 1)
                 opaque = cover[:, k, None] * stamp[:, -1:].sigmoid()
                 share = torch.cat([opaque.expand_as(stamp[:, :-1]), cover[:, k, None].expand_as(inside)], dim=1)

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from vlad_lightning.models.lora import Lora, fold
 from vlad_lightning.models.painter.acceleration import Acceleration
 from vlad_lightning.models.painter.backbone import Backbone, TransformerBackbone, UNetBackbone
-from vlad_lightning.models.painter.fusion import LatentFusion, RegionFusion
+from vlad_lightning.models.painter.fusion import InpaintingFusion, LatentFusion
 from vlad_lightning.models.painter.phrase_map import PhraseMap
 from vlad_lightning.models.painter.widened import widen
 from vlad_lightning.types import Conditioning
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-"""The layers of a painter that usually get adapters: all of its attention."""
+"""The layers of an image generator that usually get adapters: all of its attention."""
 
 
 class VFE(nn.Module):
@@ -25,17 +25,17 @@ class VFE(nn.Module):
 
     Args:
         fusion: joins x_t, z_t and the pooled t.
-        unet: the painter; its ``in_channels`` are the fusion's ``out_channels``. Where they are x_t's, as a published
-            one's, and the fusion gives more, it is widened by columns of zeros, which train under LoRA too.
-        transformer: the painter in the UNet's place; likewise.
-        lora: adapters in the painter, which is frozen then; None trains the painter itself.
-        acceleration: memory and speed of the painter.
-        region: adds the mask and the known part of a picture, for inpainting; None paints from nothing only.
+        unet: the image generator; its ``in_channels`` are the fusion's ``out_channels``. Where they are x_t's, as a
+            published one's, and the fusion gives more, it is widened by columns of zeros, which train under LoRA too.
+        transformer: the image generator in the UNet's place; likewise.
+        lora: adapters in the image generator, which is frozen then; None trains the image generator itself.
+        acceleration: memory and speed of the image generator.
+        inpainting: adds the mask and the known part of a picture, for inpainting; None generates from nothing only.
         phrase_map: draws the objects' phrases into their boxes, beside the glyphs of z_t; None has word boxes only.
 
     Raises:
-        ValueError: where both are given or none, the channels of the two do not fit, the painter needs conditions that
-            are not known here, or it does not support what is asked of it.
+        ValueError: where both are given or none, the channels of the two do not fit, the image generator needs
+            conditions that are not known here, or it does not support what is asked of it.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class VFE(nn.Module):
         transformer: SD3Transformer2DModel | None = None,
         lora: Lora | None = None,
         acceleration: Acceleration = Acceleration(),
-        region: RegionFusion | None = None,
+        inpainting: InpaintingFusion | None = None,
         phrase_map: PhraseMap | None = None,
     ) -> None:
         super().__init__()
@@ -62,9 +62,9 @@ class VFE(nn.Module):
             raise ValueError(
                 f"fusion gives {len(fusion.weight)} channels; the {self.network_name} takes {self.backbone.in_channels}"
             )
-        if region is not None and len(region.weight) != len(fusion.weight):
-            raise ValueError(f"fusion gives {len(fusion.weight)} channels; region gives {len(region.weight)}")
-        self.region = region
+        if inpainting is not None and len(inpainting.weight) != len(fusion.weight):
+            raise ValueError(f"fusion gives {len(fusion.weight)} channels; region gives {len(inpainting.weight)}")
+        self.inpainting = inpainting
         self.phrase_map = phrase_map
         if lora is not None:
             lora.inject(self.network, LORA_TARGETS)
@@ -77,7 +77,7 @@ class VFE(nn.Module):
 
     @property
     def network_name(self) -> str:
-        """The name of the attribute that holds the painter."""
+        """The name of the attribute that holds the image generator."""
         return "unet" if self.transformer is None else "transformer"
 
     @property
@@ -107,7 +107,7 @@ class VFE(nn.Module):
         timesteps: Tensor,
         layout: Tensor | None,
         conditioning: Conditioning,
-        known: Tensor | None = None,
+        masked_latents: Tensor | None = None,
     ) -> Tensor:
         """Predict epsilon, v, x0 or a velocity, as the schedule has it.
 
@@ -116,18 +116,22 @@ class VFE(nn.Module):
             timesteps: (B,) int64.
             layout: (B, C, h, w) float, z_t; None without hierarchical guidance.
             conditioning: of the B prompts.
-            known: (B, 1 + C_z, h, w) float, see :class:`~vlad_lightning.models.painter.fusion.RegionFusion`; needed
-                where there is one, and None elsewhere.
+            masked_latents: (B, 1 + C_z, h, w) float, see
+                :class:`~vlad_lightning.models.painter.fusion.InpaintingFusion`; needed where there is one, and None
+                elsewhere.
 
         Returns:
             (B, C_z, h, w) float.
 
         Raises:
-            ValueError: where ``known`` is given and there is no ``region``, or the other way round.
+            ValueError: where ``masked_latents`` is given and there is no ``inpainting``, or the other way round.
         """
-        if (known is None) != (self.region is None):
-            raise ValueError(f"known is {'None' if known is None else 'given'}; the network's region is {self.region}")
+        if (masked_latents is None) != (self.inpainting is None):
+            raise ValueError(
+                f"masked_latents is {'None' if masked_latents is None else 'given'}; the network's "
+                f"inpainting is {self.inpainting}"
+            )
         fused = self.fusion(x_t, timesteps, layout, conditioning.pooled)
-        if self.region is not None:
-            fused = fused + self.region(known, timesteps)
+        if self.inpainting is not None:
+            fused = fused + self.inpainting(masked_latents, timesteps)
         return self.backbone(fused, timesteps, conditioning)

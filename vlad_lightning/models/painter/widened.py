@@ -1,4 +1,4 @@
-"""A published painter that reads further channels: columns of zeros beside its first layer's own weights."""
+"""A published image generator that reads further channels: columns of zeros beside its first layer's own weights."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class WidenedConv2d(nn.Conv2d):
 
 
 def widen(network: UNet2DConditionModel | SD3Transformer2DModel, channels: int) -> None:
-    """Have a painter read ``channels`` in place, the further ones through zeros that train.
+    """Have an image generator read ``channels`` in place, the further ones through zeros that train.
 
     Its ``config.in_channels`` says so; what it computes is unchanged.
 
@@ -109,6 +109,6 @@ def settings_once_widened(network: nn.Module, published: Mapping[str, Any]) -> M
     if before != theirs:
         raise ValueError(
             f"in_channels is {theirs} there, {before} in this config; leave it as it was published: the vfe widens a "
-            "painter to fusion.out_channels"
+            "image generator to fusion.out_channels"
         )
     return published if own == theirs else {**published, "in_channels": own}

@@ -24,7 +24,7 @@ class TextStates:
         order: (B, M) int64 in [0, M): each phrase's rank in the prompt, for `"SALE" at the top` is told by order.
         tokens: (B, L, D) float, the token states.
         token_mask: (B, L) bool.
-        read_mask: (B, L) bool, the states a painter may attend to; None means all.
+        read_mask: (B, L) bool, the states an image generator may attend to; None means all.
         text_embeds: (B, E) float, what SDXL's UNet adds to its time embedding; None for other encoders.
         word_groups: (B, N, 2) int64, see :class:`~vlad_lightning.types.Conditioning`.
     """
@@ -86,7 +86,7 @@ class CCM(ModelMixin, ConfigMixin):
         self, width: int, max_phrases: int, layers: int = 2, heads: int = 4, starts_open: bool = False
     ) -> None:
         super().__init__()
-        self.places = nn.Parameter(torch.randn(1 + max_phrases, width) * 0.02)
+        self.position_embedding = nn.Parameter(torch.randn(1 + max_phrases, width) * 0.02)
         # sinusoids of unit variance, then learned: "the phrase after this word" is one rotation for all ranks
         ranks = get_timestep_embedding(torch.arange(max_phrases), width, max_period=100)
         self.order = nn.Embedding.from_pretrained(2**0.5 * ranks, freeze=False)
@@ -109,7 +109,7 @@ class CCM(ModelMixin, ConfigMixin):
         context = self.order(states.order) + self._heard(phrases[:, 1:], states)
         absent = ~torch.cat([torch.ones_like(states.phrase_mask[:, :1]), states.phrase_mask], dim=1)
         composed = self.transformer(
-            phrases + self.places + F.pad(context, (0, 0, 1, 0)),  # t_g has no rank and no neighbours
+            phrases + self.position_embedding + F.pad(context, (0, 0, 1, 0)),  # t_g has no rank and no neighbours
             self.token_norm(states.tokens),
             tgt_key_padding_mask=absent,
             memory_key_padding_mask=~states.token_mask,

@@ -110,7 +110,7 @@ def tokenizer_from_text(text: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(saved["tokenizer"]), **special)
 
 
-class Spelling(ModelMixin, ConfigMixin):
+class CharacterEncoder(ModelMixin, ConfigMixin):
     """A character-level embedding of a word, so that its spelling survives the sub-word tokenizer.
 
     Args:
@@ -122,7 +122,7 @@ class Spelling(ModelMixin, ConfigMixin):
     def __init__(self, width: int, max_letters: int = 24) -> None:
         super().__init__()
         self.bytes = nn.Embedding(NO_LETTER + 1, width, padding_idx=NO_LETTER)
-        self.places = nn.Parameter(torch.randn(max_letters, width) * 0.02)
+        self.position_embedding = nn.Parameter(torch.randn(max_letters, width) * 0.02)
         self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, words: Sequence[str] | Tensor) -> Tensor:
@@ -131,9 +131,13 @@ class Spelling(ModelMixin, ConfigMixin):
         Returns:
             (K, D) float.
         """
-        ids = words if isinstance(words, Tensor) else letters_of(words, self.config.max_letters).to(self.places.device)
+        ids = (
+            words
+            if isinstance(words, Tensor)
+            else letters_of(words, self.config.max_letters).to(self.position_embedding.device)
+        )
         present = (ids != NO_LETTER)[..., None]
-        letters = self.mix(self.bytes(ids) + self.places) * present  # (K, max_letters, D)
+        letters = self.mix(self.bytes(ids) + self.position_embedding) * present  # (K, max_letters, D)
         return letters.sum(dim=1)  # no mean: a long word looks longer
 
 
@@ -145,16 +149,16 @@ class TextEncoder(nn.Module):
 
     Args:
         tower: the text tower: CLIP, SDXL's two CLIPs, SigLIP, or the language model of Qwen-VL.
-        spelling: the character-level embedding, of the width D; None is one with its defaults.
+        character_encoder: the character-level embedding, of the width D; None is one with its defaults.
         max_words: N, words to draw a prompt may have.
         max_objects: further phrases that are kept; more are left out.
         lora: adapters for the tower, which is frozen otherwise; None leaves it whole.
-        width: D, what the painter attends to; where the tower's states or embedding have another width, a learned
-            projection follows. None means the tower's own width, which its embedding must have too.
+        width: D, what the image generator attends to; where the tower's states or embedding have another width, a
+            learned projection follows. None means the tower's own width, which its embedding must have too.
         skip_layers: layers at the top that the token states leave out before the final norm; Stable Diffusion 2 leaves
             out one. t_g reads all. :class:`~vlad_lightning.models.text.towers.DualTower` knows its own.
         context: the most tokens of a window; None means all that the tower takes.
-        mask_padding: hide the padding from the painter. Stable Diffusion's UNets were trained to attend to it.
+        mask_padding: hide the padding from the image generator. Stable Diffusion's UNets were trained to attend to it.
 
     Raises:
         TypeError: where ``tower`` is of no known family.
@@ -164,7 +168,7 @@ class TextEncoder(nn.Module):
     def __init__(
         self,
         tower: TextTower,
-        spelling: Spelling | None = None,
+        character_encoder: CharacterEncoder | None = None,
         max_words: int = 4,
         max_objects: int = 12,
         lora: Lora | None = None,
@@ -176,8 +180,8 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.reader = reader_of(tower)
         token_width, pooled_width = self.reader.widths(tower)
-        spelling = spelling or Spelling(width or token_width)
-        _check_widths(token_width, pooled_width, spelling.config.width, width)
+        character_encoder = character_encoder or CharacterEncoder(width or token_width)
+        _check_widths(token_width, pooled_width, character_encoder.config.width, width)
         layers = 1 if isinstance(tower, DualTower) else int(tower.config.num_hidden_layers)
         if not 0 <= skip_layers < layers:
             raise ValueError(f"skip_layers is {skip_layers}; this {type(tower).__name__} allows 0 to {layers - 1}")
@@ -185,7 +189,7 @@ class TextEncoder(nn.Module):
         if context is not None and not 2 < context <= most:
             raise ValueError(f"context is {context}; it must be in [3, {most}]")
         self.tower = tower
-        self.spelling = spelling
+        self.character_encoder = character_encoder
         self.width = width or token_width
         self.adapter: WidthAdapter | None = None
         if (token_width, pooled_width) != (self.width, self.width):
@@ -197,9 +201,9 @@ class TextEncoder(nn.Module):
         self.parser = PromptParser(
             max_words,
             max_objects,
-            spelling.config.max_letters,
+            character_encoder.config.max_letters,
             self.context,
-            fills=not self.reader.masked,
+            pad_to_context=not self.reader.masked,
             hides_padding=self.reader.masked or mask_padding,
         )
         self.empty = EmptyPrompt(self.parser)
@@ -221,7 +225,7 @@ class TextEncoder(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it reads."""
-        return self.spelling.places.device
+        return self.character_encoder.position_embedding.device
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast | None:
@@ -292,11 +296,11 @@ class TextEncoder(nn.Module):
         A phrase's own words are a small part of its token states, which tell of the whole prompt: what tells "a red
         star" from "a red ring" would be under 1 % of its variance. Normalised, it has as large a part as they have.
         """
-        size, places = parsed.phrase_mask.shape
-        letters = self.spelling(parsed.letters).to(tokens)
-        summed = tokens.new_zeros(size * places, self.width).index_add(0, parsed.spelt_at, letters[parsed.spelt])
-        spelt = summed.view(size, places, self.width)
-        drawn = torch.arange(places, device=tokens.device)[:, None] < self.max_words
+        size, phrase_slots = parsed.phrase_mask.shape
+        letters = self.character_encoder(parsed.letters).to(tokens)
+        summed = tokens.new_zeros(size * phrase_slots, self.width).index_add(0, parsed.spelt_at, letters[parsed.spelt])
+        spelt = summed.view(size, phrase_slots, self.width)
+        drawn = torch.arange(phrase_slots, device=tokens.device)[:, None] < self.max_words
         return torch.where(drawn, spelt, F.layer_norm(spelt, (self.width,)))
 
     def get_extra_state(self) -> str:
@@ -308,17 +312,17 @@ class TextEncoder(nn.Module):
         self.tokenizer = tokenizer_from_text(state) if state else None
 
 
-def _check_widths(token_width: int, pooled_width: int, spelling_width: int, width: int | None) -> None:
+def _check_widths(token_width: int, pooled_width: int, character_width: int, width: int | None) -> None:
     """Refuse widths that differ, unless a projection is asked for."""
     if width is None:
-        widths = {token_width, pooled_width, spelling_width}
+        widths = {token_width, pooled_width, character_width}
         if len(widths) > 1:
             raise ValueError(
                 f"tower, its projection and spelling must have one width; got {sorted(widths)}: a `width` of the text "
                 "encoder adds learned projections"
             )
-    elif spelling_width != width:
-        raise ValueError(f"spelling has the width {spelling_width}; the text encoder's is {width}")
+    elif character_width != width:
+        raise ValueError(f"spelling has the width {character_width}; the text encoder's is {width}")
 
 
 def _means(tokens: Tensor, inside: Tensor) -> Tensor:

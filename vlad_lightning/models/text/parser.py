@@ -24,16 +24,22 @@ class PromptParser:
         max_objects: further phrases that are kept.
         max_letters: bytes of UTF-8 of a word that are spelt.
         context: the most tokens of a window.
-        fills: fill every window up to ``context`` with padding, as most towers were trained; False fills up to the
-            longest of the batch.
-        hides_padding: hide the padding from the painter.
+        pad_to_context: fill every window up to ``context`` with padding, as most towers were trained; False fills up to
+            the longest of the batch.
+        hides_padding: hide the padding from the image generator.
     """
 
     def __init__(
-        self, max_words: int, max_objects: int, max_letters: int, context: int, fills: bool, hides_padding: bool
+        self,
+        max_words: int,
+        max_objects: int,
+        max_letters: int,
+        context: int,
+        pad_to_context: bool,
+        hides_padding: bool,
     ) -> None:
         self.max_words, self.max_objects, self.max_letters = max_words, max_objects, max_letters
-        self.context, self.fills, self.hides_padding = context, fills, hides_padding
+        self.context, self.pad_to_context, self.hides_padding = context, pad_to_context, hides_padding
         self.decompose = PromptDecomposer()
         self.tokenizer: PreTrainedTokenizerFast | None = None
 
@@ -47,7 +53,7 @@ class PromptParser:
             raise RuntimeError("the text encoder has no tokenizer: train one, load one, or load a checkpoint")
         parts = [self.decompose(p) for p in prompts]
         words = [p.words[: self.max_words] for p in parts]
-        windows = cut_into_windows(self.tokenizer, prompts, words, self.context, fill=self.fills)
+        windows = cut_into_windows(self.tokenizer, prompts, words, self.context, pad_to_context=self.pad_to_context)
         present = windows.present.flatten()
         spans = torch.tensor([self._spans(p) for p in parts]).view(len(parts), -1, 2)  # (B, M, 2)
         letters, spelt, spelt_at = self._spelt(parts, spans.shape[1])
@@ -68,7 +74,7 @@ class PromptParser:
         )
 
     def _readable(self, windows: Windows) -> Tensor | None:
-        """(B, K L) bool: the states a painter may attend to; None means all."""
+        """(B, K L) bool: the states an image generator may attend to; None means all."""
         if self.hides_padding:
             return windows.mask.flatten(1)
         if windows.present.shape[1] == 1:

@@ -19,8 +19,9 @@ class PromptEncoder(nn.Module):
     Args:
         text_encoder: gives t_g, {t_i} and the token states.
         composition: the CCM, or the identity for the system without it.
-        read_phrases: let the painter attend to the composed phrases beside the token states. A pretrained painter,
-            whose attention that would change, reads them through the CCM's residual on the token states alone.
+        read_phrases: let the image generator attend to the composed phrases beside the token states. A pretrained image
+            generator, whose attention that would change, reads them through the CCM's residual on the token states
+            alone.
 
     Raises:
         ValueError: where the CCM has another width or another number of places than the text encoder.
@@ -31,11 +32,11 @@ class PromptEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if isinstance(composition, CCM):
-            config, places = composition.config, text_encoder.max_words + text_encoder.max_objects
-            if (config.width, config.max_phrases) != (text_encoder.width, places):
+            config, slots = composition.config, text_encoder.max_words + text_encoder.max_objects
+            if (config.width, config.max_phrases) != (text_encoder.width, slots):
                 raise ValueError(
                     f"the CCM has width={config.width}, max_phrases={config.max_phrases}; the text encoder needs "
-                    f"width={text_encoder.width}, max_phrases={places} (max_words + max_objects)"
+                    f"width={text_encoder.width}, max_phrases={slots} (max_words + max_objects)"
                 )
         self.text_encoder = text_encoder
         self.composition = composition
@@ -66,7 +67,7 @@ class PromptEncoder(nn.Module):
         composed = self.composition(states)
         mask = states.phrase_mask
         n = self.max_words
-        told = Conditioning(
+        conditioning = Conditioning(
             pooled=composed.pooled,
             phrases=composed.phrases,
             phrase_mask=torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1),
@@ -78,4 +79,4 @@ class PromptEncoder(nn.Module):
             text_embeds=states.text_embeds,
             word_groups=states.word_groups,
         )
-        return told.with_phrases_as_tokens() if self.read_phrases else told
+        return conditioning.with_phrases_as_tokens() if self.read_phrases else conditioning

@@ -25,7 +25,7 @@ class TowerStates:
     """What a tower says of ``B`` sequences of ``L`` tokens.
 
     Attributes:
-        tokens: (B, L, W) float, the token states that a painter of its family attends to.
+        tokens: (B, L, W) float, the token states that an image generator of its family attends to.
         pooled: (B, P) float, the embedding of each sequence.
         text_embeds: (B, E) float, the embedding as SDXL's UNet adds it to its time embedding; None elsewhere.
     """
@@ -120,7 +120,7 @@ class TowerReader(Protocol):
 
     Attributes:
         masked: True where padding is hidden, from the tower and from what reads its states; False where padding is part
-            of the sequence, as the tower and the painter were trained.
+            of the sequence, as the tower and the image generator were trained.
         lora_targets: the layers that get an adapter unless a configuration says otherwise.
     """
 

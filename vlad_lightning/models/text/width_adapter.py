@@ -1,4 +1,4 @@
-"""A learned projection from a tower's widths to the one that the painter attends to."""
+"""A learned projection from a tower's widths to the one that the image generator attends to."""
 
 from __future__ import annotations
 

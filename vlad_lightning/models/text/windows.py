@@ -34,7 +34,7 @@ def cut_into_windows(
     prompts: Sequence[str],
     words: Sequence[Sequence[Phrase]],
     context: int,
-    fill: bool = True,
+    pad_to_context: bool = True,
 ) -> Windows:
     """Tokenize prompts; one that does not fit becomes several windows, each with its own start and end token.
 
@@ -45,7 +45,7 @@ def cut_into_windows(
         prompts: B prompts.
         words: the words to draw of each.
         context: the most tokens of a window.
-        fill: True fills every window up to ``context`` with padding; False up to the longest of the batch.
+        pad_to_context: True fills every window up to ``context`` with padding; False up to the longest of the batch.
 
     Raises:
         ValueError: if ``context`` has no room beside the special tokens.
@@ -64,7 +64,7 @@ def cut_into_windows(
         [([*start, *ids, *end], [*[none] * len(start), *offsets, *[none] * len(end)]) for ids, offsets in row]
         for row in rows
     ]
-    length = context if fill else max(len(ids) for row in whole for ids, _ in row)
+    length = context if pad_to_context else max(len(ids) for row in whole for ids, _ in row)
     return _stack(whole, length, _padding(tokenizer))
 
 

@@ -1,4 +1,4 @@
-"""A stage-0 checkpoint as a judge: embeddings for the CLIP score and features for the distances, at the mini scale."""
+"""A stage-0 checkpoint as an evaluation encoder: its embeddings for the CLIP score, its features for the distances."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vlad_lightning.models.lora import fold, load_plain
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 
 
-class AlignmentJudge(nn.Module):
+class EvaluationEncoder(nn.Module):
     """The encoder of a stage-0 run, frozen. Judge a system with another run, of another seed, than it was trained on.
 
     Args:
@@ -62,7 +62,8 @@ class AlignmentJudge(nn.Module):
         """How well texts suit images, as the run was trained to tell it (:func:`.contrastive.agreement`).
 
         Args:
-            images: (B, 3, H, W) float in [-1, 1]; the judge is moved to their device, and judges in float32.
+            images: (B, 3, H, W) float in [-1, 1]; the evaluation encoder is moved to their device, and judges in
+                float32.
             texts: T texts.
             of: which image each text is about; None means one text an image, in the same order.
 

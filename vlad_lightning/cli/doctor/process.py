@@ -18,7 +18,7 @@ _PREFIX = "vlad-doctor"
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessInfo:
     """A process among those of a run.
 
     Attributes:
@@ -47,7 +47,7 @@ class Place:
         return f"rank {self.rank} on {self.node}"
 
 
-def find_place(environment: Mapping[str, str]) -> Place:
+def find_process(environment: Mapping[str, str]) -> ProcessInfo:
     """This process's place, from its environment.
 
     Raises:
@@ -59,7 +59,7 @@ def find_place(environment: Mapping[str, str]) -> Place:
     elif "SLURM_PROCID" in environment and "SLURM_STEP_ID" in environment:
         launcher, names = "srun", ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID")
     else:
-        return Place(0, 1, 0, node, *_ALONE, hosted=False, launcher="alone")
+        return ProcessInfo(0, 1, 0, node, *_ALONE, hosted=False, launcher="alone")
     try:
         rank, world_size, local_rank = (int(environment[name]) for name in names)
     except (KeyError, ValueError) as error:
@@ -73,29 +73,29 @@ def find_place(environment: Mapping[str, str]) -> Place:
             "the first node's name and a free port (configs/cluster/slurm/stage.sbatch exports them)"
         )
     hosted = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return Place(rank, world_size, local_rank, node, address or _ALONE[0], int(port or 0), hosted, launcher)
+    return ProcessInfo(rank, world_size, local_rank, node, address or _ALONE[0], int(port or 0), hosted, launcher)
 
 
 class Meeting:
     """A key-value store that the first process offers to all; everybody says that they are there.
 
     Args:
-        place: of this process.
+        process: of this process.
         seconds: how long the others are waited for.
 
     Raises:
         ConnectionError: where this process does not reach the first one, or the port is taken.
     """
 
-    def __init__(self, place: Place, seconds: float) -> None:
-        self.place = place
+    def __init__(self, process: ProcessInfo, seconds: float) -> None:
+        self.process = process
         self.seconds = seconds
         self._absent: set[int] = set()
-        host = place.rank == 0 and not place.hosted
+        host = process.rank == 0 and not process.hosted
         try:
             self.store = TCPStore(
-                "0.0.0.0" if host and place.world_size > 1 else place.address,
-                place.port if place.world_size > 1 else 0,
+                "0.0.0.0" if host and process.world_size > 1 else process.address,
+                process.port if process.world_size > 1 else 0,
                 is_master=host,
                 timeout=timedelta(seconds=seconds),
                 wait_for_workers=False,
@@ -103,10 +103,10 @@ class Meeting:
         except RuntimeError as error:
             what = "cannot listen on" if host else "cannot reach"
             raise ConnectionError(
-                f"{place.name} {what} {place.address}:{place.port} in {seconds:.0f} s; MASTER_ADDR has to be the first "
-                f"process's node, the port free and open to all nodes ({_first_line(error)})"
+                f"{process.name} {what} {process.address}:{process.port} in {seconds:.0f} s; MASTER_ADDR has to be the "
+                f"first process's node, the port free and open to all nodes ({_first_line(error)})"
             ) from error
-        self.set(f"here/{place.rank}", place.name)
+        self.set(f"here/{process.rank}", process.name)
 
     def set(self, key: str, value: str) -> None:
         """Tell all processes."""
@@ -125,7 +125,7 @@ class Meeting:
 
     def missing(self, what: str) -> list[int]:
         """The ranks that have not told ``what`` when the time is up, once each; for the first process."""
-        waited = [rank for rank in range(self.place.world_size) if rank not in self._absent]
+        waited = [rank for rank in range(self.process.world_size) if rank not in self._absent]
         end = time.monotonic() + self.seconds
         while waited and time.monotonic() < end:
             waited = [rank for rank in waited if not self.store.check([f"{_PREFIX}/{what}/{rank}"])]
@@ -138,11 +138,11 @@ class Meeting:
 
         The store ends with the first process, so that one waits until the others have read.
         """
-        rank = self.place.rank
+        rank = self.process.rank
         self.set(f"{what}/{rank}", level)
         if rank == 0:
             self.missing(what)
-            told = [self.get(f"{what}/{r}") for r in range(self.place.world_size) if r not in self._absent]
+            told = [self.get(f"{what}/{r}") for r in range(self.process.world_size) if r not in self._absent]
             self.set(f"{what}/all", "fail" if self._absent or "fail" in told else level)
         agreed = self.get(f"{what}/all")
         self.set(f"{what}-read/{rank}", "")

@@ -7,7 +7,7 @@ import pytest
 import tiny_system as tiny
 import torch
 
-from vlad_lightning.metrics.object_judge import ObjectJudge
+from vlad_lightning.metrics.evaluation_detector import EvaluationDetector
 from vlad_lightning.models.object_detector import ObjectDetector
 from vlad_lightning.modules.object_detection import ObjectDetectionModule
 
@@ -21,37 +21,39 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def test_it_is_the_checkpoints_detector_frozen(checkpoint: Path) -> None:
-    judge = ObjectJudge(str(checkpoint), ObjectDetector(width=8), threshold=0.0)
+    evaluation_encoder = EvaluationDetector(str(checkpoint), ObjectDetector(width=8), threshold=0.0)
     saved = torch.load(checkpoint, weights_only=True)["state_dict"]
-    assert all(torch.equal(saved[f"detector.{key}"], value) for key, value in judge.detector.state_dict().items())
-    assert not judge.training
-    assert not any(value.requires_grad for value in judge.parameters())
-    assert judge.sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
-    assert judge.name == f"objects-{judge.sha256[:8]}"
+    assert all(
+        torch.equal(saved[f"detector.{key}"], value) for key, value in evaluation_encoder.detector.state_dict().items()
+    )
+    assert not evaluation_encoder.training
+    assert not any(value.requires_grad for value in evaluation_encoder.parameters())
+    assert evaluation_encoder.sha256 == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert evaluation_encoder.name == f"objects-{evaluation_encoder.sha256[:8]}"
 
 
 def test_it_sees_the_same_under_autocast_and_keeps_the_threshold(checkpoint: Path) -> None:
-    judge = ObjectJudge(str(checkpoint), ObjectDetector(width=8), threshold=0.0)
+    evaluation_encoder = EvaluationDetector(str(checkpoint), ObjectDetector(width=8), threshold=0.0)
     images = torch.rand(2, 3, 64, 64) * 2 - 1
-    plain = [*judge.detector.find(images, 0.0)]
-    assert judge.find(images) == plain
+    plain = [*evaluation_encoder.detector.detect(images, 0.0)]
+    assert evaluation_encoder.detect(images) == plain
     with torch.autocast("cpu", torch.bfloat16):
-        assert judge.find(images) == plain
+        assert evaluation_encoder.detect(images) == plain
     assert all(len(found) > 0 for found in plain)
-    strict = ObjectJudge(str(checkpoint), ObjectDetector(width=8), threshold=1.0)
-    assert strict.find(images) == [(), ()]
+    strict = EvaluationDetector(str(checkpoint), ObjectDetector(width=8), threshold=1.0)
+    assert strict.detect(images) == [(), ()]
 
 
-def test_what_cannot_judge_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_what_cannot_evaluation_encoder_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"checkpoint='nowhere\.ckpt' does not exist"):
-        ObjectJudge("nowhere.ckpt", ObjectDetector(width=8))
+        EvaluationDetector("nowhere.ckpt", ObjectDetector(width=8))
     with pytest.raises(ValueError, match=r"objects\.ckpt does not fit the detector"):
-        ObjectJudge(str(checkpoint), ObjectDetector(width=16))
+        EvaluationDetector(str(checkpoint), ObjectDetector(width=16))
     torch.save({"state_dict": tiny.stage("tlg").state_dict()}, tmp_path / "stage1.ckpt")
     with pytest.raises(ValueError, match=r"stage1\.ckpt does not fit the detector"):
-        ObjectJudge(str(tmp_path / "stage1.ckpt"), ObjectDetector(width=8))
+        EvaluationDetector(str(tmp_path / "stage1.ckpt"), ObjectDetector(width=8))
     with pytest.raises(ValueError, match=r"threshold is 1\.5"):
-        ObjectJudge(str(checkpoint), ObjectDetector(width=8), threshold=1.5)
+        EvaluationDetector(str(checkpoint), ObjectDetector(width=8), threshold=1.5)
 
 
 def test_a_damaged_checkpoint_is_refused(checkpoint: Path) -> None:
@@ -60,4 +62,4 @@ def test_a_damaged_checkpoint_is_refused(checkpoint: Path) -> None:
     content[middle : middle + 4096] = bytes(b ^ 255 for b in content[middle : middle + 4096])
     checkpoint.write_bytes(content)
     with pytest.raises(ValueError, match="damaged"):
-        ObjectJudge(str(checkpoint), ObjectDetector(width=8))
+        EvaluationDetector(str(checkpoint), ObjectDetector(width=8))

@@ -1,7 +1,7 @@
 """Checkpoints that can be told from damaged ones: a SHA-256 in the file itself, or a list of them in a folder.
 
-A file of ``torch.save`` is a zip archive, and the seal is the archive's comment: file and checksum are one file, so no
-kill, copy, link or move can part them, and every reader of the format takes it as it is. A folder (a sharded
+A file of ``torch.save`` is a zip archive, and the checksum is the archive's comment: file and checksum are one file, so
+no kill, copy, link or move can part them, and every reader of the format takes it as it is. A folder (a sharded
 checkpoint) gets ``SHA256SUMS``, written last, which ``sha256sum -c`` reads as well.
 """
 
@@ -23,7 +23,7 @@ LAST = "last.ckpt"
 MANIFEST = "SHA256SUMS"
 _STEP = re.compile(r"step-(\d+)\.ckpt")
 _MARK = b"vlad-lightning sha256:"
-_SEAL = len(_MARK) + 64
+_TRAILER = len(_MARK) + 64
 _END = 22  # bytes of a zip archive's last record without its comment
 _END_SIGNATURE = b"PK\x05\x06"
 _CHUNK = 1 << 22
@@ -33,11 +33,11 @@ class DamagedError(ValueError):
     """A checkpoint that is not what was written, or whose writing did not come to its end."""
 
 
-class SealedFile:
+class ChecksumFile:
     """A binary file to ``torch.save`` into; hashes on a second thread what the first one writes.
 
     Args:
-        path: is written anew.
+        path: is written again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,17 +61,17 @@ class SealedFile:
         return length
 
     def flush(self) -> None:
-        """Nothing: :meth:`seal` brings all to the disk."""
+        """Nothing: :meth:`finish` brings all to the disk."""
 
-    def seal(self) -> None:
+    def finish(self) -> None:
         """Put the checksum at the end, and everything on the disk.
 
         Raises:
             ValueError: where what was written is no zip archive.
         """
         if not self._end.startswith(_END_SIGNATURE):
-            raise ValueError("only the zip archives of torch.save can be sealed")
-        self._put(self._end[:-2] + _SEAL.to_bytes(2, "little"))
+            raise ValueError("only the zip archives of torch.save can carry a checksum")
+        self._put(self._end[:-2] + _TRAILER.to_bytes(2, "little"))
         self._end = b""
         self._guard(lambda: self._file.write(_MARK + self._hash.hexdigest().encode()))
         self._guard(self._file.flush)
@@ -103,8 +103,8 @@ class SealedFile:
 
 
 @contextlib.contextmanager
-def sealed(target: Path) -> Iterator[SealedFile]:
-    """A file that appears under its name when it is whole, sealed and on the disk.
+def checksum_file(target: Path) -> Iterator[ChecksumFile]:
+    """A file that appears under its name when it is whole, with its checksum and on the disk.
 
     It is written beside the target under one name, so that what a kill leaves is written over by the next.
 
@@ -113,10 +113,10 @@ def sealed(target: Path) -> Iterator[SealedFile]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.part")
-    file = SealedFile(beside)
+    file = ChecksumFile(beside)
     try:
         yield file
-        file.seal()
+        file.finish()
         file.close()
         beside.replace(target)
     except BaseException as error:
@@ -129,7 +129,7 @@ def sealed(target: Path) -> Iterator[SealedFile]:
     sync_folder(target.parent)
 
 
-def seal(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Bring the files of a sharded checkpoint to the disk and write their checksums, last.
 
     One process calls it, when all have written. Reads every file once, several at a time.
@@ -155,7 +155,7 @@ def seal(folder: Path) -> None:
 def verify(path: Path) -> None:
     """Read a checkpoint and compare its checksum.
 
-    A file without a seal, as Lightning's own plugin writes it, is held against the CRC-32 of its records. What was
+    A file without a checksum, as Lightning's own plugin writes it, is held against the CRC-32 of its records. What was
     found whole is not read again by this process while its time and size stay.
 
     Raises:
@@ -268,11 +268,11 @@ def _synced_hash(path: Path) -> str:
 def _check_file(path: Path, inode: int, size: int, time: int) -> None:
     """``inode``, ``size`` and ``time`` are there for the cache; an error is not kept."""
     with path.open("rb", buffering=0) as file:
-        file.seek(max(0, size - max(_SEAL, _END)))
+        file.seek(max(0, size - max(_TRAILER, _END)))
         tail = file.read()
-        if tail[-_SEAL:].startswith(_MARK):
+        if tail[-_TRAILER:].startswith(_MARK):
             file.seek(0)
-            _compare(path, _hash_of_first(file, size - _SEAL), tail[-64:].decode("ascii", "replace"))
+            _compare(path, _hash_of_first(file, size - _TRAILER), tail[-64:].decode("ascii", "replace"))
             return
     if tail[-_END:].startswith(_END_SIGNATURE) and tail.endswith(b"\0\0"):  # an archive without a comment
         _check_records(path)

@@ -1,4 +1,4 @@
-"""Image codecs: pixels to latents and back, behind two methods."""
+"""Image autoencoders: pixels to latents and back, behind two methods."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _POSTER_DIRECTIONS = (  # of red, green and blue, each the upper two pixels, the
 )
 
 
-class Codec(Protocol):
-    """What the painter needs of a codec; it is always frozen."""
+class Autoencoder(Protocol):
+    """What the image generator needs of an autoencoder; it is always frozen."""
 
     latent_channels: int
 
@@ -32,8 +32,8 @@ class Codec(Protocol):
         """(B, C_z, h, w) -> (B, 3, H, W), in [-1, 1] up to the latents' error."""
 
 
-class SpaceToDepthCodec(ModelMixin, ConfigMixin):
-    """A lossless codec without weights: each ``factor`` x ``factor`` block of pixels becomes channels.
+class SpaceToDepth(ModelMixin, ConfigMixin):
+    """A lossless autoencoder without weights: each ``factor`` x ``factor`` block of pixels becomes channels.
 
     Args:
         factor: the side of a block; H and W must be its multiples.
@@ -55,7 +55,7 @@ class SpaceToDepthCodec(ModelMixin, ConfigMixin):
         return F.pixel_shuffle(latents / self.scale, self.config.factor)
 
 
-class LinearCodec(ModelMixin, ConfigMixin):
+class LinearAutoencoder(ModelMixin, ConfigMixin):
     """Four numbers a block of 2 x 2 pixels: their projection on fixed directions, which loses what lies beside them.
 
     It stands for a learned autoencoder where none is at hand: as Stable Diffusion's, its latents have four channels of
@@ -84,8 +84,8 @@ class LinearCodec(ModelMixin, ConfigMixin):
         return F.pixel_shuffle(torch.einsum("io,bohw->bihw", self.inverse, latents), self.factor)
 
 
-class KLCodec(AutoencoderKL):
-    """Stable Diffusion's autoencoder: same config, same weights, the two methods of :class:`Codec` added."""
+class KLAutoencoder(AutoencoderKL):
+    """Stable Diffusion's autoencoder: same config, same weights, the two methods of :class:`Autoencoder` added."""
 
     @property
     def latent_channels(self) -> int:
@@ -101,15 +101,15 @@ class KLCodec(AutoencoderKL):
         return self.decode(latents / self.config.scaling_factor).sample
 
 
-def build_kl_codec(
+def build_kl_autoencoder(
     block_out_channels: tuple[int, ...] = (128, 256, 512, 512),
     layers_per_block: int = 2,
     latent_channels: int = 4,
     norm_num_groups: int = 32,
     sample_size: int = 512,
     scaling_factor: float = 0.18215,
-) -> KLCodec:
-    """A :class:`KLCodec` with random weights; the defaults are Stable Diffusion 1.5's.
+) -> KLAutoencoder:
+    """A :class:`KLAutoencoder` with random weights; the defaults are Stable Diffusion 1.5's.
 
     A configuration names this function and not the class, whose own type hints allow a single block only.
 
@@ -122,7 +122,7 @@ def build_kl_codec(
         scaling_factor: brings the latents to about unit variance.
     """
     blocks = len(block_out_channels)
-    return KLCodec(
+    return KLAutoencoder(
         down_block_types=("DownEncoderBlock2D",) * blocks,
         up_block_types=("UpDecoderBlock2D",) * blocks,
         block_out_channels=block_out_channels,

@@ -1,4 +1,4 @@
-"""Seals against real damage: kills, full disks, truncation and flipped bits."""
+"""Checksums against real damage: kills, full disks, truncation and flipped bits."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from typing import Any
 import pytest
 import torch
 
-from vlad_lightning.checkpoints import seal as checkpoints
-from vlad_lightning.checkpoints.seal import (
+from vlad_lightning.checkpoints import checksum as checkpoints
+from vlad_lightning.checkpoints.checksum import (
     MANIFEST,
     DamagedError,
     candidates,
+    checksum_file,
     newest_valid,
-    seal,
-    sealed,
     step_path,
     steps_of,
     verify,
+    write_checksums,
 )
 
 
 def save(path: Path, step: int = 1, size: int = 1000) -> Path:
     content = {"global_step": step, "state_dict": {"w": torch.full((size,), float(step))}, "name": "x"}
-    with sealed(path) as file:
+    with checksum_file(path) as file:
         torch.save(content, file)  # type: ignore[arg-type]
     return path
 
@@ -49,7 +49,7 @@ def flip(path: Path, offset: int, bit: int = 0) -> None:
     path.write_bytes(data)
 
 
-def test_a_sealed_file_is_what_torch_and_zip_read(tmp_path: Path) -> None:
+def test_a_file_with_a_checksum_is_what_torch_and_zip_read(tmp_path: Path) -> None:
     path = save(tmp_path / "new" / "a.ckpt", 7)
     verify(path)
     for mapped in (False, True):
@@ -60,7 +60,7 @@ def test_a_sealed_file_is_what_torch_and_zip_read(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["a.ckpt"]
 
 
-def test_the_seal_is_the_sha256_of_all_before_it(tmp_path: Path) -> None:
+def test_the_checksum_is_the_sha256_of_all_before_it(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt")
     head = tmp_path / "head"
     head.write_bytes(path.read_bytes()[:-86])
@@ -104,7 +104,7 @@ def test_more_at_the_end_is_seen(tmp_path: Path) -> None:
         verify(path)
 
 
-def test_copies_links_and_moves_carry_their_seal(tmp_path: Path) -> None:
+def test_copies_links_and_moves_carry_their_checksum(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt")
     shutil.copy(path, tmp_path / "b.ckpt")
     os.link(path, tmp_path / "c.ckpt")
@@ -113,7 +113,7 @@ def test_copies_links_and_moves_carry_their_seal(tmp_path: Path) -> None:
         verify(tmp_path / f"{name}.ckpt")
 
 
-def test_a_file_without_a_seal_is_held_against_its_own_checksums(tmp_path: Path) -> None:
+def test_a_file_without_a_checksum_is_held_against_those_of_its_records(tmp_path: Path) -> None:
     path = tmp_path / "old.ckpt"
     torch.save({"w": torch.rand(1000, generator=torch.Generator().manual_seed(0))}, path)
     verify(path)
@@ -140,7 +140,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
 def test_a_whole_file_is_not_read_again_until_it_changes(folder: bool, tmp_path: Path) -> None:
     path = sharded(tmp_path, 3) if folder else save(tmp_path / "a.ckpt")
     if folder:
-        seal(path)
+        write_checksums(path)
     file, byte = (path / "meta.pt", 4) if folder else (path, 500)
     verify(path)
     facts = file.stat()
@@ -158,7 +158,7 @@ FORK = multiprocessing.get_context("fork")
 def write_for_ever(path: Path, told: Path) -> None:
     content = {"w": torch.ones(1_000_000)}
     for step in count(1):
-        with sealed(path) as file:
+        with checksum_file(path) as file:
             torch.save(content | {"global_step": step}, file)  # type: ignore[arg-type]
         told.write_text(str(step))
 
@@ -237,15 +237,15 @@ def sharded(folder: Path, step: int) -> Path:
     return path
 
 
-def test_a_sealed_folder_is_whole_and_sha256sum_agrees(tmp_path: Path) -> None:
+def test_a_folder_with_checksums_is_whole_and_sha256sum_agrees(tmp_path: Path) -> None:
     path = sharded(tmp_path, 3)
     with pytest.raises(DamagedError, match=f"no {MANIFEST}, its save did not come to the end"):
         verify(path)
-    seal(path)
+    write_checksums(path)
     verify(path)
     subprocess.run(["sha256sum", "--check", "--strict", MANIFEST], cwd=path, check=True, capture_output=True)
     assert MANIFEST not in (path / MANIFEST).read_text()
-    seal(path)  # again, as after more was written
+    write_checksums(path)  # again, as after more was written
     verify(path)
 
 
@@ -253,7 +253,7 @@ def test_a_sealed_folder_is_whole_and_sha256sum_agrees(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["flip", "truncate", "remove"])
 def test_damage_to_any_file_of_a_folder_is_seen(name: str, how: str, tmp_path: Path) -> None:
     path = sharded(tmp_path, 3)
-    seal(path)
+    write_checksums(path)
     file = path / name
     if how == "flip":
         flip(file, 4)
@@ -315,7 +315,7 @@ def test_one_that_is_not_accepted_is_passed_over(tmp_path: Path) -> None:
 def test_folders_and_files_fall_back_alike(tmp_path: Path) -> None:
     save(step_path(tmp_path, 1), 1)
     for step in (2, 3):
-        seal(sharded(tmp_path, step))
+        write_checksums(sharded(tmp_path, step))
     (tmp_path / "last.ckpt").symlink_to("step-000000003.ckpt")
     assert newest_valid(tmp_path) == tmp_path / "last.ckpt"
     (tmp_path / "last.ckpt" / MANIFEST).unlink()

@@ -1,4 +1,4 @@
-"""The checkpoint of an object detector as a judge of pictures."""
+"""The checkpoint of an object detector as an evaluation encoder of pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vlad_lightning.layout.scene_objects import FoundObject
 from vlad_lightning.models.object_detector import ObjectDetector
 
 
-class ObjectJudge(nn.Module):
+class EvaluationDetector(nn.Module):
     """The detector of an :class:`~vlad_lightning.modules.object_detection.ObjectDetectionModule`'s run, frozen.
 
     Args:
@@ -46,8 +46,8 @@ class ObjectJudge(nn.Module):
         self.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def find(self, images: Tensor) -> list[tuple[FoundObject, ...]]:
+    def detect(self, images: Tensor) -> list[tuple[FoundObject, ...]]:
         """(B, 3, H, W) float in [-1, 1] -> the objects on each; on the images' device, in float32."""
         self.to(images.device)
         with torch.autocast(images.device.type, enabled=False):
-            return self.detector.find(images.float(), self.threshold)
+            return self.detector.detect(images.float(), self.threshold)

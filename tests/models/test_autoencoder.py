@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from vlad_lightning.layout.pictures import picture_tensor
-from vlad_lightning.models.codec import KLCodec, LinearCodec, SpaceToDepthCodec
+from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
 
 CONFIG = {
     "block_out_channels": (8, 8),
@@ -37,81 +37,84 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[AutoencoderKL, Path
 
 @pytest.mark.parametrize(("factor", "gain"), [(1, 1.0), (2, 1.0), (2, 2.0), (4, 0.5)])
 def test_space_to_depth_loses_nothing(factor: int, gain: float) -> None:
-    codec = SpaceToDepthCodec(factor, gain)
-    latents = codec.encode_images(images())
+    autoencoder = SpaceToDepth(factor, gain)
+    latents = autoencoder.encode_images(images())
     assert latents.shape == (2, 3 * factor**2, 16 // factor, 16 // factor)
-    assert codec.latent_channels == 3 * factor**2
-    assert torch.equal(codec.decode_latents(latents), images())  # gains are powers of two: not even rounding
+    assert autoencoder.latent_channels == 3 * factor**2
+    assert torch.equal(autoencoder.decode_latents(latents), images())  # gains are powers of two: not even rounding
     assert latents.std().item() == pytest.approx(gain * images().std().item(), rel=1e-6)
 
 
 def test_space_to_depth_keeps_neighbours_together() -> None:
-    latents = SpaceToDepthCodec(2).encode_images(images())
+    latents = SpaceToDepth(2).encode_images(images())
     block = images()[1, 2, 4:6, 6:8]  # blue, rows 4 and 5, columns 6 and 7
     assert torch.equal(latents[1, 8:12, 2, 3], block.flatten())
 
 
 def test_space_to_depth_is_saved_with_its_gain(tmp_path: Path) -> None:
-    SpaceToDepthCodec(4, 2.0).save_pretrained(tmp_path)
-    codec = SpaceToDepthCodec.from_pretrained(tmp_path)
-    assert torch.equal(codec.encode_images(images()), SpaceToDepthCodec(4, 2.0).encode_images(images()))
+    SpaceToDepth(4, 2.0).save_pretrained(tmp_path)
+    autoencoder = SpaceToDepth.from_pretrained(tmp_path)
+    assert torch.equal(autoencoder.encode_images(images()), SpaceToDepth(4, 2.0).encode_images(images()))
 
 
-def test_the_linear_codec_is_a_projection_on_four_channels() -> None:
-    codec = LinearCodec()
-    latents = codec.encode_images(images())
+def test_the_linear_autoencoder_is_a_projection_on_four_channels() -> None:
+    autoencoder = LinearAutoencoder()
+    latents = autoencoder.encode_images(images())
     assert latents.shape == (2, 4, 8, 8)
-    assert codec.latent_channels == 4
-    decoded = codec.decode_latents(latents)
+    assert autoencoder.latent_channels == 4
+    decoded = autoencoder.decode_latents(latents)
     assert decoded.shape == images().shape
-    torch.testing.assert_close(codec.encode_images(decoded), latents, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(autoencoder.encode_images(decoded), latents, rtol=1e-4, atol=1e-5)
     lost = decoded - images()
     assert abs((lost * decoded).mean() / images().square().mean()) < 1e-3  # at right angles: nothing is nearer
 
 
-def test_the_linear_codec_keeps_colours_and_upright_edges() -> None:
-    codec, plain = LinearCodec(), torch.tensor([0.6, -0.2, -0.8]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
-    torch.testing.assert_close(codec.decode_latents(codec.encode_images(plain)), plain, rtol=0, atol=0.01)
+def test_the_linear_autoencoder_keeps_colours_and_upright_edges() -> None:
+    autoencoder, plain = LinearAutoencoder(), torch.tensor([0.6, -0.2, -0.8]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    torch.testing.assert_close(autoencoder.decode_latents(autoencoder.encode_images(plain)), plain, rtol=0, atol=0.01)
     upright = torch.tensor([-1.0, 1.0]).repeat(4).expand(1, 3, 8, 8)
-    kept = {name: codec.decode_latents(codec.encode_images(x)) for name, x in (("|", upright), ("-", upright.mT))}
+    kept = {
+        name: autoencoder.decode_latents(autoencoder.encode_images(x))
+        for name, x in (("|", upright), ("-", upright.mT))
+    }
     assert (kept["|"] - upright).square().mean() < 0.05
     assert kept["-"].square().mean() < 0.01  # the first thing it loses
 
 
 def test_its_latents_have_about_unit_variance_on_posters(posters: Path) -> None:
     pictures = torch.cat([picture_tensor(Image.open(p)) for p in sorted(posters.rglob("image.jpg"))])
-    deviations = LinearCodec().encode_images(pictures).square().mean(dim=(0, 2, 3)).sqrt()
+    deviations = LinearAutoencoder().encode_images(pictures).square().mean(dim=(0, 2, 3)).sqrt()
     assert ((deviations > 0.7) & (deviations < 1.4)).all()
 
 
-def test_the_linear_codec_is_saved_and_loaded(tmp_path: Path) -> None:
-    LinearCodec().save_pretrained(tmp_path)
-    latents = LinearCodec.from_pretrained(tmp_path).encode_images(images())
-    assert torch.equal(latents, LinearCodec().encode_images(images()))
+def test_the_linear_autoencoder_is_saved_and_loaded(tmp_path: Path) -> None:
+    LinearAutoencoder().save_pretrained(tmp_path)
+    latents = LinearAutoencoder.from_pretrained(tmp_path).encode_images(images())
+    assert torch.equal(latents, LinearAutoencoder().encode_images(images()))
 
 
 @torch.no_grad()
 def test_a_published_autoencoder_loads_and_is_the_plain_class(saved: tuple[AutoencoderKL, Path]) -> None:
     plain, folder = saved
-    codec = KLCodec.from_pretrained(folder, use_safetensors=True)
-    assert isinstance(codec, KLCodec)
-    assert codec.latent_channels == 3
-    latents = codec.encode_images(images())
+    autoencoder = KLAutoencoder.from_pretrained(folder, use_safetensors=True)
+    assert isinstance(autoencoder, KLAutoencoder)
+    assert autoencoder.latent_channels == 3
+    latents = autoencoder.encode_images(images())
     assert latents.shape == (2, 3, 8, 8)
     torch.testing.assert_close(latents, plain.encode(images()).latent_dist.mean * 0.3)
-    torch.testing.assert_close(codec.decode_latents(latents), plain.decode(latents / 0.3).sample)
+    torch.testing.assert_close(autoencoder.decode_latents(latents), plain.decode(latents / 0.3).sample)
 
 
 @torch.no_grad()
 def test_encoding_is_not_random(saved: tuple[AutoencoderKL, Path]) -> None:
-    codec = KLCodec.from_pretrained(saved[1])
-    assert torch.equal(codec.encode_images(images()), codec.encode_images(images()))
+    autoencoder = KLAutoencoder.from_pretrained(saved[1])
+    assert torch.equal(autoencoder.encode_images(images()), autoencoder.encode_images(images()))
 
 
 @torch.no_grad()
 def test_what_we_save_the_plain_class_can_read(saved: tuple[AutoencoderKL, Path], tmp_path: Path) -> None:
-    codec = KLCodec.from_pretrained(saved[1])
-    codec.save_pretrained(tmp_path)
+    autoencoder = KLAutoencoder.from_pretrained(saved[1])
+    autoencoder.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()
     plain = AutoencoderKL.from_pretrained(tmp_path)
     torch.testing.assert_close(plain.state_dict(), saved[0].state_dict(), rtol=0, atol=0)

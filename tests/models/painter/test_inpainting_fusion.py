@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from vlad_lightning.models.painter.fusion import LatentFusion, RegionFusion
+from vlad_lightning.models.painter.fusion import InpaintingFusion, LatentFusion
 
 
 def trained(network: torch.nn.Module) -> None:
@@ -15,7 +15,7 @@ def trained(network: torch.nn.Module) -> None:
 
 
 def test_it_starts_at_zero_and_the_first_step_opens_it() -> None:
-    region = RegionFusion(4, 6)
+    region = InpaintingFusion(4, 6)
     known, steps = torch.randn(3, 5, 6, 7), torch.tensor([0, 400, 999])
     added = region(known, steps)
     assert torch.equal(added, torch.zeros(3, 6, 6, 7))
@@ -28,7 +28,7 @@ def test_the_sum_is_one_wider_fusion() -> None:
     """Further input channels of Eq. 7: as in a LatentFusion whose layout has the mask and the latent behind it."""
     known, z_t, x_t = torch.randn(2, 5, 6, 7), torch.randn(2, 3, 6, 7), torch.randn(2, 4, 6, 7)
     steps, text = torch.tensor([10, 900]), torch.randn(2, 8)
-    fusion, region = LatentFusion(4, 3, 8, 6, time_width=16), RegionFusion(4, 6, time_width=16)
+    fusion, region = LatentFusion(4, 3, 8, 6, time_width=16), InpaintingFusion(4, 6, time_width=16)
     wide = LatentFusion(4, 8, 8, 6, time_width=16)
     trained(fusion)
     trained(region)
@@ -46,8 +46,8 @@ def test_the_sum_is_one_wider_fusion() -> None:
 
 
 def test_it_is_saved_and_loaded_whole(tmp_path: Path) -> None:
-    region = RegionFusion(4, 6, time_width=16)
+    region = InpaintingFusion(4, 6, time_width=16)
     trained(region)
     region.save_pretrained(tmp_path)
-    loaded = RegionFusion.from_pretrained(tmp_path)
+    loaded = InpaintingFusion.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded.state_dict(), region.state_dict(), rtol=0, atol=0)

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 _C = TypeVar("_C", bound=Callback)
 
 
-def find(trainer: Trainer, kind: type[_C]) -> _C | None:
+def get_callback(trainer: Trainer, kind: type[_C]) -> _C | None:
     """The trainer's first callback of a kind; None where it has none."""
     callbacks: list[Callback] = cast(Any, trainer).callbacks  # an attribute mypy does not see
     return next((c for c in callbacks if isinstance(c, kind)), None)

@@ -1,0 +1,127 @@
+"""L_diff, Eq. 9 with z_t: what the image generator is asked, and how time and place weigh its error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vlad_lightning.diffusion.generators import SampleGenerators
+from vlad_lightning.diffusion.objective import objective_for
+from vlad_lightning.generation.image_generator import ImageGenerator
+from vlad_lightning.generation.masking import Masking
+from vlad_lightning.layout.glyphs import glyph_images
+from vlad_lightning.layout.masks import box_coordinates, fills_frame
+from vlad_lightning.models.painter.phrase_map import Grounding
+from vlad_lightning.modules.settings import LossSettings
+from vlad_lightning.types import Batch, Conditioning, MaskedImages
+
+
+@dataclass(frozen=True)
+class DiffusionLoss:
+    """The diffusion loss of an image generator.
+
+    Attributes:
+        image_generator: predicts.
+        settings: what it is not told of some samples, and the weights.
+        masking: which regions inpainting is trained on; None generates whole images only.
+    """
+
+    image_generator: ImageGenerator
+    settings: LossSettings
+    masking: Masking | None = None
+
+    def __call__(self, batch: Batch, cond: Conditioning, generators: SampleGenerators) -> Tensor:
+        """L_diff of one batch.
+
+        Args:
+            batch: B samples.
+            cond: what the encoder says of their prompts.
+            generators: the randomness of the B rows.
+
+        Returns:
+            () float32.
+        """
+        image_generator, settings = self.image_generator, self.settings
+        objective = objective_for(
+            image_generator.schedule, settings.timestep_density, settings.timestep_shift, settings.snr_gamma
+        )
+        x0 = image_generator.autoencoder.encode_images(batch.images).float()  # bfloat16 under autocast
+        steps = objective.draw_timesteps(generators)
+        noise = generators.normal(*x0.shape[1:])
+        if settings.offset_noise > 0:
+            noise = noise + settings.offset_noise * generators.normal(x0.shape[1], 1, 1)
+        noised = objective.noised(x0, noise, steps)
+        u = generators.uniform()
+        all_dropped = u < settings.layout_dropout  # neither layout nor text
+        text_dropped = u < settings.layout_dropout + settings.caption_dropout
+        grounding = self._grounding(batch, cond, generators, all_dropped)
+        uncond = image_generator.uncond(len(batch))
+        cond = self._without_pooled(cond, uncond, generators).where(~text_dropped, uncond)
+        masked_images = self._masked_images(batch, generators)
+        unseen = (
+            all_dropped.view(-1, 1, 1, 1)
+            if masked_images is None
+            else all_dropped.view(-1, 1, 1, 1) | ~masked_images.masks
+        )
+        glyphs = glyph_images(batch.glyphs)
+        z = image_generator.encode_layout(
+            glyphs.masked_fill(unseen, -1), grounding, settings.augmentation, generators.generators
+        )
+        masked_latents = None if masked_images is None else image_generator.encode_masked_images(masked_images)
+        predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
+        error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
+        letters, things = self._letters(glyphs, error.shape[-2:]), self._things(batch, error.shape[-2:])
+        pixel_weight = torch.maximum(
+            1 + (settings.text_weight - 1) * letters, 1 + (settings.object_weight - 1) * things
+        )
+        loss = (noised.loss_weight * (pixel_weight * error).mean(dim=(1, 2))).mean()
+        if settings.map_weight > 0 and z is not None and grounding is not None:
+            seen = _cover(grounding.boxes, grounding.mask, error.shape[-2:]) * ~letters
+            weight = seen * (1 + (settings.object_weight - 1) * things)
+            guess = z[:, x0.shape[1] : 2 * x0.shape[1]].float()  # behind the glyphs' latent: the map's first channels
+            loss = loss + settings.map_weight * (weight * (guess - x0).square().mean(dim=1)).mean()
+        return loss
+
+    def _masked_images(self, batch: Batch, generators: SampleGenerators) -> MaskedImages | None:
+        """What is generated of each image, the whole of it for some; None without inpainting."""
+        if self.masking is None:
+            return None
+        height, width = batch.images.shape[-2:]
+        return MaskedImages(batch.images, self.masking.draw(batch.layouts, (height, width), generators))
+
+    def _grounding(
+        self, batch: Batch, cond: Conditioning, generators: SampleGenerators, all_dropped: Tensor
+    ) -> Grounding | None:
+        """The objects' phrases and boxes, some left out; None for an image generator without a phrase map."""
+        if self.image_generator.vfe.phrase_map is None:
+            return None
+        mask = batch.object_mask & cond.object_mask & ~all_dropped[:, None]
+        if self.settings.box_dropout > 0:
+            mask = mask & (generators.uniform(mask.shape[1]) >= self.settings.box_dropout)
+        return Grounding(cond.objects, batch.object_boxes, mask)
+
+    def _without_pooled(self, cond: Conditioning, uncond: Conditioning, generators: SampleGenerators) -> Conditioning:
+        """Some samples with the empty prompt's pooled t, and their own token states."""
+        if self.settings.pooled_dropout == 0:
+            return cond
+        dropped = generators.uniform() < self.settings.pooled_dropout
+        return replace(cond, pooled=torch.where(dropped[:, None], uncond.pooled, cond.pooled))
+
+    def _letters(self, glyphs: Tensor, size: Sequence[int]) -> Tensor:
+        """(B, h, w) bool: on and beside the letters."""
+        near = F.max_pool2d(glyphs.amax(dim=1), 3, stride=1, padding=1)
+        return F.adaptive_max_pool2d(near, list(size)) > -0.5
+
+    def _things(self, batch: Batch, size: Sequence[int]) -> Tensor:
+        """(B, h, w) float in [0, 1]: how much of each place lies in the box of an object."""
+        return _cover(batch.object_boxes, batch.object_mask & ~fills_frame(batch.object_boxes), size)
+
+
+def _cover(boxes: Tensor, mask: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, h, w) float in [0, 1]: how much of each place lies in one of the boxes (B, K, 5) that ``mask`` keeps."""
+    cover = box_coordinates(boxes, (size[0], size[1]))[2] * mask[..., None, None]
+    return cover.amax(dim=1) if cover.shape[1] else cover.sum(dim=1)
