@@ -58,8 +58,8 @@ def _export_parser() -> argparse.ArgumentParser:
         usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR [--out DIR]",
         description="Write a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone.",
         epilog="All other options are those of the training run, as for vlad-cli fit: --config FILE (may be repeated), "
-        "--out DIR (whose results.json the model card shows), --data.root DIR, --model.image_generator.vfe.lora and the "
-        "like.",
+        "--out DIR (whose results.json the model card shows), --data.root DIR, --model.image_generator.vfe.lora and "
+        "the like.",
     )
     parser.add_argument("--checkpoint", type=Path, required=True, help="of stage 2, a .ckpt file or folder")
     parser.add_argument("--folder", type=Path, help="new folder of the pipeline")

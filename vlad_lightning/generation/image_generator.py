@@ -34,8 +34,8 @@ def _check_channels(vfe: VFE, autoencoder: SpaceToDepth | KLAutoencoder) -> None
     layout = autoencoder.latent_channels + mapped
     if fusion.layout_channels != layout and (mapped or fusion.layout_channels != 0):
         raise ValueError(
-            f"fusion.layout_channels is {fusion.layout_channels}; {layout} are needed: {autoencoder.latent_channels} of "
-            f"the autoencoder and {mapped} of the phrase map (0 is no hierarchical guidance, without a phrase map)"
+            f"fusion.layout_channels is {fusion.layout_channels}; {layout} are needed: {autoencoder.latent_channels} "
+            f"of the autoencoder and {mapped} of the phrase map (0 is no hierarchical guidance, without a phrase map)"
         )
 
 
