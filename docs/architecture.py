@@ -45,7 +45,7 @@ def main() -> None:
 def _lanes(axis: Axes) -> None:
     for bottom, height, colours, title in (
         (4.05, 3.3, LAYOUT, "Layout generator (stage 1): what goes where"),
-        (0.15, 3.25, GENERATE, "Image generator (stage 2): the image"),
+        (0.15, 3.25, GENERATE, "Image generator (stage 2)"),
     ):
         patch = FancyBboxPatch((2.5, bottom), 10.55, height, boxstyle="round,pad=0,rounding_size=0.12")
         patch.set(facecolor=colours[0], alpha=0.38, edgecolor="none")
