@@ -44,7 +44,7 @@ def test_a_running_process_is_not_disturbed(tmp_path: Path) -> None:
 
 def test_a_process_of_the_same_number_that_began_later_is_another(tmp_path: Path) -> None:
     holder(tmp_path, pid=os.getppid(), began="0")
-    with pytest.warns(UserWarning, match="which has ended; this fit takes it over"):
+    with pytest.warns(UserWarning, match="which has ended"):
         take(tmp_path)
 
 

@@ -75,7 +75,7 @@ def test_the_settings_for_faster_sampling_reach_the_sampler(model: Path, tmp_pat
     assert plain != generate(model, tmp_path / "d.png", *steps, "--cache_interval", 2)
     fused = generate(model, tmp_path / "e.png", *steps, "--fuse_qkv")
     assert max(abs(a - b) for a, b in zip(plain, fused, strict=True)) <= 1
-    with pytest.raises(ValueError, match="--cache_interval is 0; it must be a whole number from 1"):
+    with pytest.raises(ValueError, match="--cache_interval is 0"):
         generate(model, tmp_path / "f.png", "--cache_interval", 0)
 
 
@@ -143,11 +143,11 @@ def test_bad_arguments_are_refused(model: Path, tmp_path: Path) -> None:
         generate(model, tmp_path / "out.txt")
     with pytest.raises(FileNotFoundError, match=r"--layout .* does not exist"):
         generate(model, tmp_path / "out.png", "--layout", tmp_path / "no.json")
-    with pytest.raises(ValueError, match="--images is 0; it must be a whole number from 1"):
+    with pytest.raises(ValueError, match="--images is 0"):
         generate(model, tmp_path / "out.png", "--images", 0)
     with pytest.raises(ValueError, match="guidance_scale is -1"):
         generate(model, tmp_path / "out.png", "--guidance_scale", -1)
-    with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
+    with pytest.raises(ValueError, match="asks for 5 words"):
         generate(model, tmp_path / "out.png", prompt="'one two three four five'")
     assert not list(tmp_path.glob("out.*"))
 

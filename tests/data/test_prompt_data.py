@@ -143,7 +143,7 @@ def two(monkeypatch, rank):
 def test_standard_input_cannot_be_shared(monkeypatch):
     data = PromptDataModule(file="-")
     data.trainer = two(monkeypatch, 0)
-    with pytest.raises(ValueError, match=r"file='-' with 2 processes; give a file that all can read"):
+    with pytest.raises(ValueError, match=r"file='-' with 2 processes"):
         data.setup()
 
 
@@ -159,5 +159,5 @@ def test_each_device_gets_neighbouring_batches(monkeypatch, rank, prompts):
 def test_standard_input_that_never_ends_is_refused(monkeypatch):
     monkeypatch.setattr("vlad_lightning.data.prompts.LIST_BYTES", 10)
     monkeypatch.setattr(sys, "stdin", io.StringIO("a dog\n" * 1000))
-    with pytest.raises(ValueError, match=r"file='-' has 10 characters or more; give a shorter list"):
+    with pytest.raises(ValueError, match=r"file='-' has 10 characters or more"):
         PromptDataModule(file="-").setup()

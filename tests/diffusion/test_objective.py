@@ -189,10 +189,10 @@ def test_a_shift_that_leaves_no_times_is_refused(shift: float) -> None:
 
 
 def test_an_unknown_prediction_is_refused() -> None:
-    with pytest.raises(ValueError, match="prediction_type is 'noise'; allowed are 'epsilon', 'sample', 'v_prediction'"):
+    with pytest.raises(ValueError, match="prediction_type is 'noise'"):
         check_schedule(DDPMScheduler(prediction_type="noise"))
 
 
 def test_a_schedule_of_too_many_timesteps_is_refused() -> None:
-    with pytest.raises(ValueError, match="num_train_timesteps is 100001; it must be a whole number from 1 to 100,000"):
+    with pytest.raises(ValueError, match="num_train_timesteps is 100001"):
         check_schedule(FlowMatchEulerDiscreteScheduler(num_train_timesteps=100_001))

@@ -125,7 +125,7 @@ def test_gaussian_data_come_out_with_their_mean_and_deviation(eta: float) -> Non
 
 
 def test_more_steps_than_the_schedule_has_are_refused() -> None:
-    with pytest.raises(ValueError, match="steps is 11; the schedule has 10 timesteps"):
+    with pytest.raises(ValueError, match="steps is 11"):
         draw(Sampler(steps=11), lambda x, t: x, noise(1, 2), schedule(steps=10))
 
 

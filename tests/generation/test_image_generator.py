@@ -162,21 +162,21 @@ def test_a_transformer_generates_by_flow_matching(solver: SolverName) -> None:
     image_generator, sampler = tiny.flow_image_generator(), ImageSampler(steps=3, guidance_scale=2.0, solver=solver)
     assert torch.equal(draw(image_generator, sampler), draw(image_generator, sampler))
     assert not torch.equal(draw(image_generator, sampler), draw(image_generator, sampler, prompt="something else"))
-    with pytest.raises(ValueError, match="cache_interval is 2; it must be 1 for a transformer"):
+    with pytest.raises(ValueError, match="cache_interval is 2"):
         draw(image_generator, replace(sampler, cache_interval=2))
 
 
 def test_a_side_that_no_memory_holds_is_refused() -> None:
-    with pytest.raises(ValueError, match="image_size is 1000000; it must be a whole number from 1 to 4,096"):
+    with pytest.raises(ValueError, match="image_size is 1000000"):
         tiny.image_generator(size=10**6)
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     good = tiny.image_generator()
-    with pytest.raises(ValueError, match=r"fusion\.latent_channels is 12; the autoencoder gives 48"):
+    with pytest.raises(ValueError, match=r"fusion\.latent_channels is 12"):
         ImageGenerator(good.prompt_encoder, good.vfe, SpaceToDepth(4), good.schedule)
     wide = VFE(LatentFusion(12, 12, 64, 16), tiny.unet(16))
-    with pytest.raises(ValueError, match=r"fusion\.text_width is 64; the encoder's width is 32"):
+    with pytest.raises(ValueError, match=r"fusion\.text_width is 64"):
         ImageGenerator(good.prompt_encoder, wide, good.autoencoder, good.schedule)
 
 
@@ -207,9 +207,7 @@ def test_an_object_is_heard_through_its_own_phrase(image_generator: ImageGenerat
 
 def test_an_object_that_the_prompt_has_not_is_refused(image_generator: ImageGenerator) -> None:
     green = replace(STAR, objects=("a green tree",))
-    with pytest.raises(
-        ValueError, match="the layout has the object 'a green tree'; the prompt's phrases are 'a red circle'"
-    ):
+    with pytest.raises(ValueError, match="the layout has the object 'a green tree'"):
         draw(image_generator, ImageSampler(steps=1), green)
     twice = replace(STAR, objects=STAR.objects * 2, object_boxes=STAR.object_boxes.repeat(2, 1))
     with pytest.raises(ValueError, match="the layout has the object 'a red circle'"):
@@ -225,7 +223,5 @@ def test_an_image_generator_with_word_boxes_only_passes_objects_over() -> None:
 def test_a_fusion_without_room_for_the_map_is_refused() -> None:
     whole = tiny.image_generator()
     whole.vfe.fusion = LatentFusion(tiny.LATENT, tiny.LATENT, tiny.WIDTH, tiny.LATENT + 4)
-    with pytest.raises(
-        ValueError, match=r"fusion\.layout_channels is 12; 19 are needed: 12 of the autoencoder and 7 of the phrase map"
-    ):
+    with pytest.raises(ValueError, match=r"fusion\.layout_channels is 12"):
         ImageGenerator(whole.prompt_encoder, whole.vfe, whole.autoencoder, whole.schedule, tiny.SIZE)

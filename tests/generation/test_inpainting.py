@@ -115,19 +115,19 @@ def test_parts_that_do_not_fit_are_refused() -> None:
     plain = opened(inpaints=False)
     with pytest.raises(ValueError, match="it was not trained for inpainting"):
         generate(plain, MaskedImages(image(), mask()))
-    with pytest.raises(ValueError, match="fusion gives 16 channels; region gives 12"):
+    with pytest.raises(ValueError, match="fusion gives 16 channels"):
         VFE(plain.vfe.fusion, plain.vfe.unet, inpainting=InpaintingFusion(12, 12))
     wrong = VFE(plain.vfe.fusion, plain.vfe.unet, inpainting=InpaintingFusion(4, 16), phrase_map=plain.vfe.phrase_map)
-    with pytest.raises(ValueError, match="region has latent_channels=4; the autoencoder gives 12"):
+    with pytest.raises(ValueError, match="region has latent_channels=4"):
         ImageGenerator(plain.prompt_encoder, wrong, plain.autoencoder, plain.schedule)
-    with pytest.raises(ValueError, match="masking is None; it is needed where"):
+    with pytest.raises(ValueError, match="masking is None"):
         tiny.vfe(inpaints=True, masking=None)
     with pytest.raises(ValueError, match=r"masking is Masking\(.*; it is needed where"):
         tiny.vfe(masking=Masking())
     with pytest.raises(ValueError, match=r"masks is torch\.float32 \(1, 1, 32, 32\)"):
         MaskedImages(image(), mask().float())
     told = plain.prompt_encoder([PROMPT])
-    with pytest.raises(ValueError, match="masked_latents is None; the network's inpainting is InpaintingFusion"):
+    with pytest.raises(ValueError, match="masked_latents is None"):
         opened().vfe(torch.zeros(1, 12, 16, 16), torch.tensor([1]), torch.zeros(1, 19, 16, 16), told)
 
 

@@ -189,7 +189,7 @@ def test_what_only_the_pixels_tell_is_named_and_what_was_generated_before_stays(
 
 
 def test_a_batch_needs_as_many_layouts_as_prompts() -> None:
-    with pytest.raises(ValueError, match="layouts has 1 entries; 2 prompts need one each, or none"):
+    with pytest.raises(ValueError, match="layouts has 1 entries"):
         PromptBatch(("a", "b"), ("x", "y"), layouts=(None,))
 
 
@@ -214,7 +214,5 @@ def test_objects_for_an_image_generator_that_draws_words_only_are_refused(folder
     LayoutFile(STARS, 100, 100).save(folder / "stars.json")
     module = system(inpaints=False)
     module.image_generator = tiny.image_generator(tiny.LORA, grounded=False)
-    with pytest.raises(
-        ValueError, match="line 1: the layout has the objects 'a red star'; this image generator has no phrase map"
-    ):
+    with pytest.raises(ValueError, match="line 1: the layout has the objects 'a red star'"):
         predicted(module, folder, OWN | {"layout": "stars.json"})

@@ -222,14 +222,14 @@ def test_wrong_entries_are_named(tmp_path: Path, content: Any, message: str) -> 
 
 
 def test_a_missing_file_and_impossible_values_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"none\.json does not exist; it must be a layout file"):
+    with pytest.raises(FileNotFoundError, match=r"none\.json does not exist"):
         LayoutFile.load(tmp_path / "none.json")
     os.mkfifo(tmp_path / "pipe.json")
-    with pytest.raises(FileNotFoundError, match=r"pipe\.json does not exist; it must be a layout file"):
+    with pytest.raises(FileNotFoundError, match=r"pipe\.json does not exist"):
         LayoutFile.load(tmp_path / "pipe.json")
     with pytest.raises(ValueError, match="width and height are 0 and 8"):
         LayoutFile(Layout.empty(), 0, 8)
-    with pytest.raises(ValueError, match="colours has 1 entries; 0 words"):
+    with pytest.raises(ValueError, match="colours has 1 entries"):
         LayoutFile(Layout.empty(), 8, 8, ("red",))
 
 

@@ -76,7 +76,7 @@ def test_without_such_prompts_there_is_no_result() -> None:
 
 
 def test_bad_input() -> None:
-    with pytest.raises(ValueError, match="prompts has 1 entries; 2 images"):
+    with pytest.raises(ValueError, match="prompts has 1 entries"):
         BackgroundColour().update(torch.zeros(2, 3, 8, 8), ["x"])
     with pytest.raises(ValueError, match=r"shape \(3, 8, 8\)"):
         border_colours(torch.zeros(3, 8, 8))

@@ -172,7 +172,7 @@ def test_marios_targets_count_in_marios_results_only() -> None:
     metric.update(pictures(0, 1), [["AB"], ["yes"]], [["sign", "says"], ["yes"]])
     results = {name: result.value for name, result in metric.compute().items()}
     assert (results["mario_accuracy"], results["word_accuracy"]) == (1, 0.5)
-    with pytest.raises(ValueError, match="mario_targets has 1 entries; 2 images"):
+    with pytest.raises(ValueError, match="mario_targets has 1 entries"):
         metric.update(pictures(0, 1), [["AB"], ["yes"]], [["yes"]])
 
 
@@ -206,5 +206,5 @@ def test_without_updates_there_are_no_results() -> None:
 
 
 def test_unequal_numbers_are_refused() -> None:
-    with pytest.raises(ValueError, match="targets has 1 entries; 2 images"):
+    with pytest.raises(ValueError, match="targets has 1 entries"):
         OCRMetrics(Written([["a"]])).update(pictures(0, 0), [["a"]])

@@ -65,5 +65,5 @@ def test_noise_and_blur_are_as_strong_as_they_are_told() -> None:
 
 
 def test_bad_settings() -> None:
-    with pytest.raises(ValueError, match=r"blobs is 2; it must lie in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"blobs is 2"):
         ObjectAugmentation(blobs=2)

@@ -109,7 +109,7 @@ def test_a_single_file_needs_a_folder_that_describes_it(tmp_path: Path) -> None:
 
 def test_folders_that_lack_something(tmp_path: Path) -> None:
     of = published.stable_diffusion_1(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"unett/config.json does not exist; expected .*unet, vae"):
+    with pytest.raises(FileNotFoundError, match=r"unett/config.json does not exist"):
         Source(str(tmp_path), "unett").load(of.unet)
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"unet has no .safetensors file; .* It has \['config.json'\]"):
@@ -122,7 +122,7 @@ def test_folders_that_lack_something(tmp_path: Path) -> None:
 
 
 def test_a_hub_id_needs_a_pinned_revision(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="source='someone/model' is no folder here; a hub id needs a revision"):
+    with pytest.raises(FileNotFoundError, match="source='someone/model' is no folder here"):
         Source("someone/model", "unet").load(published.unet())
 
 

@@ -50,7 +50,7 @@ def test_settings_of_a_unet_that_its_weights_do_not_show(change: dict[str, Any],
 
 
 def test_the_scaling_factor_of_an_autoencoder() -> None:
-    with pytest.raises(ValueError, match=r"scaling_factor is 0.13025 there; this config has 0.18215"):
+    with pytest.raises(ValueError, match=r"scaling_factor is 0.13025 there"):
         compare_settings(
             build_kl_autoencoder((8, 16), 1, norm_num_groups=4, sample_size=16),
             settings(published.autoencoder(scaling_factor=0.13025)),
@@ -79,7 +79,7 @@ def test_settings_of_a_vision_tower() -> None:
     sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
     own = CLIPVisionModelWithProjection(CLIPVisionConfig(num_attention_heads=2, image_size=16, patch_size=8, **sizes))
     other = CLIPVisionConfig(num_attention_heads=4, image_size=16, patch_size=8, **sizes)
-    with pytest.raises(ValueError, match="num_attention_heads is 4 there; this config has 2"):
+    with pytest.raises(ValueError, match="num_attention_heads is 4 there"):
         compare_settings(own, other.to_dict())
 
 
@@ -116,9 +116,9 @@ def test_the_second_tokenizer_of_sdxl() -> None:
     )
     first, second = published.tokenizer(), published.tokenizer("!")
     compare_second_tokenizer(first, second, tower)
-    with pytest.raises(ValueError, match="padding is 513; the tower's second_pad is 0"):
+    with pytest.raises(ValueError, match="padding is 513"):
         compare_second_tokenizer(first, first, tower)
     with pytest.raises(ValueError, match="another vocabulary"):
         compare_second_tokenizer(first, train_tokenizer(["a"], 300), tower)
-    with pytest.raises(ValueError, match="is for a DualTower; the tower is a CLIPTextModelWithProjection"):
+    with pytest.raises(ValueError, match="is for a DualTower"):
         compare_second_tokenizer(first, second, build_text_tower(16, 1, 2))

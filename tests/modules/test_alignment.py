@@ -176,5 +176,5 @@ def test_adapters_of_another_scale_are_refused(posters: Path, tmp_path: Path) ->
     trainer = tiny.trainer(1)
     trainer.fit(module(4), datamodule=tiny.data(posters))
     trainer.save_checkpoint(tmp_path / "x.ckpt")
-    with pytest.raises(ValueError, match=r"the checkpoint's adapters have alpha / rank 2.0; this config has 3.0"):
+    with pytest.raises(ValueError, match=r"the checkpoint's adapters have alpha / rank 2.0"):
         tiny.trainer(2).fit(module(6), datamodule=tiny.data(posters), ckpt_path=tmp_path / "x.ckpt", weights_only=True)

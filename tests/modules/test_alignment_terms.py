@@ -233,5 +233,5 @@ def test_settings_out_of_range_are_refused(changes: dict[str, object], said: str
 
 
 def test_edits_without_their_direction_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"terms\.edits is 1; symmetric=False allows 0"):
+    with pytest.raises(ValueError, match=r"terms\.edits is 1"):
         tiny.alignment(symmetric=False, terms=AlignmentTerms(edits=1))

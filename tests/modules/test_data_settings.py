@@ -61,9 +61,7 @@ def test_data_of_other_settings_are_refused(posters: Path, stage: str, changes: 
 
 
 def test_a_test_is_refused_as_a_fit_is(posters: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"data\.size is 64 and model\.image generator\.image_size is 32; they must be the same"
-    ):
+    with pytest.raises(ValueError, match=r"data\.size is 64 and model\.image generator\.image_size is 32"):
         tiny.trainer().test(tiny.stage("vfe"), datamodule=_data(posters, size=64))
 
 
@@ -83,7 +81,7 @@ def test_vision_tower_of_stage_2_is_not_given_enlarged_images(posters: Path) -> 
 def test_detector_is_not_given_enlarged_posters(posters: Path) -> None:
     data = SceneDataModule(str(posters), size=32, batch_size=8, val_share=0.2, test_share=0.2)
     module = ObjectDetectionModule(ObjectDetector(size=64, width=8))
-    with pytest.raises(ValueError, match=r"data\.size is 32 and model\.detector\.size is 64; images must be at least"):
+    with pytest.raises(ValueError, match=r"data\.size is 32 and model\.detector\.size is 64"):
         tiny.trainer().fit(module, datamodule=data)
 
 

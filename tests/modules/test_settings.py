@@ -32,5 +32,5 @@ def test_limits_are_allowed() -> None:
 def test_another_density_of_timesteps_is_refused() -> None:
     for density in (None, "uniform", "logit_normal"):
         assert LossSettings(timestep_density=density).timestep_density == density  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="timestep_density is 'normal'; allowed are None, 'uniform', 'logit_normal'"):
+    with pytest.raises(ValueError, match="timestep_density is 'normal'"):
         LossSettings(timestep_density="normal")  # type: ignore[arg-type]

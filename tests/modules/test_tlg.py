@@ -118,7 +118,7 @@ def test_layout_of_a_prompt_does_not_depend_on_words_it_has_not(batch: Batch) ->
 
 def test_more_words_than_a_layout_holds_are_refused_by_a_check_and_left_out_of_a_sample() -> None:
     generator, prompts = tiny.layout_generator(), ['"a b c d e"']
-    with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
+    with pytest.raises(ValueError, match="asks for 5 words"):
         generator.check(prompts)
     with torch.no_grad():
         layouts = generator.sample(prompts, Sampler(steps=1), [torch.Generator()] * len(prompts))
@@ -127,11 +127,11 @@ def test_more_words_than_a_layout_holds_are_refused_by_a_check_and_left_out_of_a
 
 def test_generator_refuses_parts_that_do_not_fit() -> None:
     encoder = tiny.prompt_encoder()
-    with pytest.raises(ValueError, match=r"tlg\.text_width is 16; the encoder's width is 32"):
+    with pytest.raises(ValueError, match=r"tlg\.text_width is 16"):
         LayoutGenerator(encoder, TLG(16, max_words=4), tiny.schedule())
-    with pytest.raises(ValueError, match=r"tlg\.max_words is 8; the text encoder's is 4"):
+    with pytest.raises(ValueError, match=r"tlg\.max_words is 8"):
         LayoutGenerator(encoder, TLG(32, max_words=8), tiny.schedule())
-    with pytest.raises(ValueError, match=r"tlg\.max_objects is 3; it must be the text encoder's, 8, or 0"):
+    with pytest.raises(ValueError, match=r"tlg\.max_objects is 3"):
         LayoutGenerator(encoder, TLG(32, max_words=4, max_objects=3), tiny.schedule())
 
 

@@ -134,9 +134,7 @@ def test_the_phrase_map_is_taught_what_its_boxes_show(batch: Batch) -> None:
 
 
 def test_a_phrase_map_that_is_too_narrow_to_be_taught_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"map_weight is 1\.0; the phrase map needs channels for a latent, 12, and has 4"
-    ):
+    with pytest.raises(ValueError, match=r"map_weight is 1\.0"):
         tiny.stage("vfe", training=LossSettings(map_weight=1.0))
 
 
@@ -172,9 +170,9 @@ def test_flow_matching_trains_and_generates(posters: Path, solver: SolverName) -
 
 
 def test_sampler_that_does_not_fit_the_schedule_is_refused_before_training() -> None:
-    with pytest.raises(ValueError, match="steps is 1001; the schedule has 1000 timesteps"):
+    with pytest.raises(ValueError, match="steps is 1001"):
         tiny.vfe(sampler=ImageSampler(steps=1001))
-    with pytest.raises(ValueError, match=r"eta is 0\.5; it must be 0 for solver"):
+    with pytest.raises(ValueError, match=r"eta is 0\.5"):
         tiny.vfe(layout_sampler=Sampler(eta=0.5, solver="dpmsolver++"))
 
 
@@ -187,7 +185,7 @@ def test_projections_that_cannot_be_fused_are_refused_before_training() -> None:
     whole = tiny.image_generator()
     adapted = VFE(whole.vfe.fusion, whole.vfe.unet, lora=Lora(2), phrase_map=whole.vfe.phrase_map)
     image_generator = ImageGenerator(whole.prompt_encoder, adapted, whole.autoencoder, whole.schedule, tiny.SIZE)
-    with pytest.raises(ValueError, match="fuse_qkv is True; the attention layers have adapters"):
+    with pytest.raises(ValueError, match="fuse_qkv is True"):
         VFEModule(image_generator, tiny.image_encoder(), sampler=ImageSampler(fuse_qkv=True))
 
 
@@ -342,7 +340,7 @@ def test_test_without_evaluation_measures_nothing(posters: Path) -> None:
 def test_predicting_refuses_too_many_words_before_anything_is_generated() -> None:
     module, seen = watched(PLAIN)
     prompts = PromptDataModule(['"HI"', '"one two" and "three four five"'], batch_size=1)
-    with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
+    with pytest.raises(ValueError, match="asks for 5 words"):
         tiny.trainer().predict(module, datamodule=prompts)
     assert not seen.times
 
@@ -363,7 +361,7 @@ def test_drawing_depends_on_the_sampling_seed_and_the_key() -> None:
 
 
 def test_temperature_out_of_range_is_refused() -> None:
-    with pytest.raises(ValueError, match="temperature is 0; it must be above 0"):
+    with pytest.raises(ValueError, match="temperature is 0"):
         tiny.vfe(temperature=0)
 
 

@@ -239,7 +239,7 @@ def test_an_image_depends_on_its_prompt_and_seed_and_not_on_its_batch(saved: Sav
     torch.testing.assert_close(given[1:], draw(PROMPT, generator=[generator(2)]), atol=1e-4, rtol=1e-4)
     shared = draw(PROMPT, "a blue square", generator=generator(3))
     torch.testing.assert_close(shared[:1], draw(PROMPT, generator=generator(3)), atol=1e-4, rtol=1e-4)
-    with pytest.raises(ValueError, match="generator has 1 entries; 2 prompts"):
+    with pytest.raises(ValueError, match="generator has 1 entries"):
         draw(PROMPT, PROMPT, generator=[generator()])
 
 
@@ -250,16 +250,16 @@ def test_prompt_with_nothing_to_draw_gives_an_image_without_text(saved: Saved) -
 
 
 def test_more_words_than_a_layout_holds_are_refused(saved: Saved) -> None:
-    with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
+    with pytest.raises(ValueError, match="asks for 5 words"):
         saved.pipe("a sign that says 'one two three four five'")
 
 
 def test_other_output_types_and_numbers_of_layouts_are_refused(saved: Saved) -> None:
-    with pytest.raises(ValueError, match="output_type is 'np'; allowed are 'pil' and 'pt'"):
+    with pytest.raises(ValueError, match="output_type is 'np'"):
         saved.pipe(PROMPT, output_type="np")
-    with pytest.raises(ValueError, match="layouts has 1 entries; 2 prompts need one each"):
+    with pytest.raises(ValueError, match="layouts has 1 entries"):
         saved.pipe([PROMPT, PROMPT], LAYOUT)
-    with pytest.raises(ValueError, match="steps is 0; it must be a whole number from 1"):
+    with pytest.raises(ValueError, match="steps is 0"):
         saved.pipe(PROMPT, num_inference_steps=0)
 
 
@@ -329,13 +329,9 @@ def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path)
     first, second = (p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (pipe, again))
     assert torch.equal(tensor(first.images), tensor(second.images))
     assert len(first.layouts[0]) == 0
-    with pytest.raises(
-        ValueError, match=r"layout_scale is 2\.0; it must be 1\.0: this image generator has no hierarchical g"
-    ):
+    with pytest.raises(ValueError, match=r"layout_scale is 2\.0"):
         pipe(PROMPT, layout_scale=2.0)
-    with pytest.raises(
-        ValueError, match=r"augmentation is 0\.1; it must be 0\.0: this image generator has no hierarchical g"
-    ):
+    with pytest.raises(ValueError, match=r"augmentation is 0\.1"):
         pipe(PROMPT, sampler=ImageSampler(augmentation=0.1))
     with pytest.raises(ValueError, match=r"layout_sampler is .*: this pipeline makes no layouts"):
         pipe(PROMPT, layout_sampler=Sampler())
@@ -357,9 +353,7 @@ def test_without_a_tlg_settings_and_parts_of_layouts_are_refused(saved: Saved, t
             load(folder)
     index.write_text(json.dumps(content))
     pipe = load(saved.folder)
-    with pytest.raises(
-        ValueError, match=r"layout_schedule is a DDPMScheduler; it must be None: this pipeline has no tlg"
-    ):
+    with pytest.raises(ValueError, match=r"layout_schedule is a DDPMScheduler"):
         VLADPipeline.from_pretrained(folder, layout_schedule=pipe.layout_schedule)
     assert load(folder).layout_sampler == Sampler()
 
@@ -555,15 +549,15 @@ def test_inpainting_refuses_what_it_cannot_do(saved: Saved, inpainter: VLADPipel
     picture, mask = pictures((40, 40))
     with pytest.raises(ValueError, match="this pipeline has no inpainting: train one for inpainting"):
         saved.pipe.inpaint(PROMPT, picture, mask)
-    with pytest.raises(ValueError, match="mask and layouts are both None; inpainting needs one of them"):
+    with pytest.raises(ValueError, match="mask and layouts are both None"):
         inpainter.inpaint(PROMPT, picture)
     with pytest.raises(ValueError, match="mask is empty"):
         inpainter.inpaint(PROMPT, picture, Image.new("L", (40, 40)))
-    with pytest.raises(ValueError, match=r"mask has shape \(40, 39\); one picture of 40 x 40 pixels"):
+    with pytest.raises(ValueError, match=r"mask has shape \(40, 39\)"):
         inpainter.inpaint(PROMPT, picture, Image.new("L", (39, 40), 255))
     with pytest.raises(ValueError, match="layouts has 'HI' outside the mask"):
         inpainter.inpaint(PROMPT, picture, mask, Layout(("HI",), torch.tensor([[0.5, 0.05, 0.3, 0.08, 0.0]])))
-    with pytest.raises(ValueError, match="layouts has 2 entries; 1 prompts need one each"):
+    with pytest.raises(ValueError, match="layouts has 2 entries"):
         inpainter.inpaint(PROMPT, picture, mask, [LAYOUT, LAYOUT])
     with pytest.raises(ValueError, match="has no glyph for '中'"):
         inpainter.inpaint("'中'", picture, mask)

@@ -187,9 +187,9 @@ def test_places_as_launchers_tell_them() -> None:
     meeting = {"MASTER_ADDR": "n0", "MASTER_PORT": "1234", "SLURMD_NODENAME": "n1"}
     process = find_process(slurm | meeting)
     assert (process.rank, process.world_size, process.local_rank, process.node, process.port) == (3, 4, 1, "n1", 1234)
-    with pytest.raises(ValueError, match="MASTER_ADDR is '' and MASTER_PORT ''; with 4 processes both are needed"):
+    with pytest.raises(ValueError, match="MASTER_ADDR is '' and MASTER_PORT ''"):
         find_process(slurm)
-    with pytest.raises(ValueError, match=r"SLURM_PROCID is 3; it must lie in \[0, SLURM_NTASKS=2\)"):
+    with pytest.raises(ValueError, match=r"SLURM_PROCID is 3"):
         find_process(slurm | meeting | {"SLURM_NTASKS": "2"})
 
 

@@ -23,9 +23,9 @@ def test_only_a_unet_of_several_levels_has_deep_blocks() -> None:
     UNetBackbone(flat).check(1)
     UNetBackbone(tiny.unet()).check(3)
     TransformerBackbone(tiny.transformer()).check(1)
-    with pytest.raises(ValueError, match="cache_interval is 2; it must be 1 for a UNet of a single level"):
+    with pytest.raises(ValueError, match="cache_interval is 2"):
         UNetBackbone(flat).check(2)
-    with pytest.raises(ValueError, match="cache_interval is 2; it must be 1 for a transformer"):
+    with pytest.raises(ValueError, match="cache_interval is 2"):
         TransformerBackbone(tiny.transformer()).check(2)
 
 

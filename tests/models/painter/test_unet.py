@@ -50,5 +50,5 @@ def test_it_is_the_published_network(settings: dict[str, Any], published: dict[s
 
 
 def test_levels_that_differ_in_number_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"have \[3, 4\] entries; each needs one a level"):
+    with pytest.raises(ValueError, match=r"have \[3, 4\] entries"):
         build_unet(heads=(5, 10, 20))

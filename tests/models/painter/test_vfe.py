@@ -162,14 +162,14 @@ def test_reading_the_backbone_changes_nothing() -> None:
 
 def test_exactly_one_network_is_wanted() -> None:
     fusion = LatentFusion(4, 4, WIDTH)
-    with pytest.raises(ValueError, match="both of unet and transformer given; exactly one must be"):
+    with pytest.raises(ValueError, match="both of unet and transformer given"):
         VFE(fusion, unet(), transformer())
-    with pytest.raises(ValueError, match="neither of unet and transformer given; exactly one must be"):
+    with pytest.raises(ValueError, match="neither of unet and transformer given"):
         VFE(fusion)
-    with pytest.raises(ValueError, match="fusion gives 4 channels; the transformer takes 6"):
+    with pytest.raises(ValueError, match="fusion gives 4 channels"):
         VFE(fusion, transformer=transformer(6))
 
 
 def test_channels_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="fusion gives 4 channels; the unet takes 6"):
+    with pytest.raises(ValueError, match="fusion gives 4 channels"):
         VFE(LatentFusion(4, 4, WIDTH), unet(6))

@@ -190,7 +190,7 @@ def test_it_needs_a_tokenizer() -> None:
 @pytest.mark.parametrize(("projection", "character_encoder"), [(8, WIDTH), (WIDTH, 8)])
 def test_widths_that_differ_are_refused(projection: int, character_encoder: int) -> None:
     tower = build_text_tower(WIDTH, layers=1, heads=2, projection=projection)
-    with pytest.raises(ValueError, match=r"must have one width; got \[8, 16\]"):
+    with pytest.raises(ValueError, match=r"must have one width"):
         TextEncoder(tower, CharacterEncoder(character_encoder))
 
 

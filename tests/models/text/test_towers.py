@@ -245,7 +245,7 @@ def test_a_language_model_with_another_rope_is_refused(tmp_path: Path) -> None:
     whole_qwen_2().save_pretrained(tmp_path)
     part = build_qwen2_5_vl_language_model(32, 2, 2, 1, 48, 300, 4096, (3, 3, 2))
     _, settings = Source(str(tmp_path)).load(part)
-    with pytest.raises(ValueError, match=r"mrope_section is \[2, 3, 3\] there; this config has \[3, 3, 2\]"):
+    with pytest.raises(ValueError, match=r"mrope_section is \[2, 3, 3\] there"):
         compare_settings(part, settings)
 
 
@@ -255,7 +255,7 @@ def test_tokenizers_fit_by_size_alone_where_the_place_is_read() -> None:
 
 
 def test_another_class_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"is a Linear; allowed are CLIPTextModelWithProjection, .*Qwen3VLTextModel"):
+    with pytest.raises(TypeError, match=r"is a Linear"):
         reader_of(nn.Linear(1, 1))
 
 
