@@ -28,19 +28,19 @@ LOCAL = {"terms": AlignmentTerms(region_weight=1.0)}
             "vfe",
             {},
             {"size": 64},
-            r"data\.size is 64 and model\.image generator\.image_size is 32; they must be the same",
+            r"data\.size is 64 and model\.image_generator\.image_size is 32; they must be the same",
         ),
         (
             "vfe",
             {},
             {"max_words": 6},
-            r"data\.max_words is 6 and model\.image generator\.\S+\.max_words is 4; they must",
+            r"data\.max_words is 6 and model\.image_generator\.\S+\.max_words is 4; they must",
         ),
         (
             "vfe",
             {},
             {"max_objects": 12},
-            r"data\.max_objects is 12 and model\.image generator\.\S+\.max_objects is 8; they must",
+            r"data\.max_objects is 12 and model\.image_generator\.\S+\.max_objects is 8; they must",
         ),
         ("tlg", {}, {"max_words": 6}, r"data\.max_words is 6 and model\.generator\.tlg\.max_words is 4; they must"),
         (
@@ -61,7 +61,7 @@ def test_data_of_other_settings_are_refused(posters: Path, stage: str, changes: 
 
 
 def test_a_test_is_refused_as_a_fit_is(posters: Path) -> None:
-    with pytest.raises(ValueError, match=r"data\.size is 64 and model\.image generator\.image_size is 32"):
+    with pytest.raises(ValueError, match=r"data\.size is 64 and model\.image_generator\.image_size is 32"):
         tiny.trainer().test(tiny.stage("vfe"), datamodule=_data(posters, size=64))
 
 
@@ -96,3 +96,24 @@ def test_numbers_that_a_stage_does_not_read_may_differ(posters: Path, stage: str
     }
     changes = {"tlg": {"size": 16}, "alignment": {"size": 64, "max_words": 6}}.get(stage, {})
     tiny.trainer().fit(modules[stage], datamodule=_data(posters, max_objects=3, **changes))
+
+
+@pytest.mark.parametrize(
+    ("stage", "part"),
+    [
+        ("tlg", "generator.prompt_encoder"),
+        ("vfe", "image_generator.prompt_encoder"),
+        ("vfe", "layout_generator.prompt_encoder"),
+    ],
+)
+def test_a_stage_that_nothing_gives_a_tokenizer_is_refused(posters: Path, stage: str, part: str) -> None:
+    module = tiny.stage(stage)
+    module.get_submodule(part).text_encoder.tokenizer = None
+    with pytest.raises(ValueError, match=rf"model\.{part}\.text_encoder has no tokenizer"):
+        tiny.trainer().fit(module, datamodule=tiny.data(posters))
+
+
+def test_the_alignment_is_validated_with_a_tokenizer_only(posters: Path) -> None:
+    module = tiny.stage("alignment", tokenizer=False)
+    with pytest.raises(ValueError, match=r"model\.prompt_encoder\.text_encoder has no tokenizer"):
+        tiny.trainer(limit_val_batches=1).validate(module, datamodule=tiny.data(posters))

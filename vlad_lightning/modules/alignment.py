@@ -22,7 +22,7 @@ from vlad_lightning.modules.alignment_terms import AlignmentTerms, ContrastedTex
 from vlad_lightning.modules.contrastive import align, check_widths, gather_uneven
 from vlad_lightning.modules.optimization import Optimization, logged_batch_size
 from vlad_lightning.modules.preparation import prepare_in_loader
-from vlad_lightning.modules.settings import check_same, check_size
+from vlad_lightning.modules.settings import check_same, check_size, check_tokenizer
 from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch, Negatives
 
@@ -84,7 +84,8 @@ class AlignmentModule(LightningModule):
         """Learn a tokenizer where there is none, and which words an edited caption may draw.
 
         Raises:
-            ValueError: where the data have too small images, or boxes for another number of phrases than are read.
+            ValueError: where the data have too small images, or boxes for another number of phrases than are read, or
+                where there is neither a tokenizer nor a checkpoint outside of a fit.
         """
         encoder = self.prompt_encoder.text_encoder
         check_size(self, "model.image_encoder.tower.image_size", self.image_encoder.image_size)
@@ -96,6 +97,7 @@ class AlignmentModule(LightningModule):
             if encoder.tokenizer is None:
                 encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
             self._words = tuple(sorted({word for caption in captions for word in drawn_words(caption)})) or WORDS
+        check_tokenizer(self, self.prompt_encoder, "model.prompt_encoder.text_encoder")
         prepare_in_loader(self, ContrastedTexts(encoder.parser, self.terms, self._words))
 
     def configure_model(self) -> None:

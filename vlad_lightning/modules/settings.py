@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule
 from vlad_lightning.diffusion.objective import TimestepDensity
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.limits import check_idle
+from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,24 @@ def check_size(module: LightningModule, own_name: str, own: int) -> None:
     given = _data_setting(module, "size")
     if given is not None and given < own:
         raise ValueError(f"data.size is {given} and {own_name} is {own}; images must be at least as large")
+
+
+def check_tokenizer(module: LightningModule, encoder: PromptEncoder, name: str) -> None:
+    """Refuse a text encoder without a tokenizer, unless a checkpoint that is still to be loaded may bring one.
+
+    Args:
+        module: its trainer knows whether there is a checkpoint.
+        encoder: the prompt encoder.
+        name: of its text encoder, as it is typed on the command line.
+
+    Raises:
+        ValueError: naming the text encoder.
+    """
+    if encoder.text_encoder.tokenizer is None and not module.trainer.ckpt_path:
+        raise ValueError(
+            f"{name} has no tokenizer; give it a checkpoint (--ckpt_path), or trainer.callbacks an InitFrom of an "
+            "earlier stage or a TokenizerFromPretrained"
+        )
 
 
 def _data_setting(module: LightningModule, name: str) -> int | None:

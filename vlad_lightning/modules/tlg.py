@@ -15,7 +15,7 @@ from vlad_lightning.metrics.layout import LayoutMetrics
 from vlad_lightning.modules.optimization import Optimization, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.rng import Stage, generators_for
-from vlad_lightning.modules.settings import check_same
+from vlad_lightning.modules.settings import check_same, check_tokenizer
 from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch, Layout, MetricResult
 
@@ -58,15 +58,16 @@ class TLGModule(LightningModule):
         self.results: dict[str, MetricResult] = {}
 
     def setup(self, stage: str) -> None:
-        """Refuse data with boxes for another number of words or objects than the layouts have.
+        """Refuse data with boxes for another number of words or objects, and a text encoder without a tokenizer.
 
         Raises:
-            ValueError: naming both settings.
+            ValueError: naming the settings.
         """
         layouts = self.generator.tlg.config
         check_same(self, "max_words", "model.generator.tlg.max_words", layouts.max_words)
         if layouts.max_objects:
             check_same(self, "max_objects", "model.generator.tlg.max_objects", layouts.max_objects)
+        check_tokenizer(self, self.generator.prompt_encoder, "model.generator.prompt_encoder.text_encoder")
         prepare_in_loader(self, ParsedTexts(self.generator.prompt_encoder.parser))
 
     def configure_model(self) -> None:

@@ -28,7 +28,7 @@ from vlad_lightning.modules.optimization import Optimization, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.probing import ProbeMetrics
 from vlad_lightning.modules.rng import Stage, generators_for
-from vlad_lightning.modules.settings import LossSettings, check_same, check_size
+from vlad_lightning.modules.settings import LossSettings, check_same, check_size, check_tokenizer
 from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import Batch, GeneratedImages, MetricResult, PromptBatch
 
@@ -196,11 +196,14 @@ class VFEModule(LightningModule):
         self.log_dict({f"test/{name}": f.value for name, f in self.results.items()})
 
     def setup(self, stage: str) -> None:
-        """Refuse data that do not fit the system, and prompts that cannot be generated, before the first one is.
+        """Refuse a system without a tokenizer, data that do not fit it, and prompts that it cannot generate.
 
         Raises:
             ValueError: naming a setting of the data and the system's, or the prompt.
         """
+        for name, part in (("image_generator", self.image_generator), ("layout_generator", self.layout_generator)):
+            if part is not None:
+                check_tokenizer(self, part.prompt_encoder, f"model.{name}.prompt_encoder.text_encoder")
         if stage != "predict":
             self._check_data()
             prepare_in_loader(self, ParsedTexts(self.image_generator.prompt_encoder.parser))
