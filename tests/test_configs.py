@@ -99,7 +99,7 @@ def test_parses(command: Command) -> None:
     config = parsed(command)
     assert config["trainer"]["precision"] == "bf16-mixed"  # configs/base.yaml lies beneath
     assert "{out}" in str(config)
-    assert "{" not in str(strings(cli.fill(config, cli.names_of(config))))
+    assert "{" not in str(strings(cli.interpolate(config, cli.names_of(config))))
     assert config["data"]["class_path"].startswith("vlad_lightning.data.")
     if command[0] == "fit":  # a stage's checkpoints lie beside its logs
         loggers = {f"{{out}}/{logger['init_args']['name']}" for logger in config["trainer"]["logger"]}
@@ -137,7 +137,7 @@ def test_a_stage_says_its_name_and_its_own_callbacks_and_base_the_rest(
     config = parsed(("fit", files, ()))
     assert names(config, "callbacks") == ["LearningRateMonitor", *callbacks]
     assert names(config, "logger") == LOGGERS
-    filled = cli.fill(config, cli.names_of(config))
+    filled = cli.interpolate(config, cli.names_of(config))
     assert filled["checkpoints"]["folder"] == f"{config['out']}/{stage}"
     assert [logger["init_args"]["name"] for logger in filled["trainer"]["logger"]] == [stage, stage]
 
@@ -503,7 +503,7 @@ def test_inpainting_is_stage_2_with_a_region(scale: str, region: tuple[int, int]
     assert module.image_generator.inpaints
     assert module.masking is not None
     shapes = {key: value.shape for key, value in module.named_parameters()}
-    new = {key: shapes.pop(key) for key in list(shapes) if ".region." in key}
+    new = {key: shapes.pop(key) for key in list(shapes) if ".inpainting." in key}
     assert shapes == {key: value.shape for key, value in plain.named_parameters()}
     assert new["image_generator.vfe.inpainting.weight"] == region
     started = [
@@ -539,5 +539,4 @@ def test_out_fills_every_text_of_a_built_config() -> None:
     assert callbacks["InitFrom"].checkpoint == "runs/here/stage0/last.ckpt"
     assert str(callbacks["Checkpoints"].folder) == "runs/here/stage1"
     assert [logger.save_dir for logger in built_cli.trainer.loggers] == ["runs/here"] * 2
-    assert "ExactResume" in callbacks  # which belongs to every fit, whatever callbacks a file lists
     assert built_cli.config.trainer.use_distributed_sampler is False  # the data modules deal to the devices

@@ -49,7 +49,7 @@ def test_a_worker_tokenizes_also_where_the_training_process_did_on_many_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
-    parser = PromptParser(3, 4, max_letters=8, context=40, fills=True, hides_padding=True)
+    parser = PromptParser(3, 4, max_letters=8, context=40, pad_to_context=True, hides_padding=True)
     parser.tokenizer = train_tokenizer(["a red circle"] * 1000, 300)
     dataset, settings = Parsed(parser), {"multiprocessing_context": "fork", "timeout": 60}
     dataset[0]

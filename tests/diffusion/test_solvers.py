@@ -76,7 +76,7 @@ def exact(x: Tensor, of: Schedule) -> Tensor:
     return MEAN + DEVIATION * (x.double() - alpha.sqrt() * MEAN) / (alpha * DEVIATION**2 + 1 - alpha).sqrt()
 
 
-@pytest.timestep.parametrize("steps", [1, 10, 20, 50])
+@pytest.mark.parametrize("steps", [1, 10, 20, 50])
 def test_where_steps_divide_the_schedule_the_timesteps_are_diffusers_own(steps: int) -> None:
     of = schedule("v_prediction")
     theirs = DDIMScheduler.from_config(of.config, timestep_spacing="trailing")
@@ -95,9 +95,9 @@ def test_where_they_do_not_each_visited_timestep_is_in_the_schedule_once() -> No
         assert times[-1] >= 0
 
 
-@pytest.timestep.parametrize("kind", ["sample", "v_prediction", "epsilon"])
-@pytest.timestep.parametrize("zero_snr", [False, True])
-@pytest.timestep.parametrize("steps", [1, 2, 7, 20, 61])
+@pytest.mark.parametrize("kind", ["sample", "v_prediction", "epsilon"])
+@pytest.mark.parametrize("zero_snr", [False, True])
+@pytest.mark.parametrize("steps", [1, 2, 7, 20, 61])
 def test_dpm_solver_of_order_1_is_ddim(kind: str, zero_snr: bool, steps: int) -> None:
     if kind == "epsilon" and zero_snr:
         pytest.skip("epsilon says nothing of x0 at pure noise")
@@ -111,8 +111,8 @@ def test_dpm_solver_of_order_1_is_ddim(kind: str, zero_snr: bool, steps: int) ->
     torch.testing.assert_close(solve(dpmsolver(of, steps, 1), denoise, x), expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.timestep.parametrize("shift", [1.0, 3.0])
-@pytest.timestep.parametrize("steps", [1, 2, 7, 20])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("steps", [1, 2, 7, 20])
 def test_dpm_solver_of_order_1_is_euler_for_flow_matching(shift: float, steps: int) -> None:
     x, of = noise(50, 1), flow(shift)
 
@@ -123,7 +123,7 @@ def test_dpm_solver_of_order_1_is_euler_for_flow_matching(shift: float, steps: i
     torch.testing.assert_close(solve(dpmsolver(of, steps, 1), denoise, x), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.timestep.parametrize(
+@pytest.mark.parametrize(
     ("of", "denoiser"), [(flow(), of_flow), (flow(3.0), of_flow), (slow_start(), of_ddpm("sample", slow_start()))]
 )
 def test_order_of_convergence_on_gaussian_data(of: Schedule, denoiser: Denoiser) -> None:
@@ -144,7 +144,7 @@ def test_order_of_convergence_on_gaussian_data(of: Schedule, denoiser: Denoiser)
     assert fine < error(first, 1280) / 10
 
 
-@pytest.timestep.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_euler_is_the_recursion_by_hand_in_float64(shift: float) -> None:
     times = [shift * u / (1 + (shift - 1) * u) for u in (k / 12 for k in range(12, -1, -1))]
     x = noise(64, 1).double()
@@ -155,8 +155,8 @@ def test_euler_is_the_recursion_by_hand_in_float64(shift: float) -> None:
     torch.testing.assert_close(solve(solver, of_flow, noise(64, 1)).double(), x, rtol=0, atol=1e-5)
 
 
-@pytest.timestep.parametrize("solver", ["ddim", "dpmsolver++"])
-@pytest.timestep.parametrize("shift", [1.0, 3.0])
+@pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_flow_matching_draws_gaussian_data_with_their_mean_and_deviation(solver: SolverName, shift: float) -> None:
     sampler = Sampler(steps=100, solver=solver)
     result = sampler.draw(of_flow, noise(20_000, 1), flow(shift), [])
@@ -164,7 +164,7 @@ def test_flow_matching_draws_gaussian_data_with_their_mean_and_deviation(solver:
     assert result.std().item() == pytest.approx(DEVIATION, abs=0.012)
 
 
-@pytest.timestep.parametrize("kind", ["sample", "v_prediction"])
+@pytest.mark.parametrize("kind", ["sample", "v_prediction"])
 def test_dpm_solver_draws_gaussian_data_from_zero_terminal_snr(kind: str) -> None:
     of = schedule(kind)
     result = Sampler(steps=50, solver="dpmsolver++").draw(of_ddpm(kind, of), noise(20_000, 1), of, [])
@@ -172,9 +172,9 @@ def test_dpm_solver_draws_gaussian_data_from_zero_terminal_snr(kind: str) -> Non
     assert result.std().item() == pytest.approx(DEVIATION, abs=0.012)
 
 
-@pytest.timestep.parametrize("solver", ["ddim", "dpmsolver++"])
-@pytest.timestep.parametrize("of", [schedule(), flow()], ids=["ddpm", "flow"])
-@pytest.timestep.parametrize("steps", [1, 2, 3, 20, 61])
+@pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
+@pytest.mark.parametrize("of", [schedule(), flow()], ids=["ddpm", "flow"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 20, 61])
 def test_an_oracle_of_one_point_is_recovered(solver: SolverName, of: Schedule, steps: int) -> None:
     x0 = torch.tensor([[3.0, -1.5, 0.25]])
 
@@ -185,7 +185,7 @@ def test_an_oracle_of_one_point_is_recovered(solver: SolverName, of: Schedule, s
     torch.testing.assert_close(result, x0.expand(2, 3), rtol=0, atol=1e-5)
 
 
-@pytest.timestep.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("order", [1, 2, 3])
 def test_where_steps_divide_the_schedule_dpm_solver_is_diffusers_own(order: int) -> None:
     of, x = schedule("v_prediction", zero_snr=False), noise(20, 1)
     theirs = DPMSolverMultistepScheduler.from_config(of.config, timestep_spacing="trailing", solver_order=order)

@@ -122,7 +122,7 @@ def test_the_picture_in_the_region_is_never_looked_at(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("system_of", "line", "told"),
     [
-        ({"inpaints": False}, MASKED, "image is given, but the image generator has no region"),
+        ({"inpaints": False}, MASKED, "image is given, but the image generator has no inpainting"),
         ({"inpaints": False, "hierarchical": False}, OWN, "no hierarchical guidance"),
         ({}, {"prompt": '"one two" and "three four five"'}, "asks for 5 words; the layout holds at most 4"),
         ({}, {"prompt": "'中文'"}, "has no glyph"),

@@ -100,7 +100,7 @@ def test_stage_2_begins_with_both(chain: Chain) -> None:
 def test_what_stage_2_freezes_leaves_it_unchanged(chain: Chain) -> None:
     assert same(part(chain.stage2, "image_encoder."), part(chain.stage0, "image_encoder."))
     assert same(part(chain.stage2, "layout_generator."), part(chain.stage1, "generator."))
-    assert not same(part(chain.stage2, "image generator."), part(chain.start2, "image generator."))
+    assert not same(part(chain.stage2, "image_generator."), part(chain.start2, "image_generator."))
 
 
 def test_last_checkpoint_tests_without_the_earlier_ones(chain: Chain, posters: Path) -> None:

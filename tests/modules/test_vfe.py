@@ -303,13 +303,13 @@ def test_frozen_parts_stay_frozen(posters: Path, lora: Any) -> None:
     before = parts(module)
     tiny.trainer(4).fit(module, datamodule=tiny.data(posters))
     moved = {key for key, value in module.named_parameters() if not torch.equal(value, before[key])}
-    assert all(key.startswith("image generator.") for key in moved)
+    assert all(key.startswith("image_generator.") for key in moved)
     assert not any(key.startswith("image_generator.autoencoder") for key in moved)
     tower = {key for key in moved if key.startswith("image_generator.prompt_encoder.text_encoder.tower.")}
     assert bool(tower) == (lora is not None)
     assert all("lora_" in key for key in tower)
     trained = ("vfe.unet", "vfe.fusion", "prompt_encoder.composition", "prompt_encoder.text_encoder.character_encoder")
-    assert all(any(key.startswith(f"image generator.{part}") for key in moved) for part in trained)
+    assert all(any(key.startswith(f"image_generator.{part}") for key in moved) for part in trained)
     assert not module.image_generator.autoencoder.training
 
 

@@ -113,7 +113,7 @@ def test_lora_trains_the_adapters_the_fusion_and_the_composition(batch: Batch) -
     assert in_unet == {k for k in before if k.startswith("image_generator.vfe.unet.") and "lora_" in k}
     assert len(in_unet) > 8
     for part in ("vfe.fusion", "prompt_encoder.composition", "prompt_encoder.text_encoder.character_encoder"):
-        assert any(k.startswith(f"image generator.{part}.") for k in moved)
+        assert any(k.startswith(f"image_generator.{part}.") for k in moved)
 
 
 def test_lora_starts_at_the_unet() -> None:

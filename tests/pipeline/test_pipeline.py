@@ -563,15 +563,3 @@ def test_inpainting_refuses_what_it_cannot_do(saved: Saved, inpainter: VLADPipel
         inpainter.inpaint("'中'", picture, mask)
     with pytest.raises(ValueError, match="output_type is 'np'"):
         inpainter.inpaint(PROMPT, picture, mask, output_type="np")
-
-
-def test_a_folder_written_before_there_were_regions_still_loads(saved: Saved, tmp_path: Path) -> None:
-    shutil.copytree(saved.folder, tmp_path / "old")
-    index = tmp_path / "old" / "model_index.json"
-    content = json.loads(index.read_text())
-    assert content.pop("inpainting") == [None, None]
-    index.write_text(json.dumps(content))
-    old = load(tmp_path / "old")
-    assert old.region is None
-    first, second = (p(PROMPT, LAYOUT, 2, generator=generator(), output_type="pt") for p in (saved.pipe, old))
-    assert torch.equal(tensor(first.images), tensor(second.images))

@@ -47,7 +47,6 @@ from vlad_lightning.limits import check_settings, check_words
 _SUBCOMMANDS = ("fit", "validate", "test", "predict")
 _OF_EVERY_FIT = {
     "checkpoints": Checkpoints,
-    "resume": ExactResume,
     "preemption": Preemption,
     "step_guard": StepGuard,
     "roll_back": RollBack,
@@ -113,7 +112,7 @@ class VLADCLI(LightningCLI):
             listed = [c for c in _listed(config["trainer"]) if not c["class_path"].endswith(".LearningRateMonitor")]
             config["trainer"]["callbacks"] = listed
         if self.subcommand == "fit":
-            self.trainer_defaults["callbacks"] = [self._lock(config), *_progress(config["trainer"])]
+            self.trainer_defaults["callbacks"] = [self._lock(config), ExactResume(), *_progress(config["trainer"])]
         filled = interpolate(config, names_of(config))
         if filled["trainer"]["default_root_dir"] is None:  # it would be the working directory
             own = filled["checkpoints"]["folder"] if self.subcommand == "fit" else None

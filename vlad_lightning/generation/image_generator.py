@@ -106,7 +106,7 @@ class ImageGenerator(nn.Module):
 
     @property
     def hierarchical(self) -> bool:
-        """Whether the layout's latent guides the image generator."""
+        """Whether the layout's latent guides the image_generator."""
         return self.vfe.fusion.config.layout_channels > 0
 
     def encode_layout(

@@ -92,7 +92,7 @@ def test_phrases_are_told_apart_by_their_places() -> None:
     turned = changed(everyone, "phrases", everyone.phrases.flip(1))
     assert not torch.allclose(module(everyone).phrases[:, 1:].flip(1), module(turned).phrases[:, 1:], atol=1e-4)
     with torch.no_grad():
-        module.places.zero_()
+        module.position_embedding.zero_()
         module.order.weight.zero_()
         module.neighbours.weight.zero_()  # with none of the three, the composition is a set
     torch.testing.assert_close(

@@ -77,7 +77,7 @@ class VFE(nn.Module):
 
     @property
     def network_name(self) -> str:
-        """The name of the attribute that holds the image generator."""
+        """The name of the attribute that holds the image_generator."""
         return "unet" if self.transformer is None else "transformer"
 
     @property
