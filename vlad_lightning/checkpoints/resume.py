@@ -49,7 +49,8 @@ def resolve(given: str, folder: str | None, run: str, fits: bool) -> Found | str
         fits: whether the command is a fit, which may start without a checkpoint.
 
     Returns:
-        A whole checkpoint that holds what the command needs; Lightning's word; None for a fit that starts over.
+        A whole checkpoint that holds what the command needs; ``given`` if Lightning handles it; None for a fit that
+        starts over.
 
     Raises:
         FileNotFoundError: if there is none.
