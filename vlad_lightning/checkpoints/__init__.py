@@ -1,4 +1,4 @@
-"""All that is known about checkpoints: whole files, folders, which of them stay, and resuming."""
+"""Checkpoints: writing them as whole files or folders, verifying them, removing old ones, and resuming from them."""
 
 from vlad_lightning.checkpoints.config_lock import ConfigLock
 from vlad_lightning.checkpoints.io import DurableCheckpointIO

@@ -1,8 +1,8 @@
-"""Checkpoints that can be told from damaged ones: a SHA-256 in the file itself, or a list of them in a folder.
+"""Checksums that reveal damaged checkpoints: a SHA-256 in the file itself, or a list of them in a folder.
 
-A file of ``torch.save`` is a zip archive, and the checksum is the archive's comment: file and checksum are one file, so
-no kill, copy, link or move can part them, and every reader of the format takes it as it is. A folder (a sharded
-checkpoint) gets ``SHA256SUMS``, written last, which ``sha256sum -c`` reads as well.
+A file of ``torch.save`` is a zip archive, and the checksum is the archive's comment. Both are one file, so no kill,
+copy, link or move can separate them, and every reader of the format accepts it. A folder (a sharded checkpoint) gets
+``SHA256SUMS``, written last, which ``sha256sum -c`` reads as well.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ _CHUNK = 1 << 22
 
 
 class DamagedError(ValueError):
-    """A checkpoint that is not what was written, or whose writing did not come to its end."""
+    """A checkpoint that differs from what was written, or whose save did not finish."""
 
 
 class ChecksumFile:
-    """A binary file to ``torch.save`` into; hashes on a second thread what the first one writes.
+    """A binary file for ``torch.save`` to write to; a second thread hashes the data as it is written.
 
     Args:
-        path: is written again.
+        path: the file; an existing one is overwritten.
     """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
         self._hash = hashlib.sha256()
         self._hasher = ThreadPoolExecutor(1)
-        self._end = b""  # the last record so far: its comment's length is not known before the end
+        self._end = b""  # held back: the last bytes may be the last record, whose comment's length is set at the end
         self.error: OSError | None = None
 
     def write(self, data: bytes | memoryview) -> int:
-        """Write all of ``data``; the last bytes wait for what follows."""
+        """Write ``data``, except its last bytes, which are held back until the next call."""
         length = len(data)
         if length >= _END:
             self._put(self._end)
@@ -61,13 +61,13 @@ class ChecksumFile:
         return length
 
     def flush(self) -> None:
-        """Nothing: :meth:`finish` brings all to the disk."""
+        """Do nothing: :meth:`finish` flushes everything to the disk."""
 
     def finish(self) -> None:
-        """Put the checksum at the end, and everything on the disk.
+        """Append the checksum and flush everything to the disk.
 
         Raises:
-            ValueError: where what was written is no zip archive.
+            ValueError: if the written data is not a zip archive.
         """
         if not self._end.startswith(_END_SIGNATURE):
             raise ValueError("only the zip archives of torch.save can carry a checksum")
@@ -78,7 +78,7 @@ class ChecksumFile:
         self._guard(lambda: os.fsync(self._file.fileno()))
 
     def close(self) -> None:
-        """Close; a buffer that does not fit on the disk any more is let go."""
+        """Close the file; a buffer that no longer fits on the disk is discarded."""
         self._hasher.shutdown()
         with contextlib.suppress(OSError):
             self._file.close()
@@ -91,10 +91,10 @@ class ChecksumFile:
             if hashed is None:
                 self._hash.update(data)
             else:
-                hashed.result()  # the memory behind `data` is torch's, and only until this returns
+                hashed.result()  # the memory behind `data` belongs to torch, and is valid only until this returns
 
     def _guard(self, act: Callable[[], object]) -> None:
-        """Keep the error: torch.save replaces it by one about positions."""
+        """Keep an error of ``act``: torch.save replaces it by an error about file positions."""
         try:
             act()
         except OSError as error:
@@ -104,12 +104,12 @@ class ChecksumFile:
 
 @contextlib.contextmanager
 def checksum_file(target: Path) -> Iterator[ChecksumFile]:
-    """A file that appears under its name when it is whole, with its checksum and on the disk.
+    """Open a file that gets its name only when it is whole, has its checksum and is flushed to the disk.
 
-    It is written beside the target under one name, so that what a kill leaves is written over by the next.
+    It is written beside the target under a fixed name, so the next save overwrites what a killed process left.
 
     Raises:
-        OSError: where the disk is full or fails; what was under the name before is there as it was.
+        OSError: if the disk is full or fails; an earlier file under the name stays unchanged.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.part")
@@ -130,12 +130,12 @@ def checksum_file(target: Path) -> Iterator[ChecksumFile]:
 
 
 def write_checksums(folder: Path) -> None:
-    """Bring the files of a sharded checkpoint to the disk and write their checksums, last.
+    """Flush the files of a sharded checkpoint to the disk, then write their checksums.
 
     One process calls it, when all have written. Reads every file once, several at a time.
 
     Raises:
-        OSError: where a file cannot be read, or the disk is full.
+        OSError: if a file cannot be read, or the disk is full.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -155,12 +155,12 @@ def write_checksums(folder: Path) -> None:
 def verify(path: Path) -> None:
     """Read a checkpoint and compare its checksum.
 
-    A file without a checksum, as Lightning's own plugin writes it, is held against the CRC-32 of its records. What was
-    found whole is not read again by this process while its time and size stay.
+    A file without a checksum, as Lightning's own plugin writes it, is compared with the CRC-32 of its records. This
+    process does not read a whole checkpoint again while its inode, time and size stay the same.
 
     Raises:
-        DamagedError: where it is truncated or changed, or a folder's save did not come to its end.
-        FileNotFoundError: where there is none.
+        DamagedError: if it is truncated or changed, or the save of a folder did not finish.
+        FileNotFoundError: if it does not exist.
     """
     look(path)
     if path.is_dir():
@@ -171,11 +171,11 @@ def verify(path: Path) -> None:
 
 
 def look(path: Path) -> None:
-    """Look whether a checkpoint can be opened: a pipe would wait for a writer.
+    """Check that a checkpoint is a file or a folder, without reading it: opening a pipe would wait for a writer.
 
     Raises:
-        DamagedError: where it is neither a file nor a folder.
-        FileNotFoundError: where there is none.
+        DamagedError: if it is neither a file nor a folder.
+        FileNotFoundError: if it does not exist.
     """
     if not path.exists():
         link = f"; it is a link to {path.readlink()}" if path.is_symlink() else ""
@@ -187,20 +187,20 @@ def look(path: Path) -> None:
 def newest_valid(
     folder: Path, accepts: Callable[[Path], bool] | None = None, check: Callable[[Path], None] = verify
 ) -> Path | None:
-    """The newest whole checkpoint of a stage's folder: ``last.ckpt``, else the latest step's.
+    """Return the newest whole checkpoint of a stage's folder: ``last.ckpt``, else the latest step's.
 
-    Each that is damaged, or cannot be read, is named in a warning.
+    Checkpoints that are damaged, or cannot be read, are named in a warning.
 
     Args:
         folder: where :class:`~vlad_lightning.checkpoints.Checkpoints` writes.
-        accepts: says of a whole one whether it may be taken.
-        check: raises a ValueError or an OSError for one that is not whole.
+        accepts: decides whether a whole checkpoint may be used; None accepts all.
+        check: raises a ValueError or an OSError for a checkpoint that is not whole.
 
     Returns:
-        None where there is none, or none that is accepted.
+        The path; None if the folder holds no checkpoint, or none that is accepted.
 
     Raises:
-        DamagedError: where none can be read: a training that starts over has to be told to.
+        DamagedError: if some are damaged and no other is accepted: training does not silently start over.
     """
     damaged: list[str] = []
     for path in candidates(folder):
@@ -220,7 +220,7 @@ def newest_valid(
 
 
 def candidates(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, newest first; ``last.ckpt`` and the step it is a link of count as one."""
+    """Return the checkpoints of a folder, newest first; ``last.ckpt`` and the step it links to count as one."""
     last = folder / LAST
     found = [path for _, path in sorted(steps_of(folder).items(), reverse=True)]
     if not os.path.lexists(last):
@@ -236,19 +236,19 @@ def _are_one(path: Path, last: Path) -> bool:
 
 
 def steps_of(folder: Path) -> dict[int, Path]:
-    """The checkpoints that are kept by their steps."""
+    """Return the checkpoints named ``step-<number>.ckpt``, by their steps."""
     if not folder.is_dir():
         return {}
     return {int(match[1]): path for path in folder.iterdir() if (match := _STEP.fullmatch(path.name))}
 
 
 def step_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step is kept."""
+    """Return the path of a step's checkpoint."""
     return folder / f"step-{step:09d}.ckpt"
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, where folders can be opened (not on Windows)."""
+    """Flush a folder's entries to the disk, where folders can be opened (not on Windows)."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -266,7 +266,7 @@ def _synced_hash(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _check_file(path: Path, inode: int, size: int, time: int) -> None:
-    """``inode``, ``size`` and ``time`` are there for the cache; an error is not kept."""
+    """Check a file; ``inode``, ``size`` and ``time`` are keys of the cache, which keeps no errors."""
     with path.open("rb", buffering=0) as file:
         file.seek(max(0, size - max(_TRAILER, _END)))
         tail = file.read()
@@ -287,7 +287,7 @@ def _hash_of(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _hash_of_whole(path: Path, inode: int, size: int, time: int) -> str:
-    """``inode`` and ``time`` are there for the cache."""
+    """Hash the whole file; ``inode`` and ``time`` are only keys of the cache."""
     with path.open("rb", buffering=0) as file:
         return _hash_of_first(file, size)
 
@@ -312,7 +312,7 @@ def _check_records(path: Path) -> None:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise DamagedError(f"{path} is damaged: {error}") from error
     if broken:
-        raise DamagedError(f"{path} is damaged: its record {broken} has another CRC-32 than was written")
+        raise DamagedError(f"{path} is damaged: the CRC-32 of its record {broken} differs from the one written")
 
 
 def _check_folder(folder: Path) -> None:
@@ -324,7 +324,7 @@ def _check_folder(folder: Path) -> None:
         raise DamagedError(f"{folder} is damaged: {MANIFEST} is no text") from error
     listed = [line.partition("  ") for line in lines]
     if not listed or any(len(digest) != 64 or not name for digest, _, name in listed):
-        raise DamagedError(f"{folder} is damaged: {MANIFEST} is no list of checksums")
+        raise DamagedError(f"{folder} is damaged: {MANIFEST} is not a list of checksums")
     if missing := [name for _, _, name in listed if not (folder / name).is_file()]:
         raise DamagedError(f"{folder} is damaged: {missing[0]} is missing")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

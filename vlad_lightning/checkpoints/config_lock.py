@@ -1,4 +1,4 @@
-"""The configuration and the data that a checkpoint was trained with, and what may differ where it is resumed."""
+"""The configuration and the data that a checkpoint was trained with, and what may differ when it is resumed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vlad_lightning.data.source import SampleSource
 from vlad_lightning.files import printable
 
 RECORD = "vlad_config"
-"""Its key in a checkpoint."""
+"""The key of the configuration in a checkpoint."""
 
-# What decides a training; everything else (folders, loggers, what watches the run) may change.
+# The parts of the configuration that determine a training; the rest (folders, loggers, monitoring) may change.
 _LOCKED = ("seed_everything", "model", "data", "trainer")
-# Of that, what does not change which numbers are computed from which samples, or only how long and where.
+# Keys among them that do not change which numbers are computed from which samples, or only how long and where.
 _FREE = (
     "data.num_workers",
     "data.pin_memory",
@@ -72,11 +72,11 @@ _FREE = (
 )
 _ABSENT = "(not set)"
 CONTENT = "data.content"
-"""Stands for what the data folder holds, where it is allowed to change."""
+"""The key under which ``allow_changes`` permits other contents of the data folder."""
 
 
 class _Data(Protocol):
-    """A data module that knows what it read."""
+    """A data module that knows which data it has read."""
 
     source: SampleSource
 
@@ -84,13 +84,13 @@ class _Data(Protocol):
 
 
 class ConfigLock(Callback):
-    """Keeps the configuration of a fit in its checkpoints, for the comparison when one of them is resumed.
+    """A callback that stores a fit's configuration in its checkpoints and compares it when one of them is resumed.
 
-    What the data folder holds is compared here as well, when it has been looked at; the data module keeps it.
+    It also compares the contents of the data folder, once it has been scanned; the data module stores them.
 
     Args:
         config: dotted keys and plain values, see :func:`flatten`.
-        allow_changes: keys and patterns that may differ, see :func:`changes`; :data:`CONTENT` is one.
+        allow_changes: keys and patterns that may differ, see :func:`changes`; :data:`CONTENT` is allowed among them.
     """
 
     def __init__(self, config: Mapping[str, Any], allow_changes: Sequence[str] = ()) -> None:
@@ -99,11 +99,11 @@ class ConfigLock(Callback):
         self._world_size = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of processes, which may change but is worth a word."""
+        """Return the number of processes: it may change, with a warning."""
         return {"world_size": self._world_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Say where the global batch has changed with the number of processes."""
+        """Warn if the number of processes, and with it the global batch, has changed."""
         then = state_dict["world_size"]
         if then and self._world_size and then != self._world_size:
             rank_zero_warn(
@@ -116,16 +116,17 @@ class ConfigLock(Callback):
         self._world_size = trainer.world_size
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put the configuration in."""
+        """Add the configuration to the checkpoint."""
         checkpoint[RECORD] = dict(self.config)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse to go on with other data, on every process alike: the first one decides.
+        """Refuse to resume with another configuration or other data.
 
-        Also with another configuration, which most processes have not compared with the checkpoint's yet.
+        Every process compares the configuration, which most have not done yet. The first process compares the data
+        and decides for all.
 
         Raises:
-            ValueError: naming what differs.
+            ValueError: names what differs.
         """
         if trainer.state.fn == "fit" and RECORD in checkpoint:
             refuse_changes(trainer.ckpt_path, checkpoint[RECORD], self.config, self.allow_changes)
@@ -146,13 +147,13 @@ class ConfigLock(Callback):
 
 
 def flatten(config: Mapping[str, Any], out: str) -> dict[str, Any]:
-    """What decides a training, by dotted keys as they are typed on the command line (without ``init_args``).
+    """Return the values that determine a training, by dotted keys as on the command line (without ``init_args``).
 
     A list of classes (callbacks, loggers) is keyed by their names. The folder of the run is written as ``{out}``, so
-    that a run which was moved is the same run.
+    that a run that was moved counts as the same run.
 
     Args:
-        config: of the command line, plain values only.
+        config: the configuration of the command line, plain values only.
         out: the folder of the run.
     """
     flat: dict[str, Any] = {}
@@ -195,12 +196,12 @@ def _plain(value: Any, out: str) -> Any:
 def changes(
     then: Mapping[str, Any], now: Mapping[str, Any], allow_changes: Sequence[str] = ()
 ) -> list[tuple[str, Any, Any]]:
-    """The keys, with both values, that differ and may not.
+    """Return the keys, with both values, that differ although they must not.
 
     Args:
-        then: as kept in a checkpoint.
-        now: of the fit that resumes it.
-        allow_changes: more keys that may differ, or patterns such as ``data.*``; a key stands for all below it.
+        then: the configuration stored in a checkpoint.
+        now: the configuration of the fit that resumes it.
+        allow_changes: more keys that may differ, or patterns such as ``data.*``; a key includes all keys below it.
     """
     named = [pattern.replace(".init_args", "").lstrip("-").replace("[", "[[]") for pattern in allow_changes]
     allowed = [*_FREE, *named, *(f"{pattern}.*" for pattern in named), *(f"{pattern}[[]*" for pattern in named)]
@@ -212,16 +213,16 @@ def changes(
 def refuse_changes(
     checkpoint: object, then: Mapping[str, Any], now: Mapping[str, Any], allow_changes: Sequence[str]
 ) -> None:
-    """Refuse what :func:`changes` finds, after a table of it on stderr.
+    """Refuse the differences that :func:`changes` finds, and print them as a table on stderr.
 
     Args:
         checkpoint: its path, for the message.
-        then: as kept in it.
-        now: of the fit that resumes it.
+        then: the configuration stored in it.
+        now: the configuration of the fit that resumes it.
         allow_changes: keys and patterns that may differ.
 
     Raises:
-        ValueError: naming the keys that differ.
+        ValueError: names the keys that differ.
     """
     rows = changes(then, now, allow_changes)
     if not rows:
@@ -236,7 +237,7 @@ def refuse_changes(
 
 
 def table(rows: Sequence[tuple[str, Any, Any]]) -> str:
-    """The rows as text under the heads key, then, now."""
+    """Format the rows as a text table with the columns key, then and now."""
     texts = [("key", "then", "now"), *((key, _short(then), _short(now)) for key, then, now in rows)]
     widths = [max(len(row[i]) for row in texts) for i in range(3)]
     return "\n".join("  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in texts)

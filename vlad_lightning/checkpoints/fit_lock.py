@@ -1,4 +1,4 @@
-"""One fit at a time writes to a folder: a file names the host and the process that does."""
+"""A lock file that lets one fit at a time write to a folder; it names the host and the process."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NAME = ".fit.lock"
 
 @dataclass(frozen=True)
 class _Holder:
-    """A process, told from a later one of the same number by when it began.
+    """The process that holds a lock; its start time distinguishes it from a later process with the same number.
 
     Attributes:
-        host: its machine.
-        pid: its number there.
-        began: in the kernel's clock; empty where that is not known.
-        job: SLURM's number of the job; empty outside of one.
-        restarts: how often SLURM had started the job again.
+        host: the host name.
+        pid: the process number on that host.
+        began: its start time, see :func:`_began`; empty if unknown.
+        job: the SLURM job number; empty outside a job.
+        restarts: how often SLURM had restarted the job.
     """
 
     host: str
@@ -36,17 +36,17 @@ def refuse_if_held(folder: Path) -> None:
     """Refuse a folder that another fit writes to.
 
     Raises:
-        ValueError: naming the process, and the file to remove where it is known not to run any more.
+        ValueError: names the process, and the file to remove if that process is known to have ended.
     """
     _stale(folder / NAME)
 
 
 def take(folder: Path) -> None:
-    """Lock a folder for this process. What a dead one left is taken over with a warning.
+    """Lock a folder for this process; take over the lock of a process that has ended, with a warning.
 
     Raises:
         ValueError: see :func:`refuse_if_held`.
-        OSError: where the file cannot be written.
+        OSError: if the file cannot be written.
     """
     path = folder / NAME
     if (left := _stale(path)) is not None:
@@ -65,7 +65,7 @@ def take(folder: Path) -> None:
 
 
 def release(folder: Path) -> None:
-    """Remove the lock where it is this process's; one that the file system keeps is stale when the process ends."""
+    """Remove the lock if this process holds it; one that cannot be removed is stale when the process ends."""
     path = folder / NAME
     with contextlib.suppress(OSError):
         if _read(path) == _this():
@@ -73,10 +73,10 @@ def release(folder: Path) -> None:
 
 
 def _stale(path: Path) -> _Holder | None:
-    """Who left the lock; None where there is none.
+    """Return the process that left a stale lock; None if there is no lock.
 
     Raises:
-        ValueError: where its process may be running.
+        ValueError: if its process may still be running.
     """
     try:
         holder = _read(path)
@@ -86,7 +86,7 @@ def _stale(path: Path) -> _Holder | None:
         return holder
     raise ValueError(
         f"{path.parent} is being written by another fit, {_describe(holder)}: wait for it, or name another --out. "
-        f"Where that fit is known to have ended, remove {path}"
+        f"If that fit has ended, remove {path}"
     )
 
 
@@ -102,13 +102,13 @@ def _runs(holder: _Holder) -> bool:
         os.kill(holder.pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except OSError:  # another user's process
         pass
     return not holder.began or _began(holder.pid) in ("", holder.began)
 
 
 def _read(path: Path) -> _Holder:
-    """The process that a lock names; one without a number, on this host, where the file is damaged."""
+    """Return the process that a lock names; if the file is damaged, a process on this host with the number 0."""
     try:
         holder = _Holder(**json.loads(path.read_text(encoding="utf-8")))
         if isinstance(holder.pid, int) and isinstance(holder.restarts, int):
@@ -125,7 +125,7 @@ def _this() -> _Holder:
 
 
 def _began(pid: int) -> str:
-    """When a process began, in ticks since the machine did, as Linux tells it."""
+    """Return the start time of a process, in clock ticks since the machine booted (Linux); empty if unknown."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

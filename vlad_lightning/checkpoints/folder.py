@@ -1,13 +1,13 @@
-"""Checkpoints as folders, written by all processes at once: safetensors for the tensors, one file for all else.
+"""Checkpoints as folders, written by all processes at once: safetensors for the tensors, one file for the rest.
 
     last.ckpt/
-      meta.pt                                       all that is no tensor; a tensor's place holds its key
+      meta.pt                                       everything but the tensors; each is replaced by its key
       shard-00001-model-00001-of-00001.safetensors  what process 0 holds: whole tensors, or its rows of them
-      shard-00002-...                               the same of process 1, and so on
+      shard-00002-...                               the same for process 1, and so on
 
-`torch.distributed.checkpoint` writes and reads them, in its safetensors form: its own form keeps an index that is a
-pickle, and reading a pickle can run code. Here the index stands in the files' headers, as JSON. ``meta.pt`` is read
-with ``weights_only=True``. A folder can be read by any number of processes, one without a process group included.
+`torch.distributed.checkpoint` writes and reads them in its safetensors format: its default format keeps a pickled
+index, and reading a pickle can run code. Here the index is in the files' headers, as JSON. ``meta.pt`` is read with
+``weights_only=True``. Any number of processes can read a folder, also one process without a process group.
 """
 
 from __future__ import annotations
@@ -46,38 +46,38 @@ from vlad_lightning.checkpoints.ranks import SaveFailedError, barrier, on_first
 from vlad_lightning.lightning_internals import storage_id
 
 _METADATA = "meta.pt"
-_MARK = "vlad_lightning.tensor"  # ("vlad_lightning.tensor", key) stands where a tensor stood
+_MARK = "vlad_lightning.tensor"  # ("vlad_lightning.tensor", key) replaces a tensor
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # two letters at least: not C:/
 _ONE_DISK = "has to be one file system for all nodes"
 _HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 TensorPath = tuple[str | int, ...]
-"""Where a tensor stands in a checkpoint: ("state_dict", "layer.weight")."""
+"""The path of a tensor in a checkpoint's nested containers: ("state_dict", "layer.weight")."""
 
 
 def is_folder_checkpoint(path: Path) -> bool:
-    """Whether ``path`` is a checkpoint of this form."""
+    """Return whether ``path`` is a checkpoint of this format."""
     return (path / _METADATA).is_file()
 
 
 def read_metadata(path: Path) -> Any:
-    """What a checkpoint holds beside its tensors; a file's tensors stay on the disk. Reads Lightning's folders too."""
+    """Read a checkpoint without its tensors; those of a file are memory-mapped. Reads Lightning's folders too."""
     file = path / _METADATA if path.is_dir() else path
     return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
 
 
 def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint beside its target, then put it in its place. All processes call it together.
+    """Write a checkpoint beside its target, then move it to the target. All processes call it together.
 
     Each process writes the shards it holds; what is equal on all is written once.
 
     Args:
         checkpoint: nested dicts and lists; tensors may be sharded.
-        path: the target, the same on every process; what stands there is replaced.
+        path: the target, the same on every process; an existing checkpoint is replaced.
 
     Raises:
-        SaveFailedError: on every process, where one of them could not write; what stood there stands there still, and
-            nothing half-written takes room.
+        SaveFailedError: on every process, if one of them could not write; an existing checkpoint at ``path`` stays,
+            and no partial files are left.
     """
     metadata, tensors = _separate(checkpoint)
     beside = path.with_name(f".{path.name}.part")
@@ -87,22 +87,22 @@ def write_folder(checkpoint: Mapping[str, Any], path: Path) -> None:
         on_first(partial(_finish, metadata, {key: tensor.shape for key, tensor in tensors.items()}, beside, path))
     except SaveFailedError:
         _remove(beside)
-        barrier()  # a late removal would hit the next save
+        barrier()  # a late removal would delete files of the next save
         raise
 
 
 def _recreate(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove(folder)  # of a run that was killed
+    _remove(folder)  # left by a run that was killed
     folder.mkdir()
 
 
 def _write_shards(tensors: dict[str, Tensor], folder: Path) -> None:
-    """Let every process write its own.
+    """Write each process's own shards.
 
     Raises:
-        SaveFailedError: where disks refused. torch hands every process the errors of all.
-        CheckpointException: where the program failed.
+        SaveFailedError: if all errors come from the disk. torch gives every process the errors of all.
+        CheckpointException: if there was another error.
     """
     try:
         with warnings.catch_warnings():
@@ -119,22 +119,22 @@ def _write_shards(tensors: dict[str, Tensor], folder: Path) -> None:
 
 def _finish(metadata: Any, shapes: Mapping[str, torch.Size], beside: Path, path: Path) -> None:
     content = io.BytesIO()
-    torch.save(metadata, content)  # torch's own errors about a full disk speak of positions
+    torch.save(metadata, content)  # to memory first: torch's own errors about a full disk only name file positions
     with (beside / _METADATA).open("wb") as file:
         file.write(content.getbuffer())
         file.flush()
         os.fsync(file.fileno())
-    found = _read_index(beside)  # after a file was made, which is when NFS looks at what other nodes have made
+    found = _read_index(beside)  # after creating a file, which makes NFS look for files that other nodes created
     if lost := [key for key, shape in shapes.items() if key not in found or found[key].size != shape] or _gaps(found):
         raise OSError(f"{_lost(lost)}, though every process has written its own; {path.parent} {_ONE_DISK}")
     publish(beside, path)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
-    """Shape, type and parts of each tensor by its key, from the headers of all shards.
+    """Return shape, dtype and parts of each tensor by its key, from the headers of all shards.
 
     Raises:
-        OSError: where one cannot be read.
+        OSError: if a header cannot be read.
     """
     try:
         return dict(HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata)
@@ -143,7 +143,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _gaps(index: Mapping[str, TensorStorageMetadata]) -> list[str]:
-    """The tensors of which parts are missing."""
+    """Return the keys of the tensors of which parts are missing."""
     return [key for key, t in index.items() if sum(math.prod(c.sizes) for c in t.chunks) != math.prod(t.size)]
 
 
@@ -152,16 +152,16 @@ def _lost(keys: Collection[str]) -> str:
 
 
 def publish(beside: Path, path: Path) -> None:
-    """Give a folder its checksums and its name. Process 0 calls it when the others have written their parts."""
+    """Write a folder's checksums and give it its name. Process 0 calls it when the others have written their parts."""
     write_checksums(beside)
     swap(beside, path)
 
 
 def swap(new: Path, path: Path) -> None:
-    """Move a file or folder to ``path``, and then remove the file or folder that stood there.
+    """Move a file or folder to ``path``, and then remove the file or folder that was there.
 
-    On Linux the two change places in one step, so there is a whole checkpoint under the name at any moment. Folders on
-    file systems that cannot do this (NFS) get two renames.
+    On Linux the two are exchanged in one step, so the name refers to a whole checkpoint at any moment. Folders on file
+    systems that cannot do this (NFS) need two renames.
     """
     if not new.is_dir() and (path.is_symlink() or not path.is_dir()):
         new.replace(path)
@@ -182,10 +182,10 @@ def swap(new: Path, path: Path) -> None:
 
 
 def read_header(path: Path) -> Any:
-    """A checkpoint without the content of its tensors, which are on the meta device: their shapes and types are known.
+    """Read a checkpoint with its tensors on the meta device: their shapes and dtypes are known, but not their values.
 
     Raises:
-        ValueError: where it is damaged, or no checkpoint.
+        ValueError: if it is damaged, or not a checkpoint.
     """
     if not path.is_dir():
         return map_tensors(read_metadata(path), lambda at, tensor: torch.empty_like(tensor, device="meta"))
@@ -198,14 +198,14 @@ def read_header(path: Path) -> Any:
 
 
 def read_checkpoint(path: Path, optimizer: bool = True) -> dict[str, Any]:
-    """A checkpoint, file or folder, whole on the CPU; no process group is needed.
+    """Read a whole checkpoint, file or folder, to the CPU; no process group is needed.
 
     Args:
         path: a ``.ckpt`` file of Lightning, or a folder of :func:`write_folder`.
-        optimizer: False leaves out what only a fit needs, of a folder: the optimizers' states are two thirds of it.
+        optimizer: False leaves out a folder's optimizer states, which only a fit needs: they are two thirds of it.
 
     Raises:
-        ValueError: where it is damaged, or no checkpoint.
+        ValueError: if it is damaged, or not a checkpoint.
     """
     if not path.is_dir():
         return dict(read_metadata(path))
@@ -220,24 +220,24 @@ def read_checkpoint(path: Path, optimizer: bool = True) -> dict[str, Any]:
 
 
 def refuse_address(given: str | Path) -> None:
-    """Refuse what is not a path: nobody has checked what lies there, and Lightning would unpickle it.
+    """Refuse an address instead of a path: its content is not checked, and Lightning would unpickle it.
 
     Raises:
-        ValueError: where ``given`` begins with a scheme, such as ``http://``, ``s3://`` or ``file://``.
+        ValueError: if ``given`` begins with a scheme, such as ``http://``, ``s3://`` or ``file://``.
     """
     if _ADDRESS.match(str(given)):
         raise ValueError(f"{given} is an address; a checkpoint is only read from a file or folder: copy it here first")
 
 
 def read_saved(checkpoint: str | Path) -> dict[str, Any]:
-    """A checkpoint of Lightning without its optimizers' states, on the CPU; compared with its checksum first.
+    """Verify a checkpoint's checksum, then read it to the CPU; a folder without its optimizers' states.
 
     Args:
         checkpoint: a ``.ckpt``, file or folder.
 
     Raises:
-        FileNotFoundError: where there is none.
-        ValueError: where it is damaged, no checkpoint of Lightning, or holds pickled code, which is not run.
+        FileNotFoundError: if it does not exist.
+        ValueError: if it is damaged, not a checkpoint of Lightning, or holds pickled code, which is not run.
     """
     refuse_address(checkpoint)
     path = Path(checkpoint)
@@ -254,7 +254,7 @@ def read_saved(checkpoint: str | Path) -> dict[str, Any]:
 
 
 def digest(path: Path) -> str:
-    """The SHA-256 of a checkpoint, in hex; of a folder, that of its files' names and hashes, in the order of names."""
+    """Return the SHA-256 of a checkpoint, in hex; for a folder, of its files' names and hashes, ordered by name."""
     if not path.is_dir():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -263,11 +263,11 @@ def digest(path: Path) -> str:
 
 
 def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, TensorStorageMetadata]]:
-    """What a folder holds beside its tensors, and shape and type of each tensor by its key.
+    """Read a folder's metadata without its tensors, and shape and dtype of each tensor by its key.
 
     Raises:
-        DamagedError: where a file, or a part of a tensor, is missing or broken.
-        ValueError: where it is no checkpoint.
+        DamagedError: if a file, or a part of a tensor, is missing or broken.
+        ValueError: if it is not a checkpoint.
     """
     if not is_folder_checkpoint(path):
         raise ValueError(f"{path} is a folder without {_METADATA}: no checkpoint, or one that was not finished")
@@ -284,12 +284,12 @@ def open_folder(path: Path) -> tuple[dict[str, Any], dict[str, TensorStorageMeta
 
 
 def fill_tensors(targets: dict[str, Tensor], path: Path, alone: bool = False) -> None:
-    """Read tensors by key into ``targets``, of which each may be sharded over any mesh.
+    """Read tensors by key into ``targets``; each target may be sharded over any mesh.
 
     Args:
-        targets: are filled in place.
+        targets: the tensors to fill in place.
         path: the folder.
-        alone: True reads without the other processes; False is called by all of them together.
+        alone: True reads without the other processes; with False, all of them call it together.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a process alone needs no process group
@@ -297,7 +297,7 @@ def fill_tensors(targets: dict[str, Tensor], path: Path, alone: bool = False) ->
 
 
 def tensor_paths(metadata: Any) -> dict[TensorPath, str]:
-    """The keys of the tensors in what :func:`open_folder` gives, by the places where they stand."""
+    """Return the keys of the tensors in the metadata of :func:`open_folder`, by their paths."""
     found: dict[TensorPath, str] = {}
 
     def note(at: TensorPath, key: str) -> str:
@@ -309,7 +309,7 @@ def tensor_paths(metadata: Any) -> dict[TensorPath, str]:
 
 
 def restore(metadata: Any, tensor: Callable[[TensorPath, str], Any], at: TensorPath = ()) -> Any:
-    """``metadata`` with ``tensor(place, key)`` where a tensor stood."""
+    """Return ``metadata`` with each tensor's mark replaced by ``tensor(path, key)``."""
     if isinstance(metadata, tuple) and len(metadata) == 2 and metadata[0] == _MARK:
         return tensor(at, metadata[1])
     if isinstance(metadata, Mapping):
@@ -320,7 +320,7 @@ def restore(metadata: Any, tensor: Callable[[TensorPath, str], Any], at: TensorP
 
 
 def map_tensors(value: Any, change: Callable[[TensorPath, Tensor], Any], at: TensorPath = ()) -> Any:
-    """``value`` with ``change(place, tensor)`` in the place of each tensor."""
+    """Return ``value`` with each tensor replaced by ``change(path, tensor)``."""
     if isinstance(value, Tensor):
         return change(at, value)
     if isinstance(value, Mapping):
@@ -331,13 +331,13 @@ def map_tensors(value: Any, change: Callable[[TensorPath, Tensor], Any], at: Ten
 
 
 def storage_of(tensor: Tensor) -> tuple[Any, ...]:
-    """What is equal for two tensors that are the same memory: tied weights, and weights that two states share."""
+    """Return a key that is equal for tensors in the same memory: tied weights, and weights that two states share."""
     local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
     return storage_id(local), local.storage_offset(), tuple(tensor.shape), tensor.dtype
 
 
 def _separate(checkpoint: Mapping[str, Any]) -> tuple[Any, dict[str, Tensor]]:
-    """What is no tensor, with marks; and the tensors by key, each piece of memory once."""
+    """Return the checkpoint with marks instead of tensors, and the tensors by key, each piece of memory once."""
     keys: dict[tuple[Any, ...], str] = {}
     tensors: dict[str, Tensor] = {}
 
@@ -351,16 +351,16 @@ def _separate(checkpoint: Mapping[str, Any]) -> tuple[Any, dict[str, Tensor]]:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two paths change places in one step; False where this system or file system cannot."""
+    """Exchange two paths in one step; return False if the operating system or file system cannot."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError, TypeError):  # no Linux, or an old one
+    except (AttributeError, OSError, TypeError):  # not Linux, or an old one
         return False
     return bool(rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0)
 
 
 def _remove(path: Path) -> None:
-    """As far as the file system lets it: what stays is removed by the next save."""
+    """Remove a file or folder as far as the file system allows; the next save removes the rest."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

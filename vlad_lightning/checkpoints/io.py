@@ -1,4 +1,4 @@
-"""Checkpoints that are whole under their name, or not there; written while training goes on, if asked."""
+"""A checkpoint plugin whose files appear under their names only when whole; optionally writes in the background."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from vlad_lightning.lightning_internals import storage_id
 
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, to the disk, with a SHA-256, then renames: a kill leaves the checkpoint before.
+    """A plugin that writes beside the target with a SHA-256, flushes and renames: a kill leaves the old checkpoint.
 
     Lightning collects a checkpoint in memory, writes it into the temporary folder and moves it, which across file
-    systems is a copy under the final name. This one streams it, so a large checkpoint needs no second copy in memory.
-    What is loaded is compared with its checksum first, and never runs pickled code. Saves to other file systems
-    (``s3://``) are left to Lightning; nothing is loaded from there.
+    systems is a copy under the final name. This plugin streams it, so a large checkpoint needs no second copy in
+    memory. Loading verifies the checksum first, and never runs pickled code. Lightning itself handles saves to other
+    file systems (``s3://``); nothing is loaded from there.
 
     Attributes:
         asynchronous: a save copies the state to the CPU's memory and returns; a thread writes it. One at a time: the
-            next save waits. Lightning's ``AsyncCheckpointIO`` copies on the device, gives tensors that share their
-            storage one each (an average and what is frozen would be written twice), and lets saves queue up.
-        goes_on: an ``OSError``, such as a full disk, is a warning, and an error only if it was the last such save's.
-            False, outside of :meth:`of_fit`: the caller gets the error. What removes another file when its own is
-            written, as Lightning's ``ModelCheckpoint`` does, has to know.
+            next save waits. Lightning's ``AsyncCheckpointIO`` copies on the device, gives each of several tensors
+            that share a storage a storage of its own (averages and frozen weights would be written twice), and lets
+            saves queue up.
+        goes_on: True turns an ``OSError`` of a save, such as a full disk, into a warning, and into an error at the end
+            only if the last such save failed. False, outside :meth:`of_fit`: the caller gets the error. Callers that
+            remove an older file after a save, as Lightning's ``ModelCheckpoint`` does, need it.
     """
 
     def __init__(self) -> None:
@@ -49,7 +50,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
         self._failure: OSError | None = None
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Save; the interface is Lightning's."""
+        """Save a checkpoint; the interface is Lightning's."""
         if "://" in str(path) or storage_options is not None:
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -58,16 +59,16 @@ class DurableCheckpointIO(TorchCheckpointIO):
         self._do(self._attempt(partial(_write, state, Path(path)), Path(path)))
 
     def begin(self) -> None:
-        """Wait for the save before, and forget whether it failed."""
+        """Wait for the previous save, and forget whether it failed."""
         self.wait()
         self._failure = None
 
     @contextmanager
     def of_fit(self, path: Path, asynchronous: bool = False) -> Iterator[None]:
-        """Saves of ``path`` in here may fail without ending the fit, and be written in the background.
+        """Let saves of ``path`` in this context fail without ending the fit, and be written in the background.
 
-        Every process of the fit enters it. A :class:`~vlad_lightning.checkpoints.ranks.SaveFailedError`, which is the
-        same on all, ends here.
+        Every process of the fit enters it. It catches a :class:`~vlad_lightning.checkpoints.ranks.SaveFailedError`,
+        which is the same on all.
         """
         before = self.asynchronous, self.goes_on
         self.asynchronous, self.goes_on = asynchronous, True
@@ -79,12 +80,12 @@ class DurableCheckpointIO(TorchCheckpointIO):
             self.asynchronous, self.goes_on = before
 
     def after_save(self, action: Callable[[], None], path: Path) -> None:
-        """Do what follows a save of ``path``: when it is written, and if it could be."""
+        """Run ``action`` after a save of ``path`` has been written; skip it if the save failed."""
         before = self._pending
 
         def follow() -> None:
             if before is not None:
-                before.result()  # one thread: it has ended
+                before.result()  # there is one thread, so it has ended
             if self._failure is None:
                 attempt()
 
@@ -92,10 +93,10 @@ class DurableCheckpointIO(TorchCheckpointIO):
         self._do(follow)
 
     def wait(self) -> None:
-        """Until nothing is being written.
+        """Wait until nothing is being written.
 
         Raises:
-            BaseException: what the thread met with, other than what ``goes_on`` lets pass.
+            BaseException: any error of the thread that ``goes_on`` does not turn into a warning.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
@@ -103,15 +104,15 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
     @property
     def failed(self) -> bool:
-        """Whether the last save :meth:`of_fit` that has ended could not be written."""
+        """Whether the last finished save within :meth:`of_fit` failed."""
         return self._failure is not None
 
     def load_together(self, first: Path, own: Path) -> None:
-        """Have all processes of a fit load one checkpoint, which one process of each node compares with its checksum.
+        """Have all processes of a fit load one checkpoint, whose checksum one process of each node verifies.
 
         Args:
-            first: what the first process has found and verified.
-            own: what this one has found, perhaps by its name alone; loading it loads ``first``.
+            first: the path that the first process has found and verified.
+            own: the path that this process has found, perhaps unverified; loading it loads ``first``.
         """
         self._together = first, own
 
@@ -121,14 +122,14 @@ class DurableCheckpointIO(TorchCheckpointIO):
         map_location: Callable[..., Any] | None = lambda storage, _: storage,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Load what is whole; the interface is Lightning's. A folder, which a sharded run wrote, is read as a file is.
+        """Verify and load a checkpoint, a file or the folder of a sharded run; the interface is Lightning's.
 
         Never unpickles code, whatever ``weights_only`` says.
 
         Raises:
-            DamagedError: where the file is truncated or changed.
-            FileNotFoundError: where there is none.
-            ValueError: for an address; also where another process of :meth:`load_together` met with such an error.
+            DamagedError: if the checkpoint is truncated or changed.
+            FileNotFoundError: if it does not exist.
+            ValueError: for an address; also if another process of :meth:`load_together` got such an error.
         """
         refuse_address(path)
         path = Path(path)
@@ -142,10 +143,10 @@ class DurableCheckpointIO(TorchCheckpointIO):
         return dict(super().load_checkpoint(path, map_location, weights_only=True))
 
     def teardown(self) -> None:
-        """Wait for the thread.
+        """Wait for the thread and end it.
 
         Raises:
-            OSError: where the last save failed.
+            OSError: if the last save failed.
         """
         try:
             self.wait()
@@ -154,7 +155,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
                 self._thread.shutdown()
             self._thread = None
             failure, self._failure = self._failure, None
-        if failure is not None and sys.exc_info()[0] is None:  # what ended the fit is not hidden behind it
+        if failure is not None and sys.exc_info()[0] is None:  # does not hide the error that ended the fit
             raise OSError(f"the last checkpoint could not be written: {failure}") from failure
 
     def _do(self, action: Callable[[], None]) -> None:
@@ -166,7 +167,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
         self._pending = self._thread.submit(action)
 
     def _attempt(self, action: Callable[[], None], path: Path) -> Callable[[], None]:
-        """``action`` as it is to be done: ``goes_on`` is that of now, also where a thread does it later."""
+        """Wrap ``action`` according to the current ``goes_on``, which then also applies if a thread runs it later."""
         return partial(self._guarded, action, path) if self.goes_on else action
 
     def _guarded(self, action: Callable[[], None], path: Path) -> None:
@@ -179,20 +180,20 @@ class DurableCheckpointIO(TorchCheckpointIO):
         self._failure = error
         rank_zero_warn(
             f"a checkpoint could not be written to {path.parent} ({_free(path.parent)}): {error}. Training goes on, "
-            "the checkpoints before are kept"
+            "the earlier checkpoints are kept"
         )
 
 
 def _free(folder: Path) -> str:
-    """What is left on the disk of ``folder``, which may not be there any more."""
+    """Describe the free space on the disk of ``folder``, which may no longer exist."""
     for directory in (folder, *folder.parents):
         with suppress(OSError):
             return f"{shutil.disk_usage(directory).free / 1e9:.1f} GB free"
-    return "what is free is not known"
+    return "free space unknown"
 
 
 def snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """A copy in the CPU's memory that nobody else changes; what shared its storage shares the copy's.
+    """Return an independent copy in the CPU's memory; tensors that shared a storage share its copy.
 
     Args:
         checkpoint: dicts, lists and tuples of plain values and of tensors on any device.
@@ -201,7 +202,7 @@ def snapshot(checkpoint: dict[str, Any]) -> dict[str, Any]:
     copies: dict[int, Any] = {}
     for tensor in _tensors(checkpoint):
         if type(tensor) is not Tensor or tensor.layout != torch.strided or tensor.is_quantized:
-            continue  # deepcopy knows them
+            continue  # deepcopy copies them
         storage = tensor.untyped_storage()
         key = storage_id(tensor)
         if key not in storages:

@@ -1,4 +1,4 @@
-"""A fit that goes on in the middle of an epoch does so at the right sample, also on another number of devices."""
+"""A callback that resumes a fit in the middle of an epoch at the right sample, also on another number of devices."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _EPOCHS, _BATCHES, _STATE = "epoch_progress", "epoch_loop.batch_progress", "epoc
 
 
 class ExactResume(Callback):
-    """Has Lightning's fit loop count the batches of an epoch as the data module's order deals them.
+    """A callback that makes Lightning's fit loop count the batches of an epoch as the data module's order deals them.
 
-    Lightning saves how many batches *one device* has seen, and goes on counting there: when to step, when the epoch
-    ends. That number is another one where the devices or the accumulated parts are others. Where a checkpoint was saved
-    between two steps, the gradients accumulated so far are lost with the process, so their batches come again. And one
-    saved at an epoch's end would have a batch of the next epoch counted to the last; it is read as one that was saved
-    after the last batch.
+    Lightning saves how many batches *one device* has seen, and continues that count to decide when to step and when
+    the epoch ends. With another number of devices or accumulated batches the count differs. If a checkpoint was saved
+    between two steps, the gradients accumulated so far are lost with the process, so their batches are repeated. For a
+    checkpoint saved at an epoch's end, Lightning would count a batch of the next epoch to the last epoch; its counters
+    are set as if it had been saved after the last batch.
     """
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -28,7 +28,7 @@ class ExactResume(Callback):
         loop = checkpoint.get("loops", {}).get("fit_loop", {})
         if not isinstance(data, MarioDataModule) or _BATCHES not in loop:
             return
-        if data.resumed_at is None:  # another data module's checkpoint: as if its steps had been made in this order
+        if data.resumed_at is None:  # another data module's checkpoint: treated as if its steps had used this order
             data.resume_at(checkpoint["global_step"])
         position = data.resumed_at or 0
         epoch, seen = position // data.order().samples, data.batches_before(position)
@@ -40,7 +40,7 @@ class ExactResume(Callback):
         _set(total, epoch * data.batches_an_epoch() + seen, ended=epoch * data.batches_an_epoch() + seen - ends)
         for counters in loop[_EPOCHS].values():
             counters.update(ready=epoch + 1, started=epoch + 1, processed=epoch, completed=epoch)
-        if ends:  # Lightning will count the last batch's step for its loggers once more
+        if ends:  # Lightning will count the last batch's step again for its loggers
             loop[_STATE][LOOP_STEPS] = checkpoint["global_step"] - 1
 
 

@@ -1,4 +1,4 @@
-"""What the first process does for all: the others learn how it went, so none waits for one that failed."""
+"""Actions that the first process does for all: the others learn the outcome, so none waits for a failed one."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ T = TypeVar("T")
 
 
 class SaveFailedError(OSError):
-    """A save that the disk refused; raised on every process alike."""
+    """A save that failed on the disk; raised on every process alike."""
 
 
 def rank() -> int:
-    """Of this process; 0 where there is no group."""
+    """Return the rank of this process; 0 without a process group."""
     return dist.get_rank() if _grouped() else 0
 
 
 def barrier() -> None:
-    """Wait for all; nothing where there is no group."""
+    """Wait for all processes; do nothing without a process group."""
     if _grouped():
         dist.barrier()
 
 
 def is_first_of_node() -> bool:
-    """Whether this process is the first one of its node, as its launcher says; True where none says so."""
+    """Return whether this process is the first of its node, according to its launcher; True without a launcher."""
     names = ("LOCAL_RANK", "SLURM_LOCALID")
     return next((os.environ[name] for name in names if name in os.environ), "0") == "0"
 
 
 def on_each_node(act: Callable[[], object]) -> None:
-    """Let the first process of each node act; all of them call this together, and none goes on where one failed.
+    """Run ``act`` on the first process of each node; all processes call this together, and all raise if one failed.
 
     Raises:
-        Exception: what ``act`` raised, on the process where it did.
-        ValueError: on the others, with its text.
+        Exception: the error of ``act``, on the process that raised it.
+        ValueError: on the others, with the same text.
     """
     failure: Exception | None = None
     if is_first_of_node() or not _grouped():
@@ -57,17 +57,17 @@ def on_each_node(act: Callable[[], object]) -> None:
 
 
 def on_first(act: Callable[[], T]) -> T:
-    """Let the first process act; all of them call this together.
+    """Run ``act`` on the first process; all processes call this together.
 
     Args:
-        act: what it does; its result has to be picklable, for it is sent to the others.
+        act: the action; its result is sent to the others and has to be picklable.
 
     Returns:
-        What the first process' ``act`` returned.
+        The result of ``act`` on the first process.
 
     Raises:
-        SaveFailedError: on every process, where ``act`` raised an ``OSError``.
-        ValueError, RuntimeError: where it raised something else, which the first process itself raises as it was.
+        SaveFailedError: on every process, if ``act`` raised an ``OSError``.
+        ValueError, RuntimeError: if it raised another error; the first process raises the original error.
     """
     result: T | None = None
     failure: Exception | None = None
@@ -85,7 +85,7 @@ def on_first(act: Callable[[], T]) -> T:
 
 
 def _sendable(error: Exception) -> Exception:
-    """What the others raise."""
+    """Return the error that the other processes raise."""
     if isinstance(error, ValueError):
         return ValueError(str(error))
     if not isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""Which checkpoint a command starts from, whether it may, and whether it fits the module that is built."""
+"""Finding the checkpoint that a command starts from, and checking its configuration and weights."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Found:
     """A checkpoint that a command starts from.
 
     Attributes:
-        path: where it lies.
-        header: what it holds; its tensors have a shape and a type, but no content.
-        verified: whether this process has compared its checksum. Of a fit one process of each node does, and decides
+        path: the file or folder.
+        header: its content; the tensors have a shape and a dtype, but no values.
+        verified: whether this process has compared its checksum. In a fit one process of each node does, and decides
             whether the fit may start from it; all load what the first one has found, see
             :meth:`~vlad_lightning.checkpoints.DurableCheckpointIO.load_together`.
     """
@@ -40,20 +40,21 @@ class Found:
 
 
 def resolve(given: str, folder: str | None, run: str, fits: bool) -> Found | str | None:
-    """The checkpoint that ``--ckpt_path`` means.
+    """Find the checkpoint that ``--ckpt_path`` names.
 
     Args:
-        given: a file or folder; ``last``; or a word that is Lightning's affair.
-        folder: of the stage's checkpoints; only there is ``last`` looked for.
-        run: ``checkpoints.run``; others are passed over where it is not empty.
-        fits: whether the command is a fit, which may start without one.
+        given: a file or folder; ``last``; or a word that Lightning handles, such as ``best``.
+        folder: the folder of the stage's checkpoints; ``last`` is looked for only there.
+        run: ``checkpoints.run``; unless it is empty, checkpoints of other runs are skipped.
+        fits: whether the command is a fit, which may start without a checkpoint.
 
     Returns:
-        One that is whole and seen to hold what the command needs; Lightning's word; None for a fit that starts again.
+        A whole checkpoint that holds what the command needs; ``given`` if Lightning handles it; None for a fit that
+        starts over.
 
     Raises:
-        FileNotFoundError: where there is none.
-        ValueError: where it is damaged, an address, or nothing that a fit can resume.
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged, an address, or not a checkpoint that a fit can resume.
     """
     try:
         refuse_address(given)
@@ -94,11 +95,11 @@ def _run_of(found: Found) -> str:
 
 
 def _read(path: Path, verifies: bool) -> Found:
-    """Look at a checkpoint, and compare its checksum if asked.
+    """Read a checkpoint's header, and compare its checksum first if ``verifies``.
 
     Raises:
-        FileNotFoundError: where there is none.
-        ValueError: where it is damaged, or no checkpoint of Lightning.
+        FileNotFoundError: if it does not exist.
+        ValueError: if it is damaged, or not a checkpoint of Lightning.
     """
     (verify if verifies else look)(path)
     try:
@@ -114,15 +115,15 @@ def _read(path: Path, verifies: bool) -> Found:
 
 
 def check_config(found: Found, now: Mapping[str, Any], allow_changes: Sequence[str]) -> None:
-    """Refuse to go on from a checkpoint under another configuration; the table of what differs goes to stderr.
+    """Refuse to resume a checkpoint under another configuration; a table of the differences goes to stderr.
 
     Args:
-        found: of a fit; one that kept no configuration is let through with a warning.
+        found: a checkpoint of a fit; one without a configuration is accepted with a warning.
         now: the configuration, flattened.
         allow_changes: keys and patterns that may differ.
 
     Raises:
-        ValueError: naming the keys that differ.
+        ValueError: names the keys that differ.
     """
     then = found.header.get(RECORD)
     if then is None:
@@ -132,10 +133,10 @@ def check_config(found: Found, now: Mapping[str, Any], allow_changes: Sequence[s
 
 
 def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]:
-    """Load a checkpoint's weights strictly; returns what else it holds, too.
+    """Load a checkpoint's weights strictly, and return the checkpoint.
 
     Raises:
-        ValueError: where it is damaged, of another stage or shape, or its adapters of another scale.
+        ValueError: if it is damaged, of another stage or shape, or has adapters of another scale.
     """
     saved = read_saved(checkpoint)
     try:
@@ -149,10 +150,11 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]
 def check_weights(module: LightningModule, found: Found) -> None:
     """Refuse a checkpoint that :func:`load_checkpoint` would refuse, by the names and shapes of its weights.
 
-    The trainer's strategy reads the weights later, once. What is no tensor, such as a tokenizer, goes into the module.
+    The trainer's strategy reads the weights later, once. Entries that are not tensors, such as a tokenizer, are loaded
+    into the module.
 
     Raises:
-        ValueError: where it is of another stage or shape, or its adapters of another scale.
+        ValueError: if it is of another stage or shape, or has adapters of another scale.
     """
     state = found.header.get("state_dict")
     if not isinstance(state, Mapping):
@@ -167,7 +169,7 @@ def check_weights(module: LightningModule, found: Found) -> None:
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, object]:
-    """Of the tensors; what is none has no shape."""
+    """Return the shapes of the tensors; other entries have none."""
     return {key: tuple(value.shape) if isinstance(value, Tensor) else "no tensor" for key, value in state.items()}
 
 

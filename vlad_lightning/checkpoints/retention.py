@@ -1,4 +1,4 @@
-"""When checkpoints are written, where and under which names, and which of them stay."""
+"""The callback that decides when and where checkpoints are written, their names, and which are kept."""
 
 from __future__ import annotations
 
@@ -26,34 +26,35 @@ from vlad_lightning.checkpoints.folder import swap
 from vlad_lightning.checkpoints.io import DurableCheckpointIO
 from vlad_lightning.checkpoints.ranks import on_first
 
-_NEW = ".new.ckpt"  # written under this name, then given its others
+_NEW = ".new.ckpt"  # the name while it is written; it then gets its final names
 
 
 class Checkpoints(Checkpoint):
-    """Writes ``folder/last.ckpt`` every N optimizer steps and when a fit ends, and keeps the last few of them.
+    """A callback that writes ``folder/last.ckpt`` every N optimizer steps and when a fit ends, and keeps the last few.
 
-    Each is also ``folder/step-<number>.ckpt``: a hard link, which costs no space and no second writing; a relative
-    symbolic link where the checkpoint is a folder or the file system has no hard links. ``last.ckpt`` is replaced in
-    one move and first, so it is the newest whole one at any moment. A fit that goes back to an earlier step removes the
-    later ones at its first save; one that goes on from nothing in the folder needs ``overwrite`` where it holds any.
-    The folder is one fit's at a time (:mod:`~vlad_lightning.checkpoints.fit_lock`).
+    Each checkpoint is also ``folder/step-<number>.ckpt``: a hard link, which costs no space and no second write; a
+    relative symbolic link if the checkpoint is a folder or the file system has no hard links. ``last.ckpt`` is replaced
+    in one move and first, so it is the newest whole checkpoint at any moment. A fit that resumes at an earlier step
+    removes the later checkpoints at its first save; a fit that resumes from no checkpoint in the folder needs
+    ``overwrite`` if the folder holds any. One fit at a time uses the folder
+    (:mod:`~vlad_lightning.checkpoints.fit_lock`).
 
     Args:
-        folder: of the stage. None: ``checkpoints`` in the trainer's ``default_root_dir``, and nothing where another
-            checkpoint callback is configured.
-        every_n_steps: optimizer steps between two; None writes at the end only.
-        keep: how many of the newest stay, at least 1.
-        keep_every: steps that are a multiple of it stay for ever; 0 for none.
+        folder: the stage's folder of checkpoints. None: ``checkpoints`` in the trainer's ``default_root_dir``, but
+            nothing is written if another checkpoint callback is configured.
+        every_n_steps: optimizer steps between two checkpoints; None writes at the end only.
+        keep: how many of the newest checkpoints are kept, at least 1.
+        keep_every: checkpoints at multiples of this step are kept forever; 0 for none.
         asynchronous: copy the state and write it while training goes on.
-        run: a name for the run, kept in each checkpoint; ``--ckpt_path last`` passes over those of another name.
-        overwrite: a fit that does not go on from a checkpoint in the folder may remove those that lie there.
-        enabled: False writes nothing, which the command line's ``--trainer.enable_checkpointing false`` means as well.
+        run: a name for the run, stored in each checkpoint; ``--ckpt_path last`` skips checkpoints of other names.
+        overwrite: a fit that does not resume from a checkpoint in the folder may remove the ones in it.
+        enabled: False writes nothing, as does the command line's ``--trainer.enable_checkpointing false``.
 
     Raises:
-        ValueError: where a number is out of its range, or, at a fit's beginning, ``asynchronous`` meets another
-            checkpoint plugin than :class:`DurableCheckpointIO`, the folder holds an earlier fit's without
+        ValueError: if a number is out of its range, or, at a fit's start, if ``asynchronous`` is used with another
+            checkpoint plugin than :class:`DurableCheckpointIO`, the folder holds an earlier fit's checkpoints without
             ``overwrite``, or another fit writes to it.
-        OSError: at a fit's beginning, where the folder cannot be written to.
+        OSError: at a fit's start, if the folder cannot be written to.
     """
 
     def __init__(
@@ -83,21 +84,21 @@ class Checkpoints(Checkpoint):
         self.overwrite = overwrite
         self.enabled = enabled
         self._target: Path | None = None  # None: this fit writes nothing
-        self._first: str | None = None  # what all processes resume from, where they have agreed on it
+        self._first: str | None = None  # the checkpoint that all processes resume from, if they have agreed on one
         self._began = self._saved = 0
         self._ours: set[int] = set()
 
     @property
     def state_key(self) -> str:
-        """One for all settings."""
+        """The key of the callback's state, the same for all settings."""
         return "Checkpoints"
 
     def state_dict(self) -> dict[str, Any]:
-        """The run's name."""
+        """Return the run's name."""
         return {"run": self.run}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder."""
+        """Find and lock the folder, and agree with the other processes on the checkpoint to resume from."""
         if stage != "fit":
             return
         self._target, self._ours = self.directory(trainer), set()
@@ -108,10 +109,10 @@ class Checkpoints(Checkpoint):
         self._agree(trainer)
 
     def _agree(self, trainer: Trainer) -> None:
-        """Have all processes resume from what the first one has found: the others did not look whether theirs is whole.
+        """Have all processes resume from the checkpoint of the first one: the others may not have verified theirs.
 
         Raises:
-            ValueError: where some have found none.
+            ValueError: if some have found a checkpoint and others none.
         """
         own, writer, self._first = trainer.ckpt_path, writer_of(trainer), None
         first = trainer.strategy.broadcast(own)
@@ -125,7 +126,7 @@ class Checkpoints(Checkpoint):
             self._first = str(first)
 
     def directory(self, trainer: Trainer) -> Path | None:
-        """The folder that a trainer's fit writes to; None where it writes nothing."""
+        """Return the folder that a trainer's fit writes to; None if it writes nothing."""
         others = [callback for callback in trainer.checkpoint_callbacks if callback is not self]
         if not self.enabled or getattr(trainer, "fast_dev_run", False) or (self.folder is None and others):
             return None
@@ -133,16 +134,23 @@ class Checkpoints(Checkpoint):
 
     @property
     def newest(self) -> Path | None:
-        """The checkpoint that this fit wrote last."""
+        """The checkpoint that this fit wrote last; None before its first."""
         return self._target / LAST if self._target and self._ours else None
 
     @property
     def newest_step(self) -> int | None:
-        """The step of the newest checkpoint in this fit's line, where there is one; the first process knows it."""
+        """The step of the newest checkpoint of this fit or of those it resumed from; None if there is none.
+
+        Only the first process knows what this fit wrote.
+        """
         return max(self._line(self._target), default=None) if self._target else None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note where the fit begins, which is not known before a checkpoint has been loaded."""
+        """Record the step where the fit begins, which is known only after a checkpoint has been loaded.
+
+        Raises:
+            ValueError: if the processes found different checkpoints, or see :func:`refuse_to_replace`.
+        """
         if self._first not in (None, trainer.ckpt_path):
             trainer.ckpt_path = self._first
         same = trainer.strategy.broadcast(str(trainer.ckpt_path)) == str(trainer.ckpt_path)
@@ -162,13 +170,13 @@ class Checkpoints(Checkpoint):
             self._save_if_new(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what has come since, or what could not be written."""
+        """Save if there were steps since the last save, or if that save failed."""
         if on_first(partial(_has_failed, writer_of(trainer))):
             self._saved = -1
         self._save_if_new(trainer)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Wait for what is being written, and tell that the last save failed; not every strategy does so itself."""
+        """Wait for pending writes, and raise if the last save failed; not every strategy does so itself."""
         writer = writer_of(trainer)
         try:
             if stage == "fit" and writer is not None:
@@ -177,7 +185,7 @@ class Checkpoints(Checkpoint):
             self._release()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let others write to the folder: Lightning calls no ``teardown`` then."""
+        """Release the folder's lock: Lightning does not call ``teardown`` after an error."""
         self._release()
 
     def _release(self) -> None:
@@ -192,33 +200,33 @@ class Checkpoints(Checkpoint):
         """Save now; every process of the fit has to call it.
 
         Args:
-            trainer: of the fit.
-            wait: until it is on the disk, also where saves are asynchronous.
+            trainer: the fit's trainer.
+            wait: wait until it is on the disk, also if saves are asynchronous.
 
         Returns:
-            False on every process where it could not be written, as far as that is known; a save in the background
-            that nobody waits for counts as written.
+            False on every process if it is known that it could not be written; a save in the background counts as
+            written unless ``wait`` is True.
 
         Raises:
-            RuntimeError: outside of a fit that writes checkpoints.
+            RuntimeError: outside a fit that writes checkpoints.
         """
         if self._target is None:
             raise RuntimeError("no fit that writes checkpoints is running")
         new, step, writer = self._target / _NEW, trainer.global_step, writer_of(trainer)
         self._saved, written = step, False
         with nullcontext() if writer is None else writer.of_fit(new, self.asynchronous):
-            on_first(partial(_make_room, new, writer))  # a sharded one is written by every process
+            on_first(partial(_make_room, new, writer))  # before every process writes its part of a sharded checkpoint
             if writer is not None:
-                writer.begin()  # none but the first waits, and has waited
+                writer.begin()  # only the first process has to wait, and it already has
             trainer.save_checkpoint(new, weights_only=False)
             written = on_first(partial(self._name, new, step, writer, wait))
         return written
 
     def ensure(self, trainer: Trainer) -> bool:
-        """See to it that this step is on the disk: wait for its save, or save now; every process has to call it.
+        """Ensure that this step is on the disk: wait for its save, or save now; every process has to call it.
 
         Returns:
-            Whether it is.
+            Whether it is on the disk.
         """
         had = on_first(partial(self._has, trainer.global_step, writer_of(trainer)))
         return had or self.save(trainer, wait=True)
@@ -239,9 +247,9 @@ class Checkpoints(Checkpoint):
         return not writer.failed
 
     def _publish(self, new: Path, step: int) -> None:
-        """Give the new one its names, newest first, and remove what does not stay."""
+        """Give a new checkpoint its names, ``last.ckpt`` first if it is hard-linked, and remove those not kept."""
         folder, kept = new.parent, step_path(new.parent, step)
-        if new.is_dir() and not (new / MANIFEST).exists():  # another strategy's than ours
+        if new.is_dir() and not (new / MANIFEST).exists():  # written by another strategy than this package's
             write_checksums(new)
         linked = not new.is_dir() and _link(new, folder / LAST)
         swap(new, kept)
@@ -252,7 +260,7 @@ class Checkpoints(Checkpoint):
         self._prune(folder)
 
     def _line(self, folder: Path) -> list[int]:
-        """The steps that are this fit's, and those it went on from; the newest first."""
+        """Return the steps saved by this fit, and those it resumed from; the newest first."""
         return sorted((step for step in steps_of(folder) if step <= self._began or step in self._ours), reverse=True)
 
     def _prune(self, folder: Path) -> None:
@@ -264,15 +272,15 @@ class Checkpoints(Checkpoint):
 
 
 def fit_folder(trainer: Trainer) -> Path:
-    """The folder of its checkpoints; without any, that of its log, or the working folder.
+    """Return the folder of the trainer's checkpoints; if it has none, its log's folder or ``default_root_dir``.
 
-    To be called by all ranks alike, after the callbacks were set up.
+    All ranks call it together, after the callbacks were set up.
     """
     return next(iter(_folders(trainer)), Path(trainer.log_dir or trainer.default_root_dir))
 
 
 def checkpoints(trainer: Trainer) -> list[Path]:
-    """What lies in the folders of the checkpoints, and what the fit started from; the newest first."""
+    """Return the checkpoints in the trainer's checkpoint folders and the one the fit started from, newest first."""
     found = {path for folder in _folders(trainer) for path in folder.glob("*.ckpt") if not path.name.startswith(".")}
     if trainer.ckpt_path and Path(trainer.ckpt_path).exists():
         found.add(Path(trainer.ckpt_path))
@@ -280,7 +288,7 @@ def checkpoints(trainer: Trainer) -> list[Path]:
 
 
 def last_checkpoint(trainer: Trainer) -> str:
-    """The checkpoint that this fit wrote last, or started from; empty where there is none."""
+    """Return the checkpoint that this fit wrote last, or started from; empty if there is none."""
     named = {str(trainer.ckpt_path or "")}
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, Checkpoints):
@@ -303,20 +311,20 @@ def _directory(trainer: Trainer, callback: Checkpoint) -> Path | None:
 
 
 def writer_of(trainer: Trainer) -> DurableCheckpointIO | None:
-    """The plugin that writes, where it is this package's."""
+    """Return the trainer's checkpoint plugin if it is this package's, else None."""
     plugin = trainer.strategy.checkpoint_io
     return plugin if isinstance(plugin, DurableCheckpointIO) else None
 
 
 def refuse_to_replace(folder: Path, resumed: str | Path | None) -> None:
-    """Make sure that a fit which writes to ``folder`` goes on from what lies there, if anything does.
+    """Refuse a fit that would remove the checkpoints in ``folder`` because it does not resume from one of them.
 
     Args:
-        folder: of the fit's checkpoints.
-        resumed: the checkpoint that it goes on from, which may be another folder's.
+        folder: the folder of the fit's checkpoints.
+        resumed: the checkpoint that the fit resumes from, which may be in another folder; None if it starts over.
 
     Raises:
-        ValueError: where it does not, and would remove what lies there.
+        ValueError: if the folder holds checkpoints and ``resumed`` is not in it.
     """
     if _is_in(folder, resumed) or not (found := candidates(folder)):
         return
@@ -324,7 +332,7 @@ def refuse_to_replace(folder: Path, resumed: str | Path | None) -> None:
     newest = f"step {max(steps)}" if steps else found[0].name
     raise ValueError(
         f"{folder} holds checkpoints of an earlier fit, up to {newest}, which the first save of this one would remove: "
-        "--ckpt_path last goes on from there, --checkpoints.overwrite true starts over in their place"
+        "--ckpt_path last goes on from there, --checkpoints.overwrite true starts over and replaces them"
     )
 
 
@@ -333,13 +341,13 @@ def _is_in(folder: Path, checkpoint: str | Path | None) -> bool:
 
 
 def _begin(folder: Path) -> None:
-    """Make sure that this fit can write, and that no other one does."""
+    """Check that this fit can write to ``folder``, and lock it against other fits."""
     _try_out(folder)
     take(folder)
 
 
 def _try_out(folder: Path) -> None:
-    """Write a small file and remove it: what is wrong is better known now than at the first save."""
+    """Write a small file and remove it, so that errors show now and not at the first save."""
     probe = folder / f".{os.getpid()}.probe"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -359,14 +367,14 @@ def _has_failed(writer: DurableCheckpointIO | None) -> bool:
 
 
 def _make_room(new: Path, writer: DurableCheckpointIO | None) -> None:
-    """Remove what a kill left, when nothing is being written any more."""
+    """Wait for pending writes, then remove what a killed process left."""
     if writer is not None:
         writer.wait()
     _remove(new)
 
 
 def _link(source: Path, name: Path) -> bool:
-    """Put a hard link of ``source`` in the place of ``name``; False where the file system has none."""
+    """Replace ``name`` by a hard link to ``source``; return False if the file system has no hard links."""
     beside = name.with_name(f".{name.name}.link")
     beside.unlink(missing_ok=True)
     try:
@@ -379,7 +387,7 @@ def _link(source: Path, name: Path) -> bool:
 
 
 def _symlink(source: Path, name: Path) -> None:
-    """Put a relative link to ``source``, in the same folder, in the place of ``name``."""
+    """Replace ``name`` by a relative symbolic link to ``source`` in the same folder."""
     beside = name.with_name(f".{name.name}.link")
     beside.unlink(missing_ok=True)
     beside.symlink_to(source.name)
@@ -388,13 +396,13 @@ def _symlink(source: Path, name: Path) -> None:
 
 
 def _clear(name: Path) -> None:
-    """A file and a link are replaced by a move; a folder cannot be."""
+    """Remove a folder under ``name``: a move replaces files and links, but not folders."""
     if name.is_dir() and not name.is_symlink():
         _remove(name)
 
 
 def _remove(path: Path) -> None:
-    """Remove a checkpoint; a folder leaves its name at once, so that nobody finds half of it."""
+    """Remove a checkpoint; a folder is renamed first, so that no reader finds half of it."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return

@@ -1,1 +1,1 @@
-"""Data: MARIO's format, and what feeds it to the networks."""
+"""Data: MARIO's format, the order of samples, batches and data modules."""

@@ -1,4 +1,4 @@
-"""Validation, test and prediction on several devices: whole batches are dealt, each device gets equally many."""
+"""Validation, test and prediction on several devices: whole batches are dealt out, equally many to each device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BatchT = TypeVar("BatchT", Batch, PromptBatch)
 
 
 class Items(Protocol):
-    """What has a length and entries: a sequence or a data set. An entry that is None is left out of its batch."""
+    """A sequence or a data set, with a length and entries. An entry that is None is left out of its batch."""
 
     def __len__(self) -> int: ...
 
@@ -24,24 +24,24 @@ class Items(Protocol):
 
 
 class BatchShard(Dataset[BatchT], Generic[BatchT]):
-    """The batches that one device gets of those a single device would see, as they are.
+    """One device's share of the batches that a single device would see.
 
-    What is drawn for a batch and measured on it therefore does not depend on the number of devices. Where the batches
-    cannot be shared out evenly, a device repeats one, marked as ``spare``: all make equally many steps, so none waits
+    The random numbers and measurements of a batch therefore do not depend on the number of devices. If the batches
+    cannot be shared evenly, a device repeats a batch, marked as ``spare``: all make equally many steps, so none waits
     for another in a collective operation, and nothing is counted twice. A batch that is left without items is replaced
-    by the next one that has some, likewise as a spare.
+    by the next batch with items, also marked as spare.
 
     Args:
-        items: what is to be batched.
-        batch_size: items a batch; the last may have fewer.
-        collate: makes a batch of items.
+        items: the items to batch.
+        batch_size: items per batch; the last may have fewer.
+        collate: makes a batch from items.
         world_size: number of devices.
-        rank: this one's.
-        in_blocks: True gives each device neighbouring batches: what is gathered in rank order is in the items' order.
+        rank: rank of this device.
+        in_blocks: True gives each device neighbouring batches: results gathered in rank order are in the items' order.
             False deals them in turn: the first batches of every device are the set's first ones.
 
     Raises:
-        ValueError: where ``rank`` is no rank; when a batch is asked for, where every item is left out.
+        ValueError: if ``rank`` is not a rank, or, when a batch is requested, if every item is left out.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class BatchShard(Dataset[BatchT], Generic[BatchT]):
 
     @property
     def batches(self) -> int:
-        """How many all devices share."""
+        """Number of batches over all devices."""
         return math.ceil(len(self.items) / self.batch_size)
 
     def __len__(self) -> int:
@@ -87,11 +87,11 @@ class BatchShard(Dataset[BatchT], Generic[BatchT]):
 
 
 def shard_loader(shard: BatchShard[BatchT], num_workers: int = 0, pin_memory: bool = False) -> Loader[BatchT]:
-    """A loader of a shard's batches in their order."""
+    """Return a loader of a shard's batches in their order."""
     return Loader(
         shard,
         batch_size=None,
-        # of the one device that a shard is for: Lightning leaves a loader with such a sampler alone
+        # over the shard of one device: Lightning does not replace a distributed sampler
         sampler=DistributedSampler(shard, num_replicas=1, rank=0, shuffle=False),
         num_workers=num_workers,
         persistent_workers=num_workers > 0,

@@ -1,4 +1,4 @@
-"""A fingerprint of what a data folder holds: the same for a copy, another one where a file is rewritten."""
+"""A fingerprint of a data folder's content: the same for a copy, different if a file has changed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from vlad_lightning.data.scene_file import NAME
 from vlad_lightning.files import PICTURE_BYTES, TEXT_BYTES, UnusableFileError, open_file
 
 NAMES = "samples"
-"""The entry of the samples' names."""
+"""The key of the entry for the samples' names."""
 
 _IMAGE = FILES[0]
-_END = 4096  # bytes of a picture that are read: a JPEG's end differs where its pixels do
+_END = 4096  # bytes of a picture that are read: a JPEG's end differs if its pixels differ
 _BITS = 128
 
 
 class Content:
     """The fingerprint of samples that are added one by one, in any order.
 
-    For the samples' names, and for each kind of file, it is the sum of 128 bits of a hash per sample. Texts and scenes
-    count with all their bytes; a picture with its size and its last 4096 bytes, since reading ten million whole ones
-    would take hours. Times do not count.
+    For the samples' names, and for each kind of file, it is the sum of a 128-bit hash per sample. The hash covers all
+    bytes of texts and scenes, but only the size and the last 4096 bytes of a picture, since reading ten million whole
+    pictures would take hours. File times are ignored.
     """
 
     def __init__(self) -> None:
@@ -36,15 +36,15 @@ class Content:
             self._sums[name] = (self._sums[name] + int.from_bytes(mark, "big")) % 2**_BITS
 
     def digests(self) -> dict[str, str]:
-        """The sums as hexadecimal digits, by :data:`NAMES` and by file name."""
+        """Return the sums as hexadecimal digits, by :data:`NAMES` and by file name."""
         return {name: f"{total:0{_BITS // 4}x}" for name, total in self._sums.items()}
 
 
 def marks(folder: Path) -> dict[str, bytes]:
-    """A hash of a sample's name, and of the name and the content of each of its files that is there.
+    """Hash a sample's name, and the sample's name with the content of each of its existing files.
 
     Raises:
-        OSError: where the system fails to read a file.
+        OSError: if the system fails to read a file.
     """
     key = key_of(folder).encode()
     read = {NAMES: b""} | {name: _read(folder / name) for name in (*FILES, NAME)}
@@ -56,13 +56,13 @@ def marks(folder: Path) -> dict[str, bytes]:
 
 
 def differing(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
-    """Which entries of two fingerprints differ; only the names where these do, since other samples have other files."""
+    """Return the entries in which two fingerprints differ; only :data:`NAMES` if that differs, as the files then do."""
     found = tuple(name for name in now if then.get(name) != now[name])
     return (NAMES,) if NAMES in found else found
 
 
 def _read(path: Path) -> bytes | None:
-    """What stands for a file; None where there is none."""
+    """Return the bytes that represent a file in its hash; None if the file does not exist or is unusable."""
     try:
         with open_file(path, PICTURE_BYTES if path.name == _IMAGE else TEXT_BYTES) as file:
             if path.name != _IMAGE:
@@ -70,5 +70,5 @@ def _read(path: Path) -> bytes | None:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _END))
             return b"%d:%s" % (size, file.read())
-    except (FileNotFoundError, IsADirectoryError, UnusableFileError):  # a scene.json that counts as none
+    except (FileNotFoundError, IsADirectoryError, UnusableFileError):  # such as a scene.json that is treated as missing
         return None

@@ -33,7 +33,7 @@ _NAMED = 20  # samples that a warning names
 _SIZE, _MAX_WORDS = 64, 4
 
 Preparation = Callable[[Batch, int | None], Batch]
-"""What is made of a batch in the process that reads it; the number is that of its optimizer step, None elsewhere."""
+"""A conversion of a batch in the process that reads it; the int is its optimizer step, None outside training."""
 
 
 class MarioDataModule(LightningDataModule):
@@ -41,48 +41,48 @@ class MarioDataModule(LightningDataModule):
 
     The samples come from a :class:`~vlad_lightning.data.source.SampleSource`; ``root`` is the short way to name a
     :class:`~vlad_lightning.data.mario_folder.MarioFolder`. Captions get quotes around the words that are also on the
-    image. Of samples that turn out to be broken when they are read, a training takes one of another step instead; a
-    validation or a test leaves them out, and says at its end how many and which.
+    image. If a sample turns out to be broken when it is read, training uses a sample of another step instead;
+    validation and test leave it out, and report at their end how many are missing and which.
 
     The training order is a :class:`~vlad_lightning.data.order.SampleOrder`: the same for every number of devices with
-    the same global batch. A checkpoint keeps the place in it, so that a fit goes on with the sample that an undisturbed
-    one would have taken next; :class:`~vlad_lightning.checkpoints.loop_counters.ExactResume` has Lightning count along.
-    Every loader deals to the devices by itself: the trainer needs ``use_distributed_sampler=False``.
+    the same global batch. A checkpoint stores the position in it, so a resumed fit continues with the sample that an
+    uninterrupted one would have used next; :class:`~vlad_lightning.checkpoints.loop_counters.ExactResume` adjusts
+    Lightning's counters. Every loader shards by itself: the trainer needs ``use_distributed_sampler=False``.
 
     Args:
-        root: a folder in MARIO's format; None where there is a ``source``.
+        root: a folder in MARIO's format; None if there is a ``source``.
         size: height and width of the images in pixels; others are stretched to it.
             None: 64, or on the command line the image generator's.
-        batch_size: samples a batch and device.
+        batch_size: samples per batch and device.
         max_words: ``N``, the number of words a layout generator places; a caption's further words are left out.
             None: 4, or on the command line the text encoder's.
-        max_objects: ``K``, the number of a caption's object phrases that get a box where ``scene.json`` tells it.
+        max_objects: ``K``, the number of a caption's object phrases that can get a box from ``scene.json``.
         max_boxes: at most this many words are drawn in ``glyphs``, the largest ones.
-        val_share: share of the samples that validates; the split depends on their names and ``seed`` only.
-        test_share: share that tests; not used if ``test_root`` or ``test_source`` is given.
-        test_root: another folder in MARIO's format; all of it tests.
-        index: a file in ``root``'s place that lists the samples of ``root`` to use, as ``06269_062690093``.
+        val_share: share of the samples for validation; the split depends on their names and ``seed`` only.
+        test_share: share of the samples for the test; not used if ``test_root`` or ``test_source`` is given.
+        test_root: another folder in MARIO's format; all its samples are used for the test.
+        index: a file that lists the samples of ``root`` to use, as ``06269_062690093``.
         limit_test: test on this many samples only.
-        test_prompts: a text file with a prompt a line, of a path or a shipped file's: a test generates these as well,
-            though there are no true images of them.
-        min_confidence: words that were read with less are left out; in MARIO it goes down to 0.115.
-        max_bad_share: refuse a folder with a larger share of samples that cannot be used.
-        max_outage: seconds to wait where a folder as a whole cannot be read (its disk is away, access is denied); then
-            that is an error.
-        rasterizer: draws ``glyphs``; None is the one with the default font.
+        test_prompts: a text file with one prompt per line, a path or a shipped file: a test generates images for
+            these as well, though there are no true images of them.
+        min_confidence: words with a lower confidence are left out; in MARIO it goes down to 0.115.
+        max_bad_share: refuse a folder with a larger share of unusable samples.
+        max_outage: seconds to wait if a folder as a whole cannot be read (its disk is away, access is denied) before
+            raising an error.
+        rasterizer: draws ``glyphs``; None uses the default font.
         num_workers: processes that read, for each loader; 0 reads in the training process.
         pin_memory: copy batches into pinned memory, for a GPU.
-        seed: of the splits and of the order of the training samples.
-        source: of the samples, in the place of ``root``, ``index``, ``min_confidence``, ``max_bad_share`` and
+        seed: seed of the splits and of the order of the training samples.
+        source: source of the samples, instead of ``root``, ``index``, ``min_confidence``, ``max_bad_share`` and
             ``max_outage``, which are settings of a folder.
-        test_source: likewise, in the place of ``test_root``.
+        test_source: source of the test samples, instead of ``test_root``.
 
     Attributes:
-        preparation: what the module that is trained wants of each batch before it travels to the device; set in the
-            module's ``setup``, and done by the processes that read.
+        preparation: converts each batch for the trained module before the batch is moved to the device; set in the
+            module's ``setup``, and run by the processes that read.
 
     Raises:
-        ValueError: if an argument is out of its range, or would do nothing beside the others.
+        ValueError: if an argument is out of its range, or would have no effect with the others.
     """
 
     dataset_class: ClassVar[type[MarioDataset]] = MarioDataset
@@ -159,11 +159,11 @@ class MarioDataModule(LightningDataModule):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """Keys of samples that turned out to be broken when they were read."""
+        """Keys of the samples that turned out to be broken when they were read."""
         return tuple(sorted({key for data in self._sets.values() for key in data.broken}))
 
     def setup(self, stage: str | None = None) -> None:
-        """Set the sources up and split them, once; every split is there at every stage, so that errors come first.
+        """Set up and split the sources, once; all splits are made at every stage, so that errors show early.
 
         Raises:
             FileNotFoundError, DataOutageError: as the sources' ``setup``.
@@ -186,8 +186,8 @@ class MarioDataModule(LightningDataModule):
         self._sets["test"] = self._dataset(tested, test[: self.limit_test])
 
     def teardown(self, stage: str | None = None) -> None:
-        """Say which samples a measurement lacks; each process tells of those that it has read."""
-        self.preparation = None  # the next module says what it wants
+        """Warn about samples missing from a measurement; each process reports the ones it tried to read."""
+        self.preparation = None  # the next module sets its own
         for name in ("val", "test"):
             broken = self._sets[name].broken if name in self._sets else ()
             if new := [key for key in broken if key not in self._reported]:
@@ -202,15 +202,15 @@ class MarioDataModule(LightningDataModule):
                 self._reported.update(new)
 
     def captions(self) -> list[str]:
-        """The training split's captions, with quotes around the words that are drawn; of a folder, no image is read.
+        """Return the training split's captions, with quotes around the words that are drawn.
 
-        Those that cannot be read any more are left out.
+        Images in a folder are not read. Captions that can no longer be read are left out.
         """
         self.setup()
         return list(self._sets["train"].captions())
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Shuffled by ``seed``; samples that do not fill a global batch are left out if there are others."""
+        """Return a loader shuffled by ``seed``; an incomplete global batch is dropped unless it is the only one."""
         batches = GlobalBatchSampler(self.order(), self._rank, self._position if self.trainer else None)
         numbered: Any = _Numbered(batches, self._step)
         return _ResumedLoader(
@@ -224,11 +224,11 @@ class MarioDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """In a fixed order; the devices take the batches in turn, so a limit takes the first ones of the set."""
+        """Return a loader in a fixed order; the devices take batches in turn, so a limit takes the set's first ones."""
         return self._in_order("val", in_blocks=False)
 
     def test_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Any]]:
-        """In a fixed order; the devices take neighbouring batches, so that gathering restores the order.
+        """Return a loader in a fixed order; each device gets neighbouring batches, so gathering restores the order.
 
         With ``test_prompts`` a second loader follows, whose batches are
         :class:`~vlad_lightning.types.PromptBatch`.
@@ -243,13 +243,13 @@ class MarioDataModule(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: Batch | PromptBatch, device: torch.device, dataloader_idx: int
     ) -> Batch | PromptBatch:
-        """The batch on the device. A GPU copies pinned memory while the host goes on, if asked: Lightning does not."""
+        """Move a batch to the device, without blocking for a GPU (Lightning would block); prompts stay on the CPU."""
         if isinstance(batch, PromptBatch):  # stays on the CPU
             return batch
         return batch.to(device, non_blocking=device.type == "cuda")
 
     def order(self) -> SampleOrder:
-        """How the training samples are dealt to the trainer's devices; to one where there is no trainer."""
+        """Return the order in which the trainer's devices get the training samples; without a trainer, one device."""
         self.setup()
         trainer = self.trainer
         return SampleOrder(
@@ -258,36 +258,36 @@ class MarioDataModule(LightningDataModule):
             trainer.world_size if trainer else 1,
             trainer.accumulate_grad_batches if trainer else 1,
             self.seed,
-            shuffled=not getattr(trainer, "overfit_batches", 0),  # which wants the same batches in every epoch
+            shuffled=not getattr(trainer, "overfit_batches", 0),  # overfitting needs the same batches in every epoch
         )
 
     @property
     def resumed_at(self) -> int | None:
-        """The position in the order at which the loaded checkpoint goes on; None where none was loaded."""
+        """The position in the order at which the loaded checkpoint resumes; None if none was loaded."""
         return None if self._resumed is None else self._resumed["samples"]
 
     def batches_an_epoch(self) -> int:
-        """Training batches of a device in an epoch, of which the trainer may take only the first ones."""
+        """Return the number of training batches per device and epoch, within ``trainer.limit_train_batches``."""
         order = self.order()
         limit = self.trainer.limit_train_batches if self.trainer else None
         batches = order.steps * order.parts
         return batches if limit is None else min(batches, limit if isinstance(limit, int) else int(batches * limit))
 
     def batches_before(self, position: int) -> int:
-        """Training batches of a device in an epoch, before a position in the order."""
+        """Return the number of a device's training batches in the epoch before a position in the order."""
         return self.order().steps_before(position) * self.order().parts
 
     def content(self) -> dict[str, str]:
-        """The fingerprint of what the source holds; empty where it has none."""
+        """Return the fingerprint of the source's content; empty if the source has none."""
         self.setup()
         return dict(self.source.content())
 
     def changed_since(self, checkpoint: Mapping[str, Any]) -> tuple[str, ...] | None:
-        """What of the source's content is not as it was when a checkpoint was saved; None where that does not tell.
+        """Return which content of the source has changed since a checkpoint was saved.
 
         Returns:
-            :data:`~vlad_lightning.data.content.NAMES` where it has other samples, else the names of the files; nothing
-            for a source without a fingerprint.
+            :data:`~vlad_lightning.data.content.NAMES` if the samples differ, else the names of the changed files; empty
+            for a source without a fingerprint; None if the checkpoint has none.
         """
         now = self.content()
         if not now:
@@ -295,7 +295,7 @@ class MarioDataModule(LightningDataModule):
         return differing(then, now) if (then := checkpoint.get(type(self).__qualname__, {}).get("content")) else None
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the order after the last optimizer step, that step, and the fingerprint of the data.
+        """Return the position in the order after the last optimizer step, that step, and the data's fingerprint.
 
         Batches that were read ahead, or accumulated for the next step, do not count.
         """
@@ -305,23 +305,23 @@ class MarioDataModule(LightningDataModule):
         return {"samples": position, "step": self.trainer.global_step, "of": size, "content": self.content()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a checkpoint was saved; a fit warns where the training split has another size than then."""
+        """Resume where a checkpoint was saved; warn if the size of the training split has changed since."""
         if self.trainer is not None and self.trainer.state.fn != "fit":
-            return  # a test's folder or limits may be others
+            return  # a test's folder or limits may differ
         now = self.order().samples
         if (then := int(state_dict["of"])) != now:
             rank_zero_warn(f"the training split had {then} samples and has {now}: the order changes from here on")
         self._resumed = {"samples": int(state_dict["samples"]), "step": int(state_dict["step"])}
 
     def resume_at(self, step: int) -> None:
-        """Go on as if so many optimizer steps of this global batch had been made."""
+        """Resume as if ``step`` optimizer steps with this global batch had been made."""
         self._resumed = {"samples": self._after(0, step), "step": step}
 
     def _step(self) -> int:
         return self.trainer.global_step if self.trainer else 0
 
     def _position(self) -> int:
-        """Where the next optimizer step reads."""
+        """Return the position in the order at which the next optimizer step reads."""
         start = self._resumed or {"samples": 0, "step": 0}
         return self._after(start["samples"], max(0, self._step() - start["step"]))
 
@@ -344,7 +344,7 @@ class MarioDataModule(LightningDataModule):
         return self.dataset_class(source, self.size, words, boxes, self.rasterizer, objects, indices)
 
     def _check_idle(self) -> None:
-        """Refuse settings of a folder where there is none."""
+        """Refuse settings of a folder if no folder is given."""
         defaults = signature(MarioFolder).parameters
         for name in ("min_confidence", "max_bad_share", "max_outage"):
             if (value := getattr(self, name)) != defaults[name].default:
@@ -353,7 +353,7 @@ class MarioDataModule(LightningDataModule):
     def _source(
         self, root_name: str, root: str | None, source_name: str, source: SampleSource | None, index: str | None = None
     ) -> SampleSource:
-        """The source that is given, or that of the folder that is."""
+        """Return the given source, or the source of the given folder."""
         if (root is None) == (source is None):
             raise ValueError(f"{root_name} is {root!r} and {source_name} {source!r}; one of them is needed, not both")
         if source is None:
@@ -367,7 +367,7 @@ class MarioDataModule(LightningDataModule):
 
 
 class _Replaced(Dataset[Sample]):
-    """A data set's samples by what a :class:`~vlad_lightning.data.order.SampleOrder` deals: the first good one."""
+    """A data set indexed by draws of a :class:`~vlad_lightning.data.order.SampleOrder`: each gives a good sample."""
 
     def __init__(self, samples: MarioDataset) -> None:
         self.samples = samples
@@ -378,20 +378,20 @@ class _Replaced(Dataset[Sample]):
     def __getitem__(self, draw: Draw) -> Sample:
         found = (self.samples.read(index) for index in draw)
         good = next((sample for sample in found if sample is not None), None)
-        return self.samples[draw[0]] if good is None else good  # the next good one, though it may be of the same step
+        return self.samples[draw[0]] if good is None else good  # the next good one may be of the same step
 
     def __getitems__(self, numbered: tuple[int, list[Draw]]) -> tuple[int, list[Sample]]:
-        """A whole batch, with the number of its step; PyTorch asks for it where there is such a method."""
+        """Return a whole batch, with the number of its step; PyTorch calls this method if it exists."""
         step, generators = numbered
         return step, [self[draw] for draw in generators]
 
 
 class _Numbered(Sampler[tuple[int, list[Draw]]]):
-    """The batches of a sampler, each with the number of the optimizer step that takes it.
+    """The batches of a sampler, each with the number of the optimizer step that uses it.
 
     Args:
-        batches: what is numbered.
-        step: says which is the first one's, when an iteration starts.
+        batches: the sampler.
+        step: returns the step of the first batch; called when an iteration starts.
     """
 
     def __init__(self, batches: GlobalBatchSampler, step: Callable[[], int]) -> None:
@@ -400,7 +400,7 @@ class _Numbered(Sampler[tuple[int, list[Draw]]]):
 
     @property
     def batch_size(self) -> int:
-        """Samples a batch."""
+        """Samples per batch."""
         return self.batches.batch_size
 
     def __len__(self) -> int:
@@ -429,7 +429,7 @@ def _prepared_for(
 
 
 class _Measured:
-    """A data set's samples without replacement: None for one that cannot be read."""
+    """A data set that does not replace broken samples: None for a sample that cannot be read."""
 
     def __init__(self, samples: MarioDataset) -> None:
         self.samples = samples
@@ -442,25 +442,25 @@ class _Measured:
 
 
 class _ResumedLoader(Loader[Sample]):
-    """A loader whose place the data module keeps; by its state, though empty, Lightning tells that it can resume."""
+    """A loader whose position the data module stores; its empty state makes Lightning treat it as resumable."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Start reading when the first batch is asked for.
+        """Start reading only when the first batch is requested.
 
-        Lightning starts to iterate before it has restored a checkpoint's step; under a strategy that shards the
-        weights, even before it has given the data module its state.
+        Lightning creates the iterator before it has restored a checkpoint's step; under a strategy that shards the
+        weights, even before it has restored the data module's state.
         """
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """Return an empty state."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing: the sampler asks the data module."""
+        """Do nothing: the sampler asks the data module for the position."""
 
 
 def _at_least(least: int, **values: float) -> None:
     for name, value in values.items():
-        if not value >= least:  # nor nan
+        if not value >= least:  # also refuses nan
             raise ValueError(f"{name}={value}: must be at least {least}")

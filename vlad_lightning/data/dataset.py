@@ -1,4 +1,4 @@
-"""From a raw sample to tensors."""
+"""The data set that turns raw samples into tensors, and the matching of phrases to boxes."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _FRAME = (0.0, 0.0, 1.0, 1.0)
 
 
 class MarioDataset(Dataset[Sample]):
-    """Samples of a source, read whenever one is asked for.
+    """Samples of a source, read when requested.
 
     A sample that turns out to be broken is remembered, also across the worker processes of a DataLoader. ``samples[i]``
-    is the next good one then; :meth:`read` leaves it out.
+    is then the next good sample; :meth:`read` returns None.
 
     Args:
-        source: of the samples; set up.
+        source: source of the samples, already set up.
         size: height and width of the images in pixels.
         max_words: ``N`` of :class:`~vlad_lightning.types.Sample`.
-        max_boxes: at most this many words make the layout, the largest ones.
+        max_boxes: the layout has at most this many words, the largest ones.
         rasterizer: draws the layouts.
         max_objects: ``K`` of :class:`~vlad_lightning.types.Sample`.
-        indices: the numbers in ``source`` of those that belong here; None takes all.
+        indices: the numbers in ``source`` of this data set's samples; None takes all.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class MarioDataset(Dataset[Sample]):
         indices: Sequence[int] | None = None,
     ) -> None:
         self.source = source
-        self.indices = torch.tensor(range(len(source)) if indices is None else indices)  # no list: processes share it
+        self.indices = torch.tensor(range(len(source)) if indices is None else indices)  # a tensor: processes share it
         self.size = size
         self.max_words = max_words
         self.max_boxes = max_boxes
@@ -66,7 +66,7 @@ class MarioDataset(Dataset[Sample]):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Sample:
-        """A sample, or the next one that can be read.
+        """Return a sample, or the next sample that can be read.
 
         Raises:
             ValueError: if none can be read.
@@ -79,17 +79,17 @@ class MarioDataset(Dataset[Sample]):
 
     @property
     def broken(self) -> tuple[str, ...]:
-        """Keys of the samples that were found to be broken so far."""
+        """Keys of the samples found to be broken so far."""
         return tuple(self._key(i) for i in self._broken.nonzero().flatten().tolist())
 
     def _key(self, index: int) -> str:
         return self.source.keys[int(self.indices[index])]
 
     def read(self, index: int) -> Sample | None:
-        """A sample; None where it is broken.
+        """Return a sample; None if it is broken.
 
-        Whatever goes wrong with a sample counts as that sample's fault: one of a million is no reason to end a
-        training. The warning names the exception, and where every sample has it, it is an error after all.
+        Any exception while reading a sample marks that sample as broken: one in a million must not end a training.
+        The warning names the exception; if every sample fails, indexing raises an error after all.
 
         Raises:
             DataOutageError: if the source as a whole cannot be read for too long.
@@ -109,7 +109,7 @@ class MarioDataset(Dataset[Sample]):
         return None
 
     def captions(self) -> Iterator[str]:
-        """The captions as prompts, of those samples whose texts can be read; of a folder's, no image is.
+        """Yield the captions as prompts, of samples whose texts can be read; images in a folder are not read.
 
         Raises:
             DataOutageError: as :meth:`read`.
@@ -119,10 +119,10 @@ class MarioDataset(Dataset[Sample]):
                 yield prompt_of(self.source.read_texts(index), self.source.keys[index])
 
     def _build(self, sample: RawSample) -> Sample:
-        """What is made of a sample.
+        """Convert a raw sample into tensors.
 
         Raises:
-            SkipSample: where it cannot be used.
+            SkipSample: if it cannot be used.
         """
         prompt = prompt_of(sample, sample.key)
         boxes = _layout(sample.words)
@@ -146,15 +146,15 @@ class MarioDataset(Dataset[Sample]):
 
 
 def match_boxes(words: Sequence[str], layout: Layout, max_words: int) -> tuple[Tensor, Tensor]:
-    """Find a box for each of a prompt's words, without regard to case; a box serves one word only.
+    """Find a box for each of a prompt's words, ignoring case; each box is used for one word only.
 
     Args:
-        words: those to draw, in the prompt's order; those after the first ``max_words`` are left out.
+        words: the words to draw, in the prompt's order; those after the first ``max_words`` are left out.
         layout: the words read on the image.
         max_words: ``N``.
 
     Returns:
-        (N, 5) float32, the boxes, zero where there is none, and (N,) bool, True where there is one.
+        (N, 5) float32 boxes, zero for words without a box, and (N,) bool, True for words with one.
     """
     return _match(
         [bare_word(word) for word in words], [bare_word(word) for word in layout.words], layout.boxes, max_words
@@ -162,20 +162,20 @@ def match_boxes(words: Sequence[str], layout: Layout, max_words: int) -> tuple[T
 
 
 def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: int) -> tuple[Tensor, Tensor]:
-    """Find a box for each of a prompt's object phrases, by the phrase that the scene tells for each of its objects.
+    """Find a box for each of a prompt's object phrases, by the phrases of the scene's objects.
 
-    Phrases match without regard to case and to a leading article. An object's box goes to the first such phrase that
-    has none yet. The background's phrase has the whole frame.
+    Phrases match regardless of case and of a leading article. An object's box goes to the first matching phrase that
+    has none yet. The box of the background's phrase is the whole frame.
 
     Args:
         chunks: the object phrases, in the prompt's order; those after the first ``max_objects`` are left out.
-        scene: what is known of the poster.
+        scene: the poster's scene; None if unknown.
         max_objects: ``K``.
 
     Returns:
-        (K, 5) float32, the boxes, zero where there is none, and (K,) bool, True where there is one.
+        (K, 5) float32 boxes, zero for phrases without a box, and (K,) bool, True for phrases with one.
     """
-    boxed = [(thing.phrase, thing.box) for thing in scene.objects] if scene else []
+    boxed = [(entry.phrase, entry.box) for entry in scene.objects] if scene else []
     boxed += [(scene.phrase, _FRAME)] if scene else []
     rows = [
         ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0.0)
@@ -189,13 +189,13 @@ def _match(texts: Sequence[str], own: Sequence[str], boxes: Tensor, slots: int) 
     """Give each of the first ``slots`` texts a box: the nth occurrence of a text gets the nth box with that text.
 
     Args:
-        texts: of the prompt, in the form in which they are compared; an empty one has no box.
-        own: the text of each box, likewise.
+        texts: the prompt's texts, normalized for the comparison; an empty text gets no box.
+        own: the text of each box, normalized likewise.
         boxes: (M, 5) float32.
-        slots: how many rows are returned.
+        slots: number of rows to return.
 
     Returns:
-        (slots, 5) float32 and (slots,) bool, as of :func:`match_boxes`.
+        (slots, 5) float32 and (slots,) bool, as in :func:`match_boxes`.
     """
     found, mask = torch.zeros(slots, 5), torch.zeros(slots, dtype=torch.bool)
     free = {text: [index for index, other in enumerate(own) if other == text] for text in set(own) - {""}}
@@ -212,7 +212,7 @@ def _layout(words: Sequence[OcrWord]) -> Layout:
 
 
 def _largest(layout: Layout, limit: int) -> Layout:
-    """The ``limit`` boxes of the largest area, in the order they had."""
+    """Return the layout with only the ``limit`` boxes of the largest area, in their original order."""
     if len(layout) <= limit:
         return layout
     areas = layout.boxes[:, 2] * layout.boxes[:, 3]

@@ -1,10 +1,10 @@
-"""MARIO's format on disk: a folder a sample, read and written.
+"""Reading and writing MARIO's format on disk: one folder per sample.
 
-It holds ``image.jpg``, ``caption.txt``, ``ocr.txt`` and, in most cases, ``charseg.npy`` and ``info.json``.
+A folder holds ``image.jpg``, ``caption.txt``, ``ocr.txt`` and, in most cases, ``charseg.npy`` and ``info.json``.
 
-Real folders are uneven: files are missing or cut off, images come in other sizes and modes, words lie partly outside
-the frame. The reader trusts nothing but the files themselves (never ``info.json``): what it cannot use it skips, with a
-short reason that can be counted.
+Real folders are uneven: files are missing or cut off, images come in various sizes and modes, words lie partly outside
+the frame. The reader trusts only the files themselves (never ``info.json``): it skips unusable samples, with a short
+reason that can be counted.
 """
 
 from __future__ import annotations
@@ -39,21 +39,22 @@ CHARSEG_SIDE = 256
 CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + string.punctuation + " "
 """The characters of ``charseg.npy``, in the order of their classes 1 to 95; class 0 is the background."""
 
-_MOST_LINES = 1_000  # of an ocr.txt: no picture shows that many words, and matching them costs their square
-_MIN_SIDE = 8  # pixels: what is smaller is a tracking pixel, not a picture
+_MOST_LINES = 1_000  # of an ocr.txt: no picture shows that many words, and matching takes quadratic time
+_MIN_SIDE = 8  # pixels: a smaller image is a tracking pixel, not a picture
 _SHELF = re.compile(r"\d{5}")
 _SAMPLE = re.compile(r"\d{9}")
 _INDEX_LINE = re.compile(r"(\d{5})_(\d{9})")
 FILES = ("image.jpg", "caption.txt", "ocr.txt")
-"""What a sample needs."""
+"""The files that every sample needs."""
 
 
 def list_samples(root: Path, index: Path | None = None) -> list[Path]:
-    """The sample folders of a data set, sorted.
+    """Return the sample folders of a data set, sorted.
 
     Args:
         root: holds ``{5 digits}/{sample}/`` folders as MARIO does, or the sample folders themselves.
-        index: a file with a line ``{5 digits}_{9 digits}`` a sample; only these are listed, whether or not they exist.
+        index: a file with a line ``{5 digits}_{9 digits}`` for each sample; only these are returned, whether or not
+            they exist.
 
     Raises:
         FileNotFoundError: if ``root`` or ``index`` does not exist.
@@ -75,7 +76,7 @@ def read_sample(folder: Path, min_confidence: float = 0.0) -> RawSample:
 
     Args:
         folder: the sample's folder.
-        min_confidence: words below it are left out and counted among the problems.
+        min_confidence: words with a lower confidence are left out and counted among the problems.
 
     Raises:
         SkipSample: if the image, the caption or ``ocr.txt`` is missing or cannot be used, or the system fails to read
@@ -92,12 +93,12 @@ def read_sample(folder: Path, min_confidence: float = 0.0) -> RawSample:
 
 
 def read_texts(folder: Path, min_confidence: float = 0.0) -> SampleTexts:
-    """A sample's caption, its words, and why other lines of ``ocr.txt`` are left out; no image is read.
+    """Read a sample's caption, its words, and why other lines of ``ocr.txt`` are left out; no image is read.
 
     Files in another encoding than UTF-8 are read as :func:`~vlad_lightning.files.read_text` says.
 
     Raises:
-        SkipSample: if a file is missing, no text or far too long, or the caption is empty.
+        SkipSample: if a file is missing, not text or far too long, or the caption is empty.
     """
     caption, caption_recoded = _read_text(folder, "caption.txt")
     ocr, ocr_recoded = _read_text(folder, "ocr.txt")
@@ -113,22 +114,22 @@ def read_texts(folder: Path, min_confidence: float = 0.0) -> SampleTexts:
 
 
 def check_header(folder: Path) -> None:
-    """Look at an image without decoding it.
+    """Check an image without decoding it.
 
     Raises:
-        SkipSample: if it is missing, of another kind of file, too small or too large.
+        SkipSample: if it is missing, another kind of file, too small or too large.
     """
     with _opened(folder):
         pass
 
 
 def write_sample(folder: Path, sample: RawSample, charseg: np.ndarray | None = None) -> None:
-    """Write one sample as MARIO has it.
+    """Write one sample in MARIO's format.
 
     Args:
-        folder: created; must not exist.
-        sample: its key, image, caption and words; integer corners are written.
-        charseg: (256, 256) int64, or None for a sample without.
+        folder: the folder to create; must not exist.
+        sample: its key, image, caption and words are written; corners are rounded to integers.
+        charseg: (256, 256) int64, or None for a sample without it.
     """
     folder.mkdir(parents=True)
     encoded = io.BytesIO()
@@ -144,7 +145,7 @@ def write_sample(folder: Path, sample: RawSample, charseg: np.ndarray | None = N
 
 
 def _save_sparse(path: Path, array: np.ndarray) -> None:
-    """``np.save`` that seeks past rows of zeros: they become holes in the file, which cost neither time nor disk."""
+    """Save an array as ``np.save`` does, but seek past rows of zeros: holes in the file cost neither time nor disk."""
     array = np.ascontiguousarray(array)
     edges = np.diff(array.any(axis=1).astype(np.int8), prepend=0, append=0)
     with path.open("wb") as file:
@@ -157,7 +158,7 @@ def _save_sparse(path: Path, array: np.ndarray) -> None:
 
 
 def character_class(character: str) -> int:
-    """The class of a character in ``charseg.npy``, 1 to 95; 0, the background, for one that MARIO does not know.
+    """Return the class of a character in ``charseg.npy``, 1 to 95; 0, the background, if MARIO does not know it.
 
     Example:
         >>> character_class("0"), character_class("a"), character_class("A"), character_class("é")
@@ -167,12 +168,12 @@ def character_class(character: str) -> int:
 
 
 def key_of(folder: Path) -> str:
-    """A sample's name: ``06269_062690093`` for ``06269/062690093``, else the folder's own name; always printable."""
+    """Return a sample's name: ``06269_062690093`` for ``06269/062690093``, else the folder's name; always printable."""
     return printable(f"{folder.parent.name}_{folder.name}" if _SHELF.fullmatch(folder.parent.name) else folder.name)
 
 
 def root_of(folder: Path) -> Path:
-    """The data folder that a sample's folder lies in."""
+    """Return the data folder that contains a sample's folder."""
     return folder.parent.parent if _SHELF.fullmatch(folder.parent.name) else folder.parent
 
 
@@ -187,7 +188,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; a link to itself is none, for which only Path does not raise."""
+    """Return whether it is a folder or a link to one; Path.is_dir does not raise for a link to itself."""
     return Path(entry).is_dir() if entry.is_symlink() else entry.is_dir()
 
 
@@ -211,7 +212,7 @@ def _index_text(index: Path) -> str:
 
 
 def _read_text(folder: Path, name: str) -> tuple[str, bool]:
-    """A file's text, and whether it is in another encoding than UTF-8."""
+    """Return a file's text, and whether it is in another encoding than UTF-8."""
     try:
         return read_text(folder / name)
     except FileNotFoundError as error:
@@ -223,7 +224,7 @@ def _read_text(folder: Path, name: str) -> tuple[str, bool]:
 
 
 def _read_image(folder: Path) -> Image.Image:
-    """The picture as RGB, upright; what is transparent becomes white."""
+    """Read the picture as RGB, upright; transparent pixels become white."""
     with _opened(folder) as image:
         return as_rgb(image, in_place=True)
 
@@ -244,7 +245,7 @@ def _opened(folder: Path) -> Iterator[Image.Image]:
 
 
 def _info(sample: RawSample, sha256: str) -> dict[str, object]:
-    """The entries that MARIO's own files have."""
+    """Return the entries of MARIO's own ``info.json`` files."""
     width, height = sample.image.size
     return {
         "caption": sample.caption,

@@ -1,4 +1,4 @@
-"""A folder in MARIO's format as a source of samples: listed, scanned, and waited for where it is away."""
+"""A folder in MARIO's format as a source of samples: it is listed, scanned, and waited for during an outage."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from vlad_lightning.limits import check_share
 class MarioFolder(SampleSource):
     """The usable samples of a folder in MARIO's format.
 
-    Samples that cannot be used are skipped, counted and reported. A folder that cannot be read for a while as a whole
-    breaks none of its samples.
+    Unusable samples are skipped, counted and reported. No sample counts as broken because the folder as a whole cannot
+    be read for a while.
 
     Args:
         root: the folder.
         index: a file that lists the samples of ``root`` to use, as ``06269_062690093``; None uses all.
-        min_confidence: words that were read with less are left out; in MARIO it goes down to 0.115.
-        max_bad_share: refuse a folder with a larger share of samples that cannot be used.
-        max_outage: seconds to wait where the folder as a whole cannot be read (its disk is away, access is denied);
-            then that is an error.
+        min_confidence: words with a lower confidence are left out; in MARIO it goes down to 0.115.
+        max_bad_share: refuse a folder with a larger share of unusable samples.
+        max_outage: seconds to wait if the folder as a whole cannot be read (its disk is away, access is denied) before
+            raising an error.
         max_words: the report counts the words to draw that come after a caption's first ``max_words``.
         scenes_only: leave out samples without a ``scene.json``.
 
@@ -37,8 +37,8 @@ class MarioFolder(SampleSource):
         ValueError: if an argument is out of its range.
 
     Attributes:
-        folders: of the usable samples, sorted; empty before :meth:`setup`.
-        report: what the scan found; None before.
+        folders: folders of the usable samples, sorted; empty before :meth:`setup`.
+        report: the result of the scan; None before :meth:`setup`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class MarioFolder(SampleSource):
     ) -> None:
         check_share("min_confidence", min_confidence)
         check_share("max_bad_share", max_bad_share)
-        if not max_outage >= 0:  # nor nan
+        if not max_outage >= 0:  # also refuses nan
             raise ValueError(f"max_outage={max_outage}: must be at least 0")
         self.root = root
         self.index = index
@@ -69,7 +69,7 @@ class MarioFolder(SampleSource):
 
     @property
     def name(self) -> str:
-        """The folder."""
+        """The folder's path."""
         return self.root
 
     def setup(self) -> None:
@@ -77,7 +77,7 @@ class MarioFolder(SampleSource):
 
         Raises:
             FileNotFoundError: if the folder or the index does not exist.
-            ValueError: if the folder holds no usable sample or too large a share of bad ones.
+            ValueError: if the folder holds no usable sample or too large a share of unusable ones.
             DataOutageError: if it cannot be read for too long.
         """
         if self.report is not None:
@@ -87,8 +87,8 @@ class MarioFolder(SampleSource):
         lines = "\n".join(report.lines())
         if not folders or report.bad_share > self.max_bad_share:
             raise ValueError(
-                f"{report.bad_share:.0%} of the samples in {self.root!r} cannot be used, and at most "
-                f"max_bad_share={self.max_bad_share:.0%} may be, with one good one at least; a sample is a folder like "
+                f"{report.bad_share:.0%} of the samples in {self.root!r} cannot be used; at most "
+                f"max_bad_share={self.max_bad_share:.0%} may be so, and one must be usable; a sample is a folder like "
                 f"00000/000000000 with image.jpg, caption.txt and ocr.txt.\n{lines}"
             )
         rank_zero_info(lines)
@@ -101,8 +101,8 @@ class MarioFolder(SampleSource):
         found = [folder for folder in folders if _has_scene(folder, self._guard)]
         if not found:
             raise ValueError(
-                f"root is {self.root!r}, where no sample has a {NAME}; the object detector learns from posters that "
-                "say what stands on them: vlad-cli synth draws some"
+                f"root is {self.root!r}, where no sample has a {NAME}; the object detector learns from posters with "
+                "this file: vlad-cli synth draws some"
             )
         return found
 
@@ -123,21 +123,21 @@ class MarioFolder(SampleSource):
         return self._guard(partial(read_texts, min_confidence=self.min_confidence), self.folders[index])
 
     def content(self) -> Mapping[str, str]:
-        """The fingerprint of the usable samples, see :class:`~vlad_lightning.data.content.Content`."""
+        """Return the fingerprint of the usable samples, see :class:`~vlad_lightning.data.content.Content`."""
         return {} if self.report is None else self.report.content
 
 
 def _has_scene(folder: Path, guard: OutageGuard) -> bool:
-    """Whether a sample has a scene, in whatever state.
+    """Return whether a sample has a scene file, usable or not.
 
     Raises:
-        DataOutageError: where the data folder as a whole cannot be read for too long.
+        DataOutageError: if the data folder as a whole cannot be read for too long.
     """
     try:
         return guard(_find_scene, folder)
     except DataOutageError:
         raise
-    except OSError:  # of this sample alone, which has gone meanwhile
+    except OSError:  # of this sample alone, which has been removed meanwhile
         return False
 
 
@@ -145,5 +145,5 @@ def _find_scene(folder: Path) -> bool:
     try:
         return stat.S_ISREG((folder / NAME).stat().st_mode)
     except FileNotFoundError:
-        folder.stat()  # where the sample itself is away, this raises too
+        folder.stat()  # raises if the sample itself is missing
         return False

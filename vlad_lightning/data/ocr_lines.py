@@ -1,4 +1,4 @@
-"""The lines of MARIO's ``ocr.txt``: a word, the four corners around it, and how sure the engine was."""
+"""The lines of MARIO's ``ocr.txt``: a word, the four corners around it, and the OCR engine's confidence."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 from vlad_lightning.layout.prompt_parser import quote_words
 
 FRAME = 512
-"""Width and height of the frame that the corners in ``ocr.txt`` are given in, whatever the size of the image."""
+"""Width and height of the frame in which ``ocr.txt`` gives corners, whatever the size of the image."""
 
-_FAR = 10.0  # of the frame: corners that reach further are in another unit, and the boxes' numbers poison a training
-_SUREST = 1.001  # an engine's mean of float32 probabilities may lie above 1 by its rounding
+_FAR = 10.0  # frames: corners that reach further are in another unit, and such boxes would ruin a training
+_SUREST = 1.001  # an engine's mean of float32 probabilities may exceed 1 by rounding
 _MOST_LETTERS = 256  # of a line's text: longer ones are noise
 
 
@@ -23,10 +23,10 @@ class OcrWord:
     """A word read on an image.
 
     Attributes:
-        text: in its case; it may be noise, and may hold spaces.
+        text: the word with its original case; it may be noise, and may contain spaces.
         quad: (4, 2) float32, corners in fractions of the frame, clockwise on screen, from the corner at which the word
             starts. Parts of it may lie outside [0, 1].
-        confidence: of the OCR engine, in [0, 1].
+        confidence: the OCR engine's confidence, in [0, 1].
     """
 
     text: str
@@ -35,10 +35,10 @@ class OcrWord:
 
 
 def parse_ocr(text: str, min_confidence: float = 0.0) -> tuple[list[OcrWord], list[str]]:
-    """Read the content of an ``ocr.txt``, a line a word: ``TEXT x1,y1,x2,y2,x3,y3,x4,y4 confidence``.
+    """Parse the content of an ``ocr.txt``, one word per line: ``TEXT x1,y1,x2,y2,x3,y3,x4,y4 confidence``.
 
     Returns:
-        the words in reading order, and a short reason for each other line that is not blank.
+        The words in reading order, and a short reason for each other line that is not blank.
 
     Example:
         >>> words, problems = parse_ocr("HELLO 128,64,384,64,384,128,128,128 0.98")
@@ -58,19 +58,21 @@ def parse_ocr(text: str, min_confidence: float = 0.0) -> tuple[list[OcrWord], li
 
 
 def quote_read_words(caption: str, words: Sequence[OcrWord]) -> str:
-    """:func:`~vlad_lightning.layout.prompt_parser.quote_words` with the words that were read, and where they stand.
+    """Quote the words of a caption that were read on the image, using their texts and corners.
 
-    The caption's own quotes stay around words that were all read: only what the image shows is a word to draw.
+    :func:`~vlad_lightning.layout.prompt_parser.quote_words` does this. The caption's own quotes are kept only if all
+    words in them were read: only words on the image are words to draw.
     """
     texts = [word.text for word in words]
     return quote_words(caption, texts, np.array([word.quad for word in words]), keeps_unread=False)
 
 
 def reading_quad(corners: np.ndarray) -> np.ndarray:
-    """Corners in any order, put clockwise on screen and from the corner at which the word starts.
+    """Order corners clockwise on screen, from the corner at which the word starts.
 
     MARIO starts at the leftmost corner, which is the lower left one of a word that falls to the right. Letters are
-    taken to run from left to right: of the four ways to start, the one whose reading direction is nearest to that.
+    assumed to run from left to right: of the four possible starts, the one whose reading direction is nearest to that
+    is chosen.
 
     Args:
         corners: (4, 2), x to the right and y down.
@@ -82,7 +84,7 @@ def reading_quad(corners: np.ndarray) -> np.ndarray:
 
 
 def format_word(word: OcrWord) -> str:
-    """A word's line of ``ocr.txt``, as MARIO writes it: integer corners, clockwise from the leftmost one."""
+    """Format a word as a line of ``ocr.txt``, as MARIO does: integer corners, clockwise from the leftmost one."""
     corners = np.rint(_clockwise(word.quad) * FRAME).astype(int)
     start = min(range(4), key=lambda i: (corners[i, 0], corners[i, 1]))
     numbers = ",".join(str(number) for number in np.roll(corners, -start, axis=0).ravel())
@@ -95,7 +97,7 @@ def _clockwise(corners: np.ndarray) -> np.ndarray:
 
 
 def _parse_line(line: str, min_confidence: float) -> OcrWord | str:
-    """The word of a line, or the reason why it is left out."""
+    """Return the word of a line, or the reason why the line is left out."""
     fields = line.rsplit(maxsplit=2)  # the text itself may hold spaces
     if len(fields) < 2:
         return "malformed line"
@@ -132,13 +134,13 @@ def _quad_problem(quad: np.ndarray) -> str | None:
 
 
 def _cosine(direction: np.ndarray) -> float:
-    """Of the angle to the horizontal; a direction of no length is the worst."""
+    """Return the cosine of the angle to the horizontal; -2 for a direction of zero length."""
     length = math.hypot(*direction)
     return float(direction[0]) / length if length > 0 else -2.0
 
 
 def _in_reading_order(words: list[OcrWord]) -> list[OcrWord]:
-    """Lines from top to bottom, each from left to right.
+    """Sort words into lines from top to bottom, each from left to right.
 
     A word starts a new line if its centre lies more than half of its height below the first centre of the line.
     """

@@ -1,4 +1,4 @@
-"""The order of the training samples: a function of the seed, the epoch and the place in it, and of nothing else."""
+"""The order of the training samples: a function of only the seed, the epoch and the position in it."""
 
 from __future__ import annotations
 
@@ -14,43 +14,43 @@ from torch.utils.data import Sampler
 from vlad_lightning.diffusion.generators import generator_for
 
 Draw = tuple[int, ...]
-"""A sample's number, and then those of the samples that are to take its place, in this order, where it is broken."""
+"""A sample's number, followed by those of the samples that replace it, in this order, if it is broken."""
 
 _SPARES = 16
 
 
 @dataclass(frozen=True)
 class SampleOrder:
-    """An endless sequence of sample numbers, one permutation of the data set after the other, dealt to optimizer steps.
+    """An endless sequence of sample numbers, one permutation of the data set after the other, split into steps.
 
-    A *position* counts the samples that lie behind in this sequence: epoch ``e`` starts at ``e * samples``. Each step
-    takes the next ``step_size`` samples. Of these, part ``m`` of the accumulated ones holds, on rank ``r`` of ``W``,
-    the ``rows`` from ``(m W + r) rows`` on. So the samples of a step are the same for every number of devices and every
-    split into accumulated parts, as long as the global batch is the same.
+    A *position* counts the samples already passed in this sequence: epoch ``e`` starts at ``e * samples``. Each
+    optimizer step uses the next ``step_size`` samples. Of these, the accumulated part ``m`` on rank ``r`` of ``W``
+    holds the ``rows`` samples from ``(m W + r) rows`` on. So the samples of a step are the same for every number of
+    devices and every split into accumulated parts, as long as the global batch is the same.
 
-    The samples at an epoch's end that do not fill a global batch are passed over: no batch holds a sample twice, which
-    Eq. 3 would take for a negative of itself, and every step weighs the same. The next epoch's permutation leaves out
-    others. A data set smaller than the global batch makes one step an epoch: of all full parts, or where there is
-    none, of one part with the whole set, filled up from its start until all devices have equally many. Then the
-    samples of a step do depend on the number of devices.
+    The samples at an epoch's end that do not fill a global batch are skipped: no batch holds a sample twice, which
+    Eq. 3 would take for a negative of itself, and every step has the same weight. The next epoch's permutation skips
+    others. A data set smaller than the global batch makes one step per epoch: of all full parts, or if there is none,
+    of one part with the whole set, filled up from its start until all devices have equally many. Then the samples of
+    a step do depend on the number of devices.
 
-    A sample that turns out to be broken is replaced by one of the same epoch from outside its step, which therefore
-    stands in no device's batch, for the same reason: by the one in its place in the next step, else in the step after
-    that, and so on around the epoch. So none serves two places of a step, though the devices do not know of each
-    other's broken samples. Where that is not enough, as in a data set smaller than two steps, the other samples outside
-    the step follow, and two places may get the same one. Like the samples themselves, the spare ones are a function of
-    the seed, the epoch and the place alone.
+    A sample that turns out to be broken is replaced by a sample of the same epoch from outside its step, which is
+    therefore in no device's batch, for the same reason: the sample in the same row of the next step, else of the step
+    after that, and so on, wrapping around the epoch. So no replacement is used for two rows of a step, though the
+    devices do not know of each other's broken samples. If these are not enough, as in a data set smaller than two
+    steps, the other samples outside the step follow, and two rows may get the same one. Like the samples themselves,
+    the replacements are a function of the seed, the epoch and the position alone.
 
     Attributes:
         samples: N, the size of the data set.
-        batch_size: samples a device and part.
+        batch_size: samples per device and part.
         world_size: W, the number of devices.
-        accumulation: parts an optimizer step accumulates.
-        seed: of the permutations.
-        shuffled: False takes the samples as they come, the same in each epoch.
+        accumulation: parts that an optimizer step accumulates.
+        seed: seed of the permutations.
+        shuffled: False uses the samples in their stored order, the same in each epoch.
 
     Raises:
-        ValueError: where a number is below 1.
+        ValueError: if a number is below 1.
     """
 
     samples: int
@@ -67,52 +67,52 @@ class SampleOrder:
 
     @property
     def rows(self) -> int:
-        """Samples of a batch as a device gets it: ``batch_size``, or less where the data set is smaller."""
+        """Samples per batch on a device: ``batch_size``, or less if the data set is smaller."""
         return min(self.batch_size, math.ceil(self.samples / self.world_size))
 
     @property
     def parts(self) -> int:
-        """Batches that a device accumulates for a step."""
+        """Batches that a device accumulates per step."""
         return max(1, min(self.accumulation, self.samples // (self.world_size * self.batch_size)))
 
     @property
     def step_size(self) -> int:
-        """Samples of an optimizer step."""
+        """Samples per optimizer step."""
         return self.parts * self.world_size * self.rows
 
     @property
     def steps(self) -> int:
-        """Optimizer steps an epoch."""
+        """Optimizer steps per epoch."""
         return max(1, self.samples // self.step_size)
 
     def permutation(self, epoch: int) -> Tensor:
-        """(N,) int64: the samples of an epoch in their order."""
+        """Return the samples of an epoch in their order, (N,) int64."""
         if not self.shuffled:
             return torch.arange(self.samples)
         return torch.randperm(self.samples, generator=generator_for("cpu", self.seed, "order", epoch))
 
     def after(self, position: int, steps: int, steps_an_epoch: int | None = None) -> int:
-        """The position after further optimizer steps.
+        """Return the position after further optimizer steps.
 
         Args:
-            position: where they start; one of another global batch is gone on from, sample by sample.
-            steps: how many were made.
-            steps_an_epoch: where an epoch is cut short, how many it has; None means :attr:`steps`.
+            position: where they start; may come from another global batch.
+            steps: number of steps made.
+            steps_an_epoch: number of steps in an epoch that is cut short; None means :attr:`steps`.
         """
         whole = min(steps_an_epoch or self.steps, self.steps)
         epoch = position // self.samples
         left = max(0, whole - self.steps_before(position))
         if steps < left:
             return position + steps * self.step_size
-        epochs, rest = divmod(steps - left, whole)
-        return (epoch + 1 + epochs) * self.samples + rest * self.step_size
+        epochs, remainder = divmod(steps - left, whole)
+        return (epoch + 1 + epochs) * self.samples + remainder * self.step_size
 
     def steps_before(self, position: int) -> int:
-        """How many of its epoch's steps lie before a position; one that has begun counts."""
+        """Return how many steps of its epoch lie before a position; a started step counts."""
         return math.ceil(position % self.samples / self.step_size)
 
     def batches(self, position: int, rank: int = 0) -> Iterator[list[Draw]]:
-        """The batches of a rank from a position to the end of the epoch, each sample with those that may replace it."""
+        """Yield a rank's batches from a position to the end of the epoch, each sample with its replacements."""
         position = self.after(position, 0)
         epoch, offset = divmod(position, self.samples)
         permutation = self.permutation(epoch)
@@ -124,7 +124,7 @@ class SampleOrder:
                 yield [tuple(permutation[(first + offset) % self.samples].tolist()) for offset in slots]
 
     def _slots(self, row: int) -> list[int]:
-        """Where a row's sample and its spare ones stand in the epoch, counted from the start of the step."""
+        """Return the offsets of a row's sample and its replacements in the epoch, from the start of the step."""
         size = self.step_size
         outside = max(0, self.samples - size)
         others = (size + (row + i) % outside for i in range(outside))
@@ -132,16 +132,16 @@ class SampleOrder:
 
 
 class GlobalBatchSampler(Sampler[list[Draw]]):
-    """A rank's batches of a :class:`SampleOrder`, an epoch at a time; a DataLoader's ``batch_sampler``.
+    """A rank's batches of a :class:`SampleOrder`, one epoch per iteration; a DataLoader's ``batch_sampler``.
 
     Args:
-        order: what is dealt.
-        rank: of this device.
-        position: says where an iteration starts, when it starts. None counts by itself: each starts an epoch after the
-            one before.
+        order: the order of the samples.
+        rank: rank of this device.
+        position: returns the position at which an iteration starts; called when it starts. None: each iteration
+            starts an epoch after the previous one.
 
     Raises:
-        ValueError: where ``rank`` is no rank of the order.
+        ValueError: if ``rank`` is not a rank of the order.
     """
 
     def __init__(self, order: SampleOrder, rank: int = 0, position: Callable[[], int] | None = None) -> None:
@@ -154,14 +154,14 @@ class GlobalBatchSampler(Sampler[list[Draw]]):
 
     @property
     def batch_size(self) -> int:
-        """Samples a batch."""
+        """Samples per batch."""
         return self.order.rows
 
     def __len__(self) -> int:
-        return self.order.steps * self.order.parts  # of a whole epoch, as Lightning counts also where it resumes in one
+        return self.order.steps * self.order.parts  # of a whole epoch: Lightning expects it even when it resumes in one
 
     def __iter__(self) -> Iterator[list[Draw]]:
         start = self._position() if self._position else self._next
-        # only where it is read: a DataLoader with workers makes two iterators, and reads the second
+        # runs only when this iterator is read: a DataLoader with workers makes two iterators, and reads the second
         self._next = self.order.after(start, self.order.steps - self.order.steps_before(start))
         yield from self.order.batches(start, self.rank)

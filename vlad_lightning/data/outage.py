@@ -1,4 +1,4 @@
-"""A data folder that cannot be read for a while, told from a sample that is broken."""
+"""Waiting out a data folder that cannot be read for a while, as opposed to skipping a broken sample."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from vlad_lightning.files import printable
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-_OF_ONE_NAME = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}  # the disk itself answers
-_OTHERS = 8  # samples that are tried beside the one that failed
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0  # seconds between two looks
+_OF_ONE_NAME = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG}  # the disk itself works
+_OTHERS = 8  # samples that are tried besides the one that failed
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0  # seconds between two checks
 
 
 class OutageGuard:
-    """Reads samples, and waits where it is not the sample but the whole data folder that cannot be read.
+    """A reader of samples that waits while the whole data folder, and not just one sample, cannot be read.
 
-    Where the system refuses to read a sample, the folder of the data set is looked at: it is out where it is not there,
-    cannot be listed or is empty, as a mount point without its disk is. Where it can be listed but the system fails to
-    read the sample's file (rather than saying that there is none), a few other samples are tried: the disk is out where
-    none of them can be read either. What failed in an outage is read again after it, and what failed beside samples
-    that can be read once more, since the outage may just have ended.
+    If the system fails to read a sample, the data folder is checked: there is an outage if it does not exist, cannot
+    be listed or is empty, as a mount point without its disk is. If it can be listed but the system fails to read the
+    sample's file (other than by reporting that it does not exist), a few other samples are tried: there is an outage
+    if none of them can be read either. A sample that failed in an outage is read again after it; a sample that failed
+    while others can be read is tried once more, since an outage may just have ended.
 
     Args:
-        folders: the samples.
+        folders: the folders of the samples.
         limit: seconds to wait for the end of an outage.
     """
 
@@ -43,10 +43,10 @@ class OutageGuard:
         self._turn = 0
 
     def __call__(self, read: Callable[[Path], T], folder: Path) -> T:
-        """What ``read`` returns for a sample's folder, or raises where the fault is the sample's.
+        """Return the result of ``read`` for a sample's folder, or raise its error if only the sample is broken.
 
         Raises:
-            DataOutageError: where an outage lasts for longer than the limit.
+            DataOutageError: if an outage lasts longer than the limit.
         """
         again = False
         while True:
@@ -80,7 +80,7 @@ class OutageGuard:
         return trouble.errno not in _OF_ONE_NAME and self._others_fail(folder)
 
     def _others_fail(self, folder: Path) -> bool:
-        """Whether the system fails to read other samples as well; others each time, since it may remember some."""
+        """Return whether reading other samples fails as well; different ones each time, as some may be cached."""
         step = max(1, len(self.folders) // _OTHERS)
         self._turn += 1
         indices = ((self._turn + number * step) % len(self.folders) for number in range(len(self.folders)))
@@ -90,7 +90,7 @@ class OutageGuard:
 
 
 def _refusal(error: BaseException | None) -> OSError | None:
-    """The system's error that lies behind an exception; a decoder's, which is an ``OSError`` too, has no number."""
+    """Return the system error that caused an exception; a decoder's ``OSError`` has no errno and does not count."""
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:
             return error
@@ -99,7 +99,7 @@ def _refusal(error: BaseException | None) -> OSError | None:
 
 
 def _can_be_listed(root: Path) -> bool:
-    """Whether a data folder holds a folder, and that can be listed as well."""
+    """Return whether a data folder holds at least one folder that can be listed as well."""
     try:
         with os.scandir(root) as entries:
             return any(_is_listed(entry.path) for entry in entries)
@@ -117,7 +117,7 @@ def _is_listed(folder: str) -> bool:
 
 
 def _fails(folder: Path) -> bool | None:
-    """Whether the system fails to read a sample's file; None where it has none that could tell."""
+    """Return whether the system fails to read a sample's caption file; None if that file does not exist."""
     try:
         with (folder / FILES[1]).open("rb") as file:
             file.read(1)

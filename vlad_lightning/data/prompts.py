@@ -1,4 +1,4 @@
-"""Prompts without images, for ``predict``: a list, a text file, or standard input."""
+"""Prompts without images, for ``predict``: from a list, a text file, or standard input."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from vlad_lightning.types import Layout, PromptBatch
 STDIN = "-"
 
 KeyedPrompt = tuple[str, str, Key]
-"""Key, prompt, and the name of its noise."""
+"""Key, prompt, and the key of its noise."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What one prompt asks for; of its pictures, only what the heads of their files tell.
+    """A prompt with its layout and pictures; of the pictures, only the headers have been read.
 
     Attributes:
         key: its name.
         source: where it was read, for errors.
-        prompt: completed by the layout file.
-        layout: where the words stand; None where that is generated.
-        image: the picture to generate into, or None.
-        mask: its region, or None.
-        size: height and width of the picture as they lie in its file, or None.
-        noise_key: the name of its noise.
+        prompt: the prompt, completed by the layout file.
+        layout: the layout; None if it is to be generated.
+        image: path of the picture to generate into, or None.
+        mask: path of the mask of its region, or None.
+        size: height and width of the picture as stored in its file, or None.
+        noise_key: the key of its noise.
     """
 
     key: str
@@ -58,8 +58,8 @@ class PromptDataModule(LightningDataModule):
 
     Args:
         prompts: the prompts themselves.
-        file: instead, a text file in UTF-8 with a prompt a line; ``-`` is standard input.
-        batch_size: prompts a batch and device.
+        file: instead, a text file in UTF-8 with one prompt per line; ``-`` is standard input.
+        batch_size: prompts per batch and device.
 
     Raises:
         ValueError: if not exactly one of ``prompts`` and ``file`` is given, or ``batch_size`` is out of its range.
@@ -97,11 +97,11 @@ class PromptDataModule(LightningDataModule):
         notice_without_words([(key, prompt) for key, prompt, _ in self._items])
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """In the order given; each device gets neighbouring batches."""
+        """Return a loader in the order given; each device gets neighbouring batches."""
         return self._loader(self._items, collate_prompts)
 
     def requests(self) -> Sequence[Request]:
-        """What every prompt asks for, in their order, also those of other devices; no picture is decoded."""
+        """Return the requests of all prompts in order, also those of other devices; no picture is decoded."""
         return [Request(key, key, prompt, noise_key=noise) for key, prompt, noise in self._items]
 
     def _loader(self, items: Items, collate: Callable[[Sequence[Any]], PromptBatch]) -> DataLoader[PromptBatch]:
@@ -109,11 +109,11 @@ class PromptDataModule(LightningDataModule):
         return shard_loader(BatchShard(items, self.batch_size, collate, ranks, rank))
 
     def transfer_batch_to_device(self, batch: PromptBatch, device: torch.device, dataloader_idx: int) -> PromptBatch:
-        """The batch as it is: it holds no tensor, and Lightning refuses to search a frozen dataclass for some."""
+        """Return the batch unchanged: its data stays on the CPU, and Lightning cannot move a frozen dataclass."""
         return batch
 
     def _check_stdin(self) -> None:
-        """Refuse standard input on several devices: each would read another part of it, or nothing."""
+        """Refuse standard input on several devices: each would read a different part of it, or nothing."""
         if self.file == STDIN and self.trainer and self.trainer.world_size > 1:
             raise ValueError(f"file={STDIN!r} with {self.trainer.world_size} processes; give a file that all can read")
 
@@ -129,7 +129,7 @@ class PromptDataModule(LightningDataModule):
 
 
 def read_prompts(path: Path) -> list[str]:
-    """The prompts of a text file, a line each, without blank ones.
+    """Read the prompts of a text file, one per line, without blank ones.
 
     Raises:
         ValueError: if it is not in UTF-8, there is none, or one is too long.
@@ -146,7 +146,7 @@ def check_all(prompts: Sequence[str], source: str) -> None:
     """Refuse prompts that are too long.
 
     Raises:
-        ValueError: naming the source and the prompt.
+        ValueError: names the source and the prompt.
     """
     try:
         check_prompts(prompts)
@@ -155,27 +155,27 @@ def check_all(prompts: Sequence[str], source: str) -> None:
 
 
 def keyed_prompts(prompts: Sequence[str]) -> list[KeyedPrompt]:
-    """Prompts with their keys, ``prompt_00000`` and so on, and the names of their noise."""
+    """Return prompts with their keys, ``prompt_00000`` and so on, and the keys of their noise."""
     pairs = zip(prompts, numbered(prompts), strict=True)
     return [(f"prompt_{number:05d}", prompt, noise) for number, (prompt, noise) in enumerate(pairs)]
 
 
 def notice_without_words(items: Sequence[tuple[str, str]]) -> None:
-    """Say in one line how many prompts have no words to draw, if any; that is allowed, but seldom meant.
+    """Log in one line how many prompts have no words to draw, if any; that is allowed, but seldom intended.
 
     Args:
-        items: keys and prompts of which the words are drawn.
+        items: keys and prompts whose words are to be drawn.
     """
     without = [key for key, prompt in items if not drawn_words(prompt)]
     if without:
         rank_zero_info(
-            f"notice: {len(without)} of {len(items)} prompts have no words to draw, {without[0]} for one; they stand "
-            "in quotes, as in: a poster that says 'HELLO'"
+            f"notice: {len(without)} of {len(items)} prompts have no words to draw, {without[0]} for one; put such "
+            "words in quotes, as in: a poster that says 'HELLO'"
         )
 
 
 def collate_prompts(items: Sequence[KeyedPrompt]) -> PromptBatch:
-    """A batch of prompts."""
+    """Make a batch of prompts."""
     keys, prompts, noise_keys = zip(*items, strict=True)
     return PromptBatch(keys, prompts, noise_keys=noise_keys)
 

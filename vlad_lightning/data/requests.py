@@ -1,4 +1,4 @@
-"""Prompts with templates, layout files, or pictures to generate into, for ``predict``: an object of JSON a line.
+"""Prompts with templates, layout files, or pictures to generate into, for ``predict``: one JSON object per line.
 
 {"prompt": "a poster that says 'SALE'"}
 {"prompt": "a poster that says 'SALE'", "layout": "sale.json"}
@@ -31,14 +31,14 @@ _KEYS = ("prompt", "layout", "template", "image", "mask")
 class RequestDataModule(PromptDataModule):
     """Prompts of a JSON-lines file, in batches of :class:`~vlad_lightning.types.PromptBatch`; blank lines are skipped.
 
-    A line has ``prompt`` and, if it likes, ``layout`` or ``template`` (which words stand where), and ``image`` with
-    ``mask``, a layout, or both (a picture to generate into). Paths are relative to the file. The kinds may be mixed.
+    A line has ``prompt`` and optionally ``layout`` or ``template`` (where each word is), and ``image`` with ``mask``,
+    a layout, or both (a picture to generate into). Paths are relative to the file. Lines of all kinds may be mixed.
     The keys are ``prompt_00000``, ``prompt_00001``, ...
 
     Args:
         file: the file in UTF-8; ``-`` is standard input, whose paths are relative to the current folder.
-        batch_size: prompts a batch and device.
-        engine: reads templates; None where no line has one.
+        batch_size: prompts per batch and device.
+        engine: the OCR engine that reads templates; None if no line has one.
 
     Raises:
         ValueError: if ``batch_size`` is out of its range.
@@ -53,12 +53,12 @@ class RequestDataModule(PromptDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read the lines, their layout files and templates, once.
 
-        Of pictures to generate into and their masks, the heads are read; they are decoded once, when they are
-        generated.
+        Only the headers of pictures to generate into and of their masks are read; they are decoded once, when their
+        batch is read.
 
         Raises:
-            ValueError: naming the line that cannot be used, or if there is none, or the file is not in UTF-8.
-            FileNotFoundError: naming the line whose file does not exist.
+            ValueError: names the line that cannot be used; also if there is no line, or the file is not in UTF-8.
+            FileNotFoundError: names the line whose file does not exist.
         """
         if self._requests:
             return
@@ -72,7 +72,7 @@ class RequestDataModule(PromptDataModule):
         notice_without_words([(request.key, request.prompt) for request in self._requests if request.layout is None])
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """In the order given; each device gets neighbouring batches."""
+        """Return a loader in the order given; each device gets neighbouring batches."""
         return self._loader(_Pictured(self._requests), _collate)
 
     def _request(self, key: str, number: int, line: str) -> Request:
@@ -86,8 +86,8 @@ class RequestDataModule(PromptDataModule):
                     raise FileNotFoundError(f"{name} {path} does not exist")
             prompt, layout = entry["prompt"].strip(), None
             if "layout" in paths:
-                told = LayoutFile.load(paths["layout"])
-                prompt, layout = told.completed(prompt), told.layout
+                layout_file = LayoutFile.load(paths["layout"])
+                prompt, layout = layout_file.completed(prompt), layout_file.layout
             elif "template" in paths:
                 layout = self._read_template(paths["template"])
             size = _size(paths)
@@ -125,10 +125,10 @@ class _Pictured(Dataset[tuple[Request, Tensor | None, Tensor | None]]):
 
 
 def _size(paths: Mapping[str, Path]) -> tuple[int, int] | None:
-    """Height and width of a line's picture, from its file's head.
+    """Return height and width of a line's picture, from its file's header; None without a picture.
 
     Raises:
-        ValueError: where that or its mask's is no head of a picture, or the mask has another size.
+        ValueError: if the header of the picture or its mask is not one of a picture, or the mask has another size.
     """
     if "image" not in paths:
         return None
@@ -140,7 +140,7 @@ def _size(paths: Mapping[str, Path]) -> tuple[int, int] | None:
 
 
 def _parse(line: str) -> dict[str, str]:
-    """The entries of a line, each of them a text, and such as go together."""
+    """Parse a line into its entries; refuse entries that are not text or do not go together."""
     try:
         entry = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""A look at every sample before training: texts are parsed; images are decoded if there are few, else their headers."""
+"""A check of every sample before training: it parses texts, and decodes images if there are few, else reads headers."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from vlad_lightning.layout.prompt_parser import drawn_words
 
 _EXAMPLES = 3
 _ODD_NAME = "samples have a name that is not UTF-8"
-_FEW = 200  # samples: up to here images are decoded too, since one that breaks later may be all that its split has
-_MANY = 2000  # samples: from here on the scan takes seconds, and a progress bar is due
+_FEW = 200  # samples: up to here images are decoded too, since a broken one may be the only sample of its split
+_MANY = 2000  # samples: from here on the scan takes seconds, and shows a progress bar
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """What a scan found.
+    """The result of a scan.
 
     Attributes:
         root: the folder.
-        usable: how many samples can be used, as far as a scan can tell.
-        skipped: how many cannot, by reason.
-        examples: a few folders of each reason, and of the names that are not in UTF-8; printable.
-        lines_left_out: how many lines of the usable samples' ``ocr.txt`` are not used, by reason.
-        words_left_out: how many words to draw come after a caption's first ``max_words``.
-        scenes_left_out: how many of the usable samples' ``scene.json`` cannot be used.
-        texts_recoded: how many of the usable samples' texts are not in UTF-8, by file name.
-        names_recoded: how many of the usable samples' own names are not in UTF-8.
+        usable: number of usable samples, as far as a scan can determine.
+        skipped: number of unusable samples, by reason.
+        examples: a few folders for each reason, and for names that are not in UTF-8; printable.
+        lines_left_out: number of lines in the usable samples' ``ocr.txt`` that are not used, by reason.
+        words_left_out: number of words to draw after a caption's first ``max_words``.
+        scenes_left_out: number of the usable samples' ``scene.json`` that cannot be used.
+        texts_recoded: number of the usable samples' texts that are not in UTF-8, by file name.
+        names_recoded: number of the usable samples' own names that are not in UTF-8.
         content: the fingerprint of all usable samples, see :class:`~vlad_lightning.data.content.Content`.
     """
 
@@ -62,7 +62,7 @@ class DataReport:
         return bad / max(bad + self.usable, 1)
 
     def lines(self) -> list[str]:
-        """The report for a reader: the total, then a line for each reason."""
+        """Format the report as lines: the total, then a line for each reason."""
         lines = [f"{printable(self.root)}: {self.usable} samples are usable, {sum(self.skipped.values())} are skipped"]
         lines += [f"  {n} skipped: {reason} ({', '.join(self.examples[reason])})" for reason, n in self.skipped.items()]
         lines += [f"  {n} lines of ocr.txt left out: {reason}" for reason, n in self.lines_left_out.items()]
@@ -72,14 +72,14 @@ class DataReport:
         if self.words_left_out:
             lines.append(f"  {self.words_left_out} words to draw left out: the caption has more than max_words")
         if self.scenes_left_out:
-            lines.append(f"  {self.scenes_left_out} {NAME} left out: damaged, or of another form than synth's")
+            lines.append(f"  {self.scenes_left_out} {NAME} left out: damaged, or in another format than synth's")
         return lines
 
 
 def scan(
     root: str, folders: Sequence[Path], min_confidence: float, max_words: int, max_outage: float = 300.0
 ) -> tuple[list[Path], DataReport]:
-    """Look at each sample folder; of many that have not changed since the last time, at the notes of that time.
+    """Check each sample folder; for many folders that have not changed, use the stored result of the last scan.
 
     A broken image in a folder of many is found only when it is read, by
     :class:`~vlad_lightning.data.dataset.MarioDataset`.
@@ -87,15 +87,15 @@ def scan(
     Args:
         root: the data folder.
         folders: its samples.
-        min_confidence: words that were read with less are left out.
-        max_words: of a caption's words to draw, further ones are left out.
-        max_outage: seconds to wait where the folder cannot be read for a while.
+        min_confidence: words with a lower confidence are left out.
+        max_words: a caption's words to draw after the first ``max_words`` are left out.
+        max_outage: seconds to wait if the folder cannot be read for a while.
 
     Returns:
-        the usable ones in their order, and the report.
+        The usable folders in their order, and the report.
 
     Raises:
-        DataOutageError: where the folder cannot be read for longer than that.
+        DataOutageError: if the folder cannot be read for longer than ``max_outage``.
     """
     if len(folders) < _MANY:
         return _look(root, folders, min_confidence, max_words, max_outage)
@@ -126,7 +126,7 @@ def _look(
             found = guard(look, folder)
         except DataOutageError:
             raise
-        except Exception as error:  # whatever it is, it is this sample's fault, and counted by name
+        except Exception as error:  # any error marks this sample as unusable, and is counted by its name
             tally.skip(folder, error)
         else:
             tally.add(folder, found)
@@ -135,7 +135,7 @@ def _look(
 
 @dataclass(frozen=True)
 class _Found:
-    """What a look at a sample finds: its texts, its marks, and whether its scene cannot be used."""
+    """The result of checking a sample: its texts, its marks, and whether its scene cannot be used."""
 
     texts: SampleTexts
     marks: Mapping[str, bytes]
@@ -149,7 +149,7 @@ def _look_at(folder: Path, min_confidence: float, check_image: Callable[[Path], 
 
 
 class _Tally:
-    """What a scan counts."""
+    """The counts of a scan."""
 
     def __init__(self, max_words: int) -> None:
         self.usable: list[Path] = []
@@ -175,7 +175,7 @@ class _Tally:
             self._show(_ODD_NAME, folder)
 
     def skip(self, folder: Path, error: Exception) -> None:
-        """Count one that cannot be used; an error that nobody foresaw counts by its name."""
+        """Count an unusable sample by its reason; an unexpected error is counted by its name."""
         reason = error.reason if isinstance(error, SkipSample) else type(error).__name__
         self._skipped[reason] += 1
         self._show(reason, folder)
@@ -184,7 +184,7 @@ class _Tally:
         self._examples[reason] = (*self._examples.get(reason, ()), printable(folder))[:_EXAMPLES]
 
     def report(self, root: str) -> DataReport:
-        """All of it, the most frequent reasons first."""
+        """Return the report, with the most frequent reasons first."""
         return DataReport(
             root,
             len(self.usable),

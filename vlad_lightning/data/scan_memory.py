@@ -1,4 +1,4 @@
-"""What a scan found, kept beside the samples, so that the next stage on an unchanged folder does not scan it again."""
+"""The result of a scan, stored beside the samples, so that later stages do not scan an unchanged folder again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _NAME = ".scan.json"
 
 
 def fingerprint(folders: Sequence[Path], names: Sequence[str], *settings: object) -> str:
-    """SHA-256 of the settings, and of the size and the time of change of each sample's files; none is read.
+    """Hash the settings, and the size and modification time of each sample's files (SHA-256); no file is read.
 
     Args:
-        folders: the samples.
-        names: the files of a sample that count.
-        settings: what else decides the outcome.
+        folders: the folders of the samples.
+        names: the names of the files to include.
+        settings: other values that affect the result.
     """
     digest = hashlib.sha256(repr((__version__, *settings)).encode())
     for folder in folders:
@@ -32,7 +32,7 @@ def fingerprint(folders: Sequence[Path], names: Sequence[str], *settings: object
 
 
 def recall(root: Path, print_of_now: str) -> dict[str, Any] | None:
-    """What was kept for this fingerprint; None where nothing was, or where it is of another state of the folder.
+    """Return the result stored for this fingerprint; None if there is none, or it is of another state of the folder.
 
     A damaged file is set aside, with a warning.
     """
@@ -41,18 +41,18 @@ def recall(root: Path, print_of_now: str) -> dict[str, Any] | None:
         if kept["fingerprint"] != print_of_now:
             return None
         if kept["sha256"] != _checksum(kept["found"]):
-            raise ValueError("it is not what was written")
+            raise ValueError("its checksum does not match")
         return dict(kept["found"])
     except OSError:
         return None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        with contextlib.suppress(OSError):  # a folder that cannot be written to, or another process was first
+        with contextlib.suppress(OSError):  # the folder cannot be written to, or another process was first
             set_aside(root / _NAME, f"it holds no scan ({type(error).__name__}: {error})")
         return None
 
 
 def keep(root: Path, print_of_now: str, found: dict[str, Any]) -> None:
-    """Keep what a scan found; in a folder that cannot be written to, nothing is kept."""
+    """Store the result of a scan, unless the folder cannot be written to."""
     text = json.dumps({"fingerprint": print_of_now, "sha256": _checksum(found), "found": found})
     with contextlib.suppress(OSError):
         write_text(root / _NAME, text)

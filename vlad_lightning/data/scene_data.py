@@ -1,4 +1,4 @@
-"""Posters with all that stands on them, read from ``scene.json``: what an object detector learns from."""
+"""Posters with all their objects, read from ``scene.json``: the training data of an object detector."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ScenePoster:
     Attributes:
         key: its name.
         image: (3, H, W) float32 in [-1, 1].
-        objects: all that stand on it, also those that its caption does not tell.
+        objects: all objects on it, also those that its caption does not mention.
     """
 
     key: str
@@ -41,7 +41,7 @@ class SceneBatch:
         keys: B names.
         images: (B, 3, H, W) float32 in [-1, 1].
         things: (B, M, 7) float32: see :data:`~vlad_lightning.layout.scene_objects.FIELDS`.
-        spare: True for a repeated batch that only keeps a device in step with the others: nothing of it counts.
+        spare: True for a repeated batch that only keeps a device in step with the others: it is not counted.
     """
 
     keys: tuple[str, ...]
@@ -54,7 +54,7 @@ class SceneBatch:
 
     @property
     def counted(self) -> int:
-        """How many posters count in a mean: B, or 0 where the batch is spare."""
+        """Number of posters that count in a mean: B, or 0 for a spare batch."""
         return 0 if self.spare else len(self)
 
     @classmethod
@@ -64,17 +64,17 @@ class SceneBatch:
         return cls(tuple(p.key for p in posters), torch.stack([p.image for p in posters]), things)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> SceneBatch:
-        """The batch with its tensors on ``device``."""
+        """Return the batch with its tensors on ``device``."""
         images, things = (x.to(device, non_blocking=non_blocking) for x in (self.images, self.things))
         return replace(self, images=images, things=things)
 
     def pin_memory(self) -> SceneBatch:
-        """The batch with its tensors in pinned memory; a DataLoader calls this."""
+        """Return the batch with its tensors in pinned memory; a DataLoader calls this."""
         return replace(self, images=self.images.pin_memory(), things=self.things.pin_memory())
 
 
 class SceneDataset(MarioDataset):
-    """Samples with a scene; one that turns out to have none that can be used is left out, as a broken one is."""
+    """Samples with a scene; a sample without a usable scene is left out, like a broken one."""
 
     def _build(self, sample: RawSample) -> Any:
         if sample.scene is None or not is_known(sample.scene):
@@ -84,9 +84,9 @@ class SceneDataset(MarioDataset):
 
 
 class SceneDataModule(MarioDataModule):
-    """Samples of which it is known what stands where, in batches of :class:`SceneBatch`.
+    """Samples whose objects and their positions are known, in batches of :class:`SceneBatch`.
 
-    Of a folder in MARIO's format, those with a ``scene.json``.
+    In a folder in MARIO's format, these are the samples with a ``scene.json``.
 
     Arguments, splits and order are those of :class:`~vlad_lightning.data.datamodule.MarioDataModule`.
     """
@@ -101,16 +101,16 @@ class SceneDataModule(MarioDataModule):
 
 
 def is_known(scene: SceneFacts) -> bool:
-    """Whether every colour of a scene's objects is one of the palette's, and they are not too many for a batch."""
-    return len(scene.objects) <= MOST_OBJECTS and all(thing.colour in COLOURS for thing in scene.objects)
+    """Return whether all colours of a scene's objects are in the palette, and there are not too many for a batch."""
+    return len(scene.objects) <= MOST_OBJECTS and all(entry.colour in COLOURS for entry in scene.objects)
 
 
 def found_in(scene: SceneFacts) -> tuple[FoundObject, ...]:
-    """A scene's objects as a detector would find them; of no shape where it does not know their name."""
+    """Convert a scene's objects to detections; an object with an unknown name gets None as its shape."""
     found = []
-    for thing in scene.objects:
-        left, top, right, bottom = thing.box
-        name = thing.name if thing.name in KINDS else None
+    for entry in scene.objects:
+        left, top, right, bottom = entry.box
+        name = entry.name if entry.name in KINDS else None
         centre = ((left + right) / 2, (top + bottom) / 2)
-        found.append(FoundObject(name, thing.colour, *centre, right - left, bottom - top))
+        found.append(FoundObject(name, entry.colour, *centre, right - left, bottom - top))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""``scene.json``: what stands where on a poster, beside MARIO's files. A sample may lack it."""
+"""``scene.json``, an optional file beside MARIO's files: the words and objects on a poster and their positions."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vlad_lightning.layout.prompt_parser import REGIONS
 
 NAME = "scene.json"
 BROKEN = f"broken {NAME}"
-"""Why a file that cannot be used is left out."""
+"""The reason given for a file that cannot be used."""
 
 _DIGITS = 5
-_FAR = 10.0  # of the frame: boxes that reach further are in another unit
+_FAR = 10.0  # frames: boxes that reach further are in another unit
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class WordFacts:
     """A word.
 
     Attributes:
-        text: as drawn.
-        quad: four corners in fractions of the frame, clockwise from the one at which the word starts.
-        region: of its phrase as a whole.
-        colour: by name.
-        font: file name.
-        group: which phrase it belongs to, counted from 0.
+        text: the word as drawn.
+        quad: four corners in fractions of the frame, clockwise from the corner at which the word starts.
+        region: region of its phrase as a whole.
+        colour: colour name.
+        font: file name of the font.
+        group: index of the phrase it belongs to, from 0.
     """
 
     text: str
@@ -48,10 +48,10 @@ class ObjectFacts:
 
     Attributes:
         name: a noun.
-        colour: by name.
+        colour: colour name.
         box: left, top, right, bottom in fractions of the frame.
-        region: of its centre.
-        phrase: as the caption has it; None where the caption is silent about it.
+        region: region of its centre.
+        phrase: the caption's phrase for it; None if the caption does not mention it.
     """
 
     name: str
@@ -66,11 +66,11 @@ class SceneFacts:
     """A poster.
 
     Attributes:
-        colour: of the background, by name.
-        kind: of the background: ``solid``, ``gradient``, ``striped``, ``dotted`` or ``noisy``.
-        phrase: the background's, as the caption has it; None where the caption is silent about it.
-        words: phrase by phrase, in reading order.
-        objects: on it.
+        colour: colour name of the background.
+        kind: kind of the background: ``solid``, ``gradient``, ``striped``, ``dotted`` or ``noisy``.
+        phrase: the caption's phrase for the background; None if the caption does not mention it.
+        words: the words, phrase by phrase, in reading order.
+        objects: the objects on it.
     """
 
     colour: str
@@ -85,19 +85,20 @@ def write_scene(folder: Path, facts: SceneFacts) -> None:
     content = {
         "background": {"colour": facts.colour, "kind": facts.kind, "phrase": facts.phrase},
         "words": [asdict(word) | {"quad": _rounded(word.quad)} for word in facts.words],
-        "objects": [asdict(thing) | {"box": _rounded(thing.box)} for thing in facts.objects],
+        "objects": [asdict(entry) | {"box": _rounded(entry.box)} for entry in facts.objects],
     }
     (folder / NAME).write_text(json.dumps(content), encoding="utf-8")
 
 
 def read_scene(folder: Path) -> tuple[SceneFacts | None, str | None]:
-    """What a sample's ``scene.json`` says.
+    """Read a sample's ``scene.json``.
 
     Returns:
-        The facts, None where there is no such file or it cannot be used, and in the second case :data:`BROKEN`.
+        The facts, or None if the file does not exist or cannot be used; and :data:`BROKEN` if it cannot be used, else
+        None.
 
     Raises:
-        OSError: where there is a file that the system fails to read.
+        OSError: if the system fails to read an existing file.
     """
     try:
         return _scene(json.loads(read_bytes(folder / NAME, TEXT_BYTES).decode("utf-8-sig"))), None

@@ -1,4 +1,4 @@
-"""Where samples come from: the seam between how a data set is stored and what is made of its samples."""
+"""The source of samples: an interface between how a data set is stored and how its samples are used."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from vlad_lightning.data.ocr_lines import OcrWord, quote_read_words
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.files import printable
 
-_MOST_BYTES = 1_500  # of a prompt in UTF-8: a text encoder may need a token for each, and pads the others to as many
+_MOST_BYTES = 1_500  # of a prompt in UTF-8: a text encoder may need a token per byte, and pads the batch to the longest
 
 
 @dataclass(frozen=True, eq=False)
 class SampleTexts:
-    """What a sample says, without its image.
+    """The texts of a sample, without its image.
 
     Attributes:
-        caption: as of :class:`RawSample`.
-        words: likewise.
+        caption: as in :class:`RawSample`.
+        words: as in :class:`RawSample`.
         problems: a short reason for each word that was left out.
         recoded: names of the files that are not in UTF-8.
-        prompt: as of :class:`RawSample`.
+        prompt: as in :class:`RawSample`.
     """
 
     caption: str
@@ -38,16 +38,16 @@ class SampleTexts:
 
 @dataclass(frozen=True, eq=False)
 class RawSample:
-    """A sample as it is stored, before anything is made of it.
+    """A sample as it is stored, before any processing.
 
     Attributes:
-        key: its name, as MARIO's index files have it (``06269_062690093``).
-        image: of any size and mode; decoded.
+        key: its name, as in MARIO's index files (``06269_062690093``).
+        image: the decoded image, of any size and mode.
         caption: one line, not empty, without quotes around the words that are drawn.
-        words: in reading order.
-        problems: a short reason for each word that was left out, and for a scene that was.
-        scene: what stands where; None where that is not known.
-        prompt: the caption with quotes around the words that are drawn; where it is empty, :func:`prompt_of` makes it.
+        words: the words read on the image, in reading order.
+        problems: a short reason for each word that was left out, and for a scene that was left out.
+        scene: the words, objects and their positions; None if unknown.
+        prompt: the caption with quotes around the words that are drawn; if empty, :func:`prompt_of` makes it.
     """
 
     key: str
@@ -60,10 +60,10 @@ class RawSample:
 
 
 class SkipSample(Exception):  # noqa: N818 -- it asks to skip; nothing has failed
-    """Raised where a sample cannot be used.
+    """A sample that cannot be used.
 
     Attributes:
-        reason: a short category, the same for all samples with this trouble, such as ``"no image.jpg"``.
+        reason: a short category, the same for all samples with this problem, such as ``"no image.jpg"``.
     """
 
     def __init__(self, reason: str, where: Path | str) -> None:
@@ -72,15 +72,15 @@ class SkipSample(Exception):  # noqa: N818 -- it asks to skip; nothing has faile
 
 
 class DataOutageError(OSError):
-    """A source as a whole could not be read for longer than there was to wait."""
+    """A source that as a whole could not be read within the waiting time."""
 
 
 def prompt_of(sample: RawSample | SampleTexts, where: Path | str) -> str:
-    """A sample's caption with quotes around the words that are drawn.
+    """Return a sample's caption with quotes around the words that are drawn.
 
     Args:
         sample: a sample, or its texts.
-        where: its name, for an error.
+        where: its name, for errors.
 
     Raises:
         SkipSample: as :func:`quoted_caption`.
@@ -89,19 +89,19 @@ def prompt_of(sample: RawSample | SampleTexts, where: Path | str) -> str:
 
 
 def quoted_caption(caption: str, words: Sequence[OcrWord], where: Path | str) -> str:
-    """A caption with quotes around the words that are drawn.
+    """Add quotes to a caption around the words that are drawn.
 
     Args:
-        caption: without them.
-        words: that were read on the image.
-        where: the sample's name, for an error.
+        caption: the caption without these quotes.
+        words: the words that were read on the image.
+        where: the sample's name, for errors.
 
     Raises:
-        SkipSample: where either is too long.
+        SkipSample: if the caption or the result is too long.
     """
     _check_length(caption, where)
     prompt = quote_read_words(caption, words)
-    _check_length(prompt, where)  # of a caption of single letters, quotes make twice as much
+    _check_length(prompt, where)  # quotes can double the length of a caption of single letters
     return prompt
 
 
@@ -112,32 +112,32 @@ def _check_length(text: str, where: Path | str) -> None:
 
 @runtime_checkable
 class SampleSource(Protocol):
-    """The samples of a data set, by number: a folder, shards of an archive, posters drawn when they are asked for.
+    """The samples of a data set, by number: a folder, shards of an archive, or posters drawn on request.
 
-    Whoever reads one splits, orders, builds and batches its samples, and asks it nothing else. It is pickled into the
-    processes that read, after :meth:`setup`: what cannot be pickled, such as an open file, it opens where it reads. It
-    waits by itself where it cannot be read for a while.
+    The data module splits, orders, builds and batches the samples; it uses only the methods here. A source is pickled
+    into the processes that read, after :meth:`setup`: objects that cannot be pickled, such as an open file, must be
+    opened by the process that reads. A source that cannot be read for a while waits by itself.
 
-    A class that inherits from this one writes the length, :attr:`keys` and :meth:`read`, and has the rest.
+    A subclass implements the length, :attr:`keys` and :meth:`read`, and inherits the rest.
     """
 
     @property
     def name(self) -> str:
-        """What reports, results and errors call it, such as a folder; the class's name unless it says another."""
+        """The name in reports, results and errors, such as a folder; the class's name unless overridden."""
         return type(self).__name__
 
     def setup(self) -> None:
-        """Look at what there is, once: it is called in every process before anything else is asked, and again.
+        """Find the samples, once: every process calls this before anything else, and may call it again.
 
         Raises:
-            FileNotFoundError: where it does not exist.
-            ValueError: where it cannot be used.
-            DataOutageError: where it cannot be read for too long.
+            FileNotFoundError: if the source does not exist.
+            ValueError: if it cannot be used.
+            DataOutageError: if it cannot be read for too long.
         """
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many samples; the same in every process, and each time."""
+        """Return the number of samples; the same in every process, and each time."""
         ...
 
     @property
@@ -145,22 +145,22 @@ class SampleSource(Protocol):
     def keys(self) -> Sequence[str]:
         """The samples' names, in their order, each unique and printable; the splits depend on them.
 
-        A sequence may work a name out when it is asked for.
+        The sequence may compute a name when it is accessed.
         """
         ...
 
     @abstractmethod
     def read(self, index: int) -> RawSample:
-        """A sample; the same for the same number each time.
+        """Return a sample; the same for the same number each time.
 
         Raises:
-            SkipSample: where it cannot be used. Whatever else is raised counts as this sample's fault as well, but for:
-            DataOutageError: where no sample could be read for too long.
+            SkipSample: if it cannot be used. Any other exception marks this sample as broken as well, except:
+            DataOutageError: if no sample could be read for too long.
         """
         ...
 
     def read_texts(self, index: int) -> SampleTexts:
-        """What a sample says; a source that can leaves its image alone.
+        """Return the texts of a sample; a source should override this if it need not read the image.
 
         Raises:
             SkipSample, DataOutageError: as :meth:`read`.
@@ -169,8 +169,8 @@ class SampleSource(Protocol):
         return SampleTexts(sample.caption, sample.words, sample.problems, prompt=sample.prompt)
 
     def content(self) -> Mapping[str, str]:
-        """A fingerprint of what it holds, by kind; another one where that has changed. Empty where it has none.
+        """Return a fingerprint of the content, by kind, which changes with the content; empty if there is none.
 
-        A fit that is resumed compares it, see :func:`~vlad_lightning.data.content.differing`.
+        A resumed fit compares it, see :func:`~vlad_lightning.data.content.differing`.
         """
         return {}

@@ -12,16 +12,16 @@ def split(
 ) -> tuple[list[int], list[int], list[int]]:
     """Split samples by a hash of their keys.
 
-    A sample stays in its split when others come or go, but for one at the very border of a tiny data set.
+    A sample stays in its split when others are added or removed, except at the border of a tiny data set.
 
     Args:
-        keys: of at least one sample.
+        keys: keys of at least one sample.
         val_share: share of the validation split; each share that is not 0 gets at least one sample.
         test_share: share of the test split.
-        seed: another seed, another split.
+        seed: seed of the hash; another seed gives another split.
 
     Returns:
-        the numbers of the train, validation and test samples, each in the hash's order. Splits are disjoint, unless
+        The numbers of the train, validation and test samples, each in the hash's order. Splits are disjoint, unless
         there are fewer samples than splits: these then share samples, with a warning.
     """
     order = in_hash_order(keys, seed)
@@ -38,11 +38,11 @@ def split(
 
 
 def in_hash_order(keys: Sequence[str], seed: int) -> list[int]:
-    """The samples' numbers, shuffled into an order that depends on their keys and the seed only."""
+    """Return the samples' numbers, shuffled into an order that depends on their keys and the seed only."""
     return sorted(range(len(keys)), key=lambda i: (_position(keys[i], seed), i))
 
 
 def _position(key: str, seed: int) -> float:
-    """Where in [0, 1) a sample lies."""
+    """Return a sample's position in [0, 1), from the hash of its key."""
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,4 +1,4 @@
-"""Processes that read data: they outlive the signals of a scheduler, and their errors are told in a line."""
+"""Processes that read data: they survive the signals of a scheduler, and their errors are reported in one line."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ T = TypeVar("T", covariant=True)
 
 
 class Loader(DataLoader[T]):
-    """A loader that tells an error of a worker as one of its own process: by its message, without the worker's stack.
+    """A loader that raises a worker's error as if it came from its own process: without the worker's stack trace.
 
-    PyTorch puts the stack into the message. It stays in the error's cause.
+    PyTorch puts the stack trace into the message. It stays in the error's cause.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """The batches.
+        """Yield the batches.
 
         Raises:
-            ValueError, OSError: as the data set raises them.
+            ValueError, OSError: as raised by the data set.
         """
         try:
             yield from super().__iter__()
@@ -34,22 +34,22 @@ class Loader(DataLoader[T]):
 
 
 def start_worker(worker_id: int) -> None:
-    """A DataLoader's ``worker_init_fn``: the process outlives signals, and tokenizes by itself.
+    """Make a worker survive signals and tokenize without threads; a DataLoader's ``worker_init_fn``.
 
     Args:
         worker_id: not used.
     """
-    # a fork has none of its parent's threads, and would wait for those of the tokenizer for ever
+    # a fork has none of its parent's threads, and would wait forever for those of the tokenizer
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     outlive_signals(worker_id)
 
 
 def outlive_signals(worker_id: int) -> None:
-    """Let only the training process end this one.
+    """Let only the training process end this process.
 
-    SLURM sends its warning and its SIGTERM to every process of a job's step. A worker would die of either, and the
-    training process of that, in the middle of the checkpoint for which the signal was meant. A SIGTERM from the
-    training process, with which PyTorch ends a worker that hangs, still counts.
+    SLURM sends its warning and its SIGTERM to every process of a job's step. Either would end a worker, and the dead
+    worker would end the training process, in the middle of the checkpoint that the signal was meant to trigger. A
+    SIGTERM from the training process, with which PyTorch ends a hanging worker, still works.
 
     Args:
         worker_id: not used.
@@ -62,7 +62,7 @@ def outlive_signals(worker_id: int) -> None:
 
 
 def _obey(parent: int) -> None:
-    """Take the signals that are blocked elsewhere, and look who sent them."""
+    """Receive the signals that are blocked elsewhere, and exit if the parent sent one."""
     while True:
         if signal.sigwaitinfo({signal.SIGTERM}).si_pid == parent:
             os._exit(0)

@@ -1,1 +1,1 @@
-"""Posters drawn in MARIO's format, with captions that tell what stands on them."""
+"""Synthetic posters in MARIO's format, with captions that describe them."""

@@ -1,4 +1,4 @@
-"""A phrase as a block of lines: letters of one size, lines set left, right or about the middle."""
+"""A phrase as a block of lines: letters of one size, lines aligned left, right or centred."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vlad_lightning.data.synthetic.lettering import FONTS, draw_ink, fineness, m
 from vlad_lightning.data.synthetic.scene import Phrase, PlacedWord, rotated_extent
 
 MARGIN = 0.035
-"""How far everything keeps from the frame's sides."""
+"""Smallest distance of words and objects from the frame's sides, a fraction of the frame."""
 
 _MAX_TILT = math.radians(8)
 _FONT_ODDS = (0.1, 0.3, 0.1, 0.25, 0.05, 0.2)  # in the order of FONTS: bold faces read best at small sizes
 _FONT_EDGES = np.cumsum(_FONT_ODDS)
-_ALIGNS = (0.0, 0.5, 1.0)  # the share of the free space that stands before a line
+_ALIGNS = (0.0, 0.5, 1.0)  # the share of a line's free space that is before it
 _SPACES = (0.42, 0.6)  # between the inks of two words, in font sizes
-_LEADINGS = (0.2, 0.4)  # between the inks of the two lines that come nearest, in font sizes
+_LEADINGS = (0.2, 0.4)  # between the inks of the two closest neighbouring lines, in font sizes
 _BLOCK_LIMIT = 0.55  # height of a block, a fraction of the frame, unless its letters get too small
 
 Lines = tuple[tuple[str, ...], ...]
@@ -27,19 +27,19 @@ Lines = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True)
 class Block:
-    """A phrase that has its letters, and no place yet.
+    """A phrase with its font, size and lines, but no position yet.
 
     Attributes:
         lines: its words, line by line.
         font: one of :data:`~vlad_lightning.data.synthetic.lettering.FONTS`.
         pixels: font size in pixels of the poster.
         colour: a name of the palette.
-        width: before rotation, a little more than its ink's.
-        height: before rotation, a little more than its ink's.
+        width: width before rotation, a little more than its ink's.
+        height: height before rotation, a little more than its ink's.
         angle: radians, clockwise on screen; 0 with more than one line.
-        align: the share of a line's free space that stands before it.
-        space: between two words of a line, in font sizes.
-        pitch: from line to line, in font sizes.
+        align: the share of a line's free space that is before it.
+        space: distance between two words of a line, in font sizes.
+        pitch: distance from line to line, in font sizes.
     """
 
     lines: Lines
@@ -59,12 +59,12 @@ class Block:
         return rotated_extent(self.width, self.height, self.angle)
 
     def at(self, x: float, y: float, size: int) -> Phrase:
-        """The phrase with its ink's centre at a point of a poster of ``size`` pixels; its words' boxes are their ink's.
+        """Place the phrase with its ink's centre at a point of a poster; its words' boxes are those of their ink.
 
         Args:
-            x: fraction of the width.
-            y: fraction of the height.
-            size: in pixels.
+            x: the point, a fraction of the width.
+            y: the point, a fraction of the height.
+            size: side of the poster in pixels.
         """
         fine = fineness(size)
         frame, em = size * fine, self.pixels * fine
@@ -92,7 +92,7 @@ class Block:
         )
 
     def _ink_boxes(self, em: int) -> np.ndarray:
-        """(N, 4): left, top, right, bottom of each word's ink, from anywhere."""
+        """Return left, top, right, bottom of each word's ink, (N, 4), relative to an arbitrary origin."""
         inks = [[draw_ink(text, self.font, em) for text in line] for line in self.lines]
         gap = self.space * em
         widths = [sum(ink.image.width for ink in line) + gap * (len(line) - 1) for line in inks]
@@ -109,11 +109,11 @@ class Block:
 def fitted_block(
     rng: np.random.Generator, size: int, texts: Sequence[str], colour: str, height_limit: float, min_pixels: int
 ) -> Block | None:
-    """A phrase in a face, in lines and in a size that fit, wide ones favoured; None if it never fits.
+    """Choose a font, lines and a size with which a phrase fits, with larger sizes more likely; None if it never fits.
 
     Args:
-        rng: picks face, size, lines and tilt.
-        size: of the poster, in pixels.
+        rng: picks font, size, lines and tilt.
+        size: side of the poster, in pixels.
         texts: the words.
         colour: a name of the palette.
         height_limit: largest font size, a fraction of the frame.
@@ -139,7 +139,7 @@ def fitted_block(
 
 
 def _broken(rng: np.random.Generator, texts: Sequence[str]) -> Lines:
-    """One or two words a line."""
+    """Break words into lines of one or two words."""
     lines = []
     left = list(texts)
     while left:
@@ -150,7 +150,7 @@ def _broken(rng: np.random.Generator, texts: Sequence[str]) -> Lines:
 
 
 def _measures(lines: Lines, font: str, space: float, leading: float) -> tuple[float, float, float]:
-    """Width and height of the whole, and the distance from line to line, in font sizes."""
+    """Return width and height of the whole block, and the distance from line to line, in font sizes."""
     inks = [[measured(text, font) for text in line] for line in lines]
     width = max(sum(ink[0] for ink in line) + space * (len(line) - 1) for line in inks)
     tops = [min(ink[1] for ink in line) for line in inks]

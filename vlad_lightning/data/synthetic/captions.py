@@ -1,4 +1,4 @@
-"""A scene in words, in many forms, with nothing said that is not so.
+"""True captions of a scene, in many forms.
 
 As in MARIO, a caption has no quotes around the words that are drawn.
 """
@@ -17,13 +17,13 @@ from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.prompt_parser import REGIONS, PromptDecomposer, quote_words
 
 MOST_CHUNKS = 12
-"""No caption has more phrases beside its words to draw, so that each of them has a slot in a batch."""
+"""The largest number of phrases in a caption besides its words to draw, so that each has a slot in a batch."""
 
 _CASUAL = 0.15
 
 
 def _grammar_words() -> frozenset[str]:
-    """Every word that a caption may hold beside the words that are drawn."""
+    """Return every word that a caption may contain besides the words that are drawn."""
     relations = (relation for group in RELATIONS.values() for relation in group)
     forms: tuple[str, ...] = (*sentences.TEMPLATES, *sentences.MEDIA, *sentences.SAYING, *sentences.SAYING_TEXT)
     forms += (*sentences.NAMING,)
@@ -34,17 +34,17 @@ def _grammar_words() -> frozenset[str]:
 
 
 GRAMMAR_WORDS = _grammar_words()
-"""In lower case. No poster draws one of these, so that a caption's drawn words are told from the rest."""
+"""Lower-case words that no poster draws, so that a caption's drawn words can be distinguished from the others."""
 
 
 @dataclass(frozen=True)
 class Caption:
-    """A scene in words.
+    """A caption of a scene.
 
     Attributes:
-        text: without quotes and without a full stop.
-        phrases: for each object of the scene, the words for it, with their article; None where the caption is silent.
-        background: the words for it, likewise.
+        text: the caption without quotes and without a full stop.
+        phrases: for each object of the scene, its phrase, with the article if any; None if it is not mentioned.
+        background: the phrase for the background; None if it is not mentioned.
     """
 
     text: str
@@ -53,11 +53,11 @@ class Caption:
 
 
 def describe(scene: Scene, rng: np.random.Generator) -> Caption:
-    """A caption of a scene.
+    """Write a caption of a scene.
 
     Args:
-        scene: anything, also an empty background.
-        rng: picks what is told, and among the forms.
+        scene: any scene, also an empty background.
+        rng: picks the content and the form.
     """
     content = choose(scene, rng)
     ground = None
@@ -76,10 +76,10 @@ def describe(scene: Scene, rng: np.random.Generator) -> Caption:
 
 
 def reads_back(scene: Scene, caption: Caption) -> bool:
-    """Whether a reader of the caption and of the words' boxes finds each phrase and each object that is told.
+    """Return whether parsing the caption with the words' boxes finds each phrase and each mentioned object.
 
-    The phrases to draw come back whole and apart from each other, and the words for each object and for the background
-    are a phrase of their own among the first :data:`MOST_CHUNKS`.
+    The phrases to draw must be found whole and separate from each other, and the phrase of each object and of the
+    background must be among the first :data:`MOST_CHUNKS` chunks.
     """
     quoted = quote_words(caption.text, [word.text for word in scene.words], [word.quad() for word in scene.words])
     parts = PromptDecomposer()(quoted)

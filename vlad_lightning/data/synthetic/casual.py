@@ -1,4 +1,4 @@
-"""A scene as people type it: a list or a line without articles, in lower case, with short words."""
+"""Captions as people type them: a list or a line without articles, in lower case, with short words."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from vlad_lightning.data.synthetic.telling import CaptionContent, NamedObject, p
 MEDIA = ("poster", "pic", "picture", "sign", "card", "banner", "flyer")
 SAYING = ("saying", "that says", "with text", "says")
 GROUNDS = ("background", "bg")
-_TEXTURE_ODDS = 0.7  # that a texture or a gradient is told
-_BARE_COLOUR = 0.15  # that the colour alone stands for the background
+_TEXTURE_ODDS = 0.7  # probability that a texture or a gradient is mentioned
+_BARE_COLOUR = 0.15  # probability that the background's phrase is its colour alone
 
 
 def casual(content: CaptionContent, ground: str | None, rng: np.random.Generator) -> str:
-    """``red star, blue background, SALE top left`` or ``poster saying SALE with red star on blue bg``.
+    """Write ``red star, blue background, SALE top left`` or ``poster saying SALE with red star on blue bg``.
 
     Args:
-        content: what is said.
-        ground: the background's phrase, None where nothing is said of it.
-        rng: picks among the forms.
+        content: the content of the caption.
+        ground: the background's phrase; None if it is not mentioned.
+        rng: picks the form.
     """
     return _list(content, ground, rng) if rng.random() < 0.6 else _line(content, ground, rng)
 
 
 def background_phrase(background: Background, rng: np.random.Generator) -> str:
-    """``blue background``, ``striped blue bg``, ``blue gradient bg``, or the colour and nothing more."""
+    """Write ``blue background``, ``striped blue bg``, ``blue gradient bg``, or the colour alone."""
     if rng.random() < _BARE_COLOUR:
         return background.colour
     names_texture = rng.random() < _TEXTURE_ODDS
@@ -60,11 +60,11 @@ def _line(content: CaptionContent, ground: str | None, rng: np.random.Generator)
     text = joined([_phrase(phrase, rng) for phrase in content.phrases])
     under = f"on {ground}" if ground else ""
     says = f"{pick(rng, SAYING)} {text}" if text else ""
-    things = f"with {objects}" if objects else ""
+    shown = f"with {objects}" if objects else ""
     medium = pick(rng, MEDIA)
     if objects and rng.random() < 0.5:
         return " ".join(filter(None, (objects, under, says)))
-    return " ".join(filter(None, (medium, *((says, things) if rng.random() < 0.5 else (things, says)), under)))
+    return " ".join(filter(None, (medium, *((says, shown) if rng.random() < 0.5 else (shown, says)), under)))
 
 
 def _object(named: NamedObject, rng: np.random.Generator) -> str:
@@ -77,7 +77,7 @@ def _phrase(phrase: Phrase, rng: np.random.Generator) -> str:
 
 
 def _at_region(region: str, rng: np.random.Generator, bare_sides: bool) -> str:
-    """``top left``, ``on the right``, ``at bottom``; one word alone, as in ``SALE top``, only behind drawn words."""
+    """Write ``top left``, ``on the right``, ``at bottom``; one word alone, as in ``SALE top``, only for drawn words."""
     form = rng.random()
     if form < 0.4:
         return at_region(region, rng)

@@ -1,4 +1,4 @@
-"""Composes scenes: phrases first, each in a region of its own, then objects in the space that is left."""
+"""Composition of scenes: phrases first, each in its own region, then objects in the remaining space."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from vlad_lightning.layout.colours import PALETTE, RGB, contrast
 from vlad_lightning.layout.prompt_parser import region_of
 
 MIN_CONTRAST = 3.5
-"""Lowest contrast ratio of letters to what lies under them."""
+"""Lowest contrast ratio between letters and the background under them."""
 
 MIN_PIXELS = 12
 """Smallest font size in pixels that an OCR engine still reads well."""
 
 MAX_WORDS = 6
-"""Of a poster."""
+"""The largest number of words on a poster."""
 
 _OBJECT_ODDS = (0.45, 0.3, 0.15, 0.1)  # of one to four
 _PHRASE_ODDS = (0.55, 0.3, 0.15)  # of one to three
-_WORD_ODDS = (0.46, 0.26, 0.17, 0.11)  # of one to four in a phrase; long ones find room less often
-_NO_WORDS, _NO_OBJECTS = 0.08, 0.08  # shares of the posters
+_WORD_ODDS = (0.46, 0.26, 0.17, 0.11)  # of one to four in a phrase; there is less often room for long phrases
+_NO_WORDS, _NO_OBJECTS = 0.08, 0.08  # shares of the posters without words and without objects
 _HEIGHT_LIMITS = (0.42, 0.34, 0.27)  # font size as a fraction of the frame, for one to three phrases
 _GAP = (0.03, 0.03)  # across and down
 _PHRASE_GAP = (0.1, 0.04)  # wide: an OCR engine joins neighbours on a line
 _WORD_GAP = (0.06, 0.02)
-_ROUND_GAP = (0.1, 0.02)  # the engine reads a ring beside a word as an O
+_ROUND_GAP = (0.1, 0.02)  # an OCR engine reads a ring beside a word as an O
 _RADII = (0.09, 0.2)
 _TIGHT_RADIUS = 0.11
-_PLACES = 6  # that are tried at once in each region
-_SPOTS = 64  # places for an object that are tried at once
-_TRIES = 4  # compositions in which something finds no room, before there is one word less
+_POSITIONS = 6  # positions of a block that are tried at once in each region
+_SPOTS = 64  # positions of an object that are tried at once
+_TRIES = 4  # compositions before one word is removed for lack of room
 _SHADE = 0.16
 
 
@@ -62,9 +62,9 @@ class _Placed:
 
 
 def compose(rng: np.random.Generator, size: int, held_out: bool) -> Scene:
-    """A random scene for a poster of ``size`` pixels a side; some have no words, and some no objects.
+    """Draw a random scene for a poster of ``size`` pixels a side; some have no words, and some no objects.
 
-    Letters have a contrast of at least :data:`MIN_CONTRAST` to both shades of the background; no object lies below.
+    Letters have a contrast of at least :data:`MIN_CONTRAST` to both shades of the background; no object is under them.
     """
     with_words, with_objects = rng.random() >= _NO_WORDS, rng.random() >= _NO_OBJECTS
     counts = _word_counts(rng) if with_words else []
@@ -84,7 +84,7 @@ def compose(rng: np.random.Generator, size: int, held_out: bool) -> Scene:
 
 
 def shade(colour: str, amount: float) -> RGB:
-    """A darker (``amount`` < 0, towards black) or lighter (> 0, towards white) shade of a palette colour."""
+    """Return a darker (``amount`` < 0, towards black) or lighter (> 0, towards white) shade of a palette colour."""
     target = 255 if amount > 0 else 0
     red, green, blue = (round(c + abs(amount) * (target - c)) for c in PALETTE[colour])
     return red, green, blue
@@ -92,7 +92,7 @@ def shade(colour: str, amount: float) -> RGB:
 
 @lru_cache(maxsize=64)
 def text_colours(*shades: RGB) -> Mapping[str, float]:
-    """The palette colours that can be read on all of some colours, each with its lowest contrast ratio to them."""
+    """Return the palette colours that are readable on all ``shades``, each with its lowest contrast ratio to them."""
     lowest = {name: min(contrast(rgb, shade) for shade in shades) for name, rgb in PALETTE.items()}
     return MappingProxyType({name: ratio for name, ratio in lowest.items() if ratio >= MIN_CONTRAST})
 
@@ -116,9 +116,10 @@ def _background(rng: np.random.Generator) -> Background:
 def _phrases(
     rng: np.random.Generator, size: int, background: Background, counts: Sequence[int], held_out: bool
 ) -> tuple[Phrase, ...]:
-    """Phrases of so many words that do not touch, all words different, no two in one region; fewer where room lacks.
+    """Place phrases with ``counts`` words that do not touch; fewer or none if there is no room.
 
-    Long ones are placed first; the poster's order is another.
+    All words are different, and no two phrases are in one region. Long phrases are placed first; their order on the
+    poster is random.
     """
     if not counts:
         return ()
@@ -131,7 +132,7 @@ def _phrases(
         if len(new) < len(texts):
             continue
         block = fitted_block(rng, size, texts, colours[len(placed)], _HEIGHT_LIMITS[len(counts) - 1], MIN_PIXELS)
-        centre = _free_place(rng, block, placed) if block else None
+        centre = _free_position(rng, block, placed) if block else None
         if block and centre:
             placed.append(_Placed(block, *centre))
             known |= new
@@ -140,7 +141,7 @@ def _phrases(
     order = rng.permutation(len(placed))
     if len(placed) < len(counts):
         return ()
-    kept: dict[str, Phrase] = {}  # without one whose ink's centre turns out to lie in the region of another's
+    kept: dict[str, Phrase] = {}  # one per region: the centre of a phrase's ink may turn out to be in another's
     for i in order:
         phrase = placed[i].block.at(placed[i].x, placed[i].y, size)
         kept.setdefault(phrase.region, phrase)
@@ -150,7 +151,7 @@ def _phrases(
 
 
 def _word_counts(rng: np.random.Generator) -> list[int]:
-    """How many words each phrase has, the longest one first; not more than :data:`MAX_WORDS` together."""
+    """Draw the number of words of each phrase, the longest phrase first; at most :data:`MAX_WORDS` in total."""
     counts = sorted((1 + _weighted(rng, _WORD_ODDS) for _ in range(1 + _weighted(rng, _PHRASE_ODDS))), reverse=True)
     while sum(counts) > MAX_WORDS:
         counts[0] -= 1
@@ -159,13 +160,13 @@ def _word_counts(rng: np.random.Generator) -> list[int]:
 
 
 def _fewer(counts: Sequence[int]) -> list[int]:
-    """With one word less in the longest phrase, or one phrase of one word less; one word stays."""
+    """Return the counts with one word less in the longest phrase, or one single-word phrase less; one word is kept."""
     shorter = [counts[0] - 1, *counts[1:]] if counts and counts[0] > 1 else [*counts[1:]]
     return sorted(shorter, reverse=True) or list(counts)
 
 
 def _phrase_colours(rng: np.random.Generator, background: Background, count: int) -> list[str]:
-    """Mostly one colour for all phrases, and half of the time the best one."""
+    """Pick colours for the phrases: mostly one for all, and half of the time starting with the best contrast."""
     readable = text_colours(*background.shades)  # never the background's own colour: its contrast is too low
     names = list(readable)
     picks = [names[i] for i in rng.integers(len(names), size=count)]
@@ -174,8 +175,8 @@ def _phrase_colours(rng: np.random.Generator, background: Background, count: int
     return picks if rng.random() < 0.3 else picks[:1] * count
 
 
-def _free_place(rng: np.random.Generator, block: Block, placed: Sequence[_Placed]) -> tuple[float, float] | None:
-    """A centre for the block in a region of its own, well inside it; None if there is no room."""
+def _free_position(rng: np.random.Generator, block: Block, placed: Sequence[_Placed]) -> tuple[float, float] | None:
+    """Find a centre for the block well inside a region that has no block yet; None if there is no room."""
     width, height = block.extent
     taken = {other.region for other in placed}
     cells = [
@@ -187,8 +188,8 @@ def _free_place(rng: np.random.Generator, block: Block, placed: Sequence[_Placed
     if not cells:
         return None
     low_x, high_x, low_y, high_y = np.array(cells)[rng.permutation(len(cells)), :, None].swapaxes(0, 1)
-    x = (low_x + (high_x - low_x) * rng.random((len(cells), _PLACES))).ravel()  # cell by cell
-    y = (low_y + (high_y - low_y) * rng.random((len(cells), _PLACES))).ravel()
+    x = (low_x + (high_x - low_x) * rng.random((len(cells), _POSITIONS))).ravel()  # cell by cell
+    y = (low_y + (high_y - low_y) * rng.random((len(cells), _POSITIONS))).ravel()
     free = np.ones(len(x), dtype=bool)
     for other in placed:
         left, top, right, bottom = _widened(other.box, _PHRASE_GAP)
@@ -199,7 +200,7 @@ def _free_place(rng: np.random.Generator, block: Block, placed: Sequence[_Placed
 
 
 def _ranges(extent: float) -> list[tuple[float, float]]:
-    """Where the centre of something of this extent may lie along one axis: a range for each third that can hold it."""
+    """Return the allowed ranges of a centre along one axis, for a given extent: one for each third that can hold it."""
     inset = 0.012  # keeps a centre in its third when corners are rounded to whole pixels of MARIO's frame
     low, high = MARGIN + extent / 2, 1 - MARGIN - extent / 2
     ranges = [(max(low, third / 3 + inset), min(high, (third + 1) / 3 - inset)) for third in range(3)]
@@ -207,7 +208,7 @@ def _ranges(extent: float) -> list[tuple[float, float]]:
 
 
 def _objects(rng: np.random.Generator, background: Background, phrases: Sequence[Phrase]) -> tuple[PlacedObject, ...]:
-    """Up to four objects that touch neither each other nor a phrase; those that found room."""
+    """Place up to four objects that touch neither each other nor a phrase; fewer or none if there is no room."""
     wanted = min(1 + _weighted(rng, _OBJECT_ODDS), max(1, MAX_WORDS - sum(len(phrase.words) for phrase in phrases)))
     colours = [name for name in PALETTE if name != background.colour]
     picks = rng.permutation(len(colours))[:wanted]
@@ -222,7 +223,7 @@ def _objects(rng: np.random.Generator, background: Background, phrases: Sequence
 
 
 def _free_spot(rng: np.random.Generator, blocked: Sequence[Sequence[float]]) -> tuple[float, float, float] | None:
-    """Centre and radius of something that touches none of some boxes; None if none was found."""
+    """Find centre and radius of an object that touches none of the ``blocked`` boxes; None if none was found."""
     low, high = _RADII
     for largest in (high, _TIGHT_RADIUS):
         radius = rng.uniform(low, largest, size=_SPOTS)
@@ -242,5 +243,5 @@ def _widened(box: Sequence[float], gap: tuple[float, float]) -> tuple[float, flo
 
 
 def _weighted(rng: np.random.Generator, odds: Sequence[float]) -> int:
-    """An index, drawn by odds that sum to one; much faster than ``rng.choice``."""
+    """Draw an index by odds that sum to one; much faster than ``rng.choice``."""
     return min(bisect(list(accumulate(odds)), rng.random()), len(odds) - 1)

@@ -1,4 +1,4 @@
-"""Words as ink: fonts, measures and masks, drawn finer than the poster so that small letters stay clean."""
+"""Words as ink: fonts, measures and masks, drawn at a finer resolution than the poster so that letters stay clean."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ _MEASURE = 64  # font size at which characters are measured
 
 
 def fineness(size: int) -> int:
-    """How many fine pixels one pixel of a poster is drawn with: the fine frame is about as wide as a charseg map."""
+    """Return the fine pixels per side of a poster's pixel: the fine frame is about as wide as a charseg map."""
     return max(1, CHARSEG_SIDE // size)
 
 
 @lru_cache(maxsize=512)
 def load_font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
-    """One of :data:`FONTS` at a size in pixels."""
+    """Load one of :data:`FONTS` at a size in pixels."""
     path = Path(matplotlib.get_data_path(), "fonts", "ttf", name)
     return ImageFont.truetype(path, pixels, layout_engine=ImageFont.Layout.BASIC)
 
 
 def room_for(text: str, font: str, pixels: int) -> tuple[int, int]:
-    """Width and height in pixels that a word needs at most: its ink and the space before and after it."""
+    """Return the width and height in pixels that a word needs at most: its ink and the space before and after it."""
     left, top, right, bottom = load_font(font, pixels).getbbox(text)
     return math.ceil(right) - math.floor(left), math.ceil(bottom) - math.floor(top)
 
 
 def measured(text: str, font: str) -> tuple[float, float, float]:
-    """A word's width, and the upper and lower edge of its ink below the top of the line, in font sizes, at most."""
+    """Return bounds of a word's width, and of its ink's upper and lower edge below the line's top, in font sizes."""
     widths, tops, bottoms = zip(*(_character(c, font) for c in text), strict=True)
     return sum(widths), min(tops), max(bottoms)
 
@@ -61,8 +61,8 @@ class Ink:
     """A word as drawn.
 
     Attributes:
-        image: ``L``, 255 where the ink is full, cut to the ink.
-        start: columns from the pen's first place to the ink's left edge.
+        image: mode ``L``, 255 where the ink is full, cropped to the ink.
+        start: columns from the pen's starting position to the ink's left edge.
         top: rows from the top of the line to the ink's upper edge.
     """
 
@@ -73,7 +73,7 @@ class Ink:
 
 @lru_cache(maxsize=32)  # a word is measured, drawn into the image and into the charseg map
 def draw_ink(text: str, font: str, pixels: int) -> Ink:
-    """A word's ink, upright."""
+    """Draw a word's ink, upright."""
     face = load_font(font, pixels)
     left, top = (math.floor(v) for v in face.getbbox(text)[:2])
     image = Image.new("L", room_for(text, font, pixels))
@@ -83,7 +83,7 @@ def draw_ink(text: str, font: str, pixels: int) -> Ink:
 
 
 def draw_classes(text: str, font: str, pixels: int) -> Image.Image:
-    """The charseg class of each pixel of a word's ink as ``L``, 0 where there is none."""
+    """Draw the charseg class of each pixel of a word's ink, in mode ``L``, 0 where there is no ink."""
     face = load_font(font, pixels)
     ink = draw_ink(text, font, pixels)
     ends = [face.getlength(text[: i + 1]) - ink.start for i in range(len(text))]

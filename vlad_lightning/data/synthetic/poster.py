@@ -1,4 +1,4 @@
-"""Draws a scene: the image, and the charseg map that says which character each pixel shows."""
+"""Drawing of a scene: the image, and the charseg map with the character that each pixel shows."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _MASK_FINENESS = 4
 
 
 def draw_poster(scene: Scene, size: int) -> Image.Image:
-    """The scene as an RGB image of ``size`` pixels a side."""
+    """Draw the scene as an RGB image of ``size`` pixels a side."""
     image = draw_background(scene.background, size)
-    for thing in scene.objects:
-        _draw_object(image, thing)
+    for placed in scene.objects:
+        _draw_object(image, placed)
     for word in scene.words:
         _draw_word(image, word)
     return image
 
 
 def draw_charseg(scene: Scene, size: int) -> np.ndarray:
-    """The character class of each pixel of the words, as MARIO's ``charseg.npy``.
+    """Draw the character class of each pixel of the words, as in MARIO's ``charseg.npy``.
 
     Returns:
-        (256, 256) int64: 0 is no letter, the rest as :func:`~vlad_lightning.data.mario.character_class` counts.
+        (256, 256) int64: 0 where there is no letter, else :func:`~vlad_lightning.data.mario.character_class`.
     """
     frame = size * fineness(size)
     classes = Image.new("L", (frame, frame))
@@ -43,7 +43,7 @@ def draw_charseg(scene: Scene, size: int) -> np.ndarray:
 
 
 def draw_background(background: Background, size: int) -> Image.Image:
-    """A mix of the two shades at each pixel, as the background's kind says."""
+    """Draw a mix of the two shades at each pixel, according to the background's kind."""
     first, second = (np.array(shade, dtype=np.float32) for shade in background.shades)
     if background.kind == "solid":
         return Image.new("RGB", (size, size), background.shades[0])
@@ -68,15 +68,15 @@ def _mix(background: Background, size: int) -> np.ndarray:
     raise ValueError(f"background kind is {background.kind!r}; allowed: solid, gradient, striped, dotted, noisy")
 
 
-def _draw_object(image: Image.Image, thing: PlacedObject) -> None:
-    left, top = (round((v - thing.radius) * image.width) for v in (thing.x, thing.y))
-    mask = _shape_mask(thing.shape, max(2, round(2 * thing.radius * image.width)))
-    image.paste(PALETTE[thing.colour], (left, top), mask)
+def _draw_object(image: Image.Image, placed: PlacedObject) -> None:
+    left, top = (round((v - placed.radius) * image.width) for v in (placed.x, placed.y))
+    mask = _shape_mask(placed.shape, max(2, round(2 * placed.radius * image.width)))
+    image.paste(PALETTE[placed.colour], (left, top), mask)
 
 
 @lru_cache(maxsize=1024)
 def _shape_mask(shape: str, side: int) -> Image.Image:
-    """A shape that fills a square of ``side`` pixels, as ``L``, smooth at its edges."""
+    """Draw a shape that fills a square of ``side`` pixels, in mode ``L``, with smooth edges."""
     fine = side * _MASK_FINENESS
     mask = Image.new("L", (fine, fine))
     draw = ImageDraw.Draw(mask)
@@ -90,7 +90,7 @@ def _shape_mask(shape: str, side: int) -> Image.Image:
 
 
 def _outline(shape: str) -> list[tuple[float, float]]:
-    """The corners of a shape in the unit square."""
+    """Return the corners of a shape in the unit square."""
     match shape:
         case "square":
             return [(0.06, 0.06), (0.94, 0.06), (0.94, 0.94), (0.06, 0.94)]
@@ -107,7 +107,7 @@ def _outline(shape: str) -> list[tuple[float, float]]:
 
 
 def _heart(turn: float) -> tuple[float, float]:
-    """A point of the heart curve, scaled to the unit square."""
+    """Return a point of the heart curve, scaled to the unit square."""
     height = 13 * math.cos(turn) - 5 * math.cos(2 * turn) - 2 * math.cos(3 * turn) - math.cos(4 * turn)
     return 0.5 + 0.5 * math.sin(turn) ** 3, 0.5 - (height + 2.5) / 29
 
@@ -121,7 +121,7 @@ def _draw_word(image: Image.Image, word: PlacedWord) -> None:
 
 
 def _fine_box(word: PlacedWord, size: int) -> tuple[int, int, int, int]:
-    """The word's upright box in fine pixels, widened to whole pixels of the poster."""
+    """Return the word's upright box in fine pixels, widened to whole pixels of the poster."""
     scale = fineness(size)
     left, top, right, bottom = (v * size for v in word.box)
     return math.floor(left) * scale, math.floor(top) * scale, math.ceil(right) * scale, math.ceil(bottom) * scale
@@ -130,9 +130,9 @@ def _fine_box(word: PlacedWord, size: int) -> tuple[int, int, int, int]:
 def _tilted(
     ink: Image.Image, word: PlacedWord, frame: int, box: tuple[int, int, int, int], resample: Image.Resampling
 ) -> Image.Image:
-    """The upright ink turned about its centre and put at the word's place, cut to ``box`` of the fine frame."""
+    """Rotate the upright ink about its centre and move it to the position of its word, cropped to ``box``."""
     cos, sin = math.cos(word.angle), math.sin(word.angle)
     dx, dy = box[0] - word.x * frame, box[1] - word.y * frame
-    # Pillow asks, for each pixel of the result, where in the ink it comes from: the rotation backwards.
+    # Pillow needs the position in the ink of each pixel of the result: the inverse rotation.
     matrix = (cos, sin, cos * dx + sin * dy + ink.width / 2, -sin, cos, -sin * dx + cos * dy + ink.height / 2)
     return ink.transform((box[2] - box[0], box[3] - box[1]), Image.Transform.AFFINE, matrix, resample)

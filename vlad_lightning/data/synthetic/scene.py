@@ -1,6 +1,6 @@
-"""What stands on a poster, and where: everything is decided here before a pixel is drawn.
+"""The words and objects on a poster and their positions: all of it is decided before a pixel is drawn.
 
-Positions are fractions of the square frame. Whatever a caption says is read off the scene, so it is true.
+Positions are fractions of the square frame. Captions are derived from the scene, so they are true.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ TEXTURES = ("striped", "dotted", "noisy")
 
 @dataclass(frozen=True)
 class Background:
-    """What fills the frame.
+    """The background that fills the frame.
 
     Attributes:
         colour: a name of the palette.
         kind: ``"solid"``, ``"gradient"`` or one of :data:`TEXTURES`.
-        shades: the two shades of the colour that the pixels lie between; both are nearest to it in the palette.
+        shades: two shades of the colour; the pixels are between them. The nearest palette colour of both is ``colour``.
         angle: direction of a gradient or of stripes, in radians.
-        period: distance of stripes or dots, a fraction of the frame.
+        period: distance between stripes or dots, a fraction of the frame.
         noise: seed of the pattern ``"noisy"``.
     """
 
@@ -45,16 +45,16 @@ class PlacedWord:
     """A word on the poster.
 
     Attributes:
-        text: as drawn, in its case.
+        text: the word as drawn, with its case.
         font: file name of a font that matplotlib ships.
         pixels: font size in pixels of the poster.
         colour: a name of the palette.
         x: centre of its ink.
         y: centre of its ink.
-        width: of its ink before rotation.
-        height: of its ink before rotation.
+        width: width of its ink before rotation.
+        height: height of its ink before rotation.
         angle: radians, clockwise on screen.
-        group: which phrase of the poster it belongs to, counted from 0.
+        group: index of the poster's phrase that it belongs to, from 0.
     """
 
     text: str
@@ -84,7 +84,7 @@ class PlacedWord:
         return box_around(self.x, self.y, *self.extent)
 
     def quad(self) -> np.ndarray:
-        """(4, 2) float64: the corners of its ink, clockwise on screen, from the one at which the word starts."""
+        """Return the corners of its ink, (4, 2) float64, clockwise on screen, from where the word starts."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         across = np.array([cos, sin]) * self.width / 2
         down = np.array([-sin, cos]) * self.height / 2
@@ -133,12 +133,12 @@ class Phrase:
 
     @property
     def text(self) -> str:
-        """As a caption has it."""
+        """The phrase's text, as in a caption."""
         return " ".join(word.text for word in self.words)
 
     @property
     def colour(self) -> str:
-        """Of its letters."""
+        """Colour of its letters."""
         return self.words[0].colour
 
     @property
@@ -156,12 +156,12 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Scene:
-    """A poster: objects lie on the background, words on top.
+    """A poster: objects are on the background, words on top.
 
     Attributes:
-        background: fills the frame.
-        objects: do not touch each other.
-        words: phrase by phrase.
+        background: the background, which fills the frame.
+        objects: the objects, which do not touch each other.
+        words: the words, phrase by phrase.
     """
 
     background: Background
@@ -170,16 +170,16 @@ class Scene:
 
     @property
     def phrases(self) -> tuple[Phrase, ...]:
-        """The words by their group."""
+        """The phrases: the words by their group."""
         return tuple(Phrase(tuple(words)) for _, words in groupby(self.words, key=lambda word: word.group))
 
 
 def rotated_extent(width: float, height: float, angle: float) -> tuple[float, float]:
-    """Width and height of the upright box around a rotated one."""
+    """Return width and height of the upright box around a rotated box."""
     cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
     return width * cos + height * sin, width * sin + height * cos
 
 
 def box_around(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of a box given by its centre and size."""
+    """Return left, top, right, bottom of a box given by its centre and size."""
     return x - width / 2, y - height / 2, x + width / 2, y + height / 2

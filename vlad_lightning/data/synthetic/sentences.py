@@ -1,4 +1,4 @@
-"""A scene in whole sentences: articles, prepositions, and a place after what it belongs to.
+"""Captions in whole sentences, with articles and prepositions; each position follows the noun it belongs to.
 
 The background phrase always ends in ``<colour> background`` or ``<colour> gradient background``.
 """
@@ -59,7 +59,7 @@ _PARTS = ("background", "objects", "text")
 
 
 def sentence(content: CaptionContent, rng: np.random.Generator) -> str:
-    """One of the many ways to say it."""
+    """Write the content in one of many sentence forms."""
     parts = {
         name for name, part in zip(_PARTS, (content.background, content.objects, content.phrases), strict=True) if part
     }
@@ -75,33 +75,33 @@ def sentence(content: CaptionContent, rng: np.random.Generator) -> str:
 
 
 def background_phrase(background: Background) -> str:
-    """``a green background``, ``a striped green background``, ``an orange gradient background``."""
+    """Write ``a green background``, ``a striped green background``, ``an orange gradient background``."""
     before = f"{background.kind} " if background.kind in TEXTURES else ""
     after = " gradient" if background.kind == "gradient" else ""
     return with_article(f"{before}{background.colour}{after} background")
 
 
 def with_article(text: str) -> str:
-    """``a red star``, ``an orange star``."""
+    """Write ``a red star``, ``an orange star``."""
     return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
 
 
 def at_region(region: str, rng: np.random.Generator) -> str:
-    """``at the top left``, ``on the right``, ``in the middle``."""
+    """Write ``at the top left``, ``on the right``, ``in the middle``."""
     if region == "center":
         return pick(rng, CENTERS)
     return f"{pick(rng, PREPOSITIONS.get(region, ('at the',)))} {region}"
 
 
 def _objects(objects: Sequence[NamedObject], rng: np.random.Generator) -> str:
-    """Pairs by their relation, single ones by their region; some without."""
+    """Write pairs with their relation, single objects with their region; some with neither."""
     parts = []
-    rest = list(objects)
-    while rest:
-        first = rest.pop(0)
-        relation = relation_of(first.thing, rest[0].thing) if rest else None
+    remaining = list(objects)
+    while remaining:
+        first = remaining.pop(0)
+        relation = relation_of(first.thing, remaining[0].thing) if remaining else None
         if relation and rng.random() < 0.6:
-            parts.append(f"{_name(first)} {pick(rng, RELATIONS[relation])} {_name(rest.pop(0))}")
+            parts.append(f"{_name(first)} {pick(rng, RELATIONS[relation])} {_name(remaining.pop(0))}")
         elif rng.random() < 0.9:
             parts.append(f"{_name(first)} {at_region(first.thing.region, rng)}")
         else:
@@ -110,7 +110,7 @@ def _objects(objects: Sequence[NamedObject], rng: np.random.Generator) -> str:
 
 
 def _text(phrases: Sequence[Phrase], openings: Sequence[str], rng: np.random.Generator) -> str:
-    """The drawn words after an opening, phrase by phrase with their places and, in half, their colours."""
+    """Write the drawn words after an opening, mostly with their positions and, half of the time, their colours."""
     names_position = rng.random() < (0.95 if len(phrases) > 1 else 0.85)
     names_colour = rng.random() < 0.5
     opening = pick(rng, openings)
@@ -132,5 +132,5 @@ def _name(named: NamedObject) -> str:
 
 
 def joined(parts: Sequence[str]) -> str:
-    """``a, b and c``; empty where there is none."""
+    """Write ``a, b and c``; empty without parts."""
     return ", ".join(parts[:-1]) + " and " + parts[-1] if len(parts) > 1 else "".join(parts)

@@ -1,4 +1,4 @@
-"""Writes synthetic posters as a data set in MARIO's format."""
+"""Writing synthetic posters as a data set in MARIO's format."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
 from vlad_lightning.data.synthetic.scene import PlacedWord, Scene
 from vlad_lightning.files import new_folder
 
-_CHUNK = 50  # posters a task: a progress bar that moves, and little talk between the processes
+_CHUNK = 50  # posters per task: few enough to move the progress bar, enough to need little communication
 _PER_SHELF = 10_000
-_SIZES = (48, 4096)  # below, words of the smallest readable letters find no room
-_WORDINGS = 4  # captions of a scene, before another one is composed
+_SIZES = (48, 4096)  # below, there is no room for words in the smallest readable letters
+_WORDINGS = 4  # captions tried for a scene before another scene is composed
 _MAX_SAMPLES = 10**9  # a sample's name has nine digits
 
 
@@ -45,18 +45,18 @@ def write_posters(
     """Draw posters and write them in MARIO's format.
 
     A poster is a function of its number, ``size``, ``seed`` and ``heldout`` alone: the files are the same, byte for
-    byte, for any number of workers. They are written into a hidden folder beside ``out`` that takes its name at the
-    end, so ``out`` is either whole or not there.
+    byte, for any number of workers. They are written into a hidden folder beside ``out`` that is renamed to ``out`` at
+    the end, so ``out`` is either whole or does not exist.
 
     Args:
         out: folder to write; it may exist only if it is empty.
         samples: number of posters, at least 1.
         size: side of the square images in pixels, 48 to 4096.
-        seed: at least 0.
+        seed: seed of the posters, at least 0.
         heldout: draw only words that are kept for evaluation; otherwise none of them.
-        workers: number of processes, at least 1; with 1, all is done in this one.
-        charseg: write ``charseg.npy`` too; half a megabyte a poster.
-        scene: write ``scene.json`` too: what stands where.
+        workers: number of processes, at least 1; with 1, this process draws all posters.
+        charseg: write ``charseg.npy`` too; half a megabyte per poster.
+        scene: write ``scene.json`` too, with the words, objects and their positions.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -82,7 +82,7 @@ def write_posters(
 
 
 def make_scene(index: int, size: int, seed: int, heldout: bool) -> tuple[Scene, Caption]:
-    """Poster number ``index``: its scene and its caption, from which its phrases and objects can be read back."""
+    """Return the scene of poster ``index``, and a caption from which its phrases and objects can be parsed again."""
     rng = np.random.default_rng([seed, index, size, int(heldout)])
     while True:
         scene = compose(rng, size, heldout)
@@ -98,7 +98,7 @@ def _check(name: str, value: int, low: int, high: int) -> None:
 
 
 def _done(write: partial[None], chunks: Iterable[range], workers: int) -> Iterator[None]:
-    """Run ``write`` over the chunks; yields once for each that is done."""
+    """Run ``write`` over the chunks, and yield once for each finished chunk."""
     if workers == 1:
         yield from map(write, chunks)
         return
@@ -106,7 +106,7 @@ def _done(write: partial[None], chunks: Iterable[range], workers: int) -> Iterat
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         left = iter(chunks)
         try:
-            with _held_back(signal.SIGINT):  # the first ones start the processes
+            with _held_back(signal.SIGINT):  # the first submissions start the processes
                 pending = {pool.submit(write, chunk) for chunk in islice(left, 2 * workers)}
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -118,10 +118,10 @@ def _done(write: partial[None], chunks: Iterable[range], workers: int) -> Iterat
 
 @contextmanager
 def _held_back(number: signal.Signals) -> Iterator[None]:
-    """While open, a signal waits; a process that is started meanwhile never gets it.
+    """Block a signal in this context; a process that is started meanwhile never receives it.
 
-    Ctrl-C is for the first process alone: a worker that it ends while it holds the queue's lock would leave the others
-    waiting for ever.
+    Only the first process must react to Ctrl-C: a worker killed while it holds the queue's lock would leave the others
+    waiting forever.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -150,15 +150,15 @@ def _ocr_words(scene: Scene) -> tuple[OcrWord, ...]:
 
 
 def _facts(scene: Scene, caption: Caption) -> SceneFacts:
-    """The poster as ``scene.json`` has it."""
+    """Return the poster's facts for ``scene.json``."""
     words = [
         WordFacts(word.text, _corners(word), phrase.region, word.colour, word.font, word.group)
         for phrase in scene.phrases
         for word in phrase.words
     ]
     objects = [
-        ObjectFacts(thing.shape, thing.colour, thing.box, thing.region, phrase)
-        for thing, phrase in zip(scene.objects, caption.phrases, strict=True)
+        ObjectFacts(placed.shape, placed.colour, placed.box, placed.region, phrase)
+        for placed, phrase in zip(scene.objects, caption.phrases, strict=True)
     ]
     return SceneFacts(scene.background.colour, scene.background.kind, caption.background, tuple(words), tuple(objects))
 

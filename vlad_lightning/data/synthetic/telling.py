@@ -1,4 +1,4 @@
-"""What a caption tells of a scene, before it is put into words: everything that it tells is so."""
+"""The content of a caption, before it is put into words: all of it is true of the scene."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class NamedObject:
 
 @dataclass(frozen=True)
 class CaptionContent:
-    """What a caption tells: at least one of the three.
+    """The content of a caption: at least one of the three.
 
     Attributes:
-        background: None where the caption is silent about it.
-        objects: all of the scene, or none.
-        phrases: all of the scene.
+        background: the scene's background; None if the caption does not mention it.
+        objects: all objects of the scene, or none.
+        phrases: all phrases of the scene.
     """
 
     background: Background | None
@@ -44,21 +44,21 @@ class CaptionContent:
 
 
 def choose(scene: Scene, rng: np.random.Generator) -> CaptionContent:
-    """Mostly all; an object's colour is left out only where its shape is the only one of its kind."""
+    """Choose a caption's content, mostly all; an object's colour is omitted only if no other has its shape."""
     objects = scene.objects if rng.random() >= _SILENT_OBJECTS else ()
     background = scene.background if rng.random() >= _SILENT_BACKGROUND else None
     if not objects and not scene.words:
         background = scene.background
-    shapes = Counter(thing.shape for thing in scene.objects)
+    shapes = Counter(item.shape for item in scene.objects)
     names = [
-        thing.shape if shapes[thing.shape] == 1 and rng.random() < _SILENT_COLOUR else f"{thing.colour} {thing.shape}"
-        for thing in objects
+        item.shape if shapes[item.shape] == 1 and rng.random() < _SILENT_COLOUR else f"{item.colour} {item.shape}"
+        for item in objects
     ]
     return CaptionContent(background, tuple(map(NamedObject, objects, names)), scene.phrases)
 
 
 def relation_of(a: PlacedObject, b: PlacedObject) -> str | None:
-    """Where ``a`` lies from ``b``: ``left``, ``right``, ``above``, ``below``; None where it is not clearly one."""
+    """Return where ``a`` is relative to ``b``: ``left``, ``right``, ``above``, ``below``; None if none is clear."""
     dx, dy = a.x - b.x, a.y - b.y
     if abs(dx) >= 1.3 * abs(dy):
         return "left" if dx < 0 else "right"
@@ -68,5 +68,5 @@ def relation_of(a: PlacedObject, b: PlacedObject) -> str | None:
 
 
 def pick(rng: np.random.Generator, choices: Sequence[str]) -> str:
-    """One of them, all equally likely."""
+    """Pick one of the choices, all equally likely."""
     return choices[int(rng.integers(len(choices)))]

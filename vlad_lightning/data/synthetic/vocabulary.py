@@ -1,4 +1,4 @@
-"""The words that posters show, and which of them are kept for evaluation."""
+"""The words that posters show, and those of them that are kept for evaluation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_LETTERS = 8
 
 
 def is_held_out(word: str) -> bool:
-    """Whether a string is kept for evaluation: a stable hash picks one in ten of all strings, without regard to case.
+    """Return whether a string is kept for evaluation: a stable hash picks one in ten of all strings, ignoring case.
 
     Example:
         >>> is_held_out("HELLO") == is_held_out("hello")
@@ -30,16 +30,16 @@ def is_held_out(word: str) -> bool:
 
 @cache
 def dictionary(held_out: bool) -> tuple[str, ...]:
-    """The shipped English words of one split, of 2 to 8 lower-case letters, without the words captions are made of."""
+    """Return the shipped English words of one split, of 2 to 8 lower-case letters, without :data:`GRAMMAR_WORDS`."""
     text = resources.files("vlad_lightning.data.synthetic").joinpath("words.txt").read_text(encoding="ascii")
     return tuple(w for w in text.split() if w not in GRAMMAR_WORDS and is_held_out(w) == held_out)
 
 
 def draw_word(rng: np.random.Generator, held_out: bool) -> str:
-    """A word to draw: mostly of the dictionary, else random letters (2 to 8) or digits (2 to 6).
+    """Draw a random word: mostly from the dictionary, else random letters (2 to 8) or digits (2 to 6).
 
     Returns:
-        Upper, title or lower case; never a word of the caption grammar, and of the asked split.
+        A word of the requested split in upper, title or lower case; never a word of the caption grammar.
     """
     kind = rng.random()
     if kind < 0.6:
