@@ -83,7 +83,7 @@ def test_every_kind_in_one_list(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("{", "not an object of JSON"),
         ('["a"]', "must be an object with prompt"),
@@ -101,8 +101,8 @@ def test_every_kind_in_one_list(folder: Path) -> None:
         ({"prompt": "a", "image": "text.png", "mask": "mask.png"}, "text.png is no picture that can be read"),
     ],
 )
-def test_a_line_that_cannot_be_used_is_named(line: Any, told: str, folder: Path) -> None:
-    with pytest.raises(ValueError, match=rf"prompts\.jsonl', line 3: .*{told}"):
+def test_a_line_that_cannot_be_used_is_named(line: Any, message: str, folder: Path) -> None:
+    with pytest.raises(ValueError, match=rf"prompts\.jsonl', line 3: .*{message}"):
         batches(folder, {"prompt": "a dog"}, "", line)
 
 

@@ -167,7 +167,7 @@ def test_an_empty_one_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ({}, "root is None and source None; one of them is needed, not both"),
         ({"root": "posters", "source": Drawn()}, "root is 'posters' and source .*; one of them is needed, not both"),
@@ -177,8 +177,8 @@ def test_an_empty_one_is_refused() -> None:
         ({"source": Drawn(), "max_outage": 5.0}, "max_outage is 5.0; it is a setting of a folder"),
     ],
 )
-def test_what_does_nothing_or_is_missing_is_refused(arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_does_nothing_or_is_missing_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         MarioDataModule(**arguments)
 
 

@@ -120,7 +120,7 @@ def test_the_picture_in_the_region_is_never_looked_at(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("system_of", "line", "told"),
+    ("system_of", "line", "message"),
     [
         ({"inpaints": False}, MASKED, "image is given, but the image generator has no inpainting"),
         ({"inpaints": False, "hierarchical": False}, OWN, "no hierarchical guidance"),
@@ -132,9 +132,9 @@ def test_the_picture_in_the_region_is_never_looked_at(folder: Path) -> None:
     ],
 )
 def test_a_bad_line_is_refused_before_the_first_is_generated(
-    system_of: dict[str, Any], line: dict[str, str], told: str, folder: Path
+    system_of: dict[str, Any], line: dict[str, str], message: str, folder: Path
 ) -> None:
-    with pytest.raises(ValueError, match=rf"prompts\.jsonl', line 2: .*{told}"):
+    with pytest.raises(ValueError, match=rf"prompts\.jsonl', line 2: .*{message}"):
         predicted(system(**system_of), folder, PLAIN, line, batch_size=1)
     assert not (folder / "out").exists()
 
@@ -170,7 +170,7 @@ def test_pictures_are_decoded_once_when_they_are_generated(folder: Path, decoded
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         (MASKED | {"image": "cut.png"}, r"cut\.png is no picture that can be read: .*truncated"),
         (MASKED | {"mask": "black.png"}, "mask is empty"),
@@ -178,12 +178,12 @@ def test_pictures_are_decoded_once_when_they_are_generated(folder: Path, decoded
     ],
 )
 def test_what_only_the_pixels_tell_is_named_and_what_was_generated_before_stays(
-    line: dict[str, str], told: str, folder: Path
+    line: dict[str, str], message: str, folder: Path
 ) -> None:
     whole = (folder / "shop.png").read_bytes()
     (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
     Image.new("L", (WIDTH, HEIGHT)).save(folder / "black.png")
-    with pytest.raises(ValueError, match=rf"prompts\.jsonl', line 2: .*{told}"):
+    with pytest.raises(ValueError, match=rf"prompts\.jsonl', line 2: .*{message}"):
         predicted(system(), folder, PLAIN, line, MASKED, batch_size=1)
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["prompt_00000.json", "prompt_00000.png"]
 

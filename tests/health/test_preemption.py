@@ -157,16 +157,16 @@ class FillUp(Callback):
 
 
 @pytest.mark.parametrize(
-    ("at", "told"), [(3, "the newest checkpoint is of step 2"), (0, "there is none before")], ids=["some", "none"]
+    ("at", "message"), [(3, "the newest checkpoint is of step 2"), (0, "there is none before")], ids=["some", "none"]
 )
-def test_a_save_that_fails_is_told_as_such(posters: Path, small_disk: Path, at: int, told: str) -> None:
+def test_a_save_that_fails_is_told_as_such(posters: Path, small_disk: Path, at: int, message: str) -> None:
     own, module = Checkpoints(str(small_disk / "stage"), 2), tiny.stage("tlg")
     callbacks = [FillUp(small_disk, at), ExactResume(), Preemption(), own]
     plugins = [DurableCheckpointIO()]
     trainer = tiny.trainer(STEPS, callbacks=callbacks, plugins=plugins, enable_checkpointing=True)
     with (
         pytest.raises(Preempted) as ended,
-        pytest.warns(UserWarning, match=f"preempted after {at + 1} steps, which could not be saved; {told}"),
+        pytest.warns(UserWarning, match=f"preempted after {at + 1} steps, which could not be saved; {message}"),
     ):
         trainer.fit(module, datamodule=tiny.data(posters, batch_size=4))
     assert ended.value.code == PREEMPTED
@@ -234,7 +234,7 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 
 
 @pytest.mark.parametrize(
-    ("facts", "told", "asks"),
+    ("facts", "message", "asks"),
     [
         ("JobState=RUNNING Requeue=1", "SLURM starts it again", True),
         ("JobState=RUNNING Requeue=0", "", False),
@@ -242,11 +242,13 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         ("JobState=COMPLETING Requeue=1", "the job is COMPLETING", False),  # as SLURM requeues or cancels it
     ],
 )
-def test_only_a_job_that_runs_is_requeued(scontrol: Callable[[str], Path], facts: str, told: str, asks: bool) -> None:
+def test_only_a_job_that_runs_is_requeued(
+    scontrol: Callable[[str], Path], facts: str, message: str, asks: bool
+) -> None:
     asked = scontrol(facts)
     answer = requeue_job()
-    assert answer.startswith(told)
-    assert bool(answer) == bool(told)
+    assert answer.startswith(message)
+    assert bool(answer) == bool(message)
     assert ("requeue 7" in asked.read_text().splitlines()) is asks
 
 

@@ -145,7 +145,7 @@ def facts(rank: int = 0, **changes: Any) -> Facts:
 
 
 @pytest.mark.parametrize(
-    ("changes", "name", "level", "told"),
+    ("changes", "name", "level", "message"),
     [
         ({}, "ranks", "ok", "4 on 2 nodes: n0, n1"),
         ({"world_size": 1}, "ranks", "fail", "rank 3 on n1 was told of 1 processes"),
@@ -165,10 +165,10 @@ def facts(rank: int = 0, **changes: Any) -> Facts:
         ({"broken": {"/x": "Read-only file system"}}, "writing", "fail", "rank 3 on n1: /x: Read-only file system"),
     ],
 )
-def test_what_differs_is_named(changes: dict[str, Any], name: str, level: str, told: str) -> None:
+def test_what_differs_is_named(changes: dict[str, Any], name: str, level: str, message: str) -> None:
     checks = {check.name: check for check in compare([*map(facts, range(3)), facts(3, **changes)], "runs")}
     assert checks[name].level == level
-    assert told in checks[name].found
+    assert message in checks[name].found
     assert bool(checks[name].advice) == (level != "ok")
 
 
