@@ -58,7 +58,7 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 class UnusableFileError(ValueError):
-    """Raised for a path that is not a readable file, or for a file beyond a limit.
+    """The error of a path that is not a readable file, or of a file beyond a limit.
 
     Attributes:
         reason: the reason in short, without the file's name.

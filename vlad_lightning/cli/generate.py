@@ -135,7 +135,7 @@ def _generate(options: argparse.Namespace, layout: LayoutFile | None, pictures: 
     from vlad_lightning.pipeline import VLADPipeline
 
     if not (options.layout or options.template or drawn_words(options.prompt)):
-        print("notice: the prompt has no words to draw; they stand in quotes, as in: a poster that says 'HELLO'")
+        print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
     font = {"font": str(options.font)} if options.font else {}
     pipe = VLADPipeline.from_pretrained(options.model, **font)
     pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))

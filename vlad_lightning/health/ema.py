@@ -17,7 +17,7 @@ _TRAINED, _AVERAGING = "current_model_state", "averaging_state"  # the keys of L
 
 
 class EMA(Callback):
-    """Averages the trained weights: ``mean = decay * mean + (1 - decay) * weight`` after each optimizer step.
+    """The average of the trained weights: ``mean = decay * mean + (1 - decay) * weight`` after each optimizer step.
 
     Only parameters that require a gradient when the fit starts are copied: frozen encoders, an autoencoder or metrics
     cost nothing. The average replaces the weights in the module during each validation and when training ends. A

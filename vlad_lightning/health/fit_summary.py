@@ -21,10 +21,10 @@ from vlad_lightning.health.weight_census import WeightCensus
 
 
 class FitSummary(Callback):
-    """Prints one line and writes ``summary.json`` beside the checkpoints when a fit ends or is interrupted.
+    """A callback that prints one line and writes ``summary.json`` when a fit ends, fails or is interrupted.
 
-    Steps, samples, skipped steps, spikes and roll-backs are counted since the first start of the fit, across resumes;
-    time and speed are those of this process. Only the first rank writes.
+    The file is beside the checkpoints. Steps, samples, skipped steps, spikes and roll-backs are counted since the first
+    start of the fit, across resumes; time and speed are those of this process. Only the first rank writes.
 
     Args:
         enabled: False prints and writes nothing.

@@ -25,7 +25,7 @@ from vlad_lightning.files import set_aside, write_file
 
 
 class Patience:
-    """Tolerates disk errors, with one warning for each series of failures.
+    """Tolerance of disk errors, with one warning for each series of failures.
 
     Args:
         what: the name of the written file or log, for the warning.

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class Preempted(SystemExit):
-    """Raised on every rank after the last save; Lightning closes its loggers and strategy as it propagates.
+    """The exception raised on every rank after the last save; Lightning closes loggers and strategy as it propagates.
 
     The exit code of a run is that of its first process, :data:`~vlad_lightning.exit_codes.PREEMPTED`. The others end
     with 0: srun's ``--kill-on-bad-exit`` and Lightning's own launcher kill all processes of a run when one fails, which
@@ -60,7 +60,7 @@ class Preempted(SystemExit):
 
 
 class Preemption(Callback):
-    """Ends a fit in an orderly way when a scheduler asks for the machine.
+    """A callback that ends a fit in an orderly way when a scheduler asks for the machine.
 
     SIGUSR1 and SIGTERM only set a flag, so any number of them at any moment does no harm. Ranks compare their flags
     once per optimizer step, over a separate process group on the CPU: the answer of a step is read at the end of the

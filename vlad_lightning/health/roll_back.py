@@ -21,15 +21,16 @@ _REMEMBERED = 1000  # the number of latest saves whose steps are remembered
 
 
 class TrainingDivergedError(RuntimeError):
-    """Raised for a fit that diverges despite roll-backs, or has no checkpoint to roll back to."""
+    """The error of a fit that diverges despite roll-backs, or has no checkpoint to roll back to."""
 
 
 class RollBack(Callback):
-    """Restores weights, optimizer, schedule and average from a checkpoint of the same fit after bad steps in a row.
+    """A callback that rolls a fit back to one of its checkpoints after bad steps in a row.
 
-    Only these are restored. The step counter, the sample counter and the order of the data go on, so the batches around
-    the bad steps are not seen again (PaLM, arXiv 2204.02311, 5.1, skips 200 to 500 batches). The schedule continues
-    from the checkpoint's state, so training ends that many steps before the schedule does.
+    Only weights, optimizer, schedule and average are restored. The step counter, the sample counter and the order of
+    the data go on, so the batches around the bad steps are not seen again (PaLM, arXiv 2204.02311, 5.1, skips 200 to
+    500 batches). The schedule continues from the checkpoint's state, so training ends that many steps before the
+    schedule does.
 
     Choice of the checkpoint: bad steps are skipped, so the newest checkpoint often holds the very weights that led to
     them. The newest checkpoint that was followed by ``proof`` good steps in a row is taken (PaLM: about 100 steps

@@ -35,7 +35,7 @@ class Vitals(NamedTuple):
 
 
 class StepGuard(Callback):
-    """Skips an optimizer step whose loss or gradients are not finite, on every rank alike; detects loss spikes.
+    """A callback that skips steps whose loss or gradients are not finite, on all ranks alike, and detects loss spikes.
 
     Before the step, each rank computes the norm of the gradients it holds; one all-reduce of two numbers gives the
     global loss and norm, which are finite only if all parts are. So all ranks decide the same, whether the strategy

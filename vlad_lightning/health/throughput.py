@@ -53,7 +53,7 @@ class Tally:
 
 
 class ThroughputLogger(Callback):
-    """Logs images per second, the time of a step, the share of time spent waiting for data, MFU and memory.
+    """A callback that logs images per second, the time of a step, the share of waiting for data, MFU and memory.
 
     Every value is over the steps since the last logged step; the first step of a fit, which compiles and counts
     operations, is left out. It waits for the device only on logged steps. The floating-point operations of a batch are
@@ -184,7 +184,7 @@ def peak_memory(device: torch.device) -> float:
 
 
 class FlopCounter(DispatchMode):
-    """Counts floating-point operations by the formulas of torch's ``FlopCounterMode``.
+    """A counter of floating-point operations by the formulas of torch's ``FlopCounterMode``.
 
     ``FlopCounterMode`` itself decomposes operators where it can, such as SiLU's gradient, which then rounds differently
     from the fused kernel; counting would change the results of the first batch.

@@ -24,7 +24,7 @@ _MARGIN = timedelta(hours=1)
 
 
 class Watchdog(Callback):
-    """Ends a fit with exit code 76 if no batch has ended for too long, after it wrote the stack of each thread.
+    """A callback that writes each thread's stack and ends a fit with exit code 76 if no batch has ended for too long.
 
     A daemon thread checks the time. When too much time has passed since the last batch, it writes the stacks of all
     threads to ``stacks/{start of the fit}/rank{r}.txt`` in the folder of the checkpoints and to stderr. Beside it, it

@@ -150,11 +150,11 @@ def _rms(values: Tensor) -> Tensor:
 
 
 class WeightCensus(Callback):
-    """Takes a :class:`Census` when training ends, reported by :class:`FitSummary`; warns about what learned nothing.
+    """A callback that takes a :class:`Census` when training ends and warns about weights that learned nothing.
 
-    It compares with the first start of the fit, across resumes: checkpoints keep that sample. Frozen weights do not
-    count, and the weights are the trained ones, not their average by :class:`EMA`. If a strategy shards the weights,
-    they are gathered one after the other, at the first start and at the end.
+    :class:`FitSummary` reports it. It compares with the first start of the fit, across resumes: checkpoints keep that
+    sample. Frozen weights do not count, and the weights are the trained ones, not their average by :class:`EMA`. If a
+    strategy shards the weights, they are gathered one after the other, at the first start and at the end.
 
     Args:
         enabled: False takes no census.
