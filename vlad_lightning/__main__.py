@@ -1,4 +1,4 @@
-"""``python -m vlad_lightning`` is ``vlad-cli``."""
+"""The entry point of ``python -m vlad_lightning``, which is the same as ``vlad-cli``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Files of a known kind: written whole, beside the target first; read only where they are regular and of a sane size.
+"""Reading and writing files: atomic writes, and reads that accept only regular files of a reasonable size.
 
-What people hand in may be anything: a pipe that never ends, a link to a device, a sparse file of many gigabytes, a
-picture of a billion pixels, a text in another encoding. Each is refused by name before it costs time or memory.
+A path given by a user may lead to a pipe that never ends, a link to a device, a sparse file of many gigabytes, an
+image of a billion pixels or a text in another encoding. Each is refused by name before it costs time or memory.
 """
 
 from __future__ import annotations
@@ -26,42 +26,42 @@ if TYPE_CHECKING:
     from PIL import Image
 
 TEXT_BYTES = 1_000_000
-"""No text about one picture, such as its caption, is longer."""
+"""The largest size of a text about one image, such as its caption."""
 
 LIST_BYTES = 1_000_000_000
-"""No list, such as one of prompts or an index of a data set, is longer."""
+"""The largest size of a list, such as a list of prompts or the index of a data set."""
 
 PICTURE_BYTES = 256_000_000
 PICTURE_PIXELS = 50_000_000
-"""No picture has more: a phone's have 12 to 50 million, a page at 300 dots an inch 9 million, MARIO's 0.26 million."""
+"""The most pixels of an image: a phone's have 12 to 50 million, a page at 300 dpi 9 million, MARIO's 0.26 million."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-"""Of pictures. Pillow knows more: of an EPS it runs the program, and the head of an icon tells another size than the
-picture inside has."""
+"""The accepted image formats. Pillow reads more, but it executes the program in an EPS file, and the header of an icon
+can give another size than the image inside has."""
 
-_ROWS = 256  # of a picture that are worked on at a time, so that a large one is not in memory several times over
+_ROWS = 256  # rows of an image that are processed at a time, so that memory does not hold several copies of a large one
 _POINTER = b"version https://git-lfs"
-_BOMS = (  # the longer ones first: the mark of UTF-32 begins with that of UTF-16
+_BOMS = (  # UTF-32 before UTF-16: the little-endian mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_MARKS = "“”„‘’‚‹›«»…–—•™®©°·¡¿€\xa0\xad"  # noqa: RUF001 -- of Windows-1252, of which several may follow each other
+_MARKS = "“”„‘’‚‹›«»…–—•™®©°·¡¿€\xa0\xad"  # noqa: RUF001 -- characters of Windows-1252 that may follow each other
 _SIGNS = "¢-¨¬¯±-³¶¸¹¼-¿"  # noqa: RUF001
 _NOT_WESTERN = re.compile(rf"[^\x00-\x7f{_MARKS}]{{3}}|[^\W\d_][{_SIGNS}][^\W\d_]")
-"""What shows that a text was in another encoding (``Ïðèâåò`` was Cyrillic, ``Wa³êsa`` Polish): in a Western language no
-three letters with accents follow each other, and no such sign stands between letters."""
+"""Matches text that was in an encoding other than Windows-1252 (``Ïðèâåò`` was Cyrillic, ``Wa³êsa`` Polish): Western
+languages have no three accented letters in a row, and none of these signs between two letters."""
 
 _PACKAGE = Path(__file__).resolve().parent
 
 
 class UnusableFileError(ValueError):
-    """Raised for what is no file that can be read, or one beyond a limit.
+    """The error of a path that is not a readable file, or of a file beyond a limit.
 
     Attributes:
-        reason: in short, without the file's name.
+        reason: the reason in short, without the file's name.
     """
 
     def __init__(self, path: Path | str, reason: str) -> None:
@@ -70,7 +70,7 @@ class UnusableFileError(ValueError):
 
 
 def printable(path: Path | str) -> str:
-    r"""A path as text that can be written anywhere: bytes of a name that is not UTF-8 stand as ``\xff``.
+    r"""Return a path as text that can be written anywhere: bytes that are not UTF-8 are escaped as ``\xff``.
 
     Example:
         >>> printable(os.fsdecode(b"caf\xe9/0"))
@@ -80,11 +80,11 @@ def printable(path: Path | str) -> str:
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a neighbour of ``path``, then put it in its place.
+    """Write a file atomically: let ``write`` write a temporary file beside ``path``, then rename it to ``path``.
 
     Args:
-        path: the target; its folder is made.
-        write: takes the path to write to, which has the target's suffix.
+        path: the target; its folder is created.
+        write: receives the temporary path, which has the target's suffix, and writes the file there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
@@ -96,16 +96,16 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, beside ``path`` first, as :func:`write_file` does."""
+    """Write a text in UTF-8, atomically as :func:`write_file` does."""
     write_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside ``path`` that takes its place if all goes well, and is removed otherwise.
+    """Yield a new temporary folder beside ``path``; it replaces ``path`` on success and is removed on an error.
 
     Args:
-        path: the target; its parent is made. What was there before stays until then.
+        path: the target; its parent is created. An existing target stays until it is replaced.
     """
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,11 +125,11 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def check_file(path: Path, most_bytes: int) -> None:
-    """Look at a file without opening it: a pipe would wait for a writer.
+    """Check a file without opening it, since opening a pipe would wait for a writer.
 
     Raises:
-        OSError: where it cannot be looked at; FileNotFoundError where there is none, IsADirectoryError for a folder.
-        UnusableFileError: where it is neither a regular file nor a link to one, or has more than ``most_bytes``.
+        OSError: if its status cannot be read; FileNotFoundError if it does not exist, IsADirectoryError for a folder.
+        UnusableFileError: if it is neither a regular file nor a link to one, or has more than ``most_bytes``.
     """
     try:
         status = path.stat()
@@ -147,44 +147,44 @@ def check_file(path: Path, most_bytes: int) -> None:
 
 @contextmanager
 def open_file(path: Path, most_bytes: int) -> Iterator[BinaryIO]:
-    """A file that is open for reading, after :func:`check_file`, which says what is raised."""
+    """Open a file for reading after :func:`check_file`, which documents what is raised."""
     check_file(path, most_bytes)
     with path.open("rb") as file:
         yield file
 
 
 def read_bytes(path: Path, most_bytes: int) -> bytes:
-    """The content of a file.
+    """Read the content of a file.
 
     Raises:
         OSError, UnusableFileError: as :func:`check_file`.
     """
     with open_file(path, most_bytes) as file:
-        content = file.read(most_bytes + 1)  # one that grows, or tells no size, ends here
+        content = file.read(most_bytes + 1)  # a limit for files that grow or report no size
     if len(content) > most_bytes:
         raise UnusableFileError(path, f"larger than {most_bytes:,} bytes")
     return content
 
 
 def read_utf8(path: Path, most_bytes: int) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark; line ends as Python has them.
+    r"""Read a file in UTF-8, with or without a byte order mark; all line ends become ``\n``.
 
     Raises:
         OSError, UnusableFileError: as :func:`check_file`.
-        UnicodeDecodeError: where it is in another encoding.
+        UnicodeDecodeError: if it is in another encoding.
     """
     return _lines_ended(read_bytes(path, most_bytes).decode("utf-8-sig"))
 
 
 def read_text(path: Path, most_bytes: int = TEXT_BYTES) -> tuple[str, bool]:
-    """The text of a file in the encoding it is in, and whether that is another one than UTF-8.
+    """Read a text file in whatever encoding it has, and return the text and whether that encoding is not UTF-8.
 
-    A byte order mark decides (UTF-8, UTF-16 or UTF-32). Without one, the text is in UTF-8 where it decodes as that,
-    else in Windows-1252 where it decodes to what may be a Western language.
+    A byte order mark decides (UTF-8, UTF-16 or UTF-32). Without a mark, the file is read as UTF-8 if it decodes, else
+    as Windows-1252 if the result may be a Western language.
 
     Raises:
-        OSError, UnusableFileError: as :func:`check_file`; the latter also where it is in neither, or holds a NUL, as
-            UTF-16 without a mark does.
+        OSError, UnusableFileError: as :func:`check_file`; the latter also if neither encoding fits, or if the text
+            holds a NUL, as UTF-16 without a mark does.
     """
     content = read_bytes(path, most_bytes)
     marked = next((encoding for mark, encoding in _BOMS if content.startswith(mark)), None)
@@ -204,22 +204,22 @@ def set_aside(path: Path, why: object) -> None:
     """Rename a file that cannot be used to ``{name}.damaged``, with a warning, so that it can be made again.
 
     Args:
-        path: the file; an earlier one that was set aside is kept beside it, under the next number.
+        path: the file; if an earlier damaged file exists, this one gets the next free number.
         why: what is wrong with it.
 
     Raises:
-        OSError: where it cannot be renamed.
+        OSError: if it cannot be renamed.
     """
     names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
-    aside = next(place for name in names if not os.path.lexists(place := path.with_name(name)))
+    aside = next(target for name in names if not os.path.lexists(target := path.with_name(name)))
     path.rename(aside)
     warnings.warn(f"{path} is damaged: {why}. It is kept as {aside.name}, and made again", stacklevel=2)
 
 
 def check_stored(folder: Path) -> None:
-    """Refuse a folder of weights and settings with a file that is cut short, or is only git-LFS' pointer to one.
+    """Refuse a folder of weights and settings in which a file is truncated or is only a git-LFS pointer.
 
-    Only the heads of the weights are read, which say how long the file has to be.
+    Only the headers of the weights are read; they say how long the file must be.
 
     Raises:
         ValueError: naming the file.
@@ -242,13 +242,13 @@ def check_stored(folder: Path) -> None:
 
 @contextmanager
 def naming(what: object) -> Iterator[None]:
-    """What libraries raise about files that they cannot use names no file, and is of any kind; this names it.
+    """Turn any error that a library raises about a file into a ValueError that names the file.
 
     Args:
-        what: a file, a folder, or what was said of it.
+        what: a file, a folder or a description of it.
 
     Raises:
-        ValueError: for whatever is raised inside; an OSError, which tells of its file by itself, is let through.
+        ValueError: for any error raised inside, except an OSError, which passes unchanged since it names its file.
     """
     try:
         yield
@@ -260,10 +260,13 @@ def naming(what: object) -> Iterator[None]:
 
 @contextmanager
 def told_at(source: str) -> Iterator[None]:
-    """Errors about what someone wrote, such as a line of a list, that begin with where it stands.
+    """Prefix errors about a user's input, such as a line of a list, with its source.
+
+    Args:
+        source: where the input is, such as a file and a line.
 
     Raises:
-        FileNotFoundError, ValueError: those that are raised inside.
+        FileNotFoundError, ValueError: if raised inside, with the prefix.
     """
     try:
         yield
@@ -274,21 +277,21 @@ def told_at(source: str) -> Iterator[None]:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """A picture, decoded and upright as its EXIF block says.
+    """Read and decode an image, and turn it upright as its EXIF block says.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where it is no picture, a damaged one, or larger than :data:`PICTURE_PIXELS`.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not an image, is damaged, or has more than :data:`PICTURE_PIXELS`.
     """
     with _naming_picture(path), open_picture(path) as picture:
         return _upright(picture)
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture as they lie in its file: an EXIF block may turn it. Only the head is read.
+    """Return the height and width of an image as stored, before its EXIF block turns it; only the header is read.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`read_picture`, where the head tells.
+        FileNotFoundError, ValueError: as :func:`read_picture`, as far as the header shows it.
     """
     with _naming_picture(path), open_picture(path) as picture:
         return picture.height, picture.width
@@ -310,15 +313,15 @@ def _naming_picture(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[Image.Image]:
-    """A picture of which the header is read; its pixels follow as they are asked for.
+    """Open an image and read its header; the pixels are read when they are used.
 
     Raises:
         OSError, UnusableFileError: as :func:`check_file`; the latter also beyond :data:`PICTURE_PIXELS`.
-        OSError, SyntaxError, ValueError: where it is no picture.
+        OSError, SyntaxError, ValueError: if it is not an image.
     """
     from PIL import Image
 
-    Image.init()  # so that it knows which formats it was built with
+    Image.init()  # fills Image.OPEN with the formats that Pillow was built with
     formats = [name for name in _FORMATS if name in Image.OPEN]
     with open_file(path, PICTURE_BYTES) as file:
         try:
@@ -331,37 +334,37 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
 
 
 def as_rgb(image: Image.Image, in_place: bool = False) -> Image.Image:
-    """A picture of any mode as RGB, upright as its EXIF block says; what is transparent becomes white.
+    """Convert an image of any mode to RGB, upright as its EXIF block says; transparent pixels become white.
 
-    One that is so already is returned itself, without a copy.
+    An image that needs no change is returned without a copy.
 
     Args:
-        image: the picture.
-        in_place: turn the picture itself, of which the memory then never holds three.
+        image: the image.
+        in_place: turn the image itself, so that memory never holds three copies of it.
     """
     image = _eight_bits(_upright(image, in_place))
     if image.has_transparency_data:
         return _on_white(image)
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert would copy an RGB image
 
 
 def as_grey(image: Image.Image) -> Image.Image:
-    """A picture of any mode as 8 bits of grey (``L``), upright as its EXIF block says."""
+    """Convert an image of any mode to 8 bits of grey (``L``), upright as its EXIF block says."""
     return _eight_bits(_upright(image)).convert("L")
 
 
 def _upright(image: Image.Image, in_place: bool = False) -> Image.Image:
     from PIL import ExifTags, ImageOps
 
-    image.load()  # so that what fails below is the EXIF block, not the pixels
+    image.load()  # damaged pixels raise here; below only the EXIF block can fail
     try:
-        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:  # of which Pillow would make a copy
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:  # already upright: Pillow would make a copy
             return image
         if in_place:
             ImageOps.exif_transpose(image, in_place=True)
             return image
         return ImageOps.exif_transpose(image)
-    except Exception:  # Pillow raises whatever it stumbles on in a damaged block, and the pixels are sound
+    except Exception:  # a damaged block can raise any kind of error, and the pixels are still good
         return image
 
 
@@ -381,7 +384,7 @@ def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16 bits a pixel as the nearest 8: Pillow's conversion would cut off all that is above 255."""
+    """Round an image of 16 bits per pixel to 8; Pillow's conversion would clip all values above 255."""
     import numpy as np
     from PIL import Image
 
@@ -399,13 +402,13 @@ def _lines_ended(text: str) -> str:
 
 
 def configs_folder() -> Path:
-    """The folder of the shipped configurations, absolute."""
+    """Return the absolute path of the folder of the shipped configurations."""
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
 def find_config(path: str | Path, *folders: Path) -> Path:
-    """The first file that ``path`` names.
+    """Find a configuration file and return its resolved path; the first match counts.
 
     Args:
         path: absolute, or relative to one of the folders searched. ``configs/x.yaml`` and ``x.yaml`` both name the
@@ -413,7 +416,7 @@ def find_config(path: str | Path, *folders: Path) -> Path:
         folders: searched in this order, before the working directory and the shipped configurations.
 
     Raises:
-        FileNotFoundError: if no such file exists; the message lists the places searched.
+        FileNotFoundError: if no such file exists; the message lists the folders searched.
     """
     shipped = configs_folder()
     candidates = [folder / path for folder in (*folders, Path.cwd(), shipped.parent, shipped)]  # absolute paths win

@@ -1,8 +1,8 @@
-"""The private names of torch and Lightning that this package relies on, so that an upgrade has one place to look at.
+"""The private names of torch and Lightning that this package relies on, in one file for upgrades.
 
-Each is here because there is no public way; ``tests/test_lightning_internals.py`` shows that the installed version has
-it and that it does what is relied on. Checked with torch 2.15 and lightning 2.6.6; the minimum is torch 2.10. Lightning
-is only imported inside of functions: models import this module too, and know no Lightning.
+Each is here because there is no public way; ``tests/test_lightning_internals.py`` checks that the installed version has
+it and that it behaves as expected. Checked with torch 2.15 and lightning 2.6.6; the minimum is torch 2.10. Lightning
+is only imported inside functions, because ``models`` imports this module and must not depend on Lightning.
 """
 
 from __future__ import annotations
@@ -47,75 +47,81 @@ OVERRIDDEN = (
     "lightning.fabric.loggers.csv_logs._ExperimentWriter._check_log_dir_exists",  # health/loggers: rows are kept
     "lightning.fabric.loggers.csv_logs._ExperimentWriter._record_new_keys",
     "lightning.pytorch.strategies.ModelParallelStrategy._setup_distributed",  # strategies/sharded: before its own mesh
-    "torchmetrics.Metric._wrap_compute",  # metrics/per_image: squeezes what compute returns, and results are no tensors
+    "torchmetrics.Metric._wrap_compute",  # metrics/per_image: it squeezes compute's result, which is no tensor
 )
-"""Methods of base classes that a subclass of ours overrides or calls on itself. Attributes so used, without a method:
+"""Methods of base classes that our subclasses override or call on themselves. They also use these attributes:
 ``_experiment`` of both loggers; ``_device_mesh``, ``_timeout`` and ``_save_distributed_checkpoint`` of the strategy."""
 
 LOOP_STEPS = "_batches_that_stepped"
-"""In a checkpoint's state of the epoch loop: the step that Lightning tells its loggers."""
+"""The key, in a checkpoint's state of the epoch loop, of the step that Lightning passes to its loggers."""
 
 
 def accumulates(trainer: Trainer) -> bool:
-    """Whether the batch that has just ended was not the last of its optimizer step: Lightning's own reckoning."""
+    """Return whether the optimizer step needs more batches after the one that has just ended, as Lightning counts."""
     return trainer.fit_loop.epoch_loop._should_accumulate()
 
 
 def cluster_environment(trainer: Trainer) -> ClusterEnvironment | None:
-    """Who started the processes. Strategies of one device have none; the connector of the accelerator always looks."""
+    """Return the environment that started the processes.
+
+    Single-device strategies have none, so it is read from the accelerator connector, which always detects it.
+    """
     return trainer._accelerator_connector.cluster_environment
 
 
 def keep_sigterm_here(trainer: Trainer) -> None:
-    """Have Lightning not send a SIGTERM on to the other ranks: it would wait for them inside the signal's handler."""
+    """Keep Lightning from forwarding SIGTERM to the other ranks: it would wait for them inside the signal handler."""
     cast(Any, trainer._signal_connector)._sigterm_notifier_fn = _pass_over
 
 
 def _pass_over(*_: Any) -> None:
-    """In the place of Lightning's handler."""
+    """Do nothing, instead of Lightning's handler."""
 
 
 def collective_timeout(trainer: Trainer) -> timedelta | None:
-    """How long the strategy's collectives wait; None where it has none, or leaves that to the backend."""
+    """Return the time-out of the strategy's collectives; None if it has none or leaves that to the backend."""
     found: timedelta | None = getattr(trainer.strategy, "_timeout", None)
     return found
 
 
 def set_collective_timeout(trainer: Trainer, timeout: timedelta) -> None:
-    """Change it before the processes meet; a strategy takes it as an argument only."""
+    """Set the time-out before the processes meet; a strategy takes it only as a constructor argument."""
     cast(Any, trainer.strategy)._timeout = timeout
 
 
 def set_group_timeout(timeout: timedelta, group: Any) -> None:
-    """Change a group's time-out: ``set_timeout`` of newer versions, which torch 2.10 has under a private name only."""
+    """Change a group's time-out with ``set_timeout`` of newer versions, which is private in torch 2.10."""
     set_timeout = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout
     set_timeout(timeout, group)
 
 
 def optimizer_to_device(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Move an optimizer's state, but not its steps where they have to stay on the CPU; as Lightning's strategies do."""
+    """Move an optimizer's state as Lightning's strategies do; step counts that must stay on the CPU do."""
     from lightning.fabric.utilities.optimizer import _optimizer_to_device
 
     _optimizer_to_device(optimizer, device)
 
 
 def compute_dtype(plugin: Any) -> torch.dtype:
-    """The type that a precision plugin multiplies in, as Lightning's own throughput monitor has it."""
+    """Return the dtype that a precision plugin computes in, as Lightning's own throughput monitor determines it."""
     from lightning.pytorch.callbacks.throughput_monitor import _plugin_to_compute_dtype
 
     return _plugin_to_compute_dtype(plugin)
 
 
 def scale_outside(optimizer: torch.optim.Optimizer) -> None:
-    """Have a fused optimizer leave the gradients' scale to the caller, as the others do.
+    """Make a fused optimizer leave unscaling the gradients to the caller, as other optimizers do.
 
-    It would unscale within its step, after the clipping, which Lightning refuses under every mixed precision.
+    Otherwise it unscales within its step, after the clipping, which Lightning refuses under every mixed precision.
     """
     cast(Any, optimizer)._step_supports_amp_scaling = False
 
 
 def storage_id(tensor: Tensor) -> int:
-    """What is equal for tensors in the same memory; ``data_ptr`` is 0 for all empty ones and on the meta device."""
+    """Return a number that is equal for tensors in the same memory.
+
+    ``data_ptr`` does not serve: it is 0 for all empty tensors and on the meta device.
+    """
     return tensor.untyped_storage()._cdata
 
 
@@ -125,13 +131,13 @@ def copy_(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 def average_(means: Sequence[Tensor], values: Sequence[Tensor], decay: float) -> None:
-    """Move each mean to ``decay`` of itself and the rest of its value; not lerp, which rounds differently."""
+    """Set each mean to ``decay * mean + (1 - decay) * value`` in place; not by lerp, which rounds differently."""
     torch._foreach_mul_(list(means), decay)
     torch._foreach_add_(list(means), torch._foreach_mul(list(values), 1 - decay))
 
 
 def is_compiled(module: nn.Module) -> bool:
-    """Whether ``Module.compile`` was called on a part of it."""
+    """Return whether ``Module.compile`` was called on the module or a part of it."""
     return any(part._compiled_call_impl is not None for part in module.modules())
 
 
@@ -142,5 +148,5 @@ def raise_recompile_limit(least: int) -> None:
 
 
 def overloads_of(operator: Any) -> Any:
-    """The operator without its overload, which is the key in the ``flop_registry`` of torch's flop counter."""
+    """Return the operator without its overload: the key in the ``flop_registry`` of torch's flop counter."""
     return operator._overloadpacket

@@ -1,4 +1,4 @@
-"""What travels between the floors: frozen dataclasses, a shape per field.
+"""The types that the layers exchange: frozen dataclasses with a shape for each field.
 
 Coordinates are fractions of the image's width and height: ``(0, 0)`` is the top left corner of the frame and ``(1, 1)``
 the bottom right one. They may lie outside: MARIO's own quads do.
@@ -23,16 +23,16 @@ def _no_boxes() -> Tensor:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where each word and each grounded object stands: one rotated box each.
+    """One rotated box for each word to draw and each grounded phrase.
 
     Attributes:
         words: the ``N`` words, in the order of the boxes.
         boxes: (N, 5) float32: centre x, centre y, width, height (fractions of the frame) and the angle in radians,
             clockwise on screen, in ``(-pi, pi]``.
-        fonts: a font file a word, None for the rasteriser's own; empty where every word takes that one.
-        objects: the ``K`` phrases of the prompt that have a box, such as ``a red star``, as the prompt has them.
-        object_boxes: (K, 5) float32: their boxes, likewise.
-        moved: how many boxes were moved after they were generated, because they lay on others or outside the frame.
+        fonts: a font file per word, None for the rasteriser's default; empty if every word uses the default.
+        objects: the ``K`` phrases of the prompt that have a box, such as ``a red star``, spelt as in the prompt.
+        object_boxes: (K, 5) float32: their boxes, in the format of ``boxes``.
+        moved: how many boxes were moved after generation because they overlapped others or left the frame.
 
     Raises:
         ValueError: if ``boxes`` is not (len(words), 5), ``object_boxes`` not (len(objects), 5), or ``fonts`` is neither
@@ -47,13 +47,13 @@ class Layout:
     moved: int = 0
 
     def __post_init__(self) -> None:
-        for name, things, boxes in (
+        for name, texts, boxes in (
             ("boxes", self.words, self.boxes),
             ("object_boxes", self.objects, self.object_boxes),
         ):
-            if tuple(boxes.shape) != (len(things), 5):
+            if tuple(boxes.shape) != (len(texts), 5):
                 kind = "words" if name == "boxes" else "objects"
-                raise ValueError(f"{name} has shape {tuple(boxes.shape)}; {len(things)} {kind} need ({len(things)}, 5)")
+                raise ValueError(f"{name} has shape {tuple(boxes.shape)}; {len(texts)} {kind} need ({len(texts)}, 5)")
         if self.fonts and len(self.fonts) != len(self.words):
             raise ValueError(f"fonts has {len(self.fonts)} entries; {len(self.words)} words need one each, or none")
 
@@ -62,18 +62,18 @@ class Layout:
 
     @classmethod
     def empty(cls) -> Layout:
-        """A layout without words."""
+        """Return a layout without words."""
         return cls((), torch.zeros(0, 5))
 
     @classmethod
     def from_quads(cls, words: Sequence[str], quads: Tensor) -> Layout:
-        """The rotated boxes nearest to four corners each.
+        """Return the layout with the rotated box nearest to each quad.
 
         Args:
             words: the ``N`` words.
-            quads: (N, 4, 2) float, corners in fractions of the frame, clockwise, from the one at which the word starts
-                (the top left one of a word as it is drawn, also where it is read from right to left). In float64 the
-                way from :meth:`quads` of float64 boxes and back is exact to 1e-14.
+            quads: (N, 4, 2) float, corners in fractions of the frame, clockwise, from the corner at which the word
+                starts (top left as the word is drawn, even if it is read from right to left). In float64, the round
+                trip through :meth:`quads` of float64 boxes is exact to 1e-14.
         """
         quads = quads.reshape(len(words), 4, 2)
         quads = quads if quads.dtype == torch.float64 else quads.to(torch.float32)
@@ -85,12 +85,12 @@ class Layout:
         return cls(tuple(words), boxes.to(torch.float32))
 
     def quads(self) -> Tensor:
-        """(N, 4, 2), of the boxes' type: the corners, clockwise, from the one at which the word starts."""
+        """Return the corners, (N, 4, 2) in the boxes' dtype, clockwise from the one at which the word starts."""
         unit = self.boxes.new_tensor(_UNIT_CORNERS)
         corners = unit * self.boxes[:, None, 2:4]  # (N, 4, 2)
         cos, sin = self.boxes[:, 4].cos(), self.boxes[:, 4].sin()
         rotation = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # (N, 2, 2)
-        # no matrix product: autocast would round it to bfloat16, two pixels of 512
+        # no matrix product: autocast would round it to bfloat16, an error of two pixels in 512
         return (rotation[:, None] * corners[:, :, None]).sum(-1) + self.boxes[:, None, :2]
 
 
@@ -101,14 +101,14 @@ class Sample:
     Attributes:
         key: its name, unique in the data set (``00000_000000000``).
         image: (3, H, W) float32 in [-1, 1].
-        prompt: the caption; the words that are drawn stand in quotes.
+        prompt: the caption; the words to draw are in quotes.
         layout: every word read on the image, in fractions of the frame.
         glyphs: (1, H, W) uint8: the layout as drawn by the rasteriser, white on black.
         word_boxes: (N, 5) float32: the box of each word to draw, in the prompt's order; ``N`` is ``max_words``.
         word_mask: (N,) bool: True where the prompt has such a word and its box is known.
         object_boxes: (K, 5) float32: the box of each object phrase, in the prompt's order; ``K`` is ``max_objects``.
         object_mask: (K,) bool: True where the prompt has such a phrase and its box is known.
-        scene_known: whether the data tell where the objects stand: then a phrase without a box is known to have none.
+        scene_known: whether the data contain the objects' boxes; if so, a phrase without a box is known to have none.
     """
 
     key: str
@@ -125,25 +125,25 @@ class Sample:
 
 @dataclass(frozen=True)
 class ParsedPrompts:
-    """``B`` prompts as a text encoder reads them: tokens in windows, and which of them each phrase has.
+    """``B`` prompts as a text encoder reads them: tokens in windows, and the tokens of each phrase.
 
-    A prompt has up to ``K`` windows of ``L`` tokens and ``M`` places for phrases: first ``N`` for words to draw, then
-    those for objects. Nothing here depends on weights.
+    A prompt has up to ``K`` windows of ``L`` tokens and ``M`` slots for phrases: the first ``N`` for words to draw, the
+    others for objects. Nothing here depends on weights.
 
     Attributes:
         ids: (R, L) int64: the tokens of every window that a prompt has, prompt by prompt.
         mask: (R, L) bool: False at the padding.
-        rows: (R,) int64 in [0, B K): which window each of them is.
-        windows: (B, K) bool: which windows a prompt has; the first always.
+        rows: (R,) int64 in [0, B K): the index of each of these windows among all B K.
+        windows: (B, K) bool: which windows a prompt has; the first is always True.
         token_mask: (B, K L) bool: ``mask`` with the windows side by side.
         read_mask: (B, K L) bool: the token states an image generator may attend to; None means all.
-        inside: (B, M, K L) bool: which tokens belong to a phrase.
+        inside: (B, M, K L) bool: the tokens that belong to each phrase.
         phrase_mask: (B, M) bool: True where there is a phrase.
-        order: (B, M) int64 in [0, M): each phrase's rank in the prompt; absent ones come last.
+        order: (B, M) int64 in [0, M): each phrase's rank in the prompt; absent phrases come last.
         word_groups: (B, N, 2) int64: the quoted span of each word and its rank in it, zero where there is no word.
-        letters: (S, C) int64: the bytes of each different word that is spelt, 256 behind its end; at least one row.
-        spelt: (T,) int64 in [0, S): the words of all phrases, one after the other.
-        spelt_at: (T,) int64 in [0, B M): the phrase of each.
+        letters: (S, C) int64: the bytes of each distinct word that is spelt, padded with 256; at least one row.
+        spelt: (T,) int64 in [0, S): the words of all phrases, one after the other, as rows of ``letters``.
+        spelt_at: (T,) int64 in [0, B M): the phrase of each of these words.
     """
 
     ids: Tensor
@@ -164,19 +164,19 @@ class ParsedPrompts:
         return len(self.windows)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ParsedPrompts:
-        """The prompts on ``device``."""
+        """Return the prompts on ``device``."""
         return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
 
 
 @dataclass(frozen=True)
 class PhrasePairs:
-    """Which single phrases stage 0 trains in a batch: each by its text and its place among the text's ``M``.
+    """The single phrases that stage 0 trains in a batch, each as its text's index and its index in the text's ``M``.
 
     Attributes:
         named: (P, 2) int64: every phrase of the B prompts.
-        placed: (K, 2) int64: those of them whose box is known.
-        boxes: (K, 5) float32: their boxes.
-        untrue: (E, 2) int64: phrases of the edited captions that say something else of such a box than the prompt.
+        placed: (K, 2) int64: those phrases whose box is known.
+        boxes: (K, 5) float32: the boxes of ``placed``.
+        untrue: (E, 2) int64: phrases of the edited captions that describe such a box differently from the prompt.
     """
 
     named: Tensor
@@ -187,13 +187,13 @@ class PhrasePairs:
 
 @dataclass(frozen=True)
 class Negatives:
-    """What stage 0 tells the images of ``B`` samples from, beside each other's prompts.
+    """The negatives of stage 0 for the images of ``B`` samples, besides the prompts of the other samples.
 
     Attributes:
-        step: of the optimizer, for which they were drawn.
-        texts: B H captions with one thing changed, those of the first prompt first; none without edits.
-        parsed: of B + B H texts: the prompts, then these.
-        pairs: None where no single phrases are trained.
+        step: the optimizer step for which they were drawn.
+        texts: B H captions with one change each, those of the first prompt first; empty without edits.
+        parsed: the B prompts followed by the B H ``texts``, parsed.
+        pairs: the single phrases to train; None if none are trained.
     """
 
     step: int
@@ -202,7 +202,7 @@ class Negatives:
     pairs: PhrasePairs | None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Negatives:
-        """The negatives on ``device``."""
+        """Return the negatives on ``device``."""
         return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
 
 
@@ -215,15 +215,15 @@ class Batch:
         images: (B, 3, H, W) float32 in [-1, 1].
         prompts: B captions.
         layouts: B layouts, always on the CPU.
-        glyphs: (B, 1, H, W) uint8; :func:`~vlad_lightning.layout.glyphs.glyph_images` makes images of them.
+        glyphs: (B, 1, H, W) uint8; :func:`~vlad_lightning.layout.glyphs.glyph_images` turns them into images.
         word_boxes: (B, N, 5) float32.
         word_mask: (B, N) bool.
         object_boxes: (B, K, 5) float32.
         object_mask: (B, K) bool.
         scene_known: (B,) bool.
-        spare: True for a repeated batch that only keeps a device in step with the others: nothing of it counts.
-        parsed: the prompts, parsed where the batch was made; None where that was not asked for.
-        negatives: of stage 0's training; None elsewhere.
+        spare: True for a repeated batch that only keeps a device in step with the others; its samples do not count.
+        parsed: the prompts, parsed by the data loader; None if that was not requested.
+        negatives: the negatives of stage 0's training; None elsewhere.
     """
 
     keys: tuple[str, ...]
@@ -245,12 +245,12 @@ class Batch:
 
     @property
     def texts(self) -> tuple[str, ...] | ParsedPrompts:
-        """The prompts as a prompt encoder takes them: parsed, where they are."""
+        """The prompts as input of a prompt encoder: ``parsed`` if it is set, else the strings."""
         return self.prompts if self.parsed is None else self.parsed
 
     @property
     def counted(self) -> int:
-        """How many samples count in a mean: B, or 0 where the batch is spare."""
+        """The number of samples that count in a mean: B, or 0 for a spare batch."""
         return 0 if self.spare else len(self)
 
     @classmethod
@@ -270,17 +270,17 @@ class Batch:
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The batch with its stacked tensors on ``device``; Lightning calls this."""
+        """Return the batch with its stacked tensors on ``device``; Lightning calls this."""
         return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """The batch with its stacked tensors in pinned memory; a DataLoader calls this."""
+        """Return the batch with its stacked tensors in pinned memory; a DataLoader calls this."""
         return _map_tensors(self, Tensor.pin_memory)
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Prompts for ``predict``, with the words' places or a picture to generate into where a prompt has some.
+    """Prompts for ``predict``, each with an optional layout and an optional image to inpaint.
 
     A prompt with an image has a mask, a layout or both: without a mask the region is around the layout's boxes.
     Everything stays on the CPU.
@@ -288,18 +288,18 @@ class PromptBatch:
     Attributes:
         keys: B names, used for the files that are written.
         prompts: B prompts.
-        layouts: B layouts to draw, None where one is generated; empty where every prompt's is.
-        images: B pictures to generate into, each (3, H, W) float32 in [-1, 1] with a size of its own, None where a
-            prompt is generated from nothing; empty where every one is.
-        masks: B regions, each (1, H, W) bool of its picture's size, True where it is generated, or None; empty where
-            there is none.
-        sources: B texts that say where a prompt was read, for errors; empty where that is not known.
-        noise_keys: B names of the noise (:func:`~vlad_lightning.diffusion.generators.numbered`), which do not depend on
-            where in a list a prompt stands; empty where ``keys`` name it.
-        spare: True for a repeated batch that only keeps a device in step with the others: another device writes it.
+        layouts: B layouts to draw, None for a layout to be generated; empty if all are to be generated.
+        images: B images to inpaint, each (3, H, W) float32 in [-1, 1] and of any size, None for a prompt without an
+            image; empty if there is none.
+        masks: B regions, each (1, H, W) bool of its image's size, True where it is generated, or None; empty if there
+            is none.
+        sources: B texts that say where a prompt was read, for error messages; empty if that is not known.
+        noise_keys: B names of the noise (:func:`~vlad_lightning.diffusion.generators.numbered`) that do not depend on
+            a prompt's position in a list; empty if ``keys`` name the noise.
+        spare: True for a repeated batch that only keeps a device in step with the others; another device writes it.
 
     Raises:
-        ValueError: where one of the five after ``prompts`` is neither empty nor as long as ``prompts``.
+        ValueError: if one of the five fields after ``prompts`` is neither empty nor as long as ``prompts``.
     """
 
     keys: tuple[str, ...]
@@ -323,7 +323,7 @@ class PromptBatch:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """What the text says: the composition t of Eq. 2, in the three forms its readers need.
+    """The text condition: the composition t of Eq. 2, in the three forms that its users need.
 
     Attributes:
         pooled: (B, D) float: t as one vector, for Eq. 3 and Eq. 7.
@@ -336,7 +336,7 @@ class Conditioning:
         read_mask: (B, L) bool: the token states the image generator may attend to; None means all of them.
         text_embeds: (B, E) float: what SDXL's UNet adds to its time embedding; None for other encoders.
         word_groups: (B, N, 2) int64: which of the prompt's quoted phrases each word belongs to, and its rank in it;
-            None where each word is a phrase of its own.
+            None if each word is a separate phrase.
     """
 
     pooled: Tensor
@@ -364,7 +364,7 @@ class Conditioning:
         return self.phrase_mask[:, 1 + self.words.shape[1] :]
 
     def where(self, keep: Tensor, other: Conditioning) -> Conditioning:
-        """Row by row, this conditioning where ``keep`` (B,) is True and ``other`` elsewhere."""
+        """Return, row by row, this conditioning where ``keep`` (B,) is True and ``other`` elsewhere."""
 
         def choose(mine: Tensor, theirs: Tensor) -> Tensor:
             return torch.where(keep.view(-1, *[1] * (mine.ndim - 1)), mine, theirs)
@@ -373,11 +373,11 @@ class Conditioning:
 
     @classmethod
     def cat(cls, parts: Sequence[Conditioning]) -> Conditioning:
-        """The rows of every part, in order."""
+        """Return the rows of every part, in order."""
         return _by_field(lambda *values: torch.cat(values), parts)
 
     def padded(self, length: int) -> Conditioning:
-        """With ``length`` token states; those that are added are masked, and read by nobody."""
+        """Return a copy padded to ``length`` token states; the added ones are masked, and nothing attends to them."""
         more = length - self.tokens.shape[1]
         read = torch.ones_like(self.token_mask) if self.read_mask is None else self.read_mask
         tokens = F.pad(self.tokens, (0, 0, 0, more))
@@ -386,7 +386,7 @@ class Conditioning:
         )
 
     def with_phrases_as_tokens(self) -> Conditioning:
-        """With the composed phrases behind the token states, where the image generator attends to both."""
+        """Return a copy with the composed phrases after the token states; the image generator attends to both."""
         read = torch.ones_like(self.token_mask) if self.read_mask is None else self.read_mask
         return replace(
             self,
@@ -396,20 +396,20 @@ class Conditioning:
         )
 
     def expand(self, size: int) -> Conditioning:
-        """One row repeated ``size`` times."""
+        """Repeat a single row ``size`` times."""
         return _map_tensors(self, lambda x: x.expand(size, *x.shape[1:]))
 
 
 @dataclass(frozen=True)
 class MaskedImages:
-    """Pictures of which a part is to be generated, and the rest kept.
+    """Images in which a region is to be generated while the other pixels are kept.
 
     Attributes:
-        images: (B, 3, H, W) float32 in [-1, 1]; what lies in the region is never looked at.
+        images: (B, 3, H, W) float32 in [-1, 1]; the pixels in the region are never used.
         masks: (B, 1, H, W) bool: True in the region that is generated.
 
     Raises:
-        ValueError: where the two do not fit each other.
+        ValueError: if the masks do not fit the images.
     """
 
     images: Tensor
@@ -425,26 +425,26 @@ class MaskedImages:
 
     @classmethod
     def cat(cls, parts: Sequence[MaskedImages]) -> MaskedImages:
-        """The pictures of every part, in order; they must have one size."""
+        """Return the images of every part, in order; they must have one size."""
         return cls(torch.cat([part.images for part in parts]), torch.cat([part.masks for part in parts]))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> MaskedImages:
-        """The region on ``device``."""
+        """Return the images and masks on ``device``."""
         return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
 
 
 @dataclass(frozen=True)
 class GeneratedImages:
-    """What the system draws for ``B`` prompts.
+    """The images that a system generates for ``B`` prompts.
 
     Attributes:
         images: (B, 3, H, W) float32 in [-1, 1].
-        layouts: B layouts, one word a box.
+        layouts: B layouts, one word per box.
         glyphs: (B, 3, H, W) float32 in [-1, 1]: the rasterised layouts, white on black.
         prompts: B prompts.
         keys: B names.
-        pictures: B results of inpainting, each (3, H, W) float32 in [-1, 1] on the CPU with the size of the picture
-            that was generated into, or of ``images`` for a prompt without one; empty where nothing was inpainted.
+        pictures: B results of inpainting, each (3, H, W) float32 in [-1, 1] on the CPU with the size of the image that
+            was inpainted, or of ``images`` for a prompt without one; empty if nothing was inpainted.
     """
 
     images: Tensor
@@ -455,15 +455,15 @@ class GeneratedImages:
     pictures: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> GeneratedImages:
-        """The generation with its images and glyphs on ``device``."""
+        """Return a copy with the images and glyphs on ``device``."""
         return _map_tensors(self, lambda x: x.to(device, non_blocking=non_blocking))
 
     def named(self, keys: Sequence[str]) -> GeneratedImages:
-        """The generation under these names."""
+        """Return a copy with these names."""
         return replace(self, keys=tuple(keys))
 
     def within(self, pictures: Sequence[Tensor]) -> GeneratedImages:
-        """The generation with these results of inpainting."""
+        """Return a copy with these results of inpainting."""
         return replace(self, pictures=tuple(pictures))
 
 
@@ -471,9 +471,9 @@ _Settings = TypeVar("_Settings", contravariant=True)
 
 
 class TextToImage(Protocol[_Settings]):
-    """A system that draws prompts: what is tested, compared and exported, ours or another's.
+    """A text-to-image system to test, compare or export, ours or another's.
 
-    Its settings are its own.
+    Each system defines its own settings.
     """
 
     def generate(
@@ -483,15 +483,15 @@ class TextToImage(Protocol[_Settings]):
         settings: _Settings,
         generators: Sequence[torch.Generator],
     ) -> GeneratedImages:
-        """Draw ``B`` prompts.
+        """Generate images for ``B`` prompts.
 
         Args:
-            prompts: B prompts; the words to draw stand in quotes.
+            prompts: B prompts; the words to draw are in quotes.
             layouts: B layouts, None where the system places the words itself; None leaves all of them to it. A system
-                that takes none refuses them.
+                that does not use layouts refuses them.
             settings: how images are sampled.
-            generators: B generators, all the randomness: an image depends on its prompt and its generator, not on the
-                rest of the batch.
+            generators: B generators, the only randomness: an image depends on its prompt and its generator, not on the
+                other prompts of the batch.
         """
         ...
 
@@ -504,8 +504,8 @@ class MetricResult:
         value: the point estimate.
         low: lower end of the 95 % bootstrap interval; None where none is computed.
         high: upper end.
-        n: how many things (words, images, pairs) the value averages.
-        details: where it comes from: engine, network, hash, scaling.
+        n: how many items (words, images, pairs) the value averages.
+        details: how it was computed: engine, network, hash, scaling.
     """
 
     value: float
@@ -516,7 +516,7 @@ class MetricResult:
 
 
 def _by_field(function: Callable[..., Tensor], parts: Sequence[Conditioning]) -> Conditioning:
-    """A conditioning whose every field is ``function`` of the parts' fields, padded to one length where they differ."""
+    """Apply ``function`` to each field of the parts, padded to one length, and return the result as a conditioning."""
     lengths = {p.tokens.shape[1] for p in parts}
     if len(lengths) > 1 or len({p.read_mask is None for p in parts}) > 1:
         parts = [p.padded(max(lengths)) for p in parts]
@@ -529,7 +529,7 @@ _TEXTS = (ParsedPrompts, Negatives, PhrasePairs)
 
 
 def _map_tensors(value: Any, function: Any) -> Any:
-    """The dataclass with ``function`` of its tensors, and of those of the texts in it; layouts stay as they are."""
+    """Return a copy with ``function`` applied to its tensors and those of nested texts; layouts stay as they are."""
     changed = {f.name: function(x) for f in fields(value) if isinstance(x := getattr(value, f.name), Tensor)}
     texts = {f.name: x for f in fields(value) if isinstance(x := getattr(value, f.name), _TEXTS)}
     changed |= {name: _map_tensors(x, function) for name, x in texts.items()}

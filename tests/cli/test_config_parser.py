@@ -74,7 +74,7 @@ def test_members_of_an_enumeration_are_written_as_their_values() -> None:
         (("--data.batch_size", "9" * 400), "data.batch_size is 999"),
         (("--model.optimization.lr", "9" * 400), "model.optimization.lr is 999"),
         *(
-            (args, r"data.root is 'caf\\xe9/posters'; it must be UTF-8: a link of another name can stand for it")
+            (args, r"data.root is 'caf\\xe9/posters'; it must be UTF-8; use a link with such a name instead")
             for path in [os.fsdecode(b"caf\xe9/posters")]
             for args in [("--data.root", path), ("--trainer.fast_dev_run", f"--data.root={path}")]
         ),

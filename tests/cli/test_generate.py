@@ -236,7 +236,7 @@ def test_arguments_that_do_not_go_together_are_refused(model: Path, tmp_path: Pa
     Image.new("RGB", (40, 40)).save(picture)
     layout.write_text(words_file())
     out = tmp_path / "out.png"
-    with pytest.raises(ValueError, match="--template and --layout both tell the layout"):
+    with pytest.raises(ValueError, match="--template and --layout both give the layout"):
         generate(model, out, "--template", picture, "--layout", layout)
     with pytest.raises(ValueError, match="--mask is given without --image"):
         generate(model, out, "--mask", picture)

@@ -1,4 +1,4 @@
-"""Names of shipped YAML files on a command line."""
+"""Configuration files on a command line: names of shipped files, and lists that replace earlier ones."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LISTS = tuple(f"--trainer.{key}" for key in _KEYS)
 
 
 def find_shipped(args: Sequence[str]) -> list[str]:
-    """A command line whose ``--config`` names of shipped files hold their paths, where the working directory has none.
+    """Replace the names of shipped files after ``--config`` by their paths, unless the working directory has the file.
 
-    Names that are found nowhere stay what they are, for the parser to refuse.
+    Names that are not found stay as they are, for the parser to refuse.
     """
     found: list[str] = []
     for before, arg in zip(["", *args], args, strict=False):
@@ -35,7 +35,7 @@ def find_shipped(args: Sequence[str]) -> list[str]:
 
 
 def named_files(args: Sequence[str]) -> list[Path]:
-    """The configuration files that a command line names and that exist."""
+    """Return the existing configuration files that a command line names."""
     words = [arg.partition("=") for arg in args]
     named = [value for option, sign, value in words if option in _OPTIONS and sign]
     named += [arg for before, arg in pairwise(args) if before in _OPTIONS]
@@ -43,11 +43,11 @@ def named_files(args: Sequence[str]) -> list[Path]:
 
 
 def reset_lists(args: Sequence[str]) -> list[str]:
-    """A command line in which a list of callbacks, loggers or plugins takes the place of an earlier one as a whole.
+    """Make each list of callbacks, loggers or plugins on a command line replace an earlier list as a whole.
 
-    jsonargparse lets the items of a list inherit arguments from those of an earlier list of the same length, by
-    position and whatever their classes: an ``InitFrom`` the ``source`` of a ``FromPretrained``. An empty list before
-    it prevents that.
+    In jsonargparse, the items of a list inherit arguments from those of an earlier list of the same length, by position
+    and regardless of their classes: an ``InitFrom`` would get the ``source`` of a ``FromPretrained``. An empty list
+    inserted before it prevents that.
     """
     found: list[str] = []
     for index, arg in enumerate(args):
@@ -61,9 +61,9 @@ def reset_lists(args: Sequence[str]) -> list[str]:
 
 
 def _listed(config: str) -> list[str]:
-    """Of which of the trainer's keys a file, or YAML in its place, has a list."""
+    """Return the trainer's keys for which a file, or YAML text instead of a file, has a list."""
     content: Any = None
-    with suppress(OSError, yaml.YAMLError, ValueError, RecursionError):  # which the parser refuses
+    with suppress(OSError, yaml.YAMLError, ValueError, RecursionError):  # the parser refuses such a file
         content = yaml.safe_load(Path(config).read_text(encoding="utf-8") if Path(config).is_file() else config)
     trainer = content.get("trainer") if isinstance(content, Mapping) else None
     return [key for key in _KEYS if isinstance(trainer, Mapping) and isinstance(trainer.get(key), list)]

@@ -1,4 +1,4 @@
-"""How jsonargparse reads and writes configurations here: what a value may name, what is quoted, what an error says."""
+"""Settings for jsonargparse: the parser, the classes a configuration may name, YAML quoting and error messages."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 
 
 class Parser(LightningArgumentParser):
-    """LightningCLI's, which knows what follows, and whose errors are one line: the last reason, the nearest key."""
+    """LightningCLI's parser, which also fills in derived keys and reports errors in one line with the nearest key."""
 
     def validate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> None:
-        """Fill in what follows from other keys, in place, then check: parsing and dumping both come here."""
+        """Fill in the keys that follow from others, in place, then check; parsing and dumping both call this."""
         subcommand = namespace.get("subcommand")
         complete(namespace.get(subcommand) if subcommand else namespace)
         super().validate(namespace, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """End with exit code 2; a parser inside another one hands its error on."""
+        """Print the error and end with exit code 2; a nested parser passes its error to the outer one."""
         if not self.exit_on_error:
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
@@ -50,10 +50,10 @@ class Parser(LightningArgumentParser):
 
 
 def prepare() -> None:
-    """Set what may be imported and built, and how texts are written.
+    """Configure jsonargparse: what may be imported and built, and how YAML is written.
 
-    A config is code: a class it names is imported. So only the libraries this package builds on may be named, which is
-    checked before the import, and a class for an argument of any type is not built at all.
+    A configuration is code: a class that it names is imported. So it may only name the libraries that this package
+    builds on, which is checked before the import, and a class given for an argument of type Any is not built.
     """
     set_parsing_settings(
         import_path_denylist=["*"], import_path_allowlist=list(ALLOWED), instantiate_subclass_spec_in_any=False
@@ -62,12 +62,12 @@ def prepare() -> None:
 
 
 def dump(data: Any) -> str:
-    """YAML that is read back as it was: a text that the reader would take for another value is quoted."""
+    """Write YAML that reads back unchanged: a string that the reader would take for another type is quoted."""
     return str(yaml.dump(data, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False))
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's quotes what PyYAML would misread; jsonargparse reads with resolvers of its own."""
+    """A dumper that quotes for jsonargparse's reader, whose resolvers differ from PyYAML's."""
 
 
 def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -87,7 +87,7 @@ _Dumper.add_multi_representer(Enum, _member)  # such as the default of an argume
 
 
 def _found(path: str) -> Any:
-    """What a path names; None where it cannot be imported, or may not be."""
+    """Import the object that a dotted path names; None if it cannot or may not be imported."""
     if path.partition(".")[0] not in ALLOWED:
         return None
     words = path.split(".")
@@ -103,21 +103,21 @@ def _found(path: str) -> Any:
 
 
 def program(prog: str) -> str:
-    """``vlad-cli fit`` of jsonargparse's ``file.py [options] fit``."""
+    """Turn jsonargparse's ``file.py [options] fit`` into ``vlad-cli fit``."""
     return " ".join(["vlad-cli", *prog.partition(" [options] ")[2].split()])
 
 
 def keys_of(parser: ArgumentParser) -> list[str]:
-    """The dotted keys that a parser knows."""
+    """Return the dotted keys that a parser knows."""
     return [action.dest for action in parser._actions]
 
 
 def reason(message: str, keys: Sequence[str] = ()) -> str:
-    """The last reason of jsonargparse's nested error message, in one line.
+    """Return the innermost reason of jsonargparse's nested error message in one line.
 
     Args:
-        message: in which each level of a configuration indents its own errors.
-        keys: that exist at the top, to name the nearest of.
+        message: the message, in which each level of a configuration indents its errors.
+        keys: the keys of the top level, from which the nearest is suggested.
     """
     above, text = _deepest(message)
     classes = [match[1] for line in above if (match := _CLASS.search(line))]
@@ -133,7 +133,7 @@ def reason(message: str, keys: Sequence[str] = ()) -> str:
 
 
 def _deepest(message: str) -> tuple[list[str], str]:
-    """The first of the innermost lines, and those it stands under, outermost first."""
+    """Return the lines above the first innermost line, outermost first, and that line."""
     lines = [(len(line) - len(line.lstrip(" -")), line.strip(" -")) for line in message.splitlines()]
     lines = [(depth, text) for depth, text in lines if text and not text.startswith(_NOISE)]
     if not lines:
@@ -174,10 +174,10 @@ def _nearest(name: str, known: Any) -> str:
 
 
 def check_config_file(path: Path) -> None:
-    """Refuse a file that is no YAML mapping, by its name, which the parser's own message lacks.
+    """Refuse a file that is not a YAML mapping, naming the file, which the parser's own message does not.
 
     Raises:
-        ValueError: where it is broken, or holds something else, or a number beyond all limits.
+        ValueError: if it is not YAML, is not a mapping, or holds a number beyond the limits.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What libraries print on every run although nobody can act on it."""
+"""Suppression of library messages that appear on every run and that nobody can act on."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import warnings
 
 _WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\).* is deprecated",  # lightning's own use of torch
-    r"Precision .* is not supported by the model summary",  # its size in MB is that of float32
+    r"Precision .* is not supported by the model summary",  # it shows the size of float32
     r"Be aware that when using `ckpt_path`, callbacks used to create",  # a test has others; ConfigLock guards a fit
-    r"Found \d+ module\(s\) in eval mode at the start of training",  # the frozen ones, which belong there
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # the frozen modules, which must be in eval mode
 )
 _ADVERTISED = ("litlogger", "litmodels")
 
 
 def silence() -> None:
-    """Leave out warnings that concern no run, and advertisements; everything else is printed as before."""
+    """Suppress the warnings listed here and advertisements; everything else is printed as before."""
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_of_use)

@@ -1,8 +1,8 @@
-"""What follows from other keys of a configuration: each width, size and number of words stands in it once.
+"""Keys of a configuration that are derived from others, so that each width, size and number of words is given once.
 
-LightningCLI's ``link_arguments`` would put the same values there, but over what a user gives, out of what
-``--print_config`` shows, and with a check of the whole model for each of them. Here what is given stays: the classes
-refuse it, by name, where it contradicts.
+LightningCLI's ``link_arguments`` would set the same values, but it overwrites what a user gives, hides the keys from
+``--print_config``, and checks the whole model for each of them. Here given values stay, and the classes refuse
+contradictory values by name.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from jsonargparse import Namespace
 
 
 def complete(config: Namespace) -> None:
-    """Fill in what is not given but follows, in place.
+    """Fill in the missing keys that follow from others, in place.
 
-    | what | from |
+    | key | from |
     |---|---|
     | `width` of the composition and the spelling, `text_width` of whatever reads a prompt encoder | its text encoder |
     | `max_phrases` of the composition | `max_words` and `max_objects` of its text encoder |
@@ -24,7 +24,7 @@ def complete(config: Namespace) -> None:
     | `size` of the data | `image_size` of the image generator, or `size` of the detector |
 
     Args:
-        config: of a command; nothing in it is required.
+        config: the configuration of a command; none of its keys is required.
     """
     model, data = _args(config, "model"), _args(config, "data")
     for reader in _all_args(model):
@@ -42,7 +42,7 @@ def complete(config: Namespace) -> None:
 
 
 def _args(config: Namespace, *path: str) -> Namespace:
-    """The arguments of the class below ``config``; empty where there is none."""
+    """Return the arguments of the class at ``path`` below ``config``; empty if there is none."""
     for key in path:
         part: Any = config.get(key)
         part = part.get("init_args", part) if isinstance(part, Namespace) else None
@@ -51,14 +51,14 @@ def _args(config: Namespace, *path: str) -> Namespace:
 
 
 def _all_args(args: Namespace) -> Iterator[Namespace]:
-    """The arguments of a class and of all that are among them."""
+    """Yield the arguments of a class and, recursively, of the classes among them."""
     yield args
     for key in vars(args):
         yield from _all_args(_args(args, key))
 
 
 def _width(text: Namespace) -> int | None:
-    """D of a text encoder: its own, or that of its tower, which a class of transformers has in its ``config``."""
+    """Return a text encoder's width D: its own or its tower's, which transformers classes have in their ``config``."""
     tower = _args(text, "tower")
     own = text.get("width") or tower.get("width") or _args(tower, "config").get("hidden_size")
     return own or (sum(tower["widths"]) if "widths" in tower else None)

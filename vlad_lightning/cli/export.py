@@ -20,14 +20,14 @@ _INDEX, _LORA = DiffusionPipeline.config_name, "pytorch_lora_weights.safetensors
 
 
 def export(args: Sequence[str]) -> None:
-    """``vlad-cli export --checkpoint FILE --folder DIR --config ...``: a stage-2 checkpoint as a pipeline folder.
+    """Run ``vlad-cli export --checkpoint FILE --folder DIR --config ...``.
 
     Args:
-        args: what follows ``export``; the rest after its own options is the stage's configuration.
+        args: the arguments after ``export``; all that are not its own options are the stage's configuration.
 
     Raises:
-        FileNotFoundError: where there is no such checkpoint.
-        ValueError: where no folder is named, one holds something else, or the checkpoint does not fit.
+        FileNotFoundError: if there is no such checkpoint.
+        ValueError: if no folder is named, a folder holds something else, or the checkpoint does not fit.
     """
     options, rest = _export_parser().parse_known_args(args)
     if not options.checkpoint.exists():
@@ -61,7 +61,7 @@ def _export_parser() -> argparse.ArgumentParser:
         "--out DIR (whose results.json the model card shows), --data.root DIR, --model.image_generator.vfe.lora and "
         "the like.",
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of stage 2, a .ckpt file or folder")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of stage 2, a .ckpt file or folder")
     parser.add_argument("--folder", type=Path, help="new folder of the pipeline")
     parser.add_argument(
         "--lora-folder", type=Path, help="new folder of the UNet's adapters alone, for load_lora_weights"
@@ -75,7 +75,7 @@ def _save_pipeline(module: VFEModule, run: Run, folder: Path) -> None:
 
 
 def _check_targets(targets: Mapping[str, tuple[Path | None, str]]) -> None:
-    """Refuse to write over anything but an earlier export, which has a file of the given name."""
+    """Refuse to overwrite anything except an earlier export, recognised by a file of the given name."""
     if all(folder is None for folder, _ in targets.values()):
         raise ValueError(f"nothing to write: name {' or '.join(targets)}")
     for option, (folder, sign) in targets.items():

@@ -1,4 +1,4 @@
-"""The command line of the stages: a thin LightningCLI; what jsonargparse is told stands in config_parser."""
+"""The command line of the stages: a thin LightningCLI; the settings for jsonargparse are in config_parser."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ _OF_EVERY_FIT = {
 
 
 class VLADCLI(LightningCLI):
-    """LightningCLI with ``--out``, the folder of a run, and ``--stage``; ``{out}`` and ``{stage}`` stand for them."""
+    """LightningCLI with ``--out``, the folder of a run, and ``--stage``; it replaces ``{out}`` and ``{stage}``."""
 
     _found: Found | None = None  # what the command starts from
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the run's own options, and the callbacks of every fit: no list replaces these."""
+        """Add the run's options, and the callbacks of every fit, which no configured list of callbacks replaces."""
         parser.add_argument("--out", type=str, default="runs/default", help="folder of the run; {out} stands for it")
         parser.add_argument(
             "--stage", type=str, default="fit", help="name of the stage's folder in --out; {stage} stands for it"
@@ -78,9 +78,9 @@ class VLADCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, and find the files: shipped configurations from any folder, and a whole checkpoint.
+        """Parse the arguments, and find shipped configurations from any folder and an intact checkpoint.
 
-        The ``last`` checkpoint is that of this stage's folder.
+        ``last`` is the newest checkpoint in this stage's folder.
         """
         words = find_shipped(sys.argv[1:] if args is None else args)
         check_words(words)
@@ -101,20 +101,20 @@ class VLADCLI(LightningCLI):
             config["ckpt_path"] = str(found.path) if isinstance(found, Found) else found
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing: Lightning would read it all for hyper-parameters, on every rank, and the stages save none."""
+        """Do nothing: Lightning would read the checkpoint on every rank for hyper-parameters, which no stage saves."""
 
     def before_instantiate_classes(self) -> None:
-        """Put the folder in its places; a fit keeps its configuration, and goes on under the same one only."""
+        """Fill in the run's folder; lock a fit's configuration, since a fit resumes only under the same one."""
         config = self.config[self.subcommand] if self.subcommand else self.config
-        if config["trainer"]["enable_checkpointing"] is False:  # which the trainer refuses beside a callback that can
+        if config["trainer"]["enable_checkpointing"] is False:  # the trainer refuses this with a checkpoint callback
             config["trainer"]["enable_checkpointing"], config["checkpoints"]["enabled"] = True, False
-        if config["trainer"]["logger"] in (False, []):  # the monitor of base.yaml would refuse it
+        if config["trainer"]["logger"] in (False, []):  # base.yaml's LearningRateMonitor requires a logger
             listed = [c for c in _listed(config["trainer"]) if not c["class_path"].endswith(".LearningRateMonitor")]
             config["trainer"]["callbacks"] = listed
         if self.subcommand == "fit":
             self.trainer_defaults["callbacks"] = [self._lock(config), ExactResume(), *_progress(config["trainer"])]
         filled = interpolate(config, names_of(config))
-        if filled["trainer"]["default_root_dir"] is None:  # it would be the working directory
+        if filled["trainer"]["default_root_dir"] is None:  # Lightning would use the working directory
             own = filled["checkpoints"]["folder"] if self.subcommand == "fit" else None
             filled["trainer"]["default_root_dir"] = own or filled["out"]
         if self.subcommand == "fit":
@@ -135,10 +135,10 @@ class VLADCLI(LightningCLI):
         return ConfigLock(flat, allow_changes)
 
     def instantiate_classes(self) -> None:
-        """Lightning's; what a class refuses is told in one line, as what the parser refuses is.
+        """Build the classes as Lightning does, and report an error of a class in one line, like the parser's errors.
 
         Raises:
-            ValueError: with the last reason, and the key where it is known.
+            ValueError: with the innermost reason, and the key if it is known.
         """
         try:
             super().instantiate_classes()
@@ -146,19 +146,19 @@ class VLADCLI(LightningCLI):
             raise ValueError(reason(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Lightning's, compared with the tasks that SLURM started."""
+        """Build the trainer as Lightning does, and compare its processes with the tasks that SLURM started."""
         trainer = super().instantiate_trainer(**kwargs)
         strategy = trainer.strategy
         joins = isinstance(strategy, ParallelStrategy)
         others = isinstance(strategy, ParallelStrategy) and not isinstance(
             strategy.cluster_environment, SLURMEnvironment
         )
-        if not others:  # which start or find their processes by themselves
+        if not others:  # other environments start or find their processes by themselves
             check_tasks(os.environ, trainer.num_devices, trainer.num_nodes, joins)
         return trainer
 
     def before_fit(self) -> None:
-        """Let the watchdog end a hang before the collectives' time is up."""
+        """Let the watchdog end a hang before the collectives time out."""
         if (watchdog := get_callback(self.trainer, Watchdog)) is not None:
             watchdog.go_first(self.trainer)
 
@@ -167,31 +167,31 @@ class VLADCLI(LightningCLI):
         if self._found is None:
             return
         path = str(self._found.path)
-        with nullcontext() if self._found.verified else suppress(ValueError):  # which the first process refuses
+        with nullcontext() if self._found.verified else suppress(ValueError):  # only the first process refuses it
             check_weights(self.model, self._found)
         if self.subcommand == "fit":
-            # Lightning would tell the callbacks of its argument after their setup, in which they fill the module
-            # with published weights and earlier stages, unless a checkpoint is going to
+            # Set before the callbacks' setup, in which they load published weights or an earlier stage unless a
+            # checkpoint will be loaded; Lightning sets ckpt_path from its argument only after it
             self.trainer.ckpt_path, self.config_init["fit"]["ckpt_path"] = path, None
 
 
 def _progress(trainer: Namespace) -> list[StepProgressBar]:
-    """The bar, where the configuration has none of its own and none is unwanted."""
+    """Return our progress bar, unless the configuration has another one or disables it."""
     own = [c for c in _listed(trainer) if c["class_path"].endswith("ProgressBar")]
     return [] if own or trainer["enable_progress_bar"] is False else [StepProgressBar()]
 
 
 def _listed(trainer: Namespace) -> list[Namespace]:
-    """The callbacks of a configuration, which may also be one or none."""
+    """Return the callbacks of a configuration as a list; the value may also be a single callback or None."""
     callbacks = trainer["callbacks"] or []
     return callbacks if isinstance(callbacks, list) else [callbacks]
 
 
 def _check_folder(config: Namespace) -> None:
-    """What the callback will refuse is refused before loggers write over an earlier fit's files."""
+    """Refuse a folder that the Checkpoints callback would refuse, before loggers overwrite an earlier fit's files."""
     saves, resumed = config["checkpoints"], config["ckpt_path"]
     idle = not (saves["folder"] and saves["enabled"]) or config["trainer"]["fast_dev_run"]
-    words = resumed is not None and not Path(resumed).exists()  # Lightning's, which it looks up later
+    words = resumed is not None and not Path(resumed).exists()  # one of Lightning's keywords, which it resolves later
     if not idle and getattr(rank_zero_only, "rank", 0) == 0:
         refuse_if_held(Path(saves["folder"]))
     if not (idle or words or saves["overwrite"]):
@@ -199,12 +199,12 @@ def _check_folder(config: Namespace) -> None:
 
 
 def names_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """What a configuration's texts may hold in braces, with what stands for it."""
+    """Return the placeholders of a configuration and their values."""
     return {name: config[name] for name in ("out", "stage")}
 
 
 def interpolate(value: Any, names: Mapping[str, str]) -> Any:
-    """``value`` with each ``{name}`` replaced in every text it holds."""
+    """Return ``value`` with each ``{name}`` replaced in all strings that it holds."""
     if isinstance(value, str):
         return re.sub("|".join(rf"{{{name}}}" for name in names), lambda match: names[match[0][1:-1]], value)
     if isinstance(value, Namespace):
@@ -217,7 +217,7 @@ def interpolate(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def build(args: Sequence[str], run: bool) -> VLADCLI:
-    """Parse, build, and where ``run`` is True do what the subcommand says."""
+    """Parse the arguments and build the classes; if ``run`` is True, also run the subcommand."""
     prepare()
     defaults = {"default_config_files": [str(configs_folder() / "base.yaml")]}
     if not torch.cuda.is_available():
@@ -238,11 +238,11 @@ def build(args: Sequence[str], run: bool) -> VLADCLI:
 
 
 def main(args: Sequence[str]) -> None:
-    """``vlad-cli fit|validate|test|predict``: ``args`` starts with the subcommand.
+    """Run ``vlad-cli fit|validate|test|predict``; ``args`` starts with the subcommand.
 
     Raises:
-        Preempted: where a signal ended a fit; its exit code tells that from success and from failure.
-        KeyboardInterrupt: where Ctrl-C did; Lightning makes exit code 1 of it.
+        Preempted: if a signal ended a fit; its exit code distinguishes this from success and failure.
+        KeyboardInterrupt: if Ctrl-C ended it; Lightning would turn it into exit code 1.
     """
     silence()
     try:

@@ -1,4 +1,4 @@
-"""``vlad-cli generate``: generate prompts with a pipeline folder, with a layout, a template, or into a picture."""
+"""``vlad-cli generate``: generate images with a pipeline folder, with an optional layout, template or inpainting."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from vlad_lightning.pipeline import VLADOutput, VLADPipeline
     from vlad_lightning.types import Layout
 
-DEFAULT_MODEL = Path("runs/demo/pipeline")  # what `make demo` leaves
+DEFAULT_MODEL = Path("runs/demo/pipeline")  # where `make demo` writes it
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def main(args: Sequence[str]) -> None:
-    """Generate one prompt or several.
+    """Generate one or several images for a prompt.
 
     Args:
-        args: what follows ``generate`` on the command line.
+        args: the arguments after ``generate`` on the command line.
 
     Raises:
-        FileNotFoundError: where there is no pipeline folder, or a file that is named does not exist.
-        ValueError: where the arguments, a file or the prompt cannot be used.
+        FileNotFoundError: if there is no pipeline folder, or a named file does not exist.
+        ValueError: if the arguments, a file or the prompt cannot be used.
     """
     options = _parser().parse_args(args)
     if not (options.model / "model_index.json").is_file():
@@ -46,35 +46,35 @@ def main(args: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "vlad-cli generate", description="Generate prompts; words to draw stand in quotes.", allow_abbrev=False
+        "vlad-cli generate", description="Generate images; words to draw are in quotes.", allow_abbrev=False
     )
     parser.add_argument("prompt", help="such as: a poster that says 'HELLO'")
     parser.add_argument("--out", type=Path, default=Path("out.png"), help="image file (default: %(default)s)")
     parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="pipeline folder (default: %(default)s)")
-    parser.add_argument("--layout", type=Path, help="layout file: words and boxes of one's own (docs/layouts.md)")
+    parser.add_argument("--layout", type=Path, help="layout file with words and boxes (docs/layouts.md)")
     parser.add_argument("--save_layout", type=Path, help="write the layout that was drawn; _0, _1 with more --images")
-    parser.add_argument("--template", type=Path, help="picture of text: its words are read, and drawn where they stand")
-    parser.add_argument("--image", type=Path, help="picture to generate into; needs --mask or --layout")
-    parser.add_argument("--mask", type=Path, help="picture of the same size, white where --image is generated")
+    parser.add_argument("--template", type=Path, help="image of text: its words are read and drawn in their boxes")
+    parser.add_argument("--image", type=Path, help="image to inpaint; needs --mask, --layout or --template")
+    parser.add_argument("--mask", type=Path, help="image of the same size, white where --image is generated")
     parser.add_argument("--font", type=Path, help="font file of the layout (default: the pipeline's)")
-    parser.add_argument("--images", type=int, default=1, help="how many, side by side (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=1, help="number of images, side by side (default: %(default)s)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: what the pipeline was tested with)")
-    parser.add_argument("--guidance_scale", type=float, help="of the text (default: likewise)")
-    parser.add_argument("--layout_scale", type=float, help="of the layout (default: likewise)")
-    parser.add_argument("--solver", choices=("ddim", "dpmsolver++"), help="(default: likewise)")
+    parser.add_argument("--guidance_scale", type=float, help="guidance scale of the text (default: likewise)")
+    parser.add_argument("--layout_scale", type=float, help="guidance scale of the layout (default: likewise)")
+    parser.add_argument("--solver", choices=("ddim", "dpmsolver++"), help="sampler's solver (default: likewise)")
     parser.add_argument(
         "--cache_interval", type=int, help="run a UNet's deep blocks every N steps only (default: likewise)"
     )
     parser.add_argument(
-        "--fuse_qkv", action=argparse.BooleanOptionalAction, help="queries, keys and values by one product"
+        "--fuse_qkv", action=argparse.BooleanOptionalAction, help="compute queries, keys and values by one product"
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same image (default: %(default)s)")
-    parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: a GPU where there is one)")
+    parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
     return parser
 
 
 def _check(options: argparse.Namespace) -> None:
-    """Refuse what cannot go together, from the arguments alone."""
+    """Refuse wrong or contradictory arguments, before any file is read."""
     if options.out.suffix.lower() not in _PICTURES:
         raise ValueError(f"--out {options.out}: it must end in .png, .jpg, .jpeg or .webp")
     check_whole("--images", options.images, 1, MOST_IMAGES)
@@ -83,7 +83,7 @@ def _check(options: argparse.Namespace) -> None:
             check_whole(f"--{name}", getattr(options, name), 1, MOST_STEPS)
     check_prompts([options.prompt])
     if options.template and options.layout:
-        raise ValueError("--template and --layout both tell the layout; give one of them")
+        raise ValueError("--template and --layout both give the layout; give one of them")
     if options.mask and not options.image:
         raise ValueError("--mask is given without --image, the picture to generate into")
     if options.image and not (options.mask or options.layout or options.template):
@@ -125,7 +125,7 @@ def _read_picture(name: str, path: Path | None) -> Image.Image | None:
 
 
 def _generate(options: argparse.Namespace, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]) -> None:
-    # imported here, so that wrong arguments and files are told at once
+    # imported here, so that wrong arguments and files are reported at once
     import torch
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
@@ -135,7 +135,7 @@ def _generate(options: argparse.Namespace, layout: LayoutFile | None, pictures: 
     from vlad_lightning.pipeline import VLADPipeline
 
     if not (options.layout or options.template or drawn_words(options.prompt)):
-        print("notice: the prompt has no words to draw; they stand in quotes, as in: a poster that says 'HELLO'")
+        print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
     font = {"font": str(options.font)} if options.font else {}
     pipe = VLADPipeline.from_pretrained(options.model, **font)
     pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -177,7 +177,7 @@ def _drawn(
 def _save_layouts(
     options: argparse.Namespace, layouts: Sequence[Layout], given: LayoutFile | None, frame: tuple[int, int]
 ) -> None:
-    """Write what was drawn, in the frame and with the colours of the layout file that it came from."""
+    """Write the layouts that were drawn, with the frame and colours of the layout file that was given."""
     from vlad_lightning.layout.layout_file import LayoutFile
 
     target: Path = options.save_layout

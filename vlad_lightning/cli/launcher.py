@@ -1,6 +1,6 @@
 """``vlad-cli``: answers help, version and typing errors at once, and imports a command only when it is run.
 
-Importing torch and Lightning takes ten seconds; this file and what it imports at the top are standard library only.
+Importing torch and Lightning takes ten seconds; this file's top-level imports only need the standard library.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(command: str, args: list[str]) -> int:
     """Run the command; bad input becomes one line on stderr instead of a traceback."""
-    # Threads that wait for each other spin for milliseconds by default, and on a busy machine for the core the other
-    # needs; a sixth of that is as fast on a quiet one (docs/decisions/0005). It has to stand before torch loads OpenMP.
+    # By default, waiting OpenMP threads spin for milliseconds, and on a busy machine on the core that another thread
+    # needs; a sixth of that is as fast on an idle machine (docs/decisions/0005). Set it before torch loads OpenMP.
     os.environ.setdefault("GOMP_SPINCOUNT", "50000")
     if command == "fit" and hasattr(signal, "pthread_sigmask"):
-        # a scheduler's warning, which would end the process by default, waits until health.Preemption listens
+        # SIGUSR1, a scheduler's warning, ends a process by default; block it until health.Preemption handles it
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
         return _entry(command)(args) or 0
@@ -69,12 +69,12 @@ def _guarded(command: str, args: list[str]) -> int:
 
 
 def _is_bad_input(error: Exception) -> bool:
-    # the second is Lightning's, for settings that contradict each other; to import it takes seconds
+    # MisconfigurationException is Lightning's error for contradictory settings; importing it takes seconds
     return isinstance(error, ValueError | OSError) or type(error).__name__ == "MisconfigurationException"
 
 
 def _entry(command: str) -> Callable[[list[str]], int | None]:
-    """Import what runs ``command``."""
+    """Import the function that runs ``command``, and return it."""
     if command == "run":
         from vlad_lightning.cli import run
 
@@ -107,7 +107,7 @@ def _help() -> str:
         "usage: vlad-cli COMMAND [OPTIONS]\n\n"
         f"Text-to-image diffusion that draws legible words (VLAD, arXiv 2501.00917), version {__version__}.\n\n"
         f"commands:\n{commands}\n\n"
-        "options:\n  -h, --help   this text; `vlad-cli COMMAND --help` tells a command's options\n"
+        "options:\n  -h, --help   this text; `vlad-cli COMMAND --help` shows a command's options\n"
         "  --version    the version\n\n"
         "environment:\n  VLAD_TRACEBACK=1   show the traceback behind an error message\n\n"
         "A configuration file is code: it names the classes that are built. Run only those you trust."

@@ -1,9 +1,9 @@
-"""``vlad-cli run``: the stages of a pipeline, each in a process of its own.
+"""``vlad-cli run``: the stages of a pipeline, each in a separate process.
 
 A stage that is done is skipped: ``{out}/{stage}/done.json`` holds the SHA-256 of its command, its configuration files,
-its inputs and the stages before it. Once a stage has run, so do all that follow it. A training that was interrupted
-goes on from its last checkpoint: that hash names the run in its checkpoints (``checkpoints.run``), and a training under
-another configuration or from other inputs passes over them and starts again.
+its inputs and the stages before it. Once a stage has run, so do all that follow it. An interrupted training resumes
+from its last checkpoint: that hash names the run in its checkpoints (``checkpoints.run``), and a training with another
+configuration or other inputs ignores them and starts again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(args: Sequence[str]) -> int:
     """Run a pipeline.
 
     Args:
-        args: what follows ``run`` on the command line.
+        args: the arguments after ``run`` on the command line.
 
     Returns:
         0 if every stage is done, else the exit code of the stage that failed.
@@ -47,7 +47,7 @@ def main(args: Sequence[str]) -> int:
         FileNotFoundError: if the pipeline file, one of its configurations or a data folder does not exist.
         ValueError: if the pipeline file or an override is malformed.
     """
-    check_words(args)  # here, since the stages' own parsers would say it much later
+    check_words(args)  # checked here because the stages' parsers would report it much later
     options, rest = _parser().parse_known_args(args)
     pipeline = read_pipeline(options.config, options.out, options.data, options.test_data)
     pipeline = override(pipeline, rest)
@@ -59,8 +59,8 @@ def run(pipeline: Pipeline, force: bool = False, dry_run: bool = False) -> int:
     """Run the stages that are not done, in order, up to the first failure.
 
     Args:
-        pipeline: what to run.
-        force: also those that are done.
+        pipeline: the pipeline to run.
+        force: run the stages that are done, too.
         dry_run: only print what would be run.
 
     Returns:
@@ -82,17 +82,17 @@ def run(pipeline: Pipeline, force: bool = False, dry_run: bool = False) -> int:
 
 
 def override(pipeline: Pipeline, rest: Sequence[str]) -> Pipeline:
-    """Put dotted overrides at the end of the stages' command lines.
+    """Append dotted overrides to the stages' command lines.
 
     ``--trainer.max_steps 10`` goes to every stage but ``synth``; ``--stage1.trainer.max_steps 10`` to ``stage1`` only.
 
     Args:
-        pipeline: as read from its file.
+        pipeline: the pipeline as read from its file.
         rest: options with their values, as on a command line.
 
     Raises:
-        ValueError: if an option is neither dotted nor known to every stage, or begins with the name of no stage; or if
-            a value stands alone.
+        ValueError: if an option is neither dotted nor known to every stage, if it begins neither with a stage's name
+            nor with a settings group, or if a value has no option.
     """
     added: dict[str, list[str]] = {stage.name: [] for stage in pipeline.stages}
     targets: list[str] = []
@@ -108,7 +108,7 @@ def override(pipeline: Pipeline, rest: Sequence[str]) -> Pipeline:
 
 
 def _targets(option: str, pipeline: Pipeline) -> tuple[list[str], str]:
-    """The names of the stages that get an option, and the option as they get it."""
+    """Return the names of the stages that get an option, and the option without the stage's name."""
     head, dot, tail = option[2:].partition(".")
     if dot and head in {stage.name for stage in pipeline.stages}:
         return [head], f"--{tail}"
@@ -152,7 +152,7 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
 
 
 def _run_options(stage: Stage, digest: str, resumes: bool) -> list[str]:
-    """What a training gets besides: it goes on where this same one was interrupted, and starts over else."""
+    """Return the extra options of a training, with which it resumes if this same one was interrupted."""
     if stage.command != "fit":
         return []
     own = any(arg.partition("=")[0] == "--ckpt_path" for arg in stage.args)
@@ -161,7 +161,7 @@ def _run_options(stage: Stage, digest: str, resumes: bool) -> list[str]:
 
 
 def _remove_made(stage: Stage, stamp: Path) -> None:
-    """Remove what the stamp says this stage made: ``synth`` writes into empty folders only."""
+    """Remove the folders that this stage wrote according to its stamp, as ``synth`` writes only into empty folders."""
     made = _read_stamp(stamp).get("outputs", [])
     for path in stage.outputs:
         if str(path.absolute()) in made and path.is_dir():
@@ -169,7 +169,7 @@ def _remove_made(stage: Stage, stamp: Path) -> None:
 
 
 def _execute(command: list[str], log: Path) -> int:
-    """Run a process, its output on the terminal and in ``log``; returns its exit code."""
+    """Run a process with its output on the terminal and in ``log``, and return its exit code."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with (
         log.open("wb") as file,
@@ -184,7 +184,7 @@ def _execute(command: list[str], log: Path) -> int:
                 stream.write(chunk)
                 stream.flush()
         child.wait()
-    # Lightning may end an interrupted training with code 0: it is not done all the same
+    # Lightning may end an interrupted training with code 0, although it is not done
     if received and child.returncode != PREEMPTED:
         return 128 + received[0]
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
@@ -192,12 +192,12 @@ def _execute(command: list[str], log: Path) -> int:
 
 @contextlib.contextmanager
 def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """While open, a signal to this process ends the child first; yields the numbers of those received."""
+    """Pass signals to this process on to the child while open; yield the list of the signals received."""
     received: list[int] = []
 
     def handler(number: int, _frame: object) -> None:
         received.append(number)
-        if number != signal.SIGINT:  # the terminal sends that one to the child as well
+        if number != signal.SIGINT:  # the terminal sends SIGINT to the child as well
             child.send_signal(number)
 
     before = {number: signal.signal(number, handler) for number in _PASSED_ON}
@@ -214,7 +214,7 @@ def _is_done(stage: Stage, out: Path, digest: str) -> bool:
 
 
 def _digest(stage: Stage, pipeline: Pipeline, before: str) -> str:
-    """SHA-256 of all that decides what a stage does; ``before`` is that of the stage before it."""
+    """Return the SHA-256 of all that determines what a stage does; ``before`` is that of the previous stage."""
     trains = stage.command != "synth"
     implied = [configs_folder() / "base.yaml"] if trains else []  # LightningCLI's default configuration
     data = [pipeline.data, pipeline.test_data] if trains else []
@@ -232,9 +232,9 @@ def _digest(stage: Stage, pipeline: Pipeline, before: str) -> str:
 
 
 def _fingerprint(path: Path) -> list[str]:
-    """A file's SHA-256; that of the names, sizes and times of all that a folder holds (too much to be read for this).
+    """Return a file's SHA-256, or for a folder that of the names, sizes and times in it, as it is too large to read.
 
-    Hidden entries do not count: a scan keeps its notes in them.
+    Hidden entries do not count, since a scan of the folder writes its records there.
     """
     if path.is_dir():
         digest = hashlib.sha256()
@@ -248,9 +248,10 @@ def _fingerprint(path: Path) -> list[str]:
 
 
 def _entries(folder: Path, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """A line for each visible entry of a folder and of those in it, in an order that depends on the names alone.
+    """Yield a line for each visible entry of a folder and its subfolders, in an order that depends only on the names.
 
-    A file that is written again in its place changes neither the time nor the entries of its folder, only its own.
+    Sizes and times of files are needed: rewriting a file in place changes neither the time nor the entries of its
+    folder.
     """
     above = (*above, os.path.realpath(folder))
     with os.scandir(folder) as found:
@@ -258,19 +259,19 @@ def _entries(folder: Path, above: tuple[str, ...] = ()) -> Iterator[str]:
     for entry in visible:
         try:
             status = entry.stat()
-        except OSError:  # a link to nothing, or to itself
+        except OSError:  # a broken link, or a link to itself
             yield f"{entry.name}\0absent\n"
             continue
         if not entry.is_dir():
             yield f"{entry.name}\0{status.st_size} {status.st_mtime_ns}\n"
-        elif os.path.realpath(entry.path) not in above:  # a link may lead to a folder around it
+        elif os.path.realpath(entry.path) not in above:  # a link may lead to a parent folder
             yield f"{entry.name}\0folder\n"
             yield from _entries(Path(entry.path), above)
             yield "\0end\n"
 
 
 def _check_data(pipeline: Pipeline) -> None:
-    """Data that no stage makes has to be there before the first stage starts."""
+    """Refuse to start if a data folder that no stage makes does not exist."""
     synths = [stage for stage in pipeline.stages if stage.command == "synth"]
     made = {argument.removeprefix("--out=") for stage in synths for argument in stage.args}
     for option, folder in (("--data", pipeline.data), ("--test-data", pipeline.test_data)):
@@ -279,7 +280,7 @@ def _check_data(pipeline: Pipeline) -> None:
 
 
 def _read_stamp(path: Path) -> dict[str, Any]:
-    """What a stage left when it was done; empty if it was not, or if the file is broken."""
+    """Read the stamp that a stage wrote when it was done; empty if it was not done, or if the file is broken."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
@@ -289,7 +290,7 @@ def _read_stamp(path: Path) -> dict[str, Any]:
 
 
 def _remove_stamp(path: Path) -> None:
-    """The stage is about to be done again; a file that is no stamp is set aside."""
+    """Remove the stamp before a stage runs again; a file that is not a stamp is set aside."""
     if path.exists() and not _read_stamp(path):
         set_aside(path, "it does not say what the stage did")
     path.unlink(missing_ok=True)
@@ -311,13 +312,13 @@ def _fail(message: str, code: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vlad-cli run",
-        description="Run the stages of a pipeline, each in a process of its own; skip those that are done.",
+        description="Run the stages of a pipeline, each in a separate process; skip those that are done.",
         epilog="Other dotted options go to every stage (--trainer.max_steps 10), or with a stage's name in front to "
-        "that one (--stage1.trainer.max_steps 10).",
+        "that stage (--stage1.trainer.max_steps 10).",
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="the pipeline file, or the name of a shipped one")
-    parser.add_argument("--out", type=Path, help="folder to write into, in the place of the file's")
+    parser.add_argument("--out", type=Path, help="folder to write into, instead of the file's")
     parser.add_argument("--data", type=Path, help="your own posters in MARIO's format; nothing is synthesised then")
     parser.add_argument("--test-data", type=Path, help="your own posters to measure on; default: a split of --data")
     parser.add_argument("--force", action="store_true", help="run every stage, done or not")

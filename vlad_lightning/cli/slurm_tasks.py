@@ -1,22 +1,22 @@
-"""The tasks that SLURM started, compared with the processes that a trainer counts on."""
+"""A comparison of the tasks that SLURM started with the processes that a trainer expects."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-_INTERACTIVE = ("bash", "interactive")  # job names by which Lightning tells that srun is not used
+_INTERACTIVE = ("bash", "interactive")  # job names by which Lightning recognises that srun is not used
 
 
 def check_tasks(environment: Mapping[str, str], devices: int, num_nodes: int, parallel: bool) -> None:
-    """Refuse a fit whose processes would each train alone, or of which some were never started.
+    """Refuse a run whose processes would each train alone, or of which some were never started.
 
-    Does nothing outside of SLURM, in an interactive allocation, and where another launcher started the processes.
+    Do nothing outside SLURM, in an interactive allocation, and if another launcher started the processes.
 
     Args:
-        environment: of this process.
-        devices: of the trainer, a node.
-        num_nodes: of the trainer.
-        parallel: whether its strategy joins several processes.
+        environment: the environment variables of this process.
+        devices: the trainer's devices per node.
+        num_nodes: the trainer's number of nodes.
+        parallel: whether the trainer's strategy joins several processes.
 
     Raises:
         ValueError: naming the numbers.

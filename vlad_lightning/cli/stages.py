@@ -1,4 +1,4 @@
-"""A pipeline file: which stages there are, read strictly, with its placeholders filled in.
+"""Reading of a pipeline file: its stages, checked strictly, with the placeholders filled in.
 
     out: runs/mini
     data: {train: "{out}/data/train", test: "{out}/data/test"}   # MARIO-format folders; `test` may be left out
@@ -6,7 +6,7 @@
       - {name: posters, command: synth, args: [--out, "{data}", --samples, 4000]}
       - {name: stage0, command: fit, config: mini/stage0_align.yaml, args: ["--data.root={data}"]}
 
-``{out}``, ``{data}`` and ``{test_data}`` stand for those folders; ``{test_data}`` is ``null`` where there is none.
+``{out}``, ``{data}`` and ``{test_data}`` stand for those folders; ``{test_data}`` is ``null`` if there is none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import yaml
 from vlad_lightning.files import find_config
 
 COMMANDS = ("synth", "fit", "validate", "test", "predict", "export")
-SETTINGS = (  # `--data.size 64` goes to every stage: no stage has such a name
+SETTINGS = (  # settings groups: `--data.size 64` goes to every stage, and no stage may have such a name
     *("data", "model", "trainer", "optimizer", "lr_scheduler", "checkpoints", "resume", "preemption", "step_guard"),
     *("roll_back", "throughput", "watchdog", "weight_census", "summary"),
 )
@@ -37,10 +37,10 @@ class Stage:
     Attributes:
         name: unique; also its folder's name under the pipeline's ``out``.
         command: one of :data:`COMMANDS`.
-        config: configuration files, later ones over earlier ones.
-        args: what else stands on its command line.
+        config: configuration files; later files override earlier ones.
+        args: the other arguments on its command line.
         inputs: files or folders of earlier stages that it reads; must exist when it starts.
-        outputs: files or folders it has to leave behind.
+        outputs: files or folders that it must write.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Stage:
 
     @property
     def command_line(self) -> tuple[str, ...]:
-        """The arguments of ``vlad-cli`` that run it."""
+        """The arguments of ``vlad-cli`` that run the stage."""
         files = [part for path in self.config for part in ("--config", str(path))]
         return (self.command, *files, *self.args)
 
@@ -62,10 +62,10 @@ class Pipeline:
     """Stages that follow each other.
 
     Attributes:
-        out: folder of everything that is written.
+        out: folder for everything that is written.
         data: training posters, in MARIO's format.
-        test_data: posters to measure on; None takes the test split of ``data``.
-        stages: in the order in which they run.
+        test_data: posters to test on; None uses the test split of ``data``.
+        stages: the stages in the order in which they run.
     """
 
     out: Path
@@ -81,10 +81,10 @@ def read_pipeline(
 
     Args:
         path: a YAML file, or the name of a shipped one.
-        out: takes the place of the file's ``out``.
-        data: the user's own training posters, in the place of ``data.train``; the ``synth`` stages that would write
-            there are left out, and so is the file's test data, which is of another kind than the user's.
-        test_data: the user's own posters to measure on; likewise.
+        out: replaces the file's ``out``.
+        data: the user's own training posters, replacing ``data.train``; the ``synth`` stages that would write there are
+            left out, and so is the file's test data, which would not match the user's posters.
+        test_data: the user's own posters to test on, replacing ``data.test``; ``synth`` stages likewise.
 
     Raises:
         FileNotFoundError: if the file or a configuration it names does not exist.
@@ -117,7 +117,7 @@ def _load(file: Path) -> Any:
 
 
 def _makes(entry: Any, given: set[str]) -> bool:
-    """Whether a ``synth`` stage writes a folder that the user gave: never write there."""
+    """Return whether a ``synth`` stage would write into a folder that the user gave; such a stage is left out."""
     if not isinstance(entry, Mapping) or entry.get("command") != "synth":
         return False
     return any(f"{{{name}}}" in str(entry.get("args")) for name in given)
@@ -161,7 +161,7 @@ def _check_names(stages: tuple[Stage, ...], file: Path) -> None:
 
 
 def _interpolate(text: str, values: dict[str, str], where: str) -> str:
-    """``text`` with its placeholders replaced."""
+    """Return ``text`` with its placeholders replaced."""
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
@@ -190,7 +190,7 @@ def _list(value: Any, where: str) -> list[Any]:
 
 
 def _text(value: Any, where: str) -> str:
-    """A YAML scalar as it stands on a command line."""
+    """Return a YAML scalar as a command-line argument."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str | int | float) and str(value):

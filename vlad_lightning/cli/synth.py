@@ -11,7 +11,7 @@ def main(args: Sequence[str]) -> None:
     """Parse the command's arguments and write the posters.
 
     Args:
-        args: what follows ``synth`` on the command line.
+        args: the arguments after ``synth`` on the command line.
 
     Raises:
         ValueError: if a number is out of its range.
@@ -19,7 +19,7 @@ def main(args: Sequence[str]) -> None:
     """
     options = _parser().parse_args(args)
     from vlad_lightning.data.synthetic.synthetic import (
-        write_posters,  # slow to import: only once the arguments are good
+        write_posters,  # slow to import, so only after the arguments are checked
     )
 
     write_posters(
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--split", choices=("train", "heldout"), default="train", help="heldout draws only words that train never draws"
     )
-    parser.add_argument("--workers", type=int, default=2, help="processes that draw")
+    parser.add_argument("--workers", type=int, default=2, help="number of worker processes")
     parser.add_argument("--charseg", choices=("true", "false"), default="true", help="write charseg.npy too")
     parser.add_argument("--scene", choices=("true", "false"), default="true", help="write scene.json too")
     return parser

@@ -1,4 +1,4 @@
-"""The health of a fit: preemption, hangs, bad steps and the way back, averages, speed, logs."""
+"""Callbacks that keep a fit healthy: preemption, hangs, bad steps and roll-backs, weight averages, speed and logs."""
 
 from vlad_lightning.health.ema import EMA
 from vlad_lightning.health.fit_summary import FitSummary

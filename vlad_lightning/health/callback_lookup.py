@@ -1,4 +1,4 @@
-"""Callbacks that read what another one knows."""
+"""A look-up with which a callback finds another one to read its state."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ _C = TypeVar("_C", bound=Callback)
 
 
 def get_callback(trainer: Trainer, kind: type[_C]) -> _C | None:
-    """The trainer's first callback of a kind; None where it has none."""
-    callbacks: list[Callback] = cast(Any, trainer).callbacks  # an attribute mypy does not see
+    """Return the trainer's first callback of a class, or None."""
+    callbacks: list[Callback] = cast(Any, trainer).callbacks  # mypy does not see this attribute
     return next((c for c in callbacks if isinstance(c, kind)), None)

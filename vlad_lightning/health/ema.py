@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights that train, beside the module."""
+"""An exponential moving average of the trained weights, kept outside the module."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _TRAINED, _AVERAGING = "current_model_state", "averaging_state"  # the keys of L
 
 
 class EMA(Callback):
-    """Averages the trained weights: ``mean = decay * mean + (1 - decay) * weight`` after each optimizer step.
+    """The average of the trained weights: ``mean = decay * mean + (1 - decay) * weight`` after each optimizer step.
 
     Only parameters that require a gradient when the fit starts are copied: frozen encoders, an autoencoder or metrics
-    cost nothing. The average takes the place of the weights in each validation and when training ends. A checkpoint
-    holds the averaged weights as ``state_dict``, which test, export and :class:`~vlad_lightning.callbacks.InitFrom`
-    read, and the trained ones as ``current_model_state``, from which a fit resumes. The format and, bit for bit, the
-    averages of what trains are those of Lightning's ``EMAWeightAveraging(use_buffers=False)``, whose checkpoints are
-    resumed too.
+    cost nothing. The average replaces the weights in the module during each validation and when training ends. A
+    checkpoint holds the averaged weights as ``state_dict``, which test, export and
+    :class:`~vlad_lightning.callbacks.InitFrom` read, and the trained weights as ``current_model_state``, from which a
+    fit resumes. The format is that of Lightning's ``EMAWeightAveraging(use_buffers=False)``, and the averages of
+    trained weights are equal to its averages bit for bit; its checkpoints can be resumed too.
 
-    Each rank keeps its own average; under DDP they are equal, as the weights are. Where a strategy shards the
-    weights, the average of a shard is a shard.
+    Each rank keeps its own average; under DDP they are equal, as the weights are. If a strategy shards the weights, the
+    average is sharded in the same way.
 
     Args:
         decay: the share of the average that a step keeps, in [0, 1).
-        warmup: keep min(decay, (1 + n) / (10 + n)) after n updates, so that the average of a short fit is not one of
-            its first weights; False is Lightning's average.
+        warmup: keep min(decay, (1 + n) / (10 + n)) after n updates, so that the first weights do not dominate the
+            average of a short fit; False is Lightning's average.
 
     Raises:
-        ValueError: where ``decay`` is out of its range.
+        ValueError: if ``decay`` is out of its range.
     """
 
     def __init__(self, decay: float = 0.999, warmup: bool = False) -> None:
@@ -44,7 +44,7 @@ class EMA(Callback):
         self.decay, self.warmup = decay, warmup
         self.updates = 0
         self._latest_step = 0
-        self._other: dict[str, Tensor] = {}  # the average; while it stands in the module, the trained weights
+        self._other: dict[str, Tensor] = {}  # the average; while the module holds it, the trained weights
         self._swapped = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -53,16 +53,16 @@ class EMA(Callback):
             self._other, self._swapped, self.updates, self._latest_step = {}, False, 0, 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the average, or go on with a checkpoint's, on the device of the weights."""
+        """Start the average, or continue a checkpoint's, on the device of the weights."""
         trained = {k: p.detach() for k, p in pl_module.named_parameters() if p.requires_grad}
-        # Lightning's own average, copied before the strategy moves the module, would stay on the CPU
+        # Lightning's callback copies the weights before the strategy moves the module, so its average stays on the CPU
         self._other = {k: self._other.get(k, p).to(p.device, copy=True) for k, p in trained.items()}
 
     @torch.no_grad()
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Average once an optimizer step."""
+        """Update the average once per optimizer step."""
         if trainer.global_step <= self._latest_step or skips_step(trainer):  # accumulating, or no step was taken
             return
         means = [local(mean) for mean in self._other.values()]
@@ -76,15 +76,15 @@ class EMA(Callback):
         self._latest_step = trainer.global_step
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Validate the average."""
+        """Put the average into the module for validation."""
         self._swap(trainer, pl_module, swapped=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Train on with the trained weights."""
+        """Put the trained weights back."""
         self._swap(trainer, pl_module, swapped=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """A validation that broke leaves the trained weights."""
+        """Put the trained weights back if a validation failed."""
         self._swap(trainer, pl_module, swapped=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -92,17 +92,17 @@ class EMA(Callback):
         self._swap(trainer, pl_module, swapped=True)
 
     def trained(self, name: str, standing: Tensor) -> Tensor:
-        """The trained value of a parameter, also while its average stands in the module.
+        """Return the trained value of a parameter, even while the module holds its average.
 
         Args:
-            name: of the parameter.
-            standing: what stands in the module.
+            name: the parameter's name.
+            standing: the value that the module holds.
         """
         return self._other.get(name, standing) if self._swapped else standing
 
     @torch.no_grad()
     def _swap(self, trainer: Trainer, pl_module: LightningModule, swapped: bool) -> None:
-        """Exchange what stands in the module with the other values; in place, for DDP and the optimizer hold them."""
+        """Swap the module's values with the other ones, in place because DDP and the optimizer hold the tensors."""
         if trainer.state.fn != TrainerFn.FITTING or swapped == self._swapped:
             return
         reshard(pl_module)
@@ -114,7 +114,7 @@ class EMA(Callback):
         self._swapped = swapped
 
     def state_dict(self) -> dict[str, Any]:
-        """The step of the latest update."""
+        """Return the step of the latest update."""
         return {"latest_update_step": self._latest_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -122,14 +122,14 @@ class EMA(Callback):
         self._latest_step = state_dict["latest_update_step"]
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Put both weights into the checkpoint; those that are equal in the two share their storage."""
+        """Put trained and averaged weights into the checkpoint; tensors that are not averaged are shared by both."""
         if not self._other:  # outside a fit: the module's weights are the average, if there is any
             return
         names = {p: k for k, p in pl_module.named_parameters() if k in self._other}
-        every = pl_module.named_parameters(remove_duplicate=False)  # a state has tied weights under each name
-        standing = checkpoint["state_dict"]
-        exchanged = standing | {k: self._other[names[p]] for k, p in every if p in names}
-        trained, averaged = (exchanged, standing) if self._swapped else (standing, exchanged)
+        every = pl_module.named_parameters(remove_duplicate=False)  # a state dict has tied weights under each name
+        present = checkpoint["state_dict"]
+        exchanged = present | {k: self._other[names[p]] for k, p in every if p in names}
+        trained, averaged = (exchanged, present) if self._swapped else (present, exchanged)
         checkpoint |= {
             "state_dict": averaged,
             _TRAINED: trained,
@@ -137,7 +137,7 @@ class EMA(Callback):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Resume both; a checkpoint without an average starts one from its weights."""
+        """Resume both; without an average in the checkpoint, the average starts from its weights."""
         if trainer.state.fn != TrainerFn.FITTING or _TRAINED not in checkpoint:
             return
         averaged = checkpoint["state_dict"]

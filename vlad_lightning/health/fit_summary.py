@@ -1,4 +1,4 @@
-"""One line at the end of a fit, and the same as a file."""
+"""A summary of a fit when it ends, printed in one line and written to a file."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from vlad_lightning.health.weight_census import WeightCensus
 
 
 class FitSummary(Callback):
-    """Prints one line and writes ``summary.json`` beside the checkpoints when a fit ends or is interrupted.
+    """A callback that prints one line and writes ``summary.json`` when a fit ends, fails or is interrupted.
 
-    Steps, samples, skipped steps, spikes and roll-backs are counted since the first start of the fit, also across
-    resumes; time and speed are those of this process. Only the first rank writes.
+    The file is beside the checkpoints. Steps, samples, skipped steps, spikes and roll-backs are counted since the first
+    start of the fit, across resumes; time and speed are those of this process. Only the first rank writes.
 
     Args:
         enabled: False prints and writes nothing.
@@ -41,11 +41,11 @@ class FitSummary(Callback):
             self._folder, self._since = fit_folder(trainer), time.perf_counter()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The fit has ended, or a callback ended it; its last checkpoint is written."""
+        """Write the summary of a fit that ended or was stopped by a callback, after its last checkpoint."""
         self._write(trainer, "stopped" if trainer.should_stop else "finished")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The fit was interrupted, or failed."""
+        """Write the summary of a fit that was interrupted or failed."""
         self._write(trainer, type(exception).__name__)
 
     def _write(self, trainer: Trainer, outcome: str) -> None:
@@ -57,12 +57,12 @@ class FitSummary(Callback):
         text = json.dumps(values, indent=1) + "\n"
         try:
             write_text(folder / "summary.json", text)
-        except OSError as error:  # it would take the place of what ended the fit
+        except OSError as error:  # raising it would hide the error that ended the fit
             rank_zero_warn(f"{folder / 'summary.json'} could not be written: {error}")
 
 
 def results(trainer: Trainer, seconds: float) -> dict[str, Any]:
-    """What the other callbacks counted; None where one of them is not there, or a number is not known."""
+    """Collect the numbers of the other callbacks; None for a missing callback or an unknown number."""
     guard, back = get_callback(trainer, StepGuard), get_callback(trainer, RollBack)
     speed, counted = get_callback(trainer, ThroughputLogger), get_callback(trainer, WeightCensus)
     values = {
@@ -83,12 +83,12 @@ def results(trainer: Trainer, seconds: float) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value JSON knows: it has no NaN and no infinity."""
+    """Round a float and turn NaN and infinity, which JSON does not have, into None."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value
 
 
 def line(values: dict[str, Any]) -> str:
-    """One line of ``name value`` pairs."""
+    """Format the summary as one line of ``name value`` pairs."""
     return "fit: " + ", ".join(f"{k} {'unknown' if v is None else v}" for k, v in values.items())

@@ -1,6 +1,6 @@
-"""Lightning's loggers for files, on whose disk a fit does not depend: training goes on where it is full or away.
+"""Lightning's file loggers, made tolerant: training continues while their disk is full or unavailable.
 
-They write on the first process only. An error there would leave the others waiting for it.
+They write on the first process only. An error there would leave the other processes waiting for it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from vlad_lightning.files import set_aside, write_file
 
 
 class Patience:
-    """Lets errors of a disk pass, with one warning, until it can be written to again.
+    """Tolerance of disk errors, with one warning for each series of failures.
 
     Args:
-        what: is written, for the warning.
-        pause: seconds without another attempt after one that failed.
+        what: the name of the written file or log, for the warning.
+        pause: seconds without another attempt after a failed one.
     """
 
     def __init__(self, what: str, pause: float = 0.0) -> None:
@@ -39,13 +39,13 @@ class Patience:
         self._until = 0.0
 
     def attempt(self, act: Callable[[], object], undo: Callable[[], object] | None = None) -> None:
-        """Do something; where the disk refuses, ``undo`` what is left of it."""
+        """Call ``act``; if the disk raises an error, warn and call ``undo`` to clean up."""
         if time.monotonic() < self._until:
             return
         try:
             act()
         except (OSError, ValueError) as error:
-            cause = error if isinstance(error, OSError) else error.__cause__  # where TensorBoardLogger puts it
+            cause = error if isinstance(error, OSError) else error.__cause__  # TensorBoardLogger wraps the OSError
             if not isinstance(cause, OSError):
                 raise
             if not self._failed:
@@ -58,7 +58,7 @@ class Patience:
 
 
 class PatientCSVLogger(CSVLogger):
-    """Lightning's, which keeps rows in memory until they can be written, and goes on in the file of a resumed fit."""
+    """A CSVLogger that keeps rows in memory until they can be written, and appends to the file of a resumed fit."""
 
     @cached_property
     def _patience(self) -> Patience:
@@ -84,11 +84,11 @@ class PatientCSVLogger(CSVLogger):
 
 
 class RowWriter(ExperimentWriter):
-    """Lightning's, which goes on in a file that is there and leaves it as it was where it cannot write all rows.
+    """An ExperimentWriter that appends to an existing file, and restores the file if it cannot write all rows.
 
-    A file that is damaged is renamed, with a warning, and begun again.
+    A damaged file is renamed, with a warning, and a new one is started.
 
-    Rows of steps that are logged again, after a resume from a checkpoint before them, take the place of the old ones.
+    If a fit resumes from an earlier checkpoint, the rows of steps that are logged again replace the old rows.
     """
 
     def __init__(self, log_dir: str) -> None:
@@ -97,10 +97,10 @@ class RowWriter(ExperimentWriter):
         self._goes_on = self._path.exists()
 
     def save(self) -> None:
-        """Append the rows; a new column rewrites the file beside itself first.
+        """Append the rows; if there is a new column, first rewrite the file atomically.
 
         Raises:
-            OSError: where the disk refused; nothing of it is in the file then.
+            OSError: if they could not be written; the file then has none of these rows.
         """
         if not self.metrics:
             return
@@ -125,7 +125,7 @@ class RowWriter(ExperimentWriter):
         self.metrics = []
 
     def _go_on(self, before: float) -> None:
-        """Keep what the file has of the steps before one; a damaged file is set aside."""
+        """Keep the file's rows of the steps before ``before``; a damaged file is set aside."""
         try:
             self.metrics_keys = self._rewrite(before=before)
         except (ValueError, KeyError, TypeError, csv.Error) as error:
@@ -133,7 +133,7 @@ class RowWriter(ExperimentWriter):
             self.metrics_keys = []
 
     def _rewrite(self, columns: list[str] | None = None, before: float = math.inf) -> list[str]:
-        """Write the rows of the steps before one again, under the columns of the file or others, which it returns."""
+        """Rewrite the rows of the steps before ``before``, and return the columns: those given, else the file's."""
         with self._path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = [row for row in reader if None not in row.values() and float(row["step"]) < before]
@@ -151,13 +151,13 @@ class RowWriter(ExperimentWriter):
         return columns
 
     def _check_log_dir_exists(self) -> None:
-        """Lightning's removes the file."""
+        """Do nothing; Lightning's method would remove the file."""
 
 
 class PatientTensorBoardLogger(TensorBoardLogger):
-    """Lightning's, which begins another file of events after one that could not be written, for its thread has ended.
+    """A TensorBoardLogger that starts a new event file after a write error, since the error ends the writer's thread.
 
-    That is tried every ``PAUSE`` seconds; what is logged meanwhile is lost.
+    It tries every ``PAUSE`` seconds; what is logged meanwhile is lost.
     """
 
     PAUSE = 60.0
@@ -168,7 +168,7 @@ class PatientTensorBoardLogger(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers."""
+        """Log metrics."""
         self._patience.attempt(partial(super().log_metrics, metrics, step), self._drop)
 
     @rank_zero_only
@@ -189,7 +189,7 @@ class PatientTensorBoardLogger(TensorBoardLogger):
         self._patience.attempt(partial(super().finalize, status), self._drop)
 
     def _drop(self) -> None:
-        """Let go of the writer, and of files to which nothing could be written."""
+        """Drop the writer, and remove event files to which nothing could be written."""
         self._experiment = None
         with suppress(OSError):
             for path in Path(self.log_dir).glob("events.out.tfevents.*"):

@@ -1,4 +1,4 @@
-"""Preemption: on SIGUSR1 or SIGTERM save at the end of the step, stop in order, and have SLURM queue the job again."""
+"""Preemption: on SIGUSR1 or SIGTERM, save after the step, stop in an orderly way, and requeue the SLURM job."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _log = logging.getLogger(__name__)
 
 
 class Preempted(SystemExit):
-    """Raised on every rank when the last save has ended; Lightning closes its loggers and strategy on the way.
+    """The exception raised on every rank after the last save; Lightning closes loggers and strategy as it propagates.
 
     The exit code of a run is that of its first process, :data:`~vlad_lightning.exit_codes.PREEMPTED`. The others end
-    with 0: srun's ``--kill-on-bad-exit`` and Lightning's own launcher kill the rest of a run when one process fails,
-    which would be the first one at its last duty.
+    with 0: srun's ``--kill-on-bad-exit`` and Lightning's own launcher kill all processes of a run when one fails, which
+    would kill the first process before it requeues the job.
 
     Args:
         step: optimizer steps done.
-        rank: of this process among all.
-        meet: returns when every process has come here.
+        rank: the global rank of this process.
+        meet: a barrier; it returns when every process has called it.
         requeue: whether the first process asks SLURM to queue the job again.
     """
 
@@ -52,7 +52,7 @@ class Preempted(SystemExit):
         self.step, self.rank, self.meet, self.requeue = step, rank, meet, requeue
 
     def finish(self) -> None:
-        """Queue the job again, once every process has written and closed what is its own."""
+        """Requeue the job after every process has written and closed its files."""
         self.meet()
         if self.rank == 0:
             again = (self.requeue and requeue_job()) or "the same command with --ckpt_path last goes on"
@@ -60,18 +60,18 @@ class Preempted(SystemExit):
 
 
 class Preemption(Callback):
-    """Ends a fit in order when a scheduler asks for the machine.
+    """A callback that ends a fit in an orderly way when a scheduler asks for the machine.
 
     SIGUSR1 and SIGTERM only set a flag, so any number of them at any moment does no harm. Ranks compare their flags
-    once an optimizer step, over a group of their own on the CPU: the answer of a step is read at the end of the next
-    one, so nobody waits for it. Then the last checkpoint is written (:func:`save_last`), and :class:`Preempted` ends
-    the fit. A validation is cut short at the same batch on all ranks, and saved after.
+    once per optimizer step, over a separate process group on the CPU: the answer of a step is read at the end of the
+    next step, so no rank waits for it. Then the last checkpoint is written (:func:`save_last`), and :class:`Preempted`
+    ends the fit. A validation is cut short at the same batch on all ranks, and the checkpoint is written after it.
 
-    Lightning's own way, which saves inside the handler of the signal, is switched off.
+    Lightning's own handling, which saves inside the signal handler, is switched off.
 
     Args:
         enabled: False leaves signals to Lightning and the system.
-        requeue: in a SLURM job that runs and may be requeued (``--requeue``), have it queued again.
+        requeue: requeue the SLURM job if it is running and may be requeued (``--requeue``).
     """
 
     def __init__(self, enabled: bool = True, requeue: bool = True) -> None:
@@ -87,7 +87,7 @@ class Preemption(Callback):
         self._batches_left: float = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listen from here on, as loading data and weights can take minutes."""
+        """Install the signal handlers early, since loading data and weights can take minutes."""
         environment = cluster_environment(trainer)
         if self.enabled and isinstance(environment, SLURMEnvironment):
             environment.auto_requeue = False
@@ -95,18 +95,18 @@ class Preemption(Callback):
             self.received, self._armed = 0, True
             keep_sigterm_here(trainer)
             self._listen()
-        if hasattr(signal, "pthread_sigmask"):  # blocked by the launcher while the program was loaded
+        if hasattr(signal, "pthread_sigmask"):  # the launcher blocked the signal while the program was loading
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the flags a group of their own, so that they never mix with the strategy's collectives."""
+        """Create a separate process group for the flags, so that they never mix with the strategy's collectives."""
         self._group, self._pending = None, None
         if self._armed and trainer.world_size > 1:
-            # the strategy's time-out: its own would be 30 minutes, and in a hang the watchdog is to be the first
+            # the strategy's time-out, since the default is 30 minutes, and in a hang the watchdog must act first
             self._group = dist.new_group(backend="gloo", timeout=collective_timeout(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals from Lightning, which registers its own handlers just before."""
+        """Install the handlers again, since Lightning registers its own just before."""
         self._seen_step = trainer.global_step
         if self._armed:
             self._listen()
@@ -123,23 +123,23 @@ class Preemption(Callback):
         self._ask()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin no validation that would be cut short."""
+        """Stop before a validation that would be cut short."""
         self._stop_if_asked(trainer)
         self._batches_left = self._common_batches(trainer)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Leave out the rest of the batches, on all ranks the same: one alone would leave the others in a collective.
+        """Skip the remaining batches, on all ranks at the same batch, so that none is left waiting in a collective.
 
-        As after a step, the answer to the question of a batch is read at the next one.
+        As after a step, the answer of a batch is read at the next batch.
         """
         if not self._armed or trainer.sanity_checking or self._batches_left <= 0:
             return
         self._batches_left -= 1
         if self._asked_before():
             rank_zero_warn("preempted: this validation's results are of its first batches only")
-            raise StopIteration  # how a loop of Lightning is told that there are no more batches
+            raise StopIteration  # tells Lightning's loop that there are no more batches
         self._ask()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -147,15 +147,15 @@ class Preemption(Callback):
         self._stop_if_asked(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What has come to its end is not preempted any more."""
+        """Wait for the pending answer; a finished fit is no longer preempted."""
         self._asked_before()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave signals to others."""
+        """Stop reacting to signals."""
         self._armed = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """The same for a fit that failed; one that was preempted stays deaf until the process ends."""
+        """Stop reacting to signals after a failure; after a preemption, ignore them until the process ends."""
         self._armed = isinstance(exception, Preempted)
 
     def _listen(self) -> None:
@@ -172,18 +172,18 @@ class Preemption(Callback):
         before = self._before.get(number)
         if callable(before):
             before(number, frame)
-        elif before != signal.SIG_IGN and number == signal.SIGTERM:  # a warning comes too late, and ends nothing
+        elif before != signal.SIG_IGN and number == signal.SIGTERM:  # SIGUSR1 is only a warning; ignore it now
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
     def _ask(self) -> None:
-        """Start to compare the flags; without other ranks there is nothing to compare."""
+        """Start to compare the flags; does nothing without other ranks."""
         self._flag.fill_(bool(self.received))
         if self._group is not None:
             self._pending = dist.all_reduce(self._flag, dist.ReduceOp.MAX, group=self._group, async_op=True)
 
     def _asked_before(self) -> bool:
-        """The answer to the last question; on one process the flag itself."""
+        """Return the answer of the last comparison; on one process the flag itself."""
         if self._group is None:
             return bool(self.received)
         if self._pending is None:
@@ -193,7 +193,7 @@ class Preemption(Callback):
         return bool(self._flag)
 
     def _common_batches(self, trainer: Trainer) -> float:
-        """Validation batches that every rank has; none where one does not know how many it will get."""
+        """Return the number of validation batches that every rank has; 0 if a rank does not know its number."""
         own = sum(trainer.num_val_batches)
         if self._group is None or not self._armed or trainer.sanity_checking:
             return own
@@ -202,7 +202,7 @@ class Preemption(Callback):
         return int(least)
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
-        """Ask and wait: for places that every rank comes to once."""
+        """Compare the flags, wait for the answer and stop if one is set; call it at a point that every rank reaches."""
         if not self._armed or trainer.sanity_checking:
             return
         before = self._asked_before()
@@ -224,16 +224,16 @@ class Preemption(Callback):
 
     def _meet(self) -> None:
         if self._group is not None and dist.is_initialized():
-            with contextlib.suppress(RuntimeError):  # of a rank that is gone: what is saved is saved
+            with contextlib.suppress(RuntimeError):  # a rank is gone, but the checkpoint is saved already
                 dist.barrier(group=self._group)
 
 
 def save_last(trainer: Trainer) -> bool | None:
-    """Have the trainer's own callbacks write the last checkpoint, if they have not; every process has to call it.
+    """Have the trainer's callbacks write the last checkpoint if they have not; every process has to call it.
 
     Returns:
-        Whether it is on the disk; None where no callback writes one: :class:`Checkpoints`, or a ``ModelCheckpoint``
-        with ``save_last``.
+        Whether it is on the disk; None if there is no callback that writes one, neither :class:`Checkpoints` nor a
+        ``ModelCheckpoint`` with ``save_last``.
     """
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, Checkpoints) and callback.directory(trainer) is not None:
@@ -256,13 +256,13 @@ def _save(trainer: Trainer, path: Path) -> bool:
 
 
 def requeue_job() -> str:
-    """``scontrol requeue`` of the SLURM job that this process belongs to.
+    """Requeue the SLURM job that this process belongs to, with ``scontrol requeue``.
 
-    Only a job that runs is requeued: one that is being cancelled would come to life again, and one that SLURM itself
+    Only a running job is requeued: a job that is being cancelled would start again, and a job that SLURM itself
     preempts, or an administrator requeues, is queued already.
 
     Returns:
-        What becomes of the job; empty outside SLURM, without ``--requeue``, and where SLURM refuses.
+        What happens to the job; empty outside SLURM, without ``--requeue``, and if SLURM refuses.
     """
     job = _job_id()
     if job is None or shutil.which("scontrol") is None:
@@ -284,7 +284,7 @@ def requeue_job() -> str:
 
 
 def _job_id() -> str | None:
-    """Of the job, or of its own task where it is an array."""
+    """Return the id of the job, or of this task in a job array."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 

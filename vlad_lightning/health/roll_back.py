@@ -1,4 +1,4 @@
-"""Back to the last good checkpoint after too many bad steps in a row, while the data goes on."""
+"""Rolling back to the last good checkpoint after too many bad steps in a row, while the data goes on."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from vlad_lightning.health.callback_lookup import get_callback
 from vlad_lightning.health.ema import EMA
 from vlad_lightning.health.step_guard import StepGuard, is_logged
 
-_REMEMBERED = 1000  # saves that are kept by their step
+_REMEMBERED = 1000  # the number of latest saves whose steps are remembered
 
 
 class TrainingDivergedError(RuntimeError):
-    """A fit that roll-backs cannot help, or that has nothing to go back to."""
+    """The error of a fit that diverges despite roll-backs, or has no checkpoint to roll back to."""
 
 
 class RollBack(Callback):
-    """Restores weights, optimizer, schedule and average from a checkpoint of the same fit after bad steps in a row.
+    """A callback that rolls a fit back to one of its checkpoints after bad steps in a row.
 
-    Only these go back. The counter of steps, the clock of the samples and the order of the data go on, so the batches
-    around the trouble are not seen again (PaLM, arXiv 2204.02311, 5.1, passes over 200 to 500 batches). The schedule
-    goes on from the checkpoint's place, so it ends that many steps before its own end.
+    Only weights, optimizer, schedule and average are restored. The step counter, the sample counter and the order of
+    the data go on, so the batches around the bad steps are not seen again (PaLM, arXiv 2204.02311, 5.1, skips 200 to
+    500 batches). The schedule continues from the checkpoint's state, so training ends that many steps before the
+    schedule does.
 
-    Which checkpoint is good: bad steps are skipped, so the newest one often holds the very weights that ran into
-    trouble. The newest that ``proof`` good steps in a row followed is taken (PaLM: about 100 steps before the
-    spike); where there is none, the newest that was not saved amid bad
-    steps. One that cannot be read is passed over.
+    Choice of the checkpoint: bad steps are skipped, so the newest checkpoint often holds the very weights that led to
+    them. The newest checkpoint that was followed by ``proof`` good steps in a row is taken (PaLM: about 100 steps
+    before the spike), otherwise the newest that was not saved between bad steps. Unreadable checkpoints are ignored.
 
     Args:
-        after: bad steps in a row, as :class:`~vlad_lightning.health.StepGuard` counts them; None never goes back.
+        after: bad steps in a row, as :class:`~vlad_lightning.health.StepGuard` counts them; None never rolls back.
         attempts: roll-backs to one checkpoint, after which the fit is stopped.
-        proof: good steps in a row that prove a checkpoint.
+        proof: good steps in a row after which a checkpoint counts as good.
 
     Attributes:
-        rollbacks: how often the fit went back.
+        rollbacks: how often the fit was rolled back.
 
     Raises:
-        ValueError: where an argument is out of its range.
+        ValueError: if an argument is out of its range.
     """
 
     def __init__(self, after: int | None = 3, attempts: int = 3, proof: int = 100) -> None:
@@ -60,7 +60,7 @@ class RollBack(Callback):
     def _reset(self) -> None:
         self.rollbacks = 0
         self._saved: list[int] = []
-        self._target = -1  # the step of the checkpoint that was gone back to last
+        self._target = -1  # the step of the checkpoint that was restored last
         self._tries = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -71,7 +71,7 @@ class RollBack(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Go back where the bad steps are too many; all ranks count the same."""
+        """Roll back after too many bad steps in a row; all ranks have the same count."""
         guard = get_callback(trainer, StepGuard)
         if guard is not None and self.after is not None and guard.bad_in_a_row >= self.after:
             self._go_back(trainer, pl_module, guard)
@@ -109,26 +109,26 @@ class RollBack(Callback):
         return next(proven, None) or next(iter(newest_first), None)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Remember which steps this fit saved: other files in the folder are not its own."""
+        """Remember the steps that this fit saved, since the folder may hold checkpoints of other fits."""
         self._saved = [*self._saved, checkpoint["global_step"]][-_REMEMBERED:]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """What a fit resumes from may be gone back to as well."""
+        """Allow rolling back to the checkpoint that the fit resumes from."""
         self._saved.append(checkpoint["global_step"])
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters, and the steps that were saved."""
+        """Return the counters and the steps that were saved."""
         return {"rollbacks": self.rollbacks, "saved": self._saved, "target": self._target, "tries": self._tries}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the counters."""
         self.rollbacks, self._target = state_dict["rollbacks"], state_dict["target"]
         self._tries = state_dict["tries"]
         self._saved = [*state_dict["saved"], *self._saved]
 
 
 class Saved(NamedTuple):
-    """A checkpoint that can be gone back to."""
+    """A checkpoint that can be restored."""
 
     path: str
     step: int
@@ -136,9 +136,9 @@ class Saved(NamedTuple):
 
 
 def read_saved(path: Path) -> Saved | None:
-    """What a checkpoint tells of itself, without its weights; None where it is damaged or cannot be resumed from."""
+    """Read a checkpoint's step and state without its weights; None if it is damaged or cannot be resumed from."""
     try:
-        if path.is_file() or (path / MANIFEST).is_file():  # a folder of Lightning's own strategies has none
+        if path.is_file() or (path / MANIFEST).is_file():  # a folder of Lightning's own strategies has no manifest
             verify(path)
         content = read_metadata(path)
         step, states = int(content["global_step"]), content.get("callbacks", {})
@@ -151,12 +151,12 @@ def read_saved(path: Path) -> Saved | None:
 
 
 def is_proven(step: int, bad_steps: Sequence[int], now: int, proof: int) -> bool:
-    """Whether ``proof`` good steps in a row followed ``step``, by the numbers of the bad ones."""
+    """Return whether ``proof`` good steps in a row followed ``step``, given the numbers of the bad steps."""
     return step + proof <= now and not any(step < bad <= step + proof for bad in bad_steps)
 
 
 def restore(trainer: Trainer, pl_module: LightningModule, path: str) -> None:
-    """Load weights, optimizer, schedules, precision and averages, by the trainer's strategy; nothing else goes back."""
+    """Restore weights, optimizer, schedules, precision and averages by the trainer's strategy, and nothing else."""
     strategy = trainer.strategy
     checkpoint = strategy.load_checkpoint(path, weights_only=True)
     pl_module.on_load_checkpoint(checkpoint)

@@ -1,4 +1,4 @@
-"""Whether an optimizer step is taken: not where the loss or a gradient is not finite, on any rank."""
+"""A guard that skips an optimizer step if the loss or a gradient is not finite on any rank."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ from vlad_lightning.health.callback_lookup import get_callback
 from vlad_lightning.health.loss_spikes import LossWindow, SpikeRule
 from vlad_lightning.lightning_internals import accumulates
 
-_REMEMBERED = 1000  # bad steps that are kept by number
+_REMEMBERED = 1000  # the number of latest bad steps that are remembered
 
 
 class Vitals(NamedTuple):
-    """What all ranks know of a step before it is taken."""
+    """The loss and gradient norm of a step before it is taken, equal on all ranks."""
 
     loss: float  # the mean over ranks and accumulated batches
     grad_norm: float  # of the whole model, before it is clipped
 
     @property
     def finite(self) -> bool:
-        """Whether both are numbers."""
+        """Whether both are finite."""
         return math.isfinite(self.loss) and math.isfinite(self.grad_norm)
 
 
 class StepGuard(Callback):
-    """Skips an optimizer step whose loss or gradients are not finite, on every rank alike; watches for loss spikes.
+    """A callback that skips steps whose loss or gradients are not finite, on all ranks alike, and detects loss spikes.
 
-    Before the step, each rank takes the norm of the gradients it holds; one all-reduce of two numbers makes the global
-    loss and norm of them, which are finite only where all of them are. So all ranks decide the same, whether the
-    strategy replicates the weights or shards them. Reading the two numbers waits for the device, once a step.
+    Before the step, each rank computes the norm of the gradients it holds; one all-reduce of two numbers gives the
+    global loss and norm, which are finite only if all parts are. So all ranks decide the same, whether the strategy
+    replicates the weights or shards them. Reading the two numbers waits for the device once per step.
 
-    A step is skipped by dropping its gradients: the optimizer then finds nothing to do, so weights, moments and weight
-    decay stay untouched, and :class:`~vlad_lightning.health.EMA` does not average. Its samples are used up: the
-    counter of steps and the learning-rate schedule go on, as if the step had been taken.
+    A step is skipped by dropping its gradients: the optimizer then has nothing to do, so weights and moments stay
+    untouched, no weight decay is applied, and :class:`~vlad_lightning.health.EMA` does not update. The step's samples
+    are used up: the step counter and the learning-rate schedule go on as if the step had been taken.
 
-    Under fp16 a gradient that overflows while the loss is finite is part of the loss scaler's search for its scale: the
-    step is skipped and counted, but is not *bad*.
+    Under fp16, a gradient that overflows while the loss is finite is part of the loss scaler's search for its scale:
+    the step is skipped and counted, but is not *bad*.
 
     Args:
         enabled: False checks nothing, and does not wait for the device.
-        spikes: which loss counts as a spike, and what is done then.
+        spikes: the rule by which a loss counts as a spike, and the action taken then.
 
     Attributes:
-        vitals: of the latest step.
-        skipped: steps not taken.
-        spikes_seen: steps whose loss was a spike.
-        bad_in_a_row: bad steps since the last good one; bad is a loss or gradient that is not finite, and a spike where
-            the rule says ``roll_back``.
-        bad_steps: numbers of the latest bad steps.
+        vitals: loss and gradient norm of the latest step.
+        skipped: how many steps were skipped.
+        spikes_seen: how many steps had a loss that was a spike.
+        bad_in_a_row: bad steps since the last good one; a step is bad if its loss or a gradient is not finite, or if
+            its loss is a spike and the rule says ``roll_back``.
+        bad_steps: the numbers of the latest bad steps.
         skipping: whether the latest step was skipped.
     """
 
@@ -87,7 +87,7 @@ class StepGuard(Callback):
             self._loss = loss if self._loss is None else self._loss + loss
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Decide, and drop the gradients of a step that is not taken."""
+        """Decide whether to take the step, and drop the gradients if not."""
         if not self.enabled or self._loss is None:
             return
         scaler = getattr(trainer.precision_plugin, "scaler", None)
@@ -119,7 +119,7 @@ class StepGuard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log, on the steps that are logged."""
+        """Log the norm and the counts on the steps that are logged."""
         if self.enabled and is_logged(trainer):
             values = {
                 "health/grad_norm": self.vitals.grad_norm,
@@ -129,7 +129,7 @@ class StepGuard(Callback):
             pl_module.log_dict(values, batch_size=1)
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters and the recent losses."""
+        """Return the counters and the recent losses."""
         return {
             "skipped": self.skipped,
             "spikes_seen": self.spikes_seen,
@@ -139,21 +139,21 @@ class StepGuard(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the counters and the recent losses."""
         self.skipped, self.spikes_seen = state_dict["skipped"], state_dict["spikes_seen"]
         self.bad_in_a_row, self.bad_steps = state_dict["bad_in_a_row"], list(state_dict["bad_steps"])
         self.window.losses.extend(state_dict["losses"])
 
 
 def vitals_of(loss: Tensor, grads: Iterable[Tensor]) -> Vitals:
-    """The mean loss and the norm of all gradients, from what each rank holds, by one all-reduce.
+    """Compute the mean loss and the norm of all gradients over the ranks by one all-reduce.
 
     Args:
-        loss: this rank's, float32.
-        grads: this rank's gradients; a DTensor counts by its shard, anything else as a copy that every rank has.
+        loss: this rank's loss, float32.
+        grads: this rank's gradients; a DTensor counts as its shard, any other tensor as a copy that every rank has.
     """
     world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-    held: dict[int, list[Tensor]] = {}  # by how many ranks hold the same values
+    held: dict[int, list[Tensor]] = {}  # keyed by the number of ranks that hold the same values
     for grad in grads:
         held.setdefault(_copies(grad, world), []).append(grad.to_local() if isinstance(grad, DTensor) else grad)
     square = torch.zeros_like(loss)
@@ -161,13 +161,13 @@ def vitals_of(loss: Tensor, grads: Iterable[Tensor]) -> Vitals:
         square = square + get_total_norm(values).float().to(loss.device).square() / copies
     both = torch.stack([loss / world, square])
     if world > 1:
-        dist.all_reduce(both)  # a sum with one number that is not finite is not finite either
+        dist.all_reduce(both)  # a sum with a number that is not finite is not finite either
     mean, total = both.tolist()
     return Vitals(mean, math.sqrt(total) if total >= 0 else math.nan)
 
 
 def _copies(grad: Tensor, world: int) -> int:
-    """The number of ranks that hold the same values of a gradient."""
+    """Return the number of ranks that hold the same values of a gradient."""
     if not isinstance(grad, DTensor):
         return world
     shards = math.prod(
@@ -177,18 +177,18 @@ def _copies(grad: Tensor, world: int) -> int:
 
 
 def gradients(optimizer: Optimizer) -> list[Tensor]:
-    """What the optimizer is about to apply."""
+    """Return the gradients that the optimizer is about to apply."""
     return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
 def is_logged(trainer: Trainer) -> bool:
-    """Whether the step that has just ended goes to the loggers, as Lightning counts."""
+    """Return whether the step that has just ended is logged, as Lightning counts."""
     ended = not accumulates(trainer)
-    every: int = cast(Any, trainer).log_every_n_steps  # an attribute mypy does not see
+    every: int = cast(Any, trainer).log_every_n_steps  # mypy does not see this attribute
     return ended and (trainer.global_step % every == 0 or trainer.should_stop)
 
 
 def skips_step(trainer: Trainer) -> bool:
-    """Whether the latest optimizer step was skipped."""
+    """Return whether the latest optimizer step was skipped."""
     guard = get_callback(trainer, StepGuard)
     return guard is not None and guard.skipping

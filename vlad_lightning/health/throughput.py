@@ -1,4 +1,4 @@
-"""How fast a fit is, and what it waits for."""
+"""Logging of a fit's speed: images per second, waiting for data, MFU and memory."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from vlad_lightning.types import Batch
 
 @dataclass
 class Tally:
-    """What was done in a stretch of training.
+    """Counts and times of a stretch of training.
 
     Attributes:
-        samples: of this rank.
-        batches: of this rank.
+        samples: samples of this rank.
+        batches: batches of this rank.
         steps: optimizer steps.
-        seconds: spent in batches and on the way from one to the next; not in validations and checkpoints.
-        waiting: of them, between the end of a batch and the start of the next, which is the wait for the data.
+        seconds: time in batches and between them, without validations and checkpoints.
+        waiting: the part of ``seconds`` between the end of a batch and the start of the next: the wait for the data.
     """
 
     samples: int = 0
@@ -44,30 +44,30 @@ class Tally:
 
     @property
     def wait_share(self) -> float:
-        """Of the seconds, those spent waiting for the data; NaN where no time passed."""
+        """The share of the time spent waiting for data; NaN if no time passed."""
         return self.waiting / self.seconds if self.seconds else math.nan
 
     def images_per_second(self, ranks: int) -> float:
-        """Of all ranks, each as fast as this one; NaN where no time passed."""
+        """Return the images per second of all ranks, each as fast as this one; NaN if no time passed."""
         return self.samples * ranks / self.seconds if self.seconds else math.nan
 
 
 class ThroughputLogger(Callback):
-    """Logs images a second, the time of a step, the share spent waiting for data, MFU and memory.
+    """A callback that logs images per second, the time of a step, the share of waiting for data, MFU and memory.
 
-    Every result is over the steps since the one logged before; the first step of a fit, which compiles and measures,
-    is left out. Only on logged steps does it wait for the device. The floating-point operations of a batch are counted
-    once, in the first batch of the fit; with gradient checkpointing they include what is computed again. MFU (PaLM,
-    arXiv 2204.02311, appendix B) is logged where Lightning knows the device's peak.
+    Every value is over the steps since the last logged step; the first step of a fit, which compiles and counts
+    operations, is left out. It waits for the device only on logged steps. The floating-point operations of a batch are
+    counted once, in the first batch of the fit; with gradient checkpointing they include the recomputation. MFU (PaLM,
+    arXiv 2204.02311, appendix B) is logged if Lightning knows the device's peak.
 
     Args:
-        count_flops: count the operations, for MFU. Not done where blocks are compiled: the counted batch would run
-            uncompiled, with other rounding and more memory.
+        count_flops: count the operations, for MFU. They are not counted if blocks are compiled: the counted batch would
+            run uncompiled, with different rounding and more memory.
 
     Attributes:
-        total: since the fit's first step, of this process.
-        samples: of all ranks since the first fit, also before it was resumed; with skipped steps.
-        flops: of one batch on one rank, forward and backward; 0 where unknown.
+        total: counts and times of this process since the fit's first step.
+        samples: samples of all ranks since the first start, before a resume too, and those of skipped steps.
+        flops: operations of one batch on one rank, forward and backward; 0 if unknown.
     """
 
     def __init__(self, count_flops: bool = True) -> None:
@@ -78,8 +78,8 @@ class ThroughputLogger(Callback):
         self.total, self._logged = Tally(), Tally()
         self.samples, self.flops, self._peak = 0, 0, 0
         self._counter: FlopCounter | None = None
-        self._started: float | None = None  # the batch that runs, once the first step is over
-        self._ended: float | None = None  # the batch before, unless something else came after it
+        self._started: float | None = None  # when the running batch started
+        self._ended: float | None = None  # when the last batch ended, unless something else came after it
         self._warm = self._counted = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -88,13 +88,13 @@ class ThroughputLogger(Callback):
             self._reset()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look up the device's peak."""
+        """Look up the device's peak performance."""
         if self.count_flops and trainer.is_global_zero:
             precision = compute_dtype(trainer.precision_plugin)
             self._peak = get_available_flops(trainer.strategy.root_device, precision) or 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """The wait is over."""
+        """Stop timing the wait for data; start to count the operations of the first batch."""
         now = time.perf_counter()
         if self._ended is not None:
             self.total.waiting += now - self._ended
@@ -107,7 +107,7 @@ class ThroughputLogger(Callback):
                 self._counter.__enter__()
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The first batch has been counted."""
+        """Stop counting after the first batch."""
         if self._counter is not None:
             self._stop_counting()
 
@@ -119,7 +119,7 @@ class ThroughputLogger(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the batch; log, on the steps that are logged."""
+        """Count the batch, and log on the steps that are logged."""
         size = _size(batch)
         self.samples += size * trainer.world_size
         logged = is_logged(trainer)
@@ -151,23 +151,23 @@ class ThroughputLogger(Callback):
         pl_module.log_dict(values, batch_size=1)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What comes now is no wait for the data."""
+        """Keep the validation from counting as a wait for data."""
         self._ended = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """What comes now is no wait for the data."""
+        """Keep the saving from counting as a wait for data."""
         self._ended = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave no counter behind a batch that broke."""
+        """Remove the operation counter if a batch failed."""
         self._stop_counting()
 
     def state_dict(self) -> dict[str, Any]:
-        """The samples seen."""
+        """Return the number of samples seen."""
         return {"samples": self.samples}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Restore the number of samples seen."""
         self.samples = state_dict["samples"]
 
 
@@ -176,7 +176,7 @@ def _size(batch: Any) -> int:
 
 
 def peak_memory(device: torch.device) -> float:
-    """The most memory so far, in GiB: what tensors took on a CUDA device, otherwise what the process took."""
+    """Return the peak memory so far in GiB: that of tensors on a CUDA device, otherwise that of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     unit = 1 if sys.platform == "darwin" else 1024
@@ -184,13 +184,13 @@ def peak_memory(device: torch.device) -> float:
 
 
 class FlopCounter(DispatchMode):
-    """Counts by the formulas of torch's ``FlopCounterMode``.
+    """A counter of floating-point operations by the formulas of torch's ``FlopCounterMode``.
 
-    That one takes operators apart where it can, SiLU's gradient among them, which then rounds differently from the
-    kernel of its own; so the first batch, which is counted, would not be the one that is not.
+    ``FlopCounterMode`` itself decomposes operators where it can, such as SiLU's gradient, which then rounds differently
+    from the fused kernel; counting would change the results of the first batch.
 
     Attributes:
-        flops: a multiplication and its addition are two.
+        flops: the operations counted; a multiplication and its addition are two.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A fit that stands still dumps its stacks and ends, so that what started it can start it again."""
+"""A watchdog that dumps the stacks of a hung fit and ends it, so that its launcher can start it again."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ _MARGIN = timedelta(hours=1)
 
 
 class Watchdog(Callback):
-    """Ends a fit in which no batch ended for too long, with exit code 76, after it wrote where each thread stands.
+    """A callback that writes each thread's stack and ends a fit with exit code 76 if no batch has ended for too long.
 
-    A daemon thread looks at the clock. When the time since the latest batch is over, it writes the stacks of all
-    threads to ``stacks/{start of the fit}/rank{r}.txt`` in the folder of the checkpoints and to stderr, and a file
-    ``stalled.txt`` beside it, which the watchdogs of the other ranks look for: they write theirs at once. (Without a
-    shared folder they do so when their own time is over, which in a hang of a collective is the same.) After a grace
-    time for the others the process ends, without clean-up: a main thread that hangs in a collective cannot be woken.
+    A daemon thread checks the time. When too much time has passed since the last batch, it writes the stacks of all
+    threads to ``stacks/{start of the fit}/rank{r}.txt`` in the folder of the checkpoints and to stderr. Beside it, it
+    writes ``stalled.txt``, which the watchdogs of the other ranks look for: they write their stacks at once. (Without a
+    shared folder they do so at their own time-out, which in a hang of a collective is the same.) After a grace time for
+    the other ranks, the process ends without clean-up: a main thread that hangs in a collective cannot be woken.
 
-    A thread that never gives back Python's lock would stop this one too. So ``faulthandler``'s timer, which needs no
-    lock, is set behind it, a minute later; it can only exit with code 1.
+    A thread that never releases Python's GIL would stop the daemon thread too. So ``faulthandler``'s timer, which does
+    not need the GIL, is set to a minute later as a fallback; it can only exit with code 1.
 
-    The collectives of torch have a time-out too, after which NCCL aborts the process with a code of its own. It has to
-    be the longer one: see :meth:`go_first`.
+    The collectives of torch have a time-out too, after which NCCL aborts the process with another exit code. It must be
+    longer than the watchdog's: see :meth:`go_first`.
 
     Args:
-        timeout: seconds without the end of a batch; None watches nothing.
+        timeout: seconds without the end of a batch; None disables the watchdog.
         slow_timeout: the same for what takes longer than a batch: the first step, a validation's batch, a checkpoint.
         grace: seconds between the stacks and the end, for the other ranks' stacks.
 
     Raises:
-        ValueError: where a number is out of its range.
+        ValueError: if a number is out of its range.
     """
 
     def __init__(self, timeout: float | None = 1800.0, slow_timeout: float = 7200.0, grace: float = 15.0) -> None:
@@ -59,20 +59,20 @@ class Watchdog(Callback):
         self._first = True
 
     def go_first(self, trainer: Trainer) -> None:
-        """Let collectives wait for longer than this watchdog, where nobody has set their time-out. Before a fit.
+        """Set the collectives' time-out longer than this watchdog's, unless a user set it; call it before a fit.
 
-        ``vlad-cli fit`` calls it. Torch's own times are 10 minutes (NCCL) and 30, Lightning's 30.
+        ``vlad-cli fit`` calls it. The default is 10 minutes (NCCL) or 30 in torch, and 30 in Lightning.
         """
         if self.timeout is not None and collective_timeout(trainer) == default_pg_timeout <= self._longest:
             set_collective_timeout(trainer, self._longest + _MARGIN)
 
     @property
     def _longest(self) -> timedelta:
-        """The latest end of a process that hangs, the timer behind it included."""
+        """The longest time until a hung process ends, including the fallback timer."""
         return timedelta(seconds=self.slow_timeout + max(self.grace, Watch._BEHIND))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Start to watch a fit; warns where collectives have less time."""
+        """Start to watch a fit; warn if the collectives' time-out is shorter."""
         self._stop()
         if stage != "fit" or self.timeout is None:
             return
@@ -99,38 +99,38 @@ class Watchdog(Callback):
             self._watch.feed(seconds, f"{what}, after step {trainer.global_step}")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """The next batch has come."""
+        """Restart the time at the start of a batch."""
         self._feed(trainer, "in a training batch")
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """A batch has ended; the first is not the last slow one, where gradients accumulate."""
+        """Restart the time at the end of a batch; all accumulated batches of the first step count as slow."""
         self._first = self._first and accumulates(trainer)
         self._feed(trainer, "waiting for a training batch")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A validation begins."""
+        """Allow the longer time for the first batch of a validation."""
         self._feed(trainer, "in a validation", slow=True)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """A batch of a validation has ended."""
+        """Allow the longer time for the next batch of a validation."""
         self._feed(trainer, "in a validation", slow=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What follows a validation, such as pictures, may take long; the next batch is timed again."""
+        """Allow the longer time for what follows a validation, such as images, until the next batch."""
         self._feed(trainer, "after a validation", slow=True)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint begins."""
+        """Allow the longer time for saving a checkpoint."""
         self._feed(trainer, "saving a checkpoint", slow=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What ends a fit may take long."""
+        """Allow the longer time for the end of a fit."""
         self._feed(trainer, "at the end of the fit", slow=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stop watching: Lightning calls no ``teardown`` then, and the process may go on."""
+        """Stop watching, since Lightning does not call ``teardown`` after an error and the process may go on."""
         self._stop()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -144,15 +144,15 @@ class Watchdog(Callback):
 
 
 class Watch:
-    """A clock that has to be fed, in a thread of its own.
+    """A timer in a separate thread that ends the process unless it is set again in time.
 
     Args:
-        folder: of the stacks; it is made when there are any.
-        rank: this process's.
+        folder: folder for the stacks; it is created when they are written.
+        rank: the rank of this process.
         grace: seconds between the stacks and the end.
     """
 
-    _BEHIND = 60.0  # seconds by which the timer without Python stands behind
+    _BEHIND = 60.0  # seconds by which faulthandler's timer is later
 
     def __init__(self, folder: Path, rank: int, grace: float) -> None:
         self.folder = folder
@@ -165,16 +165,16 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def feed(self, seconds: float, what: str) -> None:
-        """Set the clock: ``seconds`` from now on, for ``what``."""
+        """Set the deadline to ``seconds`` from now, for ``what``."""
         self._seconds, self._what = seconds, what
         self._deadline = time.monotonic() + seconds
 
     def start(self) -> None:
-        """Begin to look at the clock."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; also the timer behind."""
+        """Stop the thread and faulthandler's timer."""
         self._stopped.set()
         self._thread.join()
 
@@ -184,24 +184,24 @@ class Watch:
                 left = self._deadline - time.monotonic()
                 if left <= 0:
                     self._end(f"rank {self.rank} on {socket.gethostname()}: no end of a batch for {self._seconds:g} s")
-                if self._told():
+                if self._another_stalled():
                     self._end(f"rank {self.rank} on {socket.gethostname()}: another rank stalled")
                 faulthandler.dump_traceback_later(left + self._BEHIND, exit=True)
-        finally:  # nothing would set it again
+        finally:  # nothing would postpone this timer any more
             faulthandler.cancel_dump_traceback_later()
 
-    def _told(self) -> bool:
+    def _another_stalled(self) -> bool:
         try:
             return (self.folder / "stalled.txt").exists()
-        except OSError:  # a file system that is away for a while is no stall
+        except OSError:  # a file system may be unavailable for a while
             return False
 
     def _pause(self) -> float:
         return min(5.0, self._seconds / 10)
 
     def _end(self, why: str) -> None:
-        """Write the stacks, leave word for the others, end."""
-        faulthandler.dump_traceback_later(self.grace + self._BEHIND, exit=True)  # not before the grace is over
+        """Write the stacks and the file for the other ranks, then end the process."""
+        faulthandler.dump_traceback_later(self.grace + self._BEHIND, exit=True)  # not before the grace time is over
         why = f"{why}; {self._what}"
         try:
             self._write(why)
@@ -222,7 +222,7 @@ class Watch:
 
 
 def dump_stacks(file: IO[str]) -> None:
-    """Write the Python stack of each thread to a file that has a descriptor; does nothing where it has none."""
+    """Write the Python stack of each thread to a file with a descriptor; do nothing if it has none."""
     try:
         faulthandler.dump_traceback(file=file, all_threads=True)
     except (AttributeError, OSError, ValueError):  # stderr may be replaced, as tests and notebooks do

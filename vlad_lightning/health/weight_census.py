@@ -1,4 +1,4 @@
-"""Which of the weights that train have moved since the fit began, and which never had a gradient."""
+"""A census of the trained weights: which moved since the start of the fit, and which never had a gradient."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vlad_lightning.health.callback_lookup import get_callback
 from vlad_lightning.health.ema import EMA
 from vlad_lightning.models.fsdp import local, reshard
 
-_ENTRIES = 256  # of a tensor
+_ENTRIES = 256  # sampled entries per tensor
 _SMALL = 1e-3  # a weight that starts at zero has moved by 1 when it is this large
-_SAME_NORM = 1e-12  # relative: another device may sum in another order
-_EARLY, _EVERY = 8, 50  # gradients are looked for in the first steps, then in each 50th
+_SAME_NORM = 1e-12  # relative tolerance: another device may sum in another order
+_EARLY, _EVERY = 8, 50  # gradients are checked in the first 8 steps, then in each 50th
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class WeightSample:
 
     Attributes:
         names: T names.
-        counts: T numbers: how many entries stand for each tensor.
-        values: (sum of counts,) float32 on the CPU.
-        norms: (T,) float64 on the CPU: of the whole tensors, for an embedding may move in rows that were not drawn.
+        counts: T numbers: how many entries were sampled from each tensor.
+        values: (sum of counts,) float32 on the CPU: the entries.
+        norms: (T,) float64 on the CPU: norms of the whole tensors, as an embedding may move in rows not sampled.
     """
 
     names: tuple[str, ...]
@@ -43,11 +43,11 @@ class WeightSample:
 
 @torch.no_grad()
 def sample_weights(weights: Mapping[str, Tensor], entries: int = _ENTRIES) -> WeightSample:
-    """Take the same entries of each tensor, whatever holds it: drawn from a generator that its name seeds.
+    """Sample the same entries of each tensor under any strategy, drawn from a generator seeded by its name.
 
     Args:
-        weights: by name; a sharded one is gathered for a moment, in which every process has to take part.
-        entries: at most so many a tensor.
+        weights: the tensors by name; a sharded tensor is gathered for a moment, in which every process must take part.
+        entries: the most entries per tensor.
     """
     values, norms = [torch.zeros(0)], [torch.zeros(0, dtype=torch.float64)]
     for name, weight in weights.items():
@@ -68,12 +68,13 @@ def sample_weights(weights: Mapping[str, Tensor], entries: int = _ENTRIES) -> We
 
 @dataclass(frozen=True)
 class Census:
-    """What became of the weights.
+    """How far the weights moved, and which did not learn.
 
     Attributes:
         movement: how far each tensor moved: the root mean square of the differences over that of the first values.
         still: names of the tensors in which nothing moved.
-        starved: names of those whose gradient was zero or absent in every step; weight decay may have moved them.
+        starved: names of the tensors whose gradient was zero or absent in every step checked; weight decay may have
+            moved them.
     """
 
     movement: dict[str, float]
@@ -82,11 +83,11 @@ class Census:
 
     @property
     def stuck(self) -> tuple[str, ...]:
-        """All that learned nothing, tensor by tensor, in the module's order."""
+        """The names of all tensors that learned nothing, in the module's order."""
         return tuple(name for name in self.movement if name in {*self.still, *self.starved})
 
     def __str__(self) -> str:
-        """How many moved and which did least, or which parts did not."""
+        """Return how many tensors moved, and the one that moved least or the parts that did not learn."""
         count, stuck = len(self.movement), self.stuck
         moved = f"{count - len(stuck)} of {count} tensors moved"
         if not stuck:
@@ -101,12 +102,12 @@ def take_census(before: WeightSample, after: WeightSample, starved: Iterable[str
     """Compare two samples of the same tensors.
 
     Args:
-        before: at the start.
-        after: now.
+        before: the sample at the start.
+        after: the sample now.
         starved: names of the tensors that never had a gradient.
 
     Raises:
-        ValueError: where the samples are not of the same tensors.
+        ValueError: if the samples are not of the same tensors.
     """
     if (before.names, before.counts) != (after.names, after.counts):
         raise ValueError(f"after has {len(after.names)} tensors; it must have the {len(before.names)} of before")
@@ -123,11 +124,11 @@ def take_census(before: WeightSample, after: WeightSample, starved: Iterable[str
 
 
 def parts_of(names: Iterable[str], every: Iterable[str]) -> tuple[str, ...]:
-    """The largest parts of a module of which all tensors are among ``names``.
+    """Return the largest parts of a module whose tensors are all among ``names``.
 
     Args:
         names: dotted names of tensors.
-        every: all there are, these among them.
+        every: the names of all tensors, including these.
 
     Example:
         >>> parts_of(["a.b.weight", "a.b.bias", "c.bias"], ["a.b.weight", "a.b.bias", "a.d", "c.weight", "c.bias"])
@@ -139,7 +140,7 @@ def parts_of(names: Iterable[str], every: Iterable[str]) -> tuple[str, ...]:
 
 
 def _prefixes(name: str) -> list[str]:
-    """The modules that a tensor is in, from the outermost to its own."""
+    """Return the modules that contain a tensor, from the outermost to the innermost."""
     words = name.split(".")
     return [".".join(words[:i]) for i in range(1, len(words))]
 
@@ -149,14 +150,14 @@ def _rms(values: Tensor) -> Tensor:
 
 
 class WeightCensus(Callback):
-    """Takes a :class:`Census` when training ends, for :class:`FitSummary` to tell; warns of what learned nothing.
+    """A callback that takes a :class:`Census` when training ends and warns about weights that learned nothing.
 
-    The start is the fit's first one, also across resumes: a checkpoint keeps the sample of it. What is frozen does not
-    count, and the weights are the trained ones, not their average by :class:`EMA`. Where a strategy shards the weights,
-    they are gathered one after the other, at the first start and at the end.
+    :class:`FitSummary` reports it. It compares with the first start of the fit, across resumes: checkpoints keep that
+    sample. Frozen weights do not count, and the weights are the trained ones, not their average by :class:`EMA`. If a
+    strategy shards the weights, they are gathered one after the other, at the first start and at the end.
 
     Args:
-        enabled: False takes none.
+        enabled: False takes no census.
     """
 
     def __init__(self, enabled: bool = True) -> None:
@@ -171,7 +172,7 @@ class WeightCensus(Callback):
             self.census, self._before, self._starved = None, None, {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Sample the weights, unless the checkpoint that the fit goes on from has done so."""
+        """Sample the weights, unless the sample came from a checkpoint."""
         if not self.enabled:
             return
         trained = _trained(trainer, pl_module)
@@ -179,7 +180,7 @@ class WeightCensus(Callback):
             self._before, self._starved = sample_weights(trained), dict.fromkeys(trained)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Cross off what has a gradient."""
+        """Remove the tensors that have a gradient from the starved ones."""
         if self._starved and (trainer.global_step < _EARLY or trainer.global_step % _EVERY == 0):
             grads = {name: pl_module.get_parameter(name).grad for name in self._starved}
             found = {name: local(grad) for name, grad in grads.items() if grad is not None}
@@ -190,25 +191,25 @@ class WeightCensus(Callback):
                         del self._starved[name]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare."""
+        """Take the census and warn about what learned nothing."""
         if self._before is None:
             return
         trained = _trained(trainer, pl_module)
         fed = torch.tensor([float(name not in self._starved) for name in trained], device=pl_module.device)
-        fed = trainer.strategy.reduce(fed, reduce_op="sum")  # a shard may be without a gradient where another has one
+        fed = trainer.strategy.reduce(fed, reduce_op="sum")  # only some ranks' shards may have a gradient
         starved = [name for name, has in zip(trained, fed.tolist(), strict=True) if not has]
         self.census = take_census(self._before, sample_weights(trained), starved)
         if self.census.stuck and trainer.global_step > 1:  # the first step of a warm-up has a learning rate of zero
             rank_zero_warn(f"weights: {self.census}")
 
     def state_dict(self) -> dict[str, Any]:
-        """The first sample, and what has been without a gradient since."""
+        """Return the first sample, and the names of the tensors without a gradient so far."""
         if self._before is None:
             return {}
         return {"starved": list(self._starved), **_plain(self._before)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Compare with the first start."""
+        """Restore the first sample, to compare with the first start of the fit."""
         if state_dict and self.enabled:
             state = dict(state_dict)
             self._starved = dict.fromkeys(state.pop("starved"))
@@ -218,7 +219,7 @@ class WeightCensus(Callback):
 
 
 def _plain(sample: WeightSample) -> dict[str, Sequence[Any] | Tensor]:
-    """What a checkpoint that is read without pickled code may hold."""
+    """Return a sample as plain values and tensors, since checkpoints are read without pickled code."""
     return {
         "names": list(sample.names),
         "counts": list(sample.counts),
@@ -228,7 +229,7 @@ def _plain(sample: WeightSample) -> dict[str, Sequence[Any] | Tensor]:
 
 
 def _trained(trainer: Trainer, pl_module: LightningModule) -> dict[str, Tensor]:
-    """The trained weights by name, also while their average stands in the module."""
+    """Return the trained weights by name, even while the module holds their average."""
     reshard(pl_module)
     weights: dict[str, Tensor] = {name: p for name, p in pl_module.named_parameters() if p.requires_grad}
     average = get_callback(trainer, EMA)

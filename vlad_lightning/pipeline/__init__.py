@@ -1,4 +1,4 @@
-"""The pipeline of diffusers: its class, its parts, its folder and its model card."""
+"""The diffusers pipeline: its class, its components, its folder and its model card."""
 
 from vlad_lightning.pipeline.output import VLADOutput
 from vlad_lightning.pipeline.pipeline import VLADPipeline

@@ -1,4 +1,4 @@
-"""A trained stage 2 as the components of a pipeline, and prompt encoders joined of such components again."""
+"""Splitting a trained stage 2 into the components of a pipeline, and joining prompt encoders from components."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from vlad_lightning.modules.vfe import VFEModule
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What a prompt encoder is built with beside its parts; a pipeline's configuration has these fields.
+    """Settings of a prompt encoder, besides its parts; a pipeline's configuration has these fields.
 
     Attributes:
-        max_words: see :class:`~vlad_lightning.models.text.encoder.TextEncoder`; so are the next four.
-        max_objects: likewise.
-        skip_layers: likewise.
-        context: likewise.
-        mask_padding: likewise.
+        max_words: see :class:`~vlad_lightning.models.text.encoder.TextEncoder`, also for the next four.
+        max_objects: see there.
+        skip_layers: see there.
+        context: see there.
+        mask_padding: see there.
         read_phrases: see :class:`~vlad_lightning.models.text.prompt_encoder.PromptEncoder`.
     """
 
@@ -43,7 +43,7 @@ class EncoderSettings:
 
     @classmethod
     def of(cls, encoder: PromptEncoder) -> EncoderSettings:
-        """Those of an encoder."""
+        """Return the settings of an encoder."""
         text = encoder.text_encoder
         names = [field.name for field in fields(cls) if field.name != "read_phrases"]
         return cls(**{name: getattr(text, name) for name in names}, read_phrases=encoder.read_phrases)
@@ -54,11 +54,11 @@ class EncoderParts:
     """The components of one prompt encoder.
 
     Attributes:
-        tokenizer: of the text tower.
+        tokenizer: the tokenizer of the text tower.
         text_encoder: the text tower, without adapters.
         character_encoder: the character-level embedding.
         composition: the CCM, or the identity.
-        text_adapter: brings the tower to another width; None where it has it.
+        text_adapter: maps the tower's output to the encoder's width; None if the widths are equal.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -69,7 +69,7 @@ class EncoderParts:
 
     @classmethod
     def of(cls, encoder: PromptEncoder) -> EncoderParts:
-        """The parts of an encoder, the adapters folded into a tower of its own."""
+        """Return the parts of an encoder; LoRA adapters are folded into a new tower."""
         text = encoder.text_encoder
         tower: Any = text.tower
         if text.lora is not None:
@@ -81,11 +81,11 @@ class EncoderParts:
         return cls(tokenizer, tower, text.character_encoder, composition, text.adapter)
 
     def named(self, prefix: str = "") -> dict[str, Any]:
-        """The parts by the names of the pipeline's components."""
+        """Return the parts by the names of the pipeline's components."""
         return {f"{prefix}{name}": part for name, part in vars(self).items()}
 
     def joined(self, settings: EncoderSettings) -> PromptEncoder:
-        """The encoder, with these settings."""
+        """Build the prompt encoder from the parts and these settings."""
         encoder = TextEncoder(
             self.text_encoder,
             self.character_encoder,
@@ -102,12 +102,12 @@ class EncoderParts:
 
 
 def components_of(module: VFEModule) -> dict[str, Any]:
-    """What :class:`~vlad_lightning.pipeline.VLADPipeline` is made of: copies, with the adapters folded in.
+    """Return the arguments of :class:`~vlad_lightning.pipeline.VLADPipeline`: copies, with the adapters folded in.
 
     The samplers' settings are those that the module tests with.
 
     Raises:
-        ValueError: where image generator and layout generator read their prompts in another way.
+        ValueError: if image generator and layout generator read their prompts in different ways.
     """
     image_generator, layouts = copy.deepcopy((module.image_generator, module.layout_generator))
     settings = EncoderSettings.of(image_generator.prompt_encoder)
@@ -128,13 +128,13 @@ def components_of(module: VFEModule) -> dict[str, Any]:
 
 
 def check_idle_layouts(parts: Mapping[str, object], steps: int, solver: Any, eta: float) -> None:
-    """Refuse what would make layouts in a pipeline without a ``tlg``: what is given is meant.
+    """Refuse parts and settings of a layout generator in a pipeline without a ``tlg``, where they have no effect.
 
     Args:
-        parts: of the layout generator, by name; all have to be None.
-        steps: of the layout diffusion; this and the others have to be the defaults.
-        solver: likewise.
-        eta: likewise.
+        parts: the parts of the layout generator by name; all must be None.
+        steps: steps of the layout diffusion; must be the default.
+        solver: its solver; must be the default.
+        eta: its eta; must be the default.
 
     Raises:
         ValueError: naming the part or the setting.
@@ -147,10 +147,10 @@ def check_idle_layouts(parts: Mapping[str, object], steps: int, solver: Any, eta
 
 
 def prepare_for_inference(network: nn.Module) -> None:
-    """Make what was saved and loaded generate the same, bit for bit.
+    """Prepare a network so that it generates the same after saving and loading, bit for bit.
 
-    A CPU's kernels round differently in training mode, for weights that have gradients, and for those that safetensors
-    left at odd addresses.
+    A CPU's kernels round differently in training mode, for weights that require gradients, and for weights that
+    safetensors left at unaligned addresses.
     """
     network.requires_grad_(False).eval()
     for value in (*network.parameters(), *network.buffers()):
@@ -159,9 +159,9 @@ def prepare_for_inference(network: nn.Module) -> None:
 
 
 def _check_same(image_generator: EncoderSettings, layouts: EncoderSettings) -> None:
-    """Refuse encoders that a pipeline, which has one setting for both, would build otherwise than they were trained.
+    """Refuse encoders with different settings, since a pipeline has one setting for both.
 
-    What only an image generator reads (the padding, the phrases among the tokens) is the image generator's.
+    The settings that only an image generator uses (the padding, the phrases among the tokens) are not compared.
     """
     other = replace(layouts, mask_padding=image_generator.mask_padding, read_phrases=image_generator.read_phrases)
     if image_generator != other:

@@ -1,4 +1,4 @@
-"""README.md of a pipeline folder, in the form of the hub: what was trained, on what, how far, and how good it is."""
+"""The model card (README.md) of a pipeline folder: model, data, training steps, results and file hashes."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ pipeline = DiffusionPipeline.from_pretrained("{folder}", trust_remote_code=True)
 
 @dataclass(frozen=True)
 class Run:
-    """What a card tells of a run.
+    """The facts about a run that a model card shows.
 
     Attributes:
-        name: of the model.
-        data: where the training data lay.
+        name: the model's name.
+        data: where the training data were.
         checkpoint: name of the file that was exported.
         sha256: its hash.
         steps: optimizer steps it was trained for.
         sources: published weights that it or an earlier stage started from: hub ids and folders.
-        results: results by name, each with ``value``, and ``low``, ``high``, ``n`` and ``data``, which it is of, where
-            they are known.
-        sampler: what it was tested with, and what the pipeline samples with by itself; None says nothing of it.
-        layout_sampler: likewise, of the layouts.
+        results: results by name, each with ``value``, and if known ``low``, ``high``, ``n`` and ``data``, the data it
+            was measured on.
+        sampler: the settings it was tested with, which are the pipeline's defaults; None if unknown.
+        layout_sampler: the same for layouts.
     """
 
     name: str
@@ -73,16 +73,16 @@ def read_run(
     sampler: ImageSampler | None = None,
     layout_sampler: Sampler = Sampler(),
 ) -> Run:
-    """What a checkpoint and the results beside it say of their run.
+    """Collect the facts about a run from its checkpoint and its results.
 
     Args:
-        name: of the model.
-        data: where the training data lay.
-        checkpoint: the file.
+        name: the model's name.
+        data: where the training data were.
+        checkpoint: the checkpoint's file.
         saved: its content.
-        results: ``results.json`` of a test; one that is missing, or older than the checkpoint, tells nothing of it.
-        sampler: what ``test`` samples with; None where that is not known.
-        layout_sampler: likewise, of the layouts.
+        results: ``results.json`` of a test; ignored if it is missing or older than the checkpoint.
+        sampler: the settings that ``test`` samples with; None if unknown.
+        layout_sampler: the same for layouts.
     """
     found: dict[str, Any] = {}
     if results.is_file() and results.stat().st_mtime >= checkpoint.stat().st_mtime:
@@ -94,7 +94,7 @@ def read_run(
 
 
 def _read_results(results: Path) -> dict[str, Any]:
-    """The results of the first system; none of a damaged file, which is set aside."""
+    """Read the results of the first system; a damaged file is set aside and gives none."""
     try:
         content = json.loads(results.read_text(encoding="utf-8"))
         found: dict[str, Any] = dict(next(iter(content.values()), {}))
@@ -107,7 +107,7 @@ def _read_results(results: Path) -> dict[str, Any]:
 
 
 def _shown(path: str) -> str:
-    """The end of an absolute path; the rest is nobody's business. A hub id comes back as it is."""
+    """Return the last two parts of an absolute path, to keep the others private; a hub id is returned unchanged."""
     return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path
 
 
@@ -120,7 +120,7 @@ def write_card(folder: Path, run: Run) -> None:
 
 
 def _front_matter(run: Run) -> ModelCardData:
-    # Weights that began as somebody's are under that licence, which no one but a person can look up and accept
+    # weights derived from published ones are under their licence, which only a person can look up and accept
     derived = bool(run.sources)
     found = [
         EvalResult(
@@ -130,7 +130,7 @@ def _front_matter(run: Run) -> ModelCardData:
             name,
             float(f["value"]),
             task_name="Visual text generation",
-            dataset_config=_tested_on(f),  # results of the same are one group, whatever its name
+            dataset_config=_tested_on(f),  # the hub groups results by it
         )
         for name, f in run.results.items()
     ]
@@ -163,11 +163,11 @@ def _use(run: Run) -> str:
         *_changed("sampler", own, ("steps", "guidance_scale", "layout_scale")),
         *_changed("layout_sampler", run.layout_sampler),
     ]
-    return f"{text}\nA call that names no settings of its own takes those of the tests: {', '.join(settings)}.\n"
+    return f"{text}\nBy default, a call uses the settings of the tests: {', '.join(settings)}.\n"
 
 
 def _changed(name: str, sampler: Sampler, shown: tuple[str, ...] = ()) -> list[str]:
-    """The settings of a sampler that are not the defaults, without those that are told already."""
+    """Return the settings of a sampler that are not the defaults, without those already shown."""
     values = [(f.name, getattr(sampler, f.name)) for f in fields(sampler) if f.name not in shown]
     return [f"`{name}.{key}={value}`" for key, value in values if value != getattr(type(sampler)(), key)]
 
@@ -192,7 +192,7 @@ def _result_rows(run: Run) -> str:
 
 
 def _tested_on(result: Mapping[str, Any]) -> str:
-    """The data that a result is of; a data module without a root does not say."""
+    """Return the data that a result was measured on; it is not recorded for a data module without a root."""
     return _shown(result["data"]) if result.get("data") else "not recorded"
 
 
@@ -203,5 +203,5 @@ def _interval(result: Mapping[str, Any]) -> str:
 
 def _hashes(folder: Path, weights: list[Path], run: Run) -> str:
     rows = [f"| `{path.relative_to(folder)}` | `{digest(path)}` |" for path in weights]
-    rows.append(f"| `{run.checkpoint}`, which was exported | `{run.sha256}` |")
+    rows.append(f"| `{run.checkpoint}`, the exported checkpoint | `{run.sha256}` |")
     return "\n".join(["## Files", "", "| file | SHA-256 |", "|---|---|", *rows, ""])

@@ -1,4 +1,4 @@
-"""The index of a pipeline folder, the ``pipeline.py`` by which plain diffusers finds the class, and its weights."""
+"""Files of a pipeline folder: the index, the ``pipeline.py`` through which diffusers finds the class, the weights."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ __all__ = ["VLADPipeline"]
 
 
 def add_code(index: Path, class_name: str) -> None:
-    """Write ``pipeline.py`` beside an index of diffusers, and name the class of that file in it.
+    """Write ``pipeline.py`` beside a diffusers index, and name that file's class in the index.
 
     Args:
         index: the folder's ``model_index.json``.
-        class_name: of the pipeline.
+        class_name: the name of the pipeline's class.
     """
     content = json.loads(index.read_text(encoding="utf-8")) | {"_class_name": [_MODULE, class_name]}
-    content.pop("_name_or_path", None)  # a folder of this machine
+    content.pop("_name_or_path", None)  # a local path
     (index.parent / f"{_MODULE}.py").write_text(_CODE, encoding="utf-8")
     index.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def check_files(folder: Path) -> None:
-    """Refuse a pipeline folder with an index that is none, a file that is cut short, or sizes beyond all limits.
+    """Refuse a pipeline folder with an invalid index, a truncated file, or sizes beyond the limits.
 
     Raises:
         ValueError: naming the file.
@@ -47,7 +47,7 @@ def check_files(folder: Path) -> None:
     if index.is_file() and not isinstance(json.loads(index.read_text(encoding="utf-8")), dict):
         raise ValueError(f"{index} is no index of a pipeline: it must hold a mapping of its parts")
     settings = (file for name in ("config", "scheduler_config") for file in sorted(folder.glob(f"*/{name}.json")))
-    for file in (index, *settings):  # a tokenizer's has a length of 10^30, which it takes for none
+    for file in (index, *settings):  # not a tokenizer's: its length of 10^30 means no limit
         if file.is_file():
             try:
                 check_settings(json.loads(file.read_text(encoding="utf-8")))
@@ -56,11 +56,11 @@ def check_files(folder: Path) -> None:
 
 
 def check_weights(folder: Path, components: Mapping[str, Any]) -> None:
-    """Refuse a folder whose files lack weights; diffusers and transformers fill them at random, with a warning.
+    """Refuse a folder whose files lack weights; diffusers and transformers would initialise them at random.
 
     Args:
-        folder: of the pipeline; each component has a folder in it.
-        components: by name, as they were loaded from it.
+        folder: the pipeline's folder; each component has a folder in it.
+        components: the components by name, as loaded from the folder.
 
     Raises:
         ValueError: naming the component and what is missing.
@@ -71,7 +71,7 @@ def check_weights(folder: Path, components: Mapping[str, Any]) -> None:
         state = component.state_dict()
         saved = {key for file in Path(folder, name).glob("*.safetensors") for key in _keys(file)}
         kept = {tensor.data_ptr() for key, tensor in state.items() if key in saved}
-        # a weight that is tied to another one is saved once
+        # tied weights are saved once
         missing = [k for k, t in state.items() if k not in saved and t.data_ptr() not in kept]
         if missing:
             lost = f"{len(missing)} weights of the {name}, {missing[0]!r} among them"

@@ -1,4 +1,4 @@
-"""What a call of the pipeline returns."""
+"""The output of the pipeline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vlad_lightning.types import Layout
 
 @dataclass
 class VLADOutput(BaseOutput):
-    """What a call returns.
+    """The output of a call of the pipeline.
 
     Attributes:
         images: PIL images, or a tensor (B, 3, H, W) float32 in [-1, 1] for ``output_type="pt"``.
@@ -28,16 +28,16 @@ class VLADOutput(BaseOutput):
 
 
 def check_output_type(output_type: str) -> None:
-    """Refuse what is neither ``pil`` nor ``pt``.
+    """Refuse an output type other than ``pil`` and ``pt``.
 
     Raises:
-        ValueError: naming it.
+        ValueError: naming the value.
     """
     if output_type not in ("pil", "pt"):
         raise ValueError(f"output_type is {output_type!r}; allowed are 'pil' and 'pt'")
 
 
 def output(images: Tensor, layouts: Sequence[Layout], output_type: str) -> VLADOutput:
-    """The output of B images, (B, 3, H, W) float in [-1, 1], in the form that is asked for."""
+    """Return the output for B images, (B, 3, H, W) float in [-1, 1], in the requested type."""
     pictures = images if output_type == "pt" else [to_pil_image(image) for image in to_bytes(images)]
     return VLADOutput(images=pictures, layouts=list(layouts))

@@ -62,62 +62,62 @@ __all__ = ["VLADOutput", "VLADPipeline", "to_bytes"]
 class VLADPipeline(DiffusionPipeline):
     """The whole system of Eq. 1: P(I | T) = P(I | Z_T) P(Z_T | T).
 
-    Every part is a plain diffusers or transformers object, so ``save_pretrained`` writes safetensors and JSON, and
-    ``from_pretrained`` reads them back and nothing else. The folder also has a ``pipeline.py`` that imports this class:
-    with it, ``DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`` finds the class as well.
+    Every part is a plain diffusers or transformers object, so ``save_pretrained`` writes only safetensors and JSON,
+    which ``from_pretrained`` reads back. The folder also has a ``pipeline.py`` that imports this class: through it,
+    ``DiffusionPipeline.from_pretrained(folder, trust_remote_code=True)`` finds the class as well.
 
-    It has three uses: calling it generates prompts, with layouts of its own or of the caller's; :meth:`with_template`
-    takes the layout of a picture of text; :meth:`inpaint` generates into a picture. ``tlg`` and the parts whose names
-    begin with ``layout_`` make layouts; they are None for the system without hierarchical guidance.
+    It has three uses: a call generates images, with generated or given layouts; :meth:`with_template` takes the layout
+    from an image of text; :meth:`inpaint` generates a region of an image. ``tlg`` and the parts whose names begin with
+    ``layout_`` generate layouts; they are None for the system without hierarchical guidance.
 
     Args:
-        tokenizer: of the image generator's encoder.
+        tokenizer: tokenizer of the image generator's prompt encoder.
         text_encoder: its text tower, adapters folded in.
         character_encoder: its character-level embedding.
         composition: its CCM, or the identity.
-        fusion: Eq. 7.
-        unet: the image generator; None where a transformer generates.
-        autoencoder: images to latents and back.
-        schedule: of the image diffusion.
-        layout_tokenizer: of the layout generator's encoder.
-        layout_text_encoder: likewise.
-        layout_character_encoder: likewise.
-        layout_composition: likewise.
+        fusion: the fusion of Eq. 7.
+        unet: the denoiser of the images; None if it is a transformer.
+        autoencoder: turns images into latents and back.
+        schedule: noise schedule of the image diffusion.
+        layout_tokenizer: tokenizer of the layout generator's prompt encoder.
+        layout_text_encoder: its text tower, adapters folded in.
+        layout_character_encoder: its character-level embedding.
+        layout_composition: its CCM, or the identity.
         tlg: the layout denoiser.
-        layout_schedule: of the layout diffusion.
-        transformer: the image generator in the UNet's place; None where a UNet generates.
-        inpainting: what it adds to Eq. 7; None for an image generator that was not trained for it.
+        layout_schedule: noise schedule of the layout diffusion.
+        transformer: the denoiser of the images instead of ``unet``; None if it is a UNet.
+        inpainting: the addition to Eq. 7 for inpainting; None for an image generator that was not trained for it.
         phrase_map: draws the objects' phrases into their boxes; None for an image generator with word boxes only.
         image_size: H = W in pixels.
-        max_words: words to draw a prompt may have.
-        max_objects: further phrases that are read.
+        max_words: the most words to draw in a prompt.
+        max_objects: the most further phrases that are read.
         font: font file of the rasteriser; None is its default.
-        text_adapter: brings the image generator's text tower to another width; None where it has it.
-        layout_text_adapter: likewise, of the layout generator.
+        text_adapter: maps the image generator's text tower to the encoder's width; None if the widths are equal.
+        layout_text_adapter: the same for the layout generator.
         skip_layers: see :class:`~vlad_lightning.models.text.encoder.TextEncoder`.
-        context: likewise.
-        mask_padding: likewise, of the image generator's encoder.
-        read_phrases: see :class:`~vlad_lightning.models.text.prompt_encoder.PromptEncoder`, of the image generator's
+        context: see there.
+        mask_padding: see there; for the image generator's encoder.
+        read_phrases: see :class:`~vlad_lightning.models.text.prompt_encoder.PromptEncoder`; for the image generator's
             encoder.
-        steps: of the image diffusion, where a call names none; an export has what its stage was tested with, here and
-            in all that follows. See :class:`~vlad_lightning.generation.image_sampler.ImageSampler`.
-        guidance_scale: of the text.
-        layout_scale: of the layout.
-        augmentation: of the layout's latent.
-        eta: of the image diffusion.
-        seed: of the noise, where a call has no generator.
-        solver: of the image diffusion.
-        cache_interval: of a UNet.
-        fuse_qkv: of the image generator.
-        layout_steps: of the layout diffusion.
-        layout_solver: likewise.
-        layout_eta: likewise.
+        steps: steps of the image diffusion, if a call gives none. An export has the value that its stage was tested
+            with, also of the following settings; see :class:`~vlad_lightning.generation.image_sampler.ImageSampler`.
+        guidance_scale: guidance scale of the text.
+        layout_scale: guidance scale of the layout.
+        augmentation: noise of the layout's latent.
+        eta: eta of the image diffusion.
+        seed: seed of the noise, if a call gives no generator.
+        solver: solver of the image diffusion.
+        cache_interval: interval at which a UNet's deep blocks run.
+        fuse_qkv: whether the image generator computes queries, keys and values by one product.
+        layout_steps: steps of the layout diffusion.
+        layout_solver: solver of the layout diffusion.
+        layout_eta: eta of the layout diffusion.
 
     Raises:
-        ValueError: where a part or a setting of layouts is given without ``tlg``.
+        ValueError: if a part or a setting of the layout generator is given without ``tlg``.
     """
 
-    _optional_components = [  # noqa: RUF012  # a list: diffusers adds another to it
+    _optional_components = [  # noqa: RUF012  # a list, since diffusers appends a list to it
         "unet",
         "transformer",
         "layout_tokenizer",
@@ -210,15 +210,15 @@ class VLADPipeline(DiffusionPipeline):
         if tlg is None:
             idle = {name: part for name, part in self.components.items() if name.startswith("layout_")}
             check_idle_layouts(idle, layout_steps, layout_solver, layout_eta)
-        else:  # in the index only where they act
+        else:  # in the index only if they have an effect
             self.register_to_config(layout_steps=layout_steps, layout_solver=layout_solver, layout_eta=layout_eta)
 
     @classmethod
     def from_module(cls, module: VFEModule) -> VLADPipeline:
-        """The pipeline of a trained stage 2: a copy, with the adapters folded in; the module is left as it is.
+        """Build the pipeline of a trained stage 2 from copies, with the adapters folded in; the module is unchanged.
 
         Raises:
-            ValueError: where image generator and layout generator read another number of words or objects.
+            ValueError: if the prompt encoders of image generator and layout generator have different settings.
         """
         return cls(**components_of(module))
 
@@ -227,7 +227,7 @@ class VLADPipeline(DiffusionPipeline):
         """Load a pipeline; the arguments are those of ``DiffusionPipeline``.
 
         Raises:
-            ValueError: where a file is cut short or does not fit the others, or a component's files lack weights.
+            ValueError: if a file is truncated or does not fit the others, or a component's files lack weights.
         """
         folder = str(pretrained_model_name_or_path)
         if not Path(folder).is_dir():
@@ -245,14 +245,14 @@ class VLADPipeline(DiffusionPipeline):
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
-        """The index of a folder; it names this class, so that no code of the folder is run to find it."""
+        """Load the index of a folder and name this class in it, so that no code of the folder is run to find it."""
         loaded = super().load_config(*args, **kwargs)
         (loaded[0] if isinstance(loaded, tuple) else loaded)["_class_name"] = cls.__name__
         return loaded
 
     @property
     def image_generator(self) -> ImageGenerator:
-        """The parts that generate, joined."""
+        """The image generator, joined from its parts."""
         return ImageGenerator(
             self._joined(
                 EncoderParts(
@@ -268,12 +268,12 @@ class VLADPipeline(DiffusionPipeline):
 
     @property
     def system(self) -> VLADSystem:
-        """The parts that draw prompts, joined."""
+        """The whole system, joined from its parts."""
         return VLADSystem(self.image_generator, self.layout_generator)
 
     @property
     def layout_generator(self) -> LayoutGenerator | None:
-        """The parts that make layouts, joined; None without hierarchical guidance."""
+        """The layout generator, joined from its parts; None without hierarchical guidance."""
         if self.tlg is None:
             return None
         parts = EncoderParts(
@@ -301,24 +301,24 @@ class VLADPipeline(DiffusionPipeline):
         output_type: str = "pil",
         layout_sampler: Sampler | None = None,
     ) -> VLADOutput:
-        """Draw an image for each prompt; the words to draw stand in quotes.
+        """Generate an image for each prompt; the words to draw are in quotes.
 
         Args:
             prompt: one prompt or B of them.
-            layouts: words and boxes of one's own, one layout a prompt; None has them generated.
-            num_inference_steps: steps of the image diffusion, in the place of the sampler's.
-            guidance_scale: the scale of the text, likewise.
-            layout_scale: the scale of the layout, likewise.
+            layouts: words and boxes to draw, one layout per prompt; None generates the layouts.
+            num_inference_steps: steps of the image diffusion, instead of the sampler's.
+            guidance_scale: guidance scale of the text, instead of the sampler's.
+            layout_scale: guidance scale of the layout, instead of the sampler's.
             sampler: all settings of the image diffusion; None is :attr:`sampler`.
-            generator: the randomness: one a prompt, or one from which those are seeded; None uses the pipeline's seed,
-                and an image then depends on its prompt alone.
+            generator: the randomness: one generator per prompt, or one from which those are seeded; None uses the
+                pipeline's seed, and an image then depends on its prompt alone.
             output_type: ``pil`` or ``pt``.
-            layout_sampler: how layouts are drawn where none are given; None is :attr:`layout_sampler`.
+            layout_sampler: the settings by which layouts are generated; None is :attr:`layout_sampler`.
 
         Raises:
-            ValueError: for another ``output_type``, another number of layouts or generators than prompts, more words
-                than a layout holds, more or longer prompts than one call generates, settings that do not fit a schedule
-                or do nothing, or images that are no numbers.
+            ValueError: for an unknown ``output_type``, a number of layouts or generators that differs from that of the
+                prompts, more words than a layout holds, more or longer prompts than one call generates, settings that
+                do not fit a schedule or have no effect, or images that are not finite.
         """
         prompts = self._prompts(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
@@ -342,21 +342,21 @@ class VLADPipeline(DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> VLADOutput:
-        """Draw an image for each prompt, with the words of a picture of text where they stand in it.
+        """Generate an image for each prompt, with the words and boxes that are read on an image of text.
 
         Args:
             prompt: one prompt or B of them.
             template: see :meth:`read_layout`.
-            engine: likewise.
-            num_inference_steps: as of a call; so are the other settings.
-            guidance_scale: likewise.
-            layout_scale: likewise.
-            sampler: likewise.
-            generator: likewise.
-            output_type: likewise.
+            engine: see :meth:`read_layout`.
+            num_inference_steps: see :meth:`__call__`, also for the following arguments.
+            guidance_scale: see there.
+            layout_scale: see there.
+            sampler: see there.
+            generator: see there.
+            output_type: see there.
 
         Raises:
-            ValueError: where no text is read on ``template``, or as a call does.
+            ValueError: if no text is read on ``template``, or as :meth:`__call__` does.
         """
         prompts = self._prompts(prompt)
         layouts = [self.read_layout(template, engine)] * len(prompts)
@@ -373,14 +373,14 @@ class VLADPipeline(DiffusionPipeline):
 
     @staticmethod
     def read_layout(template: Image.Image | Tensor, engine: OCRLocator | None = None) -> Layout:
-        """The layout of a picture of text: a box a line that the OCR engine reads.
+        """Read the layout of an image of text: one box per line that the OCR engine reads.
 
         Args:
-            template: printed, drawn or photographed, of any size: a PIL image, or (3, H, W) float in [-1, 1].
-            engine: reads it; None is RapidOCR.
+            template: printed, drawn or photographed text of any size: a PIL image, or (3, H, W) float in [-1, 1].
+            engine: the OCR engine; None is RapidOCR.
 
         Raises:
-            ValueError: where no text is read.
+            ValueError: if no text is read.
         """
         return read_template(template, engine or RapidOCREngine())
 
@@ -398,25 +398,25 @@ class VLADPipeline(DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
     ) -> VLADOutput:
-        """Generate a region of a picture again, once for each prompt; every pixel outside it stays as it is.
+        """Regenerate a region of an image, once for each prompt; every pixel outside the region stays as it is.
 
         Args:
-            prompt: one prompt or B of them, of the whole picture; the words to draw in the region stand in quotes.
-            image: of any size, stretched to the image generator's for generation: a PIL image, or (3, H, W) float in
-                [-1, 1].
-            mask: of the same size, white or 1 where the picture is generated; None is around the boxes of ``layouts``.
-            layouts: the words of the region, in fractions of the whole picture, one layout a prompt; None sets the
+            prompt: one prompt or B of them, for the whole image; the words to draw in the region are in quotes.
+            image: the image, of any size; stretched to the image generator's size for generation: a PIL image, or
+                (3, H, W) float in [-1, 1].
+            mask: a mask of the same size, white or 1 in the region; None is around the boxes of ``layouts``.
+            layouts: the words of the region, in fractions of the whole image, one layout per prompt; None sets the
                 prompt's words as lines into the box around the mask.
-            num_inference_steps: as of a call; so are the other settings.
-            guidance_scale: likewise.
-            layout_scale: likewise.
-            sampler: likewise.
-            generator: likewise.
-            output_type: likewise; the images have the size of ``image``.
+            num_inference_steps: see :meth:`__call__`, also for the following arguments.
+            guidance_scale: see there.
+            layout_scale: see there.
+            sampler: see there.
+            generator: see there.
+            output_type: see there; the images have the size of ``image``.
 
         Raises:
-            ValueError: where the pipeline was not trained for it, the mask is empty or of another size, neither mask
-                nor layouts are given, a layout has no word in the region, or as a call does.
+            ValueError: if the pipeline was not trained for inpainting, the mask is empty or of another size, neither
+                mask nor layouts are given, a layout has no word in the region, or as :meth:`__call__` does.
         """
         check_output_type(output_type)
         image_generator = self.image_generator
@@ -435,14 +435,14 @@ class VLADPipeline(DiffusionPipeline):
 
     @property
     def sampler(self) -> ImageSampler:
-        """How images are generated where a call does not say: an export generates as its stage was tested."""
+        """The default settings of the image diffusion: in an export, those that its stage was tested with."""
         own = ImageSampler(**{field.name: self.config[field.name] for field in fields(ImageSampler)})
-        # the default of this class, and some folders, have a scale of layouts even where nothing reads one
+        # the default of this class, and some folders, have a layout scale even if the image generator uses no layouts
         return own if self.image_generator.hierarchical else replace(own, layout_scale=1.0)
 
     @property
     def layout_sampler(self) -> Sampler:
-        """How layouts are drawn where a call does not say; likewise. Without a ``tlg``, the default."""
+        """The default settings of the layout diffusion, likewise; ``Sampler()`` without a ``tlg``."""
         if self.tlg is None:
             return Sampler()
         return Sampler(**{field.name: self.config[f"layout_{field.name}"] for field in fields(Sampler)})
@@ -450,7 +450,7 @@ class VLADPipeline(DiffusionPipeline):
     def _settings(
         self, sampler: ImageSampler | None, steps: int | None, text: float | None, layout: float | None
     ) -> ImageSampler:
-        """The sampler of a call, with these steps and scales of text and layout where they are not None."""
+        """Return the sampler of a call, with these steps and guidance scales unless they are None."""
         given: dict[str, Any] = {"steps": steps, "guidance_scale": text, "layout_scale": layout}
         settings = replace(
             sampler or self.sampler, **{name: value for name, value in given.items() if value is not None}
@@ -459,7 +459,7 @@ class VLADPipeline(DiffusionPipeline):
         return settings
 
     def _prompts(self, prompt: str | Sequence[str]) -> list[str]:
-        """The prompts of a call, checked before anything is made of them."""
+        """Return the prompts of a call as a list, checked before they are used."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         side = self.image_generator.image_size
         check_call(prompts, side, side)
@@ -472,7 +472,7 @@ class VLADPipeline(DiffusionPipeline):
         mask: Image.Image | Tensor | None,
         layouts: Layout | Sequence[Layout] | None,
     ) -> tuple[MaskedImages, tuple[Layout, ...]]:
-        """What is generated of the picture, at its own size, and the words of each prompt."""
+        """Return the image with its region at its own size, one row per prompt, and the layout of each prompt."""
         picture = picture_tensor(image)
         size = (picture.shape[-2], picture.shape[-1])
         check_call(prompts, *size)
@@ -489,7 +489,7 @@ class VLADPipeline(DiffusionPipeline):
     def _generators(
         prompts: list[str], generator: torch.Generator | list[torch.Generator] | None, seed: int
     ) -> list[torch.Generator]:
-        """One a prompt."""
+        """Return one generator per prompt."""
         if generator is None:
             return sampling_generators(seed, numbered(prompts))
         if isinstance(generator, torch.Generator):
@@ -499,7 +499,7 @@ class VLADPipeline(DiffusionPipeline):
         return list(generator)
 
     def _layout_settings(self, prompts: list[str], given: Sequence[Layout], sampler: Sampler | None) -> Sampler:
-        """How layouts are sampled, checked together with the prompts before anything is generated."""
+        """Return how layouts are sampled, checked together with the prompts before anything is generated."""
         layouts = self.layout_generator
         if sampler is not None and (given or layouts is None):
             why = "layouts are given" if given else "this pipeline makes no layouts"
@@ -513,7 +513,7 @@ class VLADPipeline(DiffusionPipeline):
         return own
 
     def _given(self, prompts: list[str], layouts: Layout | Sequence[Layout]) -> tuple[Layout, ...]:
-        """The caller's own layouts, checked before anything is generated."""
+        """Return the caller's layouts as a tuple, checked before anything is generated."""
         given = (layouts,) if isinstance(layouts, Layout) else tuple(layouts)
         if len(given) != len(prompts):
             raise ValueError(f"layouts has {len(given)} entries; {len(prompts)} prompts need one each")

@@ -148,7 +148,7 @@ def facts(rank: int = 0, **changes: Any) -> Facts:
     ("changes", "name", "level", "message"),
     [
         ({}, "ranks", "ok", "4 on 2 nodes: n0, n1"),
-        ({"world_size": 1}, "ranks", "fail", "rank 3 on n1 was told of 1 processes"),
+        ({"world_size": 1}, "ranks", "fail", "rank 3 on n1 belongs to 1 processes"),
         ({"local_rank": 0}, "ranks", "fail", "local rank 0 on n1"),
         ({"node": "n0", "local_rank": 2}, "ranks", "fail", "not equally many"),
         ({"versions": {"torch": "2.14"}}, "version of torch", "fail", "rank 3 on n1 has 2.14"),

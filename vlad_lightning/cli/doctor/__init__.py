@@ -1,1 +1,1 @@
-"""``vlad-cli doctor``: what would break a run on many devices, found in under a minute and before it starts."""
+"""``vlad-cli doctor``: checks, in under a minute, for what would break a run on many devices before it starts."""

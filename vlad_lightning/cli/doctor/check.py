@@ -1,4 +1,4 @@
-"""The result of one check, and the table of all."""
+"""The result of a check, and the table of several results."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Check:
-    """What was looked at and what to do about it.
+    """The result of one check, with advice.
 
     Attributes:
-        name: of the check.
-        level: ``fail`` keeps a run from working, ``warn`` may.
-        found: what was seen.
-        advice: what to do; empty where nothing is to be done.
+        name: the check's name.
+        level: with ``fail`` a run cannot work, with ``warn`` it may not.
+        found: what was found.
+        advice: what to do; empty if there is nothing to do.
     """
 
     name: str
@@ -27,17 +27,17 @@ class Check:
 
 
 def worst(checks: Iterable[Check]) -> Level:
-    """The most serious level."""
+    """Return the most serious level."""
     levels = {check.level for check in checks}
     return "fail" if "fail" in levels else "warn" if "warn" in levels else "ok"
 
 
 def table(checks: Sequence[Check], width: int = 0) -> str:
-    """A line a check, with the advice under it.
+    """Format one line per check, with the advice under it.
 
     Args:
-        checks: its lines.
-        width: of the names' column, at least.
+        checks: the checks to show.
+        width: the least width of the column of names.
     """
     width = max([width, *(len(check.name) for check in checks)])
     lines = []
@@ -49,15 +49,15 @@ def table(checks: Sequence[Check], width: int = 0) -> str:
 
 
 def same(name: str, values: Sequence[str], owners: Sequence[str], advice: str) -> Check:
-    """Whether all owners have the same value; one that differs from the most frequent is named.
+    """Check that all owners have the same value, and name those that differ from the most frequent one.
 
     Args:
-        name: of the check.
-        values: one for each owner.
+        name: the check's name.
+        values: one value for each owner.
         owners: their names, such as ``rank 1 on node2``.
-        advice: what to do where they differ.
+        advice: what to do if they differ.
     """
-    common = max(dict.fromkeys(values), key=list(values).count)  # of equally frequent ones the first
+    common = max(dict.fromkeys(values), key=list(values).count)  # the first of equally frequent values
     others = [f"{owner} has {value}" for owner, value in zip(owners, values, strict=True) if value != common]
     if not others:
         return Check(name, "ok", common)

@@ -1,4 +1,4 @@
-"""The command: every process runs it, the first one tells."""
+"""The command ``vlad-cli doctor``: every process runs it, and the first process reports."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from vlad_lightning.files import write_text
 
 
 def main(args: Sequence[str]) -> int:
-    """``vlad-cli doctor``: alone, or on every task as ``srun vlad-cli doctor`` or by torchrun.
+    """Run ``vlad-cli doctor`` alone, or on every task by ``srun vlad-cli doctor`` or torchrun.
 
     Args:
-        args: what follows ``doctor``.
+        args: the arguments after ``doctor``.
 
     Returns:
-        0 where nothing failed, else 1; the same in every process.
+        0 if nothing failed, else 1; the same in every process.
 
     Raises:
-        FileNotFoundError: where a configuration does not exist.
-        ValueError: where one is malformed, or the launcher's variables are.
+        FileNotFoundError: if a configuration does not exist.
+        ValueError: if a configuration or the launcher's variables are malformed.
     """
     started = time.monotonic()
     options = _parser().parse_args(args)
@@ -53,10 +53,10 @@ def main(args: Sequence[str]) -> int:
 
 
 class Report:
-    """The checks of a process, printed as they come: the next ones may hang, or end it.
+    """The checks of a process, printed at once because later checks may hang or end the process.
 
     Args:
-        process: of this process. The first one prints to stdout; another one what has failed with it, to stderr.
+        process: this process. The first process prints all checks to stdout, the others only failed checks to stderr.
     """
 
     def __init__(self, process: ProcessInfo) -> None:
@@ -64,7 +64,7 @@ class Report:
         self.checks: list[Check] = []
 
     def add(self, checks: Sequence[Check]) -> None:
-        """Print them under those before."""
+        """Print the checks below the earlier ones."""
         width = max((len(check.name) for check in self.checks), default=0)
         self.checks += checks
         if checks and self.process.rank == 0:
@@ -74,7 +74,7 @@ class Report:
 
 
 def _examine(meeting: Meeting, out: Path, sources: list[Check], report: Report) -> Level:
-    """Report this process's checks, nearly all of them the first one's; returns what all have agreed on."""
+    """Report this process's checks, nearly all of which the first process makes; return the level of all processes."""
     process = meeting.process
     meeting.set(f"facts/{process.rank}", json.dumps(asdict(gather(process, out, sources))))
     report.add(_gathered(meeting, out) if process.rank == 0 else [])
@@ -86,7 +86,7 @@ def _examine(meeting: Meeting, out: Path, sources: list[Check], report: Report) 
 
 
 def _gathered(meeting: Meeting, out: Path) -> list[Check]:
-    """The first process's conclusions."""
+    """Return the checks that the first process makes from the facts of all processes."""
     process = meeting.process
     if missing := meeting.missing("facts"):
         names = ", ".join(map(str, missing))
@@ -108,7 +108,7 @@ def _together(meeting: Meeting, out: Path) -> list[Check]:
         return [all_reduce(device), clocks(meeting), shared_files(meeting, out)]
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[0]
-        advice = "name the network: NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME; NCCL_DEBUG=INFO tells more"
+        advice = "name the network: NCCL_SOCKET_IFNAME, GLOO_SOCKET_IFNAME; NCCL_DEBUG=INFO shows more"
         return [Check("process group", "fail", reason, advice)]
     finally:
         if dist.is_initialized():
@@ -131,10 +131,10 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--config", action="append", default=[], help="of the stage, as for fit: check its data and weights, too"
+        "--config", action="append", default=[], help="configuration file, as for fit: check its data and weights, too"
     )
     parser.add_argument("--out", help="folder of the run, on a file system that all nodes share; default: the config's")
-    parser.add_argument("--data.root", dest="data_root", help="folder of the data, in the place of the config's")
+    parser.add_argument("--data.root", dest="data_root", help="folder of the data, instead of the config's")
     parser.add_argument("--timeout", type=float, default=30.0, help="seconds to wait for the other processes")
     parser.add_argument("--json", type=Path, help="also write the checks into this file")
     return parser

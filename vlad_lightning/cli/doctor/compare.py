@@ -1,4 +1,4 @@
-"""What the first process concludes from everybody's facts."""
+"""The checks that the first process makes from the facts of all processes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LITTLE, _TOO_LITTLE = 20 * 2**30, 2**30  # bytes: a few checkpoints of 1 B para
 
 
 def compare(facts: Sequence[Facts], out: str) -> list[Check]:
-    """Ranks, versions, devices, disks, and what the configuration reads.
+    """Check ranks, versions, devices, disks, and what the configuration reads.
 
     Args:
-        facts: of every process, in the order of the ranks.
+        facts: the facts of every process, in the order of the ranks.
         out: the folder of the run.
     """
     return [_ranks(facts), *_versions(facts), *_devices(facts), *_disks(facts, out), *_sources(facts)]
@@ -26,7 +26,7 @@ def _ranks(facts: Sequence[Facts]) -> Check:
     name = "ranks"
     for fact in facts:
         if fact.world_size != len(facts):
-            found = f"{fact.name} was told of {fact.world_size} processes, rank 0 of {len(facts)}"
+            found = f"{fact.name} belongs to {fact.world_size} processes, rank 0 to {len(facts)}"
             return Check(name, "fail", found, "start all of them by one srun or one torchrun")
     nodes = Counter(fact.node for fact in facts)
     doubled = [process for process, n in Counter((fact.node, fact.local_rank) for fact in facts).items() if n > 1]
@@ -62,7 +62,7 @@ def _devices(facts: Sequence[Facts]) -> list[Check]:
 
 
 def _bound(facts: Sequence[Facts]) -> list[Check]:
-    """Lightning counts to the local rank among the GPUs that a process sees: each has to see those of all."""
+    """Check that each process sees its node's GPUs for all ranks; Lightning picks one by the local rank."""
     ranks = Counter(fact.node for fact in facts)
     few = [fact for fact in facts if 0 < fact.gpus < ranks[fact.node]]
     if not few:
@@ -91,7 +91,7 @@ def _disks(facts: Sequence[Facts], out: str) -> list[Check]:
 
 
 def _sources(facts: Sequence[Facts]) -> list[Check]:
-    """What every process sees is one line; what some do not, names them."""
+    """Merge the processes' checks of each source into one, which names the processes that do not see the source."""
     checks = []
     for seen in zip(*(fact.sources for fact in facts), strict=True):
         bad = [i for i, check in enumerate(seen) if check.level == "fail"]

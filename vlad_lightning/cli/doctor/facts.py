@@ -1,4 +1,4 @@
-"""What each process finds on its own node."""
+"""The facts that each process gathers on its node."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ PACKAGES = ("torch", "lightning", "diffusers", "transformers")
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one process; plain values, to be sent as JSON.
+    """The facts of one process; plain values, to be sent as JSON.
 
     Attributes:
-        rank: of the process.
-        local_rank: on its node.
-        world_size: as this process was told.
-        node: its name.
-        versions: of Python, the libraries, and this package with the hash of its source.
-        device: the GPU's unique id; empty without one.
-        gpu: its name and memory; empty without one.
-        gpus: how many this process sees.
-        driver: of the GPU.
+        rank: the rank of the process.
+        local_rank: its rank on its node.
+        world_size: the number of processes, as given to this process.
+        node: the node's name.
+        versions: versions of Python, the libraries, and this package with the hash of its source.
+        device: the GPU's unique id; empty without a GPU.
+        gpu: the GPU's name and memory; empty without a GPU.
+        gpus: how many GPUs this process sees.
+        driver: the version of the GPU driver.
         free_out: bytes free in the folder of the run.
         free_temporary: bytes free in the temporary folder.
         broken: folders that cannot be written to, with the reason.
@@ -60,17 +60,17 @@ class Facts:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The process's name in reports."""
         return f"rank {self.rank} on {self.node}"
 
 
 def facts_of(values: Mapping[str, Any]) -> Facts:
-    """Facts that came as JSON."""
+    """Build facts from decoded JSON."""
     return Facts(**dict(values) | {"sources": tuple(Check(**check) for check in values["sources"])})
 
 
 def gather(process: ProcessInfo, out: Path, sources: Sequence[Check] = ()) -> Facts:
-    """This process's facts; writes a small file into both folders and removes it."""
+    """Gather this process's facts; this writes a small file into both folders and removes it."""
     temporary = Path(tempfile.gettempdir())
     broken = {}
     for folder in (out, temporary):
@@ -96,7 +96,7 @@ def gather(process: ProcessInfo, out: Path, sources: Sequence[Check] = ()) -> Fa
 
 
 def try_writing(folder: Path) -> str:
-    """Write, flush to the disk, rename, read back: what a checkpoint needs. Returns what went wrong, or nothing."""
+    """Write, fsync, rename and read back a file, as a checkpoint needs; return what went wrong, or an empty string."""
     name = folder / f".doctor-{uuid.uuid4().hex}"
     renamed = name.with_suffix(".renamed")
     content = os.urandom(1 << 20)
@@ -127,7 +127,7 @@ def _versions() -> dict[str, str]:
 
 
 def _source_hash() -> str:
-    """Of this package's Python files: two checkouts can carry the same version."""
+    """Return a hash of this package's Python files, as two checkouts can have the same version."""
     root = Path(vlad_lightning.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
@@ -136,10 +136,10 @@ def _source_hash() -> str:
 
 
 def _gpu(local_rank: int, count: int) -> tuple[str, str]:
-    """Unique id, and name with memory."""
+    """Return the GPU's unique id, and its name with its memory."""
     if not count:
         return "", ""
-    index = 0 if count == 1 else local_rank  # of one that srun has bound to this task, or of all of the node
+    index = 0 if count == 1 else local_rank  # a single GPU may be the one that srun bound to this task
     if index >= count:
         return "", f"none: the node shows {count} GPUs to local rank {local_rank}"
     seen = torch.cuda.get_device_properties(index)

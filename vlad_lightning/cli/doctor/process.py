@@ -1,4 +1,4 @@
-"""Which of how many processes this one is, as srun or torchrun tell it, and a store through which all of them meet."""
+"""The rank of this process as given by srun or torchrun, and a store through which all processes communicate."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class ProcessInfo:
     """A process among those of a run.
 
     Attributes:
-        rank: among all.
-        world_size: how many there are.
-        local_rank: among those of its node.
+        rank: the rank among all processes.
+        world_size: the number of processes.
+        local_rank: the rank among the processes of its node.
         node: the node's name.
-        address: of the first process; the host where all meet.
-        port: there.
-        hosted: whether somebody else, such as torchrun's agent, listens on that port already.
+        address: the host of the first process, where all meet.
+        port: the port on that host.
+        hosted: whether another program, such as torchrun's agent, listens on that port already.
         launcher: ``srun``, ``torchrun``, or ``alone``.
     """
 
@@ -43,15 +43,15 @@ class ProcessInfo:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The process's name in reports."""
         return f"rank {self.rank} on {self.node}"
 
 
 def find_process(environment: Mapping[str, str]) -> ProcessInfo:
-    """This process's place, from its environment.
+    """Read this process's rank and address from its environment.
 
     Raises:
-        ValueError: where the launcher's variables are missing or contradict each other.
+        ValueError: if the launcher's variables are missing or contradict each other.
     """
     node = environment.get("SLURMD_NODENAME") or socket.gethostname()
     if "RANK" in environment and "WORLD_SIZE" in environment:
@@ -63,7 +63,7 @@ def find_process(environment: Mapping[str, str]) -> ProcessInfo:
     try:
         rank, world_size, local_rank = (int(environment[name]) for name in names)
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{launcher} tells no number as {' and '.join(names)}: {error}") from error
+        raise ValueError(f"{launcher} must set {' and '.join(names)} to numbers: {error}") from error
     if not 0 <= rank < world_size:
         raise ValueError(f"{names[0]} is {rank}; it must lie in [0, {names[1]}={world_size})")
     address, port = environment.get("MASTER_ADDR", ""), environment.get("MASTER_PORT", "")
@@ -77,14 +77,14 @@ def find_process(environment: Mapping[str, str]) -> ProcessInfo:
 
 
 class Meeting:
-    """A key-value store that the first process offers to all; everybody says that they are there.
+    """A key-value store that the first process serves to all; each process registers in it.
 
     Args:
-        process: of this process.
-        seconds: how long the others are waited for.
+        process: this process.
+        seconds: how long to wait for the other processes.
 
     Raises:
-        ConnectionError: where this process does not reach the first one, or the port is taken.
+        ConnectionError: if this process does not reach the first one, or the port is taken.
     """
 
     def __init__(self, process: ProcessInfo, seconds: float) -> None:
@@ -109,22 +109,22 @@ class Meeting:
         self.set(f"here/{process.rank}", process.name)
 
     def set(self, key: str, value: str) -> None:
-        """Tell all processes."""
+        """Store a value that all processes can read."""
         self.store.set(f"{_PREFIX}/{key}", value)
 
     def get(self, key: str) -> str:
-        """What a process told under a name; waits for it.
+        """Return the value of a key, and wait until a process sets it.
 
         Raises:
-            ConnectionError: after the time is up, or where the first process has gone.
+            ConnectionError: if the time is up or the first process has ended.
         """
         try:
             return bytes(self.store.get(f"{_PREFIX}/{key}")).decode()
         except RuntimeError as error:
-            raise ConnectionError(f"nobody told {key!r} in {self.seconds:.0f} s") from error
+            raise ConnectionError(f"no process sent {key!r} in {self.seconds:.0f} s") from error
 
     def missing(self, what: str) -> list[int]:
-        """The ranks that have not told ``what`` when the time is up, once each; for the first process."""
+        """Return the ranks that have not sent ``what`` in time, each rank once only; the first process calls this."""
         waited = [rank for rank in range(self.process.world_size) if rank not in self._absent]
         end = time.monotonic() + self.seconds
         while waited and time.monotonic() < end:
@@ -134,16 +134,16 @@ class Meeting:
         return waited
 
     def agree(self, what: str, level: Level) -> Level:
-        """``fail`` in every process where it is so in one of them, or one has gone.
+        """Return ``fail`` in every process if one of them has it or is missing, else this process's level.
 
-        The store ends with the first process, so that one waits until the others have read.
+        The store ends with the first process, so the first process waits until the others have read the result.
         """
         rank = self.process.rank
         self.set(f"{what}/{rank}", level)
         if rank == 0:
             self.missing(what)
-            told = [self.get(f"{what}/{r}") for r in range(self.process.world_size) if r not in self._absent]
-            self.set(f"{what}/all", "fail" if self._absent or "fail" in told else level)
+            levels = [self.get(f"{what}/{r}") for r in range(self.process.world_size) if r not in self._absent]
+            self.set(f"{what}/all", "fail" if self._absent or "fail" in levels else level)
         agreed = self.get(f"{what}/all")
         self.set(f"{what}-read/{rank}", "")
         if rank == 0:
@@ -152,7 +152,7 @@ class Meeting:
 
 
 def own_environment() -> Mapping[str, str]:
-    """The variables of this process."""
+    """Return the environment variables of this process."""
     return os.environ
 
 

@@ -1,4 +1,4 @@
-"""What the processes can only find out together: all-reduce, clocks, and whether they see the same files."""
+"""Checks that the processes make together: all-reduce, clocks, and whether they see the same files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from vlad_lightning.cli.doctor.process import Meeting
 
 _SIZES = (4 * 2**10, 2**20, 2**26)  # bytes: a flag, a small layer, gradients of 16 M parameters
 _REPEATS = 5
-_SKEW = 1.0  # seconds: beyond it, times of files and of logs mislead
+_SKEW = 1.0  # seconds; with a larger skew, times of files and logs mislead
 
 
 def join(meeting: Meeting) -> torch.device:
-    """Form the process group; returns the device that its collectives run on."""
+    """Form the process group, and return the device that its collectives run on."""
     process = meeting.process
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", process.local_rank % torch.cuda.device_count()) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-        # or a time-out of NCCL aborts the process, from a thread of its own, in the place of an error that can be told
+        # otherwise NCCL's time-out aborts the process from another thread instead of raising an error we can report
         os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
     dist.init_process_group(
         "nccl" if cuda else "gloo",
@@ -40,11 +40,11 @@ def join(meeting: Meeting) -> torch.device:
 
 
 def all_reduce(device: torch.device) -> Check:
-    """Sums of several sizes: are they right, and how fast do they come."""
+    """Check that sums of several sizes are right, and measure how fast they are."""
     world, lines = dist.get_world_size(), []
     for size in _SIZES:
         values = torch.ones(size // 4, device=device)
-        dist.all_reduce(values)  # connects, the first time
+        dist.all_reduce(values)  # the first one also connects the processes
         wrong = bool((values != world).any())
         times = [_timed(values.fill_(1), device) for _ in range(_REPEATS)]
         if wrong:
@@ -65,7 +65,7 @@ def _timed(values: torch.Tensor, device: torch.device) -> float:
 
 
 def clocks(meeting: Meeting) -> Check:
-    """How far the nodes' clocks are apart, read after a common barrier."""
+    """Measure how far the nodes' clocks are apart, read after a common barrier."""
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     offsets = []
     for _ in range(_REPEATS):
@@ -85,7 +85,7 @@ def clocks(meeting: Meeting) -> Check:
 
 
 def shared_files(meeting: Meeting, out: Path, seconds: float = 10.0) -> Check:
-    """Whether a file that the first process writes appears at every other one; network file systems take a moment."""
+    """Check that a file written by the first process appears for all others; network file systems take a moment."""
     name = "shared file system"
     process = meeting.process
     if process.rank == 0:

@@ -1,4 +1,4 @@
-"""Whether what a stage reads is there: its data, earlier checkpoints and published weights. Nothing is downloaded."""
+"""Checks that a stage's data, earlier checkpoints and published weights exist; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from vlad_lightning.files import configs_folder, find_config
 
 
 def read_config(files: Sequence[str], out: str | None, data: str | None) -> dict[str, Any]:
-    """The configuration that a command would see, from its files alone.
+    """Read the configuration that a command would see from its files alone.
 
     Args:
-        files: as after ``--config``; later ones over earlier ones, lists replaced, or appended to by ``key+``.
-        out: takes the place of the files' ``out``.
-        data: takes the place of their ``data.root``.
+        files: the files as after ``--config``; later files override earlier ones, lists are replaced, or extended by
+            ``key+``.
+        out: replaces the files' ``out``.
+        data: replaces their ``data.root``.
 
     Raises:
-        FileNotFoundError: where there is no such file.
-        ValueError: where one is no mapping in YAML.
+        FileNotFoundError: if there is no such file.
+        ValueError: if a file is not a YAML mapping.
     """
     merged: dict[str, Any] = {}
     for path in (configs_folder() / "base.yaml", *map(find_config, files)):
@@ -42,7 +43,7 @@ def read_config(files: Sequence[str], out: str | None, data: str | None) -> dict
 
 
 def check_sources(config: Mapping[str, Any]) -> list[Check]:
-    """A check for each folder, checkpoint and hub repository that the configuration names."""
+    """Return a check for each folder, checkpoint and hub repository that the configuration names."""
     checks = list(_data(config.get("data", {}).get("init_args", {}), config))
     for entry in _objects(config):
         kind, settings = str(entry["class_path"]).rpartition(".")[2], entry.get("init_args", {})
@@ -92,7 +93,7 @@ def _missing(name: str, what: str, advice: str) -> Check:
 
 
 def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Every mapping with a ``class_path``."""
+    """Yield every mapping with a ``class_path``."""
     if isinstance(value, Mapping):
         if "class_path" in value:
             yield value
