@@ -51,7 +51,7 @@ class FromPretrained(Callback):
 
     @property
     def state_key(self) -> str:
-        """One state for each part."""
+        """Key of the callback's state in a checkpoint, one for each part."""
         return f"FromPretrained[{self.part}]"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -104,7 +104,7 @@ class TokenizerFromPretrained(Callback):
 
     @property
     def state_key(self) -> str:
-        """One state for each part."""
+        """Key of the callback's state in a checkpoint, one for each part."""
         return f"TokenizerFromPretrained[{self.part}]"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -249,7 +249,7 @@ class ImageGenerator(nn.Module):
         """
         if masked_images is not None and not self.inpaints:
             raise ValueError(
-                "region is given, but this image generator has none in its vfe: it was not trained for inpainting"
+                "a region is given, but this image generator's vfe has no inpainting: it was not trained for inpainting"
             )
         weight = self.vfe.fusion.weight
         glyphs = glyph_images(self.draw_glyphs(layouts).to(weight.device))

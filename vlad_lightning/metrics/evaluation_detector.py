@@ -30,7 +30,7 @@ class EvaluationDetector(nn.Module):
         refuse_address(checkpoint)
         path = Path(checkpoint)
         if not path.exists():
-            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it is the detector that judges objects")
+            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it must be that of an object detector")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it must lie in [0, 1]")
         saved = read_saved(path)
@@ -39,7 +39,7 @@ class EvaluationDetector(nn.Module):
         try:
             detector.load_state_dict(state, strict=True)
         except RuntimeError as error:
-            raise ValueError(f"{path} does not fit the detector of this judge: {error}") from error
+            raise ValueError(f"{path} does not fit the detector of this configuration: {error}") from error
         self.sha256 = digest(path)
         self.name = f"objects-{self.sha256[:8]}"
         self.detector, self.threshold = detector, threshold

@@ -33,14 +33,14 @@ class EvaluationEncoder(nn.Module):
         refuse_address(checkpoint)
         path = Path(checkpoint)
         if not path.exists():
-            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it is the stage-0 run that judges")
+            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it must be that of a stage-0 run")
         saved = read_saved(path)
         for name, part in (("prompt_encoder", prompt_encoder), ("image_encoder", image_encoder)):
             state = {k.removeprefix(f"{name}."): v for k, v in saved["state_dict"].items() if k.startswith(f"{name}.")}
             try:
                 load_plain(part, fold(state, saved.get("lora_scale", 1.0)))
             except RuntimeError as error:
-                raise ValueError(f"{path} does not fit the {name} of this judge: {error}") from error
+                raise ValueError(f"{path} does not fit the {name} of this configuration: {error}") from error
         self.local = bool(saved.get("local_score", False))
         self.sha256 = digest(path)
         self.name = f"stage0-{self.sha256[:8]}"
@@ -59,7 +59,7 @@ class EvaluationEncoder(nn.Module):
 
     @torch.no_grad()
     def score(self, images: Tensor, texts: Sequence[str], of: Sequence[int] | None = None) -> Tensor:
-        """Score how well texts match images, as the run was trained to (:func:`.contrastive.agreement`).
+        """Score how well texts match images, with patches if the run trained them (:func:`.contrastive.agreement`).
 
         Args:
             images: (B, 3, H, W) float in [-1, 1]; the evaluation encoder is moved to their device and runs in float32.

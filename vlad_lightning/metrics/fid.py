@@ -94,7 +94,7 @@ class InceptionNetwork(nn.Module):
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
         if weights is not None and not Path(weights).is_file():
-            raise FileNotFoundError(f"weights={weights!r} does not exist; it is the Inception network of FID")
+            raise FileNotFoundError(f"weights={weights!r} does not exist; it must be the Inception network of FID")
         path = Path(weights) if weights is not None else _download_inception()
         content = path.read_bytes()
         self.sha256 = hashlib.sha256(content).hexdigest()

@@ -229,7 +229,7 @@ def _with_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str,
     if sizes[0] != sizes[1]:
         raise ValueError(
             f"the checkpoint's optimizer has groups of {sizes[0]} weights, this config's of {sizes[1]}; encoder_lr and "
-            "map_lr must be None where they were, and what trains must be the same"
+            "map_lr must be None in both or in neither, and the parameters that train must be the same"
         )
     groups = [group | {"params": of["params"]} for group, of in zip(own, saved, strict=True)]
     return state | {"param_groups": groups}

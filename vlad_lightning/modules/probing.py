@@ -127,6 +127,7 @@ class TextProbe:
         return self.layouts.sample(prompts, self.sampler, generators)
 
     def _asked(self, prompts: Sequence[str], layouts: Sequence[Layout]) -> tuple[Conditioning, Tensor | None]:
+        """Encode B prompts and their layouts as t and z_t."""
         image_generator = self.image_generator
         cond = image_generator.prompt_encoder(prompts)
         weight = image_generator.vfe.fusion.weight
