@@ -366,7 +366,7 @@ def test_missing_weights_are_refused(posters: Path, tmp_path: Path, capsys: pyte
     rest = ("--config", CONFIGS / "mini/test.yaml", "--out", tmp_path, "--data.root", posters)
     error = failing(capsys, "test", *STAGE2, *rest)
     assert (
-        f"checkpoint='{tmp_path}/evaluation_encoder/last.ckpt' does not exist; it is the stage-0 run that judges"
+        f"checkpoint='{tmp_path}/evaluation_encoder/last.ckpt' does not exist; it must be that of a stage-0 run"
         in error
     )
     path = tmp_path / "inception.yaml"

@@ -291,5 +291,5 @@ def test_evaluation_encoder_refuses_what_is_missing_or_of_another_stage(tmp_path
     with pytest.raises(FileNotFoundError, match=r"checkpoint='nowhere\.ckpt' does not exist"):
         EvaluationEncoder("nowhere.ckpt", *parts)
     torch.save({"state_dict": tiny.stage("tlg").state_dict()}, tmp_path / "stage1.ckpt")
-    with pytest.raises(ValueError, match=r"stage1\.ckpt does not fit the prompt_encoder of this judge"):
+    with pytest.raises(ValueError, match=r"stage1\.ckpt does not fit the prompt_encoder of this configuration"):
         EvaluationEncoder(str(tmp_path / "stage1.ckpt"), *parts)

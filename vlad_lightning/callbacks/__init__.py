@@ -1,4 +1,4 @@
-"""What stands beside the modules: initialisation, pictures and results."""
+"""Lightning callbacks: initialisation, pictures, results and the progress bar."""
 
 from vlad_lightning.callbacks.image_writer import ImageWriter
 from vlad_lightning.callbacks.init_from import InitFrom

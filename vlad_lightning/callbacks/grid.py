@@ -1,4 +1,4 @@
-"""Pictures of what is drawn: a grid with the requested words under each image, and layouts as boxes."""
+"""Figures of generated samples: a grid of images with captions, and a grid of layouts as boxes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _INCHES = 1.4  # a picture's side on the page
 
 
 def sample_grid(images: Tensor, captions: Sequence[str], columns: int = 8) -> Figure:
-    """Images in rows, a caption under each.
+    """Plot images in rows, a caption under each.
 
     Args:
         images: (B, 3, H, W) float in [-1, 1].
         captions: B short texts, such as the requested words.
-        columns: pictures a row.
+        columns: pictures per row.
     """
     figure, axes = _grid(len(images), columns)
-    pixels = to_bytes(images.detach().float().cpu()).permute(0, 2, 3, 1).numpy()  # of floats, matplotlib cuts off
+    pixels = to_bytes(images.detach().float().cpu()).permute(0, 2, 3, 1).numpy()  # matplotlib would truncate floats
     for axis, image, caption in zip(axes, pixels, captions, strict=False):
         axis.imshow(image, interpolation="nearest")
         axis.set_xlabel(caption, fontsize=7, parse_math=False)
@@ -32,7 +32,7 @@ def sample_grid(images: Tensor, captions: Sequence[str], columns: int = 8) -> Fi
 
 
 def layout_grid(layouts: Sequence[Layout], captions: Sequence[str], columns: int = 8) -> Figure:
-    """Layouts as boxes with their words (blue) and objects (orange), a caption under each."""
+    """Plot layouts as boxes with their words (blue) and objects (orange), a caption under each."""
     figure, axes = _grid(len(layouts), columns)
     for axis, layout, caption in zip(axes, layouts, captions, strict=False):
         axis.set(xlim=(0, 1), ylim=(1, 0), aspect="equal")
@@ -43,7 +43,7 @@ def layout_grid(layouts: Sequence[Layout], captions: Sequence[str], columns: int
 
 
 def _outline(axis: Axes, layout: Layout, colour: str, fontsize: int) -> None:
-    """Boxes with their words."""
+    """Draw the boxes with their words."""
     for word, quad in zip(layout.words, layout.quads().numpy(), strict=True):
         axis.add_patch(Polygon(quad, closed=True, fill=False, edgecolor=colour, linewidth=1))
         x, y = quad.mean(axis=0)

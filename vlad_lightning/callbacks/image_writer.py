@@ -1,4 +1,4 @@
-"""Write what ``predict`` generates: a PNG and the layout as JSON for each prompt."""
+"""Callback that writes what ``predict`` generates: a PNG and the layout as JSON for each prompt."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from vlad_lightning.types import GeneratedImages, Layout
 
 
 class ImageWriter(BasePredictionWriter):
-    """Writes ``{key}.png`` and ``{key}.json`` (prompt, words and objects, quads in pixels, fonts) as batches come.
+    """Writer of ``{key}.png`` and ``{key}.json`` (prompt, words and objects, quads in pixels, fonts) after each batch.
 
-    The JSON is a layout file. A picture that was generated into keeps its size.
+    The JSON is a layout file. An inpainted picture keeps its size.
 
     Args:
         out: the folder.

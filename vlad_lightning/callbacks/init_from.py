@@ -1,4 +1,4 @@
-"""Start a part of a module from the checkpoint of an earlier stage, and say which published weights that began with."""
+"""Initialisation of a part of a module from an earlier stage's checkpoint, and the provenance of published weights."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _KEY = re.compile(r"(FromPretrained|InitFrom)\[(.*)\]")
 
 
 class InitFrom(Callback):
-    """Copies ``source.*`` of a checkpoint into ``part``, strictly, before training starts.
+    """Strict copy of ``source.*`` from a checkpoint into ``part`` before training starts.
 
-    It acts in ``setup("fit")``: a checkpoint that is resumed from is restored later and wins. LoRA adapters of the
-    earlier stage are folded into its weights. The new checkpoint keeps the SHA-256 of the file and the published
-    weights that the part began with, in whatever stage.
+    It acts in ``setup("fit")`` and does nothing if the run resumes from a checkpoint. LoRA adapters of the earlier
+    stage are folded into its weights. The new checkpoint records the SHA-256 of the earlier one, and the names of the
+    published weights that this stage or an earlier one started the part from.
 
     Args:
         part: dotted name of the submodule to fill, such as ``image_generator.prompt_encoder``.
         checkpoint: the earlier stage's ``.ckpt``, a file or the folder of a sharded run.
-        source: its name there; None means the same name.
+        source: name of the part in the checkpoint; None means the same name.
 
     Raises:
         FileNotFoundError: where there is no such file.
-        ValueError: where the checkpoint is damaged, has no such part, or one of another shape.
+        ValueError: where the checkpoint is damaged, or its part is missing or has other shapes.
     """
 
     def __init__(self, part: str, checkpoint: str, source: str | None = None) -> None:
@@ -41,12 +41,12 @@ class InitFrom(Callback):
 
     @property
     def state_key(self) -> str:
-        """One state for each part."""
+        """Key of the callback's state in a checkpoint, one for each part."""
         return f"InitFrom[{self.part}]"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fill the part when a fit starts."""
-        if stage != "fit" or trainer.ckpt_path:  # what is resumed from holds everything
+        if stage != "fit" or trainer.ckpt_path:  # a checkpoint to resume from holds everything
             return
         refuse_address(self.checkpoint)
         path = Path(self.checkpoint)
@@ -68,7 +68,7 @@ class InitFrom(Callback):
         self.sources = provenance(saved.get("callbacks", {}), self.source)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the part came from."""
+        """Return the provenance of the part."""
         return {
             "checkpoint": self.checkpoint,
             "source": self.source,
@@ -77,14 +77,14 @@ class InitFrom(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What a resumed fit had started from, which it does not read again."""
+        """Restore the provenance in a resumed fit, which does not read the earlier checkpoint again."""
         self.checkpoint, self.source = state_dict["checkpoint"], state_dict["source"]
         self.sha256 = state_dict["sha256"]
         self.sources = tuple(state_dict["sources"])
 
 
 def _scales(saved: dict[str, Any], source: str) -> float | dict[str, float]:
-    """Alpha / rank of the adapters in ``source``, by the parts of it that have some."""
+    """Return alpha / rank of the adapters in ``source``, by the name of the part that has them."""
     if "lora_scales" not in saved:  # a checkpoint with one adapted part
         return float(saved.get("lora_scale", 1.0))
     found = {}
@@ -97,13 +97,13 @@ def _scales(saved: dict[str, Any], source: str) -> float | dict[str, float]:
 
 
 def provenance(callbacks: Mapping[str, Mapping[str, Any]], part: str = "") -> tuple[str, ...]:
-    """Hub ids and folders of the published weights, in the order of the alphabet.
+    """Return hub ids and folders of the published weights behind a checkpoint, in alphabetical order.
 
     Args:
         callbacks: the callbacks' states in a checkpoint, by their keys: those of
-            :class:`~vlad_lightning.callbacks.FromPretrained` say what was read there, those of
-            :class:`~vlad_lightning.callbacks.InitFrom` what the earlier stages had read.
-        part: dotted name of a submodule; only what went into it counts. Empty means all.
+            :class:`~vlad_lightning.callbacks.FromPretrained` name what that stage read, those of
+            :class:`~vlad_lightning.callbacks.InitFrom` what the earlier stages read.
+        part: dotted name of a submodule; only weights that were loaded into it count. Empty means all.
     """
     found: set[str] = set()
     for key, state in callbacks.items():
@@ -114,5 +114,5 @@ def provenance(callbacks: Mapping[str, Mapping[str, Any]], part: str = "") -> tu
 
 
 def _overlap(first: str, second: str) -> bool:
-    """Whether one submodule is, or is in, the other; the empty name is the whole module."""
+    """Return whether one submodule is the other or contains it; the empty name is the whole module."""
     return not second or f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")

@@ -1,4 +1,4 @@
-"""Start a part of a module from published weights, in the layout of diffusers or transformers."""
+"""Initialisation of a part of a module from published weights in the format of diffusers or transformers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from vlad_lightning.models.published_settings import (
 
 
 class FromPretrained(Callback):
-    """Fills ``part`` with published weights; safetensors only, and nothing may be missing.
+    """Initialisation of ``part`` with published weights; safetensors only, and no weight may be missing.
 
-    What the source holds beside the part, such as the other tower of a CLIP, is left out. Settings that the weights do
-    not show, such as the number of attention heads, must be the part's own. An image generator that was widened for the
-    fusion keeps its columns of zeros: it begins as the published one (:mod:`~vlad_lightning.models.painter.widened`).
+    Other weights in the source, such as the other tower of a CLIP, are ignored. Settings that do not change the
+    weights' shapes, such as the number of attention heads, must equal the part's. An image generator that was widened
+    for the fusion keeps its columns of zeros and so starts with the published one's outputs
+    (:mod:`~vlad_lightning.models.painter.widened`).
 
     Args:
         part: dotted name of a submodule whose class has ``from_pretrained``, such as ``image_generator.vfe.unet``.
         source: a local folder, a hub id, or a local .safetensors file as the original repositories publish it.
-        subfolder: of the source, such as ``unet``.
-        revision: a commit of the hub, which a hub id needs.
-        config: for a single file: a local folder in diffusers' layout whose ``<subfolder>/config.json`` describes it.
+        subfolder: subfolder of the source, such as ``unet``.
+        revision: commit on the hub; required for a hub id.
+        config: for a single file: a local folder in diffusers' format whose ``<subfolder>/config.json`` describes it.
 
     Raises:
         OSError: where the source cannot be found.
@@ -50,12 +51,12 @@ class FromPretrained(Callback):
 
     @property
     def state_key(self) -> str:
-        """One state for each part."""
+        """Key of the callback's state in a checkpoint, one for each part."""
         return f"FromPretrained[{self.part}]"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fill the part when a fit starts."""
-        if stage != "fit" or trainer.ckpt_path:  # what is resumed from holds everything
+        if stage != "fit" or trainer.ckpt_path:  # a checkpoint to resume from holds everything
             return
         part: Any = pl_module.get_submodule(self.part)
         try:
@@ -70,19 +71,19 @@ class FromPretrained(Callback):
             raise ValueError(f"{self.source} does not fit {self.part!r}: {error}") from error
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the part came from."""
+        """Return the provenance of the part."""
         return _origin(self.source)
 
 
 class TokenizerFromPretrained(Callback):
-    """Gives a text encoder a published tokenizer.
+    """Initialisation of a text encoder with a published tokenizer.
 
     Args:
         part: dotted name of the :class:`~vlad_lightning.models.text.encoder.TextEncoder`.
         source: a local folder, or a hub id.
-        subfolder: of the source, such as ``tokenizer``.
-        revision: a commit of the hub, which a hub id needs.
-        second_subfolder: of SDXL's second tokenizer; it may differ from the first in its padding only.
+        subfolder: subfolder of the source, such as ``tokenizer``.
+        revision: commit on the hub; required for a hub id.
+        second_subfolder: subfolder of SDXL's second tokenizer, which may differ from the first only in its padding.
 
     Raises:
         OSError: where the source cannot be found.
@@ -103,7 +104,7 @@ class TokenizerFromPretrained(Callback):
 
     @property
     def state_key(self) -> str:
-        """One state for each part."""
+        """Key of the callback's state in a checkpoint, one for each part."""
         return f"TokenizerFromPretrained[{self.part}]"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -122,15 +123,15 @@ class TokenizerFromPretrained(Callback):
 
 
 class SameSchedule(Callback):
-    """Refuses to train with another noise schedule than the one that published weights were trained with.
+    """Check that the noise schedule is the one that the published weights were trained with.
 
-    The schedule stays the configuration's own, so that ``test`` and ``predict`` need no source.
+    The schedule itself comes from the configuration, so ``test`` and ``predict`` do not need the source.
 
     Args:
         part: dotted name of the schedule, such as ``image_generator.schedule``.
         source: a local folder, or a hub id.
-        subfolder: of the source.
-        revision: a commit of the hub, which a hub id needs.
+        subfolder: subfolder of the source.
+        revision: commit on the hub; required for a hub id.
 
     Raises:
         OSError: where the source cannot be found.
@@ -142,7 +143,7 @@ class SameSchedule(Callback):
         self.source = Source(source, subfolder, revision)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Compare when a fit starts."""
+        """Compare the schedules when a fit starts."""
         if stage != "fit" or trainer.ckpt_path:
             return
         try:

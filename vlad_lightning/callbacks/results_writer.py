@@ -1,4 +1,4 @@
-"""The results table of a test: JSON for programs, Markdown for people."""
+"""Results table of a test: JSON for programs, Markdown for people."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ _Rows = Mapping[str, Mapping[str, tuple[float, float]]]
 
 
 class ResultsWriter(Callback):
-    """Writes ``results.json`` and ``results.md`` from the module's ``results`` after a test.
+    """Writer of ``results.json`` and ``results.md`` from the module's ``results`` after a test.
 
-    In ``results.json`` each result has a key ``data`` beside its fields: what it was measured on, as the data module
-    tells it.
+    In ``results.json`` each result has, in addition to its fields, a key ``data`` with the data that it was measured
+    on, taken from the data module.
 
-    Where the module has ``rows``, ``per_image.json`` holds what each image adds to a result that is a share:
-    ``{system: {result: {image: [part, whole]}}}``, an image by its :func:`~vlad_lightning.metrics.per_image.image_id`.
+    If the module has ``rows``, ``per_image.json`` holds what each image adds to a result that is a share:
+    ``{system: {result: {image: [part, whole]}}}``; images are named by
+    :func:`~vlad_lightning.metrics.per_image.image_id`.
 
     Args:
         out: the folder.
@@ -35,7 +36,7 @@ class ResultsWriter(Callback):
         self.system = system
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the files, from the first process."""
+        """Write the files in the first process."""
         results = cast(dict[str, MetricResult], pl_module.results)
         if not results or not trainer.is_global_zero:
             return
@@ -47,7 +48,7 @@ class ResultsWriter(Callback):
         self._write_rows(cast(_Rows, getattr(pl_module, "rows", {})))
 
     def _write_rows(self, rows: _Rows) -> None:
-        """Write what the images add; where nothing is known, those of an earlier test must not stay beside the rest."""
+        """Write the per-image rows; without rows, delete those of an earlier test."""
         target = Path(self.out, "per_image.json")
         if not rows:
             target.unlink(missing_ok=True)
@@ -57,7 +58,7 @@ class ResultsWriter(Callback):
 
 
 def _data(trainer: Trainer, result: str) -> dict[str, str]:
-    """What a result was measured on: prompts without images, a source of its own, or the test split of the one."""
+    """Return what a result was measured on: prompts without images, the test source, or the source's test split."""
     source, test_source, prompts = (
         getattr(trainer.datamodule, name, None)  # type: ignore[attr-defined]
         for name in ("source", "test_source", "test_prompts")
@@ -70,7 +71,7 @@ def _data(trainer: Trainer, result: str) -> dict[str, str]:
 
 
 def results_table(system: str, results: dict[str, MetricResult]) -> str:
-    """A Markdown table: a result a row, with its 95 % interval where one is known, and where it comes from."""
+    """Return a Markdown table with one row per result: its value, 95 % interval if known, n and details."""
     lines = [f"| {system} | value | 95 % interval | n | from |", "|---|---|---|---|---|"]
     for name, f in results.items():
         interval = "" if f.low is None or f.high is None else f"{f.low:.3f} to {f.high:.3f}"

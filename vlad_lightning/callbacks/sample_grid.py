@@ -19,15 +19,15 @@ from vlad_lightning.types import Batch, GeneratedImages, Layout
 
 
 class SampleGrid(Callback):
-    """Draws the first prompts of the validation set; in a test it collects the first generated images.
+    """Grids of samples for the first validation prompts; in a test, of the first generated images.
 
-    The module's ``draw(prompts, key)`` gives a :class:`GeneratedImages` (stage 2) or layouts (stage 1).
+    The module's ``draw(prompts, keys)`` returns :class:`GeneratedImages` (stage 2) or layouts (stage 1).
 
     Args:
-        samples: pictures a grid.
-        columns: pictures a row.
-        out: PNG file a test writes; None writes none.
-        prompts_out: likewise, of the prompts that have no true images; None writes none.
+        samples: pictures per grid.
+        columns: pictures per row.
+        out: PNG file that a test writes; None writes none.
+        prompts_out: the same for prompts that have no true images; None writes none.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class SampleGrid(Callback):
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Draw the first batch's prompts."""
+        """Generate and log samples for the prompts of the first batch."""
         if batch_idx > 0 or trainer.sanity_checking or not (trainer.is_global_zero or is_sharded(pl_module)):
             return
         prompts = batch.prompts[: self.samples]
         with trainer.precision_plugin.forward_context():
             drawn: GeneratedImages | tuple[Layout, ...] = cast(Any, pl_module).draw(prompts, batch.keys[: self.samples])
-        if not trainer.is_global_zero:  # it had to help with the weights
+        if not trainer.is_global_zero:  # it only took part in gathering the weights
             return
         captions = [words_of(prompt, layout) for prompt, layout in zip(prompts, batch.layouts, strict=False)]
         layouts = drawn.layouts if isinstance(drawn, GeneratedImages) else drawn
@@ -89,10 +89,10 @@ class SampleGrid(Callback):
                 try:
                     for name, figure in results.items():
                         logger.experiment.add_figure(name, figure, trainer.global_step)
-                except OSError as error:  # pictures are not worth a training
+                except OSError as error:  # a missing picture must not stop the training
                     rank_zero_warn(f"the pictures of step {trainer.global_step} could not be logged: {error}")
 
 
 def words_of(prompt: str, layout: Layout) -> str:
-    """The caption under a picture: its words, or the start of the prompt where it has none."""
+    """Return the caption under a picture: its words, or the start of the prompt if it has none."""
     return " ".join(layout.words) or prompt[:24]

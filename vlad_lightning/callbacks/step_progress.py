@@ -1,4 +1,4 @@
-"""A progress bar that tells when the whole training ends."""
+"""A progress bar that shows the time left of the whole training."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class StepProgressBar(RichProgressBar):
-    """Lightning's rich bar over all optimizer steps of a fit, where their number is set.
+    """Lightning's rich progress bar, over all optimizer steps of a fit if ``max_steps`` is set.
 
-    Lightning's own counts the batches of an epoch, and its time left is that of the epoch.
+    Lightning's own bar counts the batches of an epoch and shows the time left of the epoch.
     """
 
     @property
     def total_train_batches(self) -> int | float:
-        """Optimizer steps of the fit; the batches of an epoch where the fit is not limited by steps."""
+        """Optimizer steps of the fit; the batches of an epoch if the fit is not limited by steps."""
         return self.trainer.max_steps if self._by_steps else super().total_train_batches
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Show the bar, once for all epochs."""
         if self._by_steps and self.train_progress_bar_id is not None:
-            return  # its clock and its speed go on
+            return  # the bar keeps its clock and speed across epochs
         super().on_train_epoch_start(trainer, pl_module)
         self._name(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar to the steps done."""
+        """Set the bar to the number of completed steps."""
         done = trainer.global_step - 1 if self._by_steps else batch_idx
         super().on_train_batch_end(trainer, pl_module, outputs, batch, done)
         self._name(trainer)
@@ -37,7 +37,7 @@ class StepProgressBar(RichProgressBar):
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """The metrics shown beside the bar, without the loggers' version."""
+        """Return the metrics shown beside the bar, without the loggers' version number."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics

@@ -25,7 +25,7 @@ from vlad_lightning.types import Conditioning, GeneratedImages, Layout, MaskedIm
 
 
 def _check_channels(vfe: VFE, autoencoder: SpaceToDepth | KLAutoencoder) -> None:
-    """Refuse a fusion that does not take what the autoencoder and the phrase map give."""
+    """Refuse a fusion whose channels do not match those of the autoencoder and the phrase map."""
     fusion, mapped = vfe.fusion.config, vfe.phrase_map.out_channels if vfe.phrase_map else 0
     if fusion.latent_channels != autoencoder.latent_channels:
         raise ValueError(
@@ -43,12 +43,12 @@ class ImageGenerator(nn.Module):
     """The VFE with all it needs to turn prompts and layouts into images.
 
     Args:
-        prompt_encoder: gives t.
+        prompt_encoder: computes t.
         vfe: denoises image latents; without hierarchical guidance its fusion has no ``layout_channels``.
-        autoencoder: frozen; images and glyph maps to latents and back.
+        autoencoder: frozen; encodes images and glyph maps to latents, and decodes latents.
         schedule: the forward process of the latents; its class decides between DDPM and flow matching.
         image_size: H = W in pixels.
-        rasterizer: draws layouts.
+        rasterizer: draws layouts as glyph maps.
 
     Raises:
         ValueError: where widths or channels differ, the schedule cannot be trained on, or ``image_size`` is out of its
@@ -92,8 +92,7 @@ class ImageGenerator(nn.Module):
         """Refuse a sampler that does not fit the schedule or the network, before any work is done.
 
         Raises:
-            ValueError: naming the setting, also where it is one of layouts and the image generator has no latent of
-                them.
+            ValueError: naming the setting, also if it is for layouts and there is no hierarchical guidance.
         """
         sampler.check(self.schedule)
         for name, idle in (("layout_scale", 1.0), ("augmentation", 0.0)):
@@ -106,7 +105,7 @@ class ImageGenerator(nn.Module):
 
     @property
     def hierarchical(self) -> bool:
-        """Whether the layout's latent guides the image_generator."""
+        """Whether the image generator is guided by the layout's latent."""
         return self.vfe.fusion.config.layout_channels > 0
 
     def encode_layout(
@@ -116,16 +115,16 @@ class ImageGenerator(nn.Module):
         scale: float = 0.0,
         generators: Sequence[torch.Generator] | None = None,
     ) -> Tensor | None:
-        """z_t = g + s * noise (Eq. 6), g the glyph map's latent and, beside it, the map of the grounded phrases.
+        """Compute z_t = g + s * noise (Eq. 6), where g is the glyph map's latent, concatenated with the phrase map.
 
         Args:
-            glyphs: (B, 3, H, W) float in [-1, 1], a drawn layout.
-            grounding: the objects' phrases and boxes; None leaves their map empty.
+            glyphs: (B, 3, H, W) float in [-1, 1], drawn layouts.
+            grounding: the objects' phrases and boxes; None leaves the phrase map empty.
             scale: s.
-            generators: B of them, of the noise; only needed where s > 0.
+            generators: B generators of the noise; only used if s > 0.
 
         Returns:
-            (B, C, h, w) float, C the fusion's ``layout_channels``; None without hierarchical guidance.
+            (B, C, h, w) float, where C is the fusion's ``layout_channels``; None without hierarchical guidance.
         """
         if not self.hierarchical:
             return None
@@ -138,30 +137,30 @@ class ImageGenerator(nn.Module):
         return latent + scale * randn_tensor(latent.shape, generator=given, device=latent.device, dtype=latent.dtype)
 
     def _phrases_drawn(self, grounding: Grounding | None, latent: Tensor) -> Tensor:
-        """The phrase map at the size of a latent (B, C_z, h, w); empty without grounded phrases."""
+        """Draw the phrase map at the size of a latent (B, C_z, h, w); zeros without grounded phrases."""
         size = (latent.shape[-2], latent.shape[-1])
         if grounding is None or self.vfe.phrase_map is None:
             return latent.new_zeros(len(latent), self.vfe.fusion.config.layout_channels - latent.shape[1], *size)
         return self.vfe.phrase_map(grounding, size).to(latent)
 
     def check_objects(self, prompt: str, layout: Layout) -> None:
-        """Refuse a layout that someone gave, whose objects cannot be generated.
+        """Refuse a user's layout with objects that cannot be generated.
 
         Raises:
-            ValueError: naming an object that the prompt does not have, or for objects and an image generator without
-                their map.
+            ValueError: for too many objects, for objects and an image generator without a phrase map, or naming an
+                object that the prompt does not have.
         """
         if len(layout.objects) > MOST_PHRASES:
             raise ValueError(f"the layout has {len(layout.objects):,} objects; at most {MOST_PHRASES:,} are generated")
         if layout.objects and self.vfe.phrase_map is None:
-            things = ", ".join(map(repr, layout.objects))
+            names = ", ".join(map(repr, layout.objects))
             raise ValueError(
-                f"the layout has the objects {things}; this image generator has no phrase map, so it takes none"
+                f"the layout has the objects {names}; this image generator has no phrase map, so it takes none"
             )
         phrase_slots(layout.objects, self._phrases(prompt))
 
     def _phrases(self, prompt: str) -> list[str]:
-        """The phrases of a prompt that may have a box."""
+        """Return the phrases of a prompt that may have a box."""
         text = self.prompt_encoder.text_encoder
         return [phrase.text for phrase in text.decompose(prompt).objects[: text.max_objects]]
 
@@ -171,7 +170,7 @@ class ImageGenerator(nn.Module):
         Args:
             prompts: B prompts.
             layouts: B layouts.
-            cond: what the encoder says of the prompts.
+            cond: the encoder's output for the prompts.
 
         Raises:
             ValueError: naming an object that its prompt does not have.
@@ -188,15 +187,15 @@ class ImageGenerator(nn.Module):
 
     @property
     def inpaints(self) -> bool:
-        """Whether it can generate a region of a given picture."""
+        """Whether the image generator can generate a region of a given picture."""
         return self.vfe.inpainting is not None
 
     def encode_masked_images(self, masked_images: MaskedImages) -> Tensor | None:
-        """What is known, as the fusion reads it: the mask and the latent of the picture without the region.
+        """Return the fusion's inputs for inpainting: the mask, and the latent of the picture with the region set to 0.
 
         Args:
-            masked_images: B pictures of the image generator's size; one whose whole frame is the region is generated
-                from nothing.
+            masked_images: B pictures of the image generator's size; if the region is the whole frame, nothing of the
+                picture is used.
 
         Returns:
             (B, 1 + C_z, h, w) float; None for an image generator without inpainting.
@@ -204,15 +203,15 @@ class ImageGenerator(nn.Module):
         if not self.inpaints:
             return None
         known = self.autoencoder.encode_images(masked_images.images.masked_fill(masked_images.masks, 0))
-        # a latent's place belongs to the region if one of its pixels does
+        # a latent position belongs to the region if one of its pixels does
         mask = F.adaptive_max_pool2d(masked_images.masks.to(known), known.shape[-2:])
         return torch.cat([mask, known], dim=1)
 
     def uncond(self, size: int) -> Conditioning:
-        """What the image generator is told where there is no text, ``size`` times: the empty prompt.
+        """Return the unconditional input for ``size`` samples: the conditioning of the empty prompt.
 
-        SDXL was trained with zeros in its place (``force_zeros_for_empty_prompt``): where the network takes a text
-        embedding, that and the token states are zero. The pooled t, which only the fusion reads, stays the prompt's.
+        SDXL was trained with zeros instead (``force_zeros_for_empty_prompt``): if the network takes a text embedding,
+        that embedding and the token states are zero. The pooled t, which only the fusion reads, is not zeroed.
         """
         empty = self.prompt_encoder.empty()
         if self.vfe.backbone.added_width is not None and empty.text_embeds is not None:
@@ -221,7 +220,7 @@ class ImageGenerator(nn.Module):
         return empty.expand(size)
 
     def draw_glyphs(self, layouts: Sequence[Layout]) -> Tensor:
-        """(B, 1, H, W) uint8 on the CPU: the layouts, white on black."""
+        """Draw the words of the layouts, white on black, (B, 1, H, W) uint8 on the CPU."""
         size = (self.image_size, self.image_size)
         return torch.stack([self.rasterizer(layout, size) for layout in layouts])
 
@@ -234,23 +233,23 @@ class ImageGenerator(nn.Module):
         progress: Callable[[Tensor], Iterable[Tensor]] = iter,
         masked_images: MaskedImages | None = None,
     ) -> GeneratedImages:
-        """Generate ``B`` prompts with their layouts.
+        """Generate images for ``B`` prompts with their layouts.
 
         Args:
             prompts: B prompts.
             layouts: B layouts.
             sampler: steps and scales.
-            generators: B generators, all the randomness; an image depends on its own alone.
+            generators: B generators, the only source of randomness; each image depends only on its own.
             progress: wraps the timesteps, as tqdm does.
-            masked_images: B pictures of which only a region is generated: every other pixel stays as it is, and what
-                lies outside the region of a layout is not drawn. None generates whole images.
+            masked_images: B pictures of which only a region is generated: all other pixels are kept, and glyphs outside
+                the region are not drawn. None generates whole images.
 
         Raises:
-            ValueError: for a ``masked_images`` and an image generator without inpainting.
+            ValueError: if ``masked_images`` is given and the image generator has no inpainting.
         """
         if masked_images is not None and not self.inpaints:
             raise ValueError(
-                "region is given, but this image generator has none in its vfe: it was not trained for inpainting"
+                "a region is given, but this image generator's vfe has no inpainting: it was not trained for inpainting"
             )
         weight = self.vfe.fusion.weight
         glyphs = glyph_images(self.draw_glyphs(layouts).to(weight.device))
@@ -271,10 +270,10 @@ class ImageGenerator(nn.Module):
         return GeneratedImages(images, tuple(layouts), glyphs, tuple(prompts))
 
     def masked_latents(self, masked_images: MaskedImages | None, size: int) -> Tensor | None:
-        """What a generator with inpainting reads of ``size`` pictures (:meth:`encode_masked_images`); else None.
+        """Return the inpainting inputs of ``size`` pictures (:meth:`encode_masked_images`); None without inpainting.
 
         Args:
-            masked_images: the pictures; None generates all of them from nothing.
+            masked_images: the pictures; None means that every whole frame is generated.
             size: B.
         """
         if masked_images is None:
@@ -288,14 +287,14 @@ class ImageGenerator(nn.Module):
     def _guided(
         self, cond: Conditioning, z: Tensor | None, sampler: ImageSampler, known: Tensor | None = None
     ) -> Denoiser:
-        """The denoiser under hierarchical guidance: every branch in one batch."""
+        """Return the denoiser with hierarchical guidance, which evaluates all branches in one batch."""
         guidance = sampler.guidance
         branches = guidance.branches
         uncond = self.uncond(len(cond))
         text = Conditioning.cat([cond if b.text else uncond for b in branches])
         layout = None
         if z is not None:
-            # of the whole batch, not once: an autoencoder's rounding depends on how many it encodes
+            # encoded for the whole batch, not once: an autoencoder's rounding depends on the batch size
             blank = z.new_full((len(z), 3, self.image_size, self.image_size), -1)
             layout = torch.cat([z if b.layout else cast(Tensor, self.encode_layout(blank)) for b in branches])
         given = None if known is None else known.repeat(len(branches), 1, 1, 1)
@@ -310,11 +309,14 @@ class ImageGenerator(nn.Module):
 
 
 def phrase_slots(objects: Sequence[str], phrases: Sequence[str]) -> list[int]:
-    """Which phrase of a prompt each object of a layout is: the first of that text which no other object has taken.
+    """Match each object of a layout to a phrase of the prompt: the first with its text that is not taken yet.
 
     Args:
-        objects: of the layout; compared without regard to case and to an article before them.
-        phrases: of the prompt.
+        objects: the layout's objects; case and a leading article are ignored.
+        phrases: the prompt's phrases.
+
+    Returns:
+        The index of each object's phrase.
 
     Raises:
         ValueError: naming an object that is not among the phrases.
@@ -325,10 +327,10 @@ def phrase_slots(objects: Sequence[str], phrases: Sequence[str]) -> list[int]:
     """
     free = [bare_phrase(phrase) for phrase in phrases]
     slots = []
-    for thing in objects:
-        if bare_phrase(thing) not in free:
+    for name in objects:
+        if bare_phrase(name) not in free:
             known = ", ".join(map(repr, phrases)) or "none"
-            raise ValueError(f"the layout has the object {thing!r}; the prompt's phrases are {known}")
-        slots.append(free.index(bare_phrase(thing)))
+            raise ValueError(f"the layout has the object {name!r}; the prompt's phrases are {known}")
+        slots.append(free.index(bare_phrase(name)))
         free[slots[-1]] = ""
     return slots

@@ -1,4 +1,4 @@
-"""How images are sampled: what layouts need as well, and what only an image generator has."""
+"""Sampling settings of the image generator: those of every sampler, and guidance, augmentation and speed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from vlad_lightning.limits import MOST_STEPS, check_whole
 
 @dataclass(frozen=True)
 class ImageSampler(Sampler):
-    """A sampler with hierarchical guidance, the layout's augmentation and the backbone's switches.
+    """A sampler with hierarchical guidance, noise on the layout's latent, and two options that speed up the backbone.
 
     Attributes:
-        guidance_scale: the scale of the text; 1 is none.
-        layout_scale: the scale of the layout; 1 is none.
-        augmentation: the s of Eq. 6 at sampling time: the standard deviation of the noise on the layout's latent.
-        cache_interval: the deep blocks of a UNet are evaluated at every this-many-th step and reused in between
-            (:mod:`~vlad_lightning.models.painter.cache`); 1 evaluates all.
-        fuse_qkv: queries, keys and values come from one product (:mod:`~vlad_lightning.models.painter.attention`).
+        guidance_scale: guidance scale of the text; 1 means no guidance.
+        layout_scale: guidance scale of the layout; 1 means no guidance.
+        augmentation: s of Eq. 6 at sampling time, the standard deviation of the noise on the layout's latent.
+        cache_interval: the deep blocks of a UNet are evaluated at every ``cache_interval``-th step and reused in
+            between (:mod:`~vlad_lightning.models.painter.cache`); 1 evaluates them at every step.
+        fuse_qkv: compute queries, keys and values in one matrix product
+            (:mod:`~vlad_lightning.models.painter.attention`).
 
     Raises:
         ValueError: where a value is out of its range.
@@ -41,5 +42,5 @@ class ImageSampler(Sampler):
 
     @property
     def guidance(self) -> HierarchicalGuidance:
-        """The guidance with these scales."""
+        """Hierarchical guidance with these scales."""
         return HierarchicalGuidance(self.guidance_scale, self.layout_scale)

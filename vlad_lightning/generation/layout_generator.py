@@ -23,11 +23,10 @@ from vlad_lightning.types import Batch, Conditioning, Layout
 class LayoutGenerator(nn.Module):
     """The TLG with all it needs to turn prompts into layouts.
 
-    It has a prompt encoder of its own: Eq. 1 factorises, so stage 2 may go on training its encoder without moving the
-    ground under the layouts.
+    It has its own prompt encoder: Eq. 1 factorises, so stage 2 can train its encoder without changing the layouts.
 
     Args:
-        prompt_encoder: the encoder the TLG was trained with.
+        prompt_encoder: the encoder that the TLG is trained with.
         tlg: denoises layout tokens.
         schedule: the forward process of the layout tokens; its class decides between DDPM and flow matching.
 
@@ -70,11 +69,11 @@ class LayoutGenerator(nn.Module):
                 )
 
     def tokens_of(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The layouts of a batch as the TLG sees them.
+        """Encode the layouts of a batch as tokens of the TLG.
 
         Returns:
-            (B, M, 6) float32 tokens; (B, M, 6) bool, which of their numbers the data tell; (B, M) bool, of which
-            phrases the data do not tell whether they stand anywhere.
+            (B, M, 6) float32 tokens; (B, M, 6) bool, which of their numbers are known and count in the loss; (B, M)
+            bool, for which phrases the data do not say whether they have a box.
         """
         boxes, present = batch.word_boxes, batch.word_mask
         unknown = torch.zeros_like(present)
@@ -85,11 +84,11 @@ class LayoutGenerator(nn.Module):
             unknown = torch.cat([unknown, blind], dim=1)
         words = torch.arange(present.shape[1], device=present.device) < batch.word_mask.shape[1]
         cond = present[..., None].expand(-1, -1, 5)
-        bit = ~unknown & ~words  # a word to draw always has a place: nothing to learn
+        bit = ~unknown & ~words  # a word to draw always has a box: its bit has nothing to learn
         return encode_boxes(boxes, present | words), torch.cat([cond, bit[..., None]], dim=-1), unknown
 
     def noised(self, tokens: Tensor, generators: SampleGenerators) -> tuple[Tensor, Noised]:
-        """Timesteps (B,) and a draw of the forward process for (B, M, 6) tokens."""
+        """Draw timesteps (B,) and noise the (B, M, 6) tokens by the forward process."""
         objective = objective_for(self.schedule)
         steps = objective.draw_timesteps(generators)
         noise = generators.normal(*tokens.shape[1:])
@@ -98,20 +97,20 @@ class LayoutGenerator(nn.Module):
     def sample(
         self, prompts: Sequence[str], sampler: Sampler, generators: Sequence[torch.Generator]
     ) -> tuple[Layout, ...]:
-        """Draw a layout for each prompt; one without words to draw and without objects gets an empty layout.
+        """Sample a layout for each prompt; a prompt without words to draw and without objects gets an empty layout.
 
-        Boxes that lie on each other are moved apart (:func:`~vlad_lightning.layout.overlaps.resolve_overlaps`), and
-        counted in ``Layout.moved``. Objects are placed once data have told where some stand.
-        Words beyond the ``max_words`` that a layout holds are left out, as in training: real captions have such.
-        Where a person wrote the prompts, :meth:`check` them first.
+        Boxes that overlap are moved apart (:func:`~vlad_lightning.layout.overlaps.resolve_overlaps`), and counted in
+        ``Layout.moved``. Objects get boxes only if some of the training data had known scenes.
+        Words beyond the ``max_words`` of a layout are left out, as in training, since real captions may have more.
+        Call :meth:`check` first for prompts that a user wrote.
 
         Args:
             prompts: B prompts.
-            sampler: how the tokens are drawn.
-            generators: B generators, all the randomness; a layout depends on its own alone.
+            sampler: sampler of the tokens.
+            generators: B generators, the only source of randomness; each layout depends only on its own.
 
         Raises:
-            ValueError: where weights that have become NaN or infinite leave no layouts.
+            ValueError: where the sampled tokens are NaN or infinite because the weights are.
         """
         conditioning: Conditioning = self.prompt_encoder(prompts)
         cond = conditioning.pooled
@@ -122,21 +121,21 @@ class LayoutGenerator(nn.Module):
         tokens = sampler.draw(
             lambda x, t: self.tlg(x.to(cond), t, conditioning, unknown), noise, self.schedule, generators
         )
-        if not tokens.isfinite().all():  # moving boxes apart would make numbers of them
+        if not tokens.isfinite().all():  # resolve_overlaps would turn them into finite numbers
             raise ValueError("the generated layouts hold NaN or infinite values: the weights are damaged")
         boxes, present = (x.cpu() for x in decode_boxes(tokens.float()))
         rows = zip(prompts, boxes, present & ~unknown.cpu(), strict=True)
         return tuple(self._laid_out(*row) for row in rows)
 
     def _laid_out(self, prompt: str, boxes: Tensor, present: Tensor) -> Layout:
-        """The layout of one prompt: (M, 5) boxes and (M,) bool of its phrases."""
+        """Build the layout of one prompt from its phrases' boxes (M, 5) and which of them have one, (M,) bool."""
         text = self.prompt_encoder.text_encoder
         parts = text.decompose(prompt)
         words = tuple(word.text for word in parts.words[: text.max_words])
         phrases = parts.objects[: self.tlg.config.max_objects]
-        standing = [i for i in range(len(phrases)) if present[text.max_words + i]]
-        object_boxes = boxes[[text.max_words + i for i in standing]]
+        placed = [i for i in range(len(phrases)) if present[text.max_words + i]]
+        object_boxes = boxes[[text.max_words + i for i in placed]]
         object_boxes = torch.where(fills_frame(object_boxes)[:, None], object_boxes.new_tensor(FRAME), object_boxes)
         apart = resolve_overlaps(boxes[: len(words)], parts.groups[: len(words)], object_boxes)
-        objects = tuple(phrases[i].text for i in standing)
+        objects = tuple(phrases[i].text for i in placed)
         return Layout(words, apart.boxes, (), objects, apart.objects, apart.moved)

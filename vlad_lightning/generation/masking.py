@@ -1,4 +1,4 @@
-"""How the image generator learns inpainting: which samples have a region, and which regions there are."""
+"""Random regions for training the image generator on inpainting."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from vlad_lightning.types import Layout
 
 @dataclass(frozen=True)
 class Masking:
-    """A share of the samples has a region that is generated while the rest is known; the others are generated whole.
+    """Distribution of the inpainting regions: a share of the samples has a region, the others are generated whole.
 
-    Half of a batch whole is TextDiffuser's share (arXiv 2305.10855): so one network generates from nothing and into a
-    picture.
+    By default half of the samples are generated whole, as in TextDiffuser (arXiv 2305.10855), so that one network
+    learns to generate both whole images and regions of a picture.
 
     Attributes:
-        share: of the samples that have a region.
-        word_share: of these, those whose region is made of words' boxes: one at random, each other with probability
-            1/2. A sample without words, and the rest, have a rectangle.
+        share: share of the samples that have a region.
+        word_share: share of these whose region is made of words' boxes: one word at random, and each other word with
+            probability 1/2. The rest, and samples without words, have a rectangle.
         margin: how much a word's box grows on every side, in heights of the word.
         min_side: smallest width and height of a rectangle, in fractions of the frame.
-        max_side: largest.
+        max_side: largest width and height of a rectangle, in fractions of the frame.
 
     Raises:
-        ValueError: where a value is out of its range, or does nothing beside the others.
+        ValueError: where a value is out of its range, or has no effect with the others.
     """
 
     share: float = 0.5
@@ -58,15 +58,15 @@ class Masking:
             )
 
     def draw(self, layouts: Sequence[Layout], size: tuple[int, int], generators: SampleGenerators) -> Tensor:
-        """A region for each sample.
+        """Draw a region for each sample.
 
         Args:
-            layouts: the words of B samples.
+            layouts: layouts of B samples.
             size: height and width of the masks in pixels.
-            generators: the randomness of the B rows; the masks are on its device.
+            generators: random generators of the B rows; the masks are on their device.
 
         Returns:
-            (B, 1, H, W) bool, True where the sample is generated: everywhere for one without a region.
+            (B, 1, H, W) bool, True where the sample is generated: everywhere for a sample without a region.
         """
         device = generators.device
         u = generators.uniform(6)
@@ -80,13 +80,13 @@ class Masking:
             chance = pad_sequence(generators.uniforms(lengths), batch_first=True, padding_value=2.0)
             kept = (chance < 0.5) | ((chance == chance.amin(dim=1, keepdim=True)) & (chance < 1))
             by_words = box_masks(grown(boxes, self.margin), kept, size)
-        # words that lie outside the frame, or none at all, leave nothing to generate
+        # without words, or with words outside the frame only, the region would be empty
         from_words = (u[:, 1] < self.word_share) & by_words.flatten(1).any(dim=1)
         masks = torch.where(from_words.view(-1, 1, 1, 1), by_words, by_rectangle)
         return masks | whole.view(-1, 1, 1, 1)
 
     def _rectangles(self, u: Tensor) -> Tensor:
-        """(B, 1, 5): upright boxes inside the frame, of ``u`` (B, 4) in [0, 1)."""
+        """Turn ``u`` (B, 4) in [0, 1) into upright boxes inside the frame, (B, 1, 5)."""
         sides = self.min_side + (self.max_side - self.min_side) * u[:, :2]
         centres = sides / 2 + (1 - sides) * u[:, 2:]
         return torch.cat([centres, sides, torch.zeros_like(u[:, :1])], dim=1)[:, None]

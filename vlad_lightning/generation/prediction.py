@@ -1,4 +1,4 @@
-"""What stage 2 does with prompts: places their words, generates them, and puts what is generated back into pictures."""
+"""Generation of a batch of prompts: checks, layouts and masks that are derived, regions pasted into their pictures."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from vlad_lightning.types import GeneratedImages, Layout, MaskedImages, PromptBa
 Row = tuple[Layout | None, Tensor | None, Tensor | None]
 """Layout, image and mask of one prompt of a batch."""
 ResolvedLayout = tuple[Layout | None, MaskedImages | None]
-"""The same prompt's words, and its picture at its own size with the region."""
+"""Layout, and picture at its original size with its region, of one prompt."""
 
 
 def check_requests(requests: Sequence[Request], system: VLADSystem) -> None:
-    """Refuse requests that cannot be generated, before the first one is, by what can be told without its pixels.
+    """Refuse requests that cannot be generated, before any is generated and without reading the pixels.
 
     Raises:
         ValueError: naming the request, for more words than a layout holds, characters without a glyph, a picture for
-            an image generator without inpainting, a layout for one without hierarchical guidance, or words outside the
-            picture.
+            an image generator without inpainting, a layout for one without hierarchical guidance, objects that cannot
+            be generated, or words outside the picture.
     """
     for request in requests:
         with told_at(request.source):
@@ -41,7 +41,7 @@ def check_requests(requests: Sequence[Request], system: VLADSystem) -> None:
 
 
 def check_masks(batch: PromptBatch, image_generator: ImageGenerator) -> None:
-    """Refuse layouts with all their words outside the masks that were given.
+    """Refuse layouts whose words are all outside the given masks.
 
     Raises:
         ValueError: naming the prompt.
@@ -59,17 +59,17 @@ def generate_batch(
     generators: Sequence[torch.Generator],
     progress: Callable[[Tensor], Iterable[Tensor]] = iter,
 ) -> GeneratedImages:
-    """Generate a batch of any kinds of prompts.
+    """Generate a batch of prompts, with or without layouts, pictures and masks.
 
     Args:
-        batch: the prompts.
-        system: draws them, in one go.
-        settings: how.
-        generators: B generators, all the randomness.
+        batch: B prompts.
+        system: generates them in one batch.
+        settings: how layouts and images are sampled.
+        generators: B generators, the only source of randomness.
         progress: wraps the timesteps of the images, as tqdm does.
 
     Raises:
-        ValueError: where what was generated is no picture.
+        ValueError: where a picture has neither mask nor layout, or the generated images hold NaN or infinite values.
     """
     image_generator = system.image_generator
     resolved = [
@@ -116,15 +116,15 @@ def _check(request: Request, image_generator: ImageGenerator, layouts: LayoutGen
 
 
 def resolve_layout(prompt: str, row: Row, font: str | None) -> ResolvedLayout:
-    """The words of one prompt and the region they are generated in: from a mask the words, or from words the mask.
+    """Return the layout and the region of one prompt; a missing layout is set in the mask, a missing mask around words.
 
     Args:
-        prompt: words to draw stand in quotes.
-        row: (3, H, W) float in [-1, 1] for a picture, (1, H, W) bool for its mask.
-        font: a font file that lines are measured with; None is the default one.
+        prompt: prompt with the words to draw in quotes.
+        row: layout, picture (3, H, W) float in [-1, 1] and mask (1, H, W) bool, each possibly None.
+        font: a font file that lines are measured with; None is the default font.
 
     Raises:
-        ValueError: where a picture has neither mask nor layout, or no word lies in its frame.
+        ValueError: where a picture has neither mask nor layout, or has no mask and no word lies in its frame.
     """
     layout, image, mask = row
     if image is None:
@@ -138,7 +138,7 @@ def resolve_layout(prompt: str, row: Row, font: str | None) -> ResolvedLayout:
 
 
 def _stacked(masked_per_prompt: Sequence[MaskedImages | None], side: int) -> MaskedImages | None:
-    """All regions at ``side``, the whole frame for a prompt without one; None where no prompt has one."""
+    """Stack all regions, resized to ``side``, the whole frame for a prompt without one; None if no prompt has one."""
     if all(masked_images is None for masked_images in masked_per_prompt):
         return None
     whole = MaskedImages(torch.zeros(1, 3, side, side), torch.ones(1, 1, side, side, dtype=torch.bool))
@@ -148,7 +148,7 @@ def _stacked(masked_per_prompt: Sequence[MaskedImages | None], side: int) -> Mas
 
 
 def _pictures(generated: Tensor, masked_per_prompt: Sequence[MaskedImages | None]) -> tuple[Tensor, ...]:
-    """What was generated of each picture, stretched back into it."""
+    """Return the final picture of each prompt: the generated region pasted into its picture, or the whole image."""
     return tuple(
         image if masked_images is None else put_back(image[None], masked_images)[0]
         for image, masked_images in zip(generated, masked_per_prompt, strict=True)
@@ -156,25 +156,25 @@ def _pictures(generated: Tensor, masked_per_prompt: Sequence[MaskedImages | None
 
 
 def put_back(generated: Tensor, masked_images: MaskedImages) -> Tensor:
-    """(B, 3, H, W): the region of each picture from ``generated``, at any size, and every other pixel its own."""
+    """Paste the region from ``generated``, of any size, into each picture, (B, 3, H, W); other pixels are kept."""
     height, width = masked_images.images.shape[-2:]
     return torch.where(masked_images.masks, stretched(generated, (height, width)), masked_images.images)
 
 
 def layout_in(masks: Tensor, prompt: str, font: str | None = None) -> Layout:
-    """The prompt's words as lines in the box around a mask; an empty layout where there are none.
+    """Set the prompt's words as lines in the box around a mask; without words, return an empty layout.
 
     Args:
         masks: (1, 1, H, W) bool, True in the region.
-        prompt: words to draw stand in quotes.
-        font: a font file that the lines are measured with; None is the default one.
+        prompt: prompt with the words to draw in quotes.
+        font: a font file that the lines are measured with; None is the default font.
     """
     words = " ".join(drawn_words(prompt))
     return paragraph(words, bounding_quad(masks), wrap=True, font=font) if words else Layout.empty()
 
 
 def masks_around(layouts: Sequence[Layout], size: tuple[int, int]) -> Tensor:
-    """(B, 1, H, W) bool: each layout's boxes, with the margin that training gives them by default.
+    """Return masks around each layout's words, (B, 1, H, W) bool, with the default margin of training.
 
     Raises:
         ValueError: where a layout has no word in the frame.
@@ -193,7 +193,7 @@ def check_inside(image_generator: ImageGenerator, layouts: Sequence[Layout], mas
     """Refuse layouts that have words, but none in the region.
 
     Args:
-        image_generator: draws them.
+        image_generator: draws the layouts.
         layouts: B layouts.
         masks: (B, 1, H, W) bool at the image generator's size, True in the region.
 

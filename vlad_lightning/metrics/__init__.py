@@ -1,1 +1,1 @@
-"""What is measured: a pure function each and a ``torchmetrics`` shell with its state."""
+"""Metrics: for each, a pure function and a ``torchmetrics`` class that holds its state."""

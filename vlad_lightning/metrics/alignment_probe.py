@@ -1,4 +1,4 @@
-"""Whether an image-text encoder prefers a true caption to one with a single thing changed, by kind of change."""
+"""Alignment probe: how often an image-text encoder prefers a true caption to an edited one, by kind of edit."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vlad_lightning.metrics.per_image import PerImageMetric
 from vlad_lightning.types import MetricResult
 
 Score = Callable[[Tensor, Sequence[str], Sequence[int]], Tensor]
-"""How well texts suit images: (images (B, 3, H, W), T texts, the index of each one's image) -> (T,) float."""
+"""Score of how well texts match images: (images (B, 3, H, W), T texts, index of each text's image) -> (T,) float."""
 
 
 def preferred(true: Tensor, edited: Tensor) -> Tensor:
-    """1 where the true caption scores above the edited one, 0 where it scores below, 1/2 where both score the same.
+    """Return 1 where the true caption scores above the edited one, 0 where below, 1/2 where both score the same.
 
     Args:
         true: (E,) float.
@@ -32,13 +32,13 @@ def preferred(true: Tensor, edited: Tensor) -> Tensor:
 
 
 class AlignmentProbe(PerImageMetric):
-    """``alignment_probe_<kind>``: share of the true captions that score above themselves with one thing changed.
+    """``alignment_probe_<kind>``: share of the true captions that score above their version with one thing changed.
 
-    0.5 is chance. Captions in which a kind has nothing to change are left out of its share.
+    0.5 is chance. Captions that a kind of edit cannot change are left out of its share.
 
     Args:
-        score: the encoder that is probed.
-        seed: of the edits, which depend on it and on a caption's key alone, and of the bootstrap.
+        score: score function of the encoder that is probed.
+        seed: seed of the bootstrap and of the edits, which depend only on it, the kind and the caption's key.
     """
 
     columns = ("kind", "right")
@@ -52,7 +52,7 @@ class AlignmentProbe(PerImageMetric):
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
-            prompts: B true captions; the words to draw stand in quotes.
+            prompts: B true captions; the words to draw are in quotes.
             keys: B names.
 
         Raises:
@@ -77,7 +77,7 @@ class AlignmentProbe(PerImageMetric):
         self.append(torch.stack([torch.tensor(kinds, device=scores.device), right], dim=1))
 
     def compute(self) -> dict[str, MetricResult]:
-        """The result of each kind that was seen, by name."""
+        """Return the result of each kind that occurred, by name."""
         table = self.table()
         results = {}
         for kind, name in enumerate(KINDS):

@@ -1,9 +1,9 @@
-"""95 % percentile bootstrap intervals, the images being what is drawn again.
+"""95 % percentile bootstrap intervals, by resampling images.
 
-Words of one picture stand or fall together, so a whole image is a cluster: its words are drawn with it or not at all.
+Words of one image are not independent, so the image is the cluster: its words are resampled together.
 
-Where all images say the same, such as 0 or 1, all resamples are equal, and their percentiles have no width. There the
-interval is :func:`unvaried_interval`, which for 0 and 1 is Wilson's over the images.
+If all images have the same value, such as 0 or 1, all resamples are equal and their percentiles have no width. In this
+case the interval is :func:`unvaried_interval`, which for 0 and 1 is Wilson's over the images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vlad_lightning.types import MetricResult
 Statistic = Callable[..., NDArray[np.float64]]
 
 NO_WIDTH = 1e-6
-"""An interval that is no wider has none: MARIO-Eval's 1 is 1 - 1e-8 / words, and rounding is no variance."""
+"""An interval at most this wide counts as zero width: MARIO-Eval's 1 is 1 - 1e-8 / words, and rounding adds noise."""
 
 _Z = float(stats.norm.ppf(0.975))
 
@@ -32,19 +32,19 @@ def bootstrap_result(
     resamples: int = 2000,
     most: float | None = 1.0,
 ) -> MetricResult:
-    """A statistic over images with its 95 % percentile interval (Efron and Tibshirani 1993, chapter 13).
+    """Compute a statistic over images with its 95 % percentile interval (Efron and Tibshirani 1993, chapter 13).
 
     Args:
         statistic: called as ``statistic(*columns, axis=-1)``; reduces that axis of every column.
         columns: K arrays (n_images,) float64; entry i of each belongs to image i.
-        rng: where the resamples are drawn from.
-        n: how many things the value averages.
-        resamples: how many times the images are drawn again.
-        most: no image says more, and none less than 0; None where that has no bound.
+        rng: random generator of the resamples.
+        n: how many items the value averages.
+        resamples: number of resamples.
+        most: upper bound of an image's value, whose lower bound is 0; None if there is no upper bound.
 
     Returns:
-        The result. ``low`` and ``high`` are None for a single image, which says nothing about the spread, and where all
-        images say the same of something without a bound; see :func:`unvaried_interval` for the rest of these.
+        The result. ``low`` and ``high`` are None for a single image, which has no spread, and if all images have the
+        same value of a statistic without a bound; with a bound see :func:`unvaried_interval`.
     """
     value = float(statistic(*columns, axis=-1))
     if len(columns[0]) < 2:
@@ -61,21 +61,21 @@ def bootstrap_result(
 
 
 def unvaried_interval(value: float, images: int, most: float = 1.0, least: float = 0.0) -> tuple[float, float]:
-    """A 95 % interval of a mean where all images say the same, and a further one could say anything in a range.
+    """Return a 95 % interval of a mean if all images have the same value, and others could have any in a range.
 
-    That ``n`` of ``n`` images say so bounds the share of others by q = z^2 / (n + z^2), the width of Wilson's interval
-    (1927) at 0 and 1; about 4 / n, near the 3 / n of the rule of three, which has one side only. Images of that share
-    may move the mean by q times their distance from the value at most: hence [value - q (value - least), value + q
+    ``n`` of ``n`` equal images bound the share of different images by q = z^2 / (n + z^2), the width of Wilson's
+    interval (1927) at 0 and 1; about 4 / n, close to the 3 / n of the one-sided rule of three. Such a share can move
+    the mean by at most q times the distance to the end of the range: hence [value - q (value - least), value + q
     (most - value)]. At the ends of the range this is Wilson's own interval.
 
     Args:
-        value: what all images say.
-        images: n, how many they are.
-        most: the end of the range.
-        least: its start.
+        value: the value of all images.
+        images: n, the number of images.
+        most: upper end of the range.
+        least: lower end of the range.
 
     Returns:
-        The ends.
+        Lower and upper end of the interval.
     """
     others = _Z**2 / (images + _Z**2)
     return value - others * (value - least), value + others * (most - value)
@@ -84,7 +84,7 @@ def unvaried_interval(value: float, images: int, most: float = 1.0, least: float
 def ratio_of_sums(
     numerators: NDArray[np.float64], denominators: NDArray[np.float64], axis: int = -1
 ) -> NDArray[np.float64]:
-    """Sum of the numerators over the sum of the denominators along ``axis``."""
+    """Divide the sum of the numerators by the sum of the denominators along ``axis``."""
     return numerators.sum(axis) / denominators.sum(axis)
 
 
@@ -96,24 +96,24 @@ def ratio_result(
     resamples: int = 2000,
     most: float | None = 1.0,
 ) -> MetricResult:
-    """A share such as "words read / words requested", pooled over images.
+    """Compute a share such as "words read / words requested", pooled over images, with its interval.
 
-    Images where both are zero say nothing about the share: they are left out.
+    Images with both at zero have no share and are left out.
 
     Args:
         numerators: (n_images,) float64.
         denominators: (n_images,) float64, not negative, at least one above zero.
-        rng: where the resamples are drawn from.
-        n: how many things the share is of; None means the sum of the denominators.
-        resamples: how many times the images are drawn again.
-        most: no image's ratio is larger, 1 for a share; None where that has no bound.
+        rng: random generator of the resamples.
+        n: how many items the share is over; None means the sum of the denominators.
+        resamples: number of resamples.
+        most: upper bound of an image's ratio, 1 for a share; None if there is no upper bound.
 
     Raises:
         ValueError: if the denominators sum to zero.
     """
     if denominators.sum() <= 0:
         raise ValueError(f"denominators sum to {denominators.sum()}; a share needs a sum above 0")
-    tells = (denominators != 0) | (numerators != 0)
-    columns = (numerators[tells], denominators[tells])
+    counted = (denominators != 0) | (numerators != 0)
+    columns = (numerators[counted], denominators[counted])
     count = round(float(denominators.sum())) if n is None else n
     return bootstrap_result(ratio_of_sums, columns, rng, n=count, resamples=resamples, most=most)

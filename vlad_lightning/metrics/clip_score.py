@@ -1,4 +1,4 @@
-"""CLIP score (Hessel et al. 2021): how well a picture and its prompt agree, as an image-text encoder sees them."""
+"""CLIP score (Hessel et al. 2021): how well an image matches its prompt according to an image-text encoder."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from vlad_lightning.metrics.per_image import PromptMetric, Share
 from vlad_lightning.types import MetricResult
 
 SCALINGS = {"clip_score_w1": 1.0, "clip_score_w2_5": 2.5}
-"""MARIO-Eval's weight and that of Hessel et al., by the names of the results."""
+"""The weights w of MARIO-Eval and of Hessel et al., by the names of the results."""
 
 
 def clip_score(image_embeds: Tensor, text_embeds: Tensor) -> Tensor:
-    """max(cos, 0) of each image with its text, that is with weight 1.
+    """Return max(cos, 0) of each image with its text, the score with weight 1.
 
     Args:
-        image_embeds: (B, D) float, of any length.
-        text_embeds: (B, D) float, of any length.
+        image_embeds: (B, D) float, of any norm.
+        text_embeds: (B, D) float, of any norm.
 
     Returns:
         (B,) float in [0, 1].
@@ -38,14 +38,14 @@ def clip_score(image_embeds: Tensor, text_embeds: Tensor) -> Tensor:
 
 
 class TransformersCLIP(nn.Module):
-    """Any CLIP of ``transformers``; reads safetensors only.
+    """Any CLIP of ``transformers``; only safetensors are read.
 
     Args:
         model: a local folder, or a hub id such as ``openai/clip-vit-base-patch32``, MARIO-Eval's choice.
-        revision: the commit of a hub id; needed for one, so that the same result can be measured again.
+        revision: commit on the hub; required for a hub id, so that results are reproducible.
 
     Raises:
-        ValueError: if a hub id comes without its revision, or a file is cut short or does not fit the others.
+        ValueError: if a hub id has no revision, or a file is truncated or does not fit the others.
         OSError: if there are no safetensors weights.
     """
 
@@ -53,8 +53,8 @@ class TransformersCLIP(nn.Module):
         super().__init__()
         local = Path(model).is_dir()
         if not local and revision is None:
-            raise ValueError(f"revision is None; {model!r} is no local folder, and a hub id needs the commit to read")
-        commit = revision or "main"  # which a local folder does not look at
+            raise ValueError(f"revision is None; {model!r} is no local folder, and a hub id needs a commit")
+        commit = revision or "main"  # ignored for a local folder
         if local:
             check_stored(Path(model))
         with naming(model):
@@ -66,14 +66,14 @@ class TransformersCLIP(nn.Module):
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float in [-1, 1] -> (B, D) float; resized and cropped as the model's processor says."""
+        """Embed (B, 3, H, W) float images in [-1, 1] as (B, D) float; the model's processor resizes and crops them."""
         pixels = to_bytes(images)
         inputs = self.processor.image_processor(images=list(pixels), return_tensors="pt")
         return self.clip.get_image_features(inputs["pixel_values"].to(self.clip.device)).pooler_output
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """B texts -> (B, D) float; each is cut at the model's length, 77 tokens for OpenAI's."""
+        """Embed B texts as (B, D) float; each is truncated to the model's length, 77 tokens for OpenAI's."""
         length = self.clip.text_model.config.max_position_embeddings
         tokenizer = self.processor.tokenizer
         inputs = tokenizer(list(texts), padding=True, truncation=True, max_length=length, return_tensors="pt")
@@ -81,7 +81,7 @@ class TransformersCLIP(nn.Module):
 
 
 def weights_sha256(network: nn.Module) -> str:
-    """SHA-256 over the names, types, shapes and values of a network's weights, in the order of their names."""
+    """Return the SHA-256 of the names, dtypes, shapes and values of a network's weights, sorted by name."""
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
@@ -93,9 +93,9 @@ class CLIPScore(PromptMetric):
     """``clip_score_w1`` and ``clip_score_w2_5``: the mean over pictures of w max(cos, 0).
 
     Args:
-        embedder: gives the embeddings; its name and hash stand beside the results.
+        embedder: computes the embeddings; its name and hash are in the results' details.
         prefix: put before every prompt, as Hessel et al. and MARIO-Eval do.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
     """
 
     columns = ("score",)
@@ -106,18 +106,18 @@ class CLIPScore(PromptMetric):
         self._encoder = Held(embedder)
 
     def compare(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """(B, 1): the scores."""
+        """Return the scores, (B, 1)."""
         embeds = self._encoder.images(images)
         texts = self._encoder.texts([self.prefix + prompt for prompt in prompts], embeds.device)
         return clip_score(embeds, texts)[:, None]
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-        """Both scalings by name."""
+        """Return the shares of both scalings by name."""
         scores = table["score"]
         return {name: Share(weight * scores, np.ones_like(scores), most=weight) for name, weight in SCALINGS.items()}
 
     def compute(self) -> dict[str, MetricResult]:
-        """Both scalings by name; the network stands in their details."""
+        """Return the results of both scalings by name, with the network in their details."""
         encoder = self._encoder.network
         details = {"network": encoder.name, "sha256": encoder.sha256, "prefix": self.prefix}
         return {

@@ -1,4 +1,4 @@
-"""Whether the background has the colour that the prompt asks for."""
+"""Background colour: how often it is the one that the prompt asks for."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from vlad_lightning.metrics.per_image import PromptMetric, Share
 
 _COLOURS = tuple(PALETTE)
 _REQUEST = re.compile(rf"\b({'|'.join(_COLOURS)})(?:\s+[\w-]+)?\s+(?:background|bg)\b", re.IGNORECASE)
-_RING = 12  # the border is a twelfth of the side wide: objects and words seldom reach it
+_RING = 12  # the border is 1/12 of the side wide: objects and words rarely reach it
 
 
 def requested_background(prompt: str) -> str | None:
-    """The colour of :data:`~vlad_lightning.layout.colours.PALETTE` that a prompt wants behind everything, if any.
+    """Return the background colour that a prompt asks for, from :data:`~vlad_lightning.layout.colours.PALETTE`, if any.
 
-    It is the one before ``background`` or ``bg``, with one word between them at most.
+    It is the colour before ``background`` or ``bg``, with at most one word between them.
 
     Example:
         >>> requested_background('a red circle on a dotted dark green gradient background with "HI"')
@@ -33,13 +33,13 @@ def requested_background(prompt: str) -> str | None:
 
 
 def border_colours(images: Tensor) -> list[str]:
-    """The palette colour that most pixels along the border of each image are nearest to.
+    """Return the most frequent palette colour along the border of each image, by each pixel's nearest colour.
 
     Args:
         images: (B, 3, H, W) float in [-1, 1].
 
     Returns:
-        B names; of equally common ones the first in the palette.
+        B names; of equally frequent colours, the first in the palette.
 
     Raises:
         ValueError: if ``images`` has another shape.
@@ -56,19 +56,19 @@ def border_colours(images: Tensor) -> list[str]:
 
 
 class BackgroundColour(PromptMetric):
-    """``background_colour``: share of the pictures whose border has the colour that the prompt wants.
+    """``background_colour``: share of the images whose border has the colour that the prompt asks for.
 
-    Prompts that want none are left out.
+    Prompts that ask for none are left out.
     """
 
     columns = ("right", "asked")
 
     def compare(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """(B, 2): whether the border has the colour, and whether one is wanted."""
+        """Return whether the border has the requested colour, and whether one is requested, (B, 2)."""
         wanted = [requested_background(prompt) for prompt in prompts]
         pairs = zip(wanted, border_colours(images), strict=True)
         return torch.tensor([[want == found, want is not None] for want, found in pairs], dtype=torch.float32)
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-        """The result's by its name."""
+        """Return the share of ``background_colour``."""
         return {"background_colour": Share(table["right"], table["asked"])}

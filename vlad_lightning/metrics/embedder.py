@@ -1,4 +1,4 @@
-"""Networks that judge: what the CLIP score and the distances ask of one."""
+"""Interfaces of the networks that compute embeddings for the CLIP score and the distances."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class ImageEmbedder(Protocol):
-    """Turns images into vectors.
+    """A network that embeds images.
 
     Attributes:
-        name: stands in the name or the details of every result.
-        sha256: of its weights; stands in the details.
+        name: part of the name or the details of every result.
+        sha256: hash of the weights, in the details of every result.
     """
 
     name: str
     sha256: str
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float in [-1, 1] -> (B, D) float."""
+        """Embed (B, 3, H, W) float images in [-1, 1] as (B, D) float."""
         ...
 
 
 @runtime_checkable
 class Embedder(ImageEmbedder, Protocol):
-    """Turns images and texts into vectors of one space."""
+    """A network that embeds images and texts in the same space."""
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """B texts -> (B, D) float; a text that is too long is cut."""
+        """Embed B texts as (B, D) float; a text that is too long is truncated."""
         ...
 
 
@@ -39,14 +39,14 @@ Network = TypeVar("Network", bound=ImageEmbedder)
 
 
 class Held(Generic[Network]):
-    """Keeps a network out of the metric that uses it.
+    """Holder of an evaluation network that is no sub-module of the metric that uses it.
 
-    A metric is part of a LightningModule: its sub-modules would be saved in every checkpoint, and trained with it. A
-    evaluation encoder's weights are frozen and belong in neither; so it is only moved along to where the images are. It
-    judges in float32, whatever the precision of the system that it judges: autocast is off within.
+    A metric is part of a LightningModule, so its sub-modules would be saved in every checkpoint and trained. Neither
+    must happen to the frozen evaluation network; it is only moved to the images' device. It runs in float32 with
+    autocast off, whatever the precision of the evaluated system.
 
     Args:
-        network: the evaluation encoder; put into evaluation mode, without gradients.
+        network: the evaluation network; set to evaluation mode, without gradients.
     """
 
     def __init__(self, network: Network) -> None:
@@ -56,7 +56,7 @@ class Held(Generic[Network]):
 
     @torch.no_grad()
     def images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float in [-1, 1] -> (B, D) float, on the images' device.
+        """Embed (B, 3, H, W) float images in [-1, 1] as (B, D) float, on the images' device.
 
         Raises:
             ValueError: if the network returns another shape.
@@ -73,7 +73,7 @@ class Held(Generic[Network]):
 
     @torch.no_grad()
     def texts(self: Held[Embedder], texts: Sequence[str], device: torch.device) -> Tensor:
-        """B texts -> (B, D) float on ``device``, where the network is moved."""
+        """Embed B texts as (B, D) float on ``device``, to which the network is moved."""
         if isinstance(self.network, nn.Module):
             self.network.to(device)
         with torch.autocast(device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""Everything ``test`` measures of what is generated, in one injected object."""
+"""All metrics that ``test`` computes on generated images, in one injected object."""
 
 from __future__ import annotations
 
@@ -31,15 +31,18 @@ _SHORT = {"human_overlap_share": "human_overlap"}
 class Evaluation(nn.Module):
     """OCR of generated images, rasterised layouts and true images; layouts; colours; objects; CLIP score; distances.
 
-    Prompts without true images, such as people write them, have rows of their own: ``human_word_accuracy`` and so on.
+    Prompts without true images, such as users write, have separate results: ``human_word_accuracy`` and so on.
 
     Args:
         ocr_engine: reads the images.
-        clip: gives the embeddings of the CLIP score; None leaves it out.
-        distance: FID and KID, or their like from another network; None leaves them out.
-        evaluation_encoder: a stage-0 run that serves as both where they are not given: the mini scale, named as such.
-        read_truth: also read the data set's own images, the ceiling of the OCR engine; the object finder's, too.
-        objects: finds the objects on the images; None leaves them out.
+        clip: the CLIP score; None leaves it out, unless ``evaluation_encoder`` is given.
+        distance: FID and KID, or such distances from another network; None leaves them out, unless
+            ``evaluation_encoder`` is given.
+        evaluation_encoder: a stage-0 run that computes the alignment probe, and both of the above if they are None, as
+            at the mini scale; its name is in the results.
+        read_truth: also measure OCR and objects on the data set's own images, which shows the engine's and the
+            detector's ceiling.
+        objects: finds the objects in the images; None leaves them out.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class Evaluation(nn.Module):
         self.read_truth = read_truth
 
     def update(self, generated: GeneratedImages, batch: Batch) -> None:
-        """Measure one batch of generated images against the samples whose prompts they answer."""
+        """Measure one batch of generated images against the samples with the same prompts."""
         words = [drawn_words(prompt) for prompt in batch.prompts]
         self.generated.update(generated.images, words, [mario_targets(prompt) for prompt in batch.prompts], batch.keys)
         self.background.update(generated.images, batch.prompts, batch.keys)
@@ -85,25 +88,25 @@ class Evaluation(nn.Module):
             self.distance.update(generated.images, real=False)
 
     def update_human(self, generated: GeneratedImages) -> None:
-        """Measure a batch of generated images of prompts that have no true images."""
+        """Measure one batch of generated images for prompts that have no true images."""
         words = [drawn_words(prompt) for prompt in generated.prompts]
         self.human.update(generated.images, words, [mario_targets(prompt) for prompt in generated.prompts])
         boxes = torch.zeros(len(words), 0, 5)
         self.human_layout.update(generated.layouts, generated.prompts, boxes, boxes[..., 0].bool())
 
     def compute(self) -> dict[str, MetricResult]:
-        """Every result by name, those of the generated images first."""
+        """Return every result by name, those of the generated images first."""
         return self._collect(lambda metric: metric.compute())
 
     def per_image(self) -> dict[str, PerImage]:
-        """What each sample adds to a result, by the result's name; those of distances and alignment probe have none.
+        """Return what each sample adds to a result, by the result's name; distances and alignment probe have no entry.
 
-        Of the samples of every process, see :meth:`~vlad_lightning.metrics.per_image.PerImageMetric.per_image`.
+        The samples are those of all processes, see :meth:`~vlad_lightning.metrics.per_image.PerImageMetric.per_image`.
         """
         return self._collect(lambda metric: metric.per_image() if isinstance(metric, PerImageMetric) else {})
 
     def _collect(self, ask: Callable[[ResultMetric], Mapping[str, _T]]) -> dict[str, _T]:
-        """What each metric says of its results, by the names that they have here."""
+        """Collect what ``ask`` returns for each metric, under the names of this evaluation's results."""
         answers: dict[str, _T] = {}
         for metric in (self.generated, self.background, self.objects, self.clip, self.distance, self.probe):
             answers |= ask(metric) if metric is not None else {}
@@ -115,11 +118,11 @@ class Evaluation(nn.Module):
         return {_SHORT.get(name, name): one for name, one in answers.items()}
 
     def reset(self) -> None:
-        """Forget what was measured."""
+        """Reset all metrics."""
         for metric in self.children():
             cast(Metric, metric).reset()
 
 
 def _under(prefix: str, answers: Mapping[str, _T], names: tuple[str, ...] | None = None) -> dict[str, _T]:
-    """The entries of those names that are there, or all, with a prefix."""
+    """Return the entries with these names, or all of them, with a prefix."""
     return {f"{prefix}_{name}": answers[name] for name in (answers if names is None else names) if name in answers}

@@ -1,4 +1,4 @@
-"""The checkpoint of an object detector as an evaluation encoder of pictures."""
+"""An object detector's checkpoint as the object finder of the evaluation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class EvaluationDetector(nn.Module):
     """The detector of an :class:`~vlad_lightning.modules.object_detection.ObjectDetectionModule`'s run, frozen.
 
     Args:
-        checkpoint: the ``.ckpt`` of that run, file or folder.
-        detector: of the checkpoint's architecture; its weights are replaced.
-        threshold: least score of an object, in [0, 1].
+        checkpoint: the ``.ckpt`` of that run, a file or a folder.
+        detector: a detector with the checkpoint's architecture; its weights are replaced.
+        threshold: lowest score of an object that counts as found, in [0, 1].
 
     Raises:
         FileNotFoundError: where there is no such checkpoint.
@@ -30,7 +30,7 @@ class EvaluationDetector(nn.Module):
         refuse_address(checkpoint)
         path = Path(checkpoint)
         if not path.exists():
-            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it is the detector that judges objects")
+            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it must be that of an object detector")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it must lie in [0, 1]")
         saved = read_saved(path)
@@ -39,7 +39,7 @@ class EvaluationDetector(nn.Module):
         try:
             detector.load_state_dict(state, strict=True)
         except RuntimeError as error:
-            raise ValueError(f"{path} does not fit the detector of this judge: {error}") from error
+            raise ValueError(f"{path} does not fit the detector of this configuration: {error}") from error
         self.sha256 = digest(path)
         self.name = f"objects-{self.sha256[:8]}"
         self.detector, self.threshold = detector, threshold
@@ -47,7 +47,7 @@ class EvaluationDetector(nn.Module):
 
     @torch.no_grad()
     def detect(self, images: Tensor) -> list[tuple[FoundObject, ...]]:
-        """(B, 3, H, W) float in [-1, 1] -> the objects on each; on the images' device, in float32."""
+        """Find the objects in each of (B, 3, H, W) float images in [-1, 1], on their device, in float32."""
         self.to(images.device)
         with torch.autocast(images.device.type, enabled=False):
             return self.detector.detect(images.float(), self.threshold)

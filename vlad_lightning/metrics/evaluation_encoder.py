@@ -1,4 +1,4 @@
-"""A stage-0 checkpoint as an evaluation encoder: its embeddings for the CLIP score, its features for the distances."""
+"""A stage-0 checkpoint as an evaluation encoder for the CLIP score, the distances and the alignment probe."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 
 
 class EvaluationEncoder(nn.Module):
-    """The encoder of a stage-0 run, frozen. Judge a system with another run, of another seed, than it was trained on.
+    """The frozen encoder of a stage-0 run; use a run with another seed than the one the system was trained on.
 
     Args:
-        checkpoint: the ``.ckpt``, file or folder, of an :class:`~vlad_lightning.modules.AlignmentModule`.
-        prompt_encoder: of the checkpoint's architecture; its weights are replaced.
-        image_encoder: likewise.
+        checkpoint: the ``.ckpt`` of an :class:`~vlad_lightning.modules.AlignmentModule`, a file or a folder.
+        prompt_encoder: a prompt encoder with the checkpoint's architecture; its weights are replaced.
+        image_encoder: an image encoder with the checkpoint's architecture; its weights are replaced.
 
     Raises:
         FileNotFoundError: where there is no such checkpoint.
@@ -33,14 +33,14 @@ class EvaluationEncoder(nn.Module):
         refuse_address(checkpoint)
         path = Path(checkpoint)
         if not path.exists():
-            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it is the stage-0 run that judges")
+            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it must be that of a stage-0 run")
         saved = read_saved(path)
         for name, part in (("prompt_encoder", prompt_encoder), ("image_encoder", image_encoder)):
             state = {k.removeprefix(f"{name}."): v for k, v in saved["state_dict"].items() if k.startswith(f"{name}.")}
             try:
                 load_plain(part, fold(state, saved.get("lora_scale", 1.0)))
             except RuntimeError as error:
-                raise ValueError(f"{path} does not fit the {name} of this judge: {error}") from error
+                raise ValueError(f"{path} does not fit the {name} of this configuration: {error}") from error
         self.local = bool(saved.get("local_score", False))
         self.sha256 = digest(path)
         self.name = f"stage0-{self.sha256[:8]}"
@@ -49,23 +49,22 @@ class EvaluationEncoder(nn.Module):
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float in [-1, 1] -> (B, D) float."""
+        """Embed (B, 3, H, W) float images in [-1, 1] as (B, D) float."""
         return self.image_encoder(images).float()
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        """B texts -> (B, D) float."""
+        """Embed B texts as (B, D) float."""
         return self.prompt_encoder(texts).pooled.float()
 
     @torch.no_grad()
     def score(self, images: Tensor, texts: Sequence[str], of: Sequence[int] | None = None) -> Tensor:
-        """How well texts suit images, as the run was trained to tell it (:func:`.contrastive.agreement`).
+        """Score how well texts match images, with patches if the run trained them (:func:`.contrastive.agreement`).
 
         Args:
-            images: (B, 3, H, W) float in [-1, 1]; the evaluation encoder is moved to their device, and judges in
-                float32.
+            images: (B, 3, H, W) float in [-1, 1]; the evaluation encoder is moved to their device and runs in float32.
             texts: T texts.
-            of: which image each text is about; None means one text an image, in the same order.
+            of: which image each text is about; None means one text per image, in the same order.
 
         Returns:
             (T,) float32.

@@ -1,6 +1,6 @@
-"""Frechet and kernel distances between the features of true and of generated images: FID, KID and their like.
+"""Frechet and kernel distances between the features of true and of generated images, such as FID and KID.
 
-They are called ``fid`` and ``kid`` only if the features are those of the Inception network that the literature uses.
+They are called ``fid`` and ``kid`` only if the features come from the Inception network that the literature uses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vlad_lightning.types import MetricResult
 
 
 class _GivenFeatures(nn.Module):
-    """Stands where torchmetrics wants a feature extractor, for features that are already there."""
+    """Identity that torchmetrics takes as its feature extractor, for features that are already computed."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -40,30 +40,30 @@ class _GivenFeatures(nn.Module):
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """|mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) of two sets of features (Heusel et al. 2017), in float64.
+    """Compute |mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 (S_1 S_2)^(1/2)) of two feature sets in float64 (Heusel et al. 2017).
 
-    With fewer samples than features the covariances have no full rank; the distance exists and is biased upwards.
+    With fewer samples than features the covariances do not have full rank; the distance exists but is biased upwards.
 
     Args:
         real: (N, F) float, N at least 2.
         fake: (M, F) float, M at least 2.
     """
-    # the features are those of every process by now: gathered again, each would count as often as there are processes
+    # the features are already gathered from all processes: gathered again, each would count once per process
     distance = FrechetInceptionDistance(feature=_GivenFeatures(real.shape[1]), sync_on_compute=False)
     distance.update(real.double(), real=True)
     distance.update(fake.double(), real=False)
-    return max(float(distance.compute()), 0.0)  # rounding can leave equal sets a little below zero
+    return max(float(distance.compute()), 0.0)  # rounding can make it slightly negative for equal sets
 
 
 def kernel_distance(real: Tensor, fake: Tensor, subsets: int, subset_size: int, generator: torch.Generator) -> Tensor:
-    """Unbiased squared MMD with the kernel (x.y / F + 1)^3 on random subsets (Binkowski et al. 2018).
+    """Compute the unbiased squared MMD with the kernel (x.y / F + 1)^3 on random subsets (Binkowski et al. 2018).
 
     Args:
         real: (N, F) float.
         fake: (M, F) float.
         subsets: how many pairs of subsets are drawn.
-        subset_size: of each; at least 2, at most N and M.
-        generator: on the CPU; draws the subsets.
+        subset_size: samples in each subset; at least 2, at most N and M.
+        generator: random generator of the subsets, on the CPU.
 
     Returns:
         (subsets,) float64: KID is their mean.
@@ -80,13 +80,13 @@ class InceptionNetwork(nn.Module):
     """The Inception v3 of FID (2,048 features of pool3, TensorFlow's 2015 weights as torch-fidelity converted them).
 
     Args:
-        weights: a ``.safetensors`` or ``.pth`` file of torch-fidelity's weights; None downloads it, once, into torch's
+        weights: a ``.safetensors`` or ``.pth`` file of torch-fidelity's weights; None downloads them once into torch's
             hub folder.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file does not hold these weights, or holds code.
-        RuntimeError: if nothing is given and the download fails.
+        RuntimeError: if ``weights`` is None and the download fails.
     """
 
     name = "inception-v3-compat"
@@ -94,7 +94,7 @@ class InceptionNetwork(nn.Module):
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
         if weights is not None and not Path(weights).is_file():
-            raise FileNotFoundError(f"weights={weights!r} does not exist; it is the Inception network of FID")
+            raise FileNotFoundError(f"weights={weights!r} does not exist; it must be the Inception network of FID")
         path = Path(weights) if weights is not None else _download_inception()
         content = path.read_bytes()
         self.sha256 = hashlib.sha256(content).hexdigest()
@@ -102,7 +102,7 @@ class InceptionNetwork(nn.Module):
 
     @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float in [-1, 1] -> (B, 2048) float; resized to 299 px as TensorFlow 1 did."""
+        """Embed (B, 3, H, W) float images in [-1, 1] as (B, 2048) float; resized to 299 px as TensorFlow 1 did."""
         pixels = to_bytes(images)
         return self.network(pixels)[0]
 
@@ -116,32 +116,32 @@ def _download_inception() -> Path:
 
 
 def _build_inception(path: Path, content: bytes) -> FeatureExtractorInceptionV3:
-    """The network with the weights in ``content``, read without running pickled code."""
+    """Build the network with the weights in ``content``, read without running pickled code."""
     try:
         if path.suffix == ".safetensors":
             state = load_safetensors(content)
         else:
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        plain = io.BytesIO()  # torch-fidelity unpickles whatever it is given: it gets tensors only
+        plain = io.BytesIO()  # torch-fidelity unpickles the file, so it gets a file with tensors only
         torch.save(state, plain)
         plain.seek(0)
         return FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=plain)
-    except Exception as error:  # of the unpickler, of safetensors or of load_state_dict: each has its own
+    except Exception as error:  # the unpickler, safetensors and load_state_dict raise different types
         raise ValueError(f"weights={str(path)!r} does not hold the Inception network of FID: {error}") from error
 
 
 class FrechetDistance(ResultMetric):
     """``fid`` and ``kid``, or with another network ``frechet_distance_<network>`` and ``kernel_distance_<network>``.
 
-    No interval is given: resampling the images biases both distances. The spread of KID over its subsets stands in
-    its details, as do the network, its hash and the numbers of images. Where a subset is all there is on both sides,
-    KID is computed once and has no spread.
+    There is no interval, since resampling the images biases both distances. The details hold the standard deviation of
+    KID over its subsets, the network, its hash and the numbers of images. If a subset holds all images of both sides,
+    KID is computed once and has no standard deviation.
 
     Args:
-        network: gives the features, :class:`InceptionNetwork` for FID and KID proper.
+        network: computes the features; :class:`InceptionNetwork` for the original FID and KID.
         kid_subsets: how many subsets KID averages.
-        kid_subset_size: images in each; where there are fewer images, all of them.
-        seed: of the subsets.
+        kid_subset_size: images in each subset; all images if there are fewer.
+        seed: seed of the subsets.
 
     Raises:
         ValueError: if ``kid_subsets`` is below 1 or ``kid_subset_size`` below 2.
@@ -160,7 +160,7 @@ class FrechetDistance(ResultMetric):
                 raise ValueError(f"{argument} is {value}; it must be at least {least}")
         self.kid_subsets, self.kid_subset_size, self.seed = kid_subsets, kid_subset_size, seed
         self._encoder = Held(network)
-        # Flat, as a process without images has to join the gathering with an empty vector.
+        # Flat, because a process without images has to take part in the gather with an empty vector.
         self.add_state("width", torch.tensor(0), dist_reduce_fx="max")
         self.add_state("real", [], dist_reduce_fx="cat")
         self.add_state("fake", [], dist_reduce_fx="cat")
@@ -170,7 +170,7 @@ class FrechetDistance(ResultMetric):
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
-            real: whether these are the true ones.
+            real: whether these are true images.
         """
         if not len(images):
             return
@@ -179,13 +179,13 @@ class FrechetDistance(ResultMetric):
         (self.real if real else self.fake).append(features.to(self.device, self.dtype).flatten())
 
     def compute(self) -> dict[str, MetricResult]:
-        """Both distances by name; with fewer than two images on a side neither, and a warning."""
+        """Return both distances by name; with fewer than two images on a side, warn and return none."""
         if not self.width:
             return {}
         real, fake = self._features(self.real), self._features(self.fake)
         least = min(len(real), len(fake))
         if least < 2:
-            warnings.warn(f"a distance needs two images a side; {len(real)} true, {len(fake)} generated", stacklevel=2)
+            warnings.warn(f"distances need 2 images per side; {len(real)} true, {len(fake)} generated", stacklevel=2)
             return {}
         if least <= real.shape[1]:
             warnings.warn(f"{least} images for {real.shape[1]} features: the Frechet distance is biased", stacklevel=2)

@@ -1,4 +1,4 @@
-"""How good a layout is: against the true boxes, in itself, and against the places that the prompt tells."""
+"""Metrics of layouts: against the true boxes, without a reference, and against the positions in the prompt."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SHARES = {
     "object_position": ("object_met", "true_objects", "true_objects"),
     "moved": ("moved", "boxes", "boxes"),
 }
-"""What each result is a share of: the columns of its parts, of its whole, and of what it counts."""
+"""The columns of each result: those of the numerator, of the denominator, and of the number of items."""
 
 
 def rotated_iou(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Intersection over union of rotated boxes, pair by pair.
+    """Compute the intersection over union of rotated boxes, pair by pair.
 
     Args:
-        predicted: (N, 5) float, as ``Layout.boxes``; the frame's sides are of length 1.
+        predicted: (N, 5) float, as ``Layout.boxes``; the frame's sides have length 1.
         truth: (N, 5) float.
 
     Returns:
@@ -43,20 +43,20 @@ def rotated_iou(predicted: Tensor, truth: Tensor) -> Tensor:
 
 
 def overlap_areas(boxes: Tensor) -> tuple[float, float]:
-    """The area of words that is covered by other words of the same layout, and the words' whole area.
+    """Return the words' area that other words of the same layout cover, and the words' whole area.
 
     Args:
         boxes: (N, 5) float, as ``Layout.boxes``.
 
     Returns:
-        Both in shares of the frame, summed over words; what two words share counts for both.
+        Both as shares of the frame, summed over words; an area that two words share counts for both.
     """
     words = _polygons(boxes)
     return float(polygons.covered_areas(words).sum()), float(polygons.areas(words).sum())
 
 
 def outside_area(boxes: Tensor) -> float:
-    """The words' area outside the frame, in shares of the frame.
+    """Return the words' area outside the frame, as a share of the frame.
 
     Args:
         boxes: (N, 5) float, as ``Layout.boxes``.
@@ -66,10 +66,10 @@ def outside_area(boxes: Tensor) -> float:
 
 
 def in_region(x: float, y: float, region: str) -> bool:
-    """Whether a point stands where a prompt wants it.
+    """Return whether a point lies in a region that a prompt asks for.
 
-    Every side the region names has to match and no more: ``top`` takes the whole upper third, ``left`` the whole left
-    third, ``top left`` their ninth, ``center`` the middle ninth.
+    Only the sides that the region names have to match: ``top`` is the whole upper third, ``left`` the whole left third,
+    ``top left`` the ninth that they share, ``center`` the middle ninth.
 
     Args:
         x: fraction of the width.
@@ -81,11 +81,11 @@ def in_region(x: float, y: float, region: str) -> bool:
 
 
 def positions_met(prompt: str, layout: Layout) -> tuple[int, int]:
-    """How many quoted phrases stand where the prompt wants them, and how many it wants somewhere.
+    """Return how many quoted phrases are where the prompt asks for them, and for how many it asks for a position.
 
-    A phrase stands where the middle of its words' common bounding box does: in several lines, its words may stand in
-    other regions. Words are matched as they are ``comparable``, the first of a kind in the prompt with the first in the
-    layout; a phrase of which the layout lacks a word is not met.
+    A phrase's position is the centre of its words' common bounding box, since the words of several lines may lie in
+    different regions. Words are matched in their ``comparable`` form, equal words of prompt and layout in their order;
+    a phrase with a word that the layout lacks counts as wrong.
     """
     found: dict[str, list[NDArray[np.float64]]] = defaultdict(list)
     for word, quad in zip(layout.words, _corners(layout.boxes), strict=True):
@@ -102,7 +102,7 @@ def positions_met(prompt: str, layout: Layout) -> tuple[int, int]:
 
 
 def any_overlap(boxes: Tensor, allowed: float = 0.05) -> bool:
-    """Whether any two words share more than ``allowed`` of the smaller one's area.
+    """Return whether any two words share more than ``allowed`` of the smaller one's area.
 
     Args:
         boxes: (N, 5) float, as ``Layout.boxes``.
@@ -115,13 +115,13 @@ def any_overlap(boxes: Tensor, allowed: float = 0.05) -> bool:
 
 
 def objects_met(prompt: str, layout: Layout, truth: Tensor, known: Tensor) -> tuple[float, int]:
-    """Of the objects with a true box, the summed intersection over union, and how many stand in the same ninth.
+    """Return the objects' summed intersection over union with their true boxes, and how many are in the same ninth.
 
     Args:
-        prompt: slot i belongs to the i-th of its object phrases.
-        layout: an object of it is the first phrase of that text which no other one has taken.
+        prompt: box i of ``truth`` belongs to its i-th object phrase.
+        layout: each of its objects is matched to the first phrase with its text that is not taken yet.
         truth: (K, 5) float.
-        known: (K,) bool: where the true box is known; such an object that the layout lacks counts as missed.
+        known: (K,) bool: where the true box is known; a known object that the layout lacks counts as missed.
     """
     slots = [bare_phrase(phrase.text) for phrase in PromptDecomposer()(prompt).objects]
     summed, met = 0.0, 0
@@ -136,20 +136,20 @@ def objects_met(prompt: str, layout: Layout, truth: Tensor, known: Tensor) -> tu
 
 
 class LayoutMetrics(PerImageMetric):
-    """The results of predicted layouts.
+    """Metrics of predicted layouts.
 
     =====================  ================================================================================
     ``iou``                mean over the words with a true box of the rotated boxes' intersection over union
     ``overlap``            share of the words' area that other words of the same layout cover
     ``overlap_share``      share of the layouts in which two words share over 5 % of the smaller one
     ``out_of_bounds``      share of the words' area outside the frame
-    ``position_accuracy``  share of the quoted phrases with a place in the prompt which stand there
+    ``position_accuracy``  share of the quoted phrases with a position in the prompt that are there
     ``object_iou``         as ``iou``, over the objects with a true box
-    ``object_position``    share of the objects with a true box which stand in the same ninth of the frame
+    ``object_position``    share of the objects with a true box that are in the same ninth of the frame
     ``moved``              share of the boxes, words and objects, that were moved off others or into the frame
     =====================  ================================================================================
 
-    A result without anything to average is left out. Boxes that fill the frame, which backgrounds have, do not count.
+    A result with nothing to average is left out. Objects' boxes that fill the frame, as backgrounds' do, do not count.
     """
 
     columns = (
@@ -173,25 +173,25 @@ class LayoutMetrics(PerImageMetric):
             predicted: B layouts; word i belongs to true box i.
             prompts: B prompts.
             truth_boxes: (B, N, 5) float, as ``Batch.word_boxes``.
-            truth_mask: (B, N) bool: where the true box is known; such a word that the layout lacks has an IoU of 0.
+            truth_mask: (B, N) bool: where the true box is known; a known word that the layout lacks has an IoU of 0.
             truth_objects: (B, K, 5) float, as ``Batch.object_boxes``; None leaves the objects out.
-            truth_object_mask: (B, K) bool: where the true box is known; likewise.
+            truth_object_mask: (B, K) bool: where the true box is known; None leaves the objects out.
             keys: B names, or none.
 
         Raises:
-            ValueError: if their numbers differ, or one of the last two is given alone.
+            ValueError: if their numbers differ, or only one of ``truth_objects`` and ``truth_object_mask`` is given.
         """
         if (truth_objects is None) != (truth_object_mask is None):
             raise ValueError("one of truth_objects and truth_object_mask is None; both must be, or neither")
         if truth_objects is None or truth_object_mask is None:
             truth_objects, truth_object_mask = truth_boxes.new_zeros(len(truth_boxes), 0, 5), truth_mask[:, :0]
-        told = (truth_boxes, truth_mask, truth_objects, truth_object_mask)
-        sizes = (len(predicted), len(prompts), *(len(truth) for truth in told))
+        given = (truth_boxes, truth_mask, truth_objects, truth_object_mask)
+        sizes = (len(predicted), len(prompts), *(len(truth) for truth in given))
         if len(set(sizes)) > 1:
             raise ValueError(f"predicted, prompts and the truths have {sizes} entries; need equal numbers")
-        truth_object_mask = truth_object_mask & ~fills_frame(truth_objects)  # anyone would find the whole frame
-        told = (truth_boxes, truth_mask, truth_objects, truth_object_mask)
-        truths = zip(*(truth.cpu() for truth in told), strict=True)
+        truth_object_mask = truth_object_mask & ~fills_frame(truth_objects)  # a box of the whole frame is trivial
+        given = (truth_boxes, truth_mask, truth_objects, truth_object_mask)
+        truths = zip(*(truth.cpu() for truth in given), strict=True)
         rows = [
             [
                 *(*_truth_row(layout, boxes, mask), *_own_row(layout), *positions_met(prompt, layout)),
@@ -203,7 +203,7 @@ class LayoutMetrics(PerImageMetric):
         self.append(torch.tensor(rows).view(-1, len(self.columns)), keys)
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-        """Those of :data:`SHARES`."""
+        """Return the shares of :data:`SHARES`."""
         return {
             name: Share(table[part], table[whole], n=int(table[counted].sum()))
             for name, (part, whole, counted) in SHARES.items()
@@ -211,7 +211,7 @@ class LayoutMetrics(PerImageMetric):
 
 
 def _corners(boxes: Tensor) -> NDArray[np.float64]:
-    """(N, 4, 2): as of :meth:`~vlad_lightning.types.Layout.quads`."""
+    """Return the corners (N, 4, 2), as :meth:`~vlad_lightning.types.Layout.quads` does."""
     boxes = boxes.detach().cpu().double()
     corners: NDArray[np.float64] = Layout(("",) * len(boxes), boxes).quads().numpy()
     return corners
@@ -222,13 +222,13 @@ def _polygons(boxes: Tensor) -> polygons.Polygons:
 
 
 def _truth_row(layout: Layout, boxes: Tensor, mask: Tensor) -> tuple[float, float]:
-    """Summed IoU over the words with a true box, and how many there are."""
+    """Return the summed IoU over the words with a true box, and their number."""
     known = mask[: len(layout)].cpu()
     pairs = layout.boxes[: len(known)].cpu()[known], boxes[: len(known)][known]
     return rotated_iou(*pairs).sum().item(), mask.sum().item()
 
 
 def _own_row(layout: Layout) -> tuple[float, float, float, int]:
-    """Covered area, area outside, whole area, words."""
+    """Return covered area, area outside the frame, whole area, and number of words."""
     covered, total = overlap_areas(layout.boxes)
     return covered, outside_area(layout.boxes), total, len(layout)

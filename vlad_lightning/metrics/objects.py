@@ -1,13 +1,13 @@
-"""Whether a picture shows the objects that its prompt asks for: present, of the right colour, shape and place, at once.
+"""Object metrics: whether an image shows the requested objects, with their colour, shape and position.
 
-A detector says what stands where (:class:`ObjectFinder`); every result is as good as it, so its results on true posters
-belong beside them. What cannot raise a result, and why:
+A detector finds the objects (:class:`ObjectFinder`). The results are only as good as the detector, so report its
+results on true posters with them. How the results are protected against being inflated:
 
-- One thing on the picture answers one request at most.
-- A thing of neither the colour nor the shape that is asked for answers nothing, wherever it stands.
-- A request whose thing is not there counts as wrong in every result: none is taken over the present ones alone.
-- Many things of all colours do raise the presence, so ``object_extra`` counts those that nobody asked for.
-- Each result has in its details what the same pictures score with other prompts of the batch: its level by chance.
+- Each found object is matched to at most one request.
+- A found object with neither the requested colour nor the requested shape matches nothing, wherever it is.
+- A request without a matched object counts as wrong in every result; no result averages over the matched ones only.
+- Many objects in all colours do raise ``object_presence``, so ``object_extra`` counts those that nobody asked for.
+- The details of each result hold the score of the same images with other prompts of the batch, its chance level.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from vlad_lightning.metrics.layout import in_region
 from vlad_lightning.metrics.per_image import PromptMetric, Share
 from vlad_lightning.types import MetricResult
 
-# Agreement in all that is told, in one of two things, in the place: one right thing is worth more than two half ones.
-_ALL, _ONE, _PLACE = 4.0, 1.0, 0.5
+# Values of a match in colour and shape, in one of them, and in position: one full match counts more than two half ones.
+_ALL, _ONE, _POSITION = 4.0, 1.0, 0.5
 
 SHARES = {
     "object_presence": ("present", "asked"),
@@ -39,41 +39,41 @@ SHARES = {
     "object_position": ("places_right", "places"),
     "object_binding": ("all_right", "asked"),
 }
-"""What each result is a share of: the columns of its parts and of its whole."""
+"""The columns of each result: those of the numerator and of the denominator."""
 
 _COLUMNS = ("asked", "present", "colours", "colours_right", "shapes_right", "places", "places_right", "all_right")
 
 
 @runtime_checkable
 class ObjectFinder(Protocol):
-    """Finds coloured shapes on pictures.
+    """A detector of coloured shapes in images.
 
     Attributes:
-        name: stands in the details of every result.
-        sha256: of its weights; likewise.
+        name: part of the details of every result.
+        sha256: hash of the weights, in the details of every result.
     """
 
     name: str
     sha256: str
 
     def detect(self, images: Tensor) -> list[tuple[FoundObject, ...]]:
-        """(B, 3, H, W) float in [-1, 1] -> the objects on each of B pictures."""
+        """Find the objects in each of (B, 3, H, W) float images in [-1, 1]."""
         ...
 
 
 def match_objects(wanted: Sequence[RequestedObject], found: Sequence[FoundObject]) -> list[FoundObject | None]:
-    """Pair requests and things one to one so that they agree as much as possible.
+    """Pair requests and found objects one to one so that they agree as much as possible.
 
-    Shape or colour must agree. The place only decides between things that agree equally well.
+    Shape or colour must agree. The position only decides between objects that agree equally well.
 
     Args:
-        wanted: what a prompt asks for.
-        found: what its picture shows.
+        wanted: the objects that a prompt asks for.
+        found: the objects in its image.
 
     Returns:
-        For each request its thing, or None.
+        For each request its found object, or None.
     """
-    value = np.array([[_agreement(request, thing) for thing in found] for request in wanted])
+    value = np.array([[_agreement(request, candidate) for candidate in found] for request in wanted])
     paired: list[FoundObject | None] = [None] * len(wanted)
     if value.size:
         for i, j in zip(*linear_sum_assignment(value, maximize=True), strict=True):
@@ -82,57 +82,55 @@ def match_objects(wanted: Sequence[RequestedObject], found: Sequence[FoundObject
 
 
 def object_row(wanted: Sequence[RequestedObject], found: Sequence[FoundObject]) -> dict[str, int]:
-    """What :class:`ObjectMetrics` keeps of one picture, by the names of its columns."""
+    """Return the row of one image for :class:`ObjectMetrics`, by the names of its columns."""
     paired = match_objects(wanted, found)
     row = dict.fromkeys(_COLUMNS, 0)
-    for request, thing in zip(wanted, paired, strict=True):
-        shape = thing is not None and thing.shape == request.name
-        colour = thing is not None and thing.colour == request.colour
-        place = thing is not None and _placed(request, thing, paired)
+    for request, match in zip(wanted, paired, strict=True):
+        shape = match is not None and match.shape == request.name
+        colour = match is not None and match.colour == request.colour
+        position = match is not None and _placed(request, match, paired)
         row["asked"] += 1
-        row["present"] += thing is not None
+        row["present"] += match is not None
         row["shapes_right"] += shape
         row["colours"] += request.colour is not None
         row["colours_right"] += colour
         row["places"] += request.placed
-        row["places_right"] += request.placed and place
-        row["all_right"] += shape and (colour or request.colour is None) and place
+        row["places_right"] += request.placed and position
+        row["all_right"] += shape and (colour or request.colour is None) and position
     return row
 
 
 class ObjectMetrics(PromptMetric):
-    """The results of the objects that prompts ask for.
+    """Metrics of the objects that prompts ask for.
 
     ===================  ==================================================================================
-    ``object_presence``  share of the requested objects with a thing of their colour or shape (:func:`match_objects`)
-    ``object_colour``    share of those that tell a colour whose thing has it
-    ``object_shape``     share of all requested objects whose thing has their shape
-    ``object_position``     share of those that tell a place whose thing keeps it: a region as the layouts' results see
-    it
-                         (:func:`~vlad_lightning.metrics.layout.in_region`), or mainly that side of the other's thing
-    ``object_binding``   share of all requested objects whose thing has all that is told of it
-    ``object_extra``     share of the things found that no request is paired with
+    ``object_presence``  share of the requested objects that are matched, by colour or shape (:func:`match_objects`)
+    ``object_colour``    share of those requested with a colour whose match has it
+    ``object_shape``     share of all requested objects whose match has the requested shape
+    ``object_position``  share of those requested with a position whose match is there: in the region
+                         (:func:`~vlad_lightning.metrics.layout.in_region`), or mainly on that side of the other object
+    ``object_binding``   share of all requested objects whose match has the requested shape, colour and position
+    ``object_extra``     share of the found objects that no request is matched with
     ===================  ==================================================================================
 
-    A result of nothing is left out. ``details`` holds the detector; ``chance``, the same share with the prompt of
-    another picture of the batch, where there is one; and ``unknown``, how many phrases ask for something else.
+    A result with nothing to average is left out. ``details`` holds the detector, ``chance`` (the same share with the
+    prompt of another image of the batch, if any) and ``unknown`` (how many phrases ask for other objects).
 
     Args:
         finder: finds the objects.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
     """
 
     columns = (*_COLUMNS, *(f"chance_{name}" for name in _COLUMNS), "found", "unknown")
 
     def __init__(self, finder: ObjectFinder, seed: int = 0) -> None:
         super().__init__(seed)
-        self._detect = (
-            finder.detect
-        )  # a method: as a sub-module, the detector would be saved and trained with this metric
+        # only the method: as a sub-module, the detector would be saved and trained with this metric
+        self._detect = finder.detect
         self._detector: dict[str, Any] = {"network": finder.name, "sha256": finder.sha256}
 
     def compare(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """The counts of B pictures, each also with the prompt of the next one."""
+        """Return the counts of B images, each with its own prompt and with the next image's."""
         wanted = [requested_objects(prompt) for prompt in prompts]
         others = [*wanted[1:], wanted[0]] if len(wanted) > 1 else [()]
         rows = []
@@ -142,14 +140,14 @@ class ObjectMetrics(PromptMetric):
         return torch.tensor(rows)
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-        """Those of :data:`SHARES`, and that of ``object_extra``."""
+        """Return the shares of :data:`SHARES` and of ``object_extra``."""
         shares = {name: Share(table[part], table[whole]) for name, (part, whole) in SHARES.items()}
         if table["asked"].any():
             shares["object_extra"] = Share(table["found"] - table["present"], table["found"])
         return shares
 
     def compute(self) -> dict[str, MetricResult]:
-        """Every result by name."""
+        """Return every result by name."""
         table, rng = self.table(), self.generator()
         unknown = int(table["unknown"].sum())
         results = {}
@@ -163,29 +161,29 @@ class ObjectMetrics(PromptMetric):
         return results
 
 
-def _agreement(request: RequestedObject, thing: FoundObject) -> float:
-    """0 where the thing does not answer the request."""
-    shape, colour = thing.shape == request.name, thing.colour == request.colour
+def _agreement(request: RequestedObject, found: FoundObject) -> float:
+    """Return how well a found object agrees with a request; 0 if neither shape nor colour agrees."""
+    shape, colour = found.shape == request.name, found.colour == request.colour
     if not (shape or colour):
         return 0.0
     base = _ALL if shape and (colour or request.colour is None) else _ONE
-    placed = request.region is not None and in_region(thing.x, thing.y, request.region)
-    return base + _PLACE * placed
+    placed = request.region is not None and in_region(found.x, found.y, request.region)
+    return base + _POSITION * placed
 
 
-def _placed(request: RequestedObject, thing: FoundObject, paired: Sequence[FoundObject | None]) -> bool:
-    """Whether a thing stands where its request wants it; always where it wants it nowhere."""
+def _placed(request: RequestedObject, found: FoundObject, paired: Sequence[FoundObject | None]) -> bool:
+    """Return whether a found object is where its request asks for it; True for a request without a position."""
     if request.region is not None:
-        return in_region(thing.x, thing.y, request.region)
+        return in_region(found.x, found.y, request.region)
     if request.relation is None:
         return True
     side, index = request.relation
     other = paired[index]
-    return other is not None and _side(thing.x - other.x, thing.y - other.y) == side
+    return other is not None and _side(found.x - other.x, found.y - other.y) == side
 
 
 def _side(dx: float, dy: float) -> str:
-    """The main direction of a step."""
+    """Return the main direction of an offset."""
     if abs(dx) > abs(dy):
         return "left" if dx < 0 else "right"
     return "above" if dy < 0 else "below"

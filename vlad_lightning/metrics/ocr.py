@@ -1,12 +1,12 @@
-"""How well the words on a picture read: MARIO-Eval's results to the letter, and those that users expect beside them.
+"""OCR metrics: how well the words in an image can be read, exactly as in MARIO-Eval and as users expect.
 
-Two ways to look at what an engine has read:
+The two kinds use the OCR engine's output differently:
 
-* MARIO's (``mario_*``): one entry an OCR line, stripped and lower-cased; a line that holds two words matches neither.
-* ours: the *readings* of :func:`readings`, which are words.
+* MARIO-Eval's (``mario_*``): one entry per OCR line, stripped and lower-cased; a line with two words matches neither.
+* ours: the words of :func:`readings`.
 
-Everything is regardless of case; punctuation counts. MARIO's compare code points; ours compare words as
-:func:`~vlad_lightning.layout.prompt_parser.comparable` has them: of one form, whatever the apostrophe or the accent.
+Both ignore case and respect punctuation. MARIO-Eval's compare code points; ours compare words in the form of
+:func:`~vlad_lightning.layout.prompt_parser.comparable`, which unifies apostrophes and accents.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MARIO_EPSILON = 1e-8
 
 
 def mario_keywords(prompt: str) -> list[str]:
-    """The words MARIO-Eval looks for: those of every span in single ASCII quotes, an apostrophe being one too.
+    """Return MARIO-Eval's keywords: the words of every span in single ASCII quotes; an apostrophe counts as a quote.
 
     Example:
         >>> mario_keywords("A sign that says 'Hello World'")
@@ -44,10 +44,10 @@ def mario_keywords(prompt: str) -> list[str]:
 
 
 def mario_targets(prompt: str) -> list[str]:
-    r"""The words that the ``mario_*`` results want on the picture of a prompt.
+    r"""Return the words that the ``mario_*`` results look for in the image of a prompt.
 
-    They are :func:`mario_keywords`, to the letter, where words to draw stand in single quotes. MARIO-Eval has no rule
-    for other quotes, in which every apostrophe would be one: there they are the words to draw.
+    If words to draw are in single quotes, these are exactly :func:`mario_keywords`. MARIO-Eval has no rule for other
+    quotes, with which every apostrophe would count as a quote; for such prompts these are the words to draw.
 
     Example:
         >>> mario_targets("it says 'Hello World'"), mario_targets('mum\'s "Hello" beside dad\'s')
@@ -63,7 +63,7 @@ class MarioScore:
     Attributes:
         precision: matched entries / entries read, in [0, 1).
         recall: matched entries / words wanted, in [0, 1).
-        accuracy: 1 if the same entries, sorted and joined, spell the same; word boundaries do not count.
+        accuracy: 1 if the entries of both, sorted and joined, are the same string; word boundaries do not count.
     """
 
     precision: float
@@ -72,11 +72,11 @@ class MarioScore:
 
 
 def mario_score(lines: Sequence[str], words: Sequence[str]) -> MarioScore:
-    """MARIO-Eval's precision, recall and accuracy of one image.
+    """Compute MARIO-Eval's precision, recall and accuracy of one image.
 
     Args:
-        lines: what was read, one entry a line; blank lines count.
-        words: what was wanted, as :func:`mario_keywords` gives it.
+        lines: lines read, one entry per line; blank lines count.
+        words: words wanted, as returned by :func:`mario_keywords`.
     """
     read = [line.strip().lower() for line in lines]
     wanted = [word.lower() for word in words]
@@ -89,32 +89,32 @@ def mario_score(lines: Sequence[str], words: Sequence[str]) -> MarioScore:
 
 
 def mario_f(precisions: NDArray[np.float64], recalls: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-    """MARIO-Eval's F: of the mean precision and the mean recall over images, not the mean of F."""
+    """Compute MARIO-Eval's F, from the mean precision and the mean recall over images; it is not the mean of F."""
     precision, recall = precisions.mean(axis), recalls.mean(axis)
     return 2 * precision * recall / (precision + recall + _MARIO_EPSILON)
 
 
 def common(first: Sequence[str], second: Sequence[str]) -> int:
-    """Size of the multiset intersection."""
+    """Return the size of the multiset intersection."""
     return (Counter(first) & Counter(second)).total()
 
 
 def tokens(lines: Sequence[str]) -> list[str]:
-    """The words of the lines, which are split at white space, as they are compared."""
+    """Split the lines at white space into words, in the form in which they are compared."""
     return [token for line in lines for token in _compared(line.split())]
 
 
 def _compared(words: Sequence[str]) -> list[str]:
-    """:func:`~vlad_lightning.layout.prompt_parser.comparable` words; without such as are invisible."""
+    """Return :func:`~vlad_lightning.layout.prompt_parser.comparable` words; words that become empty are left out."""
     return [word for word in map(comparable, words) if word]
 
 
 def readings(lines: Sequence[str], words: Sequence[str]) -> list[str]:
-    """What was read, as words, given what was wanted; an engine may split a word or join several on a line.
+    """Return the words read, with words that the engine split or joined restored if they are wanted.
 
     The readings of a line are its :func:`tokens`, unless (1) none of these is a wanted word that is still unread and
     (2) the line without its spaces spells a wanted word that is still unread, or several of them in any order. Then
-    the readings are those words. The plain matches of all lines come first, so a word is never read twice.
+    the readings are those words. The plain matches of all lines are taken first, so a word is never read twice.
 
     Example:
         >>> readings(["HEL LO", "catdog", "and more"], ["hello", "dog", "cat"])
@@ -136,23 +136,23 @@ def readings(lines: Sequence[str], words: Sequence[str]) -> list[str]:
 
 
 def _spell(text: str, words: Counter[str]) -> list[str]:
-    """Some of ``words`` which spell ``text`` one after the other; empty if none do."""
+    """Return some of ``words`` that spell ``text`` one after the other, or none if that is impossible."""
     for word in words:
         if word and text.startswith(word):
             if text == word:
                 return [word]
-            if rest := _spell(text[len(word) :], words - Counter([word])):
-                return [word, *rest]
+            if following := _spell(text[len(word) :], words - Counter([word])):
+                return [word, *following]
     return []
 
 
 @dataclass(frozen=True)
 class EditScore:
-    """Wanted words against readings, each with its best partner.
+    """Edit distance between wanted words and readings, paired one to one.
 
     Attributes:
-        similarity: sum over the wanted words of 1 - Levenshtein / length of the longer, 0 for a word without partner.
-        edits: characters to insert, delete or replace; a word without partner costs its length, and so does a reading.
+        similarity: sum over the wanted words of 1 - Levenshtein / length of the longer; 0 for an unpaired word.
+        edits: characters to insert, delete or replace; an unpaired word or reading costs its length.
     """
 
     similarity: float
@@ -162,11 +162,11 @@ class EditScore:
 def edit_score(read: Sequence[str], wanted: Sequence[str]) -> EditScore:
     """Pair the words one to one so that the summed similarity is highest, and score the pairs.
 
-    The order of words does not count, for a prompt's order need not be the picture's.
+    The order of words does not count, since the prompt's may differ from the image's.
 
     Args:
-        read: readings, in one case.
-        wanted: words, in the same case.
+        read: readings, in the same case as ``wanted``.
+        wanted: words.
     """
     unpaired = sum(map(len, wanted)) + sum(map(len, read))
     if not read or not wanted:
@@ -182,12 +182,12 @@ def edit_score(read: Sequence[str], wanted: Sequence[str]) -> EditScore:
 
 
 def ocr_row(lines: Sequence[str], words: Sequence[str], mario_words: Sequence[str] | None = None) -> dict[str, float]:
-    """What :class:`OCRMetrics` keeps of one image, by the names of its columns.
+    """Return the row of one image for :class:`OCRMetrics`, by the names of its columns.
 
     Args:
-        lines: what was read.
-        words: what was wanted.
-        mario_words: what MARIO-Eval wants, see :func:`mario_targets`; None means ``words``.
+        lines: lines read.
+        words: words wanted.
+        mario_words: words that MARIO-Eval looks for, see :func:`mario_targets`; None means ``words``.
     """
     wanted = _compared(words)
     plain, read = tokens(lines), readings(lines, words)
@@ -208,25 +208,25 @@ def ocr_row(lines: Sequence[str], words: Sequence[str], mario_words: Sequence[st
 
 
 class OCRMetrics(PerImageMetric):
-    """The results of the words that an engine reads on pictures.
+    """Metrics of the words that an OCR engine reads in images.
 
-    ===================  ==================================================================================
-    ``word_accuracy``    share of the wanted words that are among the :func:`readings` of their picture
-    ``sentence_accuracy``  share of pictures whose readings are the wanted words and nothing else, in any order
-    ``edit_similarity``  mean over the wanted words of 1 - Levenshtein / length of the longer (:func:`edit_score`)
-    ``cer``              character error rate: edits over wanted characters; can pass 1
-    ``micro_precision``  matches / :func:`tokens`, pooled over pictures; 0 if nothing was read
-    ``micro_recall``     matches / wanted words, pooled; a split or joined word does not match
-    ``micro_f1``         2 matches / (tokens + wanted words), pooled
-    ``mario_*``          MARIO-Eval's accuracy, precision, recall and F (:func:`mario_score`, :func:`mario_f`)
-    ===================  ==================================================================================
+    =====================  ==================================================================================
+    ``word_accuracy``      share of the wanted words that are among the :func:`readings` of their image
+    ``sentence_accuracy``  share of images whose readings are the wanted words and nothing else, in any order
+    ``edit_similarity``    mean over the wanted words of 1 - Levenshtein / length of the longer (:func:`edit_score`)
+    ``cer``                character error rate: edits over wanted characters; can exceed 1
+    ``micro_precision``    matches / :func:`tokens`, pooled over images; 0 if nothing was read
+    ``micro_recall``       matches / wanted words, pooled; a split or joined word does not match
+    ``micro_f1``           2 matches / (tokens + wanted words), pooled
+    ``mario_*``            MARIO-Eval's accuracy, precision, recall and F (:func:`mario_score`, :func:`mario_f`)
+    =====================  ==================================================================================
 
-    Results over words are left out where no word was wanted. To reproduce MARIO-Eval, ``mario_targets`` of
-    :meth:`update` are those of :func:`mario_targets`.
+    Results over words are left out if no word was wanted. To reproduce MARIO-Eval, pass :func:`mario_targets` as
+    ``mario_targets`` of :meth:`update`.
 
     Args:
-        engine: reads the pictures.
-        seed: of the bootstrap.
+        engine: reads the images.
+        seed: seed of the bootstrap.
     """
 
     columns = (
@@ -254,12 +254,12 @@ class OCRMetrics(PerImageMetric):
         mario_targets: Sequence[Sequence[str]] | None = None,
         keys: Sequence[str] = (),
     ) -> None:
-        """Read pictures and keep how well that went.
+        """Read images, and keep their rows.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
-            targets: the words wanted on each of the B pictures; none is allowed.
-            mario_targets: the words wanted by the ``mario_*`` results; None means ``targets``.
+            targets: the words wanted in each of the B images; may be empty.
+            mario_targets: the words that the ``mario_*`` results look for; None means ``targets``.
             keys: B names, or none.
 
         Raises:
@@ -274,7 +274,7 @@ class OCRMetrics(PerImageMetric):
         self.append(values.view(-1, len(self.columns)), keys)
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-        """Those of every result but ``mario_f``."""
+        """Return the shares of every result except ``mario_f``."""
         each = np.ones_like(table["wanted"])
         shares = {"sentence_accuracy": Share(table["all_read"], each)}
         if table["wanted"].any():
@@ -282,7 +282,7 @@ class OCRMetrics(PerImageMetric):
         return shares | {name: Share(table[name], each) for name in self.columns if name.startswith("mario_")}
 
     def compute(self) -> dict[str, MetricResult]:
-        """Every result by name; the engine stands in its details."""
+        """Return every result by name, with the engine in its details."""
         table, rng = self.table(), self.generator()
         if not len(table["wanted"]):
             return {}
@@ -295,7 +295,7 @@ class OCRMetrics(PerImageMetric):
 
 
 def _word_shares(table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-    """The results that are shares of the wanted words, of those read, or of their characters."""
+    """Return the results that are shares of the wanted words, of the words read, or of their characters."""
     wanted, read, matches = table["wanted"], table["tokens"], table["token_matches"]
     return {
         "word_accuracy": Share(table["words_read"], wanted),

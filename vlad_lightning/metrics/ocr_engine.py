@@ -1,4 +1,4 @@
-"""OCR engines behind one interface: pictures in, lines of text out."""
+"""OCR engines with one interface: images in, lines of text out."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ EngineName = Literal["rapidocr", "paddleocr"]
 
 @runtime_checkable
 class OCREngine(Protocol):
-    """Reads text on pictures.
+    """A reader of text in images.
 
     Attributes:
-        name: the engine, its version and its models; stands beside every result, for engines differ.
+        name: the engine, its version and its models; in the details of every result, since engines differ.
     """
 
     name: str
 
     def read(self, images: Tensor) -> list[list[str]]:
-        """The lines of text on each picture, in reading order.
+        """Return the lines of text in each image, in reading order.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1], RGB.
@@ -41,15 +41,15 @@ class OCREngine(Protocol):
 
 @runtime_checkable
 class OCRLocator(OCREngine, TextLocator, Protocol):
-    """An engine that also tells where it reads what."""
+    """An engine that also returns the positions of the text."""
 
 
 class RapidOCREngine:
-    """PP-OCR as ONNX on a CPU, with the weights that the ``rapidocr`` package carries: works without a network.
+    """PP-OCR as ONNX on a CPU, with the weights in the ``rapidocr`` package, so it works offline.
 
     Args:
-        min_side: pictures whose shorter side is below this are enlarged to it (bicubic) before reading, in pixels.
-        threads: CPU threads of the detector and of the recogniser each.
+        min_side: images with a shorter side below this, in pixels, are enlarged to it (bicubic) before reading.
+        threads: CPU threads for each of detector and recogniser.
 
     Raises:
         ValueError: if ``min_side`` or ``threads`` is below 1.
@@ -63,7 +63,7 @@ class RapidOCREngine:
 
         self._min_side = min_side
         params = {
-            "Global.use_cls": False,  # turns pictures upside down; posters are upright
+            "Global.use_cls": False,  # would turn some pictures upside down; posters are upright
             "Global.log_level": "error",
             "Det.limit_side_len": min_side,  # the default, 736, is several times slower and no better
             "EngineConfig.onnxruntime.intra_op_num_threads": threads,
@@ -74,11 +74,11 @@ class RapidOCREngine:
         self.name = f"rapidocr {metadata.version('rapidocr')} ({models}, at least {min_side} px)"
 
     def read(self, images: Tensor) -> list[list[str]]:
-        """See :meth:`OCREngine.read`."""
+        """Read the lines of text, see :meth:`OCREngine.read`."""
         return [list(self._ocr(picture).txts or ()) for picture in bgr_pictures(images, self._min_side)]
 
     def locate(self, images: Tensor) -> list[Layout]:
-        """See :meth:`~vlad_lightning.layout.pictures.TextLocator.locate`."""
+        """Locate the lines of text, see :meth:`~vlad_lightning.layout.pictures.TextLocator.locate`."""
         pictures = bgr_pictures(images, self._min_side)
         pages = [(self._ocr(picture), picture) for picture in pictures]
         return [layout_of_lines(page.txts or (), page.boxes, picture.shape[:2]) for page, picture in pages]
@@ -122,19 +122,19 @@ class PaddleOCREngine:
             text_detection_model_dir=detection_dir,
             text_recognition_model_name=recognition_model,
             text_recognition_model_dir=recognition_dir,
-            use_doc_orientation_classify=False,  # each of these three would fetch one more model
+            use_doc_orientation_classify=False,  # each of these three would download another model
             use_doc_unwarping=False,
             use_textline_orientation=False,
         )
         self.name = f"paddleocr {version} ({detection_model}, {recognition_model}, at least {min_side} px)"
 
     def read(self, images: Tensor) -> list[list[str]]:
-        """See :meth:`OCREngine.read`."""
+        """Read the lines of text, see :meth:`OCREngine.read`."""
         pages = (self._ocr.predict(picture) for picture in bgr_pictures(images, self._min_side))
         return [[line for result in page for line in result["rec_texts"]] for page in pages]
 
     def locate(self, images: Tensor) -> list[Layout]:
-        """See :meth:`~vlad_lightning.layout.pictures.TextLocator.locate`."""
+        """Locate the lines of text, see :meth:`~vlad_lightning.layout.pictures.TextLocator.locate`."""
         found = []
         for picture in bgr_pictures(images, self._min_side):
             results = self._ocr.predict(picture)
@@ -151,14 +151,14 @@ def build_ocr_engine(
     recognition_model: str = "en_PP-OCRv5_mobile_rec",
     recognition_dir: str | None = None,
 ) -> OCREngine:
-    """The OCR engine of that name.
+    """Build the OCR engine with this name.
 
     Args:
-        name: ``rapidocr`` or ``paddleocr``.
-        detection_model: see :class:`PaddleOCREngine`; the last four only matter for ``paddleocr``.
-        detection_dir: see there; needed.
-        recognition_model: see there.
-        recognition_dir: see there; needed.
+        name: ``rapidocr`` or ``paddleocr``; only ``paddleocr`` uses the other arguments.
+        detection_model: see :class:`PaddleOCREngine`.
+        detection_dir: see :class:`PaddleOCREngine`; required for ``paddleocr``.
+        recognition_model: see :class:`PaddleOCREngine`.
+        recognition_dir: see :class:`PaddleOCREngine`; required for ``paddleocr``.
 
     Raises:
         ValueError: for another name, or for ``paddleocr`` without its two folders.
@@ -177,11 +177,11 @@ def build_ocr_engine(
 
 
 def bgr_pictures(images: Tensor, min_side: int) -> list[NDArray[np.uint8]]:
-    """Pictures as OCR engines take them, enlarged where the shorter side is below ``min_side`` pixels.
+    """Convert images to the arrays that OCR engines take, enlarged if the shorter side is below ``min_side`` pixels.
 
     Args:
         images: (B, 3, H, W) float in [-1, 1], RGB.
-        min_side: in pixels.
+        min_side: smallest shorter side in pixels.
 
     Returns:
         B arrays (H', W', 3) uint8, BGR.
@@ -198,12 +198,12 @@ def bgr_pictures(images: Tensor, min_side: int) -> list[NDArray[np.uint8]]:
 
 
 def layout_of_lines(lines: Sequence[str], quads: Any, size: tuple[int, ...]) -> Layout:
-    """The layout of what an engine has read; of a line without a letter, which PaddleOCR keeps, there is nothing.
+    """Build the layout of the lines that an engine has read; blank lines, which PaddleOCR keeps, are left out.
 
     Args:
-        lines: their text, in reading order.
-        quads: for each, (4, 2) corners in pixels, clockwise from the top left one; None where there is no line.
-        size: height and width of the picture.
+        lines: text of the lines, in reading order.
+        quads: for each line (4, 2) corners in pixels, clockwise from the top left; None if there is no line.
+        size: height and width of the picture in pixels.
     """
     kept = [i for i, line in enumerate(lines) if line.strip()]
     if not kept:

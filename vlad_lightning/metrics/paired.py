@@ -1,4 +1,4 @@
-"""Two systems on the same images: how much they differ, and how often chance alone would let them."""
+"""Paired comparison of two systems on the same images: the difference, its interval and its p-value."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vlad_lightning.metrics.bootstrap import NO_WIDTH, unvaried_interval
 
 PerImage = Mapping[str, tuple[float, float]]
-"""By an image's key, what it adds to a share: (part, whole), such as (words read, words asked for)."""
+"""What each image adds to a share, by its key: (part, whole), such as (words read, words requested)."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class Difference:
 
     Attributes:
         value: the difference.
-        low: lower end of its 95 % percentile interval; None for fewer than two images. Where all images agree that the
-            systems differ by nothing, or by all there is, it is that of
-            :func:`~vlad_lightning.metrics.bootstrap.unvaried_interval`, and None for what is no share.
-        high: upper end; likewise.
-        p: two-sided; how often a difference as large arises where each image's two results are swapped at random.
-        n: images.
+        low: lower end of its 95 % percentile interval; None for fewer than two images. If the difference is -1, 0 or 1
+            in all resamples, it is that of :func:`~vlad_lightning.metrics.bootstrap.unvaried_interval`, or None if a
+            part exceeds its whole.
+        high: upper end of the interval, or None in the same cases.
+        p: two-sided p-value: how often a difference as large arises if each image's two results are swapped at random.
+        n: number of images.
     """
 
     value: float
@@ -40,18 +40,18 @@ def paired_difference(
 ) -> Difference | None:
     """Compare two systems image by image.
 
-    The interval is a bootstrap over images, drawn together for both systems (Efron and Tibshirani 1993); the test is
-    approximate randomisation (Noreen 1989), of which McNemar's is the case of one thing an image. Both are of the
-    pooled share, sum of the parts over sum of the wholes, which is what the results are.
+    The interval is a bootstrap over images, resampled together for both systems (Efron and Tibshirani 1993); the test
+    is approximate randomisation (Noreen 1989), which is McNemar's test if each image has one item. Both use the pooled
+    share, the sum of the parts over the sum of the wholes, as the results do.
 
     Args:
-        first: of the system that is compared with.
-        second: of the other one.
-        rng: where resamples and swaps are drawn from.
-        resamples: how many of each.
+        first: per-image rows of the baseline system.
+        second: per-image rows of the other system.
+        rng: random generator of resamples and swaps.
+        resamples: number of resamples, and of swaps.
 
     Returns:
-        None where there is no image in both with anything to share.
+        The difference; None if one system's wholes sum to 0 over the images that both have.
     """
     keys = sorted(first.keys() & second.keys())
     both = np.array([(*first[key], *second[key]) for key in keys], dtype=np.float64).reshape(-1, 2, 2)
@@ -71,9 +71,9 @@ def paired_difference(
 
 
 def _interval(drawn: NDArray[np.float64], value: float, both: NDArray[np.float64]) -> tuple[float | None, float | None]:
-    """The 95 % percentiles of resamples; where all of these are -1, 0 or 1, what further images could make of it.
+    """Return the 95 % percentiles of the resamples, or the unvaried interval if they are all -1, all 0 or all 1.
 
-    That is known of shares only, in which no image's part is larger than its whole: two of them differ by 1 at most.
+    The latter needs shares, in which no part exceeds its whole, so that two differ by at most 1; otherwise it is None.
     """
     if len(both) < 2:
         return None, None
@@ -86,7 +86,7 @@ def _interval(drawn: NDArray[np.float64], value: float, both: NDArray[np.float64
 
 
 def _difference(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 2, 2) sums by system, of parts and wholes -> (...) the second share minus the first; NaN without one."""
+    """Return the second share minus the first: sums (..., system, part and whole) -> (...); NaN for 0 / 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = sums[..., 0] / sums[..., 1]
     return shares[..., 1] - shares[..., 0]

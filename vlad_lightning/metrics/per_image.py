@@ -1,7 +1,7 @@
-"""The state that the metrics share: one row of numbers an image, gathered over processes before results are made.
+"""Base classes of the metrics: the state is one row of numbers per image, gathered over processes.
 
-From the same rows come a result (:meth:`PerImageMetric.compute`) and what each image adds to it
-(:meth:`PerImageMetric.per_image`), by which two systems can be compared pair by pair (``metrics.paired``).
+The rows give a result (:meth:`PerImageMetric.compute`) and what each image adds to it
+(:meth:`PerImageMetric.per_image`), so that two systems can be compared image by image (``metrics.paired``).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _ID_BYTES = 8
 
 
 def image_id(key: str) -> str:
-    """The name of an image in the rows: the first 16 hexadecimal digits of the SHA-256 of its key in UTF-8.
+    """Return the name of an image in the rows: the first 16 hexadecimal digits of the SHA-256 of its key in UTF-8.
 
-    Of a fixed length, so that processes can gather them as numbers, and the same in every run.
+    It has a fixed length, so that processes can gather it as numbers, and is the same in every run.
 
     Example:
         >>> image_id("00000_000000123")
@@ -40,13 +40,13 @@ def image_id(key: str) -> str:
 
 @dataclass(frozen=True)
 class Share:
-    """What a result is a share of: the sum of ``part`` over the sum of ``whole``.
+    """Numerator and denominator of a result, image by image: the sum of ``part`` over the sum of ``whole``.
 
     Attributes:
         part: (n_images,) float64: what each image adds to the numerator.
-        whole: (n_images,) float64, not negative: likewise, to the denominator. An image with zero in both does not
-            count.
-        n: how many things the share is of; None means the sum of ``whole``.
+        whole: (n_images,) float64, not negative: what each image adds to the denominator. An image with zero in both
+            does not count.
+        n: how many items the share is over; None means the sum of ``whole``.
         most: see :func:`~vlad_lightning.metrics.bootstrap.ratio_result`; None for a ratio without a bound.
     """
 
@@ -57,7 +57,7 @@ class Share:
 
 
 def share_results(shares: Mapping[str, Share], rng: np.random.Generator) -> dict[str, MetricResult]:
-    """The result of each share, by name; one of nothing is left out."""
+    """Compute the result of each share, by name; shares with nothing in the denominator are left out."""
     return {
         name: ratio_result(share.part, share.whole, rng, n=share.n, most=share.most)
         for name, share in shares.items()
@@ -66,11 +66,11 @@ def share_results(shares: Mapping[str, Share], rng: np.random.Generator) -> dict
 
 
 def by_image(share: Share, ids: Sequence[str]) -> PerImage:
-    """Part and whole by image; those of an image that was seen twice are added, as the result adds them.
+    """Return part and whole by image; those of an image that occurs twice are added, as in the result.
 
     Args:
-        share: of n images.
-        ids: n names; an image without one, "", is left out.
+        share: share over n images.
+        ids: n names; images with the name "" are left out.
     """
     sums: dict[str, tuple[float, float]] = {}
     for name, part, whole in zip(ids, share.part.tolist(), share.whole.tolist(), strict=True):
@@ -81,14 +81,14 @@ def by_image(share: Share, ids: Sequence[str]) -> PerImage:
 
 
 class _Closed:
-    """Carries a result through torchmetrics, which would take frozen dataclasses apart to squeeze tensors in them."""
+    """Wrapper that carries results through torchmetrics, which would rebuild frozen dataclasses to squeeze tensors."""
 
     def __init__(self, results: dict[str, MetricResult]) -> None:
         self.results = results
 
 
 class ResultMetric(Metric):
-    """A metric whose ``compute`` returns a :class:`~vlad_lightning.types.MetricResult` a name; ``{}`` without data."""
+    """A metric whose ``compute`` returns a :class:`~vlad_lightning.types.MetricResult` by name; ``{}`` without data."""
 
     is_differentiable = False
     full_state_update = False
@@ -100,7 +100,7 @@ class ResultMetric(Metric):
         wrapped = super()._wrap_compute(close)
 
         def open_again(*args: Any, **kwargs: Any) -> dict[str, MetricResult]:
-            with warnings.catch_warnings():  # nothing to measure is no mistake: it gives no results
+            with warnings.catch_warnings():  # having nothing to measure is no error: there are no results
                 warnings.filterwarnings("ignore", r"The ``compute`` method of metric \w+ was called before")
                 return wrapped(*args, **kwargs).results
 
@@ -113,11 +113,11 @@ class PerImageMetric(ResultMetric):
     Its results are those of :meth:`shares`, unless it overrides ``compute``.
 
     Args:
-        seed: of the bootstrap's random generator; the same seed and images give the same intervals.
+        seed: seed of the bootstrap's random generator; the same seed and images give the same intervals.
 
-    The state is flat and of the metric's own dtype, because a process that has seen no image joins the gathering with
-    an empty vector of that dtype, and only equal ranks and dtypes can be gathered. So an image's name stands in its row
-    as numbers, one a byte of :func:`image_id`: every floating dtype holds them exactly. -1 stands for no name.
+    The state is flat and has the metric's own dtype, because a process without images takes part in the gather with an
+    empty vector of that dtype, and only tensors of equal rank and dtype can be gathered. So an image's name is stored
+    in its row as numbers, one per byte of :func:`image_id`, which every floating dtype holds exactly; -1 is no name.
     """
 
     columns: ClassVar[tuple[str, ...]]
@@ -136,7 +136,7 @@ class PerImageMetric(ResultMetric):
             keys: the images' names; without them the rows count in the results but not in :meth:`per_image`.
 
         Raises:
-            ValueError: if the rows have another width, or there are neither no keys nor as many.
+            ValueError: if the rows have another width, or there are keys but not one for each row.
         """
         if rows.ndim != 2 or rows.shape[1] != len(self.columns):
             raise ValueError(f"rows has shape {tuple(rows.shape)}; (n, {len(self.columns)}) is needed: {self.columns}")
@@ -147,31 +147,31 @@ class PerImageMetric(ResultMetric):
         self.rows.append(named.to(self.device, self.dtype).flatten())
 
     def table(self) -> dict[str, NDArray[np.float64]]:
-        """Every column (n_images,) float64 by name."""
+        """Return every column (n_images,) float64 by name."""
         return dict(zip(self.columns, self._values()[:, _ID_BYTES:].T, strict=True))
 
     def ids(self) -> list[str]:
-        """Every image's name (:func:`image_id`), in the order of the table; "" for one that was given without."""
+        """Return every image's name (:func:`image_id`), in the order of the table; "" for an image without a key."""
         names = self._values()[:, :_ID_BYTES]
         return [bytes(int(byte) for byte in name).hex() if name[0] >= 0 else "" for name in names.tolist()]
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-        """What each result that is a share is one of, by its name; a mean is a share whose ``whole`` is one an image.
+        """Return the shares behind the results, by name; a mean is a share whose ``whole`` is 1 for each image.
 
         Args:
-            table: as :meth:`table` gives it.
+            table: the table that :meth:`table` returns.
         """
         return {}
 
     def compute(self) -> dict[str, MetricResult]:
-        """Every result by name."""
+        """Return every result by name."""
         return share_results(self.shares(self.table()), self.generator())
 
     def per_image(self) -> dict[str, PerImage]:
-        """By result and :func:`image_id`, what each image of every process adds to it.
+        """Return what each image of all processes adds to each result, by the result's name and :func:`image_id`.
 
-        The sum of the parts over the sum of the wholes is the result's value, where every image has a key. Like
-        ``compute`` to be called in every process. Results that are no shares have none.
+        If every image has a key, the sum of the parts over the sum of the wholes is the result's value. Call it in
+        every process, like ``compute``. Results that are no shares have no entry.
         """
         with self.sync_context(dist_sync_fn=self.dist_sync_fn):
             shares, ids = self.shares(self.table()), self.ids()
@@ -179,20 +179,20 @@ class PerImageMetric(ResultMetric):
         return {name: images for name, images in found.items() if images}
 
     def _values(self) -> NDArray[np.float64]:
-        """(n_images, 8 + len(columns))."""
+        """Return the state as rows, (n_images, 8 + len(columns))."""
         flat = dim_zero_cat(self.rows) if len(self.rows) else torch.zeros(0)
         return flat.detach().to("cpu", torch.float64).reshape(-1, _ID_BYTES + len(self.columns)).numpy()
 
     def generator(self) -> np.random.Generator:
-        """A fresh generator for the bootstrap, so that computing twice gives the same."""
+        """Return a new generator for the bootstrap, so that computing twice gives the same result."""
         return np.random.default_rng(self.seed)
 
 
 class PromptMetric(PerImageMetric):
-    """A metric of pictures and their prompts; :meth:`compare` says what each pair adds."""
+    """A metric of images and their prompts; :meth:`compare` returns the row of each pair."""
 
     def update(self, images: Tensor, prompts: Sequence[str], keys: Sequence[str] = ()) -> None:
-        """Look at B pictures.
+        """Measure B images.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
@@ -208,5 +208,5 @@ class PromptMetric(PerImageMetric):
             self.append(self.compare(images, prompts), keys)
 
     def compare(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """(B, len(columns)): the rows of B pictures, at least one."""
+        """Return the rows of B images, (B, len(columns)); B is at least 1."""
         raise NotImplementedError

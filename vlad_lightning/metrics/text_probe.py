@@ -1,4 +1,4 @@
-"""How much an image generator's first guess of a picture changes with one thing in the prompt."""
+"""Text probe metric: how much the first guess of an image changes when one thing in the prompt changes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vlad_lightning.metrics.per_image import PerImageMetric, Share
 
 
 def rms_change(before: Tensor, after: Tensor) -> Tensor:
-    """Root mean square difference of two predictions, sample by sample.
+    """Compute the root mean square difference of two predictions, sample by sample.
 
     Args:
-        before: (B, C, h, w) float: the predicted x0 of the prompts.
-        after: (B, C, h, w) float: that of the edited prompts, from the same noise.
+        before: (B, C, h, w) float: predicted x0 of the prompts.
+        after: (B, C, h, w) float: predicted x0 of the edited prompts, from the same noise.
 
     Returns:
-        (B,) float32, in the unit of x0. Where x0 is in [-1, 1], as pixels and the mini scale's latents are, it lies in
-        [0, 2]: 2 is black for white everywhere; one object that covers 2 % of the picture and turns from black to white
-        counts 0.28.
+        (B,) float32, in the unit of x0. If x0 is in [-1, 1], as for pixels and the mini scale's latents, it is in
+        [0, 2]: 2 means that black becomes white everywhere; an object that covers 2 % of the image and changes from
+        black to white gives 0.28.
 
     Raises:
         ValueError: if their shapes differ.
@@ -33,14 +33,14 @@ def rms_change(before: Tensor, after: Tensor) -> Tensor:
 
 
 class TextProbeMetric(PerImageMetric):
-    """``text_probe_<kind>``: the mean of :func:`rms_change` over the prompts that have such a thing to change.
+    """``text_probe_<kind>``: the mean of :func:`rms_change` over the prompts to which the kind of change applies.
 
-    A kind that no prompt has is left out.
+    A kind that applies to no prompt is left out.
 
     Args:
-        kinds: of the edits, such as those of ``layout.caption_edits.KINDS``, and of what else is taken away:
-            ``all_text`` for the caption, ``tokens_only`` for the pooled vector alone.
-        seed: of the bootstrap's random generator.
+        kinds: kinds of edits, such as ``layout.caption_edits.KINDS``, and kinds of removal: ``all_text`` removes the
+            caption, ``tokens_only`` only the pooled vector.
+        seed: seed of the bootstrap's random generator.
     """
 
     def __init__(self, kinds: Sequence[str], seed: int = 0) -> None:
@@ -53,11 +53,11 @@ class TextProbeMetric(PerImageMetric):
 
         Args:
             changes: (B, K) float, a column for each of ``kinds``.
-            known: (B, K) bool: where the prompt has such a thing; the other changes do not count.
+            known: (B, K) bool: where the kind of change applies to the prompt; other changes do not count.
             keys: B names, or none.
 
         Raises:
-            ValueError: if one of the two has another shape.
+            ValueError: if ``changes`` or ``known`` has another shape.
         """
         for name, values in (("changes", changes), ("known", known)):
             if values.shape != (len(changes), len(self.kinds)):
@@ -65,5 +65,5 @@ class TextProbeMetric(PerImageMetric):
         self.append(torch.cat([changes.where(known, torch.zeros_like(changes)), known.to(changes)], dim=1), keys)
 
     def shares(self, table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
-        """That of each kind, under its result's name."""
+        """Return the share of each kind, by its result's name."""
         return {f"text_probe_{kind}": Share(table[kind], table[f"{kind} known"], most=None) for kind in self.kinds}

@@ -1,4 +1,4 @@
-"""The three stages as LightningModules."""
+"""LightningModules of the three stages."""
 
 from vlad_lightning.modules.alignment import AlignmentModule
 from vlad_lightning.modules.tlg import TLGModule

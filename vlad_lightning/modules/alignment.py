@@ -38,12 +38,12 @@ class AlignmentModule(LightningModule):
         optimization: learning rate and schedule.
         temperature: tau of Eq. 3 at the start; it is learned, and kept at 0.01 or above.
         symmetric: see :func:`~vlad_lightning.models.contrastive.info_nce`.
-        freeze_image_encoder: True leaves the vision tower as it is.
-        terms: what is trained beside Eq. 3.
+        freeze_image_encoder: True keeps the vision tower frozen.
+        terms: further loss terms beside Eq. 3.
 
     Raises:
-        ValueError: where ``temperature`` is below 0.01, the encoders' widths differ, or edited captions are asked for
-            without the direction that reads them.
+        ValueError: where ``temperature`` is below 0.01, the encoders' widths differ, or ``terms.edits`` is set and
+            ``symmetric`` is False, which leaves out the softmax over texts.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class AlignmentModule(LightningModule):
         if temperature < _LEAST_TEMPERATURE:
             raise ValueError(f"temperature is {temperature}; it must be at least {_LEAST_TEMPERATURE}")
         if terms.edits and not symmetric:
-            raise ValueError(f"terms.edits is {terms.edits}; symmetric=False allows 0: it leaves out their direction")
+            raise ValueError(f"terms.edits is {terms.edits}; it must be 0 with symmetric=False: no softmax over texts")
         check_widths(prompt_encoder, image_encoder)
         prompt_encoder.composition.freeze_unread(pooled=True, tokens=False)
         self.prompt_encoder = prompt_encoder
@@ -77,15 +77,15 @@ class AlignmentModule(LightningModule):
 
     @property
     def temperature(self) -> Tensor:
-        """tau, () float."""
+        """Temperature tau, () float."""
         return self.log_temperature.exp()
 
     def setup(self, stage: str) -> None:
-        """Learn a tokenizer where there is none, and which words an edited caption may draw.
+        """Train a tokenizer if there is none, and collect the words that an edited caption may use.
 
         Raises:
-            ValueError: where the data have too small images, or boxes for another number of phrases than are read, or
-                where there is neither a tokenizer nor a checkpoint outside of a fit.
+            ValueError: where the data's images are too small, its boxes are for another number of phrases than the
+                encoder reads, or, outside of a fit, there is neither a tokenizer nor a checkpoint.
         """
         encoder = self.prompt_encoder.text_encoder
         check_size(self, "model.image_encoder.tower.image_size", self.image_encoder.image_size)
@@ -101,15 +101,15 @@ class AlignmentModule(LightningModule):
         prepare_in_loader(self, ContrastedTexts(encoder.parser, self.terms, self._words))
 
     def configure_model(self) -> None:
-        """Shard, where the strategy does."""
+        """Shard the module if the strategy is sharded."""
         shard_module(self, "the alignment probe")
 
     def score(self, images: Tensor, texts: Sequence[str], of: Sequence[int] | None = None) -> Tensor:
-        """(T,) float: how well texts suit images; see :func:`~vlad_lightning.models.contrastive.agreement`."""
+        """Score how well texts match images, (T,) float; see :func:`~vlad_lightning.models.contrastive.agreement`."""
         return agreement(self.prompt_encoder, self.image_encoder, images, texts, of, self.terms.local)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """L_align of one batch, and the terms beside it."""
+        """Return L_align of one batch plus the further terms."""
         negatives = self._negatives(batch)
         texts = self.prompt_encoder(negatives.parsed)
         seen = self.image_encoder.look(batch.images) if self.terms.local else None
@@ -124,29 +124,29 @@ class AlignmentModule(LightningModule):
         return torch.stack(list(losses.values())).sum()
 
     def _negatives(self, batch: Batch) -> Negatives:
-        """The loader's, or our own where it prepares no batches or took this one for another step's."""
+        """Return the loader's negatives; draw them here if there are none or they are for another step."""
         if batch.negatives is not None and batch.negatives.step == self.global_step:
             return batch.negatives
         parser = self.prompt_encoder.parser
         return self.terms.negatives(parser, batch, self.global_step, self._words).to(self.device)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Keep tau at its bound or above; clamping it where it is used would leave it there without a gradient."""
+        """Clamp tau from below after the step: a clamp in the forward pass would have no gradient below the bound."""
         with torch.no_grad():
             self.log_temperature.clamp_(min=math.log(_LEAST_TEMPERATURE))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """L_align, the embeddings for R@1 over the whole set, and the probe."""
+        """Log L_align, keep the embeddings for R@1 over the whole set, and update the probe."""
         images, texts = self.image_encoder(batch.images), self.prompt_encoder(batch.texts).pooled
         loss = align(self, images, texts, self.temperature, self.symmetric, everywhere=False)
         self.log("val/loss", loss, prog_bar=True, batch_size=logged_batch_size(self, batch), sync_dist=True)
         counted = batch.counted
         self._embedded.append((images[:counted].float(), texts[:counted].float()))
-        if not is_sharded(self):  # shards are gathered in step, and the devices have different numbers of edits
+        if not is_sharded(self):  # every rank must gather equally often, and the ranks have different edits
             self.probe.update(batch.images[:counted], batch.prompts[:counted], batch.keys[:counted])
 
     def on_validation_epoch_end(self) -> None:
-        """R@1 and the probe over the whole set, of every rank; nothing where it was left before its first batch."""
+        """Log R@1 and the probe over the whole set and all ranks; nothing if validation stopped before a batch."""
         if not self._embedded:
             return
         images, texts = (gather_uneven(self, torch.cat(x)) for x in zip(*self._embedded, strict=True))
@@ -161,7 +161,7 @@ class AlignmentModule(LightningModule):
     on_test_epoch_end = on_validation_epoch_end
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep how texts are scored, and what is needed to fold the adapters: B A alone does not say its scale."""
+        """Save how texts are scored, and the adapters' scale, which folding needs and B A does not contain."""
         checkpoint["local_score"] = self.terms.local
         checkpoint["lora_scale"] = self.prompt_encoder.text_encoder.lora_scale
 
@@ -169,7 +169,7 @@ class AlignmentModule(LightningModule):
         """Refuse adapters that were trained at another scale.
 
         Raises:
-            ValueError: naming both.
+            ValueError: naming both scales.
         """
         own = self.prompt_encoder.text_encoder.lora_scale
         saved = checkpoint["lora_scale"]
@@ -177,5 +177,5 @@ class AlignmentModule(LightningModule):
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {own}")
 
     def configure_optimizers(self) -> Any:
-        """AdamW over what is not frozen."""
+        """Return AdamW over the parameters that are not frozen, and its schedule."""
         return self.optimization.of_module(self)

@@ -1,4 +1,4 @@
-"""What stage 0 may train beside Eq. 3: edited captions as negatives, and phrases against patches."""
+"""Optional loss terms of stage 0 beside Eq. 3: edited captions as negatives, and phrases against patches."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from vlad_lightning.types import Batch, Conditioning, Negatives, ParsedPrompts, 
 
 @dataclass(frozen=True)
 class AlignmentTerms:
-    """Terms beside Eq. 3; all are off by default.
+    """Optional terms beside Eq. 3; all are off by default.
 
     Attributes:
-        edits: H, untrue captions an image, each with one thing changed, in the softmax over texts.
-        phrase_weight: of Eq. 3 with the mean over phrases of the best patch's cosine in the place of the pooled one's,
+        edits: H, the number of untrue captions per image in the softmax over texts, each with one thing changed.
+        phrase_weight: weight of Eq. 3 with the mean over phrases of the best patch's cosine instead of the pooled
+            cosine, within a device's batch.
+        region_weight: weight of the contrast between phrases with a known box and the patches at their boxes' centres,
             within a device's batch.
-        region_weight: of the contrast between the phrases whose boxes the data tell and the patches where they stand,
-            within a device's batch.
-        kinds: of the edits, among :data:`~vlad_lightning.layout.caption_edits.KINDS`. The negatives of a batch already
-            tell colours apart; edits are worth most where nothing else in the batch differs by that one thing.
-        seed: of the edits; they depend on it, the step and the sample's key.
+        kinds: kinds of the edits, among :data:`~vlad_lightning.layout.caption_edits.KINDS`. The other captions of a
+            batch already teach colours; edits help most where no other caption differs in just that one thing.
+        seed: seed of the edits, which depend on it, the step and the sample's key.
 
     Raises:
-        ValueError: where a number is below 0, a kind is unknown, or a setting of the edits has none.
+        ValueError: where a number is below 0, a kind is unknown, ``kinds`` is empty although ``edits`` is set, or
+            ``kinds`` or ``seed`` is set although ``edits`` is 0.
     """
 
     edits: int = 0
@@ -59,18 +60,18 @@ class AlignmentTerms:
 
     @property
     def local(self) -> bool:
-        """Whether patches are trained; then they count in the score too."""
+        """Whether patches are trained; if so, they also count in the score."""
         return self.phrase_weight > 0 or self.region_weight > 0
 
     def edited(self, batch: Batch, step: int, words: Sequence[str]) -> list[str]:
-        """H edits of each prompt, of different kinds as long as it has some: those of the first prompt first.
+        """Return H edits per prompt, prompt by prompt, of different kinds while the prompt allows it.
 
-        A prompt in which nothing can be changed has empty texts for edits, which say nothing of its image.
+        If a prompt allows fewer than H kinds, its last edit is repeated; if it allows none, its edits are empty texts.
 
         Args:
             batch: B prompts with their keys.
-            step: of the optimizer.
-            words: those that a word to draw may become.
+            step: step of the optimizer.
+            words: words that may replace a word to draw.
         """
         found: list[str] = []
         for prompt, key in zip(batch.prompts, batch.keys, strict=True):
@@ -85,17 +86,17 @@ class AlignmentTerms:
         return found
 
     def negatives(self, parser: PromptParser, batch: Batch, step: int, words: Sequence[str]) -> Negatives:
-        """The edits of a batch, parsed after its prompts, on the CPU; see :meth:`edited`."""
+        """Return the edits of a batch, parsed together with its prompts, on the CPU; see :meth:`edited`."""
         return self.contrasted(parser, batch, self.edited(batch, step, words), step)
 
     def contrasted(self, parser: PromptParser, batch: Batch, edited: Sequence[str], step: int = 0) -> Negatives:
-        """The negatives that these B H edits are, on the CPU.
+        """Build the negatives from B H edits, on the CPU.
 
         Args:
-            parser: of the encoder that is to read them.
+            parser: parser of the encoder that will read them.
             batch: B samples.
-            edited: as :meth:`edited` orders them.
-            step: of the optimizer.
+            edited: B H edits in the order of :meth:`edited`.
+            step: step of the optimizer.
         """
         parsed = parser([*batch.prompts, *edited])
         pairs = self._pairs(parser, batch, edited, parsed) if self.local else None
@@ -104,7 +105,7 @@ class AlignmentTerms:
     def _pairs(self, parser: PromptParser, batch: Batch, edited: Sequence[str], parsed: ParsedPrompts) -> PhrasePairs:
         mask = parsed.phrase_mask[: len(batch)]
         boxes, known = (x.cpu() for x in _boxes(batch, parser))
-        known = known & mask & ~fills_frame(boxes)  # the middle of the ground shows something else
+        known = known & mask & ~fills_frame(boxes)  # an object may cover the background's centre
         rows = known.tolist()
         untrue = [
             (i, slot)
@@ -117,12 +118,12 @@ class AlignmentTerms:
     def losses(
         self, negatives: Negatives, seen: VisionStates, texts: Conditioning, temperature: Tensor
     ) -> dict[str, Tensor]:
-        """The local terms of a batch, each with its weight, by name.
+        """Return the local terms of a batch by name, each multiplied by its weight.
 
         Args:
-            negatives: of B samples, with their pairs.
-            seen: of the images.
-            texts: (B + B H, ...): what the encoder says of the prompts and their edits.
+            negatives: negatives of B samples, with their pairs.
+            seen: vision states of the B images.
+            texts: (B + B H, ...): the encoder's output for the prompts and their edits.
             temperature: tau.
         """
         assert negatives.pairs is not None
@@ -146,12 +147,12 @@ class AlignmentTerms:
 
 @dataclass(frozen=True)
 class ContrastedTexts:
-    """Parses the prompts of a batch, and in training the captions that its images are told from.
+    """Parser of a batch's prompts and, in training, of its negative captions.
 
     Attributes:
-        parser: of the prompt encoder that is to read them, whose tokenizer may come later.
-        terms: which captions these are.
-        words: those that a word to draw may become.
+        parser: parser of the prompt encoder that will read them; its tokenizer may be set later.
+        terms: decides which captions are edited, and how.
+        words: words that may replace a word to draw.
     """
 
     parser: PromptParser
@@ -159,16 +160,16 @@ class ContrastedTexts:
     words: tuple[str, ...]
 
     def __call__(self, batch: Batch, step: int | None = None) -> Batch:
-        """The batch with its texts parsed; without a tokenizer as it is: the encoder says that it has none."""
+        """Return the batch with its texts parsed, or unchanged without a tokenizer: the encoder raises that error."""
         if step is None or self.parser.tokenizer is None:
             return ParsedTexts(self.parser)(batch)
         return replace(batch, negatives=self.terms.negatives(self.parser, batch, step, self.words))
 
 
 def _untrue_slots(parser: PromptParser, prompt: str, edited: str, known: Sequence[bool]) -> list[int]:
-    """The slots with a known box of which an edit says something else than the prompt.
+    """Return the slots with a known box for which the edit says something else than the prompt.
 
-    Where no phrase with a box has another text, it is the place of the one before the change that is another.
+    If no phrase with a box has a new text, the edit changed a position: that of the last such phrase before the change.
     """
     before, after = _slots(parser, prompt), _slots(parser, edited)
     pairs = list(zip(before, after, known, strict=True))
@@ -181,7 +182,7 @@ def _untrue_slots(parser: PromptParser, prompt: str, edited: str, known: Sequenc
 
 
 def _slots(parser: PromptParser, prompt: str) -> list[Phrase | None]:
-    """The M phrases as the encoder orders them, None where there is none."""
+    """Return the M phrase slots in the encoder's order; an empty slot is None."""
     parts = parser.decompose(prompt)
     words: list[Phrase | None] = [*parts.words[: parser.max_words]]
     objects: list[Phrase | None] = [*parts.objects[: parser.max_objects]]
@@ -190,20 +191,20 @@ def _slots(parser: PromptParser, prompt: str) -> list[Phrase | None]:
 
 
 def _boxes(batch: Batch, parser: PromptParser) -> tuple[Tensor, Tensor]:
-    """(B, M, 5) and (B, M) bool: the phrases' boxes in the encoder's order; beyond the data's unknown."""
+    """Return the phrases' boxes (B, M, 5) in the encoder's order, and which are known (B, M) bool; padded if short."""
     boxes, known = [], []
-    for box, mask, places in (
+    for box, mask, slots in (
         (batch.word_boxes, batch.word_mask, parser.max_words),
         (batch.object_boxes, batch.object_mask, parser.max_objects),
     ):
-        more = max(0, places - box.shape[1])
-        boxes.append(F.pad(box[:, :places], (0, 0, 0, more)))
-        known.append(F.pad(mask[:, :places], (0, more)))
+        more = max(0, slots - box.shape[1])
+        boxes.append(F.pad(box[:, :slots], (0, 0, 0, more)))
+        known.append(F.pad(mask[:, :slots], (0, more)))
     return torch.cat(boxes, dim=1), torch.cat(known, dim=1)
 
 
 def _patch_of(boxes: Tensor, grid: Sequence[int]) -> Tensor:
-    """(K,) int64: the patch in which each box (K, 5) has its centre; one outside the frame counts to the nearest."""
+    """Return the patch that holds each box's centre, (K, 5) -> (K,) int64; the nearest patch if it is off the frame."""
     height, width = grid
     column = (boxes[:, 0] * width).long().clamp(0, width - 1)
     return (boxes[:, 1] * height).long().clamp(0, height - 1) * width + column

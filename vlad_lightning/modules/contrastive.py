@@ -1,4 +1,4 @@
-"""L_align inside a LightningModule: Eq. 3 with the negatives of every rank."""
+"""L_align inside a LightningModule: Eq. 3 with the negatives of all ranks."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def check_widths(prompts: PromptEncoder, images: ImageEncoder) -> None:
 
 
 def gather_rows(module: LightningModule, rows: Tensor, sync_grads: bool = False) -> Tensor:
-    """(B, D) of this rank -> (W * B, D) of every rank, in rank order."""
+    """Gather this rank's rows (B, D) with those of all ranks: (W * B, D), in rank order."""
     return cast(Tensor, module.all_gather(rows, sync_grads=sync_grads)).flatten(0, -2)
 
 
 def gather_uneven(module: LightningModule, rows: Tensor) -> Tensor:
-    """(B, D) of this rank -> every rank's rows, in rank order; the ranks may have different B."""
+    """Gather this rank's rows (B, D) with those of all ranks, in rank order; B may differ between ranks."""
     sizes = cast(Tensor, module.all_gather(torch.tensor([len(rows)], device=rows.device))).flatten().tolist()
     padded = torch.cat([rows, rows.new_zeros(max(sizes) - len(rows), rows.shape[1])])
     parts = gather_rows(module, padded).split(max(sizes))
@@ -45,24 +45,24 @@ def align(
     everywhere: bool = True,
     edited: Tensor | None = None,
 ) -> Tensor:
-    """L_align (Eq. 3) of this rank's pairs against the negatives of every rank.
+    """Return L_align (Eq. 3) of this rank's pairs against the negatives of all ranks.
 
-    In training, the mean over ranks is the loss of one process with all the pairs, and so are the gradients that DDP
-    averages: the gathering's backward pass adds what every rank's loss says of this rank's rows.
+    In training, the mean over ranks equals the loss of one process with all pairs, and so do the gradients that DDP
+    averages: the backward pass of the gather adds the gradients of every rank's loss for this rank's rows.
 
     Args:
-        module: knows the ranks.
-        images: (B, D) float.
-        texts: (B, D) float.
+        module: provides the rank and the gather.
+        images: (B, D) float, image embeddings.
+        texts: (B, D) float, text embeddings.
         temperature: see :func:`~vlad_lightning.models.contrastive.info_nce`.
-        symmetric: likewise.
-        everywhere: False takes the negatives of this batch only: what one process measures in validation, too.
-        edited: see :func:`~vlad_lightning.models.contrastive.info_nce`; each image's own only, so they are not
-            gathered.
+        symmetric: see :func:`~vlad_lightning.models.contrastive.info_nce`.
+        everywhere: False takes negatives from this batch only, so that validation measures the same as one process.
+        edited: see :func:`~vlad_lightning.models.contrastive.info_nce`; not gathered, since each image is compared with
+            its own edits only.
     """
     if not everywhere:
         return info_nce(images, texts, temperature, symmetric=symmetric, edited=edited)
-    images, texts = images.float(), texts.float()  # the backward pass of the gathering adds in this type
+    images, texts = images.float(), texts.float()  # the gather's backward pass sums in this dtype
     every_image, every_text = (gather_rows(module, x, sync_grads=True) for x in (images, texts))
     offset = module.global_rank * len(images)
     return info_nce(images, texts, temperature, every_image, every_text, offset, symmetric, edited)

@@ -1,4 +1,4 @@
-"""L_diff, Eq. 9 with z_t: what the image generator is asked, and how time and place weigh its error."""
+"""L_diff, Eq. 9 with z_t: the image generator's inputs, and the weights of its error by time and position."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class DiffusionLoss:
     """The diffusion loss of an image generator.
 
     Attributes:
-        image_generator: predicts.
-        settings: what it is not told of some samples, and the weights.
-        masking: which regions inpainting is trained on; None generates whole images only.
+        image_generator: the model that is trained.
+        settings: dropout of the conditions, and the loss weights.
+        masking: regions that inpainting is trained on; None trains on whole images only.
     """
 
     image_generator: ImageGenerator
@@ -35,12 +35,12 @@ class DiffusionLoss:
     masking: Masking | None = None
 
     def __call__(self, batch: Batch, cond: Conditioning, generators: SampleGenerators) -> Tensor:
-        """L_diff of one batch.
+        """Return L_diff of one batch.
 
         Args:
             batch: B samples.
-            cond: what the encoder says of their prompts.
-            generators: the randomness of the B rows.
+            cond: the encoder's output for their prompts.
+            generators: random generators of the B rows.
 
         Returns:
             () float32.
@@ -74,20 +74,20 @@ class DiffusionLoss:
         masked_latents = None if masked_images is None else image_generator.encode_masked_images(masked_images)
         predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
         error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
-        letters, things = self._letters(glyphs, error.shape[-2:]), self._things(batch, error.shape[-2:])
+        letters, objects = self._letters(glyphs, error.shape[-2:]), self._objects(batch, error.shape[-2:])
         pixel_weight = torch.maximum(
-            1 + (settings.text_weight - 1) * letters, 1 + (settings.object_weight - 1) * things
+            1 + (settings.text_weight - 1) * letters, 1 + (settings.object_weight - 1) * objects
         )
         loss = (noised.loss_weight * (pixel_weight * error).mean(dim=(1, 2))).mean()
         if settings.map_weight > 0 and z is not None and grounding is not None:
             seen = _cover(grounding.boxes, grounding.mask, error.shape[-2:]) * ~letters
-            weight = seen * (1 + (settings.object_weight - 1) * things)
-            guess = z[:, x0.shape[1] : 2 * x0.shape[1]].float()  # behind the glyphs' latent: the map's first channels
+            weight = seen * (1 + (settings.object_weight - 1) * objects)
+            guess = z[:, x0.shape[1] : 2 * x0.shape[1]].float()  # the map's first channels, after the glyphs' latent
             loss = loss + settings.map_weight * (weight * (guess - x0).square().mean(dim=1)).mean()
         return loss
 
     def _masked_images(self, batch: Batch, generators: SampleGenerators) -> MaskedImages | None:
-        """What is generated of each image, the whole of it for some; None without inpainting."""
+        """Draw the region to generate of each image, the whole image for some; None without inpainting."""
         if self.masking is None:
             return None
         height, width = batch.images.shape[-2:]
@@ -96,7 +96,7 @@ class DiffusionLoss:
     def _grounding(
         self, batch: Batch, cond: Conditioning, generators: SampleGenerators, all_dropped: Tensor
     ) -> Grounding | None:
-        """The objects' phrases and boxes, some left out; None for an image generator without a phrase map."""
+        """Return the objects' phrases and boxes, some dropped; None for an image generator without a phrase map."""
         if self.image_generator.vfe.phrase_map is None:
             return None
         mask = batch.object_mask & cond.object_mask & ~all_dropped[:, None]
@@ -105,23 +105,23 @@ class DiffusionLoss:
         return Grounding(cond.objects, batch.object_boxes, mask)
 
     def _without_pooled(self, cond: Conditioning, uncond: Conditioning, generators: SampleGenerators) -> Conditioning:
-        """Some samples with the empty prompt's pooled t, and their own token states."""
+        """Replace the pooled t of some samples by the empty prompt's; their token states stay."""
         if self.settings.pooled_dropout == 0:
             return cond
         dropped = generators.uniform() < self.settings.pooled_dropout
         return replace(cond, pooled=torch.where(dropped[:, None], uncond.pooled, cond.pooled))
 
     def _letters(self, glyphs: Tensor, size: Sequence[int]) -> Tensor:
-        """(B, h, w) bool: on and beside the letters."""
+        """Return where letters are, with a margin around them, (B, h, w) bool."""
         near = F.max_pool2d(glyphs.amax(dim=1), 3, stride=1, padding=1)
         return F.adaptive_max_pool2d(near, list(size)) > -0.5
 
-    def _things(self, batch: Batch, size: Sequence[int]) -> Tensor:
-        """(B, h, w) float in [0, 1]: how much of each place lies in the box of an object."""
+    def _objects(self, batch: Batch, size: Sequence[int]) -> Tensor:
+        """Return how much of each position lies in an object's box, (B, h, w) float in [0, 1]."""
         return _cover(batch.object_boxes, batch.object_mask & ~fills_frame(batch.object_boxes), size)
 
 
 def _cover(boxes: Tensor, mask: Tensor, size: Sequence[int]) -> Tensor:
-    """(B, h, w) float in [0, 1]: how much of each place lies in one of the boxes (B, K, 5) that ``mask`` keeps."""
+    """Return how much of each position lies in a box (B, K, 5) that ``mask`` keeps, (B, h, w) float in [0, 1]."""
     cover = box_coordinates(boxes, (size[0], size[1]))[2] * mask[..., None, None]
     return cover.amax(dim=1) if cover.shape[1] else cover.sum(dim=1)

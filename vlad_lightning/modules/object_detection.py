@@ -1,4 +1,4 @@
-"""The object detector that judges pictures, trained on true posters."""
+"""LightningModule that trains the object detector of the ``object_*`` metrics on true posters."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SHARES = {"recall": (2, 0), "precision": (2, 1), "shape": (3, 0), "colour": (4,
 
 
 class ObjectDetectionModule(LightningModule):
-    """Trains an :class:`~vlad_lightning.models.object_detector.ObjectDetector` on posters whose scene is known.
+    """Training of an :class:`~vlad_lightning.models.object_detector.ObjectDetector` on posters with a known scene.
 
     Args:
         detector: the network.
         optimization: learning rate and schedule.
-        augmentation: what is done to the posters in training; in validation they are as they are.
-        seed: of the augmentation.
+        augmentation: changes the posters in training; in validation they stay unchanged.
+        seed: seed of the augmentation.
     """
 
     palette: Tensor
@@ -56,24 +56,24 @@ class ObjectDetectionModule(LightningModule):
         check_size(self, "model.detector.size", self.detector.size)
 
     def training_step(self, batch: SceneBatch, batch_idx: int) -> Tensor:
-        """The loss of one batch of changed posters."""
+        """Return the loss of one batch of augmented posters."""
         generators = generators_for(self, cast(Any, batch), "train", batch_idx, self.seed, "objects")
         drawn, noise = generators.uniform(NUMBERS), generators.normal(*batch.images.shape[1:])
-        images, things = self.augmentation(batch.images, batch.things, drawn, noise, self.palette)
-        loss = detection_loss(self.detector(images), things)
+        images, objects = self.augmentation(batch.images, batch.things, drawn, noise, self.palette)
+        loss = detection_loss(self.detector(images), objects)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return loss
 
     def validation_step(self, batch: SceneBatch, batch_idx: int) -> None:
-        """The loss of one batch, and how many of its objects are found."""
+        """Log the loss of one batch, and count how many of its objects are found."""
         loss = detection_loss(self.detector(batch.images), batch.things)
-        size = batch.counted * self.trainer.world_size  # as logged_batch_size has it
+        size = batch.counted * self.trainer.world_size  # as in logged_batch_size
         self.log("val/loss", loss, prog_bar=True, batch_size=size, sync_dist=True)
         if not batch.spare:
             self._counts.append(count_hits(self.detector.detect(batch.images), batch.things))
 
     def on_validation_epoch_end(self) -> None:
-        """Recall, precision, and the shares of right shapes and colours, over the whole set and every rank."""
+        """Log recall, precision, and the shares of right shapes and colours, over the whole set and all ranks."""
         own = torch.stack([count_hits([], torch.zeros(0, 1, 7)), *self._counts]).sum(0).to(self.device)
         self._counts.clear()
         counts = cast(Tensor, self.all_gather(own)).view(-1, len(own)).sum(0).tolist()
@@ -88,5 +88,5 @@ class ObjectDetectionModule(LightningModule):
     on_test_epoch_end = on_validation_epoch_end
 
     def configure_optimizers(self) -> Any:
-        """AdamW."""
+        """Return AdamW and its schedule."""
         return self.optimization.of_module(self)

@@ -1,4 +1,4 @@
-"""How a stage is optimised: one frozen dataclass, the same for the three."""
+"""Settings of the optimizer and its learning-rate schedule, the same dataclass for all stages."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ LRScaling = Literal["none", "linear", "sqrt"]
 class Optimization:
     """AdamW with a warm-up and a schedule over the whole run.
 
-    A step is an optimizer step. It sees the *global batch*: samples a device, times devices, times accumulated batches.
-    Settings in samples are turned into steps by it, rounded up, so that they mean the same on any number of devices.
+    A step is an optimizer step on one *global batch*: samples per device, times devices, times accumulated batches.
+    Settings in samples are divided by it and rounded up to steps, so they mean the same on any number of devices.
 
-    A resumed fit goes on by the settings of its own configuration: of a checkpoint it takes the moments and the step.
+    A resumed fit uses the settings of its own configuration; it takes only the moments and the step from a checkpoint.
 
     Attributes:
-        lr: the highest learning rate; before ``lr_scaling``.
-        weight_decay: of AdamW; vectors and scalars (norms, biases) are not decayed.
-        betas: of AdamW.
+        lr: the highest learning rate, before ``lr_scaling``.
+        weight_decay: weight decay of AdamW; vectors and scalars (norms, biases) are not decayed.
+        betas: betas of AdamW.
         warmup_steps: steps of linear warm-up.
-        schedule: a name diffusers knows: ``constant_with_warmup``, ``cosine``, ``linear``, ...
-        fused: the fused kernel; False leaves the choice among the others to torch.
-        warmup_samples: samples of linear warm-up, in the place of ``warmup_steps``.
+        schedule: a schedule's name in diffusers: ``constant_with_warmup``, ``cosine``, ``linear``, ...
+        fused: True uses the fused kernel; False lets torch choose among the others.
+        warmup_samples: samples of linear warm-up, instead of ``warmup_steps``.
         horizon_samples: samples after which the schedule ends; None means the end of the run.
         lr_batch: the global batch for which ``lr`` is stated; ``lr_scaling`` needs it.
-        lr_scaling: what another global batch does to ``lr``: ``none``; ``linear``, times batch / lr_batch (Goyal et
+        lr_scaling: how ``lr`` changes with the global batch: ``none``; ``linear``, times batch / lr_batch (Goyal et
             al., arXiv 1706.02677); ``sqrt``, times the root of that, which suits Adam (Malladi et al., 2205.10287).
-        encoder_lr: the highest learning rate of the prompt encoder, where a stage trains it beside something else; it
-            is scaled and scheduled as ``lr`` is. None means as ``lr``.
-        map_lr: likewise, of stage 2's phrase map: a small network, which takes larger steps than an image generator.
+        encoder_lr: the highest learning rate of the prompt encoder, in stages that train it beside something else; it
+            is scaled and scheduled like ``lr``. None means ``lr``.
+        map_lr: the same for stage 2's phrase map, a small network that takes larger steps than an image generator.
 
     Raises:
-        ValueError: where a number is out of its range, a name is unknown, or a setting does nothing beside the others.
+        ValueError: where a number is out of its range, a name is unknown, or a setting has no effect with the others.
     """
 
     lr: float = 1e-4
@@ -92,10 +92,10 @@ class Optimization:
     def of_module(
         self, module: LightningModule, encoder: nn.Module | None = None, phrase_map: nn.Module | None = None
     ) -> dict[str, Any]:
-        """:meth:`configure` for what trains in a module, over its trainer's run.
+        """Call :meth:`configure` with a module's parameters and the length of its trainer's run.
 
         Args:
-            module: what is trained.
+            module: the module that is trained.
             encoder: the part of it that learns at ``encoder_lr``.
             phrase_map: the part of it that learns at ``map_lr``.
         """
@@ -112,15 +112,15 @@ class Optimization:
         encoder: Iterable[nn.Parameter] | None = None,
         phrase_map: Iterable[nn.Parameter] | None = None,
     ) -> dict[str, Any]:
-        """What ``LightningModule.configure_optimizers`` returns.
+        """Build the optimizer and the schedule that ``LightningModule.configure_optimizers`` returns.
 
         Args:
-            parameters: those that train; frozen ones are left out.
+            parameters: the parameters to train; frozen ones are left out.
             total_steps: optimizer steps of the whole run.
             batch: the global batch; only settings in samples and ``lr_scaling`` need it.
-            encoder: those of ``parameters`` that learn at ``encoder_lr``, in groups of their own behind the others
-                where it is set.
-            phrase_map: likewise, at ``map_lr``.
+            encoder: those of ``parameters`` that learn at ``encoder_lr``, in separate groups after the others if it is
+                set.
+            phrase_map: the same for ``map_lr``.
 
         Raises:
             ValueError: where ``batch`` is needed and None, ``encoder_lr`` is set and ``encoder`` None, ``map_lr`` is
@@ -149,14 +149,14 @@ class Optimization:
         batch: int | None,
         apart: Mapping[str, tuple[str, Iterable[nn.Parameter] | None]],
     ) -> list[dict[str, Any]]:
-        """AdamW's groups: what is decayed and what is not, once more for each part with a learning rate of its own."""
+        """Return AdamW's groups, decayed and not decayed, separately for each part with its own learning rate."""
         groups: list[dict[str, Any]] = []
         for name, (part, parameters) in apart.items():
             rate = getattr(self, name)
             if rate is None:
                 continue
             if parameters is None:
-                raise ValueError(f"{name} is {rate}; this stage has no {part} apart, it must be None")
+                raise ValueError(f"{name} is {rate}; it must be None: this stage has no separate {part}")
             own = set(parameters)
             lr = self._scaled(rate, batch)
             groups += [group | {"lr": lr} for group in self._by_decay([p for p in trained if p in own])]
@@ -172,7 +172,7 @@ class Optimization:
 
     @property
     def _kernel(self) -> bool | None:
-        """None leaves the choice to torch: many tensors at once on a GPU. False would be one by one, everywhere."""
+        """AdamW's ``fused``: None lets torch choose (foreach on a GPU); False would force the for-loop everywhere."""
         return self.fused or None
 
     def _scaled(self, lr: float, batch: int | None) -> float:
@@ -187,7 +187,7 @@ class Optimization:
         return math.ceil(self.warmup_samples / _needed(batch, "warmup_samples"))
 
     def _horizon(self, total_steps: float, batch: int | None) -> int | None:
-        """Steps after which the schedule ends; None for one that has no end."""
+        """Return the steps after which the schedule ends; None if it has no end."""
         if self.horizon_samples is None:
             if math.isinf(total_steps) and self.schedule not in _ENDLESS:
                 raise ValueError(
@@ -205,13 +205,13 @@ class Optimization:
 
 
 class _OwnRates(LambdaLR):
-    """A schedule whose learning rates are those that it was made with, also after a checkpoint's state is loaded.
+    """A schedule that keeps its own learning rates when a checkpoint's state is loaded.
 
-    torch keeps the highest rates in the state, and the optimizer the present ones.
+    torch stores the base rates in the schedule's state and the current ones in the optimizer's.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the step of a state, and with it the rates of this schedule there."""
+        """Load the step of a state, and set this schedule's rates at that step."""
         super().load_state_dict(state_dict | {"base_lrs": self.base_lrs})
         self._last_lr = [rate * of(self.last_epoch) for rate, of in zip(self.base_lrs, self.lr_lambdas, strict=True)]
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
@@ -219,26 +219,26 @@ class _OwnRates(LambdaLR):
 
 
 def _with_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-    """The state that a checkpoint holds, under the settings of this optimizer: torch would take the checkpoint's.
+    """Return a checkpoint's state with this optimizer's settings; torch would take the checkpoint's settings.
 
     Raises:
-        ValueError: where it is of other groups of weights.
+        ValueError: where the checkpoint's parameter groups have other sizes.
     """
     saved, own = state["param_groups"], optimizer.param_groups
     sizes = [[len(group["params"]) for group in groups] for groups in (saved, own)]
     if sizes[0] != sizes[1]:
         raise ValueError(
             f"the checkpoint's optimizer has groups of {sizes[0]} weights, this config's of {sizes[1]}; encoder_lr and "
-            "map_lr must be None where they were, and what trains must be the same"
+            "map_lr must be None in both or in neither, and the parameters that train must be the same"
         )
     groups = [group | {"params": of["params"]} for group, of in zip(own, saved, strict=True)]
     return state | {"param_groups": groups}
 
 
 def global_batch(trainer: Trainer) -> int | None:
-    """Samples of an optimizer step: a device's batch, times devices, times accumulated batches.
+    """Return the samples per optimizer step: a device's batch, times devices, times accumulated batches.
 
-    None where the loader does not tell its batch size.
+    None if the loader has no ``batch_size``.
     """
     trainer.fit_loop.setup_data()
     loader: Any = trainer.train_dataloader
@@ -249,14 +249,14 @@ def global_batch(trainer: Trainer) -> int | None:
 
 def _needed(batch: int | None, name: str) -> int:
     if batch is None:
-        raise ValueError(f"{name} needs the batch size, which the training data loader does not tell")
+        raise ValueError(f"{name} needs the batch size; the training data loader has no batch_size")
     return batch
 
 
 def logged_batch_size(module: LightningModule, batch: Batch) -> int:
-    """The ``batch_size`` of ``LightningModule.log``: 0 for a spare batch.
+    """Return the ``batch_size`` for ``LightningModule.log``; 0 for a spare batch.
 
-    It is multiplied by the number of devices because Lightning divides the sum of these integers by it and rounds
-    down: 13 samples on two devices would count as 6 a device, and the mean would come out too large.
+    It is multiplied by the number of devices because Lightning sums it over devices, divides by their number and
+    rounds down: 13 samples on two devices would count as 6 per device, and the mean would be too large.
     """
     return batch.counted * module.trainer.world_size

@@ -1,4 +1,4 @@
-"""What a stage has the data loader's processes make of a batch, so that the training process need not."""
+"""Preparation of batches in the data loader's processes, so that the training process need not do it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from vlad_lightning.types import Batch
 
 @dataclass(frozen=True)
 class ParsedTexts:
-    """Parses the prompts of a batch.
+    """Parser of a batch's prompts.
 
     Attributes:
-        parser: of the prompt encoder that is to read them, whose tokenizer may come later.
+        parser: parser of the prompt encoder that will read them; its tokenizer may be set later.
     """
 
     parser: PromptParser
 
     def __call__(self, batch: Batch, step: int | None = None) -> Batch:
-        """The batch with its prompts parsed; without a tokenizer as it is: the encoder says that it has none."""
+        """Return the batch with its prompts parsed, or unchanged without a tokenizer: the encoder raises that error."""
         return batch if self.parser.tokenizer is None else replace(batch, parsed=self.parser(batch.prompts))
 
 
 def prepare_in_loader(module: LightningModule, preparation: Preparation) -> None:
-    """Have the data module prepare each batch; where there is none, the module does it when it needs it."""
+    """Make the data module prepare each batch; without a data module, the module prepares it on demand."""
     data = getattr(module.trainer, "datamodule", None)
     if isinstance(data, MarioDataModule):
         data.preparation = preparation

@@ -1,4 +1,4 @@
-"""Does the system hear its prompt? How much its first guess of a picture changes with one thing in the text."""
+"""Text probe: how much the system's first guess of an image changes when one thing in the prompt changes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from vlad_lightning.types import Conditioning, Layout, MetricResult
 
 WHOLE_TEXT = ("all_text", "tokens_only")
 PROBES = (*KINDS, *WHOLE_TEXT)
-"""The kinds of edits; the text removed altogether; the pooled t of the empty prompt beside its own token states."""
+"""The kinds of edits; ``all_text``: no text at all; ``tokens_only``: only the pooled t is the empty prompt's."""
 
 
 @dataclass(frozen=True)
 class Heard:
-    """How much x0 changes, for ``B`` prompts.
+    """How much the predicted x0 changes, for ``B`` prompts.
 
     Attributes:
-        changes: (B, K) float32: the root mean square change of the predicted x0 at the noisiest time, a column for each
-            of :data:`PROBES`; x0 is in units of the autoencoder's latents.
-        known: (B, K) bool: where the prompt has such a thing.
+        changes: (B, K) float32: root mean square change of the predicted x0 at the noisiest timestep, one column for
+            each of :data:`PROBES`, in units of the autoencoder's latents.
+        known: (B, K) bool: whether the kind of change applies to the prompt.
     """
 
     changes: Tensor
@@ -41,16 +41,16 @@ class Heard:
 
 
 class TextProbe:
-    """Asks, with fixed noise, for the first guess of a prompt and of the prompt with one thing changed.
+    """Comparison of the first guesses for a prompt and for the prompt with one thing changed, from the same noise.
 
-    With a layout generator the whole system is asked: each prompt has the layout that is generated for it, from the
-    same noise. Without one the image generator alone is asked: both prompts have the same layout.
+    With a layout generator, the whole system is probed: a layout is generated for each prompt, from the same noise.
+    Without one, only the image generator is probed: both prompts have the same layout.
 
     Args:
-        image_generator: is asked.
-        layouts: makes the layouts; None keeps those that are given.
-        sampler: how layouts are drawn.
-        seed: of the edits and of the noise.
+        image_generator: the model that is probed.
+        layouts: generates the layouts; None uses the given ones.
+        sampler: sampler of the layouts.
+        seed: seed of the edits and of the noise.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class TextProbe:
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str], given: Sequence[Layout], keys: Sequence[str]) -> Heard:
-        """Ask for B prompts.
+        """Probe B prompts.
 
         Args:
             prompts: B prompts.
             given: their layouts, for a probe without a layout generator.
-            keys: B names; noise and edits are functions of the seed and of them.
+            keys: B names; noise and edits depend on the seed and on them.
         """
         device = self.image_generator.vfe.fusion.weight.device
         side = self.image_generator.autoencoder.encode_images(
@@ -97,7 +97,7 @@ class TextProbe:
         x_t: Tensor,
         before: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """(B,) changes by one kind of edit, zero where there is none, and (B,) bool."""
+        """Return the changes by one kind of edit, (B,), zero where there is none, and where there is one, (B,) bool."""
         pairs = zip(prompts, keys, strict=True)
         edits = [edit_caption(prompt, kind, random.Random(f"{self.seed} {kind} {key}")) for prompt, key in pairs]
         rows = [i for i, edit in enumerate(edits) if edit is not None]
@@ -111,7 +111,7 @@ class TextProbe:
         return changes, known
 
     def _renamed(self, layout: Layout, prompt: str, edit: str) -> Layout:
-        """The layout with its objects called as the edited prompt calls them; an edit keeps the number of phrases."""
+        """Rename the layout's objects as in the edited prompt; an edit keeps the number of phrases."""
         decompose = self.image_generator.prompt_encoder.text_encoder.decompose
         before, after = ([phrase.text for phrase in decompose(text).objects] for text in (prompt, edit))
         return replace(layout, objects=tuple(after[slot] for slot in phrase_slots(layout.objects, before)))
@@ -119,7 +119,7 @@ class TextProbe:
     def _resolve_layouts(
         self, prompts: Sequence[str], given: Sequence[Layout], keys: Sequence[str]
     ) -> Sequence[Layout]:
-        """A layout for each prompt, from noise of its own."""
+        """Return the given layouts, or generate one for each prompt from its key's noise."""
         if self.layouts is None:
             return given
         device = self.layouts.tlg.position_embedding.device
@@ -127,6 +127,7 @@ class TextProbe:
         return self.layouts.sample(prompts, self.sampler, generators)
 
     def _asked(self, prompts: Sequence[str], layouts: Sequence[Layout]) -> tuple[Conditioning, Tensor | None]:
+        """Encode B prompts and their layouts as t and z_t."""
         image_generator = self.image_generator
         cond = image_generator.prompt_encoder(prompts)
         weight = image_generator.vfe.fusion.weight
@@ -139,7 +140,7 @@ class TextProbe:
         return self.image_generator.ground(prompts, layouts, cond)
 
     def _x0(self, x_t: Tensor, z: Tensor | None, cond: Conditioning) -> Tensor:
-        """(B, C_z, h, w) float32: the first guess."""
+        """Predict x0 at the last (noisiest) timestep, (B, C_z, h, w) float32."""
         objective = objective_for(self.image_generator.schedule)
         steps = objective.last_timesteps(len(x_t)).to(x_t.device)
         known = self.image_generator.masked_latents(None, len(x_t))
@@ -149,7 +150,7 @@ class TextProbe:
 class ProbeMetrics(nn.Module):
     """``text_probe_<kind>`` of the whole system, ``image_generator_probe_<kind>`` of the image generator alone.
 
-    Both in units of the autoencoder's latents.
+    Both are in units of the autoencoder's latents.
     """
 
     def __init__(self) -> None:
@@ -166,19 +167,19 @@ class ProbeMetrics(nn.Module):
         layouts: Sequence[Layout],
         keys: Sequence[str],
     ) -> None:
-        """Ask for B prompts; see :class:`TextProbe`."""
+        """Probe B prompts; see :class:`TextProbe`."""
         for metric, of in ((self.system, generator), (self.alone, None)):
             heard = TextProbe(image_generator, of, sampler, seed)(prompts, layouts, keys)
             metric.update(heard.changes, heard.known, keys)
 
     def per_image(self) -> dict[str, PerImage]:
-        """What each prompt that was asked adds to the results, before :meth:`compute`."""
+        """Return what each probed prompt adds to the results; call it before :meth:`compute`, which resets."""
         return self.system.per_image() | {
             _of_image_generator(name): rows for name, rows in self.alone.per_image().items()
         }
 
     def compute(self) -> dict[str, MetricResult]:
-        """Every result by name; what was asked is forgotten."""
+        """Return every result by name, and reset."""
         results = self.system.compute()
         results |= {_of_image_generator(name): result for name, result in self.alone.compute().items()}
         self.system.reset()

@@ -1,4 +1,4 @@
-"""Which randomness a batch of a stage gets: that of its rows in the global batch, or of its samples."""
+"""Random generators of a batch: by its rows in the global batch in training, by its samples' keys in validation."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Stage = Literal["train", "val"]
 def generators_for(
     module: LightningModule, batch: Batch, stage: Stage, batch_idx: int, seed: int, purpose: str
 ) -> SampleGenerators:
-    """The draws of a batch, the same however many devices there are.
+    """Return the random generators of a batch, which do not depend on the number of devices.
 
-    In training a row's draws are a function of the seed, the purpose, the optimizer step and the row's place in the
-    global batch: part ``m`` of the accumulated ones holds, on rank ``r`` of ``W``, the ``B`` rows from ``(m W + r) B``
-    on, as :class:`~vlad_lightning.data.order.SampleOrder` deals them. In validation they are a function of the
-    sample's key: its noise is fixed, whatever stands beside it.
+    In training a row's draws depend on the seed, the purpose, the optimizer step and the row's index in the global
+    batch: accumulated batch ``m`` holds, on rank ``r`` of ``W``, the ``B`` rows from ``(m W + r) B`` on, as
+    :class:`~vlad_lightning.data.order.SampleOrder` assigns them. In validation they depend on the seed, the purpose and
+    the sample's key, so a sample's noise is fixed, whatever else is in its batch.
 
     Args:
-        module: knows the step, the device and the ranks.
+        module: provides the step, the device and the rank.
         batch: B samples.
         stage: ``train`` or ``val``.
-        batch_idx: of this device in the epoch.
-        seed: of the draws.
-        purpose: a name that tells these draws from others of the same seed.
+        batch_idx: index of the batch on this device in the epoch.
+        seed: seed of the draws.
+        purpose: a name that separates these draws from others with the same seed.
     """
     if stage == "val":
         return SampleGenerators.of_samples(module.device, (seed, purpose, stage), batch.keys)

@@ -1,4 +1,4 @@
-"""Settings: those of stage 2's loss, and those that a module and its data module must share."""
+"""Settings of stage 2's loss, and checks of settings that a module and its data module must share."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 
 @dataclass(frozen=True)
 class LossSettings:
-    """Settings of L = L_align + lambda L_diff (Eq. 8) and of the data it sees.
+    """Settings of L = L_align + lambda L_diff (Eq. 8) and of the dropout of its conditions.
 
     Attributes:
         diffusion_weight: lambda.
-        caption_dropout: share of samples generated without their text, for guidance by the text.
-        layout_dropout: share generated without text and layout, for guidance by the layout.
-        pooled_dropout: share of the others generated without the pooled t, so that the token states are heard as well.
-        box_dropout: share of the objects' boxes that are left out, so that objects without a box are heard as well.
-        augmentation: s of Eq. 6, the deviation of the noise on the layout's latent.
-        text_weight: how much an error where a word stands counts, against 1 elsewhere.
-        object_weight: likewise, in the box of an object.
-        map_weight: of a further term: in the boxes of the grounded phrases, the first channels of the phrase map are a
-            guess of the image's latent, whatever the noise. 0 leaves it out.
+        caption_dropout: share of samples trained without their text, for guidance by the text.
+        layout_dropout: share of samples trained without text and layout, for guidance by the layout.
+        pooled_dropout: share of the others trained without the pooled t, so that the token states are used as well.
+        box_dropout: share of the objects' boxes that are dropped, so that objects without a box are learned as well.
+        augmentation: s of Eq. 6, the standard deviation of the noise on the layout's latent.
+        text_weight: weight of the error at words; elsewhere it is 1.
+        object_weight: weight of the error in objects' boxes; elsewhere it is 1.
+        map_weight: weight of a further term that trains, in the boxes of the grounded phrases, the first channels of
+            the phrase map to predict the image's latent at every noise level. 0 leaves it out.
         snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`; flow matching has no such weight.
         timestep_shift: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
-        offset_noise: deviation of a further noise that is one number a channel and sample, so that the image generator
-            learns to move an image's mean (Guttenberg, "Diffusion with Offset Noise", 2023); 0.05 to 0.1 where it is
-            used. A schedule with zero terminal SNR does not need it.
-        timestep_density: ``uniform`` or ``logit_normal``; None is the objective's own, see
+        offset_noise: standard deviation of additional noise that is constant in each channel of a sample, so that the
+            image generator learns to change an image's mean (Guttenberg, "Diffusion with Offset Noise", 2023); usually
+            0.05 to 0.1. A schedule with zero terminal SNR does not need it.
+        timestep_density: ``uniform`` or ``logit_normal``; None is the objective's default, see
             :func:`~vlad_lightning.diffusion.objective.objective_for`.
 
     Raises:
@@ -75,7 +75,7 @@ class LossSettings:
             raise ValueError(f"timestep_density is {self.timestep_density!r}; allowed are {allowed}")
 
     def check(self, image_generator: ImageGenerator) -> None:
-        """Refuse settings that do nothing for an image generator, or that it has no room for.
+        """Refuse settings that have no effect on an image generator, or that need more channels than it has.
 
         Raises:
             ValueError: naming the setting.
@@ -90,19 +90,19 @@ class LossSettings:
         mapped = phrases.config.channels if phrases is not None else 0
         if self.map_weight > 0 and mapped < image_generator.autoencoder.latent_channels:
             raise ValueError(
-                f"training.map_weight is {self.map_weight}; the phrase map needs channels for a latent, "
-                f"{image_generator.autoencoder.latent_channels}, and has {mapped}"
+                f"training.map_weight is {self.map_weight}; it needs a phrase map with at least as many channels as "
+                f"the latent, {image_generator.autoencoder.latent_channels}; it has {mapped}"
             )
 
 
 def check_same(module: LightningModule, name: str, own_name: str, own: int) -> None:
-    """Refuse data of another setting than the module's, before any work is done.
+    """Refuse a data module whose setting differs from the module's, before any work is done.
 
     Args:
-        module: its trainer knows the data module; data without that setting say nothing.
-        name: of the data module's setting.
-        own_name: of the module's setting, as it is typed on the command line.
-        own: its value.
+        module: its trainer has the data module; a data module without that setting passes.
+        name: name of the data module's setting.
+        own_name: name of the module's setting, as it is typed on the command line.
+        own: value of the module's setting.
 
     Raises:
         ValueError: naming both settings with their values.
@@ -113,12 +113,12 @@ def check_same(module: LightningModule, name: str, own_name: str, own: int) -> N
 
 
 def check_size(module: LightningModule, own_name: str, own: int) -> None:
-    """Refuse images that a network, which resizes them to its own frame, would have to enlarge.
+    """Refuse images smaller than a network's input, which it would have to enlarge.
 
     Args:
-        module: likewise.
-        own_name: of the setting of the network's frame.
-        own: its side in pixels.
+        module: its trainer has the data module; a data module without ``size`` passes.
+        own_name: name of the setting of the network's input size.
+        own: side of the network's input in pixels.
 
     Raises:
         ValueError: naming both settings with their values.
@@ -129,12 +129,12 @@ def check_size(module: LightningModule, own_name: str, own: int) -> None:
 
 
 def check_tokenizer(module: LightningModule, encoder: PromptEncoder, name: str) -> None:
-    """Refuse a text encoder without a tokenizer, unless a checkpoint that is still to be loaded may bring one.
+    """Refuse a text encoder without a tokenizer, unless a checkpoint will be loaded, which may hold one.
 
     Args:
-        module: its trainer knows whether there is a checkpoint.
+        module: its trainer has the checkpoint's path, if any.
         encoder: the prompt encoder.
-        name: of its text encoder, as it is typed on the command line.
+        name: name of its text encoder, as it is typed on the command line.
 
     Raises:
         ValueError: naming the text encoder.

@@ -21,15 +21,15 @@ from vlad_lightning.types import Batch, Layout, MetricResult
 
 
 class TLGModule(LightningModule):
-    """Diffusion of layout tokens conditioned on t; the layout generator's own encoder learns with it.
+    """Diffusion of layout tokens conditioned on t; the layout generator's prompt encoder is trained with it.
 
     Args:
         generator: the prompt encoder of stage 0 and the TLG.
         optimization: learning rate and schedule.
-        sampler: how layouts are drawn in validation and test; a run-time setting.
-        sampling_seed: of their noise; a run-time setting.
-        freeze_text_tower: True keeps the text tower of stage 0 and trains its composition only.
-        seed: of every draw.
+        sampler: sampler of the layouts in validation and test; a run-time setting.
+        sampling_seed: seed of their noise; a run-time setting.
+        freeze_text_tower: True freezes the text tower of stage 0 and trains only its composition.
+        seed: seed of every draw in training and of the validation loss.
 
     Raises:
         ValueError: where the sampler does not fit the generator's schedule.
@@ -71,7 +71,7 @@ class TLGModule(LightningModule):
         prepare_in_loader(self, ParsedTexts(self.generator.prompt_encoder.parser))
 
     def configure_model(self) -> None:
-        """Shard, where the strategy does."""
+        """Shard the module if the strategy is sharded."""
         shard_module(self)
 
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
@@ -84,7 +84,7 @@ class TLGModule(LightningModule):
         predicted = self.generator.tlg(noised.x_t, steps, cond, unknown).float()
         known = known & cond.phrase_mask[:, 1 : 1 + known.shape[1], None]
         numbers, ranks = known.sum(), 1
-        if stage == "train":  # DDP takes the mean of the ranks' losses: together they divide by the numbers of all
+        if stage == "train":  # DDP averages over ranks; together with `ranks` this divides by the count of all ranks
             numbers, ranks = cast(Tensor, self.all_gather(numbers)).sum(), self.trainer.world_size
         weight = noised.loss_weight[:, None, None] * known
         loss = ranks * (weight * (predicted - noised.target).square()).sum() / numbers.clamp(min=1)
@@ -94,11 +94,11 @@ class TLGModule(LightningModule):
         return loss
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The weighted error of one batch."""
+        """Return the weighted error of one batch."""
         return self._step(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """The loss at fixed noise, and the metrics of drawn layouts."""
+        """Log the loss at fixed noise, and update the metrics with sampled layouts."""
         self._step(batch, "val", batch_idx)
         layouts = self.draw(batch.prompts, batch.keys)
         if batch.counted:
@@ -106,7 +106,7 @@ class TLGModule(LightningModule):
             self.layout_metrics.update(layouts, batch.prompts, *truth)
 
     def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> tuple[Layout, ...]:
-        """Layouts of B prompts; a prompt's noise depends on ``sampling_seed`` and its key, or else on the prompt."""
+        """Sample layouts for B prompts; the noise depends on ``sampling_seed`` and the key, or else the prompt."""
         names = [(key,) for key in keys] or numbered(prompts)
         return self.generator.sample(prompts, self.sampler, sampling_generators(self.sampling_seed, names))
 
@@ -120,5 +120,5 @@ class TLGModule(LightningModule):
     on_test_epoch_end = on_validation_epoch_end
 
     def configure_optimizers(self) -> Any:
-        """AdamW over what is not frozen; the prompt encoder may have a learning rate of its own."""
+        """Return AdamW over the parameters that are not frozen; the prompt encoder may have its own learning rate."""
         return self.optimization.of_module(self, self.generator.prompt_encoder)

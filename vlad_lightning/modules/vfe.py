@@ -37,28 +37,29 @@ class VFEModule(LightningModule):
     """Diffusion of the image guided by the layout's latent; test and predict run the whole system.
 
     Args:
-        image_generator: what is trained, on the encoder of stage 0.
+        image_generator: the model that is trained, with the prompt encoder of stage 0.
         image_encoder: the frozen vision tower of stage 0, for L_align.
         layout_generator: stage 1, frozen; None without hierarchical guidance.
         training: settings of the loss.
         optimization: learning rate and schedule.
-        sampler: how images are drawn; a run-time setting.
-        layout_sampler: how layouts are drawn; a run-time setting.
-        sampling_seed: of the noise of layouts and images; a run-time setting.
+        sampler: sampler of the images; a run-time setting.
+        layout_sampler: sampler of the layouts; a run-time setting.
+        sampling_seed: seed of the noise of layouts and images; a run-time setting.
         evaluation: the metrics of ``test``; None measures nothing.
         temperature: tau of L_align.
-        seed: of every draw in training.
-        text_probe: how many samples of validation and test are asked whether the system hears its prompt
-            (:class:`~vlad_lightning.modules.probing.TextProbe`), first the whole of it, then the image generator alone,
-            whose layouts stay; 0 asks none. Under a strategy that shards the weights none is asked.
-        masking: which regions inpainting is trained on; None generates whole images only.
-        freeze_text_tower: False trains the image generator's text tower whole, where it is not pretrained; with
-            adapters only they are trained.
+        seed: seed of every draw in training, of the validation loss and of the text probe.
+        text_probe: how many samples per device the text probe takes in validation and test
+            (:class:`~vlad_lightning.modules.probing.TextProbe`), for the whole system and for the image generator alone
+            with unchanged layouts; 0 turns it off. Under a strategy that shards the weights it is off.
+        masking: regions that inpainting is trained on; None trains on whole images only.
+        freeze_text_tower: False trains all weights of the image generator's text tower, for one that is not pretrained;
+            with adapters, only these are trained.
 
     Raises:
-        ValueError: where ``temperature`` is not positive, the encoders' widths differ, a sampler does not fit what it
-            samples from, a setting of ``training`` does nothing for this image generator, one of ``masking`` and
-            ``image_generator.vfe.inpainting`` is missing, or ``layout_sampler`` is set without a layout generator.
+        ValueError: where ``temperature`` is not positive, ``text_probe`` is negative, the encoders' widths differ, a
+            sampler does not fit its generator, a setting of ``training`` has no effect on this image generator, only
+            one of ``masking`` and ``image_generator.vfe.inpainting`` is given, or ``layout_sampler`` is set without a
+            layout generator.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class VFEModule(LightningModule):
         self.rows: dict[str, PerImage] = {}
 
     def configure_model(self) -> None:
-        """Shard, where the strategy does; refuse to sample in a way that shards do not allow."""
+        """Shard the module if the strategy is sharded, and check that the sampler works with shards."""
         shard_module(self, "the text probe" if self.text_probe else None)
         self.image_generator.check(self.sampler)
 
@@ -127,22 +128,22 @@ class VFEModule(LightningModule):
         return loss
 
     def _alignment(self, images: Tensor, texts: Tensor, everywhere: bool) -> Tensor:
-        """L_align, Eq. 3; the negatives are those of every rank, or of this batch."""
+        """Return L_align, Eq. 3, with the negatives of all ranks or, if not ``everywhere``, of this batch."""
         with torch.no_grad():
             embedded = self.image_encoder(images)
         return align(self, embedded, texts, self.temperature, everywhere=everywhere)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Eq. 8 of one batch."""
+        """Return the loss of Eq. 8 of one batch."""
         return self._step(batch, "train", batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Eq. 8 at fixed noise, and whether the text is heard."""
+        """Log the loss of Eq. 8 at fixed noise, and update the text probe."""
         self._step(batch, "val", batch_idx)
         self._probe(batch, batch_idx)
 
     def _probe(self, batch: Batch, batch_idx: int) -> None:
-        """Ask the first samples of every device; none where weights are sharded, which all have to gather in step."""
+        """Probe the first samples of each device; none with sharded weights, which all ranks must gather in step."""
         left = 0 if is_sharded(self) else min(self.text_probe - batch_idx * len(batch), batch.counted)
         if left > 0:
             rows = batch.prompts[:left], batch.layouts[:left], batch.keys[:left]
@@ -153,17 +154,17 @@ class VFEModule(LightningModule):
         self.log_dict({f"val/{name}": result.value for name, result in self.heard.compute().items()})
 
     def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> GeneratedImages:
-        """The whole system: layouts, then images; a prompt's noise depends on ``sampling_seed`` and its key."""
+        """Generate layouts, then images; a prompt's noise depends on ``sampling_seed`` and its key."""
         return generate_named(self.system, prompts, keys, self.sampling, self.sampling_seed)
 
     @property
     def sampling(self) -> SystemSampling:
-        """How the whole system samples."""
+        """Sampling settings of the whole system."""
         return SystemSampling(self.sampler, self.layout_sampler)
 
     @property
     def system(self) -> VLADSystem:
-        """The parts that draw prompts, joined."""
+        """The whole system: image generator and layout generator."""
         return VLADSystem(self.image_generator, self.layout_generator)
 
     def _generate(self, batch: PromptBatch) -> GeneratedImages:
@@ -187,7 +188,7 @@ class VFEModule(LightningModule):
         return {"generated": generated}
 
     def on_test_epoch_end(self) -> None:
-        """Log every result; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them, and what each image adds."""
+        """Log every result; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them and the per-image rows."""
         if self.evaluation is None:
             return
         self.rows = self.evaluation.per_image() | self.heard.per_image()
@@ -226,13 +227,13 @@ class VFEModule(LightningModule):
             )
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> GeneratedImages:
-        """Generate prompts of every kind; :class:`~vlad_lightning.callbacks.ImageWriter` writes them."""
+        """Generate a batch of prompts; :class:`~vlad_lightning.callbacks.ImageWriter` writes the images."""
         check_masks(batch, self.image_generator)
         return self._generate(batch)
 
     @property
     def lora_scales(self) -> dict[str, float]:
-        """Alpha / rank of the adapters, by the part that has some."""
+        """Alpha / rank of the adapters, by the name of the part that has them."""
         encoder, vfe = self.image_generator.prompt_encoder.text_encoder, self.image_generator.vfe
         scales = {
             "image_generator.prompt_encoder.text_encoder": encoder.lora,
@@ -241,21 +242,21 @@ class VFEModule(LightningModule):
         return {part: lora.scale for part, lora in scales.items() if lora is not None}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what is needed to fold the adapters: B A alone does not say its scale."""
+        """Save the adapters' scales, which folding needs and B A does not contain."""
         checkpoint["lora_scales"] = self.lora_scales
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse adapters that were trained at another scale.
 
         Raises:
-            ValueError: naming the parts.
+            ValueError: naming the parts and both scales.
         """
         saved = checkpoint["lora_scales"]
         if saved != self.lora_scales:
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {self.lora_scales}")
 
     def configure_optimizers(self) -> Any:
-        """AdamW over what is not frozen; the prompt encoder and the phrase map may have learning rates of their own."""
+        """Return AdamW over the trained parameters; prompt encoder and phrase map may have their own learning rates."""
         return self.optimization.of_module(
             self, self.image_generator.prompt_encoder, self.image_generator.vfe.phrase_map
         )

@@ -1,4 +1,4 @@
-"""How a stage is trained on many devices, beside Lightning's own strategies."""
+"""Strategies for training on many devices, in addition to Lightning's."""
 
 from vlad_lightning.strategies.sharded import ShardedStrategy, shard_module
 

@@ -1,4 +1,4 @@
-"""FSDP2 in Lightning: fully and hybrid sharded, with checkpoints that any strategy resumes from."""
+"""FSDP2 in Lightning: fully or hybrid sharded, with checkpoints that any strategy can resume from."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ _METHODS = ("training_step", "validation_step", "test_step", "predict_step", "dr
 class ShardedStrategy(ModelParallelStrategy):
     """Weights, gradients, optimizer states and averages in shards, over all devices or over groups of them.
 
-    Lightning's own strategy knows a mesh of data and tensor parallelism, which cannot say "replicas of shards", does
-    not hold back the gradients of accumulated batches, and writes optimizer states in another order than DDP does. This
-    one has a mesh of its own, and checkpoints that hold what those of one process hold, in the same order.
+    Lightning's ``ModelParallelStrategy`` has a mesh of data and tensor parallelism, which cannot express replicas of
+    shards. It also does not delay the gradient reduction of accumulated batches, and writes optimizer states in another
+    order than DDP. This strategy has its own mesh, and its checkpoints have the content and order of one process's.
 
     Args:
-        replicas: groups that hold the weights each; 1 shards over all devices, the number of nodes shards inside each
-            node. It must divide the number of devices.
-        save_distributed_checkpoint: True writes a checkpoint as a folder, every process its shards; False collects it
-            on the first one and writes a file.
-        sync_each_backward: of accumulated batches. False sends gradients once a step, and holds them whole until
-            then; True sends them after each batch, and holds shards only.
-        gather_in_bf16: under ``bf16-mixed`` on a GPU weights are sent in bfloat16, half of the bytes; False sends
-            float32.
-        process_group_backend: of torch.distributed; None means the device's own.
-        timeout: of its collectives, in every group of the mesh; None means the backend's own.
+        replicas: number of groups that each hold all weights; 1 shards over all devices, the number of nodes shards
+            inside each node. It must divide the number of devices.
+        save_distributed_checkpoint: True writes a checkpoint as a folder, each process its shards; False collects it
+            on the first process and writes a file.
+        sync_each_backward: for accumulated batches. False reduces gradients once per step and keeps them unsharded
+            until then; True reduces them after each batch and keeps only shards.
+        gather_in_bf16: True gathers weights in bfloat16 under ``bf16-mixed`` on a GPU, half the bytes; False gathers
+            them in float32.
+        process_group_backend: backend of torch.distributed; None means the device's default.
+        timeout: timeout of the collectives, in every group of the mesh; None means the backend's default.
 
     Raises:
         ValueError: where ``replicas`` is below 1, or, when processes start, does not divide their number.
@@ -85,16 +85,16 @@ class ShardedStrategy(ModelParallelStrategy):
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """As the plain strategies have it: states are restored in Lightning's own order."""
+        """True, as in the plain strategies: Lightning restores the optimizer states in its usual order."""
         return True
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
-        """Every process reads data of its own."""
+        """Arguments of the distributed sampler: every process reads its own part of the data."""
         return {"num_replicas": self.world_size, "rank": self.global_rank}
 
     def setup_environment(self) -> None:
-        """Start the processes' group, and lay the mesh over it."""
+        """Start the process group, and create the device mesh."""
         assert self.accelerator is not None
         self.accelerator.setup_device(self.root_device)
         self._setup_distributed()
@@ -110,34 +110,34 @@ class ShardedStrategy(ModelParallelStrategy):
             )
         )
         self._device_mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=names)
-        if self._timeout is not None:  # a mesh gives the groups of its dimensions the backend's own
+        if self._timeout is not None:  # the mesh creates its groups with the backend's default
             for group in self._device_mesh.get_all_groups():
                 set_group_timeout(self._timeout, group)
         assert self.lightning_module is not None
         self.lightning_module._device_mesh = self._device_mesh
 
     def setup(self, trainer: Trainer) -> None:
-        """Set up the module; evaluation runs without gradients, and not in torch's inference mode.
+        """Set up the module; evaluation uses ``no_grad`` instead of torch's inference mode.
 
-        What FSDP2 gathers in that mode once, it could not train with later: "Inplace update to inference tensor".
-        Lightning leaves the mode for its own FSDP and for gloo only. A fit's validation never uses it.
+        Weights that FSDP2 gathered in inference mode could not be trained later: "Inplace update to inference tensor".
+        Lightning turns this mode off only for its own FSDP and for gloo. A fit's validation never uses it.
         """
         for loop in (trainer.validate_loop, trainer.test_loop, trainer.predict_loop):
             loop.inference_mode = False
         super().setup(trainer)
 
     def teardown(self) -> None:
-        """As the plain strategies do, wait for what is being written, and raise where it could not be.
+        """Wait for checkpoints that are still being written, as the plain strategies do, and raise if one failed.
 
         Raises:
-            OSError: of :class:`~vlad_lightning.checkpoints.DurableCheckpointIO`, where the last checkpoint failed.
+            OSError: by :class:`~vlad_lightning.checkpoints.DurableCheckpointIO`, if the last checkpoint failed.
         """
         super().teardown()
         self.checkpoint_io.teardown()
 
     @contextmanager
     def block_backward_sync(self) -> Generator[None, None, None]:
-        """Keep the gradients of a batch here until the last one of a step."""
+        """Keep the gradients of an accumulated batch local until the last batch of the step."""
         if self.sync_each_backward:
             yield
             return
@@ -154,7 +154,7 @@ class ShardedStrategy(ModelParallelStrategy):
             module.set_requires_gradient_sync(enabled)
 
     def post_backward(self, closure_loss: Tensor) -> None:
-        """Average the gradients of what is not sharded, in one collective; ``fully_shard`` averages the others."""
+        """Average the gradients of unsharded parameters in one collective; ``fully_shard`` averages the others."""
         super().post_backward(closure_loss)
         assert self.lightning_module is not None
         held = [p.grad for p in whole_parameters(self.lightning_module) if p.grad is not None]
@@ -166,17 +166,17 @@ class ShardedStrategy(ModelParallelStrategy):
             gradient.copy_(total)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """The weights, sharded ones as shards; :meth:`save_checkpoint` makes of them what is written."""
+        """Return the weights, sharded ones as shards; :meth:`save_checkpoint` writes or collects them."""
         assert self.lightning_module is not None
         return dict(self.lightning_module.state_dict())
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The state in the optimizer's own order, which is the same under every strategy."""
+        """Return the state in the optimizer's own order, which is the same under every strategy."""
         plain = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         return dict(plain.state_dict())
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
-        """Write a folder of shards, or collect them and write a file, in one process's form.
+        """Write a folder of shards, or collect them and write the file that one process would write.
 
         Raises:
             TypeError: where ``storage_options`` are given.
@@ -191,7 +191,7 @@ class ShardedStrategy(ModelParallelStrategy):
             Strategy.save_checkpoint(self, collected, path)
 
     def _collected(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
-        """All shards put together, on the CPU of the first process; the others help."""
+        """Gather all shards on the CPU of the first process; the other processes take part and get empty tensors."""
         known: dict[tuple[Any, ...], Tensor] = {}
 
         def whole(at: TensorPath, tensor: Tensor) -> Tensor:
@@ -204,9 +204,9 @@ class ShardedStrategy(ModelParallelStrategy):
         return dict(map_tensors(checkpoint, whole))
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """A checkpoint of any strategy and any number of processes, its tensors sharded as this module is.
+        """Load a checkpoint of any strategy and any number of processes, with its tensors sharded like this module.
 
-        Never unpickles code, whatever ``weights_only`` says.
+        Pickled code is never loaded, whatever ``weights_only`` is.
         """
         path = Path(self.broadcast(checkpoint_path))
         likes = self._likes()
@@ -231,7 +231,7 @@ class ShardedStrategy(ModelParallelStrategy):
         return tensor if like is None else placed_as(tensor, like)
 
     def _likes(self) -> dict[Any, Any]:
-        """What is sharded here: weights by name, and an optimizer's parameters by its and their number."""
+        """Return the tensors to shard like: weights by name, and parameters by (optimizer index, parameter index)."""
         assert self.lightning_module is not None
         known: dict[Any, Any] = dict(self.lightning_module.state_dict())
         for i, optimizer in enumerate(self.optimizers):
@@ -240,10 +240,10 @@ class ShardedStrategy(ModelParallelStrategy):
         return known
 
     def _like(self, at: TensorPath, shape: Any, likes: Mapping[Any, Any]) -> DTensor | None:
-        """The shard whose mesh and rows the tensor at ``at`` has to have; None for one that stays whole."""
+        """Return the shard with the mesh and rows that the tensor at ``at`` must have; None if it is not sharded."""
         if at[0] == "optimizer_states" and len(at) == 5 and at[2] == "state":
             like = likes.get((at[1], at[3]))
-        else:  # a weight, in whichever state: trained, averaged
+        else:  # a weight in any state dict: trained or averaged
             like = likes.get(at[1]) if len(at) == 2 else None
         return like if isinstance(like, DTensor) and like.shape == torch.Size(shape) else None
 
@@ -260,14 +260,14 @@ class ShardedStrategy(ModelParallelStrategy):
 
 
 def shard_module(module: LightningModule, left_out: str | None = None) -> None:
-    """What the stages' ``configure_model`` does: shard under :class:`ShardedStrategy`, nothing elsewhere.
+    """Shard a stage under :class:`ShardedStrategy`, and do nothing otherwise; called by ``configure_model``.
 
     Under ``bf16-mixed`` weights are gathered in bfloat16 on a GPU, and gradients are reduced in float32. On a CPU
-    autocast leaves norms alone, which take no bfloat16 weights for float32 inputs; a GPU's computes them in float32.
+    autocast ignores norms, which do not accept bfloat16 weights for float32 inputs; on a GPU it runs them in float32.
 
     Args:
         module: the stage.
-        left_out: what it does not measure where its weights are sharded, to say so.
+        left_out: what the stage does not measure with sharded weights, for a notice.
 
     Raises:
         ValueError: where the processes start from different weights.
@@ -283,12 +283,12 @@ def shard_module(module: LightningModule, left_out: str | None = None) -> None:
     shard(module, strategy.device_mesh, torch.bfloat16 if halves else None, methods)
     if left_out is not None:
         rank_zero_info(
-            f"notice: the weights are sharded, so {left_out} is not asked; one device that tests a checkpoint asks it"
+            f"notice: the weights are sharded, so {left_out} does not run; to run it, test a checkpoint on one device"
         )
 
 
 def _check_equal(module: LightningModule, strategy: ShardedStrategy) -> None:
-    """Shards of different networks would be put together without a word: DDP sends the first one's, FSDP2 does not."""
+    """Refuse ranks with different initial weights: unlike DDP, FSDP2 does not broadcast those of the first rank."""
     with torch.no_grad():
         sums = torch.stack([p.detach().double().sum().cpu() for p in module.parameters() if p.requires_grad])
     equal = torch.equal(sums, strategy.broadcast(sums))
