@@ -36,9 +36,9 @@ class PhraseMap(ModelMixin, ConfigMixin):
 
     A small network turns t_i into a stamp of ``side`` x ``side`` cells, with an opacity for each, through which the
     phrase beneath is seen. The stamp is stretched over the phrase's box, rotated with it, and pasted into the frame
-    with smooth edges; further channels hold the box's own coordinates, from -1 to 1 across and down, and the coverage. Of
-    boxes that overlap, the smaller one is on top. The first channels of a stamp can be trained to show what the phrase
-    looks like (``map_weight`` of :class:`~vlad_lightning.modules.settings.LossSettings`).
+    with smooth edges; further channels hold the box's own coordinates, from -1 to 1 across and down, and the coverage.
+    Of boxes that overlap, the smaller one is on top. The first channels of a stamp can be trained to show what the
+    phrase looks like (``map_weight`` of :class:`~vlad_lightning.modules.settings.LossSettings`).
 
     Args:
         text_width: D of the phrases.
