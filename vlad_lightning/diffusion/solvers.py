@@ -109,7 +109,7 @@ def dpmsolver(schedule: Schedule, steps: int, order: int = 2) -> Solver:
     steps are of first order; so is the last step, to t = 0.
 
     Args:
-        schedule: of DDPM or flow matching.
+        schedule: a schedule of DDPM or flow matching.
         steps: evaluations of the network.
         order: 1 (which is DDIM) to 3.
     """

@@ -22,7 +22,7 @@ def load_font(font: str | None, size: int, shaped: bool = False) -> ImageFont.Fr
 
     Args:
         font: a TrueType or OpenType file; None is DejaVu Sans Bold, which comes with matplotlib.
-        size: in pixels.
+        size: font size in pixels.
         shaped: whether Raqm joins letters and puts them in visual order; otherwise one glyph per character, from left
             to right, with kerning.
 
@@ -80,7 +80,7 @@ def missing_characters(word: str, font: str | None = None) -> tuple[str, ...]:
     """Return the characters of a word for which a font has no glyph, except white space and invisible characters.
 
     Args:
-        word: as it is drawn.
+        word: the word as it is drawn.
         font: a font file; None is the default one.
     """
     # Raqm composes what it can, so a letter and its accent may be one glyph
@@ -92,7 +92,7 @@ def check_words(words: Sequence[str], fonts: Sequence[str | None]) -> None:
     """Refuse words that their fonts cannot draw.
 
     Args:
-        words: as they are drawn.
+        words: the words as they are drawn.
         fonts: a font file for each; None is the default one.
 
     Raises:

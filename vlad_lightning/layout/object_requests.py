@@ -22,14 +22,14 @@ _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "pair": 2, "bot
 _MOST = 6  # objects of one phrase
 _COLOURS = {name: name for name in PALETTE} | {"grey": "gray"}
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|\d+")
-_STANDS = r"[\s,]*(?:(?:is|are|stands?|placed|drawn|shown)\s+)*"
+_LINKING = r"[\s,]*(?:(?:is|are|stands?|placed|drawn|shown)\s+)*"
 _OWN_PLACE = re.compile(r"(?:at|in|on|near|to|along|towards?)\b", re.IGNORECASE)  # no other phrase starts with these
 _BARE_PLACE = re.compile(
     r"(?:(?:top|bottom|upper|lower|left|right|cent(?:er|re)|middle)(?:[\s-]+|$))+(?:(?:corner|side|edge)$)?",
     re.IGNORECASE,
 )
 _RELATION = re.compile(
-    rf"{_STANDS}(?:(?:to|on|at)\s+the\s+)?(?:(?P<side>left|right)\s+of|(?P<word>above|over|below|under|beneath))\s*(?:an?|the)?\s*",
+    rf"{_LINKING}(?:(?:to|on|at)\s+the\s+)?(?:(?P<side>left|right)\s+of|(?P<word>above|over|below|under|beneath))\s*(?:an?|the)?\s*",
     re.IGNORECASE,
 )
 _RELATIONS = {"above": "above", "over": "above", "below": "below", "under": "below", "beneath": "below"}
@@ -145,10 +145,10 @@ def _said_after(
         if named and _IN_COLOUR.fullmatch(between) and colour is None:  # a star in red, at the top
             colour, end = named, phrases[j].end
             continue
-        if re.fullmatch(_STANDS, f"{phrases[j].text} ", re.IGNORECASE):  # "placed", before a place
+        if re.fullmatch(_LINKING, f"{phrases[j].text} ", re.IGNORECASE):  # "placed", before a place
             continue
         region = _region(phrases[j].text)
-        if region and re.fullmatch(_STANDS, between, re.IGNORECASE):
+        if region and re.fullmatch(_LINKING, between, re.IGNORECASE):
             return colour, region, None
         relation = _RELATION.fullmatch(between)
         if relation and heads[j]:

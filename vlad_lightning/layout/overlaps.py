@@ -306,7 +306,7 @@ def _nearest_free(rect: _Rect, scale: float, obstacles: Tensor) -> tuple[float, 
 
     Args:
         rect: the object.
-        scale: in (0, 1].
+        scale: factor of its size, in (0, 1].
         obstacles: (M, 4) float64: centres and half sizes.
     """
     half = torch.tensor([rect.across, rect.down], dtype=torch.float64) * scale

@@ -81,11 +81,11 @@ def _line_boxes(
     """Yield the (4, 2) corners of each line that is not blank, in fractions of the paragraph's box.
 
     Args:
-        lines: in order.
+        lines: the lines in order.
         aspect: width by height of the box.
         align: see :func:`paragraph`.
-        leading: likewise.
-        font: likewise.
+        leading: see :func:`paragraph`.
+        font: see :func:`paragraph`.
     """
     pitch = leading * _line_height(font)
     inks = {i: _ink(line, font) for i, line in enumerate(lines) if line}

@@ -33,8 +33,8 @@ def from_pil(image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
     """Convert a PIL image to an input of networks; the only conversion from Pillow to a tensor.
 
     Args:
-        image: of any mode; it is turned upright as its EXIF block says, 16 bits per pixel become the nearest 8, and
-            transparent pixels become white.
+        image: an image of any mode; it is turned upright as its EXIF block says, 16 bits per pixel become the nearest
+            8, and transparent pixels become white.
         size: height and width to stretch it to, bicubic and antialiased; None keeps its size.
 
     Returns:

@@ -99,7 +99,7 @@ def detect_objects(maps: ObjectMaps, threshold: float = 0.4, most: int = 24) -> 
     """Find the peaks of the centre map, one for each object.
 
     Args:
-        maps: of B pictures.
+        maps: the network's output for B pictures.
         threshold: lowest score, in [0, 1].
         most: the most objects of a picture; those with the highest scores are kept.
     """

@@ -92,7 +92,7 @@ class TLG(ModelMixin, ConfigMixin):
         Args:
             x_t: (B, M, 6) float: the words, then the other phrases.
             timesteps: (B,) int64, or float32 for flow matching.
-            conditioning: of the B prompts.
+            conditioning: the conditioning of the B prompts.
             unknown: (B, M) bool: phrases for which the data do not say whether they have a box; they are left out.
 
         Returns:

@@ -63,7 +63,7 @@ class PhraseMap(ModelMixin, ConfigMixin):
         """Draw the map.
 
         Args:
-            grounding: of B prompts.
+            grounding: the grounded phrases of B prompts.
             size: h and w of the map.
 
         Returns:

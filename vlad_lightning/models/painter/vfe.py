@@ -115,7 +115,7 @@ class VFE(nn.Module):
             x_t: (B, C_z, h, w) float.
             timesteps: (B,) int64.
             layout: (B, C, h, w) float, z_t; None without hierarchical guidance.
-            conditioning: of the B prompts.
+            conditioning: the conditioning of the B prompts.
             masked_latents: (B, 1 + C_z, h, w) float, see
                 :class:`~vlad_lightning.models.painter.fusion.InpaintingFusion`; required with ``inpainting``, and
                 None without it.
