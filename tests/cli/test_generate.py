@@ -125,7 +125,7 @@ def test_other_formats_and_new_folders(model: Path, tmp_path: Path, suffix: str)
             '{"size": 1, "words": [{"text": "HI", "quad": [[0, 0], [1, 0], [1, 1]]}]}',
             r"words\[0\]\.quad is .*; it must be 4 corners",
         ),
-        ('{"words": []}', "the frame is told by nothing"),
+        ('{"words": []}', "the frame is given by nothing"),
     ],
 )
 def test_malformed_layouts_are_refused(model: Path, tmp_path: Path, content: str, message: str) -> None:

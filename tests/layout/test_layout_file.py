@@ -145,8 +145,8 @@ WORD = {"text": "A", "quad": QUAD}
     [
         ("{", "not a JSON file"),
         (3, "the file is 3; it must be an object with width, height, size, font, prompt, words"),
-        ({"words": []}, "the frame is told by nothing; give width and height, or size"),
-        ({"width": 8, "words": []}, "the frame is told by width; give width and height"),
+        ({"words": []}, "the frame is given by nothing; give width and height, or size"),
+        ({"width": 8, "words": []}, "the frame is given by width; give width and height"),
         ({"width": 8, "height": 0, "words": []}, "height is 0; it must be a whole number of pixels"),
         ({"size": 8.5, "words": []}, r"size is 8\.5; it must be a whole number"),
         ({"size": 8}, "the file: missing entry 'words'"),

@@ -60,10 +60,10 @@ def test_every_weight_has_a_gradient_and_none_starves(finer: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"image_size": 36}, r"image_size is 36; it must divide by 8"),
+        ({"image_size": 36}, r"image_size is 36; it must be divisible by 8"),
         ({"blocks": (1, 1)}, r"channels is \(8, 16, 16\), blocks \(1, 1\); allowed: as many of both"),
         ({"finer": 3}, r"finer is 3; allowed: 0 to 2"),
-        ({"channels": (8, 12, 16)}, r"channels is \(8, 12, 16\), blocks .*; allowed: .*, channels in eights"),
+        ({"channels": (8, 12, 16)}, r"channels is \(8, 12, 16\), blocks .*; allowed: .*, channels divisible by 8"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(changes: dict[str, object], said: str) -> None:

@@ -1,4 +1,4 @@
-"""Hierarchical guidance: the text and the layout have a scale each. The network never sees it."""
+"""Hierarchical guidance with one scale for the text and one for the layout, outside the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Branch(NamedTuple):
-    """One evaluation of the network: which conditions it sees, and how much it counts."""
+    """One evaluation of the network: the conditions that it gets, and its weight."""
 
     text: bool
     layout: bool
@@ -34,7 +34,7 @@ class HierarchicalGuidance:
 
     @property
     def branches(self) -> tuple[Branch, ...]:
-        """The evaluations that count, those of weight zero left out; the weights sum to 1."""
+        """The evaluations whose weight is not zero; the weights sum to 1."""
         every = (
             Branch(True, True, self.text_scale),
             Branch(False, True, self.layout_scale - self.text_scale),
@@ -43,10 +43,10 @@ class HierarchicalGuidance:
         return tuple(b for b in every if b.guidance_weight != 0)
 
     def combine(self, predictions: Sequence[Tensor]) -> Tensor:
-        """The guided prediction.
+        """Return the guided prediction.
 
         Args:
-            predictions: one (B, ...) float a branch, in the order of :attr:`branches`.
+            predictions: one (B, ...) float per branch, in the order of :attr:`branches`.
         """
         guidance_weights = torch.tensor([b.guidance_weight for b in self.branches], device=predictions[0].device)
         return torch.einsum("k,k...->...", guidance_weights.to(predictions[0].dtype), torch.stack(list(predictions)))

@@ -1,4 +1,4 @@
-"""The forward process (Eq. 4) and the weights of L_diff (Eq. 9), over the schedules of diffusers."""
+"""The forward process (Eq. 4) and the weights of L_diff (Eq. 9), with diffusers' schedules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Noised:
 
     Attributes:
         x_t: (B, ...) float32, the noised data.
-        target: (B, ...) float32, what the network is to predict: epsilon, v or x0, as the scheduler's config says, or
+        target: (B, ...) float32, the target of the network: epsilon, v or x0, according to the scheduler's config, or
             the velocity of flow matching.
         loss_weight: (B,) float32, the weight of each sample's squared error.
     """
@@ -28,12 +28,12 @@ class Noised:
 
 
 def draw_uniform(generators: SampleGenerators, timestep_shift: float = 0.0) -> Tensor:
-    """Numbers in [0, 1], one in each of as many equal parts as the whole batch has rows, in random order.
+    """Draw stratified numbers in [0, 1]: [0, 1] has one equal part per row of the whole batch, in random order.
 
-    Stratified times lower the variance of the loss.
+    Stratified timesteps lower the variance of the loss.
 
     Args:
-        generators: the randomness of B rows; its device is the result's.
+        generators: the random generators of B rows; the result is on their device.
         timestep_shift: 0 is uniform; larger values favour the noisy end, u -> u ** (1 / (1 + timestep_shift)).
 
     Returns:
@@ -43,10 +43,10 @@ def draw_uniform(generators: SampleGenerators, timestep_shift: float = 0.0) -> T
 
 
 def draw_timesteps(generators: SampleGenerators, steps: int, timestep_shift: float = 0.0) -> Tensor:
-    """Timesteps of a batch, in [0, steps), stratified as :func:`draw_uniform` has it.
+    """Draw the timesteps of a batch in [0, steps), stratified as in :func:`draw_uniform`.
 
     Args:
-        generators: the randomness of B rows; its device is the result's.
+        generators: the random generators of B rows; the result is on their device.
         steps: the number of steps of the schedule.
         timestep_shift: see :func:`draw_uniform`.
 
@@ -57,19 +57,19 @@ def draw_timesteps(generators: SampleGenerators, steps: int, timestep_shift: flo
 
 
 def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Tensor, snr_gamma: float = 5.0) -> Noised:
-    """x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise (Eq. 4), with the target and its weight.
+    """Compute x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise (Eq. 4), with the target and its weight.
 
     The weight is min(1 + SNR, gamma) on the error of x0 (after min-SNR, arXiv 2303.09556; the 1 keeps the pure-noise
     end of a zero-terminal-SNR schedule alive), expressed for the scheduler's own target. For epsilon it is
-    min(SNR, gamma) as published: epsilon's error is x0's times SNR, and the 1 would count it 1 / SNR times where it is
-    mostly noise.
+    min(SNR, gamma) as published: epsilon's error is x0's times SNR, and with the 1 it would be weighted by 1 / SNR at
+    steps that are mostly noise.
 
     Args:
-        scheduler: its config says the schedule and ``prediction_type``.
-        x0: (B, ...) float, the data; what is shorter than float32 is widened, see :func:`widened`.
+        scheduler: its config holds the schedule and ``prediction_type``.
+        x0: (B, ...) float, the data; converted to float32 or better, see :func:`widened`.
         noise: (B, ...) float, standard normal.
         timesteps: (B,) int64.
-        snr_gamma: the cut, at least 1.
+        snr_gamma: the upper bound gamma, at least 1.
     """
     x0 = widened(x0)
     x_t = scheduler.add_noise(x0, noise, timesteps)
@@ -85,12 +85,12 @@ def add_noise(scheduler: DDPMScheduler, x0: Tensor, noise: Tensor, timesteps: Te
 
 
 def predicted_x0(scheduler: DDPMScheduler, prediction: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
-    """The data that a prediction of epsilon, v or x0 stands for.
+    """Compute the x0 that a prediction of epsilon, v or x0 implies.
 
     Args:
-        scheduler: its config says what is predicted.
+        scheduler: its config holds ``prediction_type``.
         prediction: (B, ...) float.
-        x_t: (B, ...) float, what it was made from.
+        x_t: (B, ...) float, the noised data that the network predicted from.
         timesteps: (B,) int64.
 
     Returns:
@@ -108,9 +108,9 @@ def predicted_x0(scheduler: DDPMScheduler, prediction: Tensor, x_t: Tensor, time
 
 
 def widened(x0: Tensor) -> Tensor:
-    """(B, ...) in float32 or better, in which the forward process is computed.
+    """Convert (B, ...) to float32 or better, in which the forward process is computed.
 
-    An autoencoder answers in bfloat16 under autocast, and diffusers takes its schedule to the data's type: with 8 bits
-    the first steps of Stable Diffusion's would add no noise at all.
+    Under autocast an autoencoder returns bfloat16, and diffusers casts its schedule to the dtype of the data: with 8
+    bits of precision the first steps of Stable Diffusion's schedule would add no noise at all.
     """
     return x0.to(torch.promote_types(x0.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""What the network learns: the schedule of diffusers that a system holds decides between DDPM and flow matching."""
+"""The training objectives DDPM and flow matching; the class of the diffusers schedule decides between them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Schedule: TypeAlias = DDPMScheduler | FlowMatchEulerDiscreteScheduler
 TimestepDensity = Literal["uniform", "logit_normal"]
 
 _PREDICTIONS = ("epsilon", "sample", "v_prediction")
-_OF_FLOW = ("num_train_timesteps", "shift")  # all that rectified flow with one shift for all images has
+_OF_FLOW = ("num_train_timesteps", "shift")  # the only settings of rectified flow with one shift for all images
 _FLOW_DEFAULTS = {
     name: parameter.default
     for name, parameter in inspect.signature(FlowMatchEulerDiscreteScheduler.__init__).parameters.items()
@@ -28,32 +28,32 @@ _FLOW_DEFAULTS = {
 
 
 class Objective(Protocol):
-    """A forward process with the target of its loss."""
+    """A forward process and the target of its loss."""
 
     def draw_timesteps(self, generators: SampleGenerators) -> Tensor:
-        """(B,) timesteps as the network is told them: int64 for DDPM, float32 for flow matching."""
+        """Draw (B,) timesteps in the form that the network gets: int64 for DDPM, float32 for flow matching."""
         ...
 
     def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
-        """The forward process at ``timesteps`` (B,) of x0 (B, ...) with standard normal noise (B, ...)."""
+        """Noise x0 (B, ...) to ``timesteps`` (B,) with standard normal noise (B, ...)."""
         ...
 
     def last_timesteps(self, size: int) -> Tensor:
-        """(size,) the noisiest time, as the network is told it."""
+        """Return the noisiest timestep ``size`` times, (size,), in the form that the network gets."""
         ...
 
     def x0_of(self, prediction: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
-        """(B, ...) float32: the data that a prediction stands for."""
+        """Compute the x0 that a prediction implies: (B, ...) float32."""
         ...
 
 
 @dataclass(frozen=True)
 class DDPM:
-    """Eq. 4 with the target epsilon, v or x0 of the schedule's config.
+    """The forward process of Eq. 4; its target is epsilon, v or x0, according to the schedule's config.
 
     Attributes:
-        schedule: its config says the schedule and ``prediction_type``.
-        density: of the timesteps.
+        schedule: its config holds the schedule and ``prediction_type``.
+        density: the distribution of the timesteps.
         timestep_shift: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
         snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`.
     """
@@ -64,7 +64,7 @@ class DDPM:
     snr_gamma: float = 5.0
 
     def draw_timesteps(self, generators: SampleGenerators) -> Tensor:
-        """(B,) int64 in [0, T)."""
+        """Draw (B,) int64 in [0, T)."""
         steps = self.schedule.config.num_train_timesteps
         if self.density == "uniform":
             return draw_timesteps(generators, steps, self.timestep_shift)
@@ -72,15 +72,15 @@ class DDPM:
         return (t * steps).long().clamp(max=steps - 1)
 
     def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
-        """See :func:`~vlad_lightning.diffusion.noising.add_noise`."""
+        """Noise x0, see :func:`~vlad_lightning.diffusion.noising.add_noise`."""
         return add_noise(self.schedule, x0, noise, timesteps, self.snr_gamma)
 
     def last_timesteps(self, size: int) -> Tensor:
-        """(size,) int64."""
+        """Return T - 1, (size,) int64."""
         return torch.full((size,), self.schedule.config.num_train_timesteps - 1)
 
     def x0_of(self, prediction: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
-        """See :func:`~vlad_lightning.diffusion.noising.predicted_x0`."""
+        """Compute x0, see :func:`~vlad_lightning.diffusion.noising.predicted_x0`."""
         return predicted_x0(self.schedule, prediction, x_t, timesteps)
 
 
@@ -89,11 +89,11 @@ class FlowMatching:
     """Rectified flow (arXiv 2209.03003): x_t = (1 - t) x_0 + t noise, the target is the velocity noise - x_0.
 
     Times are continuous in [0, 1] and shifted as in arXiv 2403.03206, Eq. 23: t -> s t / (1 + (s - 1) t), s the
-    ``shift`` of the schedule. Every time's error counts alike: the density does the weighting.
+    ``shift`` of the schedule. The error has the same weight at every time; the density of the times does the weighting.
 
     Attributes:
-        schedule: its config says T = ``num_train_timesteps``, by which t is multiplied for the network, and ``shift``.
-        density: of t before the shift; ``logit_normal`` is sigmoid(N(0, 1)), Eq. 19 there.
+        schedule: its config holds ``shift`` and T = ``num_train_timesteps``; the network gets t times T.
+        density: the distribution of t before the shift; ``logit_normal`` is sigmoid(N(0, 1)), Eq. 19 of that paper.
         timestep_shift: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
 
     Raises:
@@ -108,25 +108,25 @@ class FlowMatching:
         check_flow(self.schedule)
 
     def draw_timesteps(self, generators: SampleGenerators) -> Tensor:
-        """(B,) float32 in [0, T]."""
+        """Draw (B,) float32 in [0, T]."""
         u = draw_uniform(generators, self.timestep_shift)
         t = logit_normal(u) if self.density == "logit_normal" else u
         shift = self.schedule.config.shift
         return shift * t / (1 + (shift - 1) * t) * self.schedule.config.num_train_timesteps
 
     def noised(self, x0: Tensor, noise: Tensor, timesteps: Tensor) -> Noised:
-        """x_t, noise - x_0 and the weight 1, in float32 or better."""
+        """Compute x_t and the target noise - x_0 in float32 or better, with weight 1."""
         x0 = widened(x0)
         t = (timesteps.to(x0.dtype) / self.schedule.config.num_train_timesteps).view(-1, *[1] * (x0.ndim - 1))
         loss_weight = torch.ones(len(x0), device=x0.device)
         return Noised((1 - t) * x0 + t * noise, noise - x0, loss_weight)
 
     def last_timesteps(self, size: int) -> Tensor:
-        """(size,) float32: T."""
+        """Return T, (size,) float32."""
         return torch.full((size,), float(self.schedule.config.num_train_timesteps))
 
     def x0_of(self, prediction: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t - t v."""
+        """Compute x_t - t v."""
         t = timesteps.float() / self.schedule.config.num_train_timesteps
         return x_t.float() - t.view(-1, *[1] * (x_t.ndim - 1)) * prediction.float()
 
@@ -134,13 +134,13 @@ class FlowMatching:
 def objective_for(
     schedule: Schedule, density: TimestepDensity | None = None, timestep_shift: float = 0.0, snr_gamma: float = 5.0
 ) -> Objective:
-    """The objective that follows from a schedule.
+    """Return the objective for a schedule.
 
     Args:
-        schedule: :class:`FlowMatching` for a ``FlowMatchEulerDiscreteScheduler``, else :class:`DDPM`.
-        density: of the timesteps; None is the objective's own: logit-normal for flow matching, else uniform.
+        schedule: a ``FlowMatchEulerDiscreteScheduler`` gives :class:`FlowMatching`, any other :class:`DDPM`.
+        density: the distribution of the timesteps; None means logit-normal for flow matching and uniform for DDPM.
         timestep_shift: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
-        snr_gamma: of DDPM; flow matching weighs all times alike.
+        snr_gamma: only for DDPM; flow matching weighs all times alike.
     """
     if isinstance(schedule, FlowMatchEulerDiscreteScheduler):
         return FlowMatching(schedule, density or "logit_normal", timestep_shift)
@@ -148,7 +148,7 @@ def objective_for(
 
 
 def logit_normal(u: Tensor) -> Tensor:
-    """Quantiles of sigmoid(N(0, 1)): (B,) in [0, 1] -> (B,) in [0, 1]."""
+    """Compute quantiles of sigmoid(N(0, 1)): (B,) in [0, 1] -> (B,) in [0, 1]."""
     return torch.special.ndtri(u).sigmoid()
 
 
@@ -156,9 +156,9 @@ def check_schedule(schedule: Schedule) -> None:
     """Refuse a schedule that a network cannot be trained on.
 
     Raises:
-        ValueError: for another number of timesteps than 1 to 100,000, for flow matching as
-            :func:`check_flow`; for DDPM, where ``prediction_type`` is unknown, or is ``epsilon`` while the last step
-            has no signal: there the noise is the input itself, and no sampler gets from it to the data.
+        ValueError: if the number of timesteps is not in 1 to 100,000; for flow matching, see :func:`check_flow`; for
+            DDPM, if ``prediction_type`` is unknown, or is ``epsilon`` while the last step has no signal: there the
+            noise is the input itself, so no sampler can recover the data from it.
     """
     check_whole("schedule.num_train_timesteps", schedule.config.num_train_timesteps, 1, MOST_TIMESTEPS)
     if isinstance(schedule, FlowMatchEulerDiscreteScheduler):
@@ -168,7 +168,7 @@ def check_schedule(schedule: Schedule) -> None:
     if kind not in _PREDICTIONS:
         raise ValueError(f"schedule.prediction_type is {kind!r}; allowed are {', '.join(map(repr, _PREDICTIONS))}")
     signal = schedule.alphas_cumprod[-1]
-    if kind == "epsilon" and not signal.is_meta and signal == 0:  # on the meta device there are no numbers
+    if kind == "epsilon" and not signal.is_meta and signal == 0:  # tensors on the meta device have no values
         raise ValueError(
             "schedule.prediction_type is 'epsilon' with rescale_betas_zero_snr; "
             "a zero terminal SNR needs 'v_prediction' or 'sample'"
@@ -176,11 +176,12 @@ def check_schedule(schedule: Schedule) -> None:
 
 
 def check_flow(schedule: FlowMatchEulerDiscreteScheduler) -> None:
-    """Refuse what x_t = (1 - t) x_0 + t noise with one shift for all images is not.
+    """Refuse a schedule other than x_t = (1 - t) x_0 + t noise with one shift for all images.
 
     Raises:
-        ValueError: where ``shift`` is not positive, or the schedule sets anything but it and ``num_train_timesteps``:
-            the training would not hear it, and the samplers would leave the times that were trained.
+        ValueError: if ``shift`` is not positive, or the schedule sets anything but ``shift`` and
+            ``num_train_timesteps``: the training would ignore that setting, and the samplers would use times that
+            were not trained.
     """
     for name, default in _FLOW_DEFAULTS.items():
         if name not in _OF_FLOW and (value := schedule.config.get(name, default)) != default:

@@ -1,4 +1,4 @@
-"""The reverse process (Eq. 5) with diffusers' solvers; it takes a callable, not a network."""
+"""The reverse process (Eq. 5) with diffusers' solvers, for any callable denoiser."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from vlad_lightning.diffusion.solvers import SolverName, check_solver, solver_fo
 from vlad_lightning.limits import MOST_STEPS, check_whole
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
-"""(x_t (B, ...), timesteps (B,)) -> the prediction (B, ...): epsilon, v, x0 or a velocity, as the schedule has it."""
+"""(x_t (B, ...), timesteps (B,)) -> the prediction (B, ...): epsilon, v, x0 or a velocity, as the schedule says."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """How a sample is drawn; a run-time setting, never part of a checkpoint.
+    """Sampling settings; chosen at run time, never part of a checkpoint.
 
     Attributes:
         steps: evaluations of the solver, 1 to 10,000.
-        solver: ``ddim``, which is Euler's method for flow matching, or ``dpmsolver++``, of second order.
+        solver: ``ddim`` (Euler's method for flow matching) or ``dpmsolver++`` (second order).
         eta: 0 is DDIM, 1 is ancestral sampling; only for ``ddim`` over a DDPM schedule.
 
     Raises:
-        ValueError: where a value is out of its range.
+        ValueError: if a value is out of its range.
     """
 
     steps: int = 20
@@ -42,7 +42,7 @@ class Sampler:
             raise ValueError(f"eta is {self.eta}; it must lie in [0, 1]")
 
     def check(self, schedule: Schedule) -> None:
-        """Refuse a schedule these settings do not fit, before any work is done.
+        """Refuse a schedule that these settings do not fit, before any work is done.
 
         Raises:
             ValueError: see :func:`~vlad_lightning.diffusion.solvers.check_solver`.
@@ -57,20 +57,20 @@ class Sampler:
         generators: Sequence[torch.Generator],
         progress: Callable[[Tensor], Iterable[Tensor]] = iter,
     ) -> Tensor:
-        """From noise to data.
+        """Sample data from noise.
 
         Args:
             denoiser: see :data:`Denoiser`.
             noise: (B, ...) float32, standard normal.
-            schedule: the schedule of the training; its config is copied, the object is left alone.
-            generators: B of them, the randomness of ``eta`` > 0.
+            schedule: the schedule of the training; its config is copied and the object is not changed.
+            generators: B random generators, used if ``eta`` > 0.
             progress: wraps the timesteps, as tqdm does.
 
         Returns:
             (B, ...) float32.
 
         Raises:
-            ValueError: where the settings do not fit the schedule, see :meth:`check`.
+            ValueError: if the settings do not fit the schedule, see :meth:`check`.
         """
         solver = solver_for(schedule, self.solver, self.steps, self.eta, list(generators))
         x = noise

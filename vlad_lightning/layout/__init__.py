@@ -1,1 +1,1 @@
-"""What a prompt says and where it stands, without networks: words, fonts, colours, boxes, pictures."""
+"""Prompts and layouts, without networks: words, fonts, colours, boxes, pictures."""

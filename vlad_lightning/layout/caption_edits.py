@@ -1,8 +1,8 @@
-"""Captions with one thing changed, so that they are no longer true: hard negatives, and what a probe asks about.
+"""Captions with one thing changed, so that they are no longer true: hard negatives, and the questions of probes.
 
-An edit keeps to what a caption could have said. A new colour, noun or place is one that the prompt does not use yet
-where there is any, and `a` becomes `an` where it must, so that an edited caption is told from a true one by the picture
-and not by its wording.
+An edited caption reads like a true one: a new colour, noun or place is one that the prompt does not use yet, if there
+is one, and `a` becomes `an` where needed. So it can be distinguished from a true caption only by the picture, not by
+its wording.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KINDS = (
 """What :func:`edit_caption` can change."""
 
 NOUNS = ("circle", "square", "triangle", "star", "diamond", "ring", "heart")
-"""Nouns that stand for each other unless the caller has others."""
+"""Nouns that replace each other, unless the caller gives others."""
 
 WORDS = (
     *("sun", "tea", "map", "joy", "open", "lamp", "gift", "moon", "road", "song", "wolf", "zone", "apple", "brick"),
@@ -45,7 +45,7 @@ WORDS = (
     *("network", "october", "pepper", "quality", "rocket", "school", "theatre", "village", "weather", "journey"),
     *("2025", "314", "88", "90210", "4711", "16", "1984", "777", "503", "2468"),
 )
-"""Words to draw that stand for each other unless the caller has others."""
+"""Words to draw that replace each other, unless the caller gives others."""
 
 _COLOUR = re.compile(rf"\b({'|'.join(PALETTE)})\b(?=\s+[\w-])", re.IGNORECASE)
 _BACKGROUND = re.compile(r"\b(?:background|bg)\b", re.IGNORECASE)
@@ -62,7 +62,7 @@ _decompose = PromptDecomposer()
 
 @dataclass(frozen=True)
 class _Change:
-    """``text`` in the place of ``prompt[start:end]``."""
+    """``text`` instead of ``prompt[start:end]``."""
 
     start: int
     end: int
@@ -78,18 +78,18 @@ class _Prompt:
     """A prompt in parts.
 
     Attributes:
-        text: the whole.
+        text: the whole prompt.
         words: the words to draw.
-        chunks: everything else, in order.
-        things: those of them that stand for a thing in the picture.
+        chunks: all other chunks, in order.
+        objects: the chunks that name an object in the picture.
         nouns: see :func:`edit_caption`.
-        pool: likewise.
+        pool: ``words`` of :func:`edit_caption`.
     """
 
     text: str
     words: tuple[Phrase, ...]
     chunks: tuple[Phrase, ...]
-    things: tuple[Phrase, ...]
+    objects: tuple[Phrase, ...]
     nouns: tuple[str, ...]
     pool: tuple[str, ...]
 
@@ -97,11 +97,11 @@ class _Prompt:
     def parse(cls, prompt: str, nouns: Sequence[str], pool: Sequence[str]) -> _Prompt:
         parts = _decompose(prompt)
         others = (_BACKGROUND, _LETTERING)
-        things = (p for p in parts.objects if not _region(p.text) and not any(o.search(p.text) for o in others))
-        return cls(prompt, parts.words, parts.objects, tuple(things), tuple(nouns), tuple(pool))
+        objects = (p for p in parts.objects if not _region(p.text) and not any(o.search(p.text) for o in others))
+        return cls(prompt, parts.words, parts.objects, tuple(objects), tuple(nouns), tuple(pool))
 
     def unused_colour(self, instead_of: str, rng: random.Random) -> str:
-        """A colour that the prompt does not name; any other one where it names all."""
+        """Choose a colour that the prompt does not name; any other colour if it names all."""
         named = set(re.findall(r"\w+", self.text.casefold()))
         return _choose([c for c in PALETTE if c not in named], [c for c in PALETTE if c != instead_of], rng)
 
@@ -109,22 +109,22 @@ class _Prompt:
 def edit_caption(
     prompt: str, kind: str, rng: random.Random, nouns: Sequence[str] = NOUNS, words: Sequence[str] = WORDS
 ) -> str | None:
-    """The prompt with exactly one thing changed, so that it is no longer true.
+    """Change exactly one thing in a prompt, so that it is no longer true.
 
     Args:
-        prompt: a true caption; the words to draw stand in quotes.
+        prompt: a true caption; the words to draw are in quotes.
         kind: one of :data:`KINDS`: another colour of the background or of an object, another noun, another place of an
             object (or the opposite relation of two), the colours of two objects exchanged, another word to draw, or
-            another place of one.
-        rng: picks what is changed, and to what.
-        nouns: at least two; an object with one of them may get another.
-        words: those that a word to draw may become; it keeps its case.
+            another place of a word to draw.
+        rng: chooses the change.
+        nouns: at least two; an object's noun among them may be replaced by another.
+        words: replacements for a word to draw; they take its case.
 
     Returns:
-        The edited caption; None where the prompt has no such thing.
+        The edited caption; None if the prompt has nothing of this kind to change.
 
     Raises:
-        ValueError: where ``kind`` is none of them.
+        ValueError: if ``kind`` is not one of :data:`KINDS`.
 
     Example:
         >>> edit_caption("a red star left of a pink ring", "object_position", random.Random(0))
@@ -141,7 +141,7 @@ def _background_colour(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
 
 
 def _object_colour(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
-    return [(_recoloured(prompt, c, rng),) for p in prompt.things for c in _colours(p)]
+    return [(_recoloured(prompt, c, rng),) for p in prompt.objects for c in _colours(p)]
 
 
 def _object_shape(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
@@ -155,15 +155,15 @@ def _object_shape(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
 
 def _object_position(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
     edits: list[_Edit] = []
-    for thing in prompt.things:
+    for obj in prompt.objects:
         for after in prompt.chunks:
-            if after.start < thing.end:
+            if after.start < obj.end:
                 continue
-            between = prompt.text[thing.end : after.start]
+            between = prompt.text[obj.end : after.start]
             relation = _RELATION.fullmatch(between)
-            if after in prompt.things and relation:
+            if after in prompt.objects and relation:
                 group = "side" if relation["side"] else "level"
-                start, end = (thing.end + at for at in relation.span(group))
+                start, end = (obj.end + at for at in relation.span(group))
                 edits.append((_Change(start, end, _OPPOSITE[relation[group].lower()]),))
             region = _region(after.text)
             if region and not between.strip(" ,"):
@@ -172,7 +172,7 @@ def _object_position(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
 
 
 def _colours_swapped(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
-    coloured = [(thing, colours[0]) for thing in prompt.things if len(colours := _colours(thing)) == 1]
+    coloured = [(obj, colours[0]) for obj in prompt.objects if len(colours := _colours(obj)) == 1]
     edits: list[_Edit] = []
     for i, (first, one) in enumerate(coloured):
         for second, other in coloured[i + 1 :]:
@@ -200,7 +200,7 @@ def _word_position(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
         used = {where for _, where in asked}
         others = [r for r in REGIONS if r != region]
         change = _moved(chunk, [r for r in others if r not in used] or others, rng)
-        if requested_regions(_apply(prompt.text, (change,))) != asked:  # else it is an object's
+        if requested_regions(_apply(prompt.text, (change,))) != asked:  # otherwise the place belongs to an object
             edits.append((change,))
     return edits
 
@@ -217,18 +217,18 @@ _EDITORS: dict[str, _Editor] = {
 
 
 def _colours(phrase: Phrase) -> list[Phrase]:
-    """The palette colours in a phrase that say something of what follows."""
+    """Find the palette colours in a phrase that describe the word after them."""
     found = _COLOUR.finditer(phrase.text)
     return [Phrase(m[0], phrase.start + m.start(), phrase.start + m.end()) for m in found]
 
 
 def _nouns(prompt: _Prompt) -> list[Phrase]:
-    """The last of the known nouns in each thing."""
+    """Find the last known noun in each object."""
     known = re.compile(rf"\b(?:{'|'.join(map(re.escape, prompt.nouns))})\b", re.IGNORECASE)
     found = []
-    for thing in prompt.things:
-        for match in list(known.finditer(thing.text))[-1:]:
-            found.append(Phrase(match[0], thing.start + match.start(), thing.start + match.end()))
+    for obj in prompt.objects:
+        for match in list(known.finditer(obj.text))[-1:]:
+            found.append(Phrase(match[0], obj.start + match.start(), obj.start + match.end()))
     return found
 
 
@@ -237,7 +237,7 @@ def _recoloured(prompt: _Prompt, colour: Phrase, rng: random.Random) -> _Change:
 
 
 def _moved(chunk: Phrase, regions: Sequence[str], rng: random.Random) -> _Change:
-    """Another place, in one of the ways to say it."""
+    """Replace a place by another one, in one of the usual wordings."""
     region = rng.choice(regions)
     if region == "center":
         return _Change(chunk.start, chunk.end, rng.choice(_CENTERS))
@@ -246,19 +246,19 @@ def _moved(chunk: Phrase, regions: Sequence[str], rng: random.Random) -> _Change
 
 @lru_cache(maxsize=4096)
 def _region(text: str) -> str | None:
-    """The region that a chunk names, None where it is no place."""
+    """Return the region that a chunk names; None if it is not a place."""
     found = requested_regions(f'"x" {text}')
     return found[0][1] if found else None
 
 
-def _without(thing: Phrase, colour: Phrase) -> str:
-    """A thing without its colour and its article."""
-    text = thing.text[: colour.start - thing.start] + thing.text[colour.end - thing.start :]
+def _without(obj: Phrase, colour: Phrase) -> str:
+    """Return an object's phrase without its colour and article."""
+    text = obj.text[: colour.start - obj.start] + obj.text[colour.end - obj.start :]
     return re.sub(r"^(?:an?|the)\s+", "", text.casefold()).strip()
 
 
 def _in_case_of(model: str, word: str) -> str:
-    """A word in capitals, with one or without, as another one is."""
+    """Give ``word`` the case of ``model``: upper, title or lower."""
     if model.isupper():
         return word.upper()
     return word.title() if model[:1].isupper() else word.lower()
@@ -269,7 +269,7 @@ def _choose(first: Sequence[str], else_of: Sequence[str], rng: random.Random) ->
 
 
 def _apply(prompt: str, edit: Iterable[_Change]) -> str:
-    """Make the changes, from the last to the first, with the articles before them."""
+    """Make the changes, from the last to the first, and correct the articles before them."""
     for change in sorted(edit, key=lambda c: c.start, reverse=True):
         before = prompt[: change.start]
         article = _ARTICLE.search(before)

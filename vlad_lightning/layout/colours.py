@@ -1,4 +1,4 @@
-"""Colours by name: what the posters are drawn in and what the metrics look for."""
+"""Colours by name: those that posters are drawn in and that metrics look for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PALETTE: dict[str, RGB] = {
 
 
 def nearest_colours(pixels: ArrayLike) -> np.ndarray:
-    """Which palette colour each pixel is nearest to, by the Euclidean distance in sRGB.
+    """Find the palette colour nearest to each pixel, by the Euclidean distance in sRGB.
 
     Args:
         pixels: (..., 3), sRGB values in [0, 255].
@@ -40,13 +40,13 @@ def nearest_colours(pixels: ArrayLike) -> np.ndarray:
 
 
 def luminance(rgb: Sequence[float]) -> float:
-    """Relative luminance in [0, 1] of an sRGB colour in [0, 255], as WCAG 2.2 defines it."""
+    """Compute the relative luminance in [0, 1] of an sRGB colour in [0, 255], as WCAG 2.2 defines it."""
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def contrast(first: Sequence[float], second: Sequence[float]) -> float:
-    """Contrast ratio of two sRGB colours, as WCAG 2.2 defines it: from 1 (the same) to 21 (black on white).
+    """Compute the contrast ratio of two sRGB colours, as WCAG 2.2 defines it: from 1 (the same) to 21 (black on white).
 
     Example:
         >>> round(contrast((0, 0, 0), (255, 255, 255)))

@@ -1,4 +1,4 @@
-"""Font files: how a word is shaped, and which characters a font lacks."""
+"""Font files: loading, shaping of words, and the characters that a font lacks."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from PIL import ImageFont, features
 from vlad_lightning.files import UnusableFileError, check_file
 
 _MOST_BYTES = 500_000_000  # a font of all Chinese, Japanese and Korean letters in every weight has 150 million
-_CHECKED_SIZE = 16  # pixels: any size will do to see whether a file is a font
+_CHECKED_SIZE = 16  # pixels: any size shows whether a file is a font
 
 
 @lru_cache(maxsize=64)
 def load_font(font: str | None, size: int, shaped: bool = False) -> ImageFont.FreeTypeFont:
-    """A font file at a size.
+    """Load a font file at a size.
 
     Args:
         font: a TrueType or OpenType file; None is DejaVu Sans Bold, which comes with matplotlib.
-        size: in pixels.
-        shaped: whether letters are joined and put in their order on the screen (Raqm); else one glyph a character,
-            from left to right, with kerning.
+        size: font size in pixels.
+        shaped: whether Raqm joins letters and puts them in visual order; otherwise one glyph per character, from left
+            to right, with kerning.
 
     Raises:
         OSError: if ``font`` cannot be read.
-        UnusableFileError: if it is no regular file, or far too large.
+        UnusableFileError: if ``font`` is not a regular file, or is far too large.
     """
-    if font is not None and Path(font).exists():  # else a name that Pillow looks for among the system's fonts
+    if font is not None and Path(font).exists():  # otherwise Pillow looks for the name among the system's fonts
         check_file(Path(font), _MOST_BYTES)
     # The basic engine is in every build of Pillow and draws the same everywhere; the other one needs FriBidi.
     engine = ImageFont.Layout.RAQM if shaped else ImageFont.Layout.BASIC
@@ -38,14 +38,14 @@ def load_font(font: str | None, size: int, shaped: bool = False) -> ImageFont.Fr
 
 
 def default_font() -> str:
-    """The file of DejaVu Sans Bold."""
-    import matplotlib  # here, because it is slow to import and a font of one's own does not need it
+    """Return the path of DejaVu Sans Bold."""
+    import matplotlib  # imported here: it is slow, and a user's own font does not need it
 
     return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf"))
 
 
 def check_font(font: str | None, argument: str = "font") -> None:
-    """Refuse a file that is no font.
+    """Refuse a file that is not a font.
 
     Raises:
         ValueError: naming ``argument``.
@@ -58,14 +58,14 @@ def check_font(font: str | None, argument: str = "font") -> None:
 
 @lru_cache(maxsize=1)
 def can_shape() -> bool:
-    """Whether this machine's Pillow has Raqm; its wheels do, where they find the system's FriBidi."""
+    """Return whether this machine's Pillow has Raqm; Pillow's wheels have it if they find the system's FriBidi."""
     return bool(features.check("raqm"))
 
 
 def needs_shaping(word: str) -> bool:
-    """Whether one glyph a character, from left to right, would be wrong.
+    """Return whether one glyph per character, from left to right, would be wrong.
 
-    So it is for what is read from right to left (Arabic, Hebrew) and for marks that combine (Devanagari, Thai).
+    That is so for text that is read from right to left (Arabic, Hebrew) and for combining marks (Devanagari, Thai).
 
     Example:
         >>> needs_shaping("Ångström"), needs_shaping("中文"), needs_shaping("سلام"), needs_shaping("हिन्दी")
@@ -77,10 +77,10 @@ def needs_shaping(word: str) -> bool:
 
 
 def missing_characters(word: str, font: str | None = None) -> tuple[str, ...]:
-    """The characters of a word that a font has no glyph for; white space and invisible ones do not count.
+    """Return the characters of a word for which a font has no glyph, except white space and invisible characters.
 
     Args:
-        word: as it is drawn.
+        word: the word as it is drawn.
         font: a font file; None is the default one.
     """
     # Raqm composes what it can, so a letter and its accent may be one glyph
@@ -92,7 +92,7 @@ def check_words(words: Sequence[str], fonts: Sequence[str | None]) -> None:
     """Refuse words that their fonts cannot draw.
 
     Args:
-        words: as they are drawn.
+        words: the words as they are drawn.
         fonts: a font file for each; None is the default one.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The rasteriser: a layout as white words on black, the mean g_TLG(t) of Eq. 6 before the autoencoder encodes it."""
+"""The rasterizer: a layout as white words on black, the mean g_TLG(t) of Eq. 6 before the autoencoder encodes it."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from vlad_lightning.types import Layout
 
 _FONT_SIZES = (16, 32, 64, 128, 256)  # few, so that the fonts stay in the cache
 _MAX_STRIP = 16384  # pixels: the longest strip of text that is drawn before it is stretched
-_MOST_CHARACTERS = 1024  # of a word: of a longer one, the first ones are drawn, each too small to be read
+_MOST_CHARACTERS = 1024  # of a word: only the first ones of a longer word are drawn, each too small to be read
 _MIN_SIDE = 1e-2  # pixels: a thinner box is degenerate
-_SMALL = 128  # pixels: a smaller piece of the frame is drawn at twice its size, for the edges' sake
+_SMALL = 128  # pixels: a smaller part of the frame is drawn at twice its size for smoother edges
 
 
 @dataclass(frozen=True)
 class Rasterizer:
-    """Draws each word of a layout into its box, as large as the box allows.
+    """A callable that draws each word of a layout into its box, as large as the box allows.
 
     The word's ink (not its line height) is stretched to fill the box, so a box reads the same for `one` and `TYPE`.
-    A box's upper side is the upper side of the word as it is drawn, whichever way its script is read.
+    The upper side of a box is the upper side of the drawn word, whatever the direction of its script.
 
-    Drawing never fails for want of a glyph: training data has noise in its texts, and a word is then drawn as its font
-    has it, with empty frames. Where a person chose the words, :meth:`check` them first.
+    Drawing never fails because of a missing glyph: the texts of training data are noisy, and a font draws empty frames
+    for characters that it lacks. If a person chose the words, :meth:`check` them first.
 
     Attributes:
         font: a TrueType or OpenType file; None is DejaVu Sans Bold, which comes with matplotlib. A layout may name
             others for its words.
 
     Raises:
-        ValueError: if ``font`` is no font file.
+        ValueError: if ``font`` is not a font file.
     """
 
     font: str | None = None
@@ -46,14 +46,15 @@ class Rasterizer:
         check_font(self.font)
 
     def check(self, words: Sequence[str], fonts: Sequence[str | None] = ()) -> None:
-        """Refuse words that their fonts have no glyphs for, and such as are far too many or too long.
+        """Refuse words for which their fonts lack glyphs, and words that are far too many or too long.
 
         Args:
-            words: those to draw.
-            fonts: as those of a :class:`~vlad_lightning.types.Layout`.
+            words: the words to draw.
+            fonts: see :class:`~vlad_lightning.types.Layout`.
 
         Raises:
-            ValueError: naming the characters and the font, or a font file that cannot be read.
+            ValueError: naming the characters and the font, the number of words or characters that is too large, or a
+                font file that cannot be read.
         """
         if len(words) > MOST_PHRASES:
             raise ValueError(f"the layout has {len(words):,} words; at most {MOST_PHRASES:,} are drawn")
@@ -70,13 +71,13 @@ class Rasterizer:
         """Draw a layout; the same layout always gives the same picture.
 
         Args:
-            layout: the words and their boxes in fractions of the frame. What lies outside the frame is cut off; a word
+            layout: the words and their boxes in fractions of the frame. Parts outside the frame are cut off; a word
                 without ink, and a box without an area or with a coordinate that is not finite, draws nothing.
             size: height and width in pixels.
 
         Returns:
             (1, H, W) uint8: white words (255) on black (0), with antialiased edges; where words overlap, the brighter
-            one shows. :func:`glyph_images` makes the images of them that networks read.
+            pixel shows. :func:`glyph_images` turns them into inputs of networks.
 
         Raises:
             ValueError: if ``size`` is out of its range.
@@ -103,7 +104,7 @@ class Rasterizer:
         if lengths.min() < _MIN_SIDE:
             return
         scale = 2 if max(region[2] - region[0], region[3] - region[1]) <= _SMALL else 1
-        limit = 2 * scale * max(canvas.size)  # of a box far larger than the frame
+        limit = 2 * scale * max(canvas.size)  # for a box far larger than the frame
         width, height = (max(1, round(min(scale * length, limit))) for length in lengths)
         strip = _strip(word, width, height, font)
         if strip is not None:
@@ -112,7 +113,7 @@ class Rasterizer:
 
 
 def glyph_images(levels: Tensor) -> Tensor:
-    """Glyph maps as networks read them, made where they are needed: as bytes they take a twelfth of the memory.
+    """Convert glyph maps to inputs of networks; do it late, since as bytes they take a twelfth of the memory.
 
     Args:
         levels: (B, 1, H, W) uint8, drawn by a :class:`Rasterizer`, on any device.
@@ -120,13 +121,13 @@ def glyph_images(levels: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W) float32 in [-1, 1] on the same device, three equal channels; the same bits on every device.
     """
-    # by a tensor, not by a number: CUDA would multiply by the number's reciprocal, which rounds otherwise
+    # divide by a tensor, not by a number: CUDA would multiply by the number's reciprocal, which rounds differently
     scale = levels.new_full((1,), 127.5, dtype=torch.float32)
     return levels.float().div_(scale).sub_(1).repeat(1, 3, 1, 1)
 
 
 def _strip(word: str, width: int, height: int, font: str | None) -> Image.Image | None:
-    """The word's ink, stretched to (width, height), with a black border of one pixel; None if there is no ink."""
+    """Draw the word's ink, stretched to (width, height), with a black border of one pixel; None if there is no ink."""
     face = load_font(font, _fitting_size(word, width, height), needs_shaping(word) and can_shape())
     left, top, right, bottom = face.getbbox(word)
     picture = Image.new("L", (math.ceil(right - left) + 4, math.ceil(bottom - top) + 4))
@@ -137,7 +138,7 @@ def _strip(word: str, width: int, height: int, font: str | None) -> Image.Image 
 
 
 def _visible(quad: np.ndarray, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    """The whole pixels (left, top, right, bottom) around a quad, cut at the frame; None if there are none."""
+    """Return the whole pixels (left, top, right, bottom) around a quad, clipped to the frame; None if none are left."""
     if not np.isfinite(quad).all():
         return None
     left, top = np.clip(np.floor(quad.min(axis=0)), 0, frame)
@@ -155,10 +156,10 @@ def _turn(
         corner: (2,) pixels of the frame.
         axes: (2, 2), the parallelogram's sides as columns, pixels of the frame.
         region: left, top, right, bottom in pixels of the frame.
-        scale: samples a pixel and direction.
+        scale: samples per pixel in each direction.
     """
     inner = np.array(source.size) - 2
-    # Pillow wants the way back: from a place in the enlarged region to one in the source.
+    # Pillow needs the inverse map: from a point in the enlarged region to a point in the source.
     back = inner[:, None] * np.linalg.inv(axes)
     offset = 1 + back @ (np.array(region[:2]) - corner)
     matrix = np.column_stack([back / scale, offset]).ravel().tolist()
@@ -167,7 +168,7 @@ def _turn(
 
 
 def _ink_box(picture: Image.Image) -> tuple[float, float, float, float] | None:
-    """Left, top, right, bottom of the ink, to a fraction of a pixel: an edge pixel counts as much as it is covered."""
+    """Return left, top, right, bottom of the ink in fractions of a pixel; an edge pixel counts by its coverage."""
     box = picture.getbbox()
     if box is None:
         return None
@@ -179,7 +180,7 @@ def _ink_box(picture: Image.Image) -> tuple[float, float, float, float] | None:
 
 
 def _fitting_size(word: str, width: int, height: int) -> int:
-    """The smallest font size that fills the box without much enlarging; smaller for an endless word."""
+    """Return the smallest font size that fills the box without much enlarging; a smaller one for a very long word."""
     needed = max(height, width / len(word))
     fitting = next((size for size in _FONT_SIZES if size >= needed), _FONT_SIZES[-1])
     return max(1, min(fitting, _MAX_STRIP // len(word)))

@@ -5,7 +5,7 @@ r"""Layouts as JSON files that people write and edit: words and objects, their c
                {"text": "two\nlines", "quad": [...], "align": "left"}],
      "objects": [{"phrase": "a red star", "quad": [...]}]}
 
-``size`` stands for a square frame, as in what ``predict`` writes.
+``size`` instead of ``width`` and ``height`` means a square frame, as in the files that ``predict`` writes.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ _FILE_KEYS = ("width", "height", "size", "font", "prompt", "words", "objects")
 _OBJECT_KEYS = ("phrase", "quad")
 _WORD_KEYS = ("text", "quad", "font", "colour", "align", "wrap")
 _MOST_BYTES = 10_000_000  # no layout is longer
-_MOST_PIXELS = 1_000_000  # a side; a wall of 10 m at 300 dots an inch has 118,110
-_FAR = 1000.0  # of the frame: the numbers of boxes that reach further overflow
+_MOST_PIXELS = 1_000_000  # per side; a wall of 10 m at 300 dots per inch has 118,110
+_FAR = 1000.0  # times the frame: the numbers of boxes that reach further overflow
 
 
 @dataclass(frozen=True)
 class LayoutFile:
-    """What a layout file says.
+    """The content of a layout file.
 
     Attributes:
-        layout: the words and their boxes, with their fonts; a text of several lines has become a word a line; and the
-            objects with theirs.
-        width: of the frame that the file's corners are given in, in pixels.
-        height: likewise.
-        colours: a colour by name a word, or None; empty where no word has one. Glyph maps are white on black: a colour
-            acts through the prompt alone, see :meth:`completed`.
-        prompt: the prompt it belongs to, if that is told.
+        layout: the words with their boxes and fonts (a text of several lines becomes one word per line), and the
+            objects with their boxes.
+        width: width in pixels of the frame in which the file's corners are given.
+        height: height of that frame in pixels.
+        colours: the name of a colour, or None, for each word; empty if no word has one. Glyph maps are white on black,
+            so a colour acts only through the prompt, see :meth:`completed`.
+        prompt: the prompt of the layout, if the file gives one.
 
     Raises:
         ValueError: if a side of the frame has no pixels or far too many, or ``colours`` is neither empty nor as long as
@@ -73,10 +73,10 @@ class LayoutFile:
 
     @classmethod
     def load(cls, path: str | Path) -> LayoutFile:
-        """Read a file.
+        """Read a layout file.
 
         Args:
-            path: JSON in UTF-8; font files it names lie relative to its folder.
+            path: JSON in UTF-8; paths of font files in it are relative to its folder.
 
         Raises:
             FileNotFoundError: if there is no such file.
@@ -89,7 +89,7 @@ class LayoutFile:
             content = json.loads(read_utf8(path, _MOST_BYTES))
         except UnusableFileError:
             raise
-        except (ValueError, RecursionError) as error:  # also where it is not UTF-8
+        except (ValueError, RecursionError) as error:  # also if it is not UTF-8
             raise ValueError(f"{path}: not a JSON file: {error}") from error
         try:
             return _read(content, path.parent)
@@ -97,16 +97,16 @@ class LayoutFile:
             raise ValueError(f"{path}: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write a file that :meth:`load` reads as this, boxes exact to 1e-14 of the frame; never half of it."""
+        """Write a file that :meth:`load` reads back, boxes exact to 1e-14 of the frame; never leave half a file."""
         write_text(Path(path), self.to_json())
 
     def to_json(self) -> str:
-        """The file's text: an entry a line."""
+        """Return the file's text, one entry per line."""
         exact = replace(self.layout, boxes=self.layout.boxes.double())
         quads = (exact.quads() * torch.tensor([self.width, self.height])).tolist()
         none = (None,) * len(self.layout)
         fonts = [font and str(Path(font).resolve()) for font in self.layout.fonts or none]
-        texts = [" ".join(word.split()) for word in self.layout.words]  # as it is drawn: a break would make it two
+        texts = [" ".join(word.split()) for word in self.layout.words]  # as drawn: a line break would make it two words
         rows = zip(texts, quads, fonts, self.colours or none, strict=True)
         words = [dict(zip(_WORD_KEYS, row, strict=False)) for row in rows]
         head = {"prompt": self.prompt, "width": self.width, "height": self.height}
@@ -118,25 +118,25 @@ class LayoutFile:
         return "\n".join(["{", *lines, ",\n".join(lists), "}", ""])
 
     def _corners(self) -> list[list[list[float]]]:
-        """The corners of the objects' boxes in pixels."""
+        """Return the corners of the objects' boxes in pixels."""
         boxes = Layout(self.layout.objects, self.layout.object_boxes.double())
         corners: list[list[list[float]]] = (boxes.quads() * torch.tensor([self.width, self.height])).tolist()
         return corners
 
     def completed(self, prompt: str) -> str:
-        """The prompt with what the file asks for beyond it, told as the training captions tell it.
+        """Add the file's colours and objects that a prompt lacks, in the wording of the training captions.
 
-        A colour follows the quoted word, as ``'SALE' in red letters``; for a word that the prompt does not quote alone,
-        a phrase is added. So is each object that is not among the prompt's phrases.
+        A colour follows the quoted word, as in ``'SALE' in red letters``; for a word that the prompt does not quote
+        alone, a phrase is appended. Each object that is not among the prompt's phrases is appended, too.
 
         Args:
-            prompt: words to draw stand in quotes.
+            prompt: its words to draw are in quotes.
         """
         phrases = Counter(bare_phrase(phrase.text) for phrase in PromptDecomposer()(prompt).objects)
-        for thing in self.layout.objects:
-            phrases[bare_phrase(thing)] -= 1
-            if phrases[bare_phrase(thing)] < 0:
-                prompt = f"{prompt.rstrip(' .,')}, with {thing}" if prompt.strip() else thing
+        for wanted in self.layout.objects:
+            phrases[bare_phrase(wanted)] -= 1
+            if phrases[bare_phrase(wanted)] < 0:
+                prompt = f"{prompt.rstrip(' .,')}, with {wanted}" if prompt.strip() else wanted
         for word, colour in zip(self.layout.words, self.colours, strict=False):
             if colour is None:
                 continue
@@ -165,14 +165,14 @@ def _read(content: Any, folder: Path) -> LayoutFile:
     words = [_word(word, f"words[{i}]", frame, font, folder) for i, word in enumerate(content["words"])]
     objects = content.get("objects", [])
     _check_list(objects, "objects")
-    things = [_object(entry, f"objects[{i}]", frame) for i, entry in enumerate(objects)]
+    phrases = [_object(entry, f"objects[{i}]", frame) for i, entry in enumerate(objects)]
     lines = sum(len(part) for part, _ in words)
     if lines > MOST_PHRASES:
         raise ValueError(f"words has {lines:,} lines; at most {MOST_PHRASES:,} are drawn")
     layout = replace(
         _joined([part for part, _ in words]),
-        objects=tuple(phrase for phrase, _ in things),
-        object_boxes=torch.cat([torch.zeros(0, 5), *(boxes for _, boxes in things)]),
+        objects=tuple(phrase for phrase, _ in phrases),
+        object_boxes=torch.cat([torch.zeros(0, 5), *(boxes for _, boxes in phrases)]),
     )
     colours = tuple(colour for part, colour in words for _ in part.words)
     return LayoutFile(layout, width, height, colours if any(colours) else (), prompt)
@@ -196,7 +196,7 @@ def _joined(parts: list[Layout]) -> Layout:
 def _word(
     entry: Any, where: str, frame: tuple[float, float], font: str | None, folder: Path
 ) -> tuple[Layout, str | None]:
-    """One entry's boxes, more than one where its text has several lines, and its colour."""
+    """Read an entry of ``words``: its boxes, several if its text has several lines, and its colour."""
     entry = _entries(entry, where, _WORD_KEYS, {"text", "quad"})
     text, colour = entry["text"], entry.get("colour")
     if not isinstance(text, str) or not text.strip():
@@ -217,7 +217,7 @@ def _word(
 
 
 def _object(entry: Any, where: str, frame: tuple[float, float]) -> tuple[str, Tensor]:
-    """One object's phrase and its box (1, 5)."""
+    """Read an entry of ``objects``: its phrase and its box (1, 5)."""
     entry = _entries(entry, where, _OBJECT_KEYS, set(_OBJECT_KEYS))
     phrase = entry["phrase"]
     _check_length(phrase, f"{where}.phrase")
@@ -228,7 +228,7 @@ def _object(entry: Any, where: str, frame: tuple[float, float]) -> tuple[str, Te
 
 
 def _listed(name: str, entries: list[dict[str, Any]]) -> str:
-    """A list of the file, an entry a line, without what is None."""
+    """Format a list of the file, one entry per line, without values that are None."""
     kept = [json.dumps({k: v for k, v in entry.items() if v is not None}, ensure_ascii=False) for entry in entries]
     return "\n".join([f' "{name}": [', ",\n".join(f"  {entry}" for entry in kept), " ]"])
 
@@ -239,7 +239,7 @@ def _check_length(text: Any, where: str) -> None:
 
 
 def _quad(value: Any, where: str, frame: tuple[float, float]) -> Tensor:
-    """(4, 2) float64, in fractions of the frame."""
+    """Read four corners as (4, 2) float64, in fractions of the frame."""
     points = value if isinstance(value, list) else []
     if len(points) != 4 or not all(isinstance(point, list) and len(point) == 2 for point in points):
         raise ValueError(f"{where} is {shown(value)}; it must be 4 corners [x, y], clockwise from the top left one")
@@ -259,7 +259,7 @@ def _frame(content: Mapping[str, Any]) -> tuple[int, int]:
     given = {key: content[key] for key in ("width", "height", "size") if key in content}
     if set(given) not in ({"width", "height"}, {"size"}):
         named = " and ".join(given) or "nothing"
-        raise ValueError(f"the frame is told by {named}; give width and height, or size, in pixels")
+        raise ValueError(f"the frame is given by {named}; give width and height, or size, in pixels")
     for key, value in given.items():
         if type(value) is not int or not 1 <= value <= _MOST_PIXELS:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Masks of rotated boxes: the regions that inpainting is trained on, and the words' own."""
+"""Masks of rotated boxes, for the regions that inpainting is trained on and for words."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 FRAME = (0.5, 0.5, 1.0, 1.0, 0.0)
-"""The box that is the whole frame."""
+"""The box of the whole frame."""
 
 _MOST_OF_FRAME = 0.75
 
 
 def box_masks(boxes: Tensor, kept: Tensor, size: tuple[int, int]) -> Tensor:
-    """Where at least one of a picture's boxes lies.
+    """Mark the pixels that lie in at least one of an image's boxes.
 
     Args:
-        boxes: (B, N, 5) float, as those of :class:`~vlad_lightning.types.Layout`.
-        kept: (B, N) bool; the other boxes do not count.
+        boxes: (B, N, 5) float, as in :class:`~vlad_lightning.types.Layout`.
+        kept: (B, N) bool; boxes with False are ignored.
         size: height and width in pixels.
 
     Returns:
@@ -29,15 +29,15 @@ def box_masks(boxes: Tensor, kept: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def box_coordinates(boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """The places of a frame as boxes see them.
+    """Compute the coordinates of a grid's cells in the axes of each box, and how much of each cell the box covers.
 
     Args:
-        boxes: (B, N, 5) float32, as those of :class:`~vlad_lightning.types.Layout`.
-        size: height and width of the frame in places.
+        boxes: (B, N, 5) float32, as in :class:`~vlad_lightning.types.Layout`.
+        size: height and width of the grid over the frame, in cells.
 
     Returns:
-        across and down, (B, N, H, W) float32: a box's own coordinates of each place's centre, from -1 to 1 inside; and
-        the coverage in [0, 1], which falls from 1 to 0 over about the width of a place at a box's edge.
+        across and down, (B, N, H, W) float32: the coordinates of each cell's centre in the box's own axes, from -1 to 1
+        inside the box; and the coverage in [0, 1], which falls from 1 to 0 over about one cell at the box's edge.
     """
     along, aside = _own_axes(boxes, size)
     half_width, half_height = (boxes[..., i, None, None].clamp(min=1e-3) / 2 for i in (2, 3))
@@ -47,7 +47,7 @@ def box_coordinates(boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tenso
 
 
 def _own_axes(boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """(B, N, H, W) each: how far each place's centre lies from each box's centre, along it and aside, in the frame."""
+    """Compute the offset of each cell's centre from each box's centre, along the box and aside: (B, N, H, W) each."""
     height, width = size
     y = (torch.arange(height, device=boxes.device, dtype=boxes.dtype) + 0.5) / height
     x = (torch.arange(width, device=boxes.device, dtype=boxes.dtype) + 0.5) / width
@@ -57,12 +57,12 @@ def _own_axes(boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def fills_frame(boxes: Tensor) -> Tensor:
-    """Which boxes (..., 5) cover most of the frame, (...) bool: such a phrase is the ground the others stand on."""
+    """Return which boxes (..., 5) cover most of the frame, (...) bool: such a phrase is a background."""
     return boxes[..., 2] * boxes[..., 3] >= _MOST_OF_FRAME
 
 
 def grown(boxes: Tensor, margin: float) -> Tensor:
-    """Boxes (..., 5) with ``margin`` times their height added on every side."""
+    """Grow boxes (..., 5) by ``margin`` times their height on every side."""
     wider = boxes.clone()
     wider[..., 2:4] += 2 * margin * boxes[..., 3:4]
     return wider

@@ -1,7 +1,7 @@
-"""Which coloured shapes a prompt asks for, where it wants them, and what it asks for that no detector here knows.
+"""The coloured shapes that a prompt asks for, their places, and requested objects that no detector here knows.
 
-The parts are those of :class:`~vlad_lightning.layout.prompt_parser.PromptDecomposer`: words in quotes are never
-objects. What a prompt does not say clearly is not asked for: a colour outside the palette, a place before its object.
+:class:`~vlad_lightning.layout.prompt_parser.PromptDecomposer` splits the prompt: words in quotes are never objects.
+Only clear requests count, so a colour outside the palette or a place before its object is ignored.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.prompt_parser import Phrase, PromptDecomposer
 
 SHAPES = ("circle", "square", "triangle", "star", "diamond", "ring", "heart")
-"""What the detector knows."""
+"""The shapes that the detector knows."""
 
 Relation = tuple[str, int]
-"""``left``, ``right``, ``above`` or ``below``, and of which requested object, by its index."""
+"""``left``, ``right``, ``above`` or ``below``, and the index of the requested object that it refers to."""
 
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "pair": 2, "both": 2}
-_MOST = 6  # of one phrase
+_MOST = 6  # objects of one phrase
 _COLOURS = {name: name for name in PALETTE} | {"grey": "gray"}
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|\d+")
-_STANDS = r"[\s,]*(?:(?:is|are|stands?|placed|drawn|shown)\s+)*"
+_LINKING = r"[\s,]*(?:(?:is|are|stands?|placed|drawn|shown)\s+)*"
 _OWN_PLACE = re.compile(r"(?:at|in|on|near|to|along|towards?)\b", re.IGNORECASE)  # no other phrase starts with these
 _BARE_PLACE = re.compile(
     r"(?:(?:top|bottom|upper|lower|left|right|cent(?:er|re)|middle)(?:[\s-]+|$))+(?:(?:corner|side|edge)$)?",
     re.IGNORECASE,
 )
 _RELATION = re.compile(
-    rf"{_STANDS}(?:(?:to|on|at)\s+the\s+)?(?:(?P<side>left|right)\s+of|(?P<word>above|over|below|under|beneath))\s*(?:an?|the)?\s*",
+    rf"{_LINKING}(?:(?:to|on|at)\s+the\s+)?(?:(?P<side>left|right)\s+of|(?P<word>above|over|below|under|beneath))\s*(?:an?|the)?\s*",
     re.IGNORECASE,
 )
 _RELATIONS = {"above": "above", "over": "above", "below": "below", "under": "below", "beneath": "below"}
 _IN_COLOUR = re.compile(r"\s+in\s+", re.IGNORECASE)
-# The picture itself, its ground, and its letters: asked for, but no objects.
+# The picture itself, its background and its letters: requested, but not objects.
 _NO_OBJECT = re.compile(
     r"\b(?:background|backdrop|bg|gradient|poster|pic|picture|image|photo|sign|card|banner|flyer|cover|advertisement|ad"
     r"|logo|label|page|text|words?|letters?|lettering|font|type|title|caption|headline)\b",
@@ -52,9 +52,9 @@ class RequestedObject:
 
     Attributes:
         name: one of :data:`SHAPES`.
-        colour: a name of the palette, or None where the prompt tells none of these.
-        region: one of :data:`~vlad_lightning.layout.prompt_parser.REGIONS`, or None where the prompt tells none.
-        relation: where it stands from another requested object, or None.
+        colour: a name of the palette, or None if the prompt names none of these.
+        region: one of :data:`~vlad_lightning.layout.prompt_parser.REGIONS`, or None if the prompt names none.
+        relation: its position relative to another requested object, or None.
     """
 
     name: str
@@ -64,15 +64,15 @@ class RequestedObject:
 
     @property
     def placed(self) -> bool:
-        """Whether the prompt tells where it stands."""
+        """Whether the prompt gives its place."""
         return self.region is not None or self.relation is not None
 
 
 def requested_objects(prompt: str) -> tuple[RequestedObject, ...]:
-    """The objects that a prompt asks for and the detector knows, in the prompt's order.
+    """Return the objects that a prompt asks for and the detector knows, in the prompt's order.
 
-    ``two red stars`` are two objects, and so are ``red stars``. A place right after an object is its own, and holds for
-    every one of a plural.
+    ``two red stars`` are two objects, and so are ``red stars``. A place right after an object belongs to it, and in a
+    plural to each of the objects.
 
     Example:
         >>> requested_objects('a red star above a ring, with "HEART" at the top')
@@ -92,10 +92,10 @@ colour=None, region=None, relation=None))
 
 
 def unknown_objects(prompt: str) -> tuple[str, ...]:
-    """The phrases of a prompt that seem to ask for an object which the detector does not know.
+    """Return the phrases of a prompt that seem to ask for an object that the detector does not know.
 
-    Left out are places, the background, the picture itself, its letters, and bare colours. This is a count to stand
-    beside the results, no grammar of English.
+    Places, the background, the picture itself, its letters and bare colours are left out. This is a rough count to
+    report beside the results, not a grammar of English.
 
     Example:
         >>> unknown_objects("a photo of a dog under a red star, on a blue background")
@@ -103,8 +103,8 @@ def unknown_objects(prompt: str) -> tuple[str, ...]:
     """
     unknown = []
     for phrase in PromptDecomposer()(prompt).objects:
-        told = {word.casefold() for word in _WORD.findall(_FILLER.sub("", phrase.text))} - _COLOURS.keys()
-        if told and not _NO_OBJECT.search(phrase.text) and _region(phrase.text) is None and _read(phrase.text) is None:
+        named = {word.casefold() for word in _WORD.findall(_FILLER.sub("", phrase.text))} - _COLOURS.keys()
+        if named and not _NO_OBJECT.search(phrase.text) and _region(phrase.text) is None and _read(phrase.text) is None:
             unknown.append(phrase.text)
     return tuple(unknown)
 
@@ -117,7 +117,7 @@ class _Head:
 
 
 def _read(text: str) -> _Head | None:
-    """The shape that a phrase names as its last word, its colour, and how many; None for any other phrase."""
+    """Read the shape that is a phrase's last word, its colour and its count; return None for any other phrase."""
     words = [word.casefold() for word in _WORD.findall(text)]
     while words and words[-1] in _TAILS:
         words.pop()
@@ -136,19 +136,19 @@ def _read(text: str) -> _Head | None:
 def _said_after(
     prompt: str, phrases: tuple[Phrase, ...], heads: list[_Head | None], first: list[int], i: int
 ) -> tuple[str | None, str | None, Relation | None]:
-    """Colour, region and relation that the prompt tells right after its phrase ``i``."""
+    """Return the colour, region and relation that the prompt gives right after its phrase ``i``."""
     colour: str | None = None
     end = phrases[i].end
     for j in range(i + 1, len(phrases)):
         between = prompt[end : phrases[j].start]
-        told = _COLOURS.get(phrases[j].text.casefold())
-        if told and _IN_COLOUR.fullmatch(between) and colour is None:  # a star in red, at the top
-            colour, end = told, phrases[j].end
+        named = _COLOURS.get(phrases[j].text.casefold())
+        if named and _IN_COLOUR.fullmatch(between) and colour is None:  # a star in red, at the top
+            colour, end = named, phrases[j].end
             continue
-        if re.fullmatch(_STANDS, f"{phrases[j].text} ", re.IGNORECASE):  # "placed", before a place
+        if re.fullmatch(_LINKING, f"{phrases[j].text} ", re.IGNORECASE):  # "placed", before a place
             continue
         region = _region(phrases[j].text)
-        if region and re.fullmatch(_STANDS, between, re.IGNORECASE):
+        if region and re.fullmatch(_LINKING, between, re.IGNORECASE):
             return colour, region, None
         relation = _RELATION.fullmatch(between)
         if relation and heads[j]:
@@ -159,7 +159,7 @@ def _said_after(
 
 
 def _region(text: str) -> str | None:
-    """Which of REGIONS a phrase names: ``at the upper left``, ``top-right corner``; None where it is no place."""
+    """Return which of REGIONS a phrase names, as in ``at the upper left`` or ``top-right corner``; None if none."""
     if not (_OWN_PLACE.match(text) or _BARE_PLACE.fullmatch(text)):
         return None
     rows = text.casefold().replace("upper", "top").replace("lower", "bottom")

@@ -1,7 +1,7 @@
-"""Boxes that lie on each other, moved apart: words keep their reading order, objects give way to words.
+"""Overlapping boxes moved apart: words keep their reading order, and objects give way to words.
 
-Two boxes overlap where their upright bounding boxes do. Everything here is arithmetic on a handful of numbers, so it
-runs on Python floats; what is not moved comes back bit for bit.
+Two boxes overlap if their upright bounding boxes do. Everything here is arithmetic on a handful of numbers, so it runs
+on Python floats; boxes that are not moved are returned bit for bit.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from vlad_lightning.layout.masks import fills_frame
 
 ALLOWED = 0.01  # of the smaller bounding box: less than this is no overlap
 _GAP = 1e-3  # of the frame, between two boxes that were pushed apart
-_ROUNDING = 1e-5  # of the frame: how far outside still counts as inside, for boxes come in float32
-_SWEEPS, _SHRINKS, _SHRINK = 24, 5, 0.88  # pushes over all pairs; how often words are made smaller, and how much
-_ROUNDS = 3  # rounding to float32 can undo what holds by a hair
+_ROUNDING = 1e-5  # of the frame: how far outside still counts as inside, because boxes are float32
+_SWEEPS, _SHRINKS, _SHRINK = 24, 5, 0.88  # passes over all pairs; how often words are shrunk, and by how much
+_ROUNDS = 3  # repeated, because rounding to float32 can undo a narrow fit
 _OBJECT_SCALES = (1.0, 0.85, 0.7, 0.55, 0.4)
-_SHRINKING_COSTS = 0.5  # an object at half its size is as far from what was wanted as one a quarter of the frame away
+_SHRINKING_COSTS = 0.5  # an object at half its size costs as much as one moved by a quarter of the frame
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Resolved:
     """A layout without overlaps.
 
     Attributes:
-        boxes: (N, 5) float32, the words', as in :class:`~vlad_lightning.types.Layout`.
-        objects: (K, 5) float32, likewise.
-        moved: how many of the N + K boxes were moved or made smaller.
+        boxes: (N, 5) float32, the words' boxes, as in :class:`~vlad_lightning.types.Layout`.
+        objects: (K, 5) float32, the objects' boxes, likewise.
+        moved: how many of the N + K boxes were moved or shrunk.
     """
 
     boxes: Tensor
@@ -41,24 +41,24 @@ class Resolved:
 
 
 def resolve_overlaps(boxes: Tensor, groups: Sequence[int], objects: Tensor | None = None) -> Resolved:
-    """Move words and objects apart, as little as that takes.
+    """Move words and objects apart, as little as possible.
 
-    Afterwards no two words share more than :data:`ALLOWED` of the smaller one, each lies in the frame, and the words of
-    a group stand in reading order: each right of the ones before it in its line, or below them. Words that are in each
-    other's way are pushed apart along the axis in which they overlap least; where that finds no place, their groups'
-    words are made smaller, and at worst all words are set as lines, group under group. Objects then move to the nearest
-    free place, smaller if need be; one for which there is none, even at 0.4 times its size, stays where it is. One that
-    fills the frame is the ground: it stays, and nothing makes way for it.
+    Afterwards no two words overlap by more than :data:`ALLOWED` of the smaller one, each lies in the frame, and the
+    words of a group are in reading order: each is right of the words before it in its line, or below them. Conflicting
+    words are pushed apart along the axis in which they overlap least; if that fails, the words of their groups are
+    shrunk, and as a last resort all words are set as lines, group under group. Objects then move to the nearest free
+    position, shrunk if necessary; an object without a free position, even at 0.4 times its size, stays where it is. An
+    object that fills the frame is a background: it stays, and nothing makes way for it.
 
-    The same input gives the same output; a layout that is in order already comes back bit for bit.
+    The same input gives the same output; a layout that is already in order is returned bit for bit.
 
     Args:
         boxes: (N, 5) float32, the words to draw in the order of the prompt.
-        groups: of each word, the quoted span it stands in (``Decomposition.groups``).
-        objects: (K, 5) float32; the first have the right of way. None means there are none.
+        groups: for each word, the index of its quoted span (``Decomposition.groups``).
+        objects: (K, 5) float32; earlier ones have priority. None means no objects.
 
     Raises:
-        ValueError: where ``groups`` has not one entry a word.
+        ValueError: if ``groups`` does not have one entry per word.
     """
     if len(groups) != len(boxes):
         raise ValueError(f"groups has {len(groups)} entries; {len(boxes)} words need one each")
@@ -70,18 +70,18 @@ def resolve_overlaps(boxes: Tensor, groups: Sequence[int], objects: Tensor | Non
         if not any(word.moved for word in words):
             break
         apart = _as_boxes(words, boxes)
-    taken, things = list(words), [_Rect(box) for box in objects.tolist()]
-    for thing, ground in zip(things, fills_frame(objects).tolist(), strict=True):
+    taken, object_rects = list(words), [_Rect(box) for box in objects.tolist()]
+    for rect, ground in zip(object_rects, fills_frame(objects).tolist(), strict=True):
         if not ground:
-            _make_way(thing, taken)
-            taken.append(thing)
-    free = _as_boxes(things, objects)
+            _make_way(rect, taken)
+            taken.append(rect)
+    free = _as_boxes(object_rects, objects)
     moved = int((apart != boxes).any(dim=1).sum() + (free != objects).any(dim=1).sum())
     return Resolved(apart, free, moved)
 
 
 def overlap_share(first: Tensor, second: Tensor) -> float:
-    """The share of the smaller of two upright bounding boxes that the other covers, in [0, 1].
+    """Return the share of the smaller of two upright bounding boxes that the other covers, in [0, 1].
 
     Args:
         first: (5,) float, as a row of ``Layout.boxes``.
@@ -91,7 +91,7 @@ def overlap_share(first: Tensor, second: Tensor) -> float:
 
 
 class _Rect:
-    """A box that can be moved and made smaller, seen as its upright bounding box."""
+    """A box that can be moved and shrunk, treated as its upright bounding box."""
 
     def __init__(self, box: Sequence[float], group: int = -1) -> None:
         x, y, width, height, angle = box
@@ -123,7 +123,7 @@ class _Rect:
         return beyond <= _ROUNDING
 
     def enter_frame(self) -> None:
-        """Come inside by the shortest way, smaller if it is larger than the frame."""
+        """Move inside the frame by the shortest way, shrunk if larger than the frame."""
         if self.in_frame():
             return
         self.scale *= min(1.0, 0.5 / max(self.across, self.down, 1e-9))
@@ -132,7 +132,7 @@ class _Rect:
 
 
 def _as_boxes(rects: Sequence[_Rect], like: Tensor) -> Tensor:
-    """(N, 5): the boxes, and the very same tensor where none was moved."""
+    """Return the boxes (N, 5), or ``like`` itself if none was moved."""
     return like.new_tensor([rect.box() for rect in rects]) if any(rect.moved for rect in rects) else like
 
 
@@ -145,12 +145,12 @@ def _shared(first: _Rect, second: _Rect) -> float:
 
 
 def _line(first: _Rect, second: _Rect) -> float:
-    """How far apart in height two words of one line may stand: half of the larger one's height."""
+    """Return how far apart vertically two words of one line may be: half of the larger one's height."""
     return max(first.down, second.down)
 
 
 def _in_order(first: _Rect, second: _Rect) -> bool:
-    """Whether a group's later word is read later: right of the earlier one in its line, or below the line."""
+    """Return whether a group's later word is read later: right of the earlier one in its line, or below the line."""
     below = second.y - first.y
     if abs(below) <= _line(first, second):
         return second.x >= first.x
@@ -158,7 +158,7 @@ def _in_order(first: _Rect, second: _Rect) -> bool:
 
 
 def _wrong(words: Sequence[_Rect]) -> Iterator[tuple[_Rect, _Rect]]:
-    """The pairs that overlap, or are in the wrong order."""
+    """Yield the pairs that overlap, or are in the wrong order."""
     for first, second in combinations(words, 2):
         disordered = first.group == second.group and not _in_order(first, second)
         if disordered or _shared(first, second) > ALLOWED:
@@ -182,7 +182,7 @@ def _resolve_words(words: Sequence[_Rect]) -> None:
 
 
 def _swap_into_order(words: Sequence[_Rect]) -> None:
-    """Let the words of a group that is out of order exchange their places."""
+    """Exchange the positions of the words of each group that is out of order."""
     for members in _groups(words):
         if all(_in_order(first, second) for first, second in combinations(members, 2)):
             continue
@@ -205,7 +205,7 @@ def _groups(words: Iterable[_Rect]) -> list[list[_Rect]]:
 
 
 def _pushed_apart(words: Sequence[_Rect]) -> bool:
-    """Push all pairs that are wrong, over and over; whether that came to an end."""
+    """Push all conflicting pairs apart, repeatedly; return whether no conflict is left."""
     for _ in range(_SWEEPS):
         calm = True
         for first, second in _wrong(words):
@@ -219,7 +219,7 @@ def _pushed_apart(words: Sequence[_Rect]) -> bool:
 
 
 def _push(first: _Rect, second: _Rect) -> None:
-    """Move both by half of what they lack, along the axis in which that is less; in a group the later one goes on."""
+    """Move both by half the missing distance, along the axis where it is less; a group's later word moves forward."""
     wide, high = first.across + second.across + _GAP, first.down + second.down + _GAP
     if first.group == second.group:
         lift = first.y - second.y - _line(first, second)  # above 0: too high to be read after a word on its left
@@ -235,7 +235,7 @@ def _push(first: _Rect, second: _Rect) -> None:
 
 
 def _set_as_lines(words: Sequence[_Rect]) -> None:
-    """Set the words as lines in reading order, groups from the top to the bottom as they stand, as large as fits."""
+    """Set the words as lines in reading order, groups in their order from top to bottom, as large as fits."""
     groups = sorted(_groups(words), key=lambda group: sum(word.y for word in group) / len(group))
     for _ in range(100):
         lines = [line for group in groups for line in _wrapped(group)]
@@ -245,7 +245,7 @@ def _set_as_lines(words: Sequence[_Rect]) -> None:
         for word in words:
             word.scale *= 0.95
     end = 1.0
-    bottoms = []  # each line as near as possible to where its words stood, from the lowest up, and then down again
+    bottoms = []  # each line as near as possible to where its words were, from the lowest up, and then down again
     for line, height in zip(reversed(lines), reversed(heights), strict=True):
         end = min(end, sum(word.y for word in line) / len(line) + height / 2)
         bottoms.append(end)
@@ -258,7 +258,7 @@ def _set_as_lines(words: Sequence[_Rect]) -> None:
 
 
 def _wrapped(group: Sequence[_Rect]) -> list[list[_Rect]]:
-    """A group's words in lines no wider than the frame."""
+    """Break a group's words into lines no wider than the frame."""
     lines: list[list[_Rect]] = []
     room = 0.0
     for word in group:
@@ -272,7 +272,7 @@ def _wrapped(group: Sequence[_Rect]) -> list[list[_Rect]]:
 
 
 def _set_line(line: Sequence[_Rect], y: float) -> None:
-    """Set words side by side around the middle of where they stood."""
+    """Set words side by side around the middle of their previous positions."""
     width = sum(2 * word.across + _GAP for word in line)
     middle = sum(word.x for word in line) / len(line)
     x = min(max(middle - width / 2, 0.0), max(1 - width, 0.0))
@@ -282,35 +282,35 @@ def _set_line(line: Sequence[_Rect], y: float) -> None:
         word.enter_frame()
 
 
-def _make_way(thing: _Rect, taken: Sequence[_Rect]) -> None:
-    """Move an object to the nearest place where it lies on nothing, smaller if that is nearer; or leave it."""
-    thing.enter_frame()
-    if all(_shared(thing, other) <= ALLOWED for other in taken):
+def _make_way(rect: _Rect, taken: Sequence[_Rect]) -> None:
+    """Move an object to the nearest free position, shrunk if that is nearer; leave it if there is none."""
+    rect.enter_frame()
+    if all(_shared(rect, other) <= ALLOWED for other in taken):
         return
     obstacles = torch.tensor([(o.x, o.y, o.across, o.down) for o in taken], dtype=torch.float64)
-    nearest = (math.inf, thing.x, thing.y, 1.0)
+    nearest = (math.inf, rect.x, rect.y, 1.0)
     for scale in _OBJECT_SCALES:
         cost = _SHRINKING_COSTS * (1 - scale)
-        if cost < nearest[0] and (found := _nearest_free(thing, scale, obstacles)):
+        if cost < nearest[0] and (found := _nearest_free(rect, scale, obstacles)):
             distance, x, y = found
             nearest = min(nearest, (distance + cost, x, y, scale))
     if nearest[0] < math.inf:
-        thing.x, thing.y = nearest[1:3]
-        thing.scale *= nearest[3]
+        rect.x, rect.y = nearest[1:3]
+        rect.scale *= nearest[3]
 
 
-def _nearest_free(thing: _Rect, scale: float, obstacles: Tensor) -> tuple[float, float, float] | None:
-    """Distance and centre of the nearest free place for an object of ``scale`` times its size, or None.
+def _nearest_free(rect: _Rect, scale: float, obstacles: Tensor) -> tuple[float, float, float] | None:
+    """Return distance and centre of the nearest free position for an object of ``scale`` times its size, or None.
 
-    Each coordinate of such a place is the object's own or touches an obstacle: there are finitely many to try.
+    Each coordinate of such a position is the object's own or touches an obstacle, so there are finitely many to try.
 
     Args:
-        thing: the object.
-        scale: in (0, 1].
+        rect: the object.
+        scale: factor of its size, in (0, 1].
         obstacles: (M, 4) float64: centres and half sizes.
     """
-    half = torch.tensor([thing.across, thing.down], dtype=torch.float64) * scale
-    centre = torch.tensor([thing.x, thing.y], dtype=torch.float64)
+    half = torch.tensor([rect.across, rect.down], dtype=torch.float64) * scale
+    centre = torch.tensor([rect.x, rect.y], dtype=torch.float64)
     reach = obstacles[:, 2:] + half  # (M, 2)
     tried = torch.cat([centre[None], obstacles[:, :2] - reach - _GAP, obstacles[:, :2] + reach + _GAP])  # (1 + 2M, 2)
     candidates = torch.cartesian_prod(*tried.unbind(1))  # (T, 2)

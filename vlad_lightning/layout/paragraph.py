@@ -1,4 +1,4 @@
-"""A text of several lines in one box: where its lines break and where each stands."""
+"""A text of several lines in one box: its line breaks and the box of each line."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ class _Ink(NamedTuple):
 def paragraph(
     text: str, quad: Tensor, align: Align = "centre", wrap: bool = False, leading: float = 1.2, font: str | None = None
 ) -> Layout:
-    """Set a text into a box, in letters of one size, as large as the box allows; a box a line.
+    """Set a text into a box, in letters of one size, as large as the box allows; return one box per line.
 
-    The line's box is its ink's, so that ``one`` gets a lower box than ``TYPE`` and both stand on their baselines.
+    A line's box surrounds its ink, so that ``one`` gets a lower box than ``TYPE`` and both are on their baselines.
 
     Args:
         text: its line breaks are kept; blank lines leave a gap.
         quad: (4, 2) float, corners in fractions of the frame, clockwise, from the top left one; its sides are taken
             as if the frame were square.
-        align: of the lines in the box.
+        align: alignment of the lines in the box.
         wrap: whether lines may also be broken at spaces, and between Chinese and Japanese characters, which lets
             the letters grow.
-        leading: from baseline to baseline, in heights of a line (ascent and descent).
+        leading: distance from baseline to baseline, in heights of a line (ascent and descent).
         font: a font file; None is the default one.
 
     Raises:
-        ValueError: if ``text`` is blank, ``align`` is another word, or ``leading`` or the box's area is not positive.
+        ValueError: if ``text`` is blank, ``align`` is unknown, or ``leading`` or the box's area is not positive.
     """
     corners = quad.double().numpy()
     _check(text, corners, align, leading)
@@ -78,22 +78,22 @@ def _check(text: str, corners: np.ndarray, align: str, leading: float) -> None:
 def _line_boxes(
     lines: Sequence[str], aspect: float, align: Align, leading: float, font: str | None
 ) -> Iterator[np.ndarray]:
-    """(4, 2) corners of each line that is not blank, in fractions of the paragraph's box.
+    """Yield the (4, 2) corners of each line that is not blank, in fractions of the paragraph's box.
 
     Args:
-        lines: in order.
+        lines: the lines in order.
         aspect: width by height of the box.
         align: see :func:`paragraph`.
-        leading: likewise.
-        font: likewise.
+        leading: see :func:`paragraph`.
+        font: see :func:`paragraph`.
     """
     pitch = leading * _line_height(font)
     inks = {i: _ink(line, font) for i, line in enumerate(lines) if line}
     top = min(ink.top + i * pitch for i, ink in inks.items())
     bottom = max(ink.bottom + i * pitch for i, ink in inks.items())
     widest = max(ink.right - ink.left for ink in inks.values())
-    scale = min(aspect / widest, 1 / (bottom - top))  # box heights a pixel of the measure
-    above = (1 - scale * (bottom - top)) / 2  # the block of lines stands in the middle of the box
+    scale = min(aspect / widest, 1 / (bottom - top))  # box heights per pixel at the measuring size
+    above = (1 - scale * (bottom - top)) / 2  # the block of lines is in the middle of the box
     for i, ink in inks.items():
         width = scale * (ink.right - ink.left) / aspect
         x = {"left": 0.0, "centre": (1 - width) / 2, "right": 1 - width}[align]
@@ -102,7 +102,7 @@ def _line_boxes(
 
 
 def _wrapped(lines: Sequence[str], aspect: float, leading: float, font: str | None) -> list[str]:
-    """The breaks that allow the largest letters: a search for the widest text that still fits the height."""
+    """Find the breaks that allow the largest letters: search for the narrowest width whose lines fit the height."""
     pitch = leading * _line_height(font)
     pieces = [_pieces(line) for line in lines]
     narrow = max(_width(piece, font) for line in pieces for piece in line)  # no line can be narrower than a word
@@ -119,7 +119,7 @@ def _wrapped(lines: Sequence[str], aspect: float, leading: float, font: str | No
 
 
 def _broken(pieces: Sequence[str], width: float, font: str | None) -> list[str]:
-    """Lines of at most ``width`` pixels, filled one after the other."""
+    """Break pieces into lines of at most ``width`` pixels, filled one after the other."""
     lines = [""]
     for piece in pieces:
         joined = lines[-1] + piece
@@ -131,7 +131,7 @@ def _broken(pieces: Sequence[str], width: float, font: str | None) -> list[str]:
 
 
 def _pieces(line: str) -> list[str]:
-    """What a break never divides: words with the space before them, and single wide characters."""
+    """Split a line where breaks may fall: into words with the space before them, and single wide characters."""
     pieces = [""]
     for character in line:
         wide = unicodedata.east_asian_width(character) == "W"
@@ -156,7 +156,7 @@ def _line_height(font: str | None) -> float:
 
 
 def _ink(line: str, font: str | None) -> _Ink:
-    """The ink's extent; a line without ink is taken to be as high and wide as the font's size."""
+    """Measure the ink's extent; a line without ink is taken to be as high and wide as the font's size."""
     face = load_font(font, _MEASURE, needs_shaping(line) and can_shape())
     left, top, right, bottom = face.getbbox(line, anchor="ls")
     return _Ink(left, top, right, bottom) if left < right and top < bottom else _Ink(0, -_MEASURE, _MEASURE, 0)

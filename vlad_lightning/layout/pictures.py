@@ -1,4 +1,4 @@
-"""Pictures: from files of any kind into tensors, to a network's size, back into the original, and into bytes."""
+"""Pictures and masks: converted to tensors, resized, and converted to bytes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vlad_lightning.types import Layout, MaskedImages
 
 @runtime_checkable
 class TextLocator(Protocol):
-    """Tells where text stands; the engines of ``vlad_lightning.metrics.ocr_engine`` do."""
+    """An engine that locates text, such as those of ``vlad_lightning.metrics.ocr_engine``."""
 
     def locate(self, images: Tensor) -> list[Layout]:
-        """The lines of text on each picture with their boxes, in reading order.
+        """Find the lines of text on each picture with their boxes, in reading order.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1], RGB.
@@ -30,12 +30,12 @@ class TextLocator(Protocol):
 
 
 def from_pil(image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
-    """A picture as networks read it; the one way from Pillow to a tensor.
+    """Convert a PIL image to an input of networks; the only conversion from Pillow to a tensor.
 
     Args:
-        image: of any mode; it is turned upright as its EXIF block says, 16 bits a pixel become the nearest 8, and what
-            is transparent becomes white.
-        size: height and width to stretch it to, bicubic and antialiased; None leaves it as large as it is.
+        image: an image of any mode; it is turned upright as its EXIF block says, 16 bits per pixel become the nearest
+            8, and transparent pixels become white.
+        size: height and width to stretch it to, bicubic and antialiased; None keeps its size.
 
     Returns:
         (3, H, W) float32 in [-1, 1].
@@ -47,20 +47,20 @@ def from_pil(image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
 
 
 def to_bytes(images: Tensor) -> Tensor:
-    """(..., H, W) float in [-1, 1] -> the nearest uint8; what is beyond becomes 0 or 255."""
+    """Convert (..., H, W) float in [-1, 1] to the nearest uint8; values out of range become 0 or 255."""
     return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def read_template(template: Image.Image | Tensor, engine: TextLocator, argument: str = "template") -> Layout:
-    """The layout of a picture of text: a box a line that the engine reads.
+    """Read the layout of a picture of text: one box per line that the engine reads.
 
     Args:
         template: see :func:`picture_tensor`.
-        engine: reads it.
-        argument: the name that an error gives it.
+        engine: reads the text.
+        argument: the name of ``template`` in error messages.
 
     Raises:
-        ValueError: where no text is read, or as :func:`picture_tensor` does.
+        ValueError: if no text is read, or see :func:`picture_tensor`.
     """
     layout = engine.locate(picture_tensor(template, argument))[0]
     if not len(layout):
@@ -69,14 +69,14 @@ def read_template(template: Image.Image | Tensor, engine: TextLocator, argument:
 
 
 def picture_tensor(image: Image.Image | Tensor, argument: str = "image") -> Tensor:
-    """One picture.
+    """Convert one picture to a batch of one.
 
     Args:
         image: a PIL image of any mode, or (3, H, W) or (1, 3, H, W) float in [-1, 1].
-        argument: the name that an error gives it.
+        argument: the name of ``image`` in error messages.
 
     Returns:
-        (1, 3, H, W) float32 in [-1, 1], on the CPU; what is transparent is white.
+        (1, 3, H, W) float32 in [-1, 1], on the CPU; transparent pixels are white.
 
     Raises:
         ValueError: for a tensor of another shape or range.
@@ -93,11 +93,11 @@ def picture_tensor(image: Image.Image | Tensor, argument: str = "image") -> Tens
 
 
 def mask_tensor(mask: Image.Image | Tensor, size: tuple[int, int]) -> Tensor:
-    """The region that is generated.
+    """Convert a mask to the region that is generated.
 
     Args:
         mask: a PIL image, white where the picture is generated and black where it is kept; or (H, W), (1, H, W) or
-            (1, 1, H, W), bool or float in [0, 1], likewise. From half on, a pixel is generated.
+            (1, 1, H, W), bool or float in [0, 1], likewise. Pixels of at least 0.5 are generated.
         size: height and width of the picture.
 
     Returns:
@@ -119,26 +119,26 @@ def mask_tensor(mask: Image.Image | Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def resized(region: MaskedImages, side: int) -> MaskedImages:
-    """A region stretched to ``side`` x ``side``; a pixel of which any part is generated is generated."""
+    """Stretch a region to ``side`` x ``side``; a pixel of which any part is generated is generated."""
     if region.images.shape[-2:] == (side, side):
         return region
     return MaskedImages(stretched(region.images, (side, side)), resized_masks(region.masks, side))
 
 
 def resized_masks(masks: Tensor, side: int) -> Tensor:
-    """(B, 1, H, W) bool at ``side`` x ``side``: True where any part of the pixel is."""
+    """Resize masks (B, 1, H, W) bool to ``side`` x ``side``: True where any part of the pixel is True."""
     return F.adaptive_max_pool2d(masks.float(), side) > 0
 
 
 def stretched(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, 3, H, W) in [-1, 1] at another size, bicubic and antialiased."""
+    """Resize (B, 3, H, W) in [-1, 1], bicubic and antialiased."""
     if images.shape[-2:] == size:
         return images
     return resize(images, list(size), interpolation=InterpolationMode.BICUBIC, antialias=True).clamp(-1, 1)
 
 
 def bounding_quad(mask: Tensor) -> Tensor:
-    """(4, 2) float64: the corners of the upright box around a mask (..., H, W) bool, in fractions of the frame."""
+    """Return corners (4, 2) float64 of the upright box around a mask (..., H, W) bool, in fractions of the frame."""
     height, width = mask.shape[-2:]
     rows, columns = torch.nonzero(mask.reshape(-1, height, width).any(dim=0), as_tuple=True)
     left, right = int(columns.min()) / width, (int(columns.max()) + 1) / width

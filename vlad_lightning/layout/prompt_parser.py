@@ -1,11 +1,11 @@
-"""What a prompt asks for: the words to draw, the objects around them, and where each word goes.
+"""What a prompt asks for: the words to draw, the objects around them, and the place of each word.
 
-A quoted span holds the words to draw. What is left is cut at punctuation and at connecting words into chunks that are
-close to noun phrases; a place (``at the top left``) is a chunk of its own. One regular expression finds all three, so
-that every character belongs to at most one of them.
+A quoted span holds the words to draw. The remaining text is cut at punctuation and at connecting words into chunks that
+are close to noun phrases; a place (``at the top left``) is a separate chunk. One regular expression finds all three,
+so that every character belongs to at most one of them.
 """
 
-# ruff: noqa: RUF001, RUF002, RUF003 (quotes and punctuation that look alike are what this file is about)
+# ruff: noqa: RUF001, RUF002, RUF003 (this file handles quotes and punctuation that look alike)
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _LETTER = r"[^\W\u2e80-\ufaff]"
 _APOSTROPHE = rf"(?<={_LETTER}){{}}(?={_LETTER})"
 
 # An ASCII double quote after a digit is the inch sign; `""..""` is a span whose quotes a CSV writer doubled. A mark
-# that stands before a word in one language and after it in another (” ’ » ›) opens a span only where it touches a word
-# on its right alone. People and keyboards mix straight and curly marks: a proper pair goes first, then a mixed one.
+# that opens in one language and closes in another (” ’ » ›) opens a span only if it touches a word on its right but not
+# on its left. People and keyboards mix straight and curly marks: a proper pair is tried first, then a mixed one.
 _OPENING = "\"'`‘’‚‛“”„‟«»‹›「『｢〝＂＇"
 _CLOSING = "\"'`‘’“”‟«»‹›」』｣〞〟＂＇"
 _STRAIGHT_INSIDE = _APOSTROPHE.format("'")
@@ -67,9 +67,9 @@ _QUOTED = rf"""
 """
 _CONTENTS = tuple(name for name in re.findall(r"\(\?P<(\w+)>", _QUOTED) if name not in ("mark", "ticks"))
 
-# In `rock 'n' roll`, the marks around the n are apostrophes. They are not where a word before it announces letters to
-# draw, or a word after it tells their place (`the letter 'n' in red`), nor around a capital beside small letters.
-# It starts where a word does: from each letter of a long word on, it would take that many times as long.
+# In `rock 'n' roll`, the marks around the n are apostrophes. They are quotes if a word before the n announces letters
+# to draw or a word after it gives their place (`the letter 'n' in red`), and around a capital N beside small letters.
+# A match starts at the start of a word: tried from every letter, a long word would take that many times as long.
 _CONTRACTION = re.compile(r"(?<![^\W\d_])([^\W\d_]+)[ ](['’‘`])([nN])(['’]?)[ ](?=([^\W\d_]+))")
 _ANNOUNCING = re.compile(
     r"an?|the|and|or|of|in|on|with|letters?|text|words?|signs?|sa(?:ys?|id|ying)|read(?:s|ing)?|spell(?:s|ing)?"
@@ -81,10 +81,10 @@ _TELLING = re.compile(
     r"|top|bottom|left|right|cent(?:er|re)|middle|upper|lower|written|printed|painted|drawn|made",
     re.IGNORECASE,
 )
-_HIDDEN = "\ue000"  # in the place of such an apostrophe; a character of private use, which no rule looks for
+_HIDDEN = "\ue000"  # replaces such an apostrophe; a character of private use, which no pattern looks for
 
 # Atomic: in `at the top left of a square` the match must not shrink to `at the top`; the whole of it is a relation.
-# As people type it, two words do without a preposition (`red star, top left`), and one does right after quotes.
+# People also type two words without a preposition (`red star, top left`), and one right after quotes.
 _PLACE = rf"""
     (?P<place>(?>
         (?:
@@ -123,7 +123,7 @@ _EMPTY_CHUNK = re.compile(
     r"(?:(?:an?|the|this|these|those|some|its?|there|text|words?|letters|lettering)\b\s*)*", re.IGNORECASE
 )
 
-# What may stand between a quoted span and its place: `"HELLO" written in big white letters at the top`.
+# What may come between a quoted span and its place: `"HELLO" written in big white letters at the top`.
 _BEFORE_PLACE = re.compile(
     r"[\s,]*(?:(?:is|are|written|printed|placed|drawn)\s+)*(?:in\s+(?:[\w-]+\s+){1,3}(?:letters|text|type)[\s,]+)?",
     re.IGNORECASE,
@@ -131,12 +131,12 @@ _BEFORE_PLACE = re.compile(
 _ARTICLE = re.compile(r"^(?:an?|the)\s+")
 _CSV_FIELD = re.compile(r'"(?:[^"]|"")*"')
 _NO_QUOTES = dict.fromkeys(map(ord, _OPENING + _CLOSING))
-_NO_OPENING = dict.fromkeys(map(ord, '"“„‟'))  # what would pair with an ASCII double quote
+_NO_OPENING = dict.fromkeys(map(ord, '"“„‟'))  # the marks that would pair with an ASCII double quote
 
-# What looks or reads the same, to one of each; the rest is left to Unicode (NFKC).
+# Maps characters that look or read the same to one of them; Unicode (NFKC) does the others.
 _ALIKE = {ord(c): "'" for c in "‘’‚‛ʹʻʼʽˈ′＇`´"}
 _ALIKE |= {ord(c): '"' for c in "“”„‟″〝〞〟＂"} | {ord(c): "-" for c in "‐‑‒–—―−﹘﹣－"}
-_SELECTORS = frozenset(map(chr, (0x034F, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10))))  # invisible, but no Cf
+_SELECTORS = frozenset(map(chr, (0x034F, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10))))  # invisible, but not Cf
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ class Decomposition:
     Attributes:
         words: the words to draw, in the order of the prompt; none holds white space.
         objects: the other chunks, in the order of the prompt.
-        groups: for each word, which quoted span it stands in, counted from 0: the words of one span are one phrase with
-            one place.
+        groups: for each word, the index of its quoted span, from 0; the words of one span are one phrase with one
+            place.
     """
 
     words: tuple[Phrase, ...]
@@ -171,9 +171,9 @@ class Decomposition:
 
 
 class PromptDecomposer:
-    """Splits a prompt into the words to draw and the objects: the spans behind the {t_i} of Eq. 2.
+    """A callable that splits a prompt into words to draw and objects: the spans behind the {t_i} of Eq. 2.
 
-    Words to draw stand in '..', "..", ‘..’, “..”, „..“, «..», »..«, 「..」, 『..』 and Unicode's other pairs, in
+    Words to draw are in '..', "..", ‘..’, “..”, „..“, «..», »..«, 「..」, 『..』 and Unicode's other pairs, in
     backticks, or between a straight mark and a curly one; an apostrophe inside a word and a quote without a partner are
     ordinary characters.
 
@@ -205,7 +205,7 @@ class PromptDecomposer:
 
 
 def drawn_words(prompt: str) -> tuple[str, ...]:
-    """The words a prompt asks to draw, in its order.
+    """Return the words that a prompt asks to draw, in its order.
 
     Example:
         >>> drawn_words('a sign that says "HELLO WORLD"')
@@ -215,7 +215,7 @@ def drawn_words(prompt: str) -> tuple[str, ...]:
 
 
 def quoted_spans(prompt: str) -> tuple[tuple[str, int], ...]:
-    """What stands in each pair of quotes, and the index after its closing mark.
+    """Return the content of each pair of quotes, and the index after its closing mark.
 
     Example:
         >>> quoted_spans("a sign that says 'HELLO WORLD' in red")
@@ -225,7 +225,7 @@ def quoted_spans(prompt: str) -> tuple[tuple[str, int], ...]:
 
 
 def has_single_quotes(prompt: str) -> bool:
-    r"""Whether words to draw stand in single ASCII quotes, as in MARIO-Eval's prompts; an apostrophe is none.
+    r"""Return whether words to draw are in single ASCII quotes, as in MARIO-Eval's prompts; apostrophes do not count.
 
     Example:
         >>> has_single_quotes("a sign that says 'HELLO'"), has_single_quotes("mum's \"HELLO\" beside dad's")
@@ -235,11 +235,11 @@ def has_single_quotes(prompt: str) -> bool:
 
 
 def comparable(text: str) -> str:
-    r"""A text as it is compared everywhere but in MARIO-Eval's own results: what reads the same is the same.
+    r"""Normalise a text for comparison, except in MARIO-Eval's own results: texts that read alike become equal.
 
-    So are capitals and small letters, a letter with its accent and the two one after the other, full-width and usual
-    letters, straight and curly apostrophes, hyphens and dashes; what is invisible (a soft hyphen, a zero-width space)
-    is not there. It is Unicode's NFKC_Casefold, with marks that look alike made one.
+    Capitals equal small letters; an accented letter equals the letter followed by the accent; full-width letters, curly
+    apostrophes and dashes equal the usual letters, straight apostrophes and hyphens. Invisible characters (a soft
+    hyphen, a zero-width space) are removed. This is Unicode's NFKC_Casefold, with marks that look alike made equal.
 
     Example:
         >>> comparable("JOE’S"), comparable("ＳＡＬＥ"), comparable("Stra\xadße")
@@ -253,7 +253,7 @@ def comparable(text: str) -> str:
 
 
 def bare_word(word: str) -> str:
-    """A word as it is :func:`comparable`, and without the punctuation around it if there is more to it.
+    """Normalise a word with :func:`comparable` and strip the punctuation around it, unless nothing else is left.
 
     Example:
         >>> bare_word("(Hello!"), bare_word("DON'T"), bare_word("?!")
@@ -264,7 +264,7 @@ def bare_word(word: str) -> str:
 
 
 def bare_phrase(phrase: str) -> str:
-    """An object's phrase as it is :func:`comparable`, without regard to spaces and an article before it.
+    """Normalise an object's phrase with :func:`comparable`, and drop extra spaces and an article before it.
 
     Example:
         >>> bare_phrase("A red  Star"), bare_phrase("pizza slice")
@@ -274,22 +274,22 @@ def bare_phrase(phrase: str) -> str:
 
 
 def quote_words(caption: str, words: Sequence[str], quads: ArrayLike | None = None, keeps_unread: bool = True) -> str:
-    """Put double quotes around the caption words that are drawn, as MARIO's training captions have them.
+    """Put double quotes around the caption words that are drawn, as in MARIO's training captions.
 
-    Words that stand side by side in the caption and belong together on the image get one pair of quotes: they are one
+    Words that are side by side in the caption and belong together on the image get one pair of quotes: they are one
     phrase with one place. Quotes doubled by a CSV writer are collapsed first; words already in quotes stay as they are;
-    a double quote without a partner, which would pair with a new one, is dropped. Punctuation goes into the quotes
-    where it was read with the word: of ``50% OFF`` and the word ``50%``, ``"50%" OFF``.
+    a double quote without a partner, which would pair with a new one, is dropped. Punctuation goes into the quotes if
+    it was read with the word: ``50% OFF`` with the word ``50%`` becomes ``"50%" OFF``.
 
     Args:
         caption: raw text.
-        words: words read on the image. They match without regard to case and to punctuation around them; each is used
-            at most as often as it is listed, at its first places in the caption.
-        quads: (N, 4, 2) float, where each word stands, in any unit: corners clockwise from the one at which it starts.
-            Words belong together where one comes after the other on a line, or at the start of the next line of the
-            same block. Without it, where one comes after the other in ``words``.
-        keeps_unread: False drops the caption's own quotes around a span of which any word is not in ``words``: in the
-            caption they quote a title or a saying, and in a prompt they would ask to draw it.
+        words: words read on the image. Case and surrounding punctuation are ignored; each word is used at most as often
+            as it is listed, at its first occurrences in the caption.
+        quads: (N, 4, 2) float, the corners of each word, in any unit, clockwise from the one at which it starts. Words
+            belong together if one follows the other on a line, or at the start of the next line of the same block.
+            None: if one follows the other in ``words``.
+        keeps_unread: False drops the caption's own quotes around a span with any word that is not in ``words``: in the
+            caption they quote a title or a saying, but in a prompt they would ask to draw it.
 
     Example:
         >>> quote_words("Grand Opening of the Grand Hotel", ["GRAND", "opening", "hotel"])
@@ -312,10 +312,10 @@ def quote_words(caption: str, words: Sequence[str], quads: ArrayLike | None = No
 
 
 def requested_phrases(prompt: str) -> tuple[tuple[tuple[str, ...], str], ...]:
-    """The quoted phrases whose place the prompt tells: the words of each, and one of :data:`REGIONS`.
+    """Return the quoted phrases whose place the prompt gives: the words of each, and one of :data:`REGIONS`.
 
-    The place stands right after the quotes, or after what the letters look like. It is that of the phrase as a whole:
-    of a phrase in several lines, single words may stand in other regions.
+    The place comes right after the quotes, or after a description of the letters. It is the place of the phrase as a
+    whole: single words of a phrase in several lines may be in other regions.
 
     Example:
         >>> requested_phrases('a sign with "BIG SALE" at the top left and "NOW" in white letters in the middle')
@@ -331,7 +331,7 @@ def requested_phrases(prompt: str) -> tuple[tuple[tuple[str, ...], str], ...]:
 
 
 def requested_regions(prompt: str) -> tuple[tuple[str, str], ...]:
-    """:func:`requested_phrases` word by word.
+    """Return :func:`requested_phrases` word by word.
 
     Example:
         >>> requested_regions('a sign with "BIG SALE" at the top left and "NOW" in white letters in the middle')
@@ -341,7 +341,7 @@ def requested_regions(prompt: str) -> tuple[tuple[str, str], ...]:
 
 
 def region_of(x: float, y: float) -> str:
-    """Which ninth of the frame a point lies in.
+    """Return which ninth of the frame a point lies in.
 
     Args:
         x: fraction of the width; outside [0, 1] counts as the nearest side.
@@ -357,12 +357,12 @@ def region_of(x: float, y: float) -> str:
 
 
 def _matches(pattern: re.Pattern[str], prompt: str) -> Iterator[re.Match[str]]:
-    """The parts of a prompt; of a match only its places are the prompt's, for some apostrophes are hidden from it."""
+    """Find a pattern in a prompt; use only the spans of a match, because its text has some apostrophes replaced."""
     return pattern.finditer(_CONTRACTION.sub(_hidden, prompt))
 
 
 def _hidden(match: re.Match[str]) -> str:
-    """``rock 'n' `` with other characters for the marks, where they are apostrophes; of the same length."""
+    """Replace the marks of ``rock 'n' `` if they are apostrophes; the length stays the same."""
     before, opening, letter, closing, after = match.groups()
     announced = _ANNOUNCING.fullmatch(before) or _TELLING.fullmatch(after)
     if announced or (letter == "N" and not (before[0].isupper() and after[0].isupper())):
@@ -371,18 +371,18 @@ def _hidden(match: re.Match[str]) -> str:
 
 
 def _content(span: re.Match[str]) -> tuple[int, int]:
-    """Where the content of a quoted span starts and ends."""
+    """Return start and end of the content of a quoted span."""
     return next(span.span(name) for name in _CONTENTS if span[name] is not None)
 
 
 def _words_in(span: re.Match[str], prompt: str) -> Iterator[Phrase]:
-    """The words of a quoted span, with their places in the prompt."""
+    """Yield the words of a quoted span, with their positions in the prompt."""
     for word in _WORD.finditer(prompt, *_content(span)):
         yield Phrase(word[0], *word.span())
 
 
 def _chunk(prompt: str, start: int, end: int) -> list[Phrase]:
-    """The chunk between two breaks without the white space around it; none if it says nothing."""
+    """Return the chunk between two breaks without surrounding white space; an empty list if it says nothing."""
     text = prompt[start:end].strip()
     if _EMPTY_CHUNK.fullmatch(text) or not any(unicodedata.category(c)[0] in "LNS" for c in text):
         return []
@@ -397,7 +397,7 @@ def _region_named(where: str) -> str:
 
 
 def _collapse_csv_quotes(caption: str) -> str:
-    """Undo the quoting of a CSV writer, who doubles each quote and puts the field in quotes."""
+    """Undo the quoting of a CSV writer, which doubles each quote and puts the field in quotes."""
     field = caption.strip()
     if _CSV_FIELD.fullmatch(field) and '""' in field[1:-1]:
         caption = field[1:-1]
@@ -405,7 +405,7 @@ def _collapse_csv_quotes(caption: str) -> str:
 
 
 def _core(token: str) -> tuple[str, str, str]:
-    """A token as (punctuation before it, the rest, punctuation after it); what is invisible counts as punctuation."""
+    """Split a token into punctuation before, core and punctuation after; invisible characters count as punctuation."""
     inside = [i for i, c in enumerate(token) if not (unicodedata.category(c)[0] == "P" or c in "`´" or _unseen(c))]
     if not inside:
         return token, "", ""
@@ -417,7 +417,7 @@ def _unseen(character: str) -> bool:
 
 
 def _unquoted(caption: str, unread: Counter[str]) -> str:
-    """The caption without its own quotes around a span of which a word is not in ``unread``; the others are taken."""
+    """Drop the quotes around a span with a word not in ``unread``; remove the words of other spans from ``unread``."""
     pieces: list[str] = []
     cursor = 0
     for span in _matches(_SPAN, caption):
@@ -431,9 +431,9 @@ def _unquoted(caption: str, unread: Counter[str]) -> str:
 
 
 def _affixes(words: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
-    """For each word as it is compared, the punctuation with which it was read, before it and after; the longest first.
+    """Return for each normalised word the pairs of punctuation read before and after it, the longest first.
 
-    Quotes are none of it.
+    Pairs with a quote are left out.
     """
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for word in words:
@@ -446,7 +446,7 @@ def _affixes(words: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
 
 
 def _read_core(token: str, affixes: dict[str, list[tuple[str, str]]]) -> tuple[str, str, str]:
-    """:func:`_core`, but with the punctuation that was read on the image as a part of the word."""
+    """Split a token as :func:`_core` does, but keep punctuation that was read on the image as a part of the word."""
     before, core, after = _core(token)
     for left, right in affixes.get(bare_word(token), ()) if core else ():
         if before.endswith(left) and after.startswith(right):
@@ -455,7 +455,7 @@ def _read_core(token: str, affixes: dict[str, list[tuple[str, str]]]) -> tuple[s
 
 
 def _quote_segment(text: str, reading: Reading, affixes: dict[str, list[tuple[str, str]]]) -> str:
-    """Quote the words of a stretch outside any quotes that are read on the image, and claim them."""
+    """Quote and claim the words that are read on the image, in a stretch of text outside any quotes."""
     text = text.translate(_NO_OPENING)
     tokens = list(_WORD.finditer(text))
     cores = [_read_core(token[0], affixes) for token in tokens]
@@ -476,7 +476,7 @@ def _quote_segment(text: str, reading: Reading, affixes: dict[str, list[tuple[st
         if found[i] is None:
             pieces.append(token[0])
             continue
-        # A lone quote beside the new ones would read as one of a pair.
+        # A lone quote beside the new ones would be read as one of a pair.
         before, after = (side.translate(_NO_QUOTES) for side in (before, after))
         opening = "" if joined[i] else '"'
         closing = "" if any(joined[i + 1 : i + 2]) else '"'

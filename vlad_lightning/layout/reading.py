@@ -1,4 +1,4 @@
-"""Which of the words read on an image comes after which: as one reads, along a line and on to the next one."""
+"""The reading order of the words read on an image: along a line, then on to the next line."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike
 
-# In heights of the higher of two words. An OCR engine's boxes are a little too large, so that neighbours may overlap.
+# In heights of the taller of two words. An OCR engine's boxes are a little too large, so that neighbours may overlap.
 _SPACE = (-0.5, 1.5)  # between two words of a line
-_LEADING = (-0.25, 1.2)  # between a line and the next one
+_LEADING = (-0.25, 1.2)  # between a line and the next line
 _INDENT = 1.5  # how far the next line may lie beside the line above it
-_HEIGHT_RATIO = 2.5  # `on` is that much lower than `(gym)` in letters of one size
-_SHARED_HEIGHT = 0.5  # of the lower one's, with a neighbour on the same line
+_HEIGHT_RATIO = 2.5  # `(gym)` is that many times as tall as `on` in letters of one size
+_SHARED_HEIGHT = 0.5  # of the shorter word's height, with a neighbour on the same line
 
 
 class Reading:
     """The words of an image. They are claimed one by one, each at most once.
 
     Args:
-        words: as they are compared.
-        quads: (N, 4, 2) float, where each word stands, in any unit: corners clockwise from the one at which it starts.
-            Without it, a word is followed by the next one of ``words``.
+        words: normalised for comparison.
+        quads: (N, 4, 2) float, the corners of each word, in any unit, clockwise from the one at which it starts. None
+            means that each word is followed by the next in ``words``.
 
     Raises:
         ValueError: if ``quads`` has another shape.
@@ -39,9 +39,10 @@ class Reading:
             self._free[word].append(i)
 
     def claim(self, word: str, last: int | None = None, following: str | None = None) -> int | None:
-        """The place in ``words`` of one that is still free and equals ``word``; None where there is none.
+        """Claim a free word that equals ``word``; return its index in ``words``, or None if there is none.
 
-        Of several, one that continues the word at ``last`` goes first, then one that a free ``following`` continues.
+        Of several, a word that continues the word at ``last`` is preferred, then one that a free word equal to
+        ``following`` continues.
         """
         free = self._free.get(word)
         if not free:
@@ -55,12 +56,12 @@ class Reading:
         return found
 
     def continues(self, first: int, second: int) -> bool:
-        """Whether the word at ``second`` is the next one after that at ``first``: on its line, or first on the next."""
+        """Return whether the word at ``second`` directly follows the word at ``first``, on its line or on the next."""
         return second in self._successors[first]
 
     @cached_property
     def _successors(self) -> list[set[int]]:
-        """For each word, those that continue it."""
+        """For each word, the indices of the words that continue it."""
         if self._quads is None:
             return [{i + 1} for i in range(len(self._words))]
         successors = [set(np.flatnonzero(row).tolist()) for row in self._starts_next_line]
@@ -70,9 +71,9 @@ class Reading:
 
     @cached_property
     def _boxes(self) -> tuple[np.ndarray, np.ndarray]:
-        """(N, N, 4): left, top, right, bottom of each word seen from each, whose centre and angle are taken as upright.
+        """Left, top, right, bottom of word j in the axes of word i, (N, N, 4); the greater of both heights, (N, N).
 
-        And (N, N), the height of the higher of the two, or 0 where one is too low beside the other.
+        The axes of a word start at its centre and have its angle. The height is 0 if the two heights differ too much.
         """
         assert self._quads is not None
         quads = self._quads
@@ -87,7 +88,7 @@ class Reading:
     @cached_property
     def _next_on_line(self) -> dict[int, int]:
         boxes, height = self._boxes
-        own = np.einsum("iik->ik", boxes)[:, None]  # (N, 1, 4): each seen from itself
+        own = np.einsum("iik->ik", boxes)[:, None]  # (N, 1, 4): each in its own axes
         shared = np.minimum(own[..., 3], boxes[..., 3]) - np.maximum(own[..., 1], boxes[..., 1])
         lower = np.minimum(own[..., 3] - own[..., 1], boxes[..., 3] - boxes[..., 1])
         gap = boxes[..., 0] - own[..., 2]
@@ -108,7 +109,7 @@ class Reading:
         if not lines:
             return found
         order = np.concatenate([*map(np.asarray, lines.values())])
-        firsts = np.cumsum([0, *map(len, lines.values())])[:-1]  # of each line, where its words start in the order
+        firsts = np.cumsum([0, *map(len, lines.values())])[:-1]  # the index of each line's first word in the order
         starts = order[firsts]
         for number, end in enumerate(lines):
             seen = boxes[end, order]
@@ -131,6 +132,6 @@ class Reading:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length 1; along x where there is no direction."""
+    """Scale vectors to length 1; a zero vector becomes (1, 0)."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.where(length > 0, vectors / np.where(length > 0, length, 1.0), (1.0, 0.0))

@@ -1,4 +1,4 @@
-"""The coloured shapes on a picture: their kinds and colours, and as numbers."""
+"""The coloured shapes on a picture: their kinds, their colours, and their encoding as numbers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vlad_lightning.layout.object_requests import SHAPES
 COLOURS = tuple(PALETTE)
 
 KINDS: tuple[str | None, ...] = (*SHAPES, None)
-"""What the shape's logits stand for; None is an object that has none of the shapes."""
+"""The classes of the shape logits; None is an object with none of the shapes."""
 
 FIELDS = 7
-"""Numbers a known object: 1 where there is one, shape and colour as indices, centre x and y, width, height."""
+"""Numbers per known object: 1 if there is an object, shape and colour as indices, centre x and y, width, height."""
 
 MOST_OBJECTS = 12
-"""On a poster."""
+"""The most objects on a poster."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class FoundObject:
     """An object on a picture.
 
     Attributes:
-        shape: one of :data:`~vlad_lightning.layout.object_requests.SHAPES`, or None where it has none of them.
+        shape: one of :data:`~vlad_lightning.layout.object_requests.SHAPES`, or None if it has none of them.
         colour: a name of the palette.
         x: centre, a fraction of the width.
         y: centre, a fraction of the height.
-        width: of its upright box, a fraction of the frame.
-        height: likewise.
-        score: how sure the detector is that something stands there, in [0, 1].
+        width: width of its upright box, a fraction of the frame's.
+        height: height of its upright box, a fraction of the frame's.
+        score: the detector's confidence that there is an object, in [0, 1].
     """
 
     shape: str | None
@@ -47,26 +47,26 @@ class FoundObject:
 
 
 def encode_objects(posters: Sequence[Iterable[FoundObject]], most: int = MOST_OBJECTS) -> Tensor:
-    """Known objects as numbers.
+    """Encode known objects as numbers.
 
     Args:
         posters: the objects of each of B posters.
-        most: M, objects a poster; further ones are refused.
+        most: M, the most objects per poster.
 
     Returns:
-        (B, M, 7) float32, see :data:`FIELDS`; zero where there is no object.
+        (B, M, 7) float32, see :data:`FIELDS`; zero if there is no object.
 
     Raises:
-        ValueError: where a poster has more than ``most``, or a shape or colour is unknown.
+        ValueError: if a poster has more than ``most`` objects, or a shape or colour is unknown.
     """
-    things = torch.zeros(len(posters), most, FIELDS)
-    for row, objects in zip(things, posters, strict=True):
+    encoded = torch.zeros(len(posters), most, FIELDS)
+    for row, objects in zip(encoded, posters, strict=True):
         listed = list(objects)
         if len(listed) > most:
             raise ValueError(f"a poster has {len(listed)} objects; at most {most} are allowed")
-        for slot, thing in zip(row, listed, strict=False):
-            if thing.shape not in KINDS or thing.colour not in COLOURS:
-                raise ValueError(f"object is a {thing.colour} {thing.shape}; allowed are {KINDS} in {COLOURS}")
-            kind, colour = KINDS.index(thing.shape), COLOURS.index(thing.colour)
-            slot.copy_(torch.tensor([1.0, kind, colour, thing.x, thing.y, thing.width, thing.height]))
-    return things
+        for slot, obj in zip(row, listed, strict=False):
+            if obj.shape not in KINDS or obj.colour not in COLOURS:
+                raise ValueError(f"object is a {obj.colour} {obj.shape}; allowed are {KINDS} in {COLOURS}")
+            kind, colour = KINDS.index(obj.shape), COLOURS.index(obj.colour)
+            slot.copy_(torch.tensor([1.0, kind, colour, obj.x, obj.y, obj.width, obj.height]))
+    return encoded

@@ -12,7 +12,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor
 
-_POSTER_DIRECTIONS = (  # of red, green and blue, each the upper two pixels, then the lower two; rows of unit variance
+_POSTER_DIRECTIONS = (  # for red, green and blue: the upper two pixels, then the lower two; rows give unit variance
     (0.2390, 0.2388, 0.2388, 0.2391, 0.1940, 0.1938, 0.1939, 0.1942, 0.1368, 0.1366, 0.1366, 0.1368),
     (-0.2222, -0.2220, -0.2220, -0.2219, 0.0281, 0.0282, 0.0281, 0.0282, 0.3481, 0.3481, 0.3481, 0.3483),
     (0.3585, 0.3598, 0.3595, 0.3605, -0.6425, -0.6409, -0.6410, -0.6399, 0.2805, 0.2811, 0.2811, 0.2817),
@@ -21,22 +21,22 @@ _POSTER_DIRECTIONS = (  # of red, green and blue, each the upper two pixels, the
 
 
 class Autoencoder(Protocol):
-    """What the image generator needs of an autoencoder; it is always frozen."""
+    """The interface that the image generator needs of an autoencoder, which is always frozen."""
 
     latent_channels: int
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) in [-1, 1] -> (B, C_z, h, w), about unit variance."""
+        """Encode (B, 3, H, W) in [-1, 1] as (B, C_z, h, w) of about unit variance."""
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """(B, C_z, h, w) -> (B, 3, H, W), in [-1, 1] up to the latents' error."""
+        """Decode (B, C_z, h, w) to (B, 3, H, W), in [-1, 1] up to the latents' error."""
 
 
 class SpaceToDepth(ModelMixin, ConfigMixin):
     """A lossless autoencoder without weights: each ``factor`` x ``factor`` block of pixels becomes channels.
 
     Args:
-        factor: the side of a block; H and W must be its multiples.
+        factor: the side of a block; H and W must be multiples of it.
         gain: the latents are the pixels times this; natural images in [-1, 1] have a deviation of about 0.5.
     """
 
@@ -47,21 +47,21 @@ class SpaceToDepth(ModelMixin, ConfigMixin):
         self.register_buffer("scale", torch.tensor(float(gain)))  # a tensor, so that the module has a device
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 3 factor^2, H / factor, W / factor)."""
+        """Encode (B, 3, H, W) as (B, 3 factor^2, H / factor, W / factor)."""
         return F.pixel_unshuffle(images, self.config.factor) * self.scale
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """(B, 3 factor^2, h, w) -> (B, 3, h factor, w factor)."""
+        """Decode (B, 3 factor^2, h, w) to (B, 3, h factor, w factor)."""
         return F.pixel_shuffle(latents / self.scale, self.config.factor)
 
 
 class LinearAutoencoder(ModelMixin, ConfigMixin):
-    """Four numbers a block of 2 x 2 pixels: their projection on fixed directions, which loses what lies beside them.
+    """A lossy autoencoder: each block of 2 x 2 pixels becomes four numbers, its projection on fixed directions.
 
-    It stands for a learned autoencoder where none is at hand: as Stable Diffusion's, its latents have four channels of
-    unit variance, and a glyph map takes all of them. The directions are the principal components of posters
+    It replaces a learned autoencoder if none is available: like Stable Diffusion's, its latents have four channels of
+    unit variance, and a glyph map uses all of them. The directions are the principal components of posters
     (``benchmarks/linear_codec.py``): three of colour, one of the edges between left and right. Of the words on held-out
-    posters of 64 px, 0.95 are still read after it, and 0.98 without it.
+    posters of 64 px, 0.95 are still read after encoding and decoding, and 0.98 without it.
     """
 
     factor = 2
@@ -76,11 +76,11 @@ class LinearAutoencoder(ModelMixin, ConfigMixin):
         self.register_buffer("inverse", torch.tensor(inverse.tolist()))
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 4, H / 2, W / 2)."""
+        """Encode (B, 3, H, W) as (B, 4, H / 2, W / 2)."""
         return torch.einsum("oi,bihw->bohw", self.directions, F.pixel_unshuffle(images, self.factor))
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """(B, 4, h, w) -> (B, 3, 2 h, 2 w): of all blocks with these latents, the one nearest to grey."""
+        """Decode (B, 4, h, w) to (B, 3, 2 h, 2 w): of all blocks with these latents, the one nearest to grey."""
         return F.pixel_shuffle(torch.einsum("io,bohw->bihw", self.inverse, latents), self.factor)
 
 
@@ -93,11 +93,11 @@ class KLAutoencoder(AutoencoderKL):
         return int(self.config.latent_channels)
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 4, H / 8, W / 8): the mode of the posterior, scaled to about unit variance."""
+        """Encode (B, 3, H, W) as (B, 4, H / 8, W / 8): the mode of the posterior, scaled to about unit variance."""
         return self.encode(images).latent_dist.mode() * self.config.scaling_factor
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """(B, 4, h, w) -> (B, 3, 8 h, 8 w)."""
+        """Decode (B, 4, h, w) to (B, 3, 8 h, 8 w)."""
         return self.decode(latents / self.config.scaling_factor).sample
 
 
@@ -109,15 +109,15 @@ def build_kl_autoencoder(
     sample_size: int = 512,
     scaling_factor: float = 0.18215,
 ) -> KLAutoencoder:
-    """A :class:`KLAutoencoder` with random weights; the defaults are Stable Diffusion 1.5's.
+    """Build a :class:`KLAutoencoder` with random weights; the defaults are Stable Diffusion 1.5's.
 
-    A configuration names this function and not the class, whose own type hints allow a single block only.
+    Configurations name this function instead of the class, whose type hints allow only a single block.
 
     Args:
-        block_out_channels: a block of the encoder and of the decoder each; all but one halve the image.
-        layers_per_block: residual layers a block.
+        block_out_channels: channels of each block of the encoder and of the decoder; all but one halve the image.
+        layers_per_block: residual layers per block.
         latent_channels: C_z.
-        norm_num_groups: of the group norms.
+        norm_num_groups: groups of the group norms.
         sample_size: side of the images it was trained on, in pixels.
         scaling_factor: brings the latents to about unit variance.
     """

@@ -1,6 +1,6 @@
-"""The losses that are pure functions of embeddings: Eq. 3 of the paper, its hard negatives and its local terms.
+"""Contrastive losses as pure functions of embeddings: Eq. 3 of the paper, its hard negatives and its local terms.
 
-Everything is computed in float32 at least, under autocast too: 1 / tau multiplies every rounding.
+Everything is computed in float32 at least, also under autocast, because 1 / tau multiplies every rounding error.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ def info_nce(
     symmetric: bool = True,
     edited: Tensor | None = None,
 ) -> Tensor:
-    """L_align (Eq. 3): each pair against the negatives of every rank.
+    """Compute L_align (Eq. 3): each pair against the negatives of every rank.
 
     Args:
         images: (B, D) float, image embeddings of this rank; normalised here.
         texts: (B, D) float, the pooled t of the same pairs.
         temperature: tau > 0; the cosines are divided by it.
         all_images: (W * B, D), the images of every rank in rank order; None means one rank.
-        all_texts: (W * B, D), likewise.
-        offset: where this rank's pairs start in them.
+        all_texts: (W * B, D), the texts, likewise.
+        offset: index of this rank's first pair in them.
         symmetric: True averages both directions, as CLIP does; False is Eq. 3 to the letter, in which each image is
-            told from the other images given its text.
-        edited: (B, H, D) float, the pooled t of texts that are untrue of their image: H more for it to be told from.
+            distinguished from the other images given its text.
+        edited: (B, H, D) float, the pooled t of H texts for each image that are untrue of it: further negatives.
 
     Returns:
         () float, in nats.
 
     Raises:
-        ValueError: where there are ``edited`` texts, and no direction that reads them.
+        ValueError: if ``edited`` is given and ``symmetric`` is False.
     """
     if edited is not None and not symmetric:
-        raise ValueError("edited texts stand in the softmax over texts, which symmetric=False leaves out")
+        raise ValueError("edited texts are negatives in the softmax over texts, which symmetric=False leaves out")
     labels = torch.arange(offset, offset + len(images), device=images.device)
     with torch.autocast(images.device.type, enabled=False):
         images, texts = directions(images), directions(texts)
@@ -63,13 +63,13 @@ def info_nce(
 
 
 def phrase_similarity(phrases: Tensor, mask: Tensor, patches: Tensor) -> Tensor:
-    """How well each image shows what the phrases of its text name: the mean over phrases of the best patch's cosine.
+    """Compute how well each image shows the phrases of its text: the mean over phrases of the best patch's cosine.
 
     The similarity of FILIP (arXiv 2111.07783), from the text's side.
 
     Args:
         phrases: (B, M, D) float, the composed t_i.
-        mask: (B, M) bool: True where there is a phrase.
+        mask: (B, M) bool: True if there is a phrase.
         patches: (B, G, D) float, of the B images.
 
     Returns:
@@ -88,7 +88,7 @@ def phrase_nce(
     edited: Tensor | None = None,
     present: Tensor | None = None,
 ) -> Tensor:
-    """Eq. 3 with :func:`phrase_similarity` in the place of the cosine, in both directions, within one batch.
+    """Compute Eq. 3 with :func:`phrase_similarity` instead of the cosine, in both directions, within one batch.
 
     Args:
         phrases: (B, M, D) float, the composed t_i.
@@ -96,7 +96,8 @@ def phrase_nce(
         patches: (B, G, D) float.
         temperature: tau > 0.
         edited: (B, H) float, the similarities of each image to texts that are untrue of it; None means none.
-        present: (K, 2) int64, where ``mask`` is True; None has it counted, for which the host waits for the device.
+        present: (K, 2) int64, the indices where ``mask`` is True; None computes them, for which the host waits for the
+            device.
 
     Returns:
         () float, in nats.
@@ -116,21 +117,21 @@ def phrase_nce(
 def region_nce(
     phrases: Tensor, patches: Tensor, image: Tensor, patch: Tensor, temperature: Tensor | float, edited: Tensor
 ) -> Tensor:
-    """Phrases and the places where they stand: each is told from the others given its partner.
+    """Contrast phrases with the patches that show them, in both directions.
 
-    Given a phrase, the patch at the centre of its box is told from all patches of all images; given that patch, the
-    phrase from the other phrases of the batch and from edited ones.
+    Given a phrase, the patch at the centre of its box is distinguished from all patches of all images; given that
+    patch, the phrase is distinguished from the other phrases of the batch and from edited phrases.
 
     Args:
         phrases: (K, D) float, the composed phrases whose boxes are known.
         patches: (B, G, D) float.
-        image: (K,) int64 in [0, B): whose each phrase is.
-        patch: (K,) int64 in [0, G): where it stands.
+        image: (K,) int64 in [0, B): the image of each phrase.
+        patch: (K,) int64 in [0, G): the patch at the centre of each phrase's box.
         temperature: tau > 0.
         edited: (E, D) float, phrases that are untrue of their images; E may be 0.
 
     Returns:
-        () float, in nats; 0 where no box is known.
+        () float, in nats; 0 if no box is known.
     """
     with torch.autocast(phrases.device.type, enabled=False):
         phrases, patches, edited = directions(phrases), directions(patches), directions(edited)
@@ -142,7 +143,7 @@ def region_nce(
 
 
 def retrieval_at_1(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
-    """R@1 of a set of pairs: how often the nearest text of an image is its own, and the other way round.
+    """Compute R@1 of a set of pairs: how often the nearest text of an image is its own, and the other way round.
 
     Args:
         images: (N, D) float, in any scale.
@@ -160,7 +161,7 @@ def retrieval_at_1(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def directions(rows: Tensor) -> Tensor:
-    """(..., D) of length 1, in float32 or better."""
+    """Normalise rows (..., D) to length 1, in float32 or better."""
     return F.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)
 
 
@@ -172,14 +173,14 @@ def agreement(
     of: Sequence[int] | None = None,
     local: bool = False,
 ) -> Tensor:
-    """How well texts suit images: the cosine of Eq. 3, and with it how well the image shows what each phrase names.
+    """Score how well texts suit images: the cosine of Eq. 3, optionally plus :func:`phrase_similarity`.
 
     Args:
         prompts: encodes the texts.
         images: encodes the pictures.
         pictures: (B, 3, H, W) float in [-1, 1].
         texts: T texts.
-        of: which picture each text is about, T numbers in [0, B); None means that T is B, in the same order.
+        of: index of each text's picture, T numbers in [0, B); None means that T is B, in the same order.
         local: add the mean over phrases of the best patch's cosine, for encoders whose patches were aligned.
 
     Returns:

@@ -1,7 +1,7 @@
-"""A vision tower for small pictures: convolutions that see strokes and edges, then a transformer over what they found.
+"""A vision tower for small pictures: convolutions for strokes and edges, then a transformer over their features.
 
-A transformer over 8 px patches has to learn every edge from scratch; here each patch has heard of its surroundings
-before attention starts (as in arXiv 2106.14881), and knows where it stands.
+A transformer over 8 px patches has to learn every edge from scratch; here each patch holds features of its surroundings
+before attention starts (as in arXiv 2106.14881), and its position.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-_GROUP = 8  # channels a group of GroupNorm
+_GROUP = 8  # channels per group of GroupNorm
 
 
 @dataclass(frozen=True)
 class VisionStates:
-    """What a vision tower says of ``B`` images.
+    """The output of a vision tower for ``B`` images.
 
     Attributes:
         pooled: (B, D) float.
@@ -36,20 +36,20 @@ class ConvTower(ModelMixin, ConfigMixin):
     """Convolutions down to a grid, then a transformer over the grid and one summary; the defaults suit 64 px.
 
     The first convolution reads blocks of 2 x 2 pixels; every further entry of ``channels`` halves the grid. Patches can
-    be finer than the transformer's grid: what it says of each is then joined with what the convolutions saw there
-    (as in feature pyramids, arXiv 1612.03144), so that a shape of ten pixels is more than one patch.
+    be finer than the transformer's grid: its output is then joined with the convolutions' finer features (as in feature
+    pyramids, arXiv 1612.03144), so that a shape of ten pixels is more than one patch.
 
     Args:
-        image_size: side of the square input in pixels; it must divide by 2 to the power of the number of ``channels``.
-        channels: of each resolution, multiples of 8; the last is the width of the transformer.
+        image_size: side of the square input in pixels, divisible by 2 to the power of the number of ``channels``.
+        channels: channels of each resolution, multiples of 8; the last is the width of the transformer.
         blocks: residual blocks at each resolution.
         layers: transformer layers.
         heads: attention heads.
         projection: D, the width it shares with the text side.
-        finer: how often the patches' grid is halved once more than the transformer's; below the number of ``channels``.
+        finer: how many times finer by 2 the patches' grid is than the transformer's; below the number of ``channels``.
 
     Raises:
-        ValueError: where the settings do not fit each other.
+        ValueError: if the settings do not fit each other.
     """
 
     @register_to_config
@@ -65,9 +65,11 @@ class ConvTower(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if len(channels) != len(blocks) or not channels or any(c % _GROUP for c in channels):
-            raise ValueError(f"channels is {channels}, blocks {blocks}; allowed: as many of both, channels in eights")
+            raise ValueError(
+                f"channels is {channels}, blocks {blocks}; allowed: as many of both, channels divisible by 8"
+            )
         if image_size % 2 ** len(channels):
-            raise ValueError(f"image_size is {image_size}; it must divide by {2 ** len(channels)}")
+            raise ValueError(f"image_size is {image_size}; it must be divisible by {2 ** len(channels)}")
         if not 0 <= finer < len(channels):
             raise ValueError(
                 f"finer is {finer}; allowed: 0 to {len(channels) - 1}, one less than the number of channels"
@@ -84,7 +86,7 @@ class ConvTower(ModelMixin, ConfigMixin):
         self.summary = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.position_embedding = nn.Parameter(
             F.pad(position_table(self.grid, width), (0, 0, 1, 0))[None]
-        )  # the summary has none
+        )  # the summary has no position
         layer = nn.TransformerEncoderLayer(
             width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -95,7 +97,7 @@ class ConvTower(ModelMixin, ConfigMixin):
         self.to_patch = _out(widths[-1], projection) if finer else None
 
     def forward(self, pixels: Tensor) -> VisionStates:
-        """(B, 3, H, W) float of the tower's own size -> its states."""
+        """Encode (B, 3, H, W) float of the tower's own size."""
         x, maps = F.pixel_unshuffle(pixels, 2), []
         for stage in self.trunk:
             x = stage(x)
@@ -117,12 +119,12 @@ def _out(width: int, projection: int) -> nn.Sequential:
 
 
 class _Join(nn.Module):
-    """What is said of a coarse grid and what was seen on one twice as fine, on the fine one.
+    """A join of the features of a coarse grid and of a grid twice as fine, on the fine grid.
 
     Args:
         coarse: channels of the coarse grid.
-        fine: channels of the fine one.
-        grid: its side.
+        fine: channels of the fine grid.
+        grid: side of the fine grid.
     """
 
     def __init__(self, coarse: int, fine: int, grid: int) -> None:
@@ -135,16 +137,16 @@ class _Join(nn.Module):
         self.blocks = nn.Sequential(_Block(fine), _Block(fine))
 
     def forward(self, coarse: Tensor, fine: Tensor) -> Tensor:
-        """(B, C, h, w) and (B, c, 2 h, 2 w) -> (B, c, 2 h, 2 w)."""
+        """Join (B, C, h, w) and (B, c, 2 h, 2 w) to (B, c, 2 h, 2 w)."""
         return self.blocks(
             self.norm(fine) + self.position_embedding + F.interpolate(self.lateral(coarse), scale_factor=2.0)
         )
 
 
 def position_table(grid: int, width: int) -> Tensor:
-    """(grid * grid, width): sinusoids of the row and the column, of unit variance as what they are added to.
+    """Compute sinusoids of row and column, (grid * grid, width), of unit variance like the features they are added to.
 
-    Small random ones would have to grow fiftyfold before a patch knows where it stands.
+    Small random embeddings would have to grow fiftyfold before a patch knows its position.
     """
     waves = 2**0.5 * get_timestep_embedding(torch.arange(grid), width // 2, max_period=2 * grid)
     rows, columns = waves[:, None].expand(-1, grid, -1), waves[None].expand(grid, -1, -1)
@@ -152,7 +154,7 @@ def position_table(grid: int, width: int) -> Tensor:
 
 
 class _Block(nn.Module):
-    """Two convolutions beside the identity, which it starts as."""
+    """A residual block of two convolutions, which starts as the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""FSDP2 (Zhao et al., arXiv 2304.11277): which parts of a network are sharded, and as what units."""
+"""FSDP2 (Zhao et al., arXiv 2304.11277): which parts of a network are sharded, and in which units."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-_MIDDLE = "mid_block"  # of a UNet: the one block that stands in no list
+_MIDDLE = "mid_block"  # of a UNet: its only block that is in no list
 
 
 def blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """The units that are gathered one after the other: levels of a UNet, layers of a transformer or of a text tower.
+    """Yield the units that are gathered in turn: levels of a UNet, layers of a transformer or of a text tower.
 
-    They are the members of the outermost lists of modules, which is how torch, diffusers and transformers keep
-    what they call in a row, and a UNet's middle. What stands inside of a block belongs to it.
+    They are the members of the outermost module lists, in which torch, diffusers and transformers keep modules that are
+    called in sequence, and a UNet's middle block. Modules inside a block belong to it.
     """
     for name, child in module.named_children():
         if name == _MIDDLE:
@@ -31,28 +31,28 @@ def blocks(module: nn.Module) -> Iterator[nn.Module]:
 def shard(
     module: nn.Module, mesh: DeviceMesh, param_dtype: torch.dtype | None = None, methods: Iterable[str] = ()
 ) -> None:
-    """Shard what trains in ``module``, in place: each block is a unit, and all else is one more.
+    """Shard the trained parameters of ``module`` in place: each block is a unit, and all others are one more unit.
 
-    What is frozen stays whole on every device: it has no gradients and no optimizer states, so sharding saves its
-    weights only, and would gather them in every step. Scalars stay whole too, which ``fully_shard`` does not take: see
-    :func:`whole_parameters`.
+    Frozen parameters stay whole on every device: they have no gradients and no optimizer states, so sharding would save
+    only their own memory, and gather them in every step. Scalars stay whole too, because ``fully_shard`` does not take
+    them: see :func:`whole_parameters`.
 
     Args:
         module: a network on any device; its parameters must be equal on all processes.
         mesh: one dimension shards over all of it; two are (replicas, shards): hybrid sharding.
-        param_dtype: in which weights are gathered and multiplied; None means their own. Gradients are reduced in
-            float32, and the shards, which the optimizer changes, keep their own type.
-        methods: of ``module`` that use its weights, beside ``forward``.
+        param_dtype: dtype in which weights are gathered and multiplied; None means their own. With a dtype, gradients
+            are reduced in float32; the shards, which the optimizer updates, keep their own dtype.
+        methods: names of the methods of ``module``, besides ``forward``, that use its weights.
 
     Raises:
-        ValueError: where nothing in ``module`` trains.
+        ValueError: if ``module`` has no trained parameter but scalars.
     """
     if isinstance(module, FSDPModule):
         return
     kept = {p for p in module.parameters() if not p.requires_grad or p.ndim == 0}
     if len(kept) == len(set(module.parameters())):
         raise ValueError(f"nothing in {type(module).__name__} can be sharded: all of it is frozen or scalar")
-    # inputs are not cast: a timestep of flow matching needs its float32, and autocast casts what it multiplies
+    # inputs are not cast: a timestep of flow matching needs its float32, and autocast casts where needed
     policy = MixedPrecisionPolicy(
         param_dtype=param_dtype, reduce_dtype=torch.float32 if param_dtype else None, cast_forward_inputs=False
     )
@@ -65,29 +65,29 @@ def shard(
 
 
 def whole_parameters(module: nn.Module) -> list[nn.Parameter]:
-    """What trains in a sharded module and is not sharded: its scalars, whose gradients the strategy has to average."""
+    """Return the trained scalars of a sharded module; they stay whole, so the strategy averages their gradients."""
     return [p for p in module.parameters() if p.requires_grad and p.ndim == 0]
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether using the module is a joint act of all processes."""
+    """Return whether the module is sharded, so that all processes have to use it together."""
     return isinstance(module, FSDPModule)
 
 
 def reshard(module: nn.Module) -> None:
-    """Let the parameters be the shards again, which after a forward pass without a backward pass some are not."""
+    """Free gathered parameters again; a forward pass without a backward pass leaves some of them gathered."""
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.reshard()
 
 
 def local(value: Tensor) -> Tensor:
-    """What this process holds of a tensor: the same memory, so that what is done to it is done to the tensor."""
+    """Return this process's part of a tensor; it shares the tensor's memory, so changes in place reach the tensor."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
 def placed_as(value: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, which every process holds, as the shard of it that ``like`` is; nothing is sent."""
+    """Shard a whole tensor, which every process holds, in the way ``like`` is sharded; nothing is sent."""
     if not isinstance(like, DTensor) or isinstance(value, DTensor):
         return value
     whole = value.to(like.device)

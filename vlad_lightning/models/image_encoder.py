@@ -1,4 +1,4 @@
-"""The vision side of the encoder: a vision tower that takes images as this package has them."""
+"""The vision side of the encoder: a vision tower for this package's images in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def build_vision_tower(
     activation: str = "quick_gelu",
     intermediate: int | None = None,
 ) -> CLIPVisionModelWithProjection:
-    """A CLIP vision tower of transformers with random weights.
+    """Build a CLIP vision tower of transformers with random weights.
 
     Args:
         image_size: side of the square input in pixels.
         patch_size: side of a patch.
-        width: of the transformer.
+        width: width of the transformer.
         layers: transformer layers.
         heads: attention heads.
         projection: D, the width it shares with the text side.
-        activation: of the MLPs, ``quick_gelu`` (OpenAI) or ``gelu`` (OpenCLIP).
+        activation: activation of the MLPs, ``quick_gelu`` (OpenAI) or ``gelu`` (OpenCLIP).
         intermediate: width of the MLPs; None means 4 ``width``.
     """
     return CLIPVisionModelWithProjection(
@@ -64,12 +64,12 @@ def build_siglip_vision_tower(
     heads: int = 12,
     intermediate: int | None = None,
 ) -> SiglipVisionModel:
-    """A SigLIP vision tower of transformers with random weights; the defaults are those of SigLIP 2's base size.
+    """Build a SigLIP vision tower of transformers with random weights; the defaults are SigLIP 2's base size.
 
     Args:
         image_size: side of the square input in pixels.
         patch_size: side of a patch.
-        width: of the transformer and of the embedding.
+        width: width of the transformer and of the embedding.
         layers: transformer layers.
         heads: attention heads.
         intermediate: width of the MLPs; None means 4 ``width``.
@@ -87,12 +87,11 @@ def build_siglip_vision_tower(
 
 
 class ImageEncoder(nn.Module):
-    """Images to embeddings, for Eq. 3.
+    """An encoder of images to embeddings, for Eq. 3.
 
     Args:
-        tower: the vision tower, CLIP's, SigLIP's or a ``ConvTower``; each has its
-            own normalisation of the pixels.
-        width: D, the width it shares with the text side; where the tower's embedding has another one, a learned
+        tower: the vision tower, CLIP's, SigLIP's or a ``ConvTower``; the pixels are normalised as it expects.
+        width: D, the width it shares with the text side; if the tower's embedding has another width, a learned
             projection follows, which starts as the identity on the coordinates that both have. None means the tower's.
     """
 
@@ -119,17 +118,17 @@ class ImageEncoder(nn.Module):
         return int(cast(int, self.tower.config.image_size))
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float in [-1, 1] -> (B, D) float, not normalised."""
+        """Encode (B, 3, H, W) float in [-1, 1] as (B, D) float, not normalised."""
         said = self._read(images)
         if isinstance(said, VisionStates):
             return self._adapted(said.pooled)
         return self._adapted(said.image_embeds if "image_embeds" in said else said.pooler_output)
 
     def look(self, images: Tensor) -> VisionStates:
-        """What :meth:`forward` says, and beside it each patch, in the same space.
+        """Return the output of :meth:`forward`, and an embedding of each patch in the same space.
 
-        A CLIP tower's patches go the way of its summary: its final norm and its projection. SigLIP's are its last
-        states, which its attention pooling reads.
+        A CLIP tower's patches pass its final norm and its projection, like its summary. SigLIP's are its last states,
+        which its attention pooling reads.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
@@ -147,7 +146,7 @@ class ImageEncoder(nn.Module):
         return VisionStates(self._adapted(pooled), self._adapted(states.unflatten(1, (side, side))))
 
     def _read(self, images: Tensor) -> Any:
-        """What the tower says of the images at its own size and in its own normalisation."""
+        """Run the tower on images resized to its size and normalised as it expects."""
         size = (self.image_size, self.image_size)
         if images.shape[-2:] != size:
             images = F.interpolate(images, size, mode="bicubic", antialias=True)

@@ -1,4 +1,4 @@
-"""LoRA (Eq. 10) through peft: adapters go into a network in place, and fold back into plain weights."""
+"""LoRA (Eq. 10) with peft: adapters are added to a network in place, and folded back into plain weights."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Lora:
     Attributes:
         rank: r, at least 1.
         alpha: the numerator of the scale.
-        targets: ends of the names of the linear layers that get an adapter; None means those that are usual for the
+        targets: endings of the names of the linear layers that get an adapter; None means the usual ones for the
             family of the network.
 
     Raises:
-        ValueError: where ``rank``, ``alpha`` or ``targets`` allow no adapter.
+        ValueError: if ``rank``, ``alpha`` or ``targets`` allow no adapter.
     """
 
     rank: int = 8
@@ -46,24 +46,24 @@ class Lora:
         return self.alpha / self.rank
 
     def config(self, usual: tuple[str, ...]) -> LoraConfig:
-        """The same for peft; ``usual`` stands for no targets."""
+        """Return these settings for peft; if ``targets`` is None, ``usual`` are the targets."""
         targets = list(self.targets or usual)
         return LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=targets, lora_dropout=0.0, bias="none")
 
     def inject(self, network: nn.Module, usual: tuple[str, ...] = ("q_proj", "v_proj")) -> None:
-        """Add the adapters in place and freeze everything else in ``network``; ``usual`` stands for no targets."""
+        """Add the adapters in place and freeze everything else in ``network``; see :meth:`config` for ``usual``."""
         inject_adapter_in_model(self.config(usual), network)
 
 
 def fold(state: Mapping[str, Tensor], scale: float | Mapping[str, float]) -> dict[str, Tensor]:
-    """The plain weights that a state with adapters or further columns amounts to; a plain one comes back unchanged.
+    """Fold the adapters and further columns of a state into plain weights; return a plain state unchanged.
 
     Args:
         state: a network's ``state_dict``.
-        scale: alpha / rank of its adapters; where its parts differ, by the dotted names of the parts.
+        scale: alpha / rank of its adapters; if its parts differ, a mapping from the dotted names of the parts.
 
     Raises:
-        ValueError: where adapters stand in a part without a scale.
+        ValueError: if an adapter is in a part without a scale.
     """
     plain = {k.replace(_BASE, "."): v for k, v in state.items() if not k.endswith((_A, _B))}
     for name in (k.removesuffix(_A) for k in state if k.endswith(_A)):
@@ -85,11 +85,11 @@ def _scale_of(name: str, scale: float | Mapping[str, float]) -> float:
 def load_plain(network: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Load plain weights strictly into a network that may have adapters or further columns.
 
-    Adapters keep their start, B = 0, and so do further columns (:mod:`~vlad_lightning.models.painter.widened`) that the
-    plain weights do not have.
+    Adapters keep their initial B = 0, and so do further columns (:mod:`~vlad_lightning.models.painter.widened`) that
+    the plain weights do not have.
 
     Raises:
-        RuntimeError: where names or shapes differ, as ``load_state_dict`` does.
+        RuntimeError: if names or shapes differ, as in ``load_state_dict``.
     """
     own = network.state_dict()
     wanted = {k.replace(_BASE, "."): k for k in own if not k.endswith((_A, _B))}

@@ -1,8 +1,8 @@
-"""True posters made harder for the object detector: mirrored, noisy, blurred, and with blobs on them.
+"""Augmentation of true posters for the object detector: mirroring, noise, blur, and blobs.
 
-Generated pictures are softer than true ones, and what they show where an object should be may have no shape at all. A
-detector that has seen sharp shapes alone calls everything one of them. So some posters get a blob, a thing of a colour
-and of no shape: an object of the kind None.
+Generated pictures are softer than true ones, and an object in them may have no shape at all. A detector that has seen
+only sharp shapes calls everything one of them. So some posters get a blob, which has a colour but no shape: an object
+of the kind None.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.scene_objects import FIELDS, KINDS
 
 NUMBERS = 22
-"""Uniform numbers that decide on a poster: 19 on its blob, 3 on the rest."""
+"""Uniform random numbers per poster: 19 for its blob, 3 for the other changes."""
 
-_WAVES = 5  # of the outline, from two bumps to six: one bump alone would move the middle
-_LEAST_DIFFERENCE = 0.35  # of the blob's colour from what lies under it, in [-1, 1]
+_WAVES = 5  # of the outline, from two bumps to six: one bump alone would move the centre
+_LEAST_DIFFERENCE = 0.35  # of the blob's colour from the picture under it, in [-1, 1]
 _NOTHING = KINDS.index(None)
-_SHARPEST = 0.4  # share that stays of the picture where it is blurred
+_SHARPEST = 0.4  # share of the original in a blurred picture
 
 
 @dataclass(frozen=True)
 class ObjectAugmentation:
-    """What is done to the posters that a detector learns from.
+    """The augmentation of the posters that a detector is trained on.
 
     Attributes:
-        blobs: share of the posters that get a blob, where there is room.
+        blobs: share of the posters that get a blob, if there is room.
         noise: the largest standard deviation of the noise, in [-1, 1]; a poster's is drawn between 0 and this.
         blur: share of the posters that are blurred over 3 x 3 pixels.
 
     Raises:
-        ValueError: where a number is out of its range.
+        ValueError: if a number is out of its range.
     """
 
     blobs: float = 0.5
@@ -51,11 +51,11 @@ class ObjectAugmentation:
     def __call__(
         self, images: Tensor, things: Tensor, drawn: Tensor, noise: Tensor, palette: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Change B posters.
+        """Augment B posters.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
-            things: (B, M, 7) float: their objects, see :data:`~vlad_lightning.layout.scene_objects.FIELDS`.
+            things: (B, M, 7) float: the posters' objects, see :data:`~vlad_lightning.layout.scene_objects.FIELDS`.
             drawn: (B, NUMBERS) float in [0, 1).
             noise: (B, 3, H, W) float, standard normal.
             palette: see :func:`palette_colours`.
@@ -72,19 +72,19 @@ class ObjectAugmentation:
 
 
 def palette_colours() -> Tensor:
-    """(C, 3) float32 in [-1, 1]: the palette."""
+    """Return the palette, (C, 3) float32 in [-1, 1]."""
     return torch.tensor(list(PALETTE.values())) / 127.5 - 1
 
 
 def paint_blobs(images: Tensor, things: Tensor, drawn: Tensor, share: float, palette: Tensor) -> tuple[Tensor, Tensor]:
-    """Generate a blob on some posters, where it touches no object and can be seen.
+    """Paint a blob on some posters, if it touches no object and can be seen.
 
     Args:
         images: (B, 3, H, W) float in [-1, 1].
-        things: (B, M, 7) float: the posters' objects, as
-            :func:`~vlad_lightning.layout.scene_objects.encode_objects` has them.
+        things: (B, M, 7) float: the posters' objects, see
+            :func:`~vlad_lightning.layout.scene_objects.encode_objects`.
         drawn: (B, NUMBERS) float in [0, 1); the first 19 decide on the blobs.
-        share: of the posters that are to get one; those without room get none.
+        share: share of the posters that should get a blob; posters without room get none.
         palette: (C, 3) float: the colours of :func:`palette_colours`, on the pictures' device.
 
     Returns:
@@ -108,7 +108,7 @@ def paint_blobs(images: Tensor, things: Tensor, drawn: Tensor, share: float, pal
 
 
 def _mirror(images: Tensor, things: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """The chosen (B,) posters, left and right exchanged; every shape is its own mirror image."""
+    """Mirror the chosen (B,) posters left to right; every shape is its own mirror image."""
     turned = things.clone()
     turned[..., 3] = (1 - things[..., 3]) * things[..., 0]
     return (
@@ -118,10 +118,10 @@ def _mirror(images: Tensor, things: Tensor, chosen: Tensor) -> tuple[Tensor, Ten
 
 
 def blob_masks(side: int, radius: Tensor, x: Tensor, y: Tensor, drawn: Tensor) -> Tensor:
-    """Closed curves of random waves, their edges more or less soft.
+    """Draw closed curves of random waves with more or less soft edges.
 
     Args:
-        side: of the masks in pixels.
+        side: side of the masks in pixels.
         radius: (B,) float: no point is further from the centre, in fractions of the frame.
         x: (B,) float: centres.
         y: (B,) float.

@@ -1,7 +1,7 @@
-"""A small detector of coloured shapes: where they stand, which shape and which colour each has.
+"""A small detector of coloured shapes: the box, shape and colour of each.
 
-One network looks once at the whole picture and says, for each cell of a grid, whether an object's centre lies there
-(CenterNet, arXiv 1904.07850), what shape and colour it has, and its box. Its first layer moves 2 x 2 pixels into
+One network sees the whole picture once and predicts, for each cell of a grid, whether an object's centre lies there
+(CenterNet, arXiv 1904.07850), its shape, its colour and its box. Its first layer moves 2 x 2 pixels into
 channels, so no pixel of a small shape is averaged away.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vlad_lightning.layout.scene_objects import COLOURS, KINDS, FoundObject
 
 STRIDE = 4
-"""Pixels of the detector's own frame a grid cell."""
+"""Side of a grid cell in pixels of the detector's own frame."""
 
 _PARTS = (1, len(KINDS), len(COLOURS), 4)
 _SAME = 0.3  # two boxes that overlap by more are one object
@@ -27,7 +27,7 @@ _SAME = 0.3  # two boxes that overlap by more are one object
 
 @dataclass(frozen=True)
 class ObjectMaps:
-    """What the network says of each cell of its grid; S kinds of shapes, C colours, G x G cells.
+    """The output of the network for each cell of its grid: S kinds of shapes, C colours, G x G cells.
 
     Attributes:
         centre: (B, 1, G, G) float: logits of an object's centre.
@@ -44,14 +44,14 @@ class ObjectMaps:
 
 
 class ObjectDetector(nn.Module):
-    """Pictures to maps, and maps to objects.
+    """A network from pictures to maps, and from maps to objects.
 
     Args:
-        size: side of its own frame in pixels, a multiple of 8; pictures of another size are resized to it.
+        size: side of the detector's own frame in pixels, a multiple of 8; pictures of another size are resized to it.
         width: channels of its finest layer; deeper ones have more.
 
     Raises:
-        ValueError: where ``size`` is not such a number, or ``width`` is below 8.
+        ValueError: if ``size`` is not a multiple of 8, or ``width`` is below 8.
     """
 
     def __init__(self, size: int = 64, width: int = 32) -> None:
@@ -68,15 +68,15 @@ class ObjectDetector(nn.Module):
         self.join = nn.Sequential(_Residual(middle), _Residual(middle))
         self.head = nn.Conv2d(middle, sum(_PARTS), 1)
         with torch.no_grad():
-            cast(Tensor, self.head.bias)[0] = -4.0  # centres are rare: start there, as focal losses need
+            cast(Tensor, self.head.bias)[0] = -4.0  # centres are rare: start with low scores, as focal losses need
 
     @property
     def cells(self) -> int:
-        """G, the grid's cells a side."""
+        """G, the grid's cells per side."""
         return self.size // STRIDE
 
     def forward(self, images: Tensor) -> ObjectMaps:
-        """(B, 3, H, W) float in [-1, 1] -> maps of float32."""
+        """Predict the float32 maps of images (B, 3, H, W) float in [-1, 1]."""
         if images.shape[-2:] != (self.size, self.size):
             images = F.interpolate(images, (self.size, self.size), mode="bicubic", antialias=True)
         x = self.down(self.stem(images.contiguous(memory_format=torch.channels_last)))  # (B, 2 width, G, G)
@@ -86,22 +86,22 @@ class ObjectDetector(nn.Module):
 
     @torch.no_grad()
     def detect(self, images: Tensor, threshold: float = 0.4) -> list[tuple[FoundObject, ...]]:
-        """The objects on each of B pictures, the surest first.
+        """Detect the objects on each of B pictures, the highest score first.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1].
-            threshold: least score of an object, in [0, 1].
+            threshold: lowest score of an object, in [0, 1].
         """
         return detect_objects(self(images), threshold)
 
 
 def detect_objects(maps: ObjectMaps, threshold: float = 0.4, most: int = 24) -> list[tuple[FoundObject, ...]]:
-    """The peaks of the centres' map, one for each object.
+    """Find the peaks of the centre map, one for each object.
 
     Args:
-        maps: of B pictures.
-        threshold: least score, in [0, 1].
-        most: objects of a picture, at most; the surest ones.
+        maps: the network's output for B pictures.
+        threshold: lowest score, in [0, 1].
+        most: the most objects of a picture; those with the highest scores are kept.
     """
     scores = maps.centre.sigmoid()
     peaks = (scores == F.max_pool2d(scores, 3, 1, 1)) & (scores >= threshold)
@@ -109,28 +109,28 @@ def detect_objects(maps: ObjectMaps, threshold: float = 0.4, most: int = 24) -> 
     found: list[tuple[FoundObject, ...]] = []
     cells = scores.shape[-1]
     for i in range(len(scores)):
-        things = []
+        objects = []
         for row, column in peaks[i, 0].nonzero().tolist():
             dx, dy, width, height = maps.box[i, :, row, column].tolist()
             kind, hue = KINDS[int(shape[i, row, column])], COLOURS[int(colour[i, row, column])]
             x, y = (column + 0.5 + dx) / cells, (row + 0.5 + dy) / cells
             across, down = (math.exp(min(side, 0.0)) for side in (width, height))
-            things.append(FoundObject(kind, hue, x, y, across, down, float(scores[i, 0, row, column])))
-        found.append(_distinct(sorted(things, key=lambda thing: -thing.score))[:most])
+            objects.append(FoundObject(kind, hue, x, y, across, down, float(scores[i, 0, row, column])))
+        found.append(_distinct(sorted(objects, key=lambda obj: -obj.score))[:most])
     return found
 
 
-def _distinct(things: Sequence[FoundObject]) -> tuple[FoundObject, ...]:
-    """Those that do not lie on a surer one."""
+def _distinct(objects: Sequence[FoundObject]) -> tuple[FoundObject, ...]:
+    """Keep the objects that do not overlap an object with a higher score."""
     kept: list[FoundObject] = []
-    for thing in things:
-        if all(_overlap(thing, other) <= _SAME for other in kept):
-            kept.append(thing)
+    for obj in objects:
+        if all(_overlap(obj, other) <= _SAME for other in kept):
+            kept.append(obj)
     return tuple(kept)
 
 
 def _overlap(a: FoundObject, b: FoundObject) -> float:
-    """Intersection over union of two upright boxes."""
+    """Compute the intersection over union of two upright boxes."""
     across = min(a.x + a.width / 2, b.x + b.width / 2) - max(a.x - a.width / 2, b.x - b.width / 2)
     down = min(a.y + a.height / 2, b.y + b.height / 2) - max(a.y - a.height / 2, b.y - b.height / 2)
     common = max(across, 0.0) * max(down, 0.0)
@@ -139,7 +139,7 @@ def _overlap(a: FoundObject, b: FoundObject) -> float:
 
 
 class _Conv(nn.Sequential):
-    """A 3 x 3 convolution with its norm."""
+    """A 3 x 3 convolution with its norm and activation."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(
@@ -148,7 +148,7 @@ class _Conv(nn.Sequential):
 
 
 class _Residual(nn.Module):
-    """Two convolutions beside the identity."""
+    """A residual block of two convolutions."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

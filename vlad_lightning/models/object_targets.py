@@ -1,4 +1,4 @@
-"""What the object detector should say of posters whose objects are known, and how far off it is."""
+"""The object detector's training targets, its loss, and a count of its hits."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from vlad_lightning.layout.scene_objects import COLOURS, FIELDS, KINDS, FoundObject
 from vlad_lightning.models.object_detector import ObjectMaps
 
-_SPREAD = 0.75  # of a centre's bump, in cells
+_SPREAD = 0.75  # standard deviation of a centre's bump, in cells
 _BESIDE = 0.3  # cells where the bump is higher also learn shape, colour and box
 _WEIGHTS = (1.0, 1.0, 1.0, 0.5)  # of centre, shape, colour, box
 
 
 def bumps(things: Tensor, cells: int) -> Tensor:
-    """A bump of height 1 at the cell of each object's centre.
+    """Draw a bump of height 1 at the cell of each object's centre.
 
     Args:
         things: (B, M, 7) float, see :data:`FIELDS`.
@@ -35,10 +35,10 @@ def bumps(things: Tensor, cells: int) -> Tensor:
 
 
 def detection_loss(maps: ObjectMaps, things: Tensor) -> Tensor:
-    """CenterNet's focal loss of the centres, cross-entropy of shape and colour, and L1 of the boxes.
+    """Compute CenterNet's focal loss of the centres, cross-entropy of shape and colour, and L1 of the boxes.
 
     Args:
-        maps: what the detector says of B pictures.
+        maps: the detector's output for B pictures.
         things: (B, M, 7) float: their objects, see :data:`FIELDS`.
 
     Returns:
@@ -64,7 +64,7 @@ def detection_loss(maps: ObjectMaps, things: Tensor) -> Tensor:
 
 
 def _boxes(chosen: Tensor, cells: int) -> Tensor:
-    """(B, G, G, 7) -> (B, 4, G, G), as :class:`ObjectMaps` has them."""
+    """Convert (B, G, G, 7) to (B, 4, G, G), see ``box`` of :class:`ObjectMaps`."""
     middles = torch.arange(cells, device=chosen.device, dtype=chosen.dtype) + 0.5
     right = chosen[..., 3] * cells - middles
     down = chosen[..., 4] * cells - middles[:, None]
@@ -73,7 +73,7 @@ def _boxes(chosen: Tensor, cells: int) -> Tensor:
 
 
 def _focal(logits: Tensor, height: Tensor) -> Tensor:
-    """CenterNet's Eq. 1 with alpha 2 and beta 4, summed."""
+    """Compute CenterNet's Eq. 1 with alpha 2 and beta 4, summed."""
     score = logits.sigmoid()
     at = (height == 1).float()
     hit = at * (1 - score) ** 2 * F.logsigmoid(logits)
@@ -82,11 +82,11 @@ def _focal(logits: Tensor, height: Tensor) -> Tensor:
 
 
 def count_hits(found: Sequence[Sequence[FoundObject]], things: Tensor, near: float = 0.06) -> Tensor:
-    """How many true objects are found, and rightly named.
+    """Count the true objects that are found, and those whose shape and colour are right.
 
     Args:
-        found: what a detector finds on each of B posters, the surest first.
-        things: (B, M, 7) float: what stands there, see :data:`FIELDS`.
+        found: a detector's objects on each of B posters, the highest score first.
+        things: (B, M, 7) float: the true objects, see :data:`FIELDS`.
         near: how far a found centre may be from the true one, across and down, in fractions of the frame.
 
     Returns:
@@ -102,11 +102,11 @@ def count_hits(found: Sequence[Sequence[FoundObject]], things: Tensor, near: flo
                 continue
             counts[0] += 1
             counts[5 + int(kind)] += 1
-            thing = next((o for o in left if abs(o.x - x) <= near and abs(o.y - y) <= near), None)
-            if thing is None:
+            hit = next((o for o in left if abs(o.x - x) <= near and abs(o.y - y) <= near), None)
+            if hit is None:
                 continue
-            left.remove(thing)
-            same = thing.shape == KINDS[int(kind)]
-            counts[2:5] += torch.tensor([1, same, thing.colour == COLOURS[int(colour)]])
+            left.remove(hit)
+            same = hit.shape == KINDS[int(kind)]
+            counts[2:5] += torch.tensor([1, same, hit.colour == COLOURS[int(colour)]])
             counts[5 + len(KINDS) + int(kind)] += same
     return counts

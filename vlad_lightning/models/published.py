@@ -34,11 +34,11 @@ _PICKLED = (".ckpt", ".bin", ".pt", ".pth")
 
 @dataclass(frozen=True)
 class Source:
-    """Where published weights are.
+    """The location of published weights.
 
     Attributes:
         location: a local folder, a hub id, or a local .safetensors file in the layout of the original repositories.
-        subfolder: of the folder or the hub id, such as ``unet``.
+        subfolder: subfolder of the folder or the hub id, such as ``unet``.
         revision: a commit; a hub id needs it.
         config: for a single file: a local folder in diffusers' layout that has ``<subfolder>/config.json``.
     """
@@ -53,7 +53,7 @@ class Source:
 
     @property
     def single(self) -> bool:
-        """Whether it is one file."""
+        """Whether the location is a single file."""
         return self.location.endswith(_SINGLE)
 
     @property
@@ -62,14 +62,14 @@ class Source:
         return self.config or self.location
 
     def check(self, needed: str = _CONFIG, weights: bool = True) -> None:
-        """Refuse what cannot be read, before anything is loaded.
+        """Refuse a source that cannot be read, before anything is loaded.
 
         Args:
             needed: a file that a local folder must have; alternatives are separated by ``|``.
             weights: whether a local folder must have .safetensors too.
 
         Raises:
-            FileNotFoundError: where a folder or file is not there, or a hub id has no revision.
+            FileNotFoundError: if a folder or file does not exist, or a hub id has no revision.
             ValueError: for pickled weights, a single file without ``config``, or a file that is cut short.
         """
         if self.location.endswith(_PICKLED):
@@ -108,11 +108,11 @@ class Source:
             )
 
     def load(self, part: nn.Module) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-        """The published weights for a network like ``part``, in float32, and their settings.
+        """Load the published weights for a network like ``part``, in float32, and their settings.
 
         Raises:
             FileNotFoundError: see :meth:`check`.
-            ValueError: where the source lacks weights that the part has.
+            ValueError: if the source lacks weights that the part has.
         """
         self.check()
         with naming(self):
@@ -137,7 +137,7 @@ class Source:
         return loaded, sorted(info["missing_keys"])
 
     def _load_single(self, kind: Any) -> tuple[Any, list[str]]:
-        """Through diffusers' own converters; what the file lacks is left on the meta device by them."""
+        """Load with diffusers' converters, which leave weights that the file lacks on the meta device."""
         options = {"config": self.config, "subfolder": self.subfolder, "torch_dtype": torch.float32}
         try:
             if issubclass(kind, CLIPTextModel | CLIPTextModelWithProjection):
@@ -152,11 +152,11 @@ class Source:
         return loaded, sorted(name for name, value in loaded.state_dict().items() if value.is_meta)
 
     def load_tokenizer(self) -> PreTrainedTokenizerFast:
-        """The published tokenizer.
+        """Load the published tokenizer.
 
         Raises:
             FileNotFoundError: see :meth:`check`.
-            ValueError: where it cannot tell which characters a token stands for.
+            ValueError: if it cannot report the characters of its tokens.
         """
         self.check("tokenizer.json|vocab.json|tokenizer_config.json", weights=False)
         with naming(self):
@@ -169,7 +169,7 @@ class Source:
         return read
 
     def load_schedule(self) -> DDPMScheduler:
-        """The published noise schedule, whatever solver it was published with.
+        """Load the published noise schedule, whatever solver it was published with.
 
         Raises:
             FileNotFoundError: see :meth:`check`.

@@ -1,4 +1,4 @@
-"""Settings that weights do not show: the same shapes with other heads or another activation are another network."""
+"""Checks of settings that weights do not show: other heads or activations make another network of equal shapes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def compare_settings(part: nn.Module, published: Mapping[str, Any]) -> None:
 
     Args:
         part: a network of diffusers or transformers.
-        published: what its source's ``config.json`` says, with the defaults of its class filled in.
+        published: the ``config.json`` of its source, with the defaults of its class filled in.
 
     Raises:
         ValueError: naming the first key and both values.
@@ -109,7 +109,7 @@ def _compare(keys: Any, own: Mapping[str, Any], published: Mapping[str, Any]) ->
 
 
 def _same(mine: Any, theirs: Any) -> bool:
-    """Equal; a value for every block equals a list of it."""
+    """Return whether two settings are equal; a value for all blocks equals a list with that value for each block."""
     mine, theirs = (list(x) if isinstance(x, list | tuple) else x for x in (mine, theirs))
     if isinstance(mine, list) != isinstance(theirs, list):
         several, one = (mine, theirs) if isinstance(mine, list) else (theirs, mine)

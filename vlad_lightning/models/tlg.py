@@ -1,7 +1,7 @@
-"""The Text Layout Generator: a diffusion over layout tokens, one a phrase of the prompt (Eq. 6's mean, before drawing).
+"""The Text Layout Generator: diffusion over layout tokens, one per phrase of the prompt (Eq. 6's mean, before drawing).
 
-A token has six numbers: a box (centre, size, angle) and whether the phrase has one at all, as an analog bit (Chen et
-al., arXiv 2208.04202): words to draw always have, "a red star" has, "at the top" has not.
+A token has six numbers: a box (centre, size, angle), and an analog bit (Chen et al., arXiv 2208.04202) for whether the
+phrase has a box at all: words to draw always have one, "a red star" has one, "at the top" has none.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ TOKEN_WIDTH = 6
 
 
 def encode_boxes(boxes: Tensor, present: Tensor) -> Tensor:
-    """Boxes (..., 5) in fractions and radians, and (...) bool whether there is one -> (..., 6) tokens in [-1, 1].
+    """Encode boxes (..., 5) in fractions and radians, and whether there is one (...) bool, as (..., 6) in [-1, 1].
 
-    A phrase without a box has zeros in its place.
+    A token without a box has zeros for its five numbers.
     """
     there = present[..., None]
     tokens = torch.cat([2 * boxes[..., :4] - 1, boxes[..., 4:] / math.pi], dim=-1)
@@ -31,25 +31,25 @@ def encode_boxes(boxes: Tensor, present: Tensor) -> Tensor:
 
 
 def decode_boxes(tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., 6) tokens -> (..., 5) boxes, sizes kept above zero, and (...) bool; undoes :func:`encode_boxes`."""
+    """Decode (..., 6) tokens to (..., 5) boxes with sizes above zero, and (...) bool; undo :func:`encode_boxes`."""
     centre, size = tokens[..., :2], tokens[..., 2:4]
     boxes = torch.cat([(centre + 1) / 2, ((size + 1) / 2).clamp(min=0.01), tokens[..., 4:5] * math.pi], dim=-1)
     return boxes, tokens[..., 5] > 0
 
 
 class TLG(ModelMixin, ConfigMixin):
-    """A transformer that denoises layout tokens, each knowing its phrase, with cross-attention to t.
+    """A transformer that denoises layout tokens, each conditioned on its phrase, with cross-attention to t.
 
-    The words of one quoted phrase know that they are one phrase, and their order in it. The buffer ``taught_objects``
-    says whether data have told where objects stand; before, only words are placed.
+    Embeddings mark which words form one quoted phrase, and their order in it. The buffer ``taught_objects`` records
+    whether training data had boxes of objects; without them, only words are laid out.
 
     Args:
         text_width: D of the conditioning.
-        max_words: N, places for words.
-        width: of the transformer.
+        max_words: N, slots for words.
+        width: width of the transformer.
         layers: transformer layers.
         heads: attention heads.
-        max_objects: K, places for the prompt's other phrases; 0 lays out words only.
+        max_objects: K, slots for the prompt's other phrases; 0 lays out words only.
     """
 
     taught_objects: Tensor
@@ -81,22 +81,22 @@ class TLG(ModelMixin, ConfigMixin):
 
     @property
     def slots(self) -> int:
-        """M, the phrases that are laid out: N words, then K others."""
+        """M, the number of phrases that are laid out: N words, then K others."""
         return int(self.config.max_words + self.config.max_objects)
 
     def forward(
         self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning, unknown: Tensor | None = None
     ) -> Tensor:
-        """Predict epsilon, v, x0 or a velocity of the layout tokens, as the schedule has it.
+        """Predict epsilon, v, x0 or a velocity of the layout tokens, according to the schedule.
 
         Args:
             x_t: (B, M, 6) float: the words, then the other phrases.
             timesteps: (B,) int64, or float32 for flow matching.
-            conditioning: of the B prompts.
-            unknown: (B, M) bool: phrases of which the data do not tell whether they have a box; they are left out.
+            conditioning: the conditioning of the B prompts.
+            unknown: (B, M) bool: phrases for which the data do not say whether they have a box; they are left out.
 
         Returns:
-            (B, M, 6) float; what stands where a prompt has no phrase means nothing.
+            (B, M, 6) float; the values of slots without a phrase have no meaning.
         """
         time = self.time(self.frequencies(timesteps).to(self.position_embedding.dtype))[:, None]  # (B, 1, width)
         phrases = conditioning.phrases[:, 1 : 1 + self.slots]
@@ -115,9 +115,9 @@ class TLG(ModelMixin, ConfigMixin):
         return self.box_out(read)
 
     def _grouped(self, conditioning: Conditioning) -> Tensor:
-        """(B, N, width): which quoted phrase each word belongs to, and its rank in it."""
+        """Embed each word's quoted phrase and its rank in it: (B, N, width)."""
         groups = conditioning.word_groups
-        if groups is None:  # each word is a phrase of its own
+        if groups is None:  # each word is a separate phrase
             alone = torch.arange(self.config.max_words, device=self.groups.device)
             groups = torch.stack([alone, torch.zeros_like(alone)], dim=-1).expand(len(conditioning), -1, -1)
         return self.groups[0][groups[..., 0]] + self.groups[1][groups[..., 1]]

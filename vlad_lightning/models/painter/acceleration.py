@@ -1,4 +1,4 @@
-"""What makes a denoiser cheaper to train without changing what it computes."""
+"""Settings that make a denoiser cheaper to train without changing what it computes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Acceleration:
     """Settings that trade memory for time or start-up for speed; the names in a ``state_dict`` stay as they are.
 
     Attributes:
-        gradient_checkpointing: compute activations again in the backward pass in the place of keeping them: about a
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping them: about a
             third more time, a fraction of the memory.
         channels_last: keep convolution weights, and with them the activations, in NHWC order.
         compile: compile the blocks that repeat, each kind once; needs a C++ compiler (and Triton on a GPU).
@@ -29,7 +29,7 @@ class Acceleration:
         """Set up a denoiser of diffusers in place.
 
         Raises:
-            ValueError: where its class does not support a setting.
+            ValueError: if its class does not support a setting.
         """
         if self.gradient_checkpointing:
             network.enable_gradient_checkpointing()

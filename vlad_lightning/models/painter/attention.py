@@ -17,10 +17,10 @@ _FUSED = ("to_qkv", "to_kv", "to_added_qkv")
 
 
 class MaskedJointAttention:
-    """A processor of diffusers' ``Attention`` that reads its mask, and fused projections as well.
+    """A processor of diffusers' ``Attention`` that applies its mask, and supports fused projections.
 
-    diffusers' own for Stable Diffusion 3 takes a mask and does not look at it. Without one the answers are the same,
-    bit for bit. What is masked is no key of any query; as a query its answer is read by nobody.
+    diffusers' own processor for Stable Diffusion 3 takes a mask and ignores it. Without a mask the outputs are equal
+    bit for bit. Masked token states are keys of no query, and their own outputs are not read.
     """
 
     def __call__(
@@ -30,7 +30,7 @@ class MaskedJointAttention:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attend; the names are those by which diffusers calls it.
+        """Attend; diffusers passes the arguments by these names.
 
         Args:
             attn: the layer's weights.
@@ -39,7 +39,7 @@ class MaskedJointAttention:
             attention_mask: (B, L) bool: the token states that may be attended to; None means all.
 
         Returns:
-            (B, N, D), and (B, L, D) where there are token states.
+            (B, N, D), and (B, L, D) if there are token states.
         """
         own, added = ("to_q", "to_k", "to_v"), ("add_q_proj", "add_k_proj", "add_v_proj")
         streams = [_projected(attn, hidden_states, "to_qkv", own, (attn.norm_q, attn.norm_k))]
@@ -60,7 +60,7 @@ class MaskedJointAttention:
 
 
 def read_masks(transformer: SD3Transformer2DModel) -> None:
-    """Have every layer attend by :class:`MaskedJointAttention`."""
+    """Make every layer attend with :class:`MaskedJointAttention`."""
     if not all(isinstance(processor, MaskedJointAttention) for processor in transformer.attn_processors.values()):
         transformer.set_attn_processor(MaskedJointAttention())
 
@@ -68,7 +68,7 @@ def read_masks(transformer: SD3Transformer2DModel) -> None:
 def _projected(
     attn: Attention, states: Tensor, fused: str, names: tuple[str, ...], norms: tuple[nn.Module | None, ...]
 ) -> list[Tensor]:
-    """Queries, keys and values of one stream, (B, heads, N, D / heads) each."""
+    """Compute queries, keys and values of one stream, (B, heads, N, D / heads) each."""
     if attn.fused_projections:
         parts = getattr(attn, fused)(states).chunk(3, dim=-1)
     else:
@@ -78,10 +78,10 @@ def _projected(
 
 
 def check_fusable(network: UNet2DConditionModel | SD3Transformer2DModel) -> None:
-    """Refuse a network whose projections cannot be fused; one that is fused already can.
+    """Refuse a network whose projections cannot be fused; accept one that is fused already.
 
     Raises:
-        ValueError: where attention layers have adapters, which fusing would leave out, or weights are sharded.
+        ValueError: if attention layers have adapters, which fusing would leave out, or weights are sharded.
     """
     layers = _attention(network)
     if any(layer.fused_projections for layer in layers):
@@ -94,12 +94,12 @@ def check_fusable(network: UNet2DConditionModel | SD3Transformer2DModel) -> None
 
 @contextmanager
 def fused_qkv(network: UNet2DConditionModel | SD3Transformer2DModel, enabled: bool = True) -> Iterator[None]:
-    """Within the context, ``network`` attends by fused projections: its answers differ by rounding only.
+    """Fuse the attention projections of ``network`` within the context: its outputs differ by rounding only.
 
     The fused weights are copies that exist within the context only, so checkpoints and folders never hold them.
 
     Args:
-        network: put back as it was at the end; left alone where it is fused already.
+        network: restored at the end; unchanged if it is fused already.
         enabled: False does nothing.
 
     Raises:
@@ -112,7 +112,7 @@ def fused_qkv(network: UNet2DConditionModel | SD3Transformer2DModel, enabled: bo
     check_fusable(network)
     network.fuse_qkv_projections()
     if isinstance(network, SD3Transformer2DModel):
-        network.set_attn_processor(MaskedJointAttention())  # diffusers' fused one neither masks nor normalises
+        network.set_attn_processor(MaskedJointAttention())  # diffusers' fused processor neither masks nor normalises
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The networks a VFE may hold, behind one call: an adapter for each family of diffusers."""
+"""The networks that a VFE may hold, behind one interface: an adapter for each family of diffusers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vlad_lightning.models.painter.attention import check_fusable, fused_qkv, re
 from vlad_lightning.models.painter.cache import reuse_deep_features
 from vlad_lightning.types import Conditioning
 
-_PIXELS = 8  # of a latent's side, in every autoencoder that SDXL's UNet was trained with
+_PIXELS = 8  # image pixels per latent pixel along a side, in SDXL's autoencoders
 
 
 class Backbone(Protocol):
-    """A denoising network told by a :class:`~vlad_lightning.types.Conditioning`."""
+    """A denoising network conditioned by a :class:`~vlad_lightning.types.Conditioning`."""
 
     @property
     def in_channels(self) -> int:
@@ -28,27 +28,27 @@ class Backbone(Protocol):
 
     @property
     def added_width(self) -> int | None:
-        """E of ``Conditioning.text_embeds``; None where the network reads none."""
+        """E of ``Conditioning.text_embeds``; None if the network reads none."""
         ...
 
     def __call__(self, fused: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
-        """(B, in_channels, h, w) at timesteps (B,) -> the prediction (B, C_z, h, w)."""
+        """Predict (B, C_z, h, w) from (B, in_channels, h, w) at timesteps (B,)."""
         ...
 
     def check(self, cache_interval: int, fuse_qkv: bool = False) -> None:
         """Refuse settings of :meth:`sampling` that do not fit this network as it is now.
 
         Raises:
-            ValueError: for a ``cache_interval`` above 1 and a network without deep blocks, or ``fuse_qkv`` and one
-                whose projections cannot be fused (:func:`~vlad_lightning.models.painter.attention.check_fusable`).
+            ValueError: for a ``cache_interval`` above 1 if the network has no deep blocks, or for ``fuse_qkv`` if its
+                projections cannot be fused (:func:`~vlad_lightning.models.painter.attention.check_fusable`).
         """
         ...
 
     def sampling(self, cache_interval: int, fuse_qkv: bool) -> AbstractContextManager[None]:
-        """The context of one sampling.
+        """Return the context of one sampling run.
 
         Args:
-            cache_interval: features of one call serve the next ``cache_interval`` - 1 calls; 1 reuses nothing.
+            cache_interval: features of one call are reused in the next ``cache_interval`` - 1 calls; 1 reuses nothing.
             fuse_qkv: see :func:`~vlad_lightning.models.painter.attention.fused_qkv`.
 
         Raises:
@@ -61,13 +61,13 @@ class Backbone(Protocol):
 class UNetBackbone:
     """A ``UNet2DConditionModel`` that cross-attends to the token states.
 
-    SDXL's adds a text embedding and sizes to its time embedding, which the conditioning and the latent give it.
+    SDXL's UNet adds a text embedding, from the conditioning, and sizes, from the latent, to its time embedding.
 
     Attributes:
         unet: the network.
 
     Raises:
-        ValueError: where it needs conditions that are not known here.
+        ValueError: if it needs conditions that are not supported here.
     """
 
     unet: UNet2DConditionModel
@@ -101,7 +101,7 @@ class UNetBackbone:
         ).sample
 
     def _added(self, fused: Tensor, conditioning: Conditioning) -> dict[str, Tensor] | None:
-        """SDXL's further conditions: the text embedding, and (height, width) before and after.
+        """Return SDXL's further conditions: the text embedding, and (height, width) before and after cropping.
 
         The data module resizes and does not crop, so both sizes are the image's and the crop's corner is (0, 0).
         """
@@ -115,7 +115,7 @@ class UNetBackbone:
         return {"text_embeds": conditioning.text_embeds, "time_ids": torch.stack(sizes, dim=1)}
 
     def check(self, cache_interval: int, fuse_qkv: bool = False) -> None:
-        """Only a UNet of several levels has deep blocks."""
+        """See :class:`Backbone`; only a UNet of several levels has deep blocks."""
         if fuse_qkv:
             check_fusable(self.unet)
         if cache_interval > 1 and len(self.unet.config.block_out_channels) < 2:
@@ -136,7 +136,7 @@ class TransformerBackbone:
     It attends jointly to latent patches and token states; time and the pooled t modulate its layers.
 
     Attributes:
-        transformer: the network; its attention is given a processor that reads masks.
+        transformer: the network; its attention gets a processor that applies masks.
     """
 
     transformer: SD3Transformer2DModel
@@ -151,7 +151,7 @@ class TransformerBackbone:
 
     @property
     def added_width(self) -> None:
-        """It reads the pooled t, whatever its width."""
+        """None: the transformer reads the pooled t, whatever its width."""
         return None
 
     def __call__(self, fused: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
@@ -166,13 +166,13 @@ class TransformerBackbone:
         ).sample
 
     def check(self, cache_interval: int, fuse_qkv: bool = False) -> None:
-        """A transformer has no deep blocks."""
+        """See :class:`Backbone`; a transformer has no deep blocks."""
         if fuse_qkv:
             check_fusable(self.transformer)
         if cache_interval > 1:
             raise ValueError(f"cache_interval is {cache_interval}; it must be 1 for a transformer, which has one level")
 
     def sampling(self, cache_interval: int, fuse_qkv: bool) -> AbstractContextManager[None]:
-        """Nothing is reused."""
+        """See :class:`Backbone`; nothing is reused."""
         self.check(cache_interval, fuse_qkv)
         return fused_qkv(self.transformer, fuse_qkv)

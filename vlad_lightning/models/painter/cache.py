@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 
 
 class _Reused:
-    """A block's ``forward``, run at every ``interval``-th call; the others are answered with the output it kept."""
+    """A block's ``forward``, run at every ``interval``-th call; the other calls return the output that it kept."""
 
     def __init__(self, forward: Callable[..., Any], interval: int) -> None:
         self.forward = forward
@@ -27,13 +27,13 @@ class _Reused:
 
 @contextmanager
 def reuse_deep_features(unet: UNet2DConditionModel, interval: int) -> Iterator[None]:
-    """Within the context, all but the outermost blocks of a UNet run at every ``interval``-th call only.
+    """Run all but the outermost blocks of a UNet only at every ``interval``-th call within the context.
 
     The first down block, the last up block and the convolutions around them run at every call. All calls within a
-    context are those of one sampling: batches of one shape.
+    context must belong to one sampling run, with batches of one shape.
 
     Args:
-        unet: put back as it was at the end.
+        unet: restored at the end.
         interval: 1 reuses nothing.
     """
     if interval == 1:
@@ -41,7 +41,7 @@ def reuse_deep_features(unet: UNet2DConditionModel, interval: int) -> Iterator[N
         return
     middle = [unet.mid_block] if unet.mid_block is not None else []
     deep = [*unet.down_blocks[1:], *middle, *unet.up_blocks[:-1]]
-    before = [vars(block).get("forward") for block in deep]  # other hooks live there too
+    before = [vars(block).get("forward") for block in deep]  # other hooks may be there, too
     for block in deep:
         vars(block)["forward"] = _Reused(block.forward, interval)
     try:

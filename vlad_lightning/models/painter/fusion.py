@@ -1,4 +1,4 @@
-"""Eq. 7: the noisy latent, the layout's latent and the text, joined over time; and a region's latent beside them."""
+"""Eq. 7: time-dependent fusion of the noisy latent, the layout's latent and the text; and of a region's latent."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class LatentFusion(ModelMixin, ConfigMixin):
     """W_t Concat(x_t, z_t, t), W_t a 1x1 convolution whose input channels are scaled by the time embedding.
 
     It starts as the identity on x_t (and zero on further output channels), so a pretrained image generator starts
-    unchanged. A image generator that reads the further channels through zeros needs them open from the start:
-    :meth:`open_further`.
+    unchanged. An image generator whose weights for the further channels are zero needs them open from the
+    start: :meth:`open_further`.
 
     Args:
         latent_channels: C_z of x_t.
@@ -24,7 +24,7 @@ class LatentFusion(ModelMixin, ConfigMixin):
         out_channels: channels of the fused latent, the image generator's ``in_channels``; None means
             ``latent_channels``.
         time_width: width of the time embedding.
-        starts_open: fill the further output channels at the start, for an image generator that is not pretrained.
+        starts_open: call :meth:`open_further` at the start, for an image generator that is not pretrained.
     """
 
     @register_to_config
@@ -53,10 +53,10 @@ class LatentFusion(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def open_further(self) -> None:
-        """Fill the further output channels with z_t and t, drawn at random, for a network with zeros in their place.
+        """Draw the weights of z_t and t for the further output channels, for a network that reads these through zeros.
 
-        Two factors at zero have no gradient, so one of the two has to be open. The layout's part has orthonormal rows
-        or columns: it keeps all of z_t where there is room. The normalised t adds about unit variance.
+        A product of two factors at zero has no gradient, so one of the two must not be zero. The layout's part has
+        orthonormal rows or columns: it keeps all of z_t if there is room. The normalised t adds about unit variance.
         """
         space, text = self.config.latent_channels, self.config.text_width
         further = self.weight[space:]
@@ -65,12 +65,12 @@ class LatentFusion(ModelMixin, ConfigMixin):
         further[:, -text:].normal_(std=text**-0.5)
 
     def forward(self, x_t: Tensor, timesteps: Tensor, layout: Tensor | None, text: Tensor) -> Tensor:
-        """Fuse.
+        """Fuse x_t, z_t and t.
 
         Args:
             x_t: (B, C_z, h, w) float.
             timesteps: (B,) int64, or float32 for flow matching.
-            layout: (B, C, h, w) float, z_t; None where ``layout_channels`` is 0.
+            layout: (B, C, h, w) float, z_t; None if ``layout_channels`` is 0.
             text: (B, D) float, the pooled t.
 
         Returns:
@@ -81,7 +81,7 @@ class LatentFusion(ModelMixin, ConfigMixin):
         space = x_t if layout is None else torch.cat([x_t, layout], dim=1)  # (B, C_z + C, h, w)
         channels = space.shape[1]
         mixed = torch.einsum("boi,bihw->bohw", weight[..., :channels], space)
-        # t is the same at every place, so its part of the convolution is one product a sample
+        # t is the same at every position, so its part of the convolution is one product per sample
         text_part = (
             torch.einsum("boi,bi->bo", weight[..., channels:], self.text_norm(text.to(weight.dtype))) + self.bias
         )
@@ -90,10 +90,10 @@ class LatentFusion(ModelMixin, ConfigMixin):
 
 
 class InpaintingFusion(ModelMixin, ConfigMixin):
-    """Further channels of Eq. 7's Concat: the region's mask and the latent of what is known.
+    """Further channels of Eq. 7's Concat: the region's mask and the latent of the known part of the picture.
 
     W_t Concat(x_t, z_t, t, m, x_m) = W_t Concat(x_t, z_t, t) + W'_t Concat(m, x_m): the second term is this module, so
-    an image generator without it, and its checkpoints, stay as they are. As TextDiffuser's (arXiv 2305.10855) further
+    an image generator without it, and its checkpoints, stay as they are. Like TextDiffuser's (arXiv 2305.10855) further
     channels, W' starts at zero.
 
     Args:
@@ -112,7 +112,7 @@ class InpaintingFusion(ModelMixin, ConfigMixin):
         self.weight = nn.Parameter(torch.zeros(out_channels, 1 + latent_channels))
 
     def forward(self, masked_latents: Tensor, timesteps: Tensor) -> Tensor:
-        """What is added to the fused latent.
+        """Compute the term that is added to the fused latent.
 
         Args:
             masked_latents: (B, 1 + C_z, h, w) float: m, 1 in the region and 0 where the picture is known, then x_m.

@@ -1,4 +1,4 @@
-"""A UNet's adapters alone, as the file that diffusers' own pipelines read with ``load_lora_weights``."""
+"""Export of a UNet's adapters alone, as the file that diffusers' pipelines read with ``load_lora_weights``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vlad_lightning.models.painter.vfe import LORA_TARGETS, VFE
 def save_unet_lora(vfe: VFE, folder: Path) -> None:
     """Write ``pytorch_lora_weights.safetensors``, with alpha and rank in its metadata.
 
-    The adapters change the UNet alone; what the fusion and the composition learned is not in the file.
+    The file holds only the adapters of the UNet, not the trained weights of the fusion and the composition.
 
     Args:
-        vfe: with adapters in its UNet.
-        folder: is made.
+        vfe: a VFE with adapters in its UNet.
+        folder: is created.
 
     Raises:
-        ValueError: where the UNet has none, or there is no UNet.
+        ValueError: if the UNet has no adapters, or there is no UNet.
     """
     if vfe.unet is None:
         raise ValueError("the image generator is a transformer; its adapters are exported with the whole pipeline only")

@@ -1,4 +1,4 @@
-"""What stands where: the composed phrases t_i of Eq. 2 in their boxes, as the rasteriser draws words (Eq. 6)."""
+"""The phrase map: composed phrases t_i of Eq. 2 drawn into their boxes, as the rasterizer draws words (Eq. 6)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from vlad_lightning.layout.masks import box_coordinates
 
-_POSITION_CHANNELS = 3  # across, down, and how much of a place is covered
-_OPAQUE = 2.0  # where the opacities start, before the sigmoid: 0.88
+_POSITION_CHANNELS = 3  # across, down, and coverage
+_OPAQUE = 2.0  # initial opacity before the sigmoid, after which it is 0.88
 
 
 @dataclass(frozen=True)
 class Grounding:
-    """The phrases of ``B`` prompts that stand somewhere.
+    """The phrases of ``B`` prompts and their boxes.
 
     Attributes:
         phrases: (B, K, D) float: composed t_i.
         boxes: (B, K, 5) float32: centre and size in fractions of the frame, and the angle in radians.
-        mask: (B, K) bool: which phrases have a box; nothing is drawn of the others.
+        mask: (B, K) bool: which phrases have a box; the others are not drawn.
     """
 
     phrases: Tensor
@@ -32,19 +32,19 @@ class Grounding:
 
 
 class PhraseMap(ModelMixin, ConfigMixin):
-    """A learned stamp for each grounded phrase, stretched into its box: the part of z_t that tells of the objects.
+    """A learned stamp for each grounded phrase, stretched into its box: the part of z_t for the objects.
 
-    A small network turns t_i into a stamp of ``side`` x ``side`` places, with an opacity for each: what is seen through
-    it is the phrase beneath. It is stretched over the phrase's box, turned with it, and pasted into the frame with
-    smooth edges; beside it stand the box's own coordinates, from -1 to 1 across and down, and the coverage. Of boxes
-    that overlap, the smaller one lies on top. The first channels of a stamp can be taught what the phrase looks like
-    (``map_weight`` of :class:`~vlad_lightning.modules.settings.LossSettings`).
+    A small network turns t_i into a stamp of ``side`` x ``side`` cells, with an opacity for each, through which the
+    phrase beneath is seen. The stamp is stretched over the phrase's box, rotated with it, and pasted into the frame
+    with smooth edges; further channels hold the box's own coordinates, from -1 to 1 across and down, and the coverage.
+    Of boxes that overlap, the smaller one is on top. The first channels of a stamp can be trained to show what the
+    phrase looks like (``map_weight`` of :class:`~vlad_lightning.modules.settings.LossSettings`).
 
     Args:
         text_width: D of the phrases.
-        channels: of a stamp.
-        side: of a stamp, in places.
-        width: of the network's hidden layer.
+        channels: channels of a stamp.
+        side: side of a stamp, in cells.
+        width: width of the network's hidden layer.
     """
 
     @register_to_config
@@ -63,11 +63,11 @@ class PhraseMap(ModelMixin, ConfigMixin):
         """Draw the map.
 
         Args:
-            grounding: of B prompts.
+            grounding: the grounded phrases of B prompts.
             size: h and w of the map.
 
         Returns:
-            (B, out_channels, h, w) float32; zero where there is no phrase.
+            (B, out_channels, h, w) float32; zero where no phrase is drawn.
         """
         ordered = _smallest_last(grounding)
         side = self.config.side
@@ -87,7 +87,7 @@ class PhraseMap(ModelMixin, ConfigMixin):
 
 
 def _smallest_last(grounding: Grounding) -> Grounding:
-    """What is drawn in any row, the largest of each row first; at least one phrase, so that the weights are used."""
+    """Keep the drawn phrases, the largest of each row first; keep at least one, so that the weights are used."""
     boxes, mask = grounding.boxes.float(), grounding.mask
     area = torch.where(mask, boxes[..., 2] * boxes[..., 3], -1.0)
     most = max(1, int(mask.sum(dim=1).max()))

@@ -1,4 +1,4 @@
-"""Stable Diffusion's UNet with settings a level: the type hints of its own class allow a configuration a single one."""
+"""Stable Diffusion's UNet with settings per level; its own class's type hints allow configurations only one value."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ def build_unet(
     norm_num_groups: int = 32,
     size_width: int = 256,
 ) -> UNet2DConditionModel:
-    """A UNet of diffusers with random weights and linear projections around its attention; the defaults are SD 2.1's.
+    """Build a UNet of diffusers with random weights and linear projections around attention; the defaults are SD 2.1's.
 
     Args:
         sample_size: side of the latents it was trained on.
         latent_channels: C_z.
-        block_out_channels: of each level.
-        attention_layers: transformer layers of each attention block, a level each; 0 is a level without attention. The
-            middle has those of the last level, and at least one.
+        block_out_channels: channels of each level.
+        attention_layers: transformer layers of an attention block, for each level; 0 is a level without attention. The
+            middle block has as many as the last level, and at least one.
         heads: attention heads of each level.
         text_width: D of the token states.
         added_text_width: E of the text embedding that SDXL adds to its time embedding, with six sizes; None adds none.
-        layers_per_block: residual layers a level.
-        norm_num_groups: of the group norms.
-        size_width: width of the embedding of each size, where there is ``added_text_width``.
+        layers_per_block: residual layers per level.
+        norm_num_groups: groups of the group norms.
+        size_width: width of the embedding of each size, if there is ``added_text_width``.
 
     Raises:
-        ValueError: where the levels differ in number.
+        ValueError: if the numbers of levels differ.
     """
     counts = {len(block_out_channels), len(attention_layers), len(heads)}
     if len(counts) > 1:
         raise ValueError(
-            f"block_out_channels, attention_layers and heads have {sorted(counts)} entries; each needs one a level"
+            f"block_out_channels, attention_layers and heads have {sorted(counts)} entries; each needs one per level"
         )
     attends = [n > 0 for n in attention_layers]
     added = added_text_width is not None
@@ -62,6 +62,6 @@ def build_unet(
 
 
 def _collapsed(layers: tuple[int, ...]) -> int | list[int]:
-    """As the published configs have it: one number where every level has it, and 1 where a level has none."""
+    """Write counts as published configs do: one number if all levels have it, and 1 for a level without layers."""
     counts = [max(n, 1) for n in layers]
     return counts[0] if len(set(counts)) == 1 else counts

@@ -1,4 +1,4 @@
-"""The Visual Feature Enhancer: Eq. 7's fusion before a denoising network that is told the tokens of t (Eq. 5, 9)."""
+"""The Visual Feature Enhancer: Eq. 7's fusion before a denoising network that attends to the tokens of t (Eq. 5, 9)."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 class VFE(nn.Module):
-    """Fusion, then a UNet or a transformer: one of the two, under the names that pipelines of diffusers give them.
+    """Fusion, then either a UNet or a transformer, under the names that diffusers' pipelines give them.
 
     Args:
         fusion: joins x_t, z_t and the pooled t.
-        unet: the image generator; its ``in_channels`` are the fusion's ``out_channels``. Where they are x_t's, as a
-            published one's, and the fusion gives more, it is widened by columns of zeros, which train under LoRA too.
-        transformer: the image generator in the UNet's place; likewise.
-        lora: adapters in the image generator, which is frozen then; None trains the image generator itself.
-        acceleration: memory and speed of the image generator.
-        inpainting: adds the mask and the known part of a picture, for inpainting; None generates from nothing only.
+        unet: the denoising network; its ``in_channels`` are the fusion's ``out_channels``. If they are x_t's, as in a
+            published UNet, and the fusion gives more, it is widened by columns of zeros, which train under LoRA too.
+        transformer: the denoising network instead of the UNet; likewise.
+        lora: adapters in the denoising network, which is then frozen; None trains the network itself.
+        acceleration: memory and speed settings of the denoising network.
+        inpainting: adds the mask and the known part of a picture, for inpainting; None generates whole pictures only.
         phrase_map: draws the objects' phrases into their boxes, beside the glyphs of z_t; None has word boxes only.
 
     Raises:
-        ValueError: where both are given or none, the channels of the two do not fit, the image generator needs
-            conditions that are not known here, or it does not support what is asked of it.
+        ValueError: if both or neither of ``unet`` and ``transformer`` are given, the channels of fusion and network do
+            not fit, or the network needs conditions that are not supported here, or does not support a setting.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class VFE(nn.Module):
         if wider:
             widen(self.network, len(fusion.weight))
             fusion.open_further()
-        if transformer is not None:  # what the last block's queries of the text find is read by nothing
+        if transformer is not None:  # nothing reads the result of the last block's text queries
             transformer.transformer_blocks[-1].attn.add_q_proj.requires_grad_(False)
         acceleration.apply(self.network)
 
@@ -87,11 +87,11 @@ class VFE(nn.Module):
 
     @property
     def backbone(self) -> Backbone:
-        """The UNet or the transformer, behind one call."""
+        """The UNet or the transformer, behind one interface."""
         return self._backbone
 
     def plain_network(self) -> UNet2DConditionModel | SD3Transformer2DModel:
-        """A copy of :attr:`network` as its class is saved: adapters and further columns folded in, in usual order."""
+        """Copy :attr:`network` as a plain one of its class: adapters and further columns folded in, and contiguous."""
         state = self.network.state_dict()
         folded = fold(state, 1.0 if self.lora is None else self.lora.scale)
         if folded.keys() == state.keys():
@@ -109,22 +109,22 @@ class VFE(nn.Module):
         conditioning: Conditioning,
         masked_latents: Tensor | None = None,
     ) -> Tensor:
-        """Predict epsilon, v, x0 or a velocity, as the schedule has it.
+        """Predict epsilon, v, x0 or a velocity, according to the schedule.
 
         Args:
             x_t: (B, C_z, h, w) float.
             timesteps: (B,) int64.
             layout: (B, C, h, w) float, z_t; None without hierarchical guidance.
-            conditioning: of the B prompts.
+            conditioning: the conditioning of the B prompts.
             masked_latents: (B, 1 + C_z, h, w) float, see
-                :class:`~vlad_lightning.models.painter.fusion.InpaintingFusion`; needed where there is one, and None
-                elsewhere.
+                :class:`~vlad_lightning.models.painter.fusion.InpaintingFusion`; required with ``inpainting``, and
+                None without it.
 
         Returns:
             (B, C_z, h, w) float.
 
         Raises:
-            ValueError: where ``masked_latents`` is given and there is no ``inpainting``, or the other way round.
+            ValueError: if ``masked_latents`` is given without ``inpainting``, or the other way round.
         """
         if (masked_latents is None) != (self.inpainting is None):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""A published image generator that reads further channels: columns of zeros beside its first layer's own weights."""
+"""Widening of a published network to further input channels: columns of zeros beside its first layer's weights."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from diffusers import SD3Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 FURTHER = ".further"
-"""The end of the name of the columns that were added, as :data:`~vlad_lightning.models.lora.fold` knows it."""
+"""The end of the names of added columns, which :func:`~vlad_lightning.models.lora.fold` joins."""
 
 
 class WidenedConv2d(nn.Conv2d):
-    """A convolution, plus one of further channels that starts at zero.
+    """A convolution, plus one over further channels that starts at zero.
 
-    The published columns keep their name, ``weight``, and are a parameter of their own: they may be frozen while
-    ``further`` trains. Two convolutions, not one over all channels: the first one's result is the published layer's bit
-    for bit, whatever order a kernel adds in.
+    The published columns keep their name, ``weight``, and are a separate parameter: they may be frozen while
+    ``further`` trains. Two convolutions instead of one over all channels keep the result of the published layer bit for
+    bit, whatever order a kernel adds in.
 
     Args:
-        conv: the layer whose parameters are taken over; the very objects, frozen or not.
-        channels: of the input, more than the layer reads.
+        conv: the layer whose parameter objects are taken over, frozen or not.
+        channels: input channels, more than the layer reads.
     """
 
     def __init__(self, conv: nn.Conv2d, channels: int) -> None:
@@ -42,18 +42,18 @@ class WidenedConv2d(nn.Conv2d):
         self.further = nn.Parameter(torch.zeros(shape, dtype=conv.weight.dtype, device=conv.weight.device))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, h, w) float -> (B, out_channels, h', w')."""
+        """Convolve (B, channels, h, w) float to (B, out_channels, h', w')."""
         own = super().forward(x[:, : self.in_channels])
         return own + self._conv_forward(x[:, self.in_channels :], self.further, None)
 
 
 def widen(network: UNet2DConditionModel | SD3Transformer2DModel, channels: int) -> None:
-    """Have an image generator read ``channels`` in place, the further ones through zeros that train.
+    """Widen a network in place to ``channels`` input channels; the weights of further ones start at zero and train.
 
-    Its ``config.in_channels`` says so; what it computes is unchanged.
+    Its ``config.in_channels`` is updated; what it computes is unchanged.
 
     Raises:
-        ValueError: where it reads as many channels already, or its first layer is no plain convolution, as under an
+        ValueError: if it reads as many channels already, or its first layer is not a plain convolution, as under an
             adapter.
     """
     owner, name = (network, "conv_in") if isinstance(network, UNet2DConditionModel) else (network.pos_embed, "proj")
@@ -68,7 +68,7 @@ def widen(network: UNet2DConditionModel | SD3Transformer2DModel, channels: int) 
 
 
 def joined(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of plain layers: further columns beside the others, under the plain name."""
+    """Return the state of plain layers: further columns joined to the others, under the plain name."""
     plain = {k: v for k, v in state.items() if not k.endswith(FURTHER)}
     for key in state.keys() - plain.keys():
         name = f"{key.removesuffix(FURTHER)}.weight"
@@ -77,9 +77,9 @@ def joined(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def parted(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A plain state for a network with the state ``own``: the reverse of :func:`joined` where that is widened.
+    """Split a plain state for a network with the state ``own``: the reverse of :func:`joined` for widened layers.
 
-    Weights without further columns leave ``own``'s as they are.
+    Further columns that the plain weights lack are taken from ``own``.
     """
     found = dict(state)
     for key in own:
@@ -87,20 +87,20 @@ def parted(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, 
         if not key.endswith(FURTHER) or name not in state:
             continue
         width = own[name].shape[1]
-        found[name], rest = state[name][:, :width], state[name][:, width:]
-        found[key] = rest if rest.shape[1] else own[key]
+        found[name], further = state[name][:, :width], state[name][:, width:]
+        found[key] = further if further.shape[1] else own[key]
     return found
 
 
 def settings_once_widened(network: nn.Module, published: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Published settings with the ``in_channels`` that they have in a widened network.
+    """Return published settings with the ``in_channels`` of a widened network.
 
     Args:
-        network: of diffusers or transformers, widened or not.
-        published: its source's settings.
+        network: a network of diffusers or transformers, widened or not.
+        published: the settings of its source.
 
     Raises:
-        ValueError: where the source reads another number of channels than the network did before it was widened.
+        ValueError: if the source reads another number of channels than the network did before it was widened.
     """
     config: Any = network.config
     own = config.get("in_channels") if isinstance(config, Mapping) else None
@@ -108,7 +108,7 @@ def settings_once_widened(network: nn.Module, published: Mapping[str, Any]) -> M
     before = next((m.in_channels for m in network.modules() if isinstance(m, WidenedConv2d)), own)
     if before != theirs:
         raise ValueError(
-            f"in_channels is {theirs} there, {before} in this config; leave it as it was published: the vfe widens a "
+            f"in_channels is {theirs} there, {before} in this config; leave it as it was published: the vfe widens an "
             "image generator to fusion.out_channels"
         )
     return published if own == theirs else {**published, "in_channels": own}

@@ -1,4 +1,4 @@
-"""Eq. 2, t = f_CCM(t_g, {t_i}): the Contextual Composition Module, and the identity that stands for its absence."""
+"""Eq. 2, t = f_CCM(t_g, {t_i}): the Contextual Composition Module, and the identity that replaces it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TextStates:
-    """What the text encoder says of ``B`` prompts, before composition.
+    """The output of the text encoder for ``B`` prompts, before composition.
 
     Attributes:
         pooled: (B, D) float, t_g.
-        phrases: (B, M, D) float, t_1..t_M: first ``N`` places for words to draw, then the objects.
+        phrases: (B, M, D) float, t_1..t_M: first ``N`` slots for words to draw, then the objects.
         phrase_mask: (B, M) bool.
-        order: (B, M) int64 in [0, M): each phrase's rank in the prompt, for `"SALE" at the top` is told by order.
+        order: (B, M) int64 in [0, M): each phrase's rank in the prompt: which word is `at the top` depends on order.
         tokens: (B, L, D) float, the token states.
         token_mask: (B, L) bool.
         read_mask: (B, L) bool, the states an image generator may attend to; None means all.
-        text_embeds: (B, E) float, what SDXL's UNet adds to its time embedding; None for other encoders.
+        text_embeds: (B, E) float, the embedding that SDXL's UNet adds to its time embedding; None for other encoders.
         word_groups: (B, N, 2) int64, see :class:`~vlad_lightning.types.Conditioning`.
     """
 
@@ -65,20 +65,20 @@ class Composition(Protocol):
 class CCM(ModelMixin, ConfigMixin):
     """A pre-norm transformer over [t_g; t_1..t_M] with cross-attention to the token states.
 
-    Each phrase first hears its two neighbours in the prompt: in `"SALE" at the top` the place stands behind the word,
-    where the word's own states, which a causal text tower makes, cannot see it. What the transformer says is added to
-    the normalised phrase, so that "a red star" stays one among its neighbours.
+    Each phrase first gets the features of its two neighbours in the prompt: in `"SALE" at the top` the place follows
+    the word, so that the word's own states from a causal text tower cannot contain it. The transformer's output is
+    added to the normalised phrase, so that "a red star" remains distinct from its neighbours.
 
-    Both ways out to a pretrained reader (the pooled vector, the token states) are residuals behind a projection that
-    starts at zero, as ControlNet's do (arXiv 2302.05543): an untrained CCM changes nothing, yet the projections learn
-    from the first step and all that is behind them from the second. A scalar gate at zero would starve both.
+    Both outputs to a pretrained reader (the pooled vector, the token states) are residuals with a projection that
+    starts at zero, as in ControlNet (arXiv 2302.05543): an untrained CCM changes nothing, yet the projections learn
+    from the first step, and the layers before them from the second. A scalar gate at zero would starve both.
 
     Args:
         width: D of the text encoder.
-        max_phrases: M, the places of :class:`TextStates.phrases`.
+        max_phrases: M, the slots of :class:`TextStates.phrases`.
         layers: transformer layers.
         heads: attention heads.
-        starts_open: draw the projections at random; for a reader that is not pretrained.
+        starts_open: initialise the projections at random; for a reader that is not pretrained.
     """
 
     @register_to_config
@@ -119,11 +119,11 @@ class CCM(ModelMixin, ConfigMixin):
         return Composed(pooled, phrases + composed, states.tokens + heard)
 
     def freeze_unread(self, pooled: bool, tokens: bool) -> None:
-        """Freeze the ways out that a stage does not read: they get no gradient there.
+        """Freeze the outputs that a stage does not read, because they get no gradient there.
 
         Args:
-            pooled: whether it reads the pooled t.
-            tokens: whether it reads the token states.
+            pooled: whether the stage reads the pooled t.
+            tokens: whether the stage reads the token states.
         """
         if not pooled:
             self.to_pooled.requires_grad_(False)
@@ -131,14 +131,14 @@ class CCM(ModelMixin, ConfigMixin):
             self.read.requires_grad_(False)
 
     def _heard(self, phrases: Tensor, states: TextStates) -> Tensor:
-        """(B, M, D): what each phrase hears of the ones before and after it in the prompt, and of itself."""
+        """Convolve each phrase with the phrases before and after it in the prompt: (B, M, D)."""
         ranks = states.order[..., None].expand_as(phrases)
         row = torch.zeros_like(phrases).scatter(1, ranks, phrases * states.phrase_mask[..., None])  # by rank
         return self.neighbours(row.mT).mT.gather(1, ranks)
 
 
 class IdentityComposition(ModelMixin, ConfigMixin):
-    """Without the CCM: t_g, {t_i} and the token states as the encoder gives them."""
+    """The composition without the CCM: t_g, {t_i} and the token states as the encoder gives them."""
 
     @register_to_config
     def __init__(self) -> None:
@@ -146,9 +146,9 @@ class IdentityComposition(ModelMixin, ConfigMixin):
         self.register_buffer("version", torch.zeros(()))  # a tensor, so that the module has a device
 
     def freeze_unread(self, pooled: bool, tokens: bool) -> None:
-        """Nothing: it has no weights."""
+        """Do nothing: there are no weights."""
 
     def forward(self, states: TextStates) -> Composed:
-        """Compose nothing."""
+        """Return the states as they are."""
         phrases = torch.cat([states.pooled[:, None], states.phrases], dim=1)
         return Composed(states.pooled, phrases, states.tokens)

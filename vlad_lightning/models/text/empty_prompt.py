@@ -1,4 +1,4 @@
-"""The empty prompt, which stands where there is no text: parsed once, and read once by a tower that does not change."""
+"""The empty prompt, used if there is no text: parsed once, and read once by a tower that does not change."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vlad_lightning.types import ParsedPrompts
 
 
 class EmptyPrompt:
-    """Keeps what a text encoder's parser and its tower say of the empty prompt.
+    """A cache of the empty prompt, as a text encoder's parser and its tower return it.
 
-    What a tower says is kept as long as nothing of the tower trains, and its weights, where they are, and the precision
-    in which it computes are the same.
+    The tower's output is kept as long as nothing of the tower trains, and its weights, their addresses and the
+    precision in which it computes stay the same.
 
     Args:
-        parser: the encoder's.
+        parser: the encoder's parser.
     """
 
     def __init__(self, parser: PromptParser) -> None:
@@ -28,7 +28,7 @@ class EmptyPrompt:
         self._states: tuple[Hashable, TowerStates] | None = None
 
     def parsed(self, device: torch.device) -> ParsedPrompts:
-        """The empty prompt on a device, parsed by the tokenizer of now."""
+        """Return the empty prompt on a device, parsed by the current tokenizer."""
         tokenizer = self._parser.tokenizer
         if self._parsed is None or self._parsed[0] is not tokenizer or self._parsed[1] != device:
             with torch.inference_mode(False):  # a validation may come first, and training needs it too
@@ -37,15 +37,15 @@ class EmptyPrompt:
         return self._parsed[2]
 
     def is_mine(self, parsed: ParsedPrompts) -> bool:
-        """Whether these prompts are what :meth:`parsed` gave last."""
+        """Return whether these prompts are the last result of :meth:`parsed`."""
         return self._parsed is not None and parsed is self._parsed[2]
 
     def read(self, tower: nn.Module, by: Callable[[], TowerStates]) -> TowerStates:
-        """What the tower says of it.
+        """Return the tower's output for the empty prompt.
 
         Args:
-            tower: the encoder's.
-            by: has the tower read it.
+            tower: the encoder's tower.
+            by: runs the tower on the empty prompt.
         """
         key = _state_of(tower)
         if key is None:
@@ -56,15 +56,15 @@ class EmptyPrompt:
 
 
 def _state_of(tower: nn.Module) -> Hashable | None:
-    """What the tower's answer depends on; None where that cannot be told, or where it learns.
+    """Return a key of all that the tower's output depends on; None if that is unknown, or if the tower trains.
 
-    A weight that is loaded counts its changes in ``_version``; one that is moved has another address.
+    A change of a weight, such as loading, increases its ``_version``; a weight that is moved has another address.
     """
     weights = [*tower.parameters(), *tower.buffers()]
     if not weights or any(w.requires_grad or w.is_inference() for w in weights):
         return None
     kind = weights[0].device.type
     precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-    # a tensor made in inference mode cannot serve in training, and kernels round otherwise in training mode
+    # a tensor made in inference mode cannot be used in training, and kernels round differently in training mode
     modes = torch.is_inference_mode_enabled(), tower.training, precision
     return modes, tuple((w.data_ptr(), w._version) for w in weights)

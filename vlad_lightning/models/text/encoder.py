@@ -23,7 +23,7 @@ from vlad_lightning.models.text.width_adapter import WidthAdapter
 from vlad_lightning.types import ParsedPrompts
 
 _SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "bos_token": "<start>", "eos_token": "<end>"}
-# 2 is left out for the end: transformers reads `eos_token_id == 2` as a broken old config and pools elsewhere
+# The end token must not be 2: transformers reads `eos_token_id == 2` as a broken old config and pools elsewhere
 _SPECIAL_ORDER = ("<pad>", "<start>", "<unk>", "<end>")
 
 
@@ -38,16 +38,16 @@ def build_text_tower(
     projection: int | None = None,
     intermediate: int | None = None,
 ) -> CLIPTextModelWithProjection:
-    """A CLIP text tower of transformers with random weights.
+    """Build a CLIP text tower of transformers with random weights.
 
     Args:
         width: D.
         layers: transformer layers.
         heads: attention heads.
         vocabulary: rows of the token embedding; at least the tokenizer's size.
-        context: L, tokens a prompt.
-        end_token: the id at whose first place t_g is read.
-        activation: of the MLPs, ``quick_gelu`` (OpenAI) or ``gelu`` (OpenCLIP).
+        context: L, tokens per prompt.
+        end_token: the id at whose first position t_g is read.
+        activation: activation of the MLPs, ``quick_gelu`` (OpenAI) or ``gelu`` (OpenCLIP).
         projection: width of t_g; None means ``width``, which the composition needs.
         intermediate: width of the MLPs; None means 4 ``width``.
     """
@@ -69,7 +69,7 @@ def build_text_tower(
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int = 1024) -> PreTrainedTokenizerFast:
-    """A lower-case byte-level BPE tokenizer learned from captions; it has a token for every byte, so none is unknown.
+    """Train a lower-case byte-level BPE tokenizer on captions; it has a token for every byte, so none is unknown.
 
     Args:
         captions: the text to learn from.
@@ -98,7 +98,7 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int = 1024) -> PreTrain
 
 
 def tokenizer_to_text(tokenizer: PreTrainedTokenizerFast) -> str:
-    """The tokenizer as JSON, for a checkpoint."""
+    """Return the tokenizer as JSON, for a checkpoint."""
     special = {name: getattr(tokenizer, name) for name in _SPECIAL}
     return json.dumps({"special": special, "tokenizer": tokenizer.backend_tokenizer.to_str()})
 
@@ -114,8 +114,8 @@ class CharacterEncoder(ModelMixin, ConfigMixin):
     """A character-level embedding of a word, so that its spelling survives the sub-word tokenizer.
 
     Args:
-        width: D of what is returned.
-        max_letters: bytes of UTF-8 that are read; the rest of a word is not.
+        width: D of the output.
+        max_letters: the most bytes of UTF-8 that are read of a word; further ones are ignored.
     """
 
     @register_to_config
@@ -126,7 +126,7 @@ class CharacterEncoder(ModelMixin, ConfigMixin):
         self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, words: Sequence[str] | Tensor) -> Tensor:
-        """Spell ``K`` words, or their letters as :func:`~vlad_lightning.models.text.parser.letters_of` has them.
+        """Embed the spelling of ``K`` words, or of :func:`~vlad_lightning.models.text.parser.letters_of` them.
 
         Returns:
             (K, D) float.
@@ -142,27 +142,27 @@ class CharacterEncoder(ModelMixin, ConfigMixin):
 
 
 class TextEncoder(nn.Module):
-    """Prompts to t_g, {t_i} and token states: the right-hand side of Eq. 2.
+    """An encoder of prompts to t_g, {t_i} and token states: the right-hand side of Eq. 2.
 
-    A prompt that is longer than the tower's context is read in windows, whose token states follow each other; t_g is
+    A prompt that is longer than the tower's context is read in windows, whose token states are joined; t_g is
     the mean of the windows' embeddings.
 
     Args:
         tower: the text tower: CLIP, SDXL's two CLIPs, SigLIP, or the language model of Qwen-VL.
-        character_encoder: the character-level embedding, of the width D; None is one with its defaults.
-        max_words: N, words to draw a prompt may have.
-        max_objects: further phrases that are kept; more are left out.
-        lora: adapters for the tower, which is frozen otherwise; None leaves it whole.
-        width: D, what the image generator attends to; where the tower's states or embedding have another width, a
-            learned projection follows. None means the tower's own width, which its embedding must have too.
-        skip_layers: layers at the top that the token states leave out before the final norm; Stable Diffusion 2 leaves
-            out one. t_g reads all. :class:`~vlad_lightning.models.text.towers.DualTower` knows its own.
+        character_encoder: the character-level embedding, of the width D; None means one with its defaults.
+        max_words: N, the most words to draw of a prompt.
+        max_objects: the most further phrases that are kept; more are left out.
+        lora: adapters for the tower, which is frozen apart from them; None adds none.
+        width: D, the width that the image generator attends to; if the tower's states or embedding have another width,
+            a learned projection follows. None means the tower's own width, which its embedding must have too.
+        skip_layers: how many top layers the token states skip before the final norm; Stable Diffusion 2 skips one. t_g
+            uses all. :class:`~vlad_lightning.models.text.towers.DualTower` has a fixed choice.
         context: the most tokens of a window; None means all that the tower takes.
         mask_padding: hide the padding from the image generator. Stable Diffusion's UNets were trained to attend to it.
 
     Raises:
-        TypeError: where ``tower`` is of no known family.
-        ValueError: where the widths differ, or ``skip_layers`` or ``context`` do not fit the tower.
+        TypeError: if ``tower`` is of no known family.
+        ValueError: if the widths differ, or ``skip_layers`` or ``context`` do not fit the tower.
     """
 
     def __init__(
@@ -224,12 +224,12 @@ class TextEncoder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it reads."""
+        """The device of the weights."""
         return self.character_encoder.position_embedding.device
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerFast | None:
-        """The parser's; None before one is trained or loaded."""
+        """The parser's tokenizer; None before one is trained or loaded."""
         return self.parser.tokenizer
 
     @tokenizer.setter
@@ -238,14 +238,14 @@ class TextEncoder(nn.Module):
 
     @property
     def decompose(self) -> PromptDecomposer:
-        """Splits a prompt into its phrases; the parser's."""
+        """The parser's decomposer, which splits a prompt into its phrases."""
         return self.parser.decompose
 
     def forward(self, prompts: Sequence[str] | ParsedPrompts) -> TextStates:
-        """Encode B prompts, or what :attr:`parser` made of them.
+        """Encode B prompts, or the output of :attr:`parser` for them.
 
         Raises:
-            RuntimeError: where there is no tokenizer yet to parse them.
+            RuntimeError: if there is no tokenizer yet to parse strings.
         """
         if isinstance(prompts, ParsedPrompts):
             return self._encode(prompts)
@@ -269,7 +269,7 @@ class TextEncoder(nn.Module):
         )
 
     def _read(self, parsed: ParsedPrompts) -> TowerStates:
-        """The tower's states of every window, side by side: (B, K L, W), and the means of its embeddings."""
+        """Return the tower's states of every window, side by side (B, K L, W), and the means of its embeddings."""
         if self.empty.is_mine(parsed):
             return self.empty.read(
                 self.tower, lambda: self.reader.read(self.tower, parsed.ids, parsed.mask, self.skip_layers)
@@ -291,10 +291,11 @@ class TextEncoder(nn.Module):
         return TowerStates(tokens, mean(said.pooled), embeds)
 
     def _spelt(self, tokens: Tensor, parsed: ParsedPrompts) -> Tensor:
-        """(B, M, D): the spelling of each word to draw, and the words of each other phrase, spelt one by one.
+        """Embed the spelling of each word to draw, and of the words of each other phrase one by one: (B, M, D).
 
-        A phrase's own words are a small part of its token states, which tell of the whole prompt: what tells "a red
-        star" from "a red ring" would be under 1 % of its variance. Normalised, it has as large a part as they have.
+        A phrase's own words are a small part of its token states, which describe the whole prompt: the difference of
+        "a red star" and "a red ring" would be under 1 % of its variance. The normalised spelling has as large a part as
+        the token states.
         """
         size, phrase_slots = parsed.phrase_mask.shape
         letters = self.character_encoder(parsed.letters).to(tokens)
@@ -304,7 +305,7 @@ class TextEncoder(nn.Module):
         return torch.where(drawn, spelt, F.layer_norm(spelt, (self.width,)))
 
     def get_extra_state(self) -> str:
-        """The tokenizer, so that a checkpoint needs no other file."""
+        """Return the tokenizer, so that a checkpoint needs no other file."""
         return "" if self.tokenizer is None else tokenizer_to_text(self.tokenizer)
 
     def set_extra_state(self, state: str) -> None:
@@ -326,6 +327,6 @@ def _check_widths(token_width: int, pooled_width: int, character_width: int, wid
 
 
 def _means(tokens: Tensor, inside: Tensor) -> Tensor:
-    """(B, M, D): the mean of the token states (B, L, D) that ``inside`` (B, M, L) gives each phrase, zero for none."""
+    """Average the token states (B, L, D) that ``inside`` (B, M, L) gives each phrase: (B, M, D), zero for none."""
     share = inside.to(tokens) / inside.sum(-1, keepdim=True).clamp(min=1).to(tokens)
     return share @ tokens

@@ -1,4 +1,4 @@
-"""Text towers beside CLIP's, with random weights: SigLIP's, and the language model of Qwen2.5-VL."""
+"""Builders of text towers besides CLIP's, with random weights: SigLIP's, and the language model of Qwen2.5-VL."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def build_siglip_text_tower(
     projection: int | None = None,
     intermediate: int | None = None,
 ) -> SiglipTextModel:
-    """A SigLIP text tower of transformers; the defaults are those of SigLIP 2's base size.
+    """Build a SigLIP text tower of transformers; the defaults are those of SigLIP 2's base size.
 
     Args:
         width: W of the token states.
         layers: transformer layers.
         heads: attention heads.
         vocabulary: rows of the token embedding.
-        context: L, tokens a prompt.
+        context: L, tokens per prompt.
         projection: P of the embedding; None means ``width``.
         intermediate: width of the MLPs; None means 4 ``width``.
     """
@@ -58,7 +58,7 @@ def build_qwen2_5_vl_language_model(
     context: int = 128000,
     rope_sections: tuple[int, int, int] = (16, 24, 24),
 ) -> Qwen2_5_VLTextModel:
-    """The language model of Qwen2.5-VL (arXiv 2502.13923); the defaults are those of its 3B size.
+    """Build the language model of Qwen2.5-VL (arXiv 2502.13923); the defaults are those of its 3B size.
 
     Args:
         width: W of the token states.
@@ -68,7 +68,8 @@ def build_qwen2_5_vl_language_model(
         intermediate: width of the MLPs.
         vocabulary: rows of the token embedding.
         context: the most tokens.
-        rope_sections: halves of the head's coordinates that turn with time, height and width; equal places for text.
+        rope_sections: how many pairs of a head's coordinates rotate with time, height and width; in text, all three are
+            the token's position.
     """
     rope: dict[str, Any] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": list(rope_sections)}
     return Qwen2_5_VLTextModel(

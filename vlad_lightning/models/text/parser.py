@@ -1,4 +1,4 @@
-"""What a text encoder makes of strings before its weights are asked: it needs no device, so a data loader can do it."""
+"""Parsing and tokenizing of prompts before a text encoder's weights: needs no device, so a data loader can do it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vlad_lightning.models.text.windows import Windows, cut_into_windows
 from vlad_lightning.types import ParsedPrompts
 
 NO_LETTER = 256
-"""Stands behind the bytes of a word."""
+"""The padding after the bytes of a word."""
 
 
 class PromptParser:
-    """Parses and tokenizes prompts for one text encoder, which holds it: they share the tokenizer.
+    """A parser and tokenizer of prompts for one text encoder, which holds it and shares its tokenizer.
 
     Args:
-        max_words: N, words to draw a prompt may have.
-        max_objects: further phrases that are kept.
-        max_letters: bytes of UTF-8 of a word that are spelt.
+        max_words: N, the most words to draw of a prompt.
+        max_objects: the most further phrases that are kept.
+        max_letters: the most bytes of UTF-8 of a word that are spelt.
         context: the most tokens of a window.
         pad_to_context: fill every window up to ``context`` with padding, as most towers were trained; False fills up to
             the longest of the batch.
@@ -47,7 +47,7 @@ class PromptParser:
         """Parse B prompts, on the CPU; words beyond ``max_words`` and objects beyond ``max_objects`` are left out.
 
         Raises:
-            RuntimeError: where there is no tokenizer yet.
+            RuntimeError: if there is no tokenizer yet.
         """
         if self.tokenizer is None:
             raise RuntimeError("the text encoder has no tokenizer: train one, load one, or load a checkpoint")
@@ -74,15 +74,15 @@ class PromptParser:
         )
 
     def _readable(self, windows: Windows) -> Tensor | None:
-        """(B, K L) bool: the states an image generator may attend to; None means all."""
+        """Return the states that an image generator may attend to, (B, K L) bool; None means all."""
         if self.hides_padding:
             return windows.mask.flatten(1)
         if windows.present.shape[1] == 1:
             return None
         return windows.present.repeat_interleave(windows.ids.shape[-1], dim=1)
 
-    def _spelt(self, parts: Sequence[Decomposition], places: int) -> tuple[Tensor, Tensor, Tensor]:
-        """``letters``, ``spelt`` and ``spelt_at``: each word to draw, and the words of each other phrase."""
+    def _spelt(self, parts: Sequence[Decomposition], phrase_slots: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``letters``, ``spelt`` and ``spelt_at`` of each word to draw and of the words of each other phrase."""
         words = [(b, k, w.text) for b, p in enumerate(parts) for k, w in enumerate(p.words[: self.max_words])]
         others = [
             (b, self.max_words + k, word)
@@ -93,12 +93,12 @@ class PromptParser:
         every = [*words, *others]
         distinct = {text: i for i, text in enumerate(dict.fromkeys(text for *_, text in every))}
         spelt = torch.tensor([distinct[text] for *_, text in every], dtype=torch.int64)
-        spelt_at = torch.tensor([row * places + slot for row, slot, _ in every], dtype=torch.int64)
-        # the empty word, where there is none: a weight that one process uses and another does not is an error
+        spelt_at = torch.tensor([row * phrase_slots + slot for row, slot, _ in every], dtype=torch.int64)
+        # the empty word if there is none: a weight that one process uses and another does not is an error
         return letters_of(list(distinct) or [""], self.max_letters), spelt, spelt_at
 
     def _spans(self, parts: Decomposition) -> list[tuple[int, int]]:
-        """M spans, (0, 0) where there is none; words first."""
+        """Return M spans, words first, (0, 0) if there is none."""
         words = [(p.start, p.end) for p in parts.words[: self.max_words]]
         objects = [(p.start, p.end) for p in parts.objects[: self.max_objects]]
         return [
@@ -109,24 +109,24 @@ class PromptParser:
         ]
 
     def _groups(self, parts: Decomposition) -> list[tuple[int, int]]:
-        """The quoted span of each of N words and its rank in it, (0, 0) where there is no word."""
+        """Return the quoted span of each of N words and its rank in the span, (0, 0) if there is no word."""
         groups = parts.groups[: self.max_words]
         ranked = [(group, i - groups.index(group)) for i, group in enumerate(groups)]
         return [*ranked, *[(0, 0)] * (self.max_words - len(ranked))]
 
 
 def letters_of(words: Sequence[str], size: int) -> Tensor:
-    """(K, size) int64: the first bytes of each word in UTF-8, :data:`NO_LETTER` behind the last."""
+    """Return the first bytes of each word in UTF-8, (K, size) int64, padded with :data:`NO_LETTER`."""
     spelt = [list(word.encode()[:size]) for word in words]
     return torch.tensor([s + [NO_LETTER] * (size - len(s)) for s in spelt]).view(-1, size)
 
 
 def _overlap(offsets: Tensor, spans: Tensor) -> Tensor:
-    """(B, M, L) bool: which tokens, of the characters ``offsets`` (B, L, 2), share one with the spans (B, M, 2)."""
+    """Return which tokens, with characters ``offsets`` (B, L, 2), overlap the spans (B, M, 2): (B, M, L) bool."""
     return (offsets[:, None, :, 0] < spans[..., None, 1]) & (offsets[:, None, :, 1] > spans[..., None, 0])
 
 
 def _ranks(spans: Tensor) -> Tensor:
-    """(B, M): the rank of each span by its start; absent ones, which end at 0, come last."""
+    """Rank the spans by their starts, (B, M); absent ones, which end at 0, come last."""
     starts = torch.where(spans[..., 1] > 0, spans[..., 0], torch.iinfo(spans.dtype).max)
     return starts.argsort(dim=1, stable=True).argsort(dim=1)

@@ -19,12 +19,12 @@ class PromptEncoder(nn.Module):
     Args:
         text_encoder: gives t_g, {t_i} and the token states.
         composition: the CCM, or the identity for the system without it.
-        read_phrases: let the image generator attend to the composed phrases beside the token states. A pretrained image
-            generator, whose attention that would change, reads them through the CCM's residual on the token states
-            alone.
+        read_phrases: let the image generator attend to the composed phrases besides the token states. This would change
+            the attention of a pretrained image generator, which reads them only through the CCM's residual on the
+            token states.
 
     Raises:
-        ValueError: where the CCM has another width or another number of places than the text encoder.
+        ValueError: if the CCM has another width or another number of slots than the text encoder.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class PromptEncoder(nn.Module):
 
     @property
     def max_words(self) -> int:
-        """N, words to draw a prompt may have."""
+        """N, the most words to draw of a prompt."""
         return self.text_encoder.max_words
 
     @property
     def parser(self) -> PromptParser:
-        """Makes of strings what :meth:`forward` takes in their place; for a data loader."""
+        """The parser of strings into inputs of :meth:`forward`, for use in a data loader."""
         return self.text_encoder.parser
 
     def empty(self) -> Conditioning:
-        """What it says of the empty prompt; a tower that does not train is not asked again."""
+        """Encode the empty prompt; a tower that does not train is not run again."""
         return self(self.text_encoder.empty.parsed(self.text_encoder.device))
 
     def forward(self, prompts: Sequence[str] | ParsedPrompts) -> Conditioning:
-        """Encode B prompts, or what :attr:`parser` made of them, on the encoder's device."""
+        """Encode B prompts, or the output of :attr:`parser` for them, on the encoder's device."""
         states = self.text_encoder(prompts)
         composed = self.composition(states)
         mask = states.phrase_mask

@@ -1,4 +1,4 @@
-"""The families of text towers: how the states of each are read, and what each needs of its tokens."""
+"""The families of text towers: how the states of each are read, and what each requires of its tokens."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from transformers import (
 
 @dataclass(frozen=True)
 class TowerStates:
-    """What a tower says of ``B`` sequences of ``L`` tokens.
+    """The output of a tower for ``B`` sequences of ``L`` tokens.
 
     Attributes:
         tokens: (B, L, W) float, the token states that an image generator of its family attends to.
         pooled: (B, P) float, the embedding of each sequence.
-        text_embeds: (B, E) float, the embedding as SDXL's UNet adds it to its time embedding; None elsewhere.
+        text_embeds: (B, E) float, the embedding that SDXL's UNet adds to its time embedding; None for other towers.
     """
 
     tokens: Tensor
@@ -38,25 +38,25 @@ class TowerStates:
 class DualTower(ModelMixin, ConfigMixin):
     """SDXL's two CLIP text towers, which read the same tokens (arXiv 2307.01952); the defaults are SDXL's.
 
-    The token states are those below the last layer of each, not normalised, side by side; the embedding is the second
-    tower's.
+    The token states are those before the last layer of each tower, not normalised, side by side; the embedding is the
+    second tower's.
 
     Args:
-        widths: of the two.
-        layers: of the two.
-        heads: of the two.
-        activations: of their MLPs.
+        widths: widths of the two towers.
+        layers: transformer layers of the two.
+        heads: attention heads of the two.
+        activations: activations of their MLPs.
         projection: width of the second tower's embedding.
         vocabulary: rows of the token embeddings.
-        context: L, tokens a sequence.
-        end_token: the id at whose first place the embedding is read.
-        second_pad: the padding of the second tower's tokenizer, which is the first one's otherwise.
+        context: L, tokens per sequence.
+        end_token: the id at whose first position the embedding is read.
+        second_pad: the padding id of the second tower's tokenizer, which otherwise equals the first.
     """
 
     @register_to_config
     def __init__(
         self,
-        *,  # diffusers takes what is given by position for a default, and leaves it out of what it loads
+        *,  # diffusers takes positional arguments for defaults, and does not load them
         widths: tuple[int, int] = (768, 1280),
         layers: tuple[int, int] = (12, 32),
         heads: tuple[int, int] = (12, 20),
@@ -116,11 +116,11 @@ TextTower = (
 
 
 class TowerReader(Protocol):
-    """How the towers of one family are read.
+    """A reader of the towers of one family.
 
     Attributes:
-        masked: True where padding is hidden, from the tower and from what reads its states; False where padding is part
-            of the sequence, as the tower and the image generator were trained.
+        masked: True if padding is hidden from the tower and from the readers of its states; False if padding is part of
+            the sequence, as in the training of the tower and the image generator.
         lora_targets: the layers that get an adapter unless a configuration says otherwise.
     """
 
@@ -128,49 +128,49 @@ class TowerReader(Protocol):
     lora_targets: tuple[str, ...]
 
     def widths(self, tower: Any) -> tuple[int, int]:
-        """(W, P) of :class:`TowerStates`."""
+        """Return (W, P) of :class:`TowerStates`."""
 
     def context(self, tower: Any) -> int:
-        """The most tokens of a sequence."""
+        """Return the most tokens of a sequence."""
 
     def vocabulary(self, tower: Any) -> int:
-        """Rows of the token embedding."""
+        """Return the number of rows of the token embedding."""
 
     def end_token(self, tower: Any) -> int | None:
-        """The id at which the embedding is read; None where it is read by place."""
+        """Return the id at which the embedding is read; None if it is read by position."""
 
     def read(self, tower: Any, ids: Tensor, mask: Tensor, skip_layers: int) -> TowerStates:
-        """The states of (B, L) int64 tokens; ``mask`` (B, L) bool is False at the padding."""
+        """Return the states of (B, L) int64 tokens; ``mask`` (B, L) bool is False at the padding."""
 
 
 class CLIPReader:
-    """CLIP and OpenCLIP: no mask, as Stable Diffusion reads them; the states of the padding have read the prompt."""
+    """The reader of CLIP and OpenCLIP: no mask, as in Stable Diffusion; padding states attend to the prompt."""
 
     masked = False
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def widths(self, tower: CLIPTextModel | CLIPTextModelWithProjection) -> tuple[int, int]:
-        """Without a projection, the embedding is the state at the end token."""
+        """Return (W, P); without a projection, the embedding is the state at the end token."""
         config = tower.config
         return config.hidden_size, _projected(tower)
 
     def context(self, tower: CLIPTextModel | CLIPTextModelWithProjection) -> int:
-        """77 in every published one."""
+        """Return the config's value, 77 in every published tower."""
         return int(tower.config.max_position_embeddings)
 
     def vocabulary(self, tower: CLIPTextModel | CLIPTextModelWithProjection) -> int:
-        """49408 in every published one."""
+        """Return the config's value, 49408 in every published tower."""
         return int(tower.config.vocab_size)
 
     def end_token(self, tower: CLIPTextModel | CLIPTextModelWithProjection) -> int | None:
-        """Of the config; older ones say 2, at which transformers takes the largest id."""
+        """Return the config's value; for 2, in older configs, return the largest id, as transformers does."""
         end: Any = tower.config.eos_token_id
         return self.vocabulary(tower) - 1 if end == 2 else int(end)
 
     def read(
         self, tower: CLIPTextModel | CLIPTextModelWithProjection, ids: Tensor, mask: Tensor, skip_layers: int
     ) -> TowerStates:
-        """The last states, normalised; ``skip_layers`` from the top are left out, as Stable Diffusion 2 does."""
+        """Return the last states, normalised; skip ``skip_layers`` from the top, as Stable Diffusion 2 does."""
         said = tower(input_ids=ids, output_hidden_states=skip_layers > 0)
         tokens = said.last_hidden_state
         if skip_layers:
@@ -180,58 +180,58 @@ class CLIPReader:
 
 
 class DualReader:
-    """SDXL's pair of CLIP towers."""
+    """The reader of SDXL's pair of CLIP towers."""
 
     masked = False
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def widths(self, tower: DualTower) -> tuple[int, int]:
-        """The sum of both, and the second's projection."""
+        """Return the sum of both widths, and the width of the second tower's projection."""
         return sum(tower.config.widths), tower.config.projection
 
     def context(self, tower: DualTower) -> int:
-        """The same for both."""
+        """Return the config's value, the same for both towers."""
         return int(tower.config.context)
 
     def vocabulary(self, tower: DualTower) -> int:
-        """The same for both."""
+        """Return the config's value, the same for both towers."""
         return int(tower.config.vocabulary)
 
     def end_token(self, tower: DualTower) -> int | None:
-        """The same for both."""
+        """Return the config's value, the same for both towers."""
         return int(tower.config.end_token)
 
     def read(self, tower: DualTower, ids: Tensor, mask: Tensor, skip_layers: int) -> TowerStates:
-        """See :class:`DualTower`, which knows its layers; ``skip_layers`` is none of its settings."""
+        """Read the states, see :class:`DualTower`, whose layers are fixed; ignore ``skip_layers``."""
         return tower(ids, mask)
 
 
 class SiglipReader:
-    """SigLIP and SigLIP 2 (arXiv 2502.14786): always filled up with padding, which is read like any token."""
+    """The reader of SigLIP and SigLIP 2 (arXiv 2502.14786): always padded; padding is read like any token."""
 
     masked = False
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def widths(self, tower: SiglipTextModel | Siglip2TextModel) -> tuple[int, int]:
-        """The states' and the head's."""
+        """Return the widths of the states and of the head."""
         return tower.config.hidden_size, tower.config.projection_size or tower.config.hidden_size
 
     def context(self, tower: SiglipTextModel | Siglip2TextModel) -> int:
-        """64 in every published one."""
+        """Return the config's value, 64 in every published tower."""
         return int(tower.config.max_position_embeddings)
 
     def vocabulary(self, tower: SiglipTextModel | Siglip2TextModel) -> int:
-        """Of the config."""
+        """Return the config's value."""
         return int(tower.config.vocab_size)
 
     def end_token(self, tower: SiglipTextModel | Siglip2TextModel) -> int | None:
-        """The embedding is read at the last place, whatever stands there."""
+        """Return None: the embedding is read at the last position, whatever the token."""
         return None
 
     def read(
         self, tower: SiglipTextModel | Siglip2TextModel, ids: Tensor, mask: Tensor, skip_layers: int
     ) -> TowerStates:
-        """The last states, normalised; ``skip_layers`` from the top are left out."""
+        """Return the last states, normalised; skip ``skip_layers`` from the top."""
         said = tower(input_ids=ids, output_hidden_states=skip_layers > 0)
         tokens = said.last_hidden_state
         if skip_layers:
@@ -240,33 +240,33 @@ class SiglipReader:
 
 
 class QwenReader:
-    """The language model of Qwen2.5-VL or Qwen3-VL: causal, without padding, read at its last token."""
+    """The reader of the language model of Qwen2.5-VL or Qwen3-VL: causal, without padding, read at its last token."""
 
     masked = True
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
 
     def widths(self, tower: Qwen2_5_VLTextModel | Qwen3VLTextModel) -> tuple[int, int]:
-        """The embedding is a state."""
+        """Return the width twice, because the embedding is a state."""
         return tower.config.hidden_size, tower.config.hidden_size
 
     def context(self, tower: Qwen2_5_VLTextModel | Qwen3VLTextModel) -> int:
-        """Of the config; far more than a prompt has."""
+        """Return the config's value, far more than a prompt has."""
         return int(tower.config.max_position_embeddings)
 
     def vocabulary(self, tower: Qwen2_5_VLTextModel | Qwen3VLTextModel) -> int:
-        """Of the config."""
+        """Return the config's value."""
         return int(tower.config.vocab_size)
 
     def end_token(self, tower: Qwen2_5_VLTextModel | Qwen3VLTextModel) -> int | None:
-        """The embedding is read at the last place, whatever stands there."""
+        """Return None: the embedding is read at the last position, whatever the token."""
         return None
 
     def read(
         self, tower: Qwen2_5_VLTextModel | Qwen3VLTextModel, ids: Tensor, mask: Tensor, skip_layers: int
     ) -> TowerStates:
-        """The last states, normalised; ``skip_layers`` from the top are left out.
+        """Return the last states, normalised; skip ``skip_layers`` from the top.
 
-        Padding stands at the right, so that the places of the tokens do not depend on the batch.
+        Padding is on the right, so that the positions of the tokens do not depend on the batch.
         """
         wanted = skip_layers > 0
         said = tower(input_ids=ids, attention_mask=mask.long(), use_cache=False, output_hidden_states=wanted)
@@ -277,7 +277,7 @@ class QwenReader:
 
 
 def reader_of(tower: nn.Module) -> TowerReader:
-    """How this tower is read.
+    """Return the reader of a tower.
 
     Raises:
         TypeError: for a class outside :data:`TextTower`.

@@ -1,4 +1,4 @@
-"""A learned projection from a tower's widths to the one that the image generator attends to."""
+"""A learned projection from a tower's widths to the width that the image generator attends to."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class WidthAdapter(ModelMixin, ConfigMixin):
-    """Token states and embedding of a tower, each brought to ``width``; what has it already passes unchanged.
+    """A projection of a tower's token states and embedding to ``width``; an input of that width passes unchanged.
 
     The projection of the embedding starts as the identity on the coordinates that both have, so that a wider ``width``
     leaves every cosine of a pretrained pair as it was.
 
     Args:
-        token_width: of the tower's token states.
-        pooled_width: of its embedding.
+        token_width: width of the tower's token states.
+        pooled_width: width of its embedding.
         width: D.
     """
 
@@ -28,12 +28,12 @@ class WidthAdapter(ModelMixin, ConfigMixin):
         self.pooled: nn.Module = nn.Identity() if pooled_width == width else eye_linear(pooled_width, width)
 
     def forward(self, tokens: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, L, W), (B, P) float -> (B, L, D), (B, D) float."""
+        """Project (B, L, W), (B, P) float to (B, L, D), (B, D) float."""
         return self.tokens(tokens), self.pooled(pooled)
 
 
 def eye_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer without bias that starts as the identity on the coordinates that both sides have."""
+    """Build a linear layer without bias that starts as the identity on the coordinates that both sides have."""
     layer = nn.Linear(inputs, outputs, bias=False)
     nn.init.eye_(layer.weight)
     return layer

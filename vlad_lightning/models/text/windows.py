@@ -20,7 +20,7 @@ class Windows:
         ids: (B, K, L) int64.
         mask: (B, K, L) bool: False at the padding.
         offsets: (B, K, L, 2) int64: the characters of each token, (0, 0) for special tokens and padding.
-        present: (B, K) bool: which windows a prompt has; the first always.
+        present: (B, K) bool: which windows a prompt has; it always has the first.
     """
 
     ids: Tensor
@@ -36,19 +36,19 @@ def cut_into_windows(
     context: int,
     pad_to_context: bool = True,
 ) -> Windows:
-    """Tokenize prompts; one that does not fit becomes several windows, each with its own start and end token.
+    """Tokenize prompts; a prompt that does not fit becomes several windows, each with its own start and end token.
 
     A word to draw stays in one window, unless it is longer than a window.
 
     Args:
-        tokenizer: a tokenizer that tells the characters of its tokens.
+        tokenizer: a tokenizer that reports the characters of its tokens.
         prompts: B prompts.
-        words: the words to draw of each.
+        words: the words to draw of each prompt.
         context: the most tokens of a window.
         pad_to_context: True fills every window up to ``context`` with padding; False up to the longest of the batch.
 
     Raises:
-        ValueError: if ``context`` has no room beside the special tokens.
+        ValueError: if ``context`` has no room besides the special tokens.
     """
     start, end, added = _special(tokenizer)
     room = context - len(start) - len(end)
@@ -72,11 +72,11 @@ _Window = tuple[list[int], list[tuple[int, int]]]
 
 
 def _special(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int], int]:
-    """The ids before and after a prompt, and how many of the latter the tokenizer adds itself."""
+    """Return the ids before and after a prompt, and how many of the latter the tokenizer adds itself."""
     around = tokenizer("")["input_ids"]
     if around and around[-1] == tokenizer.eos_token_id:
         return around[:-1], around[-1:], 1
-    return around, [tokenizer.eos_token_id], 0  # Qwen's adds none: one is needed to read the whole prompt, or none
+    return around, [tokenizer.eos_token_id], 0  # Qwen's adds none: one is needed to read a prompt, even an empty one
 
 
 def _padding(tokenizer: PreTrainedTokenizerFast) -> int:
@@ -84,7 +84,7 @@ def _padding(tokenizer: PreTrainedTokenizerFast) -> int:
 
 
 def _cut(ids: list[int], offsets: list[tuple[int, int]], words: Sequence[Phrase], room: int) -> list[_Window]:
-    """Stretches of at most ``room`` tokens; at least one, which may be empty."""
+    """Cut tokens into stretches of at most ``room``; at least one, which may be empty."""
     found: list[_Window] = []
     start = 0
     while len(ids) - start > room:
@@ -95,7 +95,7 @@ def _cut(ids: list[int], offsets: list[tuple[int, int]], words: Sequence[Phrase]
 
 
 def _before_word(offsets: list[tuple[int, int]], words: Sequence[Phrase], start: int, end: int) -> int:
-    """``end``, or the first token of the word that a window from ``start`` to ``end`` would cut in two."""
+    """Return ``end``, or the first token of the word that a window from ``start`` to ``end`` would cut in two."""
     for word in words:
         inside = [i for i, (a, b) in enumerate(offsets) if a < word.end and b > word.start]
         if inside and start < inside[0] < end <= inside[-1]:
