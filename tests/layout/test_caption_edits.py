@@ -8,6 +8,7 @@ import pytest
 from vlad_lightning.data.synthetic.synthetic import make_scene
 from vlad_lightning.layout.caption_edits import KINDS, NOUNS, edit_caption
 from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.nouns import SHAPES, THINGS, plural_of
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, drawn_words, quote_words, requested_regions
 
 CAPTION = (
@@ -100,6 +101,13 @@ def test_a_word_keeps_its_case_and_comes_from_the_callers_list() -> None:
 
 def test_the_callers_nouns() -> None:
     assert edit("a black cat at the top", "object_shape", nouns=("cat", "dog")) == "a black dog at the top"
+
+
+def test_a_noun_is_replaced_by_one_of_its_kind_and_a_plural_by_a_plural() -> None:
+    for seed in range(30):
+        assert edit("a red star", "object_shape", seed).split()[-1] in SHAPES
+        assert edit("a red cat", "object_shape", seed).split()[-1] in THINGS
+        assert edit("two red teeth", "object_shape", seed).split()[-1] in map(plural_of, THINGS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
+from vlad_lightning.layout.nouns import SHAPES
 from vlad_lightning.layout.object_requests import requested_objects
 from vlad_lightning.layout.scene_objects import FoundObject
 from vlad_lightning.metrics.objects import SHARES, ObjectMetrics, match_objects, object_row
@@ -18,7 +19,7 @@ HEART = FoundObject("heart", "green", 0.25, 0.8)
 class Listed:
     """A finder that sees what it is told, picture by picture."""
 
-    name, sha256 = "listed", "0" * 64
+    name, sha256, nouns = "listed", "0" * 64, SHAPES
 
     def __init__(self, *pictures: Sequence[FoundObject]) -> None:
         self.pictures = list(pictures)
@@ -149,7 +150,7 @@ def test_numbers_of_pictures_and_prompts_must_be_equal() -> None:
 
 def test_a_detector_is_no_part_of_the_metric() -> None:
     class Network(torch.nn.Linear):
-        name, sha256 = "network", "1"
+        name, sha256, nouns = "network", "1", SHAPES
 
         def detect(self, images: torch.Tensor) -> list[tuple[FoundObject, ...]]:
             return [() for _ in images]

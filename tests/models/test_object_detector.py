@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vlad_lightning.layout.scene_objects import COLOURS, FIELDS, KINDS, FoundObject, encode_objects
+from vlad_lightning.layout.scene_objects import COLOURS, FIELDS, KINDS, SHAPE_KINDS, FoundObject, encode_objects
 from vlad_lightning.models.object_detector import ObjectDetector, ObjectMaps, detect_objects
 from vlad_lightning.models.object_targets import bumps, count_hits, detection_loss
 
@@ -125,8 +125,19 @@ def test_pictures_of_any_size_are_looked_at() -> None:
     with torch.no_grad():
         small, large = detector(images), detector(F.interpolate(images, (192, 192), mode="nearest"))
     assert small.centre.shape == (2, 1, CELLS, CELLS)
-    assert (small.shape.shape[1], small.colour.shape[1]) == (len(KINDS), len(COLOURS))
+    assert (small.shape.shape[1], small.colour.shape[1]) == (SHAPE_KINDS, len(COLOURS))
     assert (small.shape - large.shape).abs().mean() < 0.1 * small.shape.abs().mean()
+
+
+def test_a_thing_is_an_object_of_no_shape_to_a_detector_of_shapes() -> None:
+    things, nothing = (encode_objects([[FoundObject(kind, "red", 0.5, 0.5, 0.2, 0.2)]]) for kind in ("cat", None))
+    plain, knowing = (ObjectDetector(width=8, things=known).eval() for known in (False, True))
+    images = torch.zeros(1, 3, 64, 64)
+    assert "cat" not in plain.nouns
+    assert "cat" in knowing.nouns
+    assert knowing(images).shape.shape[1] == len(KINDS)
+    assert torch.equal(detection_loss(plain(images), things), detection_loss(plain(images), nothing))
+    assert not torch.equal(detection_loss(knowing(images), things), detection_loss(knowing(images), nothing))
 
 
 def test_no_pixel_of_a_small_shape_is_lost() -> None:

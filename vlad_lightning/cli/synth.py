@@ -15,6 +15,7 @@ def main(args: Sequence[str]) -> None:
 
     Raises:
         ValueError: if a number is out of its range.
+        ModuleNotFoundError: if the rich world's icons are not installed.
         SystemExit: with code 2 on an unknown or malformed argument, 0 after ``--help``.
     """
     options = _parser().parse_args(args)
@@ -31,6 +32,7 @@ def main(args: Sequence[str]) -> None:
         workers=options.workers,
         charseg=options.charseg == "true",
         scene=options.scene == "true",
+        world=options.world,
     )
 
 
@@ -46,7 +48,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, default=64, help="side of the square images, in pixels")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same posters")
     parser.add_argument(
-        "--split", choices=("train", "heldout"), default="train", help="heldout draws only words that train never draws"
+        "--split",
+        choices=("train", "heldout"),
+        default="train",
+        help="heldout draws only words that train never draws, and in the rich world also such combinations",
+    )
+    parser.add_argument(
+        "--world", choices=("plain", "rich"), default="plain", help="rich draws things too: cars, trees, cats ..."
     )
     parser.add_argument("--workers", type=int, default=2, help="number of worker processes")
     parser.add_argument("--charseg", choices=("true", "false"), default="true", help="write charseg.npy too")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, b
 from vlad_lightning.types import Layout, Sample
 
 _log = logging.getLogger(__name__)
+_Box = tuple[float, float, float, float]
 _FRAME = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -165,7 +167,8 @@ def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: 
     """Find a box for each of a prompt's object phrases, by the phrases of the scene's objects.
 
     Phrases match regardless of case and of a leading article. An object's box goes to the first matching phrase that
-    has none yet. The box of the background's phrase is the whole frame.
+    has none yet. If more objects than phrases match (``two red cars`` are one phrase), the last of these phrases gets
+    the box around all the objects that are left. The box of the background's phrase is the whole frame.
 
     Args:
         chunks: the object phrases, in the prompt's order; those after the first ``max_objects`` are left out.
@@ -175,14 +178,32 @@ def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: 
     Returns:
         (K, 5) float32 boxes, zero for phrases without a box, and (K,) bool, True for phrases with one.
     """
-    boxed = [(entry.phrase, entry.box) for entry in scene.objects] if scene else []
-    boxed += [(scene.phrase, _FRAME)] if scene else []
+    texts = [bare_phrase(chunk) for chunk in chunks]
+    boxed = _joined(texts, [(bare_phrase(entry.phrase or ""), entry.box) for entry in scene.objects]) if scene else []
+    boxed += [(bare_phrase(scene.phrase or ""), _FRAME)] if scene else []
     rows = [
         ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0.0)
         for _, (left, top, right, bottom) in boxed
     ]
-    own = [bare_phrase(phrase or "") for phrase, _ in boxed]
-    return _match([bare_phrase(chunk) for chunk in chunks], own, torch.tensor(rows).reshape(-1, 5), max_objects)
+    return _match(texts, [phrase for phrase, _ in boxed], torch.tensor(rows).reshape(-1, 5), max_objects)
+
+
+def _joined(texts: Sequence[str], boxed: Sequence[tuple[str, _Box]]) -> list[tuple[str, _Box]]:
+    """Replace the boxes that share the last of the texts equal to their phrase by the box around them."""
+    joined: list[tuple[str, _Box]] = []
+    last: dict[str, int] = {}  # the index of the box around all that are left for a phrase
+    seen: Counter[str] = Counter()
+    asked = Counter(texts)
+    for phrase, box in boxed:
+        seen[phrase] += 1
+        if phrase in last and seen[phrase] > asked[phrase] > 0:
+            left, top, right, bottom = joined[last[phrase]][1]
+            around = min(left, box[0]), min(top, box[1]), max(right, box[2]), max(bottom, box[3])
+            joined[last[phrase]] = (phrase, around)
+            continue
+        last[phrase] = len(joined)
+        joined.append((phrase, box))
+    return joined
 
 
 def _match(texts: Sequence[str], own: Sequence[str], boxes: Tensor, slots: int) -> tuple[Tensor, Tensor]:

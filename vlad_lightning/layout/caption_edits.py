@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.nouns import NOUNS, alike, plural_of, read_noun
 from vlad_lightning.layout.prompt_parser import (
     REGIONS,
     Phrase,
@@ -33,9 +34,6 @@ KINDS = (
     "word_position",
 )
 """What :func:`edit_caption` can change."""
-
-NOUNS = ("circle", "square", "triangle", "star", "diamond", "ring", "heart")
-"""Nouns that replace each other, unless the caller gives others."""
 
 WORDS = (
     *("sun", "tea", "map", "joy", "open", "lamp", "gift", "moon", "road", "song", "wolf", "zone", "apple", "brick"),
@@ -117,7 +115,8 @@ def edit_caption(
             object (or the opposite relation of two), the colours of two objects exchanged, another word to draw, or
             another place of a word to draw.
         rng: chooses the change.
-        nouns: at least two; an object's noun among them may be replaced by another.
+        nouns: at least two, in the singular; an object's noun among them may be replaced by another of its kind, a
+            plural by a plural.
         words: replacements for a word to draw; they take its case.
 
     Returns:
@@ -147,7 +146,8 @@ def _object_colour(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
 def _object_shape(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
     edits: list[_Edit] = []
     for noun in _nouns(prompt):
-        others = [n for n in prompt.nouns if n.casefold() != noun.text.casefold()]
+        name, plural = read_noun(noun.text.casefold(), prompt.nouns) or (noun.text, False)
+        others = [plural_of(other) if plural else other for other in alike(name, prompt.nouns)]
         unnamed = [n for n in others if not re.search(rf"\b{re.escape(n)}\b", prompt.text, re.IGNORECASE)]
         edits.append((_Change(noun.start, noun.end, _choose(unnamed, others, rng)),))
     return edits
@@ -224,12 +224,18 @@ def _colours(phrase: Phrase) -> list[Phrase]:
 
 def _nouns(prompt: _Prompt) -> list[Phrase]:
     """Find the last known noun in each object."""
-    known = re.compile(rf"\b(?:{'|'.join(map(re.escape, prompt.nouns))})\b", re.IGNORECASE)
+    known = _known_nouns(prompt.nouns)
     found = []
     for obj in prompt.objects:
         for match in list(known.finditer(obj.text))[-1:]:
             found.append(Phrase(match[0], obj.start + match.start(), obj.start + match.end()))
     return found
+
+
+@lru_cache(maxsize=16)
+def _known_nouns(nouns: tuple[str, ...]) -> re.Pattern[str]:
+    forms = (*nouns, *map(plural_of, nouns))
+    return re.compile(rf"\b(?:{'|'.join(map(re.escape, forms))})\b", re.IGNORECASE)
 
 
 def _recoloured(prompt: _Prompt, colour: Phrase, rng: random.Random) -> _Change:

@@ -1,4 +1,4 @@
-"""The coloured shapes that a prompt asks for, their places, and requested objects that no detector here knows.
+"""The coloured objects that a prompt asks for, their places, and requested objects that no detector here knows.
 
 :class:`~vlad_lightning.layout.prompt_parser.PromptDecomposer` splits the prompt: words in quotes are never objects.
 Only clear requests count, so a colour outside the palette or a place before its object is ignored.
@@ -7,13 +7,12 @@ Only clear requests count, so a colour outside the palette or a place before its
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.nouns import NOUNS, read_noun
 from vlad_lightning.layout.prompt_parser import Phrase, PromptDecomposer
-
-SHAPES = ("circle", "square", "triangle", "star", "diamond", "ring", "heart")
-"""The shapes that the detector knows."""
 
 Relation = tuple[str, int]
 """``left``, ``right``, ``above`` or ``below``, and the index of the requested object that it refers to."""
@@ -51,7 +50,7 @@ class RequestedObject:
     """An object that a prompt asks for.
 
     Attributes:
-        name: one of :data:`SHAPES`.
+        name: one of :data:`~vlad_lightning.layout.nouns.NOUNS`.
         colour: a name of the palette, or None if the prompt names none of these.
         region: one of :data:`~vlad_lightning.layout.prompt_parser.REGIONS`, or None if the prompt names none.
         relation: its position relative to another requested object, or None.
@@ -68,11 +67,15 @@ class RequestedObject:
         return self.region is not None or self.relation is not None
 
 
-def requested_objects(prompt: str) -> tuple[RequestedObject, ...]:
-    """Return the objects that a prompt asks for and the detector knows, in the prompt's order.
+def requested_objects(prompt: str, nouns: Sequence[str] = NOUNS) -> tuple[RequestedObject, ...]:
+    """Return the known objects that a prompt asks for, in the prompt's order.
 
     ``two red stars`` are two objects, and so are ``red stars``. A place right after an object belongs to it, and in a
     plural to each of the objects.
+
+    Args:
+        prompt: any text.
+        nouns: the nouns that are known, such as a detector's.
 
     Example:
         >>> requested_objects('a red star above a ring, with "HEART" at the top')
@@ -80,7 +83,7 @@ def requested_objects(prompt: str) -> tuple[RequestedObject, ...]:
 colour=None, region=None, relation=None))
     """
     phrases = PromptDecomposer()(prompt).objects
-    heads = [_read(phrase.text) for phrase in phrases]
+    heads = [_read(phrase.text, nouns) for phrase in phrases]
     first = [sum(head.count for head in heads[:i] if head) for i in range(len(heads))]  # index of its first object
     found: list[RequestedObject] = []
     for i, head in enumerate(heads):
@@ -91,20 +94,26 @@ colour=None, region=None, relation=None))
     return tuple(found)
 
 
-def unknown_objects(prompt: str) -> tuple[str, ...]:
-    """Return the phrases of a prompt that seem to ask for an object that the detector does not know.
+def unknown_objects(prompt: str, nouns: Sequence[str] = NOUNS) -> tuple[str, ...]:
+    """Return the phrases of a prompt that seem to ask for an object that is not known.
 
     Places, the background, the picture itself, its letters and bare colours are left out. This is a rough count to
     report beside the results, not a grammar of English.
 
+    Args:
+        prompt: any text.
+        nouns: the nouns that are known, such as a detector's.
+
     Example:
-        >>> unknown_objects("a photo of a dog under a red star, on a blue background")
-        ('a dog',)
+        >>> unknown_objects("a photo of a giraffe under a red star, on a blue background")
+        ('a giraffe',)
     """
     unknown = []
     for phrase in PromptDecomposer()(prompt).objects:
         named = {word.casefold() for word in _WORD.findall(_FILLER.sub("", phrase.text))} - _COLOURS.keys()
-        if named and not _NO_OBJECT.search(phrase.text) and _region(phrase.text) is None and _read(phrase.text) is None:
+        if not named or _NO_OBJECT.search(phrase.text) or _region(phrase.text) is not None:
+            continue
+        if _read(phrase.text, nouns) is None:
             unknown.append(phrase.text)
     return tuple(unknown)
 
@@ -116,19 +125,21 @@ class _Head:
     count: int
 
 
-def _read(text: str) -> _Head | None:
-    """Read the shape that is a phrase's last word, its colour and its count; return None for any other phrase."""
+def _read(text: str, nouns: Sequence[str]) -> _Head | None:
+    """Read the noun that is a phrase's last word, its colour and its count; return None for any other phrase."""
     words = [word.casefold() for word in _WORD.findall(text)]
     while words and words[-1] in _TAILS:
         words.pop()
     if not words or _NO_OBJECT.search(text):
         return None
-    plural = words[-1].endswith("s")
-    name = words[-1].removesuffix("s")
-    if name not in SHAPES:
+    found = read_noun(words[-1], nouns)
+    if found is None:
         return None
     colours = [_COLOURS[word] for word in words[:-1] if word in _COLOURS]
     counts = [_COUNTS.get(word) or int(word) for word in words[:-1] if word in _COUNTS or word.isdecimal()]
+    name, plural = found
+    if plural is None:  # two fish, a fish
+        plural = bool(counts)
     count = min(counts[0], _MOST) if counts and plural else 1 + plural
     return _Head(name, colours[-1] if colours else None, max(count, 1))
 

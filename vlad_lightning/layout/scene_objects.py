@@ -1,4 +1,4 @@
-"""The coloured shapes on a picture: their kinds, their colours, and their encoding as numbers."""
+"""The coloured objects on a picture: their kinds, their colours, and their encoding as numbers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 
 from vlad_lightning.layout.colours import PALETTE
-from vlad_lightning.layout.object_requests import SHAPES
+from vlad_lightning.layout.nouns import SHAPES, THINGS
 
 COLOURS = tuple(PALETTE)
 
-KINDS: tuple[str | None, ...] = (*SHAPES, None)
-"""The classes of the shape logits; None is an object with none of the shapes."""
+# The things come last: a detector of shapes alone has the first of these classes.
+KINDS: tuple[str | None, ...] = (*SHAPES, None, *THINGS)
+"""The classes of the shape logits; None is an object that is none of them."""
+
+SHAPE_KINDS = len(SHAPES) + 1
+"""How many of the first :data:`KINDS` a detector of shapes alone has."""
 
 FIELDS = 7
 """Numbers per known object: 1 if there is an object, shape and colour as indices, centre x and y, width, height."""
@@ -28,7 +32,7 @@ class FoundObject:
     """An object on a picture.
 
     Attributes:
-        shape: one of :data:`~vlad_lightning.layout.object_requests.SHAPES`, or None if it has none of them.
+        shape: one of :data:`~vlad_lightning.layout.nouns.NOUNS`, or None if it is none of them.
         colour: a name of the palette.
         x: centre, a fraction of the width.
         y: centre, a fraction of the height.

@@ -42,6 +42,7 @@ class EvaluationDetector(nn.Module):
             raise ValueError(f"{path} does not fit the detector of this configuration: {error}") from error
         self.sha256 = digest(path)
         self.name = f"objects-{self.sha256[:8]}"
+        self.nouns = detector.nouns
         self.detector, self.threshold = detector, threshold
         self.requires_grad_(False).eval()
 

@@ -46,15 +46,17 @@ _COLUMNS = ("asked", "present", "colours", "colours_right", "shapes_right", "pla
 
 @runtime_checkable
 class ObjectFinder(Protocol):
-    """A detector of coloured shapes in images.
+    """A detector of coloured objects in images.
 
     Attributes:
         name: part of the details of every result.
         sha256: hash of the weights, in the details of every result.
+        nouns: the objects that it knows; requests for others count as ``unknown``.
     """
 
     name: str
     sha256: str
+    nouns: tuple[str, ...]
 
     def detect(self, images: Tensor) -> list[tuple[FoundObject, ...]]:
         """Find the objects in each of (B, 3, H, W) float images in [-1, 1]."""
@@ -127,15 +129,16 @@ class ObjectMetrics(PromptMetric):
         super().__init__(seed)
         # only the method: as a sub-module, the detector would be saved and trained with this metric
         self._detect = finder.detect
+        self._nouns = finder.nouns
         self._detector: dict[str, Any] = {"network": finder.name, "sha256": finder.sha256}
 
     def compare(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Return the counts of B images, each with its own prompt and with the next image's."""
-        wanted = [requested_objects(prompt) for prompt in prompts]
+        wanted = [requested_objects(prompt, self._nouns) for prompt in prompts]
         others = [*wanted[1:], wanted[0]] if len(wanted) > 1 else [()]
         rows = []
         for prompt, own, other, found in zip(prompts, wanted, others, self._detect(images), strict=True):
-            counts = (len(found), len(unknown_objects(prompt)))
+            counts = (len(found), len(unknown_objects(prompt, self._nouns)))
             rows.append([*object_row(own, found).values(), *object_row(other, found).values(), *counts])
         return torch.tensor(rows)
 

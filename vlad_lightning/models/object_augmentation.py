@@ -108,7 +108,7 @@ def paint_blobs(images: Tensor, things: Tensor, drawn: Tensor, share: float, pal
 
 
 def _mirror(images: Tensor, things: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Mirror the chosen (B,) posters left to right; every shape is its own mirror image."""
+    """Mirror the chosen (B,) posters left to right; a mirrored object keeps its noun."""
     turned = things.clone()
     turned[..., 3] = (1 - things[..., 3]) * things[..., 0]
     return (

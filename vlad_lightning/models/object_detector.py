@@ -1,4 +1,4 @@
-"""A small detector of coloured shapes: the box, shape and colour of each.
+"""A small detector of coloured objects: the box, shape and colour of each.
 
 One network sees the whole picture once and predicts, for each cell of a grid, whether an object's centre lies there
 (CenterNet, arXiv 1904.07850), its shape, its colour and its box. Its first layer moves 2 x 2 pixels into
@@ -16,22 +16,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlad_lightning.layout.scene_objects import COLOURS, KINDS, FoundObject
+from vlad_lightning.layout.scene_objects import COLOURS, KINDS, SHAPE_KINDS, FoundObject
 
 STRIDE = 4
 """Side of a grid cell in pixels of the detector's own frame."""
 
-_PARTS = (1, len(KINDS), len(COLOURS), 4)
 _SAME = 0.3  # two boxes that overlap by more are one object
 
 
 @dataclass(frozen=True)
 class ObjectMaps:
-    """The output of the network for each cell of its grid: S kinds of shapes, C colours, G x G cells.
+    """The output of the network for each cell of its grid: S kinds of objects, C colours, G x G cells.
 
     Attributes:
         centre: (B, 1, G, G) float: logits of an object's centre.
-        shape: (B, S, G, G) float: logits, in the order of :data:`KINDS`.
+        shape: (B, S, G, G) float: logits, in the order of :data:`KINDS`: the first :data:`SHAPE_KINDS`, or all.
         colour: (B, C, G, G) float: logits, in the order of the palette.
         box: (B, 4, G, G) float: the centre's distance from the cell's middle, right and down, in cells; and the
             logarithm of width and height in fractions of the frame.
@@ -49,24 +48,29 @@ class ObjectDetector(nn.Module):
     Args:
         size: side of the detector's own frame in pixels, a multiple of 8; pictures of another size are resized to it.
         width: channels of its finest layer; deeper ones have more.
+        things: whether it knows things (a car, a tree) beside the shapes; to a detector without, each of them is an
+            object of no shape.
 
     Raises:
         ValueError: if ``size`` is not a multiple of 8, or ``width`` is below 8.
     """
 
-    def __init__(self, size: int = 64, width: int = 32) -> None:
+    def __init__(self, size: int = 64, width: int = 32, things: bool = False) -> None:
         super().__init__()
         if size < 8 or size % 8:
             raise ValueError(f"size is {size}; it must be a multiple of 8")
         if width < 8:
             raise ValueError(f"width is {width}; it must be at least 8")
         self.size = size
+        kinds = KINDS if things else KINDS[:SHAPE_KINDS]
+        self.nouns = tuple(name for name in kinds if name)
+        self._parts = (1, len(kinds), len(COLOURS), 4)
         fine, middle, coarse = width, 2 * width, 3 * width
         self.stem = nn.Sequential(nn.PixelUnshuffle(2), _Conv(12, fine), _Conv(fine, fine + fine // 2))
         self.down = nn.Sequential(_Conv(fine + fine // 2, middle, stride=2), _Residual(middle), _Residual(middle))
         self.around = nn.Sequential(_Conv(middle, coarse, stride=2), _Residual(coarse), nn.Conv2d(coarse, middle, 1))
         self.join = nn.Sequential(_Residual(middle), _Residual(middle))
-        self.head = nn.Conv2d(middle, sum(_PARTS), 1)
+        self.head = nn.Conv2d(middle, sum(self._parts), 1)
         with torch.no_grad():
             cast(Tensor, self.head.bias)[0] = -4.0  # centres are rare: start with low scores, as focal losses need
 
@@ -82,7 +86,7 @@ class ObjectDetector(nn.Module):
         x = self.down(self.stem(images.contiguous(memory_format=torch.channels_last)))  # (B, 2 width, G, G)
         x = x + F.interpolate(self.around(x), scale_factor=2.0)
         said: Tensor = self.head(self.join(x))
-        return ObjectMaps(*said.float().split(_PARTS, dim=1))
+        return ObjectMaps(*said.float().split(self._parts, dim=1))
 
     @torch.no_grad()
     def detect(self, images: Tensor, threshold: float = 0.4) -> list[tuple[FoundObject, ...]]:

@@ -51,7 +51,10 @@ def detection_loss(maps: ObjectMaps, things: Tensor) -> Tensor:
     chosen = chosen.unflatten(1, (cells, cells))  # (B, G, G, 7)
     weight = torch.where(height >= _BESIDE, height, torch.zeros_like(height))
     total = weight.sum().clamp(min=1.0)
-    shape = F.cross_entropy(maps.shape, chosen[..., 1].long(), reduction="none", label_smoothing=0.02)
+    named = chosen[..., 1].long()
+    # a detector of shapes alone calls every thing an object of no shape, its last class
+    named = named.clamp(max=maps.shape.shape[1] - 1)
+    shape = F.cross_entropy(maps.shape, named, reduction="none", label_smoothing=0.02)
     colour = F.cross_entropy(maps.colour, chosen[..., 2].long(), reduction="none", label_smoothing=0.02)
     box = (maps.box - _boxes(chosen, cells)).abs().sum(1)
     parts = (

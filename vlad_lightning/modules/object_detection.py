@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from vlad_lightning.data.scene_data import SceneBatch
-from vlad_lightning.layout.object_requests import SHAPES
+from vlad_lightning.layout.scene_objects import KINDS
 from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation, palette_colours
 from vlad_lightning.models.object_detector import ObjectDetector
 from vlad_lightning.models.object_targets import count_hits, detection_loss
@@ -82,7 +82,7 @@ class ObjectDetectionModule(LightningModule):
         self.log_dict({f"val/{name}": counts[i] / max(counts[j], 1) for name, (i, j) in _SHARES.items()}, prog_bar=True)
         kinds = (len(counts) - 5) // 2
         every, right = counts[5 : 5 + kinds], counts[5 + kinds :]
-        self.log_dict({f"val/{name}": right[i] / every[i] for i, name in enumerate(SHAPES) if every[i]})
+        self.log_dict({f"val/{name}": right[i] / every[i] for i, name in enumerate(KINDS) if name and every[i]})
 
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end

@@ -8,9 +8,10 @@ import pytest
 from vlad_lightning.data.mario import character_class
 from vlad_lightning.data.synthetic.lettering import draw_ink
 from vlad_lightning.data.synthetic.poster import draw_background, draw_charseg, draw_poster
-from vlad_lightning.data.synthetic.scene import SHAPES, Background, PlacedObject, PlacedWord, Scene
+from vlad_lightning.data.synthetic.scene import Background, PlacedObject, PlacedWord, Scene
 from vlad_lightning.data.synthetic.synthetic import make_scene
 from vlad_lightning.layout.colours import PALETTE, nearest_colours
+from vlad_lightning.layout.nouns import SHAPES
 
 NAMES = np.array(list(PALETTE))
 PLAIN = Background("white", "solid", (PALETTE["white"], PALETTE["white"]))

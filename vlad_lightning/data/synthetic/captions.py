@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlad_lightning.data.synthetic import casual, sentences
-from vlad_lightning.data.synthetic.scene import SHAPES, TEXTURES, Scene
+from vlad_lightning.data.synthetic.scene import TEXTURES, WORLDS, Scene, World
 from vlad_lightning.data.synthetic.telling import RELATIONS, choose
 from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.nouns import NOUNS, SHAPES, plural_of
 from vlad_lightning.layout.prompt_parser import REGIONS, PromptDecomposer, quote_words
 
 MOST_CHUNKS = 12
@@ -22,19 +23,21 @@ MOST_CHUNKS = 12
 _CASUAL = 0.15
 
 
-def _grammar_words() -> frozenset[str]:
+def _grammar_words(world: World) -> frozenset[str]:
     """Return every word that a caption may contain besides the words that are drawn."""
     relations = (relation for group in RELATIONS.values() for relation in group)
     forms: tuple[str, ...] = (*sentences.TEMPLATES, *sentences.MEDIA, *sentences.SAYING, *sentences.SAYING_TEXT)
     forms += (*sentences.NAMING,)
     forms += (*sentences.CENTERS, *sentences.COLOUR_ENDINGS, *casual.MEDIA, *casual.SAYING, *casual.GROUNDS)
     names = (*PALETTE, *SHAPES, *TEXTURES, *REGIONS, "gradient", "background", "word", "words", "on", "a", "an", "at")
+    if world == "rich":
+        names += (*NOUNS, *map(plural_of, NOUNS), *sentences.NUMBERS.values())
     bare = re.sub(r"\{\w+\}", " ", " ".join((*forms, *names, *relations, "and", "in")))
     return frozenset(re.findall(r"\w+", bare.casefold()))
 
 
-GRAMMAR_WORDS = _grammar_words()
-"""Lower-case words that no poster draws, so that a caption's drawn words can be distinguished from the others."""
+GRAMMAR_WORDS = {world: _grammar_words(world) for world in WORLDS}
+"""Lower-case words that no poster of a world draws: a caption's drawn words can be distinguished from the others."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +67,13 @@ def describe(scene: Scene, rng: np.random.Generator) -> Caption:
     if rng.random() < _CASUAL:
         if content.background:
             ground = casual.background_phrase(content.background, rng)
-        text, names = casual.casual(content, ground, rng), [named.name for named in content.objects]
+        text, phrase_of = casual.casual(content, ground, rng), casual.object_phrase
     else:
         if content.background:
             ground = sentences.background_phrase(content.background)
-        text, names = (
-            sentences.sentence(content, rng),
-            [sentences.with_article(named.name) for named in content.objects],
-        )
-    return Caption(text, tuple(names) or (None,) * len(scene.objects), ground)
+        text, phrase_of = sentences.sentence(content, rng), sentences.object_phrase
+    phrases = tuple(phrase_of(named) for named in content.objects for _ in named.row)
+    return Caption(text, phrases or (None,) * len(scene.objects), ground)
 
 
 def reads_back(scene: Scene, caption: Caption) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vlad_lightning.data.synthetic.scene import TEXTURES, Background, Phrase
-from vlad_lightning.data.synthetic.sentences import at_region, joined
+from vlad_lightning.data.synthetic.sentences import NUMBERS, at_region, joined
 from vlad_lightning.data.synthetic.telling import CaptionContent, NamedObject, pick
 
 MEDIA = ("poster", "pic", "picture", "sign", "card", "banner", "flyer")
@@ -68,7 +68,13 @@ def _line(content: CaptionContent, ground: str | None, rng: np.random.Generator)
 
 
 def _object(named: NamedObject, rng: np.random.Generator) -> str:
-    return named.name + (f" {_at_region(named.thing.region, rng, bare_sides=False)}" if rng.random() < 0.6 else "")
+    region = named.region if rng.random() < 0.6 else None
+    return object_phrase(named) + (f" {_at_region(region, rng, bare_sides=False)}" if region else "")
+
+
+def object_phrase(named: NamedObject) -> str:
+    """Write ``red car`` or ``two red cars``."""
+    return named.name if len(named.row) == 1 else f"{NUMBERS[len(named.row)]} {named.name}"
 
 
 def _phrase(phrase: Phrase, rng: np.random.Generator) -> str:

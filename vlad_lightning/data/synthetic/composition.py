@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import accumulate, count
+from itertools import count
 from types import MappingProxyType
 
 import numpy as np
 
 from vlad_lightning.data.synthetic.blocks import MARGIN, Block, fitted_block
-from vlad_lightning.data.synthetic.scene import SHAPES, TEXTURES, Background, Phrase, PlacedObject, Scene, box_around
+from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS
+from vlad_lightning.data.synthetic.objects import place_shapes, place_things
+from vlad_lightning.data.synthetic.odds import weighted
+from vlad_lightning.data.synthetic.scene import TEXTURES, Background, Phrase, PlacedObject, Scene, World, box_around
 from vlad_lightning.data.synthetic.vocabulary import draw_word
 from vlad_lightning.layout.colours import PALETTE, RGB, contrast
 from vlad_lightning.layout.prompt_parser import region_of
@@ -27,19 +29,12 @@ MIN_PIXELS = 12
 MAX_WORDS = 6
 """The largest number of words on a poster."""
 
-_OBJECT_ODDS = (0.45, 0.3, 0.15, 0.1)  # of one to four
 _PHRASE_ODDS = (0.55, 0.3, 0.15)  # of one to three
 _WORD_ODDS = (0.46, 0.26, 0.17, 0.11)  # of one to four in a phrase; there is less often room for long phrases
 _NO_WORDS, _NO_OBJECTS = 0.08, 0.08  # shares of the posters without words and without objects
 _HEIGHT_LIMITS = (0.42, 0.34, 0.27)  # font size as a fraction of the frame, for one to three phrases
-_GAP = (0.03, 0.03)  # across and down
 _PHRASE_GAP = (0.1, 0.04)  # wide: an OCR engine joins neighbours on a line
-_WORD_GAP = (0.06, 0.02)
-_ROUND_GAP = (0.1, 0.02)  # an OCR engine reads a ring beside a word as an O
-_RADII = (0.09, 0.2)
-_TIGHT_RADIUS = 0.11
 _POSITIONS = 6  # positions of a block that are tried at once in each region
-_SPOTS = 64  # positions of an object that are tried at once
 _TRIES = 4  # compositions before one word is removed for lack of room
 _SHADE = 0.16
 
@@ -61,10 +56,16 @@ class _Placed:
         return box_around(self.x, self.y, *self.block.extent)
 
 
-def compose(rng: np.random.Generator, size: int, held_out: bool) -> Scene:
+def compose(rng: np.random.Generator, size: int, held_out: bool, world: World = "plain") -> Scene:
     """Draw a random scene for a poster of ``size`` pixels a side; some have no words, and some no objects.
 
     Letters have a contrast of at least :data:`MIN_CONTRAST` to both shades of the background; no object is under them.
+
+    Args:
+        rng: picks everything.
+        size: side of the poster in pixels.
+        held_out: draw only held-out words, and in the rich world seek held-out combinations; otherwise none of either.
+        world: what there is to be seen.
     """
     with_words, with_objects = rng.random() >= _NO_WORDS, rng.random() >= _NO_OBJECTS
     counts = _word_counts(rng) if with_words else []
@@ -74,10 +75,17 @@ def compose(rng: np.random.Generator, size: int, held_out: bool) -> Scene:
             continue
         if attempt % _TRIES == _TRIES - 1:
             counts = _fewer(counts)
-        phrases = _phrases(rng, size, background, counts, held_out)
+        phrases = _phrases(rng, size, background, counts, held_out, world)
         if len(phrases) < len(counts):
             continue
-        objects = _objects(rng, background, phrases) if with_objects else ()
+        objects: tuple[PlacedObject, ...] = ()
+        if with_objects:
+            most = max(1, MAX_WORDS - sum(len(phrase.words) for phrase in phrases))
+            objects = (
+                place_shapes(rng, background, phrases, most)
+                if world == "plain"
+                else place_things(rng, size, background, phrases, most, held_out)
+            )
         if bool(objects) == with_objects:
             return Scene(background, objects, tuple(word for phrase in phrases for word in phrase.words))
     raise AssertionError("unreachable")
@@ -114,7 +122,12 @@ def _background(rng: np.random.Generator) -> Background:
 
 
 def _phrases(
-    rng: np.random.Generator, size: int, background: Background, counts: Sequence[int], held_out: bool
+    rng: np.random.Generator,
+    size: int,
+    background: Background,
+    counts: Sequence[int],
+    held_out: bool,
+    world: World,
 ) -> tuple[Phrase, ...]:
     """Place phrases with ``counts`` words that do not touch; fewer or none if there is no room.
 
@@ -127,7 +140,7 @@ def _phrases(
     placed: list[_Placed] = []
     known: set[str] = set()
     for _ in range(5 * len(counts)):
-        texts = [draw_word(rng, held_out) for _ in range(counts[len(placed)])]
+        texts = [draw_word(rng, held_out, GRAMMAR_WORDS[world]) for _ in range(counts[len(placed)])]
         new = {text.casefold() for text in texts} - known
         if len(new) < len(texts):
             continue
@@ -152,7 +165,7 @@ def _phrases(
 
 def _word_counts(rng: np.random.Generator) -> list[int]:
     """Draw the number of words of each phrase, the longest phrase first; at most :data:`MAX_WORDS` in total."""
-    counts = sorted((1 + _weighted(rng, _WORD_ODDS) for _ in range(1 + _weighted(rng, _PHRASE_ODDS))), reverse=True)
+    counts = sorted((1 + weighted(rng, _WORD_ODDS) for _ in range(1 + weighted(rng, _PHRASE_ODDS))), reverse=True)
     while sum(counts) > MAX_WORDS:
         counts[0] -= 1
         counts.sort(reverse=True)
@@ -207,41 +220,5 @@ def _ranges(extent: float) -> list[tuple[float, float]]:
     return [(start, end) for start, end in ranges if start <= end]
 
 
-def _objects(rng: np.random.Generator, background: Background, phrases: Sequence[Phrase]) -> tuple[PlacedObject, ...]:
-    """Place up to four objects that touch neither each other nor a phrase; fewer or none if there is no room."""
-    wanted = min(1 + _weighted(rng, _OBJECT_ODDS), max(1, MAX_WORDS - sum(len(phrase.words) for phrase in phrases)))
-    colours = [name for name in PALETTE if name != background.colour]
-    picks = rng.permutation(len(colours))[:wanted]
-    placed: list[PlacedObject] = []
-    for pick in picks:
-        colour, shape = colours[pick], SHAPES[rng.integers(len(SHAPES))]
-        gap = _ROUND_GAP if shape in ("circle", "ring") else _WORD_GAP
-        blocked = [_widened(phrase.box, gap) for phrase in phrases]
-        spot = _free_spot(rng, blocked + [_widened(other.box, _GAP) for other in placed])
-        placed += [PlacedObject(shape, colour, *spot)] if spot else []
-    return tuple(placed)
-
-
-def _free_spot(rng: np.random.Generator, blocked: Sequence[Sequence[float]]) -> tuple[float, float, float] | None:
-    """Find centre and radius of an object that touches none of the ``blocked`` boxes; None if none was found."""
-    low, high = _RADII
-    for largest in (high, _TIGHT_RADIUS):
-        radius = rng.uniform(low, largest, size=_SPOTS)
-        inset = radius + MARGIN
-        centre = inset + rng.random((2, _SPOTS)) * (1 - 2 * inset)  # (2, S)
-        left_top, right_bottom = centre - radius, centre + radius
-        walls = np.array(blocked).reshape(-1, 4, 1)
-        touches = ((left_top < walls[:, 2:]) & (walls[:, :2] < right_bottom)).all(axis=1).any(axis=0)  # (S,)
-        if not touches.all():
-            free = int(touches.argmin())
-            return float(centre[0, free]), float(centre[1, free]), float(radius[free])
-    return None
-
-
 def _widened(box: Sequence[float], gap: tuple[float, float]) -> tuple[float, float, float, float]:
     return box[0] - gap[0], box[1] - gap[1], box[2] + gap[0], box[3] + gap[1]
-
-
-def _weighted(rng: np.random.Generator, odds: Sequence[float]) -> int:
-    """Draw an index by odds that sum to one; much faster than ``rng.choice``."""
-    return min(bisect(list(accumulate(odds)), rng.random()), len(odds) - 1)

@@ -9,9 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vlad_lightning.data.mario import CHARSEG_SIDE
+from vlad_lightning.data.synthetic.icons import icon_mask
 from vlad_lightning.data.synthetic.lettering import draw_classes, draw_ink, fineness
 from vlad_lightning.data.synthetic.scene import Background, PlacedObject, PlacedWord, Scene
 from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.nouns import THINGS
 
 _MASK_FINENESS = 4
 
@@ -69,8 +71,15 @@ def _mix(background: Background, size: int) -> np.ndarray:
 
 
 def _draw_object(image: Image.Image, placed: PlacedObject) -> None:
-    left, top = (round((v - placed.radius) * image.width) for v in (placed.x, placed.y))
-    mask = _shape_mask(placed.shape, max(2, round(2 * placed.radius * image.width)))
+    left, top = (
+        round((v - placed.radius * side) * image.width)
+        for v, side in zip((placed.x, placed.y), placed.sides, strict=True)
+    )
+    width, height = (max(2, round(2 * placed.radius * side * image.width)) for side in placed.sides)
+    if placed.shape in THINGS:
+        mask = icon_mask(placed.shape, placed.turn, width, height)
+    else:
+        mask = _shape_mask(placed.shape, width)
     image.paste(PALETTE[placed.colour], (left, top), mask)
 
 

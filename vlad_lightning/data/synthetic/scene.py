@@ -8,14 +8,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal, get_args
 
 import numpy as np
 
 from vlad_lightning.layout.colours import RGB
 from vlad_lightning.layout.prompt_parser import region_of
 
-# No cross: an OCR engine reads it as a plus sign.
-SHAPES = ("circle", "square", "triangle", "star", "diamond", "ring", "heart")
+World = Literal["plain", "rich"]
+"""What posters show: ``plain`` has shapes on plain grounds, ``rich`` also things."""
+
+WORLDS: tuple[World, ...] = get_args(World)
+
 TEXTURES = ("striped", "dotted", "noisy")
 
 
@@ -94,14 +98,16 @@ class PlacedWord:
 
 @dataclass(frozen=True)
 class PlacedObject:
-    """A coloured shape on the poster.
+    """A coloured shape or thing on the poster.
 
     Attributes:
-        shape: one of :data:`SHAPES`.
+        shape: one of :data:`~vlad_lightning.layout.nouns.NOUNS`.
         colour: a name of the palette.
         x: centre.
         y: centre.
-        radius: half of the side of its upright box.
+        radius: half of the longer side of its upright box.
+        sides: width and height of its upright box, as shares of the longer one.
+        turn: degrees by which it is turned, clockwise.
     """
 
     shape: str
@@ -109,6 +115,8 @@ class PlacedObject:
     x: float
     y: float
     radius: float
+    sides: tuple[float, float] = (1.0, 1.0)
+    turn: int = 0
 
     @property
     def region(self) -> str:
@@ -118,7 +126,7 @@ class PlacedObject:
     @property
     def box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom."""
-        return box_around(self.x, self.y, 2 * self.radius, 2 * self.radius)
+        return box_around(self.x, self.y, 2 * self.radius * self.sides[0], 2 * self.radius * self.sides[1])
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,11 @@ class Scene:
     def phrases(self) -> tuple[Phrase, ...]:
         """The phrases: the words by their group."""
         return tuple(Phrase(tuple(words)) for _, words in groupby(self.words, key=lambda word: word.group))
+
+    @property
+    def rows(self) -> tuple[tuple[PlacedObject, ...], ...]:
+        """The objects, those that are alike in noun and colour together: a caption counts them."""
+        return tuple(tuple(alike) for _, alike in groupby(self.objects, key=lambda thing: (thing.shape, thing.colour)))
 
 
 def rotated_extent(width: float, height: float, angle: float) -> tuple[float, float]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlad_lightning.data.synthetic.scene import TEXTURES, Background, Phrase
-from vlad_lightning.data.synthetic.telling import RELATIONS, CaptionContent, NamedObject, pick, relation_of
+from vlad_lightning.data.synthetic.telling import RELATIONS, CaptionContent, NamedObject, pick, relation_between
 
 TEMPLATES = (
     "{objects} {background}, {text}",
@@ -55,6 +55,8 @@ CENTERS = ("in the center", "in the middle", "at the center", "in the centre")
 PREPOSITIONS = {"left": ("on the", "at the"), "right": ("on the", "at the")}
 COLOUR_ENDINGS = (" in {colour}", " in {colour} letters")
 
+NUMBERS = {2: "two", 3: "three", 4: "four"}
+
 _PARTS = ("background", "objects", "text")
 
 
@@ -86,6 +88,11 @@ def with_article(text: str) -> str:
     return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
 
 
+def object_phrase(named: NamedObject) -> str:
+    """Write ``a red car`` or ``two red cars``."""
+    return with_article(named.name) if len(named.row) == 1 else f"{NUMBERS[len(named.row)]} {named.name}"
+
+
 def at_region(region: str, rng: np.random.Generator) -> str:
     """Write ``at the top left``, ``on the right``, ``in the middle``."""
     if region == "center":
@@ -99,13 +106,14 @@ def _objects(objects: Sequence[NamedObject], rng: np.random.Generator) -> str:
     remaining = list(objects)
     while remaining:
         first = remaining.pop(0)
-        relation = relation_of(first.thing, remaining[0].thing) if remaining else None
+        relation = relation_between(first, remaining[0]) if remaining else None
         if relation and rng.random() < 0.6:
-            parts.append(f"{_name(first)} {pick(rng, RELATIONS[relation])} {_name(remaining.pop(0))}")
-        elif rng.random() < 0.9:
-            parts.append(f"{_name(first)} {at_region(first.thing.region, rng)}")
+            second = object_phrase(remaining.pop(0))
+            parts.append(f"{object_phrase(first)} {pick(rng, RELATIONS[relation])} {second}")
+        elif rng.random() < 0.9 and (region := first.region):
+            parts.append(f"{object_phrase(first)} {at_region(region, rng)}")
         else:
-            parts.append(_name(first))
+            parts.append(object_phrase(first))
     return joined(parts)
 
 
@@ -125,10 +133,6 @@ def _text(phrases: Sequence[Phrase], openings: Sequence[str], rng: np.random.Gen
     ]
     several = len(phrases) > 1 or len(phrases[0].words) > 1
     return opening.format(colour=before, word="words" if several else "word") + " " + joined(parts)
-
-
-def _name(named: NamedObject) -> str:
-    return with_article(named.name)
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from vlad_lightning.data.source import RawSample
 from vlad_lightning.data.synthetic.captions import Caption, describe, reads_back
 from vlad_lightning.data.synthetic.composition import compose
 from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
-from vlad_lightning.data.synthetic.scene import PlacedWord, Scene
+from vlad_lightning.data.synthetic.scene import WORLDS, PlacedWord, Scene, World
 from vlad_lightning.files import new_folder
 
 _CHUNK = 50  # posters per task: few enough to move the progress bar, enough to need little communication
@@ -41,35 +41,40 @@ def write_posters(
     workers: int = 2,
     charseg: bool = True,
     scene: bool = True,
+    world: World = "plain",
 ) -> None:
     """Draw posters and write them in MARIO's format.
 
-    A poster is a function of its number, ``size``, ``seed`` and ``heldout`` alone: the files are the same, byte for
-    byte, for any number of workers. They are written into a hidden folder beside ``out`` that is renamed to ``out`` at
-    the end, so ``out`` is either whole or does not exist.
+    A poster is a function of its number, ``size``, ``seed``, ``heldout`` and ``world`` alone: the files are the same,
+    byte for byte, for any number of workers. They are written into a hidden folder beside ``out`` that is renamed to
+    ``out`` at the end, so ``out`` is either whole or does not exist.
 
     Args:
         out: folder to write; it may exist only if it is empty.
         samples: number of posters, at least 1.
         size: side of the square images in pixels, 48 to 4096.
         seed: seed of the posters, at least 0.
-        heldout: draw only words that are kept for evaluation; otherwise none of them.
+        heldout: draw only words that are kept for evaluation, and in the rich world mostly combinations that are
+            (:mod:`~vlad_lightning.data.synthetic.combinations`); otherwise none of them.
         workers: number of processes, at least 1; with 1, this process draws all posters.
         charseg: write ``charseg.npy`` too; half a megabyte per poster.
         scene: write ``scene.json`` too, with the words, objects and their positions.
+        world: ``plain`` has shapes alone, ``rich`` also things, drawn with the icons of ``fontawesomefree``.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of its range, or ``world`` is unknown.
         FileExistsError: if ``out`` is a file, or a folder that is not empty.
     """
     _check("samples", samples, 1, _MAX_SAMPLES)
     _check("size", size, *_SIZES)
     _check("seed", seed, 0, 2**63 - 1)
     _check("workers", workers, 1, 1024)
+    if world not in WORLDS:
+        raise ValueError(f"world is {world!r}; allowed: {', '.join(WORLDS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"out is {str(out)!r}, which is a file or is not empty; name a new or an empty folder")
     with new_folder(out) as partial_out:
-        write = partial(_write_chunk, partial_out, size, seed, heldout, charseg, scene)
+        write = partial(_write_chunk, partial_out, size, seed, heldout, charseg, scene, world)
         chunks = [range(start, min(start + _CHUNK, samples)) for start in range(0, samples, _CHUNK)]
         bar = track(
             _done(write, chunks, workers),
@@ -81,11 +86,11 @@ def write_posters(
             pass
 
 
-def make_scene(index: int, size: int, seed: int, heldout: bool) -> tuple[Scene, Caption]:
+def make_scene(index: int, size: int, seed: int, heldout: bool, world: World = "plain") -> tuple[Scene, Caption]:
     """Return the scene of poster ``index``, and a caption from which its phrases and objects can be parsed again."""
-    rng = np.random.default_rng([seed, index, size, int(heldout)])
+    rng = np.random.default_rng([seed, index, size, int(heldout), *([1] if world == "rich" else [])])
     while True:
-        scene = compose(rng, size, heldout)
+        scene = compose(rng, size, heldout, world)
         for _ in range(_WORDINGS):
             caption = describe(scene, rng)
             if reads_back(scene, caption):
@@ -134,10 +139,10 @@ def _held_back(number: signal.Signals) -> Iterator[None]:
 
 
 def _write_chunk(
-    out: Path, size: int, seed: int, heldout: bool, charseg: bool, with_scene: bool, indices: range
+    out: Path, size: int, seed: int, heldout: bool, charseg: bool, with_scene: bool, world: World, indices: range
 ) -> None:
     for index in indices:
-        scene, caption = make_scene(index, size, seed, heldout)
+        scene, caption = make_scene(index, size, seed, heldout, world)
         shelf, name = f"{index // _PER_SHELF:05d}", f"{index:09d}"
         sample = RawSample(f"{shelf}_{name}", draw_poster(scene, size), caption.text, _ocr_words(scene))
         write_sample(out / shelf / name, sample, draw_charseg(scene, size) if charseg else None)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlad_lightning.data.synthetic.scene import Background, Phrase, PlacedObject, Scene
+from vlad_lightning.layout.nouns import plural_of
 
 _SILENT_BACKGROUND, _SILENT_OBJECTS, _SILENT_COLOUR = 0.15, 0.05, 0.05
 
@@ -22,10 +23,21 @@ RELATIONS = {
 
 @dataclass(frozen=True)
 class NamedObject:
-    """An object and the noun phrase for it, without an article."""
+    """An object, or a row of objects that are alike, and the noun phrase for it, without an article.
 
-    thing: PlacedObject
+    Attributes:
+        row: the object, or the objects of the row.
+        name: ``red car``; of a row, without its number, ``red cars``.
+    """
+
+    row: tuple[PlacedObject, ...]
     name: str
+
+    @property
+    def region(self) -> str | None:
+        """The ninth of the frame it lies in; None where the objects of a row lie in several."""
+        regions = {thing.region for thing in self.row}
+        return regions.pop() if len(regions) == 1 else None
 
 
 @dataclass(frozen=True)
@@ -49,12 +61,20 @@ def choose(scene: Scene, rng: np.random.Generator) -> CaptionContent:
     background = scene.background if rng.random() >= _SILENT_BACKGROUND else None
     if not objects and not scene.words:
         background = scene.background
-    shapes = Counter(item.shape for item in scene.objects)
-    names = [
-        item.shape if shapes[item.shape] == 1 and rng.random() < _SILENT_COLOUR else f"{item.colour} {item.shape}"
-        for item in objects
-    ]
-    return CaptionContent(background, tuple(map(NamedObject, objects, names)), scene.phrases)
+    rows = scene.rows if objects else ()
+    shapes = Counter(row[0].shape for row in rows)
+    named = []
+    for row in rows:
+        noun = row[0].shape if len(row) == 1 else plural_of(row[0].shape)
+        silent = shapes[row[0].shape] == 1 and rng.random() < _SILENT_COLOUR
+        named.append(NamedObject(row, noun if silent else f"{row[0].colour} {noun}"))
+    return CaptionContent(background, tuple(named), scene.phrases)
+
+
+def relation_between(first: NamedObject, second: NamedObject) -> str | None:
+    """Return where ``first`` is relative to ``second``; None where that is not clear for all of their objects."""
+    relations = {relation_of(a, b) for a in first.row for b in second.row}
+    return relations.pop() if len(relations) == 1 else None
 
 
 def relation_of(a: PlacedObject, b: PlacedObject) -> str | None:

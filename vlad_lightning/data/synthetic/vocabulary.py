@@ -9,8 +9,6 @@ from importlib import resources
 
 import numpy as np
 
-from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS
-
 HELD_OUT_SHARE = 10
 """One string in this many is held out."""
 
@@ -29,25 +27,30 @@ def is_held_out(word: str) -> bool:
 
 
 @cache
-def dictionary(held_out: bool) -> tuple[str, ...]:
-    """Return the shipped English words of one split, of 2 to 8 lower-case letters, without :data:`GRAMMAR_WORDS`."""
+def dictionary(held_out: bool, without: frozenset[str]) -> tuple[str, ...]:
+    """Return the shipped English words of one split, of 2 to 8 lower-case letters, ``without`` some."""
     text = resources.files("vlad_lightning.data.synthetic").joinpath("words.txt").read_text(encoding="ascii")
-    return tuple(w for w in text.split() if w not in GRAMMAR_WORDS and is_held_out(w) == held_out)
+    return tuple(w for w in text.split() if w not in without and is_held_out(w) == held_out)
 
 
-def draw_word(rng: np.random.Generator, held_out: bool) -> str:
+def draw_word(rng: np.random.Generator, held_out: bool, without: frozenset[str]) -> str:
     """Draw a random word: mostly from the dictionary, else random letters (2 to 8) or digits (2 to 6).
 
+    Args:
+        rng: picks the word.
+        held_out: whether it is one of those kept for evaluation.
+        without: lower-case words that are never drawn: those of the caption grammar.
+
     Returns:
-        A word of the requested split in upper, title or lower case; never a word of the caption grammar.
+        A word of the requested split in upper, title or lower case.
     """
     kind = rng.random()
     if kind < 0.6:
-        words = dictionary(held_out)
+        words = dictionary(held_out, without)
         return _cased(words[rng.integers(len(words))], rng)
     while True:
         word = _letters(rng) if kind < 0.85 else _characters(rng, string.digits, 6)
-        if is_held_out(word) == held_out and word.casefold() not in GRAMMAR_WORDS:
+        if is_held_out(word) == held_out and word.casefold() not in without:
             return word
 
 

@@ -1,0 +1,153 @@
+"""The things of the rich posters as masks: solid icons of Font Awesome Free (icons CC BY 4.0, font OFL 1.1)."""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache, lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+CODES = {
+    "anchor": 0xF13D,
+    "apple": 0xF5D1,  # apple-whole
+    "basket": 0xF291,  # basket-shopping
+    "bed": 0xF236,
+    "bell": 0xF0F3,
+    "bicycle": 0xF206,
+    "bird": 0xF520,  # crow
+    "boat": 0xE445,  # sailboat
+    "bomb": 0xF1E2,
+    "bone": 0xF5D7,
+    "bottle": 0xF72F,  # wine-bottle
+    "box": 0xF466,
+    "brain": 0xF5DC,
+    "bridge": 0xE4C8,
+    "broom": 0xF51A,
+    "bucket": 0xE4CF,
+    "bug": 0xF188,
+    "building": 0xF1AD,
+    "burger": 0xF805,
+    "bus": 0xF55E,  # bus-simple
+    "cake": 0xF1FD,  # cake-candles
+    "camera": 0xF083,  # camera-retro
+    "car": 0xF5E4,  # car-side
+    "carrot": 0xF787,
+    "castle": 0xF447,  # chess-rook
+    "cat": 0xF6BE,
+    "chair": 0xF6C0,
+    "church": 0xF51D,
+    "clock": 0xF017,
+    "cloud": 0xF0C2,
+    "clover": 0xE139,
+    "cookie": 0xF564,  # cookie-bite
+    "couch": 0xF4B8,
+    "cow": 0xF6C8,
+    "crown": 0xF521,
+    "cup": 0xF0F4,  # mug-saucer
+    "dog": 0xF6D3,
+    "door": 0xF52A,  # door-closed
+    "dragon": 0xF6D5,
+    "drum": 0xF569,
+    "envelope": 0xF0E0,
+    "eye": 0xF06E,
+    "fire": 0xF06D,
+    "fish": 0xF578,
+    "flag": 0xF024,
+    "flask": 0xF0C3,
+    "frog": 0xF52E,
+    "ghost": 0xF6E2,
+    "gift": 0xF06B,
+    "guitar": 0xF7A6,
+    "hammer": 0xF6E3,
+    "hand": 0xF256,
+    "hat": 0xF8C0,  # hat-cowboy
+    "helicopter": 0xF533,
+    "horse": 0xF6F0,
+    "house": 0xF015,
+    "igloo": 0xF7AE,
+    "key": 0xF084,
+    "laptop": 0xF109,
+    "leaf": 0xF06C,
+    "lightbulb": 0xF0EB,
+    "lock": 0xF023,
+    "medal": 0xF5A2,
+    "microphone": 0xF130,
+    "moon": 0xF186,
+    "palette": 0xF53F,
+    "paw": 0xF1B0,
+    "pencil": 0xF303,
+    "phone": 0xF095,
+    "pig": 0xF4D3,  # piggy-bank
+    "pizza": 0xF818,  # pizza-slice
+    "plane": 0xF072,
+    "plant": 0xF4D8,  # seedling
+    "plug": 0xF1E6,
+    "rainbow": 0xF75B,
+    "robot": 0xF544,
+    "rocket": 0xF135,
+    "shirt": 0xF553,
+    "skull": 0xF54C,
+    "snowman": 0xF7D0,
+    "spider": 0xF717,
+    "spoon": 0xF2E5,
+    "suitcase": 0xF0F2,
+    "sun": 0xF185,
+    "tent": 0xE57D,
+    "tooth": 0xF5C9,
+    "tractor": 0xF722,
+    "tree": 0xF1BB,
+    "trophy": 0xF091,
+    "truck": 0xF0D1,
+    "umbrella": 0xF0E9,
+    "volcano": 0xF770,
+    "wrench": 0xF0AD,
+}
+"""The code point of each of :data:`~vlad_lightning.layout.nouns.THINGS`, with the icon's name if it is another."""
+
+TURNS = (-8, -4, 0, 4, 8)
+"""By how many degrees, clockwise, an icon may be turned: few, so that most masks are found in the cache."""
+
+_FONT = Path("static", "fontawesomefree", "webfonts", "fa-solid-900.ttf")
+_FINE = 256  # font size at which an icon is drawn; every mask is a smaller copy
+
+
+def icon_sides(noun: str, turn: int) -> tuple[float, float]:
+    """Return width and height of an icon's ink, as shares of the longer of the two."""
+    width, height = _ink(noun, turn).size
+    return width / max(width, height), height / max(width, height)
+
+
+@lru_cache(maxsize=4096)
+def icon_mask(noun: str, turn: int, width: int, height: int) -> Image.Image:
+    """Draw an icon whose ink fills a box, in mode ``L``, with smooth edges.
+
+    Args:
+        noun: one of :data:`~vlad_lightning.layout.nouns.THINGS`.
+        turn: degrees, clockwise.
+        width: width of the box in pixels.
+        height: height of the box in pixels.
+    """
+    return _ink(noun, turn).resize((width, height), Image.Resampling.BOX)
+
+
+@lru_cache(maxsize=512)  # of 64 KB at most
+def _ink(noun: str, turn: int) -> Image.Image:
+    """Draw an icon's ink at the fine size."""
+    glyph, face = chr(CODES[noun]), _font()
+    left, top, right, bottom = (int(v) for v in face.getbbox(glyph))
+    image = Image.new("L", (right - left, bottom - top))
+    ImageDraw.Draw(image).text((-left, -top), glyph, fill=255, font=face)
+    if turn:
+        image = image.rotate(-turn, Image.Resampling.BICUBIC, expand=True)
+    return image.crop(image.point(lambda v: 255 * (v > 127)).getbbox())
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    # Found, not imported: the package is also an application of Django, which is not needed for its files.
+    found = importlib.util.find_spec("fontawesomefree")
+    if found is None or not found.submodule_search_locations:
+        raise ModuleNotFoundError("rich posters need the icons of fontawesomefree: pip install fontawesomefree==6.6.0")
+    path = Path(found.submodule_search_locations[0], _FONT)
+    return ImageFont.truetype(path, _FINE, layout_engine=ImageFont.Layout.BASIC)

@@ -1,0 +1,79 @@
+"""The nouns of the objects that posters show, captions name, prompts ask for and detectors find."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+# No cross: an OCR engine reads it as a plus sign.
+SHAPES = ("circle", "square", "triangle", "star", "diamond", "ring", "heart")
+"""Plain shapes: the objects of the plain posters."""
+
+# No book, which begins "a book cover"; no magnet, road, worm or hourglass, which an OCR engine may read as a letter; no
+# two that look alike at 24 pixels (a bus and a train, a boat and a ship, a pen and a pencil).
+THINGS = (
+    *("anchor", "apple", "basket", "bed", "bell", "bicycle", "bird", "boat", "bomb", "bone", "bottle", "box"),
+    *("brain", "bridge", "broom", "bucket", "bug", "building", "burger", "bus", "cake", "camera", "car", "carrot"),
+    *("castle", "cat", "chair", "church", "clock", "cloud", "clover", "cookie", "couch", "cow", "crown", "cup"),
+    *("dog", "door", "dragon", "drum", "envelope", "eye", "fire", "fish", "flag", "flask", "frog", "ghost", "gift"),
+    *("guitar", "hammer", "hand", "hat", "helicopter", "horse", "house", "igloo", "key", "laptop", "leaf"),
+    *("lightbulb", "lock", "medal", "microphone", "moon", "palette", "paw", "pencil", "phone", "pig", "pizza"),
+    *("plane", "plant", "plug", "rainbow", "robot", "rocket", "shirt", "skull", "snowman", "spider", "spoon"),
+    *("suitcase", "sun", "tent", "tooth", "tractor", "tree", "trophy", "truck", "umbrella", "volcano", "wrench"),
+)
+"""Things: objects of the rich posters, each with an icon."""
+
+NOUNS = (*SHAPES, *THINGS)
+
+_IRREGULAR = {"fish": "fish", "leaf": "leaves", "snowman": "snowmen", "tooth": "teeth", "volcano": "volcanoes"}
+_HISSING = ("s", "x", "ch", "sh")  # endings with the plural -es
+
+
+def plural_of(noun: str) -> str:
+    """Return the plural of a noun.
+
+    Example:
+        >>> plural_of("car"), plural_of("box"), plural_of("trophy"), plural_of("tooth"), plural_of("fish")
+        ('cars', 'boxes', 'trophies', 'teeth', 'fish')
+    """
+    if noun in _IRREGULAR:
+        return _IRREGULAR[noun]
+    if noun.endswith(_HISSING):
+        return f"{noun}es"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}s"
+
+
+def read_noun(word: str, nouns: Sequence[str] = NOUNS) -> tuple[str, bool | None] | None:
+    """Return the noun that a word is a form of, and whether it is the plural; None if it is none of the nouns.
+
+    Args:
+        word: in lower case.
+        nouns: the nouns in the singular.
+
+    Returns:
+        None in place of True or False where singular and plural are spelt alike.
+
+    Example:
+        >>> read_noun("teeth"), read_noun("bus"), read_noun("fish"), read_noun("grass")
+        (('tooth', True), ('bus', False), ('fish', None), None)
+    """
+    return _forms(tuple(nouns)).get(word)
+
+
+def alike(noun: str, nouns: Sequence[str]) -> tuple[str, ...]:
+    """Return the other ``nouns`` of the same kind, shapes or things; all others if there is none of its kind.
+
+    Example:
+        >>> alike("cat", ("star", "cat", "dog")), alike("star", ("star", "cat"))
+        (('dog',), ('cat',))
+    """
+    others = tuple(other for other in nouns if other != noun)
+    return tuple(other for other in others if (other in SHAPES) == (noun in SHAPES)) or others
+
+
+@cache
+def _forms(nouns: tuple[str, ...]) -> dict[str, tuple[str, bool | None]]:
+    forms: dict[str, tuple[str, bool | None]] = {plural_of(noun): (noun, True) for noun in nouns}
+    return forms | {noun: (noun, None if plural_of(noun) == noun else False) for noun in nouns}
