@@ -2,11 +2,21 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
 
-from vlad_lightning.data.scene_file import BROKEN, ObjectFacts, SceneFacts, WordFacts, read_scene, write_scene
+from vlad_lightning.data.scene_file import (
+    BROKEN,
+    NAME,
+    ObjectFacts,
+    SceneFacts,
+    WordFacts,
+    WordStyle,
+    read_scene,
+    write_scene,
+)
 
 QUAD = ((0.1, 0.2), (0.5, 0.2), (0.5, 0.3), (0.1, 0.3))
 WORD = WordFacts("SALE", QUAD, "top", "red", "DejaVuSans.ttf", 0)
@@ -18,6 +28,15 @@ FACTS = SceneFacts("pink", "gradient", "a pink gradient background", (WORD,), (T
 def test_what_is_written_is_read_back(tmp_path):
     write_scene(tmp_path, FACTS)
     assert read_scene(tmp_path) == (FACTS, None)
+
+
+def test_a_style_and_an_accent_are_read_back_and_left_out_where_there_are_none(tmp_path):
+    word = replace(WORD, style=WordStyle("hand", "title", "big"))
+    told = replace(FACTS, words=(word,), accent="green")
+    write_scene(tmp_path, told)
+    assert read_scene(tmp_path) == (told, None)
+    write_scene(tmp_path, FACTS)
+    assert not {"style", "accent"} & set(re.findall(r"\w+", (tmp_path / NAME).read_text()))
 
 
 def test_the_file_holds_rounded_fractions_under_plain_names(tmp_path):

@@ -15,7 +15,7 @@ def main(args: Sequence[str]) -> None:
 
     Raises:
         ValueError: if a number is out of its range.
-        ModuleNotFoundError: if the rich world's icons are not installed.
+        FileNotFoundError: if the rich world's icons and fonts are not installed.
         SystemExit: with code 2 on an unknown or malformed argument, 0 after ``--help``.
     """
     options = _parser().parse_args(args)

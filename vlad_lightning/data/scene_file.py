@@ -22,6 +22,21 @@ _FAR = 10.0  # frames: boxes that reach further are in another unit
 
 
 @dataclass(frozen=True)
+class WordStyle:
+    """How the letters of a phrase look, besides their colour.
+
+    Attributes:
+        family: ``sans``, ``serif``, ``mono`` or ``hand``.
+        case: ``upper``, ``lower`` or ``title``; ``none`` for a phrase without letters.
+        size: ``big``, ``medium`` or ``small``.
+    """
+
+    family: str
+    case: str
+    size: str
+
+
+@dataclass(frozen=True)
 class WordFacts:
     """A word.
 
@@ -32,6 +47,7 @@ class WordFacts:
         colour: colour name.
         font: file name of the font.
         group: index of the phrase it belongs to, from 0.
+        style: the other properties of its letters; None where the file does not tell them.
     """
 
     text: str
@@ -40,6 +56,7 @@ class WordFacts:
     colour: str
     font: str
     group: int
+    style: WordStyle | None = None
 
 
 @dataclass(frozen=True)
@@ -67,10 +84,12 @@ class SceneFacts:
 
     Attributes:
         colour: colour name of the background.
-        kind: kind of the background: ``solid``, ``gradient``, ``striped``, ``dotted`` or ``noisy``.
+        kind: kind of the background: ``solid``, ``gradient``, ``striped``, ``dotted``, ``noisy``, ``banded``,
+            ``framed`` or ``landscape``.
         phrase: the caption's phrase for the background; None if the caption does not mention it.
         words: the words, phrase by phrase, in reading order.
         objects: the objects on it.
+        accent: colour name of a frame, or of the ground in a landscape; None where the file tells none.
     """
 
     colour: str
@@ -78,13 +97,15 @@ class SceneFacts:
     phrase: str | None
     words: tuple[WordFacts, ...]
     objects: tuple[ObjectFacts, ...]
+    accent: str | None = None
 
 
 def write_scene(folder: Path, facts: SceneFacts) -> None:
     """Write ``scene.json`` into a sample's folder; numbers are rounded to five digits."""
+    accent = {"accent": facts.accent} if facts.accent else {}
     content = {
-        "background": {"colour": facts.colour, "kind": facts.kind, "phrase": facts.phrase},
-        "words": [asdict(word) | {"quad": _rounded(word.quad)} for word in facts.words],
+        "background": {"colour": facts.colour, "kind": facts.kind, "phrase": facts.phrase} | accent,
+        "words": [_told(asdict(word)) | {"quad": _rounded(word.quad)} for word in facts.words],
         "objects": [asdict(entry) | {"box": _rounded(entry.box)} for entry in facts.objects],
     }
     (folder / NAME).write_text(json.dumps(content), encoding="utf-8")
@@ -113,7 +134,8 @@ def _scene(content: Any) -> SceneFacts:
     words = tuple(map(_word, _list(content["words"])))
     objects = tuple(map(_object, _list(content["objects"])))
     colour, kind = _text(background["colour"]), _text(background["kind"])
-    return SceneFacts(colour, kind, _phrase(background.get("phrase")), words, objects)
+    phrase, accent = (_optional(background.get(name)) for name in ("phrase", "accent"))
+    return SceneFacts(colour, kind, phrase, words, objects, accent)
 
 
 def _word(entry: Mapping[str, Any]) -> WordFacts:
@@ -122,7 +144,14 @@ def _word(entry: Mapping[str, Any]) -> WordFacts:
     if type(group) is not int or group < 0:
         raise ValueError(f"group is {group!r}; it must be a whole number from 0 on")
     corners = tuple((x, y) for x, y in quad.tolist())
-    return WordFacts(_text(entry["text"]), corners, _region(entry), _text(entry["colour"]), _text(entry["font"]), group)
+    text, colour, font = (_text(entry[name]) for name in ("text", "colour", "font"))
+    return WordFacts(text, corners, _region(entry), colour, font, group, _style(entry.get("style")))
+
+
+def _style(entry: Mapping[str, Any] | None) -> WordStyle | None:
+    if entry is None:
+        return None
+    return WordStyle(*(_text(entry[name]) for name in ("family", "case", "size")))
 
 
 def _object(entry: Mapping[str, Any]) -> ObjectFacts:
@@ -130,10 +159,14 @@ def _object(entry: Mapping[str, Any]) -> ObjectFacts:
     if left >= right or top >= bottom:
         raise ValueError(f"box is {entry['box']!r}; it must be left < right, top < bottom")
     box = (left, top, right, bottom)
-    return ObjectFacts(_text(entry["name"]), _text(entry["colour"]), box, _region(entry), _phrase(entry["phrase"]))
+    return ObjectFacts(_text(entry["name"]), _text(entry["colour"]), box, _region(entry), _optional(entry["phrase"]))
 
 
-def _phrase(value: Any) -> str | None:
+def _told(word: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in word.items() if name != "style" or value is not None}
+
+
+def _optional(value: Any) -> str | None:
     return None if value is None else _text(value)
 
 

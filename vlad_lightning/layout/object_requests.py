@@ -33,9 +33,9 @@ _RELATION = re.compile(
 )
 _RELATIONS = {"above": "above", "over": "above", "below": "below", "under": "below", "beneath": "below"}
 _IN_COLOUR = re.compile(r"\s+in\s+", re.IGNORECASE)
-# The picture itself, its background and its letters: requested, but not objects.
+# The picture itself, its background, its frame and its letters: requested, but not objects.
 _NO_OBJECT = re.compile(
-    r"\b(?:background|backdrop|bg|gradient|poster|pic|picture|image|photo|sign|card|banner|flyer|cover|advertisement|ad"
+    r"\b(?:background|backdrop|bg|gradient|sky|ground|frame|border|poster|pic|picture|image|photo|sign|card|banner|flyer|cover|advertisement|ad"
     r"|logo|label|page|text|words?|letters?|lettering|font|type|title|caption|headline)\b",
     re.IGNORECASE,
 )

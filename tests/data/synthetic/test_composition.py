@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from vlad_lightning.data.synthetic.composition import MAX_WORDS, MIN_CONTRAST, MIN_PIXELS, compose, shade, text_colours
+from vlad_lightning.data.synthetic.backgrounds import shade
+from vlad_lightning.data.synthetic.composition import MAX_WORDS, MIN_CONTRAST, MIN_PIXELS, compose, text_colours
 from vlad_lightning.data.synthetic.scene import Scene
 from vlad_lightning.layout.colours import PALETTE, contrast, nearest_colours
 from vlad_lightning.layout.nouns import SHAPES

@@ -49,6 +49,4 @@ def test_a_missing_package_is_named_in_one_line():
         "icon_sides('cat', 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.splitlines()[-1].startswith(
-        "ModuleNotFoundError: rich posters need the icons of fontawesomefree"
-    )
+    assert done.stderr.splitlines()[-1].startswith("FileNotFoundError: fontawesomefree is not installed")

@@ -14,13 +14,19 @@ from vlad_lightning.data.dataset import match_objects
 from vlad_lightning.data.mario import list_samples, read_sample
 from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS, reads_back
 from vlad_lightning.data.synthetic.combinations import is_colour_held_out, is_relation_held_out
+from vlad_lightning.data.synthetic.composition import MIN_CONTRAST
+from vlad_lightning.data.synthetic.lettering import style_of
 from vlad_lightning.data.synthetic.poster import draw_poster
+from vlad_lightning.data.synthetic.scene import KINDS, Scene
+from vlad_lightning.data.synthetic.sentences import CASES, FAMILIES, SIZES
 from vlad_lightning.data.synthetic.synthetic import make_scene, write_posters
 from vlad_lightning.data.synthetic.telling import relation_of
-from vlad_lightning.layout.colours import PALETTE, nearest_colours
+from vlad_lightning.layout.colours import PALETTE, contrast, nearest_colours
 from vlad_lightning.layout.nouns import NOUNS, THINGS
 from vlad_lightning.layout.object_requests import requested_objects
+from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, quote_words, region_of, requested_phrases
+from vlad_lightning.metrics.colour import border_colours, requested_background
 
 TRAIN = [make_scene(index, 128, seed=3, heldout=False, world="rich") for index in range(250)]
 HELD_OUT = [make_scene(index, 128, seed=3, heldout=True, world="rich") for index in range(100)]
@@ -158,6 +164,61 @@ def test_files_hold_the_scene_and_a_counted_phrase_gets_the_box_around_all(tmp_p
             assert x - width / 2 == pytest.approx(min(thing.box[0] for thing in row), abs=1e-4)
             assert y + height / 2 == pytest.approx(max(thing.box[3] for thing in row), abs=1e-4)
     assert counted
+
+
+def test_styles_are_told_truly_and_recorded(tmp_path):
+    told = Counter()
+    for scene, caption in POSTERS:
+        styles = [phrase.style for phrase in scene.phrases]
+        rest = re.findall(r"[\w-]+", caption.text)
+        for word in scene.words:
+            rest.remove(word.text)
+        for names, kinds in ((SIZES, "size"), (CASES, "case"), (FAMILIES, "family")):
+            shown = {names.get(getattr(style, kinds)) for style in styles}
+            said = set(names.values()) & set(rest)
+            told.update(said)
+            assert said <= shown, caption
+        for phrase in scene.phrases:
+            texts = [word.text for word in phrase.words]
+            assert phrase.style == style_of(texts, phrase.words[0].font, phrase.words[0].pixels / 128)
+    assert set(told) == {*SIZES.values(), *CASES.values(), *FAMILIES.values()}
+    write_posters(tmp_path / "out", samples=20, size=128, seed=3, workers=1, charseg=False, world="rich")
+    for (scene, _), folder in zip(TRAIN, list_samples(tmp_path / "out"), strict=False):
+        facts = read_sample(folder).scene
+        assert [word.style for word in facts.words] == [word.style for word in scene.words]
+        assert (facts.kind, facts.accent) == (scene.background.kind, scene.background.accent)
+
+
+def test_letters_are_readable_on_every_background():
+    assert {scene.background.kind for scene, _ in POSTERS} == set(KINDS)
+    for scene, _ in POSTERS:
+        for word in scene.words:
+            assert min(contrast(PALETTE[word.colour], rgb) for rgb in scene.background.shades) >= MIN_CONTRAST
+
+
+def test_the_background_that_a_caption_names_has_the_colour_of_the_border():
+    named = 0
+    for scene, caption in POSTERS:
+        asked = requested_background(prompt_of(scene, caption))
+        landscape = scene.background.kind == "landscape"
+        assert not (landscape and asked)
+        assert landscape or caption.background or not asked
+        image = from_pil(draw_poster(scene, 128), (128, 128))
+        assert border_colours(image[None]) == [scene.background.colour]
+        named += asked is not None
+        assert asked in (None, scene.background.colour)
+    assert named > 150
+
+
+def test_a_landscape_has_its_sky_above_its_ground():
+    names = np.array(list(PALETTE))
+    grounds = [scene.background for scene, _ in POSTERS if scene.background.kind == "landscape"]
+    assert grounds
+    for ground in grounds:
+        seen = names[nearest_colours(np.asarray(draw_poster(Scene(ground, (), ()), 128)))]
+        edge = round(128 * ground.horizon)
+        assert (seen[: edge - 5] == ground.colour).all()
+        assert (seen[edge + 5 :] == ground.accent).all()
 
 
 def test_an_unknown_world_is_named(tmp_path):

@@ -8,19 +8,58 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlad_lightning.data.synthetic.lettering import FONTS, draw_ink, fineness, measured
-from vlad_lightning.data.synthetic.scene import Phrase, PlacedWord, rotated_extent
+from vlad_lightning.data.synthetic.lettering import FAMILIES, FONTS, HAND, draw_ink, fineness, measured
+from vlad_lightning.data.synthetic.scene import Phrase, PlacedWord, World, rotated_extent
 
 MARGIN = 0.035
 """Smallest distance of words and objects from the frame's sides, a fraction of the frame."""
 
 _MAX_TILT = math.radians(8)
 _FONT_ODDS = (0.1, 0.3, 0.1, 0.25, 0.05, 0.2)  # in the order of FONTS: bold faces read best at small sizes
-_FONT_EDGES = np.cumsum(_FONT_ODDS)
+_FAMILY_ODDS = {
+    "sans": (0.08, 0.2, 0.07),
+    "serif": (0.05, 0.1, 0.05, 0.05, 0.05),
+    "mono": (0.04, 0.09, 0.04),
+    "hand": (0.18,),
+}
+# Thin or low letters: the smallest size at which they are read well, in times that of the others.
+_LEAST = {"cmss10.ttf": 1.25, "STIXGeneral.ttf": 1.3, "STIXGeneralBol.ttf": 1.15, "cmb10.ttf": 1.15, "cmtt10.ttf": 1.25}
+_LEAST |= {HAND: 1.3}
 _ALIGNS = (0.0, 0.5, 1.0)  # the share of a line's free space that is before it
 _SPACES = (0.42, 0.6)  # between the inks of two words, in font sizes
 _LEADINGS = (0.2, 0.4)  # between the inks of the two closest neighbouring lines, in font sizes
 _BLOCK_LIMIT = 0.55  # height of a block, a fraction of the frame, unless its letters get too small
+
+
+@dataclass(frozen=True)
+class Fonts:
+    """Fonts to choose from.
+
+    Attributes:
+        names: file names.
+        edges: for each font, the sum of the odds of the fonts up to it.
+    """
+
+    names: tuple[str, ...]
+    edges: tuple[float, ...]
+
+    def pick(self, rng: np.random.Generator) -> str:
+        """Pick a font by its odds."""
+        return self.names[min(int(np.searchsorted(self.edges, rng.random())), len(self.names) - 1)]
+
+
+def _fonts(names: Sequence[str], odds: Sequence[float]) -> Fonts:
+    return Fonts(tuple(names), tuple(np.cumsum(odds).tolist()))
+
+
+WORLD_FONTS: dict[World, Fonts] = {
+    "plain": _fonts(FONTS, _FONT_ODDS),
+    "rich": _fonts(
+        [font for fonts in FAMILIES.values() for font in fonts],
+        [share for name in FAMILIES for share in _FAMILY_ODDS[name]],
+    ),
+}
+"""The fonts of each world."""
 
 Lines = tuple[tuple[str, ...], ...]
 
@@ -31,7 +70,7 @@ class Block:
 
     Attributes:
         lines: its words, line by line.
-        font: one of :data:`~vlad_lightning.data.synthetic.lettering.FONTS`.
+        font: file name of the font.
         pixels: font size in pixels of the poster.
         colour: a name of the palette.
         width: width before rotation, a little more than its ink's.
@@ -107,7 +146,13 @@ class Block:
 
 
 def fitted_block(
-    rng: np.random.Generator, size: int, texts: Sequence[str], colour: str, height_limit: float, min_pixels: int
+    rng: np.random.Generator,
+    size: int,
+    texts: Sequence[str],
+    colour: str,
+    height_limit: float,
+    min_pixels: int,
+    fonts: Fonts = WORLD_FONTS["plain"],
 ) -> Block | None:
     """Choose a font, lines and a size with which a phrase fits, with larger sizes more likely; None if it never fits.
 
@@ -117,15 +162,16 @@ def fitted_block(
         texts: the words.
         colour: a name of the palette.
         height_limit: largest font size, a fraction of the frame.
-        min_pixels: smallest font size, in pixels.
+        min_pixels: smallest font size, in pixels; more for fonts with thin letters.
+        fonts: the fonts to choose from.
     """
     room = (1 - 2 * MARGIN) * size
-    smallest = max(min_pixels, math.ceil(0.09 * size))
     angle = float(rng.uniform(-_MAX_TILT, _MAX_TILT)) if rng.random() < 0.5 else 0.0
     space, leading = float(rng.uniform(*_SPACES)), float(rng.uniform(*_LEADINGS))
     align = _ALIGNS[rng.integers(3)]
     for _ in range(3):
-        font = FONTS[min(int(np.searchsorted(_FONT_EDGES, rng.random())), len(FONTS) - 1)]
+        font = fonts.pick(rng)
+        smallest = math.ceil(_LEAST.get(font, 1.0) * max(min_pixels, math.ceil(0.09 * size)))
         lines = _broken(rng, texts)
         turn = angle if len(lines) == 1 else 0.0
         width, height, pitch = _measures(lines, font, space, leading)

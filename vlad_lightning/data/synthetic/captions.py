@@ -31,7 +31,9 @@ def _grammar_words(world: World) -> frozenset[str]:
     forms += (*sentences.CENTERS, *sentences.COLOUR_ENDINGS, *casual.MEDIA, *casual.SAYING, *casual.GROUNDS)
     names = (*PALETTE, *SHAPES, *TEXTURES, *REGIONS, "gradient", "background", "word", "words", "on", "a", "an", "at")
     if world == "rich":
-        names += (*NOUNS, *map(plural_of, NOUNS), *sentences.NUMBERS.values())
+        names += (*NOUNS, *map(plural_of, NOUNS), *sentences.NUMBERS.values(), *sentences.ADJECTIVES)
+        looks = (sentences.SIZES, sentences.CASES, sentences.FAMILIES)
+        names += (*sentences.SCENERY, *(word for words in looks for word in words.values()))
     bare = re.sub(r"\{\w+\}", " ", " ".join((*forms, *names, *relations, "and", "in")))
     return frozenset(re.findall(r"\w+", bare.casefold()))
 
@@ -66,14 +68,14 @@ def describe(scene: Scene, rng: np.random.Generator) -> Caption:
     ground = None
     if rng.random() < _CASUAL:
         if content.background:
-            ground = casual.background_phrase(content.background, rng)
+            ground = casual.ground_of(content.background, rng)
         text, phrase_of = casual.casual(content, ground, rng), casual.object_phrase
     else:
         if content.background:
-            ground = sentences.background_phrase(content.background)
+            ground = sentences.ground_of(content.background)
         text, phrase_of = sentences.sentence(content, rng), sentences.object_phrase
     phrases = tuple(phrase_of(named) for named in content.objects for _ in named.row)
-    return Caption(text, phrases or (None,) * len(scene.objects), ground)
+    return Caption(text, phrases or (None,) * len(scene.objects), ground.phrase if ground else None)
 
 
 def reads_back(scene: Scene, caption: Caption) -> bool:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlad_lightning.data.synthetic.scene import TEXTURES, Background, Phrase
-from vlad_lightning.data.synthetic.sentences import NUMBERS, at_region, joined
+from vlad_lightning.data.synthetic.scene import Background, Phrase
+from vlad_lightning.data.synthetic.sentences import (
+    ADJECTIVES,
+    COLOUR_ENDINGS,
+    NUMBERS,
+    Ground,
+    at_region,
+    ending_of,
+    joined,
+    letters_of,
+    told_style,
+)
 from vlad_lightning.data.synthetic.telling import CaptionContent, NamedObject, pick
 
 MEDIA = ("poster", "pic", "picture", "sign", "card", "banner", "flyer")
@@ -15,31 +25,39 @@ _TEXTURE_ODDS = 0.7  # probability that a texture or a gradient is mentioned
 _BARE_COLOUR = 0.15  # probability that the background's phrase is its colour alone
 
 
-def casual(content: CaptionContent, ground: str | None, rng: np.random.Generator) -> str:
+def casual(content: CaptionContent, ground: Ground | None, rng: np.random.Generator) -> str:
     """Write ``red star, blue background, SALE top left`` or ``poster saying SALE with red star on blue bg``.
 
     Args:
         content: the content of the caption.
-        ground: the background's phrase; None if it is not mentioned.
+        ground: what is said of the background; None if it is not mentioned.
         rng: picks the form.
     """
     return _list(content, ground, rng) if rng.random() < 0.6 else _line(content, ground, rng)
 
 
-def background_phrase(background: Background, rng: np.random.Generator) -> str:
+def ground_of(background: Background, rng: np.random.Generator) -> Ground:
+    """Write what a caption says of a background: ``blue bg with white frame``, ``blue sky with green ground``."""
+    if background.kind == "landscape":
+        return Ground(f"{background.colour} sky", f" with {background.accent} ground", "against")
+    phrase = _background_phrase(background, rng)
+    return Ground(phrase, f" with {background.accent} frame") if background.accent else Ground(phrase)
+
+
+def _background_phrase(background: Background, rng: np.random.Generator) -> str:
     """Write ``blue background``, ``striped blue bg``, ``blue gradient bg``, or the colour alone."""
     if rng.random() < _BARE_COLOUR:
         return background.colour
     names_texture = rng.random() < _TEXTURE_ODDS
-    before = f"{background.kind} " if names_texture and background.kind in TEXTURES else ""
+    before = f"{background.kind} " if names_texture and background.kind in ADJECTIVES else ""
     after = " gradient" if names_texture and background.kind == "gradient" else ""
     return f"{before}{background.colour}{after} {pick(rng, GROUNDS)}"
 
 
-def _list(content: CaptionContent, ground: str | None, rng: np.random.Generator) -> str:
+def _list(content: CaptionContent, ground: Ground | None, rng: np.random.Generator) -> str:
     parts = [_object(named, rng) for named in content.objects]
     if ground:
-        parts.append(ground)
+        parts.append(ground.phrase + ground.rest)
     parts = [parts[i] for i in rng.permutation(len(parts))]
     texts = [_phrase(phrase, rng) for phrase in content.phrases]
     form = rng.random()
@@ -55,10 +73,10 @@ def _list(content: CaptionContent, ground: str | None, rng: np.random.Generator)
     return ", ".join(parts)
 
 
-def _line(content: CaptionContent, ground: str | None, rng: np.random.Generator) -> str:
+def _line(content: CaptionContent, ground: Ground | None, rng: np.random.Generator) -> str:
     objects = joined([_object(named, rng) for named in content.objects])
     text = joined([_phrase(phrase, rng) for phrase in content.phrases])
-    under = f"on {ground}" if ground else ""
+    under = ground.text if ground else ""
     says = f"{pick(rng, SAYING)} {text}" if text else ""
     shown = f"with {objects}" if objects else ""
     medium = pick(rng, MEDIA)
@@ -79,7 +97,9 @@ def object_phrase(named: NamedObject) -> str:
 
 def _phrase(phrase: Phrase, rng: np.random.Generator) -> str:
     where = f" {_at_region(phrase.region, rng, bare_sides=True)}" if rng.random() < 0.65 else ""
-    return phrase.text + where + (f" in {phrase.colour}" if rng.random() < 0.25 else "")
+    names_colour = rng.random() < 0.25
+    look = letters_of(phrase, told_style([phrase], rng), names_colour)
+    return phrase.text + where + ending_of(look, phrase, COLOUR_ENDINGS[0])
 
 
 def _at_region(region: str, rng: np.random.Generator, bare_sides: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,12 +10,14 @@ from types import MappingProxyType
 
 import numpy as np
 
-from vlad_lightning.data.synthetic.blocks import MARGIN, Block, fitted_block
+from vlad_lightning.data.synthetic.backgrounds import draw_plain, draw_rich
+from vlad_lightning.data.synthetic.blocks import MARGIN, WORLD_FONTS, Block, fitted_block
 from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS
+from vlad_lightning.data.synthetic.lettering import style_of
 from vlad_lightning.data.synthetic.objects import place_shapes, place_things
 from vlad_lightning.data.synthetic.odds import weighted
-from vlad_lightning.data.synthetic.scene import TEXTURES, Background, Phrase, PlacedObject, Scene, World, box_around
-from vlad_lightning.data.synthetic.vocabulary import draw_word
+from vlad_lightning.data.synthetic.scene import Background, Phrase, PlacedObject, Scene, World, box_around
+from vlad_lightning.data.synthetic.vocabulary import draw_word, in_one_case
 from vlad_lightning.layout.colours import PALETTE, RGB, contrast
 from vlad_lightning.layout.prompt_parser import region_of
 
@@ -36,7 +37,6 @@ _HEIGHT_LIMITS = (0.42, 0.34, 0.27)  # font size as a fraction of the frame, for
 _PHRASE_GAP = (0.1, 0.04)  # wide: an OCR engine joins neighbours on a line
 _POSITIONS = 6  # positions of a block that are tried at once in each region
 _TRIES = 4  # compositions before one word is removed for lack of room
-_SHADE = 0.16
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def compose(rng: np.random.Generator, size: int, held_out: bool, world: World = 
     with_words, with_objects = rng.random() >= _NO_WORDS, rng.random() >= _NO_OBJECTS
     counts = _word_counts(rng) if with_words else []
     for attempt in count():
-        background = _background(rng)
+        background = draw_plain(rng) if world == "plain" else draw_rich(rng)
         if not text_colours(*background.shades):  # the two shades of a gradient may leave none
             continue
         if attempt % _TRIES == _TRIES - 1:
@@ -91,34 +91,11 @@ def compose(rng: np.random.Generator, size: int, held_out: bool, world: World = 
     raise AssertionError("unreachable")
 
 
-def shade(colour: str, amount: float) -> RGB:
-    """Return a darker (``amount`` < 0, towards black) or lighter (> 0, towards white) shade of a palette colour."""
-    target = 255 if amount > 0 else 0
-    red, green, blue = (round(c + abs(amount) * (target - c)) for c in PALETTE[colour])
-    return red, green, blue
-
-
 @lru_cache(maxsize=64)
 def text_colours(*shades: RGB) -> Mapping[str, float]:
     """Return the palette colours that are readable on all ``shades``, each with its lowest contrast ratio to them."""
     lowest = {name: min(contrast(rgb, shade) for shade in shades) for name, rgb in PALETTE.items()}
     return MappingProxyType({name: ratio for name, ratio in lowest.items() if ratio >= MIN_CONTRAST})
-
-
-def _background(rng: np.random.Generator) -> Background:
-    colour = list(PALETTE)[rng.integers(len(PALETTE))]
-    kind = ("solid", "gradient", TEXTURES[rng.integers(len(TEXTURES))])[rng.integers(3)]
-    spread = {"solid": 0.0, "gradient": 2 * _SHADE}.get(kind, _SHADE)
-    darkest = rng.uniform(-_SHADE, _SHADE - spread)
-    dark, light = shade(colour, darkest), shade(colour, darkest + spread)
-    return Background(
-        colour,
-        kind,
-        (dark, light) if rng.random() < 0.5 else (light, dark),
-        angle=float(rng.integers(8) * math.pi / 4),
-        period=float(rng.uniform(0.1, 0.2)),
-        noise=int(rng.integers(2**31)),
-    )
 
 
 def _phrases(
@@ -141,10 +118,13 @@ def _phrases(
     known: set[str] = set()
     for _ in range(5 * len(counts)):
         texts = [draw_word(rng, held_out, GRAMMAR_WORDS[world]) for _ in range(counts[len(placed)])]
+        if world == "rich":
+            texts = in_one_case(texts, rng)
         new = {text.casefold() for text in texts} - known
         if len(new) < len(texts):
             continue
-        block = fitted_block(rng, size, texts, colours[len(placed)], _HEIGHT_LIMITS[len(counts) - 1], MIN_PIXELS)
+        height = _HEIGHT_LIMITS[len(counts) - 1]
+        block = fitted_block(rng, size, texts, colours[len(placed)], height, MIN_PIXELS, WORLD_FONTS[world])
         centre = _free_position(rng, block, placed) if block else None
         if block and centre:
             placed.append(_Placed(block, *centre))
@@ -158,9 +138,15 @@ def _phrases(
     for i in order:
         phrase = placed[i].block.at(placed[i].x, placed[i].y, size)
         kept.setdefault(phrase.region, phrase)
-    return tuple(
-        Phrase(tuple(replace(word, group=group) for word in phrase.words)) for group, phrase in enumerate(kept.values())
-    )
+    return tuple(_finished(phrase, group, size, world) for group, phrase in enumerate(kept.values()))
+
+
+def _finished(phrase: Phrase, group: int, size: int, world: World) -> Phrase:
+    """Number a phrase, and in the rich world say how its letters look."""
+    first = phrase.words[0]
+    texts = [word.text for word in phrase.words]
+    style = style_of(texts, first.font, first.pixels / size) if world == "rich" else None
+    return Phrase(tuple(replace(word, group=group, style=style) for word in phrase.words))
 
 
 def _word_counts(rng: np.random.Generator) -> list[int]:

@@ -148,6 +148,8 @@ def _font() -> ImageFont.FreeTypeFont:
     # Found, not imported: the package is also an application of Django, which is not needed for its files.
     found = importlib.util.find_spec("fontawesomefree")
     if found is None or not found.submodule_search_locations:
-        raise ModuleNotFoundError("rich posters need the icons of fontawesomefree: pip install fontawesomefree==6.6.0")
+        raise FileNotFoundError(
+            "fontawesomefree is not installed, and rich posters need its icons: pip install fontawesomefree==6.6.0"
+        )
     path = Path(found.submodule_search_locations[0], _FONT)
     return ImageFont.truetype(path, _FINE, layout_engine=ImageFont.Layout.BASIC)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vlad_lightning.data.mario import CHARSEG_SIDE, character_class
+from vlad_lightning.data.scene_file import WordStyle
 
 FONTS = (
     "DejaVuSans.ttf",
@@ -21,6 +24,18 @@ FONTS = (
     "DejaVuSansMono.ttf",
     "DejaVuSansMono-Bold.ttf",
 )
+
+HAND = "Intuitive.ttf"
+
+FAMILIES = {
+    "sans": ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "cmss10.ttf"),
+    "serif": ("DejaVuSerif.ttf", "DejaVuSerif-Bold.ttf", "STIXGeneral.ttf", "STIXGeneralBol.ttf", "cmb10.ttf"),
+    "mono": ("DejaVuSansMono.ttf", "DejaVuSansMono-Bold.ttf", "cmtt10.ttf"),
+    "hand": (HAND,),
+}
+"""The fonts of the rich world: :data:`HAND` comes with ``font-intuitive`` (OFL 1.1), the others with matplotlib."""
+
+_BIG, _SMALL = 0.2, 0.13  # font sizes as fractions of the frame
 
 _MEASURE = 64  # font size at which characters are measured
 
@@ -32,9 +47,41 @@ def fineness(size: int) -> int:
 
 @lru_cache(maxsize=512)
 def load_font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
-    """Load one of :data:`FONTS` at a size in pixels."""
-    path = Path(matplotlib.get_data_path(), "fonts", "ttf", name)
+    """Load one of :data:`FONTS` or :data:`FAMILIES` at a size in pixels.
+
+    Raises:
+        FileNotFoundError: if the font's package is not installed.
+    """
+    path = _hand_font() if name == HAND else Path(matplotlib.get_data_path(), "fonts", "ttf", name)
     return ImageFont.truetype(path, pixels, layout_engine=ImageFont.Layout.BASIC)
+
+
+def _hand_font() -> Path:
+    found = importlib.util.find_spec("font_intuitive")
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(
+            "font-intuitive is not installed, and rich posters need its font: pip install font-intuitive==0.0.4"
+        )
+    return Path(found.submodule_search_locations[0], "files", HAND)
+
+
+def style_of(texts: Sequence[str], font: str, height: float) -> WordStyle:
+    """Return how the letters of a phrase look.
+
+    Args:
+        texts: the words as drawn.
+        font: one of :data:`FAMILIES`.
+        height: the font size, a fraction of the frame.
+    """
+    family = next(name for name, fonts in FAMILIES.items() if font in fonts)
+    size = "big" if height >= _BIG else "small" if height <= _SMALL else "medium"
+    return WordStyle(family, _case_of("".join(texts)), size)
+
+
+def _case_of(text: str) -> str:
+    if not any(c.isalpha() for c in text):
+        return "none"
+    return "upper" if text.isupper() else "lower" if text.islower() else "title"
 
 
 def room_for(text: str, font: str, pixels: int) -> tuple[int, int]:

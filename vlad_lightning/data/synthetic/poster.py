@@ -11,11 +11,13 @@ from PIL import Image, ImageDraw
 from vlad_lightning.data.mario import CHARSEG_SIDE
 from vlad_lightning.data.synthetic.icons import icon_mask
 from vlad_lightning.data.synthetic.lettering import draw_classes, draw_ink, fineness
-from vlad_lightning.data.synthetic.scene import Background, PlacedObject, PlacedWord, Scene
+from vlad_lightning.data.synthetic.scene import KINDS, Background, PlacedObject, PlacedWord, Scene
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import THINGS
 
 _MASK_FINENESS = 4
+_FRAME_WIDTH = 0.025  # of the poster's side: well within its margin
+_HILLS = 0.03  # height of hills, a fraction of the frame
 
 
 def draw_poster(scene: Scene, size: int) -> Image.Image:
@@ -47,8 +49,12 @@ def draw_charseg(scene: Scene, size: int) -> np.ndarray:
 def draw_background(background: Background, size: int) -> Image.Image:
     """Draw a mix of the two shades at each pixel, according to the background's kind."""
     first, second = (np.array(shade, dtype=np.float32) for shade in background.shades)
-    if background.kind == "solid":
-        return Image.new("RGB", (size, size), background.shades[0])
+    if background.kind in ("solid", "framed"):
+        image = Image.new("RGB", (size, size), background.shades[0])
+        if background.accent:
+            width = max(1, round(_FRAME_WIDTH * size))
+            ImageDraw.Draw(image).rectangle((0, 0, size - 1, size - 1), outline=PALETTE[background.accent], width=width)
+        return image
     mix = _mix(background, size)[..., None]  # (S, S, 1) in [0, 1]
     return Image.fromarray((first + mix * (second - first) + 0.5).astype(np.uint8))
 
@@ -65,9 +71,14 @@ def _mix(background: Background, size: int) -> np.ndarray:
         case "dotted":
             distance = (x / background.period % 1 - 0.5) ** 2 + (y / background.period % 1 - 0.5) ** 2
             return (distance < 0.07).astype(np.float32)
+        case "banded":
+            return np.broadcast_to((y / background.period % 1 < 0.5).astype(np.float32), (size, size))
+        case "landscape":
+            hills = background.horizon - 0.5 + _HILLS * np.sin(2 * math.pi * x / background.period + background.angle)
+            return np.clip((y - hills) * size + 0.5, 0, 1).astype(np.float32)
         case "noisy":
             return np.random.default_rng(background.noise).random((size, size), dtype=np.float32)
-    raise ValueError(f"background kind is {background.kind!r}; allowed: solid, gradient, striped, dotted, noisy")
+    raise ValueError(f"background kind is {background.kind!r}; allowed: {', '.join(KINDS)}")
 
 
 def _draw_object(image: Image.Image, placed: PlacedObject) -> None:

@@ -12,15 +12,19 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from vlad_lightning.data.scene_file import WordStyle
 from vlad_lightning.layout.colours import RGB
 from vlad_lightning.layout.prompt_parser import region_of
 
 World = Literal["plain", "rich"]
-"""What posters show: ``plain`` has shapes on plain grounds, ``rich`` also things."""
+"""What posters show: ``rich`` has things beside the shapes, more fonts and more backgrounds."""
 
 WORLDS: tuple[World, ...] = get_args(World)
 
 TEXTURES = ("striped", "dotted", "noisy")
+
+KINDS = ("solid", "gradient", *TEXTURES, "banded", "framed", "landscape")
+"""The kinds of backgrounds; the last three only in the rich world."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,15 @@ class Background:
 
     Attributes:
         colour: a name of the palette.
-        kind: ``"solid"``, ``"gradient"`` or one of :data:`TEXTURES`.
+        kind: ``"solid"``, ``"gradient"`` or one of :data:`TEXTURES`; in the rich world also ``"banded"`` (horizontal
+            bands), ``"framed"`` and ``"landscape"`` (a sky over the ground; ``colour`` is the sky's).
         shades: two shades of the colour; the pixels are between them. The nearest palette colour of both is ``colour``.
-        angle: direction of a gradient or of stripes, in radians.
-        period: distance between stripes or dots, a fraction of the frame.
+            The shades of the sky and of the ground in a landscape. Letters are readable on both.
+        angle: direction of a gradient or of stripes, in radians; where the hills of a landscape begin.
+        period: distance between stripes, dots, bands or hills, a fraction of the frame.
         noise: seed of the pattern ``"noisy"``.
+        accent: a name of the palette: the colour of a frame or of the ground; None where there is neither.
+        horizon: height of the ground's edge in a landscape, a fraction of the frame from above.
     """
 
     colour: str
@@ -42,6 +50,8 @@ class Background:
     angle: float = 0.0
     period: float = 0.125
     noise: int = 0
+    accent: str | None = None
+    horizon: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ class PlacedWord:
         height: height of its ink before rotation.
         angle: radians, clockwise on screen.
         group: index of the poster's phrase that it belongs to, from 0.
+        style: family, case and size of its letters, as captions of the rich world tell them; None in the plain world.
     """
 
     text: str
@@ -71,6 +82,7 @@ class PlacedWord:
     height: float
     angle: float
     group: int = 0
+    style: WordStyle | None = None
 
     @property
     def region(self) -> str:
@@ -148,6 +160,11 @@ class Phrase:
     def colour(self) -> str:
         """Colour of its letters."""
         return self.words[0].colour
+
+    @property
+    def style(self) -> WordStyle | None:
+        """Style of its letters."""
+        return self.words[0].style
 
     @property
     def box(self) -> tuple[float, float, float, float]:

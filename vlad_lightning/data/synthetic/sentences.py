@@ -6,6 +6,7 @@ The background phrase always ends in ``<colour> background`` or ``<colour> gradi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -55,8 +56,14 @@ CENTERS = ("in the center", "in the middle", "at the center", "in the centre")
 PREPOSITIONS = {"left": ("on the", "at the"), "right": ("on the", "at the")}
 COLOUR_ENDINGS = (" in {colour}", " in {colour} letters")
 
+ADJECTIVES = (*TEXTURES, "banded")
+SCENERY = ("sky", "ground", "frame", "with", "against")
+SIZES = {"big": "big", "small": "small"}
+CASES = {"upper": "capital", "lower": "lowercase"}
+FAMILIES = {"sans": "sans-serif", "serif": "serif", "mono": "monospaced", "hand": "handwritten"}
 NUMBERS = {2: "two", 3: "three", 4: "four"}
 
+_STYLE_ODDS = 0.4
 _PARTS = ("background", "objects", "text")
 
 
@@ -71,14 +78,46 @@ def sentence(content: CaptionContent, rng: np.random.Generator) -> str:
     return template.format(
         medium=pick(rng, MEDIA),
         objects=_objects(content.objects, rng),
-        background=f"on {background_phrase(content.background)}" if content.background else "",
+        background=ground_of(content.background).text if content.background else "",
         text=_text(content.phrases, openings, rng) if content.phrases else "",
     )
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What a caption says of the background.
+
+    Attributes:
+        phrase: the noun phrase of the background as a whole.
+        rest: what follows it.
+        preposition: what precedes it.
+    """
+
+    phrase: str
+    rest: str = ""
+    preposition: str = "on"
+
+    @property
+    def text(self) -> str:
+        """The whole: ``on a blue background with a white frame``, ``against a blue sky with green ground``."""
+        return f"{self.preposition} {self.phrase}{self.rest}"
+
+
+def ground_of(background: Background) -> Ground:
+    """Write what a caption says of a background."""
+    phrase = background_phrase(background)
+    if background.kind == "landscape":
+        return Ground(phrase, f" with {background.accent} ground", "against")
+    if background.accent:
+        return Ground(phrase, f" with {with_article(f'{background.accent} frame')}")
+    return Ground(phrase)
+
+
 def background_phrase(background: Background) -> str:
-    """Write ``a green background``, ``a striped green background``, ``an orange gradient background``."""
-    before = f"{background.kind} " if background.kind in TEXTURES else ""
+    """Write ``a striped green background``, ``an orange gradient background``, ``a blue sky``."""
+    if background.kind == "landscape":
+        return with_article(f"{background.colour} sky")
+    before = f"{background.kind} " if background.kind in ADJECTIVES else ""
     after = " gradient" if background.kind == "gradient" else ""
     return with_article(f"{before}{background.colour}{after} background")
 
@@ -122,17 +161,44 @@ def _text(phrases: Sequence[Phrase], openings: Sequence[str], rng: np.random.Gen
     names_position = rng.random() < (0.95 if len(phrases) > 1 else 0.85)
     names_colour = rng.random() < 0.5
     opening = pick(rng, openings)
-    shared = len({phrase.colour for phrase in phrases}) == 1
-    before = f" {phrases[0].colour}" if names_colour and shared and "{colour}" in opening else ""
-    ending = pick(rng, COLOUR_ENDINGS) if names_colour and not before else ""
+    told = told_style(phrases, rng)
+    looks = [letters_of(phrase, told, names_colour) for phrase in phrases]
+    shared = len(set(looks)) == 1
+    before = f" {looks[0]}" if looks[0] and shared and "{colour}" in opening else ""
+    form = pick(rng, COLOUR_ENDINGS) if any(looks) and not before else ""
     parts = [
         phrase.text
         + (f" {at_region(phrase.region, rng)}" if names_position else "")
-        + ending.format(colour=phrase.colour)
-        for phrase in phrases
+        + (ending_of(look, phrase, form) if form else "")
+        for phrase, look in zip(phrases, looks, strict=True)
     ]
     several = len(phrases) > 1 or len(phrases[0].words) > 1
     return opening.format(colour=before, word="words" if several else "word") + " " + joined(parts)
+
+
+def told_style(phrases: Sequence[Phrase], rng: np.random.Generator) -> frozenset[str]:
+    """Choose which properties of the letters a caption tells, besides their colour; none in the plain world."""
+    if phrases[0].style is None:
+        return frozenset()
+    return frozenset(name for name in ("size", "case", "family") if rng.random() < _STYLE_ODDS)
+
+
+def letters_of(phrase: Phrase, told: frozenset[str], names_colour: bool) -> str:
+    """Write ``red``, ``big red serif``, ``lowercase``; empty if there is nothing to tell."""
+    words = [phrase.colour] if names_colour else []
+    if phrase.style:
+        size = SIZES.get(phrase.style.size) if "size" in told else None
+        case = CASES.get(phrase.style.case) if "case" in told else None
+        family = FAMILIES.get(phrase.style.family) if "family" in told else None
+        words = [word for word in (size, *words, case, family) if word]
+    return " ".join(words)
+
+
+def ending_of(look: str, phrase: Phrase, form: str) -> str:
+    """Write `` in red`` or `` in big red letters``: only a colour alone may do without the letters."""
+    if not look:
+        return ""
+    return (form if look == phrase.colour else COLOUR_ENDINGS[-1]).format(colour=look)
 
 
 def joined(parts: Sequence[str]) -> str:

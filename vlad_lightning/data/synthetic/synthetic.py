@@ -157,7 +157,7 @@ def _ocr_words(scene: Scene) -> tuple[OcrWord, ...]:
 def _facts(scene: Scene, caption: Caption) -> SceneFacts:
     """Return the poster's facts for ``scene.json``."""
     words = [
-        WordFacts(word.text, _corners(word), phrase.region, word.colour, word.font, word.group)
+        WordFacts(word.text, _corners(word), phrase.region, word.colour, word.font, word.group, word.style)
         for phrase in scene.phrases
         for word in phrase.words
     ]
@@ -165,7 +165,8 @@ def _facts(scene: Scene, caption: Caption) -> SceneFacts:
         ObjectFacts(placed.shape, placed.colour, placed.box, placed.region, phrase)
         for placed, phrase in zip(scene.objects, caption.phrases, strict=True)
     ]
-    return SceneFacts(scene.background.colour, scene.background.kind, caption.background, tuple(words), tuple(objects))
+    ground = scene.background
+    return SceneFacts(ground.colour, ground.kind, caption.background, tuple(words), tuple(objects), ground.accent)
 
 
 def _corners(word: PlacedWord) -> tuple[tuple[float, float], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import string
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
@@ -54,6 +55,12 @@ def draw_word(rng: np.random.Generator, held_out: bool, without: frozenset[str])
             return word
 
 
+def in_one_case(words: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """Return the words all in upper, all in title or all in lower case."""
+    case = rng.random()
+    return [_in_case(word, case) for word in words]
+
+
 def _letters(rng: np.random.Generator) -> str:
     return _cased(_characters(rng, string.ascii_lowercase, MAX_LETTERS), rng)
 
@@ -64,7 +71,10 @@ def _characters(rng: np.random.Generator, alphabet: str, longest: int) -> str:
 
 
 def _cased(word: str, rng: np.random.Generator) -> str:
-    case = rng.random()
+    return _in_case(word, rng.random())
+
+
+def _in_case(word: str, case: float) -> str:
     if case < 0.5:
         return word.upper()
-    return word.title() if case < 0.75 else word
+    return word.title() if case < 0.75 else word.lower()
