@@ -105,8 +105,8 @@ def write_scene(folder: Path, facts: SceneFacts) -> None:
     accent = {"accent": facts.accent} if facts.accent else {}
     content = {
         "background": {"colour": facts.colour, "kind": facts.kind, "phrase": facts.phrase} | accent,
-        "words": [_told(asdict(word)) | {"quad": _rounded(word.quad)} for word in facts.words],
-        "objects": [asdict(entry) | {"box": _rounded(entry.box)} for entry in facts.objects],
+        "words": [_told(word) for word in facts.words],
+        "objects": [vars(entry) | {"box": _rounded(entry.box)} for entry in facts.objects],
     }
     (folder / NAME).write_text(json.dumps(content), encoding="utf-8")
 
@@ -162,8 +162,10 @@ def _object(entry: Mapping[str, Any]) -> ObjectFacts:
     return ObjectFacts(_text(entry["name"]), _text(entry["colour"]), box, _region(entry), _optional(entry["phrase"]))
 
 
-def _told(word: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in word.items() if name != "style" or value is not None}
+def _told(word: WordFacts) -> dict[str, Any]:
+    told = vars(word) | {"quad": _rounded(word.quad)}  # not asdict, which copies each number
+    style = told.pop("style")
+    return told | {"style": asdict(style)} if style else told
 
 
 def _optional(value: Any) -> str | None:

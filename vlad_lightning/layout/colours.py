@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,6 +42,11 @@ def nearest_colours(pixels: ArrayLike) -> np.ndarray:
 
 def luminance(rgb: Sequence[float]) -> float:
     """Compute the relative luminance in [0, 1] of an sRGB colour in [0, 255], as WCAG 2.2 defines it."""
+    return _luminance(tuple(rgb))
+
+
+@lru_cache(maxsize=4096)
+def _luminance(rgb: tuple[float, ...]) -> float:
     red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb))
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 

@@ -14,6 +14,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 from numpy.typing import ArrayLike
@@ -252,6 +253,7 @@ def comparable(text: str) -> str:
     return folded.translate(_ALIKE)
 
 
+@lru_cache(maxsize=16_384)
 def bare_word(word: str) -> str:
     """Normalise a word with :func:`comparable` and strip the punctuation around it, unless nothing else is left.
 
@@ -404,6 +406,7 @@ def _collapse_csv_quotes(caption: str) -> str:
     return caption.replace('""', '"')
 
 
+@lru_cache(maxsize=16_384)  # captions repeat their words
 def _core(token: str) -> tuple[str, str, str]:
     """Split a token into punctuation before, core and punctuation after; invisible characters count as punctuation."""
     inside = [i for i, c in enumerate(token) if not (unicodedata.category(c)[0] == "P" or c in "`´" or _unseen(c))]

@@ -109,12 +109,13 @@ TURNS = (-8, -4, 0, 4, 8)
 """By how many degrees, clockwise, an icon may be turned: few, so that most masks are found in the cache."""
 
 _FONT = Path("static", "fontawesomefree", "webfonts", "fa-solid-900.ttf")
-_FINE = 256  # font size at which an icon is drawn; every mask is a smaller copy
+_FINE = 128  # the smallest font size at which an icon is drawn; larger ones are its double, and so on
+_FINER = 1.5  # a mask is a copy of an icon that is larger by so much at least
 
 
 def icon_sides(noun: str, turn: int) -> tuple[float, float]:
     """Return width and height of an icon's ink, as shares of the longer of the two."""
-    width, height = _ink(noun, turn).size
+    width, height = _ink(noun, turn, _FINE).size
     return width / max(width, height), height / max(width, height)
 
 
@@ -128,23 +129,26 @@ def icon_mask(noun: str, turn: int, width: int, height: int) -> Image.Image:
         width: width of the box in pixels.
         height: height of the box in pixels.
     """
-    return _ink(noun, turn).resize((width, height), Image.Resampling.BOX)
+    fine = _FINE
+    while fine < _FINER * max(width, height):
+        fine *= 2
+    return _ink(noun, turn, fine).resize((width, height), Image.Resampling.BOX)
 
 
-@lru_cache(maxsize=512)  # of 64 KB at most
-def _ink(noun: str, turn: int) -> Image.Image:
-    """Draw an icon's ink at the fine size."""
-    glyph, face = chr(CODES[noun]), _font()
+@lru_cache(maxsize=512)
+def _ink(noun: str, turn: int, size: int) -> Image.Image:
+    """Draw an icon's ink at a font size."""
+    glyph, face = chr(CODES[noun]), _font(size)
     left, top, right, bottom = (int(v) for v in face.getbbox(glyph))
     image = Image.new("L", (right - left, bottom - top))
     ImageDraw.Draw(image).text((-left, -top), glyph, fill=255, font=face)
     if turn:
-        image = image.rotate(-turn, Image.Resampling.BICUBIC, expand=True)
-    return image.crop(image.point(lambda v: 255 * (v > 127)).getbbox())
+        image = image.rotate(-turn, Image.Resampling.BILINEAR, expand=True)
+    return image.crop(image.point([0] * 128 + [255] * 128).getbbox())
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
+def _font(size: int) -> ImageFont.FreeTypeFont:
     # Found, not imported: the package is also an application of Django, which is not needed for its files.
     found = importlib.util.find_spec("fontawesomefree")
     if found is None or not found.submodule_search_locations:
@@ -152,4 +156,4 @@ def _font() -> ImageFont.FreeTypeFont:
             "fontawesomefree is not installed, and rich posters need its icons: pip install fontawesomefree==6.6.0"
         )
     path = Path(found.submodule_search_locations[0], _FONT)
-    return ImageFont.truetype(path, _FINE, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)

@@ -86,7 +86,11 @@ def _case_of(text: str) -> str:
 
 def room_for(text: str, font: str, pixels: int) -> tuple[int, int]:
     """Return the width and height in pixels that a word needs at most: its ink and the space before and after it."""
-    left, top, right, bottom = load_font(font, pixels).getbbox(text)
+    return _room(load_font(font, pixels).getbbox(text))
+
+
+def _room(bounds: tuple[float, float, float, float]) -> tuple[int, int]:
+    left, top, right, bottom = bounds
     return math.ceil(right) - math.floor(left), math.ceil(bottom) - math.floor(top)
 
 
@@ -122,8 +126,9 @@ class Ink:
 def draw_ink(text: str, font: str, pixels: int) -> Ink:
     """Draw a word's ink, upright."""
     face = load_font(font, pixels)
-    left, top = (math.floor(v) for v in face.getbbox(text)[:2])
-    image = Image.new("L", room_for(text, font, pixels))
+    bounds = face.getbbox(text)
+    left, top = (math.floor(v) for v in bounds[:2])
+    image = Image.new("L", _room(bounds))
     ImageDraw.Draw(image).text((-left, -top), text, fill=255, font=face)
     box = image.getbbox() or (0, 0, *image.size)
     return Ink(image.crop(box), left + box[0], top + box[1])

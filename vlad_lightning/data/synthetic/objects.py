@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -158,7 +159,7 @@ def _turned(rng: np.random.Generator, thing: PlacedObject) -> PlacedObject:
 
 
 def _distance(colour: RGB, shades: Sequence[RGB]) -> float:
-    return min(float(np.linalg.norm(np.subtract(colour, shade))) for shade in shades)
+    return min(math.dist(colour, shade) for shade in shades)
 
 
 def _free_spot(

@@ -16,6 +16,7 @@ from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import THINGS
 
 _MASK_FINENESS = 4
+_ANY_LETTER = [0] + [255] * 255  # a mask of all classes of characters
 _FRAME_WIDTH = 0.025  # of the poster's side: well within its margin
 _HILLS = 0.03  # height of hills, a fraction of the frame
 
@@ -42,7 +43,7 @@ def draw_charseg(scene: Scene, size: int) -> np.ndarray:
         left, top, right, bottom = _fine_box(word, size)
         ink = draw_classes(word.text, word.font, word.pixels * fineness(size))
         letters = _tilted(ink, word, frame, (left, top, right, bottom), Image.Resampling.NEAREST)
-        classes.paste(letters, (left, top), letters.point(lambda c: 255 * (c > 0)))
+        classes.paste(letters, (left, top), letters.point(_ANY_LETTER))
     return np.asarray(classes.resize((CHARSEG_SIDE, CHARSEG_SIDE), Image.Resampling.NEAREST), dtype=np.int64)
 
 

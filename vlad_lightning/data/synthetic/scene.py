@@ -102,10 +102,9 @@ class PlacedWord:
     def quad(self) -> np.ndarray:
         """Return the corners of its ink, (4, 2) float64, clockwise on screen, from where the word starts."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
-        across = np.array([cos, sin]) * self.width / 2
-        down = np.array([-sin, cos]) * self.height / 2
-        centre = np.array([self.x, self.y])
-        return centre + np.stack([-across - down, across - down, across + down, down - across])
+        across, down = (cos * self.width / 2, sin * self.width / 2), (-sin * self.height / 2, cos * self.height / 2)
+        offsets = [(-a - d, a - d, a + d, d - a) for a, d in zip(across, down, strict=True)]  # across, down
+        return np.array([(self.x + dx, self.y + dy) for dx, dy in zip(*offsets, strict=True)])
 
 
 @dataclass(frozen=True)
