@@ -94,8 +94,8 @@ def place_things(
     low = min(max(0.1, _SMALLEST_PIXELS / size), 0.16)
     blocked = [_widened(phrase.box, _ROUND_GAP) for phrase in phrases]
     placed: list[PlacedObject] = []
-    for _ in range(wanted):
-        count = _row_length(rng, wanted - len(placed))
+    for attempt in range(wanted + 1):
+        count = _row_length(rng, wanted - len(placed)) if attempt < wanted else 1  # a last attempt at a single one
         across = (count + (count - 1) * _ROW_GAP / 2, 1.0)
         if count > 1 and rng.random() < 0.3:  # a column
             across = across[::-1]

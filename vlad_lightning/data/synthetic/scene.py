@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Literal, get_args
 
@@ -165,7 +166,7 @@ class Phrase:
         """Style of its letters."""
         return self.words[0].style
 
-    @property
+    @cached_property
     def box(self) -> tuple[float, float, float, float]:
         """Left, top, right, bottom of the upright box around all its words."""
         left, top, right, bottom = zip(*(word.box for word in self.words), strict=True)
@@ -192,7 +193,7 @@ class Scene:
     objects: tuple[PlacedObject, ...]
     words: tuple[PlacedWord, ...]
 
-    @property
+    @cached_property
     def phrases(self) -> tuple[Phrase, ...]:
         """The phrases: the words by their group."""
         return tuple(Phrase(tuple(words)) for _, words in groupby(self.words, key=lambda word: word.group))
