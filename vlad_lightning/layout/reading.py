@@ -47,6 +47,8 @@ class Reading:
         free = self._free.get(word)
         if not free:
             return None
+        if len(free) == 1:
+            return free.pop()
         found = next((i for i in free if last is not None and self.continues(last, i)), None)
         if found is None and following is not None:
             others = set(self._free.get(following, ()))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache, lru_cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
+
+from vlad_lightning.data.synthetic.packaged import package_folder
 
 CODES = {
     "anchor": 0xF13D,
@@ -149,11 +150,5 @@ def _ink(noun: str, turn: int, size: int) -> Image.Image:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    # Found, not imported: the package is also an application of Django, which is not needed for its files.
-    found = importlib.util.find_spec("fontawesomefree")
-    if found is None or not found.submodule_search_locations:
-        raise FileNotFoundError(
-            "fontawesomefree is not installed, and rich posters need its icons: pip install fontawesomefree==6.6.0"
-        )
-    path = Path(found.submodule_search_locations[0], _FONT)
+    path = package_folder("fontawesomefree", "fontawesomefree", "6.6.0") / _FONT
     return ImageFont.truetype(path, size, layout_engine=ImageFont.Layout.BASIC)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vlad_lightning.data.mario import CHARSEG_SIDE, character_class
 from vlad_lightning.data.scene_file import WordStyle
+from vlad_lightning.data.synthetic.packaged import package_folder
 
 FONTS = (
     "DejaVuSans.ttf",
@@ -52,17 +51,14 @@ def load_font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
     Raises:
         FileNotFoundError: if the font's package is not installed.
     """
-    path = _hand_font() if name == HAND else Path(matplotlib.get_data_path(), "fonts", "ttf", name)
-    return ImageFont.truetype(path, pixels, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(_folder_of(name) / name, pixels, layout_engine=ImageFont.Layout.BASIC)
 
 
-def _hand_font() -> Path:
-    found = importlib.util.find_spec("font_intuitive")
-    if found is None or not found.submodule_search_locations:
-        raise FileNotFoundError(
-            "font-intuitive is not installed, and rich posters need its font: pip install font-intuitive==0.0.4"
-        )
-    return Path(found.submodule_search_locations[0], "files", HAND)
+def _folder_of(name: str) -> Path:
+    if name == HAND:
+        return package_folder("font_intuitive", "font-intuitive", "0.0.4") / "files"
+    # not matplotlib.get_data_path(): to import matplotlib takes half a second in each process
+    return package_folder("matplotlib", "matplotlib", "3.11.0") / "mpl-data" / "fonts" / "ttf"
 
 
 def style_of(texts: Sequence[str], font: str, height: float) -> WordStyle:

@@ -144,10 +144,11 @@ def _write_chunk(
     for index in indices:
         scene, caption = make_scene(index, size, seed, heldout, world)
         shelf, name = f"{index // _PER_SHELF:05d}", f"{index:09d}"
+        folder = out / shelf / name
         sample = RawSample(f"{shelf}_{name}", draw_poster(scene, size), caption.text, _ocr_words(scene))
-        write_sample(out / shelf / name, sample, draw_charseg(scene, size) if charseg else None)
+        write_sample(folder, sample, draw_charseg(scene, size) if charseg else None)
         if with_scene:
-            write_scene(out / shelf / name, _facts(scene, caption))
+            write_scene(folder, _facts(scene, caption))
 
 
 def _ocr_words(scene: Scene) -> tuple[OcrWord, ...]:
