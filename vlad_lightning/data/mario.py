@@ -132,16 +132,22 @@ def write_sample(folder: Path, sample: RawSample, charseg: np.ndarray | None = N
         charseg: (256, 256) int64, or None for a sample without it.
     """
     folder.mkdir(parents=True)
-    encoded = io.BytesIO()
-    sample.image.save(encoded, "JPEG", quality=95, subsampling=0)
-    (folder / "image.jpg").write_bytes(encoded.getvalue())
+    encoded = encode_image(sample.image)
+    (folder / "image.jpg").write_bytes(encoded)
     (folder / "caption.txt").write_text(sample.caption, encoding="utf-8")
     lines = [f"{format_word(word)}\n" for word in sample.words]
     (folder / "ocr.txt").write_text("".join(lines), encoding="utf-8")
     if charseg is not None:
         _save_sparse(folder / "charseg.npy", charseg)
-    entries = _info(sample, hashlib.sha256(encoded.getvalue()).hexdigest())
+    entries = _info(sample, hashlib.sha256(encoded).hexdigest())
     (folder / "info.json").write_text(json.dumps(entries), encoding="utf-8")
+
+
+def encode_image(image: Image.Image) -> bytes:
+    """Encode an image as :func:`write_sample` does."""
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=95, subsampling=0)
+    return encoded.getvalue()
 
 
 def _save_sparse(path: Path, array: np.ndarray) -> None:

@@ -101,14 +101,19 @@ class SceneFacts:
 
 
 def write_scene(folder: Path, facts: SceneFacts) -> None:
-    """Write ``scene.json`` into a sample's folder; numbers are rounded to five digits."""
+    """Write ``scene.json`` into a sample's folder."""
+    (folder / NAME).write_text(encode_scene(facts), encoding="utf-8")
+
+
+def encode_scene(facts: SceneFacts) -> str:
+    """Return the content of a ``scene.json``; numbers are rounded to five digits."""
     accent = {"accent": facts.accent} if facts.accent else {}
     content = {
         "background": {"colour": facts.colour, "kind": facts.kind, "phrase": facts.phrase} | accent,
         "words": [_told(word) for word in facts.words],
         "objects": [vars(entry) | {"box": _rounded(entry.box)} for entry in facts.objects],
     }
-    (folder / NAME).write_text(json.dumps(content), encoding="utf-8")
+    return json.dumps(content)
 
 
 def read_scene(folder: Path) -> tuple[SceneFacts | None, str | None]:
@@ -122,14 +127,20 @@ def read_scene(folder: Path) -> tuple[SceneFacts | None, str | None]:
         OSError: if the system fails to read an existing file.
     """
     try:
-        return _scene(json.loads(read_bytes(folder / NAME, TEXT_BYTES).decode("utf-8-sig"))), None
+        return decode_scene(read_bytes(folder / NAME, TEXT_BYTES).decode("utf-8-sig")), None
     except FileNotFoundError:
         return None, None
     except (IsADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return None, BROKEN
 
 
-def _scene(content: Any) -> SceneFacts:
+def decode_scene(text: str) -> SceneFacts:
+    """Read the content of a ``scene.json``.
+
+    Raises:
+        ValueError, KeyError, TypeError, RecursionError: if it is not one.
+    """
+    content = json.loads(text)
     background = content["background"]
     words = tuple(map(_word, _list(content["words"])))
     objects = tuple(map(_object, _list(content["objects"])))

@@ -221,6 +221,14 @@ def test_a_landscape_has_its_sky_above_its_ground():
         assert (seen[edge + 5 :] == ground.accent).all()
 
 
+def test_the_folder_names_the_authors_of_the_icons(tmp_path):
+    for world in ("plain", "rich"):
+        write_posters(tmp_path / world, samples=1, workers=1, charseg=False, world=world)
+    assert "Font Awesome Free" in (tmp_path / "rich/README.md").read_text()
+    assert "CC BY 4.0" in (tmp_path / "rich/README.md").read_text()
+    assert [path.name for path in (tmp_path / "plain").iterdir()] == ["00000"]
+
+
 def test_an_unknown_world_is_named(tmp_path):
     with pytest.raises(ValueError, match="world is 'flat'; allowed: plain, rich"):
         write_posters(tmp_path / "out", samples=1, world="flat")

@@ -139,7 +139,7 @@ def _chosen(
     found: list[PlacedObject] = []
     for _ in range(_TRIES):
         nouns = SHAPES if rng.random() < _SHAPE_SHARE else THINGS
-        noun, colour = nouns[rng.integers(len(nouns))], colours[rng.integers(len(colours))]
+        noun, colour = nouns[int(rng.integers(len(nouns)))], colours[int(rng.integers(len(colours)))]
         if (noun, colour) in known:
             continue
         named = [replace(thing, shape=noun, colour=colour) for thing in row]

@@ -1,24 +1,34 @@
-"""Writing synthetic posters as a data set in MARIO's format."""
+"""Synthetic posters as samples, and as a data set in MARIO's format."""
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from vlad_lightning.data.mario import write_sample
-from vlad_lightning.data.ocr_lines import OcrWord
-from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, WordFacts, write_scene
-from vlad_lightning.data.source import RawSample
+from vlad_lightning.data.mario import encode_image, write_sample
+from vlad_lightning.data.ocr_lines import OcrWord, format_word, parse_ocr
+from vlad_lightning.data.scene_file import (
+    ObjectFacts,
+    SceneFacts,
+    WordFacts,
+    decode_scene,
+    encode_scene,
+    write_scene,
+)
+from vlad_lightning.data.source import RawSample, SampleTexts, quoted_caption
 from vlad_lightning.data.synthetic.captions import Caption, describe, reads_back
 from vlad_lightning.data.synthetic.composition import compose
 from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
@@ -30,6 +40,12 @@ _PER_SHELF = 10_000
 _SIZES = (48, 4096)  # below, there is no room for words in the smallest readable letters
 _WORDINGS = 4  # captions tried for a scene before another scene is composed
 _MAX_SAMPLES = 10**9  # a sample's name has nine digits
+_CARD = """# Synthetic posters
+
+Drawn by `vlad-cli synth --world rich` of VLAD-Lightning. The things on them are icons of Font Awesome Free 6
+(https://fontawesome.com) by Fonticons, Inc., under CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/), in other
+colours and turned by a few degrees. Whoever passes these pictures on has to say so.
+"""
 
 
 def write_posters(
@@ -59,18 +75,15 @@ def write_posters(
         workers: number of processes, at least 1; with 1, this process draws all posters.
         charseg: write ``charseg.npy`` too; half a megabyte per poster.
         scene: write ``scene.json`` too, with the words, objects and their positions.
-        world: ``plain`` has shapes alone, ``rich`` also things, drawn with the icons of ``fontawesomefree``.
+        world: ``plain`` has shapes alone, ``rich`` also things, more fonts and more backgrounds. A ``README.md`` in the
+            folder names the authors of the icons that the things are drawn with, as their licence asks.
 
     Raises:
         ValueError: if a number is out of its range, or ``world`` is unknown.
         FileExistsError: if ``out`` is a file, or a folder that is not empty.
     """
-    _check("samples", samples, 1, _MAX_SAMPLES)
-    _check("size", size, *_SIZES)
-    _check("seed", seed, 0, 2**63 - 1)
+    check_posters(samples, size, seed, world)
     _check("workers", workers, 1, 1024)
-    if world not in WORLDS:
-        raise ValueError(f"world is {world!r}; allowed: {', '.join(WORLDS)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"out is {str(out)!r}, which is a file or is not empty; name a new or an empty folder")
     with new_folder(out) as partial_out:
@@ -84,6 +97,8 @@ def write_posters(
         )
         for _ in bar:
             pass
+        if world == "rich":
+            (partial_out / "README.md").write_text(_CARD, encoding="utf-8")
 
 
 def make_scene(index: int, size: int, seed: int, heldout: bool, world: World = "plain") -> tuple[Scene, Caption]:
@@ -95,6 +110,57 @@ def make_scene(index: int, size: int, seed: int, heldout: bool, world: World = "
             caption = describe(scene, rng)
             if reads_back(scene, caption):
                 return scene, caption
+
+
+def check_posters(samples: int, size: int, seed: int, world: str) -> None:
+    """Check the arguments of :func:`write_posters` that say which posters there are.
+
+    Raises:
+        ValueError: if one is out of its range.
+    """
+    _check("samples", samples, 1, _MAX_SAMPLES)
+    _check("size", size, *_SIZES)
+    _check("seed", seed, 0, 2**63 - 1)
+    if world not in WORLDS:
+        raise ValueError(f"world is {world!r}; allowed: {', '.join(WORLDS)}")
+
+
+def poster_key(index: int) -> str:
+    """Return the name of a poster, as a sample in MARIO's format."""
+    return f"{index // _PER_SHELF:05d}_{index:09d}"
+
+
+def draw_sample(index: int, size: int, seed: int, heldout: bool, world: World = "plain") -> RawSample:
+    """Draw poster ``index`` with its caption, words and scene, all as exact as they are drawn."""
+    scene, caption = make_scene(index, size, seed, heldout, world)
+    return _sample(index, scene, caption, draw_poster(scene, size))
+
+
+def as_stored(sample: RawSample) -> RawSample:
+    """Return a drawn poster as it is read from its files: with JPEG's losses and rounded positions."""
+    assert sample.scene is not None
+    texts = _texts_as_stored(sample)
+    image = Image.open(io.BytesIO(encode_image(sample.image)))
+    image.load()
+    scene = decode_scene(encode_scene(sample.scene))
+    return replace(sample, image=image, words=texts.words, scene=scene, prompt=texts.prompt)
+
+
+def texts_as_stored(index: int, size: int, seed: int, heldout: bool, world: World = "plain") -> SampleTexts:
+    """Return the texts of poster ``index`` as they are read from its files; the image is not drawn."""
+    scene, caption = make_scene(index, size, seed, heldout, world)
+    return _texts_as_stored(_sample(index, scene, caption, Image.new("RGB", (1, 1))))
+
+
+def _texts_as_stored(sample: RawSample) -> SampleTexts:
+    words, _ = parse_ocr("\n".join(map(format_word, sample.words)))
+    prompt = quoted_caption(sample.caption, words, sample.key)
+    return SampleTexts(sample.caption, tuple(words), prompt=prompt)
+
+
+def _sample(index: int, scene: Scene, caption: Caption, image: Image.Image) -> RawSample:
+    words = tuple(OcrWord(word.text, word.quad()) for word in scene.words)
+    return RawSample(poster_key(index), image, caption.text, words, scene=_facts(scene, caption))
 
 
 def _check(name: str, value: int, low: int, high: int) -> None:
@@ -143,16 +209,12 @@ def _write_chunk(
 ) -> None:
     for index in indices:
         scene, caption = make_scene(index, size, seed, heldout, world)
-        shelf, name = f"{index // _PER_SHELF:05d}", f"{index:09d}"
-        folder = out / shelf / name
-        sample = RawSample(f"{shelf}_{name}", draw_poster(scene, size), caption.text, _ocr_words(scene))
+        folder = out.joinpath(*poster_key(index).split("_"))
+        sample = _sample(index, scene, caption, draw_poster(scene, size))
         write_sample(folder, sample, draw_charseg(scene, size) if charseg else None)
         if with_scene:
-            write_scene(folder, _facts(scene, caption))
-
-
-def _ocr_words(scene: Scene) -> tuple[OcrWord, ...]:
-    return tuple(OcrWord(word.text, word.quad()) for word in scene.words)
+            assert sample.scene is not None
+            write_scene(folder, sample.scene)
 
 
 def _facts(scene: Scene, caption: Caption) -> SceneFacts:
