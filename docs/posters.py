@@ -1,4 +1,4 @@
-"""Draws docs/images/rich_posters.png: ``python docs/posters.py``. The first twelve posters of seed 0, not a selection."""
+"""Draws docs/images/rich_posters.png: ``python docs/posters.py``. The first twelve posters of seed 0."""
 
 from __future__ import annotations
 

@@ -542,6 +542,16 @@ def test_match_objects_ignores_case_and_article_and_serves_each_phrase_once():
     assert match_objects(chunks, None, 2)[1].tolist() == [False] * 2
 
 
+def test_a_phrase_that_counts_gets_the_box_around_as_many_objects():
+    shown = scene(
+        thing("two red cars"), thing("two red cars", 0.5), thing("a red car", 0.3), thing("two red cars", 0.7)
+    )
+    boxes, mask = match_objects(["Two red cars", "a red car"], shown, 2)
+    first, last = shown.objects[0].box, shown.objects[1].box
+    assert mask.tolist() == [True, True]
+    assert torch.allclose(boxes[0, [0, 2]], torch.tensor([(first[0] + last[2]) / 2, last[2] - first[0]]))
+
+
 def test_every_object_that_a_poster_tells_gets_its_box_and_no_word_loses_one(tmp_path):
     write_posters(tmp_path / "posters", samples=150, seed=8, workers=1, charseg=False)
     folders = folders_of(tmp_path / "posters")

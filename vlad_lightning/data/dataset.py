@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from textwrap import shorten
 
 import numpy as np
@@ -18,6 +19,7 @@ from vlad_lightning.data.ocr_lines import OcrWord
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SkipSample, prompt_of
 from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.object_requests import requested_objects
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, bare_word, drawn_words
 from vlad_lightning.types import Layout, Sample
@@ -167,8 +169,8 @@ def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: 
     """Find a box for each of a prompt's object phrases, by the phrases of the scene's objects.
 
     Phrases match regardless of case and of a leading article. An object's box goes to the first matching phrase that
-    has none yet. If more objects than phrases match (``two red cars`` are one phrase), the last of these phrases gets
-    the box around all the objects that are left. The box of the background's phrase is the whole frame.
+    has none yet; where a phrase counts its objects (``two red cars``), it gets the box around as many of them. The box
+    of the background's phrase is the whole frame.
 
     Args:
         chunks: the object phrases, in the prompt's order; those after the first ``max_objects`` are left out.
@@ -178,32 +180,37 @@ def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: 
     Returns:
         (K, 5) float32 boxes, zero for phrases without a box, and (K,) bool, True for phrases with one.
     """
-    texts = [bare_phrase(chunk) for chunk in chunks]
-    boxed = _joined(texts, [(bare_phrase(entry.phrase or ""), entry.box) for entry in scene.objects]) if scene else []
+    boxed = _joined([(bare_phrase(entry.phrase or ""), entry.box) for entry in scene.objects]) if scene else []
     boxed += [(bare_phrase(scene.phrase or ""), _FRAME)] if scene else []
     rows = [
         ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, 0.0)
         for _, (left, top, right, bottom) in boxed
     ]
+    texts = [bare_phrase(chunk) for chunk in chunks]
     return _match(texts, [phrase for phrase, _ in boxed], torch.tensor(rows).reshape(-1, 5), max_objects)
 
 
-def _joined(texts: Sequence[str], boxed: Sequence[tuple[str, _Box]]) -> list[tuple[str, _Box]]:
-    """Replace the boxes that share the last of the texts equal to their phrase by the box around them."""
+def _joined(boxed: Sequence[tuple[str, _Box]]) -> list[tuple[str, _Box]]:
+    """Replace the boxes of as many objects as a phrase counts by the box around them."""
     joined: list[tuple[str, _Box]] = []
-    last: dict[str, int] = {}  # the index of the box around all that are left for a phrase
-    seen: Counter[str] = Counter()
-    asked = Counter(texts)
+    place: dict[str, int] = {}
+    missing: Counter[str] = Counter()  # how many boxes are still to be joined to the last one of a phrase
     for phrase, box in boxed:
-        seen[phrase] += 1
-        if phrase in last and seen[phrase] > asked[phrase] > 0:
-            left, top, right, bottom = joined[last[phrase]][1]
+        if missing[phrase] > 0:
+            left, top, right, bottom = joined[place[phrase]][1]
             around = min(left, box[0]), min(top, box[1]), max(right, box[2]), max(bottom, box[3])
-            joined[last[phrase]] = (phrase, around)
+            joined[place[phrase]] = (phrase, around)
+            missing[phrase] -= 1
             continue
-        last[phrase] = len(joined)
+        place[phrase], missing[phrase] = len(joined), _count(phrase) - 1
         joined.append((phrase, box))
     return joined
+
+
+@lru_cache(maxsize=65_536)
+def _count(phrase: str) -> int:
+    """Return how many objects a phrase asks for, at least 1."""
+    return max(1, len(requested_objects(phrase)))
 
 
 def _match(texts: Sequence[str], own: Sequence[str], boxes: Tensor, slots: int) -> tuple[Tensor, Tensor]:

@@ -14,8 +14,8 @@ from vlad_lightning.data.synthetic.backgrounds import draw_plain, draw_rich
 from vlad_lightning.data.synthetic.blocks import MARGIN, WORLD_FONTS, Block, fitted_block
 from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS
 from vlad_lightning.data.synthetic.lettering import style_of
-from vlad_lightning.data.synthetic.objects import place_shapes, place_things
 from vlad_lightning.data.synthetic.odds import weighted
+from vlad_lightning.data.synthetic.placing import place_shapes, place_things
 from vlad_lightning.data.synthetic.scene import Background, Phrase, PlacedObject, Scene, World, box_around
 from vlad_lightning.data.synthetic.vocabulary import draw_word, in_one_case
 from vlad_lightning.layout.colours import PALETTE, RGB, contrast
