@@ -36,7 +36,7 @@ def test_no_two_icons_are_alike_at_24_pixels():
 def test_a_turn_is_clockwise():
     upright, turned = (np.asarray(icon_mask("broom", turn, 60, 60)) > 127 for turn in (0, max(TURNS)))
     assert not np.array_equal(upright, turned)
-    rows, columns = np.nonzero(np.asarray(icon_mask("building", max(TURNS), 100, 100)) > 127)
+    rows, columns = np.nonzero(np.asarray(icon_mask("envelope", max(TURNS), 100, 100)) > 127)
     assert columns[rows < 8].mean() < 45  # the upper edge falls to the right
 
 

@@ -16,43 +16,31 @@ CODES = {
     "bed": 0xF236,
     "bell": 0xF0F3,
     "bicycle": 0xF206,
-    "bird": 0xF520,  # crow
+    "bird": 0xF4BA,  # dove
     "boat": 0xE445,  # sailboat
-    "bomb": 0xF1E2,
-    "bone": 0xF5D7,
-    "bottle": 0xF72F,  # wine-bottle
     "box": 0xF466,
-    "brain": 0xF5DC,
-    "bridge": 0xE4C8,
+    "bridge": 0xE4CE,  # bridge-water
     "broom": 0xF51A,
-    "bucket": 0xE4CF,
-    "bug": 0xF188,
-    "building": 0xF1AD,
     "burger": 0xF805,
     "bus": 0xF55E,  # bus-simple
     "cake": 0xF1FD,  # cake-candles
-    "camera": 0xF083,  # camera-retro
-    "car": 0xF5E4,  # car-side
+    "calculator": 0xF1EC,
+    "car": 0xF5DE,  # car-rear
+    "caravan": 0xF8FF,
     "carrot": 0xF787,
-    "castle": 0xF447,  # chess-rook
     "cat": 0xF6BE,
     "chair": 0xF6C0,
     "church": 0xF51D,
     "clock": 0xF017,
     "cloud": 0xF0C2,
     "clover": 0xE139,
+    "computer": 0xE4E5,
     "cookie": 0xF564,  # cookie-bite
     "couch": 0xF4B8,
-    "cow": 0xF6C8,
-    "crown": 0xF521,
-    "cup": 0xF0F4,  # mug-saucer
-    "dog": 0xF6D3,
     "door": 0xF52A,  # door-closed
     "dragon": 0xF6D5,
     "drum": 0xF569,
     "envelope": 0xF0E0,
-    "eye": 0xF06E,
-    "fire": 0xF06D,
     "fish": 0xF578,
     "flag": 0xF024,
     "flask": 0xF0C3,
@@ -60,49 +48,48 @@ CODES = {
     "ghost": 0xF6E2,
     "gift": 0xF06B,
     "guitar": 0xF7A6,
-    "hammer": 0xF6E3,
-    "hand": 0xF256,
     "hat": 0xF8C0,  # hat-cowboy
     "helicopter": 0xF533,
     "horse": 0xF6F0,
+    "hotdog": 0xF80F,
     "house": 0xF015,
     "igloo": 0xF7AE,
     "key": 0xF084,
-    "laptop": 0xF109,
-    "leaf": 0xF06C,
     "lightbulb": 0xF0EB,
     "lock": 0xF023,
     "medal": 0xF5A2,
     "microphone": 0xF130,
-    "moon": 0xF186,
+    "motorcycle": 0xF21C,
     "palette": 0xF53F,
     "paw": 0xF1B0,
     "pencil": 0xF303,
-    "phone": 0xF095,
     "pig": 0xF4D3,  # piggy-bank
     "pizza": 0xF818,  # pizza-slice
-    "plane": 0xF072,
+    "plane": 0xF5B0,  # plane-departure
     "plant": 0xF4D8,  # seedling
     "plug": 0xF1E6,
+    "radio": 0xF8D7,
     "rainbow": 0xF75B,
-    "robot": 0xF544,
     "rocket": 0xF135,
+    "satellite": 0xF7BF,
+    "screwdriver": 0xF54A,
     "shirt": 0xF553,
     "skull": 0xF54C,
-    "snowman": 0xF7D0,
+    "sleigh": 0xF7CC,
     "spider": 0xF717,
     "spoon": 0xF2E5,
+    "stroller": 0xF77D,  # baby-carriage
     "suitcase": 0xF0F2,
     "sun": 0xF185,
     "tent": 0xE57D,
     "tooth": 0xF5C9,
+    "tornado": 0xF76F,
     "tractor": 0xF722,
     "tree": 0xF1BB,
-    "trophy": 0xF091,
     "truck": 0xF0D1,
     "umbrella": 0xF0E9,
     "volcano": 0xF770,
-    "wrench": 0xF0AD,
+    "wheelchair": 0xF193,
 }
 """The code point of each of :data:`~vlad_lightning.layout.nouns.THINGS`, with the icon's name if it is another."""
 
