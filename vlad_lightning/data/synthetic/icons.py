@@ -43,7 +43,6 @@ CODES = {
     "envelope": 0xF0E0,
     "fish": 0xF578,
     "flag": 0xF024,
-    "flask": 0xF0C3,
     "frog": 0xF52E,
     "ghost": 0xF6E2,
     "gift": 0xF06B,
