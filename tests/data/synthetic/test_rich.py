@@ -10,6 +10,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from vlad_lightning.cli import synth
 from vlad_lightning.data.dataset import match_objects
 from vlad_lightning.data.mario import list_samples, read_sample
 from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS, reads_back
@@ -227,6 +228,13 @@ def test_the_folder_names_the_authors_of_the_icons(tmp_path):
     assert "Font Awesome Free" in (tmp_path / "rich/README.md").read_text()
     assert "CC BY 4.0" in (tmp_path / "rich/README.md").read_text()
     assert [path.name for path in (tmp_path / "plain").iterdir()] == ["00000"]
+
+
+def test_the_command_draws_it(tmp_path):
+    arguments = ["--samples", "3", "--size", "128", "--seed", "3", "--workers", "1", "--charseg", "false"]
+    synth.main(["--out", str(tmp_path / "out"), "--world", "rich", *arguments])
+    captions = [read_sample(folder).caption for folder in list_samples(tmp_path / "out")]
+    assert captions == [caption.text for _, caption in TRAIN[:3]]
 
 
 def test_an_unknown_world_is_named(tmp_path):
