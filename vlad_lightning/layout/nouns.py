@@ -10,7 +10,7 @@ SHAPES = ("circle", "square", "triangle", "star", "diamond", "ring", "heart")
 """Plain shapes: the objects of the plain posters."""
 
 # No book, which begins "a book cover"; no two that look alike at 24 pixels (a bus and a train, a boat and a ship).
-# Nothing that PP-OCR read as a letter in three of five drawings, or as any character in four: no dog (H), moon (C), hand.
+# Nothing that PP-OCR read as a letter in three of five drawings, or as any character in four: no dog (H), no moon (C).
 THINGS = (
     *("anchor", "apple", "basket", "bed", "bell", "bicycle", "bird", "boat", "box", "bridge", "broom"),
     *("burger", "bus", "cake", "calculator", "car", "caravan", "carrot", "cat", "chair", "church", "clock"),
