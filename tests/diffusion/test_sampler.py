@@ -117,7 +117,7 @@ def test_gaussian_data_come_out_with_their_mean_and_deviation(eta: float) -> Non
     result = draw(
         Sampler(steps=500, eta=eta),
         lambda x, t: gaussian_epsilon(of.alphas_cumprod[t][:, None], x),
-        noise(20_000, 1),
+        noise(100, 200),
         of,
     )
     assert result.mean().item() == pytest.approx(MEAN, abs=0.012)  # 4 standard errors: 0.4 / sqrt(20000) * 4
