@@ -162,7 +162,7 @@ class Cluster:
         return min(self.link_gbps, self.node_gbps if self.nodes > 1 else math.inf) * _GBPS
 
     def all_reduce_ms(self, size: float, messages: int = 1) -> float:
-        """Return the faster of a ring and of a double binary tree (Sanders et al. 2009), in ``messages`` equal parts."""
+        """Return the faster of a ring and of a double binary tree (Sanders et al. 2009) in ``messages`` equal parts."""
         inside = 2 * (self.gpus_per_node - 1) * self.link_hop_us / 1e3
         if self.nodes == 1:
             return messages * inside + traffic.all_reduce(size, self.gpus) / self.rate

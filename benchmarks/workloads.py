@@ -85,7 +85,7 @@ def _build(config: str, *more: str) -> VFEModule:
 
 
 def _tflop(module: VFEModule) -> tuple[float, float]:
-    """Return the TFLOP of an image: the image generator's forward pass; the frozen encoders (autoencoder twice)."""
+    """Return TFLOP per image: the forward pass of the image generator, and the frozen networks (autoencoder twice)."""
     from parameters import vfe_inputs
 
     image_generator = module.image_generator
