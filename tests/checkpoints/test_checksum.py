@@ -155,12 +155,12 @@ def test_a_verified_file_is_not_read_again_until_it_changes(folder: bool, tmp_pa
 FORK = multiprocessing.get_context("fork")
 
 
-def write_for_ever(path: Path, told: Path) -> None:
+def write_for_ever(path: Path, progress: Path) -> None:
     content = {"w": torch.ones(1_000_000)}
     for step in count(1):
         with checksum_file(path) as file:
             torch.save(content | {"global_step": step}, file)  # type: ignore[arg-type]
-        told.write_text(str(step))
+        progress.write_text(str(step))
 
 
 @pytest.mark.slow
@@ -173,19 +173,19 @@ def test_kills_at_any_moment_leave_a_whole_file(place: str, tmp_path: Path, monk
     # the temporary folder is on another file system than the checkpoints
     monkeypatch.setattr(tempfile, "tempdir", "/dev/shm" if place == "disk" else str(tmp_path))
     folder.mkdir()
-    path, told, draw, halves = folder / "last.ckpt", tmp_path / "told", random.Random(0), 0
+    path, progress, draw, halves = folder / "last.ckpt", tmp_path / "told", random.Random(0), 0
     try:
         for _ in range(25):
-            told.unlink(missing_ok=True)
-            child = FORK.Process(target=write_for_ever, args=(path, told))
+            progress.unlink(missing_ok=True)
+            child = FORK.Process(target=write_for_ever, args=(path, progress))
             child.start()
-            while not (told.exists() and told.read_text()):
+            while not (progress.exists() and progress.read_text()):
                 assert child.is_alive()
                 time.sleep(0.001)
             time.sleep(draw.uniform(0, 0.05))
             child.kill()
             child.join()
-            step = int(told.read_text() or 0)  # it may be killed while it writes the step
+            step = int(progress.read_text() or 0)  # it may be killed while it writes the step
             verify(path)
             assert step == 0 or step_in(path) in (step, step + 1)
             left = {p.name for p in folder.iterdir()}

@@ -24,10 +24,10 @@ def test_the_weights_sum_to_one_and_none_is_zero(text: float, layout: float) -> 
 @given(SCALES, SCALES)
 def test_combine_equals_the_formula(text: float, layout: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    told, blind, bare = torch.randn(3, 2, 3, 4, generator=generator, dtype=torch.float64)
+    full, blind, bare = torch.randn(3, 2, 3, 4, generator=generator, dtype=torch.float64)
     guidance = HierarchicalGuidance(text, layout)
-    known = {(True, True): told, (False, True): blind, (False, False): bare}
-    expected = bare + layout * (blind - bare) + text * (told - blind)
+    known = {(True, True): full, (False, True): blind, (False, False): bare}
+    expected = bare + layout * (blind - bare) + text * (full - blind)
     torch.testing.assert_close(guidance.combine(predictions(guidance, known)), expected, rtol=1e-5, atol=1e-5)
 
 

@@ -66,11 +66,11 @@ def test_guidance_combines_the_three_branches(image_generator: ImageGenerator) -
     """One step: f(0,0) + layout_scale (f(0,z) - f(0,0)) + text_scale (f(t,z) - f(0,z)), before the clamp."""
 
     def predicted(text: float, layout: float) -> torch.Tensor:
-        told = image_generator.prompt_encoder([PROMPT])
+        conditioning = image_generator.prompt_encoder([PROMPT])
         z = image_generator.encode_layout(glyph_images(image_generator.draw_glyphs([LAYOUT])))
         noise = torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(0))
         sampler = ImageSampler(steps=1, guidance_scale=text, layout_scale=layout)
-        return image_generator._guided(told, z, sampler)(noise, torch.tensor([999]))
+        return image_generator._guided(conditioning, z, sampler)(noise, torch.tensor([999]))
 
     with torch.no_grad():
         nothing, layout, both = predicted(0, 0), predicted(0, 1), predicted(1, 1)
@@ -192,17 +192,19 @@ def test_objects_are_generated_where_the_layout_has_them(image_generator: ImageG
 
 
 def test_an_object_acts_through_its_phrase(image_generator: ImageGenerator) -> None:
-    told = image_generator.prompt_encoder(["a red circle, a blue star"])
+    conditioning = image_generator.prompt_encoder(["a red circle, a blue star"])
     named = [
         replace(Layout.empty(), objects=(name,), object_boxes=STAR.object_boxes)
         for name in ("A RED circle", "blue star")
     ]
     with torch.no_grad():
-        first, second = (image_generator.ground(["a red circle, a blue star"], [layout], told) for layout in named)
+        first, second = (
+            image_generator.ground(["a red circle, a blue star"], [layout], conditioning) for layout in named
+        )
     assert first.mask[0].nonzero().flatten().tolist() == [0]
     assert second.mask[0].nonzero().flatten().tolist() == [1]
     assert torch.equal(first.boxes[0, 0], STAR.object_boxes[0])
-    assert torch.equal(first.phrases, told.objects)
+    assert torch.equal(first.phrases, conditioning.objects)
 
 
 def test_an_object_missing_from_the_prompt_is_refused(image_generator: ImageGenerator) -> None:

@@ -124,9 +124,9 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         tiny.vfe(masking=Masking())
     with pytest.raises(ValueError, match=r"masks is torch\.float32 \(1, 1, 32, 32\)"):
         MaskedImages(image(), mask().float())
-    told = plain.prompt_encoder([PROMPT])
+    conditioning = plain.prompt_encoder([PROMPT])
     with pytest.raises(ValueError, match="masked_latents is None"):
-        opened().vfe(torch.zeros(1, 12, 16, 16), torch.tensor([1]), torch.zeros(1, 19, 16, 16), told)
+        opened().vfe(torch.zeros(1, 12, 16, 16), torch.tensor([1]), torch.zeros(1, 19, 16, 16), conditioning)
 
 
 def test_words_of_a_prompt_are_placed_in_the_region() -> None:

@@ -35,8 +35,8 @@ def test_the_loss_is_over_the_known_boxes(batch: Batch, scene: str) -> None:
     tokens, _, unknown = module.generator.tokens_of(batch)
     steps, noised = module.generator.noised(tokens, SampleGenerators.of_samples("cpu", (0, "tlg", "val"), batch.keys))
     with torch.no_grad():
-        told = module.generator.prompt_encoder(batch.prompts)
-        predicted = module.generator.tlg(noised.x_t, steps, told, unknown)
+        conditioning = module.generator.prompt_encoder(batch.prompts)
+        predicted = module.generator.tlg(noised.x_t, steps, conditioning, unknown)
     total, numbers, words = 0.0, 0, batch.word_mask.shape[1]
     boxes = torch.cat([batch.word_boxes, batch.object_boxes], dim=1)
     for i, n in torch.cat([batch.word_mask, batch.object_mask], dim=1).nonzero().tolist():
@@ -44,7 +44,7 @@ def test_the_loss_is_over_the_known_boxes(batch: Batch, scene: str) -> None:
         total += float(noised.loss_weight[i] * (predicted[i, n, :5] - truth).square().sum())
         numbers += 5
     if scene == "known":  # whether each of the other phrases has a box
-        for i, n in told.object_mask.nonzero().tolist():
+        for i, n in conditioning.object_mask.nonzero().tolist():
             bit = 1.0 if batch.object_mask[i, n] else -1.0
             total += float(noised.loss_weight[i] * (predicted[i, words + n, 5] - bit).square())
             numbers += 1
@@ -107,12 +107,12 @@ def test_layouts_have_the_prompts_words_in_order() -> None:
 def test_a_layout_does_not_depend_on_unused_word_slots(batch: Batch) -> None:
     """The slots after the last word are masked: other noise there changes nothing."""
     generator = tiny.layout_generator().eval()
-    told = generator.prompt_encoder(['"ONE" and "two"'])
+    conditioning = generator.prompt_encoder(['"ONE" and "two"'])
     x, steps = torch.randn(1, 12, 6), torch.tensor([500])
     changed = x.clone()
     changed[:, 2:4] += 1
     with torch.no_grad():
-        first, second = (generator.tlg(noise, steps, told)[:, :2] for noise in (x, changed))
+        first, second = (generator.tlg(noise, steps, conditioning)[:, :2] for noise in (x, changed))
     torch.testing.assert_close(first, second)
 
 

@@ -92,9 +92,9 @@ def test_diffusion_loss_is_the_weighted_error(batch: Batch) -> None:
     steps = draw_timesteps(generators, 1000, timestep_shift=1.0)
     noised = add_noise(image_generator.schedule, x0, generators.normal(*x0.shape[1:]), steps, 5.0)
     with torch.no_grad():
-        told = image_generator.prompt_encoder(batch.prompts)
+        conditioning = image_generator.prompt_encoder(batch.prompts)
         predicted = image_generator.vfe(
-            noised.x_t, steps, image_generator.encode_layout(glyph_images(batch.glyphs)), told
+            noised.x_t, steps, image_generator.encode_layout(glyph_images(batch.glyphs)), conditioning
         )
     place = 1 + 3 * near_letters(batch.glyphs)
     total = 0.0
@@ -115,9 +115,9 @@ def test_the_phrase_map_is_trained_to_show_the_content_of_its_boxes(batch: Batch
     batch.object_mask[0, :2] = batch.object_mask[1, 1] = True
     image_generator = module.image_generator
     with torch.no_grad():
-        told = image_generator.prompt_encoder(batch.prompts)
-        mask = batch.object_mask & told.object_mask
-        drawn = image_generator.vfe.phrase_map(Grounding(told.objects, batch.object_boxes, mask), (16, 16))[
+        conditioning = image_generator.prompt_encoder(batch.prompts)
+        mask = batch.object_mask & conditioning.object_mask
+        drawn = image_generator.vfe.phrase_map(Grounding(conditioning.objects, batch.object_boxes, mask), (16, 16))[
             :, : tiny.LATENT
         ]
     x0 = torch.nn.functional.pixel_unshuffle(batch.images, 2)
@@ -150,9 +150,11 @@ def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:
         t = FlowMatching(image_generator.schedule, density or "logit_normal").draw_timesteps(generators)
         noise, share = generators.normal(*x0.shape[1:]), (t / 1000).view(-1, 1, 1, 1)
         with torch.no_grad():
-            told = image_generator.prompt_encoder(batch.prompts)
+            conditioning = image_generator.prompt_encoder(batch.prompts)
             x_t = (1 - share) * x0 + share * noise
-            predicted = image_generator.vfe(x_t, t, image_generator.encode_layout(glyph_images(batch.glyphs)), told)
+            predicted = image_generator.vfe(
+                x_t, t, image_generator.encode_layout(glyph_images(batch.glyphs)), conditioning
+            )
         expected = float((predicted - (noise - x0)).square().mean())
         assert losses(module, batch)["val/loss_diffusion"] == pytest.approx(expected, rel=1e-4)
 

@@ -118,18 +118,18 @@ def test_lora_trains_the_adapters_the_fusion_and_the_composition(batch: Batch) -
 
 def test_lora_starts_at_the_unets_output() -> None:
     module, plain = build(UNET_LORA), build()
-    x, told = torch.randn(2, tiny.LATENT + 4, 16, 16), torch.randn(2, 5, tiny.WIDTH)
+    x, states = torch.randn(2, tiny.LATENT + 4, 16, 16), torch.randn(2, 5, tiny.WIDTH)
     with torch.no_grad():
-        ours, theirs = (m.image_generator.vfe.unet(x, 7, encoder_hidden_states=told).sample for m in (module, plain))
+        ours, theirs = (m.image_generator.vfe.unet(x, 7, encoder_hidden_states=states).sample for m in (module, plain))
     assert torch.equal(ours, theirs)
 
 
 def predicted(network: Any) -> Tensor:
     generators = torch.Generator().manual_seed(1)
     x = torch.randn(2, tiny.LATENT + 4, 16, 16, generator=generators)
-    told = torch.randn(2, 5, tiny.WIDTH, generator=generators)
+    states = torch.randn(2, 5, tiny.WIDTH, generator=generators)
     with torch.no_grad():
-        said: Tensor = network.eval()(x, 7, encoder_hidden_states=told).sample
+        said: Tensor = network.eval()(x, 7, encoder_hidden_states=states).sample
     return said
 
 
