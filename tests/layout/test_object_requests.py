@@ -8,7 +8,7 @@ from vlad_lightning.layout.object_requests import SHAPES, RequestedObject, reque
 Wanted = RequestedObject
 
 
-def test_shapes_are_those_that_posters_are_drawn_with() -> None:
+def test_the_shapes_equal_those_of_the_posters() -> None:
     assert set(SHAPES) == set(scene.SHAPES)
 
 
@@ -24,7 +24,7 @@ def test_shapes_are_those_that_posters_are_drawn_with() -> None:
         ("a red star, top right", [Wanted("star", "red", "top right")]),
         ("a star in red in the middle", [Wanted("star", "red", "center")]),
         ("a grey ring is placed at the bottom", [Wanted("ring", "gray", "bottom")]),
-        ("a violet ring", [Wanted("ring")]),  # no colour of the palette: none is told
+        ("a violet ring", [Wanted("ring")]),  # not a palette colour: no colour
         ("a dark blue star shape please", [Wanted("star", "blue")]),
         ("a blue ring above a green heart", [Wanted("ring", "blue", None, ("above", 1)), Wanted("heart", "green")]),
         (
@@ -42,15 +42,15 @@ def test_shapes_are_those_that_posters_are_drawn_with() -> None:
         ),
         ("hearts", [Wanted("heart"), Wanted("heart")]),
         ("100 hearts", [Wanted("heart")] * 6),
-        ("a green star over a table", [Wanted("star", "green")]),  # no object that is known
-        ("a green star over 'RING'", [Wanted("star", "green")]),  # nor one at all
+        ("a green star over a table", [Wanted("star", "green")]),  # not a known object
+        ("a green star over 'RING'", [Wanted("star", "green")]),  # not an object at all
         ("a star chart and a heart-shaped box", []),
         ("a poster with 'RED STAR' at the top", []),  # words to draw
-        ('a blue diamond, with "SALE" at the top', [Wanted("diamond", "blue")]),  # the place is the word's
+        ('a blue diamond, with "SALE" at the top', [Wanted("diamond", "blue")]),  # the place belongs to the word
         ("on a square background", []),
     ],
 )
-def test_what_a_prompt_asks_for(prompt: str, expected: list[RequestedObject]) -> None:
+def test_requests_are_read_from_a_prompt(prompt: str, expected: list[RequestedObject]) -> None:
     assert list(requested_objects(prompt)) == expected
 
 
@@ -62,5 +62,5 @@ def test_what_a_prompt_asks_for(prompt: str, expected: list[RequestedObject]) ->
         ('a red star, "SALE" in big white letters at the top left, blue', ()),
     ],
 )
-def test_what_no_detector_knows_is_counted(prompt: str, expected: tuple[str, ...]) -> None:
+def test_objects_unknown_to_the_detector_are_counted(prompt: str, expected: tuple[str, ...]) -> None:
     assert unknown_objects(prompt) == expected
