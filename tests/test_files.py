@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from vlad_lightning.files import as_rgb, new_folder, read_picture, read_text, read_utf8, write_file
+from vlad_lightning.files import as_rgb, check_stored, new_folder, read_picture, read_text, read_utf8, write_file
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -156,3 +156,21 @@ print(peak() - before)
 """
     grown = int(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)
     assert grown < 2.5 * 4 * 4_000 * 4_000  # Pillow has four bytes for each pixel in colour
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "model.safetensors"])
+def test_a_pipe_among_stored_weights_and_settings_is_refused(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name}: no regular file"):
+        check_stored(tmp_path)
+
+
+def test_endless_settings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"config\.json: no regular file"):
+        check_stored(tmp_path)
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(10**12)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"tokenizer\.json: larger than"):
+        check_stored(tmp_path)

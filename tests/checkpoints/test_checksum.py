@@ -323,6 +323,15 @@ def test_folders_and_files_fall_back_alike(tmp_path: Path) -> None:
         assert newest_valid(tmp_path) == step_path(tmp_path, 2)
 
 
+def test_a_folder_whose_manifest_is_a_pipe_is_damaged(tmp_path: Path) -> None:
+    for step in (1, 2):
+        write_checksums(sharded(tmp_path, step))
+    (step_path(tmp_path, 2) / MANIFEST).unlink()
+    os.mkfifo(step_path(tmp_path, 2) / MANIFEST)
+    with pytest.warns(UserWarning, match=rf"step-000000002.ckpt is damaged: {MANIFEST} is no text file"):
+        assert newest_valid(tmp_path) == step_path(tmp_path, 1)
+
+
 def test_unreadable_checkpoints_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage(tmp_path, 1, 2)
     (tmp_path / "last.ckpt").unlink()

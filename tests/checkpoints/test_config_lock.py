@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.demos.boring_classes import BoringModel
 from torch.utils.data import DataLoader
 
-from vlad_lightning.checkpoints.config_lock import ConfigLock, changes, flatten, table
+from vlad_lightning.checkpoints.config_lock import ConfigLock, changes, flatten, refuse_changes, table
 from vlad_lightning.data.mario_folder import MarioFolder
 
 CONFIG: dict[str, Any] = {
@@ -130,7 +130,7 @@ def test_keys_may_be_named_in_any_of_their_forms(named: list[str], allowed: bool
     )
 
 
-class CaptionContent(LightningDataModule):
+class ChangedData(LightningDataModule):
     """Reports that some of its samples differ from those that the checkpoint was trained on."""
 
     source = MarioFolder("posters")
@@ -151,10 +151,10 @@ def resume(folder: Path, changed: tuple[str, ...] | None, *allow_changes: str) -
     options: dict[str, Any] = {"limit_val_batches": 0, "callbacks": [ConfigLock({}, allow_changes)]}
     if not (folder / "x.ckpt").exists():
         trainer = tiny.trainer(1, **options)
-        trainer.fit(BoringModel(), CaptionContent(changed))
+        trainer.fit(BoringModel(), ChangedData(changed))
         trainer.save_checkpoint(folder / "x.ckpt")
     trainer = tiny.trainer(2, **options)
-    trainer.fit(BoringModel(), CaptionContent(changed), ckpt_path=folder / "x.ckpt", weights_only=True)
+    trainer.fit(BoringModel(), ChangedData(changed), ckpt_path=folder / "x.ckpt", weights_only=True)
     assert trainer.global_step == 2
 
 
@@ -198,3 +198,21 @@ def test_the_table_has_one_line_per_key() -> None:
         "data.batch_size  4     8",
     ]
     assert len(table([("model.x", None, "y " * 99)]).splitlines()[1]) < 90
+
+
+def test_the_first_value_of_a_trained_weight_cannot_be_allowed_to_change() -> None:
+    then, now = {"model.temperature": 0.07, "model.x": 1}, {"model.temperature": 0.5, "model.x": 2}
+    assert changes(then, now, ["model"]) == [("model.temperature", 0.07, 0.5)]
+    with pytest.raises(ValueError, match=r"another model\.temperature, .* undo the change \(0\.07\)"):
+        refuse_changes("x.ckpt", then, now, ["model.*"])
+
+
+def test_a_resume_keeps_on_record_where_its_weights_came_from(tmp_path: Path) -> None:
+    key = "trainer.callbacks.InitFrom[0].checkpoint"
+    trainer = tiny.trainer(1, callbacks=[ConfigLock({key: "first.ckpt"})])
+    trainer.fit(BoringModel())
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    lock = ConfigLock({key: "second.ckpt"}, ["trainer.callbacks.InitFrom"])
+    with pytest.warns(UserWarning, match=r"InitFrom\[0\]\.checkpoint: without effect"):
+        tiny.trainer(2, callbacks=[lock]).fit(BoringModel(), ckpt_path=tmp_path / "x.ckpt", weights_only=True)
+    assert lock.config == {key: "first.ckpt"}

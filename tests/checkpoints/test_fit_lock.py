@@ -67,3 +67,9 @@ def test_a_damaged_lock_is_ignored(content: str, tmp_path: Path) -> None:
     (tmp_path / NAME).write_text(content)
     with pytest.warns(UserWarning, match="a process that it does not name"):
         take(tmp_path)
+
+
+def test_a_lock_that_is_a_pipe_is_ignored(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / NAME)
+    with pytest.warns(UserWarning, match="a process that it does not name"):
+        take(tmp_path)

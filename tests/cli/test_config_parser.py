@@ -19,7 +19,7 @@ from vlad_lightning.files import configs_folder
 CONFIG = configs_folder() / "mini/stage0_align.yaml"
 TEXTS = (
     *("7435e1", "1e3", "on", "~", "0x1F", "12:30", "1_000", "null", "007", "2020-01-01"),
-    *("", " a", "a: b", "[x]", "#x", "-", "two\nlines"),
+    *("", " a", "a: b", "[x]", "#x", "-", "two\nlines", "next\x85line", "\u2028", "\ufeff", "tab\t", "\x07"),
 )
 
 
@@ -205,3 +205,10 @@ def test_tasks_that_would_each_train_alone_are_refused(
     monkeypatch.setenv("SLURM_JOB_NAME", "stage")
     error = refused(capsys, "--out", tmp_path, "--data.root", posters, "--trainer.accelerator", "cpu")
     assert error.startswith("SLURM started 2 tasks (SLURM_NTASKS=2, SLURM_NNODES=1, SLURM_NTASKS_PER_NODE=2)")
+    for name in ("NTASKS", "NTASKS_PER_NODE"):
+        monkeypatch.setenv(f"SLURM_{name}", "1")
+    joined = ("--trainer.strategy", "ddp", "--trainer.devices", 2, "--trainer.accelerator", "cpu")
+    error = refused(capsys, "--out", tmp_path, "--data.root", posters, *joined)
+    assert error.startswith(
+        "trainer.devices=2 times trainer.num_nodes=1 are 2 processes, but SLURM started SLURM_NTASKS=1"
+    )

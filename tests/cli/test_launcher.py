@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,25 @@ def test_synth_refuses_an_unknown_option(argument: str, tmp_path: Path, capsys: 
     assert ended.value.code == 2
     assert argument in capsys.readouterr().err
     assert not (tmp_path / "posters").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [
+        (("generate", "a poster"), "--imag=3"),
+        (("doctor",), "--data.roo=x"),
+        (("validate", "--config", "mini/stage0_align.yaml"), "--ckpt_pat=x"),
+    ],
+)
+def test_a_shortened_option_is_refused(
+    command: tuple[str, ...], argument: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code: Any = main([*command, argument])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert argument.partition("=")[0].lstrip("-") in capsys.readouterr().err
 
 
 def test_synth_passes_every_option_on(tmp_path: Path) -> None:

@@ -340,6 +340,14 @@ def test_a_stage_that_was_preempted_is_not_done(
     assert not (tmp_path / "stage1").exists()
 
 
+def test_a_stamp_that_is_a_pipe_is_set_aside(tmp_path: Path) -> None:
+    path, folder = write(tmp_path, synth("first", "{data}")), tmp_path / "out" / "first"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "done.json")
+    with pytest.warns(UserWarning, match=r"done.json is damaged"):
+        assert main(["--config", str(path)]) == 0
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "\udcff", '{"digest": 3}', '{"digest": "x", "outputs": 3}'])
 def test_a_damaged_stamp_is_set_aside(content: str, tmp_path: Path) -> None:
     path, folder = write(tmp_path, synth("first", "{data}")), tmp_path / "out" / "first"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -119,3 +120,9 @@ def test_a_damaged_file_is_set_aside(content: str, tmp_path: Path) -> None:
             assert log(tmp_path, range(3, 4), "a") == "a,step\n3.0,3\n"
         assert (tmp_path / name).read_bytes() == content.encode(errors="surrogateescape")
         (tmp_path / "metrics.csv").write_bytes(content.encode(errors="surrogateescape"))
+
+
+def test_a_pipe_in_place_of_the_file_is_set_aside(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metrics.csv")
+    with pytest.warns(UserWarning, match=r"metrics.csv is damaged: .*no regular file"):
+        assert log(tmp_path, range(3, 4), "a") == "a,step\n3.0,3\n"

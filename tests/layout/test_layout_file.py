@@ -227,6 +227,10 @@ def test_a_missing_file_and_impossible_values_are_refused(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(FileNotFoundError, match=r"pipe\.json does not exist"):
         LayoutFile.load(tmp_path / "pipe.json")
+    with (tmp_path / "long.json").open("wb") as file:
+        file.truncate(10**9)
+    with pytest.raises(ValueError, match=r"long\.json: larger than 10,000,000 bytes"):
+        LayoutFile.load(tmp_path / "long.json")
     with pytest.raises(ValueError, match="width and height are 0 and 8"):
         LayoutFile(Layout.empty(), 0, 8)
     with pytest.raises(ValueError, match="colours has 1 entries"):

@@ -101,6 +101,8 @@ def test_a_poster_is_parsed_into_words_objects_and_places():
         ("写着「你好」和『世界』的海报", ("你好", "世界")),
         ("写着＂你好＂和＇世界＇", ("你好", "世界")),
         ("看板｢ﾃｽﾄ｣と〝引用〟", ("ﾃｽﾄ", "引用")),
+        ("写着《你好》和〈世界〉", ("你好", "世界")),
+        ("a sign ❝HELLO❞ and ❛YOU❜ and ❮ALL❯ and ‛TWO’", ("HELLO", "YOU", "ALL", "TWO")),
         ("a sign `HELLO` and ``YOU``", ("HELLO", "YOU")),
         ("a sign ``HELLO''", ("HELLO",)),
         # mixed pairs
