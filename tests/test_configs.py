@@ -207,6 +207,7 @@ def strings(value: Any) -> list[str]:
 
 
 @pytest.mark.no_cover
+@pytest.mark.slow
 def test_overlays_change_only_the_expected_keys() -> None:
     plain = parsed(("fit", ("mini/stage2_vfe.yaml",), ()))
     for name, changed in (
