@@ -1,4 +1,4 @@
-# `make help` lists the commands. Each sets up what it needs in .venv, once.
+# `make help` lists the commands. Each installs what it needs into .venv, once.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -15,8 +15,8 @@ WORKERS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 
 # $(call install,EXTRAS): uv is several times faster than pip but does not read pip's configuration,
-# so pip does the work where an index is configured for it, and where uv fails. Unlike pip, uv leaves compiling to the
-# first import; where Python may not write there (PYTHONDONTWRITEBYTECODE), each process would compile torch again.
+# so pip installs if an index is configured for it, and if uv fails. Unlike pip, uv leaves byte-compiling to the first
+# import; if Python may not write the result (PYTHONDONTWRITEBYTECODE), each process would compile torch again.
 define install
 	"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11")'
 	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
@@ -46,7 +46,7 @@ $(DEV): pyproject.toml constraints.txt
 demo: $(RUNTIME)  ## run the whole demo on the CPU (60 to 90 minutes); writes runs/demo/results.md and samples.png
 	$(CLI) run --config configs/pipeline_mini.yaml --out runs/demo
 
-test: export OMP_NUM_THREADS ?= 1  # two processes with two threads each collapse on two cores
+test: export OMP_NUM_THREADS ?= 1  # two processes with two threads each are very slow on two cores
 test: $(DEV)  ## run the tests and measure coverage (WORKERS=2 processes)
 	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 300 --cov --cov-report=term
 
@@ -77,7 +77,7 @@ scaling: $(RUNTIME)  ## count communication, fit step times and plan 8 to 512 GP
 	$(BIN)/python benchmarks/scaling.py
 
 ABLATIONS := vlad wo_ccm wo_hierarchical_guidance word_boxes_only narrow_fusion latent_autoencoder_wide latent_autoencoder_narrow
-# Steps of each system's stage 2; a comment behind the value would leave its spaces in it.
+# Steps of stage 2 of each system; a comment after the value would add its spaces to the value.
 ABLATION_STEPS ?= 700
 
 ablations: demo  ## train and test the whole system and six ablations, 700 steps of stage 2 each (about 2 hours); writes runs/ablations.md

@@ -1,6 +1,6 @@
-"""The results of several runs beside each other: `python benchmarks/ablations.py runs/demo runs/wo_ccm ...`.
+"""Compare the results of several runs: `python benchmarks/ablations.py runs/demo runs/wo_ccm ...`.
 
-Where the folders also hold `per_image.json`, each run is compared with the first one image by image: the difference of
+If the folders also hold `per_image.json`, each run is compared with the first one image by image: the difference of
 the pooled shares, its 95 % interval, and the p-value of a test that swaps the two results of an image at random.
 """
 
@@ -41,7 +41,7 @@ FAMILIES = ("alignment_probe_", "text_probe_", "distance")  # every result with 
 
 
 def main(folders: list[str]) -> None:
-    """Print a Markdown table, a column a run, and one of the differences from the first."""
+    """Print a Markdown table with a column per run, and one of the differences from the first run."""
     systems: dict[str, dict[str, dict[str, float | None]]] = {}
     images: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
     for folder in folders:
@@ -57,11 +57,11 @@ def main(folders: list[str]) -> None:
 
 
 def table(systems: Mapping[str, Mapping[str, Any]], cell: Any) -> None:
-    """Print a Markdown table: a row for each of the results that a system has.
+    """Print a Markdown table with a row for each result that a system has.
 
     Args:
-        systems: by name, what each has by the name of a result.
-        cell: called with a system's results and a name; gives the text.
+        systems: by name, the values of each system by the name of a result.
+        cell: a function of a system's results and a name that returns the text of the cell.
     """
     print(f"| | {' | '.join(systems)} |")
     print("|---" * (1 + len(systems)) + "|")
@@ -70,7 +70,7 @@ def table(systems: Mapping[str, Mapping[str, Any]], cell: Any) -> None:
 
 
 def names(known: Iterable[str]) -> list[str]:
-    """The results that are shown, of those that are known: :data:`ROWS`, then :data:`FAMILIES`."""
+    """Choose the results to show among the known ones: :data:`ROWS`, then :data:`FAMILIES`."""
     there = set(known)
     families = (sorted(name for name in there if family in name) for family in FAMILIES)
     return [*(row for row in ROWS if row in there), *(name for family in families for name in family)]

@@ -1,4 +1,4 @@
-"""What a durable checkpoint costs on this machine: hashing, writing, fsync, reading back, the copy for the background.
+"""Cost of a durable checkpoint on this machine: hashing, writing, fsync, reading back, the copy for background saves.
 
 python benchmarks/checkpoints.py --folder runs --gigabytes 1
 """
@@ -22,7 +22,7 @@ _TENSOR = 1 << 24  # floats: 67 MB
 
 
 def main() -> None:
-    """Print a table; a row is the fastest of its repeats, for what else runs on a machine only adds."""
+    """Print a table; a row is the fastest of its repeats, because other work on the machine only adds time."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path(), help="on the disk that is to be measured")
     parser.add_argument("--gigabytes", type=float, default=1.0, help="size of the checkpoint")
@@ -57,7 +57,7 @@ def _rows(state: dict[str, torch.Tensor], folder: Path) -> list[tuple[str, Calla
             os.fsync(file.fileno())
 
     def check() -> None:
-        os.utime(durable)  # what has been found whole is not read again until its time changes
+        os.utime(durable)  # a verified file is not read again until its modification time changes
         verify(durable)
 
     return [
@@ -75,7 +75,7 @@ def _rows(state: dict[str, torch.Tensor], folder: Path) -> list[tuple[str, Calla
 
 
 def _seconds(run: Callable[[], object]) -> tuple[float, float]:
-    """Of the clock, and of the process' threads on the processor."""
+    """Return the wall-clock seconds and the processor seconds of the process' threads."""
     wall, processor = time.perf_counter(), time.process_time()
     run()
     return time.perf_counter() - wall, time.process_time() - processor

@@ -1,4 +1,4 @@
-"""What the processes of a group tell each other: every collective with its size, and the bytes on the sockets."""
+"""Count the communication in a group of processes: every collective with its size, and the bytes on the sockets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TRAFFIC: dict[str, Callable[[float, int], float]] = {
     "scatter_": traffic.scatter,
 }
 _SILENT = ("barrier", "monitored_barrier_")
-_RECEIVED = 128  # where Linux keeps tcpi_bytes_received in TCP_INFO, 8 bytes
+_RECEIVED = 128  # offset of tcpi_bytes_received (8 bytes) in Linux's TCP_INFO
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Call:
     """One collective of a rank.
 
     Attributes:
-        name: of the operation in torch's namespace c10d.
-        size: bytes of the whole tensor, as :mod:`traffic` takes it.
-        ranks: of its group.
+        name: name of the operation in torch's namespace c10d.
+        size: bytes of the whole tensor, as :mod:`traffic` expects it.
+        ranks: number of ranks in its group.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Call:
 
 
 class CollectiveCounter(TorchDispatchMode):
-    """Sees every collective of this process while it is entered: DDP's buckets, FSDP2's gathers, ``torch.distributed``.
+    """A context that records the collectives of this process: DDP's buckets, FSDP2's gathers, ``torch.distributed``.
 
     All of them pass through torch's dispatcher as operations of c10d, DDP's from C++ too.
 
     Attributes:
-        calls: in order.
+        calls: the collectives in order.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class CollectiveCounter(TorchDispatchMode):
         self.calls: list[Call] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Note a collective, and let it happen."""
+        """Record a collective and run it."""
         name = func._schema.name
         if name.startswith("c10d::"):
             self._note(name.removeprefix("c10d::"), args)
@@ -83,7 +83,7 @@ class CollectiveCounter(TorchDispatchMode):
             raise NotImplementedError(f"c10d::{name} is not among the collectives whose traffic is known")
         group = next(a for a in args if isinstance(a, torch.ScriptObject) and "ProcessGroup" in str(a._type()))
         ranks = dist.ProcessGroup.unbox(group).size()
-        if name == "scatter_":  # only the root holds the whole; the others know their part
+        if name == "scatter_":  # only the root holds the whole tensor; the others know their part
             size = bytes_of(args[0]) * ranks
         else:
             size = max(bytes_of(args[0]), bytes_of(args[1]) if isinstance(args[1], list | tuple | Tensor) else 0)
@@ -91,12 +91,12 @@ class CollectiveCounter(TorchDispatchMode):
 
 
 def bytes_of(values: Any) -> int:
-    """Of all tensors in ``values``."""
+    """Return the bytes of all tensors in ``values``."""
     return sum(v.numel() * v.element_size() for v in tree_leaves(values) if isinstance(v, Tensor))
 
 
 def received_bytes() -> int:
-    """Bytes that this process has received on its TCP sockets, gloo's among them; Linux only."""
+    """Return the bytes that this process has received on its TCP sockets, including gloo's; Linux only."""
     return sum(map(_received, Path("/proc/self/fd").iterdir()))
 
 
@@ -108,6 +108,6 @@ def _received(entry: Path) -> int:
             if end.family not in (socket.AF_INET, socket.AF_INET6) or end.type != socket.SOCK_STREAM:
                 return 0
             info = end.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-    except OSError:  # closed meanwhile, or not connected
+    except OSError:  # the socket was closed meanwhile, or is not connected
         return 0
     return int(struct.unpack_from("Q", info, _RECEIVED)[0]) if len(info) >= _RECEIVED + 8 else 0

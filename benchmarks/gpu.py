@@ -1,9 +1,9 @@
-"""Whether this GPU runs the project, and how fast: ``make gpu``, or ``python benchmarks/gpu.py``.
+"""Test whether this GPU runs the project, and how fast: ``make gpu``, or ``python benchmarks/gpu.py``.
 
 It runs the tests marked ``gpu``, then training steps of stage 2 at the size of Stable Diffusion 1.5 and 2.1 (512 px,
 latents given, bf16-mixed, channels_last, fused AdamW; batches swept; eager and compiled), then sampling in 20 and 50
-guided steps with the autoencoder. The tables go to ``runs/gpu.md``. What no time is left for is named, not guessed.
-``--device cpu --tiny`` tries the script where there is no GPU.
+guided steps with the autoencoder. The tables go to ``runs/gpu.md``. Measurements for which no time is left are listed
+as such. ``--device cpu --tiny`` tries the script without a GPU.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ class Plan:
     """What is measured.
 
     Attributes:
-        sizes: of the image generator, see ``train_step.SIZES``.
-        batches: of a training step, growing; the sweep ends where memory does.
-        steps: of training that are timed, after three that are not.
+        sizes: sizes of the image generator, see ``train_step.SIZES``.
+        batches: growing batch sizes of a training step; the sweep ends when memory is full.
+        steps: timed training steps, after three untimed ones.
         sampling: numbers of sampling steps.
-        images: generated at once.
-        latent_channels: of the autoencoder's blocks.
+        images: images generated at once.
+        latent_channels: channels of the autoencoder's blocks.
     """
 
     sizes: tuple[str, ...] = ("sd15", "sd21")
@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def scale(self) -> int:
-        """Pixels a latent, along a side."""
+        """Pixels per latent along a side."""
         return int(2 ** (len(self.latent_channels) - 1))
 
 
@@ -67,11 +67,11 @@ TINY = Plan(("tiny",), (1, 2), 1, (2, 3), 1, (32, 32))
 
 @dataclass(frozen=True)
 class Clock:
-    """How long the measurements may still take.
+    """Time limit of the measurements.
 
     Attributes:
-        minutes: in all.
-        started: on the monotonic clock.
+        minutes: the limit in total.
+        started: start on the monotonic clock.
     """
 
     minutes: float
@@ -79,7 +79,7 @@ class Clock:
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """Seconds left."""
         return 60 * self.minutes - (time.monotonic() - self.started)
 
 
@@ -88,12 +88,12 @@ class Report:
     """The tables, filled as they are measured.
 
     Attributes:
-        tests: (name, outcome) of each.
-        training: images a second, GiB and the share of the peak, by image generator, batch and mode; or why there are
-            none.
-        sampling: seconds an image and GiB, by image generator and steps; or why there are none.
-        peak: operations a second of a bf16 matrix product.
-        failed: whether anything broke.
+        tests: (name, outcome) of each test.
+        training: images per second, GiB and the share of the peak, by image generator, batch and mode; or the reason
+            why there are none.
+        sampling: seconds per image and GiB, by image generator and steps; or the reason why there are none.
+        peak: operations per second of a bf16 matrix product.
+        failed: whether anything failed.
     """
 
     tests: list[tuple[str, str]] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Report:
     failed: bool = False
 
     def markdown(self, place: str) -> str:
-        """The report under a line that says where and when."""
+        """Return the report, headed by a line with the machine and the date."""
         lines = [place, "", f"Peak of a bf16 matrix product measured here: {self.peak / 1e12:.1f} TFLOP/s.", ""]
         lines += ["| test | outcome |", "|---|---|", *(f"| {name} | {outcome} |" for name, outcome in self.tests), ""]
         lines += ["| training: image generator | batch | mode | images a second | share of the peak | memory, GiB |"]
@@ -121,7 +121,7 @@ class Report:
 
 
 def run_tests(device: torch.device, seconds: float) -> list[tuple[str, str]]:
-    """The tests marked ``gpu``, in a process of their own: (name, outcome) of each."""
+    """Run the tests marked ``gpu`` in a new process; return the (name, outcome) of each."""
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder, "results.xml")
         command = [sys.executable, "-m", "pytest", "-m", "gpu", "tests", "-q", "-p", "no:cacheprovider"]
@@ -147,11 +147,11 @@ def _outcome(case: ET.Element) -> str:
 
 
 class Bench:
-    """Takes the measurements of a plan into a report, while there is time.
+    """Measures a plan into a report, as long as there is time.
 
     Args:
         plan: what is measured.
-        device: where.
+        device: the device to measure.
         clock: how long it may take.
     """
 
@@ -160,7 +160,7 @@ class Bench:
         self.report = Report()
 
     def fill(self) -> Report:
-        """Measure everything: what costs least time first, so that a slow card leaves out compiled steps only."""
+        """Measure everything; the quickest parts come first, so that a slow card leaves out only the compiled steps."""
         self.report.peak = matmul_peak(self.device)
         flops = {name: step_flops(SIZES[name], self.device) for name in self.plan.sizes}
         for name in self.plan.sizes:
@@ -189,7 +189,7 @@ class Bench:
             self.report.sampling[name, steps] = self._tried(partial(self._generated, SIZES[name], steps), 15)
 
     def _generated(self, size: Size, steps: int) -> tuple[float, float]:
-        """Seconds an image, text and pixels included, of guided steps with a layout that is given; and GiB."""
+        """Return seconds per image (with text encoding and decoding) of guided steps with a given layout, and GiB."""
         pixels = size.latent * self.plan.scale
         with self.device:
             image_generator = build_image_generator(size, _EAGER, self._autoencoder(pixels), pixels).eval()
@@ -202,7 +202,7 @@ class Bench:
                 generated = image_generator.generate(
                     prompts, layouts, sampler, sampling_generators(0, numbered(prompts))
                 )
-            generated.images.cpu()  # waits
+            generated.images.cpu()  # waits for the GPU
             seconds.append(time.perf_counter() - started)
         if not generated.images.isfinite().all():
             raise RuntimeError("the images are not finite")
@@ -212,7 +212,7 @@ class Bench:
         return build_kl_autoencoder(self.plan.latent_channels, sample_size=pixels)
 
     def _tried(self, measure: Callable[[], tuple[float, float]], needed: float) -> tuple[float, ...] | str:
-        """What it measures; or that there is no time, no memory, or what went wrong."""
+        """Return the measurement, or a text: no time left, not enough memory, or the error."""
         if self.clock.left < needed:
             return "no time left"
         forget(self.device)
@@ -220,7 +220,7 @@ class Bench:
             return measure()
         except torch.OutOfMemoryError:
             return _FULL
-        except RuntimeError as error:  # of a kernel or the compiler: the other rows are still worth having
+        except RuntimeError as error:  # of a kernel or the compiler: measure the other rows all the same
             self.report.failed = True
             return f"FAILED: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]}".replace("|", "/")
 
@@ -229,12 +229,12 @@ _FULL = "does not fit"
 
 
 def say(what: str) -> None:
-    """Progress, on standard error."""
+    """Report progress on standard error."""
     print(what, file=sys.stderr, flush=True)
 
 
 def place(device: torch.device) -> str:
-    """The card, the versions and the day."""
+    """Name the card, the versions and the date."""
     name = f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU used"
     if device.type == "cuda":
         card = torch.cuda.get_device_properties(device)
@@ -243,7 +243,7 @@ def place(device: torch.device) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Test, measure and write; 1 where there is no GPU, or anything failed."""
+    """Test, measure and write; return 1 if there is no GPU or anything failed."""
     parser = argparse.ArgumentParser(description="Whether this GPU runs the project, and how fast.")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="networks of a few thousand weights, to try the script")

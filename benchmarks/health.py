@@ -1,6 +1,6 @@
-"""What the callbacks of docs/health.md cost a step: ``python benchmarks/health.py [--parameters 5e6]``.
+"""Cost of the callbacks of docs/health.md per step: ``python benchmarks/health.py [--parameters 5e6]``.
 
-Gradients of that many parameters in matrices of a million, on the accelerator where there is one.
+It uses gradients of that many parameters in matrices of a million, on the accelerator if there is one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vlad_lightning.health.watchdog import Watch
 
 
 def milliseconds(action: Callable[[], object], repeats: int = 50) -> float:
-    """The shortest time of an action, with the device's work: what else the machine does only adds to it."""
+    """Return the shortest time of an action, with the device's work: other work on the machine only adds time."""
     times, on_gpu = [], torch.cuda.is_available()
     for _ in range(repeats + 3):
         if on_gpu:

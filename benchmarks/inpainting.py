@@ -1,7 +1,7 @@
-"""Words exchanged in posters that were never seen, read by an OCR engine: ``python benchmarks/inpainting.py``.
+"""Exchange words in held-out posters and read them with an OCR engine: ``python benchmarks/inpainting.py``.
 
-The largest word of each poster is generated over with a word of another poster of the same kind, inside the old word's
-box and a margin. The new word has to be read, the old one not, and nothing outside the region may change.
+The largest word of each poster is replaced by a word of another poster of the same kind, inpainted in the old word's
+box and a margin. The new word must be read, the old one must not, and nothing outside the region may change.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from vlad_lightning.metrics.ocr_engine import build_ocr_engine
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.types import Layout, Sample
 
-_MIN_CONFIDENCE = 0.3  # of an OCR line of the data, as the data module's default
+_MIN_CONFIDENCE = 0.3  # of an OCR line of the data; the default of the data module
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A poster, and what shall stand where one of its words stands."""
+    """A poster, and the word that replaces one of its words."""
 
     image: Tensor
     prompt: str
@@ -43,7 +43,7 @@ class Exchange:
 
 
 def exchanges(samples: list[Sample]) -> Iterator[Exchange]:
-    """One a sample: its largest word against the largest of the next sample with another one."""
+    """Yield one per sample: its largest word is replaced by the largest of the next sample with another one."""
     largest = [(sample, _largest(sample)) for sample in samples if _largest(sample)]
     for place, (sample, old) in enumerate(largest):
         others = (word for _, word in largest[place + 1 :] + largest[:place] if word not in drawn_words(sample.prompt))
@@ -56,7 +56,7 @@ def exchanges(samples: list[Sample]) -> Iterator[Exchange]:
 
 
 def _largest(sample: Sample) -> str | None:
-    """The largest word of a poster which its caption quotes alone."""
+    """Find the largest word of a poster that its caption quotes alone."""
     sizes = (sample.layout.boxes[:, 2] * sample.layout.boxes[:, 3]).tolist()
     quoted = [
         (size, word) for size, word in zip(sizes, sample.layout.words, strict=True) if f'"{word}"' in sample.prompt

@@ -1,8 +1,8 @@
-"""The directions of ``LinearAutoencoder``, and what it costs: ``python benchmarks/linear_codec.py POSTERS HELDOUT``.
+"""Fit and test the directions of ``LinearAutoencoder``: ``python benchmarks/linear_codec.py POSTERS HELDOUT``.
 
 Both are folders in MARIO's format (``vlad-cli synth``). The directions are the principal components of 2 x 2 patches of
-the first one's images, about zero. On the second one's images rapidocr looks for the true words: as they are, and after
-they were encoded and decoded, by the shipped autoencoder and by more or fewer components fitted here.
+the first folder's images, about zero. On the second folder's images rapidocr looks for the true words: on the original
+images, and after encoding and decoding by the shipped autoencoder and by more or fewer components fitted here.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _SIDE = LinearAutoencoder.factor
 
 
 def posters(root: Path, limit: int) -> tuple[Tensor, list[list[str]]]:
-    """(N, 3, H, W) images in [-1, 1], and the words on each."""
+    """Load (N, 3, H, W) images in [-1, 1], and the words on each."""
     samples = [read_sample(folder) for folder in sorted(list_samples(root))[:limit]]
     images = torch.stack([from_pil(sample.image) for sample in samples])
     return images, [[word.text for word in sample.words] for sample in samples]
 
 
 def fit(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Orthonormal rows (12, 12), the strongest first, and the deviation of each about zero (12,)."""
+    """Fit orthonormal rows (12, 12), the strongest first, and the deviation of each about zero (12,)."""
     patches = F.pixel_unshuffle(images.double(), _SIDE).movedim(1, -1).flatten(0, -2)
     variances, vectors = torch.linalg.eigh(patches.mT @ patches / len(patches))
     rows = vectors.flip(1).mT
-    return rows * rows[:, -1:].sign(), variances.flip(0).sqrt()  # a direction has two signs
+    return rows * rows[:, -1:].sign(), variances.flip(0).sqrt()  # fixes the sign of a direction
 
 
 def through(directions: Tensor) -> Callable[[Tensor], Tensor]:
-    """Images as they are after a projection on (C, 12) orthonormal directions."""
+    """Project images on (C, 12) orthonormal directions and back."""
     kept = (directions.mT @ directions).float()
     return lambda x: F.pixel_shuffle(torch.einsum("oi,bihw->bohw", kept, F.pixel_unshuffle(x, _SIDE)), _SIDE)
 

@@ -1,4 +1,4 @@
-"""Tables as Markdown on standard output."""
+"""Print tables as Markdown on standard output."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Iterable
 
 
 def span(values: Iterable[float], form: str) -> str:
-    """``low to high``, or one result where both read the same."""
+    """Format ``low to high``, or a single number if both read the same."""
     low, high = (format(v, form) for v in sorted(values))
     return low if low == high else f"{low} to {high}"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-    """Markdown."""
+    """Print a table as Markdown."""
     print(f"| {' | '.join(head)} |")
     print("|---" * len(head) + "|")
     table_rows(rows)
 
 
 def table_rows(rows: Iterable[tuple[str, ...]]) -> None:
-    """Further rows of the table above."""
+    """Print more rows of the table above."""
     for row in rows:
         print(f"| {' | '.join(row)} |", flush=True)

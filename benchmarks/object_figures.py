@@ -1,9 +1,9 @@
-"""What the object results say of true posters, of exchanged prompts, and of pictures that show no objects.
+"""Measure the object results of true posters, of exchanged prompts, and of pictures without objects.
 
     python benchmarks/object_figures.py --checkpoint runs/mini/objects/last.ckpt --data runs/mini/data/test
 
-The first row is every result's ceiling, the second its level by chance. Shape and binding have to be near zero in the
-others, however right the blobs' colours and places are.
+The first row is the ceiling of every result, the second its level by chance. In the other rows, shape and binding must
+be near zero, however right the colours and places of the blobs are.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def _true(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tenso
 
 
 def _ground(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tensor:
-    """The plain background."""
+    """Draw the plain background."""
     assert sample.scene is not None
     return _colour(sample.scene.colour).expand_as(image)
 
 
 def _blobs(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tensor:
-    """Blobs of the objects' colours in their boxes."""
+    """Draw blobs of the objects' colours in their boxes."""
     assert sample.scene is not None
     image = _ground(sample, image, generator)
     for thing in sample.scene.objects:
@@ -59,13 +59,13 @@ def _noise(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tens
 
 
 def _coarse_noise(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tensor:
-    """Smooth spots of random colours."""
+    """Draw smooth spots of random colours."""
     small = torch.rand(1, 3, 8, 8, generator=generator) * 2 - 1
     return F.interpolate(small, image.shape[-2:], mode="bicubic")[0].clamp(-1, 1)
 
 
 def _soft(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tensor:
-    """The true poster, blurred over 3 x 3 pixels and a little noisy."""
+    """Blur the true poster over 3 x 3 pixels and add a little noise."""
     smooth = F.avg_pool2d(F.pad(image[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
     return smooth + 0.05 * torch.randn(image.shape, generator=generator)
 
@@ -82,7 +82,7 @@ _ROWS: dict[str, tuple[ImageGenerator, int]] = {
 
 
 def main() -> None:
-    """Print a Markdown table, a row a kind of pictures."""
+    """Print a Markdown table with a row for each kind of picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="of vlad-cli fit --config mini/object_detector.yaml")
     parser.add_argument("--data", type=Path, required=True, help="posters with scene.json, from vlad-cli synth")
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def _colour(name: str) -> Tensor:
-    """(3, 1, 1) float in [-1, 1]."""
+    """Return a colour as (3, 1, 1) float in [-1, 1]."""
     return (torch.tensor(PALETTE[name]) / 127.5 - 1)[:, None, None]
 
 

@@ -1,7 +1,7 @@
-"""What each shipped stage 2 weighs: parameters, operations and memory, as Markdown: `python benchmarks/parameters.py`.
+"""Count parameters, operations and memory of each shipped stage 2, as Markdown: `python benchmarks/parameters.py`.
 
-Everything is built on the meta device, without memory or numbers, and counted. A multiplication and its addition are
-two operations, as torch's counter has it. The memory is arithmetic, not a measurement.
+Everything is built on the meta device, without memory or values, and counted. A multiplication and its addition are
+two operations, as in torch's counter. The memory is calculated, not measured.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from vlad_lightning.types import Conditioning
 CONFIGS = ("mini/stage2_vfe.yaml", "stage2_vfe.yaml", "sd21/stage2_vfe.yaml", "sdxl/stage2_vfe.yaml")
 WITH_LORA = CONFIGS[1:]  # also counted with the UNet trained through adapters
 CARDS = (24, 40, 80, 141)  # GB of 10^9 bytes
-USABLE = 0.9  # the rest is for the driver, the kernels' workspaces and fragments
+USABLE = 0.9  # the rest is for the driver, the kernels' workspaces and fragmentation
 FLOAT = 4  # bytes
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What is counted of one configuration; memory in GB of 10^9 bytes."""
+    """The counts of one configuration; memory in GB of 10^9 bytes."""
 
     name: str
     pixels: int
@@ -43,22 +43,22 @@ class Scale:
 
     @property
     def weights(self) -> float:
-        """Every weight, frozen ones too, in float32."""
+        """All weights in float32, including frozen ones."""
         return self.all * FLOAT / 1e9
 
     @property
     def gradients(self) -> float:
-        """Of what trains."""
+        """Gradients of the trained weights."""
         return self.trained * FLOAT / 1e9
 
     @property
     def moments(self) -> float:
-        """Two of AdamW for each trained weight."""
+        """AdamW's two moments of each trained weight."""
         return 2 * self.trained * FLOAT / 1e9
 
     @property
     def fixed(self) -> float:
-        """What does not depend on the batch; the moving average is a copy of what trains, as large as its gradients."""
+        """Memory that does not depend on the batch; the EMA of the trained weights is as large as their gradients."""
         return self.weights + self.gradients + self.moments + self.gradients
 
     def batch(self, card: float) -> int:
@@ -103,7 +103,7 @@ def main() -> None:
 
 
 def measured(name: str, lora: bool = False) -> Scale:
-    """Build one configuration, with the UNet's own weights or adapters trained, and count."""
+    """Build one configuration, with the UNet's weights or its adapters trained, and count."""
     adapters = ["--model.image_generator.vfe.lora", LORA] if lora else []
     with torch.device("meta"):
         module = cli.build(["--config", str(configs_folder() / name), *adapters], run=False).model
@@ -125,7 +125,7 @@ def measured(name: str, lora: bool = False) -> Scale:
 
 
 def vfe_inputs(module: VFEModule) -> tuple[Tensor, Tensor, Tensor | None, Conditioning]:
-    """One image's latent, step, layout and conditioning; nothing is computed."""
+    """Make one image's latent, step, layout and conditioning; nothing is computed."""
     image_generator, encoder = module.image_generator, module.image_generator.prompt_encoder.text_encoder
     z = image_generator.autoencoder.encode_images(
         torch.zeros(1, 3, image_generator.image_size, image_generator.image_size)
@@ -146,19 +146,19 @@ def vfe_inputs(module: VFEModule) -> tuple[Tensor, Tensor, Tensor | None, Condit
 
 
 class FusedAttention(TorchFunctionMode):
-    """Attention by the kernel that a GPU takes, which keeps no matrix of probabilities; on meta torch takes another."""
+    """Attention by a GPU's kernel, which keeps no matrix of probabilities; on meta, torch uses another kernel."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Replace the one function, whose masks and dropout no image generator uses here."""
+        """Replace this one function; no image generator here uses its masks and dropout."""
         if func is F.scaled_dot_product_attention:
             return torch.ops.aten._scaled_dot_product_efficient_attention(*args[:3], None, True)[0]
         return func(*args, **(kwargs or {}))
 
 
 def _saved(network: nn.Module, inputs: Any) -> int:
-    """Bytes in float32 that a forward pass keeps for the backward pass, weights left out."""
+    """Count the bytes in float32 that a forward pass keeps for the backward pass, without weights."""
     own = {value.untyped_storage()._cdata for value in (*network.parameters(), *network.buffers())}
-    kept: dict[int, torch.UntypedStorage] = {}  # held, so that no address is used twice
+    kept: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is used twice
 
     def keep(value: Tensor) -> Tensor:
         storage = value.untyped_storage()

@@ -24,7 +24,7 @@ _SCALINGS: tuple[LRScaling, ...] = ("linear", "sqrt")
 
 
 def plan(every: Sequence[Counted]) -> None:
-    """Step times, rates and strategies on 8 to 512 GPUs."""
+    """Plan step times, rates and strategies on 8 to 512 GPUs."""
     print("\n## What has to be computed and sent\n")
     print(
         "The last two columns: Gb/s per node at which an all-reduce over 512 GPUs takes as long as the backward pass.\n"
@@ -77,7 +77,7 @@ def _communication(every: Iterable[Counted]) -> None:
 
 
 def bounds(workload: Workload, images: float, cluster: Cluster, strategy: Strategy) -> tuple[float, float]:
-    """A step in ms: with all of the communication beside the backward pass that fits there, and with none of it."""
+    """Return the ms of a step with all communication hidden that fits beside the backward pass, and with none."""
     return workload.step_ms(images, cluster, strategy, 1.0), workload.step_ms(images, cluster, strategy, 0.0)
 
 
@@ -146,7 +146,7 @@ def _batches() -> None:
 
 
 def draw(every: Sequence[Counted], path: Path) -> None:
-    """Efficiency against one node over the number of GPUs, a band from no overlap to full overlap for each network."""
+    """Plot the efficiency against one node over the number of GPUs, a band from no to full overlap per network."""
     by_name = {w.name: w for w in every}
     figure = Figure(figsize=(10, 4.6), layout="constrained")
     figure.suptitle("Modelled, not measured: DDP, 16 images per GPU, a node = 8 H100")
@@ -174,6 +174,6 @@ def draw(every: Sequence[Counted], path: Path) -> None:
 
 
 def _efficiency(workload: Counted, gbps: float) -> np.ndarray:
-    """(GPUs, 2): images a second for each GPU in percent of one node's, with full overlap and with none."""
+    """Return (GPUs, 2): images per second and GPU in percent of one node's, with full overlap and with none."""
     one = bounds(workload, 16, Cluster(1, gbps), "ddp")
     return 100 * np.array(one) / np.array([bounds(workload, 16, Cluster(gpus // 8, gbps), "ddp") for gpus in GPUS])

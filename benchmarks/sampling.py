@@ -1,4 +1,4 @@
-"""What VLAD adds to its backbone's cost, and what each setting for faster sampling gains, with the words still read.
+"""Measure what VLAD adds to its backbone's cost, what each setting for faster sampling gains, and the words read.
 
 ``python benchmarks/sampling.py [PIPELINE] [--data FOLDER]`` prints two Markdown tables. Runs are paired: every system
 generates the same prompts in turn, and a ratio is the median over these rounds of the ratio within a round. Words are
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def parsed() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Cost and quality of sampling with a pipeline folder.")
     parser.add_argument("pipeline", type=Path, nargs="?", default=Path("runs/demo/pipeline"))
     parser.add_argument("--data", type=Path, default=Path("runs/demo/data/test"), help="captions, in MARIO's format")
@@ -97,7 +97,7 @@ def parsed() -> argparse.Namespace:
 
 
 def prompt_batches(data: Path, rounds: int, size: int, max_words: int) -> list[list[str]]:
-    """Captions with words to draw, ``size`` a round."""
+    """Yield captions with words to draw, ``size`` per round."""
     folders = list_samples(data)
     numbers = in_hash_order([key_of(folder) for folder in folders], 0)
     captions = (read_texts(folders[i], _MIN_CONFIDENCE).prompt for i in numbers)
@@ -111,7 +111,7 @@ def prompt_batches(data: Path, rounds: int, size: int, max_words: int) -> list[l
 
 
 def variants(base: ImageSampler, image_generator: ImageGenerator) -> list[tuple[str, ImageSampler]]:
-    """The first row and what is compared with it, as far as the network allows."""
+    """List the first row and the settings compared with it, as far as the network allows."""
     half, quarter = max(base.steps // 2, 1), max(base.steps // 4, 1)
     fast = replace(base, solver="dpmsolver++")
     rows = [
@@ -138,7 +138,7 @@ def measure_costs(
     clock: Callable[[], float],
     progress: Progress,
 ) -> dict[str, list[float]]:
-    """Seconds of each round by system, without guidance."""
+    """Measure the seconds of each round by system, without guidance."""
     systems: dict[str, Callable[[list[str], list[torch.Generator]], object]] = {
         "backbone alone": lambda prompts, generators: backbone_alone(image_generator, prompts, sampler, generators),
         "VLAD": lambda prompts, generators: image_generator.generate(
@@ -150,7 +150,7 @@ def measure_costs(
     }
     given = {tuple(prompts): place(layouts, prompts, generators_of(i, prompts)) for i, prompts in enumerate(batches)}
     seconds: dict[str, list[float]] = {name: [] for name in systems}
-    for generate in systems.values():  # what is only paid once is not timed
+    for generate in systems.values():  # untimed: costs that occur only once
         generate(batches[0], generators_of(0, batches[0]))
     for i, prompts in enumerate(progress.track(batches, description="cost of VLAD")):
         for name in rotated(tuple(systems), i):
@@ -166,7 +166,7 @@ def measure_settings(
     clock: Callable[[], float],
     progress: Progress,
 ) -> None:
-    """Every setting generates every round's layouts; its times and what is read are kept in it."""
+    """Generate every round's layouts with every setting, which keeps its times and the words read."""
     for setting in settings:
         image_generator.generate(
             batches[0],
@@ -187,7 +187,7 @@ def measure_settings(
 def backbone_alone(
     image_generator: ImageGenerator, prompts: list[str], sampler: ImageSampler, generators: list[torch.Generator]
 ) -> Tensor:
-    """The same network on the text tower's own states: no phrases, layouts, fusion or guidance."""
+    """Build the same network on the text tower's states alone: no phrases, layouts, fusion or guidance."""
     encoder = image_generator.prompt_encoder.text_encoder
     assert encoder.tokenizer is not None
     length = encoder.tower.config.max_position_embeddings
@@ -206,19 +206,19 @@ def backbone_alone(
 
 
 def place(layouts: LayoutGenerator | None, prompts: list[str], generators: list[torch.Generator]) -> tuple[Layout, ...]:
-    """Generated layouts; empty ones for a system without hierarchical guidance."""
+    """Generate layouts; empty ones for a system without hierarchical guidance."""
     if layouts is None:
         return tuple(Layout.empty() for _ in prompts)
     return layouts.sample(prompts, Sampler(), generators)
 
 
 def generators_of(index: int, prompts: Sequence[str]) -> list[torch.Generator]:
-    """The same noise for every system of a round."""
+    """Make generators that give every system of a round the same noise."""
     return sampling_generators(0, [("benchmark", index, row) for row in range(len(prompts))])
 
 
 def timed(generate: Callable[[], T], clock: Callable[[], float]) -> tuple[float, T]:
-    """Seconds of one call, and what it gives."""
+    """Return the seconds of one call, and its result."""
     wait()
     started = clock()
     result = generate()
@@ -227,26 +227,26 @@ def timed(generate: Callable[[], T], clock: Callable[[], float]) -> tuple[float,
 
 
 def wait() -> None:
-    """Until a GPU has done its work."""
+    """Wait until a GPU has done its work."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def rotated(items: Sequence[T], start: int) -> list[T]:
-    """The same items, another one first each time: no system always runs first."""
+    """Rotate the items, so that no system always runs first."""
     start %= len(items)
     return [*items[start:], *items[:start]]
 
 
 def ratio(ours: list[float], theirs: list[float]) -> str:
-    """The median of paired ratios, and the quartiles."""
+    """Return the median of paired ratios, and the quartiles."""
     ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
     low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
     return f"{median(ratios):.2f} ({low:.2f} to {high:.2f})"
 
 
 def machine(options: argparse.Namespace) -> str:
-    """Where and when."""
+    """Name the machine and the date."""
     if options.device == "cpu":
         threads = f"{torch.get_num_threads()} thread(s), {options.clock} time"
         name = f"{os.cpu_count()} cores, {platform.machine()}, no GPU used, {threads}"
@@ -256,7 +256,7 @@ def machine(options: argparse.Namespace) -> str:
 
 
 def print_costs(costs: dict[str, list[float]], options: argparse.Namespace) -> None:
-    """The first table."""
+    """Print the first table."""
     print(f"Without guidance, {options.steps} steps, {options.rounds} rounds of {options.batch} prompts:\n")
     print("| system | ms per image, median | ratio to the backbone alone (quartiles) |\n|---|---|---|")
     for name, seconds in costs.items():
@@ -264,7 +264,7 @@ def print_costs(costs: dict[str, list[float]], options: argparse.Namespace) -> N
 
 
 def print_settings(settings: list[Setting], options: argparse.Namespace) -> None:
-    """The second table."""
+    """Print the second table."""
     print(
         f"\nGuidance {options.guidance_scale}, generated layouts, {options.rounds} rounds of {options.batch} prompts:\n"
     )

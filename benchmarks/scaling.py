@@ -1,9 +1,9 @@
-"""How training scales over GPUs, as the Markdown of docs/planning.md: ``python benchmarks/scaling.py``.
+"""Measure how training scales over GPUs, as the Markdown of docs/planning.md: ``python benchmarks/scaling.py``.
 
-It counts what the processes of a step really tell each other and compares it with the arithmetic, fits
+It counts the bytes that the processes of a step really send and compares them with the arithmetic, fits
 step = c + k * images + communication to steps measured here, checks that line against MLPerf's runs on 8 to 512 GPUs,
 and plans with it. ``--points FILE.csv`` fits the measurements of another machine (columns gpus,images,ms) and prints
-that alone.
+only that fit.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from short_fits import Record
 
 MLPERF = Path(__file__).with_name("mlperf_stable_diffusion.csv")
-KNOWN = (26.3, 6.42)  # c in ms and k in ms per image, near the fit to MLPerf's runs; the plan is made with them
+KNOWN = (26.3, 6.42)  # c in ms and k in ms per image, near the fit to MLPerf's runs; the plan uses them
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "scaling.png"
 STAGES = ("stage0_align", "stage1_tlg", "stage2_vfe")
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def volume() -> None:
-    """Bytes of the collectives really issued against the arithmetic."""
+    """Compare the bytes of the issued collectives with the arithmetic."""
     from short_fits import Task, run
 
     print("\n## Communication volume\n")
@@ -96,7 +96,7 @@ def _volume_row(records: Sequence[Record]) -> tuple[str, ...]:
 
 
 def predicted(record: Record) -> float:
-    """Bytes a rank sends in a step, by the arithmetic."""
+    """Calculate the bytes that a rank sends in a step."""
     task, ranks = record.task, record.ranks
     gradients = 4.0 * record.trained
     rest = 0.0
@@ -117,7 +117,7 @@ def predicted(record: Record) -> float:
 def _validation_row(record: Record) -> tuple[str, ...]:
     ranks = record.ranks
     counted = sum(call.sent for call in record.validation)
-    expected = traffic.info_nce(record.validated, record.width, ranks, learned=0)  # both sets, whole, for R@1
+    expected = traffic.info_nce(record.validated, record.width, ranks, learned=0)  # both whole sets, for R@1
     expected += traffic.broadcast(record.buffers, ranks)  # DDP's, before the first batch
     return (
         str(ranks),
@@ -129,7 +129,7 @@ def _validation_row(record: Record) -> tuple[str, ...]:
 
 
 def posters(folder: Path, samples: int) -> str:
-    """Synthetic posters in MARIO's format."""
+    """Write synthetic posters in MARIO's format."""
     from vlad_lightning.data.synthetic.synthetic import write_posters
 
     write_posters(folder, samples, size=64, workers=1, charseg=False)
@@ -137,7 +137,7 @@ def posters(folder: Path, samples: int) -> str:
 
 
 def cpu() -> None:
-    """c, k and the communication of stage 2 at the mini scale, on this machine."""
+    """Measure c, k and the communication of stage 2 at the mini scale, on this machine."""
     from short_fits import Task, run
 
     print("\n## Step time on this machine\n")
@@ -158,7 +158,7 @@ def cpu() -> None:
 
 
 def show_fit(points: Sequence[Point], fit: Fit) -> None:
-    """The points against the line, and its coefficients with their intervals."""
+    """Print the points against the line, and its coefficients with their intervals."""
     table(
         ("GPUs or processes", "images for each", "step, ms", "line, ms", "line against step"),
         [
@@ -178,7 +178,7 @@ def show_fit(points: Sequence[Point], fit: Fit) -> None:
 
 
 def mlperf() -> None:
-    """The line against published runs."""
+    """Compare the line with published runs."""
     print("\n## The line against MLPerf\n")
     points = read_points(MLPERF)
     fit = fit_steps(points)
@@ -196,7 +196,7 @@ def mlperf() -> None:
 
 
 def planned() -> None:
-    """The plan, and its picture."""
+    """Print the plan and write its plot."""
     from plan import draw, plan
     from workloads import counted
 

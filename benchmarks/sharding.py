@@ -1,10 +1,10 @@
-"""What each strategy of configs/cluster keeps and sends, counted on the meta device; GB are 10^9 bytes.
+"""Count what each strategy of configs/cluster keeps and sends, on the meta device; GB are 10^9 bytes.
 
     python benchmarks/sharding.py 2>/dev/null
 
-DDP keeps everything on each GPU: weights, and of what trains gradients, AdamW's two moments and the average, all in
-float32. Sharding divides what trains by the number of shards; what is frozen stays whole, and the largest unit stands
-gathered in bfloat16, with the next one that is fetched ahead, beside the root's. A ring sends 2 (N - 1) / N of an
+DDP keeps everything on each GPU: all weights, and for the trained ones gradients, AdamW's two moments and the EMA, all
+in float32. Sharding divides the trained part by the number of shards. Frozen weights stay whole. Gathered in bfloat16
+are the root's weights, the largest unit and the next one, which is prefetched. A ring sends 2 (N - 1) / N of an
 all-reduced tensor from each GPU, and (N - 1) / N of a gathered or reduce-scattered one.
 """
 
@@ -25,14 +25,14 @@ SIZES = (8, 16, 64)
 
 @dataclass(frozen=True)
 class Network:
-    """Parameters of a stage.
+    """Numbers of parameters of a stage.
 
     Attributes:
-        name: the configuration.
-        trained: that train.
-        frozen: that do not.
-        largest: that train in the largest block.
-        root: that train outside of all blocks.
+        name: name of the configuration.
+        trained: all that train.
+        frozen: all that do not train.
+        largest: those that train in the largest block.
+        root: those that train outside of all blocks.
     """
 
     name: str
@@ -42,16 +42,16 @@ class Network:
     root: int
 
     def memory(self, shards: int) -> float:
-        """GB on each GPU, without activations: five copies of what trains, in shards, and what stands gathered."""
+        """Return GB per GPU, without activations: five copies of the trained part in shards, and gathered weights."""
         gathered = 2 * (2 * self.largest + self.root) if shards > 1 else 0
         return (4 * self.frozen + 5 * 4 * self.trained / shards + gathered) / 1e9
 
     def reduced(self, gpus: int, size: int = 4, part: int = 1) -> float:
-        """GB that each GPU sends for an all-reduce of a ``part``-th of the gradients."""
+        """Return GB that each GPU sends for an all-reduce of a ``part``-th of the gradients."""
         return 2 * (gpus - 1) / gpus * size * self.trained / part / 1e9
 
     def sharded(self, shards: int) -> float:
-        """GB that each GPU sends to gather blocks twice and the root once in bfloat16, and to scatter float32."""
+        """Return GB that each GPU sends to gather blocks twice and the root once (bfloat16) and scatter (float32)."""
         sent = 2 * 2 * (self.trained - self.root) + 2 * self.root + 4 * self.trained
         return (shards - 1) / shards * sent / 1e9
 

@@ -1,7 +1,7 @@
-"""A few training steps of the shipped stages in a group of processes, with what they tell each other.
+"""Train a few steps of the shipped stages in a group of processes, and count their communication.
 
 ``python -m torch.distributed.run --standalone --nproc-per-node 2 benchmarks/short_fits.py TASKS OUT`` trains each task
-of a JSON list on the CPU, and each rank writes what it counted into the folder OUT. :func:`run` does that.
+of a JSON list on the CPU, and each rank writes its counts into the folder OUT. :func:`run` does that.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Task:
     """A short training.
 
     Attributes:
-        name: of the stage, a file in ``configs/mini``.
+        name: name of the stage, a file in ``configs/mini``.
         strategy: a key of :data:`OVERLAYS`; empty for one process.
-        batch: images of a rank.
-        steps: that count, after ``warmup`` that do not.
+        batch: images per rank.
+        steps: steps that count, after ``warmup`` that do not.
         data: a folder in MARIO's format.
-        warmup: buckets are made again in the first steps.
-        count: False only takes the time: counting costs some.
-        validate: count a validation of so many batches too.
+        warmup: uncounted first steps, in which DDP rebuilds its buckets.
+        count: False measures only the time, because counting costs time.
+        validate: number of validation batches to count too.
     """
 
     name: str
@@ -67,21 +67,21 @@ class Record:
     """What one rank counted of a task.
 
     Attributes:
-        task: which.
-        rank: of the process.
+        task: the task.
+        rank: rank of the process.
         ranks: W.
-        calls: of the steps that count.
+        calls: collectives of the steps that count.
         validation: collectives of the validation.
-        received: bytes on the sockets in a step.
-        ms: of each step.
+        received: bytes received on the sockets in a step.
+        ms: milliseconds of each step.
         trained: elements of the trained weights.
-        tensors: how many of these there are.
+        tensors: number of trained tensors.
         sharded: elements of the weights that the strategy shards.
-        gathered: elements of them that a step gathers, as often as it does.
+        gathered: elements of them that a step gathers, counted each time.
         scattered: elements of gradients that a step scatters.
         buffers: bytes of the buffers that DDP broadcasts.
         width: D of the embeddings that InfoNCE gathers; 0 without.
-        validated: images of a rank that were validated.
+        validated: validated images of a rank.
     """
 
     task: Task
@@ -102,7 +102,7 @@ class Record:
 
 
 class StepCounter(Callback):
-    """Counts the collectives, the received bytes and the time of the steps after the first few, and of a validation."""
+    """Counts collectives, received bytes and time, both of the steps after the first few and of a validation."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -119,23 +119,23 @@ class StepCounter(Callback):
         return self.task.count and self._steps >= self.task.warmup
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See what is sharded."""
+        """Note which weights are sharded."""
         if self.task.count and isinstance(pl_module, FSDPModule):
             self.units = Units(pl_module)
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Start."""
+        """Start counting."""
         if self._counts:
             self.received -= received_bytes()
             self.counter.__enter__()
 
     def on_before_optimizer_step(self, *_: Any) -> None:
-        """See the gradients."""
+        """Note the gradients."""
         if self.units is not None:
             self.units.see_gradients()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Stop; the time runs from the end of one step to the end of the next."""
+        """Stop counting; the time runs from the end of one step to the end of the next."""
         if self._counts:
             self.counter.__exit__(None, None, None)
             self.received += received_bytes()
@@ -145,7 +145,7 @@ class StepCounter(Callback):
         self._ended = now
 
     def on_validation_start(self, *_: Any) -> None:
-        """Start."""
+        """Start counting."""
         if self.task.validate:
             self.validation.__enter__()
 
@@ -154,7 +154,7 @@ class StepCounter(Callback):
         self.validated += len(batch)
 
     def on_validation_end(self, *_: Any) -> None:
-        """Stop."""
+        """Stop counting."""
         if self.task.validate:
             self.validation.__exit__(None, None, None)
         self._ended = time.perf_counter()
@@ -183,10 +183,10 @@ def train(task: Task) -> Record:
 
 
 class CompressGradients(Callback):
-    """Registers DDP's bf16 hook, which Lightning does on GPUs only."""
+    """Registers DDP's bf16 hook, which Lightning registers on GPUs only."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Register it."""
+        """Register the hook."""
         assert isinstance(trainer.model, DistributedDataParallel)
         trainer.model.register_comm_hook(None, bf16_compress_hook)
 
@@ -216,7 +216,7 @@ def _arguments(task: Task) -> list[str]:
 
 
 def _give_tokenizers(module: nn.Module, data: Any) -> None:
-    """What the checkpoint of stage 0 would bring."""
+    """Give the stage the tokenizers that the checkpoint of stage 0 would bring."""
     for encoder in (m for m in module.modules() if isinstance(m, TextEncoder)):
         encoder.tokenizer = train_tokenizer(data.captions(), encoder.reader.vocabulary(encoder.tower))
 
@@ -228,7 +228,7 @@ def _embedding_width(module: LightningModule) -> int:
 
 
 class Units:
-    """What FSDP2 gathers as one: the weights of each unit, and how often a step uses it.
+    """The units that FSDP2 gathers as one: the weights of each, and how often a step uses it.
 
     Args:
         module: a sharded stage, which is the outermost unit.
@@ -249,7 +249,7 @@ class Units:
         self.uses[unit] += 1
 
     def see_gradients(self) -> None:
-        """Note which weights have one: FSDP2 sends no others, where DDP sends zeros."""
+        """Note which weights have a gradient: FSDP2 sends only those, while DDP sends zeros for the others."""
         self.with_gradient = {u: sum(p.numel() for p in ps if p.grad is not None) for u, ps in self.weights.items()}
 
     @property
@@ -258,7 +258,7 @@ class Units:
         return sum(p.numel() for weights in self.weights.values() for p in weights)
 
     def gathered(self, steps: int) -> float:
-        """Elements that a step gathers: a unit before each use and before its gradients, the outermost one once."""
+        """Count the elements that a step gathers: units before each use and their gradients, the outermost one once."""
         return sum(
             sum(p.numel() for p in weights) * (1 if unit is self.root else 2 * self.uses[unit] / steps)
             for unit, weights in self.weights.items()
@@ -266,15 +266,15 @@ class Units:
 
     @property
     def scattered(self) -> int:
-        """Elements of gradients that a step scatters: once, however often a unit is used."""
+        """Count the elements of gradients that a step scatters: once, however often a unit is used."""
         return sum(self.with_gradient.values())
 
 
 def run(tasks: Sequence[Task], ranks: int) -> list[list[Record]]:
-    """Train the tasks in a group of ``ranks`` new processes with a thread each: for each task, the ranks' records.
+    """Train the tasks in a group of ``ranks`` new processes with one thread each; return the ranks' records per task.
 
     Raises:
-        RuntimeError: with the end of what they wrote, where one fails.
+        RuntimeError: if a process fails, with the end of the processes' output.
     """
     with TemporaryDirectory() as folder:
         listed = Path(folder, "tasks.json")

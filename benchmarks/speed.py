@@ -1,6 +1,6 @@
-"""Speeds of this machine, as a table: ``make bench``.
+"""Measure the speeds of this machine, as a table: ``make bench``.
 
-Each result is the best of three runs: on a busy machine the best is what repeats.
+Each result is the best of three runs, because on a busy machine only the best is reproducible.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vlad_lightning.data.synthetic.synthetic import write_posters
 from vlad_lightning.models.text.encoder import train_tokenizer
 from vlad_lightning.models.text.parser import PromptParser
 
-_POSTERS = 4000  # enough for the start of the processes not to count
+_POSTERS = 4000  # so many that the start of the processes does not matter
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def parsing_seconds() -> float:
-    """Seconds in which the mini stages' parser takes the captions of 64 posters."""
+    """Measure the seconds in which the mini stages' parser parses the captions of 64 posters."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "posters"
         write_posters(root, 64, size=64, workers=1)
@@ -51,18 +51,18 @@ def parsing_seconds() -> float:
 
 
 def run_help() -> None:
-    """Start the command line in a process of its own."""
+    """Start the command line in a new process."""
     subprocess.run([sys.executable, "-m", "vlad_lightning", "--help"], check=True, stdout=subprocess.DEVNULL)
 
 
 def best(action: Callable[[Path], object], repeats: int = 3) -> float:
-    """Seconds of the fastest of ``repeats`` calls, each with a new folder's path."""
+    """Return the seconds of the fastest of ``repeats`` calls, each with a new folder's path."""
     with tempfile.TemporaryDirectory() as folder:
         return min(timed(action, Path(folder) / str(i)) for i in range(repeats))
 
 
 def timed(action: Callable[[Path], object], out: Path) -> float:
-    """Seconds of one call."""
+    """Measure the seconds of one call."""
     started = time.perf_counter()
     action(out)
     return time.perf_counter() - started

@@ -1,9 +1,9 @@
-"""The time of a training step: what the images cost, and what of the communication is not hidden behind them.
+"""Model the time of a training step: the cost of the images, and the communication that is not hidden behind them.
 
-    step = c + k * images per GPU + communication that is left over
+    step = c + k * images per GPU + communication that is not hidden
 
 ``c`` and ``k`` are fitted to measurements (:func:`fit_steps`); the communication is :mod:`traffic` over a
-:class:`Cluster`. Times are in milliseconds, sizes in bytes, and 1 Gb/s is 125,000 bytes a millisecond.
+:class:`Cluster`. Times are in milliseconds, sizes in bytes, and 1 Gb/s is 125,000 bytes per millisecond.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import traffic
 from scipy import stats
 
-_GBPS = 1e9 / 8 / 1e3  # bytes a millisecond in a Gb/s
+_GBPS = 1e9 / 8 / 1e3  # bytes per millisecond in a Gb/s
 Strategy = Literal["ddp", "ddp bf16", "hybrid", "fsdp"]
 STRATEGIES: tuple[Strategy, ...] = ("ddp", "ddp bf16", "hybrid", "fsdp")
 
@@ -29,9 +29,9 @@ class Point:
     """One measurement.
 
     Attributes:
-        gpus: or processes.
-        images: for each of them in a step.
-        ms: of the step.
+        gpus: number of GPUs or processes.
+        images: images per GPU in a step.
+        ms: time of the step.
     """
 
     gpus: int
@@ -44,12 +44,12 @@ class Fit:
     """A line through measurements by least squares of the relative errors.
 
     Attributes:
-        names: of the coefficients.
+        names: names of the coefficients.
         values: the coefficients.
-        errors: their standard errors; NaN where there are no more points than coefficients.
+        errors: their standard errors; NaN if there are no more points than coefficients.
         predicted: the line at the points.
-        residuals: relative, (predicted - measured) / measured.
-        freedom: points less coefficients.
+        residuals: relative residuals, (predicted - measured) / measured.
+        freedom: number of points minus number of coefficients.
     """
 
     names: tuple[str, ...]
@@ -60,22 +60,22 @@ class Fit:
     freedom: int
 
     def half_width(self, level: float = 0.95) -> np.ndarray:
-        """Half of each coefficient's confidence interval, by Student's t."""
+        """Return half of each coefficient's confidence interval, by Student's t."""
         if self.freedom < 1:
             return np.full_like(self.values, np.nan)
         return stats.t.ppf((1 + level) / 2, self.freedom) * self.errors
 
 
 def fit_relative(names: Sequence[str], design: np.ndarray, measured: np.ndarray) -> Fit:
-    """Least squares of (design @ values - measured) / measured: step times of 50 and of 500 ms count alike.
+    """Minimize the squares of (design @ values - measured) / measured: step times of 50 and of 500 ms count alike.
 
     Args:
-        names: P of them.
+        names: names of the P coefficients.
         design: (N, P) float.
         measured: (N,) float, above 0.
 
     Raises:
-        ValueError: where a measurement is not positive, or the points do not tell the coefficients apart.
+        ValueError: if a measurement is not positive, or the points do not determine the coefficients.
     """
     if np.any(measured <= 0):
         raise ValueError(f"a measurement is {measured.min()}; all must be above 0")
@@ -92,10 +92,10 @@ def fit_relative(names: Sequence[str], design: np.ndarray, measured: np.ndarray)
 
 
 def fit_steps(points: Sequence[Point], communication: bool = False) -> Fit:
-    """The c and k of step = c + k * images; with ``communication`` also r of r * 2 (W - 1) / W.
+    """Fit c and k of step = c + k * images; with ``communication`` also r of r * 2 (W - 1) / W.
 
-    r is the time in which the gradients leave a rank once: bytes / r is the bandwidth that the steps saw, if nothing
-    of it was hidden. It needs points with different numbers of GPUs.
+    r is the time in which a rank sends its gradients once: bytes / r is the bandwidth that the steps saw, if no
+    communication was hidden. It needs points with different numbers of GPUs.
     """
     columns = [[1.0, p.images] + ([traffic.all_reduce(1, p.gpus)] if communication else []) for p in points]
     names = ("c, ms", "k, ms per image", "r, ms")[: len(columns[0])] if points else ()
@@ -103,10 +103,10 @@ def fit_steps(points: Sequence[Point], communication: bool = False) -> Fit:
 
 
 def read_points(path: Path) -> list[Point]:
-    """Measurements from a CSV file with the columns ``gpus,images,ms``; others are passed over, and so are # lines.
+    """Read measurements from a CSV file with the columns ``gpus,images,ms``; other columns and # lines are ignored.
 
     Raises:
-        ValueError: naming the line that cannot be read.
+        ValueError: if a line cannot be read, with its number.
     """
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip() and line[0] != "#"]
     points = []
@@ -150,19 +150,19 @@ class Cluster:
 
     @property
     def gpus(self) -> int:
-        """W."""
+        """The number of GPUs, W."""
         return self.nodes * self.gpus_per_node
 
     @property
     def rate(self) -> float:
-        """Bytes a millisecond of a collective over all GPUs: the slower of a GPU's links and a node's cards.
+        """Bytes per millisecond of a collective over all GPUs: the slower of a GPU's links and a node's cards.
 
-        As many rings as GPUs run through a node; together they cross its border with the traffic of one rank.
+        A node has as many rings as GPUs; together they send between nodes as much as one rank sends.
         """
         return min(self.link_gbps, self.node_gbps if self.nodes > 1 else math.inf) * _GBPS
 
     def all_reduce_ms(self, size: float, messages: int = 1) -> float:
-        """The faster of a ring and of a double binary tree (Sanders et al. 2009), in ``messages`` equal parts."""
+        """Return the faster of a ring and of a double binary tree (Sanders et al. 2009) in ``messages`` equal parts."""
         inside = 2 * (self.gpus_per_node - 1) * self.link_hop_us / 1e3
         if self.nodes == 1:
             return messages * inside + traffic.all_reduce(size, self.gpus) / self.rate
@@ -172,28 +172,28 @@ class Cluster:
         return min(ring, tree)
 
     def half_ms(self, size: float, messages: int = 1) -> float:
-        """An all-gather or a reduce-scatter by a ring: half of a ring's all-reduce."""
+        """Return the time of an all-gather or a reduce-scatter by a ring: half of a ring's all-reduce."""
         hops = (self.gpus_per_node - 1) * self.link_hop_us + (self.nodes - 1) * self.hop_us
         return messages * hops / 1e3 + traffic.all_gather(size, self.gpus) / self.rate
 
     @property
     def one_node(self) -> Cluster:
-        """A node of it by itself."""
+        """Return a cluster of one of its nodes."""
         return Cluster(1, self.node_gbps, self.gpus_per_node, self.link_gbps, self.hop_us, self.link_hop_us)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a GPU does in a step, and what it has to tell the others.
+    """The work of a GPU in a step, and the bytes it exchanges with the others.
 
     Attributes:
-        name: as in the tables.
+        name: name in the tables.
         fixed_ms: c.
         image_ms: k.
         gradients: bytes of the trained weights' gradients in float32.
-        weights: bytes of the weights that sharding gathers, as they travel; what is frozen stays whole.
-        backward: share of k that is the backward pass: two of three equal parts, as floating-point operations have it.
-        bucket: bytes of DDP's buckets; under sharding, of a block.
+        weights: bytes of the weights that sharding gathers, as they are sent; frozen weights stay whole.
+        backward: share of k that is the backward pass: two thirds, by floating-point operations.
+        bucket: bytes of a DDP bucket; under sharding, of a block.
     """
 
     name: str
@@ -205,11 +205,11 @@ class Workload:
     bucket: float = 25 * 2**20
 
     def compute_ms(self, images: float) -> float:
-        """A step of one GPU by itself."""
+        """Return the time of a step of one GPU alone."""
         return self.fixed_ms + self.image_ms * images
 
     def communication_ms(self, cluster: Cluster, strategy: Strategy = "ddp") -> float:
-        """All of a step's communication, one message after the other."""
+        """Return the time of all communication of a step, one message after the other."""
         if cluster.gpus == 1:
             return 0.0
         if strategy in ("ddp", "ddp bf16"):
@@ -224,24 +224,24 @@ class Workload:
         return together + across.all_reduce_ms(self.gradients, self._messages(self.gradients))
 
     def window_ms(self, images: float, strategy: Strategy = "ddp") -> float:
-        """What communication can run beside: the backward pass, under sharding both passes."""
+        """Return the time during which communication can run: the backward pass; under sharding, both passes."""
         return self.image_ms * images * (self.backward if strategy in ("ddp", "ddp bf16") else 1.0)
 
     def hiding_gbps(self, images: float, gpus: int, strategy: Literal["ddp", "ddp bf16"] = "ddp") -> float:
-        """Gb/s of a node at which the all-reduce takes as long as the backward pass, latencies left out."""
+        """Return the Gb/s of a node at which the all-reduce takes as long as the backward pass, without latencies."""
         size = self.gradients / (2 if strategy == "ddp bf16" else 1)
         return traffic.all_reduce(size, gpus) / self.window_ms(images) / _GBPS
 
     def step_ms(self, images: float, cluster: Cluster, strategy: Strategy = "ddp", overlap: float = 1.0) -> float:
-        """The whole: c + k images + what is left of the communication.
+        """Return the time of a step: c + k images + the communication that is not hidden.
 
         Args:
-            images: for each GPU.
+            images: images per GPU.
             cluster: the machines.
-            strategy: what travels.
+            strategy: the strategy, which determines what is sent.
             overlap: share of the communication that may run beside the backward pass (under sharding, beside both
-                passes): 0 is the upper bound of the step, 1 the lower one. Never hidden are what exceeds that pass and
-                the last bucket, whose gradients are there when the pass is over.
+                passes): 0 is the upper bound of the step, 1 the lower one. Two parts are never hidden: the
+                communication that exceeds that pass, and the last bucket, which is ready only when the pass is over.
         """
         if not 0 <= overlap <= 1:
             raise ValueError(f"overlap is {overlap}; it must lie in [0, 1]")

@@ -1,11 +1,11 @@
-"""A step of stage 2 against a bare loop over the same UNet, as Markdown: ``python benchmarks/train_step.py``.
+"""Compare a step of stage 2 with a bare loop over the same UNet, as Markdown: ``python benchmarks/train_step.py``.
 
 Each pair is one step of Lightning's trainer over the shipped module and one step of a loop as diffusers' own examples
 write it, in one process, one after the other; a result is the median over the pairs. Both read prompts of one length.
-On a CPU both do without the flash kernel, as ``vlad-cli`` does, and memory stays with the process: given back to the
-system after one loop's step, it would be fetched page by page in the other's. The UNet is Stable Diffusion 1.5's with
-half its channels at latents of 32 x 32; its latents are given, and the encoders are the mini scale's, so that the UNet
-is nearly all there is to compute. On a GPU it then sweeps the batch over Stable Diffusion 2.1's UNet.
+On a CPU neither uses the flash kernel, like ``vlad-cli``, and the process keeps its memory: if one loop's step returned
+it to the system, the other's step would have to fetch it page by page. The UNet is Stable Diffusion 1.5's with half its
+channels at latents of 32 x 32. Its latents are given, and the encoders are the mini scale's, so that nearly all of the
+computation is the UNet's. On a GPU the script then sweeps the batch size with Stable Diffusion 2.1's UNet.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class Size:
     """A UNet and its latents.
 
     Attributes:
-        channels: of its four levels.
+        channels: channels of its four levels.
         heads: attention heads of each level.
-        latent: h = w.
+        latent: side of the latent, h = w.
         text: width of the token states.
-        linear: projections around its attention are linear layers, not convolutions.
+        linear: whether the projections around its attention are linear layers, not convolutions.
     """
 
     channels: tuple[int, ...]
@@ -78,13 +78,13 @@ SIZES = {
     "half-sd15": Size((160, 320, 640, 640), (8, 8, 8, 8), 32),
     "sd15": Size((320, 640, 1280, 1280), (8, 8, 8, 8), 64, 768),
     "sd21": Size((320, 640, 1280, 1280), (5, 10, 20, 20), 64, 1024, linear=True),
-    "tiny": Size((32, 32, 64, 64), (2, 2, 2, 2), 16),  # to try the script
+    "tiny": Size((32, 32, 64, 64), (2, 2, 2, 2), 16),  # for a trial of the script
 }
 FAST = Acceleration(channels_last=True, compile=True)
 
 
 class GivenLatents(ModelMixin, ConfigMixin):
-    """An autoencoder that has encoded already: latents of a cached data set, on the device."""
+    """An autoencoder whose latents are given, as for a cached data set, on the device."""
 
     @register_to_config
     def __init__(self, side: int) -> None:
@@ -93,12 +93,12 @@ class GivenLatents(ModelMixin, ConfigMixin):
         self.register_buffer("latents", torch.randn(4, side, side))
 
     def encode_images(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 4, h, w)."""
+        """Encode (B, 3, H, W) to (B, 4, h, w)."""
         return self.latents.expand(len(images), *self.latents.shape)
 
 
 def build_unet(size: Size) -> UNet2DConditionModel:
-    """The UNet that both loops train, from one seed."""
+    """Build the UNet that both loops train, from one seed."""
     torch.manual_seed(0)
     return UNet2DConditionModel(
         sample_size=size.latent,
@@ -111,7 +111,7 @@ def build_unet(size: Size) -> UNet2DConditionModel:
 
 
 def build_image_generator(size: Size, acceleration: Acceleration, autoencoder: Any, pixels: int) -> ImageGenerator:
-    """That UNet, widened as the shipped configurations widen it, behind the mini scale's encoder."""
+    """Build an image generator of the mini scale's encoder and this UNet, widened as in the shipped files."""
     encoder = TextEncoder(build_text_tower(size.text), CharacterEncoder(size.text))
     encoder.tokenizer = train_tokenizer([PROMPT] * 30)
     prompts = PromptEncoder(encoder, CCM(size.text, max_phrases=encoder.max_words + encoder.max_objects))
@@ -120,7 +120,7 @@ def build_image_generator(size: Size, acceleration: Acceleration, autoencoder: A
 
 
 def build_module(size: Size, acceleration: Acceleration, fused: bool) -> VFEModule:
-    """Stage 2 around that UNet."""
+    """Build stage 2 around this UNet."""
     image_generator = build_image_generator(size, acceleration, GivenLatents(size.latent), _PIXELS)
     images = ImageEncoder(build_vision_tower(_PIXELS, projection=size.text))
     return VFEModule(
@@ -129,13 +129,13 @@ def build_module(size: Size, acceleration: Acceleration, fused: bool) -> VFEModu
 
 
 def noise_schedule() -> DDPMScheduler:
-    """Stable Diffusion's; its tables stay on the CPU, wherever networks are being built."""
+    """Build Stable Diffusion's schedule; its tables stay on the CPU, whatever the default device."""
     with torch.device("cpu"):
         return DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
 
 
 def build_batch(size: int) -> Batch:
-    """``size`` posters."""
+    """Build a batch of ``size`` posters."""
     generator = torch.Generator().manual_seed(1)
     words, objects = torch.zeros(size, 4, 5), torch.zeros(size, 12, 5)
     return Batch(
@@ -153,7 +153,7 @@ def build_batch(size: int) -> Batch:
 
 
 class BareLoop:
-    """A training step as diffusers' text-to-image example has it: no Lightning, no fusion, float32."""
+    """The training step of diffusers' text-to-image example: no Lightning, no fusion, float32."""
 
     def __init__(self, size: Size, batch: int, device: torch.device, tokens: int = 77) -> None:
         self.unet = build_unet(size).to(device)
@@ -164,14 +164,14 @@ class BareLoop:
         self.optimizer = torch.optim.AdamW(self.unet.parameters(), lr=1e-4)
 
     def step(self) -> None:
-        """One step."""
+        """Take one step."""
         noise = torch.randn_like(self.latents)
         steps = torch.randint(0, 1000, (self.batch,), device=self.device)
         noisy = self.schedule.add_noise(self.latents, noise, steps)
         with torch.no_grad():
             states = self.tower(input_ids=self.ids).last_hidden_state
         predicted = self.unet(noisy, steps, encoder_hidden_states=states).sample
-        self.optimizer.zero_grad(set_to_none=True)  # where Lightning has it, so that both hold their gradients as long
+        self.optimizer.zero_grad(set_to_none=True)  # at the same point as in Lightning: equal memory
         F.mse_loss(predicted.float(), noise).backward()
         torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
         self.optimizer.step()
@@ -179,12 +179,12 @@ class BareLoop:
 
 @dataclass
 class Pairs(Callback):
-    """Times Lightning's steps, and after each a step of something else.
+    """Times Lightning's steps and, after each, a step of another loop.
 
     Attributes:
-        device: whose work is waited for.
-        other: the other step; None times Lightning's alone.
-        warmup: pairs that are not counted: compilation, allocation.
+        device: the device whose work is waited for.
+        other: the other step; None times only Lightning's.
+        warmup: number of first pairs that do not count, because of compilation and allocation.
     """
 
     device: torch.device
@@ -204,7 +204,7 @@ class Pairs(Callback):
         self._started = self._now()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Stop it, let the other take its step, start it again."""
+        """Stop the clock, run the other step, and start the clock again."""
         middle = self._now()
         self.ours.append(middle - self._started)
         if self.other is not None:
@@ -213,14 +213,14 @@ class Pairs(Callback):
         self._started = self._now()
 
     def medians(self) -> tuple[float, float, float]:
-        """Seconds of ours, of theirs, and theirs over ours: the median of the pairs' ratios."""
+        """Return the seconds of ours and of theirs, and theirs over ours: the median of the pairs' ratios."""
         ours, theirs = self.ours[self.warmup :], self.theirs[self.warmup :]
         ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
         return statistics.median(ours), statistics.median(theirs), statistics.median(ratios)
 
 
 def run(module: VFEModule, batch: int, pairs: Pairs, steps: int, precision: Any) -> None:
-    """Fit ``steps`` counted steps."""
+    """Train ``steps`` counted steps."""
     loader: DataLoader[Any] = DataLoader([build_batch(batch)] * (steps + pairs.warmup), batch_size=None)  # type: ignore[arg-type]
     trainer = Trainer(
         accelerator="gpu" if pairs.device.type == "cuda" else "cpu",
@@ -238,7 +238,7 @@ def run(module: VFEModule, batch: int, pairs: Pairs, steps: int, precision: Any)
 
 
 def compare(size: Size, batch: int, steps: int, device: torch.device) -> list[str]:
-    """Rows of the table: our module as it is, and with its settings on, against the bare loop."""
+    """Return rows of the table: our module with and without its speed settings, against the bare loop."""
     rows = []
     for name, acceleration, fused, precision in (
         ("float32, nothing on", Acceleration(), False, "32-true"),
@@ -256,7 +256,7 @@ def compare(size: Size, batch: int, steps: int, device: torch.device) -> list[st
 
 
 def sweep(size: Size, batches: list[int], steps: int, device: torch.device) -> Iterator[str]:
-    """Rows of images a second and the share of the matmul peak, for growing batches, all settings on, as measured.
+    """Yield rows of images per second and the share of the matmul peak, for growing batches with all settings on.
 
     It ends at the first batch that does not fit in the device's memory.
     """
@@ -278,28 +278,28 @@ def sweep(size: Size, batches: list[int], steps: int, device: torch.device) -> I
 def speed(
     size: Size, batch: int, steps: int, device: torch.device, acceleration: Acceleration = FAST
 ) -> tuple[float, float]:
-    """Images a second and the peak of memory, in GiB, of one batch size; the module ends with the function."""
+    """Return images per second and peak memory in GiB of one batch size; the module is freed on return."""
     pairs = Pairs(device, warmup=3)
-    with device:  # its random weights are drawn there, which takes a GPU no time
+    with device:  # random weights are drawn on the device, which is fast on a GPU
         module = build_module(size, acceleration, fused=True)
     run(module, batch, pairs, steps, "bf16-mixed")
     return batch / statistics.median(pairs.ours[pairs.warmup :]), peak_memory(device)
 
 
 def forget(device: torch.device) -> None:
-    """Leave nothing of one batch size to the next: its memory, its peak, and kernels compiled for any size.
+    """Reset what a batch size leaves behind: memory, its peak, and compiled kernels.
 
-    At a second shape the compiler would make its sizes dynamic, and what is timed from then on are slower kernels.
+    At a second shape the compiler would make the sizes dynamic, and its slower kernels would be timed from then on.
     """
     torch._dynamo.reset()
-    gc.collect()  # a trainer and its module know each other
+    gc.collect()  # a trainer and its module refer to each other
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def step_flops(size: Size, device: torch.device) -> float:
-    """Floating-point operations of the UNet's forward and backward pass for one image."""
+    """Count the floating-point operations of the UNet's forward and backward pass for one image."""
     with device:
         bare = BareLoop(size, 1, device)
     with FlopCounterMode(display=False) as counter:
@@ -308,7 +308,7 @@ def step_flops(size: Size, device: torch.device) -> float:
 
 
 def matmul_peak(device: torch.device) -> float:
-    """Operations a second of the best of five large bf16 products."""
+    """Measure the operations per second of the best of five large bf16 products."""
     side = 8192 if device.type == "cuda" else 1024
     a, b = torch.randn(2, side, side, device=device, dtype=torch.bfloat16)
     clock, best = Pairs(device), float("inf")
@@ -320,7 +320,7 @@ def matmul_peak(device: torch.device) -> float:
 
 
 def peak_memory(device: torch.device) -> float:
-    """GiB: of the device since it was last reset; on a CPU, of the process."""
+    """Return the peak in GiB: of the device since its last reset; on a CPU, of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -339,7 +339,7 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
-        if not _KEEP_MEMORY.keys() <= os.environ.keys():  # glibc reads them when a process starts
+        if not _KEEP_MEMORY.keys() <= os.environ.keys():  # glibc reads these variables when a process starts
             os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | _KEEP_MEMORY)
         torch.backends.cuda.enable_flash_sdp(False)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{os.cpu_count()} CPU cores"

@@ -1,4 +1,4 @@
-"""What a step of stage 2 computes and sends, counted from the shipped configurations on the meta device."""
+"""Count what a step of stage 2 computes and sends, from the shipped configurations on the meta device."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ NETWORKS = {
     "SD 2.1, 768 px": ("sd21/stage2_vfe.yaml", 8),
     "SDXL, 1024 px": ("sdxl/stage2_vfe.yaml", 4),
 }
-"""Configuration, and images of a GPU in the plan: what 80 GB hold by docs/scale.md; SDXL needs 141 GB or shards."""
+"""Configuration, and images per GPU in the plan: as many as 80 GB hold (docs/scale.md); SDXL needs 141 GB or shards."""
 LORA = "{rank: 16, alpha: 16, targets: [to_q, to_k, to_v, to_out.0]}"
 _MLPERF_LATENT = 64  # h = w: 512 px
 
 
 @dataclass(frozen=True)
 class Counted(Workload):
-    """A workload with what was counted for it.
+    """A workload with its counts.
 
     Attributes:
-        tflop: of a training step for one image, the frozen networks too.
+        tflop: TFLOP of a training step for one image, including the frozen networks.
         whole: bytes of all weights in float32.
-        images: of a GPU in the plan.
+        images: images per GPU in the plan.
     """
 
     tflop: float = 0.0
@@ -37,22 +37,22 @@ class Counted(Workload):
     images: int = 0
 
     def state(self, shards: int) -> float:
-        """Bytes of weights, gradients, AdamW's two moments and EMA on a GPU; what is frozen stays whole."""
+        """Return the bytes of weights, gradients, AdamW's two moments and EMA on a GPU; frozen weights stay whole."""
         trained = self.gradients
         return self.whole - trained + 5 * trained / shards
 
 
 def counted(fixed_ms: float, image_ms: float) -> list[Counted]:
-    """Full fine-tuning and LoRA of each network.
+    """Count full fine-tuning and LoRA of each network.
 
-    c is taken as it is, and k grows with the floating-point operations of an image: the GPU is taken to compute VLAD's
-    networks as fast as it computes MLPerf's.
+    c is used unchanged, and k grows with the floating-point operations of an image: the GPU is assumed to compute
+    VLAD's networks as fast as MLPerf's.
 
     Args:
         fixed_ms: c, fitted to MLPerf's runs.
-        image_ms: k of them, for Stable Diffusion 2's UNet on latents of 64 x 64.
+        image_ms: k, fitted likewise, for Stable Diffusion 2's UNet on latents of 64 x 64.
     """
-    rate = 3 * _reference_tflop() / image_ms  # TFLOP a ms
+    rate = 3 * _reference_tflop() / image_ms  # TFLOP per ms
     found = []
     for name, (config, images) in NETWORKS.items():
         for title, more, passes in ((name, [], 3), (f"{name}, LoRA", ["--model.image_generator.vfe.lora", LORA], 2)):
@@ -85,7 +85,7 @@ def _build(config: str, *more: str) -> VFEModule:
 
 
 def _tflop(module: VFEModule) -> tuple[float, float]:
-    """Of an image: the image generator's forward pass; the frozen autoencoder, twice, and the vision tower."""
+    """Return TFLOP per image: the forward pass of the image generator, and the frozen networks (autoencoder twice)."""
     from parameters import vfe_inputs
 
     image_generator = module.image_generator
@@ -102,7 +102,7 @@ def _tflop(module: VFEModule) -> tuple[float, float]:
 
 
 def _reference_tflop() -> float:
-    """A forward pass of Stable Diffusion 2's UNet at MLPerf's size."""
+    """Return the TFLOP of a forward pass of Stable Diffusion 2's UNet at MLPerf's size."""
     unet = _build("sd21/stage2_vfe.yaml").image_generator.vfe.unet
     width = unet.config.cross_attention_dim
     latents = torch.zeros(1, unet.config.in_channels, _MLPERF_LATENT, _MLPERF_LATENT, device="meta")

@@ -1,4 +1,4 @@
-"""Fits of the tiny system on one device, for the tests in tests/gpu."""
+"""Fit the tiny system on one device, for the tests in tests/gpu."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Losses(Callback):
 def stage_2(
     acceleration: Acceleration = Acceleration(), lora: Lora | None = None, widened: bool = False, fused: bool = False
 ) -> VFEModule:
-    """The tiny stage 2 from one seed; ``widened`` as a published UNet is."""
+    """Build the tiny stage 2 from one seed; ``widened`` like a published UNet."""
     torch.manual_seed(0)
     fusion = LatentFusion(tiny.LATENT, tiny.LATENT, tiny.WIDTH, FUSED, time_width=16)
     network = VFE(fusion, tiny.unet(tiny.LATENT if widened else FUSED), lora=lora, acceleration=acceleration)
@@ -50,7 +50,7 @@ def stage_2(
 
 
 def batch_of(posters: Path) -> Batch:
-    """Four posters."""
+    """Build a batch of four posters."""
     batch: Batch = next(iter(tiny.data(posters, batch_size=4).val_dataloader()))
     return batch
 
@@ -64,7 +64,7 @@ def fit(
     ckpt_path: str | None = None,
     **changes: Any,
 ) -> tuple[Trainer, list[float]]:
-    """Train on one batch up to ``steps``; the trainer and the loss of each step."""
+    """Train on one batch up to ``steps``; return the trainer and the loss of each step."""
     losses = Losses()
     loader: DataLoader[Any] = DataLoader([batch] * steps, batch_size=None)  # type: ignore[arg-type]
     settings = {"accelerator": "gpu" if device.type == "cuda" else "cpu", "devices": 1}

@@ -15,11 +15,11 @@ import torch
 
 @dataclass
 class Reads:
-    """What was counted.
+    """The counts.
 
     Attributes:
-        openings: of files below a name with ``.ckpt`` in it, those that torch maps into memory among them.
-        size: bytes read, without those of mapped files.
+        openings: number of opened files whose path contains ``.ckpt``, including those that torch maps into memory.
+        size: bytes read, except from mapped files.
     """
 
     openings: int = 0
@@ -28,7 +28,7 @@ class Reads:
 
 @contextmanager
 def counted_reads() -> Iterator[Reads]:
-    """Count while inside."""
+    """Count inside the context."""
     reads, plain, mapped = Reads(), io.open, torch.UntypedStorage.from_file
 
     class Counted(io.FileIO):

@@ -12,20 +12,20 @@ from vlad_lightning.data.synthetic.synthetic import write_posters
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: where processes share the files, the last one to end should be a short one."""
+    """Run files with slow tests first: if processes share the files, the last one to end should be short."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)
 def first_rank(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trainer of rank 1 makes its process rank 1 for good: the warnings of every later test would be silent."""
+    """Reset the rank: a trainer of rank 1 makes its process rank 1 for good, which would silence all later warnings."""
     monkeypatch.setattr(rank_zero_only, "rank", getattr(rank_zero_only, "rank", 0))
 
 
 @pytest.fixture(scope="session")
 def posters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 40 synthetic posters of 64 px in MARIO's format."""
+    """Make a folder of 40 synthetic posters of 64 px in MARIO's format."""
     folder = tmp_path_factory.mktemp("posters") / "train"
     write_posters(folder, samples=40, size=64, seed=0, workers=1, charseg=False)
     return folder
@@ -33,7 +33,7 @@ def posters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB."""
+    """Mount a file system of 8 MB."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]

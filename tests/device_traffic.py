@@ -1,4 +1,4 @@
-"""What a training step would copy to a GPU or wait for, told on the CPU by where each tensor comes from."""
+"""Find on a CPU the copies to a GPU and waits of a training step, by the origin of each tensor."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "binc
 
 
 class Traffic(TorchFunctionMode):
-    """Follows the tensors that live on the device: what is given, what is made there, and all that comes of them.
+    """Follows the tensors on the device: the given ones, those made there, and all results of them.
 
     Args:
         given: modules, batches or tensors on the device.
 
     Attributes:
-        found: a line for each copy to the device and each wait for it: what, and the source line that asks for it.
+        found: a line for each copy to the device and each wait for it: the kind and the source line.
     """
 
     def __init__(self, *given: Any) -> None:
         super().__init__()
         self.found: list[str] = []
-        self._there: dict[int, Tensor] = {}  # by id; kept alive, so that no other tensor gets the same
+        self._there: dict[int, Tensor] = {}  # by id; kept alive, so that no other tensor gets the same id
         self.follow(given)
 
     def follow(self, value: Any) -> None:
@@ -41,14 +41,14 @@ class Traffic(TorchFunctionMode):
         return isinstance(value, Tensor) and id(value) in self._there
 
     def note(self, what: str) -> None:
-        """Remember it with the innermost line of the package, or of a library where there is none."""
+        """Record an event with the innermost line of the package, or else of a library."""
         frames = [frame for frame in traceback.extract_stack() if frame.filename != __file__]
         ours = [frame for frame in frames if "/vlad_lightning/" in frame.filename]
         last = (ours or frames)[-1]
         self.found.append(f"{what} in {last.filename.rpartition('/')[2]}: {last.line}")
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at a call and make it."""
+        """Inspect a call and make it."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         there = any(map(self.is_there, tensors_in([args, kwargs])))
@@ -69,7 +69,7 @@ class Traffic(TorchFunctionMode):
 
 
 class _Kernels(TorchDispatchMode):
-    """Notes the kernels inside a call whose result, or its size, the host has to know."""
+    """Records the kernels inside a call whose result, or its size, the host needs."""
 
     def __init__(self, traffic: Traffic | None) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class _Kernels(TorchDispatchMode):
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """The tensors of modules, dataclasses, lists and dictionaries, nested as they may be."""
+    """Yield the tensors of nested modules, dataclasses, lists and dictionaries."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, nn.Module):

@@ -1,4 +1,4 @@
-"""Networks of diffusers under the names of the original repositories, as single files hold them."""
+"""Rename networks of diffusers to the names of the original repositories, as in single files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_o
 
 
 def unet(network: UNet2DConditionModel) -> dict[str, Tensor]:
-    """``model.diffusion_model.*``."""
+    """Rename a UNet to ``model.diffusion_model.*``."""
     each = network.config.layers_per_block + 1
     has_attention = [len(getattr(b, "attentions", [])) > 0 for b in network.up_blocks]
 
@@ -63,7 +63,7 @@ def _place(key: str, each: int, has_attention: list[bool]) -> tuple[str, str, st
 
 
 def autoencoder(network: AutoencoderKL) -> dict[str, Tensor]:
-    """``first_stage_model.*``; the attention's linear layers are convolutions there."""
+    """Rename an autoencoder to ``first_stage_model.*``, where the attention's linear layers are convolutions."""
     most = len(network.config.block_out_channels) - 1
     state = {}
     for key, value in network.state_dict().items():
@@ -83,12 +83,12 @@ def autoencoder(network: AutoencoderKL) -> dict[str, Tensor]:
 
 
 def openai_clip(network: CLIPTextModel, prefix: str = "cond_stage_model.transformer.text_model.") -> dict[str, Tensor]:
-    """As Stable Diffusion 1 and SDXL hold OpenAI's tower."""
+    """Rename OpenAI's tower as in Stable Diffusion 1 and SDXL."""
     return {prefix + key: value for key, value in network.state_dict().items()}
 
 
 def open_clip(network: CLIPTextModel | CLIPTextModelWithProjection, prefix: str) -> dict[str, Tensor]:
-    """As Stable Diffusion 2 and SDXL hold OpenCLIP's tower: one matrix for queries, keys and values."""
+    """Rename OpenCLIP's tower as in Stable Diffusion 2 and SDXL: one matrix for queries, keys and values."""
     old = {k.removeprefix("text_model."): v for k, v in network.state_dict().items()}
     state = {
         "token_embedding.weight": old["embeddings.token_embedding.weight"],

@@ -1,4 +1,4 @@
-"""A small regression whose data is poisoned at chosen places: NaN, infinity, or a value far out."""
+"""A small regression whose data are poisoned at chosen rows: NaN, infinity, or an outlier."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def loader(size: int = 64, poison: Mapping[int, float] | None = None, batch_size
 
 
 class Regression(LightningModule):
-    """Two layers, AdamW with decay and a schedule that changes each step; it keeps what it has seen."""
+    """Two layers, AdamW with decay and a schedule that changes each step; it records its batches."""
 
     def __init__(self, schedule: bool = True) -> None:
         super().__init__()

@@ -28,12 +28,12 @@ CONTEXT = 40
 
 
 def tokenizer(pad: str = END) -> CLIPTokenizer:
-    """A token a letter; the words of a prompt end in letters of their own, as CLIP's do."""
+    """Make a tokenizer with one token per letter; the last letter of a word is a separate token, as in CLIP."""
     return CLIPTokenizer(vocab=VOCABULARY, merges=[], pad_token=pad, model_max_length=CONTEXT)
 
 
 def text_config(width: int = WIDTH, layers: int = 2, **changes: Any) -> CLIPTextConfig:
-    published: dict[str, Any] = {"eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1}  # as the folders have it
+    published: dict[str, Any] = {"eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1}  # as in the published folders
     return CLIPTextConfig(
         vocab_size=len(VOCABULARY),
         hidden_size=width,
@@ -71,14 +71,14 @@ def autoencoder(**changes: Any) -> AutoencoderKL:
 
 
 def stable_diffusion_1(folder: Path, seed: int = 0) -> StableDiffusionPipeline:
-    """As Stable Diffusion 1.5: the text tower's last layer, epsilon."""
+    """Make a folder like Stable Diffusion 1.5: the text tower's last layer, epsilon."""
     torch.manual_seed(seed)
     schedule = PNDMScheduler(**BETAS, skip_prk_steps=True, steps_offset=1, set_alpha_to_one=False)
     return _published(folder, CLIPTextModel(text_config()), unet(), schedule, tokenizer())
 
 
 def stable_diffusion_2(folder: Path, seed: int = 0) -> StableDiffusionPipeline:
-    """As Stable Diffusion 2.1: OpenCLIP without its last layer, heads a level, linear projections, v-prediction."""
+    """Make a folder like Stable Diffusion 2.1: OpenCLIP without its last layer, linear projections, v-prediction."""
     torch.manual_seed(seed)
     schedule = DDIMScheduler(**BETAS, prediction_type="v_prediction", steps_offset=1, set_alpha_to_one=False)
     image_generator = unet(attention_head_dim=[2, 4], use_linear_projection=True)
@@ -86,7 +86,7 @@ def stable_diffusion_2(folder: Path, seed: int = 0) -> StableDiffusionPipeline:
 
 
 def stable_diffusion_xl(folder: Path, seed: int = 0) -> StableDiffusionXLPipeline:
-    """As SDXL: two towers, a text embedding and sizes added to the time embedding."""
+    """Make a folder like SDXL: two towers, a text embedding and sizes added to the time embedding."""
     torch.manual_seed(seed)
     second = text_config(SECOND, 3, hidden_act="gelu", projection_dim=EMBEDDED)
     image_generator = unet(
@@ -133,7 +133,7 @@ def _published(
 
 
 def _as_published(folder: Path, pad: str) -> None:
-    """The four files that the published folders hold, in the place of today's single one."""
+    """Write the four files of the published folders instead of today's single one."""
     for path in folder.iterdir():
         path.unlink()
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": pad}

@@ -1,4 +1,4 @@
-"""How tests talk to the SLURM cluster that tests/slurm/conftest.py starts."""
+"""Access to the SLURM cluster that tests/slurm/conftest.py starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEM
 
 @dataclass(frozen=True)
 class Cluster:
-    """How to reach it: the environment of its commands."""
+    """The cluster: the environment of its commands."""
 
     environment: dict[str, str]
 
@@ -30,7 +30,7 @@ class Cluster:
         return dict(re.findall(r"(\w+)=(\S*)", self.run("scontrol", "show", "job", "--oneliner", job).stdout))
 
     def wait(self, job: str, logs: Path, seconds: float = 900) -> dict[str, str]:
-        """Until the job has ended, without another look at those that are queued again."""
+        """Wait until the job has ended; requeued jobs are not followed."""
         end = time.monotonic() + seconds
         while (facts := self.facts(job))["JobState"] not in ENDED:
             assert time.monotonic() < end, f"{facts['JobState']}\n{logs_of(logs)}"
@@ -38,7 +38,7 @@ class Cluster:
         return facts
 
     def wait_for(self, path: Path, job: str, logs: Path, after: float = 0, seconds: float = 600) -> None:
-        """Until a file is there that is newer than ``after``."""
+        """Wait until there is a file newer than ``after``."""
         end = time.monotonic() + seconds
         while not (path.exists() and path.stat().st_mtime > after):
             state = self.facts(job)["JobState"]

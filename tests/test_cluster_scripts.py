@@ -1,4 +1,4 @@
-"""What the shipped sbatch files do, with stand-ins for SLURM's programs; tests/slurm runs them on a real cluster."""
+"""Test the shipped sbatch files with fake SLURM programs; tests/slurm runs them on a real cluster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JOB = {"SLURM_JOB_ID": "123456", "SLURM_JOB_NAME": "stage2", "SLURM_NNODES": "4"
 
 
 def stand_in(folder: Path, name: str, body: str) -> None:
-    """A program that writes down its arguments, a line each, then does ``body``."""
+    """Make a program that writes its arguments, one per line, and then runs ``body``."""
     program = folder / name
     program.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" "--" >> "{folder}/{name}.args"\n{body}\n')
     program.chmod(0o755)
@@ -41,7 +41,7 @@ def test_scripts_are_bash(path: Path) -> None:
     subprocess.run(["bash", "-n", path], check=True)
 
 
-def test_what_every_job_needs_is_written_alike() -> None:
+def test_the_common_lines_of_all_jobs_are_equal() -> None:
     """Each file is whole by itself: sbatch copies it away from its folder, and a site changes its own copy."""
     texts = [path.read_text() for path in SCRIPTS.glob("*.sbatch")]
     shared = {text[text.index("\nset -u\n") : text.index("\nread -r -a run ")] for text in texts}
@@ -74,7 +74,7 @@ def test_a_job_runs_its_command_on_every_task_and_ends_with_its_code(
 
 
 @pytest.mark.parametrize(("restarts", "again"), [("", True), ("4", True), ("5", False)])
-def test_a_fit_that_stood_still_is_queued_again_a_few_times(tmp_path: Path, restarts: str, again: bool) -> None:
+def test_a_hung_fit_is_requeued_a_few_times(tmp_path: Path, restarts: str, again: bool) -> None:
     stand_in(tmp_path, "srun", f"exit {STALLED}")
     stand_in(tmp_path, "scontrol", "echo node7")
     counted = {"SLURM_RESTART_COUNT": restarts} if restarts else {}

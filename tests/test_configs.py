@@ -95,7 +95,7 @@ def test_every_shipped_file_is_used() -> None:
 
 @pytest.mark.no_cover  # the tests below go the same ways, and jsonargparse is slow where it is traced
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: f"{c[0]} {' '.join(c[1])}")
-def test_parses(command: Command) -> None:
+def test_every_command_parses(command: Command) -> None:
     config = parsed(command)
     assert config["trainer"]["precision"] == "bf16-mixed"  # configs/base.yaml lies beneath
     assert "{out}" in str(config)
@@ -131,7 +131,7 @@ STARTS = ["InitFrom", "InitFrom", "InitFrom", "EMA", "SampleGrid"]
         (("stage2_vfe.yaml",), "stage2", [*WEIGHTS, "SameSchedule", *STARTS]),
     ],
 )
-def test_a_stage_says_its_name_and_its_own_callbacks_and_base_the_rest(
+def test_a_stage_gives_only_its_name_and_callbacks_and_base_the_rest(
     files: tuple[str, ...], stage: str, callbacks: list[str]
 ) -> None:
     config = parsed(("fit", files, ()))
@@ -207,7 +207,8 @@ def strings(value: Any) -> list[str]:
 
 
 @pytest.mark.no_cover
-def test_overlays_change_what_they_say_and_nothing_else() -> None:
+@pytest.mark.slow
+def test_overlays_change_only_the_expected_keys() -> None:
     plain = parsed(("fit", ("mini/stage2_vfe.yaml",), ()))
     for name, changed in (
         ("wo_ccm/stage2", "composition"),
@@ -400,7 +401,9 @@ def test_a_stage_starts_with_the_parts_of_those_before_it(files: str) -> None:
         ("qwen2_5_vl", "Qwen2_5_VLTextModel", 3_085_938_688, 768),  # the published language model
     ],
 )
-def test_other_encoders_say_what_the_image_generator_attends_to(name: str, tower: str, size: int, width: int) -> None:
+def test_other_encoders_have_the_width_the_image_generator_attends_to(
+    name: str, tower: str, size: int, width: int
+) -> None:
     module = built("stage2_vfe.yaml", f"encoders/{name}/stage2_vfe.yaml")
     assert isinstance(module, VFEModule)
     assert module.layout_generator is not None

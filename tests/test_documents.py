@@ -17,7 +17,7 @@ PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.m
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that a page's headings get on the usual code hosts."""
+    """Return the anchors of a page's headings on the usual code hosts."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 

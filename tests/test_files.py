@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from vlad_lightning.files import as_rgb, new_folder, read_picture, read_text, read_utf8, write_file
+from vlad_lightning.files import as_rgb, check_stored, new_folder, read_picture, read_text, read_utf8, write_file
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_an_old_file_is_replaced(tmp_path: Path) -> None:
     assert target.read_text() == "new"
 
 
-def test_a_writer_that_fails_leaves_the_old_file_and_nothing_beside(tmp_path: Path) -> None:
+def test_a_failing_writer_leaves_only_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
 
@@ -96,14 +96,14 @@ def test_no_program_is_run_for_a_picture(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_icon_is_no_picture_since_its_head_may_tell_another_size(tmp_path: Path) -> None:
+def test_an_icon_is_refused_because_its_header_may_give_another_size(tmp_path: Path) -> None:
     Image.new("RGBA", (64, 64)).save(tmp_path / "image.jpg", "ICO")
     with pytest.raises(ValueError, match=r"image.jpg is no picture that can be read"):
         read_picture(tmp_path / "image.jpg")
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_what_is_transparent_becomes_white_in_a_picture_of_any_height(mode: str) -> None:
+def test_transparent_pixels_become_white_in_a_picture_of_any_height(mode: str) -> None:
     layers = Image.linear_gradient("L").resize((5, 600))
     image = Image.merge("RGBA", [layers.rotate(180), layers, layers.rotate(180), layers]).convert(mode)
     whole = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
@@ -111,7 +111,7 @@ def test_what_is_transparent_becomes_white_in_a_picture_of_any_height(mode: str)
     assert len(set(as_rgb(image).getdata())) > 50
 
 
-def test_a_folder_takes_its_place_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_folder_is_renamed_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "made" / "out"
     for content in ("first", "second"):
         with new_folder(target) as beside:
@@ -131,7 +131,7 @@ def test_a_picture_that_is_upright_and_rgb_is_not_copied() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_what_is_no_number_becomes_black(tmp_path: Path) -> None:
+def test_nan_becomes_black(tmp_path: Path) -> None:
     values = np.full((8, 8), np.nan, dtype=np.float32)
     values[0] = 65535
     assert np.asarray(as_rgb(Image.fromarray(values)))[:2, 0].tolist() == [[255] * 3, [0] * 3]
@@ -156,3 +156,21 @@ print(peak() - before)
 """
     grown = int(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout)
     assert grown < 2.5 * 4 * 4_000 * 4_000  # Pillow has four bytes for each pixel in colour
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "model.safetensors"])
+def test_a_pipe_among_stored_weights_and_settings_is_refused(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name}: no regular file"):
+        check_stored(tmp_path)
+
+
+def test_endless_settings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"config\.json: no regular file"):
+        check_stored(tmp_path)
+    with (tmp_path / "tokenizer.json").open("wb") as file:
+        file.truncate(10**12)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(ValueError, match=r"tokenizer\.json: larger than"):
+        check_stored(tmp_path)

@@ -1,4 +1,4 @@
-"""Each private name of torch and Lightning is there and does what is relied on: an upgrade that breaks one names it."""
+"""Each used private name of torch and Lightning exists and works as expected: a broken upgrade is named."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_cluster_environment_and_keep_sigterm_here() -> None:
     connector = trainer._signal_connector
     assert connector._sigterm_notifier_fn.__qualname__.endswith("_SignalConnector._sigterm_notifier_fn")
     internals.keep_sigterm_here(trainer)
-    connector._sigterm_notifier_fn(15, None)  # Lightning's would ask the strategy, and raise its own exception later
+    connector._sigterm_notifier_fn(15, None)  # Lightning's would ask the strategy, and raise its exception later
 
 
 def test_collective_timeout() -> None:

@@ -1,5 +1,4 @@
-"""Stage 2 begins exactly at the published image generator: fusion, CCM and LoRA in place, on diffusers' own prompt
-states."""
+"""Stage 2 starts exactly as the published image generator: with fusion, CCM and LoRA, on diffusers' prompt states."""
 
 from __future__ import annotations
 
@@ -182,8 +181,8 @@ def test_the_untrained_system_generates_as_the_published_pipeline(
 
 
 @torch.no_grad()
-def test_leaving_out_the_last_layer_is_what_a_tower_without_it_says() -> None:
-    """OpenCLIP's whole tower, whose t_g is aligned with images, serves Stable Diffusion 2 all the same."""
+def test_leaving_out_the_last_layer_equals_a_tower_without_it() -> None:
+    """OpenCLIP's whole tower, whose t_g is aligned with images, still serves Stable Diffusion 2."""
     torch.manual_seed(0)
     whole = build_text_tower(**SMALL | {"layers": 3}, activation="gelu")
     short = unprojected("gelu")
@@ -200,7 +199,7 @@ def test_leaving_out_the_last_layer_is_what_a_tower_without_it_says() -> None:
 
 @torch.no_grad()
 def test_sdxl_guides_and_generates(tmp_path: Path) -> None:
-    """The added conditions follow the branches of the guidance."""
+    """The added conditions match the branches of the guidance."""
     published.stable_diffusion_xl(tmp_path)
     with torch.enable_grad():
         image_generator = fit(stage_xl(), callbacks(tmp_path, TWO, "tokenizer_2"))
@@ -210,8 +209,8 @@ def test_sdxl_guides_and_generates(tmp_path: Path) -> None:
     assert generated.images.isfinite().all()
 
 
-def test_sdxl_learns_without_text_as_it_was_published(tmp_path: Path, posters: Path) -> None:
-    """Where a caption is dropped, zeros: for the token states and for the text embedding."""
+def test_sdxl_trains_on_dropped_captions_like_the_published_one(tmp_path: Path, posters: Path) -> None:
+    """A dropped caption has zero token states and a zero text embedding."""
     published.stable_diffusion_xl(tmp_path)
     image_generator = fit(stage_xl(), callbacks(tmp_path, TWO, "tokenizer_2"))
     vision = ImageEncoder(build_vision_tower(64, 8, 16, 1, 2, image_generator.prompt_encoder.width))

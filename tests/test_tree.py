@@ -1,4 +1,4 @@
-"""The package's files stand where CONTRIBUTING says, and each name stands for one file."""
+"""The package's files are where CONTRIBUTING says, and each name is used for one file."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def sample(number, words=2):
 
 
 @given(st.lists(BOX, max_size=5))
-def test_boxes_survive_the_way_over_their_quads(boxes):
+def test_boxes_are_kept_by_a_conversion_to_quads_and_back(boxes):
     words = tuple(f"w{i}" for i in range(len(boxes)))
     layout = Layout(words, torch.tensor(boxes, dtype=torch.float32).reshape(-1, 5))
     back = Layout.from_quads(words, layout.quads())
@@ -85,7 +85,7 @@ def test_boxes_that_do_not_fit_the_words_are_refused():
         Layout(("a", "b"), torch.zeros(1, 5))
 
 
-def test_boxes_come_back_exactly_over_quads_of_twice_the_precision():
+def test_boxes_are_recovered_exactly_from_float64_quads():
     boxes = torch.tensor([[0.3, 0.7, 0.123, 0.0456, 2.5], [1.1, -0.2, 0.5, 0.25, -0.1]])
     quads = Layout(("a", "b"), boxes.double()).quads()
     assert quads.dtype == torch.float64
@@ -94,7 +94,7 @@ def test_boxes_come_back_exactly_over_quads_of_twice_the_precision():
     assert torch.equal(back.boxes, boxes)
 
 
-def test_corners_are_as_exact_under_autocast() -> None:
+def test_corners_are_equally_exact_under_autocast() -> None:
     layout = Layout(("a",), torch.tensor([[0.3, 0.7, 0.123, 0.0456, 2.5]]))
     with torch.autocast("cpu", torch.bfloat16):
         quads = layout.quads()

@@ -92,7 +92,7 @@ def transformer(in_channels: int = 16) -> SD3Transformer2DModel:
 
 
 def flow_image_generator() -> ImageGenerator:
-    """A transformer trained by flow matching."""
+    """Build a transformer trained by flow matching."""
     fusion = LatentFusion(LATENT, LATENT, WIDTH, LATENT + 4, time_width=16)
     network = VFE(fusion, transformer=transformer(LATENT + 4))
     return ImageGenerator(prompt_encoder(), network, SpaceToDepth(2), FlowMatchEulerDiscreteScheduler(), SIZE)
@@ -112,7 +112,7 @@ def image_generator(
     layout = (LATENT if hierarchical else 0) + (phrases.out_channels if phrases else 0)
     fusion = LatentFusion(LATENT, layout, WIDTH, LATENT + extra_channels, time_width=16)
     network = VFE(fusion, unet(LATENT + extra_channels), phrase_map=phrases)
-    if inpaints:  # made last: the other weights are drawn as they are without it
+    if inpaints:  # made last, so that the other weights are drawn as without it
         network.inpainting = InpaintingFusion(LATENT, LATENT + extra_channels, time_width=16)
     return ImageGenerator(prompt_encoder(lora, ccm), network, SpaceToDepth(2), schedule(), size)
 
@@ -144,7 +144,7 @@ STAGES: dict[str, Callable[..., LightningModule]] = {"alignment": alignment, "tl
 
 
 def stage(name: str, seed: int = 0, **changes: Any) -> LightningModule:
-    """A stage whose weights come from ``seed``."""
+    """Build a stage whose weights come from ``seed``."""
     seed_everything(seed)
     return STAGES[name](**changes)
 
@@ -156,7 +156,7 @@ def data(root: Path, size: int = SIZE, batch_size: int = 8, **changes: Any) -> M
 
 
 def trainer(steps: int = 1, **changes: Any) -> Trainer:
-    """A silent trainer on the CPU that writes nothing unless it is told to."""
+    """Build a silent trainer on the CPU that writes nothing by default."""
     quiet: dict[str, Any] = {
         "accelerator": "cpu",
         "max_steps": steps,

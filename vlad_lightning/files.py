@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ TEXT_BYTES = 1_000_000
 
 LIST_BYTES = 1_000_000_000
 """The largest size of a list, such as a list of prompts or the index of a data set."""
+
+NOTE_BYTES = 100_000_000
+"""The largest size of a file of settings or results, such as a manifest, a stamp or a tokenizer."""
 
 PICTURE_BYTES = 256_000_000
 PICTURE_PIXELS = 50_000_000
@@ -229,10 +233,13 @@ def check_stored(folder: Path) -> None:
     for file in sorted(folder.glob("*")):
         try:
             if file.suffix == ".safetensors":
+                check_file(file, sys.maxsize)
                 with safe_open(file, "pt"):
                     pass
             elif file.suffix == ".json":
-                json.loads(file.read_text(encoding="utf-8"))
+                json.loads(read_utf8(file, NOTE_BYTES))
+        except UnusableFileError:
+            raise
         except (SafetensorError, ValueError, RecursionError) as error:
             with file.open("rb") as opened:
                 pointer = opened.read(len(_POINTER)) == _POINTER

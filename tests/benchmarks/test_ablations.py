@@ -19,7 +19,7 @@ def write(folder: Path, system: str, right: list[int], per_image: bool = True) -
     return str(folder)
 
 
-def test_runs_stand_beside_each_other_and_differences_below(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_are_columns_and_differences_follow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, without = write(tmp_path / "a", "vlad", [1] * 30), write(tmp_path / "b", "wo_ccm", [1] * 20 + [0] * 10)
     ablations.main([whole, without])
     lines = capsys.readouterr().out.splitlines()
@@ -32,6 +32,6 @@ def test_runs_stand_beside_each_other_and_differences_below(tmp_path: Path, caps
     assert lines[-1].endswith("n = 30 |")
 
 
-def test_without_rows_of_images_there_are_no_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_per_image_rows_there_are_no_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ablations.main([write(tmp_path / "a", "vlad", [1, 0], per_image=False), write(tmp_path / "b", "wo_ccm", [1, 1])])
     assert "Minus" not in capsys.readouterr().out

@@ -11,7 +11,7 @@ import torch
 from gpu import TINY, Bench, Clock, Report, main
 
 
-def test_without_a_gpu_it_says_so_in_one_line(
+def test_a_missing_gpu_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -27,7 +27,7 @@ def test_without_a_gpu_it_says_so_in_one_line(
 def test_a_dry_run_on_the_cpu_fills_the_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ran: list[torch.device] = []
     monkeypatch.setattr(gpu, "run_tests", lambda device, seconds: ran.append(device) or [("test_a", "passed, 0.1 s")])
-    monkeypatch.setattr(gpu, "_COMPILED", gpu._EAGER)  # which tests/modules/test_vfe_settings.py compiles
+    monkeypatch.setattr(gpu, "_COMPILED", gpu._EAGER)  # compilation is tested in tests/modules/test_vfe_settings.py
     out = tmp_path / "runs" / "gpu.md"
     assert main(["--device", "cpu", "--tiny", "--minutes", "30", "--out", str(out)]) == 0
     assert ran == [torch.device("cpu")]
@@ -60,7 +60,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_the_share_is_that_of_the_measured_peak() -> None:
+def test_the_share_is_relative_to_the_measured_peak() -> None:
     report = bench().fill()
     assert report.training["tiny", 2, "eager"] == (4.0, 1.0, 0.04)
     assert not report.failed
@@ -69,7 +69,7 @@ def test_the_share_is_that_of_the_measured_peak() -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_what_no_time_is_left_for_is_named() -> None:
+def test_measurements_without_time_left_are_named() -> None:
     report = bench(minutes=0.5).fill()
     assert report.training["tiny", 1, "eager"] == (2.0, 1.0, 0.02)
     assert report.training["tiny", 1, "compiled"] == "no time left"
@@ -77,7 +77,7 @@ def test_what_no_time_is_left_for_is_named() -> None:
 
 
 @pytest.mark.usefixtures("_quick")
-def test_a_sweep_ends_where_memory_does_and_a_broken_kernel_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_ends_when_memory_is_full_and_a_broken_kernel_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     def speed(size: Any, batch: int, steps: int, device: Any, acceleration: Any) -> tuple[float, float]:
         if acceleration.compile:
             raise RuntimeError("no | Triton\nhere")
@@ -103,7 +103,7 @@ def test_a_failed_test_fails_the_command(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert "| test_a | FAILED: assert 1 == 2 |" in (tmp_path / "gpu.md").read_text()
 
 
-def test_outcomes_are_read_from_pytest_s_own_report() -> None:
+def test_outcomes_are_read_from_pytests_report() -> None:
     cases = ElementTree.fromstring(
         '<s><testcase name="a" time="1.25"/><testcase name="b"><failure message="assert 1 | 2&#10;more"/></testcase>'
         '<testcase name="c"><skipped message="needs an accelerator"/></testcase></s>'
@@ -115,5 +115,5 @@ def test_outcomes_are_read_from_pytest_s_own_report() -> None:
     ]
 
 
-def test_an_empty_report_is_a_table_all_the_same() -> None:
+def test_an_empty_report_is_still_a_table() -> None:
     assert Report().markdown("a card, today.").startswith("a card, today.\n")

@@ -1,4 +1,4 @@
-"""The fit against scipy's, the cost of communication against closed forms, and the line against MLPerf's runs."""
+"""Compare the fit with scipy's, the cost of communication with closed forms, and the line with MLPerf's runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_line_without_noise_is_found_exactly() -> None:
     np.testing.assert_allclose(fit.residuals, 0, atol=1e-12)
 
 
-def test_values_and_intervals_are_those_of_scipy_with_errors_in_proportion() -> None:
+def test_values_and_intervals_equal_scipys_with_relative_errors() -> None:
     fit = fit_steps(NOISY)
     images, ms = np.array([p.images for p in NOISY]), np.array([p.ms for p in NOISY])
     values, covariance = curve_fit(lambda b, c, k: c + k * b, images, ms, sigma=ms, absolute_sigma=False)
@@ -35,13 +35,13 @@ def test_values_and_intervals_are_those_of_scipy_with_errors_in_proportion() -> 
     np.testing.assert_allclose(fit.half_width(), t * fit.errors, rtol=1e-6)
 
 
-def test_communication_is_told_from_the_constant() -> None:
+def test_communication_is_distinguished_from_the_constant() -> None:
     points = [Point(w, b, 12 + 3 * b + 8 * 2 * (w - 1) / w) for w in (1, 2, 4) for b in (2, 8)]
     fit = fit_steps(points, communication=True)
     np.testing.assert_allclose(fit.values, [12, 3, 8], rtol=1e-10)
 
 
-def test_points_that_cannot_tell_are_refused() -> None:
+def test_points_that_do_not_determine_the_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="do not tell c, ms, k, ms per image apart"):
         fit_steps([Point(1, 4, 50.0), Point(2, 4, 51.0)])
     with pytest.raises(ValueError, match="r, ms apart"):
@@ -50,7 +50,7 @@ def test_points_that_cannot_tell_are_refused() -> None:
         fit_steps([Point(1, 1, 0.0), Point(1, 2, 1.0)])
 
 
-def test_two_points_have_a_line_and_no_interval() -> None:
+def test_two_points_give_a_line_without_an_interval() -> None:
     fit = fit_steps([Point(1, 1, 10.0), Point(1, 2, 12.0)])
     np.testing.assert_allclose(fit.values, [8, 2])
     assert np.isnan(fit.half_width()).all()
@@ -92,7 +92,7 @@ def test_points_must_be_positive(tmp_path: Path) -> None:
         read_points(path)
 
 
-def test_one_node_knows_its_links_only() -> None:
+def test_one_node_uses_its_links_only() -> None:
     slow, fast = (Cluster(1, gbps, link_hop_us=0) for gbps in (10, 3200))
     bytes_a_ms = 3600e9 / 8 / 1e3
     assert slow.all_reduce_ms(3.6e9) == fast.all_reduce_ms(3.6e9) == pytest.approx(2 * 7 / 8 * 3.6e9 / bytes_a_ms)
@@ -103,16 +103,16 @@ def test_nodes_share_their_cards(nodes: int) -> None:
     cluster = Cluster(nodes, 400, hop_us=0, link_hop_us=0)
     gpus = 8 * nodes
     ms = 2 * (gpus - 1) / gpus * 3.6e9 / (400e9 / 8 / 1e3)
-    assert cluster.all_reduce_ms(3.6e9) == pytest.approx(ms)  # 144 ms for 3.6 GB at 50 GB/s, less what stays at home
+    assert cluster.all_reduce_ms(3.6e9) == pytest.approx(ms)  # 144 ms for 3.6 GB at 50 GB/s, minus the local part
     assert cluster.half_ms(3.6e9) == pytest.approx(ms / 2)
 
 
-def test_latency_is_that_of_the_better_algorithm() -> None:
+def test_latency_is_the_better_algorithms() -> None:
     cluster = Cluster(64, 400, gpus_per_node=1, hop_us=5, link_hop_us=0)
     tiny = 1e-9
     assert cluster.all_reduce_ms(tiny) == pytest.approx(2 * 6 * 5e-3)  # a tree of 64: six levels, up and down
     assert replace(cluster, nodes=2).all_reduce_ms(tiny) == pytest.approx(2 * 1 * 5e-3)
-    large = 1e12  # where bandwidth is all: the ring, which does not send to itself
+    large = 1e12  # only bandwidth matters: the ring, which does not send to itself
     ring = traffic.all_reduce(large, 64) / (400e9 / 8 / 1e3) + 2 * 63 * 5e-3
     assert cluster.all_reduce_ms(large) == pytest.approx(ring)
     assert cluster.half_ms(tiny, messages=3) == pytest.approx(3 * 63 * 5e-3)
@@ -129,7 +129,7 @@ def test_overlap_lies_between_its_bounds(strategy: str, gbps: int) -> None:
     assert times[-1] > compute
 
 
-def test_what_exceeds_the_backward_pass_is_waited_for() -> None:
+def test_communication_beyond_the_backward_pass_adds_to_the_step() -> None:
     cluster = Cluster(8, 100, hop_us=0, link_hop_us=0)
     window = 2 / 3 * 6.42 * 16
     communication = FULL.communication_ms(cluster)
@@ -149,7 +149,7 @@ def test_the_rate_that_hides_leaves_the_last_bucket_only(strategy: str) -> None:
     assert left == pytest.approx(communication / math.ceil(3.6e9 / (25 * 2**20)))
 
 
-def test_strategies_send_what_traffic_says() -> None:
+def test_strategies_send_the_bytes_of_traffic() -> None:
     cluster = Cluster(8, 400, hop_us=0, link_hop_us=0)
     rate = 400e9 / 8 / 1e3
     assert FULL.communication_ms(cluster, "ddp") == pytest.approx(traffic.ddp(3.6e9, 64) / rate)
@@ -175,7 +175,7 @@ def test_more_nodes_and_slower_ones_never_help() -> None:
         assert by_rate == sorted(by_rate)
 
 
-def test_refuses() -> None:
+def test_values_out_of_range_are_refused() -> None:
     with pytest.raises(ValueError, match=r"overlap is 1\.5"):
         FULL.step_ms(4, Cluster(1, 400), overlap=1.5)
     with pytest.raises(ValueError, match="nodes is 0"):

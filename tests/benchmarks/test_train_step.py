@@ -8,7 +8,7 @@ from train_step import SIZES, sweep
 CPU = torch.device("cpu")
 
 
-def test_a_sweep_tells_every_batch_as_it_is_measured_and_ends_where_memory_does(
+def test_a_sweep_yields_each_batch_when_measured_and_ends_when_memory_is_full(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     measured: list[int] = []

@@ -25,8 +25,8 @@ def geometry_of(figure: Figure) -> tuple[int, int]:
     return rows, columns
 
 
-def test_images_stand_in_rows_with_their_captions() -> None:
-    images = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 4 - 2  # beyond [-1, 1] too
+def test_images_are_in_rows_with_their_captions() -> None:
+    images = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 4 - 2  # also outside [-1, 1]
     figure = sample_grid(images, [f"word {i}" for i in range(5)], columns=3)
     axes = shown(figure)
     assert len(figure.axes) == 6
@@ -35,20 +35,20 @@ def test_images_stand_in_rows_with_their_captions() -> None:
     for axis, image in zip(axes, images, strict=True):
         pixels = np.asarray(axis.images[0].get_array())
         expected = ((image + 1) * 127.5).clamp(0, 255).permute(1, 2, 0).numpy()
-        assert pixels.dtype == np.uint8  # matplotlib cuts floats off instead of rounding them
+        assert pixels.dtype == np.uint8  # matplotlib truncates floats instead of rounding them
         np.testing.assert_allclose(pixels, expected, atol=0.501)
 
 
 @pytest.mark.parametrize(
     ("size", "columns", "geometry"), [(1, 8, (1, 1)), (2, 8, (1, 2)), (8, 4, (2, 4)), (3, 1, (3, 1))]
 )
-def test_no_more_places_than_needed(size: int, columns: int, geometry: tuple[int, int]) -> None:
+def test_the_grid_has_no_more_cells_than_needed(size: int, columns: int, geometry: tuple[int, int]) -> None:
     figure = sample_grid(torch.zeros(size, 3, 2, 2), [""] * size, columns)
     assert geometry_of(figure) == geometry
     assert len(shown(figure)) == size
 
 
-def test_a_layout_is_its_quads_and_words() -> None:
+def test_a_layout_is_drawn_as_quads_and_words() -> None:
     layout = Layout(("TOP", "down"), torch.tensor([[0.5, 0.2, 0.6, 0.1, 0.0], [0.2, 0.6, 0.5, 0.1, math.pi / 2]]))
     figure = layout_grid([layout, Layout.empty()], ["two words", "none"])
     full, empty = shown(figure)
@@ -64,8 +64,8 @@ def test_a_layout_is_its_quads_and_words() -> None:
     assert empty.get_xlabel() == "none"
 
 
-def test_dollars_in_words_are_not_formulas() -> None:
-    """`$_$` is what matplotlib would read as broken mathematics, and raise while drawing."""
+def test_dollar_signs_in_words_are_not_formulas() -> None:
+    """Matplotlib would read `$_$` as broken mathematics, and raise while drawing."""
     layout = Layout(("$_$",), torch.tensor([[0.5, 0.5, 0.5, 0.2, 0.0]]))
     for figure in (layout_grid([layout], ["$^$"]), sample_grid(torch.zeros(1, 3, 2, 2), ["$^$"])):
         FigureCanvasAgg(figure).draw()

@@ -17,7 +17,7 @@ LAYOUT = Layout(("HÉLLO", "b"), torch.tensor([[0.5, 0.25, 0.5, 0.25, 0.0], [0.5
 
 
 def pixels(seed: int) -> np.ndarray:
-    """(16, 16, 3) uint8; the first picture has every value."""
+    """Make (16, 16, 3) uint8 pixels; the first picture has every value."""
     if seed == 0:
         return np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
     return np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
@@ -53,7 +53,7 @@ def test_each_prompt_gets_its_picture_and_its_layout(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "new" / "prompt_00001.json").read_text())["words"] == []
 
 
-def test_the_pixels_are_the_generated_images_own_and_no_step_darker(tmp_path: Path) -> None:
+def test_the_pixels_equal_the_generated_image_and_are_not_darker(tmp_path: Path) -> None:
     predict(tmp_path)
     for number in range(3):
         with Image.open(tmp_path / f"prompt_0000{number}.png") as image:

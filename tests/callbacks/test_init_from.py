@@ -29,7 +29,7 @@ def text_encoder(seed: int, lora: Lora | None = None) -> TextEncoder:
 
 
 class Stage(LightningModule):
-    """Parts with weights, trained at rate zero, so that what they start from can be read after a fit."""
+    """Parts with weights, trained at rate zero, so that their initial values can be read after a fit."""
 
     def __init__(self, parts: dict[str, nn.Module], lora_scale: float | None = None, rate: float = 0.0) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Stage(LightningModule):
 def fit(
     stage: Stage, *callbacks: Callback, steps: int = 1, resume: Path | None = None, known: Path | None = None
 ) -> Trainer:
-    """Fit; what is resumed from is an argument of Lightning's, or known before, as ``vlad-cli`` has it."""
+    """Fit; the checkpoint to resume is passed to Lightning, or set before the fit as in ``vlad-cli``."""
     trainer = Trainer(
         accelerator="cpu",
         max_steps=steps,
@@ -74,7 +74,7 @@ def linear(value: float, width: int = 3) -> nn.Linear:
 
 
 def saved(path: Path, stage: Stage) -> Path:
-    """The checkpoint of a real, short fit."""
+    """Make the checkpoint of a real, short fit."""
     fit(stage).save_checkpoint(path)
     return path
 
@@ -85,14 +85,14 @@ def logged_batch_size(stage: Stage, part: str) -> float:
     return weight.flatten()[0].item()
 
 
-def test_a_part_starts_from_the_earlier_stage_and_the_rest_does_not(tmp_path: Path) -> None:
+def test_only_the_named_part_starts_from_the_earlier_stage(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": linear(1.0), "b": linear(2.0)}))
     later = Stage({"a": linear(8.0), "b": linear(9.0)})
     fit(later, InitFrom("inner.a", str(checkpoint)))
     assert (logged_batch_size(later, "inner.a"), logged_batch_size(later, "inner.b")) == (1.0, 9.0)
 
 
-def test_a_part_may_have_had_another_name_and_two_parts_may_be_filled(tmp_path: Path) -> None:
+def test_a_part_may_have_another_name_in_the_source_and_two_parts_may_be_loaded(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": linear(1.0), "ab": linear(2.0)}))
     later = Stage({"x": linear(8.0), "y": linear(9.0)})
     trainer = fit(
@@ -104,7 +104,7 @@ def test_a_part_may_have_had_another_name_and_two_parts_may_be_filled(tmp_path: 
     assert {"InitFrom[inner.x]", "InitFrom[inner.y]"} <= set(kept)
 
 
-def test_the_new_checkpoint_says_where_its_part_came_from_and_needs_it_no_more(tmp_path: Path) -> None:
+def test_the_new_checkpoint_records_its_source_and_does_not_need_it(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": linear(1.0)}))
     digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     fit(Stage({"a": linear(8.0)}), InitFrom("inner.a", str(checkpoint))).save_checkpoint(tmp_path / "two.ckpt")
@@ -119,7 +119,7 @@ def test_the_new_checkpoint_says_where_its_part_came_from_and_needs_it_no_more(t
     assert torch.equal(new["state_dict"]["inner.a.weight"], linear(1.0).weight)
 
 
-def test_a_resume_wins(tmp_path: Path) -> None:
+def test_a_resume_overrides_the_initial_weights(tmp_path: Path) -> None:
     first, other = (saved(tmp_path / f"{v}.ckpt", Stage({"a": linear(v)})) for v in (1.0, 5.0))
     begun = Stage({"a": linear(8.0)}, rate=0.5)
     fit(begun, InitFrom("inner.a", str(first))).save_checkpoint(tmp_path / "begun.ckpt")
@@ -132,7 +132,7 @@ def test_a_resume_wins(tmp_path: Path) -> None:
 
 @pytest.fixture
 def descended(tmp_path: Path) -> Path:
-    """The checkpoint of a third stage: of a published tower in the first, and of nothing published beside it."""
+    """Make the checkpoint of a third stage; only its tower was published, and loaded in the first stage."""
     published = tmp_path / "published"
     torch.manual_seed(0)
     build_text_tower(16, layers=1, heads=2, vocabulary=300, context=40).save_pretrained(published)
@@ -148,7 +148,7 @@ def descended(tmp_path: Path) -> Path:
     return paths[-1]
 
 
-def test_the_published_weights_of_the_first_stage_are_known_in_the_last(tmp_path: Path, descended: Path) -> None:
+def test_the_last_stage_records_the_published_weights_of_the_first(tmp_path: Path, descended: Path) -> None:
     states = torch.load(descended, weights_only=True)["callbacks"]
     assert states["InitFrom[inner.tower]"]["sources"] == [str(tmp_path / "published")]
     assert states["InitFrom[inner.rest]"]["sources"] == []
@@ -162,10 +162,10 @@ def test_the_published_weights_of_the_first_stage_are_known_in_the_last(tmp_path
 
 
 @pytest.mark.parametrize("how", ["resume", "known"])
-def test_a_resumed_fit_still_says_what_it_had_started_from(tmp_path: Path, descended: Path, how: str) -> None:
+def test_a_resumed_fit_still_records_its_sources(tmp_path: Path, descended: Path, how: str) -> None:
     before = torch.load(descended, weights_only=True)["callbacks"]
     other = tmp_path / "other.ckpt"
-    if how == "resume":  # Lightning tells the callbacks too late: it is read, and then told to be another
+    if how == "resume":  # callbacks learn of the resume late: InitFrom reads its source first
         fit(Stage({"tower": text_encoder(8).tower, "rest": linear(2.0)})).save_checkpoint(other)
     starts = [InitFrom(f"inner.{part}", str(other)) for part in ("tower", "rest")]
     stage = Stage({"tower": text_encoder(3).tower, "rest": linear(1.0)})
@@ -176,7 +176,7 @@ def test_a_resumed_fit_still_says_what_it_had_started_from(tmp_path: Path, desce
         assert after[key] == before[key]
 
 
-def test_only_a_fit_fills(tmp_path: Path) -> None:
+def test_only_a_fit_loads_initial_weights(tmp_path: Path) -> None:
     stage = Stage({"a": linear(8.0)})
     callback = InitFrom("inner.a", str(tmp_path / "missing.ckpt"))
     for name in ("validate", "test", "predict"):
@@ -184,18 +184,18 @@ def test_only_a_fit_fills(tmp_path: Path) -> None:
     assert logged_batch_size(stage, "inner.a") == 8.0
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"missing.ckpt' does not exist"):
         fit(Stage({"a": linear(8.0)}), InitFrom("inner.a", str(tmp_path / "missing.ckpt")))
 
 
-def test_a_part_that_the_checkpoint_lacks_is_named_beside_those_it_has(tmp_path: Path) -> None:
+def test_a_part_missing_in_the_checkpoint_is_named_with_the_available_ones(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": linear(1.0)}))
     with pytest.raises(ValueError, match=r"one.ckpt has no part 'inner.vfe'"):
         fit(Stage({"a": linear(8.0)}), InitFrom("inner.a", str(checkpoint), "inner.vfe"))
 
 
-def test_a_part_of_another_shape(tmp_path: Path) -> None:
+def test_a_part_of_another_shape_is_refused(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": linear(1.0, width=4)}))
     with pytest.raises(
         ValueError, match=r"(?s)'inner.a' does not fit 'inner.a' of this config.*size mismatch for weight"
@@ -203,7 +203,7 @@ def test_a_part_of_another_shape(tmp_path: Path) -> None:
         fit(Stage({"a": linear(8.0)}), InitFrom("inner.a", str(checkpoint)))
 
 
-def test_a_part_with_more_or_less_in_it(tmp_path: Path) -> None:
+def test_a_part_with_more_or_fewer_weights_is_refused(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path / "one.ckpt", Stage({"a": nn.Sequential(linear(1.0), linear(1.0))}))
     with pytest.raises(ValueError, match=r"(?s)does not fit.*Unexpected key.*1.weight"):
         fit(Stage({"a": nn.Sequential(linear(8.0))}), InitFrom("inner.a", str(checkpoint)))
@@ -229,7 +229,7 @@ def test_an_address_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize("again", [None, Lora(rank=1, alpha=1)], ids=["plain", "adapters"])
-def test_adapters_fold_into_the_next_stage_and_the_tokenizer_comes_along(tmp_path: Path, again: Lora | None) -> None:
+def test_adapters_fold_into_the_next_stage_and_the_tokenizer_is_copied(tmp_path: Path, again: Lora | None) -> None:
     earlier = text_encoder(0, Lora(rank=2, alpha=6))
     earlier.tokenizer = TOKENIZER
     with torch.no_grad():

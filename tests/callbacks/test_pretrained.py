@@ -80,21 +80,21 @@ def assert_same(part: nn.Module, published: nn.Module) -> None:
     torch.testing.assert_close(dict(part.state_dict()), dict(published.state_dict()), rtol=0, atol=0)
 
 
-def test_a_unet_in_a_subfolder(tmp_path: Path) -> None:
+def test_a_unet_loads_from_a_subfolder(tmp_path: Path) -> None:
     published, part = unet(0), unet(1)
     published.save_pretrained(tmp_path / "unet")
     fit(part, FromPretrained("image_generator.part", str(tmp_path), "unet"))
     assert_same(part, published)
 
 
-def test_a_text_tower_of_transformers(tmp_path: Path) -> None:
+def test_a_text_tower_of_transformers_loads(tmp_path: Path) -> None:
     published, part = text_tower(0), text_tower(1)
     published.save_pretrained(tmp_path)
     fit(part, FromPretrained("image_generator.part", str(tmp_path)))
     assert_same(part, published)
 
 
-def test_a_vision_tower_of_transformers(tmp_path: Path) -> None:
+def test_a_vision_tower_of_transformers_loads(tmp_path: Path) -> None:
     torch.manual_seed(0)
     published, part = (build_vision_tower(16, 8, 16, 1, 2, 16) for _ in range(2))
     published.save_pretrained(tmp_path)
@@ -103,8 +103,8 @@ def test_a_vision_tower_of_transformers(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_each_tower_out_of_a_whole_clip(tmp_path: Path) -> None:
-    """As CLIP is published: one folder for both towers; each part takes its own."""
+def test_each_tower_loads_from_a_whole_clip(tmp_path: Path) -> None:
+    """CLIP is published as one folder for both towers; each part loads its own tower."""
     text, vision = text_tower(1), build_vision_tower(16, 8, 16, 1, 2, 16)
     config = CLIPConfig(text_config=text.config.to_dict(), vision_config=vision.config.to_dict(), projection_dim=16)
     published = CLIPModel(config).eval()
@@ -119,14 +119,14 @@ def test_each_tower_out_of_a_whole_clip(tmp_path: Path) -> None:
         torch.testing.assert_close(F.normalize(own, dim=-1), whole, rtol=1e-5, atol=1e-6)
 
 
-def test_the_autoencoder_from_a_plain_autoencoder(tmp_path: Path) -> None:
+def test_the_autoencoder_loads_from_a_plain_autoencoder(tmp_path: Path) -> None:
     published, part = autoencoder(AutoencoderKL, 0), autoencoder(KLAutoencoder, 1)
     published.save_pretrained(tmp_path / "vae")
     fit(part, FromPretrained("image_generator.part", str(tmp_path), "vae"))
     assert_same(part, published)
 
 
-def test_a_part_with_adapters_keeps_them_closed(tmp_path: Path) -> None:
+def test_adapters_stay_no_ops_when_a_part_loads(tmp_path: Path) -> None:
     published, part = text_tower(0), text_tower(1)
     published.save_pretrained(tmp_path)
     Lora(rank=2).inject(part)
@@ -134,7 +134,7 @@ def test_a_part_with_adapters_keeps_them_closed(tmp_path: Path) -> None:
     torch.testing.assert_close(fold(part.state_dict(), 1.0), dict(published.state_dict()), rtol=0, atol=0)
 
 
-def test_half_precision_is_filled_in_as_float32(tmp_path: Path) -> None:
+def test_half_precision_loads_as_float32(tmp_path: Path) -> None:
     part = unet(1)
     unet(0).half().save_pretrained(tmp_path)
     fit(part, FromPretrained("image_generator.part", str(tmp_path)))
@@ -142,7 +142,7 @@ def test_half_precision_is_filled_in_as_float32(tmp_path: Path) -> None:
     assert_same(part, unet(0).half().float())
 
 
-def test_missing_weights_are_named_and_never_invented(tmp_path: Path) -> None:
+def test_missing_weights_are_named_and_not_initialised(tmp_path: Path) -> None:
     unet(0).save_pretrained(tmp_path / "unet")
     state = load_file(tmp_path / "unet" / WEIGHTS)
     del state["conv_in.weight"]
@@ -163,12 +163,12 @@ def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
         fit(unet(1), FromPretrained("image_generator.part", str(tmp_path)))
 
 
-def test_a_source_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="missing"):
         fit(unet(1), FromPretrained("image_generator.part", str(tmp_path / "missing")))
 
 
-def test_the_checkpoint_says_where_its_part_came_from(tmp_path: Path) -> None:
+def test_the_checkpoint_records_the_source_of_its_part(tmp_path: Path) -> None:
     unet(0).save_pretrained(tmp_path / "unet")
     trainer = fit(unet(1), FromPretrained("image_generator.part", str(tmp_path), "unet", revision="main"))
     trainer.save_checkpoint(tmp_path / "new.ckpt")
@@ -180,7 +180,7 @@ def test_the_checkpoint_says_where_its_part_came_from(tmp_path: Path) -> None:
     }
 
 
-def test_a_published_tokenizer_reads_for_the_text_encoder(tmp_path: Path) -> None:
+def test_a_published_tokenizer_becomes_the_text_encoders(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(PROMPTS * 20, 300)
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     encoder = TextEncoder(text_tower(0), CharacterEncoder(16)).eval()
@@ -188,7 +188,7 @@ def test_a_published_tokenizer_reads_for_the_text_encoder(tmp_path: Path) -> Non
     assert encoder.tokenizer is not None
     assert encoder.tokenizer(PROMPTS)["input_ids"] == tokenizer(PROMPTS)["input_ids"]
     other = TextEncoder(text_tower(0), CharacterEncoder(16))
-    other.load_state_dict(encoder.state_dict(), strict=True)  # it travels on in the checkpoint
+    other.load_state_dict(encoder.state_dict(), strict=True)  # the checkpoint contains it
     assert other.tokenizer is not None
     assert other.tokenizer(PROMPTS)["input_ids"] == tokenizer(PROMPTS)["input_ids"]
 
@@ -200,6 +200,6 @@ def test_only_a_fit_loads(tmp_path: Path) -> None:
     assert_same(stage.get_submodule("image_generator.part"), unet(0))
 
 
-def test_two_parts_have_a_state_each() -> None:
+def test_two_parts_have_separate_states() -> None:
     keys = [c(part, "x").state_key for part in ("a", "b") for c in (FromPretrained, TokenizerFromPretrained)]
     assert len(set(keys)) == 4

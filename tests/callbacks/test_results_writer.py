@@ -36,7 +36,7 @@ class Measured(LightningModule):
 
 
 class Data(LightningDataModule):
-    """Names what it tests on, as the data modules of the package do."""
+    """Names its test data, as the data modules of the package do."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def test_a_test_writes_both_files(tmp_path: Path) -> None:
     assert table == results_table("vlad-mini", RESULTS)
 
 
-def test_results_say_what_they_were_measured_on(tmp_path: Path) -> None:
+def test_results_name_the_data_they_were_measured_on(tmp_path: Path) -> None:
     results = {"word_accuracy": MetricResult(0.5), "human_word_accuracy": MetricResult(0.25)}
 
     def told(**settings: Any) -> list[str]:
@@ -92,7 +92,7 @@ def test_results_say_what_they_were_measured_on(tmp_path: Path) -> None:
     assert told(test_source=MarioFolder("data/heldout"), test_prompts="people.txt") == ["data/heldout", "people.txt"]
 
 
-def test_the_table() -> None:
+def test_the_table_lists_results_with_intervals() -> None:
     assert results_table("vlad", RESULTS).splitlines() == [
         "| vlad | value | 95 % interval | n | from |",
         "|---|---|---|---|---|",
@@ -101,12 +101,12 @@ def test_the_table() -> None:
     ]
 
 
-def test_nothing_measured_writes_nothing(tmp_path: Path) -> None:
+def test_a_test_without_results_writes_nothing(tmp_path: Path) -> None:
     run_test({}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_what_each_image_adds_stands_beside_and_does_not_outlive_the_results(tmp_path: Path) -> None:
+def test_per_image_rows_are_written_and_outdated_ones_removed(tmp_path: Path) -> None:
     run_test(RESULTS, tmp_path, {"ocr/f": {"00ff": (1.0, 2.0), "ff00": (0.0, 1.0)}})
     assert json.loads((tmp_path / "per_image.json").read_text()) == {
         "vlad-mini": {"ocr/f": {"00ff": [1, 2], "ff00": [0, 1]}}

@@ -33,7 +33,7 @@ def batch(first: int, size: int = 3) -> Batch:
 
 
 class Drawer(LightningModule):
-    """Generates a grey; remembers what it was asked for."""
+    """Generates grey images and records the requests."""
 
     def __init__(self, generates: bool = True) -> None:
         super().__init__()
@@ -84,20 +84,20 @@ def logged(folder: str) -> dict[str, list[int]]:
     return {tag: [event.step for event in events.Images(tag)] for tag in events.Tags()["images"]}
 
 
-def test_each_validation_of_a_fit_leaves_pictures_of_the_first_prompts(tmp_path: Path) -> None:
+def test_each_validation_of_a_fit_logs_pictures_of_the_first_prompts(tmp_path: Path) -> None:
     module, logger = Drawer(), TensorBoardLogger(tmp_path)
     trainer(tmp_path, SampleGrid(samples=2), logger=logger, max_epochs=2).fit(module, batches(), batches())
     assert logged(logger.log_dir) == {"samples/images": [2, 4], "samples/layouts": [2, 4]}  # none of the sanity check
     assert module.asked == [(("prompt 0", "prompt 1"), ("00000", "00001"))] * 2
 
 
-def test_a_module_that_draws_layouts_leaves_layouts(tmp_path: Path) -> None:
+def test_a_module_that_draws_layouts_logs_layouts(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path)
     trainer(tmp_path, SampleGrid(), logger=logger).validate(Drawer(generates=False), batches(), verbose=False)
     assert list(logged(logger.log_dir)) == ["samples/layouts"]
 
 
-def test_a_logger_without_pictures_is_no_obstacle(tmp_path: Path) -> None:
+def test_a_logger_without_pictures_is_skipped(tmp_path: Path) -> None:
     module = Drawer()
     trainer(tmp_path, SampleGrid(), logger=CSVLogger(tmp_path)).validate(module, batches(), verbose=False)
     assert len(module.asked) == 1
@@ -113,23 +113,23 @@ def test_a_test_writes_its_first_generated_images(
     assert list(out.parent.iterdir()) == [out]
     with Image.open(out) as image:
         assert image.format == "PNG"
-        assert image.size == (168 * across, 198 * down)  # 1.4 inches by 1.65, at 120 dots an inch
+        assert image.size == (168 * across, 198 * down)  # 1.4 by 1.65 inches at 120 dots per inch
 
 
-def test_a_test_without_a_place_or_without_generated_images_writes_nothing(tmp_path: Path) -> None:
+def test_a_test_without_a_folder_or_generated_images_writes_nothing(tmp_path: Path) -> None:
     trainer(tmp_path, SampleGrid(), logger=False).test(Drawer(), batches(), verbose=False)
     grid = SampleGrid(out=str(tmp_path / "grid.png"))
     trainer(tmp_path, grid, logger=False).test(Drawer(generates=False), batches(), verbose=False)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_caption_is_the_words_or_the_start_of_the_prompt() -> None:
+def test_a_caption_is_the_words_to_draw_or_the_start_of_the_prompt() -> None:
     two = Layout(("GO", "on"), torch.zeros(2, 5))
     assert words_of("a prompt", two) == "GO on"
     assert words_of("a red circle left of a blue square", Layout.empty()) == "a red circle left of a b"
 
 
 @pytest.mark.parametrize(("samples", "columns"), [(0, 8), (4, 0)])
-def test_no_pictures_at_all_is_refused(samples: int, columns: int) -> None:
+def test_zero_pictures_are_refused(samples: int, columns: int) -> None:
     with pytest.raises(ValueError, match=f"samples is {samples} and columns {columns}; both must be at least 1"):
         SampleGrid(samples, columns)

@@ -13,7 +13,7 @@ from vlad_lightning.callbacks import StepProgressBar
 
 
 class Seen(Callback):
-    """The bar after each batch: what it is of, where it stands, how much there is."""
+    """Records the bar after each batch: its label, its position and its total."""
 
     def __init__(self, bar: StepProgressBar) -> None:
         self.bar = bar
@@ -43,26 +43,26 @@ def test_accumulated_batches_are_one_step() -> None:
     assert [completed for _, completed, _ in seen.bars] == [0, 1, 1, 2]
 
 
-def test_a_resumed_fit_goes_on_in_its_bar(tmp_path: Path) -> None:
+def test_a_resumed_fit_continues_its_bar(tmp_path: Path) -> None:
     fit(3, ModelCheckpoint(tmp_path, save_last=True, every_n_train_steps=3), enable_checkpointing=True)
     seen, _ = fit(5, ckpt_path=tmp_path / "last.ckpt")
     assert seen.bars == [("step", 4, 5), ("step", 5, 5)]
 
 
-def test_without_a_number_of_steps_it_is_lightnings_bar() -> None:
+def test_without_max_steps_it_is_lightnings_bar() -> None:
     seen, _ = fit(-1, max_epochs=1)
     assert [(done, total) for _, done, total in seen.bars] == [(i + 1, len(loader())) for i in range(len(loader()))]
     assert seen.bars[0][0].startswith("Epoch 0")
 
 
-def test_metrics_beside_it_leave_out_the_loggers_version(tmp_path: Path) -> None:
+def test_the_bars_metrics_leave_out_the_loggers_version(tmp_path: Path) -> None:
     seen, trainer = fit(1, logger=True, default_root_dir=tmp_path)
     assert trainer.logger is not None
     assert "v_num" not in seen.bar.get_metrics(trainer, trainer.lightning_module)
 
 
 @pytest.mark.parametrize("refresh_rate", [0, 1])
-def test_a_bar_that_is_off_is_no_crash(refresh_rate: int) -> None:
+def test_a_disabled_bar_does_not_crash(refresh_rate: int) -> None:
     bar = StepProgressBar(refresh_rate=refresh_rate)
     trainer = tiny.trainer(2, callbacks=[bar], enable_progress_bar=True)
     trainer.fit(Regression(), loader())

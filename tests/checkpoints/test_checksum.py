@@ -1,4 +1,4 @@
-"""Checksums against real damage: kills, full disks, truncation and flipped bits."""
+"""Test checksums with real damage: kills, full disks, truncation and flipped bits."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def save(path: Path, step: int = 1, size: int = 1000) -> Path:
 
 
 def flip(path: Path, offset: int, bit: int = 0) -> None:
-    """Flip a bit; the new file has a time of its own."""
+    """Flip a bit; the file gets a new modification time."""
     data = bytearray(path.read_bytes())
     data[offset] ^= 1 << bit
     path.write_bytes(data)
 
 
-def test_a_file_with_a_checksum_is_what_torch_and_zip_read(tmp_path: Path) -> None:
+def test_torch_and_zip_read_a_file_with_a_checksum(tmp_path: Path) -> None:
     path = save(tmp_path / "new" / "a.ckpt", 7)
     verify(path)
     for mapped in (False, True):
@@ -60,7 +60,7 @@ def test_a_file_with_a_checksum_is_what_torch_and_zip_read(tmp_path: Path) -> No
     assert [p.name for p in path.parent.iterdir()] == ["a.ckpt"]
 
 
-def test_the_checksum_is_the_sha256_of_all_before_it(tmp_path: Path) -> None:
+def test_the_checksum_is_the_sha256_of_all_bytes_before_it(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt")
     head = tmp_path / "head"
     head.write_bytes(path.read_bytes()[:-86])
@@ -69,7 +69,7 @@ def test_the_checksum_is_the_sha256_of_all_before_it(tmp_path: Path) -> None:
 
 
 def test_large_tensors_are_hashed_as_they_are_written(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.ckpt", size=5_000_000)  # 20 MB in one write: hashed by the other thread
+    path = save(tmp_path / "a.ckpt", size=5_000_000)  # 20 MB in one write: another thread hashes it
     verify(path)
     flip(path, 11_000_000)
     with pytest.raises(DamagedError, match="SHA-256"):
@@ -77,7 +77,7 @@ def test_large_tensors_are_hashed_as_they_are_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_a_flipped_bit_anywhere_is_seen(seed: int, tmp_path: Path) -> None:
+def test_a_flipped_bit_anywhere_is_detected(seed: int, tmp_path: Path) -> None:
     path, draw = save(tmp_path / "a.ckpt"), random.Random(seed)
     ends = [0, path.stat().st_size - 1, path.stat().st_size - 65, path.stat().st_size - 87]
     flip(path, ends[seed] if seed < len(ends) else draw.randrange(path.stat().st_size), draw.randrange(8))
@@ -86,7 +86,7 @@ def test_a_flipped_bit_anywhere_is_seen(seed: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_truncated_file_is_seen(seed: int, tmp_path: Path) -> None:
+def test_a_truncated_file_is_detected(seed: int, tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt")
     size = path.stat().st_size
     os.truncate(
@@ -97,14 +97,14 @@ def test_a_truncated_file_is_seen(seed: int, tmp_path: Path) -> None:
         verify(path)
 
 
-def test_more_at_the_end_is_seen(tmp_path: Path) -> None:
+def test_extra_bytes_at_the_end_are_detected(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt")
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(DamagedError):
         verify(path)
 
 
-def test_copies_links_and_moves_carry_their_checksum(tmp_path: Path) -> None:
+def test_copies_links_and_moves_keep_their_checksum(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt")
     shutil.copy(path, tmp_path / "b.ckpt")
     os.link(path, tmp_path / "c.ckpt")
@@ -113,7 +113,7 @@ def test_copies_links_and_moves_carry_their_checksum(tmp_path: Path) -> None:
         verify(tmp_path / f"{name}.ckpt")
 
 
-def test_a_file_without_a_checksum_is_held_against_those_of_its_records(tmp_path: Path) -> None:
+def test_a_file_without_a_checksum_is_verified_by_its_zip_records(tmp_path: Path) -> None:
     path = tmp_path / "old.ckpt"
     torch.save({"w": torch.rand(1000, generator=torch.Generator().manual_seed(0))}, path)
     verify(path)
@@ -128,7 +128,7 @@ def test_a_file_without_a_checksum_is_held_against_those_of_its_records(tmp_path
         verify(path)
 
 
-def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.ckpt").write_bytes(b"not a checkpoint")
     with pytest.raises(DamagedError, match="truncated, or no checkpoint"):
         verify(tmp_path / "x.ckpt")
@@ -137,7 +137,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", [False, True])
-def test_a_whole_file_is_not_read_again_until_it_changes(folder: bool, tmp_path: Path) -> None:
+def test_a_verified_file_is_not_read_again_until_it_changes(folder: bool, tmp_path: Path) -> None:
     path = sharded(tmp_path, 3) if folder else save(tmp_path / "a.ckpt")
     if folder:
         write_checksums(path)
@@ -146,7 +146,7 @@ def test_a_whole_file_is_not_read_again_until_it_changes(folder: bool, tmp_path:
     facts = file.stat()
     flip(file, byte)
     os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    verify(path)  # nothing tells that it has changed
+    verify(path)  # nothing shows that it has changed
     os.utime(file, ns=(0, facts.st_mtime_ns + 1))
     with pytest.raises(DamagedError):
         verify(path)
@@ -155,12 +155,12 @@ def test_a_whole_file_is_not_read_again_until_it_changes(folder: bool, tmp_path:
 FORK = multiprocessing.get_context("fork")
 
 
-def write_for_ever(path: Path, told: Path) -> None:
+def write_for_ever(path: Path, progress: Path) -> None:
     content = {"w": torch.ones(1_000_000)}
     for step in count(1):
         with checksum_file(path) as file:
             torch.save(content | {"global_step": step}, file)  # type: ignore[arg-type]
-        told.write_text(str(step))
+        progress.write_text(str(step))
 
 
 @pytest.mark.slow
@@ -173,19 +173,19 @@ def test_kills_at_any_moment_leave_a_whole_file(place: str, tmp_path: Path, monk
     # the temporary folder is on another file system than the checkpoints
     monkeypatch.setattr(tempfile, "tempdir", "/dev/shm" if place == "disk" else str(tmp_path))
     folder.mkdir()
-    path, told, draw, halves = folder / "last.ckpt", tmp_path / "told", random.Random(0), 0
+    path, progress, draw, halves = folder / "last.ckpt", tmp_path / "told", random.Random(0), 0
     try:
         for _ in range(25):
-            told.unlink(missing_ok=True)
-            child = FORK.Process(target=write_for_ever, args=(path, told))
+            progress.unlink(missing_ok=True)
+            child = FORK.Process(target=write_for_ever, args=(path, progress))
             child.start()
-            while not (told.exists() and told.read_text()):
+            while not (progress.exists() and progress.read_text()):
                 assert child.is_alive()
                 time.sleep(0.001)
             time.sleep(draw.uniform(0, 0.05))
             child.kill()
             child.join()
-            step = int(told.read_text() or 0)  # it may be killed while it tells
+            step = int(progress.read_text() or 0)  # it may be killed while it writes the step
             verify(path)
             assert step == 0 or step_in(path) in (step, step + 1)
             left = {p.name for p in folder.iterdir()}
@@ -193,10 +193,10 @@ def test_kills_at_any_moment_leave_a_whole_file(place: str, tmp_path: Path, monk
             halves += len(left) - 1
     finally:
         shutil.rmtree(folder)
-    assert halves > 0  # some of the kills fell into a save
+    assert halves > 0  # some of the kills hit a save
 
 
-def test_a_full_disk_leaves_the_one_before_and_nothing_else(small_disk: Path) -> None:
+def test_a_full_disk_leaves_the_earlier_file_and_nothing_else(small_disk: Path) -> None:
     path = save(small_disk / "last.ckpt", 1, size=1_000_000)
     with pytest.raises(OSError, match="No space left") as caught:
         save(path, 2, size=1_500_000)
@@ -216,9 +216,9 @@ def save_as_the_limit_allows(path: Path) -> None:
         save(path, 2, size=2_000_000)
 
 
-def test_a_file_that_may_not_grow_is_refused_as_a_full_disk_is(tmp_path: Path) -> None:
+def test_a_file_size_limit_is_treated_like_a_full_disk(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
-    child = FORK.Process(target=save_as_the_limit_allows, args=(path,))  # the limit is that of a whole process
+    child = FORK.Process(target=save_as_the_limit_allows, args=(path,))  # the limit applies to a whole process
     child.start()
     child.join()
     assert child.exitcode == 0
@@ -228,7 +228,7 @@ def test_a_file_that_may_not_grow_is_refused_as_a_full_disk_is(tmp_path: Path) -
 
 
 def sharded(folder: Path, step: int) -> Path:
-    """A folder as torch.distributed.checkpoint and Lightning leave it."""
+    """Make a folder as torch.distributed.checkpoint and Lightning write it."""
     path = step_path(folder, step)
     (path / "inner").mkdir(parents=True)
     for name in (".metadata", "__0_0.distcp", "__1_0.distcp", "inner/x"):
@@ -245,13 +245,13 @@ def test_a_folder_with_checksums_is_whole_and_sha256sum_agrees(tmp_path: Path) -
     verify(path)
     subprocess.run(["sha256sum", "--check", "--strict", MANIFEST], cwd=path, check=True, capture_output=True)
     assert MANIFEST not in (path / MANIFEST).read_text()
-    write_checksums(path)  # again, as after more was written
+    write_checksums(path)  # again, as if more files had been written
     verify(path)
 
 
 @pytest.mark.parametrize("name", [".metadata", "__1_0.distcp", "inner/x", "meta.pt", MANIFEST])
 @pytest.mark.parametrize("how", ["flip", "truncate", "remove"])
-def test_damage_to_any_file_of_a_folder_is_seen(name: str, how: str, tmp_path: Path) -> None:
+def test_damage_to_any_file_of_a_folder_is_detected(name: str, how: str, tmp_path: Path) -> None:
     path = sharded(tmp_path, 3)
     write_checksums(path)
     file = path / name
@@ -276,7 +276,7 @@ def step_in(path: Path | None) -> Any:
     return path and torch.load(path, weights_only=True)["global_step"]
 
 
-def test_the_newest_is_the_last_and_none_where_there_is_none(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_the_newest_checkpoint_is_found_or_none(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     assert newest_valid(tmp_path / "nowhere") is None
     assert newest_valid(tmp_path) is None
     assert newest_valid(stage(tmp_path, 1, 2, 10)) == tmp_path / "last.ckpt"
@@ -285,9 +285,9 @@ def test_the_newest_is_the_last_and_none_where_there_is_none(tmp_path: Path, rec
     assert not recwarn.list
 
 
-def test_a_damaged_one_is_named_and_the_one_before_is_taken(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path) -> None:
     stage(tmp_path, 1, 2, 10)
-    os.truncate(tmp_path / "last.ckpt", 300)  # and with it the file of step 10
+    os.truncate(tmp_path / "last.ckpt", 300)  # this also truncates the file of step 10, a hard link
     with pytest.warns(UserWarning, match=r"last.ckpt is damaged: .*; .*step-000000002.ckpt is taken in its place"):
         assert step_in(newest_valid(tmp_path)) == 2
     flip(step_path(tmp_path, 2), 400)
@@ -298,7 +298,7 @@ def test_a_damaged_one_is_named_and_the_one_before_is_taken(tmp_path: Path) -> N
         newest_valid(tmp_path)
 
 
-def test_what_a_kill_leaves_and_other_files_are_no_candidates(tmp_path: Path) -> None:
+def test_leftovers_of_a_kill_and_other_files_are_no_candidates(tmp_path: Path) -> None:
     stage(tmp_path, 5)
     for name in (".new.ckpt", "..new.ckpt.part", "step-7.ckpt.part", "epoch=1.ckpt", "hpc_ckpt_1.ckpt", "config.yaml"):
         (tmp_path / name).write_bytes(b"x")
@@ -306,7 +306,7 @@ def test_what_a_kill_leaves_and_other_files_are_no_candidates(tmp_path: Path) ->
     assert newest_valid(tmp_path) == tmp_path / "last.ckpt"
 
 
-def test_one_that_is_not_accepted_is_passed_over(tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_not_accepted_is_skipped(tmp_path: Path) -> None:
     stage(tmp_path, 1, 2, 3)
     assert step_in(newest_valid(tmp_path, lambda path: step_in(path) < 3)) == 2
     assert newest_valid(tmp_path, lambda path: False) is None
@@ -323,7 +323,16 @@ def test_folders_and_files_fall_back_alike(tmp_path: Path) -> None:
         assert newest_valid(tmp_path) == step_path(tmp_path, 2)
 
 
-def test_what_cannot_be_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_whose_manifest_is_a_pipe_is_damaged(tmp_path: Path) -> None:
+    for step in (1, 2):
+        write_checksums(sharded(tmp_path, step))
+    (step_path(tmp_path, 2) / MANIFEST).unlink()
+    os.mkfifo(step_path(tmp_path, 2) / MANIFEST)
+    with pytest.warns(UserWarning, match=rf"step-000000002.ckpt is damaged: {MANIFEST} is no text file"):
+        assert newest_valid(tmp_path) == step_path(tmp_path, 1)
+
+
+def test_unreadable_checkpoints_are_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage(tmp_path, 1, 2)
     (tmp_path / "last.ckpt").unlink()
     (tmp_path / "last.ckpt").symlink_to("nowhere.ckpt")

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.demos.boring_classes import BoringModel
 from torch.utils.data import DataLoader
 
-from vlad_lightning.checkpoints.config_lock import ConfigLock, changes, flatten, table
+from vlad_lightning.checkpoints.config_lock import ConfigLock, changes, flatten, refuse_changes, table
 from vlad_lightning.data.mario_folder import MarioFolder
 
 CONFIG: dict[str, Any] = {
@@ -39,7 +39,7 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def test_keys_are_those_of_the_command_line() -> None:
+def test_keys_equal_those_of_the_command_line() -> None:
     flat = flatten(CONFIG, "runs/a")
     assert flat["model.class_path"] == "x.TLGModule"
     assert flat["model.optimization.lr"] == 1e-3
@@ -51,13 +51,13 @@ def test_keys_are_those_of_the_command_line() -> None:
     assert not [key for key in flat if key.startswith(("out", "checkpoints"))]
 
 
-def test_it_is_plain_enough_for_a_checkpoint_that_runs_no_code(tmp_path: Any) -> None:
+def test_the_lock_loads_from_a_checkpoint_without_running_code(tmp_path: Any) -> None:
     flat = flatten(CONFIG, "runs/a")
     torch.save(flat, tmp_path / "x")
     assert torch.load(tmp_path / "x", weights_only=True) == flat
 
 
-def test_a_run_that_was_moved_is_the_same_run() -> None:
+def test_a_moved_run_is_the_same_run() -> None:
     moved = eval(repr(CONFIG).replace("runs/a", "/elsewhere/b"))
     assert not changes(flatten(CONFIG, "runs/a"), flatten(moved, "/elsewhere/b"))
     assert "runs/ab" in str(flatten({"data": {"root": "runs/ab"}}, "runs/a"))  # another folder, not one in it
@@ -75,7 +75,7 @@ def changed(key: str, value: Any) -> dict[str, Any]:
         *("trainer.callbacks.EMA.decay", "trainer.callbacks.InitFrom[0].part", "trainer.limit_train_batches"),
     ],
 )
-def test_what_decides_the_training_is_locked(key: str) -> None:
+def test_settings_that_determine_the_training_are_locked(key: str) -> None:
     then = flatten(CONFIG, "runs/a")
     assert changes(then, changed(key, "other")) == [(key, then.get(key, "(not set)"), "other")]
     assert not changes(then, changed(key, "other"), [key])
@@ -95,11 +95,11 @@ def test_what_decides_the_training_is_locked(key: str) -> None:
         *("trainer.callbacks.LearningRateMonitor.class_path", "trainer.val_check_interval"),
     ],
 )
-def test_what_does_not_may_change(key: str) -> None:
+def test_other_settings_may_change(key: str) -> None:
     assert not changes(flatten(CONFIG, "runs/a"), changed(key, "other"))
 
 
-def test_what_is_missing_on_either_side_differs() -> None:
+def test_a_key_missing_on_either_side_is_a_difference() -> None:
     flat = flatten(CONFIG, "runs/a")
     less = {key: value for key, value in flat.items() if not key.startswith("trainer.callbacks.EMA")}
     assert [key for key, *_ in changes(flat, less)] == [
@@ -130,8 +130,8 @@ def test_keys_may_be_named_in_any_of_their_forms(named: list[str], allowed: bool
     )
 
 
-class CaptionContent(LightningDataModule):
-    """Says that some of what it read differs from what the checkpoint was trained on."""
+class ChangedData(LightningDataModule):
+    """Reports that some of its samples differ from those that the checkpoint was trained on."""
 
     source = MarioFolder("posters")
 
@@ -147,18 +147,18 @@ class CaptionContent(LightningDataModule):
 
 
 def resume(folder: Path, changed: tuple[str, ...] | None, *allow_changes: str) -> None:
-    """Save a fit of one step, and go on from it."""
+    """Save a fit of one step, and resume it."""
     options: dict[str, Any] = {"limit_val_batches": 0, "callbacks": [ConfigLock({}, allow_changes)]}
     if not (folder / "x.ckpt").exists():
         trainer = tiny.trainer(1, **options)
-        trainer.fit(BoringModel(), CaptionContent(changed))
+        trainer.fit(BoringModel(), ChangedData(changed))
         trainer.save_checkpoint(folder / "x.ckpt")
     trainer = tiny.trainer(2, **options)
-    trainer.fit(BoringModel(), CaptionContent(changed), ckpt_path=folder / "x.ckpt", weights_only=True)
+    trainer.fit(BoringModel(), ChangedData(changed), ckpt_path=folder / "x.ckpt", weights_only=True)
     assert trainer.global_step == 2
 
 
-def test_other_data_are_refused_unless_they_are_allowed(tmp_path: Path) -> None:
+def test_other_data_are_refused_unless_allowed(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "the (checkpoint|caption)")
         resume(tmp_path, ())
@@ -175,8 +175,8 @@ def test_other_data_are_refused_unless_they_are_allowed(tmp_path: Path) -> None:
         resume(tmp_path, None)
 
 
-def test_another_configuration_is_refused_where_the_checkpoint_is_loaded(tmp_path: Path) -> None:
-    """Most processes of a fit have not looked at the configuration before."""
+def test_another_configuration_is_refused_when_the_checkpoint_is_loaded(tmp_path: Path) -> None:
+    """Most processes of a fit have not checked the configuration before."""
     options: dict[str, Any] = {"enable_checkpointing": True, "default_root_dir": tmp_path}
     trainer = tiny.trainer(1, callbacks=[ConfigLock({"data.batch_size": 4})], **options)
     trainer.fit(BoringModel())
@@ -192,9 +192,27 @@ def test_another_configuration_is_refused_where_the_checkpoint_is_loaded(tmp_pat
         trainer.fit(BoringModel(), ckpt_path=tmp_path / "x.ckpt", weights_only=True)
 
 
-def test_the_table_has_a_line_a_key() -> None:
+def test_the_table_has_one_line_per_key() -> None:
     assert table([("data.batch_size", 4, 8), ("model.x", None, "y " * 99)]).splitlines()[:2] == [
         "key              then  now",
         "data.batch_size  4     8",
     ]
     assert len(table([("model.x", None, "y " * 99)]).splitlines()[1]) < 90
+
+
+def test_the_first_value_of_a_trained_weight_cannot_be_allowed_to_change() -> None:
+    then, now = {"model.temperature": 0.07, "model.x": 1}, {"model.temperature": 0.5, "model.x": 2}
+    assert changes(then, now, ["model"]) == [("model.temperature", 0.07, 0.5)]
+    with pytest.raises(ValueError, match=r"another model\.temperature, .* undo the change \(0\.07\)"):
+        refuse_changes("x.ckpt", then, now, ["model.*"])
+
+
+def test_a_resume_keeps_on_record_where_its_weights_came_from(tmp_path: Path) -> None:
+    key = "trainer.callbacks.InitFrom[0].checkpoint"
+    trainer = tiny.trainer(1, callbacks=[ConfigLock({key: "first.ckpt"})])
+    trainer.fit(BoringModel())
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    lock = ConfigLock({key: "second.ckpt"}, ["trainer.callbacks.InitFrom"])
+    with pytest.warns(UserWarning, match=r"InitFrom\[0\]\.checkpoint: without effect"):
+        tiny.trainer(2, callbacks=[lock]).fit(BoringModel(), ckpt_path=tmp_path / "x.ckpt", weights_only=True)
+    assert lock.config == {key: "first.ckpt"}

@@ -13,42 +13,42 @@ from vlad_lightning.checkpoints.fit_lock import NAME, refuse_if_held, release, t
 
 
 def holder(folder: Path, **changes: object) -> None:
-    """A lock as this process takes it, with changes."""
+    """Make the lock that this process would take, with changes."""
     take(folder)
     content: dict[str, Any] = json.loads((folder / NAME).read_text())
     (folder / NAME).write_text(json.dumps(content | changes))
 
 
-def test_taken_and_released(tmp_path: Path) -> None:
+def test_a_lock_is_taken_and_released(tmp_path: Path) -> None:
     take(tmp_path)
     assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
-    take(tmp_path)  # the next fit of this process
+    take(tmp_path)  # by the next fit of this process
     release(tmp_path)
     assert list(tmp_path.iterdir()) == []
     release(tmp_path)
     refuse_if_held(tmp_path)
 
 
-def test_a_running_process_is_not_disturbed(tmp_path: Path) -> None:
+def test_the_lock_of_a_running_process_is_respected(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         holder(tmp_path, pid=other.pid, began="")
         for act in (take, refuse_if_held):
             with pytest.raises(ValueError, match=rf"another fit, process {other.pid} on .* remove {tmp_path / NAME}"):
                 act(tmp_path)
-        release(tmp_path)  # it is not ours
+        release(tmp_path)  # has no effect: it is not ours
         assert (tmp_path / NAME).exists()
         other.communicate(b"\n")
     with pytest.warns(UserWarning, match=f"was left by process {other.pid} on .*, which has ended"):
         take(tmp_path)
 
 
-def test_a_process_of_the_same_number_that_began_later_is_another(tmp_path: Path) -> None:
+def test_a_later_process_with_the_same_pid_is_another_process(tmp_path: Path) -> None:
     holder(tmp_path, pid=os.getppid(), began="0")
     with pytest.warns(UserWarning, match="which has ended"):
         take(tmp_path)
 
 
-def test_another_host_may_be_running_unless_slurm_started_the_job_again(
+def test_a_lock_of_another_host_holds_unless_slurm_requeued_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holder(tmp_path, host="elsewhere", pid=1, job="7")
@@ -63,7 +63,13 @@ def test_another_host_may_be_running_unless_slurm_started_the_job_again(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', '{"host": "x", "pid": "y"}'])
-def test_a_damaged_lock_holds_nobody(content: str, tmp_path: Path) -> None:
+def test_a_damaged_lock_is_ignored(content: str, tmp_path: Path) -> None:
     (tmp_path / NAME).write_text(content)
+    with pytest.warns(UserWarning, match="a process that it does not name"):
+        take(tmp_path)
+
+
+def test_a_lock_that_is_a_pipe_is_ignored(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / NAME)
     with pytest.warns(UserWarning, match="a process that it does not name"):
         take(tmp_path)

@@ -51,15 +51,15 @@ def assert_same(found: Any, expected: Any) -> None:
         assert found == expected
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_written_folder_reads_back(tmp_path: Path) -> None:
     path, saved = tmp_path / "runs" / "last.ckpt", checkpoint()
     write_folder(saved, path)
     assert is_folder_checkpoint(path)
     assert_same(read_checkpoint(path), saved)
-    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]  # nothing is left beside it
+    assert [p.name for p in path.parent.iterdir()] == ["last.ckpt"]  # no leftovers beside it
 
 
-def test_equal_memory_is_written_once(tmp_path: Path) -> None:
+def test_shared_memory_is_written_once(tmp_path: Path) -> None:
     write_folder(checkpoint(), tmp_path / "c")
     (shard,) = (tmp_path / "c").glob("*.safetensors")
     keys = set(load_file(shard))
@@ -90,7 +90,7 @@ def test_earlier_checkpoint_is_replaced(
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_what_a_kill_left_is_written_over(tmp_path: Path) -> None:
+def test_leftovers_of_a_kill_are_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     (tmp_path / ".last.ckpt.part").mkdir()
     (tmp_path / ".last.ckpt.part" / "shard-00007-model-00001-of-00001.safetensors").write_bytes(b"half")
@@ -113,24 +113,24 @@ def test_failed_write_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch:
     assert_same(read_checkpoint(path), saved)
 
 
-def test_a_full_disk_leaves_the_earlier_checkpoint_and_no_more(small_disk: Path) -> None:
+def test_a_full_disk_leaves_only_the_earlier_checkpoint(small_disk: Path) -> None:
     path, saved = small_disk / "last.ckpt", checkpoint()
     write_folder(saved, path)
     with pytest.raises(SaveFailedError, match=r"No space left on device \(process 0\)"):
         write_folder({"state_dict": {"large": torch.ones(3_000_000)}}, path)
-    with pytest.raises(SaveFailedError, match="No space left on device"):  # not a tensor, but all else
+    with pytest.raises(SaveFailedError, match="No space left on device"):  # when writing non-tensors
         write_folder({"state_dict": {}, "text": "x" * 9_000_000}, path)
     assert_same(read_checkpoint(path), saved)
     assert [p.name for p in small_disk.iterdir()] == ["last.ckpt"]
 
 
-def test_an_error_of_the_program_is_none_of_the_disk(tmp_path: Path) -> None:
+def test_a_program_error_is_not_reported_as_a_disk_error(tmp_path: Path) -> None:
     with pytest.raises((AttributeError, pickle.PicklingError)):
         write_folder({"state_dict": {}, "function": lambda: None}, tmp_path / "last.ckpt")
 
 
 def shard(folder: Path, number: int, first_row: int, rows: int) -> None:
-    """What process ``number`` holds of "state_dict/b"; the names and the header are torch's."""
+    """Return process ``number``'s shard of "state_dict/b"; the names and the header are torch's."""
     place = json.dumps({"state_dict/b": {"saved_offsets": [first_row, 0]}})
     name = f"shard-{number:05d}-model-00001-of-00001.safetensors"
     save_file({"state_dict/b": torch.zeros(rows, 4)}, folder / name, {"DCP_SHARDING_INFO": place})
@@ -150,7 +150,7 @@ def test_a_folder_without_all_shards_is_damaged(tmp_path: Path, shards: list[int
 
 
 @pytest.mark.parametrize("broken", ["short", "gone", "cut"])
-def test_what_is_not_whole_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+def test_an_incomplete_folder_is_not_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     def save(tensors: dict[str, torch.Tensor], storage_writer: Any) -> None:
         folder = Path(storage_writer.path)
         if broken != "gone":
@@ -168,7 +168,7 @@ def test_what_is_not_whole_gets_no_name(tmp_path: Path, monkeypatch: pytest.Monk
     assert "current_model_state" in read_checkpoint(tmp_path / "c")
 
 
-def test_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a folder without meta\.pt"):
         read_checkpoint(tmp_path)
 
@@ -190,23 +190,23 @@ class Trap:
         return (pytest.fail, ("code of a checkpoint was run",))
 
 
-def test_no_code_in_a_folder_is_run(tmp_path: Path) -> None:
+def test_code_in_a_folder_does_not_run(tmp_path: Path) -> None:
     write_folder(checkpoint(), tmp_path / "c")
-    (tmp_path / "c" / ".metadata").write_bytes(pickle.dumps(Trap()))  # where torch's own form keeps its index
+    (tmp_path / "c" / ".metadata").write_bytes(pickle.dumps(Trap()))  # torch's format keeps its index here
     assert_same(read_checkpoint(tmp_path / "c"), checkpoint() | read_checkpoint(tmp_path / "c"))
     torch.save({"trap": Trap()}, tmp_path / "c" / "meta.pt")
     with pytest.raises(pickle.UnpicklingError, match="Weights only load failed"):
         read_checkpoint(tmp_path / "c")
 
 
-def test_digest_tells_folders_apart(tmp_path: Path) -> None:
+def test_the_digest_distinguishes_folders(tmp_path: Path) -> None:
     write_folder(checkpoint(), tmp_path / "one")
     write_folder(checkpoint(), tmp_path / "two")
     assert digest(tmp_path / "one") == digest(tmp_path / "one")
     assert digest(tmp_path / "one") != digest(tmp_path / "two")
 
 
-def test_published_folder_has_its_name_and_nothing_else_stays(tmp_path: Path) -> None:
+def test_a_published_folder_has_its_name_and_no_leftovers(tmp_path: Path) -> None:
     for content in ("one", "two"):
         (tmp_path / ".x.part").mkdir()
         (tmp_path / ".x.part" / "file").write_text(content)

@@ -50,12 +50,12 @@ def step_of(folder: Path) -> int:
 
 
 @pytest.mark.parametrize(("steps", "every"), [(6, 3), (7, 3), (2, 5)], ids=["multiple", "no multiple", "fewer"])
-def test_last_checkpoint_is_of_the_last_step(steps: int, every: int, tmp_path: Path) -> None:
+def test_last_ckpt_is_of_the_last_step(steps: int, every: int, tmp_path: Path) -> None:
     fit(tmp_path, steps, every)
     assert step_of(tmp_path) == steps
 
 
-def test_another_fit_and_a_resumed_one_replace_it(tmp_path: Path) -> None:
+def test_another_fit_and_a_resumed_fit_replace_last_ckpt(tmp_path: Path) -> None:
     fit(tmp_path, 4, 3)
     fit(tmp_path, 9, 4, resume=str(tmp_path / "last.ckpt"))
     assert step_of(tmp_path) == 9
@@ -64,7 +64,7 @@ def test_another_fit_and_a_resumed_one_replace_it(tmp_path: Path) -> None:
 
 
 class Kill:
-    """A content at whose pickling the process dies."""
+    """A value that kills the process when it is pickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -72,7 +72,7 @@ class Kill:
 
 
 def fit_that_dies(folder: Path) -> None:
-    """Of the second save, at step 6, half is on the disk when the process dies."""
+    """Fit; the process dies in its second save, at step 6, when half is on the disk."""
     save = Trainer.save_checkpoint
 
     def dying(self: Trainer, *args: Any, **kwargs: Any) -> None:
@@ -87,7 +87,7 @@ def fit_that_dies(folder: Path) -> None:
     fit(folder, 10, 3)
 
 
-def test_kill_in_the_middle_of_a_save_leaves_the_one_before(tmp_path: Path) -> None:
+def test_a_kill_during_a_save_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=fit_that_dies, args=(tmp_path,))
     process.start()
     process.join(120)
@@ -96,7 +96,7 @@ def test_kill_in_the_middle_of_a_save_leaves_the_one_before(tmp_path: Path) -> N
     assert step_of(tmp_path) == 3
 
 
-def test_failed_save_leaves_the_one_before_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_save_leaves_only_the_earlier_checkpoint(tmp_path: Path) -> None:
     saver = DurableCheckpointIO()
     saver.save_checkpoint({"step": 1}, tmp_path / "new" / "x.ckpt")
     with pytest.raises((AttributeError, TypeError)):
@@ -105,14 +105,14 @@ def test_failed_save_leaves_the_one_before_and_nothing_else(tmp_path: Path) -> N
     assert saver.load_checkpoint(tmp_path / "new" / "x.ckpt") == {"step": 1}
 
 
-def test_other_file_systems_are_lightnings(tmp_path: Path) -> None:
+def test_lightning_writes_to_other_file_systems(tmp_path: Path) -> None:
     DurableCheckpointIO().save_checkpoint({"step": 1}, f"file://{tmp_path}/x.ckpt")
     assert torch.load(tmp_path / "x.ckpt", weights_only=True) == {"step": 1}
     with pytest.raises(ValueError, match="is an address"):
         DurableCheckpointIO().load_checkpoint(f"file://{tmp_path}/x.ckpt")
 
 
-def test_code_in_a_checkpoint_does_not_run_whatever_is_asked(tmp_path: Path) -> None:
+def test_code_in_a_checkpoint_never_runs(tmp_path: Path) -> None:
     class Code:
         def __reduce__(self) -> tuple[Any, ...]:
             return Path.touch, (tmp_path / "ran",)
@@ -123,7 +123,7 @@ def test_code_in_a_checkpoint_does_not_run_whatever_is_asked(tmp_path: Path) -> 
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_is_written_in_the_background_is_of_the_moment_of_the_save(tmp_path: Path) -> None:
+def test_a_background_save_writes_the_state_at_the_time_of_the_save(tmp_path: Path) -> None:
     saver = DurableCheckpointIO()
     saver.asynchronous = True
     weight, state = torch.ones(1_000_000), {"lr": [0.1]}
@@ -141,7 +141,7 @@ def test_what_is_written_in_the_background_is_of_the_moment_of_the_save(tmp_path
 
 
 class Slow:
-    """A content whose pickling tells when it is written, and takes its time."""
+    """A value that is slow to pickle and records when it is written."""
 
     now = most = 0
 
@@ -164,14 +164,14 @@ def test_saves_do_not_queue_up(tmp_path: Path) -> None:
     done: list[int] = []
     for step in range(3):
         saver.save_checkpoint({"x": Slow()}, tmp_path / "x.ckpt")
-        assert len(done) == step  # the one before has been written, this one has not
+        assert len(done) == step  # the earlier one has been written, this one has not
         saver.after_save(lambda step=step: done.append(step), tmp_path / "x.ckpt")  # type: ignore[misc]
     saver.wait()
     assert (done, Slow.most) == ([0, 1, 2], 1)
     saver.teardown()
 
 
-def test_an_error_in_the_background_comes_out_at_the_next_save_or_at_the_end(tmp_path: Path) -> None:
+def test_a_background_error_is_raised_at_the_next_save_or_at_the_end(tmp_path: Path) -> None:
     saver = DurableCheckpointIO()
     saver.asynchronous = True
     done: list[int] = []
@@ -187,7 +187,7 @@ def test_an_error_in_the_background_comes_out_at_the_next_save_or_at_the_end(tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_a_snapshot_keeps_what_shares_its_storage_and_what_a_state_dict_knows() -> None:
+def test_a_snapshot_keeps_shared_storage_and_state_dict_metadata() -> None:
     base = torch.arange(6.0)
     state = nn.BatchNorm1d(2).state_dict()
     content = {"a": base[:4], "b": base.view(2, 3).T, "c": [base, (base,)], "state": state, "empty": torch.empty(0)}
@@ -204,7 +204,7 @@ def test_a_snapshot_keeps_what_shares_its_storage_and_what_a_state_dict_knows() 
 
 
 def fails(saver: DurableCheckpointIO, path: Path) -> None:
-    """A save of a fit into a place that is no folder."""
+    """Save a fit into a path whose parent is not a folder."""
     with saver.of_fit(path), pytest.warns(UserWarning, match="a checkpoint could not be written to .*Training goes on"):
         saver.save_checkpoint({"step": 1}, path)
 
@@ -217,15 +217,15 @@ def test_a_save_of_a_fit_that_fails_is_an_error_only_at_the_end(tmp_path: Path) 
     assert saver.failed
     with saver.of_fit(nowhere):
         saver.after_save(lambda: done.append(1), nowhere)
-    assert not done  # what follows a save, such as removing the one before, needs one
-    with pytest.raises(OSError, match="file"):  # outside of a fit's own saves, the caller has to know
+    assert not done  # the actions after a save, such as removing the earlier one, need a successful save
+    with pytest.raises(OSError, match="file"):  # outside of a fit's saves, the caller must be informed
         saver.save_checkpoint({"step": 1}, nowhere)
     with pytest.raises(OSError, match="the last checkpoint could not be written"):
         saver.teardown()
     saver.teardown()
 
 
-def test_a_save_that_begins_forgets_the_failure_before(tmp_path: Path) -> None:
+def test_a_new_save_clears_the_earlier_failure(tmp_path: Path) -> None:
     saver, done = DurableCheckpointIO(), list[int]()
     (tmp_path / "file").write_text("in the way")
     fails(saver, tmp_path / "file" / "x.ckpt")
@@ -239,7 +239,7 @@ def test_a_save_that_begins_forgets_the_failure_before(tmp_path: Path) -> None:
 
 
 def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:
-    """Torch would read it: a zip's own checksums of tensors are not looked at."""
+    """Torch would read it, because it ignores the zip's checksums of tensors."""
     saver, path = DurableCheckpointIO(), tmp_path / "x.ckpt"
     saver.save_checkpoint({"weight": torch.ones(1000)}, path)
     content = bytearray(path.read_bytes())
@@ -250,7 +250,7 @@ def test_a_changed_checkpoint_is_not_loaded(tmp_path: Path) -> None:
         saver.load_checkpoint(path)
 
 
-def test_what_all_have_agreed_on_is_loaded_and_verified(tmp_path: Path) -> None:
+def test_the_agreed_checkpoint_is_loaded_and_verified(tmp_path: Path) -> None:
     saver, (first, own, other) = DurableCheckpointIO(), (tmp_path / f"{name}.ckpt" for name in "abc")
     for path in (first, own, other):
         saver.save_checkpoint({"name": path.name}, path)
@@ -263,7 +263,7 @@ def test_what_all_have_agreed_on_is_loaded_and_verified(tmp_path: Path) -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
-def test_a_snapshot_of_a_device_is_in_the_memory_of_the_cpu() -> None:
+def test_a_snapshot_of_a_device_is_in_cpu_memory() -> None:
     base = torch.arange(6.0, device="cuda")
     before = torch.cuda.memory_allocated()
     copied = snapshot({"a": base, "b": base[2:]})

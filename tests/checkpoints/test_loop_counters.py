@@ -1,4 +1,4 @@
-"""Fits that go on from a checkpoint read the samples that an undisturbed one reads, wherever it was saved."""
+"""Resumed fits read the same samples as an undisturbed fit, wherever the checkpoint was saved."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = 8
 
 
 class Reader(LightningModule):
-    """Keeps what it is given: keys and epoch by optimizer step, and after which ones it is validated, an epoch ends."""
+    """Records keys and epoch by optimizer step, and the steps after which a validation runs or an epoch ends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Reader(LightningModule):
         self.ended: list[int] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        if batch_idx % self.trainer.accumulate_grad_batches == 0:  # what an interrupted step read is read again
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:  # the samples of an interrupted step are read again
             self.read[self.global_step] = []
         self.read[self.global_step] += batch.keys
         return (batch.images.mean() - self.level).square()
@@ -51,12 +51,12 @@ class Reader(LightningModule):
             self.validated.append(self.global_step)
 
     def configure_optimizers(self) -> Any:
-        assert self.trainer.estimated_stepping_batches  # as the stages do: the loader comes before the loops
+        assert self.trainer.estimated_stepping_batches  # like the stages: the loader is built before the loops
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 class SaveEverywhere(Callback):
-    """A checkpoint at every place where callbacks save."""
+    """Saves a checkpoint in every hook in which callbacks save."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -98,13 +98,13 @@ def train_keys(data: MarioDataModule) -> list[str]:
 
 @pytest.fixture(scope="module")
 def saved(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Reader, Path]:
-    """An undisturbed run of two accumulated batches of 6 a step, three steps an epoch, and its checkpoints."""
+    """Make an undisturbed run (two accumulated batches of 6 per step, three steps per epoch) and its checkpoints."""
     folder = tmp_path_factory.mktemp("saved")
     return fit(posters, 6, 2, callbacks=[SaveEverywhere(folder)]), folder
 
 
 def checkpoints() -> list[str]:
-    at_batches = [f"batch-{number}" for number in range(1, 13)]  # in the middle of a step, of an epoch, at their ends
+    at_batches = [f"batch-{number}" for number in range(1, 13)]  # in the middle and at the end of steps and epochs
     return [*at_batches, "validation-4", "validation-8", "validation-12", "epoch-6", "epoch-12"]
 
 
@@ -112,7 +112,7 @@ def steps_of(path: Path) -> int:
     return int(torch.load(path, weights_only=True)["global_step"])
 
 
-def test_the_undisturbed_run_is_the_order(saved: tuple[Reader, Path], posters: Path) -> None:
+def test_the_undisturbed_run_follows_the_order(saved: tuple[Reader, Path], posters: Path) -> None:
     module, folder = saved
     data = MarioDataModule(str(posters), size=8, batch_size=12)
     order = data.order()
@@ -140,7 +140,7 @@ OTHER_PARTS = ("batch-3", "batch-4", "batch-6", "batch-9", "validation-8", "epoc
     ("name", "batch_size", "accumulation"),
     [(name, 6, 2) for name in checkpoints()] + [(name, *parts) for name in OTHER_PARTS for parts in ((12, 1), (3, 4))],
 )
-def test_a_resumed_run_reads_on(
+def test_a_resumed_run_continues_the_order(
     saved: tuple[Reader, Path], posters: Path, name: str, batch_size: int, accumulation: int
 ) -> None:
     whole, folder = saved
@@ -155,7 +155,7 @@ def test_a_resumed_run_reads_on(
 
 
 @pytest.mark.parametrize("name", ["batch-3", "batch-6", "batch-8", "epoch-6"])
-def test_batches_that_workers_read_ahead_come_again(saved: tuple[Reader, Path], posters: Path, name: str) -> None:
+def test_batches_that_workers_prefetched_are_read_again(saved: tuple[Reader, Path], posters: Path, name: str) -> None:
     whole, folder = saved
     resumed = fit(posters, 6, 2, ckpt_path=folder / f"{name}.ckpt", workers=2)
     assert dict(resumed.read) == {s: k for s, k in whole.read.items() if s >= steps_of(folder / f"{name}.ckpt")}
@@ -169,8 +169,8 @@ def test_a_resumed_run_can_be_resumed_again(saved: tuple[Reader, Path], posters:
         assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= steps_of(path)}
 
 
-def test_cut_epochs_resume_too(posters: Path, tmp_path: Path) -> None:
-    options = {"limit_train_batches": 3, "limit_val_batches": 0}  # a full step and half a one
+def test_shortened_epochs_resume_too(posters: Path, tmp_path: Path) -> None:
+    options = {"limit_train_batches": 3, "limit_val_batches": 0}  # a whole step and half a step
     whole = fit(posters, 6, 2, callbacks=[SaveEverywhere(tmp_path)], **options)
     assert {len(keys) for keys in whole.read.values()} == {12, 6}
     for path in sorted(tmp_path.glob("*.ckpt"))[::3]:
@@ -178,9 +178,9 @@ def test_cut_epochs_resume_too(posters: Path, tmp_path: Path) -> None:
         assert dict(resumed.read) == {s: keys for s, keys in whole.read.items() if s >= steps_of(path)}, path.name
 
 
-def test_another_global_batch_goes_on_at_the_same_sample(saved: tuple[Reader, Path], posters: Path) -> None:
+def test_another_global_batch_continues_at_the_same_sample(saved: tuple[Reader, Path], posters: Path) -> None:
     whole, folder = saved
-    resumed = fit(posters, 7, 1, ckpt_path=folder / "batch-2.ckpt")  # one step of 12 is behind
+    resumed = fit(posters, 7, 1, ckpt_path=folder / "batch-2.ckpt")  # one step of 12 is done
     data = MarioDataModule(str(posters), size=8, batch_size=7)
     data.setup()
     keys = train_keys(data)
@@ -188,10 +188,10 @@ def test_another_global_batch_goes_on_at_the_same_sample(saved: tuple[Reader, Pa
     assert resumed.read[1] == [keys[i] for i in first[12:19]]
     assert whole.read[0] == [keys[i] for i in first[:12]]
     starts = [step for step, read in resumed.read.items() if read == [keys[i] for i in second[:7]]]
-    assert starts == [1 + (len(first) // 7 - 2)]  # what was read counts as two steps of the new size
+    assert starts == [1 + (len(first) // 7 - 2)]  # the samples read count as two steps of the new size
 
 
-def test_a_checkpoint_without_a_position_goes_on_by_its_steps(
+def test_a_checkpoint_without_a_position_resumes_by_its_steps(
     saved: tuple[Reader, Path], posters: Path, tmp_path: Path
 ) -> None:
     whole, folder = saved
@@ -204,8 +204,8 @@ def test_a_checkpoint_without_a_position_goes_on_by_its_steps(
     assert [step for step in resumed.ended if step > 4] == [step for step in whole.ended if step > 4]
 
 
-def test_a_strategy_that_restores_after_its_setup_reads_on_too(saved: tuple[Reader, Path], posters: Path) -> None:
-    """As those that shard the weights do: the loader and its workers are there before the checkpoint is read."""
+def test_a_strategy_that_restores_after_setup_continues_the_order(saved: tuple[Reader, Path], posters: Path) -> None:
+    """Like the sharding strategies: the loader and its workers exist before the checkpoint is read."""
 
     class Late(SingleDeviceStrategy):
         @property
@@ -219,7 +219,7 @@ def test_a_strategy_that_restores_after_its_setup_reads_on_too(saved: tuple[Read
         assert dict(resumed.read) == {step: keys for step, keys in whole.read.items() if step >= 1}
 
 
-def test_a_fresh_fit_starts_again(posters: Path) -> None:
+def test_a_new_fit_starts_at_the_beginning(posters: Path) -> None:
     data = MarioDataModule(str(posters), size=8, batch_size=6)
     found = []
     for _ in range(2):
@@ -229,7 +229,7 @@ def test_a_fresh_fit_starts_again(posters: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_overfitting_takes_the_same_batches_each_epoch(posters: Path) -> None:
+def test_overfitting_uses_the_same_batches_each_epoch(posters: Path) -> None:
     module = Reader()
     data = MarioDataModule(str(posters), size=8, batch_size=6)
     tiny.trainer(6, overfit_batches=2, limit_val_batches=1.0).fit(module, data)
@@ -237,14 +237,14 @@ def test_overfitting_takes_the_same_batches_each_epoch(posters: Path) -> None:
     assert module.read[0] != module.read[1] == module.read[3]
 
 
-def test_a_training_split_of_another_size_is_told(posters: Path) -> None:
+def test_a_training_split_of_another_size_is_reported(posters: Path) -> None:
     data = tiny.data(posters)
     size = len(data.train_dataloader().dataset)  # type: ignore[arg-type]
     with pytest.warns(UserWarning, match=f"the training split had {size + 1} samples and has {size}"):
         data.load_state_dict({"samples": 4, "step": 1, "of": size + 1})
 
 
-def test_a_test_asks_for_no_training_split(posters: Path, tmp_path: Path) -> None:
+def test_a_test_needs_no_training_split(posters: Path, tmp_path: Path) -> None:
     data = tiny.data(posters)
     trainer = tiny.trainer(1, callbacks=[ExactResume()])
     trainer.fit(tiny.stage("tlg"), datamodule=data)
@@ -255,7 +255,7 @@ def test_a_test_asks_for_no_training_split(posters: Path, tmp_path: Path) -> Non
         tiny.trainer(limit_val_batches=1).validate(tiny.stage("tlg"), datamodule=other, ckpt_path=tmp_path / "x.ckpt")
 
 
-def test_a_checkpoint_knows_what_its_data_folder_held(
+def test_a_checkpoint_records_the_content_of_its_data_folder(
     saved: tuple[Reader, Path], posters: Path, tmp_path: Path
 ) -> None:
     state = torch.load(saved[1] / "batch-3.ckpt", weights_only=True)

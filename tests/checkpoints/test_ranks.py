@@ -18,7 +18,7 @@ def fail(error: Exception) -> None:
     raise error
 
 
-def test_alone_the_result_and_the_errors_are_its_own() -> None:
+def test_a_single_process_gets_its_own_result_and_errors() -> None:
     assert on_first(lambda: 3) == 3
     with pytest.raises(ZeroDivisionError):
         on_first(lambda: 1 // 0)
@@ -36,7 +36,7 @@ def test_the_error_can_be_sent() -> None:
 
 
 def act_as(rank: int, folder: Path) -> None:
-    """One process of two: what it is told of its own and of the other's actions and errors goes into a file."""
+    """Run one process of two; write the reported outcomes of its own and of the other's actions into a file."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     acted = folder / f"acted{rank}"
     assert on_first(lambda: (acted.touch(), "of the first")[1]) == "of the first"
@@ -46,7 +46,7 @@ def act_as(rank: int, folder: Path) -> None:
     os.environ["LOCAL_RANK"] = str(rank)  # two processes of one node
     on_each_node((folder / f"seen{rank}").touch)
     assert (folder / f"seen{rank}").exists() is (rank == 0)
-    os.environ["LOCAL_RANK"] = "0"  # a node each
+    os.environ["LOCAL_RANK"] = "0"  # one node each
     for bad in (0, 1):
         act = partial(fail, KeyError(f"of {bad}")) if rank == bad else dict
         note(folder / f"told{rank}", partial(on_each_node, act))
@@ -61,7 +61,7 @@ def note(path: Path, act: Callable[[], object]) -> None:
             file.write(f"{type(told).__name__}: {told}\n")
 
 
-def test_all_processes_learn_how_it_went(tmp_path: Path) -> None:
+def test_all_processes_get_the_outcome(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
     both = [fork.Process(target=act_as, args=(rank, tmp_path)) for rank in (0, 1)]
     for process in both:

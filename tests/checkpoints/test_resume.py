@@ -30,7 +30,7 @@ def path_of(*args: Any, **kwargs: Any) -> str:
     return str(found.path)
 
 
-def test_last_is_the_newest_whole_one_of_the_folder(tmp_path: Path) -> None:
+def test_last_is_the_newest_undamaged_checkpoint_of_the_folder(tmp_path: Path) -> None:
     folder = str(tmp_path / "stage2")
     assert resolve("last", folder, "", fits=True) is None
     save(step_path(tmp_path / "stage1", 900), 900)  # another stage's
@@ -44,7 +44,7 @@ def test_last_is_the_newest_whole_one_of_the_folder(tmp_path: Path) -> None:
         assert path_of("last", folder, "", fits=True) == str(step_path(Path(folder), 1))
 
 
-def test_last_of_another_run_is_passed_over(tmp_path: Path) -> None:
+def test_last_ckpt_of_another_run_is_skipped(tmp_path: Path) -> None:
     save(tmp_path / "last.ckpt", run="old")
     with pytest.warns(UserWarning, match="are of another run; this one starts again"):
         assert resolve("last", str(tmp_path), "new", fits=True) is None
@@ -52,12 +52,12 @@ def test_last_of_another_run_is_passed_over(tmp_path: Path) -> None:
     assert path_of("last", str(tmp_path), "", fits=True) == str(tmp_path / "last.ckpt")
 
 
-def test_only_a_fit_may_do_without(tmp_path: Path) -> None:
+def test_only_a_fit_may_start_without_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="--ckpt_path last: there is no checkpoint in"):
         resolve("last", str(tmp_path), "", fits=False)
 
 
-def test_words_of_lightning_stay_and_addresses_are_refused(tmp_path: Path) -> None:
+def test_lightnings_keywords_pass_and_addresses_are_refused(tmp_path: Path) -> None:
     for given in ("best", "hpc", "registry:x"):
         assert resolve(given, str(tmp_path), "", fits=True) == given
     for given in ("s3://bucket/x.ckpt", "http://host/x.ckpt", f"file://{tmp_path}/x.ckpt"):
@@ -68,7 +68,7 @@ def test_words_of_lightning_stay_and_addresses_are_refused(tmp_path: Path) -> No
     assert resolve("last", None, "run", fits=True) is None
 
 
-def test_what_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_unusable_checkpoints_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no\.ckpt does not exist"):
         resolve(str(tmp_path / "no.ckpt"), None, "", fits=True)
     (tmp_path / "x.ckpt").write_bytes(b"no checkpoint")
@@ -95,7 +95,7 @@ def test_a_changed_configuration_is_refused_with_a_table(tmp_path: Path, capsys:
     check_config(found, now | {"data.batch_size": 4}, [])
 
 
-def test_one_without_a_configuration_is_let_through_with_a_warning(tmp_path: Path) -> None:
+def test_a_checkpoint_without_a_configuration_is_accepted_with_a_warning(tmp_path: Path) -> None:
     found = resolve(str(save(tmp_path / "x.ckpt")), None, "", fits=True)
     assert isinstance(found, Found)
     with pytest.warns(UserWarning, match="does not say under which configuration"):
@@ -119,8 +119,8 @@ def test_a_checkpoint_is_compared_by_names_and_shapes(form: str, tmp_path: Path)
     fresh = tiny.alignment(tokenizer=False)
     before = {name: value.clone() for name, value in fresh.named_parameters()}
     check_weights(fresh, written())
-    assert all(torch.equal(value, before[name]) for name, value in fresh.named_parameters())  # nothing is read
-    assert fresh.prompt_encoder.text_encoder.tokenizer is not None  # but for what is no tensor
+    assert all(torch.equal(value, before[name]) for name, value in fresh.named_parameters())  # no weights are loaded
+    assert fresh.prompt_encoder.text_encoder.tokenizer is not None  # but values that are not tensors are
     with pytest.raises(ValueError, match=r"last.ckpt does not fit TLGModule .* another stage or shape: \d+ weights"):
         check_weights(tiny.stage("tlg"), written())
     with pytest.raises(ValueError, match=r"1 weights differ; log_temperature is \(2,\), here \(\)"):

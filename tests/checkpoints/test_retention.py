@@ -1,4 +1,4 @@
-"""Names, retention and failures of checkpoints, in real fits of one weight."""
+"""Test names, retention and failures of checkpoints in real fits of one weight."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Point(LightningModule):
-    """``place`` goes down by 0.1 a step; ``frozen`` only takes room."""
+    """``place`` decreases by 0.1 per step; ``frozen`` only takes space."""
 
     def __init__(self, room: int = 10) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ def fit(
 
 
 def step_in(path: Path) -> int:
-    """The step of a checkpoint whose weights are that step's."""
+    """Return the step of a checkpoint, and check that its weights are of that step."""
     verify(path)
     saved = torch.load(path, weights_only=True)
     torch.testing.assert_close(saved["state_dict"]["place"], torch.full((2,), 1 - 0.1 * saved["global_step"]))
@@ -78,10 +78,10 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_the_newest_few_stay_and_some_for_ever(asynchronous: bool, tmp_path: Path) -> None:
+def test_the_newest_few_are_kept_and_some_for_ever(asynchronous: bool, tmp_path: Path) -> None:
     folder = tmp_path / "stage"
     fit(Checkpoints(str(folder), 2, keep=2, keep_every=6, asynchronous=asynchronous), 13)
-    assert sorted(steps_of(folder)) == [6, 12, 13]  # 12 is one of the newest two, and a sixth
+    assert sorted(steps_of(folder)) == [6, 12, 13]  # 12 is one of the newest two and a multiple of six
     assert len(names(folder)) == 4
     assert [step_in(path) for _, path in sorted(steps_of(folder).items())] == [6, 12, 13]
     last = folder / "last.ckpt"
@@ -93,26 +93,26 @@ def test_the_newest_few_stay_and_some_for_ever(asynchronous: bool, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("steps", "every", "kept"), [(6, 3, [3, 6]), (7, 3, [6, 7]), (2, 5, [2]), (4, None, [4])])
-def test_last_is_of_the_last_step(steps: int, every: int | None, kept: list[int], tmp_path: Path) -> None:
+def test_last_ckpt_is_of_the_last_step(steps: int, every: int | None, kept: list[int], tmp_path: Path) -> None:
     fit(Checkpoints(str(tmp_path), every), steps)
     assert sorted(steps_of(tmp_path)) == kept
     assert step_in(tmp_path / "last.ckpt") == steps
 
 
-def test_accumulated_gradients_count_once(tmp_path: Path) -> None:
+def test_accumulated_batches_count_as_one_step(tmp_path: Path) -> None:
     callback = Checkpoints(str(tmp_path), 1, keep=9)
     fit(callback, 3, accumulate_grad_batches=4)
     assert sorted(steps_of(tmp_path)) == [1, 2, 3]
 
 
-def test_a_resumed_fit_goes_on_in_its_folder(tmp_path: Path) -> None:
+def test_a_resumed_fit_continues_in_its_folder(tmp_path: Path) -> None:
     fit(Checkpoints(str(tmp_path), 2, keep=3), 4)
     fit(Checkpoints(str(tmp_path), 2, keep=3), 8, resume=tmp_path / "last.ckpt")
     assert sorted(steps_of(tmp_path)) == [4, 6, 8]
     assert step_in(tmp_path / "last.ckpt") == 8
 
 
-def test_going_back_drops_what_was_after_and_starting_again_drops_all(tmp_path: Path) -> None:
+def test_resuming_earlier_removes_later_checkpoints_and_starting_again_removes_all(tmp_path: Path) -> None:
     fit(Checkpoints(str(tmp_path), 2, keep=9), 8)
     fit(Checkpoints(str(tmp_path), 1, keep=9), 5, resume=step_path(tmp_path, 4))
     assert sorted(steps_of(tmp_path)) == [2, 4, 5]
@@ -123,11 +123,11 @@ def test_going_back_drops_what_was_after_and_starting_again_drops_all(tmp_path: 
     elsewhere = tmp_path / "elsewhere"
     fit(Checkpoints(str(elsewhere), 2, keep=9), 2)
     again = Checkpoints(str(elsewhere), 2, keep=9, overwrite=True)
-    fit(again, 4, resume=tmp_path / "last.ckpt")  # of another folder: another line
+    fit(again, 4, resume=tmp_path / "last.ckpt")  # from another folder: another run
     assert sorted(steps_of(elsewhere)) == [4]
 
 
-def test_an_earlier_fit_is_not_removed_unasked(tmp_path: Path) -> None:
+def test_an_earlier_fit_is_not_removed_without_permission(tmp_path: Path) -> None:
     folder, elsewhere = tmp_path / "a", tmp_path / "b"
     fit(Checkpoints(str(folder), 2, keep_every=2), 4)
     fit(Checkpoints(str(elsewhere)), 1)
@@ -143,14 +143,14 @@ def test_an_earlier_fit_is_not_removed_unasked(tmp_path: Path) -> None:
     fit(Checkpoints(str(folder), 1, enabled=False), 2)
 
 
-def test_a_finished_fit_that_is_resumed_writes_nothing(tmp_path: Path) -> None:
+def test_resuming_a_finished_fit_writes_nothing(tmp_path: Path) -> None:
     fit(Checkpoints(str(tmp_path), 2), 4)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     fit(Checkpoints(str(tmp_path), 2), 4, resume=tmp_path / "last.ckpt")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 
-def test_a_last_of_before_is_replaced_whatever_it_was(tmp_path: Path) -> None:
+def test_an_earlier_last_ckpt_of_any_kind_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").mkdir()
     (tmp_path / "last.ckpt" / "x").touch()
     fit(Checkpoints(str(tmp_path), overwrite=True), 1)
@@ -170,7 +170,7 @@ def test_without_hard_links_last_is_a_relative_link(tmp_path: Path, monkeypatch:
     assert step_in(tmp_path / "moved" / "last.ckpt") == 5
 
 
-def test_without_a_folder(tmp_path: Path) -> None:
+def test_without_a_folder_nothing_is_saved(tmp_path: Path) -> None:
     fit(Checkpoints(), 1, default_root_dir=tmp_path / "a")
     assert names(tmp_path / "a" / "checkpoints") == ["last.ckpt", "step-000000001.ckpt"]
     other = ModelCheckpoint(tmp_path / "b", save_last=True, save_top_k=0)
@@ -192,7 +192,7 @@ def test_other_commands_write_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("every_n_steps", 0), ("keep", 0), ("keep_every", -1)])
-def test_numbers_out_of_range(name: str, value: int) -> None:
+def test_numbers_out_of_range_are_refused(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=f"checkpoints.{name} is {value}; it must be at least"):
         Checkpoints(**{name: value})  # type: ignore[arg-type]
 
@@ -200,13 +200,13 @@ def test_numbers_out_of_range(name: str, value: int) -> None:
 def test_another_plugin_cannot_save_in_the_background(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="asynchronous needs the plugin"):
         fit(Checkpoints(str(tmp_path), asynchronous=True), 1, plugins=[])
-    fit(Checkpoints(str(tmp_path), 1), 2, plugins=[])  # Lightning's own writes as well
+    fit(Checkpoints(str(tmp_path), 1), 2, plugins=[])  # Lightning's own saving works too
     assert sorted(steps_of(tmp_path)) == [1, 2]
     verify(tmp_path / "last.ckpt")
 
 
 class FolderIO(CheckpointIO):
-    """Writes folders, as the strategies that shard do."""
+    """Writes folders like the sharding strategies."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path.mkdir()
@@ -222,10 +222,10 @@ class FolderIO(CheckpointIO):
         raise NotImplementedError
 
 
-def test_folders_have_checksums_and_are_kept_alike(tmp_path: Path) -> None:
+def test_folders_have_checksums_and_the_same_retention(tmp_path: Path) -> None:
     stage = tmp_path / "stage"
     fit(Checkpoints(str(stage), 2), 3)
-    (stage / ".new.ckpt").mkdir()  # of a kill
+    (stage / ".new.ckpt").mkdir()  # left by a kill
     fit(Checkpoints(str(stage), 2, overwrite=True), 7, plugins=[FolderIO()])
     assert names(stage) == ["last.ckpt", "step-000000006.ckpt", "step-000000007.ckpt"]
     assert (stage / "last.ckpt").readlink() == Path("step-000000007.ckpt")
@@ -241,7 +241,7 @@ def test_folders_have_checksums_and_are_kept_alike(tmp_path: Path) -> None:
 
 
 class Twice(Callback):
-    """Saves a step again that is saved already, as an interruption may."""
+    """Saves a step a second time, as an interruption may."""
 
     def __init__(self, own: Checkpoints) -> None:
         self.own = own
@@ -252,7 +252,7 @@ class Twice(Callback):
 
 
 @pytest.mark.parametrize("exchanges", [True, False])
-def test_a_folder_that_is_saved_again_stands_while_it_is_replaced(
+def test_a_folder_that_is_saved_again_exists_while_it_is_replaced(
     exchanges: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not exchanges:  # a file system that cannot
@@ -272,13 +272,13 @@ def test_a_folder_that_is_saved_again_stands_while_it_is_replaced(
     verify(step_path(tmp_path, 2))
 
 
-def test_the_run_s_name_is_in_the_checkpoint(tmp_path: Path) -> None:
+def test_the_name_of_the_run_is_in_the_checkpoint(tmp_path: Path) -> None:
     fit(Checkpoints(str(tmp_path), run="abc"), 1)
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]["Checkpoints"] == {"run": "abc"}
 
 
 def test_in_the_background_the_same_bytes_are_written(tmp_path: Path) -> None:
-    """Also where the average shares the storage of what is frozen: no second copy of it."""
+    """This holds too if the EMA shares the storage of frozen weights: there is no second copy of it."""
     for asynchronous in (False, True):
         torch.manual_seed(0)
         fit(
@@ -290,11 +290,11 @@ def test_in_the_background_the_same_bytes_are_written(tmp_path: Path) -> None:
     for name in ("step-000000006.ckpt", "last.ckpt"):
         first, second = ((tmp_path / str(flag) / name).read_bytes() for flag in (False, True))
         assert first == second
-        assert len(first) < 300_000  # 200,000 of them `frozen`, once
+        assert len(first) < 300_000  # 200,000 of them are `frozen`, once
 
 
 class Fill(Callback):
-    """Fills the disk at one step and makes room again at another, as other users of it do."""
+    """Fills the disk at one step and frees it at another, like other users of the disk."""
 
     def __init__(self, folder: Path, full: int, free: int, size: int = 6_000_000) -> None:
         self.file, self.full, self.free, self.size = folder / "others", full, free, size
@@ -307,7 +307,7 @@ class Fill(Callback):
             self.file.unlink()
 
 
-ROOM = 400_000  # 1.6 MB a checkpoint: two are kept, a third is being written
+ROOM = 400_000  # 1.6 MB per checkpoint: two are kept while a third is written
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -322,7 +322,7 @@ def test_a_full_disk_is_a_warning_while_later_saves_succeed(asynchronous: bool, 
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_full_disk_at_the_end_is_an_error_and_leaves_the_one_before(asynchronous: bool, small_disk: Path) -> None:
+def test_a_full_disk_at_the_end_is_an_error_and_keeps_the_checkpoint(asynchronous: bool, small_disk: Path) -> None:
     folder = small_disk / "stage"
     fill = Fill(small_disk, full=3, free=99)
     with (
@@ -330,25 +330,25 @@ def test_a_full_disk_at_the_end_is_an_error_and_leaves_the_one_before(asynchrono
         pytest.raises(OSError, match=r"the last checkpoint could not be written: .*No space left"),
     ):
         fit(Checkpoints(str(folder), 2, asynchronous=asynchronous), 6, room=ROOM, more=(fill,))
-    assert names(folder) == ["last.ckpt", "step-000000002.ckpt"]  # nothing half-written takes room
+    assert names(folder) == ["last.ckpt", "step-000000002.ckpt"]  # no partial file takes space
     assert step_in(folder / "last.ckpt") == 2
     (small_disk / "others").unlink()
     fit(Checkpoints(str(folder), 2), 6, resume=folder / "last.ckpt", room=ROOM)
     assert step_in(folder / "last.ckpt") == 6
 
 
-def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_step(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_refused_before_the_first_step(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     steps = Break(0)
     with pytest.raises(OSError, match=r"checkpoints cannot be written to .*file/stage: .*Not a directory"):
         fit(Checkpoints(str(tmp_path / "file" / "stage"), 2), 4, more=(steps,))
     assert names(tmp_path) == ["file"]
     fit(Checkpoints(str(tmp_path / "stage"), 2), 1)
-    assert names(tmp_path / "stage") == ["last.ckpt", "step-000000001.ckpt"]  # the trial leaves nothing
+    assert names(tmp_path / "stage") == ["last.ckpt", "step-000000001.ckpt"]  # the test write leaves nothing
 
 
 class Vanish(Callback):
-    """Somebody's clean-up of the disk takes the folder, and something stands in its place."""
+    """Removes the folder, as a clean-up of the disk may, and puts something else there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -369,7 +369,7 @@ def test_a_folder_that_vanishes_is_a_warning(tmp_path: Path) -> None:
 
 
 class Anothers(ModelCheckpoint):
-    """Lightning's own, which keeps one: it removes the one before when it takes the new one for written."""
+    """Lightning's own callback, which keeps one checkpoint: it removes the earlier one after the new one."""
 
     removed = 0
 
@@ -381,8 +381,8 @@ class Anothers(ModelCheckpoint):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_another_callback_s_saves_are_its_own_affair(asynchronous: bool, small_disk: Path) -> None:
-    """They are written when they return, and end the fit where they cannot be."""
+def test_saves_of_other_callbacks_are_not_changed(asynchronous: bool, small_disk: Path) -> None:
+    """They are written when they return, and end the fit if they fail."""
     other = Anothers(small_disk / "other", filename="{step}", every_n_train_steps=1, enable_version_counter=False)
     own = Checkpoints(str(small_disk / "own"), 1, asynchronous=asynchronous)
     with (
@@ -403,7 +403,7 @@ class Break(Callback):
             raise ZeroDivisionError("the training itself")
 
 
-def test_what_ended_the_fit_is_not_hidden_behind_a_full_disk(small_disk: Path) -> None:
+def test_a_full_disk_does_not_hide_the_error_that_ended_the_fit(small_disk: Path) -> None:
     with pytest.warns(UserWarning, match="No space left"), pytest.raises(ZeroDivisionError):
         fit(Checkpoints(str(small_disk / "s"), 2), 9, room=ROOM, more=(Fill(small_disk, 3, 99), Break()))
 
@@ -417,7 +417,7 @@ def fit_for_ever(folder: Path, asynchronous: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.no_cover
 def test_kills_at_random_moments_never_lose_the_run(tmp_path: Path) -> None:
-    """A save at each step: nearly every kill falls into one. The same command goes on each time."""
+    """Save at each step, so that nearly every kill hits a save. The same command resumes each time."""
     draw, before = random.Random(1), 0
     for turn in range(6):
         child = FORK.Process(target=fit_for_ever, args=(tmp_path, turn % 2 == 1))
@@ -428,12 +428,12 @@ def test_kills_at_random_moments_never_lose_the_run(tmp_path: Path) -> None:
         time.sleep(draw.uniform(0, 0.1))
         child.kill()
         child.join()
-        with warnings.catch_warnings(action="error"):  # a damaged one is told
+        with warnings.catch_warnings(action="error"):  # a damaged checkpoint is reported as a warning
             found = newest_valid(tmp_path)
         assert found == tmp_path / "last.ckpt"
         step = step_in(found)
         assert step > before
-        assert step >= max(steps_of(tmp_path))  # nothing that was finished is lost
+        assert step >= max(steps_of(tmp_path))  # no finished checkpoint is lost
         for path in steps_of(tmp_path).values():
             verify(path)
         before = step
@@ -454,7 +454,7 @@ def take_what_is_held(folder: Path, holder: int) -> None:
         take(folder)
 
 
-def test_a_folder_is_one_fit_s_at_a_time(tmp_path: Path) -> None:
+def test_a_folder_serves_one_fit_at_a_time(tmp_path: Path) -> None:
     class Other(Callback):
         """Another process begins a fit in the same folder."""
 
@@ -470,7 +470,7 @@ def test_a_folder_is_one_fit_s_at_a_time(tmp_path: Path) -> None:
     assert not (tmp_path / ".fit.lock").exists()
 
 
-def test_a_fit_that_fails_leaves_the_folder_to_others(tmp_path: Path) -> None:
+def test_a_failed_fit_releases_the_folder(tmp_path: Path) -> None:
     class Failing(Callback):
         def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             assert (tmp_path / ".fit.lock").exists()
@@ -481,7 +481,7 @@ def test_a_fit_that_fails_leaves_the_folder_to_others(tmp_path: Path) -> None:
     assert not (tmp_path / ".fit.lock").exists()
 
 
-def test_a_fit_does_not_start_beside_another(tmp_path: Path) -> None:
+def test_a_fit_does_not_start_in_the_folder_of_a_running_one(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         held = {"host": socket.gethostname(), "pid": other.pid}
         (tmp_path / ".fit.lock").write_text(json.dumps(held))

@@ -13,7 +13,7 @@ def test_shipped_configurations_are_beside_the_package() -> None:
     assert configs_folder().is_dir()
 
 
-def test_folders_given_come_before_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_folders_come_before_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here, other = tmp_path / "here", tmp_path / "other"
     for folder in (here, other):
         folder.mkdir()
@@ -32,7 +32,7 @@ def test_shipped_files_are_found_from_anywhere(prefix: str, tmp_path: Path, monk
     assert find_config(name) == shipped
 
 
-def test_missing_file_tells_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_a_missing_file_lists_the_searched_folders(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no configuration file 'nowhere\.yaml'") as caught:
         find_config("nowhere.yaml", tmp_path)
     assert str(tmp_path) in str(caught.value)
@@ -58,7 +58,7 @@ def test_a_command_line_names_shipped_files_from_anywhere(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("config", ["nowhere.yaml", "{a: 1.5}", "x" * 5000, ""])
-def test_what_is_no_shipped_file_is_left_to_the_parser(config: str) -> None:
+def test_other_files_are_left_to_the_parser(config: str) -> None:
     assert find_shipped(["--config", config]) == ["--config", config]
 
 
@@ -74,5 +74,5 @@ def test_a_list_of_callbacks_or_loggers_begins_with_an_empty_one(tmp_path: Path)
 
 
 @pytest.mark.parametrize("config", ["nowhere.yaml", "{a: 1.5}", "a: [", "trainer: x", "x" * 5000, ""])
-def test_what_is_no_configuration_stays_for_the_parser_to_refuse(config: str) -> None:
+def test_invalid_configurations_are_left_to_the_parser(config: str) -> None:
     assert reset_lists(["fit", "--config", config]) == ["fit", "--config", config]

@@ -19,12 +19,12 @@ from vlad_lightning.files import configs_folder
 CONFIG = configs_folder() / "mini/stage0_align.yaml"
 TEXTS = (
     *("7435e1", "1e3", "on", "~", "0x1F", "12:30", "1_000", "null", "007", "2020-01-01"),
-    *("", " a", "a: b", "[x]", "#x", "-", "two\nlines"),
+    *("", " a", "a: b", "[x]", "#x", "-", "two\nlines", "next\x85line", "\u2028", "\ufeff", "tab\t", "\x07"),
 )
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
-    """The one line of a fit that is refused."""
+    """Run a fit that must be refused, and return its one line."""
     capsys.readouterr()
     try:
         code = main(["fit", "--config", str(CONFIG), *map(str, args)])
@@ -39,7 +39,7 @@ def refused(capsys: pytest.CaptureFixture[str], *args: object) -> str:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_what_is_written_is_read_back(text: str) -> None:
+def test_a_written_configuration_reads_back(text: str) -> None:
     prepare()
     content = {"text": text, text or "key": [text], "number": 1e-5, "nothing": None, "whole": 3, "flag": True}
     assert get_loader("yaml")(dump(content)) == content
@@ -96,7 +96,7 @@ def test_an_error_of_the_command_line_is_one_line(
         (("--model.prompt_encoder.text_encoder.lora.rank", "0"), "rank is 0; it must be at least 1"),
     ],
 )
-def test_a_value_that_a_class_refuses_is_told_by_its_last_reason(
+def test_a_value_that_a_class_refuses_is_reported_with_the_last_reason(
     args: tuple[str, ...], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert refused(capsys, *args) == reason
@@ -133,7 +133,7 @@ def test_an_error_of_a_file_is_one_line(
 
 
 def strategy(path: Path, setting: object) -> Path:
-    """A configuration file with a setting of DDP's."""
+    """Write a configuration file with a setting of DDP."""
     ddp = {"class_path": "lightning.pytorch.strategies.DDPStrategy", "init_args": setting}
     path.write_text(yaml.safe_dump({"trainer": {"strategy": ddp, "accelerator": "cpu"}}))
     return path
@@ -152,22 +152,22 @@ def test_a_class_for_an_argument_of_any_type_is_not_built(tmp_path: Path) -> Non
     assert not (tmp_path / "started").exists()
 
 
-def test_what_an_allowed_library_imports_is_not_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_imports_of_an_allowed_library_are_not_allowed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = strategy(tmp_path / "more.yaml", {"ddp_comm_hook": "torch.os.system"})
     assert "Importing 'posix.system' is not allowed" in refused(capsys, "--config", path)
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/x.ckpt", "file:///tmp/x.ckpt"])
-def test_a_checkpoint_has_no_address(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_address_is_refused(address: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(capsys, "--ckpt_path", address).startswith(f"--ckpt_path {address} is an address")
 
 
-def test_pickled_code_cannot_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_loading_pickled_code_cannot_be_requested(capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, "--weights_only", "false")
     assert said.startswith("--weights_only false: the code in a checkpoint is never run")
 
 
-def test_a_fit_leaves_the_working_directory_as_it_is(
+def test_a_fit_writes_nothing_into_the_working_directory(
     posters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here").mkdir()
@@ -187,7 +187,7 @@ def test_a_fit_leaves_the_working_directory_as_it_is(
     assert not list((tmp_path / "out").rglob(".fit.lock"))
 
 
-def test_a_fit_beside_another_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fit_in_the_folder_of_a_running_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "stage0").mkdir()
     held = {"host": socket.gethostname(), "pid": os.getppid()}
     (tmp_path / "stage0" / ".fit.lock").write_text(json.dumps(held))
@@ -205,3 +205,10 @@ def test_tasks_that_would_each_train_alone_are_refused(
     monkeypatch.setenv("SLURM_JOB_NAME", "stage")
     error = refused(capsys, "--out", tmp_path, "--data.root", posters, "--trainer.accelerator", "cpu")
     assert error.startswith("SLURM started 2 tasks (SLURM_NTASKS=2, SLURM_NNODES=1, SLURM_NTASKS_PER_NODE=2)")
+    for name in ("NTASKS", "NTASKS_PER_NODE"):
+        monkeypatch.setenv(f"SLURM_{name}", "1")
+    joined = ("--trainer.strategy", "ddp", "--trainer.devices", 2, "--trainer.accelerator", "cpu")
+    error = refused(capsys, "--out", tmp_path, "--data.root", posters, *joined)
+    assert error.startswith(
+        "trainer.devices=2 times trainer.num_nodes=1 are 2 processes, but SLURM started SLURM_NTASKS=1"
+    )

@@ -23,7 +23,7 @@ def _silenced() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_silenced")
-def test_advertisements_are_left_out_and_information_is_not(caplog: pytest.LogCaptureFixture) -> None:
+def test_advertisements_are_hidden_and_information_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, LOGGER.name):
         rank_zero_info("Tip: try installing [litlogger](https://example.org)")
         rank_zero_info("GPU available: False, used: False")
@@ -31,7 +31,7 @@ def test_advertisements_are_left_out_and_information_is_not(caplog: pytest.LogCa
 
 
 @pytest.mark.usefixtures("_silenced")
-def test_warnings_that_concern_no_run_are_left_out_and_others_are_not() -> None:
+def test_irrelevant_warnings_are_hidden_and_others_are_shown() -> None:
     with warnings.catch_warnings(record=True) as caught:
         rank_zero_warn("Found 3 module(s) in eval mode at the start of training. This may lead to unexpected behavior")
         rank_zero_warn("Precision bf16-mixed is not supported by the model summary. Estimated model size ...")

@@ -1,4 +1,4 @@
-"""What stands once in a configuration arrives where it is needed; what contradicts it is refused by name."""
+"""A value given once in a configuration is used wherever it is needed; contradicting values are refused by name."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def built(*args: str) -> Any:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_stage_says_widths_and_numbers_of_words_once(name: str) -> None:
+def test_a_stage_gives_widths_and_numbers_of_words_once(name: str) -> None:
     text = (CONFIGS / name).read_text()
     assert text.count("max_words:") == 1
     said = set(keys(yaml.safe_load(text)))
-    ours = said - {key for key in said if ".unet." in key or ".tower." in key}  # which are published ones
+    ours = said - {key for key in said if ".unet." in key or ".tower." in key}  # these are published values
     assert not [key for key in ours if key.endswith((".text_width", ".max_phrases", ".character_encoder.width"))]
     assert len([key for key in ours if key.endswith((".image_size", ".init_args.size"))]) == 1
 
@@ -52,7 +52,7 @@ def keys(value: Any, above: str = "") -> Iterator[str]:
 TEXT = "model.image_generator.prompt_encoder.text_encoder"
 
 
-def test_one_key_changes_all_that_follows_in_what_is_built() -> None:
+def test_one_key_changes_all_derived_values_of_the_built_stage() -> None:
     own = [
         f"--{TEXT}.max_words=5",
         f"--{TEXT}.tower.width=64",
@@ -68,7 +68,7 @@ def test_one_key_changes_all_that_follows_in_what_is_built() -> None:
     assert (composition.width, composition.max_phrases) == (64, 5 + 12)
     assert image_generator.vfe.fusion.config.text_width == image_generator.vfe.phrase_map.config.text_width == 64
     layout = generator.tlg.config
-    assert (layout.text_width, layout.max_words) == (128, 5)  # of an encoder of its own
+    assert (layout.text_width, layout.max_words) == (128, 5)  # it has a separate encoder
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_one_key_changes_all_that_follows_in_what_is_built() -> None:
         ("mini/object_detector.yaml", 4, 64),
     ],
 )
-def test_data_have_the_models_number_of_words(name: str, words: int, size: int) -> None:
+def test_the_data_get_the_models_number_of_words(name: str, words: int, size: int) -> None:
     data = built(*files(name)).datamodule
     assert (data.max_words, data.size) == (words, size)
 
 
-def test_a_detectors_size_is_that_of_its_data() -> None:
+def test_a_detectors_size_is_its_datas() -> None:
     assert built(*files("mini/object_detector.yaml"), "--model.detector.size=32").datamodule.size == 32
 
 
@@ -96,7 +96,7 @@ def shown(capsys: pytest.CaptureFixture[str], command: str, *args: str) -> dict[
     return dict(yaml.safe_load(capsys.readouterr().out))
 
 
-def test_what_is_shown_has_the_values_that_follow(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_printed_configuration_has_the_derived_values(capsys: pytest.CaptureFixture[str]) -> None:
     config = shown(capsys, "test", *files("mini/stage2_vfe.yaml", "mini/test.yaml"), f"--{TEXT}.max_words=5")
     assert config["data"]["init_args"]["max_words"] == 5
     evaluation_encoder = config["model"]["init_args"]["evaluation"]["init_args"]["evaluation_encoder"]["init_args"][
@@ -106,10 +106,10 @@ def test_what_is_shown_has_the_values_that_follow(capsys: pytest.CaptureFixture[
     assert (composition["width"], composition["max_phrases"]) == (
         128,
         6 + 12,
-    )  # the evaluation encoder's encoder has six words
+    )  # the evaluation encoder reads six words
 
 
-def test_other_compositions_and_towers_are_filled_in_as_far_as_they_ask(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_compositions_and_towers_get_only_the_arguments_they_have(capsys: pytest.CaptureFixture[str]) -> None:
     layouts, text = "model.generator.prompt_encoder", "model.generator.prompt_encoder.text_encoder"
     tower = {"class_path": "transformers.CLIPTextModelWithProjection", "init_args": {"config": CLIP}}
     plain = "vlad_lightning.models.text.ccm.IdentityComposition"
@@ -145,7 +145,7 @@ CLIP = {
         ("data.max_words", 5, "data.max_words is 5 and model.generator.tlg.max_words is 6; they must be the same"),
     ],
 )
-def test_what_contradicts_is_refused_by_name(
+def test_contradicting_values_are_refused_by_name(
     key: str, value: int, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], posters: Path
 ) -> None:
     settings = [
@@ -160,7 +160,7 @@ def test_what_contradicts_is_refused_by_name(
     assert reason in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_what_nothing_follows_for_stays_open() -> None:
+def test_values_without_a_source_stay_unset() -> None:
     config = Namespace(model=Namespace(class_path="A"), data=Namespace(class_path="B", init_args=Namespace(size=None)))
     complete(config)
     assert config.data.init_args.size is None

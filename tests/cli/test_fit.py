@@ -1,4 +1,4 @@
-"""The stages through the command line, on a small folder of posters, in this process; test_run.py starts real ones."""
+"""Run the stages by the command line on a few posters, in this process; test_run.py starts real processes."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def run(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped pipeline on a folder of one's own, a few steps a stage, without a process for each."""
+    """Run the shipped pipeline on your own folder, a few steps per stage, without a process for each stage."""
     out = tmp_path_factory.mktemp("run") / "out"
     short = [part if isinstance(part, str) and part.startswith("--") else str(part) for part in SHORT[:-2]]
     few = [f"--{stage}.model.sampler.steps=2" for stage in ("stage1", "stage2", "test")]
     few += ["--shapes.samples=40", "--stage2.model.text_probe=4", "--test.model.text_probe=4"]
-    few += ["--test.data.test_share=0.4", "--test.data.batch_size=8"]  # enough to have words and objects
+    few += ["--test.data.test_share=0.4", "--test.data.batch_size=8"]  # enough for words and objects
     command = ("run", "--config", CONFIGS / "pipeline_mini.yaml", "--out", out, "--data", posters, *short, *few)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vlad_lightning.cli.run._execute", lambda command, log: main(command[3:]))
@@ -70,7 +70,7 @@ def test_pipeline_leaves_checkpoints_logs_results_and_a_pipeline(run: Path) -> N
 
 
 @pytest.mark.slow
-def test_stage_2_and_its_evaluation_encoder_saw_different_seeds(run: Path) -> None:
+def test_stage_2_and_its_evaluation_encoder_have_different_seeds(run: Path) -> None:
     first, second = (
         torch.load(run / s / "last.ckpt", weights_only=True)["state_dict"] for s in ("stage0", "evaluation_encoder")
     )
@@ -84,11 +84,11 @@ def test_exported_pipeline_holds_the_averaged_weights(run: Path) -> None:
     pipe = VLADPipeline.from_pretrained(run / "pipeline")
     key = "conv_in.weight"
     assert torch.equal(pipe.unet.state_dict()[key], saved["state_dict"][f"image_generator.vfe.unet.{key}"])
-    assert "current_model_state" in saved  # they are the average
+    assert "current_model_state" in saved  # the EMA weights are the state_dict
 
 
 @pytest.mark.slow
-def test_exported_pipeline_has_a_card_with_the_results_of_its_test(run: Path) -> None:
+def test_the_exported_pipeline_has_a_card_with_its_test_results(run: Path) -> None:
     card = ModelCard.load(run / "pipeline" / "README.md")
     results = json.loads((run / "results.json").read_text())["vlad"]
     assert card.data.eval_results is not None
@@ -100,7 +100,7 @@ def test_exported_pipeline_has_a_card_with_the_results_of_its_test(run: Path) ->
 
 
 @pytest.mark.slow
-def test_generate_generates_a_prompt(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate_writes_an_image(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = str(tmp_path / "out.png")
     assert main(["generate", "a poster that says 'HELLO'", f"--model={run}/pipeline", "--out", out, "--steps=2"]) == 0
     assert f"wrote {out}" in capsys.readouterr().out
@@ -108,8 +108,8 @@ def test_generate_generates_a_prompt(run: Path, tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.slow
-def test_command_line_wins_over_the_checkpoint(run: Path, posters: Path, tmp_path: Path) -> None:
-    """Lightning lays a checkpoint's hyper-parameters over the command line: ours hold none."""
+def test_the_command_line_overrides_the_checkpoint(run: Path, posters: Path, tmp_path: Path) -> None:
+    """Lightning lets a checkpoint's hyper-parameters override the command line; our checkpoints have none."""
     alone = tmp_path / "alone.ckpt"
     shutil.copy(run / "stage2" / "last.ckpt", alone)
     options = [
@@ -154,7 +154,7 @@ def test_predict_writes_an_image_and_its_layout_for_each_prompt(run: Path, tmp_p
 
 
 def failing(capsys: pytest.CaptureFixture[str], *args: object) -> str:
-    """The error of a command that has to end with code 2."""
+    """Return the error of a command that must end with code 2."""
     try:
         code = main([*map(str, args)])
     except SystemExit as ended:
@@ -178,7 +178,7 @@ def test_empty_data_folder_is_refused_from_any_folder(
 
 @pytest.fixture(scope="module")
 def stage0(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of another stage than most, and of the tiny shape."""
+    """Make a checkpoint of stage 0, and of the tiny shape."""
     path = tmp_path_factory.mktemp("other") / "stage0.ckpt"
     trainer = tiny.trainer()
     trainer.strategy.connect(tiny.alignment())
@@ -233,7 +233,7 @@ def fit_code(*args: object) -> int:
 
 
 @pytest.mark.slow
-def test_one_command_starts_and_resumes_and_refuses_what_differs(
+def test_one_command_starts_and_resumes_and_refuses_differences(
     posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, folder = tmp_path / "out", tmp_path / "out" / "stage0"
@@ -246,7 +246,7 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     def step() -> int:
         return int(torch.load(folder / "last.ckpt", weights_only=True)["global_step"])
 
-    assert fit_code(*command, "--trainer.max_steps", 2) == 0  # nothing there: from the start
+    assert fit_code(*command, "--trainer.max_steps", 2) == 0  # no checkpoint: from the start
     assert step() == 2
     (tmp_path / "other" / "stage0").mkdir(parents=True)
     shutil.copy(folder / "last.ckpt", tmp_path / "other" / "stage0" / "last.ckpt")
@@ -279,13 +279,13 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     assert step() == 4
     for caption in captions:
         caption.write_text(caption.read_text().swapcase())
-    # damaged: the one before is taken, under the configuration that it had
+    # damaged: the earlier one is used, with the configuration that it had
     last = folder / "last.ckpt"
     os.truncate(last, last.stat().st_size // 2)
     with pytest.warns(UserWarning, match=r"last.ckpt is damaged.*step-000000003.ckpt is taken in its place"):
         assert fit_code(*command, *moved, 4) == 0
     assert step() == 4
-    # the next stage starts from it, and goes on without it
+    # the next stage starts from it, and resumes without it
     later = [CONFIGS / "mini/stage1_tlg.yaml" if part == FIT[2] else part for part in command]
     settings = {"part": "generator.prompt_encoder", "checkpoint": str(last), "source": "prompt_encoder"}
     start = [{"class_path": "vlad_lightning.callbacks.InitFrom", "init_args": settings}]
@@ -297,7 +297,7 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     kept = torch.load(out / "stage1" / "last.ckpt", weights_only=True)
     assert kept["global_step"] == 2
     assert kept["callbacks"]["InitFrom[generator.prompt_encoder]"]["sha256"] == digest(last)
-    # of another run: not resumed, and not removed unless that is said
+    # of another run: not resumed, and not removed without permission
     another = (*command, *moved, 1, "--checkpoints.run", "another")
     capsys.readouterr()
     with pytest.warns(UserWarning, match="are of another run"):
@@ -311,17 +311,17 @@ def test_one_command_starts_and_resumes_and_refuses_what_differs(
     assert step() == 1
 
 
-def test_a_resume_opens_and_reads_its_checkpoint_no_more_than_it_has_to(posters: Path, tmp_path: Path) -> None:
+def test_a_resume_reads_its_checkpoint_no_more_than_needed(posters: Path, tmp_path: Path) -> None:
     command = (*FIT, *QUIET, "--data.root", posters, "--out", tmp_path, "--trainer.default_root_dir", tmp_path)
     assert fit_code(*command, "--trainer.max_steps", 1, "--data.batch_size", 4) == 0
     size = (tmp_path / "stage0" / "last.ckpt").stat().st_size
     with counted_reads() as reads:
         assert fit_code(*command, "--trainer.max_steps", 2, "--data.batch_size", 4) == 0
-    assert reads.openings == 4  # for the checksum, twice for the header, and for all of it
+    assert reads.openings == 4  # once for the checksum, twice for the header, once for the whole file
     assert reads.size / size == pytest.approx(2.1, abs=0.1)
 
 
-def test_an_interrupted_fit_ends_as_the_shell_expects(
+def test_an_interrupted_fit_ends_with_the_shells_exit_code(
     posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(AlignmentModule, "on_train_batch_start", lambda *_: signal.raise_signal(signal.SIGINT))
@@ -330,7 +330,7 @@ def test_an_interrupted_fit_ends_as_the_shell_expects(
     try:
         assert fit_code(*command, "--trainer.max_steps", 2, "--data.batch_size", 4) == 130
     finally:
-        signal.signal(signal.SIGINT, before)  # Lightning ignores it from then on
+        signal.signal(signal.SIGINT, before)  # afterwards Lightning ignores it
     assert "vlad-cli fit: interrupted" in capsys.readouterr().err
 
 
@@ -380,7 +380,7 @@ def test_missing_weights_are_refused(posters: Path, tmp_path: Path, capsys: pyte
     assert "weights='nowhere.pth' does not exist" in error
 
 
-def test_export_refuses_what_it_cannot_use(stage0: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_refuses_unusable_arguments(stage0: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = ("--folder", tmp_path / "new")
     error = failing(capsys, "export", "--checkpoint", tmp_path / "no.ckpt", *folder, *STAGE2)
     assert f"--checkpoint {tmp_path / 'no.ckpt'} does not exist" in error
@@ -414,9 +414,7 @@ def test_interpolate_replaces_names_in_every_text() -> None:
     }
 
 
-def test_settings_that_contradict_each_other_are_one_line(
-    posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_contradicting_settings_are_one_line(posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = ("--config", CONFIGS / "mini/stage0_align.yaml", "--out", tmp_path, "--data.root", posters)
     bar = '--trainer.callbacks=[{"class_path": "lightning.pytorch.callbacks.RichProgressBar"}]'
     error = failing(capsys, "fit", *config, bar, "--trainer.enable_progress_bar", "false")

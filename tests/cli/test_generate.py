@@ -49,11 +49,11 @@ def test_same_seed_gives_the_same_image(model: Path, tmp_path: Path, capsys: pyt
 
 
 def words_file(*words: dict[str, Any]) -> str:
-    """A layout file with these words, in fractions of the frame."""
+    """Write a layout file with these words, in fractions of the frame."""
     return json.dumps({"width": 1, "height": 1, "words": list(words)})
 
 
-def test_a_prompt_without_words_to_draw_is_told(
+def test_a_prompt_without_words_to_draw_is_reported(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notice = "notice: the prompt has no words to draw"
@@ -79,7 +79,7 @@ def test_the_settings_for_faster_sampling_reach_the_sampler(model: Path, tmp_pat
         generate(model, tmp_path / "f.png", "--cache_interval", 0)
 
 
-def test_settings_of_the_test_are_those_of_generate_where_none_are_named(model: Path, tmp_path: Path) -> None:
+def test_generate_uses_the_tests_settings_by_default(model: Path, tmp_path: Path) -> None:
     shutil.copytree(model, tmp_path / "tested")
     index = tmp_path / "tested" / "model_index.json"
     own = {"solver": "dpmsolver++", "cache_interval": 2, "fuse_qkv": True}
@@ -99,19 +99,19 @@ def test_several_images_stand_side_by_side(model: Path, tmp_path: Path) -> None:
     assert Image.open(tmp_path / "grid.png").size == (3 * tiny.SIZE, tiny.SIZE)
 
 
-def test_own_layout_is_drawn(model: Path, tmp_path: Path) -> None:
+def test_a_given_layout_is_drawn(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "layout.json"
     path.write_text(words_file({"text": "HI", "quad": QUAD}))
     first = generate(model, tmp_path / "a.png", "--layout", path)
     path.write_text(words_file())
     second = generate(model, tmp_path / "b.png", "--layout", path)
-    assert first != second  # a layout too: no words
+    assert first != second  # an empty layout counts too
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
-def test_other_formats_and_new_folders(model: Path, tmp_path: Path, suffix: str) -> None:
+def test_other_formats_and_new_folders_are_written(model: Path, tmp_path: Path, suffix: str) -> None:
     generate(model, tmp_path / "new" / f"out{suffix}", prompt="nothing to draw")
-    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"out{suffix}"]  # nothing half-written is left
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"out{suffix}"]  # no partial files
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_saved_layout_draws_the_same_and_can_be_edited(model: Path, tmp_path: 
     assert again.read_text() == path.read_text()
     path.write_text(path.read_text().replace('"HI"', '"HO"'))
     assert generate(model, tmp_path / "c.png", "--layout", path) != drawn
-    assert generated  # its noise differs: the layout took the first draws
+    assert generated  # its noise differs, because the layout used the first draws
 
 
 def test_each_of_several_layouts_is_saved(model: Path, tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_each_of_several_layouts_is_saved(model: Path, tmp_path: Path) -> None:
     assert not torch.equal(first.layout.boxes, second.layout.boxes)
 
 
-def test_a_colour_of_the_layout_file_is_told_to_the_image_generator(model: Path, tmp_path: Path) -> None:
+def test_a_colour_of_the_layout_file_reaches_the_image_generator(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "layout.json"
     entry = {"text": "HI", "quad": QUAD}
     path.write_text(words_file(entry))
@@ -209,7 +209,7 @@ def test_a_colour_of_the_layout_file_is_told_to_the_image_generator(model: Path,
     assert told == generate(model, tmp_path / "c.png", "--layout", path, prompt=f"{PROMPT} in red letters")
 
 
-def test_a_font_is_drawn_with_and_saved(model: Path, tmp_path: Path) -> None:
+def test_a_font_is_used_and_saved(model: Path, tmp_path: Path) -> None:
     layout = tmp_path / "layout.json"
     layout.write_text(words_file({"text": "HI", "quad": QUAD}))
     plain = generate(model, tmp_path / "a.png", "--layout", layout)
@@ -231,7 +231,7 @@ def test_a_template_gives_the_layout(model: Path, tmp_path: Path) -> None:
     assert drawn == generate(model, tmp_path / "b.png", "--layout", saved)
 
 
-def test_arguments_that_do_not_go_together_are_refused(model: Path, tmp_path: Path) -> None:
+def test_incompatible_arguments_are_refused(model: Path, tmp_path: Path) -> None:
     picture, layout = tmp_path / "picture.png", tmp_path / "layout.json"
     Image.new("RGB", (40, 40)).save(picture)
     layout.write_text(words_file())
@@ -255,7 +255,7 @@ def test_arguments_that_do_not_go_together_are_refused(model: Path, tmp_path: Pa
     assert not out.exists()
 
 
-def test_a_picture_is_generated_into(tmp_path: Path) -> None:
+def test_a_picture_is_inpainted(tmp_path: Path) -> None:
     module: Any = tiny.stage("vfe", inpaints=True)
     torch.nn.init.normal_(module.image_generator.vfe.inpainting.weight, std=0.3)
     VLADPipeline.from_module(module).save_pretrained(tmp_path / "pipeline")
@@ -270,7 +270,7 @@ def test_a_picture_is_generated_into(tmp_path: Path) -> None:
 
 
 def damaged(model: Path, folder: Path, file: str, content: str | bytes | int) -> Path:
-    """A copy of the pipeline with one file replaced, or cut to so many bytes."""
+    """Copy the pipeline with one file replaced, or cut to so many bytes."""
     copy = shutil.copytree(model, folder / "pipeline")
     if isinstance(content, int):
         os.truncate(copy / file, content)
@@ -305,7 +305,7 @@ def test_a_damaged_file_is_named(
     assert message in error
 
 
-def test_sizes_that_contradict_each_other_are_refused(model: Path, tmp_path: Path) -> None:
+def test_contradicting_sizes_are_refused(model: Path, tmp_path: Path) -> None:
     config = json.loads((model / "text_encoder" / "config.json").read_text())
     config["intermediate_size"] += 8
     folder = damaged(model, tmp_path, "text_encoder/config.json", json.dumps(config))
@@ -314,7 +314,7 @@ def test_sizes_that_contradict_each_other_are_refused(model: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda"])
-def test_a_device_that_is_not_there_is_refused(model: Path, tmp_path: Path, device: str) -> None:
+def test_a_missing_device_is_refused(model: Path, tmp_path: Path, device: str) -> None:
     if device == "cuda" and torch.cuda.is_available():
         pytest.skip("it is there")
     with pytest.raises(ValueError, match=f"--device {device} cannot be used here: "):
@@ -322,7 +322,7 @@ def test_a_device_that_is_not_there_is_refused(model: Path, tmp_path: Path, devi
 
 
 @pytest.mark.parametrize("part", ["unet", "fusion", "tlg"])
-def test_weights_that_are_no_numbers_generate_nothing(model: Path, tmp_path: Path, part: str) -> None:
+def test_weights_with_nan_generate_nothing(model: Path, tmp_path: Path, part: str) -> None:
     folder = shutil.copytree(model, tmp_path / "pipeline")
     (file,) = (folder / part).glob("*.safetensors")
     save_file({key: value * float("nan") for key, value in load_file(file).items()}, file, metadata={"format": "pt"})

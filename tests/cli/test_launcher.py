@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_help_imports_the_standard_library_only() -> None:
     assert imported.isdisjoint({"torch", "lightning", "numpy", "yaml", "jsonargparse"})
 
 
-def test_version() -> None:
+def test_version_is_printed() -> None:
     assert vlad_cli("--version").stdout == f"vlad-cli {__version__}\n"
 
 
@@ -61,7 +62,7 @@ def test_unknown_command_is_one_line_with_the_nearest_name() -> None:
     assert "unknown command 'fti'; did you mean 'fit'?" in result.stderr
 
 
-def test_bad_input_is_one_line_and_the_traceback_is_there_on_request(tmp_path: Path) -> None:
+def test_bad_input_is_one_line_with_a_traceback_on_request(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.yaml")
     result = vlad_cli("run", "--config", missing)
     assert result.returncode == 2
@@ -88,7 +89,26 @@ def test_synth_refuses_an_unknown_option(argument: str, tmp_path: Path, capsys: 
     assert not (tmp_path / "posters").exists()
 
 
-def test_synth_hands_every_option_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [
+        (("generate", "a poster"), "--imag=3"),
+        (("doctor",), "--data.roo=x"),
+        (("validate", "--config", "mini/stage0_align.yaml"), "--ckpt_pat=x"),
+    ],
+)
+def test_a_shortened_option_is_refused(
+    command: tuple[str, ...], argument: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        code: Any = main([*command, argument])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert argument.partition("=")[0].lstrip("-") in capsys.readouterr().err
+
+
+def test_synth_passes_every_option_on(tmp_path: Path) -> None:
     plain = ("--samples", "3", "--size", "48", "--workers", "1")
     assert main(["synth", "--out", str(tmp_path / "a"), *plain]) == 0
     assert main(["synth", "--out", str(tmp_path / "b"), *plain, "--seed", "1", "--charseg", "false"]) == 0

@@ -27,7 +27,7 @@ def synth(name: str, folder: str, *more: object, samples: int = 2) -> dict[str, 
 
 
 def write(folder: Path, *stages: dict[str, Any]) -> Path:
-    """A pipeline file whose stages are real but small commands."""
+    """Write a pipeline file whose stages are real but small commands."""
     path = folder / "pipeline.yaml"
     path.write_text(
         yaml.safe_dump({"out": str(folder / "out"), "data": {"train": "{out}/data"}, "stages": list(stages)})
@@ -46,12 +46,12 @@ def two_stages(folder: Path, *more: object) -> Path:
 
 @pytest.fixture
 def mario(request: pytest.FixtureRequest) -> Path:
-    """The shared folder of posters; ``posters`` counts them in this file."""
+    """Return the shared folder of posters; in this file, ``posters`` counts them."""
     return Path(request.getfixturevalue("posters"))
 
 
 def begun(out: Path, drawn: int) -> bool:
-    """Whether so many posters are written; with none, the processes that will write them are starting."""
+    """Return whether so many posters are written; with 0, whether the processes that write them are starting."""
     return any(out.glob(".data.*.partial")) and posters(out) >= drawn
 
 
@@ -60,7 +60,7 @@ def posters(folder: Path) -> int:
 
 
 def test_a_data_folder_whose_name_is_not_utf8_is_refused_before_any_stage(tmp_path: Path) -> None:
-    """A configuration, which is YAML, could not keep it."""
+    """A YAML configuration could not hold it."""
     data = tmp_path / os.fsdecode(b"caf\xe9")
     data.mkdir()
     with pytest.raises(ValueError, match=r"data is '.*caf\\\\xe9'"):
@@ -77,7 +77,7 @@ def test_stages_run_once(tmp_path: Path) -> None:
     assert len(stamp["digest"]) == 64
     assert stamp["command"][0] == "synth"
     logs = [(out / name / "log.txt").read_text() for name in ("first", "second")]
-    assert all(log in first.stdout for log in logs)  # what is in the log was on the terminal too
+    assert all(log in first.stdout for log in logs)  # the terminal shows the log's content too
     again = vlad_run("--config", path)
     assert again.returncode == 0
     assert again.stdout == "[1/2] first: done before, skipped\n[2/2] second: done before, skipped\n"
@@ -87,7 +87,7 @@ def test_stages_run_once(tmp_path: Path) -> None:
     assert json.loads((out / "first" / "done.json").read_text())["digest"] == stamp["digest"]
 
 
-def test_rerun_never_removes_a_folder_it_did_not_make(tmp_path: Path) -> None:
+def test_a_rerun_never_removes_a_folder_it_did_not_make(tmp_path: Path) -> None:
     path, out = two_stages(tmp_path), tmp_path / "out"
     mine = out / "more" / "mine.txt"
     mine.parent.mkdir(parents=True)
@@ -105,12 +105,12 @@ def test_rerun_never_removes_a_folder_it_did_not_make(tmp_path: Path) -> None:
 
 
 def plan(capfd: pytest.CaptureFixture[str], *args: object) -> list[str]:
-    """What a dry run says of each stage: 'skipped' or 'would run'."""
+    """Return what a dry run says about each stage: 'skipped' or 'would run'."""
     assert main([*map(str, args), "--dry-run"]) == 0
     return ["skipped" if "skipped" in line else "would run" for line in capfd.readouterr().out.splitlines()]
 
 
-def test_what_reruns_and_what_does_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_changed_stages_rerun_and_others_do_not(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path, out = two_stages(tmp_path), tmp_path / "out"
     assert plan(capfd, "--config", path) == ["would run", "would run"]
     assert not out.exists()  # a dry run writes nothing
@@ -119,13 +119,13 @@ def test_what_reruns_and_what_does_not(tmp_path: Path, capfd: pytest.CaptureFixt
     assert plan(capfd, "--config", path) == ["skipped", "skipped"]
     assert plan(capfd, "--config", path, "--force") == ["would run", "would run"]
     two_stages(tmp_path, "--seed", 1)
-    assert plan(capfd, "--config", path) == ["would run", "would run"]  # what follows a changed stage runs too
+    assert plan(capfd, "--config", path) == ["would run", "would run"]  # the stages after a changed one run too
     write(tmp_path, synth("first", "{data}"), synth("second", "{out}/more", "--seed", 1))
     assert plan(capfd, "--config", path) == ["skipped", "would run"]
     two_stages(tmp_path)
     assert plan(capfd, "--config", path) == ["skipped", "skipped"]
     shutil.rmtree(out / "more")
-    assert plan(capfd, "--config", path) == ["skipped", "would run"]  # its output is gone
+    assert plan(capfd, "--config", path) == ["skipped", "would run"]  # its output was removed
     (out / "first" / "done.json").write_text("{")
     assert plan(capfd, "--config", path) == ["would run", "would run"]
 
@@ -150,7 +150,7 @@ def test_changed_configuration_and_data_rerun(tmp_path: Path, capfd: pytest.Capt
     config = tmp_path / "fit.yaml"
     config.write_text("seed_everything: 1")
     path = write(tmp_path, synth("posters", "{data}"), {"name": "fit", "command": "fit", "config": "fit.yaml"})
-    # Dry runs only: a stamp written with the digest of the moment stands for a finished training.
+    # Dry runs only: a stamp with the current digest represents a finished training.
     stamp = tmp_path / "out" / "fit" / "done.json"
     stamp.parent.mkdir(parents=True)
 
@@ -174,7 +174,7 @@ def test_changed_configuration_and_data_rerun(tmp_path: Path, capfd: pytest.Capt
     caption.write_text("a poster that says ONE")
     assert plan(capfd, "--config", path, "--data", data) == ["would run"]
     finish()
-    caption.write_text("a poster that says TWO")  # in its place: neither its size nor its folder's time changes
+    caption.write_text("a poster that says TWO")  # written in place: neither its size nor its folder's time changes
     assert plan(capfd, "--config", path, "--data", data) == ["would run"]
     finish()
     (data / ".index").write_text("a cache of the reader changes nothing")
@@ -194,7 +194,7 @@ def test_first_failure_ends_the_run_with_its_code(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "second").exists()
 
 
-def test_stage_that_leaves_no_output_has_failed(tmp_path: Path) -> None:
+def test_a_stage_without_its_output_has_failed(tmp_path: Path) -> None:
     path = write(tmp_path, {**synth("first", "{data}"), "outputs": ["{out}/elsewhere"]})
     result = vlad_run("--config", path)
     assert result.returncode == 1
@@ -208,7 +208,7 @@ def test_stage_that_leaves_no_output_has_failed(tmp_path: Path) -> None:
 def test_signal_ends_the_stage_too(number: signal.Signals, drawn: int, tmp_path: Path) -> None:
     path = write(tmp_path, synth("first", "{data}", samples=10_000_000))
     command = [sys.executable, "-m", "vlad_lightning", "run", "--config", str(path)]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits its neglect
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit it
     try:
         runner = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -221,7 +221,7 @@ def test_signal_ends_the_stage_too(number: signal.Signals, drawn: int, tmp_path:
             time.sleep(0.05)
         assert begun(tmp_path / "out", drawn)
         if number == signal.SIGINT:
-            os.killpg(runner.pid, number)  # as a terminal's Ctrl-C
+            os.killpg(runner.pid, number)  # like Ctrl-C in a terminal
         else:
             runner.send_signal(number)
         _, errors = runner.communicate(timeout=60)
@@ -233,7 +233,7 @@ def test_signal_ends_the_stage_too(number: signal.Signals, drawn: int, tmp_path:
     assert not (tmp_path / "out" / "first" / "done.json").exists()
     written = posters(tmp_path / "out")
     time.sleep(1)
-    assert posters(tmp_path / "out") == written  # nothing goes on in the background
+    assert posters(tmp_path / "out") == written  # nothing continues in the background
 
 
 def test_overrides_reach_their_stages(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def fit_stage(*args: str) -> Stage:
     return Stage("stage0", "fit", args=args)
 
 
-def test_a_training_is_told_its_run_and_goes_on_unless_forced() -> None:
+def test_a_training_gets_its_runs_name_and_resumes_unless_forced() -> None:
     digest = "0123456789abcdef" * 4
     name = ["--checkpoints.run", "0123456789abcdef", "--checkpoints.overwrite", "true"]
     assert _run_options(fit_stage(), digest, resumes=True) == [*name, "--ckpt_path", "last"]
@@ -275,7 +275,7 @@ def test_a_training_is_told_its_run_and_goes_on_unless_forced() -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_training_goes_on_and_a_changed_one_starts_again(
+def test_an_interrupted_training_resumes_and_a_changed_one_starts_again(
     mario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     args = ["--out", "{out}", "--data.root={data}", "--data.batch_size=4", "--trainer.limit_val_batches=0"]
@@ -299,7 +299,7 @@ def test_an_interrupted_training_goes_on_and_a_changed_one_starts_again(
     assert again.returncode == 0, again.stdout[-2000:]
     assert f"Restored all states from the checkpoint at {last}" in again.stdout
     assert torch.load(last, weights_only=True)["global_step"] == 12
-    # another configuration: step 12 is not gone on from; a third process would show nothing more
+    # another configuration: step 12 is not resumed; a third process would show nothing more
     monkeypatch.setattr("vlad_lightning.cli.run._execute", lambda command, log: launch(command[3:]))
     with pytest.warns(UserWarning, match="are of another run"):
         assert main([*command, "--trainer.max_steps", "2"]) == 0
@@ -340,6 +340,14 @@ def test_a_stage_that_was_preempted_is_not_done(
     assert not (tmp_path / "stage1").exists()
 
 
+def test_a_stamp_that_is_a_pipe_is_set_aside(tmp_path: Path) -> None:
+    path, folder = write(tmp_path, synth("first", "{data}")), tmp_path / "out" / "first"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "done.json")
+    with pytest.warns(UserWarning, match=r"done.json is damaged"):
+        assert main(["--config", str(path)]) == 0
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "\udcff", '{"digest": 3}', '{"digest": "x", "outputs": 3}'])
 def test_a_damaged_stamp_is_set_aside(content: str, tmp_path: Path) -> None:
     path, folder = write(tmp_path, synth("first", "{data}")), tmp_path / "out" / "first"
@@ -351,5 +359,5 @@ def test_a_damaged_stamp_is_set_aside(content: str, tmp_path: Path) -> None:
     assert json.loads((folder / "done.json").read_text())["outputs"] == [str(tmp_path / "out" / "data")]
 
 
-def test_the_settings_of_every_stage_are_known() -> None:
+def test_the_settings_of_every_stage_are_accepted() -> None:
     assert set(cli._OF_EVERY_FIT) <= set(SETTINGS)

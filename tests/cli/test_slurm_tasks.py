@@ -24,7 +24,7 @@ def environment(tasks: object, **more: object) -> dict[str, str]:
         (environment("many"), 1, 1, False),
     ],
 )
-def test_what_fits_or_is_not_ours_passes(found: dict[str, str], devices: int, nodes: int, parallel: bool) -> None:
+def test_matching_tasks_and_launchers_pass(found: dict[str, str], devices: int, nodes: int, parallel: bool) -> None:
     check_tasks(found, devices, nodes, parallel)
 
 

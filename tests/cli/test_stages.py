@@ -52,25 +52,25 @@ def test_placeholders_and_paths_are_filled_in(tmp_path: Path) -> None:
     assert stage0.outputs == (Path("runs/x/stage0/last.ckpt"),)
 
 
-def test_out_of_the_caller_reaches_the_data_folders(tmp_path: Path) -> None:
+def test_the_callers_out_reaches_the_data_folders(tmp_path: Path) -> None:
     pipeline = read_pipeline(write(tmp_path, content()), out=Path("elsewhere"))
     assert pipeline.stages[0].args[1] == "elsewhere/data/train"
 
 
-def test_own_data_leaves_out_all_that_would_synthesise(tmp_path: Path) -> None:
+def test_own_data_skip_all_synthesis(tmp_path: Path) -> None:
     pipeline = read_pipeline(write(tmp_path, content()), data=tmp_path / "mine")
     assert [stage.name for stage in pipeline.stages] == ["stage0"]
     assert pipeline.test_data is None
     assert pipeline.stages[0].args[:2] == (f"--data.root={tmp_path / 'mine'}", "--data.test_root=null")
 
 
-def test_own_test_data_leaves_out_only_the_test_posters(tmp_path: Path) -> None:
+def test_own_test_data_skip_only_the_test_posters(tmp_path: Path) -> None:
     pipeline = read_pipeline(write(tmp_path, content()), test_data=tmp_path / "mine")
     assert [stage.name for stage in pipeline.stages] == ["train_posters", "stage0"]
     assert (pipeline.data, pipeline.test_data) == (Path("runs/x/data/train"), tmp_path / "mine")
 
 
-def test_configurations_are_found_beside_the_file_and_in_the_working_directory(
+def test_configurations_are_found_next_to_the_file_and_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -109,7 +109,7 @@ def test_malformed_files_are_refused(value: Any, message: str, tmp_path: Path) -
         read_pipeline(write(tmp_path, value))
 
 
-def test_what_is_not_yaml_is_refused(tmp_path: Path) -> None:
+def test_invalid_yaml_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "pipeline.yaml"
     path.write_text("stages: [")
     with pytest.raises(ValueError, match="not a YAML file"):

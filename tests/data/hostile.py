@@ -1,6 +1,6 @@
-"""Samples as a hostile or careless hand leaves them: what a training may meet in a folder, one kind after the other.
+"""Hostile and careless samples that a training may find in a folder, one kind after the other.
 
-Each kind says what becomes of it: it is used, it is skipped for a reason, or it is used without the part that is bad.
+Each kind names its expected outcome: it is used, it is skipped for a reason, or it is used without its bad part.
 :mod:`hostile_run` sends them through the commands, beside good samples.
 """
 
@@ -33,7 +33,7 @@ GIGABYTE = 1 << 30
 USED = "used"
 _RECODED = "read in UTF-16 or Windows-1252: not UTF-8"
 QUAD = "128,64,384,64,384,128,128,128"
-_LONG = "more than 1,500 bytes"  # with quotes around the words that are drawn
+_LONG = "more than 1,500 bytes"  # including quotes around the words to draw
 _MOST_PIXELS = (7_000, 7_000)  # 49 million, just below the limit
 
 
@@ -43,11 +43,11 @@ class Kind:
 
     Attributes:
         name: what is wrong with it.
-        spoil: takes the folder of a good sample.
-        skipped: why it is not used; empty where it is.
-        lost: what is left out of one that is used, as the report counts it.
-        large: it takes seconds.
-        sceneless: its scene is none that an object detector can learn from, though elsewhere it is as good as another.
+        spoil: a function that spoils the folder of a good sample.
+        skipped: why it is not used; empty if it is used.
+        lost: the part left out of a used sample, as the report counts it.
+        large: whether it takes seconds.
+        sceneless: whether its scene is useless for an object detector, although the sample is good for other purposes.
     """
 
     name: str
@@ -59,25 +59,25 @@ class Kind:
 
     @property
     def for_detector(self) -> bool:
-        """Whether an object detector can learn from it."""
+        """Whether an object detector can learn from the sample."""
         return not (self.skipped or self.lost == NAME or self.sceneless)
 
     @property
     def expected(self) -> str:
-        """In words."""
+        """The expected outcome in words."""
         return f"skipped: {self.skipped}" if self.skipped else f"{USED}, without: {self.lost}" if self.lost else USED
 
 
 def write_hostile(root: Path, good: Path, kinds: tuple[Kind, ...]) -> dict[Path, Kind]:
-    """A folder for each kind, in ``root/00001``.
+    """Write a folder for each kind, in ``root/00001``.
 
     Args:
-        root: of the data set.
-        good: a sample that each of them starts from.
-        kinds: to write.
+        root: root folder of the data set.
+        good: the good sample that each kind starts from.
+        kinds: the kinds to write.
 
     Returns:
-        Which is which.
+        The kind of each sample.
     """
     made = {}
     for number, kind in enumerate(kinds):
@@ -89,7 +89,7 @@ def write_hostile(root: Path, good: Path, kinds: tuple[Kind, ...]) -> dict[Path,
 
 
 def seen(root: Path, folder: Path) -> str:
-    """What becomes of a sample, in the words of :attr:`Kind.expected`; it is read as for a training."""
+    """Read a sample as for training; return its outcome in the words of :attr:`Kind.expected`."""
     usable, report = scan(str(root), [folder], min_confidence=0.3, max_words=6)
     if not usable:
         return f"skipped: {', '.join(report.skipped)}"
@@ -106,7 +106,7 @@ def seen(root: Path, folder: Path) -> str:
 
 
 def add_clutter(root: Path) -> None:
-    """What is no sample and must not be in the way: links in circles and to nothing, files, a folder without end."""
+    """Add entries that are not samples and must not disturb: circular and broken links, files, an endless folder."""
     shelf = root / "00001"
     for place in (root, shelf):
         (place / "circle").symlink_to("circle")
@@ -119,11 +119,11 @@ def add_clutter(root: Path) -> None:
     (root / "empty").mkdir()
 
 
-# What stands in the place of a file
+# Contents of a file
 
 
 def text(name: str, content: str | bytes | Callable[[], bytes]) -> Callable[[Path], object]:
-    """This content; what takes time or memory is made when it is written."""
+    """Make a file with this content; large contents are made when the file is written."""
 
     def spoil(folder: Path) -> None:
         data = content() if callable(content) else content
@@ -167,7 +167,7 @@ def renamed(name: bytes) -> Callable[[Path], object]:
 
 
 def picture(kind: str, mode: str = "RGB", size: tuple[int, int] = (64, 64), **options: object) -> Callable[..., object]:
-    """A plain picture of this format and mode."""
+    """Make a plain picture of this format and mode."""
 
     def spoil(folder: Path) -> None:
         image = Image.new("RGB", size, "red").convert(mode) if mode in ("P", "CMYK") else Image.new(mode, size)
@@ -177,7 +177,7 @@ def picture(kind: str, mode: str = "RGB", size: tuple[int, int] = (64, 64), **op
 
 
 def png(size: tuple[int, int], colour: int = 0, depth: int = 8, chunks: bytes = b"", whole: bool = True) -> bytes:
-    """A black PNG, which compresses well; not ``whole`` is the head of one."""
+    """Make a black PNG, which compresses well; only its header unless ``whole``."""
     channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
     row = bytes(1 + (size[0] * channels * depth + 7) // 8)
     packer = zlib.compressobj(1)
@@ -192,7 +192,7 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def icon_with_a_larger_picture() -> bytes:
-    """Its head tells of 16 pixels; the picture inside has 169 million, as many as Pillow takes without an error."""
+    """Make an icon whose header gives 16 pixels; the picture inside has 169 million, just what Pillow accepts."""
     inside = png((13_000, 13_000), colour=6)
     return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(inside), 22) + inside
 
@@ -202,7 +202,7 @@ def endless_postscript() -> bytes:
 
 
 def photo(folder: Path) -> None:
-    """A photo that lies on its side, as its EXIF block says."""
+    """Make a photo that is rotated by its EXIF block."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (64, 48), "red").save(folder / "image.jpg", "JPEG", exif=exif)
@@ -222,7 +222,7 @@ def animation(folder: Path) -> None:
 
 
 def flipped(folder: Path) -> None:
-    """A PNG with a wrong checksum in its pixels."""
+    """Make a PNG with a wrong checksum in its pixels."""
     content = bytearray(png((64, 64)))
     content[60] ^= 255
     (folder / "image.jpg").write_bytes(bytes(content))
@@ -232,7 +232,7 @@ def flipped(folder: Path) -> None:
 
 
 def scene(change: Callable[[dict[str, object]], object]) -> Callable[[Path], object]:
-    """What ``change`` makes of the content: in place, or what it returns."""
+    """Change the content with ``change``, in place or by its return value."""
 
     def spoil(folder: Path) -> None:
         content = json.loads((folder / "scene.json").read_text())
@@ -243,7 +243,7 @@ def scene(change: Callable[[dict[str, object]], object]) -> Callable[[Path], obj
 
 
 def objects(**changed: object) -> Callable[[dict[str, object]], object]:
-    """A single object with these entries."""
+    """Make a scene of one object with these entries."""
     thing = {"name": "star", "colour": "red", "box": [0.1, 0.1, 0.5, 0.5], "region": "center", "phrase": "a red star"}
     return lambda content: content.update(objects=[thing | changed])
 
@@ -253,7 +253,7 @@ def array(content: np.ndarray, pickled: bool = False) -> Callable[[Path], object
 
 
 def bomb_header(folder: Path) -> None:
-    """An array that says it has a million times a million entries."""
+    """Make the header of an array of a million times a million entries."""
     with (folder / "charseg.npy").open("wb") as file:
         head = {"descr": "<i8", "fortran_order": False, "shape": (1_000_000, 1_000_000)}
         np.lib.format.write_array_header_1_0(file, head)
@@ -266,14 +266,14 @@ def archive(folder: Path) -> None:
 
 
 class _Harmful:
-    """Its pickle writes a file when it is loaded."""
+    """An object whose pickle writes a file when it is loaded."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return os.system, ("touch pickle-was-run",)
 
 
 def words(*lines: str) -> Callable[[Path], object]:
-    """``ocr.txt`` of these lines."""
+    """Make ``ocr.txt`` of these lines."""
     return text("ocr.txt", "".join(f"{line}\n" for line in lines))
 
 
@@ -339,7 +339,7 @@ def _images() -> list[Kind]:
 
 
 def _in_its_place(name: str) -> list[Kind]:
-    """No regular file where one is needed."""
+    """Replace a file by something that is not a regular file."""
     what = name.partition(".")[0].replace("jpg", "image")
     unreadable = "broken image.jpg" if name == "image.jpg" else f"unreadable {name}"
     return [
@@ -368,7 +368,7 @@ def _captions() -> list[Kind]:
         "wide signs and faces": "\U0001f600\u6f22\u5b57 " * 136,
     }
     noise = random.Random(0)
-    for number in range(3):  # of which each letter is a token of its own
+    for number in range(3):  # each of its letters is a separate token
         used[f"1,490 letters of noise, {number}"] = "".join(noise.choices(string.ascii_letters, k=1_490))
     return [
         *_in_its_place(name),
@@ -492,7 +492,7 @@ def _scenes() -> list[Kind]:
 
 
 def _classes() -> list[Kind]:
-    """``charseg.npy``, which no training reads."""
+    """Make ``charseg.npy``, which no training reads."""
     name = "charseg.npy"
     odd = {
         "another size": array(np.zeros((3, 3), dtype=np.int64)),

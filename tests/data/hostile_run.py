@@ -1,7 +1,7 @@
-"""Hostile samples beside good ones, through a scan, a short fit of each stage and a test.
+"""Run a scan, a short fit of each stage and a test on hostile and good samples.
 
 ``python tests/data/hostile_run.py --out runs/hostile`` compares every command with the same one on the good samples
-alone: it has to end, without a traceback, with losses that are finite, and with at most a gigabyte more of memory.
+alone: it must end without a traceback, with finite losses, and with at most one gigabyte more memory.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from hostile import GIGABYTE, KINDS, Kind, add_clutter, seen, write_hostile
 
 from vlad_lightning.data.synthetic.synthetic import write_posters
 
-GOOD, BATCH, FEW = 300, 16, 4  # the memory of the good samples' fits is that of a few steps
-_ALONE, _COMMAND = 60.0, 1800.0  # seconds, on a machine that is busy with something else
+GOOD, BATCH, FEW = 300, 16, 4  # the memory of the fits on good samples is measured in a few steps
+_ALONE, _COMMAND = 60.0, 1800.0  # seconds, on a machine with other work
 _LEFT_OUT = re.compile(r"00001[/_](\d{9}): [^\n]*; the sample is left out")
 
 
@@ -34,10 +34,10 @@ class Ended:
     """How a process ended.
 
     Attributes:
-        code: of its exit; None where it was stopped.
-        seconds: it took.
-        peak: the most bytes that it and its children had in memory at a time, pages that they share counted for each.
-        output: of both streams.
+        code: its exit code; None if it was stopped.
+        seconds: its duration.
+        peak: peak memory in bytes of it and its children; shared pages count for each.
+        output: output of both streams.
     """
 
     code: int | None
@@ -51,7 +51,7 @@ class Ended:
 
 
 def execute(args: Sequence[str], log: Path) -> Ended:
-    """Run ``vlad-cli`` in a group of its own, and look at its memory ten times a second."""
+    """Run ``vlad-cli`` in a new process group, and read its memory ten times per second."""
     began, peak = time.monotonic(), 0
     with log.open("wb") as file:
         command = [sys.executable, "-m", "vlad_lightning", *args]
@@ -68,7 +68,7 @@ def execute(args: Sequence[str], log: Path) -> Ended:
 
 
 def _resident(group: int) -> Iterator[int]:
-    """The bytes in memory of each process of a group."""
+    """Sum the resident bytes of each process of a group."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
@@ -79,7 +79,7 @@ def _resident(group: int) -> Iterator[int]:
 
 
 def alone(root: Path, folder: Path) -> tuple[str, int]:
-    """What becomes of a sample, and how many bytes that took, in a process of its own."""
+    """Read a sample in a new process; return its outcome and the bytes of memory this took."""
     reading, writing = os.pipe()
     if not (number := os.fork()):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -105,7 +105,7 @@ def _resident_now() -> int:
 
 
 def commands(root: Path, out: Path, steps: int) -> dict[str, list[str]]:
-    """A short fit of each stage at the mini scale, and a test."""
+    """List the commands: a short fit of each stage at the mini scale, and a test."""
     shared = [f"--out={out}", f"--data.root={root}", f"--data.batch_size={BATCH}", "--data.num_workers=1"]
     shared += ["--data.val_share=0.1", "--data.test_share=0.1", "--trainer.accelerator=cpu"]
     shared += ["--trainer.precision=32-true", "--trainer.enable_progress_bar=false"]
@@ -121,7 +121,7 @@ def commands(root: Path, out: Path, steps: int) -> dict[str, list[str]]:
 
 
 def samples(root: Path, made: dict[Path, Kind]) -> bool:
-    """Each hostile sample alone, as a table; whether all is as expected."""
+    """Read each hostile sample alone and print a table; return whether all is as expected."""
     print("| kind | expected | seen | MiB more |\n|---|---|---|---|")
     right = True
     for folder, kind in made.items():
@@ -133,7 +133,7 @@ def samples(root: Path, made: dict[Path, Kind]) -> bool:
 
 
 def through(good: Path, hostile: Path, made: dict[Path, Kind], out: Path, steps: int) -> bool:
-    """Every command on the good samples and on all, as a table; whether all is as it should be."""
+    """Run every command on the good samples and on all, and print a table; return whether all is as expected."""
     print(
         "\n| command | exit codes | seconds: good, all | peak MiB: good, all | left out | wrongly |\n"
         + "|---" * 6
@@ -159,7 +159,7 @@ def through(good: Path, hostile: Path, made: dict[Path, Kind], out: Path, steps:
     print(
         f"\n{len(wanted)} samples were to be skipped: {usable[0][1] if usable else 0} by the scan, {len(named)} later."
     )
-    return right and (found == len(wanted) or steps * BATCH < GOOD + len(made))  # where not all have been read
+    return right and (found == len(wanted) or steps * BATCH < GOOD + len(made))  # if not all have been read
 
 
 def _is_finite(summary: Path, steps: int) -> bool:
@@ -168,7 +168,7 @@ def _is_finite(summary: Path, steps: int) -> bool:
 
 
 def main() -> int:
-    """Run and print; 1 where anything is not as expected."""
+    """Run and print; return 1 if anything is not as expected."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/hostile"), help="a folder; it is made again")
     parser.add_argument("--kinds", default="", help="those with this in their name")

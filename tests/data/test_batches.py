@@ -24,7 +24,7 @@ def shards(items: int, batch_size: int, world: int, in_blocks: bool, workers: in
 @pytest.mark.parametrize("world", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("items", [1, 7, 8, 20, 21])
 @pytest.mark.parametrize("in_blocks", [True, False])
-def test_the_batches_are_those_of_one_device_each_counted_once(world: int, items: int, in_blocks: bool) -> None:
+def test_the_batches_equal_those_of_one_device_and_count_once(world: int, items: int, in_blocks: bool) -> None:
     (single,) = shards(items, 3, 1, in_blocks)
     ranks = shards(items, 3, world, in_blocks)
     assert len({len(batches) for batches in ranks}) == 1
@@ -43,14 +43,14 @@ def test_workers_read_the_same() -> None:
     assert shards(20, 3, 2, True, workers=2) == shards(20, 3, 2, True)
 
 
-def test_a_rank_that_does_not_exist_is_refused() -> None:
+def test_a_rank_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"rank=2: must lie in \[0, 2\)"):
         BatchShard(range(3), 1, prompts, world_size=2, rank=2)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
 @pytest.mark.parametrize("in_blocks", [True, False])
-def test_a_batch_that_is_left_without_items_is_replaced_and_not_counted(world: int, in_blocks: bool) -> None:
+def test_a_batch_without_items_is_replaced_and_not_counted(world: int, in_blocks: bool) -> None:
     items = [0, 1, None, None, 4, None, 6]
     parts = [BatchShard(items, 2, prompts, world, rank, in_blocks) for rank in range(world)]
     ranks = [list(shard_loader(part)) for part in parts]

@@ -28,7 +28,7 @@ LOWER = "{text} 64,320,192,320,192,448,64,448 {confidence}"  # centre (0.25, 0.7
 
 
 def write(root, number, caption="a poster with the text HELLO", ocr=None, size=(64, 64), colour=(255, 0, 0)):
-    """One sample by hand, byte for byte as the format has it."""
+    """Write one sample by hand, byte for byte in the format."""
     folder = root / f"{number // 100:05d}" / f"{number:09d}"
     folder.mkdir(parents=True)
     if caption is not None:
@@ -71,7 +71,7 @@ def keys(data, name):
 
 
 def only(root, **arguments):
-    """The one batch of a folder that holds one sample."""
+    """Return the only batch of a folder with one sample."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         (batch,) = batches(MarioDataModule(str(root), **arguments))
@@ -107,7 +107,7 @@ def test_a_poster_without_words_has_an_empty_layout(tmp_path):
     assert not batch.word_mask.any()
 
 
-def test_words_read_with_little_confidence_are_left_out(tmp_path):
+def test_words_read_with_low_confidence_are_left_out(tmp_path):
     ocr = [UPRIGHT.format(text="HELLO", confidence=0.2), LOWER.format(text="YOU", confidence=0.6)]
     write(tmp_path, 0, "HELLO YOU", ocr)
     assert only(tmp_path, min_confidence=0.5).prompts == ('HELLO "YOU"',)
@@ -117,7 +117,7 @@ def test_words_read_with_little_confidence_are_left_out(tmp_path):
 def test_only_the_largest_boxes_are_drawn_and_every_word_keeps_its_box(tmp_path):
     ocr = [UPRIGHT.format(text="SMALLER", confidence=0.9), LOWER.format(text="LARGER", confidence=0.9)]
     write(tmp_path, 0, "SMALLER LARGER", ocr)
-    # 0.25 * 0.25 = 0.0625 is as large as 0.5 * 0.125: of equals the first stays.
+    # 0.25 * 0.25 = 0.0625 is as large as 0.5 * 0.125: of equal boxes the first is kept.
     assert only(tmp_path, max_boxes=1).layouts[0].words == ("SMALLER",)
     (tmp_path / "00000" / "000000000" / "ocr.txt").write_text("\n".join([*ocr, "HUGE 0,0,512,0,512,512,0,512 0.9"]))
     batch = only(tmp_path, max_boxes=2)
@@ -165,7 +165,7 @@ def test_the_splits_depend_on_the_seed_only(root):
     assert any(first != keys(MarioDataModule(str(root), seed=seed, **arguments), "test") for seed in (1, 2, 3))
 
 
-def test_a_growing_folder_keeps_its_splits():
+def test_new_samples_do_not_change_the_splits_of_the_others():
     names = [f"00000_{i:09d}" for i in range(2000)]
     before = [[names[i] for i in part] for part in split(names[:1000], 0.1, 0.2, seed=0)]
     names = names[1000:] + names[:1000]
@@ -195,7 +195,7 @@ def test_fewer_samples_than_splits_are_shared_with_a_warning(tmp_path, number):
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.0, 0.5), (0.5, 0.0)])
-def test_a_split_that_is_not_wanted_stays_empty(val, test):
+def test_a_split_with_share_zero_stays_empty(val, test):
     names = [f"{i:09d}" for i in range(40)]
     for number in (1, 2, 40):
         with warnings.catch_warnings():
@@ -214,7 +214,7 @@ def test_another_folder_replaces_the_test_split_in_full(root, tmp_path):
     assert report_of(data).usable == 12
 
 
-def test_the_test_can_be_cut_short(root):
+def test_the_test_split_can_be_limited(root):
     full = MarioDataModule(str(root), test_share=0.5)
     short = MarioDataModule(str(root), test_share=0.5, limit_test=2)
     assert keys(short, "test") == keys(full, "test")[:2]
@@ -243,7 +243,7 @@ def test_the_training_order_depends_on_the_seed_and_changes_by_epoch(root):
 
 
 @pytest.mark.parametrize(("batch_size", "lengths"), [(4, [4, 4]), (16, [10]), (10, [10])])
-def test_a_last_batch_is_dropped_only_beside_others(root, batch_size, lengths):
+def test_a_partial_last_batch_is_dropped_unless_it_is_the_only_one(root, batch_size, lengths):
     data = MarioDataModule(str(root), batch_size=batch_size)
     assert [len(batch) for batch in batches(data)] == lengths
 
@@ -259,7 +259,7 @@ def test_worker_processes_read_the_same(root):
 
 
 def spoil(folders):
-    """Five kinds of trouble, one a folder."""
+    """Spoil samples in five ways, one per folder."""
     (folders[0] / "image.jpg").unlink()
     (folders[1] / "caption.txt").unlink()
     (folders[2] / "caption.txt").write_text(" \n")
@@ -324,7 +324,7 @@ def test_an_empty_or_missing_folder_is_refused(tmp_path):
 
 
 def truncate(folder):
-    """Leave the header and cut the picture."""
+    """Keep the header and cut the picture."""
     path = folder / "image.jpg"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path, quality=95)
@@ -354,7 +354,7 @@ def test_a_large_folder_is_scanned_by_headers_and_a_truncated_image_is_replaced(
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_training_replaces_an_image_that_breaks_when_read_by_one_of_another_step(root, num_workers):
+def test_training_replaces_an_unreadable_image_by_one_of_another_step(root, num_workers):
     data = MarioDataModule(str(root), batch_size=4, num_workers=num_workers)
     data.setup()
 
@@ -372,7 +372,7 @@ def test_a_training_replaces_an_image_that_breaks_when_read_by_one_of_another_st
     assert set(data.broken) == bad
 
 
-def test_a_sample_stands_twice_in_a_batch_only_where_nothing_is_left_outside(root):
+def test_a_sample_repeats_in_a_batch_only_if_no_other_is_left(root):
     data = MarioDataModule(str(root), batch_size=9)
     data.setup()
     (whole,) = [batch.keys for batch in data.train_dataloader()]
@@ -386,11 +386,11 @@ def test_a_sample_stands_twice_in_a_batch_only_where_nothing_is_left_outside(roo
 
 @pytest.mark.parametrize("name", ["val", "test"])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_measurement_leaves_out_what_breaks_when_read_and_says_so(root, name, num_workers, caplog):
+def test_a_measurement_leaves_out_unreadable_samples_and_reports_them(root, name, num_workers, caplog):
     shares = {"val_share": 0.25, "test_share": 0.25} | {f"{name}_share": 0.6}
     data = MarioDataModule(str(root), batch_size=2, num_workers=num_workers, **shares)
     order = keys(data, name)
-    bad = [order[1], order[2], order[3]]  # the second batch is left without a sample
+    bad = [order[1], order[2], order[3]]  # the second batch has no sample left
     data = MarioDataModule(str(root), batch_size=2, num_workers=num_workers, **shares)
     data.setup()
     for folder in folders_of(root):
@@ -405,7 +405,7 @@ def test_a_measurement_leaves_out_what_breaks_when_read_and_says_so(root, name, 
     assert all(key in caplog.messages[-1] for key in bad)
 
 
-def test_the_devices_of_a_measurement_count_each_good_sample_once(root):
+def test_all_devices_of_a_measurement_count_each_good_sample_once(root):
     data = MarioDataModule(str(root), batch_size=2, test_share=0.6)
     order = keys(data, "test")
     for folder in folders_of(root):
@@ -431,7 +431,7 @@ def test_a_measurement_of_broken_images_alone_is_an_error(root):
 
 
 class Hopeless(Rasterizer):
-    """Fails on one poster, as nobody has foreseen."""
+    """Fails on one poster with an unforeseen error."""
 
     def __call__(self, layout, size):
         if "BOO" in layout.words:
@@ -439,7 +439,7 @@ class Hopeless(Rasterizer):
         return super().__call__(layout, size)
 
 
-def test_whatever_building_a_sample_raises_is_that_samples_fault_and_is_named(tmp_path, caplog):
+def test_any_error_while_building_a_sample_is_reported_with_its_name(tmp_path, caplog):
     for number in range(6):
         write(tmp_path, number, ocr=[UPRIGHT.format(text="BOO" if number == 2 else "HELLO", confidence=0.9)])
     samples = MarioDataset(folder_of(tmp_path), 16, 2, 8, Hopeless())
@@ -449,7 +449,7 @@ def test_whatever_building_a_sample_raises_is_that_samples_fault_and_is_named(tm
     assert "000000002: RuntimeError: no such luck" in caplog.text
 
 
-def test_what_every_sample_raises_is_an_error_that_names_it(tmp_path):
+def test_an_error_of_every_sample_ends_the_fit_and_is_named(tmp_path):
     write(tmp_path, 0, ocr=[UPRIGHT.format(text="BOO", confidence=0.9)])
     with pytest.raises(ValueError, match=r"none of the 1 samples can be read.*RuntimeError: no such luck"):
         MarioDataset(folder_of(tmp_path), 16, 2, 8, Hopeless())[0]
@@ -513,7 +513,7 @@ def test_the_phrase_of_the_background_has_the_whole_frame(tmp_path):
     assert batch.layouts[0].objects == ("a red star", "a blue background")
 
 
-def test_without_scene_json_nothing_is_known_of_objects(tmp_path):
+def test_without_scene_json_objects_are_unknown(tmp_path):
     write(tmp_path, 3, "a red star and the text HELLO")
     batch = only(tmp_path)
     assert batch.scene_known.tolist() == [False]
@@ -552,7 +552,7 @@ def test_a_phrase_that_counts_gets_the_box_around_as_many_objects():
     assert torch.allclose(boxes[0, [0, 2]], torch.tensor([(first[0] + last[2]) / 2, last[2] - first[0]]))
 
 
-def test_every_object_that_a_poster_tells_gets_its_box_and_no_word_loses_one(tmp_path):
+def test_every_named_object_gets_its_box_and_no_word_loses_its_box(tmp_path):
     write_posters(tmp_path / "posters", samples=150, seed=8, workers=1, charseg=False)
     folders = folders_of(tmp_path / "posters")
     samples = MarioDataset(folder_of(tmp_path / "posters"), 32, 6, 32, Rasterizer())
@@ -568,7 +568,7 @@ def test_every_object_that_a_poster_tells_gets_its_box_and_no_word_loses_one(tmp
     assert told > 275
 
 
-def test_the_phrases_of_posters_come_back_as_they_are(tmp_path):
+def test_the_phrases_of_posters_read_back_unchanged(tmp_path):
     write_posters(tmp_path / "posters", samples=100, seed=9, workers=1, charseg=False)
     for folder in folders_of(tmp_path / "posters"):
         words = read_sample(folder).scene.words

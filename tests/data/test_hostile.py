@@ -1,4 +1,4 @@
-"""Hostile samples are used or skipped by name, and nothing hangs; hostile_run.py sends them through the commands."""
+"""Hostile samples are used or skipped by name, and nothing hangs; hostile_run.py runs the commands on them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vlad_lightning.data.mario import key_of
 from vlad_lightning.data.scene_data import SceneDataModule
 from vlad_lightning.data.synthetic.synthetic import write_posters
 
-GOOD = 70  # with the hostile ones, more than a scan decodes
+GOOD = 70  # together with the hostile ones, more than a scan decodes
 SMALL = tuple(kind for kind in KINDS if not kind.large)
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Good samples, and things that are none."""
+    """Make a folder of good samples, and entries that are not samples."""
     folder = tmp_path_factory.mktemp("hostile") / "posters"
     write_posters(folder, samples=GOOD, size=48, seed=0, workers=1)
     (folder / "00001").mkdir()
@@ -49,14 +49,14 @@ def test_an_epoch_has_every_sample_that_can_be_used(
     used = {key_of(folder) for folder, kind in made.items() if not kind.skipped}
     skipped = {key_of(folder) for folder, kind in made.items() if kind.skipped}
     assert keys & skipped == set()
-    assert len(used - keys) < 4  # those that do not fill a batch
+    assert len(used - keys) < 4  # the samples that do not fill a batch
     assert len(data.broken) + sum(data.source.report.skipped.values()) == len(skipped)
     assert set(data.broken) <= skipped
     assert not Path("pickle-was-run").exists()
 
 
 @pytest.mark.timeout(120)
-def test_the_object_detector_reads_what_has_a_scene(root: Path, made: dict[Path, Kind]) -> None:
+def test_the_object_detector_reads_samples_with_a_scene(root: Path, made: dict[Path, Kind]) -> None:
     data = SceneDataModule(str(root), size=32, batch_size=1, val_share=0.2, test_share=0.2)
     loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader())
     found = {key for loader in loaders for batch in loader for key in batch.keys}

@@ -1,4 +1,4 @@
-"""The prompts that people type, by which the whole system is judged; nothing is tuned on them."""
+"""The prompts that people type, on which the whole system is measured; nothing is tuned on them."""
 
 # ruff: noqa: RUF001 (quotes that look alike are what people type)
 
@@ -12,17 +12,17 @@ PROMPTS = Path(__file__).parents[1].joinpath("human_prompts.txt").read_text(enco
 MAX_WORDS = 6
 
 
-def test_there_are_a_hundred_different_ones():
+def test_there_are_a_hundred_different_prompts():
     assert len(PROMPTS) == len({prompt.casefold() for prompt in PROMPTS}) == 100
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
-def test_each_comes_apart_into_at_most_six_words_and_what_is_around_them(prompt):
+def test_each_parses_into_at_most_six_words_and_other_chunks(prompt):
     parts = PromptDecomposer()(prompt)
     assert len(parts.words) <= MAX_WORDS
     assert all(1 <= len(word.text) <= 9 for word in parts.words)
     assert parts.words or parts.objects
-    assert parts.words or not any(mark in prompt for mark in '"“‘')  # what stands in quotes is found
+    assert parts.words or not any(mark in prompt for mark in '"“‘')  # quoted text is found
 
 
 def test_they_are_of_many_kinds():

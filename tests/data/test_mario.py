@@ -27,7 +27,7 @@ QUAD = np.array([[0.25, 0.5], [0.75, 0.5], [0.75, 0.625], [0.25, 0.625]], dtype=
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A sound sample, for a test to spoil."""
+    """Write a valid sample, for a test to spoil."""
     sample = RawSample(
         "06269_062690093", Image.new("RGB", (512, 512), "teal"), "A sale at the shop", (OcrWord("SALE", QUAD, 0.9),)
     )
@@ -41,7 +41,7 @@ def reason(folder: Path) -> str:
     return skip.value.reason
 
 
-def test_what_is_written_reads_back(folder):
+def test_a_written_sample_reads_back(folder):
     sample = read_sample(folder)
     assert (sample.key, sample.caption, sample.problems) == ("06269_062690093", "A sale at the shop", ())
     assert (sample.image.mode, sample.image.size) == ("RGB", (512, 512))
@@ -52,7 +52,7 @@ def test_what_is_written_reads_back(folder):
     np.testing.assert_array_equal(np.load(folder / "charseg.npy"), np.zeros((256, 256)))
 
 
-def test_the_files_are_marios(folder):
+def test_the_files_have_marios_names(folder):
     assert {path.name for path in folder.iterdir()} == {
         "image.jpg",
         "caption.txt",
@@ -67,7 +67,7 @@ def test_the_files_are_marios(folder):
     assert Image.open(folder / "image.jpg").format == "JPEG"
 
 
-def test_a_sample_is_never_written_over(folder):
+def test_a_sample_is_never_overwritten(folder):
     with pytest.raises(FileExistsError):
         write_sample(folder, read_sample(folder))
 
@@ -104,7 +104,7 @@ def test_a_truncated_jpeg_skips_the_sample(folder):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>"])
-def test_what_is_no_image_skips_the_sample(folder, content):
+def test_a_file_that_is_not_an_image_skips_the_sample(folder, content):
     (folder / "image.jpg").write_bytes(content)
     assert reason(folder) == "broken image.jpg"
 
@@ -162,8 +162,8 @@ def test_captions_in_other_encodings_and_on_several_lines_become_one_line(folder
 @pytest.mark.parametrize(
     "content",
     [
-        "\ufeffCaf\u00e9".encode() + b"\xff",  # the mark says UTF-8
-        b"\xff\xfeA",  # and here UTF-16
+        "\ufeffCaf\u00e9".encode() + b"\xff",  # the byte order mark says UTF-8
+        b"\xff\xfeA",  # here it says UTF-16
         b"caf\xe9 \x81",  # neither UTF-8 nor Windows-1252
         *(  # which decode as Windows-1252
             'плакат со словом "Привет"'.encode(encoding) for encoding in ("cp1251", "koi8-r", "iso8859-5", "cp866")
@@ -180,7 +180,7 @@ def test_a_text_in_an_unknown_encoding_skips_the_sample(folder, name, content):
 
 @pytest.mark.parametrize("name", ["caption.txt", "ocr.txt"])
 @pytest.mark.parametrize("content", ["Hello".encode("utf-16-le"), b"a poster\0"])
-def test_what_is_no_text_skips_the_sample(folder, name, content):
+def test_a_binary_caption_skips_the_sample(folder, name, content):
     (folder / name).write_bytes(content)
     assert reason(folder) == f"{name}: no text"
 
@@ -195,20 +195,20 @@ def test_western_captions_are_read_in_windows_1252(folder, caption):
 
 @pytest.mark.parametrize("name", ["image.jpg", "caption.txt", "ocr.txt"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "sparse"])
-def test_what_never_ends_skips_the_sample(folder, name, kind):
+def test_an_endless_file_skips_the_sample(folder, name, kind):
     (folder / name).unlink()
     make(folder / name, kind)
     assert reason(folder).startswith(f"{name}: " + ("larger than" if kind == "sparse" else "no regular file"))
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "sparse", "circle"])
-def test_what_never_ends_is_no_scene(folder, kind):
+def test_an_endless_file_is_not_a_scene(folder, kind):
     make(folder / "scene.json", kind)
     assert read_sample(folder).problems == ("broken scene.json",)
 
 
 def make(path, kind):
-    """What hangs, or grows without end, when it is read as a file."""
+    """Make something that hangs, or never ends, when it is read as a file."""
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "device":
@@ -223,7 +223,7 @@ def make(path, kind):
 def test_endless_texts_skip_the_sample(folder):
     (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 1001)
     assert reason(folder) == "ocr.txt: more than 1,000 lines"
-    for end in "\f\x1e\u2028":  # which end a line, too
+    for end in "\f\x1e\u2028":  # these end a line too
         (folder / "ocr.txt").write_text(f"A 1,1,9,1,9,9,1,9 0.9{end}" * 1001, encoding="utf-8")
         assert reason(folder) == "ocr.txt: more than 1,000 lines"
     (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 1_000_000)
@@ -237,11 +237,11 @@ def test_endless_texts_skip_the_sample(folder):
     assert len(read_sample(folder).caption) == 375
 
 
-def test_quotes_around_what_is_drawn_count_in_a_captions_length(folder):
+def test_quotes_around_words_to_draw_count_in_a_captions_length(folder):
     (folder / "caption.txt").write_text("A " * 600)
     (folder / "ocr.txt").write_text("")
     assert len(read_sample(folder).prompt) == 1_199
-    (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 600)  # all in one place: each has quotes of its own
+    (folder / "ocr.txt").write_text("A 1,1,9,1,9,9,1,9 0.9\n" * 600)  # all in one place: each gets separate quotes
     assert reason(folder) == "caption of more than 1,500 bytes"
 
 
@@ -254,14 +254,14 @@ def test_a_picture_of_too_many_pixels_skips_the_sample(folder, side):
 
 
 def huge_png(path, side):
-    """The header of a picture, which is small on disk."""
+    """Make the header of a huge picture, which is small on disk."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     chunks = [header, b"IDAT" + zlib.compress(bytes(64)), b"IEND"]
     parts = [struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
 
 
-def test_a_photo_stands_as_its_exif_block_says(folder):
+def test_a_photo_is_turned_by_its_exif_block(folder):
     image = Image.new("RGB", (64, 32), "red")
     image.paste("blue", (0, 0, 32, 32))
     exif = Image.Exif()
@@ -273,7 +273,7 @@ def test_a_photo_stands_as_its_exif_block_says(folder):
     assert found.getpixel((16, 56))[0] > 200
 
 
-def test_a_damaged_exif_block_says_nothing(folder):
+def test_a_damaged_exif_block_is_ignored(folder):
     Image.new("RGB", (64, 32), "red").save(folder / "image.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\xff" * 9)
     assert read_sample(folder).image.size == (64, 32)
 
@@ -310,7 +310,7 @@ def test_samples_are_listed_sorted_from_shelves_and_flat_folders(tmp_path):
     ]
 
 
-def test_links_in_circles_are_no_samples(tmp_path):
+def test_circular_links_are_not_samples(tmp_path):
     (tmp_path / "00000" / "000000001").mkdir(parents=True)
     for place in (tmp_path, tmp_path / "00000"):
         (place / "circle").symlink_to("circle")

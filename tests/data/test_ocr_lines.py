@@ -56,7 +56,7 @@ def test_a_bad_line_is_left_out_with_its_reason_and_spoils_no_other(line, proble
     assert problems == [problem]
 
 
-def test_a_confidence_that_was_rounded_up_is_one():
+def test_a_confidence_slightly_above_one_is_one():
     assert [word.confidence for word in parse_ocr(f"HELLO {BOX} 1.0000002\n")[0]] == [1.0]
 
 
@@ -65,12 +65,12 @@ def test_text_may_hold_spaces_commas_and_numbers():
     assert word.text == "SALE 50,5 % off"
 
 
-def test_the_longest_text_is_taken():
+def test_the_longest_possible_text_is_used():
     (word,), problems = parse_ocr(f"{'A' * 256} {BOX} 0.9")
     assert (len(word.text), problems) == (256, [])
 
 
-def test_blank_lines_and_an_empty_file_are_no_problem():
+def test_blank_lines_and_an_empty_file_are_accepted():
     assert parse_ocr("") == ([], [])
     assert parse_ocr("\n  \n\r\n") == ([], [])
 
@@ -82,7 +82,7 @@ def test_corners_may_lie_outside_the_frame():
 
 
 def rotated(width: float, height: float, degrees: float) -> np.ndarray:
-    """Corners of a word from the one at which it starts, clockwise on screen."""
+    """Return the corners of a word, from the corner at which it starts, clockwise on screen."""
     x, y = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]).T * [[width / 2], [height / 2]]
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.stack([cos * x - sin * y + 256, sin * x + cos * y + 200], axis=1)
@@ -90,7 +90,7 @@ def rotated(width: float, height: float, degrees: float) -> np.ndarray:
 
 @pytest.mark.parametrize("degrees", [-40, -8, 0, 8, 40])
 @pytest.mark.parametrize(("width", "height"), [(200, 50), (40, 60)])
-def test_corners_in_any_order_start_where_the_word_does(width, height, degrees):
+def test_corners_in_any_order_are_sorted_from_the_start_of_the_word(width, height, degrees):
     quad = rotated(width, height, degrees)
     for order in itertools.permutations(range(4)):  # every start, both directions, and the crossed ones
         np.testing.assert_allclose(reading_quad(quad[list(order)]), quad)
@@ -126,7 +126,7 @@ def test_words_come_in_reading_order_whatever_the_order_of_the_lines():
 
 
 @pytest.mark.parametrize(("lower", "order"), [(19, ["left", "right"]), (21, ["right", "left"])])
-def test_a_word_that_lies_over_half_its_height_lower_starts_a_line(lower, order):
+def test_a_word_more_than_half_its_height_lower_starts_a_new_line(lower, order):
     right, left = "right 200,100,300,100,300,140,200,140 0.9", f"20,{100 + lower},120,{100 + lower},120,{140 + lower}"
     words, _ = parse_ocr(f"{right}\nleft {left},20,{140 + lower} 0.9")
     assert [word.text for word in words] == order

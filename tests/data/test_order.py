@@ -1,4 +1,4 @@
-"""The order of the training samples, as real loaders with workers give it."""
+"""Test the order of the training samples in real loaders with workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from vlad_lightning.data.order import Draw, GlobalBatchSampler, SampleOrder
 
-# (devices, samples a device, accumulated parts): the same 24 samples a step
+# (devices, samples per device, accumulated batches): the same 24 samples per step
 SPLITS = [
     *[(1, 24, 1), (1, 6, 4), (2, 12, 1), (2, 4, 3), (3, 8, 1)],
     *[(3, 2, 4), (4, 6, 1), (4, 3, 2), (8, 3, 1), (8, 1, 3)],
@@ -32,7 +32,7 @@ class Numbers(torch.utils.data.Dataset[int]):
 
 
 def as_read(order: SampleOrder, position: int, workers: int = 0) -> list[list[int]]:
-    """The samples of each step, put together from what the devices' loaders read until the epoch's end."""
+    """Collect the samples of each step from the devices' loaders, until the end of the epoch."""
     loaders = [
         DataLoader(
             Numbers(order.samples),
@@ -48,7 +48,7 @@ def as_read(order: SampleOrder, position: int, workers: int = 0) -> list[list[in
 
 
 def expected(samples: int, size: int, epoch: int, seed: int = 0) -> list[list[int]]:
-    """The permutation cut into whole steps."""
+    """Cut the permutation into whole steps."""
     order = SampleOrder(samples, size, seed=seed).permutation(epoch).tolist()
     return [order[i : i + size] for i in range(0, samples - size + 1, size)]
 
@@ -60,7 +60,7 @@ def test_every_split_reads_the_same_samples_a_step(world: int, batch: int, accum
         whole = expected(101, 24, epoch, seed=5)
         assert as_read(order, epoch * 101) == whole
         assert as_read(order, epoch * 101 + 48) == whole[2:]  # from the middle
-    assert as_read(order, 99) == expected(101, 24, 1, seed=5)  # what is left fills no step
+    assert as_read(order, 99) == expected(101, 24, 1, seed=5)  # the remaining samples fill no step
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -69,7 +69,7 @@ def test_workers_read_the_same(workers: int) -> None:
     assert as_read(order, 24, workers) == expected(101, 24, 0)[1:]
 
 
-def test_an_epoch_is_a_permutation_and_none_is_like_another() -> None:
+def test_each_epoch_is_a_different_permutation() -> None:
     order = SampleOrder(97, 8, seed=1)
     epochs = [order.permutation(epoch).tolist() for epoch in range(5)]
     assert all(sorted(epoch) == list(range(97)) for epoch in epochs)
@@ -78,7 +78,7 @@ def test_an_epoch_is_a_permutation_and_none_is_like_another() -> None:
     assert SampleOrder(97, 8, shuffled=False).permutation(3).tolist() == list(range(97))
 
 
-def test_the_global_random_state_is_neither_asked_nor_moved() -> None:
+def test_the_global_random_state_is_neither_used_nor_changed() -> None:
     torch.manual_seed(1)
     first, drawn = SampleOrder(50, 8).permutation(0), torch.rand(3)
     torch.manual_seed(1)
@@ -95,10 +95,10 @@ def test_the_global_random_state_is_neither_asked_nor_moved() -> None:
     start=st.integers(0, 3),
     steps=st.integers(0, 40),
 )
-def test_positions_are_where_reading_on_gets(
+def test_positions_equal_those_of_reading_step_by_step(
     samples: int, batch: int, world: int, accumulation: int, start: int, steps: int
 ) -> None:
-    """Against reading step by step, from an epoch's start."""
+    """Compare with reading step by step from the start of an epoch."""
     order = SampleOrder(samples, batch, world, accumulation)
     position, left = start * samples, steps
     while left >= order.steps:
@@ -123,13 +123,13 @@ def test_devices_have_equally_many_full_batches_and_share_no_sample(
     if samples >= world * batch:
         assert len(read) == len(set(read)) > 0
         assert samples - len(read) < order.step_size
-    else:  # too few: all are read, and none twice before every other was read once
+    else:  # too few: all are read, and none twice before all were read once
         assert set(read) == set(range(samples))
         assert len(read) < samples + world
 
 
 def drawn(order: SampleOrder, position: int = 0) -> list[list[Draw]]:
-    """What the places of each step may be filled with, over all devices and accumulated parts."""
+    """Collect the possible replacements in each step, over all devices and accumulated batches."""
     parts = [
         list(chain(*row)) for row in zip(*(order.batches(position, r) for r in range(order.world_size)), strict=True)
     ]
@@ -138,7 +138,7 @@ def drawn(order: SampleOrder, position: int = 0) -> list[list[Draw]]:
 
 @settings(deadline=None)
 @given(samples=st.integers(1, 80), batch=st.integers(1, 9), world=st.integers(1, 4), accumulation=st.integers(1, 3))
-def test_what_replaces_a_broken_sample_is_of_no_batch_of_its_step_and_serves_one_place(
+def test_a_replacement_is_in_no_batch_of_its_step_and_is_used_once(
     samples: int, batch: int, world: int, accumulation: int
 ) -> None:
     order = SampleOrder(samples, batch, world, accumulation)
@@ -154,7 +154,7 @@ def test_what_replaces_a_broken_sample_is_of_no_batch_of_its_step_and_serves_one
 
 
 @pytest.mark.parametrize(("world", "batch", "accumulation"), SPLITS)
-def test_every_split_replaces_by_the_same_samples(world: int, batch: int, accumulation: int) -> None:
+def test_every_split_uses_the_same_replacements(world: int, batch: int, accumulation: int) -> None:
     order, whole = SampleOrder(101, batch, world, accumulation, seed=5), SampleOrder(101, 24, seed=5)
     assert drawn(order, 101 + 24) == drawn(whole, 101)[1:] == drawn(whole, 101 + 24)
 
@@ -164,7 +164,7 @@ def test_a_tiny_set_still_trains(batch: int, lengths: list[int]) -> None:
     assert [len(one) for one in GlobalBatchSampler(SampleOrder(10, batch))] == lengths
 
 
-def test_another_global_batch_goes_on_at_the_same_sample() -> None:
+def test_another_global_batch_continues_at_the_same_sample() -> None:
     before, after = SampleOrder(100, 10), SampleOrder(100, 16)
     place = before.after(0, 3)
     permutation = before.permutation(0).tolist()
@@ -174,7 +174,7 @@ def test_another_global_batch_goes_on_at_the_same_sample() -> None:
     assert after.after(place, 5) == 116
 
 
-def test_a_cut_epoch_ends_early() -> None:
+def test_a_shortened_epoch_ends_early() -> None:
     order = SampleOrder(100, 10)
     assert order.after(0, 2, steps_an_epoch=3) == 20
     assert order.after(0, 3, steps_an_epoch=3) == 100

@@ -1,4 +1,4 @@
-"""A data folder that is away for a while costs time, and no sample."""
+"""A data folder that is unavailable for a while costs time, but no sample."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_folder_that_is_away_for_a_moment_breaks_no_sample(root: Path, caplog:
     ]
 
 
-def test_a_mount_point_without_its_disk_is_waited_for(root: Path) -> None:
+def test_an_unmounted_disk_is_waited_for(root: Path) -> None:
     data = samples(root, 60)
     away = root.with_name("away")
     root.rename(away)
@@ -85,7 +85,9 @@ def test_a_mount_point_without_its_disk_is_waited_for(root: Path) -> None:
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("module", [MarioDataModule, SceneDataModule])
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_one_that_stays_away_is_one_clear_error(root: Path, num_workers: int, module: type[MarioDataModule]) -> None:
+def test_a_folder_that_stays_away_is_one_clear_error(
+    root: Path, num_workers: int, module: type[MarioDataModule]
+) -> None:
     data = module(str(root), size=8, max_outage=0.3, num_workers=num_workers)
     data.setup()
     shutil.rmtree(root)
@@ -97,8 +99,8 @@ def test_one_that_stays_away_is_one_clear_error(root: Path, num_workers: int, mo
     assert data.broken == ()
 
 
-def test_a_folder_that_is_away_after_its_scan_lacks_no_scene(root: Path) -> None:
-    """It goes when the scan tells what it has found, and the scenes are looked for after that."""
+def test_a_folder_that_is_away_after_its_scan_keeps_its_scenes(root: Path) -> None:
+    """It disappears when the scan reports its findings, before the scenes are read."""
     folders, away, timers = list_samples(root), root.with_name("away"), []
     (folders[3] / "scene.json").unlink()
 
@@ -120,7 +122,7 @@ def test_a_folder_that_is_away_after_its_scan_lacks_no_scene(root: Path) -> None
     assert found == {key_of(folder) for folder in folders} - {key_of(folders[3])}
 
 
-def test_captions_are_read_after_an_outage_and_without_those_that_are_gone(root: Path) -> None:
+def test_captions_are_read_after_an_outage_and_removed_ones_are_left_out(root: Path) -> None:
     data = MarioDataModule(str(root), size=8, max_outage=60)
     whole = data.captions()
     gone = next(folder for folder in list_samples(root) if (folder / "caption.txt").read_text() in whole)
@@ -132,7 +134,7 @@ def test_captions_are_read_after_an_outage_and_without_those_that_are_gone(root:
     back.join()
 
 
-def test_a_sample_that_is_gone_is_broken_at_once_and_others_are_not(root: Path) -> None:
+def test_a_removed_sample_is_broken_at_once_and_others_are_not(root: Path) -> None:
     data = samples(root, 3600)
     shutil.rmtree(root / f"00000/{1:09d}")
     (root / f"00000/{2:09d}/image.jpg").unlink()
@@ -143,7 +145,7 @@ def test_a_sample_that_is_gone_is_broken_at_once_and_others_are_not(root: Path) 
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
-    """Files, and folders with files, that the system fails to read though they are there."""
+    """Make the system fail to read files, and folders with files, that exist."""
     paths: set[Path] = set()
     plain = Path.open
 
@@ -173,7 +175,7 @@ def test_a_file_on_a_bad_block_is_that_samples_fault(root: Path, failing: set[Pa
     assert data.broken == ("00000_000000007",)
 
 
-def test_a_scene_that_the_system_fails_to_read_is_not_taken_for_none(root: Path, failing: set[Path]) -> None:
+def test_an_unreadable_scene_is_not_treated_as_missing(root: Path, failing: set[Path]) -> None:
     data = samples(root, 3600)
     failing.add(root / f"00000/{7:09d}/scene.json")
     assert data.read(7) is None

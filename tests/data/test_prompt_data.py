@@ -16,14 +16,14 @@ def items(data):
     return [item for batch in data.predict_dataloader() for item in zip(batch.keys, batch.prompts, strict=True)]
 
 
-def test_a_list_keeps_its_order_and_gets_keys():
+def test_prompts_keep_their_order_and_get_keys():
     assert items(PromptDataModule(prompts=["a dog", " ", "", " a 'CAT'\n"], batch_size=1)) == [
         ("prompt_00000", "a dog"),
         ("prompt_00001", "a 'CAT'"),
     ]
 
 
-def test_a_file_has_a_prompt_a_line(tmp_path):
+def test_a_file_has_one_prompt_per_line(tmp_path):
     path = tmp_path / "prompts.txt"
     path.write_bytes("\ufeffa sign “HÉLLO”\r\n\n  \na dog\u2028barks".encode())
     assert items(PromptDataModule(file=str(path))) == [
@@ -32,7 +32,7 @@ def test_a_file_has_a_prompt_a_line(tmp_path):
     ]
 
 
-def test_prompts_without_words_to_draw_are_told_in_one_line(caplog):
+def test_prompts_without_words_to_draw_are_reported_in_one_line(caplog):
     with caplog.at_level("INFO"):
         PromptDataModule(prompts=["a 'CAT'", "a dog", "a hen"]).setup()
         PromptDataModule(prompts=["a 'CAT'", "a \u00abDOG\u00bb"]).setup()
@@ -57,7 +57,7 @@ def test_standard_input_is_read_once(monkeypatch):
     assert items(data) == items(data) == [("prompt_00000", "one"), ("prompt_00001", "two")]
 
 
-def test_batches_have_the_size_asked_for():
+def test_batches_have_the_requested_size():
     data = PromptDataModule(prompts=[str(i) for i in range(5)], batch_size=2)
     data.setup()
     found = list(data.predict_dataloader())
@@ -93,7 +93,7 @@ def test_a_prompt_of_a_megabyte_is_refused_by_its_line(tmp_path):
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"prompt": ' + "9" * 5000 + "}"])
-def test_a_line_that_no_json_reader_ends_is_named(tmp_path, line):
+def test_a_line_that_json_cannot_parse_is_named(tmp_path, line):
     path = tmp_path / "requests.jsonl"
     path.write_text(line)
     with pytest.raises(ValueError, match="line 1: not an object of JSON") as raised:
@@ -107,7 +107,7 @@ def test_a_missing_file_is_refused(tmp_path):
             PromptDataModule(file=str(path))
 
 
-def test_no_prompt_at_all_is_refused(tmp_path):
+def test_an_empty_list_of_prompts_is_refused(tmp_path):
     blank = tmp_path / "blank.txt"
     blank.write_text("\n \n")
     for data in (PromptDataModule(prompts=[]), PromptDataModule(prompts=[" "]), PromptDataModule(file=str(blank))):
@@ -115,7 +115,7 @@ def test_no_prompt_at_all_is_refused(tmp_path):
             data.setup()
 
 
-def test_a_file_that_is_no_text_is_refused(tmp_path):
+def test_a_binary_file_is_refused(tmp_path):
     path = tmp_path / "picture.jpg"
     path.write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(ValueError, match=r"picture.jpg.*UTF-8"):
@@ -135,7 +135,7 @@ def test_lightning_predicts_on_the_batches(tmp_path):
 
 
 def two(monkeypatch, rank):
-    """A trainer of two processes, as the given one of them sees it; it starts none."""
+    """Make a trainer of two processes for the given rank; it starts none."""
     monkeypatch.setenv("LOCAL_RANK", str(rank))
     return Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
 

@@ -1,4 +1,4 @@
-"""Lists of prompts with layouts, templates and pictures, as `predict` reads them."""
+"""Test lists of prompts with layouts, templates and pictures, as `predict` reads them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LAYOUT = Layout(("SALE",), torch.tensor([[0.5, 0.25, 0.6, 0.2, 0.0]]))
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With a layout file, a template, a picture of 20 x 10 pixels, and masks."""
+    """Make a folder with a layout file, a template, a picture of 20 x 10 pixels, and masks."""
     quad = [[20, 15], [80, 15], [80, 35], [20, 35]]
     words = [{"text": "SALE", "quad": quad, "colour": "red"}]
     (tmp_path / "a.json").write_text(json.dumps({"width": 100, "height": 100, "words": words}))
@@ -49,7 +49,7 @@ def batches(folder: Path, *lines: Any, engine: Any = None, batch_size: int = 8) 
     return list(data.predict_dataloader())
 
 
-def test_every_kind_in_one_list(folder: Path) -> None:
+def test_a_list_may_mix_all_kinds(folder: Path) -> None:
     lines = [
         {"prompt": " a dog "},
         "",
@@ -60,7 +60,7 @@ def test_every_kind_in_one_list(folder: Path) -> None:
     ]
     first, second = batches(folder, *lines, engine=RapidOCREngine(), batch_size=3)
     assert first.keys + second.keys == tuple(f"prompt_0000{i}" for i in range(5))
-    assert first.prompts == ("a dog", "a poster that says 'SALE' in red letters", "a menu")  # a colour acts by words
+    assert first.prompts == ("a dog", "a poster that says 'SALE' in red letters", "a menu")  # a colour is a phrase
     assert [source.rpartition(" ")[2] for source in first.sources + second.sources] == ["1", "3", "4", "5", "6"]
     generated, own, read = first.layouts
     assert generated is None
@@ -106,7 +106,7 @@ def test_a_line_that_cannot_be_used_is_named(line: Any, message: str, folder: Pa
         batches(folder, {"prompt": "a dog"}, "", line)
 
 
-def test_a_picture_that_its_exif_block_turns_has_a_mask_that_lies_as_it_is_seen(folder: Path) -> None:
+def test_the_mask_of_a_picture_turned_by_exif_matches_the_turned_picture(folder: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn clockwise: 10 x 20 pixels in the file are 20 x 10
     Image.new("RGB", (10, 20)).save(folder / "photo.jpg", exif=exif)
@@ -131,7 +131,7 @@ def test_a_missing_file_is_named_with_its_line(name: str, folder: Path) -> None:
         batches(folder, entry)
 
 
-def test_no_line_at_all_is_refused(folder: Path) -> None:
+def test_an_empty_file_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="holds no prompt"):
         batches(folder, "", " ")
     with pytest.raises(FileNotFoundError, match=r"missing\.jsonl"):
@@ -142,7 +142,7 @@ def test_standard_input_names_files_of_the_current_folder(folder: Path, monkeypa
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "stdin", io.StringIO('{"prompt": "a", "layout": "a.json"}\n'))
     data = RequestDataModule("-")
-    for _ in range(2):  # it is read once
+    for _ in range(2):  # standard input is read once
         data.setup("predict")
         (batch,) = data.predict_dataloader()
         assert [layout.words for layout in batch.layouts] == [("SALE",)]

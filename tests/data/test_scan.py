@@ -1,4 +1,4 @@
-"""What a scan of many samples found is kept beside them, and used only while nothing has changed."""
+"""The result of a scan of many samples is stored beside them, and used only while nothing has changed."""
 
 import io
 import json
@@ -21,13 +21,13 @@ MANY = 210  # more than a scan decodes
 
 @pytest.fixture(autouse=True)
 def _noted(monkeypatch):
-    """A scan leaves a note from 2,000 samples on; here from fewer."""
+    """Make a scan store its result for few samples; by default it does so from 2,000 samples on."""
     monkeypatch.setattr("vlad_lightning.data.scan._MANY", MANY)
 
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Samples, of which one has no words and one no image."""
+    """Write samples, of which one has no words and one has no image."""
     root = tmp_path_factory.mktemp("many")
     for number in range(MANY):
         folder = root / "00000" / f"{number:09d}"
@@ -51,7 +51,7 @@ def found(root: Path, max_words: int = 4):
     return scan(str(root), list_samples(root), 0.3, max_words)
 
 
-def test_a_second_scan_finds_the_same(root):
+def test_a_second_scan_has_the_same_result(root):
     usable, report = found(root)
     assert len(usable) == MANY - 1
     assert report.skipped == {"no image.jpg": 1}
@@ -63,19 +63,19 @@ def test_a_second_scan_reads_no_sample(root):
     first = found(root)
     caption = root / "00000" / f"{0:09d}" / "caption.txt"
     before = caption.stat()
-    caption.write_text(" " * before.st_size)  # an empty caption, unless one looks at size and time only
+    caption.write_text(" " * before.st_size)  # an empty caption of the same size and time
     os.utime(caption, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert found(root) == first
 
 
-def test_a_changed_sample_is_seen(root):
+def test_a_changed_sample_is_detected(root):
     found(root)
     (root / "00000" / f"{0:09d}" / "caption.txt").write_text("")
     Image.new("RGB", (8, 8)).save(root / "00000" / f"{7:09d}" / "image.jpg")
     assert found(root)[1].skipped == {"empty caption": 1}
 
 
-def test_a_new_sample_and_another_setting_are_seen(root):
+def test_a_new_sample_and_another_setting_are_detected(root):
     assert found(root)[1].words_left_out == 0
     assert found(root, max_words=0)[1].words_left_out == MANY - 2
     shutil.copytree(root / "00000" / f"{0:09d}", root / "00001" / f"{0:09d}")
@@ -83,21 +83,21 @@ def test_a_new_sample_and_another_setting_are_seen(root):
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"fingerprint": 1}', "{"])
-def test_a_broken_note_is_as_good_as_none(root, content):
+def test_a_broken_scan_note_is_ignored(root, content):
     expected = found(root)
     (root / ".scan.json").write_text(content)
     assert found(root) == expected
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written_to_is_scanned_all_the_same(root):
+def test_a_read_only_folder_is_scanned_too(root):
     root.chmod(0o500)
     assert len(found(root)[0]) == MANY - 1
     assert not (root / ".scan.json").exists()
 
 
 @pytest.mark.parametrize("change", ["list", "structure", "cut"])
-def test_a_damaged_note_is_set_aside_and_made_again(root, change):
+def test_a_damaged_scan_note_is_set_aside_and_written_again(root, change):
     expected = found(root)
     note = root / ".scan.json"
     whole = note.read_text()
@@ -114,7 +114,7 @@ def test_a_damaged_note_is_set_aside_and_made_again(root, change):
 
 
 @pytest.mark.parametrize("number", [3, MANY])
-def test_names_that_are_not_utf8_are_used_counted_and_told_in_print(many, tmp_path, number):
+def test_names_that_are_not_utf8_are_used_counted_and_printed(many, tmp_path, number):
     root = tmp_path / "posters"
     for source in sorted((many / "00000").iterdir())[-number:]:
         shutil.copytree(source, root / "00000" / source.name)
@@ -142,7 +142,7 @@ def contents(root: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("number", [5, MANY])
-def test_the_fingerprint_of_the_content_is_that_of_what_the_files_hold(many, tmp_path, number):
+def test_the_fingerprint_depends_on_the_content_of_the_files(many, tmp_path, number):
     root = tmp_path / "posters"
     for source in sorted((many / "00000").iterdir())[-number:]:
         shutil.copytree(source, root / "00000" / source.name)
@@ -170,7 +170,7 @@ def test_the_fingerprint_of_the_content_is_that_of_what_the_files_hold(many, tmp
 
 
 def other_picture(length: int) -> bytes:
-    """A picture of another colour, filled up."""
+    """Make a picture of another colour, padded."""
     data = io.BytesIO()
     Image.new("RGB", (8, 8), (90, 0, 0)).save(data, "JPEG")
     return data.getvalue().ljust(length, b"\0")

@@ -25,7 +25,7 @@ def copy(posters: Path, tmp_path: Path) -> Path:
 
 
 def scenes(root: Path) -> dict[str, list[dict[str, Any]]]:
-    """The objects of each poster, as its file has them."""
+    """Read the objects of each poster from its file."""
     files = root.glob("*/*/scene.json")
     return {f"{f.parts[-3]}_{f.parts[-2]}": json.loads(f.read_text())["objects"] for f in files}
 
@@ -46,17 +46,17 @@ def test_every_object_of_a_poster_is_in_its_batch(posters: Path) -> None:
                     assert row[3:] == pytest.approx(
                         [(left + right) / 2, (top + bottom) / 2, right - left, bottom - top]
                     )
-    assert len(seen) >= 36  # those that do not fill a training batch are left out
+    assert len(seen) >= 36  # the samples that do not fill a training batch are left out
 
 
-def test_posters_without_a_scene_that_can_be_used_are_left_out(copy: Path) -> None:
+def test_posters_without_a_usable_scene_are_left_out(copy: Path) -> None:
     files = sorted(copy.glob("*/*/scene.json"))
     for file in files[:20]:
         file.unlink()
     changed = json.loads(files[30].read_text()) | {
         "objects": [{"name": "star", "colour": "violet", "box": [0, 0, 1, 1], "region": "center", "phrase": None}]
     }
-    files[30].write_text(json.dumps(changed))  # a colour that the detector does not know
+    files[30].write_text(json.dumps(changed))  # a colour unknown to the detector
     data = module(copy)
     posters = [p for s in data._sets.values() for p in (s[i] for i in range(len(s)))]
     keys = {poster.key for poster in posters}  # type: ignore[attr-defined]

@@ -25,7 +25,7 @@ SILENT = ObjectFacts("ring", "blue", (0.1, 0.6, 0.3, 0.8), "bottom left", None)
 FACTS = SceneFacts("pink", "gradient", "a pink gradient background", (WORD,), (THING, SILENT))
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_a_written_scene_reads_back(tmp_path):
     write_scene(tmp_path, FACTS)
     assert read_scene(tmp_path) == (FACTS, None)
 
@@ -52,7 +52,7 @@ def test_the_file_holds_rounded_fractions_under_plain_names(tmp_path):
     }
 
 
-def test_a_file_without_the_backgrounds_phrase_is_silent_about_it(tmp_path):
+def test_a_file_without_the_backgrounds_phrase_leaves_it_unknown(tmp_path):
     write_scene(tmp_path, FACTS)
     told = json.loads((tmp_path / "scene.json").read_text())
     del told["background"]["phrase"]
@@ -60,7 +60,7 @@ def test_a_file_without_the_backgrounds_phrase_is_silent_about_it(tmp_path):
     assert read_scene(tmp_path) == (replace(FACTS, phrase=None), None)
 
 
-def test_no_file_is_no_problem(tmp_path):
+def test_a_missing_file_is_accepted(tmp_path):
     assert read_scene(tmp_path) == (None, None)
 
 
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_left_out_with_a_reason(tmp_path, damage):
     assert read_scene(tmp_path) == (None, BROKEN)
 
 
-def test_bytes_that_are_no_text_and_a_folder_in_its_place_are_left_out(tmp_path):
+def test_binary_files_and_folders_are_left_out(tmp_path):
     (tmp_path / "scene.json").write_bytes(b"\xff\xfe\x00{")
     assert read_scene(tmp_path) == (None, BROKEN)
     (tmp_path / "scene.json").unlink()

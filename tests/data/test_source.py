@@ -1,4 +1,4 @@
-"""Samples from elsewhere than a folder go the same way: split, ordered, built, batched and trained on."""
+"""Samples from a custom source are split, ordered, built, batched and trained on like those of a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STAR = ObjectFacts("star", "red", (0.1, 0.6, 0.3, 0.9), "bottom left", "a red st
 
 
 class Numbered(Sequence[str]):
-    """Names that are worked out when they are asked for."""
+    """Names that are computed on demand."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -41,12 +41,12 @@ class Numbered(Sequence[str]):
 
 
 class Drawn(SampleSource):
-    """Posters that are made when they are asked for: no files, and nothing is listed.
+    """Posters that are made on demand, without files or a list.
 
     Args:
-        length: how many.
-        broken: numbers of those that cannot be used.
-        away: True where none can be read at the moment.
+        length: number of posters.
+        broken: indices of the unusable ones.
+        away: whether the source is unavailable at the moment.
     """
 
     def __init__(self, length: int = 20, broken: Sequence[int] = (), away: bool = False) -> None:
@@ -68,7 +68,7 @@ class Drawn(SampleSource):
             raise DataOutageError("the archive is away")
         if index in self.broken:
             raise SkipSample("no ink", self.keys[index])
-        image = Image.new("CMYK", (40, 30), (0, 255, 255, index))  # red; a source need not know what is made of it
+        image = Image.new("CMYK", (40, 30), (0, 255, 255, index))  # red; a source need not convert its images
         words = (OcrWord("HELLO", QUAD, 0.9),)
         scene = SceneFacts("white", "solid", None, (), (STAR,))
         return RawSample(self.keys[index], image, "a red star and HELLO", words, (), scene)
@@ -100,7 +100,7 @@ def test_its_samples_become_batches_and_the_splits_are_disjoint(num_workers: int
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_stage_is_fitted_to_it(num_workers: int) -> None:
+def test_a_stage_trains_on_a_source(num_workers: int) -> None:
     module, source = tiny.stage("alignment", tokenizer=False), Drawn()
     assert isinstance(module, AlignmentModule)
     before = {name: value.clone() for name, value in module.named_parameters()}
@@ -108,10 +108,10 @@ def test_a_stage_is_fitted_to_it(num_workers: int) -> None:
     trainer.fit(module, data(source, num_workers=num_workers))
     assert trainer.global_step == 3
     assert any(not torch.equal(value, before[name]) for name, value in module.named_parameters())
-    assert module.prompt_encoder.text_encoder.tokenizer is not None  # which was trained on its captions
+    assert module.prompt_encoder.text_encoder.tokenizer is not None  # the tokenizer was trained on its captions
 
 
-def test_a_large_one_is_neither_listed_nor_read_before_a_batch_is() -> None:
+def test_a_large_source_is_neither_listed_nor_read_before_the_first_batch() -> None:
     source = Drawn(length=20_000)
     module = data(source)
     module.setup()
@@ -121,7 +121,7 @@ def test_a_large_one_is_neither_listed_nor_read_before_a_batch_is() -> None:
     assert len(source.read_so_far) == 4
 
 
-def test_samples_that_it_skips_are_replaced_and_named_and_an_outage_is_an_error(
+def test_skipped_samples_are_replaced_and_named_and_an_outage_is_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     broken = range(0, 20, 2)
@@ -135,7 +135,7 @@ def test_samples_that_it_skips_are_replaced_and_named_and_an_outage_is_an_error(
             keys(data(Drawn(away=True), num_workers=num_workers), "train")
 
 
-def test_it_may_test_alone_and_its_scenes_may_train_a_detector() -> None:
+def test_a_source_may_be_test_data_only_and_its_scenes_may_train_a_detector() -> None:
     module = data(test_source=Drawn(7), batch_size=3)
     assert sorted(keys(module, "test")) == [f"drawn_{i:09d}" for i in range(7)]
     scenes = SceneDataModule(source=Drawn(), size=tiny.SIZE, batch_size=2)
@@ -144,13 +144,13 @@ def test_it_may_test_alone_and_its_scenes_may_train_a_detector() -> None:
     assert batch.things[0, 0, 3:].tolist() == pytest.approx([0.2, 0.75, 0.2, 0.3])
 
 
-def test_what_is_resumed_asks_for_no_fingerprint_where_it_has_none() -> None:
+def test_a_resume_needs_no_fingerprint_if_the_source_has_none() -> None:
     module = data()
     assert module.content() == {}
     assert module.changed_since({}) == ()
 
 
-def test_a_folder_is_one_of_them_and_can_be_pickled_to_another_process(posters: Path) -> None:
+def test_a_folder_is_a_source_and_can_be_pickled(posters: Path) -> None:
     source = MarioFolder(str(posters))
     source.setup()
     copy = pickle.loads(pickle.dumps(source))
@@ -161,7 +161,7 @@ def test_a_folder_is_one_of_them_and_can_be_pickled_to_another_process(posters: 
     assert first.content() == second.content() != {}
 
 
-def test_an_empty_one_is_refused() -> None:
+def test_an_empty_source_is_refused() -> None:
     with pytest.raises(ValueError, match="Drawn holds no sample"):
         data(Drawn(0)).setup()
 
@@ -177,12 +177,12 @@ def test_an_empty_one_is_refused() -> None:
         ({"source": Drawn(), "max_outage": 5.0}, "max_outage is 5.0; it is a setting of a folder"),
     ],
 )
-def test_what_does_nothing_or_is_missing_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_ineffective_or_missing_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MarioDataModule(**arguments)
 
 
-def test_a_configuration_names_it_by_its_class(posters: Path, tmp_path: Path) -> None:
+def test_a_configuration_gives_a_source_by_its_class(posters: Path, tmp_path: Path) -> None:
     config = str(configs_folder() / "mini/stage1_tlg.yaml")
     source = f"{MarioFolder.__module__}.{MarioFolder.__qualname__}"
     args = ["--config", config, "--data.root", "null", "--data.source", source, "--out", str(tmp_path)]

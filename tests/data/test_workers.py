@@ -13,7 +13,7 @@ from vlad_lightning.models.text.parser import PromptParser
 
 
 class Signalled(Dataset[int]):
-    """Its items are the worker's process id; another process sends it signals on the way, as a scheduler does."""
+    """Its items are the worker's process id; another process sends it signals meanwhile, like a scheduler."""
 
     def __len__(self) -> int:
         return 4
@@ -25,7 +25,7 @@ class Signalled(Dataset[int]):
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="signals with their sender are Linux's")
-def test_a_worker_outlives_a_schedulers_signals_and_ends_with_its_loader() -> None:
+def test_a_worker_survives_a_schedulers_signals_and_ends_with_its_loader() -> None:
     seen = {int(pid) for pid in DataLoader(Signalled(), num_workers=1, worker_init_fn=start_worker)}
     (worker,) = seen
     assert worker != os.getpid()
@@ -33,7 +33,7 @@ def test_a_worker_outlives_a_schedulers_signals_and_ends_with_its_loader() -> No
 
 
 class Parsed(Dataset[int]):
-    """Its items are how many prompts were parsed."""
+    """Its items are the numbers of parsed prompts."""
 
     def __init__(self, parser: PromptParser) -> None:
         self.parser = parser
@@ -45,7 +45,7 @@ class Parsed(Dataset[int]):
         return len(self.parser(["a red circle"] * 64))
 
 
-def test_a_worker_tokenizes_also_where_the_training_process_did_on_many_threads(
+def test_a_worker_tokenizes_even_if_the_training_process_did_on_many_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
@@ -58,6 +58,6 @@ def test_a_worker_tokenizes_also_where_the_training_process_did_on_many_threads(
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="signals with their sender are Linux's")
-def test_without_it_the_training_process_fails() -> None:
+def test_without_the_worker_setup_the_training_process_fails() -> None:
     with pytest.raises(RuntimeError, match="worker"):
         list(DataLoader(Signalled(), num_workers=1))

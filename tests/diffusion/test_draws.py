@@ -14,7 +14,7 @@ def rows(first: int, last: int, size: int = 24, key: tuple[int | str, ...] = KEY
 
 
 def drawn(generators: SampleGenerators) -> list[torch.Tensor]:
-    """What a training step draws, in an order like its."""
+    """Draw what a training step draws, in a similar order."""
     return [
         generators.strata(),
         generators.normal(3, 4, 4),
@@ -25,7 +25,7 @@ def drawn(generators: SampleGenerators) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 8, 24])
-def test_parts_draw_what_the_whole_draws(parts: int) -> None:
+def test_parts_of_a_batch_draw_the_same_as_the_whole(parts: int) -> None:
     size = 24 // parts
     split = [drawn(rows(i * size, (i + 1) * size)) for i in range(parts)]
     for whole, pieces in zip(drawn(rows(0, 24)), zip(*split, strict=True), strict=True):
@@ -46,7 +46,7 @@ def test_a_row_does_not_depend_on_how_much_its_neighbours_draw() -> None:
     assert torch.equal(one.normal(4)[1], other.normal(4)[1])
 
 
-def test_samples_draw_the_same_whatever_stands_beside_them() -> None:
+def test_a_samples_draws_do_not_depend_on_its_neighbours() -> None:
     names = ("a", "b", "c", "d")
     whole = SampleGenerators.of_samples("cpu", (0, "val"), names).normal(5)
     assert torch.equal(SampleGenerators.of_samples("cpu", (0, "val"), names[2:]).normal(5), whole[2:])
@@ -60,7 +60,7 @@ def test_draws_are_normal_and_uniform() -> None:
     assert generators.normal(2, 3).dtype == torch.float32
 
 
-def test_strata_are_those_of_the_whole_batch() -> None:
+def test_strata_cover_the_whole_batch() -> None:
     parts = torch.cat([rows(0, 6).strata(), rows(6, 18).strata(), rows(18, 24).strata()])
     assert sorted((parts * 24).long().tolist()) == list(range(24))
     assert (parts * 24).long().tolist() != list(range(24))

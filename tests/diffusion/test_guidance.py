@@ -22,12 +22,12 @@ def test_the_weights_sum_to_one_and_none_is_zero(text: float, layout: float) -> 
 
 
 @given(SCALES, SCALES)
-def test_combine_is_the_formula(text: float, layout: float) -> None:
+def test_combine_equals_the_formula(text: float, layout: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    told, blind, bare = torch.randn(3, 2, 3, 4, generator=generator, dtype=torch.float64)
+    full, blind, bare = torch.randn(3, 2, 3, 4, generator=generator, dtype=torch.float64)
     guidance = HierarchicalGuidance(text, layout)
-    known = {(True, True): told, (False, True): blind, (False, False): bare}
-    expected = bare + layout * (blind - bare) + text * (told - blind)
+    known = {(True, True): full, (False, True): blind, (False, False): bare}
+    expected = bare + layout * (blind - bare) + text * (full - blind)
     torch.testing.assert_close(guidance.combine(predictions(guidance, known)), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -43,11 +43,11 @@ def test_combine_is_the_formula(text: float, layout: float) -> None:
         (7.5, 3, [(True, True), (False, True), (False, False)]),
     ],
 )
-def test_only_what_counts_is_evaluated(text: float, layout: float, seen: list[tuple[bool, bool]]) -> None:
+def test_only_needed_branches_are_evaluated(text: float, layout: float, seen: list[tuple[bool, bool]]) -> None:
     assert [(b.text, b.layout) for b in HierarchicalGuidance(text, layout).branches] == seen
 
 
-def test_no_guidance_is_the_network_itself_bit_for_bit() -> None:
+def test_without_guidance_the_result_is_the_networks_bit_for_bit() -> None:
     guidance = HierarchicalGuidance()
     x = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     assert guidance.branches == (Branch(text=True, layout=True, guidance_weight=1.0),)
@@ -60,5 +60,5 @@ def test_equal_predictions_are_a_fixed_point() -> None:
     torch.testing.assert_close(guidance.combine([x] * 3), x, rtol=1e-6, atol=1e-6)
 
 
-def test_the_precision_of_the_predictions_stays() -> None:
+def test_the_dtype_of_the_predictions_is_kept() -> None:
     assert HierarchicalGuidance(3.0).combine([torch.ones(2, 2, dtype=torch.bfloat16)] * 2).dtype == torch.bfloat16

@@ -33,7 +33,7 @@ def data(size: int, *shape: int) -> tuple[Tensor, Tensor]:
     return MEAN + DEVIATION * x0, noise
 
 
-def test_the_schedule_decides_the_objective() -> None:
+def test_the_schedule_determines_the_objective() -> None:
     ddpm = objective_for(DDPMScheduler(), timestep_shift=0.5, snr_gamma=3.0)
     assert isinstance(ddpm, DDPM)
     assert (ddpm.density, ddpm.timestep_shift, ddpm.snr_gamma) == ("uniform", 0.5, 3.0)
@@ -44,7 +44,7 @@ def test_the_schedule_decides_the_objective() -> None:
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_ddpm_is_eq_4_bit_for_bit(kind: str) -> None:
+def test_ddpm_equals_eq_4_bit_for_bit(kind: str) -> None:
     schedule = DDPMScheduler(prediction_type=kind)
     ddpm = objective_for(schedule, timestep_shift=1.0, snr_gamma=3.0)
     t = ddpm.draw_timesteps(rows(9))
@@ -55,8 +55,8 @@ def test_ddpm_is_eq_4_bit_for_bit(kind: str) -> None:
         assert torch.equal(getattr(found, name), getattr(expected, name))
 
 
-def test_flow_of_data_in_bfloat16_keeps_its_times() -> None:
-    """999.5 has no bfloat16."""
+def test_flow_matching_of_bfloat16_data_keeps_float32_times() -> None:
+    """999.5 cannot be represented in bfloat16."""
     x0, noise = (value.float() for value in data(3, 3, 2))
     x0, t = x0.bfloat16(), torch.tensor([1.5, 250.3, 999.5])
     noised = FlowMatching(flow()).noised(x0, noise, t)
@@ -66,7 +66,7 @@ def test_flow_of_data_in_bfloat16_keeps_its_times() -> None:
     torch.testing.assert_close(noised.x_t.double(), expected, rtol=0, atol=1e-6)
 
 
-def test_flow_is_the_straight_line_and_its_slope() -> None:
+def test_flow_matching_is_the_straight_line_and_its_slope() -> None:
     x0, noise = data(5, 3, 2)
     t = torch.tensor([0.0, 1.0, 250.0, 999.5, 1000.0])
     noised = FlowMatching(flow()).noised(x0, noise, t)
@@ -79,7 +79,7 @@ def test_flow_is_the_straight_line_and_its_slope() -> None:
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_flow_is_diffusers_own_forward_process(shift: float) -> None:
+def test_flow_matching_equals_diffusers_forward_process(shift: float) -> None:
     schedule = flow(shift)
     t = schedule.timesteps[[0, 1, 400, 999]]
     x0, noise = (value.float() for value in data(4, 3, 2))
@@ -114,7 +114,7 @@ def test_uniform_times_are_uniform_before_the_shift() -> None:
 
 @pytest.mark.parametrize("density", ["uniform", "logit_normal"])
 @pytest.mark.parametrize("timestep_shift", [0.0, 2.0])
-def test_every_objective_draws_either_density(density: TimestepDensity, timestep_shift: float) -> None:
+def test_every_objective_supports_both_densities(density: TimestepDensity, timestep_shift: float) -> None:
     ddpm = objective_for(DDPMScheduler(), density, timestep_shift).draw_timesteps(rows(2000))
     matching = objective_for(flow(), density, timestep_shift).draw_timesteps(rows(2000))
     assert ddpm.dtype == torch.int64
@@ -132,7 +132,7 @@ class AtTheEnd(SampleGenerators):
 
 
 @pytest.mark.parametrize("density", ["uniform", "logit_normal"])
-def test_a_draw_that_is_rounded_up_to_one_is_the_last_timestep(density: TimestepDensity) -> None:
+def test_a_draw_rounded_up_to_one_is_the_last_timestep(density: TimestepDensity) -> None:
     generators = AtTheEnd.of_rows("cpu", (0,), range(2), 2)
     assert objective_for(DDPMScheduler(), density).draw_timesteps(generators).tolist() == [999, 999]
     assert objective_for(flow(3.0), density).draw_timesteps(generators).tolist() == [1000, 1000]
@@ -144,7 +144,7 @@ def test_timestep_shift_favours_the_noisy_end() -> None:
     assert means[0] == pytest.approx(500, abs=1)
 
 
-def test_the_noisiest_time_is_the_last_one_of_the_schedule() -> None:
+def test_the_noisiest_time_is_the_schedules_last() -> None:
     last = objective_for(DDPMScheduler(500)).last_timesteps(3)
     assert last.dtype == torch.int64
     assert last.tolist() == [499] * 3
@@ -168,7 +168,7 @@ OF_FLOW = {
 
 
 @pytest.mark.parametrize("name", list(OF_FLOW))
-def test_schedules_of_another_process_are_refused(name: str) -> None:
+def test_schedules_of_other_processes_are_refused(name: str) -> None:
     schedule = FlowMatchEulerDiscreteScheduler(**{name: OF_FLOW[name]})
     with pytest.raises(ValueError, match=rf"schedule\.{name} is {OF_FLOW[name]}; it must be "):
         objective_for(schedule)

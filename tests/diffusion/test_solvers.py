@@ -1,4 +1,4 @@
-"""Solvers against closed forms, hand-written recursions in float64 and diffusers' own schedulers."""
+"""Compare solvers with closed forms, hand-written recursions in float64 and diffusers' schedulers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def of_flow(x: Tensor, t: Tensor) -> Tensor:
 
 
 def of_ddpm(kind: str, schedule: DDPMScheduler) -> Denoiser:
-    """The optimal prediction of ``kind`` for the same data."""
+    """Return the optimal prediction of ``kind`` for the same data."""
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
         alpha = schedule.alphas_cumprod[t].view(-1, 1).double()
@@ -64,12 +64,12 @@ def of_ddpm(kind: str, schedule: DDPMScheduler) -> Denoiser:
 
 
 def slow_start() -> DDPMScheduler:
-    """1 - abar grows with the square of t from zero on, so that the first-order end costs no order."""
+    """Make a schedule whose 1 - abar starts as the square of t, so that the first-order end costs no order."""
     return DDPMScheduler(4000, trained_betas=torch.linspace(1e-9, 0.005, 4000).tolist(), prediction_type="sample")
 
 
 def exact(x: Tensor, of: Schedule) -> Tensor:
-    """Where the probability flow carries x: each quantile of the noised data to the same quantile of the data."""
+    """Return the end of the probability flow: each quantile of the noised data goes to that quantile of the data."""
     if isinstance(of, FlowMatchEulerDiscreteScheduler):
         return MEAN + DEVIATION * x.double()
     alpha = of.alphas_cumprod[-1].double()
@@ -77,7 +77,7 @@ def exact(x: Tensor, of: Schedule) -> Tensor:
 
 
 @pytest.mark.parametrize("steps", [1, 10, 20, 50])
-def test_where_steps_divide_the_schedule_the_timesteps_are_diffusers_own(steps: int) -> None:
+def test_if_steps_divide_the_schedule_the_timesteps_equal_diffusers(steps: int) -> None:
     of = schedule("v_prediction")
     theirs = DDIMScheduler.from_config(of.config, timestep_spacing="trailing")
     theirs.set_timesteps(steps)
@@ -86,7 +86,7 @@ def test_where_steps_divide_the_schedule_the_timesteps_are_diffusers_own(steps: 
     torch.testing.assert_close(solver.alphas_cumprod.flip(0), of.alphas_cumprod[times], rtol=1e-4, atol=1e-6)
 
 
-def test_where_they_do_not_each_visited_timestep_is_in_the_schedule_once() -> None:
+def test_otherwise_each_visited_timestep_is_in_the_schedule_once() -> None:
     for steps in range(1, 101):
         times = respaced(schedule(steps=100), steps)[1].tolist()
         assert len(set(times)) == steps
@@ -103,7 +103,7 @@ def test_dpm_solver_of_order_1_is_ddim(kind: str, zero_snr: bool, steps: int) ->
         pytest.skip("epsilon says nothing of x0 at pure noise")
     of, x = schedule(kind, zero_snr), noise(50, 1)
 
-    def denoise(x: Tensor, t: Tensor) -> Tensor:  # nothing a solver could profit from
+    def denoise(x: Tensor, t: Tensor) -> Tensor:  # no structure from which a solver could profit
         return torch.sin(3 * x + t[:, None] / 100)
 
     tolerance = 1e-5 if kind != "epsilon" else 3e-3  # 1 / sqrt(abar) enlarges the rounding
@@ -145,7 +145,7 @@ def test_order_of_convergence_on_gaussian_data(of: Schedule, denoiser: Denoiser)
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_euler_is_the_recursion_by_hand_in_float64(shift: float) -> None:
+def test_euler_equals_a_recursion_by_hand_in_float64(shift: float) -> None:
     times = [shift * u / (1 + (shift - 1) * u) for u in (k / 12 for k in range(12, -1, -1))]
     x = noise(64, 1).double()
     for now, after in pairwise(times):
@@ -157,7 +157,7 @@ def test_euler_is_the_recursion_by_hand_in_float64(shift: float) -> None:
 
 @pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
 @pytest.mark.parametrize("shift", [1.0, 3.0])
-def test_flow_matching_draws_gaussian_data_with_their_mean_and_deviation(solver: SolverName, shift: float) -> None:
+def test_flow_matching_samples_gaussian_data_with_their_mean_and_deviation(solver: SolverName, shift: float) -> None:
     sampler = Sampler(steps=100, solver=solver)
     result = sampler.draw(of_flow, noise(20_000, 1), flow(shift), [])
     assert result.mean().item() == pytest.approx(MEAN, abs=0.012)  # 4 standard errors: 0.4 / sqrt(20000) * 4
@@ -165,7 +165,7 @@ def test_flow_matching_draws_gaussian_data_with_their_mean_and_deviation(solver:
 
 
 @pytest.mark.parametrize("kind", ["sample", "v_prediction"])
-def test_dpm_solver_draws_gaussian_data_from_zero_terminal_snr(kind: str) -> None:
+def test_dpm_solver_samples_gaussian_data_from_zero_terminal_snr(kind: str) -> None:
     of = schedule(kind)
     result = Sampler(steps=50, solver="dpmsolver++").draw(of_ddpm(kind, of), noise(20_000, 1), of, [])
     assert result.mean().item() == pytest.approx(MEAN, abs=0.012)
@@ -186,7 +186,7 @@ def test_an_oracle_of_one_point_is_recovered(solver: SolverName, of: Schedule, s
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
-def test_where_steps_divide_the_schedule_dpm_solver_is_diffusers_own(order: int) -> None:
+def test_if_steps_divide_the_schedule_dpm_solver_equals_diffusers(order: int) -> None:
     of, x = schedule("v_prediction", zero_snr=False), noise(20, 1)
     theirs = DPMSolverMultistepScheduler.from_config(of.config, timestep_spacing="trailing", solver_order=order)
     theirs.set_timesteps(20)
@@ -205,7 +205,7 @@ def test_dpm_solver_visits_the_timesteps_of_ddim_once_each() -> None:
             assert len(solver.timesteps) == steps
 
 
-def test_settings_that_do_not_fit_the_schedule_are_refused() -> None:
+def test_settings_incompatible_with_the_schedule_are_refused() -> None:
     for sampler, of, message in (
         (Sampler(steps=11), schedule(steps=10), "steps is 11; the schedule has 10 timesteps"),
         (Sampler(steps=11, solver="dpmsolver++"), schedule(steps=10), "steps is 11; the schedule has 10 timesteps"),
@@ -219,7 +219,7 @@ def test_settings_that_do_not_fit_the_schedule_are_refused() -> None:
             sampler.draw(lambda x, t: x, noise(1, 2), of, [])
 
 
-def test_the_flow_schedule_is_left_alone() -> None:
+def test_the_flow_schedule_is_not_changed() -> None:
     of, fresh = flow(3.0), flow(3.0)
     for solver in ("ddim", "dpmsolver++"):
         Sampler(steps=7, solver=solver).draw(of_flow, noise(2, 1), of, [])

@@ -1,4 +1,4 @@
-"""One rank of two that average gradients by a hook: `python comm_hook_process.py MODULE.NAME_OF_THE_HOOK`."""
+"""Run one of two ranks that average gradients by a hook: `python comm_hook_process.py MODULE.NAME_OF_THE_HOOK`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def main(hook: str) -> None:
     parallel = DistributedDataParallel(network, gradient_as_bucket_view=True)
     parallel.register_comm_hook(None, pkgutil.resolve_name(hook))
     for found, mean, size in zip(gradients(parallel, rows), means, sizes, strict=True):
-        assert torch.equal(found, found.bfloat16().float())  # what arrived were numbers of bfloat16
-        rounding = 1.01 * (2**-8 + 2**-8)  # of what is sent, and of the sum: half a unit of 8 bits each
+        assert torch.equal(found, found.bfloat16().float())  # the received numbers are bfloat16
+        rounding = 1.01 * (2**-8 + 2**-8)  # of the sent numbers and of the sum: half a unit of 8 bits each
         assert bool(((found - mean).abs() <= rounding * size).all())
     dist.destroy_process_group()
 

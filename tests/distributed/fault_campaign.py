@@ -1,8 +1,8 @@
-"""A fit that is killed, starved, lied to and hung, again and again, and goes on each time by the same command.
+"""Inject faults into a fit again and again; each time the same command must resume it.
 
 ``make faults`` runs it: every fault hits a real fit of a tiny stage 1 at a random moment; then the same command is
-given until the fit ends. A fault is survived if the fit ends without another hand; the resume was right if every step
-of every process took the samples that it takes undisturbed, and the last weights are equal bit for bit.
+repeated until the fit ends. A fault is survived if the fit ends without other help. The resume is right if every step
+of every process uses the samples of the undisturbed fit, and the last weights are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from vlad_lightning.pipeline.model_card import read_run
 
 STEPS, EVERY = 40, 4
 POISONED = 17
-_LIMIT = 900.0  # seconds for one life, on a machine that is busy with something else
+_LIMIT = 900.0  # seconds for one start, on a machine with other work
 
 _NOTHING = Inside()
 
@@ -52,7 +52,7 @@ class Life:
 
     Attributes:
         codes: exit codes by rank, negative for a signal.
-        resumed_at: the step it began with; None where it died before.
+        resumed_at: the step it began with; None if it died before.
         reached: the last step it made, at least ``resumed_at``.
     """
 
@@ -63,15 +63,15 @@ class Life:
 
 @dataclass
 class Outcome:
-    """What became of one fault.
+    """The outcome of one fault.
 
     Attributes:
-        kind: of fault.
-        ended: whether the fit came to its end by its own command.
-        right: whether samples and last weights are those of the undisturbed fit.
-        lost: steps that were made a second time, and those skipped.
-        lives: how often the command was given.
-        note: what went wrong.
+        kind: the kind of fault.
+        ended: whether the fit ended by repeating its command.
+        right: whether samples and last weights equal those of the undisturbed fit.
+        lost: number of repeated steps, and of skipped steps.
+        lives: number of starts of the command.
+        note: the failure, if any.
     """
 
     kind: str
@@ -85,7 +85,7 @@ class Outcome:
 class Fit:
     """A folder with a tiny stage 1, on one process or two."""
 
-    calls = 0  # of the file system for checkpoints, undisturbed
+    calls = 0  # file system calls for checkpoints in the undisturbed fit
 
     def __init__(self, folder: Path, stage0: Path, posters: Path, processes: int) -> None:
         self.folder = folder
@@ -107,7 +107,7 @@ class Fit:
 
     @property
     def done(self) -> bool:
-        """Whether the latest life came to the end of the fit."""
+        """Whether the latest start reached the end of the fit."""
         return bool(self.lives) and not any(self.lives[-1].codes)
 
     def live(
@@ -116,7 +116,7 @@ class Fit:
         strike: Callable[[Fit, list[int]], None] | None = None,
         environment: dict[str, str] | None = None,
     ) -> Life:
-        """Give the command, let ``strike`` hit its processes, and wait for their end."""
+        """Start the command, let ``strike`` hit its processes, and wait for their end."""
         log = self.folder / f"log{len(self.lives)}"
         ranks = [start(self.command, inside, log, self.folder / "out", env) for env in self._ranks(environment or {})]
         if strike is not None:
@@ -137,11 +137,11 @@ class Fit:
         shared = {"TORCHELASTIC_RUN_ID": "faults", "GROUP_RANK": "0", "GLOO_SOCKET_IFNAME": "lo"}
         shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         shared |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(self.processes))
-        for rank in map(str, range(self.processes)):  # as torchrun starts them
+        for rank in map(str, range(self.processes)):  # like torchrun
             yield environment | shared | {"RANK": rank, "LOCAL_RANK": rank}
 
     def wait_for(self, step: int, ranks: Sequence[int]) -> None:
-        """Until this life has made ``step`` steps, or has ended."""
+        """Wait until this start has made ``step`` steps, or has ended."""
         log, until = self.folder / f"log{len(self.lives)}.0", time.monotonic() + _LIMIT
         while time.monotonic() < until and not _ended(ranks[0]):
             if any(e.get("step", -1) >= step for e in _entries(log)):
@@ -149,7 +149,7 @@ class Fit:
             time.sleep(0.002)
 
     def samples(self) -> dict[tuple[int, int], set[tuple[str, ...]]]:
-        """By rank and step, what was taken for it in all lives."""
+        """Return the samples by rank and step, over all starts."""
         taken: dict[tuple[int, int], set[tuple[str, ...]]] = {}
         for file in self.folder.glob("log*.[01]"):
             for entry in _entries(file):
@@ -158,14 +158,14 @@ class Fit:
         return taken
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The last ones, averaged and not."""
+        """Return the last weights and their EMA."""
         saved = torch.load(self.last, weights_only=True)
         pairs = [(f"{key}.{k}", v) for key in ("state_dict", "current_model_state") for k, v in saved[key].items()]
         return {k: v for k, v in pairs if isinstance(v, torch.Tensor)}
 
 
 def fit_args(config: str, prompt_encoder: str, out: Path, posters: Path, batch_size: int) -> list[str]:
-    """``fit --ckpt_path last`` of a shipped stage, with networks of one layer."""
+    """Return the arguments of ``fit --ckpt_path last`` of a shipped stage, with networks of one layer."""
     settings: dict[str, object] = {"ckpt_path": "last", "out": out, "data.root": posters, "data.batch_size": batch_size}
     small = {"width": 32, "layers": 1, "heads": 2}
     encoder = f"model.{prompt_encoder}"
@@ -177,7 +177,7 @@ def fit_args(config: str, prompt_encoder: str, out: Path, posters: Path, batch_s
         parts["model.image_encoder"] = {"tower": "vlad_lightning.models.image_encoder.build_vision_tower"}
         parts["model.image_encoder.tower.init_args"] = small | {"projection": 32}
     trainer = {"max_steps": STEPS, "accelerator": "cpu", "precision": "32-true", "limit_val_batches": 0}
-    trainer |= {"default_root_dir": out}  # where its configuration is kept, in the place of the working directory
+    trainer |= {"default_root_dir": out}  # its configuration is written here
     trainer |= {"enable_progress_bar": "false", "callbacks": json.dumps(_callbacks(config)), "log_every_n_steps": EVERY}
     rows = {"save_dir": str(out), "name": "log", "version": ""}
     trainer["logger"] = json.dumps({"class_path": "vlad_lightning.health.loggers.PatientCSVLogger", "init_args": rows})
@@ -195,7 +195,7 @@ def _callbacks(config: str) -> list[dict[str, object]]:
 
 
 def _entries(log: Path) -> list[dict[str, object]]:
-    """What is whole of a log; a kill may leave half a line."""
+    """Read the complete lines of a log; a kill may leave a partial line."""
     found = []
     for line in log.read_text().splitlines() if log.exists() else ():
         try:
@@ -211,7 +211,7 @@ def _ended(process: int) -> bool:
 
 
 def _ends(ranks: Sequence[int]) -> list[int]:
-    """Exit codes; where one process has failed the others have ten seconds to notice, as under torchrun."""
+    """Return the exit codes; if one process fails, the others have ten seconds to notice, as under torchrun."""
     until = time.monotonic() + _LIMIT
     left, codes = set(ranks), dict.fromkeys(ranks, 0)
     while left:
@@ -345,7 +345,7 @@ def storm(fit: Fit, dice: random.Random) -> None:
 
 
 def damaged_notes(content: Callable[[bytes], bytes]) -> Callable[[Fit, random.Random], None]:
-    """What the run keeps beside its checkpoints, and the scan beside the samples, becomes this."""
+    """Replace the notes of the run beside its checkpoints, and those of the scan beside the samples."""
 
     def strike(fit: Fit, dice: random.Random) -> None:
         _killed_after_two_saves(fit, dice)
@@ -425,7 +425,7 @@ def data_away(fit: Fit, dice: random.Random) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A fault: what it does, to how many processes, and what else it needs."""
+    """A fault: its action, its number of processes, and its other needs."""
 
     act: Callable[[Fit, random.Random], None]
     processes: int = 1
@@ -434,7 +434,7 @@ class Kind:
 
     @property
     def name(self) -> str:
-        """For the table."""
+        """Its name in the table."""
         return (self.act.__doc__ or "").strip() + (
             " (two processes)" if self.processes > 1 and "two" not in (self.act.__doc__ or "") else ""
         )
@@ -464,11 +464,11 @@ KINDS = (
 
 
 class Campaign:
-    """Faults of every kind in turn, against undisturbed fits.
+    """Faults of every kind in turn, compared with undisturbed fits.
 
     Args:
-        folder: of everything; it is made.
-        seed: of the moments.
+        folder: folder for all files; it is created.
+        seed: seed of the random moments.
     """
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
@@ -487,7 +487,7 @@ class Campaign:
         return Fit((folder or self.folder) / name, self.folder / "first/stage0/last.ckpt", self.posters, processes)
 
     def reference(self, processes: int, poisoned: tuple[int, ...]) -> Fit:
-        """The same fit, undisturbed."""
+        """Run the same fit undisturbed."""
         key = (processes, poisoned)
         if key not in self._references:
             fit = self._fit(f"reference{len(self._references)}", processes)
@@ -499,7 +499,7 @@ class Campaign:
         return self._references[key]
 
     def strike(self, kind: Kind, number: int) -> Outcome:
-        """One fault, and the lives after it."""
+        """Inject one fault, and restart until the fit ends."""
         reference = self.reference(kind.processes, kind.poisoned)
         with _disk(self.folder / f"disk{number}", kind.small_disk) as folder:
             fit = self._fit(f"fit{number}", kind.processes, folder)
@@ -523,7 +523,7 @@ class Campaign:
 
 @contextmanager
 def _disk(mount: Path, small: bool) -> Iterator[Path]:
-    """A folder; where ``small``, on a disk of its own of 64 MiB."""
+    """Make a folder; if ``small``, on a separate disk of 64 MiB."""
     if not small:
         yield mount.parent
         return
@@ -536,7 +536,7 @@ def _disk(mount: Path, small: bool) -> Iterator[Path]:
 
 
 def can_mount() -> bool:
-    """Whether a disk of one's own can be made, which takes a superuser."""
+    """Return whether a separate disk can be mounted, which needs root."""
     with tempfile.TemporaryDirectory() as folder:
         mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True).returncode == 0
         if mounted:
@@ -545,14 +545,14 @@ def can_mount() -> bool:
 
 
 def _began(life: Life) -> int:
-    """With which step; one that finds the fit done begins none."""
+    """Return the step it began with; the last step if the fit was already done."""
     if life.resumed_at is None:
         return 0 if any(life.codes) else STEPS
     return life.resumed_at
 
 
 def _difference(fit: Fit, reference: Fit) -> str:
-    """What differs from the undisturbed fit; empty if nothing does."""
+    """Describe the differences from the undisturbed fit; empty if there are none."""
     taken, wanted = fit.samples(), reference.samples()
     for place, keys in wanted.items():
         if taken.get(place) != keys:
@@ -570,7 +570,7 @@ def _difference(fit: Fit, reference: Fit) -> str:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """Markdown: a row a kind."""
+    """Make a Markdown table with a row per kind."""
     rows = ["| fault | times | survived | wrong resumes | steps lost: median, most |", "|---|---|---|---|---|"]
     for kind in dict.fromkeys(o.kind for o in outcomes):
         of = [o for o in outcomes if o.kind == kind]
@@ -583,7 +583,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def main() -> int:
-    """Run and print; 1 where a fit was lost or went on wrongly."""
+    """Run and print; return 1 if a fit was lost or resumed wrongly."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--faults", type=int, default=120)
     parser.add_argument("--out", type=Path, default=Path("runs/faults"), help="a folder; a new one is made in it")
@@ -594,7 +594,7 @@ def main() -> int:
     campaign = Campaign(Path(tempfile.mkdtemp(prefix=f"{date.today()}-", dir=options.out.resolve())), options.seed)
     kinds = [kind for kind in KINDS if options.only in kind.name and (not kind.small_disk or can_mount())]
     began, outcomes = time.monotonic(), list[Outcome]()
-    with contextlib.suppress(KeyboardInterrupt):  # a campaign may be cut short
+    with contextlib.suppress(KeyboardInterrupt):  # a campaign may be interrupted
         for number in track(range(options.faults), "faults"):
             outcomes.append(campaign.strike(kinds[number % len(kinds)], number))
             (campaign.folder / "faults.md").write_text(table(outcomes) + "\n")

@@ -1,4 +1,4 @@
-"""One process of a fit that something happens to: ``vlad-cli`` with a callback that watches it and can break it."""
+"""Run one process of a fit with faults: ``vlad-cli`` with a callback that observes it and can break it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from vlad_lightning.data import scan
 
 @dataclass(frozen=True)
 class Inside:
-    """What a process does to itself.
+    """Faults that a process causes itself.
 
     Attributes:
         poisoned_steps: training steps whose boxes are NaN.
-        hang_at: the step before which ``hung_rank`` sleeps for ever.
-        hung_rank: which one.
-        kill_at_call: SIGKILL at the n-th call of the file system that concerns a checkpoint, just before it is made.
-        pause: seconds added to each step, so that there is time to be hit in.
+        hang_at: step before which ``hung_rank`` sleeps for ever.
+        hung_rank: the rank that hangs.
+        kill_at_call: number of the file system call for a checkpoint just before which the process gets SIGKILL.
+        pause: seconds added to each step, so that there is time for a fault.
     """
 
     poisoned_steps: tuple[int, ...] = ()
@@ -39,7 +39,7 @@ class Inside:
 
 
 class Observer(Callback):
-    """Writes down which samples each step took, and what an interruption could not undo."""
+    """Records the samples of each step, and the state that an interruption could not undo."""
 
     def __init__(self, log: Path, inside: Inside) -> None:
         self.path = log
@@ -73,15 +73,15 @@ class ObservedCLI(cli.VLADCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer = super().instantiate_trainer(**kwargs)
-        trainer.callbacks.insert(0, self.observer)  # it sees a step that another ends
+        trainer.callbacks.insert(0, self.observer)  # first, so that it sees a step that another callback ends
         return trainer
 
 
 def start(args: list[str], inside: Inside, log: Path, output: Path, environment: dict[str, str]) -> int:
-    """Fork a process that runs ``vlad-cli args``; the libraries that this one has imported need no second import.
+    """Fork a process that runs ``vlad-cli args``, so that libraries are imported only once.
 
     Returns:
-        Its number; it leads a session of its own.
+        Its process id; it leads a new session.
     """
     number = os.fork()
     if number:
@@ -99,7 +99,7 @@ def start(args: list[str], inside: Inside, log: Path, output: Path, environment:
         sys.addaudithook(calls)
         ObservedCLI.observer = Observer(log, inside)
         cli.VLADCLI = ObservedCLI  # type: ignore[misc]
-        scan._MANY = 0  # the few posters are scanned as many are: with notes for the next time
+        scan._MANY = 0  # scan the few posters like many, with notes for the next time
         run._execute = lambda command, _: _stage(command[3:], inside, log, output)
         code = launcher.main(args)
         log.with_suffix(".calls").write_text(str(calls.seen))
@@ -117,12 +117,12 @@ def start(args: list[str], inside: Inside, log: Path, output: Path, environment:
 
 
 def _stage(args: list[str], inside: Inside, log: Path, output: Path) -> int:
-    """A stage of ``vlad-cli run``, forked as well."""
+    """Run a stage of ``vlad-cli run``, also forked."""
     return os.waitstatus_to_exitcode(os.waitpid(start(args, inside, log, output, {}), 0)[1])
 
 
 class CheckpointCalls:
-    """Counts the opening for writing, renaming, linking and removing of checkpoints; SIGKILL before the n-th."""
+    """Counts opening for writing, renaming, linking and removing of checkpoints; sends SIGKILL before the n-th call."""
 
     def __init__(self, fatal: int | None) -> None:
         self.fatal = fatal

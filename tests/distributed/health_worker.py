@@ -1,4 +1,4 @@
-"""One rank of a fit whose data is poisoned, or that hangs: ``python health_worker.py SCENARIO STRATEGY FOLDER``."""
+"""Run one rank of a fit with poisoned data, or that hangs: ``python health_worker.py SCENARIO STRATEGY FOLDER``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 
 from vlad_lightning.health import FitSummary, RollBack, StepGuard, ThroughputLogger, Watchdog
 
-# rows of a global batch of four: one row is bad at step 4, steps 8 to 10 each have one, which another rank may hold
+# global batches have four rows: step 4 and steps 8 to 10 have one bad row each, which another rank may hold
 POISON = {13: NAN, 28: NAN, 33: NAN, 39: NAN}
 STEPS, EVERY = 14, 3
 
@@ -37,7 +37,7 @@ class Sharded(Regression):
 
 
 class Watch(Callback):
-    """Weights and gradient norms, step by step."""
+    """Records weights and gradient norms of each step."""
 
     def __init__(self) -> None:
         self.weights: dict[int, dict[str, Tensor]] = {}
@@ -54,7 +54,7 @@ class Watch(Callback):
 
 
 class Sleeper(Callback):
-    """Rank 1 never comes to the third step."""
+    """Rank 1 never reaches the third step."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.global_step == 2 and trainer.global_rank == 1:
@@ -90,7 +90,7 @@ def main(scenario: str, name: str, folder: Path) -> None:
     )
     module = Sharded()
     data = Rows(96, POISON if scenario == "poison" else {})
-    # in turn, so that a global batch is the same four rows whatever the number of ranks
+    # alternate, so that a global batch has the same four rows for any number of ranks
     sampler = DistributedSampler(data, ranks, int(os.environ.get("RANK", "0")), shuffle=False)
     trainer.fit(module, DataLoader(data, 4 // ranks, sampler=sampler))
     watch.weights[STEPS] = whole(module)

@@ -1,7 +1,7 @@
-"""What test_order.py runs: `python order_process.py '[{"stage": "tlg", ...}, ...]'`.
+"""The script that test_order.py runs: `python order_process.py '[{"stage": "tlg", ...}, ...]'`.
 
-Every job's ranks are processes of their own, forked after the imports, which take most of the time. The exit statuses
-are printed as JSON: a negative one is the signal that ended a rank.
+Every rank of a job is a separate process, forked after the imports, which take most of the time. The exit statuses are
+printed as JSON: a negative one is the signal that ended a rank.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vlad_lightning.types import Batch
 
 
 class Recorder(Callback):
-    """Writes the samples and the loss of every batch, the gradients of the first step; kills everything on demand."""
+    """Writes samples and loss of every batch and gradients of the first step; kills all processes on demand."""
 
     def __init__(self, out: Path, kill_at: int | None) -> None:
         self.out = out
@@ -44,7 +44,7 @@ class Recorder(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         part, rank = batch_idx % trainer.accumulate_grad_batches, trainer.global_rank
-        # the counter has moved on where this batch ended a step
+        # the counter has already advanced if this batch ended a step
         step = trainer.global_step - (part + 1 == trainer.accumulate_grad_batches)
         line = {"step": step, "part": part, "rank": rank, "keys": batch.keys, "loss": float(outputs["loss"])}
         with (self.out / f"read-{rank}.jsonl").open("a") as file:
@@ -80,7 +80,7 @@ def run(job: dict[str, Any]) -> None:
 
 
 def rank_process(job: dict[str, Any], rank: int, port: int, group: int) -> int:
-    """Fork a rank of a job; the id of its process."""
+    """Fork a rank of a job; return its process id."""
     child = os.fork()
     if child:
         os.setpgid(child, group or child)  # before the next rank joins it

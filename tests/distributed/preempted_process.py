@@ -1,4 +1,4 @@
-"""One rank of a fit of stage 0 whose validation is interrupted: `python preempted_process.py STRATEGY ROOT FOLDER`."""
+"""Run one rank of a stage-0 fit whose validation is interrupted: `python preempted_process.py STRATEGY ROOT FOLDER`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vlad_lightning.strategies import ShardedStrategy
 
 
 class Signal(Callback):
-    """One signal, to the second rank only, when its second batch of a validation has ended."""
+    """Sends one signal, only to the second rank, after its second validation batch."""
 
     def __init__(self) -> None:
         self.validated = 0

@@ -14,16 +14,16 @@ ROOT = Path(__file__).parents[2]
 
 
 def free_port() -> int:
-    """A port of the loopback that nothing listens on."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])
 
 
 def run_processes(count: int, script: Path, *args: str, limit: float = 240) -> None:
-    """Run ``script`` as ``count`` ranks of one node, and fail with the end of their output where one fails.
+    """Run ``script`` as ``count`` ranks of one node; if one fails, fail with the end of their output.
 
-    Where one has failed or time is up, the others are killed: they would wait for it.
+    If one fails or time is up, the others are killed, because they would wait for it.
     """
     common = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), str(script.parent)]),
@@ -65,7 +65,9 @@ def _wait(processes: list[subprocess.Popen[bytes]], limit: float) -> list[int]:
             if all(code is not None for code in codes) or any(codes):
                 break
             time.sleep(0.2)
-        time.sleep(0.5 if any(process.poll() for process in processes) else 0)  # for the others' last words
+        time.sleep(
+            0.5 if any(process.poll() for process in processes) else 0
+        )  # so that the others can finish their output
     finally:
         for process in processes:
             process.kill()

@@ -1,4 +1,4 @@
-"""What test_resume.py runs as every rank: a fit resumes twice, the second time past a damaged checkpoint.
+"""The script that test_resume.py runs on every rank: a fit resumes twice, the second time past a damaged checkpoint.
 
 ``python resume_process.py POSTERS OUT``
 """
@@ -18,7 +18,7 @@ from vlad_lightning.cli import fit as cli
 
 
 def command(posters: Path, out: Path, steps: int, devices: int) -> list[str]:
-    """Fit a small stage 0 and save every step."""
+    """Return a command that fits a small stage 0 and saves every step."""
     strategy = "ddp_find_unused_parameters_true" if devices > 1 else "auto"
     changes = {
         "--config": "configs/mini/stage0_align.yaml",
@@ -52,13 +52,13 @@ def flip(path: Path) -> None:
 
 
 def moments(trainer: Any) -> list[float]:
-    """The sum of each optimizer state, which DDP does not make equal."""
+    """Sum each optimizer state, which DDP does not synchronise."""
     (optimizer,) = trainer.optimizers
     return [float(state["exp_avg"].double().sum()) for state in optimizer.state.values()]
 
 
 def main(posters: Path, out: Path) -> None:
-    """Resume at step 2, and after a bit of step 3 has flipped, at step 2 again."""
+    """Resume at step 2, and at step 2 again after a bit of step 3's checkpoint was flipped."""
     rank = int(os.environ["RANK"])
     last = out / "stage0" / "last.ckpt"
     size = last.stat().st_size

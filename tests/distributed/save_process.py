@@ -1,4 +1,4 @@
-"""What test_saves.py runs as every rank: two sharded fits whose disk fails, `python save_process.py POSTERS OUT`."""
+"""Script of test_saves.py for every rank: two sharded fits whose disk fails, `python save_process.py POSTERS OUT`."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def patched(owner: object, name: str, replacement: object) -> Iterator[None]:
 
 
 def full_stream(rank: int) -> Fault:
-    """The second process' shard meets a full disk."""
+    """Make the second process' shard hit a full disk."""
     replacement = lambda self, path, mode: streams(self, "/dev/full", mode)  # noqa: E731
     return patched(FileSystem, "create_stream", replacement) if rank == 1 else nullcontext()
 
 
 def no_folder(rank: int) -> Fault:
-    """The first process cannot make the folder."""
+    """Make the first process unable to create the folder."""
     return patched(checkpoint_folder, "_recreate", full) if rank == 0 else nullcontext()
 
 
 def own_disk(rank: int) -> Fault:
-    """The second process' folder is on a disk of its own."""
+    """Put the second process' folder on a separate disk."""
 
     def elsewhere(self: FileSystem, path: Any, mode: str) -> Any:
         own = Path(path).parents[2] / "own" / Path(path).name
@@ -59,12 +59,12 @@ def own_disk(rank: int) -> Fault:
 
 
 def no_name(rank: int) -> Fault:
-    """The first process cannot give the whole folder its name."""
+    """Make the first process unable to rename the finished folder."""
     return patched(checkpoint_folder, "publish", full) if rank == 0 else nullcontext()
 
 
 class Faults(Callback):
-    """Breaks the saves of some steps, and notes what stands in the folder before the next."""
+    """Breaks the saves of some steps, and records the content of the folder before the next step."""
 
     def __init__(self, folder: Path, faults: dict[int, Callable[[int], Fault]]) -> None:
         self.folder, self.faults = folder, faults

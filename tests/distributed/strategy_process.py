@@ -1,4 +1,4 @@
-"""What test_strategies.py runs as every rank: `python strategy_process.py '[{"name": "fsdp-tlg", ...}, ...]'`."""
+"""Script of test_strategies.py for every rank: `python strategy_process.py '[{"name": "fsdp-tlg", ...}, ...]'`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ DECAY = 0.7
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A copy of all of it, on every rank."""
+    """Copy the whole tensor to every rank."""
     found = tensor.detach()
     return (found.full_tensor() if isinstance(found, DTensor) else found).clone()
 
 
 class Watch(Callback):
-    """Losses of every step, gradients and their norm before clipping and after, and the average by its definition."""
+    """Records losses, gradients, their norms before and after clipping, and the EMA by its definition."""
 
     def __init__(self, out: Path, clip: float) -> None:
         self.out = out
@@ -88,7 +88,7 @@ def strategy_of(job: dict[str, Any]) -> Strategy | str:
 
 
 def timeouts(strategy: ShardedStrategy) -> list[float]:
-    """Seconds that the collectives of each dimension of the mesh wait."""
+    """Return the time-out in seconds of the collectives of each mesh dimension."""
     backends: list[Any] = [g._get_backend(strategy.root_device) for g in strategy.device_mesh.get_all_groups()]
     return [backend.options._timeout.total_seconds() for backend in backends]
 
@@ -124,7 +124,7 @@ def run(job: dict[str, Any]) -> None:
     data = tiny.data(job["root"], batch_size=job["batch"])
     trainer.fit(module, datamodule=data, ckpt_path=job.get("ckpt_path"), weights_only=True)
     averaged = {key: whole(value) for key, value in module.named_parameters()}
-    if "ckpt_path" not in job:  # the average goes on from one that the watch has not seen
+    if "ckpt_path" not in job:  # a resumed EMA starts from a value that the callback has not seen
         for key, mean in watch.mean.items():
             assert torch.equal(averaged[key], mean), key
     if trainer.is_global_zero:
@@ -134,7 +134,7 @@ def run(job: dict[str, Any]) -> None:
     (out / f"losses-{trainer.global_rank}.json").write_text(json.dumps([watch.losses, watch.norms]))
     if job.get("count"):
         return
-    measured = tiny.data(job["root"], batch_size=3)  # the same batches for every number of processes
+    measured = tiny.data(job["root"], batch_size=3)  # the same batches for any number of processes
     metrics = trainer.validate(module, datamodule=measured, verbose=False)[0]
     (out / f"metrics-{trainer.global_rank}.json").write_text(json.dumps(metrics))
     if job.get("test"):
@@ -151,7 +151,7 @@ def run(job: dict[str, Any]) -> None:
 
 
 def count(job: dict[str, Any]) -> None:
-    """The collectives of a fit by name, of this rank."""
+    """Count the collectives of a fit on this rank, by name."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         run(job)
     found = collections.Counter(e.name for e in profile.events() if e.name.startswith("c10d::"))

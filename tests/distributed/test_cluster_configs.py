@@ -1,4 +1,4 @@
-"""The overlays through the command line: Lightning starts the second process, the next command reads the folder."""
+"""Run the overlays by the command line: Lightning starts the second process, the next command reads the folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_next_stage_starts_from_a_sharded_one(posters: Path, tmp_path: Path) -> 
     short = ("--trainer.max_steps", 2, "--trainer.limit_val_batches", 1, "--trainer.val_check_interval", 2)
     two = ("--config", CONFIGS / "cluster/fsdp.yaml", "--trainer.accelerator", "cpu", "--trainer.devices", 2)
     said = vlad_cli("fit", "--config", CONFIGS / "mini/stage0_align.yaml", *two, *data, *short)
-    assert "collectives time out" not in said  # they wait for longer than the watchdog
+    assert "collectives time out" not in said  # their time-out is longer than the watchdog's
     path = tmp_path / "stage0" / "last.ckpt"
     assert is_folder_checkpoint(path)
     assert read_checkpoint(path)["global_step"] == 2

@@ -1,4 +1,4 @@
-"""The counter against collectives whose sizes are known, in two real processes with gloo."""
+"""Compare the counter with collectives of known sizes, in two real processes with gloo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIDE = 64
 
 
 def known(rank: int) -> dict[str, list[list[object]]]:
-    """What is counted of each kind."""
+    """Return the expected count of each kind."""
     found: dict[str, list[list[object]]] = {}
 
     def note(name: str, counter: CollectiveCounter) -> None:
@@ -51,7 +51,7 @@ def known(rank: int) -> dict[str, list[list[object]]]:
     note("gathered rows", counter)
 
     wrapped = DistributedDataParallel(nn.Linear(SIDE, SIDE), bucket_cap_mb=1)
-    for _ in range(2):  # it lays out its buckets again after the first step
+    for _ in range(2):  # DDP rebuilds its buckets after the first step
         wrapped(torch.ones(2, SIDE)).sum().backward()
     with CollectiveCounter() as counter:
         wrapped(torch.ones(2, SIDE)).sum().backward()
@@ -107,13 +107,13 @@ def test_collectives_have_their_sizes(found: list[dict[str, list[list[object]]]]
     assert [rank[name] for rank in found] == [calls, calls]
 
 
-def test_ddp_s_buckets_are_seen(found: list[dict[str, list[list[object]]]]) -> None:
+def test_the_buckets_of_ddp_are_counted(found: list[dict[str, list[list[object]]]]) -> None:
     for rank in found:
         assert {name for name, *_ in rank["ddp"]} == {"allreduce_"}
         assert sum(size for _, size, _ in rank["ddp"]) == 4 * (SIDE * SIDE + SIDE)  # type: ignore[misc]
 
 
-def test_fsdp_s_gathers_and_scatters_are_seen(found: list[dict[str, list[list[object]]]]) -> None:
+def test_the_gathers_and_scatters_of_fsdp_are_counted(found: list[dict[str, list[list[object]]]]) -> None:
     layer = 4 * SIDE * SIDE
     for rank in found:
         gathered = [size for name, size, _ in rank["fsdp"] if name == "_allgather_base_"]
@@ -124,13 +124,13 @@ def test_fsdp_s_gathers_and_scatters_are_seen(found: list[dict[str, list[list[ob
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_INFO is Linux's")
-def test_the_sockets_saw_what_the_arithmetic_says(found: list[dict[str, list[list[object]]]]) -> None:
+def test_the_bytes_on_the_sockets_equal_the_arithmetic(found: list[dict[str, list[list[object]]]]) -> None:
     expected = traffic.all_reduce(8_000_000, RANKS)
     for rank in found:
         assert rank["sockets"][0][0] == pytest.approx(expected, rel=0.01)
 
 
-def test_a_call_knows_its_traffic() -> None:
+def test_a_call_has_its_traffic() -> None:
     assert Call("allreduce_", 1000, 4).sent == traffic.all_reduce(1000, 4)
     assert Call("_allgather_base_", 1000, 4).sent == traffic.all_gather(1000, 4)
 

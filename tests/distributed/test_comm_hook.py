@@ -1,4 +1,4 @@
-"""The hook of ddp_bf16.yaml by itself: Lightning registers it on a GPU only."""
+"""Test the hook of ddp_bf16.yaml alone, because Lightning registers it on GPUs only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from distributed.processes import run_processes
 from vlad_lightning.files import configs_folder
 
 
-def test_gradients_that_are_sent_in_bfloat16_are_those_of_float32_but_for_its_rounding() -> None:
+def test_gradients_sent_in_bfloat16_equal_float32_up_to_rounding() -> None:
     overlay = yaml.safe_load((configs_folder() / "cluster/ddp_bf16.yaml").read_text())
     hook = overlay["trainer"]["strategy"]["init_args"]["ddp_comm_hook"]
     run_processes(2, Path(__file__).with_name("comm_hook_process.py"), hook, limit=240)

@@ -1,4 +1,4 @@
-"""Skipped steps, roll-backs and the watchdog in real processes: DDP and FSDP2 against one process."""
+"""Compare skipped steps, roll-backs and the watchdog under DDP and FSDP2 with one process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def launch(scenario: str, strategy: str, folder: Path, ranks: int) -> list[subprocess.CompletedProcess[str]]:
-    """Start each rank by itself, as torchrun and SLURM do, so that each has an exit code of its own."""
+    """Start each rank separately, like torchrun and SLURM, so that each has its own exit code."""
     folder.mkdir(parents=True)
     common = {
         **os.environ,
@@ -78,7 +78,7 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_all_ranks_skip_and_go_back_as_one_process_does(strategy: str, single: dict[str, Any], tmp_path: Path) -> None:
+def test_all_ranks_skip_and_roll_back_like_one_process(strategy: str, single: dict[str, Any], tmp_path: Path) -> None:
     ranks = results(tmp_path / "out", strategy, 2)
     assert single["bad_steps"] == [4, 8, 9, 10]
     assert (single["skipped"], single["rollbacks"]) == (4, 1)

@@ -1,4 +1,4 @@
-"""Metrics that each process fed with images of its own, or with none, against the same images in one process."""
+"""Compare metrics over several processes, each with different images or none, with one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real processes: killed in the middle of an epoch and resumed, also by another number of processes than began."""
+"""Test real processes that are killed within an epoch and resumed, also by another number of processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGES = list(tiny.STAGES)
 
 
 def run(jobs: list[dict[str, Any]]) -> list[list[int]]:
-    """The exit statuses of each job's ranks."""
+    """Run the jobs and return the exit statuses of their ranks."""
     paths = os.pathsep.join([str(SCRIPT.parents[1]), str(SCRIPT.parents[2])])
     done = subprocess.run(
         [sys.executable, str(SCRIPT), json.dumps(jobs)],
@@ -39,7 +39,7 @@ def run(jobs: list[dict[str, Any]]) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def runs(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every run of this file: undisturbed ones, killed ones, and those that go on from these, on one process."""
+    """Make all runs of this file: undisturbed ones, killed ones, and ones that resume these, on one process."""
     out = tmp_path_factory.mktemp("runs")
     common = {"root": str(posters), "batch": 8}
     jobs = [{**common, "stage": stage, "out": str(out / stage), "validate": True} for stage in STAGES]
@@ -52,14 +52,14 @@ def runs(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for stage, workers in [*ALONE, *((stage, "ddp") for stage in STAGES)]:
         name = f"{stage}-{workers}"
         more = {"workers": workers if isinstance(workers, int) else 0, "ckpt_path": str(out / name / "last.ckpt")}
-        # another seed: what it gives is overwritten
+        # another seed: the resume overwrites its effects
         jobs.append({**common, "stage": stage, "out": str(out / f"{name}-resumed"), "seed": 1, **more})
     run(jobs)
     return out
 
 
 def read(folder: Path) -> dict[int, list[str]]:
-    """The samples of each step in the order of their rows, from every rank."""
+    """Read the samples of each step in the order of their rows, from every rank."""
     lines = [json.loads(line) for path in folder.glob("read-*.jsonl") for line in path.read_text().splitlines()]
     steps: dict[int, list[str]] = {}
     for line in sorted(lines, key=lambda line: (line["step"], line["part"], line["rank"])):
@@ -68,7 +68,7 @@ def read(folder: Path) -> dict[int, list[str]]:
 
 
 def losses(folder: Path) -> dict[int, float]:
-    """The mean over ranks of each step's loss."""
+    """Return the mean over ranks of each step's loss."""
     steps: dict[int, list[float]] = {}
     for path in folder.glob("read-*.jsonl"):
         for line in map(json.loads, path.read_text().splitlines()):
@@ -89,12 +89,12 @@ def test_killed_and_resumed_run_ends_with_the_same_weights_bit_for_bit(runs: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [f"{stage}-{workers}" for stage, workers in ALONE] + [f"{s}-ddp" for s in STAGES])
-def test_samples_are_those_of_the_undisturbed_run(runs: Path, name: str) -> None:
+def test_samples_equal_those_of_the_undisturbed_run(runs: Path, name: str) -> None:
     whole, before, after = read(runs / name.split("-")[0]), read(runs / name), read(runs / f"{name}-resumed")
     assert list(whole) == list(range(8))
     assert {step: before[step] for step in range(SAVED_AT)} == {step: whole[step] for step in range(SAVED_AT)}
     assert after == {step: whole[step] for step in range(SAVED_AT, 8)}
-    assert len(set(whole[0] + whole[1] + whole[2])) == 24  # an epoch, without one twice
+    assert len(set(whole[0] + whole[1] + whole[2])) == 24  # an epoch without repetition
 
 
 @pytest.mark.slow
@@ -113,17 +113,17 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one(runs: Path, stage:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_run_that_changes_its_number_of_processes_ends_near_the_other(runs: Path, stage: str) -> None:
+def test_a_run_with_another_number_of_processes_ends_near_the_undisturbed_one(runs: Path, stage: str) -> None:
     whole, changed = (load_file(runs / name / "weights.safetensors") for name in (stage, f"{stage}-ddp-resumed"))
     off = max((changed[key] - value).abs().max().item() for key, value in whole.items())
     print(f"{stage}: weights apart by {off:.1e} after 8 steps, 4 of them on two processes")
-    assert off < 8 * 3e-3 / 2  # AdamW at 3e-3, the same way each step, would go twice as far
+    assert off < 8 * 3e-3 / 2  # AdamW at 3e-3 in the same direction each step would go twice as far
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
-def test_two_processes_measure_what_one_measures(runs: Path, stage: str) -> None:
-    """Three batches on two processes: one repeats a batch, which counts nowhere."""
+def test_two_processes_measure_the_same_as_one(runs: Path, stage: str) -> None:
+    """Three batches on two processes: one process repeats a batch, which does not count."""
     one, two = (json.loads((runs / name / "metrics.json").read_text()) for name in (stage, f"{stage}-ddp"))
     assert one.keys() == two.keys()
     assert "val/loss" in one

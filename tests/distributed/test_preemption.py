@@ -1,4 +1,4 @@
-"""A signal that one rank alone gets: in training, and in a validation while the others gather weights from it."""
+"""Test a signal to one rank only: in training, and in a validation while the others gather weights from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sharded saves that fail: on every process alike, and the fit goes on."""
+"""Test sharded saves that fail: they fail on every process, and the fit continues."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def out(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_full_disk_and_a_folder_that_is_not_shared_leave_the_newest_whole_one(out: Path) -> None:
+def test_a_full_disk_and_an_unshared_folder_keep_the_newest_whole_checkpoint(out: Path) -> None:
     seen = {int(at): names for at, names in json.loads((out / "seen0.json").read_text()).items()}
     first = ["last.ckpt", step(1)]
-    assert [seen[at] for at in range(1, 6)] == [first] * 5  # nothing half-written takes room
+    assert [seen[at] for at in range(1, 6)] == [first] * 5  # no partial file takes space
     assert seen[6] == ["last.ckpt", step(1), step(6)]
     assert sorted(path.name for path in (out / "goes_on").iterdir()) == ["last.ckpt", step(6), step(7)]
     assert read_metadata(out / "goes_on" / "last.ckpt")["global_step"] == 7
     verify(out / "goes_on" / "last.ckpt")
-    assert json.loads((out / "seen1.json").read_text()).keys() == {str(at) for at in seen}  # both came to the end
+    assert json.loads((out / "seen1.json").read_text()).keys() == {str(at) for at in seen}  # both reached the end
 
 
-def test_both_processes_are_told_that_the_last_save_failed(out: Path) -> None:
+def test_both_processes_get_the_error_of_the_last_save(out: Path) -> None:
     told = {(out / f"ended{rank}.txt").read_text() for rank in (0, 1)}
     assert len(told) == 1
     assert "the last checkpoint could not be written: [Errno 28] No space left on device (process 1)" in told.pop()

@@ -1,4 +1,4 @@
-"""The bytes that a real stage sends, under two strategies in two real processes, against the arithmetic."""
+"""Compare the bytes that a real stage sends, under two strategies in two real processes, with the arithmetic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def records(posters: Path) -> dict[str, list[Record]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "tolerance"), [("ddp", 0.001), ("fsdp", 0.005)])
-def test_a_step_sends_what_the_arithmetic_says(
+def test_a_step_sends_the_bytes_of_the_arithmetic(
     records: dict[str, list[Record]], strategy: str, tolerance: float
 ) -> None:
     ranks = records[strategy]

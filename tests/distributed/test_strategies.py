@@ -1,4 +1,4 @@
-"""Every strategy against one process, with 2 and 4 processes: losses, gradients, averages, metrics, checkpoints."""
+"""Compare every strategy on 2 and 4 processes with one: losses, gradients, averages, metrics, checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def out(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every run of this file: three groups of processes, each of which fits one module after the other."""
+    """Make all runs of this file: three groups of processes, each of which fits one module after the other."""
     folder = tmp_path_factory.mktemp("strategies")
 
     def job(name: str, **more: Any) -> dict[str, Any]:
@@ -72,20 +72,20 @@ def out(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def losses(folder: Path) -> list[float]:
-    """The mean over ranks of each batch's loss."""
+    """Return the mean over ranks of each batch's loss."""
     rows = [json.loads(path.read_text())[0] for path in sorted(folder.glob("losses-*.json"))]
     return [sum(row) / len(row) for row in zip(*rows, strict=True)]
 
 
 def norms(folder: Path) -> list[float]:
-    """The norm of the whole gradient in each step, which every rank has found to be the same."""
+    """Return the norm of the whole gradient in each step, after a check that it is equal on all ranks."""
     rows = [json.loads(path.read_text())[1] for path in sorted(folder.glob("losses-*.json"))]
     assert all(row == rows[0] for row in rows)
     return list(rows[0])
 
 
 def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """The norm of the difference of two runs' weights, as a share of the norm of the weights."""
+    """Return the norm of the difference of two runs' weights, relative to the norm of the weights."""
     assert found.keys() == expected.keys()
     apart = sum(float((found[k].double() - v.double()).square().sum()) for k, v in expected.items())
     size = sum(float(v.double().square().sum()) for v in expected.values())
@@ -93,7 +93,7 @@ def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) 
 
 
 @pytest.mark.parametrize("name", TWO + FOUR)
-def test_losses_gradients_and_norms_are_those_of_one_process(out: Path, name: str) -> None:
+def test_losses_gradients_and_norms_equal_those_of_one_process(out: Path, name: str) -> None:
     one = out / f"one1-{name.split('-')[1]}"
     assert losses(out / name)[0] == pytest.approx(losses(one)[0], rel=1e-5)
     assert losses(out / name) == pytest.approx(losses(one), rel=1e-4)
@@ -114,24 +114,24 @@ def test_every_group_of_the_mesh_has_the_strategys_time_out(out: Path, name: str
 
 
 @pytest.mark.parametrize("name", TWO + FOUR)
-def test_averages_and_metrics_are_those_of_one_process(out: Path, name: str) -> None:
-    """That each is, bit for bit, the average of its own weights is asserted in the processes."""
+def test_averages_and_metrics_equal_those_of_one_process(out: Path, name: str) -> None:
+    """The processes assert that each is, bit for bit, the average of its own weights."""
     one = out / f"one1-{name.split('-')[1]}"
     found, expected = (load_file(folder / "averaged.safetensors") for folder in (out / name, one))
     assert distance(found, expected) < 1e-5
     expected = json.loads((one / "metrics-0.json").read_text())
     assert "val/loss" in expected
-    if name.startswith(("fsdp", "hsdp")):  # where weights are sharded, no probe is asked
+    if name.startswith(("fsdp", "hsdp")):  # with sharded weights, no probe runs
         expected = {key: value for key, value in expected.items() if "probe" not in key}
     for path in (out / name).glob("metrics-*.json"):  # of each rank
         assert json.loads(path.read_text()) == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_static_graph_gives_what_ddp_gives(out: Path) -> None:
+def test_static_graph_equals_ddp(out: Path) -> None:
     assert losses(out / "ddp_static2-tlg") == pytest.approx(losses(out / "ddp2-tlg"), rel=1e-5)
 
 
-def test_accumulated_batches_are_one_batch(out: Path) -> None:
+def test_accumulated_batches_equal_one_batch(out: Path) -> None:
     one, two = out / "one1-tlg-accumulated", out / "fsdp2-tlg-accumulated"
     assert norms(one) == pytest.approx(norms(two), rel=2e-3)
     assert distance(load_file(two / "averaged.safetensors"), load_file(one / "averaged.safetensors")) < 1e-3
@@ -142,7 +142,7 @@ def counts(out: Path, name: str, *operations: str) -> int:
     return sum(number for key, number in found.items() if key in operations)
 
 
-def test_accumulation_sends_gradients_once_a_step(out: Path) -> None:
+def test_accumulation_sends_gradients_once_per_step(out: Path) -> None:
     scatter = ("c10d::_reduce_scatter_base_", "c10d::reduce_scatter_tensor_coalesced_")
     once = counts(out, "fsdp2-tlg-count", *scatter)
     assert once > 0
@@ -150,8 +150,8 @@ def test_accumulation_sends_gradients_once_a_step(out: Path) -> None:
     assert counts(out, "fsdp2-tlg-count-each", *scatter) == 2 * once
 
 
-def test_checkpoint_of_a_sharded_fit_is_that_of_one_process(out: Path) -> None:
-    """The same keys in the same order, so that any strategy goes on from any other's."""
+def test_checkpoint_of_a_sharded_fit_equals_that_of_one_process(out: Path) -> None:
+    """The same keys in the same order, so that any strategy can resume any other's checkpoint."""
     one = torch.load(out / "one1-tlg" / "step=2.ckpt", weights_only=True)
     two = torch.load(out / "fsdp2-tlg" / "step=2.ckpt", weights_only=True)
     assert set(two) == set(one)
@@ -179,7 +179,7 @@ def test_checkpoint_folder_holds_no_pickled_code_and_is_read_without_processes(o
     assert all(torch.equal(saved["state_dict"][key], value) for key, value in averaged.items())
     assert not all(torch.equal(saved["current_model_state"][key], value) for key, value in averaged.items())
     assert "optimizer_states" not in read_checkpoint(path, optimizer=False)
-    assert not list(path.parent.glob(".*"))  # nothing is left beside it
+    assert not list(path.parent.glob(".*"))  # no leftovers beside it
 
 
 def test_resumed_fit_ends_with_the_same_weights_bit_for_bit(out: Path) -> None:
@@ -191,13 +191,13 @@ def test_resumed_fit_ends_with_the_same_weights_bit_for_bit(out: Path) -> None:
     "name",
     ["fsdp4-vfe-resharded", "fsdp2-tlg-from-one", "one1-vfe-from-folder", "one1-tlg-from-file"],
 )
-def test_any_number_of_processes_goes_on_from_any_checkpoint(out: Path, name: str) -> None:
+def test_any_number_of_processes_resumes_any_checkpoint(out: Path, name: str) -> None:
     one = out / f"one1-{name.split('-')[1]}"
     assert losses(out / name) == pytest.approx(losses(one)[2:], rel=1e-4)
     assert distance(load_file(out / name / "averaged.safetensors"), load_file(one / "averaged.safetensors")) < 1e-5
 
 
-def test_one_process_goes_on_from_what_four_made_of_what_two_had(out: Path) -> None:
+def test_a_fit_resumes_on_two_then_four_then_one_process(out: Path) -> None:
     assert len(losses(out / "one1-vfe-from-four")) == 2
 
 
@@ -207,11 +207,11 @@ def test_sharded_checkpoint_is_validated_by_other_processes_modules(out: Path) -
     assert found[0] == found[1] == pytest.approx(expected, rel=1e-5)
 
 
-def test_bf16_is_near_float32(out: Path) -> None:
+def test_bf16_is_close_to_float32(out: Path) -> None:
     assert losses(out / "fsdp2-tlg-bf16") == pytest.approx(losses(out / "one1-tlg"), rel=0.05)
 
 
-def test_earlier_stage_and_command_line_read_a_folder(out: Path) -> None:
+def test_the_next_stage_and_the_command_line_read_a_folder(out: Path) -> None:
     path = out / "fsdp2-vfe" / "last.ckpt"
     module = tiny.stage("vfe", seed=3)
     saved = load_checkpoint(module, path)

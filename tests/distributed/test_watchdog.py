@@ -1,4 +1,4 @@
-"""Processes that hang in each of the ways that the watchdog knows."""
+"""Test processes that hang in each way that the watchdog handles."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Hung = dict[str, subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="module")
 def hung(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hung, Path]:
-    """Six processes at once: importing takes each of them many seconds."""
+    """Start six processes at once, because each needs many seconds for its imports."""
     root = tmp_path_factory.mktemp("hung")
     (root / "told").mkdir()
     (root / "told" / "stalled.txt").write_text("rank 0 on a: no end of a batch\n")
@@ -77,7 +77,7 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hung, Path]:
 def test_hung_process_ends_with_its_stacks(hung: tuple[Hung, Path]) -> None:
     done, root = hung[0]["wait"], hung[1]
     assert done.returncode == STALLED == 76
-    assert done.stdout == "fed\n"  # it was alive while it was fed, longer than the time
+    assert done.stdout == "fed\n"  # it stayed alive while it was fed, longer than the time limit
     written = (root / "wait" / "rank3.txt").read_text()
     assert "no end of a batch for 5 s; in a training batch, after step 7" in written
     assert "in hang_here" in written
@@ -91,26 +91,26 @@ def test_process_that_holds_pythons_lock_ends_too(hung: tuple[Hung, Path]) -> No
     assert "in hang_here" in done.stderr
 
 
-def test_word_from_another_rank_ends_a_process_that_is_fed(hung: tuple[Hung, Path]) -> None:
+def test_a_message_from_another_rank_ends_a_process_that_is_fed(hung: tuple[Hung, Path]) -> None:
     done, root = hung[0]["told"], hung[1]
     assert done.returncode == STALLED
     assert done.stdout == ""
     assert "another rank stalled" in (root / "told" / "rank3.txt").read_text()
 
 
-def test_stacks_that_cannot_be_written_do_not_keep_the_process(hung: tuple[Hung, Path]) -> None:
+def test_a_process_ends_even_if_its_stacks_cannot_be_written(hung: tuple[Hung, Path]) -> None:
     done = hung[0]["unwritable"]
     assert done.returncode == STALLED
     assert "in hang_here" in done.stderr
 
 
-def test_a_file_system_that_is_away_ends_nothing(hung: tuple[Hung, Path]) -> None:
+def test_an_unavailable_file_system_ends_no_process(hung: tuple[Hung, Path]) -> None:
     done = hung[0]["away"]
     assert (done.returncode, done.stdout) == (0, "fed\nstill here\n")
     assert "Exception in thread" not in done.stderr
 
 
-def test_a_grace_longer_than_the_timer_behind_is_waited_for(hung: tuple[Hung, Path]) -> None:
+def test_a_grace_period_longer_than_the_fallback_timer_is_respected(hung: tuple[Hung, Path]) -> None:
     done, root = hung[0]["patient"], hung[1]
     assert done.returncode == STALLED
     assert "in hang_here" in (root / "patient" / "rank3.txt").read_text()

@@ -29,14 +29,14 @@ def draw(
 
 @pytest.fixture(scope="module")
 def image_generator() -> ImageGenerator:
-    """With random fusion weights, so that text and layout matter."""
+    """Build one with random fusion weights, so that text and layout matter."""
     torch.manual_seed(0)
     image_generator = tiny.image_generator()
     torch.nn.init.normal_(image_generator.vfe.fusion.weight, std=0.5)
     return image_generator
 
 
-def test_generating_holds_what_was_asked_for(image_generator: ImageGenerator) -> None:
+def test_the_result_holds_the_request(image_generator: ImageGenerator) -> None:
     with torch.no_grad():
         generated = image_generator.generate([PROMPT], [LAYOUT], ImageSampler(steps=2), [torch.Generator()])
     assert generated.images.shape == generated.glyphs.shape == (1, 3, tiny.SIZE, tiny.SIZE)
@@ -47,7 +47,7 @@ def test_generating_holds_what_was_asked_for(image_generator: ImageGenerator) ->
     assert generated.glyphs.min() == -1
 
 
-def test_generator_decides(image_generator: ImageGenerator) -> None:
+def test_the_generator_determines_the_image(image_generator: ImageGenerator) -> None:
     assert torch.equal(draw(image_generator, ImageSampler(steps=2)), draw(image_generator, ImageSampler(steps=2)))
     assert not torch.equal(
         draw(image_generator, ImageSampler(steps=2)), draw(image_generator, ImageSampler(steps=2), seed=1)
@@ -66,11 +66,11 @@ def test_guidance_combines_the_three_branches(image_generator: ImageGenerator) -
     """One step: f(0,0) + layout_scale (f(0,z) - f(0,0)) + text_scale (f(t,z) - f(0,z)), before the clamp."""
 
     def predicted(text: float, layout: float) -> torch.Tensor:
-        told = image_generator.prompt_encoder([PROMPT])
+        conditioning = image_generator.prompt_encoder([PROMPT])
         z = image_generator.encode_layout(glyph_images(image_generator.draw_glyphs([LAYOUT])))
         noise = torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(0))
         sampler = ImageSampler(steps=1, guidance_scale=text, layout_scale=layout)
-        return image_generator._guided(told, z, sampler)(noise, torch.tensor([999]))
+        return image_generator._guided(conditioning, z, sampler)(noise, torch.tensor([999]))
 
     with torch.no_grad():
         nothing, layout, both = predicted(0, 0), predicted(0, 1), predicted(1, 1)
@@ -81,7 +81,7 @@ def test_guidance_combines_the_three_branches(image_generator: ImageGenerator) -
 
 
 class Counted(SpaceToDepth):
-    """Counts the images that it encodes."""
+    """Counts the encoded images."""
 
     encoded = 0
 
@@ -99,7 +99,7 @@ class Counted(SpaceToDepth):
         (False, ImageSampler(steps=2, guidance_scale=2.0), 1),  # for the latents' shape
     ],
 )
-def test_only_what_is_needed_is_encoded(hierarchical: bool, sampler: Sampler, encoded: int) -> None:
+def test_only_needed_images_are_encoded(hierarchical: bool, sampler: Sampler, encoded: int) -> None:
     image_generator = tiny.image_generator(hierarchical=hierarchical)
     image_generator.autoencoder = Counted(2)
     with torch.no_grad():
@@ -107,7 +107,7 @@ def test_only_what_is_needed_is_encoded(hierarchical: bool, sampler: Sampler, en
     assert image_generator.autoencoder.encoded == encoded
 
 
-def test_augmentation_changes_the_layouts_latent_by_its_deviation(image_generator: ImageGenerator) -> None:
+def test_augmentation_adds_noise_of_its_deviation_to_the_layouts_latent(image_generator: ImageGenerator) -> None:
     glyphs = torch.zeros(4, 3, tiny.SIZE, tiny.SIZE)
     generators = [torch.Generator().manual_seed(row) for row in range(4)]
     latent = image_generator.encode_layout(glyphs, scale=0.5, generators=generators)
@@ -125,13 +125,13 @@ def test_without_hierarchical_guidance_layouts_do_not_matter() -> None:
     assert torch.equal(draw(image_generator, sampler), draw(image_generator, sampler, Layout.empty()))
 
 
-def test_autoencoder_is_frozen_and_in_evaluation_mode() -> None:
+def test_the_autoencoder_is_frozen_and_in_evaluation_mode() -> None:
     image_generator = tiny.image_generator()
     assert not image_generator.autoencoder.training
     assert not any(value.requires_grad for value in image_generator.autoencoder.parameters())
 
 
-def test_cached_features_change_the_picture_and_leave_the_network_alone(image_generator: ImageGenerator) -> None:
+def test_cached_features_change_the_picture_but_not_the_network(image_generator: ImageGenerator) -> None:
     plain = ImageSampler(steps=6, guidance_scale=2.0)
     exact = draw(image_generator, plain)
     cached = draw(image_generator, replace(plain, cache_interval=2))
@@ -166,7 +166,7 @@ def test_a_transformer_generates_by_flow_matching(solver: SolverName) -> None:
         draw(image_generator, replace(sampler, cache_interval=2))
 
 
-def test_a_side_that_no_memory_holds_is_refused() -> None:
+def test_an_image_too_large_for_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="image_size is 1000000"):
         tiny.image_generator(size=10**6)
 
@@ -184,28 +184,30 @@ STAR = Layout(("HELLO",), LAYOUT.boxes, (), ("a red circle",), torch.tensor([[0.
 
 
 def test_objects_are_generated_where_the_layout_has_them(image_generator: ImageGenerator) -> None:
-    """The map of the phrases reaches the picture, in the box; what has no box changes nothing there."""
+    """The phrase map changes the picture in the box; a phrase without a box changes nothing."""
     sampler = ImageSampler(steps=2)
     assert not torch.equal(draw(image_generator, sampler, STAR), draw(image_generator, sampler))
     moved = replace(STAR, object_boxes=torch.tensor([[0.75, 0.75, 0.3, 0.3, 0.0]]))
     assert not torch.equal(draw(image_generator, sampler, STAR), draw(image_generator, sampler, moved))
 
 
-def test_an_object_is_heard_through_its_own_phrase(image_generator: ImageGenerator) -> None:
-    told = image_generator.prompt_encoder(["a red circle, a blue star"])
+def test_an_object_acts_through_its_phrase(image_generator: ImageGenerator) -> None:
+    conditioning = image_generator.prompt_encoder(["a red circle, a blue star"])
     named = [
         replace(Layout.empty(), objects=(name,), object_boxes=STAR.object_boxes)
         for name in ("A RED circle", "blue star")
     ]
     with torch.no_grad():
-        first, second = (image_generator.ground(["a red circle, a blue star"], [layout], told) for layout in named)
+        first, second = (
+            image_generator.ground(["a red circle, a blue star"], [layout], conditioning) for layout in named
+        )
     assert first.mask[0].nonzero().flatten().tolist() == [0]
     assert second.mask[0].nonzero().flatten().tolist() == [1]
     assert torch.equal(first.boxes[0, 0], STAR.object_boxes[0])
-    assert torch.equal(first.phrases, told.objects)
+    assert torch.equal(first.phrases, conditioning.objects)
 
 
-def test_an_object_that_the_prompt_has_not_is_refused(image_generator: ImageGenerator) -> None:
+def test_an_object_missing_from_the_prompt_is_refused(image_generator: ImageGenerator) -> None:
     green = replace(STAR, objects=("a green tree",))
     with pytest.raises(ValueError, match="the layout has the object 'a green tree'"):
         draw(image_generator, ImageSampler(steps=1), green)
@@ -214,7 +216,7 @@ def test_an_object_that_the_prompt_has_not_is_refused(image_generator: ImageGene
         draw(image_generator, ImageSampler(steps=1), twice)
 
 
-def test_an_image_generator_with_word_boxes_only_passes_objects_over() -> None:
+def test_an_image_generator_with_word_boxes_only_ignores_objects() -> None:
     torch.manual_seed(0)
     plain = tiny.image_generator(grounded=False)
     assert torch.equal(draw(plain, ImageSampler(steps=1), STAR), draw(plain, ImageSampler(steps=1)))

@@ -1,4 +1,4 @@
-"""The image generator with a region, from the untrained one to what a tiny one learns."""
+"""Test the image generator with a region, untrained and after a tiny training."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def image(seed: int = 0) -> Tensor:
 
 
 def opened(inpaints: bool = True) -> ImageGenerator:
-    """With random fusion weights, so that every input matters."""
+    """Build one with random fusion weights, so that every input matters."""
     torch.manual_seed(0)
     image_generator = tiny.image_generator(inpaints=inpaints)
     torch.nn.init.normal_(image_generator.vfe.fusion.weight, std=0.5)
@@ -55,21 +55,21 @@ def generate(image_generator: ImageGenerator, region: MaskedImages | None, layou
         return image_generator.generate([PROMPT], [layout], sampler, [generators], masked_images=region).images
 
 
-def test_pixels_outside_the_region_stay_exactly() -> None:
+def test_pixels_outside_the_region_stay_equal() -> None:
     generated = generate(opened(), MaskedImages(image(), mask()))
     outside = ~mask().expand(-1, 3, -1, -1)
     assert torch.equal(generated[outside], image()[outside])
     assert not torch.isclose(generated[~outside], image()[~outside]).any(dim=0).all()
 
 
-def test_what_lies_in_the_region_is_never_looked_at() -> None:
+def test_the_pixels_in_the_region_are_never_used() -> None:
     other = torch.where(mask(), image(1), image())
     assert torch.equal(
         generate(opened(), MaskedImages(image(), mask())), generate(opened(), MaskedImages(other, mask()))
     )
 
 
-def test_what_lies_around_it_is() -> None:
+def test_the_pixels_around_the_region_are_used() -> None:
     other = torch.where(mask(), image(), image(1))
     first, second = (generate(opened(), MaskedImages(pixels, mask())) for pixels in (image(), other))
     inside = mask().expand(-1, 3, -1, -1)
@@ -83,7 +83,7 @@ def test_words_outside_the_region_are_not_drawn() -> None:
     assert not torch.equal(generate(opened(), region), generate(opened(), region, Layout.empty()))
 
 
-def test_without_a_region_given_the_whole_frame_is_generated_from_nothing() -> None:
+def test_without_a_region_the_whole_frame_is_generated() -> None:
     whole = MaskedImages(image(), torch.ones(1, 1, tiny.SIZE, tiny.SIZE, dtype=torch.bool))
     assert torch.equal(generate(opened(), None), generate(opened(), whole))
 
@@ -93,9 +93,7 @@ def test_an_untrained_region_changes_nothing() -> None:
     assert region.vfe.inpainting is not None
     torch.nn.init.zeros_(region.vfe.inpainting.weight)
     shared = {key: value for key, value in region.state_dict().items() if not key.startswith("vfe.inpainting.")}
-    plain.load_state_dict(
-        shared, strict=True
-    )  # an image generator without it has the same weights under the same names
+    plain.load_state_dict(shared, strict=True)  # without inpainting the weights have the same names
     assert torch.equal(generate(plain, None), generate(region, None))
 
 
@@ -126,12 +124,12 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         tiny.vfe(masking=Masking())
     with pytest.raises(ValueError, match=r"masks is torch\.float32 \(1, 1, 32, 32\)"):
         MaskedImages(image(), mask().float())
-    told = plain.prompt_encoder([PROMPT])
+    conditioning = plain.prompt_encoder([PROMPT])
     with pytest.raises(ValueError, match="masked_latents is None"):
-        opened().vfe(torch.zeros(1, 12, 16, 16), torch.tensor([1]), torch.zeros(1, 19, 16, 16), told)
+        opened().vfe(torch.zeros(1, 12, 16, 16), torch.tensor([1]), torch.zeros(1, 19, 16, 16), conditioning)
 
 
-def test_words_of_a_prompt_are_set_into_the_region() -> None:
+def test_words_of_a_prompt_are_placed_in_the_region() -> None:
     layout = layout_in(mask(), "a sign with 'BIG' and 'SALE'")
     assert " ".join(layout.words) == "BIG SALE"
     quads = layout.quads() * tiny.SIZE
@@ -157,7 +155,7 @@ def test_the_region_around_words_holds_all_their_ink() -> None:
 
 
 class Seen:
-    """What the network is told of each batch."""
+    """Records the network's inputs of each batch."""
 
     def __init__(self) -> None:
         self.layouts: list[Tensor] = []
@@ -168,7 +166,7 @@ class Seen:
         self.known.append(args[4].detach())
 
 
-def test_training_tells_a_masked_share_what_is_known_and_hides_the_rest(posters: Path) -> None:
+def test_training_masks_a_share_of_samples_and_shows_only_their_known_pixels(posters: Path) -> None:
     settings = LossSettings(caption_dropout=0, layout_dropout=0, augmentation=0)
     module, seen = tiny.stage("vfe", inpaints=True, training=settings), Seen()
     assert isinstance(module, VFEModule)
@@ -181,7 +179,7 @@ def test_training_tells_a_masked_share_what_is_known_and_hides_the_rest(posters:
     assert known[whole][:, 1:].eq(0).all()
     outside = ~masks[:, None].expand(-1, tiny.LATENT, -1, -1)
     glyphs = layouts[:, : tiny.LATENT]
-    assert glyphs[outside].eq(-1).all()  # no letters where nothing is generated
+    assert glyphs[outside].eq(-1).all()  # no letters outside the generated region
     assert glyphs[~outside].gt(-1).any()
     assert known[:, 1:][outside].ne(0).float().mean() > 0.9
     weights = module.image_generator.vfe.inpainting
@@ -189,7 +187,7 @@ def test_training_tells_a_masked_share_what_is_known_and_hides_the_rest(posters:
     assert weights.weight.abs().max() > 0
 
 
-def test_it_goes_on_from_a_stage_2_that_knew_no_regions(posters: Path, tmp_path: Path) -> None:
+def test_it_starts_from_a_stage_2_without_inpainting(posters: Path, tmp_path: Path) -> None:
     trainer = tiny.trainer(2)
     trainer.fit(tiny.stage("vfe"), datamodule=tiny.data(posters))
     trainer.save_checkpoint(tmp_path / "old.ckpt")
@@ -203,7 +201,9 @@ def test_it_goes_on_from_a_stage_2_that_knew_no_regions(posters: Path, tmp_path:
     )
     parts += ("image_encoder", "layout_generator")
     callbacks = [InitFrom(part, str(tmp_path / "old.ckpt")) for part in parts]
-    tiny.trainer(1, callbacks=callbacks).fit(module, datamodule=tiny.data(posters))  # the first step's rate is zero
+    tiny.trainer(1, callbacks=callbacks).fit(
+        module, datamodule=tiny.data(posters)
+    )  # the learning rate of the first step is zero
     state = module.state_dict()
     same = [k for k in old if "vfe.unet" in k or "vfe.fusion" in k or k.startswith(("image_encoder", "layout_gen"))]
     assert all(torch.equal(state[key], old[key]) for key in same if isinstance(old[key], Tensor))
@@ -214,8 +214,8 @@ def test_it_goes_on_from_a_stage_2_that_knew_no_regions(posters: Path, tmp_path:
 
 @pytest.mark.no_cover
 @pytest.mark.slow
-def test_a_tiny_image_generator_learns_to_read_what_is_known() -> None:
-    """Images of one colour each: in the region, only what lies around it tells which."""
+def test_a_tiny_image_generator_learns_to_use_known_pixels() -> None:
+    """Each image has one colour, which in the region follows only from the pixels around it."""
     torch.manual_seed(0)
     image_generator = tiny.image_generator(extra_channels=4, inpaints=True)
     assert isinstance(image_generator.vfe.unet, UNet2DConditionModel)
@@ -240,7 +240,7 @@ def test_a_tiny_image_generator_learns_to_read_what_is_known() -> None:
 
 
 def colours(seed: int, size: int = 8) -> Batch:
-    """Images of one colour each, without words."""
+    """Make images of one colour each, without words."""
     generators = torch.Generator().manual_seed(seed)
     images = (
         (torch.rand(size, 3, 1, 1, generator=generators) * 1.8 - 0.9).expand(-1, -1, tiny.SIZE, tiny.SIZE).contiguous()

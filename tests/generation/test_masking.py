@@ -18,7 +18,7 @@ def draw(masking: Masking, *layouts: Layout, seed: int = 0) -> Tensor:
     return masking.draw(layouts, SIZE, SampleGenerators.of_rows("cpu", (seed,), range(len(layouts)), len(layouts)))
 
 
-def test_shares_are_kept() -> None:
+def test_the_shares_of_masked_samples_are_met() -> None:
     masks = draw(Masking(share=0.3), *[ONE, Layout.empty()] * 1000)
     assert masks.dtype == torch.bool
     assert masks.shape == (2000, 1, *SIZE)
@@ -37,7 +37,7 @@ def test_words_are_masked_one_by_one_or_together() -> None:
     expected = box_masks(boxes, torch.tensor([[True, False], [False, True], [True, True]]), SIZE)
     shares = [(masks == one).flatten(1).all(dim=1).float().mean().item() for one in expected]
     assert sum(shares) == pytest.approx(1)  # nothing else
-    # each with 1/2, and where neither is drawn one of them: 3/8, 3/8, 1/4
+    # each with 1/2, and one of them if neither is drawn: 3/8, 3/8, 1/4
     assert shares == pytest.approx([0.375, 0.375, 0.25], abs=0.08)
 
 
@@ -53,13 +53,13 @@ def test_rectangles_lie_in_the_frame_and_have_their_sides() -> None:
     assert all(side.any() for side in (reached[0], reached[-1], reached[:, 0], reached[:, -1]))
 
 
-def test_a_word_outside_the_frame_leaves_a_rectangle() -> None:
+def test_a_rectangle_replaces_a_word_outside_the_frame() -> None:
     away = Layout(("x",), torch.tensor([[3.0, 3.0, 0.2, 0.2, 0.0]]))
     masks = draw(Masking(share=1.0, word_share=1.0), *[away, ONE] * 20)
     assert masks.flatten(1).any(dim=1).all()
 
 
-def test_the_generators_decide() -> None:
+def test_the_generators_determine_the_masks() -> None:
     assert torch.equal(draw(Masking(), TWO, ONE), draw(Masking(), TWO, ONE))
     assert not torch.equal(draw(Masking(), *[TWO] * 8), draw(Masking(), *[TWO] * 8, seed=1))
 

@@ -1,4 +1,4 @@
-"""All kinds of prompts through a real `Trainer.predict`, from their files to the files that are written."""
+"""Test all kinds of prompts in a real `Trainer.predict`, from the input files to the written files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def system(inpaints: bool = True, **changes: Any) -> VFEModule:
     module = tiny.stage("vfe", inpaints=inpaints, sampler=ImageSampler(steps=2), **changes)
     assert isinstance(module, VFEModule)
     torch.manual_seed(0)
-    torch.nn.init.normal_(module.image_generator.vfe.fusion.weight, std=0.5)  # opened: every input matters
+    torch.nn.init.normal_(module.image_generator.vfe.fusion.weight, std=0.5)  # so that every input matters
     return module
 
 
@@ -68,14 +68,16 @@ def predicted(module: VFEModule, folder: Path, *lines: dict[str, str], **changes
     return list(found)
 
 
-def test_every_kind_in_one_run(folder: Path) -> None:
+def test_one_run_may_mix_all_kinds(folder: Path) -> None:
     module = system()
     [generated] = predicted(module, folder, PLAIN, TEMPLATE, OWN, MASKED, AROUND)
     assert [layout.words for layout in generated.layouts] == [("HI",), ("SALE",), ("SALE",), ("HI",), ("SALE",)]
     levels = [Rasterizer()(layout, (tiny.SIZE, tiny.SIZE)) for layout in (LAYOUT, generated.layouts[1])]
     drawn, own = glyph_images(torch.stack(levels))
     assert torch.equal(generated.glyphs[2], drawn)
-    torch.testing.assert_close(generated.layouts[1].boxes, LAYOUT.boxes, atol=0.12, rtol=0)  # as the OCR engine sees it
+    torch.testing.assert_close(
+        generated.layouts[1].boxes, LAYOUT.boxes, atol=0.12, rtol=0
+    )  # as the OCR engine reads it
     assert torch.equal(generated.glyphs[1], own)
     assert not torch.equal(generated.images[1], generated.images[2])
 
@@ -95,7 +97,7 @@ def test_every_kind_in_one_run(folder: Path) -> None:
     assert torch.equal(generated.layouts[4].boxes, LayoutFile.load(folder / "a.json").layout.boxes)
 
 
-def test_words_without_a_layout_stand_in_the_region(folder: Path) -> None:
+def test_words_without_a_layout_are_placed_in_the_region(folder: Path) -> None:
     [generated] = predicted(system(), folder, MASKED)
     quads = generated.layouts[0].quads()[0]
     assert (quads >= torch.tensor([10 / WIDTH, 8 / HEIGHT]) - 1e-3).all()
@@ -103,7 +105,7 @@ def test_words_without_a_layout_stand_in_the_region(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("inpaints", [False, True])
-def test_prompts_alone_are_generated_as_those_of_a_text_file(inpaints: bool, folder: Path) -> None:
+def test_prompts_alone_are_generated_like_those_of_a_text_file(inpaints: bool, folder: Path) -> None:
     module = system(inpaints)
     [listed] = predicted(module, folder, PLAIN, {"prompt": "no words"})
     plain: Any = tiny.trainer().predict(module, datamodule=PromptDataModule([PLAIN["prompt"], "no words"]))
@@ -111,7 +113,7 @@ def test_prompts_alone_are_generated_as_those_of_a_text_file(inpaints: bool, fol
     assert listed.pictures == ()
 
 
-def test_the_picture_in_the_region_is_never_looked_at(folder: Path) -> None:
+def test_the_pixels_in_the_region_are_never_used(folder: Path) -> None:
     first = predicted(system(), folder, MASKED)[0].pictures[0]
     pixels = np.asarray(Image.open(folder / "shop.png")).copy()
     pixels[12:20, 15:40] = 0  # well inside: stretching to the image generator's size mixes neighbours
@@ -148,7 +150,7 @@ def test_a_mask_of_another_size_is_refused_before_the_first_is_generated(folder:
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files of which Pillow has decoded the pixels, as often as it has."""
+    """Record the name of a file each time Pillow decodes its pixels."""
     names: list[str] = []
     plain = ImageFile.ImageFile.load
 
@@ -161,7 +163,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_pictures_are_decoded_once_when_they_are_generated(folder: Path, decoded: list[str]) -> None:
+def test_pictures_are_decoded_once_and_only_when_needed(folder: Path, decoded: list[str]) -> None:
     module, before = system(), []
     module.image_generator.vfe.register_forward_pre_hook(lambda *_: before.append(len(decoded)))
     predicted(module, folder, PLAIN, MASKED, AROUND, batch_size=1)
@@ -177,7 +179,7 @@ def test_pictures_are_decoded_once_when_they_are_generated(folder: Path, decoded
         (MASKED | {"layout": "far.json"}, "'FAR' outside the mask"),
     ],
 )
-def test_what_only_the_pixels_tell_is_named_and_what_was_generated_before_stays(
+def test_an_error_in_the_pixels_is_named_and_earlier_images_are_kept(
     line: dict[str, str], message: str, folder: Path
 ) -> None:
     whole = (folder / "shop.png").read_bytes()

@@ -24,7 +24,7 @@ def system() -> VLADSystem:
 
 
 class Noise:
-    """Another system: it draws its noise, and no words."""
+    """Another system, which draws its noise and no words."""
 
     def generate(
         self,
@@ -43,14 +43,14 @@ def images(system: VLADSystem, prompts: Sequence[str], layouts: Sequence[Layout 
     return system.generate(prompts, layouts, SETTINGS, sampling_generators(3, names)).images
 
 
-def test_an_image_depends_on_its_own_generator_alone(system: VLADSystem) -> None:
+def test_an_image_depends_only_on_its_generator(system: VLADSystem) -> None:
     together, reversed_ = images(system, PROMPTS), images(system, PROMPTS[::-1])
     torch.testing.assert_close(images(system, PROMPTS[:1]), together[:1], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(reversed_[1], together[1], rtol=1e-4, atol=1e-4)
     assert (together[0] - together[2]).abs().max() > 0.01
 
 
-def test_layouts_that_are_given_stay_and_leave_the_others_as_they_are(system: VLADSystem) -> None:
+def test_given_layouts_are_kept_and_do_not_change_the_others(system: VLADSystem) -> None:
     with torch.no_grad():
         drawn = system.generate(PROMPTS, [None, None, LAYOUT], SETTINGS, sampling_generators(3, [(i,) for i in "abc"]))
         others = system.generate(PROMPTS[:2], None, SETTINGS, sampling_generators(3, [(i,) for i in "ab"]))
@@ -60,7 +60,7 @@ def test_layouts_that_are_given_stay_and_leave_the_others_as_they_are(system: VL
     torch.testing.assert_close(drawn.images[:2], others.images, rtol=1e-4, atol=1e-4)
 
 
-def test_each_prompt_needs_a_generator_and_a_layout_or_none(system: VLADSystem) -> None:
+def test_other_numbers_of_generators_or_layouts_are_refused(system: VLADSystem) -> None:
     with pytest.raises(ValueError, match="generators has 1 entries"):
         system.generate(PROMPTS, None, SETTINGS, [torch.Generator()])
     with pytest.raises(ValueError, match="layouts has 1 entries"):
@@ -68,7 +68,7 @@ def test_each_prompt_needs_a_generator_and_a_layout_or_none(system: VLADSystem) 
 
 
 @pytest.mark.parametrize("keys", [(), ("a", "b", "c")])
-def test_another_system_is_drawn_as_ours_is(system: VLADSystem, keys: tuple[str, ...]) -> None:
+def test_another_system_generates_through_the_same_interface(system: VLADSystem, keys: tuple[str, ...]) -> None:
     other: TextToImage[float] = Noise()
     ours: TextToImage[SystemSampling] = system
     first = generate_named(other, PROMPTS, keys, 0.5, seed=1)

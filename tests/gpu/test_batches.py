@@ -1,4 +1,4 @@
-"""Batches in page-locked memory, and their way to the card."""
+"""Test batches in page-locked memory, and their copy to the GPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlad_lightning.layout.glyphs import glyph_images
 pytestmark = pytest.mark.gpu
 
 
-def test_a_loader_pins_its_batches_and_they_arrive_whole(posters: Path, device: torch.device) -> None:
+def test_a_loader_pins_its_batches_and_they_arrive_unchanged(posters: Path, device: torch.device) -> None:
     data = tiny.data(posters, batch_size=4, pin_memory=device.type == "cuda")
     batch = next(iter(data.val_dataloader()))
     assert batch.images.is_pinned() == (device.type == "cuda")

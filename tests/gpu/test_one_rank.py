@@ -1,4 +1,4 @@
-"""Groups of one process: NCCL under DDP, and FSDP2; gloo where the tests are tried on a CPU."""
+"""Test groups of one process: NCCL under DDP, and FSDP2; gloo if the tests run on a CPU."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def batch(posters: Path) -> Batch:
 
 @pytest.fixture(autouse=True)
 def _group(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One process that somebody has started."""
+    """Set the variables of a process that a launcher has started."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -51,7 +51,7 @@ def strategy(kind: str, device: torch.device) -> Strategy:
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
-def test_a_group_of_one_trains_as_one_process_alone(
+def test_a_group_of_one_trains_like_a_single_process(
     kind: str, precision: str, batch: Batch, device: torch.device
 ) -> None:
     _, alone = fit(stage_2(), batch, device, 3, precision=precision)
@@ -85,7 +85,7 @@ def test_a_widened_image_generator_with_adapters_is_sharded_saved_and_resumed(
 
 
 class Start(Callback):
-    """The further columns that a fit begins with."""
+    """Records the added columns at the start of a fit."""
 
     def __init__(self) -> None:
         self.columns = torch.empty(0)
@@ -95,7 +95,7 @@ class Start(Callback):
 
 
 class Save(Callback):
-    """A checkpoint at the end of a fit, while its group is there."""
+    """Saves a checkpoint at the end of a fit, while its process group exists."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The image generator on a card generates what it generates on a CPU, up to rounding."""
+"""The image generator gives the same images on a GPU as on a CPU, up to rounding."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def generated(device: torch.device, sampler: ImageSampler) -> Tensor:
     ],
     ids=["guided", "dpmsolver++", "cache_interval", "fuse_qkv"],
 )
-def test_it_generates_as_on_a_cpu(sampler: ImageSampler, device: torch.device) -> None:
+def test_images_equal_those_of_a_cpu(sampler: ImageSampler, device: torch.device) -> None:
     torch.testing.assert_close(
         generated(device, sampler), generated(torch.device("cpu"), sampler), rtol=0.05, atol=0.05
     )
 
 
 @torch.no_grad()
-def test_it_generates_in_half_precision(device: torch.device) -> None:
+def test_images_in_half_precision_are_finite(device: torch.device) -> None:
     with torch.autocast(device.type, torch.bfloat16):
         images = generated(device, ImageSampler(4, guidance_scale=3.0, layout_scale=2.0))
     assert images.isfinite().all()

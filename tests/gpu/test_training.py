@@ -1,4 +1,4 @@
-"""Stage 2 on one card: precisions, kernels, memory formats, adapters."""
+"""Test stage 2 on one GPU: precisions, kernels, memory formats, adapters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def batch(posters: Path) -> Batch:
     return batch_of(posters)
 
 
-def test_bf16_trains_as_float32_does(batch: Batch, device: torch.device) -> None:
+def test_bf16_trains_like_float32(batch: Batch, device: torch.device) -> None:
     module = stage_2()
     _, exact = fit(stage_2(), batch, device, precision="32-true")
     _, losses = fit(module, batch, device, precision="bf16-mixed")
@@ -30,7 +30,7 @@ def test_bf16_trains_as_float32_does(batch: Batch, device: torch.device) -> None
     assert {weight.dtype for weight in module.parameters()} == {torch.float32}
 
 
-def test_fp16_trains_under_its_scaler(batch: Batch, device: torch.device) -> None:
+def test_fp16_trains_with_its_scaler(batch: Batch, device: torch.device) -> None:
     if device.type == "cpu":
         pytest.skip("Lightning trains in bfloat16 there")
     module = stage_2(fused=True)
@@ -75,7 +75,7 @@ def test_the_columns_of_a_widened_image_generator_train_beside_frozen_ones(
     assert layer.further.detach().abs().sum(dim=(0, 2, 3)).gt(0).all()
 
 
-def test_fused_adamw_steps_as_the_plain_one(batch: Batch, device: torch.device) -> None:
+def test_fused_adamw_steps_like_plain_adamw(batch: Batch, device: torch.device) -> None:
     expected, found = (
         fit(stage_2(fused=fused), batch, device, precision="32-true", gradient_clip_val=1.0)[1]
         for fused in (False, True)

@@ -18,7 +18,7 @@ State = dict[str, Any]
 
 
 class Line(LightningModule):
-    """A linear layer that trains beside one that does not, over data that is a function of the index."""
+    """A trained and a frozen linear layer, over data that is a function of the index."""
 
     def __init__(self, seed: int = 0, tied: bool = False) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ def loader(size: int = 8) -> DataLoader[Any]:
 
 
 class Watch(Callback):
-    """The weights after each optimizer step, and their average by the definition, in float64."""
+    """Records the weights after each optimizer step, and their average by the definition, in float64."""
 
     def __init__(self) -> None:
         self.trained: State = {}
@@ -89,7 +89,7 @@ def same(first: State, second: State) -> bool:
 
 
 class SaveAt(Callback):
-    """A checkpoint in the middle of a fit."""
+    """Saves a checkpoint in the middle of a fit."""
 
     def __init__(self, step: int, path: Path) -> None:
         self.step, self.path = step, path
@@ -101,7 +101,7 @@ class SaveAt(Callback):
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize(("name", "accumulated"), [("tlg", 1), ("tlg", 2), ("vfe", 1)])
-def test_bit_for_bit_lightnings_average(name: str, accumulated: int, posters: Path, tmp_path: Path) -> None:
+def test_the_average_equals_lightnings_bit_for_bit(name: str, accumulated: int, posters: Path, tmp_path: Path) -> None:
     def run(kind: str, average: Callback) -> tuple[State, LightningModule]:
         path = tmp_path / f"{kind}.ckpt"
         module = tiny.stage(name)
@@ -122,13 +122,13 @@ def test_bit_for_bit_lightnings_average(name: str, accumulated: int, posters: Pa
                 assert torch.equal(value, other[key])
             elif isinstance(
                 value, Tensor
-            ):  # theirs averages frozen weights as well, and 0.7 w + 0.3 w is w up to rounding only
+            ):  # Lightning averages frozen weights too, and 0.7 w + 0.3 w is only w up to rounding
                 assert torch.equal(value, ours["current_model_state"][key])
                 torch.testing.assert_close(value, other[key], rtol=1e-6, atol=1e-7)
     assert not same(ours["state_dict"], ours["current_model_state"])
 
 
-def test_average_is_the_definition() -> None:
+def test_the_average_equals_its_definition() -> None:
     module, watch = Line(), Watch()
     fit(module, 7, EMA(DECAY), watch, max_epochs=3)
     for key, value in module.named_parameters():
@@ -143,7 +143,7 @@ def test_frozen_weights_are_kept_once_and_trained_ones_twice(tmp_path: Path) -> 
     assert not any(torch.equal(averaged[k], trained[k]) for k in averaged.keys() - shared)
 
 
-def test_what_stands_beside_the_weights_is_not_copied(posters: Path) -> None:
+def test_values_other_than_weights_are_not_copied(posters: Path) -> None:
     class Session:
         def __deepcopy__(self, memo: dict[int, Any]) -> Any:
             raise TypeError("a session cannot be copied")
@@ -155,7 +155,7 @@ def test_what_stands_beside_the_weights_is_not_copied(posters: Path) -> None:
     assert average.updates == 1
 
 
-def test_a_second_fit_starts_an_average_of_its_own(tmp_path: Path) -> None:
+def test_a_second_fit_starts_a_new_average(tmp_path: Path) -> None:
     callback = EMA(DECAY)
     fit(Line(), 6, callback)
     again, fresh = Line(), Line()
@@ -165,22 +165,22 @@ def test_a_second_fit_starts_an_average_of_its_own(tmp_path: Path) -> None:
     assert same(again.state_dict(), fresh.state_dict())
 
 
-def test_validation_sees_the_average_and_training_does_not(tmp_path: Path) -> None:
+def test_validation_uses_the_average_and_training_does_not(tmp_path: Path) -> None:
     module, watch = Line(), Watch()
     checks = {"limit_val_batches": 1, "val_check_interval": 1, "max_epochs": 5}
     trainer = fit(module, 6, EMA(DECAY), watch, **checks)
     plain = Line()
     fit(plain, 6)
-    assert all(torch.equal(v, watch.trained[k]) for k, v in plain.named_parameters())  # it trained as without
+    assert all(torch.equal(v, watch.trained[k]) for k, v in plain.named_parameters())  # it trained as without EMA
     assert len(module.validated) == 6
-    assert same(module.validated[-1], module.state_dict())  # the last validation's average stays
+    assert same(module.validated[-1], module.state_dict())  # the average of the last validation is kept
     final = saved(trainer, tmp_path / "x.ckpt")
     assert same(final["state_dict"], module.state_dict())
     assert all(torch.equal(final["current_model_state"][k], v) for k, v in plain.named_parameters())
 
 
 def test_last_checkpoint_of_a_fit_holds_the_trained_weights_too(tmp_path: Path) -> None:
-    """ModelCheckpoint writes it after the average has come into the module."""
+    """ModelCheckpoint writes it after the average was put into the module."""
     module, watch = Line(), Watch()
     last = ModelCheckpoint(tmp_path, save_last=True, save_top_k=0)
     fit(module, 5, EMA(DECAY), watch, last, enable_checkpointing=True, max_epochs=5)
@@ -191,7 +191,7 @@ def test_last_checkpoint_of_a_fit_holds_the_trained_weights_too(tmp_path: Path) 
 
 @pytest.mark.parametrize("ended", [False, True], ids=["in the middle", "after the end"])
 def test_resumes_exactly(ended: bool, tmp_path: Path) -> None:
-    one, stopped = loader(2), tmp_path / "stopped.ckpt"  # a batch an epoch: a plain DataLoader resumes at its start
+    one, stopped = loader(2), tmp_path / "stopped.ckpt"  # one batch per epoch: a plain DataLoader resumes at its start
     whole = saved(fit(Line(), 8, EMA(DECAY), data=one), tmp_path / "whole.ckpt")
     saver = [] if ended else [SaveAt(4, stopped)]
     first = fit(Line(), 4 if ended else 6, EMA(DECAY), *saver, data=one)
@@ -212,7 +212,7 @@ def test_resumes_lightnings_checkpoints(tmp_path: Path) -> None:
     assert same(resumed["current_model_state"], whole["current_model_state"])
 
 
-def test_checkpoint_without_an_average_starts_one(tmp_path: Path) -> None:
+def test_a_checkpoint_without_an_average_starts_one(tmp_path: Path) -> None:
     fit(Line(), 2).save_checkpoint(tmp_path / "plain.ckpt")
     module, watch = Line(seed=9), Watch()
     watch.step = 2
@@ -220,7 +220,7 @@ def test_checkpoint_without_an_average_starts_one(tmp_path: Path) -> None:
     assert all(torch.equal(v, watch.trained[k]) for k, v in module.named_parameters())  # its first update copies
 
 
-def test_test_and_validate_read_the_average_of_a_checkpoint(tmp_path: Path) -> None:
+def test_test_and_validate_use_the_average_of_a_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "x.ckpt"
     averaged = saved(fit(Line(), 4, EMA(DECAY)), path)["state_dict"]
     for run in ("test", "validate"):
@@ -245,7 +245,7 @@ def test_broken_validation_leaves_the_trained_weights(tmp_path: Path) -> None:
 
 
 class Kept(Callback):
-    """The weights after each optimizer step."""
+    """Records the weights after each optimizer step."""
 
     def __init__(self) -> None:
         self.weights: list[Tensor] = []
@@ -255,7 +255,7 @@ class Kept(Callback):
 
 
 def test_a_warm_up_shortens_the_average_of_a_short_fit() -> None:
-    """After n updates (1 + n) / (10 + n) is kept, until that is the decay: here from n = 4 on: 5 / 14."""
+    """After n updates the decay is (1 + n) / (10 + n), up to the given decay: here from n = 4 on, 5 / 14."""
     module, kept = Line(), Kept()
     fit(module, 8, EMA(0.35, warmup=True), kept, max_epochs=3)
     mean = kept.weights[0]
@@ -265,7 +265,7 @@ def test_a_warm_up_shortens_the_average_of_a_short_fit() -> None:
     torch.testing.assert_close(module.layer.weight.detach().double(), mean, rtol=1e-5, atol=1e-6)
 
 
-def test_the_trained_value_is_told_while_the_average_stands_in_the_module() -> None:
+def test_the_trained_value_is_logged_while_the_average_is_in_the_module() -> None:
     average, told = EMA(DECAY), []
 
     class Ask(Callback):

@@ -26,7 +26,7 @@ def health() -> list[Callback]:
     return [StepGuard(), RollBack(), ThroughputLogger()]
 
 
-def test_finished_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_fit_is_summarised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.warns(UserWarning, match="is skipped"):
         fit(tmp_path, 8, *health(), poison={3: NAN})
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -48,7 +48,7 @@ def test_finished_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert str(tmp_path / "last.ckpt") in said
 
 
-def test_counts_go_on_after_a_resume(tmp_path: Path) -> None:
+def test_counts_continue_after_a_resume(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="is skipped"):
         fit(tmp_path, 4, *health(), poison={3: NAN})
     fit(tmp_path, 6, *health(), ckpt_path=str(tmp_path / "last.ckpt"))
@@ -61,7 +61,7 @@ class Stops(Callback):
         trainer.should_stop = trainer.global_step == 3
 
 
-def test_fit_that_was_stopped(tmp_path: Path) -> None:
+def test_a_stopped_fit_is_summarised(tmp_path: Path) -> None:
     fit(tmp_path, 8, *health(), Stops())
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["outcome"], summary["steps"]) == ("stopped", 3)
@@ -77,7 +77,9 @@ class Breaks(Callback):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no more"), KeyboardInterrupt()])
-def test_interrupted_fit(error: BaseException, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interrupted_fit_is_summarised(
+    error: BaseException, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises((RuntimeError, SystemExit)):
         fit(tmp_path, 8, *health(), Breaks(error))
     summary = json.loads((tmp_path / "summary.json").read_text())
@@ -87,7 +89,7 @@ def test_interrupted_fit(error: BaseException, tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("error", [None, SystemExit(75)])
-def test_a_full_disk_does_not_take_the_place_of_what_ended_the_fit(
+def test_a_full_disk_does_not_hide_the_error_that_ended_the_fit(
     error: BaseException | None, small_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     others = [Breaks(error)] if error else []
@@ -105,14 +107,14 @@ def test_a_full_disk_does_not_take_the_place_of_what_ended_the_fit(
     assert [path.name for path in small_disk.iterdir()] == ["others"]
 
 
-def test_alone_it_tells_what_it_knows(tmp_path: Path) -> None:
+def test_without_other_callbacks_the_summary_is_shorter(tmp_path: Path) -> None:
     fit(tmp_path, 2)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["steps"] == 2
     assert summary["samples"] is None
 
 
-def test_disabled_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_disabled_summary_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny.trainer(1, callbacks=[FitSummary(enabled=False)], default_root_dir=tmp_path).fit(Regression(), loader())
     assert not (tmp_path / "summary.json").exists()
     assert "fit:" not in capsys.readouterr().out

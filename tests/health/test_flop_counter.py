@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vlad_lightning.health.throughput import FlopCounter
 
 
-def test_counts_what_torch_counts() -> None:
+def test_the_count_equals_torchs() -> None:
     unet, given = tiny.unet(), (torch.randn(2, 16, 12, 12), torch.tensor([3, 500]), torch.randn(2, 5, tiny.WIDTH))
     with FlopCounterMode(display=False) as theirs:
         unet(*given).sample.sum().backward()
@@ -16,7 +16,7 @@ def test_counts_what_torch_counts() -> None:
     assert ours.flops == theirs.get_total_flops() > 0
 
 
-def test_gradients_are_bit_for_bit_those_without_it() -> None:
+def test_gradients_equal_those_without_it_bit_for_bit() -> None:
     unet, given = tiny.unet(), (torch.randn(2, 16, 12, 12), torch.tensor([3, 500]), torch.randn(2, 5, tiny.WIDTH))
     unet(*given).sample.square().mean().backward()
     plain = [p.grad for p in unet.parameters() if p.grad is not None]

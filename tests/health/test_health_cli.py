@@ -1,4 +1,4 @@
-"""The callbacks of every fit through the command line: a shipped config as it is, with and without them."""
+"""Test the callbacks of every fit by the command line: a shipped config with and without them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def vlad_cli(*args: object) -> str:
 
 @pytest.fixture(scope="module")
 def stages(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stage 0, then stage 1 twice: as shipped, and with the callbacks switched off."""
+    """Run stage 0, then stage 1 twice: as shipped, and without the callbacks."""
     out = tmp_path_factory.mktemp("health")
     short = ("--data.root", posters, "--data.batch_size", 4, "--trainer.max_steps", 4, "--trainer.limit_val_batches", 1)
     short += ("--trainer.val_check_interval", 3, "--trainer.log_every_n_steps", 2)
@@ -49,7 +49,7 @@ def stages(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_weights_are_bit_for_bit_those_without_the_callbacks(stages: Path) -> None:
+def test_weights_equal_those_without_the_callbacks_bit_for_bit(stages: Path) -> None:
     on, off = (torch.load(stages / s / "stage1" / "last.ckpt", weights_only=True) for s in ("on", "off"))
     for key in ("state_dict", "current_model_state"):
         assert on[key].keys() == off[key].keys()
@@ -82,7 +82,7 @@ def test_signals_are_in_tensorboard(stages: Path) -> None:
     assert [event.step for event in events.Scalars("health/grad_norm")] == [1, 3]
 
 
-def test_summary_stands_beside_the_checkpoints(stages: Path) -> None:
+def test_the_summary_is_beside_the_checkpoints(stages: Path) -> None:
     folder = stages / "on" / "stage1"
     summary = json.loads((folder / "summary.json").read_text())
     assert (summary["outcome"], summary["steps"], summary["samples"]) == ("finished", 4, 16)

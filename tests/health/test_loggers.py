@@ -1,8 +1,9 @@
-"""Logs on a disk that is full for a while, in real fits."""
+"""Test logs on a disk that is full for a while, in real fits."""
 
 from __future__ import annotations
 
 import csv
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def fill(file: Path) -> None:
 
 
 class Full(Callback):
-    """The disk is full from step 6 on, and has room again at step 12; from step 9 on there is a new column."""
+    """Fills the disk at step 6 and frees it at step 12; from step 9 on there is a new column."""
 
     def __init__(self, disk: Path) -> None:
         self.others = disk / "others"
@@ -36,11 +37,11 @@ class Full(Callback):
         if trainer.global_step >= 9:
             pl_module.log("late", float(trainer.global_step), batch_size=1)
         pl_module.log("step_of_fit", float(trainer.global_step), batch_size=1)
-        pl_module.log_dict({f"much/{i}": 1 / 3 for i in range(80)}, batch_size=1)  # a page of the disk and more
+        pl_module.log_dict({f"much/{i}": 1 / 3 for i in range(80)}, batch_size=1)  # more than a page of the disk
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's writer, as it ends
-def test_a_full_disk_ends_no_fit_and_loses_no_row(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's writer when it ends
+def test_a_full_disk_neither_ends_the_fit_nor_loses_rows(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PatientTensorBoardLogger, "PAUSE", 0.0)
     rows = PatientCSVLogger(small_disk, name="log", version="csv")
     events = PatientTensorBoardLogger(small_disk, name="log", version="", flush_secs=0)
@@ -63,14 +64,14 @@ def test_a_full_disk_ends_no_fit_and_loses_no_row(small_disk: Path, monkeypatch:
     assert set(range(6)) | set(range(13, 16)) <= set(written)
 
 
-def test_rows_that_do_not_fit_leave_the_file_as_it_was(small_disk: Path) -> None:
+def test_rows_that_do_not_fit_leave_the_file_unchanged(small_disk: Path) -> None:
     writer = RowWriter(str(small_disk / "log"))
     path = small_disk / "log" / "metrics.csv"
     writer.log_metrics({"a": 1.0}, 0)
     writer.save()
     whole = path.read_text()
     fill(small_disk / "others")
-    writer.log_metrics({"a": 2.0, "b": 3.0}, 1)  # a new column: all is written again
+    writer.log_metrics({"a": 2.0, "b": 3.0}, 1)  # a new column: the whole file is written again
     for step in range(2, 500):
         writer.log_metrics({"a": 1 / 3}, step)
     for _ in range(2):
@@ -84,7 +85,7 @@ def test_rows_that_do_not_fit_leave_the_file_as_it_was(small_disk: Path) -> None
 
 
 def log(folder: Path, steps: range, column: str) -> str:
-    """What a fit that logs these steps leaves in the file."""
+    """Return the file's content after a fit that logs these steps."""
     writer = RowWriter(str(folder))
     for step in steps:
         writer.log_metrics({column: float(step)}, step)
@@ -92,20 +93,20 @@ def log(folder: Path, steps: range, column: str) -> str:
     return (folder / "metrics.csv").read_text()
 
 
-def test_a_resumed_fit_goes_on_in_its_file(tmp_path: Path) -> None:
+def test_a_resumed_fit_continues_its_file(tmp_path: Path) -> None:
     log(tmp_path, range(4), "a")
     assert log(tmp_path, range(2, 4), "b") == "a,b,step\n0.0,,0\n1.0,,1\n,2.0,2\n,3.0,3\n"
     assert log(tmp_path, range(4, 5), "b").endswith(",3.0,3\n,4.0,4\n")
     assert log(tmp_path, range(1), "c") == "a,b,c,step\n,,0.0,0\n"  # from the start, in the same folder
 
 
-def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path) -> None:
+def test_a_line_truncated_by_a_kill_is_left_out(tmp_path: Path) -> None:
     whole = log(tmp_path, range(3), "a")
     (tmp_path / "metrics.csv").write_text(whole[: whole.rindex(",")])
     assert log(tmp_path, range(3, 4), "a") == "a,step\n0.0,0\n1.0,1\n3.0,3\n"
 
 
-def test_errors_of_the_program_are_not_the_disk_s(tmp_path: Path) -> None:
+def test_program_errors_are_not_treated_as_disk_errors(tmp_path: Path) -> None:
     logger = PatientTensorBoardLogger(tmp_path)
     with pytest.raises(ValueError, match="not supported"):
         logger.log_metrics({"a": object()}, 0)  # type: ignore[dict-item]
@@ -119,3 +120,9 @@ def test_a_damaged_file_is_set_aside(content: str, tmp_path: Path) -> None:
             assert log(tmp_path, range(3, 4), "a") == "a,step\n3.0,3\n"
         assert (tmp_path / name).read_bytes() == content.encode(errors="surrogateescape")
         (tmp_path / "metrics.csv").write_bytes(content.encode(errors="surrogateescape"))
+
+
+def test_a_pipe_in_place_of_the_file_is_set_aside(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metrics.csv")
+    with pytest.warns(UserWarning, match=r"metrics.csv is damaged: .*no regular file"):
+        assert log(tmp_path, range(3, 4), "a") == "a,step\n3.0,3\n"

@@ -7,12 +7,12 @@ from vlad_lightning.health.loss_spikes import LossWindow, SpikeRule
 
 
 def losses(steps: int, seed: int = 0) -> np.ndarray:
-    """A loss that falls from 1 towards 0.1 with heavy-tailed noise, as a diffusion loss does."""
+    """Make a loss that falls from 1 towards 0.1 with heavy-tailed noise, like a diffusion loss."""
     generators = np.random.default_rng(seed)
     return (0.1 + 0.9 * np.exp(-np.arange(steps) / 300)) * generators.lognormal(0, 0.3, steps)
 
 
-def test_limit_is_median_and_deviation_by_definition() -> None:
+def test_the_limit_equals_median_and_deviation_by_definition() -> None:
     window = LossWindow(SpikeRule(window=16, deviations=4))
     values = losses(40)
     for value in values:
@@ -28,7 +28,7 @@ def test_falling_noisy_loss_raises_no_alarm(seed: int) -> None:
     assert not any(window.add(float(value)) for value in losses(3000, seed))
 
 
-def test_spike_is_seen_and_does_not_hide_the_next() -> None:
+def test_a_spike_is_detected_and_does_not_hide_the_next() -> None:
     window = LossWindow()
     for value in losses(400):
         window.add(float(value))
@@ -43,7 +43,7 @@ def test_no_spike_in_the_warm_up() -> None:
     assert window.add(1e6)
 
 
-def test_lasting_change_of_level_is_no_spike_any_more() -> None:
+def test_a_lasting_change_of_level_stops_being_a_spike() -> None:
     window = LossWindow(SpikeRule(window=16))
     for value in [1.0, 1.1] * 8:
         window.add(value)
@@ -52,7 +52,7 @@ def test_lasting_change_of_level_is_no_spike_any_more() -> None:
     assert not any(seen[-4:])
 
 
-def test_equal_losses_leave_room_for_small_changes() -> None:
+def test_equal_losses_tolerate_small_changes() -> None:
     window = LossWindow(SpikeRule(window=8, deviations=10))
     for _ in range(8):
         window.add(1.0)
@@ -60,7 +60,7 @@ def test_equal_losses_leave_room_for_small_changes() -> None:
     assert window.add(1.2)
 
 
-def test_equal_losses_below_zero_leave_as_much_room() -> None:
+def test_negative_equal_losses_tolerate_as_much() -> None:
     window = LossWindow(SpikeRule(window=8, deviations=10))
     for _ in range(8):
         window.add(-1.0)

@@ -1,4 +1,4 @@
-"""Signals are sent for real: to this process, which trains a tiny stage."""
+"""Test real signals to this process, which trains a tiny stage."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def storm() -> None:
 
 
 class Signals(Callback):
-    """Raises a storm at the end of step ``at`` and in every save, or a signal in a validation.
+    """Sends many signals at the end of step ``at`` and in every save, or one in a validation.
 
-    ``in_validation`` is the batch after which it comes; -1 means before the first one.
+    ``in_validation`` is the batch after which it is sent; -1 means before the first batch.
     """
 
     def __init__(self, at: int = 0, in_validation: int | None = None) -> None:
@@ -86,7 +86,7 @@ def fit(
 
 @pytest.fixture(autouse=True)
 def _handlers() -> Iterator[None]:
-    """A handler that stays in this process would make it deaf to what ends a test run."""
+    """Restore the handlers: a remaining one would make this process ignore the signals that end a test run."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     yield
     for number, handler in before.items():
@@ -95,12 +95,10 @@ def _handlers() -> Iterator[None]:
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
     saved = torch.load(path, weights_only=True)["state_dict"]
-    return {name: value for name, value in saved.items() if isinstance(value, torch.Tensor)}  # a tokenizer is text
+    return {name: value for name, value in saved.items() if isinstance(value, torch.Tensor)}  # the tokenizer is text
 
 
-def test_a_storm_of_signals_leaves_a_whole_checkpoint_that_goes_on_as_if_undisturbed(
-    posters: Path, tmp_path: Path
-) -> None:
+def test_after_many_signals_the_checkpoint_resumes_like_an_undisturbed_fit(posters: Path, tmp_path: Path) -> None:
     fit(posters, tmp_path / "whole")
     with pytest.raises(Preempted) as ended:
         fit(posters, tmp_path / "cut", Signals(at=2))
@@ -112,7 +110,7 @@ def test_a_storm_of_signals_leaves_a_whole_checkpoint_that_goes_on_as_if_undistu
     assert all(torch.equal(value, cut[name]) for name, value in whole.items())
 
 
-def test_a_validation_is_cut_short(posters: Path, tmp_path: Path) -> None:
+def test_a_signal_ends_a_validation_early(posters: Path, tmp_path: Path) -> None:
     signals = Signals(in_validation=0)
     with pytest.raises(Preempted), pytest.warns(UserWarning, match="first batches only"):
         fit(posters, tmp_path, signals, limit_val_batches=2, val_check_interval=2)
@@ -130,7 +128,7 @@ class Saves(Callback):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_what_is_saved_already_is_not_saved_again(posters: Path, tmp_path: Path, asynchronous: bool) -> None:
+def test_a_saved_step_is_not_saved_again(posters: Path, tmp_path: Path, asynchronous: bool) -> None:
     own, saves = Checkpoints(str(tmp_path), 2, asynchronous=asynchronous), Saves()
     module, data = tiny.stage("tlg"), tiny.data(posters, batch_size=4)
     options: dict[str, Any] = {"enable_checkpointing": True, "limit_val_batches": 2, "val_check_interval": 2}
@@ -143,7 +141,7 @@ def test_what_is_saved_already_is_not_saved_again(posters: Path, tmp_path: Path,
 
 
 class FillUp(Callback):
-    """Takes all of a disk after step ``at``, and asks for the machine."""
+    """Fills the disk after step ``at``, and sends a preemption signal."""
 
     def __init__(self, disk: Path, at: int) -> None:
         self.file, self.at = disk / "others", at
@@ -159,7 +157,7 @@ class FillUp(Callback):
 @pytest.mark.parametrize(
     ("at", "message"), [(3, "the newest checkpoint is of step 2"), (0, "there is none before")], ids=["some", "none"]
 )
-def test_a_save_that_fails_is_told_as_such(posters: Path, small_disk: Path, at: int, message: str) -> None:
+def test_a_failed_save_is_reported(posters: Path, small_disk: Path, at: int, message: str) -> None:
     own, module = Checkpoints(str(small_disk / "stage"), 2), tiny.stage("tlg")
     callbacks = [FillUp(small_disk, at), ExactResume(), Preemption(), own]
     plugins = [DurableCheckpointIO()]
@@ -173,7 +171,7 @@ def test_a_save_that_fails_is_told_as_such(posters: Path, small_disk: Path, at: 
 
 
 @pytest.mark.parametrize("stage", ["alignment", "tlg", "vfe"])
-def test_a_validation_may_have_no_batch_at_all(posters: Path, tmp_path: Path, stage: str) -> None:
+def test_a_validation_may_end_before_its_first_batch(posters: Path, tmp_path: Path, stage: str) -> None:
     signals = Signals(in_validation=-1)
     with pytest.raises(Preempted):
         fit(posters, tmp_path, signals, stage=stage, limit_val_batches=2, val_check_interval=2)
@@ -181,12 +179,12 @@ def test_a_validation_may_have_no_batch_at_all(posters: Path, tmp_path: Path, st
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 2
 
 
-def test_a_signal_after_the_fit_is_somebody_elses(posters: Path, tmp_path: Path) -> None:
+def test_a_signal_after_the_fit_is_not_handled(posters: Path, tmp_path: Path) -> None:
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     fit(posters, tmp_path)
     os.kill(os.getpid(), signal.SIGTERM)
-    os.kill(os.getpid(), signal.SIGUSR1)  # would end the process by default, after everything is done
+    os.kill(os.getpid(), signal.SIGUSR1)  # by default this would end the process
     assert received == [signal.SIGTERM]
 
 
@@ -209,18 +207,18 @@ def test_the_stages_own_checkpoints_are_preferred(tmp_path: Path) -> None:
     assert saved == [trainer]
 
 
-def test_lightnings_own_requeue_is_off(posters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lightnings_requeue_is_off(posters: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"NTASKS": 1, "NTASKS_PER_NODE": 1, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "NNODES": 1}.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
     trainer = fit(posters, tmp_path, max_steps=1)
     environment = trainer._accelerator_connector.cluster_environment
-    assert isinstance(environment, SLURMEnvironment)  # as detected: nobody has named it
+    assert isinstance(environment, SLURMEnvironment)  # detected, not configured
     assert not environment.auto_requeue
 
 
 @pytest.fixture
 def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """A stand-in for a controller that tells a job's state and writes down what it is asked for."""
+    """Fake ``scontrol``, which prints a job's state and records its calls."""
 
     def answer(facts: str) -> Path:
         asked, program = tmp_path / "asked", tmp_path / "scontrol"
@@ -238,13 +236,11 @@ def scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
     [
         ("JobState=RUNNING Requeue=1", "SLURM starts it again", True),
         ("JobState=RUNNING Requeue=0", "", False),
-        ("JobState=CANCELLED Requeue=1", "the job is CANCELLED", False),  # it would come to life again
-        ("JobState=COMPLETING Requeue=1", "the job is COMPLETING", False),  # as SLURM requeues or cancels it
+        ("JobState=CANCELLED Requeue=1", "the job is CANCELLED", False),  # a requeue would revive it
+        ("JobState=COMPLETING Requeue=1", "the job is COMPLETING", False),  # while SLURM requeues or cancels it
     ],
 )
-def test_only_a_job_that_runs_is_requeued(
-    scontrol: Callable[[str], Path], facts: str, message: str, asks: bool
-) -> None:
+def test_only_a_running_job_is_requeued(scontrol: Callable[[str], Path], facts: str, message: str, asks: bool) -> None:
     asked = scontrol(facts)
     answer = requeue_job()
     assert answer.startswith(message)
@@ -257,7 +253,7 @@ def test_outside_slurm_nothing_is_requeued(monkeypatch: pytest.MonkeyPatch) -> N
     assert requeue_job() == ""
 
 
-def test_a_task_of_an_array_is_requeued_by_its_own_number(
+def test_an_array_task_is_requeued_by_its_own_id(
     scontrol: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = scontrol("JobState=RUNNING Requeue=1")
@@ -267,7 +263,7 @@ def test_a_task_of_an_array_is_requeued_by_its_own_number(
     assert "requeue 5_3" in asked.read_text().splitlines()
 
 
-def test_the_first_process_alone_fails_and_requeues_if_it_may(scontrol: Callable[[str], Path]) -> None:
+def test_only_the_first_process_fails_and_requeues_if_allowed(scontrol: Callable[[str], Path]) -> None:
     asked, met = scontrol("JobState=RUNNING Requeue=1"), list[int]()
     for rank, requeue in ((0, False), (1, True)):
         ended = Preempted(3, rank, lambda: met.append(1), requeue)
@@ -280,7 +276,7 @@ def test_the_first_process_alone_fails_and_requeues_if_it_may(scontrol: Callable
 
 
 class SignalInStep(Callback):
-    """SIGUSR1 after a batch, counted from 0; or an error there."""
+    """Sends SIGUSR1 after a batch, counted from 0; or raises an error there."""
 
     def __init__(self, batch: int, number: int = signal.SIGUSR1, error: type[Exception] | None = None) -> None:
         self.batch, self.number, self.error = batch, number, error
@@ -292,14 +288,14 @@ class SignalInStep(Callback):
             os.kill(os.getpid(), self.number)
 
 
-def test_accumulated_gradients_are_not_thrown_away(posters: Path, tmp_path: Path) -> None:
-    """A signal after the first of the two batches of the second step: that step is made before the fit stops."""
+def test_accumulated_gradients_are_not_lost(posters: Path, tmp_path: Path) -> None:
+    """A signal after the first of two batches of the second step: this step is finished before the fit stops."""
     with pytest.raises(Preempted) as ended:
         fit(posters, tmp_path, SignalInStep(2), accumulate_grad_batches=2)
     assert ended.value.step == 2
 
 
-def test_after_a_fit_that_failed_signals_are_somebody_elses(posters: Path, tmp_path: Path) -> None:
+def test_after_a_failed_fit_signals_are_not_handled(posters: Path, tmp_path: Path) -> None:
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     with pytest.raises(ValueError, match="broken"):
@@ -308,7 +304,7 @@ def test_after_a_fit_that_failed_signals_are_somebody_elses(posters: Path, tmp_p
     assert received == [signal.SIGTERM]
 
 
-def test_where_it_is_off_signals_are_somebody_elses(posters: Path) -> None:
+def test_if_disabled_signals_are_not_handled(posters: Path) -> None:
     received: list[int] = []
     signal.signal(signal.SIGUSR1, lambda number, _: received.append(number))
     trainer = tiny.trainer(3, callbacks=[SignalInStep(0), Preemption(enabled=False)])

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:step .* is skipped", "ignore:You
 
 
 class Watch(Callback):
-    """Weights, moments, average and learning rate after each batch; the last of the callbacks."""
+    """Records weights, moments, EMA and learning rate after each batch; the last of the callbacks."""
 
     def __init__(self) -> None:
         self.states: dict[int, dict[str, Any]] = {}
@@ -49,7 +49,7 @@ def fit(folder: Path, steps: int, poison: dict[int, float], back: RollBack, **ch
 
 
 def rows(*batches: int) -> dict[int, float]:
-    """NaN in each of these batches of two rows; they are counted from 1, as steps are."""
+    """Put NaN in each of these batches of two rows; they are counted from 1, like steps."""
     return {2 * (batch - 1): NAN for batch in batches}
 
 
@@ -63,7 +63,7 @@ def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
     return plain and all(torch.equal(a, b) for a, b in tensors)
 
 
-def test_everything_but_the_clock_goes_back(tmp_path: Path) -> None:
+def test_everything_but_step_count_and_data_rolls_back(tmp_path: Path) -> None:
     back = RollBack(after=3, proof=0)
     with pytest.warns(UserWarning, match=r"3 bad steps in a row up to step 13 .*back to .*step=8.ckpt of step 8"):
         module, watch, trainer = fit(tmp_path, 16, rows(11, 12, 13), back)
@@ -73,29 +73,29 @@ def test_everything_but_the_clock_goes_back(tmp_path: Path) -> None:
     assert trainer.global_step == 16
     expected = list(loader(200, rows(11, 12, 13)))[:16]
     assert all(torch.equal(a, b) for a, b in zip(module.seen[:10], expected[:10], strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(module.seen[13:], expected[13:], strict=True))  # not turned back
+    assert all(torch.equal(a, b) for a, b in zip(module.seen[13:], expected[13:], strict=True))  # not rolled back
 
 
-def test_fewer_bad_steps_than_allowed_do_not_go_back(tmp_path: Path) -> None:
+def test_fewer_bad_steps_than_allowed_do_not_roll_back(tmp_path: Path) -> None:
     back = RollBack(after=3, proof=0)
     fit(tmp_path, 12, rows(5, 6, 8, 9), back)
     assert back.rollbacks == 0
 
 
-def test_none_never_goes_back(tmp_path: Path) -> None:
+def test_none_never_rolls_back(tmp_path: Path) -> None:
     back = RollBack(after=None)
     fit(tmp_path, 12, rows(*range(5, 12)), back)
     assert back.rollbacks == 0
 
 
-def test_proven_checkpoint_is_taken_before_a_newer_one(tmp_path: Path) -> None:
+def test_a_proven_checkpoint_is_preferred_to_a_newer_one(tmp_path: Path) -> None:
     back = RollBack(after=2, proof=5)
     with pytest.warns(UserWarning, match="of step 4;"):  # 8 was followed by three good steps only
         _, watch, _ = fit(tmp_path, 14, rows(12, 13), back)
     assert same(watch.states[13], watch.states[4])
 
 
-def test_single_file_that_is_written_over_is_taken_unproven(tmp_path: Path) -> None:
+def test_a_single_overwritten_file_is_used_unproven(tmp_path: Path) -> None:
     back = RollBack(after=2, proof=50)
     last = saver(tmp_path, save_last=True, save_top_k=0, filename=None)
     with pytest.warns(UserWarning, match=r"last.ckpt of step 8;"):
@@ -103,7 +103,7 @@ def test_single_file_that_is_written_over_is_taken_unproven(tmp_path: Path) -> N
     assert back.rollbacks == 1
 
 
-def test_checkpoint_saved_amid_bad_steps_and_a_damaged_one_are_passed_over(tmp_path: Path) -> None:
+def test_checkpoints_saved_amid_bad_steps_and_damaged_ones_are_skipped(tmp_path: Path) -> None:
     class Damage(Callback):
         def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
             if trainer.global_step == 9:
@@ -126,7 +126,7 @@ def test_without_a_checkpoint_the_error_says_what_to_do(tmp_path: Path) -> None:
         fit(tmp_path, 12, rows(2, 3, 4), RollBack())
 
 
-def test_file_of_another_fit_is_not_gone_back_to(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_fit_is_not_used(tmp_path: Path) -> None:
     fit(tmp_path, 4, {}, RollBack())
     (tmp_path / "step=4.ckpt").rename(tmp_path / "other.ckpt")
     with pytest.raises(TrainingDivergedError, match="no good checkpoint"):
@@ -134,7 +134,7 @@ def test_file_of_another_fit_is_not_gone_back_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*back to")
-def test_stops_where_roll_backs_do_not_help(tmp_path: Path) -> None:
+def test_the_fit_stops_if_roll_backs_do_not_help(tmp_path: Path) -> None:
     back = RollBack(after=2, attempts=2, proof=0)
     with pytest.raises(TrainingDivergedError, match=r"after 2 roll-backs to .*step=4.ckpt of step 4"):
         fit(tmp_path, 40, rows(*range(6, 30)), back, saver=saver(tmp_path, every=4))
@@ -142,14 +142,14 @@ def test_stops_where_roll_backs_do_not_help(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*back to")
-def test_progress_between_roll_backs_starts_the_count_again(tmp_path: Path) -> None:
+def test_progress_between_roll_backs_resets_the_count(tmp_path: Path) -> None:
     back = RollBack(after=2, attempts=1, proof=0)
     _, _, trainer = fit(tmp_path, 20, rows(6, 7, 14, 15), back)
     assert (back.rollbacks, trainer.global_step) == (2, 20)
 
 
 @pytest.mark.filterwarnings("ignore:.*back to")
-def test_resumed_fit_can_go_back_to_where_it_came_from(tmp_path: Path) -> None:
+def test_a_resumed_fit_can_roll_back_to_its_checkpoint(tmp_path: Path) -> None:
     fit(tmp_path, 4, {}, RollBack())
     back = RollBack(after=2, proof=0)
     _, watch, _ = fit(tmp_path, 9, rows(2, 3), back, ckpt_path=str(tmp_path / "step=4.ckpt"))
@@ -161,11 +161,11 @@ def test_resumed_fit_can_go_back_to_where_it_came_from(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*back to")
 def test_after_a_roll_back_bad_steps_are_counted_again(tmp_path: Path) -> None:
     back = RollBack(after=3, attempts=9, proof=0)
-    fit(tmp_path, 18, rows(11, 12, 13, 14, 15), back)  # the third one is gone back from; two more are too few
+    fit(tmp_path, 18, rows(11, 12, 13, 14, 15), back)  # the third bad step rolls back; two more are too few
     assert back.rollbacks == 1
 
 
-def test_weights_alone_are_no_checkpoint_to_go_back_to(tmp_path: Path) -> None:
+def test_a_weights_only_checkpoint_is_not_used(tmp_path: Path) -> None:
     weights_only = saver(tmp_path, save_weights_only=True)
     with pytest.raises(TrainingDivergedError, match="no good checkpoint"):
         fit(tmp_path, 12, rows(6, 7, 8), RollBack(), saver=weights_only)
@@ -181,7 +181,7 @@ def test_weights_alone_are_no_checkpoint_to_go_back_to(tmp_path: Path) -> None:
         (10, [110], 300, False),
     ],
 )
-def test_proof_is_good_steps_in_a_row(step: int, bad: list[int], now: int, proven: bool) -> None:
+def test_a_checkpoint_is_proven_by_consecutive_good_steps(step: int, bad: list[int], now: int, proven: bool) -> None:
     assert is_proven(step, bad, now, proof=100) is proven
 
 

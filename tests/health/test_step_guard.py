@@ -19,7 +19,7 @@ from vlad_lightning.health.step_guard import vitals_of
 
 
 class Watch(Callback):
-    """Weights, moments, average and learning rate after each batch."""
+    """Records weights, moments, EMA and learning rate after each batch."""
 
     def __init__(self) -> None:
         self.weights: list[dict[str, Tensor]] = []
@@ -52,7 +52,7 @@ def same(first: Any, second: Any) -> bool:
 
 
 @pytest.mark.parametrize("value", [NAN, INF])
-def test_bad_batch_leaves_weights_moments_and_average(value: float) -> None:
+def test_a_bad_batch_does_not_change_weights_moments_and_average(value: float) -> None:
     with pytest.warns(UserWarning, match="step 4 is skipped"):
         guard, watch, module = fit(8, {7: value})  # the second row of the fourth batch
     assert same(watch.weights[3], watch.weights[2])
@@ -78,7 +78,7 @@ def test_one_bad_batch_among_accumulated_ones_skips_their_step() -> None:
     assert same(watch.averages[4], watch.averages[3])  # in the middle of the next step
 
 
-def test_without_trouble_nothing_changes() -> None:
+def test_without_bad_steps_the_guard_changes_nothing() -> None:
     plain = Regression()
     tiny.trainer(8, gradient_clip_val=1.0).fit(plain, loader())
     guard, watch, _ = fit(8, {})
@@ -92,7 +92,7 @@ def test_disabled_guard_takes_the_step() -> None:
     assert not all(value.isfinite().all() for value in module.state_dict().values())
 
 
-def test_norm_is_that_before_clipping() -> None:
+def test_the_norm_is_measured_before_clipping() -> None:
     guard, _, _ = fit(1, {})
     module = Regression()
     module.training_step(next(iter(loader())), 0).backward()
@@ -101,7 +101,7 @@ def test_norm_is_that_before_clipping() -> None:
     assert guard.vitals.grad_norm > 1
 
 
-def test_loss_is_the_mean_over_accumulated_batches() -> None:
+def test_the_loss_is_the_mean_over_accumulated_batches() -> None:
     guard, _, _ = fit(1, {}, accumulate_grad_batches=4)
     module = Regression()
     rows = torch.cat(list(loader())[:4])
@@ -117,7 +117,7 @@ def test_finite_loss_with_a_broken_gradient_is_not_finite() -> None:
 
 
 @pytest.mark.parametrize(("action", "skipped", "bad"), [("log", 0, []), ("skip", 1, []), ("roll_back", 1, [13])])
-def test_spike_does_what_its_rule_says(action: Any, skipped: int, bad: list[int]) -> None:
+def test_a_spike_follows_its_rule(action: Any, skipped: int, bad: list[int]) -> None:
     rule = SpikeRule(window=8, deviations=20, action=action)
     with pytest.warns(UserWarning, match="step 13 is .*: spike of the loss"):
         guard, watch, _ = fit(14, {24: 1e4}, StepGuard(spikes=rule))
@@ -147,7 +147,7 @@ def fit_and_save(
     return guard, trainer, module
 
 
-def test_logged_with_the_loss(tmp_path: Path) -> None:
+def test_the_norm_is_logged_with_the_loss(tmp_path: Path) -> None:
     logger = CSVLogger(tmp_path, name="", version="")
     with pytest.warns(UserWarning, match="is skipped"):
         fit(6, {5: NAN}, logger=logger, log_every_n_steps=2)
@@ -158,7 +158,7 @@ def test_logged_with_the_loss(tmp_path: Path) -> None:
 
 
 class Overflowing(Regression):
-    """A loss whose gradient overflows at some steps while it is itself finite."""
+    """A finite loss whose gradient overflows at some steps."""
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         loss = super().training_step(batch, batch_idx)
@@ -173,11 +173,11 @@ def test_gradient_alone_makes_a_step_bad() -> None:
 
 
 def scaled(scale: float) -> MixedPrecision:
-    """Half precision under a loss scaler, on the CPU; Lightning's own choice there has none."""
+    """Make half precision with a loss scaler on the CPU, where Lightning uses none."""
     return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=scale))
 
 
-def test_loss_and_norm_are_those_before_the_scaler_multiplied_them() -> None:
+def test_loss_and_norm_are_unscaled() -> None:
     plain, _, _ = fit(3, {})
     guard, _, _ = fit(3, {}, plugins=[scaled(1024.0)])
     assert list(guard.window.losses) == pytest.approx(list(plain.window.losses), rel=2e-2)
@@ -192,7 +192,7 @@ def test_overflow_under_a_scaler_is_skipped_and_not_bad() -> None:
     assert guard.skipped == 1
     assert guard.bad_steps == []
     assert precision.scaler is not None
-    assert precision.scaler.get_scale() == 512  # the scaler saw the overflow too
+    assert precision.scaler.get_scale() == 512  # the scaler noticed the overflow too
     assert all(value.isfinite().all() for value in module.state_dict().values())
 
 

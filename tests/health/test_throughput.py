@@ -21,7 +21,7 @@ PAUSE = 0.02  # seconds
 
 
 class Slow(Rows):
-    """Rows that take their time."""
+    """Rows that load slowly."""
 
     def __getitem__(self, index: int) -> Tensor:
         time.sleep(PAUSE / 2)
@@ -46,27 +46,27 @@ def test_results_agree_with_each_other(tmp_path: Path) -> None:
         assert 0 <= float(row["throughput/data_wait_share"]) <= 1
         assert float(row["throughput/tflops_per_device"]) == pytest.approx(speed.flops / step / 1e12)
         assert float(row["throughput/peak_memory_gib"]) > 0.05
-        assert "throughput/mfu" not in row  # nobody knows the peak of a CPU
+        assert "throughput/mfu" not in row  # the peak of a CPU is unknown
     assert speed.samples == 24
     assert speed.total.samples == 22  # without the first step
     assert speed.total.steps == 11
 
 
-def test_waiting_for_slow_data_shows(tmp_path: Path) -> None:
+def test_waiting_for_slow_data_is_measured(tmp_path: Path) -> None:
     speed, _, _ = fit(tmp_path, 6, data=DataLoader(Slow(64), batch_size=2))
     assert speed.total.waiting >= 4 * PAUSE
     assert speed.total.wait_share == speed.total.waiting / speed.total.seconds
 
 
-def test_checkpoints_are_no_wait_for_data(tmp_path: Path) -> None:
+def test_checkpoints_do_not_count_as_waiting_for_data(tmp_path: Path) -> None:
     speed, _, _ = fit(tmp_path, 4, ModelCheckpoint(tmp_path, every_n_train_steps=1))
     assert speed.total.batches == 3
     assert speed.total.waiting == 0  # each batch was followed by a checkpoint
 
 
-def test_flops_are_those_of_two_linear_layers(tmp_path: Path) -> None:
+def test_flops_equal_those_of_two_linear_layers(tmp_path: Path) -> None:
     speed, _, _ = fit(tmp_path, 2)
-    forward = 2 * 2 * (4 * 8 + 8 * 1)  # multiply and add, two rows
+    forward = 2 * 2 * (4 * 8 + 8 * 1)  # multiplication and addition, two rows
     backward = forward + 2 * 2 * 8 * 1  # each weight's gradient, and the input's of the second layer only
     assert speed.flops == forward + backward
 

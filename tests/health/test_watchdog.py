@@ -17,7 +17,7 @@ from vlad_lightning.health.watchdog import Watch
 
 
 class Recorder(Watchdog):
-    """Notes how long the clock was set for, and what for."""
+    """Records the times for which the clock was set, and their purposes."""
 
     def __init__(self) -> None:
         super().__init__(timeout=1000, slow_timeout=5000)
@@ -30,7 +30,7 @@ class Recorder(Watchdog):
             watch.feed = lambda seconds, what: (self.fed.append((seconds, what)), feed(seconds, what))[1]  # type: ignore[method-assign]
 
 
-def test_fit_is_fed_and_slow_things_have_longer(tmp_path: Path) -> None:
+def test_the_fit_feeds_the_watchdog_and_slow_parts_have_longer(tmp_path: Path) -> None:
     dog = Recorder()
     saver = ModelCheckpoint(tmp_path, every_n_train_steps=2)
     tiny.trainer(3, callbacks=[dog, saver], enable_checkpointing=True).fit(Regression(), loader())
@@ -53,14 +53,14 @@ def test_fit_that_fails_stops_the_clock(tmp_path: Path) -> None:
     assert "watchdog" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_none_watches_nothing() -> None:
+def test_none_disables_the_watchdog() -> None:
     dog = Watchdog(timeout=None)
     tiny.trainer(1, callbacks=[dog]).fit(Regression(), loader())
     assert dog._watch is None
 
 
 def set_up(dog: Watchdog, trainer: Trainer) -> timedelta:
-    """As a fit of several processes is; returns how long their collectives wait."""
+    """Set up like a fit of several processes; return the time-out of their collectives."""
     dog.go_first(trainer)
     dog.setup(trainer, Regression(), "fit")
     dog.teardown(trainer, Regression(), "fit")
@@ -70,7 +70,9 @@ def set_up(dog: Watchdog, trainer: Trainer) -> timedelta:
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "ddp_find_unused_parameters_true"])
-def test_collectives_wait_for_longer_than_the_watchdog(strategy: str, recwarn: pytest.WarningsRecorder) -> None:
+def test_the_time_out_of_collectives_is_longer_than_the_watchdogs(
+    strategy: str, recwarn: pytest.WarningsRecorder
+) -> None:
     times = [
         set_up(dog, tiny.trainer(devices=2, strategy=strategy))
         for dog in (Watchdog(), Watchdog(slow_timeout=20_000), Watchdog(grace=4000), Watchdog(600, 1000))
@@ -81,14 +83,14 @@ def test_collectives_wait_for_longer_than_the_watchdog(strategy: str, recwarn: p
     assert not [w for w in recwarn if "collectives" in str(w.message)]
 
 
-def test_a_time_out_that_is_given_stays_and_is_named_where_it_is_the_first() -> None:
+def test_a_given_time_out_is_kept_and_named_if_shorter() -> None:
     long, short = (DDPStrategy(timeout=timedelta(hours=hours)) for hours in (3, 1))
     assert set_up(Watchdog(), tiny.trainer(devices=2, strategy=long)) == timedelta(hours=3)
     with pytest.warns(UserWarning, match=r"time out after 1:00:00, and the watchdog would wait for 2:01:00"):
         assert set_up(Watchdog(), tiny.trainer(devices=2, strategy=short)) == timedelta(hours=1)
 
 
-def test_pause_follows_the_time(tmp_path: Path) -> None:
+def test_the_pause_depends_on_the_time(tmp_path: Path) -> None:
     watch = Watch(tmp_path, rank=0, grace=0)
     for seconds, pause in ((1800, 5.0), (2, 0.2)):
         watch.feed(seconds, "")

@@ -17,7 +17,7 @@ from vlad_lightning.health import EMA, FitSummary, WeightCensus
 from vlad_lightning.health.weight_census import parts_of, sample_weights, take_census
 
 
-def test_sample_is_the_same_for_the_same_name_and_of_all_tensors() -> None:
+def test_samples_are_equal_for_equal_names_and_cover_all_tensors() -> None:
     weights = {"a": torch.randn(40, 50), "b": torch.tensor(3.0), "c": torch.arange(5.0), "none": torch.zeros(0)}
     first, second = sample_weights(weights), sample_weights(weights)
     assert first.counts == (256, 1, 5, 0)
@@ -27,13 +27,13 @@ def test_sample_is_the_same_for_the_same_name_and_of_all_tensors() -> None:
     assert sample_weights({}).names == ()
 
 
-def test_movement_is_relative_and_what_did_not_move_is_named() -> None:
+def test_movement_is_relative_and_unmoved_weights_are_named() -> None:
     before = {"far": torch.tensor([3.0, -4.0]), "zero": torch.zeros(2), "kept": torch.ones(3)}
     after = {"far": torch.tensor([3.3, -4.4]), "zero": torch.full((2,), 1e-3), "kept": torch.ones(3)}
     census = take_census(sample_weights(before), sample_weights(after))
     assert census.movement == {
         "far": pytest.approx(0.1, rel=1e-3),
-        "zero": pytest.approx(1.0),  # in thousandths, where there is nothing to relate to
+        "zero": pytest.approx(1.0),  # in thousandths if the initial value is zero
         "kept": 0,
     }
     assert census.stuck == ("kept",)
@@ -47,19 +47,19 @@ def test_an_embedding_that_moves_in_one_row_has_moved() -> None:
         after = before.clone()
         after[row] += 1e-3
         census = take_census(sample_weights({"e": before}), sample_weights({"e": after}))
-        missed += census.movement["e"] == 0  # not among the entries that were drawn
+        missed += census.movement["e"] == 0  # not among the sampled entries
         assert not census.stuck
     assert missed > 0
 
 
-def test_weight_decay_alone_is_no_learning() -> None:
+def test_weight_decay_alone_is_not_learning() -> None:
     before, after = {"a.w": torch.ones(3), "b": torch.ones(1)}, {"a.w": torch.full((3,), 0.9), "b": torch.zeros(1)}
     census = take_census(sample_weights(before), sample_weights(after), starved=["a.w"])
     assert census.stuck == ("a.w",)
     assert str(census) == "1 of 2 tensors moved; never had a gradient: a"
 
 
-def test_least_of_those_that_all_moved() -> None:
+def test_the_least_moved_weight_is_reported_if_all_moved() -> None:
     before, after = {"a": torch.ones(2), "b": torch.ones(2)}, {"a": torch.full((2,), 2.0), "b": torch.full((2,), 1.003)}
     census = take_census(sample_weights(before), sample_weights(after))
     assert str(census) == "2 of 2 tensors moved; least: b 3e-03 (relative)"
@@ -80,7 +80,7 @@ def test_samples_of_other_tensors_are_refused() -> None:
 
 
 class Gated(LightningModule):
-    """A branch behind a scalar that starts at zero and does not train, one that is not used, one that is frozen."""
+    """Three branches: behind a frozen scalar of zero, unused, and frozen."""
 
     def __init__(self, lr: float = 0.1, decay: float = 0.0) -> None:
         super().__init__()
@@ -101,7 +101,9 @@ def data() -> DataLoader[Any]:
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_callback_names_what_learned_nothing(decay: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_callback_names_weights_that_learned_nothing(
+    decay: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     census = WeightCensus()
     trainer = tiny.trainer(4, callbacks=[FitSummary(), census], default_root_dir=tmp_path)
     with pytest.warns(UserWarning, match="weights: 2 of 6 tensors moved"):
@@ -125,7 +127,7 @@ class Plain(Gated):
         return self.main(batch).square().mean()
 
 
-def test_nothing_is_said_where_all_moved() -> None:
+def test_there_is_no_warning_if_all_moved() -> None:
     census = WeightCensus()
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "weights: ")
@@ -133,20 +135,20 @@ def test_nothing_is_said_where_all_moved() -> None:
     assert str(census.census).startswith("2 of 2 tensors moved; least: main.")
 
 
-def test_a_disabled_one_takes_nothing() -> None:
+def test_a_disabled_census_takes_no_samples() -> None:
     census = WeightCensus(enabled=False)
     tiny.trainer(3, callbacks=[census]).fit(Plain(lr=0.0), data())
     assert (census.census, census.state_dict()) == (None, {})
 
 
-def test_a_fit_in_which_nothing_moves_is_warned_of() -> None:
+def test_a_fit_in_which_nothing_moves_gives_a_warning() -> None:
     with pytest.warns(UserWarning, match="weights: 0 of 2 tensors moved; never moved: main"):
         tiny.trainer(2, callbacks=[WeightCensus()]).fit(Plain(lr=0.0), data())
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_trained_weights_are_compared_and_not_their_average(first: bool) -> None:
-    """An average of decay 0.999 has hardly left its first value; in either order of the callbacks."""
+def test_the_census_compares_trained_weights_and_not_their_average(first: bool) -> None:
+    """An average of decay 0.999 has hardly changed; in either order of the callbacks."""
 
     def moved(*others: Callback) -> dict[str, float]:
         census = WeightCensus()
@@ -159,7 +161,7 @@ def test_trained_weights_are_compared_and_not_their_average(first: bool) -> None
     assert moved(EMA(0.999)) == moved()
 
 
-def test_a_resumed_fit_compares_with_its_first_start(tmp_path: Path) -> None:
+def test_a_resumed_fit_compares_with_the_first_weights(tmp_path: Path) -> None:
     saver = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
     whole, resumed = WeightCensus(), WeightCensus()
     batches = DataLoader(torch.randn(3, 2), batch_size=3)  # type: ignore[arg-type]

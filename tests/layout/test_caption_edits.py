@@ -33,7 +33,7 @@ def words_of(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_each_kind_changes_its_own_thing_and_nothing_else(seed: int) -> None:
+def test_each_kind_changes_only_its_kind_of_phrase(seed: int) -> None:
     parts = PromptDecomposer()
     for kind in KINDS:
         edited = edit(CAPTION, kind, seed)
@@ -70,12 +70,12 @@ def test_swapped_colours_are_the_same_colours() -> None:
     ("relation", "opposite"),
     [("left of", "right of"), ("to the right of", "to the left of"), ("above", "below"), ("under", "over")],
 )
-def test_relations_turn_round(relation: str, opposite: str) -> None:
+def test_relations_are_reversed(relation: str, opposite: str) -> None:
     prompt = f"a red star {relation} a pink ring on a blue background"
     assert edit(prompt, "object_position") == prompt.replace(relation, opposite)
 
 
-def test_new_things_are_not_yet_in_the_prompt() -> None:
+def test_replacements_are_not_yet_in_the_prompt() -> None:
     for seed in range(40):
         for kind in ("background_colour", "object_colour"):
             new = set(words_of(edit(CAPTION, kind, seed))) - set(words_of(CAPTION)) - {"a", "an"}
@@ -86,7 +86,7 @@ def test_new_things_are_not_yet_in_the_prompt() -> None:
         assert len(set(where)) == 2, "two words in one region: told from the wording alone"
 
 
-def test_articles_follow() -> None:
+def test_articles_are_corrected() -> None:
     for seed in range(40):
         for kind in KINDS:
             assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", edit(CAPTION, kind, seed)), kind
@@ -99,7 +99,7 @@ def test_a_word_keeps_its_case_and_comes_from_the_callers_list() -> None:
     assert edit_caption('the word "sale"', "word_replaced", random.Random(0), words=("SALE",)) is None
 
 
-def test_the_callers_nouns() -> None:
+def test_the_callers_nouns_are_used() -> None:
     assert edit("a black cat at the top", "object_shape", nouns=("cat", "dog")) == "a black dog at the top"
 
 
@@ -112,12 +112,12 @@ def test_a_noun_is_replaced_by_one_of_its_kind_and_a_plural_by_a_plural() -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("prompt", ["", "a poster", "happy birthday", 'a sign in red with the text "', "!?"])
-def test_prompts_without_such_a_thing_have_no_edit(prompt: str, kind: str) -> None:
+def test_prompts_with_nothing_to_change_have_no_edit(prompt: str, kind: str) -> None:
     assert edit_caption(prompt, kind, random.Random(0)) is None
 
 
-def test_nearly_every_true_caption_has_every_edit_and_one_seed_one_edit() -> None:
-    """Of the captions that tell such a thing: some have no words, no objects or no background."""
+def test_nearly_every_caption_has_every_edit_and_the_seed_determines_it() -> None:
+    """Among the captions with something to change: some have no words, no objects or no background."""
     captions = true_captions(150)
     ground = re.compile(rf"\b({'|'.join(PALETTE)})\b[\w ]* (background|bg)\b")
     colour = re.compile(rf"\b({'|'.join(PALETTE)}) ({'|'.join(NOUNS)})\b")

@@ -22,12 +22,12 @@ needs_raqm = pytest.mark.skipif(not can_shape(), reason="Pillow finds no FriBidi
 
 
 @pytest.mark.parametrize("word", ["HELLO", "Ångström", "Ελλάδα", "Привет", "中文", "한글", "?!", ""])
-def test_scripts_that_are_drawn_letter_by_letter(word: str) -> None:
+def test_some_scripts_are_drawn_letter_by_letter(word: str) -> None:
     assert not needs_shaping(word)
 
 
 @pytest.mark.parametrize("word", ["سلام", "שלום", "हिन्दी", "ไทยนี้", "e\u0301"])
-def test_scripts_that_need_shaping(word: str) -> None:
+def test_some_scripts_need_shaping(word: str) -> None:
     assert needs_shaping(word)
 
 
@@ -37,7 +37,7 @@ def test_arabic_letters_are_joined_and_run_from_right_to_left() -> None:
     assert joined.getlength("سلام") < 0.9 * apart.getlength("سلام")  # joined forms are narrower
     ink = [np.array(face.getmask("ام")).reshape(face.getmask("ام").size[::-1]) > 128 for face in (joined, apart)]
     tall = [picture.any(axis=0) & (picture.sum(axis=0) > 0.7 * len(picture)) for picture in ink]
-    # the first letter, alef, is a tall stroke: on the right where it is read, on the left letter by letter
+    # the first letter, alef, is a tall stroke: on the right if shaped, on the left if drawn letter by letter
     assert np.flatnonzero(tall[0]).mean() > len(tall[0]) / 2
     assert np.flatnonzero(tall[1]).mean() < len(tall[1]) / 2
 
@@ -64,14 +64,14 @@ def test_missing_glyphs_are_named_with_their_font() -> None:
     check_words(["fine", "a中"], [None, str(FONTS / "LastResortHE-Regular.ttf")])
 
 
-def test_without_raqm_the_library_that_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_raqm_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlad_lightning.layout.fonts.can_shape", lambda: False)
     with pytest.raises(ValueError, match=r"'سلام' is of a script that has to be shaped.*apt install libfribidi0"):
         check_words(["سلام"], [None])
     check_words(["HELLO"], [None])
 
 
-def test_a_file_that_is_no_font_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_font_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"words\[0\]\.font='.*none\.ttf' cannot be read .*TrueType"):
         check_font(str(tmp_path / "none.ttf"), "words[0].font")
     check_font(default_font())

@@ -19,7 +19,7 @@ rasterizer = Rasterizer()
 
 
 def draw(layout, size, by=rasterizer):
-    """(3, H, W): the picture as a network gets it."""
+    """Draw the (3, H, W) picture that a network gets."""
     return glyph_images(by(layout, size)[None])[0]
 
 
@@ -57,7 +57,7 @@ def test_the_picture_is_white_on_black():
     assert ((picture > -0.9) & (picture < 0.9)).any(), "the edges are antialiased"
 
 
-def test_a_glyph_map_travels_as_bytes_and_each_level_has_its_image():
+def test_a_glyph_map_is_stored_as_bytes_and_each_level_has_its_image():
     drawn = rasterizer(layout([0.5, 0.5, 0.8, 0.3, 0.0]), (64, 48))
     assert (drawn.dtype, drawn.shape) == (torch.uint8, (1, 64, 48))
     levels = torch.arange(256, dtype=torch.uint8).view(2, 1, 16, 8)
@@ -69,7 +69,7 @@ def test_a_glyph_map_travels_as_bytes_and_each_level_has_its_image():
 
 
 def test_a_full_block_covers_exactly_its_box():
-    # U+2588 fills its cell: what is drawn has to have the area of the box, wherever the box lies between the pixels.
+    # U+2588 fills its cell: the drawn area must equal the area of the box at any position between the pixels.
     for angle in (0.0, 0.3, 2.5):
         picture = draw(layout([0.4871, 0.5123, 0.5, 0.2, angle], words=["█"]), (128, 128))
         assert (picture[0] + 1).sum().item() / 2 == pytest.approx(0.1 * 128**2, rel=0.01)
@@ -92,7 +92,7 @@ def test_the_ink_of_a_turned_box_lies_inside_it(angle, size):
     assert 0.35 < share < 0.85, "letters cover about half of their box"
 
 
-def test_a_turn_by_a_right_angle_turns_the_picture():
+def test_turning_a_box_by_a_right_angle_turns_the_picture():
     upright = draw(layout([0.5, 0.5, 0.8, 0.2, 0.0], words=["LEFT"]), (64, 64))
     down = draw(layout([0.5, 0.5, 0.8, 0.2, math.pi / 2], words=["LEFT"]), (64, 64))
     over = draw(layout([0.5, 0.5, 0.8, 0.2, math.pi], words=["LEFT"]), (64, 64))
@@ -123,7 +123,7 @@ def test_overlapping_words_show_the_brighter():
     assert torch.equal(draw(layout(a, b), (64, 64)), torch.maximum(one, other))
 
 
-def test_the_frame_cuts_off_what_lies_outside():
+def test_the_frame_cuts_off_parts_outside():
     wide = draw(layout([0.5, 0.5, 2.0, 0.5, 0.0], words=["███"]), (64, 64))
     assert ink_extent(wide)[0] == 0
     assert ink_extent(wide)[2] == 64
@@ -147,7 +147,7 @@ def test_the_frame_cuts_off_what_lies_outside():
         layout([0.5, 0.5, math.inf, 0.2, 0.0]),
     ],
 )
-def test_what_cannot_be_seen_draws_nothing(nothing):
+def test_invisible_words_draw_nothing(nothing):
     assert (draw(nothing, (64, 48)) == -1).all()
 
 
@@ -190,7 +190,7 @@ def test_arabic_is_drawn_joined_and_from_right_to_left():
     # meem, alef, meem: the alef joins the first meem, on its right, and not the last one, on its left
     rows, columns = torch.nonzero(picture, as_tuple=True)
     gap = [x for x in range(columns.min(), columns.max()) if not picture[:, x].any()]
-    stroke = columns[rows <= rows.min() + 5]  # only the alef reaches so high
+    stroke = columns[rows <= rows.min() + 5]  # only the alef is so high
     assert gap
     assert max(gap) < stroke.min(), "the gap is left of the tall stroke"
 
@@ -205,7 +205,7 @@ def test_words_are_checked_with_the_fonts_that_draw_them():
     assert draw(layout([0.5, 0.5, 0.5, 0.5, 0.0], words=["中"]), (32, 32)).max() > 0, "noise in data is still drawn"
 
 
-def test_an_endless_word_is_refused_and_in_data_is_drawn_in_part():
+def test_an_endless_word_is_refused_by_check_and_drawn_in_part_from_data():
     for length in (1_025, 5_000_000):
         with pytest.raises(ValueError, match=f"the word 'AAAAAAAAAAAAAAAAAAAA'... has {length:,} characters"):
             rasterizer.check(["A" * length])
@@ -213,14 +213,14 @@ def test_an_endless_word_is_refused_and_in_data_is_drawn_in_part():
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device"])
-def test_a_font_that_never_ends_is_refused(tmp_path, kind):
+def test_an_endless_font_file_is_refused(tmp_path, kind):
     path = tmp_path / "font.ttf"
     os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
     with pytest.raises(ValueError, match=r"font='.*ttf' cannot be read .*no regular file"):
         Rasterizer(font=str(path))
 
 
-def test_a_font_that_is_none_is_refused(tmp_path):
+def test_a_file_that_is_not_a_font_is_refused(tmp_path):
     text = tmp_path / "font.ttf"
     text.write_text("no font")
     for path in (str(text), str(tmp_path / "missing.ttf")):

@@ -30,7 +30,7 @@ def written(path: Path, content: Any) -> Path:
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(BOX, st.sampled_from(["HELLO", "two words", 'a "b"', "سلام", "é"])), max_size=4), st.data())
-def test_what_is_saved_loads_as_exactly_the_same(
+def test_a_saved_layout_loads_exactly_equal(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], data: st.DataObject
 ) -> None:
     width, height = data.draw(st.integers(1, 5000)), data.draw(st.integers(1, 5000))
@@ -46,7 +46,7 @@ def test_what_is_saved_loads_as_exactly_the_same(
     assert again.layout.words == layout.words
     assert again.layout.fonts == fonts
     assert (again.width, again.height, again.colours, again.prompt) == (width, height, colours, "a 'prompt'")
-    assert list(path.parent.iterdir()) == [path]  # nothing half-written is left
+    assert list(path.parent.iterdir()) == [path]  # no partial files
 
 
 def test_corners_are_pixels_of_the_frame(tmp_path: Path) -> None:
@@ -57,23 +57,23 @@ def test_corners_are_pixels_of_the_frame(tmp_path: Path) -> None:
         torch.testing.assert_close(layout.quads()[0] * size, torch.tensor(QUAD).float(), atol=1e-3, rtol=0)
 
 
-def test_what_predict_writes_is_a_layout_file(tmp_path: Path) -> None:
+def test_predict_writes_layout_files(tmp_path: Path) -> None:
     content = {"prompt": "a 'b'", "size": 64, "words": [{"text": "b", "quad": [[1, 1], [9, 1], [9, 5], [1, 5]]}]}
     file = LayoutFile.load(written(tmp_path / "a.json", content))
     assert (file.width, file.height, file.prompt, file.layout.words) == (64, 64, "a 'b'", ("b",))
 
 
-def test_a_words_font_goes_before_the_files_and_lies_beside_it(tmp_path: Path) -> None:
+def test_a_words_font_overrides_the_files_and_is_relative_to_it(tmp_path: Path) -> None:
     (tmp_path / "own.ttf").write_bytes((FONTS / "DejaVuSans.ttf").read_bytes())
     words = [{"text": "A", "quad": QUAD, "font": "own.ttf"}, {"text": "B", "quad": QUAD}]
     content = {"size": 512, "font": SERIF, "words": words}
     file = LayoutFile.load(written(tmp_path / "a.json", content))
     assert file.layout.fonts == (str(tmp_path / "own.ttf"), SERIF)
-    file.save(tmp_path / "elsewhere" / "b.json")  # the font is found from there, too
+    file.save(tmp_path / "elsewhere" / "b.json")  # the font is found from there too
     assert LayoutFile.load(tmp_path / "elsewhere" / "b.json").layout.fonts == file.layout.fonts
 
 
-def test_lines_become_words_with_a_box_each(tmp_path: Path) -> None:
+def test_each_line_becomes_a_word_with_a_box(tmp_path: Path) -> None:
     words = [
         {"text": "SUMMER\nSALE", "quad": QUAD, "align": "left", "colour": "dark red"},
         {"text": "one two three four", "quad": QUAD, "wrap": True},
@@ -99,12 +99,12 @@ def test_lines_become_words_with_a_box_each(tmp_path: Path) -> None:
         ([("A", None), ("B", "dark blue")], "'A' and 'B'", "'A' and 'B' in dark blue letters"),
     ],
 )
-def test_colours_are_told_in_the_prompt(words: list[tuple[str, str | None]], prompt: str, told: str) -> None:
+def test_colours_are_added_to_the_prompt(words: list[tuple[str, str | None]], prompt: str, told: str) -> None:
     layout = Layout(tuple(word for word, _ in words), torch.full((len(words), 5), 0.5))
     assert LayoutFile(layout, 8, 8, tuple(colour for _, colour in words)).completed(prompt) == told
 
 
-def test_without_colours_the_prompt_is_left_alone() -> None:
+def test_without_colours_the_prompt_is_unchanged() -> None:
     assert LayoutFile(Layout(("A",), torch.zeros(1, 5)), 8, 8).completed("'A'.") == "'A'."
 
 
@@ -133,7 +133,7 @@ def test_objects_are_saved_and_loaded_beside_the_words(tmp_path: Path) -> None:
         ("'a cat' and a red star", "'a cat' and a red star, with a cat"),
     ],
 )
-def test_objects_that_the_prompt_lacks_are_added(prompt: str, told: str) -> None:
+def test_objects_missing_from_the_prompt_are_added(prompt: str, told: str) -> None:
     assert LayoutFile(STAR, 8, 8).completed(prompt) == told
 
 
@@ -227,6 +227,10 @@ def test_a_missing_file_and_impossible_values_are_refused(tmp_path: Path) -> Non
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(FileNotFoundError, match=r"pipe\.json does not exist"):
         LayoutFile.load(tmp_path / "pipe.json")
+    with (tmp_path / "long.json").open("wb") as file:
+        file.truncate(10**9)
+    with pytest.raises(ValueError, match=r"long\.json: larger than 10,000,000 bytes"):
+        LayoutFile.load(tmp_path / "long.json")
     with pytest.raises(ValueError, match="width and height are 0 and 8"):
         LayoutFile(Layout.empty(), 0, 8)
     with pytest.raises(ValueError, match="colours has 1 entries"):

@@ -10,7 +10,7 @@ from vlad_lightning.types import Layout
 
 
 def test_pixels_whose_centres_lie_in_a_turned_box_are_masked() -> None:
-    """Against matplotlib's point in polygon."""
+    """Compare with matplotlib's point in polygon."""
     boxes = torch.tensor([[[0.4, 0.5, 0.5, 0.2, 0.6], [0.8, 0.2, 0.3, 0.1, -2.0]]])
     found = box_masks(boxes, torch.ones(1, 2, dtype=torch.bool), (48, 48))
     assert found.shape == (1, 1, 48, 48)
@@ -22,7 +22,7 @@ def test_pixels_whose_centres_lie_in_a_turned_box_are_masked() -> None:
     assert (found.view(-1) != expected).sum() <= 2  # a centre on an edge
 
 
-def test_boxes_that_are_not_kept_do_not_count() -> None:
+def test_unkept_boxes_do_not_count() -> None:
     boxes = torch.tensor([[[0.25, 0.5, 0.5, 1.0, 0.0], [0.75, 0.5, 0.5, 1.0, 0.0]]]).expand(3, -1, -1)
     kept = torch.tensor([[True, False], [False, True], [False, False]])
     left, right, none = box_masks(boxes, kept, (4, 6))[:, 0]
@@ -48,8 +48,8 @@ def test_growing_adds_heights_on_every_side() -> None:
     assert box[2] == torch.tensor(0.4)
 
 
-def test_edges_are_about_a_place_wide_in_a_frame_that_is_not_square() -> None:
-    """Places are a twentieth of the frame across and a tenth down; the coverage of each is its share of the box."""
+def test_edges_are_about_one_cell_wide_in_a_frame_that_is_not_square() -> None:
+    """A cell is a twentieth of the frame wide and a tenth high; its coverage is its share of the box."""
     box = torch.tensor([[[0.5, 0.5, 0.53, 0.46, 0.0]]])
     cover = box_coordinates(box, (10, 20))[2][0, 0]
 

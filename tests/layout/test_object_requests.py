@@ -20,7 +20,7 @@ Wanted = RequestedObject
         ("a red star, top right", [Wanted("star", "red", "top right")]),
         ("a star in red in the middle", [Wanted("star", "red", "center")]),
         ("a grey ring is placed at the bottom", [Wanted("ring", "gray", "bottom")]),
-        ("a violet ring", [Wanted("ring")]),  # no colour of the palette: none is told
+        ("a violet ring", [Wanted("ring")]),  # not a palette colour: no colour
         ("a dark blue star shape please", [Wanted("star", "blue")]),
         ("a blue ring above a green heart", [Wanted("ring", "blue", None, ("above", 1)), Wanted("heart", "green")]),
         (
@@ -38,11 +38,11 @@ Wanted = RequestedObject
         ),
         ("hearts", [Wanted("heart"), Wanted("heart")]),
         ("100 hearts", [Wanted("heart")] * 6),
-        ("a green star over a table", [Wanted("star", "green")]),  # no object that is known
-        ("a green star over 'RING'", [Wanted("star", "green")]),  # nor one at all
+        ("a green star over a table", [Wanted("star", "green")]),  # not a known object
+        ("a green star over 'RING'", [Wanted("star", "green")]),  # not an object at all
         ("a star chart and a heart-shaped tray", []),
         ("a poster with 'RED STAR' at the top", []),  # words to draw
-        ('a blue diamond, with "SALE" at the top', [Wanted("diamond", "blue")]),  # the place is the word's
+        ('a blue diamond, with "SALE" at the top', [Wanted("diamond", "blue")]),  # the place belongs to the word
         ("on a square background", []),
         ("two red cars at the top", [Wanted("car", "red", "top")] * 2),
         ("a bus left of three teeth", [Wanted("bus", None, None, ("left", 1)), *[Wanted("tooth")] * 3]),
@@ -50,7 +50,7 @@ Wanted = RequestedObject
         ("a green star over a cat", [Wanted("star", "green", None, ("above", 1)), Wanted("cat")]),
     ],
 )
-def test_what_a_prompt_asks_for(prompt: str, expected: list[RequestedObject]) -> None:
+def test_requests_are_read_from_a_prompt(prompt: str, expected: list[RequestedObject]) -> None:
     assert list(requested_objects(prompt)) == expected
 
 
@@ -62,7 +62,7 @@ def test_what_a_prompt_asks_for(prompt: str, expected: list[RequestedObject]) ->
         ('a red star, "SALE" in big white letters at the top left, blue', ()),
     ],
 )
-def test_what_no_detector_knows_is_counted(prompt: str, expected: tuple[str, ...]) -> None:
+def test_objects_unknown_to_the_detector_are_counted(prompt: str, expected: tuple[str, ...]) -> None:
     assert unknown_objects(prompt) == expected
 
 

@@ -15,13 +15,13 @@ from vlad_lightning.types import Layout
 
 
 def bounds(boxes: Tensor) -> list[list[float]]:
-    """(N, 4): left, top, right, bottom of the corners, which the product does not look at."""
+    """Return (N, 4): left, top, right, bottom of the corners, which the tested code does not use."""
     quads = Layout(("",) * len(boxes), boxes.double()).quads()
     return torch.cat([quads.amin(1), quads.amax(1)], dim=1).tolist()
 
 
 def shared(first: list[float], second: list[float]) -> float:
-    """Share of the smaller of two upright rectangles."""
+    """Return the overlap of two upright rectangles as a share of the smaller one."""
     wide = min(first[2], second[2]) - max(first[0], second[0])
     high = min(first[3], second[3]) - max(first[1], second[1])
     areas = [(r[2] - r[0]) * (r[3] - r[1]) for r in (first, second)]
@@ -29,7 +29,7 @@ def shared(first: list[float], second: list[float]) -> float:
 
 
 def reads_after(first: list[float], second: list[float]) -> bool:
-    """Below the first one, or right of it and not above its line."""
+    """Return whether a word is below the first one, or right of it and not above its line."""
     below = (second[1] + second[3] - first[1] - first[3]) / 2
     line = max(first[3] - first[1], second[3] - second[1]) / 2
     return below > line or (below > -line - 1e-6 and second[0] + second[2] >= first[0] + first[2])
@@ -49,7 +49,7 @@ def numbers(low: float, high: float) -> st.SearchStrategy[float]:
 
 @st.composite
 def layouts(draw: st.DrawFn, least: int = 0) -> tuple[Tensor, list[int]]:
-    """Up to six words where a generator may put them: also beside the frame, all on one spot, or turned."""
+    """Draw up to six words as a generator may place them: also outside the frame, all on one spot, or turned."""
     box = st.tuples(numbers(-0.125, 1.125), numbers(-0.125, 1.125), numbers(0.03125, 0.625), numbers(0.03125, 0.25))
     count = draw(st.integers(least, 6))
     rows = [[*draw(box), draw(numbers(-0.5, 0.5))] for _ in range(count)]
@@ -89,12 +89,12 @@ def test_objects_do_not_move_words(layout: tuple[Tensor, list[int]], others: tup
 
 
 def phrase(angle: float = 0.0) -> Tensor:
-    """'Happy Birthday Anna' as the demo drew it: one word on another."""
+    """Make 'Happy Birthday Anna' as the demo once drew it: its words overlap."""
     return torch.tensor([[0.5, 0.2, 0.45, 0.12, angle], [0.52, 0.21, 0.6, 0.13, angle], [0.5, 0.22, 0.3, 0.12, angle]])
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.15])
-def test_a_phrase_on_one_spot_becomes_lines_in_reading_order(angle: float) -> None:
+def test_a_phrase_with_overlapping_words_becomes_lines_in_reading_order(angle: float) -> None:
     resolved = resolve_overlaps(phrase(angle), [0, 0, 0])
     assert_resolved(resolved.boxes, [0, 0, 0])
     assert resolved.boxes[:, 1].tolist() == sorted(resolved.boxes[:, 1].tolist())
@@ -117,7 +117,7 @@ def test_words_in_the_wrong_order_exchange_their_places() -> None:
     assert resolve_overlaps(boxes, [0, 1]).boxes is boxes  # two phrases have no order
 
 
-def test_what_is_in_order_comes_back_as_it_was() -> None:
+def test_a_layout_without_overlaps_is_unchanged() -> None:
     boxes = torch.tensor([[0.3, 0.2, 0.3, 0.1, 0.1], [0.7, 0.2, 0.3, 0.1, 0.1], [0.5, 0.8, 0.9, 0.3, 0.0]])
     objects = torch.tensor([[0.5, 0.5, 0.2, 0.2, 0.0]])
     resolved = resolve_overlaps(boxes, [0, 0, 1], objects)
@@ -126,7 +126,7 @@ def test_what_is_in_order_comes_back_as_it_was() -> None:
     assert (len(nothing.boxes), len(nothing.objects), nothing.moved) == (0, 0, 0)
 
 
-def test_the_ground_stays_and_nothing_makes_way_for_it() -> None:
+def test_the_background_stays_and_nothing_moves_for_it() -> None:
     boxes = torch.tensor([[0.5, 0.2, 0.6, 0.2, 0.0]])
     objects = torch.tensor([[0.5, 0.5, 0.98, 0.97, 0.0], [0.5, 0.6, 0.2, 0.2, 0.0], [0.5, 0.25, 0.2, 0.2, 0.0]])
     resolved = resolve_overlaps(boxes, [0], objects)
@@ -143,7 +143,7 @@ def test_words_without_room_get_smaller() -> None:
 
 
 def test_only_words_without_room_get_smaller() -> None:
-    """Two lines that are higher than the frame together, and beside them a word that is in nobody's way."""
+    """Two lines that together are higher than the frame, and beside them a word that overlaps neither."""
     boxes = torch.tensor([[0.5, 0.5, 0.9, 0.6, 0.0], [0.5, 0.5, 0.9, 0.6, 0.0], [0.024, 0.5, 0.04, 0.04, 0.0]])
     resolved = resolve_overlaps(boxes, [0, 0, 1])
     assert_resolved(resolved.boxes, [0, 0, 1])
@@ -159,7 +159,7 @@ def test_an_object_leaves_the_word_by_the_shortest_way() -> None:
     torch.testing.assert_close(resolved.objects, torch.tensor([[0.5, 0.701, 0.2, 0.2, 0.0]]), atol=1e-6, rtol=0)
 
 
-def test_an_object_gets_smaller_where_there_is_no_room_near_and_stays_where_there_is_none() -> None:
+def test_an_object_shrinks_if_there_is_little_room_and_stays_if_there_is_none() -> None:
     words = torch.tensor([[0.5, 0.2, 1.0, 0.4, 0.0], [0.5, 0.8, 1.0, 0.4, 0.0]])  # leaves a band of a fifth
     star = torch.tensor([[0.5, 0.5, 0.3, 0.3, 0.0]])
     resolved = resolve_overlaps(words, [0, 1], star).objects[0]
@@ -168,7 +168,7 @@ def test_an_object_gets_smaller_where_there_is_no_room_near_and_stays_where_ther
     assert torch.equal(resolve_overlaps(whole, [0], star).objects, star)
 
 
-def test_objects_leave_each_other() -> None:
+def test_objects_move_apart() -> None:
     stars = torch.tensor([[0.5, 0.5, 0.2, 0.2, 0.0], [0.45, 0.5, 0.2, 0.2, 0.0]])
     first, second = resolve_overlaps(torch.zeros(0, 5), [], stars).objects
     assert torch.equal(first, stars[0])
@@ -176,7 +176,7 @@ def test_objects_leave_each_other() -> None:
     assert overlap_share(stars[0], stars[1]) == pytest.approx(0.75)
 
 
-def test_share_of_a_turned_box_is_that_of_its_bounding_box() -> None:
+def test_the_shared_area_of_a_turned_box_uses_its_bounding_box() -> None:
     square = torch.tensor([0.5, 0.5, 0.2, 0.2, math.pi / 4])
     small = torch.tensor([0.62, 0.62, 0.02, 0.02, 0.0])
     assert overlap_share(square, small) == pytest.approx(1)
@@ -187,8 +187,8 @@ def test_unequal_numbers_are_refused() -> None:
         resolve_overlaps(phrase(), [0])
 
 
-def test_it_is_little_work() -> None:
-    """750 calls of functions for six words, at the median; ten times that would be a loop that went wrong."""
+def test_resolving_overlaps_is_fast() -> None:
+    """The median is 750 function calls for six words; ten times as many would mean a wrong loop."""
     generator = torch.Generator().manual_seed(0)
     calls: list[int] = []
 

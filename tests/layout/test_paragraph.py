@@ -18,13 +18,13 @@ SERIF = str(Path(get_data_path(), "fonts", "ttf", "DejaVuSerif.ttf"))
 
 
 def edges(layout: Layout) -> list[list[float]]:
-    """Left, top, right, bottom of upright boxes."""
+    """Return left, top, right and bottom of upright boxes."""
     quads = layout.quads()
     return torch.cat([quads[:, 0], quads[:, 2]], dim=1).tolist()
 
 
 @pytest.mark.parametrize("align", ["left", "centre", "right"])
-def test_lines_stand_below_each_other_inside_the_box_and_fill_it(align: Any) -> None:
+def test_lines_are_stacked_inside_the_box_and_fill_it(align: Any) -> None:
     layout = paragraph("SUMMER\nSALE\nNOW", QUAD, align)
     assert layout.words == ("SUMMER", "SALE", "NOW")
     lines = edges(layout)
@@ -62,7 +62,7 @@ def test_a_blank_line_leaves_a_gap() -> None:
 
 
 def test_wrapping_finds_the_breaks_with_the_largest_letters() -> None:
-    """Against every way to break five words."""
+    """Compare with every way to break five words."""
     words = ["the", "quick", "brown", "fox", "jumps"]
     best = 0.0
     for breaks in range(2 ** (len(words) - 1)):
@@ -78,7 +78,7 @@ def test_wrapping_finds_the_breaks_with_the_largest_letters() -> None:
 
 
 def letter_size(layout: Layout) -> float:
-    """Width of a line by that of its text, the same for every line."""
+    """Return the width of a line divided by that of its text, which is equal for all lines."""
     one = paragraph(layout.words[0], torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 9.0], [0.0, 9.0]])).boxes[0]
     return float(layout.boxes[0, 3] / one[3])
 
@@ -103,7 +103,7 @@ def test_a_turned_box_turns_its_lines() -> None:
     torch.testing.assert_close(turned.quads(), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_font_is_measured_and_kept() -> None:
+def test_the_font_is_measured_and_kept_in_the_layout() -> None:
     plain, serif = paragraph("Wide\nil", QUAD), paragraph("Wide\nil", QUAD, font=SERIF)
     assert plain.fonts == ()
     assert serif.fonts == (SERIF, SERIF)
@@ -111,7 +111,7 @@ def test_the_font_is_measured_and_kept() -> None:
 
 
 def test_a_paragraph_is_drawn_in_its_natural_proportions() -> None:
-    """The rasteriser stretches ink to its box: here it must not have to."""
+    """The rasterizer stretches ink to its box; here this must not be needed."""
     layout = paragraph("Wi", QUAD)
     picture = Rasterizer()(layout, (256, 256))[0] > 127
     rows, columns = torch.nonzero(picture, as_tuple=True)
@@ -131,6 +131,6 @@ def test_a_paragraph_is_drawn_in_its_natural_proportions() -> None:
         ({"quad": torch.zeros(4, 2)}, "it must have an area"),
     ],
 )
-def test_what_cannot_be_set_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_unusable_paragraphs_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         paragraph(**({"text": "A", "quad": QUAD} | changes))

@@ -30,7 +30,7 @@ def test_every_value_of_a_picture_survives() -> None:
     assert torch.equal(picture_tensor(tensor[0]), tensor)
 
 
-def test_bytes_are_the_nearest_ones_and_none_wraps_around() -> None:
+def test_values_are_rounded_to_the_nearest_byte_without_wrap_around() -> None:
     values = torch.tensor([-9.0, -1.3, -1.0, -1 + 0.9 / 127.5, 0.0, 1 - 0.9 / 127.5, 1.0, 1.3, 9.0])
     found = to_bytes(values.view(1, 1, 1, -1).expand(1, 3, 1, -1))
     assert found.dtype == torch.uint8
@@ -48,12 +48,12 @@ def test_a_picture_of_any_mode_is_read_and_stretched() -> None:
         torch.testing.assert_close(found, from_pil(grey.convert("RGB"), (5, 8)), atol=0.02, rtol=0)
 
 
-def test_what_is_transparent_is_white() -> None:
+def test_transparent_pixels_become_white() -> None:
     assert picture_tensor(Image.new("RGBA", (4, 4), (200, 0, 0, 0))).eq(1).all()
     assert picture_tensor(Image.new("L", (4, 4), 0)).eq(-1).all()
 
 
-def test_masks_of_every_kind() -> None:
+def test_masks_of_every_kind_are_read() -> None:
     values = torch.zeros(4, 6, dtype=torch.bool)
     values[1:3, 2:5] = True
     image = Image.fromarray(values.numpy().astype(np.uint8) * 255)
@@ -64,13 +64,13 @@ def test_masks_of_every_kind() -> None:
 
 
 @pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tiff"])
-def test_a_photo_from_a_file_stands_as_its_exif_block_says(tmp_path: Path, kind: str) -> None:
+def test_a_photo_from_a_file_is_turned_by_its_exif_block(tmp_path: Path, kind: str) -> None:
     image = Image.new("RGB", (64, 32), "red")
     image.paste("blue", (0, 0, 32, 32))
     exif = Image.Exif()
     exif[0x0112] = 6  # a quarter turn clockwise
     image.save(tmp_path / f"photo.{kind}", exif=exif)
-    assert read_picture(tmp_path / f"photo.{kind}").size == (32, 64)  # as a layout that is saved beside it has to say
+    assert read_picture(tmp_path / f"photo.{kind}").size == (32, 64)  # the size that a layout saved beside it must give
     tensor = picture_tensor(read_picture(tmp_path / f"photo.{kind}"))
     assert tensor.shape == (1, 3, 64, 32)
     assert tensor[0, 2, :24].min() > 0.5
@@ -91,7 +91,7 @@ def test_sixteen_bits_of_grey_become_the_nearest_level() -> None:
 
 
 @pytest.mark.parametrize(("mode", "value", "level"), [("I", 100_000, 255), ("I", -5, 0), ("F", 70_000.0, 255)])
-def test_what_is_beyond_sixteen_bits_is_white_or_black(mode: str, value: float, level: int) -> None:
+def test_values_beyond_sixteen_bits_are_clipped(mode: str, value: float, level: int) -> None:
     tensor = picture_tensor(Image.new(mode, (2, 2), value))
     assert (tensor + 1).mul(127.5).round().eq(level).all()
 
@@ -107,12 +107,12 @@ def test_what_is_beyond_sixteen_bits_is_white_or_black(mode: str, value: float, 
         (lambda: mask_tensor(torch.zeros(4, 4), (4, 4)), "mask is empty"),
     ],
 )
-def test_what_cannot_be_used_is_refused(call: Any, message: str) -> None:
+def test_unusable_pictures_are_refused(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
 
 
-def test_a_pixel_of_which_any_part_is_generated_is_generated() -> None:
+def test_a_pixel_that_is_masked_in_part_is_masked() -> None:
     masks = torch.zeros(1, 1, 30, 40, dtype=torch.bool)
     masks[..., 7, 33] = True
     small = resized(MaskedImages(torch.rand(1, 3, 30, 40), masks), 10)
@@ -130,7 +130,7 @@ def test_stretching_keeps_the_range() -> None:
     assert stretched(images, (9, 9)) is images
 
 
-def test_the_box_around_a_mask() -> None:
+def test_the_bounding_box_of_a_mask_is_found() -> None:
     masks = torch.zeros(1, 1, 10, 20, dtype=torch.bool)
     masks[..., 2, 5] = masks[..., 6, 9] = True
     assert bounding_quad(masks).tolist() == [[0.25, 0.2], [0.5, 0.2], [0.5, 0.7], [0.25, 0.7]]

@@ -21,7 +21,7 @@ from vlad_lightning.limits import MOST_CHARACTERS
 
 decompose = PromptDecomposer()
 
-# Any text, and texts crowded with what the grammar looks for.
+# Any text, and texts full of the tokens of the grammar.
 PIECES = [
     "'",
     '"',
@@ -51,7 +51,7 @@ def objects(prompt):
     return [chunk.text for chunk in decompose(prompt).objects]
 
 
-def test_a_poster_comes_apart_into_words_objects_and_places():
+def test_a_poster_is_parsed_into_words_objects_and_places():
     prompt = (
         "a red circle left of a blue square on a green background, with the text "
         '"HELLO" at the top left and "WORLD" at the bottom in white letters'
@@ -101,6 +101,8 @@ def test_a_poster_comes_apart_into_words_objects_and_places():
         ("写着「你好」和『世界』的海报", ("你好", "世界")),
         ("写着＂你好＂和＇世界＇", ("你好", "世界")),
         ("看板｢ﾃｽﾄ｣と〝引用〟", ("ﾃｽﾄ", "引用")),
+        ("写着《你好》和〈世界〉", ("你好", "世界")),
+        ("a sign ❝HELLO❞ and ❛YOU❜ and ❮ALL❯ and ‛TWO’", ("HELLO", "YOU", "ALL", "TWO")),
         ("a sign `HELLO` and ``YOU``", ("HELLO", "YOU")),
         ("a sign ``HELLO''", ("HELLO",)),
         # mixed pairs
@@ -120,14 +122,14 @@ def test_a_poster_comes_apart_into_words_objects_and_places():
         ("the letter 'n' in red", ("n",)),
         ("A sign 'N' top left", ("N",)),
         ("a poster 'N' with a dog", ("N",)),
-        # marks without a partner
+        # unpaired marks
         ("Home » Products » Shoes, 'HELLO'", ("HELLO",)),
         ("a 24” screen and an 18” one, “HELLO”", ("HELLO",)),
         ('"BIG 24” TV"', ("BIG", "24”", "TV")),
         ("don`t write 'HELLO'", ("HELLO",)),
     ],
 )
-def test_the_words_are_what_stands_in_quotes(prompt, words):
+def test_the_words_are_the_quoted_texts(prompt, words):
     assert drawn_words(prompt) == words
     assert tuple(word.text for word in decompose(prompt).words) == words
 
@@ -157,7 +159,7 @@ def test_the_objects_are_the_chunks_between_breaks(prompt, chunks):
 
 
 def check_spans(prompt):
-    """Every phrase slices back, and none overlaps another."""
+    """Check that every phrase equals its slice of the prompt, and that none overlap."""
     parts = decompose(prompt)
     for phrases in (parts.words, parts.objects):
         assert all(prompt[p.start : p.end] == p.text for p in phrases)
@@ -181,7 +183,7 @@ def test_words_hold_no_white_space_and_chunks_are_stripped(prompt):
 
 
 @given(st.lists(st.text("abcXYZ0189", min_size=1, max_size=8), max_size=6), st.sampled_from(["''", '""', "‘’", "“”"]))
-def test_what_is_put_in_quotes_is_found(words, pair):
+def test_any_quoted_text_is_found(words, pair):
     prompt = "a poster, " + " and ".join(f"{pair[0]}{word}{pair[1]}" for word in words)
     assert drawn_words(prompt) == tuple(words)
 
@@ -190,8 +192,8 @@ def letters(text):
     return "".join(filter(str.isalpha, text))
 
 
-@pytest.mark.timeout(120)  # seconds are enough; a search that tries every pair of marks takes hours
-def test_a_hostile_prompt_of_the_greatest_length_is_read_as_any_other():
+@pytest.mark.timeout(120)  # it takes seconds; a search over every pair of marks would take hours
+def test_a_hostile_prompt_of_maximum_length_is_parsed_quickly():
     marks = "`‘’‚‛”„‟«»‹›「」『』｢｣〝〞＂＇"
     pairs = [f"{one}{other}" for one in "'\"`‘’“”" for other in "'\"`‘’“”a"]
     for piece in (
@@ -216,7 +218,7 @@ def test_a_hostile_prompt_of_the_greatest_length_is_read_as_any_other():
         prompt = piece * ((MOST_CHARACTERS - 1) // len(piece)) + "x"
         assert drawn_words(prompt) == tuple(word.text for word in check_spans(prompt).words)
         assert {region for _, region in requested_regions(prompt)} <= set(REGIONS)
-        assert letters(quote_words(prompt, ["a"])) == letters(prompt)  # only marks come and go
+        assert letters(quote_words(prompt, ["a"])) == letters(prompt)  # only quotation marks change
 
 
 @pytest.mark.parametrize(
@@ -254,7 +256,7 @@ def test_words_that_are_also_drawn_get_quotes(caption, words, quoted):
         ("a “ stray HELLO", ["HELLO"], 'a  stray "HELLO"'),
     ],
 )
-def test_what_reads_the_same_is_the_same_and_keeps_what_was_read_with_it(caption, words, quoted):
+def test_words_that_read_the_same_match_and_keep_attached_marks(caption, words, quoted):
     assert quote_words(caption, words) == quoted
     assert set(map(bare_word, drawn_words(quoted))) <= set(map(bare_word, words))
 
@@ -276,7 +278,7 @@ def test_quotes_of_the_caption_stay_only_around_words_that_were_read(caption, wo
 
 
 @given(PROMPTS, st.lists(st.text("aHELO'5%", max_size=5), max_size=4))
-def test_no_word_is_drawn_that_was_not_read(caption, words):
+def test_only_words_that_were_read_get_quotes(caption, words):
     for word in drawn_words(quote_words(caption, words, keeps_unread=False)):
         assert bare_word(word) in set(map(bare_word, words))
 
@@ -359,7 +361,7 @@ def test_boxes_decide_which_adjacent_words_share_their_quotes(places, quoted):
     assert listed == quoted
 
 
-def test_words_between_which_others_stand_on_the_image_are_apart():
+def test_words_with_others_between_them_on_the_image_get_separate_quotes():
     places = [(0.1, 0.1), (0.35, 0.1), (0.1, 0.25), (0.35, 0.25)]
     quads = [box(*place) for place in places]
     assert quote_words("New City", ["NEW", "YORK", "CITY", "LIGHTS"], quads) == '"New" "City"'
@@ -373,7 +375,7 @@ def test_quoting_takes_any_text(caption, words):
 
 @pytest.mark.parametrize("region", REGIONS)
 @pytest.mark.parametrize("form", ["at the {}", "in the {} corner", "on the {} of the poster", "at {}"])
-def test_every_region_can_be_asked_for(region, form):
+def test_every_region_can_be_requested(region, form):
     assert requested_regions(f'a dog, "HELLO YOU" {form.format(region)}, a cat') == (("HELLO", region), ("YOU", region))
 
 
@@ -392,7 +394,7 @@ def test_every_region_can_be_asked_for(region, form):
         ("'' at the top", ()),
     ],
 )
-def test_regions_are_told_right_after_the_quotes(prompt, regions):
+def test_regions_follow_directly_after_the_quotes(prompt, regions):
     assert requested_regions(prompt) == regions
 
 
@@ -406,7 +408,7 @@ def test_regions_are_told_right_after_the_quotes(prompt, regions):
         ("'A' top left of a dog", ()),
     ],
 )
-def test_a_phrase_has_one_place_also_as_people_type_it(prompt, phrases):
+def test_a_phrase_has_one_place_in_casual_prompts_too(prompt, phrases):
     assert requested_phrases(prompt) == phrases
     assert requested_regions(prompt) == tuple((word, region) for words, region in phrases for word in words)
 
@@ -420,7 +422,7 @@ def test_a_phrase_has_one_place_also_as_people_type_it(prompt, phrases):
         ("a circle top left of a square", ["a circle", "a square"]),
     ],
 )
-def test_places_without_a_preposition_are_chunks_of_their_own(prompt, chunks):
+def test_places_without_a_preposition_are_separate_chunks(prompt, chunks):
     assert objects(prompt) == chunks
 
 

@@ -51,7 +51,7 @@ def test_without_boxes_the_order_decides():
     assert followers(Reading(["a", "b", "c"]), 3) == {(0, 1), (1, 2)}
 
 
-def test_each_word_is_claimed_once_and_the_one_that_goes_on_first():
+def test_each_word_is_claimed_once_and_continuations_come_first():
     found = Reading(["grand", "hotel", "grand", "opening"])
     assert found.claim("grand", following="opening") == 2
     assert found.claim("opening", last=2) == 3
@@ -60,17 +60,17 @@ def test_each_word_is_claimed_once_and_the_one_that_goes_on_first():
     assert found.claim("motel") is None
 
 
-def test_of_equal_words_the_first_one_is_claimed_where_nothing_else_tells():
+def test_of_equal_words_the_first_is_claimed_by_default():
     found = Reading(["on", "and", "on"])
     assert [found.claim("on") for _ in range(3)] == [0, 2, None]
 
 
 def test_a_narrow_word_is_not_followed_by_itself():
-    """Of a letter less than half as wide as high, the right side lies within half its height of the left side."""
+    """A letter less than half as wide as high has its right side within half its height of its left side."""
     assert followers(reading(quad(0.1, 0.2, 0.04, 0.1), quad(0.17, 0.2, 0.2, 0.1)), 2) == {(0, 1)}
 
 
-def test_flat_and_equal_boxes_are_taken():
+def test_flat_and_equal_boxes_are_accepted():
     flat = np.zeros((4, 2))
     same = quad(0.2, 0.2, 0.2, 0.1)
     assert isinstance(reading(flat, flat, same, same).continues(0, 1), bool)
@@ -82,7 +82,7 @@ def test_quads_of_another_shape_are_refused():
     assert Reading([], np.zeros((0,))).claim("a") is None
 
 
-def test_many_equal_words_are_claimed_in_no_time():
+def test_many_equal_words_are_claimed_quickly():
     count = 1_000
     found = Reading(["a"] * count, [quad(0.1, 0.1, 0.5, 0.1)] * count)
     assert [found.claim("a", last, "a") for last in [None, *range(count - 1)]] == list(range(count))

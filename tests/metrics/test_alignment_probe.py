@@ -19,7 +19,7 @@ IMAGES = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 3, 4, 4)
 
 
 class Knows:
-    """Knows the captions by heart, of some pictures only; the number of a picture is its first pixel."""
+    """An encoder that knows the captions of some pictures; the first pixel is the number of the picture."""
 
     def __init__(self, known: Sequence[int] = (0, 1, 2), wrong: float = 0.0) -> None:
         self.known, self.wrong = known, wrong
@@ -45,7 +45,7 @@ def test_preferences_with_ties() -> None:
     assert preferred(true, edited).tolist() == [1.0, 0.0, 0.5]
 
 
-def test_one_who_knows_and_one_who_does_not() -> None:
+def test_a_perfect_and_an_ignorant_encoder_score_one_and_a_half() -> None:
     results = probed(Knows()).compute()
     assert set(results) == {f"alignment_probe_{kind}" for kind in KINDS}
     assert all(result.value == 1 for result in results.values())
@@ -53,7 +53,7 @@ def test_one_who_knows_and_one_who_does_not() -> None:
     assert all(result.value == 0.5 for result in probed(Knows(known=())).compute().values())
 
 
-def test_a_share_is_of_the_captions_that_have_such_a_thing() -> None:
+def test_a_share_is_over_the_captions_with_something_to_change() -> None:
     """The third caption has nothing to change; one of the other two is known, and the other scores a tie."""
     results = probed(Knows(known=(1,))).compute()
     assert results["alignment_probe_object_shape"].value == 0.75
@@ -61,7 +61,7 @@ def test_a_share_is_of_the_captions_that_have_such_a_thing() -> None:
 
 
 @pytest.mark.parametrize("known", [(), (0,), (1,), (0, 1)])
-def test_a_batch_is_as_good_as_its_samples_one_by_one(known: tuple[int, ...]) -> None:
+def test_a_batch_gives_the_same_as_its_samples_one_by_one(known: tuple[int, ...]) -> None:
     probe = AlignmentProbe(Knows(known))
     probe.update(IMAGES, PROMPTS, [f"key {row}" for row in range(3)])
     results = probe.compute()
@@ -84,7 +84,7 @@ def test_each_caption_and_its_edits_are_scored_with_their_own_picture() -> None:
         assert alike.index(max(alike)) == picture
 
 
-def test_edits_depend_on_the_key_and_the_seed_and_not_on_what_stands_beside_them() -> None:
+def test_edits_depend_on_key_and_seed_and_not_on_the_rest_of_the_batch() -> None:
     apart, together, other = Knows(), Knows(), Knows()
     probed(apart)
     AlignmentProbe(together).update(IMAGES, PROMPTS, [f"key {row}" for row in range(3)])
@@ -94,7 +94,7 @@ def test_edits_depend_on_the_key_and_the_seed_and_not_on_what_stands_beside_them
     assert edits[0] != edits[2]
 
 
-def test_samples_with_the_same_caption_are_edited_in_their_own_ways() -> None:
+def test_samples_with_the_same_caption_are_edited_differently() -> None:
     evaluation_encoder = Knows()
     AlignmentProbe(evaluation_encoder).update(
         IMAGES[:1].expand(8, -1, -1, -1), PROMPTS[:1] * 8, [f"key {i}" for i in range(8)]
@@ -123,7 +123,7 @@ def test_nothing_to_probe_gives_no_results() -> None:
     assert probed(Knows(), rows=()).compute() == {}
 
 
-def test_a_probed_network_is_no_part_of_the_metric() -> None:
+def test_the_probed_network_is_not_part_of_the_metric() -> None:
     class Network(torch.nn.Linear):
         def score(self, images: Tensor, texts: Sequence[str], of: Sequence[int]) -> Tensor:
             assert not torch.is_grad_enabled()

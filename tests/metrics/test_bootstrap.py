@@ -14,7 +14,7 @@ def mean_result(values: NDArray[np.float64], rng: np.random.Generator) -> Metric
     return ratio_result(values, np.ones_like(values), rng, most=None)
 
 
-def test_mean_interval_is_that_of_the_central_limit_theorem() -> None:
+def test_the_interval_of_a_mean_equals_the_central_limit_theorems() -> None:
     values = np.random.default_rng(0).normal(3.0, 2.0, size=400)
     result = mean_result(values, np.random.default_rng(1))
     half = 1.96 * values.std() / 20
@@ -32,7 +32,7 @@ def test_interval_of_a_few_skewed_values_is_that_of_the_percentiles() -> None:
 
 
 def test_ratio_resamples_whole_images() -> None:
-    """Five words an image that stand or fall together: the interval is that of the images, not of the words."""
+    """If an image's five words are all right or all wrong, the interval is that of images, not of words."""
     right = np.random.default_rng(0).random(100) < 0.5
     result = ratio_result(5.0 * right, np.full(100, 5.0), np.random.default_rng(1))
     assert result.value == pytest.approx(right.mean())
@@ -47,7 +47,7 @@ def test_ratio_is_of_sums_not_a_mean_of_ratios() -> None:
     assert result.value == 0.25
 
 
-def test_images_that_say_nothing_are_left_out() -> None:
+def test_images_without_a_value_are_left_out() -> None:
     some = ratio_result(np.array([1.0, 2.0]), np.array([2.0, 2.0]), np.random.default_rng(0))
     more = ratio_result(np.array([1.0, 0.0, 2.0]), np.array([2.0, 0.0, 2.0]), np.random.default_rng(0))
     assert some == more
@@ -65,7 +65,7 @@ def test_equal_values_without_a_bound_have_no_interval(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25, 1.0, 2.0])
-def test_equal_values_in_a_range_have_the_interval_of_what_the_others_could_be(value: float) -> None:
+def test_equal_values_in_a_range_have_an_interval_for_unseen_images(value: float) -> None:
     """Of 40 images, a share of 0.0876 at most is otherwise: z^2 / (40 + z^2)."""
     result = ratio_result(np.full(40, value), np.ones(40), np.random.default_rng(0), most=2.0)
     assert result.low == pytest.approx(value * (1 - 0.0876), abs=1e-4)
@@ -98,7 +98,7 @@ def test_share_of_nothing_or_all_has_wilsons_interval_over_the_images(right: flo
     assert result.value == right
     assert (result.low, result.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
     assert result.n == 210
-    empty = np.concatenate([words, np.zeros(30)])  # images without words say nothing
+    empty = np.concatenate([words, np.zeros(30)])  # images without words do not count
     assert ratio_result(right * empty, empty, np.random.default_rng(0)) == result
     ratio = ratio_result(right * words, words, np.random.default_rng(0), most=None)
     assert (ratio.low, ratio.high) == (None, None)
@@ -116,6 +116,6 @@ def test_the_same_generator_gives_the_same_interval() -> None:
     assert first != other
 
 
-def test_nothing_to_average_is_an_error() -> None:
+def test_averaging_no_values_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"denominators sum to 0\.0"):
         ratio_result(np.zeros(3), np.zeros(3), np.random.default_rng(0))

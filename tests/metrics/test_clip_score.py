@@ -100,7 +100,7 @@ def test_both_scalings_by_name() -> None:
     assert {result.n for result in results.values()} == {2}
 
 
-def test_what_each_picture_adds_makes_both_results() -> None:
+def test_per_image_rows_give_both_results() -> None:
     metric = CLIPScore(Angles())
     pictures = torch.tensor([0.1, 0.2]).view(2, 1, 1, 1).expand(2, 3, 4, 4)
     metric.update(pictures, ["1.1", "0.2"], ["a", "b"])
@@ -138,7 +138,7 @@ def test_the_evaluation_encoder_is_neither_saved_nor_trained_with_the_module_tha
     assert not evaluation_encoder.weight.requires_grad
 
 
-def test_transformers_clip_gives_what_the_model_gives(folder: Path) -> None:
+def test_the_encoder_equals_transformers_clip(folder: Path) -> None:
     evaluation_encoder = TransformersCLIP(str(folder))
     assert isinstance(evaluation_encoder, Embedder)
     pictures, texts = images(2), ["red photo", "blue"]
@@ -177,7 +177,7 @@ def test_images_of_another_size_are_resized_and_long_texts_cut(folder: Path) -> 
     edges = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, 16, 16)
     assert torch.equal(
         evaluation_encoder.embed_images(1.3 * edges), evaluation_encoder.embed_images(edges)
-    )  # what an image generator overshoots
+    )  # an image generator may overshoot the range
     long, cut = evaluation_encoder.embed_texts(["red " * 50]), evaluation_encoder.embed_texts(["red " * 6])
     torch.testing.assert_close(long, cut)
 
@@ -197,7 +197,7 @@ def test_the_hash_is_of_the_weights() -> None:
     assert weights_sha256(first) == weights_sha256(second)
 
 
-def test_the_hash_tells_the_same_numbers_in_another_place_or_form_apart() -> None:
+def test_the_hash_distinguishes_equal_numbers_in_another_place_or_shape() -> None:
     wide, high = nn.Linear(3, 2, bias=False), nn.Linear(2, 3, bias=False)
     with torch.no_grad():
         high.weight.copy_(wide.weight.view(3, 2))

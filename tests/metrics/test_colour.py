@@ -13,7 +13,7 @@ from vlad_lightning.metrics.colour import BackgroundColour, border_colours, requ
 
 
 def plain(name: str, size: int = 48) -> torch.Tensor:
-    """(3, size, size) float in [-1, 1] of one colour."""
+    """Make a (3, size, size) float image in [-1, 1] of one colour."""
     return (torch.tensor(PALETTE[name]) / 127.5 - 1).view(3, 1, 1).expand(3, size, size).clone()
 
 
@@ -31,7 +31,7 @@ def plain(name: str, size: int = 48) -> torch.Tensor:
         ("a background of blue", None),
     ],
 )
-def test_requested_background(prompt: str, colour: str | None) -> None:
+def test_the_requested_background_is_read(prompt: str, colour: str | None) -> None:
     assert requested_background(prompt) == colour
 
 
@@ -75,7 +75,7 @@ def test_without_such_prompts_there_is_no_result() -> None:
     assert metric.compute() == {}
 
 
-def test_bad_input() -> None:
+def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="prompts has 1 entries"):
         BackgroundColour().update(torch.zeros(2, 3, 8, 8), ["x"])
     with pytest.raises(ValueError, match=r"shape \(3, 8, 8\)"):

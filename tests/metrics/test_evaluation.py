@@ -31,7 +31,7 @@ def engine() -> OCREngine:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A stage-0 checkpoint, untrained."""
+    """Make an untrained stage-0 checkpoint."""
     path = tmp_path_factory.mktemp("evaluation_encoder") / "stage0.ckpt"
     torch.save({"state_dict": tiny.stage("alignment").state_dict()}, path)
     return path
@@ -44,7 +44,7 @@ def evaluation_encoder(checkpoint: Path) -> EvaluationEncoder:
 
 @pytest.fixture(scope="module")
 def batches(posters: Path) -> list[Batch]:
-    """Eight posters at the size at which they were drawn."""
+    """Make batches of eight posters at their original size."""
     data = tiny.data(posters, size=64, batch_size=4, test_root=str(posters), limit_test=8)
     data.setup()
     loader: Iterator[Batch] = iter(data.test_dataloader())
@@ -52,7 +52,7 @@ def batches(posters: Path) -> list[Batch]:
 
 
 def as_generated(batch: Batch) -> GeneratedImages:
-    """The data set's own images and boxes, as if generated: the words in the prompts' order."""
+    """Use the images and boxes of the data set as generated ones, with the words in the prompts' order."""
     rows = zip(map(drawn_words, batch.prompts), batch.word_boxes, batch.word_mask, strict=True)
     layouts = [Layout(words[: int(mask.sum())], boxes[mask][: len(words)]) for words, boxes, mask in rows]
     return GeneratedImages(batch.images, tuple(layouts), glyph_images(batch.glyphs), batch.prompts, batch.keys)
@@ -74,7 +74,7 @@ class Brightness:
 
 
 def measure(bright: list[bool], batch: Batch) -> Evaluation:
-    """Half of the samples in each of two batches; their pictures are white or black."""
+    """Measure half of the samples in each of two batches, with white or black pictures."""
     evaluation = Evaluation(Brightness(), objects=Brightness())
     images = torch.tensor(bright).float().mul(2).sub(1).view(-1, 1, 1, 1).expand_as(batch.images)
     half = len(bright) // 2
@@ -98,7 +98,7 @@ def four_samples() -> Batch:
     return Batch(("a", "b", "c", "d"), pictures, wants * 2, layouts, glyphs, boxes, known, *nothing)
 
 
-def test_what_each_image_adds_makes_the_results() -> None:
+def test_per_image_rows_give_the_results() -> None:
     evaluation = measure([True, True, True, False], four_samples())
     results, rows = evaluation.compute(), evaluation.per_image()
     assert rows.keys() <= results.keys()
@@ -126,7 +126,7 @@ def test_two_systems_pair_by_image() -> None:
     assert (found.value, found.n) == (-0.5, 4)
 
 
-def test_module_keeps_what_each_image_adds(posters: Path) -> None:
+def test_the_module_keeps_the_per_image_rows(posters: Path) -> None:
     """Of the probes too, whose metrics are reset with their results."""
     module = tiny.stage(
         "vfe",
@@ -146,7 +146,7 @@ def test_module_keeps_what_each_image_adds(posters: Path) -> None:
         assert module.results[name].value == pytest.approx(part / whole), name
 
 
-def test_true_images_as_generated_images_score_high_and_every_result_says_where_it_is_from(
+def test_true_images_score_high_and_every_result_names_its_source(
     engine: OCREngine, evaluation_encoder: EvaluationEncoder, checkpoint: Path, batches: list[Batch]
 ) -> None:
     evaluation = Evaluation(engine, evaluation_encoder=evaluation_encoder)
@@ -187,7 +187,7 @@ def test_results_under_autocast_are_those_without(
     assert not torch.equal(rounded, evaluation_encoder.embed_images(batches[0].images))  # it would make a difference
 
 
-def test_marios_results_want_what_mario_eval_wants(batches: list[Batch]) -> None:
+def test_marios_results_have_the_requirements_of_mario_eval(batches: list[Batch]) -> None:
     class Reader:
         name = "always the same"
 

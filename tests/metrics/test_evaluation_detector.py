@@ -20,7 +20,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_is_the_checkpoints_detector_frozen(checkpoint: Path) -> None:
+def test_the_detector_is_the_checkpoints_and_frozen(checkpoint: Path) -> None:
     evaluation_encoder = EvaluationDetector(str(checkpoint), ObjectDetector(width=8), threshold=0.0)
     saved = torch.load(checkpoint, weights_only=True)["state_dict"]
     assert all(
@@ -32,7 +32,7 @@ def test_it_is_the_checkpoints_detector_frozen(checkpoint: Path) -> None:
     assert evaluation_encoder.name == f"objects-{evaluation_encoder.sha256[:8]}"
 
 
-def test_it_sees_the_same_under_autocast_and_keeps_the_threshold(checkpoint: Path) -> None:
+def test_results_are_equal_under_autocast_and_the_threshold_is_kept(checkpoint: Path) -> None:
     evaluation_encoder = EvaluationDetector(str(checkpoint), ObjectDetector(width=8), threshold=0.0)
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     plain = [*evaluation_encoder.detector.detect(images, 0.0)]
@@ -44,7 +44,7 @@ def test_it_sees_the_same_under_autocast_and_keeps_the_threshold(checkpoint: Pat
     assert strict.detect(images) == [(), ()]
 
 
-def test_what_cannot_evaluation_encoder_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_unusable_checkpoints_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"checkpoint='nowhere\.ckpt' does not exist"):
         EvaluationDetector("nowhere.ckpt", ObjectDetector(width=8))
     with pytest.raises(ValueError, match=r"objects\.ckpt does not fit the detector"):

@@ -16,7 +16,7 @@ from vlad_lightning.modules.alignment_terms import AlignmentTerms
 
 
 @pytest.mark.parametrize("terms", [AlignmentTerms(), AlignmentTerms(phrase_weight=1.0)])
-def test_an_evaluation_encoder_scores_and_is_probed_as_its_run_was(
+def test_an_evaluation_encoder_scores_and_is_probed_like_its_training_run(
     posters: Path, tmp_path: Path, terms: AlignmentTerms
 ) -> None:
     module = tiny.alignment(terms=terms)
@@ -55,7 +55,7 @@ class Code:
 
 
 @pytest.mark.parametrize("evaluation_encoder", ["alignment", "objects"])
-def test_what_is_no_checkpoint_is_refused_and_no_code_runs(evaluation_encoder: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused_and_no_code_runs(evaluation_encoder: str, tmp_path: Path) -> None:
     def build(checkpoint: str) -> object:
         if evaluation_encoder == "objects":
             return EvaluationDetector(checkpoint, ObjectDetector(width=8))

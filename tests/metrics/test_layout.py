@@ -70,7 +70,7 @@ def test_positions_met_matches_words_without_case_and_in_order() -> None:
     assert positions_met("nothing to draw", layout) == (0, 0)
 
 
-def test_a_phrase_stands_where_the_middle_of_its_words_does() -> None:
+def test_the_place_of_a_phrase_is_the_middle_of_its_words() -> None:
     """Three lines in the upper third: two of their middles lie in it, one below; as a phrase it stands there."""
     prompt = 'a card with "Happy Birthday Anna" at the top'
     boxes = [box(0.5, 0.1, 0.4, 0.15), box(0.5, 0.28, 0.6, 0.15), box(0.5, 0.46, 0.4, 0.15)]
@@ -136,7 +136,7 @@ def test_metric_counts_objects_and_layouts_with_overlaps() -> None:
     assert (results["moved"].value, results["moved"].n) == (pytest.approx(1 / 6), 6)
 
 
-def test_the_ground_counts_for_nothing() -> None:
+def test_the_background_does_not_count() -> None:
     star, frame = box(0.1, 0.1, 0.2, 0.2), box(0.5, 0.5, 1.0, 1.0)
     truth, known = torch.tensor([[star, frame]]), torch.tensor([[True, True]])
     layout = Layout((), torch.zeros(0, 5), (), ("a red star", "a white background"), truth[0])

@@ -17,7 +17,7 @@ HEART = FoundObject("heart", "green", 0.25, 0.8)
 
 
 class Listed:
-    """A finder that sees what it is told, picture by picture."""
+    """A detector with a given list of objects per picture."""
 
     name, sha256, nouns = "listed", "0" * 64, SHAPES
 
@@ -75,7 +75,7 @@ PERFECT = dict.fromkeys(SHARES, 1.0) | {"object_extra": 0.0}
         ([RED_STAR, BLUE_RING, HEART, FoundObject("circle", "white", 0.5, 0.5)], {"object_extra": 1 / 4}),
     ],
 )
-def test_results_of_known_pictures(found: list[FoundObject], expected: dict[str, float]) -> None:
+def test_results_of_known_pictures_equal_hand_counts(found: list[FoundObject], expected: dict[str, float]) -> None:
     assert values(PROMPT, found) == {k: round(v, 4) for k, v in (PERFECT | expected).items()}
 
 
@@ -83,29 +83,29 @@ def test_nothing_on_the_picture_is_zero_everywhere() -> None:
     assert values(PROMPT, []) == dict.fromkeys(SHARES, 0.0)
 
 
-def test_things_of_neither_shape_nor_colour_answer_nothing_wherever_they_stand() -> None:
+def test_objects_of_another_shape_and_colour_match_no_request() -> None:
     found = [FoundObject(None, "white", 0.8, 0.5), FoundObject("circle", "black", 0.2, 0.2)]
     assert match_objects(requested_objects(PROMPT), found) == [None, None, None]
     assert values(PROMPT, found) == dict.fromkeys(SHARES, 0.0) | {"object_extra": 1.0}
 
 
-def test_one_thing_answers_one_request() -> None:
+def test_one_object_matches_one_request() -> None:
     row = object_row(requested_objects("two red stars and a red ring"), [RED_STAR])
     assert (row["asked"], row["present"], row["shapes_right"]) == (3, 1, 1)
 
 
-def test_things_of_one_kind_are_told_apart_by_their_places() -> None:
+def test_objects_of_one_kind_are_distinguished_by_their_places() -> None:
     wanted = requested_objects("a star at the left and a star at the right")
     right, left = FoundObject("star", "red", 0.9, 0.5), FoundObject("star", "blue", 0.1, 0.5)
     assert match_objects(wanted, [right, left]) == [left, right]
 
 
-def test_a_thing_that_is_right_is_not_given_away_for_a_higher_presence() -> None:
-    """The green star answers the first request wholly; the second could only have half of it."""
+def test_a_full_match_is_preferred_to_more_partial_matches() -> None:
+    """The green star matches the first request fully, and the second only by half."""
     wanted = requested_objects("a green star and a red star")
     green = FoundObject("star", "green", 0.1, 0.5)
     assert match_objects(wanted, [green]) == [green, None]
-    # a half right thing for each of the two would be less than the right one for the first
+    # two half matches count less than a full match of the first
     assert match_objects(wanted, [green, FoundObject("ring", "green", 0.9, 0.5)]) == [green, None]
     there = requested_objects("a green star at the right")
     assert match_objects(there, [FoundObject("star", "red", 0.9, 0.5), green]) == [green]  # nor is a place worth more
@@ -113,7 +113,7 @@ def test_a_thing_that_is_right_is_not_given_away_for_a_higher_presence() -> None
     assert match_objects(requested_objects("a green star"), [blue_star, green_ring])[0] in (blue_star, green_ring)
 
 
-def test_what_is_not_told_is_not_asked_for() -> None:
+def test_unnamed_attributes_are_not_requested() -> None:
     found = [FoundObject("star", "pink", 0.1, 0.1)]
     expected = {"object_presence": 1.0, "object_shape": 1.0, "object_binding": 1.0, "object_extra": 0.0}
     assert values("a star, with 'RED RING' at the bottom", found) == expected
@@ -131,7 +131,7 @@ def test_shares_are_pooled_over_pictures_and_have_intervals() -> None:
     assert 0 <= presence.low < presence.value < presence.high <= 1
 
 
-def test_details_tell_the_detector_the_level_by_chance_and_what_is_unknown() -> None:
+def test_details_name_the_detector_the_chance_level_and_unknown_objects() -> None:
     prompts = ["a red star beside a dog", "a blue ring", "a red ring"]
     shown = results(prompts, [RED_STAR], [BLUE_RING], [FoundObject("ring", "red", 0.5, 0.5)])
     details = shown["object_shape"].details

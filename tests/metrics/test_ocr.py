@@ -22,7 +22,7 @@ GOLDEN = json.loads((Path(__file__).parent / "ocr_metric_vectors.json").read_tex
 
 
 class Written:
-    """Reads the lines that it is told pictures show, by the grey value of a picture."""
+    """An OCR engine with given lines per picture, which it identifies by the grey value."""
 
     name = "written 1.0"
 
@@ -45,19 +45,19 @@ def measured(lines: list[list[str]], targets: list[list[str]]) -> dict[str, floa
 
 @cache
 def levenshtein(a: str, b: str) -> int:
-    """By the recursive definition."""
+    """Compute the distance by its recursive definition."""
     if not a or not b:
         return len(a) + len(b)
     return min(levenshtein(a[1:], b) + 1, levenshtein(a, b[1:]) + 1, levenshtein(a[1:], b[1:]) + (a[0] != b[0]))
 
 
 @pytest.mark.parametrize("case", GOLDEN["keyword_extraction_input_is_stripped_and_lowercased_first"], ids=str)
-def test_keywords_are_marios(case: dict[str, object]) -> None:
+def test_keywords_equal_marios(case: dict[str, object]) -> None:
     assert mario_keywords(str(case["prompt"])) == case["keywords"]
 
 
 @pytest.mark.parametrize("case", GOLDEN["per_image_p_r_acc"], ids=str)
-def test_scores_are_marios(case: dict[str, object]) -> None:
+def test_scores_equal_marios(case: dict[str, object]) -> None:
     score = mario_score(case["pred"], case["gt"])
     assert (score.precision, score.recall, score.accuracy) == (case["p"], case["r"], case["acc"])
 
@@ -91,7 +91,7 @@ def test_metric_has_marios_means_and_the_f_of_means() -> None:
         ([], [], []),
     ],
 )
-def test_readings(lines: list[str], words: list[str], expected: list[str]) -> None:
+def test_read_words_are_matched_to_wanted_words(lines: list[str], words: list[str], expected: list[str]) -> None:
     assert readings(lines, words) == expected
 
 
@@ -163,7 +163,7 @@ def test_results_of_a_small_set_worked_out_by_hand() -> None:
         ("dad's and mum's", []),
     ],
 )
-def test_targets_of_mario(prompt: str, words: list[str]) -> None:
+def test_marios_target_words_are_read_from_the_prompt(prompt: str, words: list[str]) -> None:
     assert mario_targets(prompt) == words
 
 
@@ -189,7 +189,7 @@ def test_results_carry_their_engine_interval_and_number() -> None:
     assert accuracy.n == 40
 
 
-def test_nothing_read_at_all() -> None:
+def test_without_read_words_the_cer_is_one_and_other_scores_are_zero() -> None:
     results = measured([[], []], [["a"], ["bc"]])
     assert results["cer"] == 1
     assert all(value == 0 for name, value in results.items() if name != "cer")

@@ -16,7 +16,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def test_one_thing_an_image_is_mcnemars_test() -> None:
+def test_one_yes_or_no_per_image_is_mcnemars_test() -> None:
     """12 images only the second got right, 3 only the first, 25 both: exact McNemar by the binomial."""
     first, second = per_image([0] * 12 + [1] * 28), per_image([1] * 12 + [0] * 3 + [1] * 25)
     found = paired_difference(first, second, rng(), resamples=20000)
@@ -26,7 +26,7 @@ def test_one_thing_an_image_is_mcnemars_test() -> None:
     assert found.p == pytest.approx(stats.binomtest(3, 15).pvalue, abs=0.005)
 
 
-def test_interval_is_that_of_the_mean_difference() -> None:
+def test_the_interval_equals_that_of_the_mean_difference() -> None:
     """For wholes of one the pooled difference is a mean of differences: scipy's bootstrap of it."""
     generators = np.random.default_rng(1)
     first, second = generators.integers(0, 2, 200), generators.integers(0, 2, 200)
@@ -42,10 +42,10 @@ def test_shares_are_pooled_over_images() -> None:
     found = paired_difference(first, second, rng())
     assert found is not None
     assert found.value == pytest.approx(1 - 1 / 4)
-    assert found.n == 2  # the third says nothing
+    assert found.n == 2  # the third has no value
 
 
-def test_pairing_sees_what_the_spread_between_images_hides() -> None:
+def test_pairing_detects_differences_hidden_by_the_spread_between_images() -> None:
     """Each image is a little better: unpaired intervals overlap widely, the paired one does not reach zero."""
     levels = np.random.default_rng(0).random(60)
     first = {str(i): (float(level), 1.0) for i, level in enumerate(levels)}

@@ -45,7 +45,7 @@ def test_computing_twice_and_after_pickling_gives_the_same() -> None:
     assert first == metric.compute() == copy.compute()
 
 
-def test_reset_forgets_and_nothing_is_no_crash() -> None:
+def test_reset_clears_the_rows_and_no_rows_are_accepted() -> None:
     metric = Mean()
     metric.update(torch.ones(1, 2))
     assert metric.compute()
@@ -78,7 +78,7 @@ def test_an_image_is_named_by_the_hash_of_its_key() -> None:
     assert len(image_id("fête \udcff")) == 16
 
 
-def test_what_the_images_add_makes_the_result() -> None:
+def test_the_rows_of_the_images_give_the_result() -> None:
     metric = Shares()
     metric.update([[1, 2], [0, 0]], ["a", "b"])
     metric.update([[3, 3]], ["c"])

@@ -34,7 +34,7 @@ def test_unequal_shapes_are_refused() -> None:
         rms_change(torch.zeros(2, 3, 4, 4), torch.zeros(1, 3, 4, 4))
 
 
-def test_results_are_means_over_the_prompts_that_have_such_a_thing() -> None:
+def test_results_are_means_over_the_prompts_with_something_to_change() -> None:
     metric = TextProbeMetric(("object_shape", "word_position", "all_text"))
     metric.update(torch.tensor([[0.1, 9.0, 1.0], [0.3, 9.0, 2.0]]), torch.tensor([[True, False, True]] * 2))
     metric.update(torch.tensor([[math.nan, 9.0, 3.0]]), torch.tensor([[False, False, True]]))
@@ -49,7 +49,7 @@ def test_results_are_means_over_the_prompts_that_have_such_a_thing() -> None:
     assert 1 <= low < 2 < high <= 3
 
 
-def test_no_change_at_all_is_no_share_of_nought() -> None:
+def test_zero_change_has_no_interval() -> None:
     """A share would have Wilson's interval; a change is a length without an upper bound, so it has none."""
     metric = TextProbeMetric(("all_text",))
     metric.update(torch.zeros(10, 1), torch.ones(10, 1, dtype=torch.bool))

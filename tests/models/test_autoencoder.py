@@ -27,7 +27,7 @@ def images(size: int = 16) -> Tensor:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[AutoencoderKL, Path]:
-    """A tiny autoencoder as diffusers itself saves it."""
+    """Save a tiny autoencoder with diffusers."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("vae")
     plain = AutoencoderKL(**CONFIG).eval()
@@ -66,10 +66,10 @@ def test_the_linear_autoencoder_is_a_projection_on_four_channels() -> None:
     assert decoded.shape == images().shape
     torch.testing.assert_close(autoencoder.encode_images(decoded), latents, rtol=1e-4, atol=1e-5)
     lost = decoded - images()
-    assert abs((lost * decoded).mean() / images().square().mean()) < 1e-3  # at right angles: nothing is nearer
+    assert abs((lost * decoded).mean() / images().square().mean()) < 1e-3  # orthogonal: the nearest possible
 
 
-def test_the_linear_autoencoder_keeps_colours_and_upright_edges() -> None:
+def test_the_linear_autoencoder_keeps_colours_and_axis_aligned_edges() -> None:
     autoencoder, plain = LinearAutoencoder(), torch.tensor([0.6, -0.2, -0.8]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
     torch.testing.assert_close(autoencoder.decode_latents(autoencoder.encode_images(plain)), plain, rtol=0, atol=0.01)
     upright = torch.tensor([-1.0, 1.0]).repeat(4).expand(1, 3, 8, 8)
@@ -112,7 +112,7 @@ def test_encoding_is_not_random(saved: tuple[AutoencoderKL, Path]) -> None:
 
 
 @torch.no_grad()
-def test_what_we_save_the_plain_class_can_read(saved: tuple[AutoencoderKL, Path], tmp_path: Path) -> None:
+def test_the_plain_class_reads_our_saved_weights(saved: tuple[AutoencoderKL, Path], tmp_path: Path) -> None:
     autoencoder = KLAutoencoder.from_pretrained(saved[1])
     autoencoder.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()

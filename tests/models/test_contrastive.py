@@ -20,7 +20,7 @@ def cosine(a: list[float], b: list[float]) -> float:
 
 
 def one_direction(queries: list[list[float]], answers: list[list[float]], tau: float, offset: int = 0) -> float:
-    """Eq. 3 spelt out: -mean_i log( exp(cos(q_i, a_i) / tau) / sum_j exp(cos(q_i, a_j) / tau) )."""
+    """Compute Eq. 3 by its formula: -mean_i log( exp(cos(q_i, a_i) / tau) / sum_j exp(cos(q_i, a_j) / tau) )."""
     total = 0.0
     for i, query in enumerate(queries):
         own = math.exp(cosine(query, answers[offset + i]) / tau)
@@ -29,7 +29,7 @@ def one_direction(queries: list[list[float]], answers: list[list[float]], tau: f
 
 
 @pytest.mark.parametrize("tau", [0.07, 0.5, 1.0])
-def test_eq_3_is_the_hand_written_loop(tau: float) -> None:
+def test_eq_3_equals_a_hand_written_loop(tau: float) -> None:
     """-log exp(sim(t_i, I_i) / tau) / sum_j exp(sim(t_i, I_j) / tau): a softmax over the images, given a text."""
     images, texts = pairs(5)
     expected = one_direction(texts.tolist(), images.tolist(), tau)
@@ -47,7 +47,7 @@ def test_symmetric_is_the_mean_of_both_directions() -> None:
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_negatives_of_every_rank_and_where_this_one_starts(symmetric: bool) -> None:
+def test_negatives_of_all_ranks_are_gathered_with_this_ranks_offset(symmetric: bool) -> None:
     images, texts = pairs(6)
     there = one_direction(images[2:4].tolist(), texts.tolist(), 0.2, offset=2)
     back = one_direction(texts[2:4].tolist(), images.tolist(), 0.2, offset=2)
@@ -57,7 +57,7 @@ def test_negatives_of_every_rank_and_where_this_one_starts(symmetric: bool) -> N
 
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_two_ranks_have_the_gradient_of_one(symmetric: bool) -> None:
-    """The mean over ranks of the losses, as DDP takes it, is the loss of the whole batch; so are the gradients."""
+    """The mean loss over ranks, as in DDP, equals the loss of the whole batch; so do the gradients."""
     values = pairs(6)
     images, texts = (x.clone().requires_grad_() for x in values)
     one = info_nce(images, texts, 0.1, symmetric=symmetric)
@@ -71,8 +71,8 @@ def test_two_ranks_have_the_gradient_of_one(symmetric: bool) -> None:
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_a_text_that_fits_two_images_costs_and_an_image_that_fits_two_texts_does_not() -> None:
-    """Two images alike: no text can tell them apart, though each image tells the texts apart."""
+def test_a_text_matching_two_images_has_a_loss_and_the_reverse_has_none() -> None:
+    """Two images are equal: no text can distinguish them, but each image distinguishes the texts."""
     images = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     texts = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     assert info_nce(images, texts, 0.5, symmetric=False).item() == pytest.approx(math.log(2), rel=1e-12)
@@ -80,7 +80,7 @@ def test_a_text_that_fits_two_images_costs_and_an_image_that_fits_two_texts_does
     assert info_nce(texts, images, 0.5, symmetric=False).item() == pytest.approx(of_images, rel=1e-12)
 
 
-def test_edited_texts_stand_in_the_softmax_of_their_own_image() -> None:
+def test_edited_texts_are_in_the_softmax_of_their_image() -> None:
     (images, texts), (edited, _) = pairs(3), pairs(6, seed=1)
     tau, total = 0.3, 0.0
     for i, image in enumerate(images.tolist()):
@@ -92,7 +92,7 @@ def test_edited_texts_stand_in_the_softmax_of_their_own_image() -> None:
     assert loss.item() == pytest.approx((total / 3 + back) / 2, rel=1e-12)
 
 
-def test_edited_texts_need_the_direction_that_reads_them() -> None:
+def test_edited_texts_need_the_symmetric_loss() -> None:
     images, texts = pairs(3)
     with pytest.raises(ValueError, match="edited texts are negatives in the softmax over texts"):
         info_nce(images, texts, 0.1, symmetric=False, edited=texts[:, None])
@@ -131,7 +131,7 @@ def test_phrase_nce_is_eq_3_over_that_similarity() -> None:
     assert phrase_nce(phrases, mask, patches, tau, edited).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_region_nce_tells_patches_given_a_phrase_and_phrases_given_a_patch() -> None:
+def test_region_nce_is_over_patches_per_phrase_and_phrases_per_patch() -> None:
     phrases, mask, patches = places()
     row, slot = mask.nonzero(as_tuple=True)
     at = torch.tensor([0, 3, 1, 2, 2, 0])
@@ -146,7 +146,7 @@ def test_region_nce_tells_patches_given_a_phrase_and_phrases_given_a_patch() -> 
     assert loss.item() == pytest.approx(total / 6, rel=1e-12)
 
 
-def test_no_known_box_costs_nothing_and_still_has_a_gradient() -> None:
+def test_without_known_boxes_the_loss_is_zero_with_a_gradient() -> None:
     _, _, patches = places()
     patches.requires_grad_()
     none, at = torch.zeros(0, 5, dtype=torch.float64), torch.zeros(0, dtype=torch.long)
@@ -157,7 +157,7 @@ def test_no_known_box_costs_nothing_and_still_has_a_gradient() -> None:
     assert not patches.grad.any()
 
 
-def test_products_are_not_rounded_under_autocast() -> None:
+def test_products_stay_in_float32_under_autocast() -> None:
     images, texts = (x.float() for x in pairs(16, 64))
     expected = info_nce(images, texts, 0.01, images, texts)
     with torch.autocast("cpu", torch.bfloat16):
@@ -168,7 +168,7 @@ def test_products_are_not_rounded_under_autocast() -> None:
 
 
 @pytest.mark.parametrize("name", ["pooled", "similarity", "phrases", "regions"])
-def test_losses_are_those_of_float64_under_autocast(name: str) -> None:
+def test_losses_under_autocast_equal_float64(name: str) -> None:
     """Divided by 0.01, the 8 bits of bfloat16 would be off by tenths of a nat."""
     phrases, mask, patches = places()
     row, slot = mask.nonzero(as_tuple=True)
@@ -189,13 +189,13 @@ def test_losses_are_those_of_float64_under_autocast(name: str) -> None:
     torch.testing.assert_close(found.double(), term(phrases, patches), rtol=1e-5, atol=1e-5)
 
 
-def test_the_temperature_learns() -> None:
+def test_the_temperature_has_a_gradient() -> None:
     images, texts = pairs(4)
     tau = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda t: info_nce(images, texts, t), tau)
 
 
-def test_lengths_do_not_matter_and_alike_pairs_cost_log_b() -> None:
+def test_norms_do_not_matter_and_equal_pairs_have_loss_log_b() -> None:
     images, texts = pairs(4)
     scales = torch.tensor([[0.1], [1.0], [7.0], [100.0]])
     assert info_nce(images * scales, texts * 3, 0.1).item() == pytest.approx(info_nce(images, texts, 0.1).item())
@@ -203,7 +203,7 @@ def test_lengths_do_not_matter_and_alike_pairs_cost_log_b() -> None:
     assert info_nce(same, same, 0.07).item() == pytest.approx(math.log(8), rel=1e-6)
 
 
-def test_retrieval_counts_each_direction() -> None:
+def test_retrieval_is_counted_in_each_direction() -> None:
     """Image 1 is nearest to text 0; text 1 is still nearest to image 1."""
     images = torch.tensor([[1.0, 0.0], [0.8, 0.6]])
     texts = torch.tensor([[9.0, 0.0], [0.0, 2.0]])

@@ -14,7 +14,7 @@ def tower(**changes: object) -> ConvTower:
 
 @torch.no_grad()
 @pytest.mark.parametrize("finer", [0, 1, 2])
-def test_a_summary_and_a_grid_in_one_space(finer: int) -> None:
+def test_summary_and_patches_have_the_same_width(finer: int) -> None:
     said = tower(finer=finer)(torch.randn(2, 3, 32, 32))
     assert said.pooled.shape == (2, 12)
     assert said.patches.shape == (2, 4 * 2**finer, 4 * 2**finer, 12)
@@ -22,7 +22,7 @@ def test_a_summary_and_a_grid_in_one_space(finer: int) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("finer", [0, 1])
-def test_a_patch_sees_its_own_part_of_the_picture_most(finer: int) -> None:
+def test_a_patch_depends_most_on_its_part_of_the_picture(finer: int) -> None:
     of = tower(finer=finer)
     pixels = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     other = pixels.clone()
@@ -34,7 +34,7 @@ def test_a_patch_sees_its_own_part_of_the_picture_most(finer: int) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("finer", [0, 1])
-def test_patches_and_summary_know_where_things_stand(finer: int) -> None:
+def test_patches_and_summary_depend_on_positions(finer: int) -> None:
     of = tower(finer=finer)
     pixels = torch.zeros(2, 3, 32, 32)
     pixels[0, :, 0:8, 0:8] = pixels[1, :, 24:32, 24:32] = 1
@@ -44,7 +44,7 @@ def test_patches_and_summary_know_where_things_stand(finer: int) -> None:
 
 
 @pytest.mark.parametrize("finer", [0, 2])
-def test_every_weight_has_a_gradient_and_none_starves(finer: int) -> None:
+def test_every_weight_has_a_gradient_of_sufficient_size(finer: int) -> None:
     of = tower(finer=finer).train()
     said = of(torch.randn(4, 3, 32, 32))
     (said.pooled.square().sum() + said.patches.square().sum()).backward()
@@ -52,7 +52,7 @@ def test_every_weight_has_a_gradient_and_none_starves(finer: int) -> None:
     inside |= {"second_norm.weight", "second_norm.bias"}
     for name, weight in of.named_parameters():
         assert weight.grad is not None, name
-        assert weight.is_contiguous(), name  # FSDP shards no others
+        assert weight.is_contiguous(), name  # FSDP can shard only contiguous weights
         if not any(name.endswith(part) for part in inside):
             assert weight.grad.abs().max() > 0, name
 

@@ -1,4 +1,4 @@
-"""What needs one process; tests/distributed has the rest."""
+"""Tests that need one process; the others are in tests/distributed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_blocks_do_not_overlap(stage: str) -> None:
     assert len(parameters) == len(set(parameters))
 
 
-def test_only_scalars_train_whole() -> None:
+def test_only_trained_scalars_are_unsharded() -> None:
     module = tiny.stage("alignment")
     whole = whole_parameters(module)
     assert {k for k, p in module.named_parameters() if any(p is w for w in whole)} == {"log_temperature"}
@@ -42,7 +42,7 @@ def test_frozen_network_is_refused() -> None:
         shard(nn.Linear(2, 2).requires_grad_(False), None)  # type: ignore[arg-type]
 
 
-def test_plain_modules_and_tensors_are_left_alone() -> None:
+def test_plain_modules_and_tensors_are_unchanged() -> None:
     module, value = nn.Linear(2, 2), torch.zeros(3)
     reshard(module)
     assert not is_sharded(module)

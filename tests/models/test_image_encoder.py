@@ -34,7 +34,7 @@ def smooth(height: int, width: int) -> Tensor:
 
 
 @torch.no_grad()
-def test_it_sees_what_clips_own_preprocessing_gives() -> None:
+def test_the_preprocessing_equals_clips() -> None:
     of = encoder()
     pixels = CLIPImageProcessor(do_resize=False, do_center_crop=False)(pictures(), return_tensors="pt")["pixel_values"]
     embedded = of(as_batch(pictures()))
@@ -45,14 +45,14 @@ def test_it_sees_what_clips_own_preprocessing_gives() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("size", [(64, 64), (48, 80), (20, 20)])
-def test_other_sizes_are_resized_as_torchvision_does(size: tuple[int, int]) -> None:
+def test_other_sizes_are_resized_like_torchvision(size: tuple[int, int]) -> None:
     of = encoder()
     expected = resize(smooth(*size), [32, 32], InterpolationMode.BICUBIC, antialias=True)
     torch.testing.assert_close(of(smooth(*size)), of(expected), rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
-def test_siglips_own_preprocessing() -> None:
+def test_the_preprocessing_equals_siglips() -> None:
     torch.manual_seed(0)
     of = ImageEncoder(build_siglip_vision_tower(image_size=32, patch_size=8, width=16, layers=1, heads=2)).eval()
     pixels = SiglipImageProcessor(do_resize=False)(pictures(), return_tensors="pt")["pixel_values"]
@@ -72,11 +72,11 @@ def test_another_width_starts_with_every_cosine_as_it_was() -> None:
     assert wide.width == 20
 
 
-def test_nothing_of_the_preprocessing_is_in_the_state() -> None:
+def test_the_preprocessing_is_not_in_the_state_dict() -> None:
     assert all(name.startswith("tower.") for name in encoder().state_dict())
 
 
-def test_the_tower_is_what_was_asked_for() -> None:
+def test_the_tower_has_the_requested_settings() -> None:
     config = build_vision_tower(32, 8, 16, 2, 2, 12, activation="gelu", intermediate=24).config
     assert (config.intermediate_size, config.hidden_act, config.num_hidden_layers) == (24, "gelu", 2)
     assert build_vision_tower(32, 8, 16, 1, 2, 12).config.intermediate_size == 64
@@ -91,7 +91,7 @@ def towers() -> list[ImageEncoder]:
 
 @torch.no_grad()
 @pytest.mark.parametrize("which", range(4))
-def test_every_tower_shows_its_patches_beside_what_it_says(which: int) -> None:
+def test_every_tower_returns_patches_beside_its_summary(which: int) -> None:
     of = towers()[which]
     seen, said = of.look(as_batch(pictures())), of(as_batch(pictures()))
     assert torch.equal(seen.pooled, said)
@@ -101,8 +101,8 @@ def test_every_tower_shows_its_patches_beside_what_it_says(which: int) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("which", range(3))
-def test_patches_stand_where_the_picture_has_them(which: int) -> None:
-    """Rows first: what changes most is the patch in which the picture changed."""
+def test_patches_are_in_the_order_of_the_picture(which: int) -> None:
+    """Row by row: the patch in which the picture changed changes most."""
     of = towers()[which]
     plain = torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     other = plain.clone()
@@ -112,7 +112,7 @@ def test_patches_stand_where_the_picture_has_them(which: int) -> None:
 
 
 @torch.no_grad()
-def test_clips_patches_go_the_way_of_its_summary() -> None:
+def test_clips_patches_are_projected_like_its_summary() -> None:
     of = encoder()
     states = of.tower(pixel_values=((as_batch(pictures()) + 1) / 2 - of.mean) / of.std).last_hidden_state
     tower = of.tower

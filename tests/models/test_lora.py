@@ -22,7 +22,7 @@ def tower(seed: int = 0) -> nn.Module:
 
 
 def trained(network: nn.Module) -> nn.Module:
-    """The network with adapters that are no longer zero."""
+    """Build the network with nonzero adapters."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, weight in network.named_parameters():
@@ -46,7 +46,7 @@ def said(network: nn.Module) -> Tensor:
 LORA = Lora(rank=3, alpha=12)
 
 
-def test_it_starts_closed_and_only_adapters_learn() -> None:
+def test_adapters_start_as_no_ops_and_only_they_learn() -> None:
     network = tower()
     before = said(network)
     LORA.inject(network)
@@ -57,14 +57,14 @@ def test_it_starts_closed_and_only_adapters_learn() -> None:
     assert all("q_proj" in name or "v_proj" in name for name in learning)
 
 
-def test_folded_weights_speak_as_the_adapted_network_does() -> None:
+def test_folded_weights_give_the_output_of_the_adapted_network() -> None:
     network, plain = adapted(LORA), tower(seed=9)
     plain.load_state_dict(fold(network.state_dict(), LORA.scale), strict=True)
     assert (said(network) - said(tower())).abs().max() > 0.1  # the adapters do something
     torch.testing.assert_close(said(plain), said(network), rtol=1e-4, atol=1e-5)
 
 
-def test_folding_is_pefts_own_merge() -> None:
+def test_folding_equals_pefts_merge() -> None:
     network = adapted(LORA)
     folded = fold(network.state_dict(), LORA.scale)
     for module in network.modules():
@@ -74,7 +74,7 @@ def test_folding_is_pefts_own_merge() -> None:
     torch.testing.assert_close(folded, merged, rtol=1e-6, atol=1e-6)
 
 
-def test_folding_is_merge_and_unload_of_a_peft_model() -> None:
+def test_folding_equals_merge_and_unload_of_a_peft_model() -> None:
     config = LoraConfig(r=3, lora_alpha=12, target_modules=["q_proj", "v_proj"])
     wrapped = get_peft_model(tower(), config)
     trained(wrapped)
@@ -91,12 +91,12 @@ def test_alpha_matters() -> None:
     assert (LORA.scale, Lora(rank=8).scale, Lora(rank=4, alpha=16).scale) == (4.0, 1.0, 4.0)
 
 
-def test_a_plain_state_comes_back_unchanged() -> None:
+def test_a_plain_state_dict_is_unchanged() -> None:
     state = tower().state_dict() | {"_extra_state": "a tokenizer"}
     assert fold(state, 7.0) == state
 
 
-def test_half_precision_stays_and_is_added_in_float32() -> None:
+def test_half_precision_is_kept_and_added_in_float32() -> None:
     network = adapted(LORA)
     state = {k: v.bfloat16() for k, v in network.state_dict().items()}
     folded = fold(state, LORA.scale)
@@ -133,7 +133,7 @@ def test_plain_weights_load_into_a_network_with_adapters() -> None:
     assert torch.equal(said(network), said(source))
 
 
-def test_adapters_keep_what_they_are_when_plain_weights_load() -> None:
+def test_adapters_are_unchanged_when_plain_weights_load() -> None:
     network = adapted(LORA)
     before = {k: v.clone() for k, v in network.state_dict().items() if "lora_" in k}
     load_plain(network, tower(seed=5).state_dict())
@@ -173,7 +173,7 @@ def test_loading_is_strict(spoil: Callable[[dict[str, Tensor]], None], message: 
         load_plain(network, state)
 
 
-def test_settings_that_allow_no_adapter_are_refused() -> None:
+def test_settings_without_any_adapter_are_refused() -> None:
     with pytest.raises(ValueError, match="rank is 0; it must be at least 1"):
         Lora(rank=0)
     with pytest.raises(ValueError, match="targets is empty"):

@@ -13,7 +13,7 @@ def drawn(count: int = 200) -> torch.Tensor:
     return torch.rand(count, NUMBERS, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_blob_is_where_and_of_what_colour_its_label_says() -> None:
+def test_a_blob_has_the_place_and_colour_of_its_label() -> None:
     images = torch.zeros(200, 3, 64, 64)
     changed, things = paint_blobs(images, encode_objects([()] * 200), drawn(), share=1.0, palette=palette_colours())
     blobs = things[:, -1]
@@ -40,7 +40,7 @@ def test_blobs_touch_no_object_and_only_a_share_gets_one() -> None:
     assert torch.equal(paint_blobs(images, things, drawn(), share=0.0, palette=palette_colours())[0], images)
 
 
-def test_mirrored_posters_take_their_objects_along() -> None:
+def test_mirrored_posters_mirror_their_objects() -> None:
     images = torch.zeros(200, 3, 64, 64)
     images[:, :, 40:50, 14:24] = 1.0  # left
     things = encode_objects([(FoundObject("square", "white", 19 / 64, 45 / 64, 0.2, 0.2),)] * 200)
@@ -53,7 +53,7 @@ def test_mirrored_posters_take_their_objects_along() -> None:
     assert not after[:, 1:, 3].any()
 
 
-def test_noise_and_blur_are_as_strong_as_they_are_told() -> None:
+def test_noise_and_blur_have_the_given_strength() -> None:
     images, things = torch.zeros(200, 3, 32, 32), encode_objects([()] * 200)
     images[..., 16:] = 0.5
     noise = torch.randn(200, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -64,6 +64,6 @@ def test_noise_and_blur_are_as_strong_as_they_are_told() -> None:
     assert torch.equal(soft[:, 0, 8, 0].unique(), torch.tensor([0.0, 0.5]))
 
 
-def test_bad_settings() -> None:
+def test_bad_settings_are_refused() -> None:
     with pytest.raises(ValueError, match=r"blobs is 2"):
         ObjectAugmentation(blobs=2)

@@ -17,7 +17,7 @@ BLOB = FoundObject(None, "blue", 0.8, 0.2, 0.3, 0.3)
 
 
 def right_maps(*posters: tuple[FoundObject, ...], sure: float = 12.0) -> ObjectMaps:
-    """What a perfect detector says."""
+    """Make the maps of a perfect detector."""
     centre = torch.full((len(posters), 1, CELLS, CELLS), -sure)
     shape = torch.zeros(len(posters), len(KINDS), CELLS, CELLS)
     colour = torch.zeros(len(posters), len(COLOURS), CELLS, CELLS)
@@ -26,7 +26,7 @@ def right_maps(*posters: tuple[FoundObject, ...], sure: float = 12.0) -> ObjectM
         for thing in objects:
             column, row = int(thing.x * CELLS), int(thing.y * CELLS)
             centre[i, 0, row, column] = sure
-            for dy in range(max(row - 1, 0), row + 2):  # the cells beside it know the object too
+            for dy in range(max(row - 1, 0), row + 2):  # the neighbouring cells predict the object too
                 for dx in range(max(column - 1, 0), column + 2):
                     shape[i, KINDS.index(thing.shape), dy, dx] = sure
                     colour[i, COLOURS.index(thing.colour), dy, dx] = sure
@@ -35,7 +35,7 @@ def right_maps(*posters: tuple[FoundObject, ...], sure: float = 12.0) -> ObjectM
     return ObjectMaps(centre, shape, colour, box)
 
 
-def test_maps_become_the_objects_they_were_made_of() -> None:
+def test_perfect_maps_decode_to_their_objects() -> None:
     found = detect_objects(right_maps((STAR, BLOB), ()))
     assert found[1] == ()
     for thing, true in zip(sorted(found[0], key=lambda o: o.x), (STAR, BLOB), strict=True):
@@ -45,7 +45,7 @@ def test_maps_become_the_objects_they_were_made_of() -> None:
         assert thing.score > 0.99
 
 
-def test_two_peaks_on_one_object_are_one_and_the_surer_one_stays() -> None:
+def test_of_two_peaks_on_one_object_the_more_confident_is_kept() -> None:
     maps = right_maps((STAR,))
     row, column = int(STAR.y * CELLS), int(STAR.x * CELLS) + 2
     maps.centre[0, 0, row, column] = 1.0
@@ -57,7 +57,7 @@ def test_two_peaks_on_one_object_are_one_and_the_surer_one_stays() -> None:
     assert len(detect_objects(maps, threshold=0.9)[0]) == 1
 
 
-def test_loss_is_low_for_what_is_right_and_grows_with_each_mistake() -> None:
+def test_the_loss_is_low_for_perfect_maps_and_grows_with_each_mistake() -> None:
     things = encode_objects([(STAR, BLOB)])
     right = detection_loss(right_maps((STAR, BLOB)), things)
     wrong = {
@@ -71,7 +71,7 @@ def test_loss_is_low_for_what_is_right_and_grows_with_each_mistake() -> None:
         assert detection_loss(right_maps(objects), things) > right + 0.05, name
 
 
-def test_centres_loss_is_centernets_by_hand() -> None:
+def test_the_centre_loss_equals_centernets_by_hand() -> None:
     """Eq. 1 of arXiv 1904.07850 at one cell with an object and one without, everything else being right."""
     things = encode_objects([(STAR,)])
     height = bumps(things, CELLS).amax(1)
@@ -84,7 +84,7 @@ def test_centres_loss_is_centernets_by_hand() -> None:
     assert float(detection_loss(maps, things) - rest) == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_bump_has_its_top_at_the_centres_cell() -> None:
+def test_a_target_peak_is_at_the_centres_cell() -> None:
     things = encode_objects([(STAR,), ()])
     drawn = bumps(things, CELLS)
     assert drawn[1].max() == 0
@@ -118,7 +118,7 @@ def test_unknown_objects_are_refused(objects: list[FoundObject], message: str) -
     assert encode_objects([]).shape == (0, 12, FIELDS)
 
 
-def test_pictures_of_any_size_are_looked_at() -> None:
+def test_pictures_of_any_size_are_accepted() -> None:
     torch.manual_seed(0)
     detector = ObjectDetector(width=8).eval()
     images = F.interpolate(torch.rand(2, 3, 8, 8) * 2 - 1, (64, 64), mode="bilinear")  # smooth: resizing keeps it
@@ -140,8 +140,8 @@ def test_a_thing_is_an_object_of_no_shape_to_a_detector_of_shapes() -> None:
     assert not torch.equal(detection_loss(knowing(images), things), detection_loss(knowing(images), nothing))
 
 
-def test_no_pixel_of_a_small_shape_is_lost() -> None:
-    """Each pixel of a cell changes what is said of it."""
+def test_every_pixel_of_a_small_shape_has_an_effect() -> None:
+    """Each pixel of a cell changes the cell's prediction."""
     torch.manual_seed(0)
     detector = ObjectDetector(width=8).eval()
     images = torch.rand(1, 3, 64, 64).requires_grad_()
@@ -154,6 +154,6 @@ def test_no_pixel_of_a_small_shape_is_lost() -> None:
     ("arguments", "message"),
     [({"size": 60}, "size is 60; it must be a multiple of 8"), ({"width": 4}, "width is 4; it must be at least 8")],
 )
-def test_bad_settings(arguments: dict[str, Any], message: str) -> None:
+def test_bad_settings_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ObjectDetector(**arguments)

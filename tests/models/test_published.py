@@ -19,7 +19,7 @@ from vlad_lightning.models.published import Source
 
 @pytest.fixture(autouse=True)
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever asks the hub for anything fails."""
+    """Make every request to the hub fail."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("the hub was asked")
@@ -42,7 +42,7 @@ def single(folder: Path, *parts: dict[str, torch.Tensor]) -> str:
     return str(path)
 
 
-def test_parts_of_stable_diffusion_1_from_one_file(tmp_path: Path) -> None:
+def test_parts_of_stable_diffusion_1_load_from_one_file(tmp_path: Path) -> None:
     of = published.stable_diffusion_1(tmp_path / "folder")
     clip = ldm_layout.openai_clip(of.text_encoder)
     file = single(tmp_path, ldm_layout.unet(of.unet), ldm_layout.autoencoder(of.vae), clip)
@@ -52,7 +52,7 @@ def test_parts_of_stable_diffusion_1_from_one_file(tmp_path: Path) -> None:
     assert_loads(Source(file, "text_encoder", config=config), CLIPTextModel(of.text_encoder.config), of.text_encoder)
 
 
-def test_parts_of_stable_diffusion_2_from_one_file(tmp_path: Path) -> None:
+def test_parts_of_stable_diffusion_2_load_from_one_file(tmp_path: Path) -> None:
     of = published.stable_diffusion_2(tmp_path / "folder")
     clip = ldm_layout.open_clip(of.text_encoder, "cond_stage_model.model.")
     file = single(tmp_path, ldm_layout.unet(of.unet), ldm_layout.autoencoder(of.vae), clip)
@@ -61,7 +61,7 @@ def test_parts_of_stable_diffusion_2_from_one_file(tmp_path: Path) -> None:
     assert_loads(Source(file, "text_encoder", config=config), CLIPTextModel(of.text_encoder.config), of.text_encoder)
 
 
-def test_parts_of_sdxl_from_one_file(tmp_path: Path) -> None:
+def test_parts_of_sdxl_load_from_one_file(tmp_path: Path) -> None:
     of = published.stable_diffusion_xl(tmp_path / "folder")
     first = ldm_layout.openai_clip(of.text_encoder, "conditioner.embedders.0.transformer.text_model.")
     second = ldm_layout.open_clip(of.text_encoder_2, "conditioner.embedders.1.model.")
@@ -107,7 +107,7 @@ def test_a_single_file_needs_a_folder_that_describes_it(tmp_path: Path) -> None:
         Source(str(tmp_path / "model.ckpt"), "vae", config=str(tmp_path)).load(of.vae)
 
 
-def test_folders_that_lack_something(tmp_path: Path) -> None:
+def test_incomplete_folders_are_refused(tmp_path: Path) -> None:
     of = published.stable_diffusion_1(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"unett/config.json does not exist"):
         Source(str(tmp_path), "unett").load(of.unet)
@@ -126,7 +126,7 @@ def test_a_hub_id_needs_a_pinned_revision(tmp_path: Path) -> None:
         Source("someone/model", "unet").load(published.unet())
 
 
-def test_the_tokenizer_reads_as_the_pipelines_own(tmp_path: Path) -> None:
+def test_the_tokenizer_equals_the_pipelines(tmp_path: Path) -> None:
     of = published.stable_diffusion_2(tmp_path)
     loaded = Source(str(tmp_path), "tokenizer").load_tokenizer()
     prompts = ['a red "HELLO"', "Café!", ""]
@@ -135,7 +135,7 @@ def test_the_tokenizer_reads_as_the_pipelines_own(tmp_path: Path) -> None:
     assert loaded.pad_token_id == 0
 
 
-def test_the_schedule_is_read_whatever_solver_it_came_with(tmp_path: Path) -> None:
+def test_the_schedule_is_read_with_any_solver(tmp_path: Path) -> None:
     for write, prediction in (
         (published.stable_diffusion_1, "epsilon"),
         (published.stable_diffusion_2, "v_prediction"),
@@ -158,7 +158,7 @@ def test_a_damaged_file_is_named(file: str, content: str, tmp_path: Path) -> Non
         source.load_tokenizer() if path.parent.name == "tokenizer" else source.load(of.text_encoder)
 
 
-def test_a_tokenizer_that_is_none_and_sizes_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+def test_an_invalid_tokenizer_and_contradicting_sizes_are_named(tmp_path: Path) -> None:
     of = published.stable_diffusion_1(tmp_path / "folder")
     (tmp_path / "folder" / "tokenizer" / "tokenizer.json").write_text("{}")
     with pytest.raises(ValueError, match="folder/tokenizer cannot be used: "):

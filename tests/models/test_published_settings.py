@@ -26,7 +26,7 @@ def settings(of: nn.Module) -> dict[str, Any]:
     return dict(config) if isinstance(config, dict) else config.to_dict()
 
 
-def test_a_published_unet_fits_itself() -> None:
+def test_a_published_unet_matches_itself() -> None:
     compare_settings(published.unet(), settings(published.unet(sample_size=16, upcast_attention=True)))
     compare_settings(published.unet(), settings(published.unet(attention_head_dim=[2, 2])))
 
@@ -41,7 +41,7 @@ def test_a_published_unet_fits_itself() -> None:
         ({"flip_sin_to_cos": False}, "flip_sin_to_cos is False there; this config has True"),
     ],
 )
-def test_settings_of_a_unet_that_its_weights_do_not_show(change: dict[str, Any], said: str) -> None:
+def test_different_unet_settings_are_refused_even_with_equal_shapes(change: dict[str, Any], said: str) -> None:
     other = published.unet(**change)
     own = published.unet()
     assert {k: v.shape for k, v in own.state_dict().items()} == {k: v.shape for k, v in other.state_dict().items()}
@@ -49,7 +49,7 @@ def test_settings_of_a_unet_that_its_weights_do_not_show(change: dict[str, Any],
         compare_settings(own, settings(other))
 
 
-def test_the_scaling_factor_of_an_autoencoder() -> None:
+def test_another_scaling_factor_of_an_autoencoder_is_refused() -> None:
     with pytest.raises(ValueError, match=r"scaling_factor is 0.13025 there"):
         compare_settings(
             build_kl_autoencoder((8, 16), 1, norm_num_groups=4, sample_size=16),
@@ -65,17 +65,17 @@ def test_the_scaling_factor_of_an_autoencoder() -> None:
         ({"layer_norm_eps": 1e-6}, "layer_norm_eps is 1e-06 there"),
     ],
 )
-def test_settings_of_a_text_tower(change: dict[str, Any], said: str) -> None:
+def test_different_settings_of_a_text_tower_are_refused(change: dict[str, Any], said: str) -> None:
     own = CLIPTextModel(published.text_config())
     config = published.text_config()
     for name, value in change.items():
         setattr(config, name, value)
     with pytest.raises(ValueError, match=said):
         compare_settings(own, config.to_dict())
-    compare_settings(own, published.text_config(eos_token_id=7).to_dict())  # where t_g is read is the tokenizer's
+    compare_settings(own, published.text_config(eos_token_id=7).to_dict())  # the tokenizer determines where t_g is read
 
 
-def test_settings_of_a_vision_tower() -> None:
+def test_different_settings_of_a_vision_tower_are_refused() -> None:
     sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
     own = CLIPVisionModelWithProjection(CLIPVisionConfig(num_attention_heads=2, image_size=16, patch_size=8, **sizes))
     other = CLIPVisionConfig(num_attention_heads=4, image_size=16, patch_size=8, **sizes)
@@ -93,14 +93,14 @@ def test_settings_of_a_vision_tower() -> None:
         ({"rescale_betas_zero_snr": True}, "rescale_betas_zero_snr is True there"),
     ],
 )
-def test_schedules(change: dict[str, Any], said: str) -> None:
+def test_different_schedules_are_refused(change: dict[str, Any], said: str) -> None:
     own = DDPMScheduler(**published.BETAS)
     compare_schedules(own, DDPMScheduler(**published.BETAS, timestep_spacing="trailing", clip_sample=False))
     with pytest.raises(ValueError, match=said):
         compare_schedules(own, DDPMScheduler(**published.BETAS | change))
 
 
-def test_a_tokenizer_that_the_tower_cannot_read() -> None:
+def test_a_tokenizer_that_does_not_fit_the_tower_is_refused() -> None:
     tokenizer = published.tokenizer()
     compare_tokenizer(tokenizer, build_text_tower(16, 1, 2, LETTERS, end_token=LETTERS - 1))
     compare_tokenizer(tokenizer, build_text_tower(16, 1, 2, LETTERS, end_token=2))  # the largest id, as old configs say
@@ -110,7 +110,7 @@ def test_a_tokenizer_that_the_tower_cannot_read() -> None:
         compare_tokenizer(tokenizer, build_text_tower(16, 1, 2, LETTERS, end_token=3))
 
 
-def test_the_second_tokenizer_of_sdxl() -> None:
+def test_the_second_tokenizer_of_sdxl_is_compared() -> None:
     tower = DualTower(
         widths=(16, 16), layers=(1, 1), heads=(2, 2), projection=16, vocabulary=LETTERS, end_token=LETTERS - 1
     )

@@ -50,7 +50,7 @@ STEP = torch.tensor([400])
 
 
 @given(st.lists(BOX, min_size=1, max_size=5))
-def test_boxes_survive_coding(boxes: list[tuple[float, ...]]) -> None:
+def test_coding_and_decoding_keeps_boxes(boxes: list[tuple[float, ...]]) -> None:
     value = torch.tensor(boxes)
     tokens = encode_boxes(value, torch.ones(len(value), dtype=torch.bool))
     assert tokens.abs().max() <= 1
@@ -60,7 +60,7 @@ def test_boxes_survive_coding(boxes: list[tuple[float, ...]]) -> None:
 
 
 @given(st.lists(st.tuples(*[st.floats(-3, 3, width=32)] * 6), min_size=1, max_size=5))
-def test_whatever_is_denoised_has_a_size(tokens: list[tuple[float, ...]]) -> None:
+def test_any_denoised_token_has_a_positive_size(tokens: list[tuple[float, ...]]) -> None:
     boxes, _ = decode_boxes(torch.tensor(tokens))
     assert (boxes[:, 2:4] >= 0.01).all()
     assert boxes.isfinite().all()
@@ -73,7 +73,7 @@ def test_the_token_of_the_whole_frame_and_a_quarter_turn() -> None:
     assert decode_boxes(tokens)[1].tolist() == [True, False]
 
 
-def test_a_prompt_without_words_is_finite_and_leaves_its_neighbour_alone() -> None:
+def test_a_prompt_without_words_is_finite_and_does_not_change_its_neighbour() -> None:
     module = tlg()
     mask = torch.tensor([[True, True, False, False], [False] * 4])
     both = module(noise(), torch.tensor([400, 10]), told(mask))
@@ -94,7 +94,7 @@ def test_the_gradient_of_a_batch_with_a_prompt_without_words_is_finite() -> None
         assert weight.grad.isfinite().all()
 
 
-def test_places_without_a_word_do_not_influence_the_words() -> None:
+def test_empty_word_slots_do_not_influence_the_words() -> None:
     module, x = tlg(), noise(1)
     other = torch.where(TWO[..., None], x, 40 * noise(1, seed=8))
     before, after = (module(value, STEP, told(TWO))[TWO] for value in (x, other))
@@ -102,7 +102,7 @@ def test_places_without_a_word_do_not_influence_the_words() -> None:
 
 
 @pytest.mark.parametrize("what", ["box", "word", "phrase", "time"])
-def test_words_hear_each_other_the_text_and_the_time(what: str) -> None:
+def test_words_depend_on_each_other_the_text_and_the_time(what: str) -> None:
     """The first word's box depends on the second word's box and phrase, on t_g and on t."""
     module, x, conditioning, step = tlg(), noise(1), told(TWO), STEP
     before = module(x, step, conditioning)[0, 0]
@@ -118,11 +118,11 @@ def test_words_hear_each_other_the_text_and_the_time(what: str) -> None:
     assert (module(x, step, conditioning)[0, 0] - before).abs().max() > 1e-4
 
 
-def test_words_know_their_phrase_and_their_rank_in_it() -> None:
+def test_words_depend_on_their_phrase_and_their_rank_in_it() -> None:
     module, x = tlg(), noise(1)
     of = [torch.tensor([[[0, 0], [group, rank], [0, 0], [0, 0]]]) for group, rank in ((1, 0), (0, 1), (0, 0))]
     boxes = [module(x, STEP, replace(told(TWO), word_groups=groups))[TWO] for groups in of]
-    torch.testing.assert_close(boxes[0], module(x, STEP, told(TWO))[TWO])  # as if nothing were told
+    torch.testing.assert_close(boxes[0], module(x, STEP, told(TWO))[TWO])  # as without this information
     for first, second in pairwise(boxes):
         assert (first - second).abs().max() > 1e-4
 
@@ -146,14 +146,14 @@ def test_objects_are_placed_beside_the_words_and_unknown_ones_left_out() -> None
     torch.testing.assert_close(module(moved, STEP, conditioning, unknown)[:, :2], alone, rtol=1e-5, atol=1e-6)
 
 
-def test_phrases_under_the_mask_are_not_read() -> None:
+def test_masked_phrases_are_not_read() -> None:
     module, x, conditioning = tlg(), noise(1), told(TWO)
     before = module(x, STEP, conditioning)
     conditioning.phrases[~conditioning.phrase_mask] = 100.0
     torch.testing.assert_close(module(x, STEP, conditioning), before, rtol=1e-5, atol=1e-6)
 
 
-def test_it_is_saved_and_loaded_whole(tmp_path: Path) -> None:
+def test_it_is_saved_and_loaded_completely(tmp_path: Path) -> None:
     module = tlg()
     module.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()

@@ -33,7 +33,7 @@ def test_learns_a_tokenizer_from_the_training_captions_and_keeps_it(posters: Pat
     assert restored("a red circle").input_ids == tokenizer("a red circle").input_ids
 
 
-def test_tokenizer_is_the_same_every_time(posters: Path) -> None:
+def test_training_a_tokenizer_is_deterministic(posters: Path) -> None:
     modules = [tiny.alignment(tokenizer=False) for _ in range(2)]
     for module in modules:
         tiny.trainer(1).fit(module, datamodule=tiny.data(posters))
@@ -41,7 +41,7 @@ def test_tokenizer_is_the_same_every_time(posters: Path) -> None:
     assert first == second
 
 
-def test_a_tokenizer_that_is_there_stays(posters: Path) -> None:
+def test_an_existing_tokenizer_is_kept(posters: Path) -> None:
     module = tiny.alignment()
     before = module.prompt_encoder.text_encoder.tokenizer
     tiny.trainer(1).fit(module, datamodule=tiny.data(posters))
@@ -66,7 +66,7 @@ def test_r1_is_over_the_whole_validation_set(posters: Path) -> None:
     sizes = [len(b) for b in data.val_dataloader()]
     losses = [
         float(info_nce(i, t, 0.07)) for i, t in zip(images.split(sizes), texts.split(sizes), strict=True)
-    ]  # a mean over samples, as Lightning weighs batches
+    ]  # a mean over samples, because Lightning weights batches by size
     assert metrics["val/loss"] == pytest.approx(sum(n * x for n, x in zip(sizes, losses, strict=True)) / sum(sizes))
 
 
@@ -82,7 +82,7 @@ def test_the_probe_is_over_the_whole_validation_set(posters: Path) -> None:
     assert {name: value for name, value in logged.items() if "probe" in name} == pytest.approx(expected)
 
 
-def test_validating_twice_starts_afresh(posters: Path) -> None:
+def test_a_second_validation_starts_from_zero(posters: Path) -> None:
     module, data = tiny.stage("alignment"), tiny.data(posters)
     first, second = (
         tiny.trainer(limit_val_batches=2).validate(module, datamodule=data, verbose=False) for _ in range(2)
@@ -90,8 +90,8 @@ def test_validating_twice_starts_afresh(posters: Path) -> None:
     assert first == second
 
 
-def test_a_validation_forgets_the_one_before(posters: Path) -> None:
-    """With other weights, everything is as if they had been the first."""
+def test_a_validation_does_not_depend_on_an_earlier_one(posters: Path) -> None:
+    """With other weights, the results are as if these had been validated first."""
     module, other = tiny.stage("alignment"), tiny.stage("alignment", seed=1)
     fresh, again = (
         tiny.trainer(limit_val_batches=1.0).validate(one, datamodule=tiny.data(posters), verbose=False)[0]
@@ -104,7 +104,7 @@ def test_a_validation_forgets_the_one_before(posters: Path) -> None:
 
 
 class WithSpare(MarioDataModule):
-    """Each batch once, and the first one again as a device gets it that has fewer than another."""
+    """Each batch once, and the first one again, as on a device that has fewer batches than another."""
 
     def val_dataloader(self) -> Any:
         batches = list(super().val_dataloader())
@@ -121,7 +121,7 @@ def test_spare_batches_do_not_count(posters: Path) -> None:
     assert logged[1] == pytest.approx(logged[0])
 
 
-def test_frozen_image_encoder_stays(posters: Path) -> None:
+def test_a_frozen_image_encoder_does_not_change(posters: Path) -> None:
     module = tiny.alignment(freeze_image_encoder=True)
     before = {key: value.clone() for key, value in module.image_encoder.state_dict().items()}
     text = module.prompt_encoder.text_encoder.tower.text_projection.weight.detach().clone()
@@ -158,7 +158,7 @@ def test_temperature_out_of_range_is_refused(temperature: float) -> None:
         tiny.alignment(temperature=temperature)
 
 
-def test_symmetric_is_handed_on(posters: Path) -> None:
+def test_symmetric_is_passed_on(posters: Path) -> None:
     batch = next(iter(tiny.data(posters).val_dataloader()))
     for symmetric in (True, False):
         module = tiny.stage("alignment", symmetric=symmetric)

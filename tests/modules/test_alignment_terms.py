@@ -61,7 +61,7 @@ def test_a_prompt_without_enough_to_change_repeats_an_edit_or_has_an_empty_one()
     assert AlignmentTerms().edited(a_batch(), 0, ("tree",)) == []
 
 
-def test_only_the_asked_kinds() -> None:
+def test_only_the_requested_kinds_are_edited() -> None:
     for step in range(5):
         edited = AlignmentTerms(edits=1, kinds=("object_shape",)).edited(a_batch(PROMPTS[:1]), step, ())[0]
         assert sum(a != b for a, b in zip(edited.split(), PROMPTS[0].split(), strict=True)) == 1
@@ -73,11 +73,11 @@ def test_regions_are_the_patches_at_the_centres_of_the_known_boxes(grid: tuple[i
     module, batch = small_module(), a_batch(PROMPTS[:1])
     batch.word_boxes[0, 0] = torch.tensor([0.6, 0.1, 0.3, 0.1, 0.0])
     batch.object_boxes[0, 2] = torch.tensor([0.99, 0.49, 0.2, 0.2, 0.0])
-    batch.object_boxes[0, 3] = torch.tensor([1.2, -0.1, 0.2, 0.2, 0.0])  # outside: the nearest patch
-    batch.object_boxes[0, 1] = torch.tensor([0.5, 0.5, 1.0, 1.0, 0.0])  # a background: no patch of it is its own
+    batch.object_boxes[0, 3] = torch.tensor([1.2, -0.1, 0.2, 0.2, 0.0])  # outside the frame: the nearest patch
+    batch.object_boxes[0, 1] = torch.tensor([0.5, 0.5, 1.0, 1.0, 0.0])  # a background: no patch belongs to it alone
     batch.word_mask[0, 0] = True
     batch.object_mask[0, 1:4] = True
-    batch.object_mask[0, 7] = True  # a box of a phrase that the prompt does not have
+    batch.object_mask[0, 7] = True  # a box for a phrase that is not in the prompt
     patches = torch.randn(1, *grid, tiny.WIDTH)
     shapes = AlignmentTerms(edits=1, kinds=("object_shape",), region_weight=1.0)
     text = PROMPTS[0].replace("blue ring", "blue star")
@@ -98,7 +98,7 @@ def test_regions_are_the_patches_at_the_centres_of_the_known_boxes(grid: tuple[i
     torch.testing.assert_close(loss, expected)
 
 
-def test_each_image_is_told_from_its_own_edits_by_their_phrases() -> None:
+def test_each_image_is_scored_against_the_phrases_of_its_edits() -> None:
     prompts = (PROMPTS[0], 'a green heart with "HI"')
     edited = [
         prompts[0].replace("red", "blue"),
@@ -126,17 +126,17 @@ def test_each_image_is_told_from_its_own_edits_by_their_phrases() -> None:
     ("text", "slots"),
     [
         (PROMPTS[0].replace("red star", "red heart"), [0]),
-        (PROMPTS[0].replace("the top left", "the bottom"), [0]),  # what stands there has no box, or another one
+        (PROMPTS[0].replace("the top left", "the bottom"), [0]),  # the object there has no box, or another one
         (PROMPTS[0].replace("left of", "right of"), [2]),
         (PROMPTS[0].replace("SALE", "TREE"), ["word"]),
         (PROMPTS[0].replace('"SALE" at the top', '"SALE" on the left'), ["word"]),
         (PROMPTS[0].replace("blue ring", "pink ring").replace("pink heart", "blue heart"), [2, 3]),
-        (PROMPTS[0] + " left", ["word"]),  # nothing differs before the end
-        (PROMPTS[0].replace("heart, with", "heart; with"), [3]),  # from where the phrase ends
+        (PROMPTS[0] + " left", ["word"]),  # no difference before the end
+        (PROMPTS[0].replace("heart, with", "heart; with"), [3]),  # the difference starts at the end of the phrase
         ("", []),
     ],
 )
-def test_an_edit_makes_untrue_what_it_says_of_a_box(text: str, slots: list[int | str]) -> None:
+def test_an_edit_marks_the_phrases_that_no_longer_match_their_box(text: str, slots: list[int | str]) -> None:
     module, batch = small_module(), a_batch(PROMPTS[:1])
     batch.word_mask[0, 0] = True
     batch.object_mask[0, [0, 2, 3]] = True
@@ -170,7 +170,7 @@ def test_everything_trains_and_is_logged_and_unread_weights_are_frozen(posters: 
 
 
 class Watch(Callback):
-    """What each step was trained on, beside what it logged."""
+    """Records the inputs of each step and its logged values."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[float, dict[str, float]]] = []
@@ -193,7 +193,7 @@ def test_the_loss_is_the_sum_of_its_terms_and_edits_make_eq_3_harder(posters: Pa
         assert edited[f"train/{name}"] > plain[f"train/{name}"] + 1e-3
 
 
-def test_each_step_has_edits_of_its_own(posters: Path) -> None:
+def test_each_step_has_different_edits(posters: Path) -> None:
     steps: list[int] = []
 
     class Recorded(AlignmentTerms):
@@ -205,7 +205,7 @@ def test_each_step_has_edits_of_its_own(posters: Path) -> None:
     assert steps == [0, 1, 2]
 
 
-def test_scores_without_local_terms_are_cosines_and_with_them_more(posters: Path) -> None:
+def test_scores_are_cosines_plus_the_local_terms(posters: Path) -> None:
     batch = next(iter(tiny.data(posters).val_dataloader()))
     plain, local = (small_module(terms).eval() for terms in (AlignmentTerms(), ALL))
     with torch.no_grad():

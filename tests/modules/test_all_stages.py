@@ -1,4 +1,4 @@
-"""What holds of every stage: determinism, learning, precision, resuming."""
+"""Tests of every stage: determinism, learning, precision, resuming."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_mixed_precision_trains_in_float32_weights(name: str, posters: Path) -> 
 
 
 @EVERY
-def test_resumed_fit_equals_the_undisturbed_one(name: str, posters: Path, tmp_path: Path) -> None:
+def test_a_resumed_fit_equals_the_undisturbed_one(name: str, posters: Path, tmp_path: Path) -> None:
     def fit(steps: int, seed: int, ckpt_path: Path | None = None) -> tuple[Trainer, LightningModule]:
         trainer, module = tiny.trainer(steps), tiny.stage(name, seed)
         trainer.fit(module, one_batch(posters), ckpt_path=ckpt_path, weights_only=True)
@@ -76,13 +76,13 @@ def test_resumed_fit_equals_the_undisturbed_one(name: str, posters: Path, tmp_pa
     _, whole = fit(6, seed=0)
     stopped, _ = fit(3, seed=0)
     stopped.save_checkpoint(tmp_path / "stopped.ckpt")
-    _, resumed = fit(6, seed=1, ckpt_path=tmp_path / "stopped.ckpt")  # what the seed gives is overwritten
+    _, resumed = fit(6, seed=1, ckpt_path=tmp_path / "stopped.ckpt")  # the resume overwrites the effects of the seed
     restored = dict(resumed.named_parameters())
     assert all(torch.equal(value, restored[key]) for key, value in whole.named_parameters())
 
 
 @pytest.mark.parametrize("name", ["tlg", "vfe"])
-def test_accumulated_batches_have_noise_of_their_own(name: str, posters: Path) -> None:
+def test_accumulated_batches_have_different_noise(name: str, posters: Path) -> None:
     class Losses(Callback):
         def __init__(self) -> None:
             self.seen: list[float] = []
@@ -99,7 +99,7 @@ def test_accumulated_batches_have_noise_of_their_own(name: str, posters: Path) -
 
 
 @EVERY
-def test_run_time_knobs_and_paths_are_not_in_the_checkpoint(name: str, posters: Path, tmp_path: Path) -> None:
+def test_run_time_settings_and_paths_are_not_in_the_checkpoint(name: str, posters: Path, tmp_path: Path) -> None:
     trainer = tiny.trainer(1)
     trainer.fit(tiny.stage(name), datamodule=tiny.data(posters))
     trainer.save_checkpoint(tmp_path / "x.ckpt")

@@ -1,4 +1,4 @@
-"""From stage to stage: each starts from the earlier ones' checkpoints and needs them no more."""
+"""Each stage starts from the checkpoints of the earlier ones, and does not need them afterwards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def same(first: State, second: State) -> bool:
 
 
 class AtStart(Callback):
-    """Keeps the weights with which training begins."""
+    """Records the weights at the start of training."""
 
     state: State
 
@@ -42,7 +42,7 @@ class AtStart(Callback):
 
 @dataclass
 class Chain:
-    """The states of the three checkpoints, and what the later two began with."""
+    """The states of the three checkpoints, and the initial weights of the later two."""
 
     stage0: State
     stage1: State
@@ -82,11 +82,11 @@ def chain(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     return Chain(first["state_dict"], second["state_dict"], third["state_dict"], at1.state, at2.state, last)
 
 
-def test_stage_1_begins_with_stage_0s_encoder(chain: Chain) -> None:
+def test_stage_1_starts_with_stage_0s_encoder(chain: Chain) -> None:
     assert same(part(chain.start1, "generator.prompt_encoder."), part(chain.stage0, "prompt_encoder."))
 
 
-def test_stage_2_begins_with_both(chain: Chain) -> None:
+def test_stage_2_starts_with_both(chain: Chain) -> None:
     encoder = {
         key.replace(".base_layer.", "."): value
         for key, value in part(chain.start2, "image_generator.prompt_encoder.").items()
@@ -97,16 +97,16 @@ def test_stage_2_begins_with_both(chain: Chain) -> None:
     assert same(part(chain.start2, "layout_generator."), part(chain.stage1, "generator."))
 
 
-def test_what_stage_2_freezes_leaves_it_unchanged(chain: Chain) -> None:
+def test_frozen_parts_of_stage_2_do_not_change(chain: Chain) -> None:
     assert same(part(chain.stage2, "image_encoder."), part(chain.stage0, "image_encoder."))
     assert same(part(chain.stage2, "layout_generator."), part(chain.stage1, "generator."))
     assert not same(part(chain.stage2, "image_generator."), part(chain.start2, "image_generator."))
 
 
-def test_last_checkpoint_tests_without_the_earlier_ones(chain: Chain, posters: Path) -> None:
+def test_the_last_checkpoint_is_tested_without_the_earlier_ones(chain: Chain, posters: Path) -> None:
     module = tiny.stage("vfe", seed=9, sampler=ImageSampler(steps=1))
     assert isinstance(module, VFEModule)
-    module.image_generator.prompt_encoder.text_encoder.tokenizer = None  # the checkpoint brings it
+    module.image_generator.prompt_encoder.text_encoder.tokenizer = None  # the checkpoint contains it
     tiny.trainer(limit_test_batches=1).test(
         module, datamodule=tiny.data(posters), ckpt_path=chain.last, weights_only=True, verbose=False
     )
@@ -114,7 +114,7 @@ def test_last_checkpoint_tests_without_the_earlier_ones(chain: Chain, posters: P
 
 
 class Averages(Callback):
-    """The exponential moving average, computed again from what each step leaves."""
+    """Recomputes the exponential moving average from the weights after each step."""
 
     def __init__(self, decay: float) -> None:
         self.decay = decay
@@ -146,8 +146,8 @@ def test_checkpoint_holds_the_moving_average(name: str, posters: Path, tmp_path:
     fresh.load_state_dict(saved["state_dict"])  # strict: the tokenizers are there too
 
 
-def test_resume_wins_over_initialisation(chain: Chain, posters: Path, tmp_path: Path) -> None:
-    """A stopped run goes on from its own weights, though InitFrom stands in its configuration."""
+def test_a_resume_overrides_the_initialisation(chain: Chain, posters: Path, tmp_path: Path) -> None:
+    """A stopped run resumes from its weights, although InitFrom is in its configuration."""
     torch.save({"state_dict": chain.stage0}, tmp_path / "stage0.ckpt")
     start = AtStart()
     trainer = tiny.trainer(4, callbacks=[InitFrom("image_encoder", str(tmp_path / "stage0.ckpt")), start])

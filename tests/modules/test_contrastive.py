@@ -1,4 +1,4 @@
-"""What stands between encoders and Eq. 3, against float64 and one text at a time."""
+"""Compare the code between encoders and Eq. 3 with float64 and one text at a time."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def encoders() -> tuple[Any, ImageEncoder]:
 
 
 @torch.no_grad()
-def test_agreement_of_short_embeddings_is_their_cosine_in_full() -> None:
-    """Captions that differ by a word differ by less than bfloat16 can tell."""
+def test_agreement_is_the_cosine_in_float32() -> None:
+    """Captions that differ by a word differ by less than the precision of bfloat16."""
     prompts, images = encoders()
     with torch.autocast("cpu", torch.bfloat16):
         found = agreement(prompts, images, pictures(), TEXTS, OF)
@@ -58,7 +58,7 @@ def test_local_agreement_adds_the_best_patch_of_each_phrase() -> None:
 
 
 @torch.no_grad()
-def test_more_texts_than_are_scored_at_once_each_have_their_score() -> None:
+def test_scores_do_not_depend_on_the_chunk_size() -> None:
     prompts, images = encoders()
     texts = [f"a poster that says 'WORD {i}'" for i in range(70)]
     found = agreement(prompts, images, pictures(), texts, [i % 3 for i in range(70)])
@@ -69,7 +69,7 @@ def test_more_texts_than_are_scored_at_once_each_have_their_score() -> None:
 
 
 class SecondOfTwo(LightningModule):
-    """The second of two ranks; what the first one holds is known."""
+    """The second of two ranks; the values of the first one are given."""
 
     global_rank = 1
 
@@ -90,13 +90,13 @@ def rows(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def surprise(queries: Tensor, answers: Tensor, own: Tensor, tau: float) -> Tensor:
-    """The mean of -log softmax(cos / tau) at the own answers, in float64."""
+    """Compute the mean of -log softmax(cos / tau) at the matching pairs, in float64."""
     cosines = F.normalize(queries.double(), dim=-1) @ F.normalize(answers.double(), dim=-1).T
     return -(cosines / tau).log_softmax(dim=1).gather(1, own[:, None]).mean()
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_a_rank_tells_its_pairs_from_those_of_every_rank(symmetric: bool) -> None:
+def test_a_rank_scores_its_pairs_against_those_of_all_ranks(symmetric: bool) -> None:
     first, (images, texts) = list(rows(0)), rows(1)
     loss = align(SecondOfTwo(first), images, texts, 0.2, symmetric)
     own = torch.arange(4, 8)
@@ -107,13 +107,13 @@ def test_a_rank_tells_its_pairs_from_those_of_every_rank(symmetric: bool) -> Non
 
 
 def test_embeddings_are_gathered_in_float32() -> None:
-    """The backward pass of the gathering adds what the ranks say of a row in the type of the row."""
+    """The backward pass of the gathering adds the ranks' gradients of a row in the dtype of the row."""
     module, (images, texts) = SecondOfTwo(list(rows(0))), rows(1)
     align(module, images.bfloat16(), texts.bfloat16(), 0.2)
     assert module.types == [torch.float32, torch.float32]
 
 
-def test_the_negatives_of_one_batch_and_edited_texts() -> None:
+def test_negatives_are_the_batch_and_edited_texts() -> None:
     (images, texts), (edited, _) = rows(0), rows(1)
     loss = align(SecondOfTwo([]), images, texts, 0.2, everywhere=False, edited=edited[:, None])
     expected = surprise(texts, images, torch.arange(4), 0.2) / 2

@@ -1,4 +1,4 @@
-"""Settings that a module and its data module have both: a difference is refused before the first step."""
+"""Settings that both a module and its data module have: a difference is refused before the first step."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ LOCAL = {"terms": AlignmentTerms(region_weight=1.0)}
         ("alignment", LOCAL, {"max_objects": 3}, r"data\.max_objects is 3 and model\.prompt_encoder\.\S+ is 8"),
     ],
 )
-def test_data_of_other_settings_are_refused(posters: Path, stage: str, changes: Any, data: Any, message: str) -> None:
+def test_data_with_other_settings_are_refused(posters: Path, stage: str, changes: Any, data: Any, message: str) -> None:
     module = tiny.stage(stage, **changes)
     with pytest.raises(ValueError, match=message):
         tiny.trainer().fit(module, datamodule=_data(posters, **data))
 
 
-def test_a_test_is_refused_as_a_fit_is(posters: Path) -> None:
+def test_a_test_is_refused_like_a_fit(posters: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.size is 64 and model\.image_generator\.image_size is 32"):
         tiny.trainer().test(tiny.stage("vfe"), datamodule=_data(posters, size=64))
 
@@ -86,7 +86,7 @@ def test_detector_is_not_given_enlarged_posters(posters: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["alignment", "tlg", "vfe"])
-def test_numbers_that_a_stage_does_not_read_may_differ(posters: Path, stage: str) -> None:
+def test_settings_that_a_stage_does_not_use_may_differ(posters: Path, stage: str) -> None:
     """Objects without a phrase map and without their layouts; pixels of the layouts; boxes without a term for them."""
     words_only = TLG(tiny.WIDTH, max_words=4, width=tiny.WIDTH, layers=1, heads=2, max_objects=0)
     modules: dict[str, LightningModule] = {
@@ -106,14 +106,14 @@ def test_numbers_that_a_stage_does_not_read_may_differ(posters: Path, stage: str
         ("vfe", "layout_generator.prompt_encoder"),
     ],
 )
-def test_a_stage_that_nothing_gives_a_tokenizer_is_refused(posters: Path, stage: str, part: str) -> None:
+def test_a_stage_without_a_tokenizer_is_refused(posters: Path, stage: str, part: str) -> None:
     module = tiny.stage(stage)
     module.get_submodule(part).text_encoder.tokenizer = None
     with pytest.raises(ValueError, match=rf"model\.{part}\.text_encoder has no tokenizer"):
         tiny.trainer().fit(module, datamodule=tiny.data(posters))
 
 
-def test_the_alignment_is_validated_with_a_tokenizer_only(posters: Path) -> None:
+def test_the_alignment_stage_needs_a_tokenizer_to_validate(posters: Path) -> None:
     module = tiny.stage("alignment", tokenizer=False)
     with pytest.raises(ValueError, match=r"model\.prompt_encoder\.text_encoder has no tokenizer"):
         tiny.trainer(limit_val_batches=1).validate(module, datamodule=tiny.data(posters))

@@ -1,4 +1,4 @@
-"""No stage waits for its GPU inside a training step, but where the reason is told here."""
+"""No stage waits for its GPU inside a training step, except for the reasons listed here."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from vlad_lightning.modules.alignment_terms import AlignmentTerms
 from vlad_lightning.modules.object_detection import ObjectDetectionModule
 from vlad_lightning.types import Batch
 
-# What remains, by its file:
+# The remaining copies and waits, by file:
 STRATA = "copy in generators.py"  # a permutation of the whole batch, drawn on the host so that every device draws it
 REGIONS = "copy in masking.py"  # the words' boxes, which stay on the host with the layouts
-MOST_BOXES = "wait in phrase_map.py"  # how many phrases are drawn; drawing all would round otherwise
+MOST_BOXES = "wait in phrase_map.py"  # the number of drawn phrases; drawing all would round differently
 
 
 class Watch(Callback):
-    """What the second training step copies and waits for; the first one may bring constants to the device."""
+    """Records the copies and waits of the second training step; the first may copy constants to the device."""
 
     def __init__(self) -> None:
         self.found: list[str] = []
@@ -38,7 +38,9 @@ class Watch(Callback):
         traffic = Traffic(pl_module)
 
         def watched(batch: Any, batch_idx: int) -> Tensor:
-            traffic.follow(replace(batch, layouts=()) if isinstance(batch, Batch) else batch)  # they stay on the host
+            traffic.follow(
+                replace(batch, layouts=()) if isinstance(batch, Batch) else batch
+            )  # layouts stay on the host
             traffic.found.clear()
             with traffic:
                 loss = step(batch, batch_idx)
@@ -65,7 +67,7 @@ STAGES: dict[str, tuple[Callable[[], LightningModule], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_a_training_step_waits_for_nothing_but(name: str, posters: Path) -> None:
+def test_a_training_step_waits_only_for_listed_reasons(name: str, posters: Path) -> None:
     build, allowed = STAGES[name]
     kind = SceneDataModule if name == "object detection" else MarioDataModule
     data = kind(str(posters), size=tiny.SIZE, batch_size=8, max_objects=8, val_share=0.2, test_share=0.2)

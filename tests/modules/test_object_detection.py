@@ -57,7 +57,7 @@ def test_every_weight_moves_in_mixed_precision(batch: SceneBatch) -> None:
 
 
 def test_a_resumed_fit_equals_the_undisturbed_one(batch: SceneBatch, tmp_path: Path) -> None:
-    """Also what is done to the posters: it depends on the step."""
+    """This includes the augmentation of posters, which depends on the step."""
 
     def fit(steps: int, seed: int, ckpt_path: Path | None = None) -> tuple[Trainer, dict[str, torch.Tensor]]:
         trainer, module = tiny.trainer(steps), detection(seed)

@@ -24,7 +24,7 @@ def test_frozen_parameters_are_left_out_and_vectors_are_not_decayed() -> None:
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.1), (3, 0.0)]
 
 
-def test_only_vectors_make_one_group() -> None:
+def test_vectors_alone_make_one_group() -> None:
     groups = Optimization().configure(nn.LayerNorm(3).parameters(), 10)["optimizer"].param_groups
     assert [g["weight_decay"] for g in groups] == [0.0]
 
@@ -58,7 +58,7 @@ def test_values_out_of_range_are_refused(arguments: dict[str, Any], message: str
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant", "constant_with_warmup", "polynomial"])
-def test_schedules_of_diffusers_are_known(schedule: str) -> None:
+def test_schedules_of_diffusers_are_available(schedule: str) -> None:
     assert Optimization(schedule=schedule).configure([nn.Parameter(torch.ones(1))], 10)
 
 
@@ -78,7 +78,7 @@ def test_settings_in_samples_mean_the_same_for_every_batch() -> None:
     one, four = rates(optimization, 200, batch=10), rates(optimization, 50, batch=40)
     assert one[::4] == pytest.approx(four)
     assert one[40] == four[10] == 1
-    longer = rates(optimization, 20, batch=40)  # the horizon is not the run's end
+    longer = rates(optimization, 20, batch=40)  # the horizon is longer than the run
     assert longer == four[:20]
 
 
@@ -87,7 +87,7 @@ def test_samples_are_rounded_up_to_steps() -> None:
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("none", 1e-4), ("linear", 4e-4), ("sqrt", 2e-4)])
-def test_rate_follows_the_batch_by_its_rule(rule: Any, expected: float) -> None:
+def test_the_rate_scales_with_the_batch_by_its_rule(rule: Any, expected: float) -> None:
     stated = None if rule == "none" else 64
     optimization = Optimization(lr=1e-4, lr_batch=stated, lr_scaling=rule, schedule="constant")
     assert rates(optimization, 1, batch=256) == [pytest.approx(expected)]
@@ -118,12 +118,12 @@ def test_run_that_outlasts_the_horizon_or_hides_its_batch_is_refused() -> None:
 
 
 def two_parts() -> tuple[nn.Module, nn.Module]:
-    """A network and the encoder in it."""
+    """Build a network and the encoder in it."""
     network = nn.ModuleDict({"encoder": nn.Linear(2, 3), "rest": nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))})
     return network, network["encoder"]
 
 
-def test_without_a_rate_of_its_own_an_encoder_changes_nothing() -> None:
+def test_without_a_separate_rate_an_encoder_changes_nothing() -> None:
     network, encoder = two_parts()
 
     def groups(**named: Any) -> list[dict[str, Any]]:
@@ -134,7 +134,7 @@ def test_without_a_rate_of_its_own_an_encoder_changes_nothing() -> None:
         assert one == other
 
 
-def test_encoder_learns_at_its_own_rate_under_the_same_schedule() -> None:
+def test_an_encoder_has_its_own_rate_under_the_same_schedule() -> None:
     """(matrices, vectors) of the rest, then of the encoder; warm-up over 4 of 12 steps, then a cosine: closed form."""
     network, encoder = two_parts()
     encoder.bias.requires_grad_(False)
@@ -151,14 +151,14 @@ def test_encoder_learns_at_its_own_rate_under_the_same_schedule() -> None:
 
 
 @pytest.mark.parametrize(("rule", "factor"), [("linear", 4.0), ("sqrt", 2.0)])
-def test_both_rates_follow_the_batch(rule: Any, factor: float) -> None:
+def test_both_rates_scale_with_the_batch(rule: Any, factor: float) -> None:
     network, encoder = two_parts()
     optimization = Optimization(lr=0.2, encoder_lr=0.05, lr_batch=16, lr_scaling=rule, schedule="constant")
     optimizer = optimization.configure(network.parameters(), 9, 64, encoder.parameters())["optimizer"]
     assert [g["lr"] for g in optimizer.param_groups] == pytest.approx([0.2 * factor] * 2 + [0.05 * factor] * 2)
 
 
-def test_first_step_of_adam_is_as_long_as_each_rate() -> None:
+def test_the_first_step_of_adam_has_the_length_of_each_rate() -> None:
     """Adam's first step is the sign of the gradient, times the rate."""
     network, encoder = two_parts()
     optimization = Optimization(lr=0.2, encoder_lr=0.05, weight_decay=0.0, warmup_steps=0, schedule="constant")
@@ -191,7 +191,7 @@ def test_a_rate_for_a_part_that_a_stage_does_not_have_is_refused() -> None:
 
 
 class Line(LightningModule):
-    """A loss whose gradient is far above the clip, under a given optimization."""
+    """A loss whose gradient norm is far above the clipping limit, with a given optimization."""
 
     def __init__(self, optimization: Optimization) -> None:
         super().__init__()
@@ -224,7 +224,7 @@ class TwoLines(Line):
         return self.optimization.of_module(self, encoder=self.encoder)
 
 
-def test_a_fit_has_both_rates_and_resumes_to_the_bit(tmp_path: Path) -> None:
+def test_a_fit_has_both_rates_and_resumes_bit_for_bit(tmp_path: Path) -> None:
     data: DataLoader[Any] = DataLoader(torch.randn(3, 2), batch_size=3)  # type: ignore[arg-type]
     optimization = Optimization(lr=0.1, encoder_lr=0.01, warmup_steps=2, schedule="constant_with_warmup")
     saver = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
@@ -245,10 +245,10 @@ def test_a_fit_has_both_rates_and_resumes_to_the_bit(tmp_path: Path) -> None:
         ({"weight_decay": 0.3}, 0.1, 0.01),
         ({"betas": (0.5, 0.6)}, 0.1, 0.01),
         ({"lr_batch": 1, "lr_scaling": "linear"}, 0.3, 0.03),
-        ({"schedule": "linear", "warmup_steps": 0}, 0.05, 0.005),  # half of the run is over
+        ({"schedule": "linear", "warmup_steps": 0}, 0.05, 0.005),  # half of the run is done
     ],
 )
-def test_what_a_resumed_fit_may_change_takes_effect(
+def test_allowed_changes_take_effect_in_a_resumed_fit(
     tmp_path: Path, changes: dict[str, Any], lr: float, encoder_lr: float
 ) -> None:
     """From its first step on, in the optimizer and in the next checkpoint."""
@@ -274,10 +274,10 @@ def test_what_a_resumed_fit_may_change_takes_effect(
     highest = [now.lr * scale] * 2 + [(now.encoder_lr or 0) * scale] * 2
     assert saved["lr_schedulers"][0]["base_lrs"] == pytest.approx(highest)
     assert [g["initial_lr"] for g in saved["optimizer_states"][0]["param_groups"]] == pytest.approx(highest)
-    assert int(saved["optimizer_states"][0]["state"][0]["step"]) == 4  # the moments went on
+    assert int(saved["optimizer_states"][0]["state"][0]["step"]) == 4  # the moments continued
 
 
-def test_rate_of_its_own_that_a_checkpoint_has_not_is_refused_in_one_line() -> None:
+def test_a_separate_rate_missing_in_the_checkpoint_is_refused_in_one_line() -> None:
     network, encoder = two_parts()
 
     def made(**rates: float) -> Any:
@@ -289,7 +289,7 @@ def test_rate_of_its_own_that_a_checkpoint_has_not_is_refused_in_one_line() -> N
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "cosine_with_restarts", "polynomial"])
-def test_schedule_that_needs_an_end_is_refused_in_a_run_without_one(schedule: str) -> None:
+def test_a_schedule_that_needs_an_end_is_refused_without_max_steps(schedule: str) -> None:
     message = (
         f"schedule is '{schedule}' and the run has no end; set trainer.max_steps or max_epochs, or take constant or"
     )
@@ -300,7 +300,7 @@ def test_schedule_that_needs_an_end_is_refused_in_a_run_without_one(schedule: st
 
 
 @pytest.mark.parametrize("schedule", ["constant", "constant_with_warmup"])
-def test_constant_rates_train_in_a_run_that_only_time_ends(schedule: str) -> None:
+def test_constant_rates_train_in_a_run_limited_only_by_time(schedule: str) -> None:
     settings = Optimization(lr=0.1, schedule=schedule, warmup_steps=0)
     _, trainer = fit(settings, steps=-1, max_epochs=-1, max_time={"seconds": 1})
     assert trainer.global_step > 0
@@ -315,7 +315,7 @@ def fit(optimization: Optimization, steps: int = 4, batch_size: int = 3, **chang
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed with its scaler"])
-def test_fused_steps_are_clipped_and_go_where_the_plain_ones_go(precision: Any) -> None:
+def test_fused_steps_are_clipped_and_equal_plain_ones(precision: Any) -> None:
     def run(fused: bool) -> Line:
         settings: dict[str, Any] = {"precision": precision}
         if precision.startswith("16"):  # Lightning's own choice on a CPU is bfloat16
@@ -341,7 +341,7 @@ def test_global_batch_counts_devices_and_accumulated_batches() -> None:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_a_resumed_fit_steps_by_the_kernel_of_its_own_config(fused: bool) -> None:
+def test_a_resumed_fit_uses_the_kernel_of_its_config(fused: bool) -> None:
     def stepped(fused: bool, state: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
         weight = nn.Parameter(torch.linspace(-1, 1, 6).view(2, 3))
         optimizer = Optimization(lr=0.1, warmup_steps=0, fused=fused).configure([weight], 10)["optimizer"]

@@ -1,4 +1,4 @@
-"""Batches are prepared by the loader's processes, and training hears nothing of it."""
+"""Batches are prepared in the loader's processes, without any effect on training."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SETTINGS: dict[str, Any] = {"size": tiny.SIZE, "batch_size": 4, "max_objects": 8
 
 
 class Unprepared(MarioDataModule):
-    """A data module that does not do what it is asked for."""
+    """A data module that does not prepare its batches."""
 
     preparation = property(lambda self: None, lambda self, value: None)  # type: ignore[assignment]
 
 
 class Read(Callback):
-    """The batches of a fit, with the steps that took them."""
+    """Records the batches of a fit, with their steps."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[int, Batch]] = []
@@ -48,7 +48,7 @@ def fit(name: str, data: MarioDataModule, steps: int, **settings: Any) -> tuple[
 
 
 @EVERY
-def test_weights_are_those_of_a_fit_that_parses_in_its_steps(name: str, posters: Path) -> None:
+def test_weights_equal_those_of_a_fit_that_parses_in_its_steps(name: str, posters: Path) -> None:
     """Over two epochs of three steps with two batches each."""
     changes = {"accumulate_grad_batches": 2}
     first, prepared = fit(name, MarioDataModule(str(posters), **SETTINGS, num_workers=1), 5, **changes)
@@ -64,7 +64,7 @@ def test_weights_are_those_of_a_fit_that_parses_in_its_steps(name: str, posters:
     assert all(torch.equal(value, restored[key]) for key, value in first.named_parameters())
 
 
-def test_a_resumed_fit_has_the_edits_of_its_steps(posters: Path, tmp_path: Path) -> None:
+def test_a_resumed_fit_has_the_same_edits_in_its_steps(posters: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"enable_checkpointing": True, "default_root_dir": tmp_path}
     _, whole = fit("alignment", MarioDataModule(str(posters), **SETTINGS), 9)
     fit("alignment", MarioDataModule(str(posters), **SETTINGS), 4, **settings)
@@ -81,7 +81,7 @@ def test_a_resumed_fit_has_the_edits_of_its_steps(posters: Path, tmp_path: Path)
         assert again[batch.keys] == batch.negatives.texts  # type: ignore[union-attr]
 
 
-def test_edits_of_another_step_are_not_taken(posters: Path) -> None:
+def test_edits_of_another_step_are_not_used(posters: Path) -> None:
     """A loader that is wrong about the step changes no weight."""
 
     class Late(MarioDataModule):
@@ -97,7 +97,7 @@ def test_edits_of_another_step_are_not_taken(posters: Path) -> None:
     assert all(torch.equal(value, restored[key]) for key, value in first.named_parameters())
 
 
-def test_validation_reads_parsed_prompts_too(posters: Path) -> None:
+def test_validation_uses_parsed_prompts_too(posters: Path) -> None:
     parsed: list[bool] = []
 
     class Seen(Callback):

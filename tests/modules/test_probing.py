@@ -27,7 +27,7 @@ KEYS = ("a", "b")
 
 
 def image_generator(hears: bool):
-    """An image generator whose fusion hears the pooled t and the layout, or neither."""
+    """Build an image generator whose fusion uses the pooled t and the layout, or neither."""
     torch.manual_seed(0)
     made = tiny.image_generator()
     if hears:
@@ -42,7 +42,7 @@ def changes(probe: TextProbe, prompts=PROMPTS, layouts=LAYOUTS, keys=KEYS):
     }, heard
 
 
-def test_every_kind_of_change_is_heard_by_an_image_generator_that_listens() -> None:
+def test_an_image_generator_that_uses_the_text_reacts_to_every_kind_of_change() -> None:
     found, heard = changes(TextProbe(image_generator(True), None))
     assert set(found) == set(PROBES)
     assert heard.known.tolist()[1] == [name in ("all_text", "tokens_only") for name in PROBES]
@@ -50,14 +50,14 @@ def test_every_kind_of_change_is_heard_by_an_image_generator_that_listens() -> N
     assert not heard.changes[1, :-2].any()
 
 
-def test_an_image_generator_with_inpainting_is_asked_about_whole_pictures(posters: Path) -> None:
+def test_an_image_generator_with_inpainting_is_probed_on_whole_pictures(posters: Path) -> None:
     module = tiny.stage("vfe", inpaints=True, text_probe=5, layout_sampler=Sampler(steps=1))
     found = tiny.trainer(limit_val_batches=1).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
     assert found["val/image_generator_probe_all_text"] > 0
 
 
-def test_an_objects_phrase_is_heard_in_its_box_alone() -> None:
-    """With the text's other ways shut, an edit of an object acts through its stamp in the layout's latent."""
+def test_an_objects_phrase_acts_only_in_its_box() -> None:
+    """With the other paths of the text disabled, an edit of an object acts through its stamp in the layout's latent."""
     deaf = image_generator(False)
     fusion = deaf.vfe.fusion
     start = fusion.config.latent_channels + tiny.LATENT
@@ -74,19 +74,19 @@ def test_an_objects_phrase_is_heard_in_its_box_alone() -> None:
     assert without["object_shape"].max() < 1e-5  # rounding of batches of other sizes
 
 
-def test_the_whole_system_is_asked_with_layouts_of_its_own() -> None:
+def test_the_whole_system_is_probed_with_generated_layouts() -> None:
     torch.manual_seed(1)
     generator = tiny.layout_generator().eval()
     probe = TextProbe(image_generator(True), generator, ImageSampler(steps=2))
     found, heard = changes(probe)
     assert found["word_replaced"].min() > 0
-    again = probe(PROMPTS, (Layout.empty(),) * 2, KEYS)  # what is given does not matter
+    again = probe(PROMPTS, (Layout.empty(),) * 2, KEYS)  # the given layouts do not matter
     assert torch.equal(again.changes, heard.changes)
-    alone = probe(PROMPTS[:1], (Layout.empty(),), KEYS[:1])  # nor who stands beside
+    alone = probe(PROMPTS[:1], (Layout.empty(),), KEYS[:1])  # nor do the other prompts of the batch
     torch.testing.assert_close(alone.changes[0], heard.changes[0], rtol=1e-3, atol=1e-4)
 
 
-def test_stage_2_logs_what_it_hears(posters: Path) -> None:
+def test_stage_2_logs_the_text_probe(posters: Path) -> None:
     module = tiny.stage("vfe", text_probe=5, layout_sampler=Sampler(steps=1))
     assert isinstance(module, VFEModule)
     found = tiny.trainer(limit_val_batches=2).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
@@ -101,7 +101,7 @@ def test_stage_2_logs_what_it_hears(posters: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_the_data_are_found_again_from_the_target(kind: str) -> None:
+def test_x0_is_recovered_from_the_target(kind: str) -> None:
     scheduler = DDPMScheduler(prediction_type=kind)
     x0, noise = torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([10, 500, 900])
@@ -109,7 +109,7 @@ def test_the_data_are_found_again_from_the_target(kind: str) -> None:
     torch.testing.assert_close(predicted_x0(scheduler, noised.target, noised.x_t, t), x0, rtol=1e-3, atol=1e-3)
 
 
-def test_the_data_are_found_again_from_the_velocity() -> None:
+def test_x0_is_recovered_from_the_velocity() -> None:
     flow = FlowMatching(FlowMatchEulerDiscreteScheduler())
     x0, noise = torch.randn(2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([10.0, 500.0, 1000.0])

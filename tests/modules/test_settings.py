@@ -23,7 +23,7 @@ def test_values_out_of_range_are_refused(name: str, value: float, allowed: str) 
         LossSettings(**{name: value})
 
 
-def test_limits_are_allowed() -> None:
+def test_limit_values_are_allowed() -> None:
     limits = {"caption_dropout": 0, "layout_dropout": 0, "diffusion_weight": 0, "augmentation": 0, "text_weight": 1}
     settings = LossSettings(snr_gamma=1, **limits)
     assert {name: getattr(settings, name) for name in limits} == limits

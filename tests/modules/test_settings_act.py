@@ -1,4 +1,4 @@
-"""Every field of the settings does something to whoever takes it, or is refused by name: what is set is meant."""
+"""Every settings field has an effect wherever it is accepted, or is refused by name."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def batch_of(posters: Path) -> Batch:
 
 
 def system(kind: str, **changes: Any) -> VFEModule:
-    """A stage 2 whose ways in are open; of each kind of image generator one."""
+    """Build a stage 2 in which all inputs have an effect, for each kind of image generator."""
     seed_everything(0)
     if kind == "flow":
         image_generator: Any = tiny.flow_image_generator()
@@ -85,7 +85,7 @@ def aligned(terms: AlignmentTerms, kind: str, posters: Path) -> dict[str, float]
 
 
 def rates(optimization: Optimization, kind: str, posters: Path) -> list[float]:
-    """Weights and learning rates of four steps."""
+    """Return weights and learning rates of four steps."""
     seed_everything(0)
     network, encoder, mapped = nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3)
     parts = [network, encoder, mapped]
@@ -165,7 +165,7 @@ CASES: list[tuple[Outcome, tuple[str, ...], Any, Mapping[str, Any]]] = [
     (
         loss,
         IMAGE_GENERATORS,
-        LossSettings(timestep_density="uniform"),  # None is the objective's own
+        LossSettings(timestep_density="uniform"),  # None is the objective's default
         {
             "diffusion_weight": 2.0,
             "caption_dropout": 0.9,
@@ -199,7 +199,7 @@ CASES: list[tuple[Outcome, tuple[str, ...], Any, Mapping[str, Any]]] = [
         (rates, ("parts", "whole"), base, RATES | changes)
         for base, changes in [
             (Optimization(warmup_steps=1), {}),
-            # warmup_samples takes the place of warmup_steps, whatever a configuration below has
+            # warmup_samples replaces warmup_steps, whatever an earlier configuration has
             (Optimization(warmup_steps=1, horizon_samples=48), {}),
             (Optimization(warmup_samples=8, lr_batch=4, lr_scaling="linear"), {"warmup_steps": -1}),
             # there it ends no schedule, but refuses a longer run
@@ -220,7 +220,7 @@ ELSEWHERE = {
     # they change how fast a picture is made, not which: test_image_generator.py, test_optimization.py
     (generated, "fuse_qkv"),
     (rates, "fused"),
-    # what is done of a spike: health/test_step_guard.py, health/test_roll_back.py
+    # the action on a spike: health/test_step_guard.py, health/test_roll_back.py
     (spikes, "action"),
 }
 SOME = {(generated_over_layouts, name) for name in ("guidance_scale", "layout_scale", "augmentation", "cache_interval")}
@@ -236,7 +236,7 @@ SOME |= {(generated_over_layouts, "fuse_qkv")}  # refused as laid_out refuses th
         for name, value in changes.items()
     ],
 )
-def test_a_field_acts_or_is_refused(
+def test_a_field_has_an_effect_or_is_refused(
     outcome: Outcome, kind: str, base: Any, name: str, value: Any, posters: Path
 ) -> None:
     refused = None
@@ -252,7 +252,7 @@ def test_a_field_acts_or_is_refused(
     assert not same
 
 
-def test_no_field_is_left_out() -> None:
+def test_every_field_is_tested() -> None:
     for outcome in {case[0] for case in CASES}:
         told = {name for made, _, _, changes in CASES if made is outcome for name in changes}
         (settings,) = {type(base) for made, _, base, _ in CASES if made is outcome}

@@ -24,7 +24,7 @@ def batch(posters: Path) -> Batch:
 
 
 @pytest.mark.parametrize("scene", ["known", "unknown"])
-def test_loss_is_over_what_the_data_tell(batch: Batch, scene: str) -> None:
+def test_the_loss_is_over_the_known_boxes(batch: Batch, scene: str) -> None:
     module = tiny.stage("tlg")
     assert isinstance(module, TLGModule)
     batch = replace(batch, scene_known=torch.full_like(batch.scene_known, scene == "known"))
@@ -35,16 +35,16 @@ def test_loss_is_over_what_the_data_tell(batch: Batch, scene: str) -> None:
     tokens, _, unknown = module.generator.tokens_of(batch)
     steps, noised = module.generator.noised(tokens, SampleGenerators.of_samples("cpu", (0, "tlg", "val"), batch.keys))
     with torch.no_grad():
-        told = module.generator.prompt_encoder(batch.prompts)
-        predicted = module.generator.tlg(noised.x_t, steps, told, unknown)
+        conditioning = module.generator.prompt_encoder(batch.prompts)
+        predicted = module.generator.tlg(noised.x_t, steps, conditioning, unknown)
     total, numbers, words = 0.0, 0, batch.word_mask.shape[1]
     boxes = torch.cat([batch.word_boxes, batch.object_boxes], dim=1)
     for i, n in torch.cat([batch.word_mask, batch.object_mask], dim=1).nonzero().tolist():
         truth = encode_boxes(boxes[i, n], torch.tensor(True))[:5]
         total += float(noised.loss_weight[i] * (predicted[i, n, :5] - truth).square().sum())
         numbers += 5
-    if scene == "known":  # whether each of the other phrases stands anywhere
-        for i, n in told.object_mask.nonzero().tolist():
+    if scene == "known":  # whether each of the other phrases has a box
+        for i, n in conditioning.object_mask.nonzero().tolist():
             bit = 1.0 if batch.object_mask[i, n] else -1.0
             total += float(noised.loss_weight[i] * (predicted[i, words + n, 5] - bit).square())
             numbers += 1
@@ -52,7 +52,7 @@ def test_loss_is_over_what_the_data_tell(batch: Batch, scene: str) -> None:
     assert found == pytest.approx(total / numbers, rel=1e-4)
 
 
-def test_layouts_by_flow_matching_learn_and_are_drawn(posters: Path) -> None:
+def test_layouts_are_learned_and_drawn_by_flow_matching(posters: Path) -> None:
     generator = LayoutGenerator(
         tiny.prompt_encoder(),
         TLG(32, max_words=4, width=32, layers=1, heads=2, max_objects=8),
@@ -70,7 +70,7 @@ def test_layouts_by_flow_matching_learn_and_are_drawn(posters: Path) -> None:
     assert layout.boxes.isfinite().all()
 
 
-def test_tower_is_frozen_and_the_composition_learns(posters: Path) -> None:
+def test_the_tower_is_frozen_and_the_composition_learns(posters: Path) -> None:
     module = tiny.stage("tlg")
     before = {key: value.detach().clone() for key, value in module.named_parameters()}
     tiny.trainer(3).fit(module, datamodule=tiny.data(posters))
@@ -91,10 +91,10 @@ def test_validation_measures_the_drawn_layouts(posters: Path) -> None:
     assert {"val/loss", "val/iou", "val/overlap", "val/out_of_bounds"} <= set(found)
     assert module.results["iou"].value == pytest.approx(found["val/iou"])
     again = tiny.trainer(limit_val_batches=2).validate(module, datamodule=tiny.data(posters), verbose=False)[0]
-    assert again == found  # nothing is carried over
+    assert again == found  # nothing is kept from the first validation
 
 
-def test_layouts_hold_the_prompts_words_in_their_order() -> None:
+def test_layouts_have_the_prompts_words_in_order() -> None:
     module = tiny.stage("tlg", sampler=Sampler(steps=2))
     assert isinstance(module, TLGModule)
     with torch.no_grad():
@@ -104,15 +104,15 @@ def test_layouts_hold_the_prompts_words_in_their_order() -> None:
     assert layouts[0].boxes.dtype == torch.float32
 
 
-def test_layout_of_a_prompt_does_not_depend_on_words_it_has_not(batch: Batch) -> None:
-    """The places behind the last word are masked: other noise there changes nothing."""
+def test_a_layout_does_not_depend_on_unused_word_slots(batch: Batch) -> None:
+    """The slots after the last word are masked: other noise there changes nothing."""
     generator = tiny.layout_generator().eval()
-    told = generator.prompt_encoder(['"ONE" and "two"'])
+    conditioning = generator.prompt_encoder(['"ONE" and "two"'])
     x, steps = torch.randn(1, 12, 6), torch.tensor([500])
     changed = x.clone()
     changed[:, 2:4] += 1
     with torch.no_grad():
-        first, second = (generator.tlg(noise, steps, told)[:, :2] for noise in (x, changed))
+        first, second = (generator.tlg(noise, steps, conditioning)[:, :2] for noise in (x, changed))
     torch.testing.assert_close(first, second)
 
 
@@ -142,9 +142,9 @@ def test_epsilon_without_a_signal_at_the_end_is_refused() -> None:
 
 
 @pytest.mark.parametrize("scene", [True, False])
-def test_objects_are_placed_once_data_have_told_where_some_stand(posters: Path, scene: bool, tmp_path: Path) -> None:
+def test_objects_are_placed_only_after_training_on_object_boxes(posters: Path, scene: bool, tmp_path: Path) -> None:
     folder = posters
-    if not scene:  # MARIO's own folders have no scene.json
+    if not scene:  # MARIO's folders have no scene.json
         folder = tmp_path / "plain"
         shutil.copytree(posters, folder, ignore=shutil.ignore_patterns("scene.json"))
     module = tiny.stage("tlg", sampler=Sampler(steps=2))
@@ -152,7 +152,7 @@ def test_objects_are_placed_once_data_have_told_where_some_stand(posters: Path, 
     prompts = ['a red circle and a blue star, with "HI" at the top']
     assert module.draw(prompts)[0].objects == ()
     tiny.trainer(2).fit(module, datamodule=tiny.data(folder))
-    module.generator.tlg.box_out.bias.data[5] += 100  # whatever it learned: every phrase is said to stand somewhere
+    module.generator.tlg.box_out.bias.data[5] += 100  # whatever it learned: every phrase now has a box
     layout = module.draw(prompts)[0]
     assert layout.words == ("HI",)
     assert bool(layout.objects) == scene

@@ -44,7 +44,7 @@ def as_loader(*batches: Batch) -> DataLoader[Any]:
 
 
 def losses(module: VFEModule, batch: Batch) -> dict[str, float]:
-    """Validation's losses of one batch."""
+    """Return the validation losses of one batch."""
     return dict(tiny.trainer(limit_val_batches=1).validate(module, as_loader(batch), verbose=False)[0])
 
 
@@ -59,7 +59,7 @@ def test_untrained_stage_over_a_pretrained_unet_is_exactly_that_unet(batch: Batc
     z = image_generator.encode_layout(glyph_images(batch.glyphs))
     encoder = image_generator.prompt_encoder.text_encoder
     assert encoder.tokenizer is not None
-    prompts = [prompt[:60] for prompt in batch.prompts]  # they fit one window, and are not cut
+    prompts = [prompt[:60] for prompt in batch.prompts]  # short enough for one window, so not cut
     ids = encoder.tokenizer(prompts, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
     with torch.no_grad():
         states = encoder.tower(input_ids=ids["input_ids"]).last_hidden_state
@@ -75,7 +75,7 @@ def test_loss_is_alignment_plus_lambda_times_diffusion(batch: Batch) -> None:
     assert found["val/loss"] == pytest.approx(found["val/loss_align"] + found["val/loss_diffusion"])
     module.settings = replace(PLAIN, diffusion_weight=0.25)
     weighted = losses(module, batch)
-    assert weighted["val/loss_diffusion"] == pytest.approx(found["val/loss_diffusion"])  # lambda is not in it
+    assert weighted["val/loss_diffusion"] == pytest.approx(found["val/loss_diffusion"])  # without lambda
     assert weighted["val/loss"] == pytest.approx(found["val/loss_align"] + 0.25 * found["val/loss_diffusion"])
     with torch.no_grad():
         pairs = module.image_encoder(batch.images), module.image_generator.prompt_encoder(batch.prompts).pooled
@@ -83,7 +83,7 @@ def test_loss_is_alignment_plus_lambda_times_diffusion(batch: Batch) -> None:
 
 
 def test_diffusion_loss_is_the_weighted_error(batch: Batch) -> None:
-    """Against the same sum written out, sample by sample and place by place."""
+    """Compare with the same sum written out, by sample and latent pixel."""
     module = tiny.stage("vfe", training=replace(PLAIN, text_weight=4.0, timestep_shift=1.0))
     assert isinstance(module, VFEModule)
     image_generator = module.image_generator
@@ -92,9 +92,9 @@ def test_diffusion_loss_is_the_weighted_error(batch: Batch) -> None:
     steps = draw_timesteps(generators, 1000, timestep_shift=1.0)
     noised = add_noise(image_generator.schedule, x0, generators.normal(*x0.shape[1:]), steps, 5.0)
     with torch.no_grad():
-        told = image_generator.prompt_encoder(batch.prompts)
+        conditioning = image_generator.prompt_encoder(batch.prompts)
         predicted = image_generator.vfe(
-            noised.x_t, steps, image_generator.encode_layout(glyph_images(batch.glyphs)), told
+            noised.x_t, steps, image_generator.encode_layout(glyph_images(batch.glyphs)), conditioning
         )
     place = 1 + 3 * near_letters(batch.glyphs)
     total = 0.0
@@ -104,8 +104,8 @@ def test_diffusion_loss_is_the_weighted_error(batch: Batch) -> None:
     assert losses(module, batch)["val/loss_diffusion"] == pytest.approx(total / len(batch), rel=1e-4)
 
 
-def test_the_phrase_map_is_taught_what_its_boxes_show(batch: Batch) -> None:
-    """Against the same sum written out: everywhere but at the letters, in the boxes that stay, objects weighted."""
+def test_the_phrase_map_is_trained_to_show_the_content_of_its_boxes(batch: Batch) -> None:
+    """Compare with the same sum written out: all but the letters, in the boxes that are kept, objects weighted."""
     settings = replace(PLAIN, text_weight=4.0, object_weight=3.0)
     module, taught = (
         tiny.stage("vfe", training=t, map_channels=tiny.LATENT) for t in (settings, replace(settings, map_weight=0.5))
@@ -115,9 +115,9 @@ def test_the_phrase_map_is_taught_what_its_boxes_show(batch: Batch) -> None:
     batch.object_mask[0, :2] = batch.object_mask[1, 1] = True
     image_generator = module.image_generator
     with torch.no_grad():
-        told = image_generator.prompt_encoder(batch.prompts)
-        mask = batch.object_mask & told.object_mask
-        drawn = image_generator.vfe.phrase_map(Grounding(told.objects, batch.object_boxes, mask), (16, 16))[
+        conditioning = image_generator.prompt_encoder(batch.prompts)
+        mask = batch.object_mask & conditioning.object_mask
+        drawn = image_generator.vfe.phrase_map(Grounding(conditioning.objects, batch.object_boxes, mask), (16, 16))[
             :, : tiny.LATENT
         ]
     x0 = torch.nn.functional.pixel_unshuffle(batch.images, 2)
@@ -133,13 +133,13 @@ def test_the_phrase_map_is_taught_what_its_boxes_show(batch: Batch) -> None:
     assert after - before == pytest.approx(0.5 * total / len(batch), rel=1e-3)
 
 
-def test_a_phrase_map_that_is_too_narrow_to_be_taught_is_refused() -> None:
+def test_a_phrase_map_too_narrow_for_its_loss_is_refused() -> None:
     with pytest.raises(ValueError, match=r"map_weight is 1\.0"):
         tiny.stage("vfe", training=LossSettings(map_weight=1.0))
 
 
 def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:
-    """The unweighted error of the velocity, at the times of the density asked for."""
+    """The loss is the unweighted error of the velocity, at times of the requested density."""
     for density in (None, "uniform"):
         module = tiny.stage("vfe", training=replace(PLAIN, timestep_density=density))
         assert isinstance(module, VFEModule)
@@ -150,9 +150,11 @@ def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:
         t = FlowMatching(image_generator.schedule, density or "logit_normal").draw_timesteps(generators)
         noise, share = generators.normal(*x0.shape[1:]), (t / 1000).view(-1, 1, 1, 1)
         with torch.no_grad():
-            told = image_generator.prompt_encoder(batch.prompts)
+            conditioning = image_generator.prompt_encoder(batch.prompts)
             x_t = (1 - share) * x0 + share * noise
-            predicted = image_generator.vfe(x_t, t, image_generator.encode_layout(glyph_images(batch.glyphs)), told)
+            predicted = image_generator.vfe(
+                x_t, t, image_generator.encode_layout(glyph_images(batch.glyphs)), conditioning
+            )
         expected = float((predicted - (noise - x0)).square().mean())
         assert losses(module, batch)["val/loss_diffusion"] == pytest.approx(expected, rel=1e-4)
 
@@ -176,7 +178,7 @@ def test_sampler_that_does_not_fit_the_schedule_is_refused_before_training() -> 
         tiny.vfe(layout_sampler=Sampler(eta=0.5, solver="dpmsolver++"))
 
 
-def test_a_sampler_of_layouts_that_nobody_draws_is_refused() -> None:
+def test_an_unused_layout_sampler_is_refused() -> None:
     with pytest.raises(ValueError, match=r"layout_sampler is Sampler\(steps=7.*; it is needed with a layout_generator"):
         tiny.vfe(hierarchical=False, layout_sampler=Sampler(steps=7))
 
@@ -190,7 +192,7 @@ def test_projections_that_cannot_be_fused_are_refused_before_training() -> None:
 
 
 def near_letters(glyphs: Tensor) -> Tensor:
-    """(B, h, w): 1 where a letter is on or beside one of the 2 x 2 pixels of a latent's place."""
+    """Return (B, h, w): 1 where a letter is on or beside one of the 2 x 2 pixels of a latent pixel."""
     ink = glyphs[:, 0] > 0.25 * 255
     found = torch.zeros(len(glyphs), 16, 16)
     for i in range(16):
@@ -202,7 +204,7 @@ def near_letters(glyphs: Tensor) -> Tensor:
 
 @dataclass
 class Seen:
-    """What an image generator's VFE is told, call by call."""
+    """Records the inputs of an image generator's VFE, call by call."""
 
     noised: list[Tensor] = field(default_factory=list)
     times: list[Tensor] = field(default_factory=list)
@@ -224,31 +226,31 @@ def watched(training: LossSettings) -> tuple[VFEModule, Seen]:
 
 
 @pytest.mark.parametrize(("caption", "layout"), [(0.0, 0.0), (0.3, 0.1), (0.0, 0.5)])
-def test_shares_of_dropped_captions_and_layouts(batch: Batch, caption: float, layout: float) -> None:
+def test_the_shares_of_dropped_captions_and_layouts_are_met(batch: Batch, caption: float, layout: float) -> None:
     module, seen = watched(replace(PLAIN, caption_dropout=caption, layout_dropout=layout))
     glyphs = batch.glyphs.clone()
-    glyphs[:, :, 0, 0] = 255  # some posters have no words: no layout is blank unless it is dropped
+    glyphs[:, :, 0, 0] = 255  # some posters have no words: make every layout nonblank unless dropped
     batch = replace(batch, glyphs=glyphs)
     copies = 60
-    # a sample's draws in validation follow from its name
+    # in validation, a sample's draws depend on its name
     renamed = [replace(batch, keys=tuple(f"{key}-{copy}" for key in batch.keys)) for copy in range(copies)]
     tiny.trainer(limit_val_batches=copies).validate(module, as_loader(*renamed), verbose=False)
     with torch.no_grad():
         uncond = module.image_generator.prompt_encoder([""]).tokens
-    window = uncond.shape[1]  # these prompts have several; the empty one has one
+    window = uncond.shape[1]  # these prompts have several windows; the empty one has one
     silent = torch.cat([t[:, :window].isclose(uncond, atol=1e-5).flatten(1).all(1) for t in seen.texts])
     blank = torch.cat([z[:, : tiny.LATENT].eq(-1).flatten(1).all(1) for z in seen.layouts])
     unmapped = torch.cat([z[:, tiny.LATENT :].eq(0).flatten(1).all(1) for z in seen.layouts])
-    assert bool(unmapped[blank].all())  # nor a map of the objects
+    assert bool(unmapped[blank].all())  # no phrase map either
     tolerance = 4 * (0.25 / len(silent)) ** 0.5
     assert float(blank.float().mean()) == pytest.approx(layout, abs=tolerance if layout else 0)
     assert float(silent.float().mean()) == pytest.approx(caption + layout, abs=tolerance if caption + layout else 0)
-    assert bool(silent[blank].all())  # nothing -> layout -> layout and text: no text without its layout
+    assert bool(silent[blank].all())  # nothing -> layout -> layout and text: no text without a layout
 
 
 @pytest.mark.parametrize("matching", [False, True], ids=["ddpm", "flow"])
-def test_mixed_precision_leaves_the_forward_process_exact(batch: Batch, matching: bool) -> None:
-    """An autoencoder answers in bfloat16 then; what is learned from its latents is in float32."""
+def test_the_forward_process_is_exact_in_mixed_precision(batch: Batch, matching: bool) -> None:
+    """The autoencoder's latents are then bfloat16; the forward process on them is in float32."""
     torch.manual_seed(0)
     autoencoder = build_kl_autoencoder((8, 8), 1, latent_channels=tiny.LATENT, norm_num_groups=4)
     image_generator = tiny.flow_image_generator() if matching else tiny.image_generator(tiny.LORA)
@@ -283,7 +285,7 @@ def test_augmentation_is_noise_of_that_deviation(batch: Batch) -> None:
     assert noise.std().item() == pytest.approx(0.3, rel=0.05)
 
 
-def test_timestep_shift_moves_the_timesteps(batch: Batch) -> None:
+def test_timestep_shift_shifts_the_timesteps(batch: Batch) -> None:
     means = []
     for timestep_shift in (0.0, 5.0):
         module, seen = watched(replace(PLAIN, timestep_shift=timestep_shift))
@@ -321,7 +323,7 @@ def test_ablations_train_and_generate(posters: Path, changes: dict[str, Any]) ->
     module = tiny.stage("vfe", sampler=ImageSampler(steps=2, guidance_scale=2, layout_scale=scale), **changes)
     assert isinstance(module, VFEModule)
     before = parts(module)
-    tiny.trainer(2).fit(module, datamodule=tiny.data(posters))  # the first has a rate of zero
+    tiny.trainer(2).fit(module, datamodule=tiny.data(posters))  # the learning rate of the first step is zero
     assert any(not torch.equal(value, before[key]) for key, value in module.named_parameters())
     prompts = PromptDataModule(['a red circle and "HI"', "no words"])
     generated = tiny.trainer().predict(module, datamodule=prompts)[0]  # type: ignore[index]
@@ -365,7 +367,7 @@ def test_temperature_out_of_range_is_refused() -> None:
         tiny.vfe(temperature=0)
 
 
-def test_checkpoint_says_the_scale_of_its_adapters(posters: Path, tmp_path: Path) -> None:
+def test_the_checkpoint_contains_the_scale_of_its_adapters(posters: Path, tmp_path: Path) -> None:
     trainer = tiny.trainer(1)
     trainer.fit(tiny.stage("vfe"), datamodule=tiny.data(posters))
     trainer.save_checkpoint(tmp_path / "x.ckpt")

@@ -1,4 +1,4 @@
-"""LoRA of the UNet, its acceleration, and the settings of the noise: what they change, and what they must not."""
+"""Test what LoRA, acceleration and noise settings of the UNet change, and what they must not change."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ COMPILED = [needs_compiler, pytest.mark.slow]
     ],
     ids=["checkpointing", "checkpointing, lora", "channels_last", "compile", "all, lora"],
 )
-def test_acceleration_changes_neither_losses_nor_names(
+def test_acceleration_changes_neither_losses_nor_parameter_names(
     acceleration: Acceleration, lora: Lora | None, batch: Batch
 ) -> None:
     plain, fast = build(lora), build(lora, acceleration)
@@ -116,25 +116,25 @@ def test_lora_trains_the_adapters_the_fusion_and_the_composition(batch: Batch) -
         assert any(k.startswith(f"image_generator.{part}.") for k in moved)
 
 
-def test_lora_starts_at_the_unet() -> None:
+def test_lora_starts_at_the_unets_output() -> None:
     module, plain = build(UNET_LORA), build()
-    x, told = torch.randn(2, tiny.LATENT + 4, 16, 16), torch.randn(2, 5, tiny.WIDTH)
+    x, states = torch.randn(2, tiny.LATENT + 4, 16, 16), torch.randn(2, 5, tiny.WIDTH)
     with torch.no_grad():
-        ours, theirs = (m.image_generator.vfe.unet(x, 7, encoder_hidden_states=told).sample for m in (module, plain))
+        ours, theirs = (m.image_generator.vfe.unet(x, 7, encoder_hidden_states=states).sample for m in (module, plain))
     assert torch.equal(ours, theirs)
 
 
 def predicted(network: Any) -> Tensor:
     generators = torch.Generator().manual_seed(1)
     x = torch.randn(2, tiny.LATENT + 4, 16, 16, generator=generators)
-    told = torch.randn(2, 5, tiny.WIDTH, generator=generators)
+    states = torch.randn(2, 5, tiny.WIDTH, generator=generators)
     with torch.no_grad():
-        said: Tensor = network.eval()(x, 7, encoder_hidden_states=told).sample
+        said: Tensor = network.eval()(x, 7, encoder_hidden_states=states).sample
     return said
 
 
 @pytest.mark.parametrize("acceleration", [Acceleration(), Acceleration(channels_last=True)])
-def test_alpha_survives_checkpoint_chaining_and_export(
+def test_alpha_is_kept_by_checkpoint_chaining_and_export(
     acceleration: Acceleration, batch: Batch, tmp_path: Path
 ) -> None:
     module = build(UNET_LORA, acceleration)
@@ -162,7 +162,7 @@ def test_alpha_survives_checkpoint_chaining_and_export(
         load_checkpoint(build(replace(UNET_LORA, alpha=2)), path)
 
 
-def test_export_leaves_the_module_as_it_is() -> None:
+def test_an_export_does_not_change_the_module() -> None:
     module = build(UNET_LORA, Acceleration(channels_last=True))
     before = list(module.state_dict())
     pipe = VLADPipeline.from_module(module)
@@ -180,7 +180,7 @@ def test_export_leaves_the_module_as_it_is() -> None:
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
 @pytest.mark.parametrize("gamma", [1.0, 5.0])
-def test_every_prediction_trains_under_its_weight(prediction: str, gamma: float, batch: Batch) -> None:
+def test_every_prediction_trains_with_its_weight(prediction: str, gamma: float, batch: Batch) -> None:
     module = build(schedule=tiny.schedule(prediction, "scaled_linear"), training=replace(PLAIN, snr_gamma=gamma))
     _, losses = trained(module, batch, 3)
     assert all(torch.tensor(losses).isfinite())
@@ -194,8 +194,8 @@ def test_epsilon_without_a_signal_at_the_end_is_refused() -> None:
         build(schedule=schedule)
 
 
-def test_offset_noise_is_one_number_a_channel(batch: Batch) -> None:
-    """What the image generator sees with it, less what it sees without, is the same at every place."""
+def test_offset_noise_is_one_number_per_channel(batch: Batch) -> None:
+    """The image generator's inputs with and without it differ by the same number at every pixel."""
     seen = []
     for offset in (0.0, 0.3):
         module = build(schedule=tiny.schedule("epsilon"), training=replace(PLAIN, offset_noise=offset))

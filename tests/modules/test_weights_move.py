@@ -1,4 +1,4 @@
-"""Every weight that trains learns something within a few steps, in every stage."""
+"""In every stage, every trained weight changes within a few steps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vlad_lightning.modules import VFEModule
 
 
 def flow(**changes: Any) -> LightningModule:
-    """Stage 2 with the transformer trained by flow matching."""
+    """Build stage 2 with the transformer trained by flow matching."""
     return VFEModule(
         tiny.flow_image_generator(), tiny.image_encoder(), tiny.layout_generator(), optimization=tiny.FAST, **changes
     )

@@ -37,7 +37,7 @@ def card(tmp_path: Path, checkpoint: Path, callbacks: dict[str, Any] | None = No
     return ModelCard.load(folder / "README.md")
 
 
-def test_card_tells_the_run(tmp_path: Path, checkpoint: Path) -> None:
+def test_the_card_describes_the_run(tmp_path: Path, checkpoint: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps({"vlad": RESULTS}))
     found = card(tmp_path, checkpoint)
     assert found.data.license == "apache-2.0"
@@ -66,7 +66,7 @@ def test_card_tells_the_run(tmp_path: Path, checkpoint: Path) -> None:
     assert "`unet/x.safetensors`" in found.text
 
 
-def test_published_weights_bring_their_licence(tmp_path: Path, checkpoint: Path) -> None:
+def test_the_licence_of_published_weights_is_named(tmp_path: Path, checkpoint: Path) -> None:
     callbacks = {
         "FromPretrained[image_generator.vfe.unet]": {"source": "someone/diffusion-1"},
         "FromPretrained[image_generator.autoencoder]": {"source": "/folders/of/mine"},

@@ -32,7 +32,7 @@ LAYOUT = Layout(("HI",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.1]]))
 
 
 def random_module(hierarchical: bool = True) -> VFEModule:
-    """A stage 2 in which everything that starts at zero does not: adapters, the CCM's ways out, fusion."""
+    """Build a stage 2 with random instead of zero weights in adapters, the CCM's output layers and fusion."""
     module = tiny.stage("vfe", hierarchical=hierarchical)
     assert isinstance(module, VFEModule)
     for name, value in module.named_parameters():
@@ -59,14 +59,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
 
 
 def tensor(value: object) -> Tensor:
-    """The images of ``output_type="pt"``."""
+    """Return the images of ``output_type="pt"``."""
     assert isinstance(value, Tensor)
     return value
 
 
 @pytest.fixture(autouse=True)
 def kernels_of_a_new_process() -> Iterator[None]:
-    """A command that ran in this process before may have chosen another attention kernel (``cli.fit.build``)."""
+    """Reset the attention kernel, which an earlier command in this process may have changed (``cli.fit.build``)."""
     chosen = torch.backends.cuda.flash_sdp_enabled()
     torch.backends.cuda.enable_flash_sdp(True)
     yield
@@ -105,17 +105,17 @@ def test_adapters_are_folded_in(saved: Saved) -> None:
     found = saved.pipe(PROMPT, LAYOUT, 3, 2.0, 1.0, generator=generator(), output_type="pt").images
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
     assert not [key for key in saved.pipe.text_encoder.state_dict() if "lora" in key]
-    assert any("lora" in key for key in saved.module.state_dict())  # the module keeps its own
+    assert any("lora" in key for key in saved.module.state_dict())  # the module keeps its adapters
 
 
-def test_folder_holds_safetensors_json_and_one_import(saved: Saved) -> None:
+def test_the_folder_has_safetensors_json_and_one_import(saved: Saved) -> None:
     suffixes = {path.suffix for path in saved.folder.rglob("*") if path.is_file()}
     assert suffixes <= {".safetensors", ".json", ".txt", ".py"}
     assert [path.name for path in saved.folder.rglob("*.py")] == ["pipeline.py"]
     assert (saved.folder / "unet" / "diffusion_pytorch_model.safetensors").is_file()
 
 
-def test_own_layouts_are_drawn_as_they_are(saved: Saved) -> None:
+def test_given_layouts_are_drawn_unchanged(saved: Saved) -> None:
     drawn = saved.pipe([PROMPT, PROMPT], [LAYOUT, Layout.empty()], 2, generator=generator())
     assert drawn.layouts[0] is LAYOUT
     assert len(drawn.layouts[1]) == 0
@@ -151,7 +151,7 @@ def test_scales_and_steps_take_effect(saved: Saved) -> None:
     assert not any(torch.equal(base, image) for image in changed)
 
 
-def test_a_pipeline_samples_as_its_stage_was_tested(tmp_path: Path) -> None:
+def test_a_pipeline_samples_with_the_settings_of_its_stages_test(tmp_path: Path) -> None:
     module = random_module()
     module.sampler = ImageSampler(steps=2, guidance_scale=4.0, layout_scale=1.5)
     VLADPipeline.from_module(module).save_pretrained(tmp_path / "saved")
@@ -172,7 +172,7 @@ def test_a_pipeline_samples_as_its_stage_was_tested(tmp_path: Path) -> None:
         kept.pop(name)
     for name in ("steps", "solver", "eta"):
         kept.pop(f"layout_{name}")
-    index.write_text(json.dumps(kept))  # a folder from before it kept them
+    index.write_text(json.dumps(kept))  # like a folder of an older version without them
     pipe = load(tmp_path / "saved")
     assert torch.equal(draw(), draw(20, 3.0, 3.0))
 
@@ -184,7 +184,9 @@ def test_a_pipeline_samples_as_its_stage_was_tested(tmp_path: Path) -> None:
         (ImageSampler(4, "dpmsolver++", 0.0, 2.0, 1.5, cache_interval=2), Sampler(steps=2, eta=0.5)),
     ],
 )
-def test_an_export_draws_what_its_module_draws(tmp_path: Path, sampler: ImageSampler, layout_sampler: Sampler) -> None:
+def test_an_export_generates_the_same_as_its_module(
+    tmp_path: Path, sampler: ImageSampler, layout_sampler: Sampler
+) -> None:
     module = random_module().eval()
     module.sampler, module.layout_sampler, module.sampling_seed = sampler, layout_sampler, 5
     VLADPipeline.from_module(module).save_pretrained(tmp_path / "saved")
@@ -213,7 +215,7 @@ def test_reading_the_image_generator_changes_nothing() -> None:
     assert pipe.transformer.attn_processors == before
 
 
-def test_layouts_have_a_sampler_of_their_own(saved: Saved) -> None:
+def test_layouts_have_a_separate_sampler(saved: Saved) -> None:
     def boxes(**samplers: Any) -> Tensor:
         (layout,) = saved.pipe(PROMPT, num_inference_steps=1, generator=generator(), **samplers).layouts
         return layout.boxes
@@ -234,7 +236,7 @@ def test_an_image_depends_on_its_prompt_and_seed_and_not_on_its_batch(saved: Sav
 
     alone, together = draw(PROMPT), draw("a blue square", PROMPT, PROMPT)
     torch.testing.assert_close(together[1:2], alone, atol=1e-4, rtol=1e-4)
-    assert (together[1] - together[2]).abs().max() > 0.01  # asked for twice, there are two
+    assert (together[1] - together[2]).abs().max() > 0.01  # requested twice, there are two different images
     given = draw("a blue square", PROMPT, generator=[generator(1), generator(2)])
     torch.testing.assert_close(given[1:], draw(PROMPT, generator=[generator(2)]), atol=1e-4, rtol=1e-4)
     shared = draw(PROMPT, "a blue square", generator=generator(3))
@@ -280,16 +282,14 @@ def test_other_output_types_and_numbers_of_layouts_are_refused(saved: Saved) -> 
         (PROMPT, {"layouts": LAYOUT, "layout_sampler": Sampler()}, "layout_sampler is .*: layouts are given"),
     ],
 )
-def test_what_is_too_much_for_a_call_is_refused(
-    saved: Saved, prompt: Any, settings: dict[str, Any], message: str
-) -> None:
+def test_too_large_requests_are_refused(saved: Saved, prompt: Any, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         saved.pipe(prompt, **settings)
     assert len(str(raised.value)) < 400
     assert "\n" not in str(raised.value)
 
 
-def test_opening_a_pipeline_warns_of_nothing(saved: Saved, caplog: pytest.LogCaptureFixture) -> None:
+def test_opening_a_pipeline_gives_no_warning(saved: Saved, caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("diffusers")
     logger.addHandler(caplog.handler)
     try:
@@ -372,7 +372,7 @@ print(type(pipe).__module__, type(pipe).__name__)
 
 
 @pytest.mark.slow
-def test_plain_diffusers_opens_the_folder_in_a_process_of_its_own(saved: Saved, tmp_path: Path) -> None:
+def test_plain_diffusers_opens_the_folder_in_a_new_process(saved: Saved, tmp_path: Path) -> None:
     command = [sys.executable, "-c", PLAIN, str(saved.folder), PROMPT, str(tmp_path / "x.pt")]
     environment = {**os.environ, "HF_HOME": str(tmp_path / "hub")}  # diffusers copies pipeline.py there
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
@@ -382,7 +382,7 @@ def test_plain_diffusers_opens_the_folder_in_a_process_of_its_own(saved: Saved, 
     assert torch.equal(torch.load(tmp_path / "x.pt", weights_only=True), tensor(ours))
 
 
-def test_plain_diffusers_asks_before_it_runs_the_folders_code(saved: Saved) -> None:
+def test_plain_diffusers_needs_permission_to_run_the_folders_code(saved: Saved) -> None:
     with pytest.raises(ValueError, match="trust_remote_code=True"):
         DiffusionPipeline.from_pretrained(saved.folder)
 
@@ -401,7 +401,7 @@ def test_a_transformer_trained_by_flow_matching_is_saved_and_loaded(tmp_path: Pa
     assert torch.equal(tensor(first.images), tensor(second.images))
 
 
-def test_a_folder_from_before_there_were_transformers_loads(saved: Saved, tmp_path: Path) -> None:
+def test_a_folder_written_before_transformers_were_supported_loads(saved: Saved, tmp_path: Path) -> None:
     shutil.copytree(saved.folder, tmp_path / "old")
     index = json.loads((tmp_path / "old" / "model_index.json").read_text())
     assert index.pop("transformer") == [None, None]
@@ -439,7 +439,7 @@ def test_loaded_pipeline_saves_again(saved: Saved, tmp_path: Path) -> None:
     assert index["_class_name"] == ["pipeline", "VLADPipeline"]
 
 
-def test_module_is_left_as_it_is() -> None:
+def test_saving_does_not_change_the_module() -> None:
     module = random_module()
     before = {key: value.clone() for key, value in module.named_parameters()}
     trained = {key: value.requires_grad for key, value in module.named_parameters()}
@@ -480,12 +480,12 @@ def test_words_without_glyphs_are_refused_before_anything_is_generated(saved: Sa
         saved.pipe(PROMPT, Layout(("中",), LAYOUT.boxes))
     with pytest.raises(ValueError, match=r"font='.*none\.ttf' cannot be read"):
         saved.pipe(PROMPT, Layout(("HI",), LAYOUT.boxes, (str(saved.folder / "none.ttf"),)))
-    saved.pipe("nothing to draw: 中", num_inference_steps=1)  # only what is drawn needs a glyph
+    saved.pipe("nothing to draw: 中", num_inference_steps=1)  # only drawn words need glyphs
 
 
 @pytest.fixture(scope="module")
 def inpainter(tmp_path_factory: pytest.TempPathFactory) -> VLADPipeline:
-    """Saved and loaded."""
+    """Save and load an inpainting pipeline."""
     torch.manual_seed(0)
     module = tiny.stage("vfe", inpaints=True)
     assert isinstance(module, VFEModule)
@@ -499,7 +499,7 @@ def inpainter(tmp_path_factory: pytest.TempPathFactory) -> VLADPipeline:
 
 
 def pictures(size: tuple[int, int]) -> tuple[Image.Image, Image.Image]:
-    """A noisy picture and a mask of its middle."""
+    """Make a noisy picture and a mask of its middle."""
     pixels = torch.randint(0, 256, (size[1], size[0], 3), dtype=torch.uint8, generator=generator(3))
     picture, mask = Image.fromarray(pixels.numpy()), Image.new("L", size)
     mask.paste(255, (size[0] // 4, size[1] // 4, 3 * size[0] // 4, 3 * size[1] // 4))
@@ -513,13 +513,13 @@ def test_inpainting_keeps_every_pixel_outside_the_mask(inpainter: VLADPipeline, 
     for image in drawn.images:
         assert isinstance(image, Image.Image)
         assert image.size == size
-        kept = Image.composite(picture, image, mask)  # the picture where it was generated
+        kept = Image.composite(picture, image, mask)  # the original picture inside the mask
         assert kept.tobytes() == picture.tobytes()
         assert image.tobytes() != picture.tobytes()
     assert [layout.words for layout in drawn.layouts] == [("HI",), ()]
 
 
-def test_without_a_mask_the_words_boxes_are_generated(inpainter: VLADPipeline) -> None:
+def test_without_a_mask_the_words_boxes_are_inpainted(inpainter: VLADPipeline) -> None:
     picture, _ = pictures((40, 40))
     word = Layout(("HI",), torch.tensor([[0.5, 0.25, 0.5, 0.2, 0.0]]))
     image = inpainter.inpaint(PROMPT, picture, layouts=word, num_inference_steps=2, generator=generator()).images[0]
@@ -541,11 +541,11 @@ def test_inpainting_is_reproducible_and_reads_its_words(inpainter: VLADPipeline)
     assert not torch.equal(draw(), draw(Layout.empty()))
 
 
-def test_an_inpainting_pipeline_still_generates_from_nothing(inpainter: VLADPipeline) -> None:
+def test_an_inpainting_pipeline_still_generates_whole_images(inpainter: VLADPipeline) -> None:
     assert inpainter(PROMPT, num_inference_steps=2, generator=generator()).images[0].size == (tiny.SIZE, tiny.SIZE)
 
 
-def test_inpainting_refuses_what_it_cannot_do(saved: Saved, inpainter: VLADPipeline) -> None:
+def test_inpainting_refuses_unusable_arguments(saved: Saved, inpainter: VLADPipeline) -> None:
     picture, mask = pictures((40, 40))
     with pytest.raises(ValueError, match="this pipeline has no inpainting: train one for inpainting"):
         saved.pipe.inpaint(PROMPT, picture, mask)

@@ -20,7 +20,7 @@ PORTS = 3  # the controller's and one for each node
 
 
 def free_ports() -> int:
-    """The first of ``PORTS`` ports in a row that nobody listens on, below those that the kernel hands out."""
+    """Find the first of ``PORTS`` free ports in a row, below those that the kernel assigns."""
     for first in range(17817, 30000, PORTS):
         with ExitStack() as stack:
             try:
@@ -55,7 +55,7 @@ def cluster() -> Iterator[Cluster]:
     try:
         with (folder / "stderr").open("w+") as stderr:  # a pipe would stay open as long as the daemons do
             up = subprocess.run([script, "up", folder], check=False, timeout=120, env=environment, stderr=stderr)
-            if up.returncode:  # the machine's doing, not that of what is tested
+            if up.returncode:  # the machine's fault, not the tested code's
                 pytest.skip(f"no SLURM cluster: {(folder / 'stderr').read_text(errors='replace').strip()}")
         yield Cluster(environment)
     finally:

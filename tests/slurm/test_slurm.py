@@ -68,13 +68,13 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return {name: value for name, value in saved["state_dict"].items() if isinstance(value, torch.Tensor)}
 
 
-def test_a_chain_that_was_preempted_twice_comes_to_its_end(chain: Chain) -> None:
+def test_a_chain_that_was_preempted_twice_finishes(chain: Chain) -> None:
     states = {stage: (facts["JobState"], facts["ExitCode"]) for stage, facts in chain.facts.items()}
     assert states == dict.fromkeys(("stage0", "stage1", "stage2"), ("COMPLETED", "0:0")), logs_of(chain.out)
     assert chain.facts["stage0"]["Restarts"] == "2"
     told = (chain.out / "slurm" / f"stage0-{chain.jobs['stage0']}" / "0.log").read_text()
     assert told.count("(exit code 75)") == 2, told
-    assert told.count("SLURM starts it again") == 1  # the second time it was queued already
+    assert told.count("SLURM starts it again") == 1  # the second time it was already queued
     for stage in ("stage1", "stage2"):
         assert weights(chain.out / stage / "last.ckpt")
 
@@ -90,7 +90,7 @@ def test_it_ends_with_the_weights_of_an_undisturbed_run(
 
 
 def start(cluster: Cluster, *args: object) -> subprocess.Popen[str]:
-    """One process without SLURM."""
+    """Start one process without SLURM."""
     command = [sys.executable, "-m", "vlad_lightning", *map(str, args)]
     return subprocess.Popen(
         command, env=cluster.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -102,7 +102,7 @@ def submit(cluster: Cluster, script: str, out: Path, *args: object) -> str:
     return cluster.run("sbatch", "--parsable", *options, SCRIPTS / f"{script}.sbatch", out, *args).stdout.strip()
 
 
-def test_test_and_predict_over_tasks_give_what_one_process_gives(
+def test_test_and_predict_over_tasks_equal_one_process(
     cluster: Cluster, chain: Chain, data: tuple[str, ...], tmp_path: Path
 ) -> None:
     checkpoint = ("--ckpt_path", chain.out / "stage2" / "last.ckpt", "--trainer.accelerator=cpu", *GENERATE)

@@ -1,4 +1,4 @@
-"""What a group of one process shows of the sharded strategy; tests/distributed/test_strategies.py has larger ones."""
+"""Test the sharded strategy in a group of one process; tests/distributed/test_strategies.py has larger groups."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Sharded(Regression):
         self.training_step(batch, batch_idx)
 
 
-def test_what_was_validated_can_be_trained() -> None:
+def test_a_validated_module_can_be_trained() -> None:
     """With a backend of that name, as with NCCL, Lightning would validate in torch's inference mode."""
     module, trainer = Sharded(), sharded(backend="cpu:gloo", limit_val_batches=1, num_sanity_val_steps=1)
     trainer.validate(module, loader(), verbose=False)
@@ -70,7 +70,7 @@ def test_a_last_checkpoint_that_could_not_be_written_ends_the_fit_with_an_error(
 
 
 @pytest.mark.parametrize(("stage", "probe"), [("alignment", "the alignment probe"), ("vfe", "the text probe")])
-def test_a_fit_says_once_that_shards_are_asked_nothing(
+def test_a_fit_reports_once_that_no_probe_runs_on_shards(
     stage: str, probe: str, posters: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     changes: dict[str, Any] = {} if stage == "alignment" else {"lora": None}
@@ -84,7 +84,7 @@ def test_a_fit_says_once_that_shards_are_asked_nothing(
     assert "\n" not in notices[0]
 
 
-def test_a_fit_without_a_probe_says_nothing_of_it(posters: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fit_without_a_probe_does_not_report_it(posters: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         sharded().fit(tiny.stage("vfe", lora=None, text_probe=0), datamodule=tiny.data(posters))
     assert not [line for line in caplog.messages if "the weights are sharded" in line]

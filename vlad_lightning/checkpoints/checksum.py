@@ -19,6 +19,8 @@ from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 
+from vlad_lightning.files import NOTE_BYTES, UnusableFileError, read_utf8
+
 LAST = "last.ckpt"
 MANIFEST = "SHA256SUMS"
 _STEP = re.compile(r"step-(\d+)\.ckpt")
@@ -317,11 +319,11 @@ def _check_records(path: Path) -> None:
 
 def _check_folder(folder: Path) -> None:
     try:
-        lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+        lines = read_utf8(folder / MANIFEST, NOTE_BYTES).splitlines()
     except FileNotFoundError:
         raise DamagedError(f"{folder} is damaged: it has no {MANIFEST}, its save did not come to the end") from None
-    except UnicodeDecodeError as error:
-        raise DamagedError(f"{folder} is damaged: {MANIFEST} is no text") from error
+    except (UnicodeDecodeError, UnusableFileError, IsADirectoryError) as error:
+        raise DamagedError(f"{folder} is damaged: {MANIFEST} is no text file") from error
     listed = [line.partition("  ") for line in lines]
     if not listed or any(len(digest) != 64 or not name for digest, _, name in listed):
         raise DamagedError(f"{folder} is damaged: {MANIFEST} is not a list of checksums")

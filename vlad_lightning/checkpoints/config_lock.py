@@ -70,6 +70,10 @@ _FREE = (
     "trainer.callbacks.ResultsWriter*",
     "trainer.callbacks.ImageWriter*",
 )
+# A resume restores these from the checkpoint, whatever the configuration says: a trained weight's first value, and
+# where weights and tokenizers were read when the run began.
+_WEIGHTS = ("model.temperature",)
+_ORIGINS = ("InitFrom", "FromPretrained", "TokenizerFromPretrained")
 _ABSENT = "(not set)"
 CONTENT = "data.content"
 """The key under which ``allow_changes`` permits other contents of the data folder."""
@@ -130,9 +134,20 @@ class ConfigLock(Callback):
         """
         if trainer.state.fn == "fit" and RECORD in checkpoint:
             refuse_changes(trainer.ckpt_path, checkpoint[RECORD], self.config, self.allow_changes)
+            self._keep_origins(checkpoint[RECORD])
         data = getattr(trainer, "datamodule", None)
         if trainer.state.fn == "fit" and hasattr(data, "changed_since"):
             on_first(partial(self._check_data, cast(_Data, data), checkpoint))
+
+    def _keep_origins(self, then: Mapping[str, Any]) -> None:
+        """Keep on record where the run's weights came from; a resume does not read them again."""
+        prefixes = tuple(f"trainer.callbacks.{name}" for name in _ORIGINS)
+        kept = {key: value for key, value in then.items() if key.startswith(prefixes)}
+        own = {key: value for key, value in self.config.items() if key.startswith(prefixes)}
+        if kept != own:
+            names = sorted(key for key in {**kept, **own} if kept.get(key) != own.get(key))
+            rank_zero_warn(f"{', '.join(names)}: without effect, the weights are those of the checkpoint")
+            self.config = {key: value for key, value in self.config.items() if key not in own} | kept
 
     def _check_data(self, data: _Data, checkpoint: Mapping[str, Any]) -> None:
         changed = data.changed_since(checkpoint)
@@ -202,11 +217,12 @@ def changes(
         then: the configuration stored in a checkpoint.
         now: the configuration of the fit that resumes it.
         allow_changes: more keys that may differ, or patterns such as ``data.*``; a key includes all keys below it.
+            The first value of a trained weight may not.
     """
     named = [pattern.replace(".init_args", "").lstrip("-").replace("[", "[[]") for pattern in allow_changes]
     allowed = [*_FREE, *named, *(f"{pattern}.*" for pattern in named), *(f"{pattern}[[]*" for pattern in named)]
     differing = [key for key in {**then, **now} if then.get(key, _ABSENT) != now.get(key, _ABSENT)]
-    refused = [key for key in differing if not any(fnmatchcase(key, pattern) for pattern in allowed)]
+    refused = [key for key in differing if key in _WEIGHTS or not any(fnmatchcase(key, pattern) for pattern in allowed)]
     return [(key, then.get(key, _ABSENT), now.get(key, _ABSENT)) for key in sorted(refused)]
 
 
@@ -230,6 +246,11 @@ def refuse_changes(
     if getattr(rank_zero_only, "rank", 0) == 0:
         print(table(rows), file=sys.stderr)
     names = [key for key, *_ in rows]
+    if weights := [key for key in names if key in _WEIGHTS]:
+        raise ValueError(
+            f"{checkpoint} was trained under another {weights[0]}, the first value of a weight that the checkpoint "
+            f"restores: undo the change ({_short(then.get(weights[0]))}), or start a new run"
+        )
     raise ValueError(
         f"{checkpoint} was trained under another configuration ({len(rows)} keys differ, above); undo the change, "
         f"or allow it: --resume.allow_changes '[{', '.join(names)}]'"

@@ -10,6 +10,8 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vlad_lightning.files import NOTE_BYTES, read_utf8
+
 NAME = ".fit.lock"
 
 
@@ -110,7 +112,7 @@ def _runs(holder: _Holder) -> bool:
 def _read(path: Path) -> _Holder:
     """Return the process that a lock names; if the file is damaged, a process on this host with the number 0."""
     try:
-        holder = _Holder(**json.loads(path.read_text(encoding="utf-8")))
+        holder = _Holder(**json.loads(read_utf8(path, NOTE_BYTES)))
         if isinstance(holder.pid, int) and isinstance(holder.restarts, int):
             return holder
     except (ValueError, TypeError, RecursionError):

@@ -75,7 +75,8 @@ def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
         plain = get_loader("yaml")(text) == text
     except (yaml.YAMLError, ValueError):
         plain = False
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else "'")
+    quotes = "'" if text.isprintable() else '"'  # only double quotes keep every kind of line break
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else quotes)
 
 
 def _member(dumper: yaml.SafeDumper, member: Enum) -> yaml.Node:

@@ -27,7 +27,7 @@ from typing import Any
 from vlad_lightning import __version__
 from vlad_lightning.cli.stages import SETTINGS, Pipeline, Stage, read_pipeline
 from vlad_lightning.exit_codes import PREEMPTED
-from vlad_lightning.files import configs_folder, set_aside, write_text
+from vlad_lightning.files import NOTE_BYTES, configs_folder, read_utf8, set_aside, write_text
 from vlad_lightning.limits import check_words
 
 _PASSED_ON = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
@@ -282,7 +282,7 @@ def _check_data(pipeline: Pipeline) -> None:
 def _read_stamp(path: Path) -> dict[str, Any]:
     """Read the stamp that a stage wrote when it was done; empty if it was not done, or if the file is broken."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_utf8(path, NOTE_BYTES))
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     known = isinstance(content, dict) and isinstance(content.get("digest"), str)

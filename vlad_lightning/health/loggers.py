@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
-from vlad_lightning.files import set_aside, write_file
+from vlad_lightning.files import check_file, set_aside, write_file
 
 
 class Patience:
@@ -134,6 +135,7 @@ class RowWriter(ExperimentWriter):
 
     def _rewrite(self, columns: list[str] | None = None, before: float = math.inf) -> list[str]:
         """Rewrite the rows of the steps before ``before``, and return the columns: those given, else the file's."""
+        check_file(self._path, sys.maxsize)
         with self._path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
             rows = [row for row in reader if None not in row.values() and float(row["step"]) < before]

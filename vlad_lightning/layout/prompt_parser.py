@@ -31,8 +31,8 @@ _APOSTROPHE = rf"(?<={_LETTER}){{}}(?={_LETTER})"
 # An ASCII double quote after a digit is the inch sign; `""..""` is a span whose quotes a CSV writer doubled. A mark
 # that opens in one language and closes in another (” ’ » ›) opens a span only if it touches a word on its right but not
 # on its left. People and keyboards mix straight and curly marks: a proper pair is tried first, then a mixed one.
-_OPENING = "\"'`‘’‚‛“”„‟«»‹›「『｢〝＂＇"
-_CLOSING = "\"'`‘’“”‟«»‹›」』｣〞〟＂＇"
+_OPENING = "\"'`‘’‚‛“”„‟«»‹›「『｢〝＂＇❛❝❮《〈〟"
+_CLOSING = "\"'`‘’“”‟«»‹›」』｣〞〟＂＇❜❞❯》〉"
 _STRAIGHT_INSIDE = _APOSTROPHE.format("'")
 _CURLY_INSIDE = _APOSTROPHE.format("’")
 _ANY_INSIDE = _APOSTROPHE.format("['’]")
@@ -43,7 +43,7 @@ _QUOTED = rf"""
       | (?<!\d)"(?P<mixed_number>[^"“”„‟]*)”(?!\w)
       | (?<!{_LETTER})'(?P<single>(?:[^']|{_STRAIGHT_INSIDE})*)'(?!{_LETTER})
       | (?<!{_LETTER})'(?P<mixed_single>(?:[^'‘’]|{_CURLY_INSIDE})*)’(?!{_LETTER})
-      | ‘(?P<curly>(?:[^‘’]|{_CURLY_INSIDE})*)’(?!{_LETTER})
+      | [‘‛](?P<curly>(?:[^‘’‛]|{_CURLY_INSIDE})*)’(?!{_LETTER})
       | [‘‛](?P<mixed_curly>(?:[^'‘’‛]|{_ANY_INSIDE})*)'(?!{_LETTER})
       | ‚(?P<low>(?:[^'‘’‚]|{_ANY_INSIDE})*)['‘’](?!{_LETTER})
       | (?<![\w’])’(?!\s)(?P<high>(?:[^‘’]|{_CURLY_INSIDE})*)(?<!\s)’(?!{_LETTER})
@@ -59,7 +59,12 @@ _QUOTED = rf"""
       | 「(?P<corner>[^「」]*)」
       | 『(?P<white_corner>[^『』]*)』
       | ｢(?P<half_corner>[^｢｣]*)｣
-      | [〝＂](?P<wide_double>[^〝〞〟＂]*)[〞〟＂]
+      | 《(?P<title>[^《》]*)》
+      | 〈(?P<small_title>[^〈〉]*)〉
+      | ❝(?P<heavy_double>[^❝❞]*)❞
+      | ❛(?P<heavy_single>[^❛❜]*)❜
+      | ❮(?P<heavy_angle>[^❮❯]*)❯
+      | [〝〟＂](?P<wide_double>[^〝〞〟＂]*)[〞〟＂]
       | (?<!{_LETTER})＇(?P<wide_single>[^＇]*)＇(?!{_LETTER})
       | ``(?P<tex>[^`']*)''
       | (?<!{_LETTER})(?P<ticks>`{{1,2}})(?P<tick>[^`]*)(?P=ticks)(?!{_LETTER})
@@ -115,7 +120,9 @@ _CONNECTING = r"""
       | saying | says | reads | reading | showing | shows
     )\b
 """
-_PUNCTUATION = r"[,;:()\[\]{}|…、。，；：！？（）「」『』«»] | (?<![.!?])[.!?]++(?=\s|$) | (?<=\s)[-–—]+(?=\s) | [–—]"
+_PUNCTUATION = (
+    r"[,;:()\[\]{}|…、。，；：！？（）「」『』《》〈〉«»] | (?<![.!?])[.!?]++(?=\s|$) | (?<=\s)[-–—]+(?=\s) | [–—]"
+)
 
 _PARTS = re.compile(f"{_QUOTED} | {_PLACE} | (?P<break>{_CONNECTING} | {_PUNCTUATION})", re.VERBOSE | re.IGNORECASE)
 _SPAN = re.compile(_QUOTED, re.VERBOSE)

@@ -84,8 +84,8 @@ class AlignmentModule(LightningModule):
         """Train a tokenizer if there is none, and collect the words that an edited caption may use.
 
         Raises:
-            ValueError: where the data's images are too small, its boxes are for another number of phrases than the
-                encoder reads, or, outside of a fit, there is neither a tokenizer nor a checkpoint.
+            ValueError: if the data's images are too small, or its boxes are for another number of phrases than the
+                encoder reads.
         """
         encoder = self.prompt_encoder.text_encoder
         check_size(self, "model.image_encoder.tower.image_size", self.image_encoder.image_size)
@@ -97,8 +97,18 @@ class AlignmentModule(LightningModule):
             if encoder.tokenizer is None:
                 encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
             self._words = tuple(sorted({word for caption in captions for word in drawn_words(caption)})) or WORDS
-        check_tokenizer(self, self.prompt_encoder, "model.prompt_encoder.text_encoder")
         prepare_in_loader(self, ContrastedTexts(encoder.parser, self.terms, self._words))
+
+    def on_train_start(self) -> None:
+        """Refuse a text encoder that has no tokenizer by now.
+
+        Raises:
+            ValueError: naming the text encoder.
+        """
+        check_tokenizer(self.prompt_encoder, "model.prompt_encoder.text_encoder")
+
+    # before these, a checkpoint has been loaded; before on_fit_start, not always
+    on_validation_start = on_test_start = on_predict_start = on_train_start
 
     def configure_model(self) -> None:
         """Shard the module if the strategy is sharded."""

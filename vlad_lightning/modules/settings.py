@@ -128,18 +128,17 @@ def check_size(module: LightningModule, own_name: str, own: int) -> None:
         raise ValueError(f"data.size is {given} and {own_name} is {own}; images must be at least as large")
 
 
-def check_tokenizer(module: LightningModule, encoder: PromptEncoder, name: str) -> None:
-    """Refuse a text encoder without a tokenizer, unless a checkpoint will be loaded, which may hold one.
+def check_tokenizer(encoder: PromptEncoder, name: str) -> None:
+    """Refuse a text encoder without a tokenizer; call it once callbacks and checkpoint have loaded theirs.
 
     Args:
-        module: its trainer has the checkpoint's path, if any.
         encoder: the prompt encoder.
-        name: name of its text encoder, as it is typed on the command line.
+        name: of its text encoder, as it is typed on the command line.
 
     Raises:
         ValueError: naming the text encoder.
     """
-    if encoder.text_encoder.tokenizer is None and not module.trainer.ckpt_path:
+    if encoder.text_encoder.tokenizer is None:
         raise ValueError(
             f"{name} has no tokenizer; give it a checkpoint (--ckpt_path), or trainer.callbacks an InitFrom of an "
             "earlier stage or a TokenizerFromPretrained"

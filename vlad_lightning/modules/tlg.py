@@ -58,17 +58,27 @@ class TLGModule(LightningModule):
         self.results: dict[str, MetricResult] = {}
 
     def setup(self, stage: str) -> None:
-        """Refuse data with boxes for another number of words or objects, and a text encoder without a tokenizer.
+        """Refuse data with boxes for another number of words or objects than the layouts have.
 
         Raises:
-            ValueError: naming the settings.
+            ValueError: naming both settings.
         """
         layouts = self.generator.tlg.config
         check_same(self, "max_words", "model.generator.tlg.max_words", layouts.max_words)
         if layouts.max_objects:
             check_same(self, "max_objects", "model.generator.tlg.max_objects", layouts.max_objects)
-        check_tokenizer(self, self.generator.prompt_encoder, "model.generator.prompt_encoder.text_encoder")
         prepare_in_loader(self, ParsedTexts(self.generator.prompt_encoder.parser))
+
+    def on_train_start(self) -> None:
+        """Refuse a text encoder that has no tokenizer by now.
+
+        Raises:
+            ValueError: naming the text encoder.
+        """
+        check_tokenizer(self.generator.prompt_encoder, "model.generator.prompt_encoder.text_encoder")
+
+    # before these, a checkpoint has been loaded; before on_fit_start, not always
+    on_validation_start = on_test_start = on_predict_start = on_train_start
 
     def configure_model(self) -> None:
         """Shard the module if the strategy is sharded."""

@@ -197,20 +197,30 @@ class VFEModule(LightningModule):
         self.log_dict({f"test/{name}": f.value for name, f in self.results.items()})
 
     def setup(self, stage: str) -> None:
-        """Refuse a system without a tokenizer, data that do not fit it, and prompts that it cannot generate.
+        """Refuse data that do not fit the system, and prompts that it cannot generate, before the first one.
 
         Raises:
             ValueError: naming a setting of the data and the system's, or the prompt.
         """
-        for name, part in (("image_generator", self.image_generator), ("layout_generator", self.layout_generator)):
-            if part is not None:
-                check_tokenizer(self, part.prompt_encoder, f"model.{name}.prompt_encoder.text_encoder")
         if stage != "predict":
             self._check_data()
             prepare_in_loader(self, ParsedTexts(self.image_generator.prompt_encoder.parser))
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         if isinstance(data, PromptDataModule):
             check_requests(data.requests(), self.system)
+
+    def on_train_start(self) -> None:
+        """Refuse a text encoder that has no tokenizer by now.
+
+        Raises:
+            ValueError: naming the text encoder.
+        """
+        for name, part in (("image_generator", self.image_generator), ("layout_generator", self.layout_generator)):
+            if part is not None:
+                check_tokenizer(part.prompt_encoder, f"model.{name}.prompt_encoder.text_encoder")
+
+    # before these, a checkpoint has been loaded; before on_fit_start, not always
+    on_validation_start = on_test_start = on_predict_start = on_train_start
 
     def _check_data(self) -> None:
         """Refuse data with images of another size, or boxes for another number of phrases than the system reads."""

@@ -15,7 +15,7 @@ from vlad_lightning import __version__
 from vlad_lightning.callbacks.init_from import provenance
 from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.files import set_aside
+from vlad_lightning.files import NOTE_BYTES, read_utf8, set_aside
 from vlad_lightning.generation.image_sampler import ImageSampler
 
 _USE = """\
@@ -96,7 +96,7 @@ def read_run(
 def _read_results(results: Path) -> dict[str, Any]:
     """Read the results of the first system; a damaged file is set aside and gives none."""
     try:
-        content = json.loads(results.read_text(encoding="utf-8"))
+        content = json.loads(read_utf8(results, NOTE_BYTES))
         found: dict[str, Any] = dict(next(iter(content.values()), {}))
         if all(isinstance(result["value"], int | float) for result in found.values()):
             return found

@@ -1,11 +1,11 @@
 #!/bin/bash
-# Submit the three stages, each after the one before it has ended well:
+# Submit the three stages; each starts after the one before it has succeeded:
 #   bash configs/cluster/slurm/chain.sh OUT CONFIGS [options of `vlad-cli fit` for every stage]
 # CONFIGS is a folder with stage0_align.yaml, stage1_tlg.yaml and stage2_vfe.yaml, such as configs or configs/mini.
-# Options of sbatch stand in SBATCH_OPTIONS ("--nodes=4 --gpus-per-node=8"), its account, partition and time in
-# SBATCH_ACCOUNT, SBATCH_PARTITION and SBATCH_TIMELIMIT. A stage that is preempted is queued again under its own id, and
-# those after it go on waiting; one that fails keeps them from starting (--kill-on-invalid-dep removes them).
-# Run again after a failure, it goes on: a stage that is done only reads its checkpoint and ends.
+# Options of sbatch are given in SBATCH_OPTIONS ("--nodes=4 --gpus-per-node=8"), its account, partition and time in
+# SBATCH_ACCOUNT, SBATCH_PARTITION and SBATCH_TIMELIMIT. A preempted stage is queued again under the same job id, and
+# the stages after it keep waiting. A failed stage keeps them from starting (--kill-on-invalid-dep removes them).
+# To continue after a failure, run it again: a finished stage only reads its checkpoint and ends.
 set -eu
 out=${1:?the first argument is the folder of the run}
 configs=${2:?the second argument is the folder of the configurations}

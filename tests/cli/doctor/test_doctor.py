@@ -1,4 +1,4 @@
-"""Real processes, alone and in pairs, on a machine that is in order and on ones where something is not."""
+"""Test real processes, alone and in pairs, on a healthy machine and on machines with a fault."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_two_processes_in_order(tmp_path: Path) -> None:
+def test_two_healthy_processes_pass(tmp_path: Path) -> None:
     port, report = free_port(), tmp_path / "report.json"
     first = doctor("--out", tmp_path, "--json", report, "--timeout", 200, rank=0, size=2, port=port)
     second = doctor("--out", tmp_path, "--timeout", 200, rank=1, size=2, port=port)
@@ -57,7 +57,7 @@ def test_two_processes_in_order(tmp_path: Path) -> None:
     assert "2 processes started by torchrun met" in checks["meeting"]["found"]
     assert "gloo: 4 KiB in" in checks["all-reduce"]["found"]
     assert {"clocks", "shared file system", "writing", "version of torch", "version of vlad_lightning"} <= set(checks)
-    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]  # nothing else is left behind
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]  # no other leftovers
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_another_version_on_one_of_them_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_does_not_come_is_named(tmp_path: Path) -> None:
+def test_a_process_that_does_not_join_is_named(tmp_path: Path) -> None:
     code, said = ended(doctor("--out", tmp_path, "--timeout", 3, rank=0, size=3, port=free_port()))
     assert code == 1
     assert "2 of 3 processes did not come in 3 s: ranks 1, 2" in said
@@ -88,8 +88,8 @@ def test_a_process_that_does_not_come_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_known_is_told_before_the_processes_join(tmp_path: Path) -> None:
-    """The other process goes no further, as where the network fails; NCCL may end the first one there."""
+def test_a_process_reports_its_checks_before_the_processes_join(tmp_path: Path) -> None:
+    """The other process stops there, as if the network failed; NCCL may then end the first process."""
     port = free_port()
     first = doctor("--out", tmp_path, "--timeout", 200, rank=0, size=2, port=port)
     process = ProcessInfo(1, 2, 1, socket.gethostname(), "127.0.0.1", port, hosted=False, launcher="torchrun")
@@ -165,23 +165,23 @@ def facts(rank: int = 0, **changes: Any) -> Facts:
         ({"broken": {"/x": "Read-only file system"}}, "writing", "fail", "rank 3 on n1: /x: Read-only file system"),
     ],
 )
-def test_what_differs_is_named(changes: dict[str, Any], name: str, level: str, message: str) -> None:
+def test_differences_between_processes_are_named(changes: dict[str, Any], name: str, level: str, message: str) -> None:
     checks = {check.name: check for check in compare([*map(facts, range(3)), facts(3, **changes)], "runs")}
     assert checks[name].level == level
     assert message in checks[name].found
     assert bool(checks[name].advice) == (level != "ok")
 
 
-def test_the_table_has_a_line_a_check_and_the_advice_under_it() -> None:
+def test_the_table_has_one_line_per_check_and_advice_below() -> None:
     checks = [same("a", ["1", "1"], ["x", "y"], "do"), same("long name", ["1", "2", "2"], ["x", "y", "z"], "do")]
     assert table(checks) == "ok    a          1\nfail  long name  2, but x has 1\n                 -> do"
-    assert table(checks[:1], width=9) == table(checks).split("\n")[0]  # above what comes later
+    assert table(checks[:1], width=9) == table(checks).split("\n")[0]  # it is above later lines
     assert table([]) == ""
     assert worst(checks) == "fail"
     assert worst(checks[:1]) == "ok"
 
 
-def test_places_as_launchers_tell_them() -> None:
+def test_ranks_are_read_from_the_launchers_variables() -> None:
     assert find_process({}).launcher == "alone"
     slurm = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", "SLURM_STEP_ID": "0"}
     meeting = {"MASTER_ADDR": "n0", "MASTER_PORT": "1234", "SLURMD_NODENAME": "n1"}
@@ -193,7 +193,7 @@ def test_places_as_launchers_tell_them() -> None:
         find_process(slurm | meeting | {"SLURM_NTASKS": "2"})
 
 
-def test_sources_of_the_papers_scale_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_of_the_paper_scale_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     monkeypatch.setattr("vlad_lightning.cli.doctor.weights.scan_cache_dir", lambda: _scan(cache))
     config = read_config(["stage2_vfe.yaml"], str(tmp_path), str(tmp_path))
@@ -208,7 +208,7 @@ def test_sources_of_the_papers_scale_are_looked_for(tmp_path: Path, monkeypatch:
     assert {(c.name, c.level) for c in check_sources(config)} >= {("weights", "ok"), ("checkpoint", "fail")}
 
 
-def test_callbacks_are_appended_or_replaced_as_the_parser_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_callbacks_are_appended_or_replaced_as_by_the_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.yaml").write_text(
         "stage: mine\ntrainer: {callbacks+: [{class_path: InitFrom, init_args: {checkpoint: '{out}/{stage}.ckpt'}}]}"

@@ -26,7 +26,7 @@ def test_the_ink_of_a_block_is_centred_and_read_along_its_lines(angle):
     assert phrase.text == "BIG jump"
 
 
-def test_words_of_a_line_stand_on_one_baseline_and_lines_below_each_other():
+def test_words_of_a_line_share_a_baseline_and_lines_follow_below():
     phrase = block(("HE", "xo"), ("IT",)).at(0.5, 0.5, 256)
     high, low, next_line = (word.box for word in phrase.words)
     assert low[3] == pytest.approx(high[3], abs=2 / 256)  # `xo` has no ink below the baseline
@@ -41,7 +41,7 @@ def test_words_of_a_line_are_a_space_apart():
 
 
 def test_lines_of_a_block_are_as_far_apart_as_their_leading_says():
-    """At least a fifth of the font size is free between two lines; no block is higher than 0.55 with larger letters."""
+    """At least a fifth of the font size is free between lines; blocks with larger letters are at most 0.55 high."""
     rng = np.random.default_rng(1)
     seen = 0
     for _ in range(200):
@@ -53,23 +53,23 @@ def test_lines_of_a_block_are_as_far_apart_as_their_leading_says():
         lines = [[next(words).box for _ in line] for line in found.lines]
         gaps = [min(b[1] for b in low) - max(b[3] for b in high) for high, low in itertools.pairwise(lines)]
         assert min(gaps) * 256 >= 0.2 * found.pixels - 2
-        assert min(gaps) * 256 <= 0.4 * found.pixels + 2  # the two that come nearest
+        assert min(gaps) * 256 <= 0.4 * found.pixels + 2  # the two closest lines
         seen += found.pixels > math.ceil(0.09 * 256)
     assert seen > 30
 
 
 @pytest.mark.parametrize(("align", "edge"), [(0.0, 0), (1.0, 2)])
-def test_lines_are_set_left_and_right(align, edge):
+def test_lines_are_aligned_left_and_right(align, edge):
     phrase = block(("LONGER",), ("i",), align=align).at(0.5, 0.5, 64)
     assert phrase.words[0].box[edge] == pytest.approx(phrase.words[1].box[edge])
 
 
-def test_lines_are_set_about_the_middle():
+def test_lines_are_centred():
     phrase = block(("LONGER",), ("i",), align=0.5).at(0.5, 0.5, 64)
     assert phrase.words[0].x == pytest.approx(phrase.words[1].x)
 
 
-def test_blocks_fit_and_tilt_only_where_they_have_one_line():
+def test_blocks_fit_and_only_single_lines_are_tilted():
     rng = np.random.default_rng(0)
     tilted = lines = 0
     for _ in range(300):
@@ -95,7 +95,7 @@ def test_a_word_that_is_too_long_never_fits():
 
 
 @pytest.mark.parametrize("font", FONTS)
-def test_measures_are_those_of_the_drawn_word_or_a_little_more(font):
+def test_measured_sizes_equal_the_drawn_word_or_slightly_more(font):
     for text in ("Type", "AVAV", "WAVE", "0 1", "ijl"):
         width, top, bottom = measured(text, font)
         assert room_for(text, font, 128)[0] / 128 <= width + 0.1

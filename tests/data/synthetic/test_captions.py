@@ -28,7 +28,7 @@ def quoted(scene: Scene, caption: Caption) -> str:
     return quote_words(caption.text, [word.text for word in scene.words], [word.quad() for word in scene.words])
 
 
-def test_a_background_that_is_told_is_the_scenes():
+def test_a_named_background_is_the_scenes():
     told = 0
     for scene, caption in POSTERS:
         found = BACKGROUND.findall(caption.text)
@@ -73,7 +73,7 @@ def test_captions_hold_grammar_words_and_drawn_words_only():
         assert {word.casefold() for word in rest} <= GRAMMAR_WORDS["plain"]
 
 
-def test_each_object_that_is_told_is_a_chunk_of_the_prompt_and_the_others_are_not():
+def test_exactly_the_named_objects_are_chunks_of_the_prompt():
     for scene, caption in POSTERS:
         chunks = [chunk.text for chunk in PromptDecomposer()(quoted(scene, caption)).objects]
         assert len(chunks) <= MOST_CHUNKS
@@ -83,7 +83,7 @@ def test_each_object_that_is_told_is_a_chunk_of_the_prompt_and_the_others_are_no
         assert Counter(named) == Counter(phrase for phrase in caption.phrases if phrase)
 
 
-def test_an_object_is_named_by_its_shape_and_all_but_always_by_its_colour():
+def test_an_object_is_named_by_its_shape_and_nearly_always_by_its_colour():
     bare = 0
     for scene, caption in POSTERS:
         for thing, phrase in zip(scene.objects, caption.phrases, strict=True):
@@ -121,7 +121,7 @@ def _is_true(relation: str, a: PlacedObject, b: PlacedObject) -> bool:
     return (a.y < b.y) == (relation in ("above", "over"))
 
 
-def test_some_captions_tell_less_and_some_are_casual():
+def test_some_captions_name_less_and_some_are_casual():
     without = {
         "words": sum(not scene.words for scene, _ in POSTERS),
         "background": sum(caption.background is None for _, caption in POSTERS),
@@ -135,7 +135,7 @@ def test_some_captions_tell_less_and_some_are_casual():
     assert 0.03 < shares["articles"] < 0.2
 
 
-def test_a_caption_that_cannot_be_read_back_is_told():
+def test_a_caption_that_cannot_be_read_back_is_an_error():
     scene, caption = next((s, c) for s, c in POSTERS if len(s.words) == 2 and len(s.phrases) == 1 and all(c.phrases))
     assert reads_back(scene, caption)
     first, second = (word.text for word in scene.words)
@@ -146,7 +146,7 @@ def test_a_caption_that_cannot_be_read_back_is_told():
     assert not reads_back(scene, replace(caption, text=f"a cat, a dog, {caption.text}" + ", a cat" * MOST_CHUNKS))
 
 
-def test_the_forms_vary():
+def test_the_wordings_vary():
     scene = next(scene for scene, _ in POSTERS if len(scene.words) == 2 and len(scene.objects) == 2)
     rng = np.random.default_rng(0)
     assert len({describe(scene, rng).text for _ in range(200)}) > 150
@@ -160,7 +160,7 @@ def test_the_forms_vary():
         ("striped", "orange", "a striped orange background"),
     ],
 )
-def test_background_phrase(kind, colour, phrase):
+def test_the_background_phrase_names_the_colour(kind, colour, phrase):
     assert background_phrase(Background(colour, kind, (PALETTE[colour], PALETTE[colour]))) == phrase
 
 

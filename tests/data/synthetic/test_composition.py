@@ -16,7 +16,7 @@ SCENES = [compose(np.random.default_rng([5, i]), 64, False) for i in range(300)]
 
 
 def boxes_touch(a: tuple[float, ...], b: tuple[float, ...], gap: tuple[float, float] = (0.0, 0.0)) -> bool:
-    """Whether two boxes come nearer to each other than ``gap``, given across and down."""
+    """Return whether two boxes are closer to each other than ``gap`` (horizontal, vertical)."""
     across, down = gap
     return a[0] < b[2] + across and b[0] < a[2] + across and a[1] < b[3] + down and b[1] < a[3] + down
 
@@ -66,7 +66,7 @@ def test_no_object_has_the_colour_of_the_background_or_of_another():
         assert scene.background.colour not in colours
 
 
-def test_all_kinds_of_scenes_come_up():
+def test_all_kinds_of_scenes_occur():
     assert {0, 1, 2, 3, 4} < set(Counter(len(s.words) for s in SCENES))
     assert set(Counter(len(s.objects) for s in SCENES)) == {0, 1, 2, 3, 4}
     assert set(Counter(len(s.phrases) for s in SCENES)) == {0, 1, 2, 3}
@@ -79,7 +79,7 @@ def test_all_kinds_of_scenes_come_up():
     assert any(w.angle < -0.1 for s in SCENES for w in s.words)
 
 
-def test_single_words_and_posters_with_objects_are_the_rule():
+def test_most_posters_have_single_words_and_objects():
     phrases = [phrase for scene in SCENES for phrase in scene.phrases]
     assert 0.45 < sum(len(phrase.words) == 1 for phrase in phrases) / len(phrases) < 0.7
     assert sum(bool(scene.objects) for scene in SCENES) / len(SCENES) > 0.88

@@ -40,14 +40,14 @@ def test_classes_follow_the_characters_from_left_to_right(font):
     assert set(np.unique(classes)) == {0, *map(character_class, "Bo0x")}
 
 
-def test_a_character_alone_has_the_class_of_the_same_one_in_a_word():
+def test_a_single_character_has_the_same_class_as_in_a_word():
     alone = np.asarray(draw_classes("O", "DejaVuSansMono.ttf", 80))
     word = np.asarray(draw_classes("OO", "DejaVuSansMono.ttf", 80))
     assert np.count_nonzero(word) == pytest.approx(2 * np.count_nonzero(alone), rel=0.02)
 
 
 @pytest.mark.parametrize(("size", "scale"), [(48, 5), (64, 4), (128, 2), (256, 1), (512, 1)])
-def test_small_posters_are_drawn_finer(size, scale):
+def test_small_posters_are_drawn_at_a_higher_resolution(size, scale):
     assert fineness(size) == scale
 
 

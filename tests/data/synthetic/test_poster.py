@@ -34,7 +34,7 @@ def test_every_pixel_of_a_background_lies_between_its_shades(kind):
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) >= {"solid": 1, "striped": 2, "dotted": 2}.get(kind, 20)
 
 
-def test_a_gradient_is_the_nearest_byte_of_its_formula():
+def test_a_gradient_equals_its_formula_rounded_to_bytes():
     dark, light = (30, 60, 170), (73, 111, 215)
     found = np.asarray(draw_background(Background("blue", "gradient", (dark, light), angle=0.0), 50))
     mix = np.arange(50)[:, None] / 49  # from the first column's centre to the last one's
@@ -73,7 +73,7 @@ def test_shapes_differ():
 
 @pytest.mark.parametrize("size", [48, 64, 128, 300])
 @pytest.mark.parametrize("angle", [-0.14, 0.0, 0.14])
-def test_the_quad_holds_the_ink_and_not_more(size, angle):
+def test_the_quad_fits_the_ink_tightly(size, angle):
     placed = word("HELM", size, angle, pixels=size // 5)
     dark = np.asarray(draw_poster(Scene(PLAIN, (), (placed,)), size).convert("L")) < 128
     rows, columns = np.nonzero(dark)
@@ -83,14 +83,14 @@ def test_the_quad_holds_the_ink_and_not_more(size, angle):
     assert np.abs(upright).max(axis=0) == pytest.approx((placed.width / 2, placed.height / 2), abs=1.5 / size)
 
 
-def test_a_positive_angle_falls_to_the_right():
+def test_a_positive_angle_slopes_down_to_the_right():
     quad = word("HELM", 64, 0.14).quad()
     assert quad[1, 1] > quad[0, 1]
     assert quad[1, 0] > quad[0, 0]
 
 
 @pytest.mark.parametrize("size", [48, 64, 200, 512])
-def test_charseg_lies_on_the_letters(size):
+def test_charseg_covers_the_letters(size):
     placed = word("Cab", size, 0.1, pixels=size // 4)
     scene = Scene(PLAIN, (), (placed,))
     classes = draw_charseg(scene, size)

@@ -48,7 +48,7 @@ def test_seed_size_and_split_change_the_posters(change):
     assert make_scene(**base | change) != make_scene(**base)
 
 
-def test_every_sample_is_sound_and_scene_json_tells_what_it_shows(posters):
+def test_every_sample_is_valid_and_scene_json_describes_it(posters):
     for index, folder in enumerate(list_samples(posters)):
         sample = read_sample(folder)
         scene, caption = make_scene(index, 64, 4, heldout=False)
@@ -65,7 +65,7 @@ def test_every_sample_is_sound_and_scene_json_tells_what_it_shows(posters):
         assert np.allclose([o.box for o in facts.objects], [o.box for o in scene.objects], atol=1e-5)
 
 
-def test_words_lie_where_scene_json_says_and_a_phrase_as_a_whole_in_its_region(posters):
+def test_words_are_where_scene_json_says_and_phrases_in_their_regions(posters):
     for folder in list_samples(posters):
         sample = read_sample(folder)
         read = {word.text: word.quad for word in sample.words}
@@ -147,7 +147,7 @@ def _started_writer(out: Path) -> subprocess.Popen[bytes]:
     code = (
         "import signal, sys; from pathlib import Path\n"
         "from vlad_lightning.data.synthetic.synthetic import write_posters\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # background jobs of a shell ignore the signal
         "write_posters(Path(sys.argv[1]), samples=100000, workers=1, charseg=False)"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, str(out)], stderr=subprocess.DEVNULL)
@@ -158,7 +158,7 @@ def _started_writer(out: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_writer_that_is_stopped_leaves_no_half_written_data_set(tmp_path, how):
+def test_a_stopped_writer_leaves_no_partial_data_set(tmp_path, how):
     writer = _started_writer(tmp_path / "out")
     assert writer.poll() is None
     os.kill(writer.pid, how)

@@ -42,7 +42,7 @@ def told(tokens: Tensor, mask: Tensor | None = None, pooled: Tensor = POOLED) ->
 
 
 @torch.no_grad()
-def test_without_a_mask_it_is_diffusers_bit_for_bit(network: SD3Transformer2DModel) -> None:
+def test_without_a_mask_it_equals_diffusers_bit_for_bit(network: SD3Transformer2DModel) -> None:
     network.set_attn_processor(JointAttnProcessor2_0())
     expected = network(X, encoder_hidden_states=TOKENS, pooled_projections=POOLED, timestep=TIMES).sample
     assert torch.equal(TransformerBackbone(network)(X, TIMES, told(TOKENS)), expected)
@@ -50,7 +50,7 @@ def test_without_a_mask_it_is_diffusers_bit_for_bit(network: SD3Transformer2DMod
 
 @torch.no_grad()
 @pytest.mark.parametrize("fused", [False, True])
-def test_a_padded_row_says_what_the_row_alone_says(network: SD3Transformer2DModel, fused: bool) -> None:
+def test_a_padded_row_gives_the_same_as_the_row_alone(network: SD3Transformer2DModel, fused: bool) -> None:
     backbone = TransformerBackbone(network)
     lengths = (4, 9)
     mask = torch.arange(9) < torch.tensor(lengths)[:, None]
@@ -85,7 +85,7 @@ def test_the_mask_reaches_the_backward_pass_of_checkpointed_layers() -> None:
 
 @torch.no_grad()
 def test_prompts_of_several_windows_do_not_change_their_neighbours() -> None:
-    """A batch is as long as its longest prompt; the windows that a short one lacks are nobody's."""
+    """A batch is as long as its longest prompt; the missing windows of shorter prompts are masked."""
     torch.manual_seed(0)
     image_generator = tiny.flow_image_generator()
     short, long = 'a red circle and "HI"', "a red circle " * 40

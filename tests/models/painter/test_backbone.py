@@ -29,12 +29,12 @@ def test_only_a_unet_of_several_levels_has_deep_blocks() -> None:
         TransformerBackbone(tiny.transformer()).check(2)
 
 
-def test_channels_are_those_of_the_network() -> None:
+def test_channels_equal_those_of_the_network() -> None:
     assert UNetBackbone(tiny.unet(7)).in_channels == 7
     assert TransformerBackbone(tiny.transformer(7)).in_channels == 7
 
 
-def test_sdxls_sizes_are_made_on_the_device() -> None:
+def test_sdxls_size_conditions_are_made_on_the_device() -> None:
     unet = UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(8,),

@@ -49,14 +49,14 @@ def test_interval_1_reuses_nothing() -> None:
     assert all(map(torch.equal, answers(network, 1, 3), plain(network, 3)))
 
 
-def test_every_interval_th_call_is_exact_and_the_others_are_not() -> None:
+def test_every_nth_call_is_exact_and_the_others_are_not() -> None:
     network = unet()
     same = [torch.equal(a, b) for a, b in zip(answers(network, 3, 7), plain(network, 7), strict=True)]
     assert same == [True, False, False, True, False, False, True]
 
 
-def test_a_call_between_is_the_outer_blocks_around_the_kept_features() -> None:
-    """Against the UNet written out: the last up block reads what the block below gave at the first call."""
+def test_a_cached_call_runs_the_outer_blocks_around_the_kept_features() -> None:
+    """Compare with the UNet written out: the last up block reads the output of the block below at the first call."""
     network = unet()
     kept: list[Tensor] = []
     handle = network.up_blocks[-2].register_forward_hook(lambda module, args, output: kept.append(output))
@@ -72,7 +72,7 @@ def test_a_call_between_is_the_outer_blocks_around_the_kept_features() -> None:
     torch.testing.assert_close(answers(network, 2, 2)[1], expected)
 
 
-def test_deep_layers_run_as_often_as_they_should() -> None:
+def test_deep_layers_run_once_per_interval() -> None:
     network, seen = unet(), Counter[str]()
     for name in ("conv_in", "down_blocks.0.resnets.0", "down_blocks.1.resnets.0", "mid_block.resnets.0"):
         network.get_submodule(name).register_forward_hook(lambda *_, name=name: seen.update([name]))
@@ -80,7 +80,7 @@ def test_deep_layers_run_as_often_as_they_should() -> None:
     assert list(seen.values()) == [10, 10, 3, 3]
 
 
-def test_the_network_is_put_back_even_after_an_error() -> None:
+def test_the_network_is_restored_even_after_an_error() -> None:
     network = unet()
     before, attributes = plain(network, 2), [set(vars(module)) for module in network.modules()]
     with pytest.raises(RuntimeError, match="stop"), reuse_deep_features(network, 2):
@@ -90,8 +90,8 @@ def test_the_network_is_put_back_even_after_an_error() -> None:
     assert all(map(torch.equal, plain(network, 2), before))
 
 
-def test_one_sampling_knows_nothing_of_the_one_before() -> None:
+def test_a_sampling_does_not_reuse_an_earlier_ones_features() -> None:
     network = unet()
     first = answers(network, 3, 2)
     assert all(map(torch.equal, answers(network, 3, 2), first))
-    assert answers(network, 3, 2, side=20)[1].shape == (2, 4, 20, 20)  # a side that no power of 2 divides, too
+    assert answers(network, 3, 2, side=20)[1].shape == (2, 4, 20, 20)  # also a side that is not a power of 2

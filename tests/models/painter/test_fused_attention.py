@@ -31,7 +31,7 @@ def answer(net: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("family", ["unet", "transformer"])
-def test_answers_differ_by_rounding_only_and_by_fewer_products(family: str) -> None:
+def test_results_differ_by_rounding_only_with_fewer_products(family: str) -> None:
     net = network(family)
     plain, products = answer(net), 0
 
@@ -54,7 +54,7 @@ def test_answers_differ_by_rounding_only_and_by_fewer_products(family: str) -> N
 
 
 @pytest.mark.parametrize("family", ["unet", "transformer"])
-def test_the_network_is_put_back_even_after_an_error(family: str) -> None:
+def test_the_network_is_restored_even_after_an_error(family: str) -> None:
     net = network(family)
     before, keys = answer(net), list(net.state_dict())
     processors = {name: type(processor) for name, processor in net.attn_processors.items()}
@@ -76,7 +76,7 @@ def test_a_network_that_its_user_fused_stays_fused() -> None:
     assert any("to_qkv" in key for key in net.state_dict())
 
 
-def test_adapters_are_not_left_out_silently() -> None:
+def test_adapters_are_refused() -> None:
     net = network("unet")
     check_fusable(net)
     Lora(2, 2, ("to_q", "to_v")).inject(net)
@@ -88,7 +88,7 @@ def test_adapters_are_not_left_out_silently() -> None:
 
 @pytest.fixture
 def mesh() -> Iterator[DeviceMesh]:
-    """Of this process alone."""
+    """Make a mesh of this process alone."""
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield init_device_mesh("cpu", (1,))
     dist.destroy_process_group()

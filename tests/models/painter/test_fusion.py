@@ -19,7 +19,7 @@ def inputs(size: int = 3, layout: int = 2, width: int = 5) -> tuple[Tensor, Tens
 
 
 def trained(fusion: LatentFusion) -> LatentFusion:
-    """The fusion with every weight somewhere else."""
+    """Build the fusion with every weight changed."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for weight in fusion.parameters():
@@ -41,7 +41,7 @@ def test_further_channels_start_at_zero() -> None:
 
 @pytest.mark.parametrize("layout", [0, 2, 5, 40])
 @torch.no_grad()
-def test_further_channels_can_be_opened_and_x_t_stays(layout: int) -> None:
+def test_further_channels_can_start_open_and_x_t_is_kept(layout: int) -> None:
     x_t, t, z_t, text = inputs(layout=layout)
     torch.manual_seed(0)
     fusion = LatentFusion(4, layout, 5, out_channels=9)
@@ -52,7 +52,7 @@ def test_further_channels_can_be_opened_and_x_t_stays(layout: int) -> None:
     assert torch.equal(fusion(-x_t, t, given, text)[:, 4:], fused[:, 4:])
     assert fused[:, 4:].std(dim=(0, 2, 3)).min() > 0.1
     read = fusion.weight[4:, 4 : 4 + layout]
-    assert torch.linalg.matrix_rank(read) == min(5, layout)  # all of z_t where there is room
+    assert torch.linalg.matrix_rank(read) == min(5, layout)  # all of z_t if there is room
     assert not torch.equal(fusion(x_t, t, given, text.flip(0))[:, 4:], fused[:, 4:])
 
 
@@ -89,7 +89,7 @@ def test_the_weights_depend_on_time_once_trained() -> None:
 
 
 @pytest.mark.parametrize("reader", ["x_t", "layout", "text"])
-def test_every_input_is_read_and_learned_from(reader: str) -> None:
+def test_every_input_is_read_and_has_a_gradient(reader: str) -> None:
     x_t, t, z_t, text = inputs()
     values = {"x_t": x_t, "layout": z_t, "text": text}
     fusion = trained(LatentFusion(4, 2, 5))
@@ -106,7 +106,7 @@ def test_the_first_step_can_open_it() -> None:
     assert (fusion.weight.grad.abs().sum(dim=0) > 0).all()  # each input channel: x_t, z_t and t
 
 
-def test_without_a_layout() -> None:
+def test_it_works_without_a_layout() -> None:
     x_t, t, _, text = inputs()
     assert torch.equal(LatentFusion(4, 0, 5)(x_t, t, None, text), x_t)
     assert trained(LatentFusion(4, 0, 5))(x_t, t, None, text).shape == x_t.shape
@@ -117,7 +117,7 @@ def test_too_few_output_channels_are_refused() -> None:
         LatentFusion(4, 2, 5, out_channels=3)
 
 
-def test_it_is_saved_and_loaded_whole(tmp_path: Path) -> None:
+def test_it_is_saved_and_loaded_completely(tmp_path: Path) -> None:
     fusion = trained(LatentFusion(4, 2, 5, out_channels=6, time_width=16))
     fusion.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()

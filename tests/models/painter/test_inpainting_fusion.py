@@ -24,7 +24,7 @@ def test_it_starts_at_zero_and_the_first_step_opens_it() -> None:
     assert (region.weight.grad.abs().sum(dim=0) > 0).all()
 
 
-def test_the_sum_is_one_wider_fusion() -> None:
+def test_the_sum_equals_one_wider_fusion() -> None:
     """Further input channels of Eq. 7: as in a LatentFusion whose layout has the mask and the latent behind it."""
     known, z_t, x_t = torch.randn(2, 5, 6, 7), torch.randn(2, 3, 6, 7), torch.randn(2, 4, 6, 7)
     steps, text = torch.tensor([10, 900]), torch.randn(2, 8)
@@ -45,7 +45,7 @@ def test_the_sum_is_one_wider_fusion() -> None:
         torch.testing.assert_close(ours, wide(x_t, steps, torch.cat([z_t, known], dim=1), text), atol=1e-5, rtol=1e-5)
 
 
-def test_it_is_saved_and_loaded_whole(tmp_path: Path) -> None:
+def test_it_is_saved_and_loaded_completely(tmp_path: Path) -> None:
     region = InpaintingFusion(4, 6, time_width=16)
     trained(region)
     region.save_pretrained(tmp_path)

@@ -42,7 +42,7 @@ def adapted() -> VFE:
 
 
 def pipeline(denoiser: UNet2DConditionModel) -> StableDiffusionPipeline:
-    """Stable Diffusion's own pipeline, of small random parts."""
+    """Build Stable Diffusion's pipeline of small random parts."""
     torch.manual_seed(2)
     text = CLIPTextConfig(
         vocab_size=300,
@@ -77,7 +77,7 @@ def generated(pipe: StableDiffusionPipeline) -> Tensor:
     return images
 
 
-def test_plain_stable_diffusion_generates_as_ours_does(tmp_path: Path) -> None:
+def test_plain_stable_diffusion_generates_the_same_as_ours(tmp_path: Path) -> None:
     vfe = adapted()
     save_unet_lora(vfe, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["pytorch_lora_weights.safetensors"]

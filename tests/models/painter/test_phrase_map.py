@@ -44,7 +44,7 @@ def test_coordinates_run_from_minus_one_to_one_and_turn_with_the_box() -> None:
 
 
 def test_the_stamp_is_stretched_over_the_box() -> None:
-    """In a box as large as the stamp, place by place, the map is the stamp itself."""
+    """In a box with as many cells as the stamp, the map equals the stamp."""
     module, told = phrase_map(), grounding([LEFT])
     stamp = module.draw(told.phrases).view(5, 4, 4)
     square = Grounding(told.phrases, torch.tensor([[[0.25, 0.5, 0.25, 0.25, 0.0]]]), told.mask)
@@ -53,20 +53,20 @@ def test_the_stamp_is_stretched_over_the_box() -> None:
     assert drawn[6].eq(1).all()  # the coverage is the box's
 
 
-def test_the_stamp_reaches_the_edges_of_a_larger_box() -> None:
-    """Outside the centres of its outer places, a stamp is as they are; its coordinates end at -1 and 1."""
+def test_the_stamp_extends_to_the_edges_of_a_larger_box() -> None:
+    """Outside the centres of its outer cells, a stamp keeps their values; its coordinates end at -1 and 1."""
     module, told = phrase_map(), grounding([[0.5, 0.5, 0.53, 0.53, 0.0]])
     stamp = module.draw(told.phrases).view(5, 4, 4)
     drawn = module(told, SIZE)[0]
     cover = drawn[6]
-    assert 0 < cover[3, 8] < 1  # a place that the box covers in part, its centre outside
+    assert 0 < cover[3, 8] < 1  # a cell that the box covers in part, without its centre
     torch.testing.assert_close(drawn[4, 8, 3] / cover[8, 3], torch.tensor(-1.0))
     torch.testing.assert_close(drawn[5, 12, 8] / cover[12, 8], torch.tensor(1.0))
     expected = stamp[:4, 0, 0] * stamp[4, 0, 0].sigmoid()
     torch.testing.assert_close(drawn[:4, 3, 3] / cover[3, 3], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_transparent_shows_the_phrase_beneath() -> None:
+def test_transparent_cells_show_the_phrase_beneath() -> None:
     module = phrase_map()
     large, small = [0.5, 0.5, 0.75, 0.75, 0.0], [0.5, 0.5, 0.25, 0.25, 0.0]
     both = grounding([large, small])
@@ -78,13 +78,13 @@ def test_what_is_transparent_shows_the_phrase_beneath() -> None:
 
 
 def opaque(module: PhraseMap) -> PhraseMap:
-    """With stamps through which nothing is seen."""
+    """Make the stamps opaque."""
     last = module.draw[-1]
     torch.nn.init.constant_(last.bias[-(4 * 4) :], 40.0)
     return module
 
 
-def test_the_smaller_box_lies_on_top_whatever_the_order() -> None:
+def test_the_smaller_box_is_on_top_in_any_order() -> None:
     module = opaque(phrase_map())
     large, small = [0.5, 0.5, 0.75, 0.75, 0.0], [0.5, 0.5, 0.25, 0.25, 0.0]
     both, alone = grounding([large, small]), grounding([large, small], [False, True])
@@ -94,7 +94,7 @@ def test_the_smaller_box_lies_on_top_whatever_the_order() -> None:
     torch.testing.assert_close(module(swapped, SIZE), module(both, SIZE))
 
 
-def test_what_is_masked_does_not_matter() -> None:
+def test_masked_phrases_do_not_matter() -> None:
     module = phrase_map()
     two = grounding([LEFT, RIGHT], [True, False])
     assert torch.equal(
@@ -104,7 +104,7 @@ def test_what_is_masked_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("present", [True, False])
-def test_every_weight_is_used_and_moved_only_by_a_phrase(present: bool) -> None:
+def test_every_weight_is_used_and_only_phrases_change_it(present: bool) -> None:
     """A batch without objects uses the weights too, so that all devices reduce the same gradients."""
     module = phrase_map()
     module(grounding([LEFT], [present]), SIZE).square().sum().backward()
@@ -126,14 +126,14 @@ def test_edges_are_smooth_and_cover_the_boxs_area() -> None:
     torch.testing.assert_close(cover.mean(dim=(2, 3)), boxes[..., 2] * boxes[..., 3], rtol=0.02, atol=0)
 
 
-def test_bfloat16_moves_no_edge() -> None:
+def test_bfloat16_does_not_move_edges() -> None:
     module, told = phrase_map(), grounding([[0.437, 0.571, 0.313, 0.229, 0.3]])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = module(told, (64, 64))
     assert torch.equal(half[:, 4:], module(told, (64, 64))[:, 4:])
 
 
-def test_it_is_saved_and_loaded_whole(tmp_path: Path) -> None:
+def test_it_is_saved_and_loaded_completely(tmp_path: Path) -> None:
     module = phrase_map()
     module.save_pretrained(tmp_path)
     loaded = PhraseMap.from_pretrained(tmp_path)

@@ -9,7 +9,7 @@ from diffusers import UNet2DConditionModel
 from vlad_lightning.models.painter.unet import build_unet
 from vlad_lightning.models.published_settings import compare_settings
 
-# as the hub has them: the keys of unet/config.json that differ from the class's defaults
+# from the hub: the keys of unet/config.json that differ from the class's defaults
 SD21: dict[str, Any] = {
     "sample_size": 96,
     "cross_attention_dim": 1024,
@@ -40,7 +40,7 @@ XL: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("settings", "published", "size"), [({}, SD21, 865_910_724), (XL, SDXL, 2_567_463_684)])
-def test_it_is_the_published_network(settings: dict[str, Any], published: dict[str, Any], size: int) -> None:
+def test_it_equals_the_published_network(settings: dict[str, Any], published: dict[str, Any], size: int) -> None:
     with torch.device("meta"):
         built, expected = build_unet(**settings), UNet2DConditionModel(**published)
     compare_settings(built, expected.config)

@@ -54,8 +54,8 @@ def latents() -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def test_stage_2_begins_exactly_at_the_pretrained_image_generator() -> None:
-    """Fusion, CCM and layout in place, and still the UNet's own answer to the tower's own token states."""
+def test_stage_2_starts_exactly_as_the_pretrained_image_generator() -> None:
+    """With fusion, CCM and layout, the output is still the UNet's for the tower's token states."""
     image_generator, encoder = unet(), prompt_encoder()
     x_t, z_t = latents()
     predicted = VFE(LatentFusion(4, 4, WIDTH), image_generator)(x_t, STEPS, z_t, encoder(PROMPTS))
@@ -66,8 +66,8 @@ def test_stage_2_begins_exactly_at_the_pretrained_image_generator() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("lora", [None, Lora(2)], ids=["whole", "lora"])
-def test_a_grounded_stage_2_begins_exactly_at_the_pretrained_image_generator(lora: Lora | None) -> None:
-    """With a map of the objects in z_t, over an image generator that is widened for it."""
+def test_a_grounded_stage_2_starts_exactly_as_the_pretrained_image_generator(lora: Lora | None) -> None:
+    """This holds with a phrase map in z_t and an image generator widened for it."""
     image_generator, encoder = unet(), prompt_encoder()
     x_t, z_t = latents()
     told = encoder(PROMPTS)
@@ -93,7 +93,7 @@ def test_layout_and_pooled_text_are_read_once_the_fusion_opens() -> None:
     assert not torch.allclose(module(x_t, STEPS, z_t, other), before, atol=1e-4)
 
 
-def test_the_gradient_reaches_the_fusion_and_the_ways_out_of_the_ccm() -> None:
+def test_the_gradient_reaches_the_fusion_and_the_output_layers_of_the_ccm() -> None:
     encoder, (x_t, z_t) = prompt_encoder(), latents()
     module = VFE(LatentFusion(4, 4, WIDTH), unet())
     module(x_t, STEPS, z_t, encoder(PROMPTS)).square().mean().backward()
@@ -103,7 +103,7 @@ def test_the_gradient_reaches_the_fusion_and_the_ways_out_of_the_ccm() -> None:
         assert weight.grad.abs().max() > 0
 
 
-def test_without_hierarchical_guidance() -> None:
+def test_it_works_without_hierarchical_guidance() -> None:
     x_t, _ = latents()
     assert VFE(LatentFusion(4, 0, WIDTH), unet())(x_t, STEPS, None, prompt_encoder()(PROMPTS)).shape == x_t.shape
 
@@ -125,7 +125,7 @@ def transformer(in_channels: int = 4) -> SD3Transformer2DModel:
 
 
 @torch.no_grad()
-def test_a_transformer_takes_the_unets_place_and_begins_at_its_own_answer() -> None:
+def test_a_transformer_can_replace_the_unet_and_starts_at_its_own_output() -> None:
     image_generator, told, (x_t, z_t) = transformer(), prompt_encoder()(PROMPTS), latents()
     times = torch.tensor([3.25, 999.5])
     predicted = VFE(LatentFusion(4, 4, WIDTH), transformer=image_generator)(x_t, times, z_t, told)
@@ -160,7 +160,7 @@ def test_reading_the_backbone_changes_nothing() -> None:
     assert copied.backbone.transformer is copied.transformer
 
 
-def test_exactly_one_network_is_wanted() -> None:
+def test_exactly_one_network_is_required() -> None:
     fusion = LatentFusion(4, 4, WIDTH)
     with pytest.raises(ValueError, match="both of unet and transformer given"):
         VFE(fusion, unet(), transformer())

@@ -1,4 +1,4 @@
-"""Further columns of a published image generator: zero at first, trained while the others may be frozen, plain when
+"""Added input columns of a published image generator: zero at first, trained while the others may be frozen, plain when
 saved."""
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def transformer(in_channels: int = 4) -> SD3Transformer2DModel:
         pooled_projection_dim=WIDTH,
         pos_embed_max_size=4,
     ).eval()
-    with torch.no_grad():  # which starts at zero: a published one does not
+    with torch.no_grad():  # it starts at zero, unlike a published one
         made.proj_out.weight.normal_()
     return made
 
@@ -80,7 +80,7 @@ def first_layer(module: VFE) -> WidenedConv2d:
 
 
 def trained(module: VFE, steps: int, weight_decay: float = 0.01) -> VFE:
-    """Some steps towards the layout itself."""
+    """Train some steps with the layout as target."""
     x_t, z_t, told = inputs()
     learning = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, 1e-2, weight_decay=weight_decay)
@@ -94,7 +94,7 @@ def trained(module: VFE, steps: int, weight_decay: float = 0.01) -> VFE:
 @torch.no_grad()
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize("kind", ["unet", "transformer"])
-def test_a_widened_image_generator_begins_at_its_own_answer(kind: str, lora: Lora | None) -> None:
+def test_a_widened_image_generator_starts_at_its_published_output(kind: str, lora: Lora | None) -> None:
     x_t, z_t, told = inputs()
     module = vfe(kind, lora=lora).requires_grad_(False)
     assert module.network.config.in_channels == FUSED
@@ -111,10 +111,10 @@ def test_a_widened_image_generator_begins_at_its_own_answer(kind: str, lora: Lor
 
 @pytest.mark.parametrize("acceleration", [Acceleration(), Acceleration(channels_last=True)])
 @pytest.mark.parametrize("kind", ["unet", "transformer"])
-def test_under_lora_the_further_columns_learn_and_the_published_ones_stay(
+def test_under_lora_the_added_columns_learn_and_the_published_ones_are_frozen(
     kind: str, acceleration: Acceleration
 ) -> None:
-    """The columns in the first step; the fusion's further rows, which they let through, in the second."""
+    """The columns learn in the first step; the fusion's added rows, which need them, in the second."""
     module = vfe(kind, lora=LORA, acceleration=acceleration)
     layer, further = first_layer(module), module.fusion.weight[4:].detach().clone()
     published = layer.weight.clone(), layer.bias.clone()
@@ -138,7 +138,7 @@ def test_without_lora_all_columns_learn() -> None:
     assert first_layer(module).further.any()
 
 
-def test_the_layout_is_heard_after_a_few_steps() -> None:
+def test_the_layout_has_an_effect_after_a_few_steps() -> None:
     x_t, z_t, told = inputs()
     module = trained(vfe(lora=LORA), 3)
     with torch.no_grad():
@@ -178,7 +178,7 @@ def test_its_state_and_its_copy_hold_everything(lora: Lora | None) -> None:
 @pytest.mark.parametrize("before", [None, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize("after", [None, LORA], ids=["full", "lora"])
 def test_a_next_stage_takes_all_columns(before: Lora | None, after: Lora | None) -> None:
-    """As InitFrom chains stages: folded, then loaded into a network that may be widened and have adapters."""
+    """InitFrom chains stages like this: folded, then loaded into a network that may be widened and have adapters."""
     first, second = trained(vfe(lora=before), 2), vfe(lora=after)
     folded = fold(first.network.state_dict(), LORA.scale)
     assert folded["conv_in.weight"].shape == (8, FUSED, 3, 3)
@@ -205,14 +205,14 @@ def test_weights_of_another_width_are_refused(channels: int) -> None:
         settings_once_widened(module.network, unet(channels).config)
 
 
-def test_an_image_generator_that_is_wide_already_does_not_begin_at_a_narrower_one() -> None:
+def test_narrower_weights_do_not_load_into_a_plain_wide_network() -> None:
     with pytest.raises(ValueError, match="in_channels is 4 there, 12 in this config"):
         settings_once_widened(unet(12), unet().config)
     assert settings_once_widened(unet(), unet().config)["in_channels"] == 4
 
 
-def test_an_image_generator_of_the_fusions_width_is_left_alone() -> None:
-    """Nothing published: its columns start at random, and the fusion's further rows at zero."""
+def test_an_image_generator_of_the_fusions_width_is_not_widened() -> None:
+    """Without published weights, its columns start random, and the fusion's added rows at zero."""
     module = VFE(LatentFusion(4, 4, WIDTH, FUSED), unet(FUSED))
     assert type(module.network.conv_in) is nn.Conv2d
     assert not module.fusion.weight.any()
@@ -241,12 +241,12 @@ def narrower() -> None:
         (narrower, "channels is 4; it must be above the 4 that conv_in reads"),
     ],
 )
-def test_what_cannot_be_widened_is_refused(act: Callable[[], None], message: str) -> None:
+def test_unsupported_networks_are_refused(act: Callable[[], None], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         act()
 
 
-def test_a_layer_takes_over_the_very_parameters() -> None:
+def test_a_widened_layer_keeps_the_same_parameter_objects() -> None:
     conv = nn.Conv2d(3, 5, 3, stride=2, padding=1, bias=False)
     conv.weight.requires_grad_(False)
     layer = WidenedConv2d(conv, 7)

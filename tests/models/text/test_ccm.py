@@ -37,28 +37,28 @@ def ccm(opened: bool) -> CCM:
 
 
 def outputs(module: CCM, of: TextStates) -> tuple[Tensor, Tensor, Tensor]:
-    """The pooled vector, the phrases that are there (t_g and those under the mask), the tokens."""
+    """Return the pooled vector, the unmasked phrases with t_g, and the tokens."""
     composed = module(of)
     there = torch.cat([torch.ones(len(of.pooled), 1, dtype=torch.bool), of.phrase_mask], dim=1)
     return composed.pooled, composed.phrases[there], composed.tokens
 
 
-def test_a_closed_one_changes_nothing_bit_for_bit() -> None:
+def test_a_closed_ccm_changes_nothing_bit_for_bit() -> None:
     composed = ccm(opened=False)(states())
     assert torch.equal(composed.pooled, states().pooled)
     assert torch.equal(composed.tokens, states().tokens)
     assert composed.phrases.shape == (2, 1 + PHRASES, WIDTH)
 
 
-def test_an_open_one_changes_both() -> None:
+def test_an_open_ccm_changes_phrases_and_tokens() -> None:
     composed = ccm(opened=True)(states())
     assert (composed.pooled - states().pooled).abs().mean() > 0.01
     assert (composed.tokens - states().tokens).abs().mean() > 0.01
 
 
 @pytest.mark.parametrize("name", ["phrases", "tokens"])
-def test_what_is_masked_does_not_influence(name: str) -> None:
-    """Tokens under the mask keep their own residual; nothing else may hear them."""
+def test_masked_states_have_no_influence(name: str) -> None:
+    """Masked tokens keep their residual; nothing else may depend on them."""
     module, old = ccm(opened=True), states()
     mask = old.phrase_mask if name == "phrases" else old.token_mask
     noise = 50 * torch.randn(getattr(old, name).shape, generator=torch.Generator().manual_seed(5))
@@ -70,7 +70,7 @@ def test_what_is_masked_does_not_influence(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["phrases", "tokens", "pooled"])
-def test_what_is_there_influences_everything(name: str) -> None:
+def test_unmasked_states_influence_everything(name: str) -> None:
     module, old = ccm(opened=True), states(1)
     value = getattr(old, name).clone()
     value[:, 0] += 3 * torch.randn(value[:, 0].shape, generator=torch.Generator().manual_seed(6))
@@ -78,7 +78,7 @@ def test_what_is_there_influences_everything(name: str) -> None:
         assert not torch.allclose(before, after, atol=1e-4)
 
 
-def test_a_prompt_does_not_see_its_neighbours() -> None:
+def test_a_prompt_does_not_depend_on_its_neighbours() -> None:
     module, both = ccm(opened=True), states()
     first = TextStates(**{f.name: v[:1] for f in fields(both) if (v := getattr(both, f.name)) is not None})
     alone, beside = module(first), module(both)
@@ -86,7 +86,7 @@ def test_a_prompt_does_not_see_its_neighbours() -> None:
     torch.testing.assert_close(alone.tokens, beside.tokens[:1], rtol=1e-5, atol=1e-6)
 
 
-def test_phrases_are_told_apart_by_their_places() -> None:
+def test_phrases_are_distinguished_by_their_positions() -> None:
     module, old = ccm(opened=True), states(1)
     everyone = changed(old, "phrase_mask", torch.ones_like(old.phrase_mask))
     turned = changed(everyone, "phrases", everyone.phrases.flip(1))
@@ -94,17 +94,17 @@ def test_phrases_are_told_apart_by_their_places() -> None:
     with torch.no_grad():
         module.position_embedding.zero_()
         module.order.weight.zero_()
-        module.neighbours.weight.zero_()  # with none of the three, the composition is a set
+        module.neighbours.weight.zero_()  # without all three, the phrases are an unordered set
     torch.testing.assert_close(
         module(everyone).phrases[:, 1:].flip(1), module(turned).phrases[:, 1:], rtol=1e-4, atol=1e-5
     )
 
 
-def test_a_phrase_hears_its_neighbours_in_the_prompt_and_no_others() -> None:
+def test_a_phrase_depends_only_on_its_neighbours_in_the_prompt() -> None:
     module = ccm(opened=True)
     old = changed(states(1), "order", torch.tensor([[2, 3, 0, 1, 4]]))  # phrase 2, 3, 0; the others are absent
     with torch.no_grad():
-        for layer in module.transformer.layers:  # nothing but the neighbours is left to be heard
+        for layer in module.transformer.layers:  # only the neighbours can have an influence
             for part in (layer.self_attn.out_proj, layer.multihead_attn.out_proj, layer.linear2):
                 torch.nn.init.zeros_(part.weight)
     for moved, hearing in ((2, {2, 3}), (3, {2, 3, 0}), (0, {3, 0})):
@@ -116,7 +116,7 @@ def test_a_phrase_hears_its_neighbours_in_the_prompt_and_no_others() -> None:
 
 
 def test_a_composed_phrase_keeps_itself() -> None:
-    """With a silent transformer, the phrases are what the encoder said of them, normalised."""
+    """With a transformer of zero output, the phrases are the encoder's, normalised."""
     module, old = ccm(opened=True), states()
     with torch.no_grad():
         module.transformer.norm.weight.zero_()
@@ -125,20 +125,20 @@ def test_a_composed_phrase_keeps_itself() -> None:
     torch.testing.assert_close(module(old).phrases, torch.nn.functional.layer_norm(given, (WIDTH,)))
 
 
-def test_the_order_in_the_prompt_is_heard() -> None:
+def test_the_order_in_the_prompt_matters() -> None:
     module, old = ccm(opened=True), states(1)
-    swapped = changed(old, "order", torch.tensor([[0, 4, 3, 2, 1]]))  # phrases 0 and 2, which are both there
+    swapped = changed(old, "order", torch.tensor([[0, 4, 3, 2, 1]]))  # phrases 0 and 2, which are both unmasked
     for before, after in zip(outputs(module, old), outputs(module, swapped), strict=True):
         assert not torch.allclose(before, after, atol=1e-5)
 
 
-def test_no_phrases_at_all_is_finite() -> None:
+def test_a_prompt_without_phrases_is_finite() -> None:
     bare = changed(states(), "phrase_mask", torch.zeros(2, PHRASES, dtype=torch.bool))
     for value in outputs(ccm(opened=True), bare):
         assert value.isfinite().all()
 
 
-def test_a_closed_one_moves_whole_within_two_steps() -> None:
+def test_all_weights_of_a_closed_ccm_move_within_two_steps() -> None:
     module = ccm(opened=False)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
@@ -153,7 +153,7 @@ def test_a_closed_one_moves_whole_within_two_steps() -> None:
     assert still == []
 
 
-def test_the_identity_passes_the_encoders_words_on() -> None:
+def test_the_identity_passes_the_encoders_phrases_on() -> None:
     old = states()
     composed = IdentityComposition()(old)
     assert torch.equal(composed.pooled, old.pooled)
@@ -161,7 +161,7 @@ def test_the_identity_passes_the_encoders_words_on() -> None:
     assert torch.equal(composed.phrases, torch.cat([old.pooled[:, None], old.phrases], dim=1))
 
 
-def test_both_are_saved_and_loaded_whole(tmp_path: Path) -> None:
+def test_both_are_saved_and_loaded_completely(tmp_path: Path) -> None:
     module = ccm(opened=True)
     module.save_pretrained(tmp_path / "ccm")
     IdentityComposition().save_pretrained(tmp_path / "identity")

@@ -1,4 +1,4 @@
-"""The empty prompt is read once by a tower that does not change, and always as the string would be."""
+"""A frozen tower encodes the empty prompt once, with the same result as for the string."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def encoder(seed: int = 0, frozen: bool = True) -> PromptEncoder:
 
 
 class Readings:
-    """How often an encoder's tower is asked."""
+    """Counts the calls of an encoder's tower."""
 
     def __init__(self, of: PromptEncoder) -> None:
         self.count = 0
@@ -43,7 +43,7 @@ def assert_as_a_string(module: PromptEncoder) -> Conditioning:
     return empty
 
 
-def test_a_frozen_tower_is_asked_once_and_what_trains_each_time() -> None:
+def test_a_frozen_tower_runs_once_and_trained_parts_each_time() -> None:
     module = encoder()
     readings = Readings(module)
     first = module.empty()
@@ -57,7 +57,7 @@ def test_a_frozen_tower_is_asked_once_and_what_trains_each_time() -> None:
     assert_as_a_string(module)
 
 
-def test_a_tower_that_trains_is_asked_each_time() -> None:
+def test_a_trained_tower_runs_each_time() -> None:
     module = encoder(frozen=False)
     readings = Readings(module)
     module.empty().pooled.sum().backward()
@@ -69,7 +69,7 @@ def test_a_tower_that_trains_is_asked_each_time() -> None:
     assert_as_a_string(module)
 
 
-def test_loaded_and_moved_weights_are_asked_again() -> None:
+def test_the_tower_runs_again_after_weights_are_loaded_or_moved() -> None:
     module = encoder()
     before = assert_as_a_string(module)
     module.text_encoder.tower.load_state_dict(encoder(seed=1).text_encoder.tower.state_dict())
@@ -88,7 +88,7 @@ def test_another_tokenizer_parses_it_again() -> None:
     assert not torch.equal(assert_as_a_string(module).tokens, before.tokens)
 
 
-def test_precision_and_inference_mode_have_states_of_their_own() -> None:
+def test_precisions_and_inference_mode_have_separate_states() -> None:
     module = encoder()
     with torch.inference_mode():
         module.empty()

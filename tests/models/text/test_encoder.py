@@ -39,7 +39,7 @@ def encoder(max_words: int = 4, max_objects: int = 8, lora: Lora | None = None, 
 
 
 def silent(of: TextEncoder) -> TextEncoder:
-    """The encoder with spelling that says nothing, so that phrases are the means alone."""
+    """Build the encoder with a zero spelling embedding, so that phrases are only the means."""
     last = of.character_encoder.mix[-1]
     assert isinstance(last, torch.nn.Linear)
     torch.nn.init.zeros_(last.weight)
@@ -48,7 +48,7 @@ def silent(of: TextEncoder) -> TextEncoder:
 
 
 def mean_of_span(tokens: Tensor, prompt: str, start: int, end: int) -> Tensor:
-    """One token at a time: those that share a character with the span."""
+    """Average the tokens that share a character with the span."""
     coded = TOKENIZER(prompt, return_offsets_mapping=True)
     total, count = torch.zeros(WIDTH), 0
     for place, (first, last) in enumerate(coded["offset_mapping"]):
@@ -72,18 +72,18 @@ def test_phrases_are_the_means_of_their_spans() -> None:
     assert not states.phrases[0, ~states.phrase_mask[0]].any()
 
 
-def test_order_is_the_rank_in_the_prompt_and_the_absent_come_last() -> None:
+def test_order_is_the_rank_in_the_prompt_and_absent_phrases_come_last() -> None:
     prompt = '"SALE" at the top, a red circle, "NOW" at the bottom'
     of = encoder(max_words=3, max_objects=4)
     parts, states = of.decompose(prompt), of([prompt, ""])
     starts = dict([*enumerate(w.start for w in parts.words), *enumerate((o.start for o in parts.objects), start=3)])
     ranked = sorted(starts, key=lambda place: starts[place])
     assert [states.order[0, place].item() for place in ranked] == list(range(len(ranked)))
-    assert ranked != sorted(ranked)  # words come first in the places, not in this prompt
+    assert ranked != sorted(ranked)  # words come first in the slots, but not in this prompt
     assert sorted(states.order[0].tolist()) == sorted(states.order[1].tolist()) == list(range(7))
 
 
-def test_a_word_also_has_its_character_encoder_and_another_phrase_that_of_its_words() -> None:
+def test_words_and_phrases_with_words_add_the_character_encoding() -> None:
     of = encoder()
     spelt = of([PROMPT]).phrases
     letters = of.character_encoder(["HELLO", "wide", "WORLD"])
@@ -99,7 +99,7 @@ def test_a_word_also_has_its_character_encoder_and_another_phrase_that_of_its_wo
     assert not found[4 + len(things) :].any()
 
 
-def test_states_are_the_towers_own() -> None:
+def test_states_equal_the_towers() -> None:
     of = encoder()
     states = of([PROMPT, "a café"])
     ids = TOKENIZER([PROMPT, "a café"], padding="max_length", max_length=CONTEXT, return_tensors="pt")
@@ -119,7 +119,7 @@ def test_t_g_is_read_at_the_end_of_the_prompt() -> None:
     torch.testing.assert_close(states.pooled, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_words_and_objects_beyond_their_places_are_left_out() -> None:
+def test_words_and_objects_beyond_the_maximum_are_left_out() -> None:
     of = encoder(max_words=2, max_objects=1)
     states = of([PROMPT])
     assert states.phrases.shape == (1, 3, WIDTH)
@@ -128,7 +128,7 @@ def test_words_and_objects_beyond_their_places_are_left_out() -> None:
     torch.testing.assert_close(states.phrases[0], whole[0, [0, 1, 4]], rtol=1e-5, atol=1e-6)
 
 
-def test_the_empty_prompt_and_a_batch_without_words() -> None:
+def test_the_empty_prompt_and_a_batch_without_words_are_encoded() -> None:
     states = encoder()(["", "a red circle"])
     assert not states.phrase_mask[0].any()
     assert not states.phrase_mask[1, :4].any()
@@ -148,7 +148,7 @@ def test_the_last_word_of_a_prompt_of_300_tokens_is_read() -> None:
     word = LONG.index("HELLO")
     offsets = TOKENIZER(LONG, return_offsets_mapping=True)["offset_mapping"][1:-1]
     places = [i for i, (a, b) in enumerate(offsets) if a < word + 5 and b > word]
-    first = min(places[0], (count - 1) * room)  # a window starts here: none cuts the word
+    first = min(places[0], (count - 1) * room)  # a window starts here, so that none cuts the word
     start, end, pad = (getattr(TOKENIZER, f"{name}_token_id") for name in ("bos", "eos", "pad"))
     window = [start, *ids[1:-1][first:], end]
     last = of.tower(input_ids=torch.tensor([window + [pad] * (CONTEXT - len(window))])).last_hidden_state[0]
@@ -167,7 +167,7 @@ def test_t_g_of_a_long_prompt_is_the_mean_over_its_windows() -> None:
     torch.testing.assert_close(states.pooled[0], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_long_neighbour_changes_nothing_that_may_be_read() -> None:
+def test_a_long_neighbour_changes_no_unmasked_state() -> None:
     of = encoder()
     alone, beside = of([PROMPT]), of([PROMPT, LONG])
     assert alone.read_mask is None
@@ -194,7 +194,7 @@ def test_widths_that_differ_are_refused(projection: int, character_encoder: int)
         TextEncoder(tower, CharacterEncoder(character_encoder))
 
 
-def test_the_tokenizer_travels_in_the_state() -> None:
+def test_the_state_dict_contains_the_tokenizer() -> None:
     of = encoder()
     file = io.BytesIO()
     torch.save(of.state_dict(), file)
@@ -208,14 +208,14 @@ def test_the_tokenizer_travels_in_the_state() -> None:
     assert torch.equal(other([PROMPT]).phrases, of([PROMPT]).phrases)
 
 
-def test_no_tokenizer_travels_too() -> None:
+def test_the_state_dict_may_lack_a_tokenizer() -> None:
     of, other = encoder(), encoder()
     of.tokenizer = None
     other.load_state_dict(of.state_dict(), strict=True)
     assert other.tokenizer is None
 
 
-def test_lora_freezes_the_tower_and_starts_closed() -> None:
+def test_lora_freezes_the_tower_and_starts_as_a_no_op() -> None:
     plain, adapted = encoder(), encoder(lora=Lora(rank=2, alpha=6))
     assert torch.equal(adapted([PROMPT]).tokens, plain([PROMPT]).tokens)
     learning = {name for name, weight in adapted.tower.named_parameters() if weight.requires_grad}
@@ -226,7 +226,7 @@ def test_lora_freezes_the_tower_and_starts_closed() -> None:
     assert adapted.width == WIDTH
 
 
-def test_character_encoder_tells_anagrams_apart_and_reads_up_to_its_limit() -> None:
+def test_the_character_encoder_distinguishes_anagrams_and_reads_up_to_its_limit() -> None:
     torch.manual_seed(0)
     character_encoder = CharacterEncoder(WIDTH, max_letters=6)
     listen, silent_, again = character_encoder(["listen", "silent", "listen"])
@@ -235,11 +235,11 @@ def test_character_encoder_tells_anagrams_apart_and_reads_up_to_its_limit() -> N
     letters = character_encoder(["abcdef", "abcdefg", "abcdeX", "é"])
     assert torch.equal(letters[0], letters[1])
     assert not torch.allclose(letters[0], letters[2])
-    alone = character_encoder(["é"])  # two bytes; the padding says nothing, whatever stands beside it
+    alone = character_encoder(["é"])  # two bytes; the padding has no effect, whatever the other words
     torch.testing.assert_close(letters[3:], alone)
 
 
-def test_words_know_their_quoted_span_and_their_place_in_it() -> None:
+def test_words_have_their_quoted_span_and_their_rank_in_it() -> None:
     states = encoder()(['"one two" and "three four five"', "nothing"])
     assert states.word_groups is not None
     assert states.word_groups.tolist() == [[[0, 0], [0, 1], [1, 0], [1, 1]], [[0, 0]] * 4]
@@ -256,7 +256,7 @@ def test_character_encoder_is_the_sum_over_the_bytes() -> None:
     torch.testing.assert_close(character_encoder(["né!"])[0], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_character_encoder_is_saved_and_loaded_whole(tmp_path: Path) -> None:
+def test_character_encoder_is_saved_and_loaded_completely(tmp_path: Path) -> None:
     character_encoder = CharacterEncoder(WIDTH, max_letters=6)
     character_encoder.save_pretrained(tmp_path)
     assert (tmp_path / "diffusion_pytorch_model.safetensors").is_file()

@@ -1,4 +1,4 @@
-"""Prompts parsed before they reach the encoder: the same, bit for bit, as strings that it parses itself."""
+"""Prompts parsed before the encoder give the same, bit for bit, as strings that the encoder parses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKENIZER = train_tokenizer(PROMPTS * 20, 300)
 
 
 def encoder(masked: bool = False, **changes: Any) -> PromptEncoder:
-    """CLIP's, or one that hides its padding as Qwen's does."""
+    """Build CLIP's encoder, or one that masks its padding like Qwen's."""
     torch.manual_seed(0)
     if masked:
         tower: Any = build_qwen2_5_vl_language_model(32, 2, 2, 1, 48, 300, 4096, (4, 2, 2))
@@ -41,22 +41,22 @@ def assert_equal(first: Any, second: Any) -> None:
 
 @pytest.mark.parametrize("prompts", [PROMPTS, [*PROMPTS, LONG], [""], ["?"]])
 @pytest.mark.parametrize("changes", [{}, {"mask_padding": True}, {"masked": True}], ids=["clip", "hidden", "masked"])
-def test_parsed_prompts_say_the_same_as_strings(prompts: list[str], changes: dict[str, Any]) -> None:
+def test_parsed_prompts_give_the_same_as_strings(prompts: list[str], changes: dict[str, Any]) -> None:
     module = encoder(**changes)
     parsed = module.parser(prompts)
     assert len(parsed) == len(prompts)
     assert_equal(module(parsed), module(prompts))
-    module(parsed).pooled.sum().backward()  # nothing of it was made where no gradient passes
+    module(parsed).pooled.sum().backward()  # no part of it was made without gradients
     assert module.text_encoder.character_encoder.bytes.weight.grad is not None
 
 
-def test_a_parser_goes_to_another_process() -> None:
+def test_a_parser_can_be_sent_to_another_process() -> None:
     parser = encoder().parser
     sent: PromptParser = pickle.loads(pickle.dumps(parser))
     assert_equal(sent(PROMPTS), parser(PROMPTS))
 
 
-def test_the_parser_has_the_encoders_tokenizer_whenever_it_comes() -> None:
+def test_the_parser_gets_a_tokenizer_that_is_set_later() -> None:
     module = encoder()
     parser, state = module.parser, module.state_dict()
     module.text_encoder.tokenizer = None
@@ -66,5 +66,5 @@ def test_the_parser_has_the_encoders_tokenizer_whenever_it_comes() -> None:
     assert_equal(parser(PROMPTS), encoder().parser(PROMPTS))
 
 
-def test_letters_are_the_bytes_and_a_word_that_is_too_long_is_cut() -> None:
+def test_letters_are_bytes_and_long_words_are_cut() -> None:
     assert letters_of(["né", "", "abcde"], 4).tolist() == [[110, 195, 169, 256], [256] * 4, [97, 98, 99, 100]]

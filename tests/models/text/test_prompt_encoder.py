@@ -19,7 +19,7 @@ def text_encoder() -> TextEncoder:
     return encoder
 
 
-def test_an_untrained_ccm_gives_a_pretrained_reader_what_the_tower_says() -> None:
+def test_with_an_untrained_ccm_the_tokens_equal_the_towers() -> None:
     encoder = text_encoder()
     told = PromptEncoder(encoder, CCM(WIDTH, max_phrases=5, layers=1, heads=2))(PROMPTS)
     states = encoder(PROMPTS)
@@ -28,7 +28,7 @@ def test_an_untrained_ccm_gives_a_pretrained_reader_what_the_tower_says() -> Non
     assert torch.equal(told.token_mask, states.token_mask)
 
 
-def test_words_are_the_composed_phrases_after_t_g_and_zero_where_there_is_none() -> None:
+def test_words_are_the_composed_phrases_after_t_g_and_zero_if_absent() -> None:
     module = PromptEncoder(text_encoder(), CCM(WIDTH, max_phrases=5, layers=1, heads=2))
     told = module(PROMPTS)
     assert told.word_mask.tolist() == [[True, True, False], [False] * 3, [True, False, False]]
@@ -40,7 +40,7 @@ def test_words_are_the_composed_phrases_after_t_g_and_zero_where_there_is_none()
     assert (module.width, module.max_words) == (WIDTH, 3)
 
 
-def test_without_the_ccm_phrases_are_the_encoders_own() -> None:
+def test_without_the_ccm_phrases_equal_the_encoders() -> None:
     encoder = text_encoder()
     told, states = PromptEncoder(encoder, IdentityComposition())(PROMPTS), encoder(PROMPTS)
     assert torch.equal(told.phrases, torch.cat([states.pooled[:, None], states.phrases], dim=1))

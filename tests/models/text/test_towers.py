@@ -45,7 +45,7 @@ LONG = "a red circle, " * 90 + 'with the text "HELLO"'
 
 
 def siglip_tokenizer() -> PreTrainedTokenizerFast:
-    """As SigLIP's: an end token, no start token."""
+    """Make a tokenizer like SigLIP's: an end token, no start token."""
     tokenizer = train_tokenizer(PROMPTS * 20, 300)
     end = (tokenizer.eos_token, tokenizer.eos_token_id)
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[end])
@@ -53,7 +53,7 @@ def siglip_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def qwen_tokenizer() -> Qwen2Tokenizer:
-    """As Qwen's: it adds nothing."""
+    """Make a tokenizer like Qwen's, which adds no tokens."""
     names = [*published.LETTERS, "<|endoftext|>", "<|im_end|>"]
     return Qwen2Tokenizer({t: i for i, t in enumerate(names)}, [], eos_token="<|im_end|>")
 
@@ -87,7 +87,7 @@ def encoder(tower: Any, tokenizer: Any, **changes: Any) -> TextEncoder:
     made = TextEncoder(
         tower(), CharacterEncoder(changes.get("width", tower().config.hidden_size)), 3, 4, **changes
     ).eval()
-    for parameter in made.character_encoder.mix[-1].parameters():  # phrases are the means alone
+    for parameter in made.character_encoder.mix[-1].parameters():  # phrases are only the means
         nn.init.zeros_(parameter)
     made.tokenizer = tokenizer
     return made
@@ -95,7 +95,7 @@ def encoder(tower: Any, tokenizer: Any, **changes: Any) -> TextEncoder:
 
 @torch.no_grad()
 @pytest.mark.parametrize("tower", [siglip, siglip_2])
-def test_siglip_reads_its_padding_and_its_last_place(tower: Any) -> None:
+def test_siglip_reads_its_padding_and_its_last_position(tower: Any) -> None:
     of = encoder(tower, siglip_tokenizer())
     ids = of.tokenizer(PROMPTS, padding="max_length", max_length=SIGLIP_CONTEXT, return_tensors="pt")  # type: ignore[misc]
     said, states = of.tower(input_ids=ids["input_ids"]), of(PROMPTS)
@@ -106,7 +106,7 @@ def test_siglip_reads_its_padding_and_its_last_place(tower: Any) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("tower", [qwen_2, qwen_3])
-def test_qwen_is_read_at_its_last_token_whatever_stands_beside_it(tower: Any) -> None:
+def test_qwen_is_read_at_its_last_token_in_any_batch(tower: Any) -> None:
     of = encoder(tower, qwen_tokenizer())
     together = of(PROMPTS)
     assert together.read_mask is not None
@@ -149,7 +149,7 @@ def test_the_last_word_of_a_long_prompt_is_read(tower: Any, tokenizer: Any, cont
 @pytest.mark.parametrize(
     ("tower", "tokenizer", "layers"), [(siglip, siglip_tokenizer, "encoder.layers"), (qwen_3, qwen_tokenizer, "layers")]
 )
-def test_leaving_out_layers_is_what_a_tower_without_them_says(tower: Any, tokenizer: Any, layers: str) -> None:
+def test_leaving_out_layers_equals_a_tower_without_them(tower: Any, tokenizer: Any, layers: str) -> None:
     whole = encoder(tower, tokenizer(), skip_layers=1)
     short = encoder(tower, tokenizer())
     short.tower.load_state_dict(whole.tower.state_dict())
@@ -163,7 +163,7 @@ def test_leaving_out_layers_is_what_a_tower_without_them_says(tower: Any, tokeni
     ("tower", "targets"),
     [(siglip, ("q_proj", "v_proj")), (qwen_2, ("q_proj", "k_proj", "v_proj", "o_proj"))],
 )
-def test_adapters_go_where_they_usually_go_in_each_family(tower: Any, targets: tuple[str, ...]) -> None:
+def test_default_adapter_targets_fit_each_model_family(tower: Any, targets: tuple[str, ...]) -> None:
     of = encoder(tower, None, lora=Lora(2))
     adapted = {name.split(".")[-4] for name, p in of.tower.named_parameters() if p.requires_grad}
     assert adapted == set(targets)
@@ -183,7 +183,7 @@ def test_another_width_is_reached_by_a_learned_projection() -> None:
 
 
 @torch.no_grad()
-def test_what_an_image_generator_sees_of_a_prompt_does_not_depend_on_its_neighbours() -> None:
+def test_a_prompts_states_do_not_depend_on_its_neighbours() -> None:
     of = encoder(qwen_3, qwen_tokenizer(), width=D)
     prompts = PromptEncoder(of, CCM(D, max_phrases=7, layers=1, heads=2)).eval()
     vfe = VFE(LatentFusion(4, 4, D), published.unet(cross_attention_dim=D)).eval()
@@ -222,9 +222,7 @@ def assert_loads(folder: Path, part: nn.Module, expected: dict[str, Tensor]) -> 
 
 @pytest.mark.parametrize(("whole", "part"), [(whole_qwen_2, qwen_2), (whole_qwen_3, qwen_3)])
 @pytest.mark.parametrize("names", ["model.", "model.language_model."])  # as Qwen2.5-VL and as Qwen3-VL are published
-def test_a_language_model_out_of_a_whole_vision_language_model(
-    tmp_path: Path, whole: Any, part: Any, names: str
-) -> None:
+def test_a_language_model_loads_from_a_vision_language_model(tmp_path: Path, whole: Any, part: Any, names: str) -> None:
     of = whole()
     of.save_pretrained(tmp_path)
     path = tmp_path / "model.safetensors"
@@ -234,7 +232,7 @@ def test_a_language_model_out_of_a_whole_vision_language_model(
     assert_loads(tmp_path, part(), dict(of.model.language_model.state_dict()))
 
 
-def test_both_towers_out_of_a_whole_siglip(tmp_path: Path) -> None:
+def test_both_towers_load_from_a_whole_siglip(tmp_path: Path) -> None:
     of = whole_siglip()
     of.save_pretrained(tmp_path)
     assert_loads(tmp_path, siglip(), dict(of.text_model.state_dict()))
@@ -249,7 +247,7 @@ def test_a_language_model_with_another_rope_is_refused(tmp_path: Path) -> None:
         compare_settings(part, settings)
 
 
-def test_tokenizers_fit_by_size_alone_where_the_place_is_read() -> None:
+def test_tokenizers_are_compared_by_size_if_the_last_token_is_read() -> None:
     compare_tokenizer(siglip_tokenizer(), siglip())
     compare_tokenizer(qwen_tokenizer(), qwen_2())
 
