@@ -13,6 +13,7 @@ import torch
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import glyph_images
+from vlad_lightning.layout.nouns import SHAPES
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.layout.scene_objects import FoundObject
 from vlad_lightning.metrics.evaluation import Evaluation
@@ -64,7 +65,7 @@ FIELDS = [field.name for field in fields(Batch) if field.name not in ("spare", "
 class Brightness:
     """Reads "HI", and finds a red star, on pictures that are bright at the left."""
 
-    name, sha256 = "brightness", "none"
+    name, sha256, nouns = "brightness", "none", SHAPES
 
     def read(self, images: torch.Tensor) -> list[list[str]]:
         return [["HI"] if image[..., :8].mean() > 0 else [] for image in images]
