@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def first_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reset the rank: a trainer of rank 1 makes its process rank 1 for good, which would silence all later warnings."""
     monkeypatch.setattr(rank_zero_only, "rank", getattr(rank_zero_only, "rank", 0))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def devices() -> Iterator[None]:
+    """Notice a test that, as root, replaces a device by a file: every later program would suffer."""
+    yield
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode), f"a test has replaced {os.devnull} by a file"
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from vlad_lightning.files import as_rgb, check_stored, new_folder, read_picture, read_text, read_utf8, write_file
+from vlad_lightning.files import (
+    as_rgb,
+    check_stored,
+    new_folder,
+    read_picture,
+    read_text,
+    read_utf8,
+    write_file,
+    write_text,
+)
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -174,3 +183,19 @@ def test_endless_settings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").unlink()
     with pytest.raises(ValueError, match=r"tokenizer\.json: larger than"):
         check_stored(tmp_path)
+
+
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path: Path) -> None:
+    """As root, a rename would make a regular file of /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(ValueError, match=f"{name}: neither a regular file nor a folder"):
+            write_text(tmp_path / name, "x")
+        with (
+            pytest.raises(ValueError, match=f"{name}: neither a regular file nor a folder"),
+            new_folder(tmp_path / name),
+        ):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe"]

@@ -89,7 +89,11 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: the target; its folder is created.
         write: receives the temporary path, which has the target's suffix, and writes the file there.
+
+    Raises:
+        UnusableFileError: if ``path`` is a device, a pipe or the like.
     """
+    _check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
@@ -97,6 +101,12 @@ def write_file(path: Path, write: Callable[[Path], object]) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Refuse a device or a pipe: to root, a rename would replace /dev/null by a file, for all programs."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UnusableFileError(path, "neither a regular file nor a folder; it cannot be written to")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -110,8 +120,12 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Args:
         path: the target; its parent is created. An existing target stays until it is replaced.
+
+    Raises:
+        UnusableFileError: if ``path`` is a device, a pipe or the like.
     """
     path = path.absolute()
+    _check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     before = beside.with_suffix(".old")
