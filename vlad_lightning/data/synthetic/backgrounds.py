@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _SKIES = {
     "black": ("gray", "blue", "brown", "green"),
 }
 _HORIZON = (0.62, 0.78)
+_PERIODS = (0.1, 0.2)  # of stripes and dots, as fractions of the frame
 
 
 def draw_plain(rng: np.random.Generator) -> Background:
@@ -32,16 +34,7 @@ def draw_plain(rng: np.random.Generator) -> Background:
     colour = list(PALETTE)[rng.integers(len(PALETTE))]
     kind = ("solid", "gradient", TEXTURES[rng.integers(len(TEXTURES))])[rng.integers(3)]
     spread = {"solid": 0.0, "gradient": 2 * _SHADE}.get(kind, _SHADE)
-    darkest = rng.uniform(-_SHADE, _SHADE - spread)
-    dark, light = shade(colour, darkest), shade(colour, darkest + spread)
-    return Background(
-        colour,
-        kind,
-        (dark, light) if rng.random() < 0.5 else (light, dark),
-        angle=float(rng.integers(8) * math.pi / 4),
-        period=float(rng.uniform(0.1, 0.2)),
-        noise=int(rng.integers(2**31)),
-    )
+    return _of_one_colour(rng, colour, kind, spread)
 
 
 def draw_rich(rng: np.random.Generator) -> Background:
@@ -53,6 +46,16 @@ def draw_rich(rng: np.random.Generator) -> Background:
         kind = TEXTURES[rng.integers(len(TEXTURES))]
     colour = _one(rng, tuple(PALETTE))
     spread = {"solid": 0.0, "framed": 0.0, "gradient": 2 * _SHADE, "banded": 1.5 * _SHADE}.get(kind, _SHADE)
+    background = _of_one_colour(rng, colour, kind, spread, _BANDS if kind == "banded" else _PERIODS)
+    if kind != "framed":
+        return background
+    return replace(background, accent=_one(rng, tuple(name for name in PALETTE if name != colour)))
+
+
+def _of_one_colour(
+    rng: np.random.Generator, colour: str, kind: str, spread: float, periods: tuple[float, float] = _PERIODS
+) -> Background:
+    """Draw shades of a colour that are ``spread`` apart, and a pattern with a period in ``periods``."""
     darkest = rng.uniform(-_SHADE, _SHADE - spread)
     dark, light = shade(colour, darkest), shade(colour, darkest + spread)
     return Background(
@@ -60,9 +63,8 @@ def draw_rich(rng: np.random.Generator) -> Background:
         kind,
         (dark, light) if rng.random() < 0.5 else (light, dark),
         angle=float(rng.integers(8) * math.pi / 4),
-        period=float(rng.uniform(*(_BANDS if kind == "banded" else (0.1, 0.2)))),
+        period=float(rng.uniform(*periods)),
         noise=int(rng.integers(2**31)),
-        accent=_one(rng, tuple(name for name in PALETTE if name != colour)) if kind == "framed" else None,
     )
 
 
