@@ -29,14 +29,17 @@ class Layout:
         words: the ``N`` words, in the order of the boxes.
         boxes: (N, 5) float32: centre x, centre y, width, height (fractions of the frame) and the angle in radians,
             clockwise on screen, in ``(-pi, pi]``.
-        fonts: a font file per word, None for the rasteriser's default; empty if every word uses the default.
+        fonts: a font file per word, or one of the families :data:`~vlad_lightning.layout.fonts.FAMILIES`, None for the
+            rasteriser's default; empty if every word uses the default.
         objects: the ``K`` phrases of the prompt that have a box, such as ``a red star``, spelt as in the prompt.
         object_boxes: (K, 5) float32: their boxes, in the format of ``boxes``.
         moved: how many boxes were moved after generation because they overlapped others or left the frame.
+        colours: a colour per word, by a name or ``#rrggbb`` as :func:`~vlad_lightning.layout.colours.rgb_named` reads
+            it, None where it is left to the image generator; empty if it is for every word.
 
     Raises:
-        ValueError: if ``boxes`` is not (len(words), 5), ``object_boxes`` not (len(objects), 5), or ``fonts`` is neither
-            empty nor as long as ``words``.
+        ValueError: if ``boxes`` is not (len(words), 5), ``object_boxes`` not (len(objects), 5), or ``fonts`` or
+            ``colours`` is neither empty nor as long as ``words``.
     """
 
     words: tuple[str, ...]
@@ -45,6 +48,7 @@ class Layout:
     objects: tuple[str, ...] = ()
     object_boxes: Tensor = field(default_factory=_no_boxes)
     moved: int = 0
+    colours: tuple[str | None, ...] = ()
 
     def __post_init__(self) -> None:
         for name, texts, boxes in (
@@ -54,8 +58,10 @@ class Layout:
             if tuple(boxes.shape) != (len(texts), 5):
                 kind = "words" if name == "boxes" else "objects"
                 raise ValueError(f"{name} has shape {tuple(boxes.shape)}; {len(texts)} {kind} need ({len(texts)}, 5)")
-        if self.fonts and len(self.fonts) != len(self.words):
-            raise ValueError(f"fonts has {len(self.fonts)} entries; {len(self.words)} words need one each, or none")
+        for name in ("fonts", "colours"):
+            entries = getattr(self, name)
+            if entries and len(entries) != len(self.words):
+                raise ValueError(f"{name} has {len(entries)} entries; {len(self.words)} words need one each, or none")
 
     def __len__(self) -> int:
         return len(self.words)

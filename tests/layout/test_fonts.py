@@ -11,7 +11,7 @@ from vlad_lightning.layout.fonts import (
     can_shape,
     check_font,
     check_words,
-    default_font,
+    font_file,
     load_font,
     missing_characters,
     needs_shaping,
@@ -74,4 +74,4 @@ def test_without_raqm_the_missing_library_is_named(monkeypatch: pytest.MonkeyPat
 def test_a_file_that_is_not_a_font_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"words\[0\]\.font='.*none\.ttf' cannot be read .*TrueType"):
         check_font(str(tmp_path / "none.ttf"), "words[0].font")
-    check_font(default_font())
+    check_font(font_file(None))

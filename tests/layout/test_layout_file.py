@@ -34,18 +34,18 @@ def test_a_saved_layout_loads_exactly_equal(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], data: st.DataObject
 ) -> None:
     width, height = data.draw(st.integers(1, 5000)), data.draw(st.integers(1, 5000))
-    fonts = data.draw(st.sampled_from([(), (SERIF,) * len(rows)]))
+    fonts = data.draw(st.sampled_from([(), (SERIF,) * len(rows), ("hand",) * len(rows)]))
     boxes = torch.tensor([box for box, _ in rows], dtype=torch.float32).reshape(-1, 5)
-    layout = Layout(tuple(word for _, word in rows), boxes, fonts)
     colours = tuple("red" if i % 2 == 0 else None for i in range(len(rows)))
-    first = LayoutFile(layout, width, height, colours, "a 'prompt'")
+    layout = Layout(tuple(word for _, word in rows), boxes, fonts, colours=colours)
+    first = LayoutFile(layout, width, height, "a 'prompt'")
     path = tmp_path_factory.mktemp("layouts") / "layout.json"
     first.save(path)
     again = LayoutFile.load(path)
     torch.testing.assert_close(again.layout.boxes, boxes, rtol=0, atol=1e-14)  # float32: equal, or both about zero
     assert again.layout.words == layout.words
     assert again.layout.fonts == fonts
-    assert (again.width, again.height, again.colours, again.prompt) == (width, height, colours, "a 'prompt'")
+    assert (again.width, again.height, again.layout.colours, again.prompt) == (width, height, colours, "a 'prompt'")
     assert list(path.parent.iterdir()) == [path]  # no partial files
 
 
@@ -82,7 +82,7 @@ def test_each_line_becomes_a_word_with_a_box(tmp_path: Path) -> None:
     file = LayoutFile.load(written(tmp_path / "a.json", {"size": 512, "words": words}))
     assert file.layout.words[:2] == ("SUMMER", "SALE")
     assert " ".join(file.layout.words[2:-1]) == "one two three four"
-    assert file.colours[:3] == ("dark red", "dark red", None)
+    assert file.layout.colours[:3] == ("dark red", "dark red", None)
     quads = file.layout.quads()
     assert quads[0, 0, 0].item() == pytest.approx(quads[1, 0, 0].item(), abs=1e-5)
     torch.testing.assert_close(quads[-1] * 512, torch.tensor(QUAD).float(), atol=1e-3, rtol=0)  # one line fills its box
@@ -97,11 +97,13 @@ def test_each_line_becomes_a_word_with_a_box(tmp_path: Path) -> None:
         ([("SALE", "red")], "a sign.", 'a sign, with the text "SALE" in red letters'),
         ([("NOW", "red")], "says 'BUY NOW'", "says 'BUY NOW', NOW in red letters"),
         ([("A", None), ("B", "dark blue")], "'A' and 'B'", "'A' and 'B' in dark blue letters"),
+        ([("A", "#ff8000")], "a sign 'A'", "a sign 'A'"),
     ],
 )
 def test_colours_are_added_to_the_prompt(words: list[tuple[str, str | None]], prompt: str, told: str) -> None:
-    layout = Layout(tuple(word for word, _ in words), torch.full((len(words), 5), 0.5))
-    assert LayoutFile(layout, 8, 8, tuple(colour for _, colour in words)).completed(prompt) == told
+    names, colours = (tuple(column) for column in zip(*words, strict=True))
+    layout = Layout(names, torch.full((len(words), 5), 0.5), colours=colours)
+    assert LayoutFile(layout, 8, 8).completed(prompt) == told
 
 
 def test_without_colours_the_prompt_is_unchanged() -> None:
@@ -159,8 +161,8 @@ WORD = {"text": "A", "quad": QUAD}
         ({"size": 8, "words": [WORD | {"color": "red"}]}, r"words\[0\]: unknown entry 'color'; allowed are text, quad"),
         ({"size": 8, "words": [WORD | {"text": " "}]}, r"words\[0\]\.text is ' '; it must be a text"),
         (
-            {"size": 8, "words": [WORD | {"colour": "#f00"}]},
-            r"words\[0\]\.colour is '#f00'; it must be a colour's name",
+            {"size": 8, "words": [WORD | {"colour": "reddish"}]},
+            r"words\[0\]\.colour is 'reddish'; it must be a colour's name in CSS",
         ),
         ({"size": 8, "words": [WORD | {"font": 3}]}, r"words\[0\]\.font is 3; it must be the path of a font"),
         ({"size": 8, "words": [WORD | {"align": "top"}]}, r"words\[0\]\.align is 'top'; allowed are left, centre"),
@@ -234,7 +236,7 @@ def test_a_missing_file_and_impossible_values_are_refused(tmp_path: Path) -> Non
     with pytest.raises(ValueError, match="width and height are 0 and 8"):
         LayoutFile(Layout.empty(), 0, 8)
     with pytest.raises(ValueError, match="colours has 1 entries"):
-        LayoutFile(Layout.empty(), 8, 8, ("red",))
+        Layout((), torch.zeros(0, 5), colours=("red",))
 
 
 def test_the_example_of_the_documentation_is_read() -> None:

@@ -177,7 +177,7 @@ def _drawn(
 def _save_layouts(
     options: argparse.Namespace, layouts: Sequence[Layout], given: LayoutFile | None, frame: tuple[int, int]
 ) -> None:
-    """Write the layouts that were drawn, with the frame and colours of the layout file that was given."""
+    """Write the layouts that were drawn, with the frame of the layout file that was given."""
     from vlad_lightning.layout.layout_file import LayoutFile
 
     target: Path = options.save_layout
@@ -186,6 +186,5 @@ def _save_layouts(
     for index, layout in enumerate(layouts):
         path = target if options.images == 1 else target.with_stem(f"{target.stem}_{index}")
         fonts = tuple(own or font for own in layout.fonts or (None,) * len(layout))
-        colours = given.colours if given else ()
-        LayoutFile(replace(layout, fonts=fonts), width, height, colours, options.prompt).save(path)
+        LayoutFile(replace(layout, fonts=fonts), width, height, options.prompt).save(path)
         print(f"wrote {path}")

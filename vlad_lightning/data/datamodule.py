@@ -201,13 +201,16 @@ class MarioDataModule(LightningDataModule):
                 )
                 self._reported.update(new)
 
-    def captions(self) -> list[str]:
+    def captions(self, most: int | None = None) -> list[str]:
         """Return the training split's captions, with quotes around the words that are drawn.
 
         Images in a folder are not read. Captions that can no longer be read are left out.
+
+        Args:
+            most: at most so many, evenly spread over the split; None returns all.
         """
         self.setup()
-        return list(self._sets["train"].captions())
+        return list(self._sets["train"].captions(most))
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Return a loader shuffled by ``seed``; an incomplete global batch is dropped unless it is the only one."""

@@ -20,6 +20,7 @@ from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SkipSample, prompt_of
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.layout.object_requests import requested_objects
+from vlad_lightning.layout.lettering import with_lettering
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, bare_word, drawn_words
 from vlad_lightning.types import Layout, Sample
@@ -112,13 +113,16 @@ class MarioDataset(Dataset[Sample]):
         _log.warning("%s; the sample is left out", self._why)
         return None
 
-    def captions(self) -> Iterator[str]:
+    def captions(self, most: int | None = None) -> Iterator[str]:
         """Yield the captions as prompts, of samples whose texts can be read; images in a folder are not read.
+
+        Args:
+            most: at most so many, of samples that are evenly spread over all; None yields all.
 
         Raises:
             DataOutageError: as :meth:`read`.
         """
-        for index in self.indices.tolist():
+        for index in self.indices[:: 1 if most is None else max(1, -(-len(self) // most))].tolist():
             with suppress(SkipSample):
                 yield prompt_of(self.source.read_texts(index), self.source.keys[index])
 
@@ -130,7 +134,7 @@ class MarioDataset(Dataset[Sample]):
         """
         prompt = prompt_of(sample, sample.key)
         boxes = _layout(sample.words)
-        layout = _largest(boxes, self.max_boxes)
+        layout = with_lettering(_largest(boxes, self.max_boxes), prompt)
         word_boxes, word_mask = match_boxes(drawn_words(prompt), boxes, self.max_words)
         chunks = [chunk.text for chunk in self._decompose(prompt).objects]
         object_boxes, object_mask = match_objects(chunks, sample.scene, self.max_objects)

@@ -15,18 +15,22 @@ from vlad_lightning.diffusion.objective import Schedule, check_schedule
 from vlad_lightning.diffusion.sampler import Denoiser
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
+from vlad_lightning.layout.lettering import with_lettering
 from vlad_lightning.layout.prompt_parser import bare_phrase
 from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE, check_whole
 from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
-from vlad_lightning.models.painter.phrase_map import Grounding
+from vlad_lightning.models.painter.phrase_map import Grounding, PhraseMap
 from vlad_lightning.models.painter.vfe import VFE
+from vlad_lightning.models.painter.word_colours import CHANNELS as COLOUR_CHANNELS
+from vlad_lightning.models.painter.word_colours import draw_word_colours
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.types import Conditioning, GeneratedImages, Layout, MaskedImages
 
 
-def _check_channels(vfe: VFE, autoencoder: SpaceToDepth | KLAutoencoder) -> None:
-    """Refuse a fusion whose channels do not match those of the autoencoder and the phrase map."""
-    fusion, mapped = vfe.fusion.config, vfe.phrase_map.out_channels if vfe.phrase_map else 0
+def _check_channels(vfe: VFE, autoencoder: SpaceToDepth | KLAutoencoder, word_colours: bool) -> None:
+    """Refuse a fusion whose channels do not match those of the autoencoder and of the maps."""
+    fusion = vfe.fusion.config
+    mapped = (vfe.phrase_map.out_channels if vfe.phrase_map else 0) + word_colours * COLOUR_CHANNELS
     if fusion.latent_channels != autoencoder.latent_channels:
         raise ValueError(
             f"fusion.latent_channels is {fusion.latent_channels}; the autoencoder gives {autoencoder.latent_channels}"
@@ -35,7 +39,7 @@ def _check_channels(vfe: VFE, autoencoder: SpaceToDepth | KLAutoencoder) -> None
     if fusion.layout_channels != layout and (mapped or fusion.layout_channels != 0):
         raise ValueError(
             f"fusion.layout_channels is {fusion.layout_channels}; {layout} are needed: {autoencoder.latent_channels} "
-            f"of the autoencoder and {mapped} of the phrase map (0 is no hierarchical guidance, without a phrase map)"
+            f"of the autoencoder and {mapped} of phrase map and word colours (0 is no hierarchical guidance, without both)"
         )
 
 
@@ -49,6 +53,7 @@ class ImageGenerator(nn.Module):
         schedule: the forward process of the latents; its class decides between DDPM and flow matching.
         image_size: H = W in pixels.
         rasterizer: draws layouts as glyph maps.
+        word_colours: whether z_t has channels for the colours of a layout's words.
 
     Raises:
         ValueError: where widths or channels differ, the schedule cannot be trained on, or ``image_size`` is out of its
@@ -63,6 +68,7 @@ class ImageGenerator(nn.Module):
         schedule: Schedule,
         image_size: int = 64,
         rasterizer: Rasterizer = Rasterizer(),
+        word_colours: bool = False,
     ) -> None:
         super().__init__()
         check_schedule(schedule)
@@ -70,7 +76,7 @@ class ImageGenerator(nn.Module):
         fusion = vfe.fusion.config
         if fusion.text_width != prompt_encoder.width:
             raise ValueError(f"fusion.text_width is {fusion.text_width}; the encoder's width is {prompt_encoder.width}")
-        _check_channels(vfe, autoencoder)
+        _check_channels(vfe, autoencoder, word_colours)
         if vfe.backbone.added_width not in (None, prompt_encoder.text_encoder.added_width):
             raise ValueError(
                 f"the unet adds a text embedding of width {vfe.backbone.added_width}; the text encoder gives "
@@ -87,6 +93,7 @@ class ImageGenerator(nn.Module):
         self.schedule = schedule
         self.image_size = image_size
         self.rasterizer = rasterizer
+        self.word_colours = word_colours
 
     def check(self, sampler: ImageSampler) -> None:
         """Refuse a sampler that does not fit the schedule or the network, before any work is done.
@@ -114,14 +121,16 @@ class ImageGenerator(nn.Module):
         grounding: Grounding | None = None,
         scale: float = 0.0,
         generators: Sequence[torch.Generator] | None = None,
+        layouts: Sequence[Layout] | None = None,
     ) -> Tensor | None:
-        """Compute z_t = g + s * noise (Eq. 6), where g is the glyph map's latent, concatenated with the phrase map.
+        """Compute z_t = g + s * noise (Eq. 6), where g is the glyph map's latent, concatenated with the other maps.
 
         Args:
             glyphs: (B, 3, H, W) float in [-1, 1], drawn layouts.
             grounding: the objects' phrases and boxes; None leaves the phrase map empty.
             scale: s.
             generators: B generators of the noise; only used if s > 0.
+            layouts: B layouts, for the colours of their words; None leaves that map empty.
 
         Returns:
             (B, C, h, w) float, where C is the fusion's ``layout_channels``; None without hierarchical guidance.
@@ -131,6 +140,8 @@ class ImageGenerator(nn.Module):
         latent = self.autoencoder.encode_images(glyphs)
         if self.vfe.phrase_map is not None:
             latent = torch.cat([latent, self._phrases_drawn(grounding, latent)], dim=1)
+        if self.word_colours:
+            latent = torch.cat([latent, _colours_drawn(layouts, latent)], dim=1)
         if scale == 0:
             return latent
         given = None if generators is None else list(generators)
@@ -139,9 +150,10 @@ class ImageGenerator(nn.Module):
     def _phrases_drawn(self, grounding: Grounding | None, latent: Tensor) -> Tensor:
         """Draw the phrase map at the size of a latent (B, C_z, h, w); zeros without grounded phrases."""
         size = (latent.shape[-2], latent.shape[-1])
-        if grounding is None or self.vfe.phrase_map is None:
-            return latent.new_zeros(len(latent), self.vfe.fusion.config.layout_channels - latent.shape[1], *size)
-        return self.vfe.phrase_map(grounding, size).to(latent)
+        phrase_map = cast(PhraseMap, self.vfe.phrase_map)
+        if grounding is None:
+            return latent.new_zeros(len(latent), phrase_map.out_channels, *size)
+        return cast(Tensor, phrase_map(grounding, size)).to(latent)
 
     def check_objects(self, prompt: str, layout: Layout) -> None:
         """Refuse a user's layout with objects that cannot be generated.
@@ -237,7 +249,7 @@ class ImageGenerator(nn.Module):
 
         Args:
             prompts: B prompts.
-            layouts: B layouts.
+            layouts: B layouts; where they give no colours and fonts, those of the prompts are used.
             sampler: steps and scales.
             generators: B generators, the only source of randomness; each image depends only on its own.
             progress: wraps the timesteps, as tqdm does.
@@ -252,12 +264,13 @@ class ImageGenerator(nn.Module):
                 "a region is given, but this image generator's vfe has no inpainting: it was not trained for inpainting"
             )
         weight = self.vfe.fusion.weight
+        layouts = [with_lettering(layout, prompt) for layout, prompt in zip(layouts, prompts, strict=True)]
         glyphs = glyph_images(self.draw_glyphs(layouts).to(weight.device))
         if masked_images is not None:
             glyphs = glyphs.masked_fill(~masked_images.masks.to(weight.device), -1)
         cond = self.prompt_encoder(prompts)
         grounding = self.ground(prompts, layouts, cond) if self.vfe.phrase_map is not None else None
-        z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generators)
+        z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generators, layouts)
         latent = self.autoencoder.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
         shape = (len(prompts), self.autoencoder.latent_channels, *latent.shape[2:])
         noise = randn_tensor(shape, generator=list(generators), device=weight.device)
@@ -306,6 +319,14 @@ class ImageGenerator(nn.Module):
             return guidance.combine(predicted.float().chunk(len(branches)))
 
         return denoise
+
+
+def _colours_drawn(layouts: Sequence[Layout] | None, latent: Tensor) -> Tensor:
+    """Draw the colours of the words at the size of a latent (B, C_z, h, w); zeros without layouts."""
+    size = (latent.shape[-2], latent.shape[-1])
+    if layouts is None:
+        return latent.new_zeros(len(latent), COLOUR_CHANNELS, *size)
+    return draw_word_colours(layouts, size, latent.device).to(latent)
 
 
 def phrase_slots(objects: Sequence[str], phrases: Sequence[str]) -> list[int]:

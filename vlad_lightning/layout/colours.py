@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import ImageColor
 
 RGB = tuple[int, int, int]
 
@@ -24,6 +26,29 @@ PALETTE: dict[str, RGB] = {
     "white": (245, 245, 245),
 }
 """Well separated colours as sRGB bytes, each under its everyday name."""
+
+
+_NAMED = ImageColor.colormap | {name: f"#{r:02x}{g:02x}{b:02x}" for name, (r, g, b) in PALETTE.items()}
+_NAMED["grey"] = _NAMED["gray"]
+
+
+@lru_cache(maxsize=4096)
+def rgb_named(name: str) -> RGB | None:
+    """Return a colour by its name in :data:`PALETTE`, else in CSS (``gold``, ``dark red``), or by its ``#rrggbb``.
+
+    Returns:
+        sRGB bytes; None for an unknown name.
+
+    Example:
+        >>> rgb_named("Dark Red"), rgb_named("#ff8000"), rgb_named("shiny")
+        ((139, 0, 0), (255, 128, 0), None)
+    """
+    wanted = name.casefold().replace(" ", "")
+    code = wanted if re.fullmatch("#[0-9a-f]{6}", wanted) else _NAMED.get(wanted)
+    if code is None:
+        return None
+    red, green, blue = ImageColor.getrgb(code)[:3]
+    return red, green, blue
 
 
 def nearest_colours(pixels: ArrayLike) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Font files: loading, shaping of words, and the characters that a font lacks."""
+"""Fonts by file or family: loading, shaping of words, and the characters that a font lacks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ from typing import Any
 from PIL import ImageFont, features
 
 from vlad_lightning.files import UnusableFileError, check_file
+from vlad_lightning.layout.packaged import package_folder
+
+FAMILIES = {
+    "sans": "DejaVuSans-Bold.ttf",
+    "serif": "DejaVuSerif-Bold.ttf",
+    "mono": "DejaVuSansMono-Bold.ttf",
+    "hand": "Intuitive.ttf",
+}
+"""Families that can be named in the place of a font file, and the font that is drawn: handwriting comes with
+``font-intuitive``, the others with matplotlib."""
 
 _MOST_BYTES = 500_000_000  # a font of all Chinese, Japanese and Korean letters in every weight has 150 million
 _CHECKED_SIZE = 16  # pixels: any size shows whether a file is a font
@@ -21,7 +31,7 @@ def load_font(font: str | None, size: int, shaped: bool = False) -> ImageFont.Fr
     """Load a font file at a size.
 
     Args:
-        font: a TrueType or OpenType file; None is DejaVu Sans Bold, which comes with matplotlib.
+        font: a TrueType or OpenType file, or one of :data:`FAMILIES`; None is ``sans``.
         size: font size in pixels.
         shaped: whether Raqm joins letters and puts them in visual order; otherwise one glyph per character, from left
             to right, with kerning.
@@ -30,18 +40,24 @@ def load_font(font: str | None, size: int, shaped: bool = False) -> ImageFont.Fr
         OSError: if ``font`` cannot be read.
         UnusableFileError: if ``font`` is not a regular file, or is far too large.
     """
-    if font is not None and Path(font).exists():  # otherwise Pillow looks for the name among the system's fonts
+    if (
+        font is not None and font not in FAMILIES and Path(font).exists()
+    ):  # otherwise Pillow looks for the name among the system's fonts
         check_file(Path(font), _MOST_BYTES)
     # The basic engine is in every build of Pillow and draws the same everywhere; the other one needs FriBidi.
     engine = ImageFont.Layout.RAQM if shaped else ImageFont.Layout.BASIC
-    return ImageFont.truetype(font or default_font(), size, layout_engine=engine)
+    return ImageFont.truetype(font_file(font), size, layout_engine=engine)
 
 
-def default_font() -> str:
-    """Return the path of DejaVu Sans Bold."""
-    import matplotlib  # imported here: it is slow, and a user's own font does not need it
-
-    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans-Bold.ttf"))
+def font_file(font: str | None) -> str:
+    """Return the path of a font: of one of :data:`FAMILIES`, of ``sans`` for None, or ``font`` itself."""
+    if font is not None and font not in FAMILIES:
+        return font
+    name = FAMILIES[font or "sans"]
+    if font == "hand":
+        return str(package_folder("font_intuitive", "font-intuitive", "0.0.4") / "files" / name)
+    # not matplotlib.get_data_path(): to import matplotlib takes half a second in each process
+    return str(package_folder("matplotlib", "matplotlib", "3.11.0") / "mpl-data" / "fonts" / "ttf" / name)
 
 
 def check_font(font: str | None, argument: str = "font") -> None:
@@ -102,7 +118,7 @@ def check_words(words: Sequence[str], fonts: Sequence[str | None]) -> None:
         if missing := missing_characters(word, font):
             named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in missing)
             raise ValueError(
-                f"the font {font or default_font()} has no glyph for {named} of the word {word!r}; name a font that has"
+                f"the font {font_file(font)} has no glyph for {named} of the word {word!r}; name a font that has"
             )
         if needs_shaping(word) and not can_shape():
             raise ValueError(
@@ -124,4 +140,4 @@ def _has_glyph(font: str | None, character: str) -> bool:
 def _charmap(font: str | None) -> Any:
     from matplotlib.ft2font import FT2Font
 
-    return FT2Font(font or default_font())
+    return FT2Font(font_file(font))

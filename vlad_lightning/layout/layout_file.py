@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from vlad_lightning.files import UnusableFileError, read_utf8, write_text
-from vlad_lightning.layout.fonts import check_font
+from vlad_lightning.layout.colours import rgb_named
+from vlad_lightning.layout.fonts import FAMILIES, check_font
 from vlad_lightning.layout.paragraph import Align, paragraph
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, comparable, drawn_words, quoted_spans
 from vlad_lightning.limits import MOST_CHARACTERS, MOST_PHRASES, check_prompts, shown
@@ -41,23 +42,19 @@ class LayoutFile:
     """The content of a layout file.
 
     Attributes:
-        layout: the words with their boxes and fonts (a text of several lines becomes one word per line), and the
-            objects with their boxes.
+        layout: the words with their boxes, fonts and colours (a text of several lines becomes one word per line), and
+            the objects with their boxes.
         width: width in pixels of the frame in which the file's corners are given.
         height: height of that frame in pixels.
-        colours: the name of a colour, or None, for each word; empty if no word has one. Glyph maps are white on black,
-            so a colour acts only through the prompt, see :meth:`completed`.
         prompt: the prompt of the layout, if the file gives one.
 
     Raises:
-        ValueError: if a side of the frame has no pixels or far too many, or ``colours`` is neither empty nor as long as
-            the layout.
+        ValueError: if a side of the frame has no pixels or far too many.
     """
 
     layout: Layout
     width: int
     height: int
-    colours: tuple[str | None, ...] = ()
     prompt: str | None = None
 
     def __post_init__(self) -> None:
@@ -65,10 +62,6 @@ class LayoutFile:
             raise ValueError(
                 f"width and height are {shown(self.width)} and {shown(self.height)}; they must lie in 1 to "
                 f"{_MOST_PIXELS:,}"
-            )
-        if self.colours and len(self.colours) != len(self.layout):
-            raise ValueError(
-                f"colours has {len(self.colours)} entries; {len(self.layout)} words need one each, or none"
             )
 
     @classmethod
@@ -105,9 +98,12 @@ class LayoutFile:
         exact = replace(self.layout, boxes=self.layout.boxes.double())
         quads = (exact.quads() * torch.tensor([self.width, self.height])).tolist()
         none = (None,) * len(self.layout)
-        fonts = [font and str(Path(font).resolve()) for font in self.layout.fonts or none]
+        fonts = [
+            font if font is None or font in FAMILIES else str(Path(font).resolve())
+            for font in self.layout.fonts or none
+        ]
         texts = [" ".join(word.split()) for word in self.layout.words]  # as drawn: a line break would make it two words
-        rows = zip(texts, quads, fonts, self.colours or none, strict=True)
+        rows = zip(texts, quads, fonts, self.layout.colours or none, strict=True)
         words = [dict(zip(_WORD_KEYS, row, strict=False)) for row in rows]
         head = {"prompt": self.prompt, "width": self.width, "height": self.height}
         lines = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}," for k, v in head.items() if v is not None]
@@ -127,7 +123,8 @@ class LayoutFile:
         """Add the file's colours and objects that a prompt lacks, in the wording of the training captions.
 
         A colour follows the quoted word, as in ``'SALE' in red letters``; for a word that the prompt does not quote
-        alone, a phrase is appended. Each object that is not among the prompt's phrases is appended, too.
+        alone, a phrase is appended. A code such as ``#ff8000`` is not mentioned; it acts through the layout alone. Each
+        object that is not among the prompt's phrases is appended, too.
 
         Args:
             prompt: its words to draw are in quotes.
@@ -137,8 +134,8 @@ class LayoutFile:
             phrases[bare_phrase(wanted)] -= 1
             if phrases[bare_phrase(wanted)] < 0:
                 prompt = f"{prompt.rstrip(' .,')}, with {wanted}" if prompt.strip() else wanted
-        for word, colour in zip(self.layout.words, self.colours, strict=False):
-            if colour is None:
+        for word, colour in zip(self.layout.words, self.layout.colours, strict=False):
+            if colour is None or colour.startswith("#"):
                 continue
             ending = f" in {colour} letters"
             ends = [end for text, end in quoted_spans(prompt) if comparable(text) == comparable(word)]
@@ -169,13 +166,14 @@ def _read(content: Any, folder: Path) -> LayoutFile:
     lines = sum(len(part) for part, _ in words)
     if lines > MOST_PHRASES:
         raise ValueError(f"words has {lines:,} lines; at most {MOST_PHRASES:,} are drawn")
+    colours = tuple(colour for part, colour in words for _ in part.words)
     layout = replace(
         _joined([part for part, _ in words]),
+        colours=colours if any(colours) else (),
         objects=tuple(phrase for phrase, _ in phrases),
         object_boxes=torch.cat([torch.zeros(0, 5), *(boxes for _, boxes in phrases)]),
     )
-    colours = tuple(colour for part, colour in words for _ in part.words)
-    return LayoutFile(layout, width, height, colours if any(colours) else (), prompt)
+    return LayoutFile(layout, width, height, prompt)
 
 
 def _check_list(entries: Any, name: str) -> None:
@@ -202,8 +200,11 @@ def _word(
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{where}.text is {shown(text)}; it must be a text that is not blank")
     _check_length(text, f"{where}.text")
-    if colour is not None and not (isinstance(colour, str) and colour.replace(" ", "").isalpha()):
-        raise ValueError(f"{where}.colour is {shown(colour)}; it must be a colour's name, such as 'dark red'")
+    if colour is not None and not (isinstance(colour, str) and rgb_named(colour)):
+        raise ValueError(
+            f"{where}.colour is {shown(colour)}; it must be a colour's name in CSS, such as 'dark red', or a code such "
+            "as '#8b0000'"
+        )
     quad = _quad(entry["quad"], f"{where}.quad", frame)
     font = _font(entry.get("font"), f"{where}.font", folder) or font
     align, wrap = entry.get("align"), entry.get("wrap", False)
@@ -272,7 +273,9 @@ def _font(value: Any, where: str, folder: Path) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise ValueError(f"{where} is {shown(value)}; it must be the path of a font file")
+        raise ValueError(f"{where} is {shown(value)}; it must be the path of a font file, or {', '.join(FAMILIES)}")
+    if value in FAMILIES:
+        return value
     path = str(folder / value)
     check_font(path, where)
     return path

@@ -28,6 +28,8 @@ from vlad_lightning.types import Batch, Negatives
 
 _LEAST_TEMPERATURE = 0.01
 
+_MOST_CAPTIONS = 20_000  # read for the tokenizer and for the words of edits: more would hardly change either
+
 
 class AlignmentModule(LightningModule):
     """Contrastive alignment of images with the pooled t.
@@ -93,7 +95,7 @@ class AlignmentModule(LightningModule):
             check_same(self, "max_words", "model.prompt_encoder.text_encoder.max_words", encoder.max_words)
             check_same(self, "max_objects", "model.prompt_encoder.text_encoder.max_objects", encoder.max_objects)
         if stage == "fit" and (encoder.tokenizer is None or self.terms.edits):
-            captions = self.trainer.datamodule.captions()  # type: ignore[attr-defined]
+            captions = self.trainer.datamodule.captions(_MOST_CAPTIONS)  # type: ignore[attr-defined]
             if encoder.tokenizer is None:
                 encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
             self._words = tuple(sorted({word for caption in captions for word in drawn_words(caption)})) or WORDS

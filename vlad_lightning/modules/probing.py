@@ -16,6 +16,7 @@ from vlad_lightning.generation.image_generator import ImageGenerator, phrase_slo
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.layout.caption_edits import KINDS, edit_caption
 from vlad_lightning.layout.glyphs import glyph_images
+from vlad_lightning.layout.lettering import with_lettering
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.metrics.text_probe import TextProbeMetric, rms_change
 from vlad_lightning.models.painter.phrase_map import Grounding
@@ -131,8 +132,10 @@ class TextProbe:
         image_generator = self.image_generator
         cond = image_generator.prompt_encoder(prompts)
         weight = image_generator.vfe.fusion.weight
+        layouts = [with_lettering(layout, prompt) for layout, prompt in zip(layouts, prompts, strict=True)]
         glyphs = glyph_images(image_generator.draw_glyphs(layouts).to(weight.device))
-        return cond, image_generator.encode_layout(glyphs.to(weight), self._grounding(prompts, layouts, cond))
+        grounding = self._grounding(prompts, layouts, cond)
+        return cond, image_generator.encode_layout(glyphs.to(weight), grounding, layouts=layouts)
 
     def _grounding(self, prompts: Sequence[str], layouts: Sequence[Layout], cond: Conditioning) -> Grounding | None:
         if self.image_generator.vfe.phrase_map is None:

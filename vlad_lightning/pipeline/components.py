@@ -122,9 +122,8 @@ def components_of(module: VFEModule) -> dict[str, Any]:
     parts |= {"autoencoder": image_generator.autoencoder, "schedule": image_generator.schedule}
     parts |= asdict(module.sampler) | {"seed": module.sampling_seed}
     parts |= {f"layout_{name}": value for name, value in asdict(module.layout_sampler).items()}
-    return (
-        parts | asdict(settings) | {"image_size": image_generator.image_size, "font": image_generator.rasterizer.font}
-    )
+    parts |= {"image_size": image_generator.image_size, "font": image_generator.rasterizer.font}
+    return parts | asdict(settings) | {"word_colours": image_generator.word_colours}
 
 
 def check_idle_layouts(parts: Mapping[str, object], steps: int, solver: Any, eta: float) -> None:

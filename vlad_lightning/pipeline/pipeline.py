@@ -94,6 +94,7 @@ class VLADPipeline(DiffusionPipeline):
         font: font file of the rasteriser; None is its default.
         text_adapter: maps the image generator's text tower to the encoder's width; None if the widths are equal.
         layout_text_adapter: the same for the layout generator.
+        word_colours: see :class:`~vlad_lightning.generation.image_generator.ImageGenerator`.
         skip_layers: see :class:`~vlad_lightning.models.text.encoder.TextEncoder`.
         context: see there.
         mask_padding: see there; for the image generator's encoder.
@@ -173,6 +174,7 @@ class VLADPipeline(DiffusionPipeline):
         layout_steps: int = 20,
         layout_solver: str = "ddim",
         layout_eta: float = 0.0,
+        word_colours: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -202,7 +204,7 @@ class VLADPipeline(DiffusionPipeline):
         if transformer is not None:
             read_masks(transformer)
         self.register_to_config(image_size=image_size, max_words=max_words, max_objects=max_objects, font=font)
-        self.register_to_config(skip_layers=skip_layers, context=context)
+        self.register_to_config(skip_layers=skip_layers, context=context, word_colours=word_colours)
         self.register_to_config(mask_padding=mask_padding, read_phrases=read_phrases)
         self.register_to_config(steps=steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
         self.register_to_config(augmentation=augmentation, eta=eta, seed=seed, solver=solver)
@@ -264,6 +266,7 @@ class VLADPipeline(DiffusionPipeline):
             self.schedule,
             self.config.image_size,
             Rasterizer(self.config.font),
+            self.config.word_colours,
         )
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vlad_lightning.data.synthetic.packaged import package_folder
+from vlad_lightning.layout.packaged import package_folder
 
 CODES = {
     "anchor": 0xF13D,

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vlad_lightning.data.mario import CHARSEG_SIDE, character_class
 from vlad_lightning.data.scene_file import WordStyle
-from vlad_lightning.data.synthetic.packaged import package_folder
+from vlad_lightning.layout.packaged import package_folder
 
 FONTS = (
     "DejaVuSans.ttf",
