@@ -5,15 +5,17 @@ import re
 
 import pytest
 
+from vlad_lightning.data.synthetic.scene import World
 from vlad_lightning.data.synthetic.synthetic import make_scene
 from vlad_lightning.layout.caption_edits import KINDS, NOUNS, edit_caption
 from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.lettering import requested_lettering
 from vlad_lightning.layout.nouns import SHAPES, THINGS, plural_of
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, drawn_words, quote_words, requested_regions
 
 CAPTION = (
     "an orange star at the top left and a blue circle left of a green heart on a striped pink background, "
-    'with the text "SALE" at the top and "now" in the middle'
+    'with the text "SALE" at the top and "now" in the middle in gray serif letters'
 )
 
 
@@ -23,8 +25,8 @@ def edit(prompt: str, kind: str, seed: int = 0, **changes: tuple[str, ...]) -> s
     return edited
 
 
-def true_captions(count: int) -> list[str]:
-    scenes = [make_scene(i, 64, 5, False) for i in range(count)]
+def true_captions(count: int, world: World = "plain") -> list[str]:
+    scenes = [make_scene(i, 64, 5, False, world) for i in range(count)]
     return [quote_words(caption.text, [word.text for word in scene.words]) for scene, caption in scenes]
 
 
@@ -55,8 +57,20 @@ def test_each_kind_changes_only_its_kind_of_phrase(seed: int) -> None:
             assert requested_regions(edited) != requested_regions(CAPTION)
         elif kind == "word_replaced":
             assert sum(a != b for a, b in zip(drawn_words(CAPTION), drawn_words(edited), strict=True)) == 1
+        asked = requested_lettering(edited)
+        assert (asked != requested_lettering(CAPTION)) == (kind in ("word_colour", "word_family"))
+        if kind == "word_colour":
+            assert (asked[1].colour != "gray", asked[1].family) == (True, "serif")
+        elif kind == "word_family":
+            assert (asked[1].colour, asked[1].family != "serif") == ("gray", True)
         if kind != "word_replaced":
             assert drawn_words(edited) == drawn_words(CAPTION)
+
+
+def test_only_the_lettering_of_words_is_restyled() -> None:
+    for kind in ("word_colour", "word_family"):
+        assert edit_caption("a red serif star in blue, 'A'", kind, random.Random(0)) is None
+    assert edit("the red word 'A' on a red card", "word_colour") == "the brown word 'A' on a red card"
 
 
 def test_swapped_colours_are_the_same_colours() -> None:
@@ -118,7 +132,7 @@ def test_prompts_with_nothing_to_change_have_no_edit(prompt: str, kind: str) -> 
 
 def test_nearly_every_caption_has_every_edit_and_the_seed_determines_it() -> None:
     """Among the captions with something to change: some have no words, no objects or no background."""
-    captions = true_captions(150)
+    plain, rich = true_captions(150), true_captions(150, "rich")
     ground = re.compile(rf"\b({'|'.join(PALETTE)})\b[\w ]* (background|bg)\b")
     colour = re.compile(rf"\b({'|'.join(PALETTE)}) ({'|'.join(NOUNS)})\b")
     noun = re.compile(rf"\b({'|'.join(NOUNS)})\b")
@@ -130,8 +144,11 @@ def test_nearly_every_caption_has_every_edit_and_the_seed_determines_it() -> Non
         "colours_swapped": lambda c: len({m[1] for m in colour.finditer(c)}) > 1,
         "word_replaced": drawn_words,
         "word_position": requested_regions,
+        "word_colour": lambda c: any(said.colour for said in requested_lettering(c)),
+        "word_family": lambda c: any(said.family for said in requested_lettering(c)),
     }
     for kind in KINDS:
+        captions = rich if kind == "word_family" else plain  # the plain world tells no family
         first, second = ([edit_caption(c, kind, random.Random(3)) for c in captions] for _ in range(2))
         assert first == second
         assert all(a != b for a, b in zip(captions, first, strict=True))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlad_lightning.layout.colours import PALETTE, contrast, luminance, nearest_colours
+from vlad_lightning.layout.colours import PALETTE, contrast, luminance, nearest_colours, rgb_named
 
 
 def test_each_palette_colour_is_nearest_to_itself_and_far_from_the_others():
@@ -34,3 +34,10 @@ def test_contrast_agrees_with_published_wcag_ratios(first, second, ratio):
 def test_luminance_weighs_green_most():
     assert luminance((0, 255, 0)) == pytest.approx(0.7152)
     assert luminance((255, 255, 255)) == pytest.approx(1.0)
+
+
+def test_names_of_the_palette_come_before_those_of_css() -> None:
+    assert all(rgb_named(name.title()) == rgb for name, rgb in PALETTE.items())
+    assert rgb_named("grey") == rgb_named("gray")
+    assert [rgb_named(name) for name in ("gold", "DarkGreen", "#0a0B0c")] == [(255, 215, 0), (0, 100, 0), (10, 11, 12)]
+    assert [rgb_named(name) for name in ("", "#12345", "#12345g", "rgb(1,2,3)", "serif")] == [None] * 5

@@ -39,7 +39,7 @@ def _check_channels(vfe: VFE, autoencoder: SpaceToDepth | KLAutoencoder, word_co
     if fusion.layout_channels != layout and (mapped or fusion.layout_channels != 0):
         raise ValueError(
             f"fusion.layout_channels is {fusion.layout_channels}; {layout} are needed: {autoencoder.latent_channels} "
-            f"of the autoencoder and {mapped} of phrase map and word colours (0 is no hierarchical guidance, without both)"
+            f"of the autoencoder and {mapped} of the maps (0 is no hierarchical guidance, without any map)"
         )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.lettering import requested_lettering
 from vlad_lightning.layout.nouns import NOUNS, alike, plural_of, read_noun
 from vlad_lightning.layout.prompt_parser import (
     REGIONS,
@@ -32,6 +33,8 @@ KINDS = (
     "colours_swapped",
     "word_replaced",
     "word_position",
+    "word_colour",
+    "word_family",
 )
 """What :func:`edit_caption` can change."""
 
@@ -46,6 +49,9 @@ WORDS = (
 """Words to draw that replace each other, unless the caller gives others."""
 
 _COLOUR = re.compile(rf"\b({'|'.join(PALETTE)})\b(?=\s+[\w-])", re.IGNORECASE)
+_ANY_COLOUR = re.compile(rf"\b({'|'.join(PALETTE)})\b", re.IGNORECASE)
+_FAMILIES = ("sans-serif", "serif", "monospaced", "handwritten")
+_FAMILY = re.compile(rf"(?<![\w-])({'|'.join(_FAMILIES)})(?![\w-])", re.IGNORECASE)
 _BACKGROUND = re.compile(r"\b(?:background|bg)\b", re.IGNORECASE)
 _LETTERING = re.compile(r"\b(?:text|words?|letter(?:s|ing)?|type|font)\b", re.IGNORECASE)
 _RELATION = re.compile(r"\s+(?:(?:to\s+the\s+)?(?P<side>left|right)\s+of|(?P<level>above|over|below|under))\s+", re.I)
@@ -113,7 +119,7 @@ def edit_caption(
         prompt: a true caption; the words to draw are in quotes.
         kind: one of :data:`KINDS`: another colour of the background or of an object, another noun, another place of an
             object (or the opposite relation of two), the colours of two objects exchanged, another word to draw, or
-            another place of a word to draw.
+            another place, colour or family of letters of a word to draw.
         rng: chooses the change.
         nouns: at least two, in the singular; an object's noun among them may be replaced by another of its kind, a
             plural by a plural.
@@ -205,6 +211,27 @@ def _word_position(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
     return edits
 
 
+def _word_colour(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
+    return _restyled(prompt, _ANY_COLOUR, lambda old: prompt.unused_colour(old, rng))
+
+
+def _word_family(prompt: _Prompt, rng: random.Random) -> list[_Edit]:
+    return _restyled(prompt, _FAMILY, lambda old: rng.choice([name for name in _FAMILIES if name != old]))
+
+
+def _restyled(prompt: _Prompt, pattern: re.Pattern[str], other: Callable[[str], str]) -> list[_Edit]:
+    """Replace each match of a pattern that says how words to draw look."""
+    asked = requested_lettering(prompt.text)
+    edits: list[_Edit] = []
+    for chunk in prompt.chunks:
+        for match in pattern.finditer(chunk.text):
+            start, end = (chunk.start + at for at in match.span())
+            change = _Change(start, end, other(match[0].casefold()))
+            if requested_lettering(_apply(prompt.text, (change,))) != asked:  # otherwise it is about something else
+                edits.append((change,))
+    return edits
+
+
 _EDITORS: dict[str, _Editor] = {
     "background_colour": _background_colour,
     "object_colour": _object_colour,
@@ -213,6 +240,8 @@ _EDITORS: dict[str, _Editor] = {
     "colours_swapped": _colours_swapped,
     "word_replaced": _word_replaced,
     "word_position": _word_position,
+    "word_colour": _word_colour,
+    "word_family": _word_family,
 }
 
 

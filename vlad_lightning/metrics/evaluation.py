@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
+from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.metrics.alignment_probe import AlignmentProbe
 from vlad_lightning.metrics.clip_score import CLIPScore
@@ -21,6 +22,7 @@ from vlad_lightning.metrics.ocr import OCRMetrics, mario_targets
 from vlad_lightning.metrics.ocr_engine import OCREngine
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.metrics.per_image import PerImageMetric, ResultMetric
+from vlad_lightning.metrics.word_colour import WordColour
 from vlad_lightning.types import Batch, GeneratedImages, MetricResult
 
 _T = TypeVar("_T")
@@ -57,6 +59,7 @@ class Evaluation(nn.Module):
         super().__init__()
         self.generated, self.drawn, self.truth, self.human = (OCRMetrics(ocr_engine) for _ in range(4))
         self.layout, self.human_layout, self.background = LayoutMetrics(), LayoutMetrics(), BackgroundColour()
+        self.word_colour, self.true_word_colour = WordColour(), WordColour()
         self.objects = None if objects is None else ObjectMetrics(objects)
         self.true_objects = None if objects is None or not read_truth else ObjectMetrics(objects)
         self.probe = None if evaluation_encoder is None else AlignmentProbe(evaluation_encoder.score)
@@ -73,8 +76,11 @@ class Evaluation(nn.Module):
             self.drawn.update(generated.glyphs, words, keys=batch.keys)
             truth = (batch.word_boxes, batch.word_mask, batch.object_boxes, batch.object_mask)
             self.layout.update(generated.layouts, batch.prompts, *truth, batch.keys)
+            self.word_colour.update(generated.images, generated.glyphs, generated.layouts, batch.prompts, batch.keys)
         if self.read_truth:
             self.truth.update(batch.images, words, keys=batch.keys)
+            glyphs = glyph_images(batch.glyphs)
+            self.true_word_colour.update(batch.images, glyphs, batch.layouts, batch.prompts, batch.keys)
         if self.objects is not None:
             self.objects.update(generated.images, batch.prompts, batch.keys)
         if self.true_objects is not None:
@@ -108,14 +114,26 @@ class Evaluation(nn.Module):
     def _collect(self, ask: Callable[[ResultMetric], Mapping[str, _T]]) -> dict[str, _T]:
         """Collect what ``ask`` returns for each metric, under the names of this evaluation's results."""
         answers: dict[str, _T] = {}
-        for metric in (self.generated, self.background, self.objects, self.clip, self.distance, self.probe):
+        for metric in self._of_images():
             answers |= ask(metric) if metric is not None else {}
         answers |= _under("human", ask(self.human), (*_SPELT, "sentence_accuracy"))
         answers |= _under("human", ask(self.human_layout), ("overlap_share",))
         answers |= _under("layout", ask(self.drawn), _SPELT) | _under("layout", ask(self.layout))
-        answers |= _under("truth", ask(self.truth), _SPELT)
+        answers |= _under("truth", ask(self.truth), _SPELT) | _under("truth", ask(self.true_word_colour))
         answers |= _under("truth", ask(self.true_objects)) if self.true_objects is not None else {}
         return {_SHORT.get(name, name): one for name, one in answers.items()}
+
+    def _of_images(self) -> tuple[ResultMetric | None, ...]:
+        """Return the metrics whose results have no prefix."""
+        return (
+            self.generated,
+            self.background,
+            self.word_colour,
+            self.objects,
+            self.clip,
+            self.distance,
+            self.probe,
+        )
 
     def reset(self) -> None:
         """Reset all metrics."""
