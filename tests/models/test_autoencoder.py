@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 
+from vlad_lightning.data.synthetic.online import SyntheticSource
 from vlad_lightning.layout.pictures import picture_tensor
 from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
 
@@ -57,11 +58,12 @@ def test_space_to_depth_is_saved_with_its_gain(tmp_path: Path) -> None:
     assert torch.equal(autoencoder.encode_images(images()), SpaceToDepth(4, 2.0).encode_images(images()))
 
 
-def test_the_linear_autoencoder_is_a_projection_on_four_channels() -> None:
-    autoencoder = LinearAutoencoder()
+@pytest.mark.parametrize(("factor", "channels"), [(2, 4), (4, 16)])
+def test_the_linear_autoencoder_is_a_projection(factor: int, channels: int) -> None:
+    autoencoder = LinearAutoencoder(factor)
     latents = autoencoder.encode_images(images())
-    assert latents.shape == (2, 4, 8, 8)
-    assert autoencoder.latent_channels == 4
+    assert latents.shape == (2, channels, 16 // factor, 16 // factor)
+    assert autoencoder.latent_channels == channels
     decoded = autoencoder.decode_latents(latents)
     assert decoded.shape == images().shape
     torch.testing.assert_close(autoencoder.encode_images(decoded), latents, rtol=1e-4, atol=1e-5)
@@ -87,10 +89,23 @@ def test_its_latents_have_about_unit_variance_on_posters(posters: Path) -> None:
     assert ((deviations > 0.7) & (deviations < 1.4)).all()
 
 
+def test_sixteen_channels_of_blocks_of_4_keep_more_than_four_of_blocks_of_2() -> None:
+    source = SyntheticSource(8, size=128, seed=21, world="rich")
+    pictures = torch.cat([picture_tensor(source.read(i).image) for i in range(len(source))])
+    fine, coarse = LinearAutoencoder(4), LinearAutoencoder(2)
+    latents = fine.encode_images(pictures)
+    assert 0.5 < float(latents.square().mean()) < 2
+    lost = [(a.decode_latents(a.encode_images(pictures)) - pictures).square().mean() for a in (fine, coarse)]
+    assert lost[0] < 0.5 * lost[1]
+    with pytest.raises(ValueError, match="factor is 3; allowed are 2 and 4"):
+        LinearAutoencoder(3)
+
+
 def test_the_linear_autoencoder_is_saved_and_loaded(tmp_path: Path) -> None:
-    LinearAutoencoder().save_pretrained(tmp_path)
-    latents = LinearAutoencoder.from_pretrained(tmp_path).encode_images(images())
-    assert torch.equal(latents, LinearAutoencoder().encode_images(images()))
+    for factor in (2, 4):
+        LinearAutoencoder(factor).save_pretrained(tmp_path)
+        latents = LinearAutoencoder.from_pretrained(tmp_path).encode_images(images())
+        assert torch.equal(latents, LinearAutoencoder(factor).encode_images(images()))
 
 
 @torch.no_grad()
