@@ -1,8 +1,9 @@
 """Fit and test the directions of ``LinearAutoencoder``: ``python benchmarks/linear_codec.py POSTERS HELDOUT``.
 
 Both are folders in MARIO's format (``vlad-cli synth``). The directions are the principal components of 2 x 2 patches,
-or of 4 x 4 with ``--factor 4``, of the first folder's images, about zero. On the second folder's images rapidocr looks for the true words: on the original
-images, and after encoding and decoding by the shipped autoencoder and by more or fewer components fitted here.
+or of 4 x 4 with ``--factor 4``, of the first folder's images, about zero. On the second folder's images rapidocr looks
+for the true words: on the original images, and after encoding and decoding by the shipped autoencoder and by more or
+fewer components fitted here.
 """
 
 from __future__ import annotations
