@@ -107,14 +107,17 @@ def image_generator(
     inpaints: bool = False,
     grounded: bool = True,
     map_channels: int = 4,
+    word_colours: bool = False,
 ) -> ImageGenerator:
     phrases = PhraseMap(WIDTH, channels=map_channels, side=4, width=16) if hierarchical and grounded else None
-    layout = (LATENT if hierarchical else 0) + (phrases.out_channels if phrases else 0)
+    layout = (LATENT if hierarchical else 0) + (phrases.out_channels if phrases else 0) + 4 * word_colours
     fusion = LatentFusion(LATENT, layout, WIDTH, LATENT + extra_channels, time_width=16)
     network = VFE(fusion, unet(LATENT + extra_channels), phrase_map=phrases)
     if inpaints:  # made last, so that the other weights are drawn as without it
         network.inpainting = InpaintingFusion(LATENT, LATENT + extra_channels, time_width=16)
-    return ImageGenerator(prompt_encoder(lora, ccm), network, SpaceToDepth(2), schedule(), size)
+    return ImageGenerator(
+        prompt_encoder(lora, ccm), network, SpaceToDepth(2), schedule(), size, word_colours=word_colours
+    )
 
 
 def alignment(ccm: bool = True, tokenizer: bool = True, **changes: Any) -> AlignmentModule:
@@ -131,12 +134,15 @@ def vfe(
     lora: Lora | None = LORA,
     inpaints: bool = False,
     map_channels: int = 4,
+    word_colours: bool = False,
     **changes: Any,
 ) -> VFEModule:
     layouts = layout_generator(ccm) if hierarchical else None
     if inpaints:
         changes = {"masking": Masking()} | changes
-    whole = image_generator(lora, ccm, hierarchical, inpaints=inpaints, map_channels=map_channels)
+    whole = image_generator(
+        lora, ccm, hierarchical, inpaints=inpaints, map_channels=map_channels, word_colours=word_colours
+    )
     return VFEModule(whole, image_encoder(), layouts, optimization=FAST, **changes)
 
 

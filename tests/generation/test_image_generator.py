@@ -14,7 +14,7 @@ from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.models.autoencoder import SpaceToDepth
 from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.vfe import VFE
-from vlad_lightning.types import Layout
+from vlad_lightning.types import GeneratedImages, Layout
 
 LAYOUT = Layout(("HELLO",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.0]]))
 PROMPT = 'a red circle and "HELLO"'
@@ -116,6 +116,50 @@ def test_augmentation_adds_noise_of_its_deviation_to_the_layouts_latent(image_ge
     exact = image_generator.encode_layout(glyphs)
     assert exact is not None
     assert exact.eq(0).all()
+
+
+def test_colours_of_words_are_the_last_channels_of_the_layouts_latent() -> None:
+    image_generator = tiny.image_generator(word_colours=True)
+    glyphs = glyph_images(image_generator.draw_glyphs([LAYOUT]))
+    plain, red, black = (
+        image_generator.encode_layout(glyphs, layouts=[replace(LAYOUT, colours=colours)])
+        for colours in ((), ("red",), ("black",))
+    )
+    assert torch.equal(plain, image_generator.encode_layout(glyphs))
+    assert not plain[:, -4:].any()
+    for one in (red, black):
+        assert torch.equal(one[:, :-4], plain[:, :-4])
+        assert one[:, -1].max() == 1
+    assert not torch.equal(red, black)
+
+
+def test_what_the_prompt_says_of_letters_fills_the_layout_and_changes_the_picture() -> None:
+    torch.manual_seed(0)
+    image_generator = tiny.image_generator(word_colours=True)
+    torch.nn.init.normal_(image_generator.vfe.fusion.weight, std=0.5)
+
+    def generated(prompt: str, layout: Layout = LAYOUT) -> GeneratedImages:
+        sampler = ImageSampler(steps=2, guidance_scale=0, layout_scale=1)  # the text itself is not heard
+        with torch.no_grad():
+            return image_generator.generate([prompt], [layout], sampler, [torch.Generator().manual_seed(0)])
+
+    plain, red, serif = (generated(f'"HELLO"{said}') for said in ("", " in red", " in serif letters"))
+    assert [made.layouts[0].colours for made in (plain, red, serif)] == [(), ("red",), ()]
+    assert [made.layouts[0].fonts for made in (plain, red, serif)] == [(), (), ("serif",)]
+    assert torch.equal(plain.glyphs, red.glyphs)
+    assert not torch.equal(plain.glyphs, serif.glyphs)
+    for made in (red, serif):
+        assert not torch.allclose(made.images, plain.images, atol=1e-3)
+    own = generated('"HELLO" in red', replace(LAYOUT, colours=("blue",)))
+    assert torch.equal(own.images, generated('"HELLO" in blue').images)
+
+
+def test_channels_for_colours_are_asked_for_by_name() -> None:
+    plain = tiny.image_generator()
+    with pytest.raises(
+        ValueError, match=r"fusion.layout_channels is 19; 23 are needed: 12 of the autoencoder and 11 of"
+    ):
+        ImageGenerator(plain.prompt_encoder, plain.vfe, plain.autoencoder, plain.schedule, tiny.SIZE, word_colours=True)
 
 
 def test_without_hierarchical_guidance_layouts_do_not_matter() -> None:

@@ -201,6 +201,25 @@ def test_an_export_generates_the_same_as_its_module(
     torch.testing.assert_close(tensor(found.images), expected.images, atol=2e-3, rtol=1e-3)
 
 
+def test_an_export_keeps_the_colours_of_words(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = VFEModule(tiny.image_generator(word_colours=True), tiny.image_encoder(), tiny.layout_generator())
+    torch.nn.init.normal_(module.image_generator.vfe.fusion.weight, std=0.5)
+    VLADPipeline.from_module(module).save_pretrained(tmp_path / "saved")
+    pipe = load(tmp_path / "saved")
+    assert pipe.config.word_colours
+    layout = Layout(("SALE",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.0]]))
+
+    def drawn(prompt: str) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        made = pipe(
+            prompt, layouts=layout, num_inference_steps=2, guidance_scale=0, generator=generator, output_type="pt"
+        )
+        return tensor(made.images)
+
+    assert not torch.allclose(drawn("'SALE'"), drawn("'SALE' in red"), atol=1e-3)
+
+
 def test_fused_projections_are_kept_by_an_export() -> None:
     module = VFEModule(
         tiny.image_generator(), tiny.image_encoder(), tiny.layout_generator(), sampler=ImageSampler(2, fuse_qkv=True)

@@ -123,8 +123,8 @@ def with_lettering(layout: Layout, prompt: str) -> Layout:
     if not any(asked) or not layout.words:
         return layout
     waiting: dict[str, list[Lettering]] = defaultdict(list)
-    for word, said in zip(PromptDecomposer()(prompt).words, asked, strict=True):
-        waiting[bare_word(word.text)].append(said)
+    for phrase, said in zip(PromptDecomposer()(prompt).words, asked, strict=True):
+        waiting[bare_word(phrase.text)].append(said)
     none = (None,) * len(layout)
     rows = []
     for word, colour, font in zip(layout.words, layout.colours or none, layout.fonts or none, strict=True):

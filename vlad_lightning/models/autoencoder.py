@@ -95,7 +95,7 @@ class LinearAutoencoder(ModelMixin, ConfigMixin):
         return torch.einsum("oi,bihw->bohw", self.directions, F.pixel_unshuffle(images, self.factor))
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Decode (B, C_z, h, w) to (B, 3, factor h, factor w): of the blocks with these latents, the nearest to grey."""
+        """Decode (B, C_z, h, w) to (B, 3, factor h, factor w): the smallest blocks with these latents."""
         return F.pixel_shuffle(torch.einsum("io,bohw->bihw", self.inverse, latents), self.factor)
 
 
