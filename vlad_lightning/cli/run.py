@@ -26,6 +26,7 @@ from typing import Any
 
 from vlad_lightning import __version__
 from vlad_lightning.cli.stages import SETTINGS, Pipeline, Stage, read_pipeline
+from vlad_lightning.cli.threads import plan_threads
 from vlad_lightning.exit_codes import PREEMPTED
 from vlad_lightning.files import NOTE_BYTES, configs_folder, read_utf8, set_aside, write_text
 from vlad_lightning.limits import check_words
@@ -136,8 +137,10 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
     _remove_stamp(stamp)
     command = [*stage.command_line, *_run_options(stage, digest, resumes)]
     _say(f"{title}: vlad-cli {shlex.join(command)}")
+    threads, why = plan_threads(os.environ)
+    _say(f"{title}: {why}")
     started = time.monotonic()
-    code = _execute([sys.executable, "-m", "vlad_lightning", *command], log)
+    code = _execute([sys.executable, "-m", "vlad_lightning", *command], log, threads)
     seconds = round(time.monotonic() - started, 1)
     if code == PREEMPTED:
         return _fail(f"{title}: preempted after {seconds} s; the same command goes on from its newest checkpoint", code)
@@ -168,9 +171,9 @@ def _remove_made(stage: Stage, stamp: Path) -> None:
             shutil.rmtree(path)
 
 
-def _execute(command: list[str], log: Path) -> int:
+def _execute(command: list[str], log: Path, threads: dict[str, str]) -> int:
     """Run a process with its output on the terminal and in ``log``, and return its exit code."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **threads, "PYTHONUNBUFFERED": "1"}
     with (
         log.open("wb") as file,
         subprocess.Popen(
