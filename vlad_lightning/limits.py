@@ -151,6 +151,19 @@ def check_share(name: str, value: float) -> None:
         raise ValueError(f"{name}={value}: must lie in [0, 1]")
 
 
+def check_interval(name: str, value: object) -> None:
+    """Refuse anything but two numbers with 0 <= low < high <= 1.
+
+    Raises:
+        ValueError: naming the setting and the value.
+    """
+    if isinstance(value, tuple) and len(value) == 2 and all(isinstance(number, int | float) for number in value):
+        low, high = value
+        if 0 <= low < high <= 1:  # false for nan
+            return
+    raise ValueError(f"{name} is {shown(value)}; it must be two numbers, 0 <= low < high <= 1")
+
+
 def check_idle(settings: Any, names: Sequence[str], why: str, prefix: str = "") -> None:
     """Refuse settings that have no effect, since whoever sets them expects one.
 

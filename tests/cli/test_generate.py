@@ -48,6 +48,15 @@ def test_same_seed_gives_the_same_image(model: Path, tmp_path: Path, capsys: pyt
     assert first != generate(model, tmp_path / "e.png", "--layout_scale", 2)
 
 
+def test_the_options_of_guidance_reach_the_sampler(model: Path, tmp_path: Path) -> None:
+    guided = ("--guidance_scale", 3, "--layout_scale", 3)
+    first = generate(model, tmp_path / "a.png", *guided)
+    whole = generate(model, tmp_path / "b.png", *guided, "--guidance_interval", 0, 1, "--guidance_rescale", 0)
+    assert first == whole
+    assert first != generate(model, tmp_path / "c.png", *guided, "--guidance_interval", 0.5, 1)
+    assert first != generate(model, tmp_path / "d.png", *guided, "--guidance_rescale", 0.7)
+
+
 def words_file(*words: dict[str, Any]) -> str:
     """Write a layout file with these words, in fractions of the frame."""
     return json.dumps({"width": 1, "height": 1, "words": list(words)})
@@ -158,6 +167,11 @@ def test_bad_arguments_are_refused(model: Path, tmp_path: Path) -> None:
         (("--steps", "1000000000"), "--steps is 1000000000; it must be a whole number from 1 to 10,000"),
         (("--images", "1000000"), "--images is 1000000; it must be a whole number from 1 to 1,000"),
         (("--cache_interval", "0"), "--cache_interval is 0; it must be a whole number from 1 to 10,000"),
+        (
+            ("--guidance_interval", "0.9", "0.2"),
+            "--guidance_interval is (0.9, 0.2); it must be two numbers, 0 <= low < high <= 1",
+        ),
+        (("--guidance_rescale", "2"), "--guidance_rescale=2.0: must lie in [0, 1]"),
     ],
 )
 def test_numbers_beyond_all_limits_are_refused_before_the_model_is_read(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -62,3 +63,43 @@ def test_equal_predictions_are_a_fixed_point() -> None:
 
 def test_the_dtype_of_the_predictions_is_kept() -> None:
     assert HierarchicalGuidance(3.0).combine([torch.ones(2, 2, dtype=torch.bfloat16)] * 2).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("time", "guided"), [(1.0, False), (0.81, False), (0.8, True), (0.31, True), (0.3, False)])
+def test_guidance_acts_above_the_low_end_and_up_to_the_high_end(time: float, guided: bool) -> None:
+    guidance = HierarchicalGuidance(3.0, 2.0, interval=(0.3, 0.8), rescale=0.5)
+    assert guidance.at(time) == (guidance if guided else HierarchicalGuidance())
+
+
+@pytest.mark.parametrize("time", [1e-5, 0.5, 1.0])
+def test_the_whole_interval_always_guides(time: float) -> None:
+    guidance = HierarchicalGuidance(3.0, 2.0, interval=(0.0, 1.0))
+    assert guidance.at(time) is guidance
+
+
+@given(st.floats(0.5, 20, width=32), SCALES, st.floats(0, 1, width=32))
+def test_rescaling_equals_the_papers_formula(text: float, layout: float, phi: float) -> None:
+    """Eq. 14 to 16 of arXiv 2305.08891, sample by sample."""
+    generator = torch.Generator().manual_seed(3)
+    full, blind, bare = 0.1 + torch.randn(3, 2, 3, 4, generator=generator, dtype=torch.float64)
+    known = {(True, True): full, (False, True): blind, (False, False): bare}
+    guidance = HierarchicalGuidance(text, layout, rescale=phi)
+    found = guidance.combine(predictions(guidance, known)).numpy()
+    for row in range(2):
+        positive, without, nothing = (x[row].numpy() for x in (full, blind, bare))
+        guided = nothing + layout * (without - nothing) + text * (positive - without)
+        rescaled = guided * np.std(positive, ddof=1) / np.std(guided, ddof=1)
+        np.testing.assert_allclose(found[row], phi * rescaled + (1 - phi) * guided, rtol=1e-5, atol=1e-5)
+
+
+def test_full_rescaling_keeps_the_deviation_of_the_prediction_with_both_conditions() -> None:
+    full, bare = torch.randn(2, 5, 3, 8, 8, generator=torch.Generator().manual_seed(4))
+    plain = HierarchicalGuidance(4.0, 4.0).combine([full, bare])
+    rescaled = HierarchicalGuidance(4.0, 4.0, rescale=1.0).combine([full, bare])
+    assert (plain.flatten(1).std(1) > 2 * full.flatten(1).std(1)).all()
+    torch.testing.assert_close(rescaled.flatten(1).std(1), full.flatten(1).std(1))
+
+
+def test_a_constant_prediction_is_rescaled_to_a_finite_one() -> None:
+    full, bare = torch.zeros(2, 3, 4), torch.ones(2, 3, 4)
+    assert HierarchicalGuidance(3.0, 3.0, rescale=0.7).combine([full, bare]).isfinite().all()

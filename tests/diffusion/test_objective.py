@@ -10,8 +10,17 @@ from torch import Tensor
 
 from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
-from vlad_lightning.diffusion.objective import DDPM, FlowMatching, TimestepDensity, check_schedule, objective_for
+from vlad_lightning.diffusion.objective import (
+    DDPM,
+    FlowMatching,
+    TimestepDensity,
+    check_rescale,
+    check_schedule,
+    noise_time,
+    objective_for,
+)
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.diffusion.solvers import SolverName, solver_for
 
 MEAN, DEVIATION = 0.7, 0.4
 
@@ -196,3 +205,35 @@ def test_an_unknown_prediction_is_refused() -> None:
 def test_a_schedule_of_too_many_timesteps_is_refused() -> None:
     with pytest.raises(ValueError, match="num_train_timesteps is 100001"):
         check_schedule(FlowMatchEulerDiscreteScheduler(num_train_timesteps=100_001))
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmsolver++"])
+@pytest.mark.parametrize("schedule", [DDPMScheduler(), flow()], ids=["ddpm", "flow"])
+def test_the_noise_time_of_the_visited_steps_is_even_and_begins_at_pure_noise(
+    schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler, name: SolverName
+) -> None:
+    times = solver_for(schedule, name, 20, 0.0, generator()).times
+    # equal, not close: whether a step lies in an interval depends on it
+    assert [noise_time(schedule, t.item()) for t in times] == [k / 20 for k in range(20, 0, -1)]
+    last = objective_for(schedule).last_timesteps(1).item()
+    assert noise_time(schedule, last) == 1
+
+
+def test_the_noise_time_of_flow_matching_is_the_share_of_noise_after_the_shift() -> None:
+    t = 600.0
+    noised = objective_for(flow(3.0)).noised(torch.zeros(1, 1), torch.ones(1, 1), torch.tensor([t]))
+    assert noise_time(flow(3.0), t) == pytest.approx(noised.x_t.item())
+
+
+@pytest.mark.parametrize("kind", ["sample", "v_prediction"])
+def test_predictions_of_the_data_may_be_rescaled(kind: str) -> None:
+    check_rescale(DDPMScheduler(prediction_type=kind), 0.7)
+
+
+def test_predictions_of_the_noise_are_not_rescaled() -> None:
+    with pytest.raises(ValueError, match=r"guidance_rescale is 0\.7; it must be 0 .* predicts 'epsilon'"):
+        check_rescale(DDPMScheduler(prediction_type="epsilon"), 0.7)
+    with pytest.raises(ValueError, match=r"guidance_rescale is 0\.7; .* predicts the velocity of flow matching"):
+        check_rescale(flow(), 0.7)
+    check_rescale(DDPMScheduler(prediction_type="epsilon"), 0.0)
+    check_rescale(flow(), 0.0)

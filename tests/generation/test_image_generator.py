@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 import tiny_system as tiny
 import torch
 
-from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.diffusion.sampler import Denoiser, Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
@@ -14,7 +15,7 @@ from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.models.autoencoder import SpaceToDepth
 from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.vfe import VFE
-from vlad_lightning.types import GeneratedImages, Layout
+from vlad_lightning.types import Conditioning, GeneratedImages, Layout
 
 LAYOUT = Layout(("HELLO",), torch.tensor([[0.5, 0.5, 0.8, 0.4, 0.0]]))
 PROMPT = 'a red circle and "HELLO"'
@@ -78,6 +79,95 @@ def test_guidance_combines_the_three_branches(image_generator: ImageGenerator) -
         torch.testing.assert_close(predicted(3, 1.5), expected, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(nothing, layout, atol=1e-3)
     assert not torch.allclose(layout, both, atol=1e-3)
+
+
+def prepared(image_generator: ImageGenerator) -> tuple[Conditioning, torch.Tensor | None]:
+    """Return t and z_t of the request."""
+    cond = image_generator.prompt_encoder([PROMPT])
+    grounding = image_generator.ground([PROMPT], [LAYOUT], cond) if image_generator.vfe.phrase_map is not None else None
+    return cond, image_generator.encode_layout(glyph_images(image_generator.draw_glyphs([LAYOUT])), grounding)
+
+
+def sampled(image_generator: ImageGenerator, denoiser: Denoiser, sampler: ImageSampler) -> torch.Tensor:
+    """Generate the image of the request with a denoiser."""
+    generators = [torch.Generator().manual_seed(0)]
+    noise = torch.randn(1, tiny.LATENT, 16, 16, generator=generators[0])
+    latents = sampler.draw(denoiser, noise, image_generator.schedule, generators)
+    return image_generator.autoencoder.decode_latents(latents).float().clamp(-1, 1)
+
+
+def test_without_interval_and_rescaling_images_are_those_of_the_formula_bit_for_bit(
+    image_generator: ImageGenerator,
+) -> None:
+    sampler = ImageSampler(steps=4, guidance_scale=3.0, layout_scale=1.5)
+    with torch.no_grad():
+        cond, z = prepared(image_generator)
+        assert z is not None
+        blank = image_generator.encode_layout(torch.full((1, 3, tiny.SIZE, tiny.SIZE), -1.0))
+        assert blank is not None
+        nothing = image_generator.uncond(1)
+        text, layout = Conditioning.cat([cond, nothing, nothing]), torch.cat([z, z, blank])
+
+        def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            predicted = image_generator.vfe(x.repeat(3, 1, 1, 1), t.repeat(3), layout, text, None)
+            return torch.einsum("k,k...->...", torch.tensor([3.0, -1.5, -0.5]), predicted.float().unflatten(0, (3, 1)))
+
+        expected = sampled(image_generator, denoise, sampler)
+    assert torch.equal(draw(image_generator, sampler), expected)
+    always = replace(sampler, guidance_interval=(0.0, 1.0), guidance_rescale=0.0)
+    assert torch.equal(draw(image_generator, always), expected)
+
+
+@pytest.mark.parametrize(("flow", "cache_interval"), [(False, 1), (False, 2), (True, 1)], ids=["ddpm", "cache", "flow"])
+@pytest.mark.parametrize("scales", [(3.0, 1.5), (3.0, 3.0), (0.0, 1.0)], ids=["three", "two", "one"])
+def test_guidance_acts_in_its_interval_only(
+    image_generator: ImageGenerator, scales: tuple[float, float], cache_interval: int, flow: bool
+) -> None:
+    """Compare with two denoisers in turn, each run of steps with a cache of its own."""
+    torch.manual_seed(0)
+    network = tiny.flow_image_generator() if flow else image_generator
+    inside = ImageSampler(10, guidance_scale=scales[0], layout_scale=scales[1], cache_interval=cache_interval)
+    steps: list[bool] = []
+    with torch.no_grad(), ExitStack() as stack:
+        cond, z = prepared(network)
+        denoisers = {guided: network._guided(cond, z, inside if guided else ImageSampler()) for guided in (True, False)}
+
+        def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+            steps.append(2 < 10 - len(steps) <= 7)  # tenths of T, from 10 to 1
+            if steps[-2:-1] != steps[-1:]:
+                stack.close()
+                stack.enter_context(network.vfe.backbone.sampling(cache_interval, False))
+            return denoisers[steps[-1]](x, t)
+
+        expected = sampled(network, denoise, inside)
+    assert steps == [False] * 3 + [True] * 5 + [False] * 2
+    part = replace(inside, guidance_interval=(0.2, 0.7))
+    assert torch.equal(draw(network, part), expected)
+    assert not torch.equal(draw(network, inside), expected)
+
+
+def test_outside_the_interval_the_network_is_evaluated_once(image_generator: ImageGenerator) -> None:
+    seen: list[int] = []
+    handle = image_generator.vfe.register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    draw(image_generator, ImageSampler(5, guidance_scale=3.0, layout_scale=1.5, guidance_interval=(0.4, 0.8)))
+    handle.remove()
+    assert seen == [1, 3, 3, 1, 1]
+
+
+def test_rescaling_narrows_what_guidance_widens(image_generator: ImageGenerator) -> None:
+    sampler = ImageSampler(steps=1, guidance_scale=6.0, layout_scale=6.0)
+    with torch.no_grad():
+        cond, z = prepared(image_generator)
+        noise = torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(0))
+
+        def deviation(settings: ImageSampler) -> float:
+            return float(image_generator._guided(cond, z, settings)(noise, torch.tensor([999])).std())
+
+        plain, half, full = (deviation(replace(sampler, guidance_rescale=phi)) for phi in (0.0, 0.5, 1.0))
+        unguided = deviation(ImageSampler(steps=1))
+    assert full == pytest.approx(unguided, rel=1e-4)
+    assert half == pytest.approx((plain + full) / 2, rel=1e-4)
+    assert plain != pytest.approx(full, rel=1e-2)
 
 
 class Counted(SpaceToDepth):
@@ -197,6 +287,10 @@ def test_fused_projections_generate_the_same_up_to_rounding(image_generator: Ima
     both = replace(plain, fuse_qkv=True, cache_interval=2)
     torch.testing.assert_close(
         draw(image_generator, both), draw(image_generator, replace(both, fuse_qkv=False)), rtol=0, atol=1e-4
+    )
+    part = replace(both, steps=6, guidance_interval=(0.3, 0.7))
+    torch.testing.assert_close(
+        draw(image_generator, part), draw(image_generator, replace(part, fuse_qkv=False)), rtol=0, atol=1e-4
     )
 
 

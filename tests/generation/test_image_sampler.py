@@ -3,13 +3,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from diffusers import DDPMScheduler
 
+from vlad_lightning.diffusion.guidance import HierarchicalGuidance
 from vlad_lightning.generation.image_sampler import ImageSampler
 
 
 def test_the_scales_reach_the_guidance() -> None:
-    guidance = ImageSampler(guidance_scale=4.0, layout_scale=2.0).guidance
-    assert (guidance.text_scale, guidance.layout_scale) == (4.0, 2.0)
+    sampler = ImageSampler(guidance_scale=4.0, layout_scale=2.0, guidance_interval=(0.1, 0.9), guidance_rescale=0.5)
+    assert sampler.guidance == HierarchicalGuidance(4.0, 2.0, (0.1, 0.9), 0.5)
 
 
 @pytest.mark.parametrize(
@@ -20,9 +22,36 @@ def test_the_scales_reach_the_guidance() -> None:
         ({"guidance_scale": -0.1}, "guidance_scale is -0.1; it must be at least 0"),
         ({"layout_scale": -1.0}, "layout_scale is -1.0; it must be at least 0"),
         ({"augmentation": -0.5}, "augmentation is -0.5; it must be at least 0"),
+        (
+            {"guidance_interval": (0.5, 0.5)},
+            r"guidance_interval is \(0\.5, 0\.5\); it must be two numbers",
+        ),
+        ({"guidance_interval": (-0.1, 0.5)}, "guidance_interval is"),
+        ({"guidance_interval": (0.1, float("nan"))}, "guidance_interval is"),
+        ({"guidance_interval": (0.1, 1.5)}, "guidance_interval is"),
+        ({"guidance_interval": (0.1,)}, "guidance_interval is"),
+        ({"guidance_interval": 0.5}, r"guidance_interval is 0\.5"),
+        ({"guidance_interval": ("a", "b")}, "guidance_interval is"),
+        ({"guidance_rescale": 1.1}, "guidance_rescale=1.1: must lie in"),
+        ({"guidance_rescale": float("nan")}, "guidance_rescale=nan"),
         ({"cache_interval": 0}, "cache_interval is 0; it must be a whole number from 1"),
     ],
 )
 def test_a_value_out_of_range_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ImageSampler(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"guidance_interval": (0.2, 0.9)}, r"guidance_interval is \(0\.2, 0\.9\); .* both scales are 1"),
+        ({"guidance_rescale": 0.5}, r"guidance_rescale is 0\.5; .* both scales are 1"),
+        ({"guidance_rescale": 0.5, "guidance_scale": 0.0}, r"guidance_rescale is 0\.5; .* guidance_scale is 0"),
+    ],
+)
+def test_an_option_of_guidance_that_has_no_effect_is_refused(changes: dict[str, Any], message: str) -> None:
+    schedule = DDPMScheduler(prediction_type="sample")
+    with pytest.raises(ValueError, match=message):
+        ImageSampler(**changes).check(schedule)
+    ImageSampler(**(changes | {"guidance_scale": 2.0})).check(schedule)

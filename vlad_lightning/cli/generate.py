@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from vlad_lightning.files import read_picture, write_file
-from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_prompts, check_whole
+from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_interval, check_prompts, check_share, check_whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vlad_lightning.types import Layout
 
 DEFAULT_MODEL = Path("runs/demo/pipeline")  # where `make demo` writes it
+_SAMPLING = ("guidance_interval", "guidance_rescale", "solver", "cache_interval", "fuse_qkv")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -61,6 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="sampling steps (default: what the pipeline was tested with)")
     parser.add_argument("--guidance_scale", type=float, help="guidance scale of the text (default: likewise)")
     parser.add_argument("--layout_scale", type=float, help="guidance scale of the layout (default: likewise)")
+    parser.add_argument(
+        "--guidance_interval",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="both scales act where LOW < t / T <= HIGH only; 1 is pure noise (default: likewise)",
+    )
+    parser.add_argument("--guidance_rescale", type=float, help="phi of rescaled guidance (default: likewise)")
     parser.add_argument("--solver", choices=("ddim", "dpmsolver++"), help="sampler's solver (default: likewise)")
     parser.add_argument(
         "--cache_interval", type=int, help="run a UNet's deep blocks every N steps only (default: likewise)"
@@ -78,9 +87,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.out.suffix.lower() not in _PICTURES:
         raise ValueError(f"--out {options.out}: it must end in .png, .jpg, .jpeg or .webp")
     check_whole("--images", options.images, 1, MOST_IMAGES)
-    for name in ("steps", "cache_interval"):
-        if getattr(options, name) is not None:
-            check_whole(f"--{name}", getattr(options, name), 1, MOST_STEPS)
+    _check_sampling(options)
     check_prompts([options.prompt])
     if options.template and options.layout:
         raise ValueError("--template and --layout both give the layout; give one of them")
@@ -92,6 +99,18 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--save_layout {options.save_layout}: it must end in .json")
     if options.font and not options.font.is_file():
         raise FileNotFoundError(f"--font {options.font} does not exist")
+
+
+def _check_sampling(options: argparse.Namespace) -> None:
+    """Refuse settings of the sampler that are out of range; those that are not given are None."""
+    for name in ("steps", "cache_interval"):
+        if getattr(options, name) is not None:
+            check_whole(f"--{name}", getattr(options, name), 1, MOST_STEPS)
+    if options.guidance_interval is not None:
+        options.guidance_interval = tuple(options.guidance_interval)  # argparse makes a list
+        check_interval("--guidance_interval", options.guidance_interval)
+    if options.guidance_rescale is not None:
+        check_share("--guidance_rescale", options.guidance_rescale)
 
 
 def _check_device(name: str | None) -> None:
@@ -160,7 +179,7 @@ def _drawn(
     if pictures["template"] is not None:
         layout_given = pipe.read_layout(pictures["template"])
     prompts = [layout.completed(options.prompt) if layout else options.prompt] * options.images
-    given = {name: getattr(options, name) for name in ("solver", "cache_interval", "fuse_qkv")}
+    given = {name: getattr(options, name) for name in _SAMPLING}
     call = pipe if pictures["image"] is None else partial(pipe.inpaint, image=pictures["image"], mask=pictures["mask"])
     return call(
         prompts,

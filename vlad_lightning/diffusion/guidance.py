@@ -1,4 +1,7 @@
-"""Hierarchical guidance with one scale for the text and one for the layout, outside the network."""
+"""Hierarchical guidance with one scale for the text and one for the layout, outside the network.
+
+Two options tame large scales: guidance in an interval of the noise time, and rescaled guidance.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+ALWAYS = (0.0, 1.0)
+"""The interval of guidance at every step."""
 
 
 class Branch(NamedTuple):
@@ -27,10 +33,21 @@ class HierarchicalGuidance:
     Attributes:
         text_scale: 1 is no guidance by the text, 0 ignores it.
         layout_scale: 1 is no guidance by the layout, 0 ignores it.
+        interval: (low, high) of the noise time t / T, of which 1 is pure noise
+            (:func:`~vlad_lightning.diffusion.objective.noise_time`). Both scales act where low < t / T <= high;
+            elsewhere both are 1 (arXiv 2404.07724), so that the network is evaluated once.
+        rescale: phi of arXiv 2305.08891, section 3.4, see :meth:`combine`; 0 leaves the prediction as it is.
     """
 
     text_scale: float = 1.0
     layout_scale: float = 1.0
+    interval: tuple[float, float] = ALWAYS
+    rescale: float = 0.0
+
+    def at(self, time: float) -> HierarchicalGuidance:
+        """Return the guidance at a noise time in (0, 1]: this one within the interval, none outside."""
+        low, high = self.interval
+        return self if low < time <= high else HierarchicalGuidance()
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -43,10 +60,26 @@ class HierarchicalGuidance:
         return tuple(b for b in every if b.guidance_weight != 0)
 
     def combine(self, predictions: Sequence[Tensor]) -> Tensor:
-        """Return the guided prediction.
+        """Return the guided prediction f.
+
+        With ``rescale`` it is f (phi std(f(t, z)) / std(f) + 1 - phi), the deviations over each sample: guidance then
+        widens the range of the prediction less, or at phi = 1 not at all. That needs f(t, z), so ``text_scale`` is not
+        0, and a prediction whose deviation is that of the data, see
+        :func:`~vlad_lightning.diffusion.objective.check_rescale`.
 
         Args:
             predictions: one (B, ...) float per branch, in the order of :attr:`branches`.
         """
         guidance_weights = torch.tensor([b.guidance_weight for b in self.branches], device=predictions[0].device)
-        return torch.einsum("k,k...->...", guidance_weights.to(predictions[0].dtype), torch.stack(list(predictions)))
+        guided = torch.einsum("k,k...->...", guidance_weights.to(predictions[0].dtype), torch.stack(list(predictions)))
+        if self.rescale == 0:
+            return guided
+        conditional, own = _deviation(predictions[0]), _deviation(guided)
+        # a constant prediction has no deviation to keep, and 0 / 0 would be nan
+        ratio = conditional / own.clamp(min=torch.finfo(own.dtype).tiny)
+        return guided * (self.rescale * ratio + 1 - self.rescale)
+
+
+def _deviation(prediction: Tensor) -> Tensor:
+    """Compute the standard deviation of each sample of (B, ...), (B, 1, ...)."""
+    return prediction.std(dim=tuple(range(1, prediction.ndim)), keepdim=True)

@@ -147,6 +147,37 @@ def objective_for(
     return DDPM(schedule, density or "uniform", timestep_shift, snr_gamma)
 
 
+def noise_time(schedule: Schedule, timestep: float) -> float:
+    """Compute t / T of a timestep in the form that the network gets: 1 is pure noise, and data would be 0.
+
+    For DDPM, t counts from 1 to T as in Eq. 4, and the network gets t - 1. For flow matching it is the share of the
+    noise, after the ``shift``; its float32 is rounded to 6 digits, so that 0.3 is the 0.3 that a user types.
+    """
+    total: int = schedule.config.num_train_timesteps
+    if isinstance(schedule, FlowMatchEulerDiscreteScheduler):
+        return round(timestep / total, 6)
+    return (timestep + 1) / total
+
+
+def check_rescale(schedule: Schedule, rescale: float) -> None:
+    """Refuse rescaled guidance for a prediction that is mostly noise.
+
+    Section 3.4 of arXiv 2305.08891 mends overexposure of networks that predict v with zero terminal SNR, where v is
+    -x0; x0 itself is the same case. Epsilon and the velocity of flow matching have the noise's deviation, whatever
+    the exposure of x0, and a factor below 1 on them would leave noise in the picture.
+
+    Raises:
+        ValueError: if ``rescale`` is above 0 and the schedule predicts neither x0 nor v.
+    """
+    flow = isinstance(schedule, FlowMatchEulerDiscreteScheduler)
+    kind = "the velocity of flow matching" if flow else repr(schedule.config.prediction_type)
+    if rescale > 0 and kind not in ("'sample'", "'v_prediction'"):
+        raise ValueError(
+            f"guidance_rescale is {rescale}; it must be 0 for a schedule that predicts {kind}, whose deviation is "
+            "mostly that of the noise ('sample' and 'v_prediction' can be rescaled)"
+        )
+
+
 def logit_normal(u: Tensor) -> Tensor:
     """Compute quantiles of sigmoid(N(0, 1)): (B,) in [0, 1] -> (B,) in [0, 1]."""
     return torch.special.ndtri(u).sigmoid()

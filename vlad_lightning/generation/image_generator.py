@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from typing import cast
 
 import torch
@@ -11,7 +12,8 @@ import torch.nn.functional as F
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from vlad_lightning.diffusion.objective import Schedule, check_schedule
+from vlad_lightning.diffusion.guidance import ALWAYS, Branch
+from vlad_lightning.diffusion.objective import Schedule, check_schedule, noise_time
 from vlad_lightning.diffusion.sampler import Denoiser
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
@@ -274,8 +276,9 @@ class ImageGenerator(nn.Module):
         latent = self.autoencoder.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
         shape = (len(prompts), self.autoencoder.latent_channels, *latent.shape[2:])
         noise = randn_tensor(shape, generator=list(generators), device=weight.device)
-        denoiser = self._guided(cond, z, sampler, self.masked_latents(masked_images, len(prompts)))
-        with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv):
+        known = self.masked_latents(masked_images, len(prompts))
+        with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
+            denoiser = self._guided(cond, z, sampler, known, forget)
             latents = sampler.draw(denoiser, noise, self.schedule, generators, progress)
         images = self.autoencoder.decode_latents(latents.to(weight)).float().clamp(-1, 1)
         if masked_images is not None:
@@ -298,11 +301,47 @@ class ImageGenerator(nn.Module):
         )
 
     def _guided(
-        self, cond: Conditioning, z: Tensor | None, sampler: ImageSampler, known: Tensor | None = None
+        self,
+        cond: Conditioning,
+        z: Tensor | None,
+        sampler: ImageSampler,
+        known: Tensor | None = None,
+        forget: Callable[[], None] = lambda: None,
     ) -> Denoiser:
-        """Return the denoiser with hierarchical guidance, which evaluates all branches in one batch."""
+        """Return the denoiser with hierarchical guidance, which evaluates all branches in one batch.
+
+        Args:
+            cond: of B prompts.
+            z: of their layouts.
+            sampler: scales and interval.
+            known: the inpainting inputs.
+            forget: called before a step whose branches are not those of the step before.
+        """
         guidance = sampler.guidance
-        branches = guidance.branches
+        inputs = cache(partial(self._inputs, cond, z, known))
+        before = guidance.branches
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            nonlocal before
+            now = guidance
+            if guidance.interval != ALWAYS:  # otherwise t is not read: a GPU would have to be waited for
+                now = guidance.at(noise_time(self.schedule, t[0].item()))
+            branches = now.branches
+            if branches != before:
+                forget()
+            before = branches
+            layout, text, given = inputs(branches)
+            predicted = self.vfe(
+                x.to(cond.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text, given
+            )
+            return now.combine(predicted.float().chunk(len(branches)))
+
+        return denoise
+
+    def _inputs(
+        self, cond: Conditioning, z: Tensor | None, known: Tensor | None, branches: tuple[Branch, ...]
+    ) -> tuple[Tensor | None, Conditioning, Tensor | None]:
+        """Return layout, text and inpainting inputs of all branches in one batch."""
         uncond = self.uncond(len(cond))
         text = Conditioning.cat([cond if b.text else uncond for b in branches])
         layout = None
@@ -310,15 +349,7 @@ class ImageGenerator(nn.Module):
             # encoded for the whole batch, not once: an autoencoder's rounding depends on the batch size
             blank = z.new_full((len(z), 3, self.image_size, self.image_size), -1)
             layout = torch.cat([z if b.layout else cast(Tensor, self.encode_layout(blank)) for b in branches])
-        given = None if known is None else known.repeat(len(branches), 1, 1, 1)
-
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
-            predicted = self.vfe(
-                x.to(cond.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text, given
-            )
-            return guidance.combine(predicted.float().chunk(len(branches)))
-
-        return denoise
+        return layout, text, None if known is None else known.repeat(len(branches), 1, 1, 1)
 
 
 def _colours_drawn(layouts: Sequence[Layout] | None, latent: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from vlad_lightning.diffusion.guidance import HierarchicalGuidance
+from vlad_lightning.diffusion.guidance import ALWAYS, HierarchicalGuidance
+from vlad_lightning.diffusion.objective import Schedule, check_rescale
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.limits import MOST_STEPS, check_whole
+from vlad_lightning.limits import MOST_STEPS, check_idle, check_interval, check_share, check_whole
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class ImageSampler(Sampler):
     Attributes:
         guidance_scale: guidance scale of the text; 1 means no guidance.
         layout_scale: guidance scale of the layout; 1 means no guidance.
+        guidance_interval: (low, high) of the noise time t / T, of which 1 is pure noise: both scales act in the steps
+            with low < t / T <= high. In the others the network is evaluated with both conditions only, as if both
+            scales were 1 (arXiv 2404.07724). (0, 1) guides every step.
+        guidance_rescale: phi in [0, 1] of rescaled guidance (arXiv 2305.08891, section 3.4); 0 is none. Only for
+            networks that predict x0 or v (:func:`~vlad_lightning.diffusion.objective.check_rescale`).
         augmentation: s of Eq. 6 at sampling time, the standard deviation of the noise on the layout's latent.
         cache_interval: the deep blocks of a UNet are evaluated at every ``cache_interval``-th step and reused in
             between (:mod:`~vlad_lightning.models.painter.cache`); 1 evaluates them at every step.
@@ -32,6 +38,8 @@ class ImageSampler(Sampler):
     augmentation: float = 0.0
     cache_interval: int = 1
     fuse_qkv: bool = False
+    guidance_interval: tuple[float, float] = ALWAYS
+    guidance_rescale: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,8 +47,28 @@ class ImageSampler(Sampler):
         for name in ("guidance_scale", "layout_scale", "augmentation"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        check_interval("guidance_interval", self.guidance_interval)
+        check_share("guidance_rescale", self.guidance_rescale)
+
+    def check(self, schedule: Schedule) -> None:
+        """Refuse a schedule that these settings do not fit, and settings without effect, before any work is done.
+
+        Raises:
+            ValueError: see :func:`~vlad_lightning.diffusion.solvers.check_solver` and
+                :func:`~vlad_lightning.diffusion.objective.check_rescale`; for an interval or a rescaling while both
+                scales are 1; and for a rescaling while ``guidance_scale`` is 0, since it compares with the prediction
+                that has the text.
+        """
+        super().check(schedule)
+        if self.guidance_scale == self.layout_scale == 1:
+            check_idle(self, ["guidance_interval", "guidance_rescale"], "both scales are 1, so nothing is guided")
+        if self.guidance_scale == 0:
+            check_idle(self, ["guidance_rescale"], "guidance_scale is 0, so nothing is predicted with the text")
+        check_rescale(schedule, self.guidance_rescale)
 
     @property
     def guidance(self) -> HierarchicalGuidance:
-        """Hierarchical guidance with these scales."""
-        return HierarchicalGuidance(self.guidance_scale, self.layout_scale)
+        """Hierarchical guidance with these settings."""
+        return HierarchicalGuidance(
+            self.guidance_scale, self.layout_scale, self.guidance_interval, self.guidance_rescale
+        )

@@ -110,6 +110,8 @@ class VLADPipeline(DiffusionPipeline):
         solver: solver of the image diffusion.
         cache_interval: interval at which a UNet's deep blocks run.
         fuse_qkv: whether the image generator computes queries, keys and values by one product.
+        guidance_interval: interval of the noise time in which the scales act.
+        guidance_rescale: phi of rescaled guidance.
         layout_steps: steps of the layout diffusion.
         layout_solver: solver of the layout diffusion.
         layout_eta: eta of the layout diffusion.
@@ -171,6 +173,8 @@ class VLADPipeline(DiffusionPipeline):
         solver: str = "ddim",
         cache_interval: int = 1,
         fuse_qkv: bool = False,
+        guidance_interval: tuple[float, float] | list[float] = (0.0, 1.0),
+        guidance_rescale: float = 0.0,
         layout_steps: int = 20,
         layout_solver: str = "ddim",
         layout_eta: float = 0.0,
@@ -209,6 +213,7 @@ class VLADPipeline(DiffusionPipeline):
         self.register_to_config(steps=steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
         self.register_to_config(augmentation=augmentation, eta=eta, seed=seed, solver=solver)
         self.register_to_config(cache_interval=cache_interval, fuse_qkv=fuse_qkv)
+        self.register_to_config(guidance_interval=guidance_interval, guidance_rescale=guidance_rescale)
         if tlg is None:
             idle = {name: part for name, part in self.components.items() if name.startswith("layout_")}
             check_idle_layouts(idle, layout_steps, layout_solver, layout_eta)
@@ -439,7 +444,10 @@ class VLADPipeline(DiffusionPipeline):
     @property
     def sampler(self) -> ImageSampler:
         """The default settings of the image diffusion: in an export, those that its stage was tested with."""
-        own = ImageSampler(**{field.name: self.config[field.name] for field in fields(ImageSampler)})
+        values = {field.name: self.config[field.name] for field in fields(ImageSampler)}
+        if isinstance(values["guidance_interval"], list):  # JSON has no tuples
+            values["guidance_interval"] = tuple(values["guidance_interval"])
+        own = ImageSampler(**values)
         # the default of this class, and some folders, have a layout scale even if the image generator uses no layouts
         return own if self.image_generator.hierarchical else replace(own, layout_scale=1.0)
 

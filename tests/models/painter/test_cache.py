@@ -80,6 +80,18 @@ def test_deep_layers_run_once_per_interval() -> None:
     assert list(seen.values()) == [10, 10, 3, 3]
 
 
+def test_forgotten_features_are_computed_anew_also_for_another_batch() -> None:
+    network, asked = unet(), inputs(4)
+    with torch.no_grad(), reuse_deep_features(network, 3) as forget:
+        found = [network(x, t, encoder_hidden_states=TOKENS).sample for x, t in asked[:2]]
+        forget()
+        found += [network(x[:1], t, encoder_hidden_states=TOKENS[:1]).sample for x, t in asked[2:]]
+    with torch.no_grad():
+        alone = [network(x[:1], t, encoder_hidden_states=TOKENS[:1]).sample for x, t in asked[2:]]
+    exact = [*plain(network, 2), *alone]
+    assert [torch.equal(a, b) for a, b in zip(found, exact, strict=True)] == [True, False, True, False]
+
+
 def test_the_network_is_restored_even_after_an_error() -> None:
     network = unet()
     before, attributes = plain(network, 2), [set(vars(module)) for module in network.modules()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -44,8 +44,8 @@ class Backbone(Protocol):
         """
         ...
 
-    def sampling(self, cache_interval: int, fuse_qkv: bool) -> AbstractContextManager[None]:
-        """Return the context of one sampling run.
+    def sampling(self, cache_interval: int, fuse_qkv: bool) -> AbstractContextManager[Callable[[], None]]:
+        """Return the context of one sampling run; it gives a function to call before the batch or conditions change.
 
         Args:
             cache_interval: features of one call are reused in the next ``cache_interval`` - 1 calls; 1 reuses nothing.
@@ -122,11 +122,11 @@ class UNetBackbone:
             raise ValueError(f"cache_interval is {cache_interval}; it must be 1 for a UNet of a single level")
 
     @contextmanager
-    def sampling(self, cache_interval: int, fuse_qkv: bool) -> Iterator[None]:
+    def sampling(self, cache_interval: int, fuse_qkv: bool) -> Iterator[Callable[[], None]]:
         """See :func:`~vlad_lightning.models.painter.cache.reuse_deep_features` for the cache."""
         self.check(cache_interval, fuse_qkv)
-        with reuse_deep_features(self.unet, cache_interval), fused_qkv(self.unet, fuse_qkv):
-            yield
+        with reuse_deep_features(self.unet, cache_interval) as forget, fused_qkv(self.unet, fuse_qkv):
+            yield forget
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,9 @@ class TransformerBackbone:
         if cache_interval > 1:
             raise ValueError(f"cache_interval is {cache_interval}; it must be 1 for a transformer, which has one level")
 
-    def sampling(self, cache_interval: int, fuse_qkv: bool) -> AbstractContextManager[None]:
+    @contextmanager
+    def sampling(self, cache_interval: int, fuse_qkv: bool) -> Iterator[Callable[[], None]]:
         """See :class:`Backbone`; nothing is reused."""
         self.check(cache_interval, fuse_qkv)
-        return fused_qkv(self.transformer, fuse_qkv)
+        with fused_qkv(self.transformer, fuse_qkv):
+            yield lambda: None
