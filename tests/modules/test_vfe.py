@@ -128,9 +128,32 @@ def test_the_phrase_map_is_trained_to_show_the_content_of_its_boxes(batch: Batch
         weight[:] = float(mask[i, 0])
         weight[:8, :8] = 3.0 if mask[i, 1] else float(mask[i, 0])
         total += float((weight * (1 - letters[i]) * ((drawn[i] - x0[i]) ** 2).mean(0)).mean())
-    before, after = (losses(each, batch)["val/loss_diffusion"] for each in (module, taught))
+    before, after = (losses(each, batch) for each in (module, taught))
     assert total > 0
-    assert after - before == pytest.approx(0.5 * total / len(batch), rel=1e-3)
+    assert after["val/loss_map"] == pytest.approx(total / len(batch), rel=1e-3)
+    assert (before["val/loss_map"], after["val/loss_diffusion"]) == (0, before["val/loss_diffusion"])
+    assert after["val/loss"] - before["val/loss"] == pytest.approx(0.5 * total / len(batch), rel=1e-3)
+
+
+def test_the_map_can_be_trained_without_the_denoising_network(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = replace(PLAIN, map_weight=1.0, diffusion_weight=0.0)
+    module = tiny.stage(
+        "vfe", lora=None, training=settings, map_channels=tiny.LATENT, freeze_text_tower=False, text_probe=0
+    )
+    batch.object_boxes[:, 0], batch.object_mask[:, 0] = torch.tensor([0.5, 0.5, 0.6, 0.6, 0.0]), True
+    image_generator = module.image_generator
+
+    def refused(*_: object) -> None:
+        raise AssertionError("the denoising network was evaluated")
+
+    monkeypatch.setattr(type(image_generator.vfe), "forward", refused)
+    assert losses(module, batch)["val/loss_diffusion"] == 0
+    tiny.trainer().fit(module, [batch])
+    unread = {name for name, value in module.named_parameters() if value.requires_grad and value.grad is None}
+    assert not unread  # DDP would wait for them
+    assert not any(value.requires_grad for value in image_generator.vfe.network.parameters())
+    with pytest.raises(ValueError, match=r"training\.diffusion_weight is 0; then only a phrase map is left to train"):
+        tiny.stage("vfe", training=replace(PLAIN, diffusion_weight=0.0))
 
 
 def test_a_phrase_map_too_narrow_for_its_loss_is_refused() -> None:

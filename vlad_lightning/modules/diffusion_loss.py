@@ -1,4 +1,4 @@
-"""L_diff, Eq. 9 with z_t: the image generator's inputs, and the weights of its error by time and position."""
+"""L_diff, Eq. 9 with z_t: the image generator's inputs, and the weights of its error by time and position; L_map."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vlad_lightning.types import Batch, Conditioning, Layout, MaskedImages
 
 @dataclass(frozen=True)
 class DiffusionLoss:
-    """The diffusion loss of an image generator.
+    """The diffusion loss of an image generator, and the loss of its phrase map.
 
     Attributes:
         image_generator: the model that is trained.
@@ -34,8 +34,8 @@ class DiffusionLoss:
     settings: LossSettings
     masking: Masking | None = None
 
-    def __call__(self, batch: Batch, cond: Conditioning, generators: SampleGenerators) -> Tensor:
-        """Return L_diff of one batch.
+    def __call__(self, batch: Batch, cond: Conditioning, generators: SampleGenerators) -> tuple[Tensor, Tensor]:
+        """Return L_diff and L_map of one batch.
 
         Args:
             batch: B samples.
@@ -43,7 +43,8 @@ class DiffusionLoss:
             generators: random generators of the B rows.
 
         Returns:
-            () float32.
+            () float32 each. L_diff is 0, and the denoising network is not evaluated, if its weight is 0; L_map is 0 if
+            its weight is, or without a phrase map.
         """
         image_generator, settings = self.image_generator, self.settings
         objective = objective_for(
@@ -76,19 +77,21 @@ class DiffusionLoss:
             glyphs.masked_fill(unseen, -1), grounding, settings.augmentation, generators.generators, layouts
         )
         masked_latents = None if masked_images is None else image_generator.encode_masked_images(masked_images)
-        predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
-        error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
-        letters, objects = self._letters(glyphs, error.shape[-2:]), self._objects(batch, error.shape[-2:])
-        pixel_weight = torch.maximum(
-            1 + (settings.text_weight - 1) * letters, 1 + (settings.object_weight - 1) * objects
-        )
-        loss = (noised.loss_weight * (pixel_weight * error).mean(dim=(1, 2))).mean()
+        letters, objects = self._letters(glyphs, x0.shape[-2:]), self._objects(batch, x0.shape[-2:])
+        denoising = mapping = x0.new_zeros(())
+        if settings.diffusion_weight > 0:
+            predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
+            error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
+            pixel_weight = torch.maximum(
+                1 + (settings.text_weight - 1) * letters, 1 + (settings.object_weight - 1) * objects
+            )
+            denoising = (noised.loss_weight * (pixel_weight * error).mean(dim=(1, 2))).mean()
         if settings.map_weight > 0 and z is not None and grounding is not None:
-            seen = _cover(grounding.boxes, grounding.mask, error.shape[-2:]) * ~letters
+            seen = _cover(grounding.boxes, grounding.mask, x0.shape[-2:]) * ~letters
             weight = seen * (1 + (settings.object_weight - 1) * objects)
             guess = z[:, x0.shape[1] : 2 * x0.shape[1]].float()  # the map's first channels, after the glyphs' latent
-            loss = loss + settings.map_weight * (weight * (guess - x0).square().mean(dim=1)).mean()
-        return loss
+            mapping = (weight * (guess - x0).square().mean(dim=1)).mean()
+        return denoising, mapping
 
     def _masked_images(self, batch: Batch, generators: SampleGenerators) -> MaskedImages | None:
         """Draw the region to generate of each image, the whole image for some; None without inpainting."""

@@ -20,7 +20,8 @@ class LossSettings:
     """Settings of L = L_align + lambda L_diff (Eq. 8) and of the dropout of its conditions.
 
     Attributes:
-        diffusion_weight: lambda.
+        diffusion_weight: lambda. 0 trains the phrase map and the prompt encoder alone, at a fraction of the cost: the
+            denoising network is neither evaluated nor trained.
         caption_dropout: share of samples trained without their text, for guidance by the text.
         layout_dropout: share of samples trained without text and layout, for guidance by the layout.
         pooled_dropout: share of the others trained without the pooled t, so that the token states are used as well.
@@ -28,7 +29,7 @@ class LossSettings:
         augmentation: s of Eq. 6, the standard deviation of the noise on the layout's latent.
         text_weight: weight of the error at words; elsewhere it is 1.
         object_weight: weight of the error in objects' boxes; elsewhere it is 1.
-        map_weight: weight of a further term that trains, in the boxes of the grounded phrases, the first channels of
+        map_weight: weight of a third term that trains, in the boxes of the grounded phrases, the first channels of
             the phrase map to predict the image's latent at every noise level. 0 leaves it out.
         snr_gamma: see :func:`~vlad_lightning.diffusion.noising.add_noise`; flow matching has no such weight.
         timestep_shift: see :func:`~vlad_lightning.diffusion.noising.draw_uniform`.
@@ -81,6 +82,11 @@ class LossSettings:
             ValueError: naming the setting.
         """
         phrases = image_generator.vfe.phrase_map
+        if self.diffusion_weight == 0 and (phrases is None or self.map_weight == 0):
+            raise ValueError(
+                "training.diffusion_weight is 0; then only a phrase map is left to train, which needs vfe.phrase_map and "
+                f"a training.map_weight above 0 (it is {self.map_weight})"
+            )
         if not image_generator.hierarchical:
             check_idle(self, ["augmentation"], "this image generator has no hierarchical guidance", "training.")
         if phrases is None:

@@ -1,4 +1,4 @@
-"""Stage 2: the Visual Feature Enhancer, L = L_align + lambda L_diff (Eq. 8)."""
+"""Stage 2: the Visual Feature Enhancer, L = L_align + lambda L_diff (Eq. 8), and the loss of the phrase map."""
 
 from __future__ import annotations
 
@@ -100,6 +100,10 @@ class VFEModule(LightningModule):
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
         if image_generator.prompt_encoder.text_encoder.lora is None and freeze_text_tower:
             image_generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
+        if training.diffusion_weight == 0:
+            for part in (image_generator.vfe.network, image_generator.vfe.fusion, image_generator.vfe.inpainting):
+                if part is not None:
+                    part.requires_grad_(False)
         self.settings = training
         self.optimization = optimization
         self.sampler, self.layout_sampler, self.sampling_seed = sampler, layout_sampler, sampling_seed
@@ -121,9 +125,10 @@ class VFEModule(LightningModule):
         generators = generators_for(self, batch, stage, batch_idx, self.seed, "vfe")
         cond = self.image_generator.prompt_encoder(batch.texts)
         aligned = self._alignment(batch.images, cond.pooled, everywhere=stage == "train")
-        diffusion = DiffusionLoss(self.image_generator, self.settings, self.masking)(batch, cond, generators)
-        loss = aligned + self.settings.diffusion_weight * diffusion
-        values = {f"{stage}/loss": loss, f"{stage}/loss_align": aligned, f"{stage}/loss_diffusion": diffusion}
+        diffusion, mapping = DiffusionLoss(self.image_generator, self.settings, self.masking)(batch, cond, generators)
+        loss = aligned + self.settings.diffusion_weight * diffusion + self.settings.map_weight * mapping
+        values = {"loss": loss, "loss_align": aligned, "loss_diffusion": diffusion, "loss_map": mapping}
+        values = {f"{stage}/{name}": value for name, value in values.items()}
         self.log_dict(values, prog_bar=True, batch_size=logged_batch_size(self, batch), sync_dist=stage != "train")
         return loss
 
