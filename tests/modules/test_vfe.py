@@ -148,7 +148,7 @@ def test_the_map_can_be_trained_without_the_denoising_network(batch: Batch, monk
 
     monkeypatch.setattr(type(image_generator.vfe), "forward", refused)
     assert losses(module, batch)["val/loss_diffusion"] == 0
-    tiny.trainer().fit(module, [batch])
+    tiny.trainer().fit(module, DataLoader([batch], batch_size=None))
     unread = {name for name, value in module.named_parameters() if value.requires_grad and value.grad is None}
     assert not unread  # DDP would wait for them
     assert not any(value.requires_grad for value in image_generator.vfe.network.parameters())

@@ -84,8 +84,8 @@ class LossSettings:
         phrases = image_generator.vfe.phrase_map
         if self.diffusion_weight == 0 and (phrases is None or self.map_weight == 0):
             raise ValueError(
-                "training.diffusion_weight is 0; then only a phrase map is left to train, which needs vfe.phrase_map and "
-                f"a training.map_weight above 0 (it is {self.map_weight})"
+                "training.diffusion_weight is 0; then only a phrase map is left to train, which needs vfe.phrase_map "
+                f"and a training.map_weight above 0 (it is {self.map_weight})"
             )
         if not image_generator.hierarchical:
             check_idle(self, ["augmentation"], "this image generator has no hierarchical guidance", "training.")

@@ -104,6 +104,7 @@ class VFEModule(LightningModule):
             for part in (image_generator.vfe.network, image_generator.vfe.fusion, image_generator.vfe.inpainting):
                 if part is not None:
                     part.requires_grad_(False)
+            image_generator.prompt_encoder.composition.freeze_unread(pooled=True, tokens=False)
         self.settings = training
         self.optimization = optimization
         self.sampler, self.layout_sampler, self.sampling_seed = sampler, layout_sampler, sampling_seed
