@@ -17,6 +17,7 @@ from vlad_lightning.cli.generate import main
 from vlad_lightning.cli.launcher import main as launch
 from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.pretrained import shipped
 
 SERIF = str(Path(get_data_path(), "fonts", "ttf", "DejaVuSerif.ttf"))
 PROMPT = "a poster that says 'HI'"
@@ -55,6 +56,21 @@ def test_the_options_of_guidance_reach_the_sampler(model: Path, tmp_path: Path) 
     assert first == whole
     assert first != generate(model, tmp_path / "c.png", *guided, "--guidance_interval", 0.5, 1)
     assert first != generate(model, tmp_path / "d.png", *guided, "--guidance_rescale", 0.7)
+
+
+def test_the_shipped_model_is_the_default(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    out, again = tmp_path / "out.png", tmp_path / "again.png"
+    arguments = ["--steps", "2", "--device", "cpu", "--out"]
+    assert launch(["generate", PROMPT, *arguments, str(out)]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("vlad-cli generate: --model 'vlad-mini' is the name of weights that ship with")
+    shutil.copytree(model, tmp_path / "vlad-mini")
+    assert launch(["generate", PROMPT, *arguments, str(out)]) == 0
+    assert launch(["generate", PROMPT, "--model", "vlad-mini", *arguments, str(again)]) == 0
+    assert Image.open(out).tobytes() == Image.open(again).tobytes() == generate(model, tmp_path / "named.png")
 
 
 def words_file(*words: dict[str, Any]) -> str:

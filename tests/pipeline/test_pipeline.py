@@ -25,6 +25,7 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.pretrained import shipped
 from vlad_lightning.types import Layout
 
 PROMPT = "a red circle and 'HI'"
@@ -94,6 +95,18 @@ def test_saved_and_loaded_it_generates_the_same_bit_for_bit(saved: Saved) -> Non
         assert torch.equal(one.boxes, other.boxes)
     third = saved.pipe(prompts, num_inference_steps=3, generator=generator(1), output_type="pt")
     assert not torch.equal(tensor(first.images), tensor(third.images))
+
+
+def test_the_shipped_model_opens_by_its_name(saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    with pytest.raises(FileNotFoundError, match="'vlad-mini' is the name of weights that ship with vlad-lightning"):
+        VLADPipeline.from_pretrained("vlad-mini")
+    shutil.copytree(saved.folder, tmp_path / "vlad-mini")
+    pipe = VLADPipeline.from_pretrained("vlad-mini")
+    first, second = (
+        p(PROMPT, num_inference_steps=2, generator=generator(), output_type="pt") for p in (saved.pipe, pipe)
+    )
+    assert torch.equal(tensor(first.images), tensor(second.images))
 
 
 def test_adapters_are_folded_in(saved: Saved) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from vlad_lightning.files import read_picture, write_file
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_interval, check_prompts, check_share, check_whole
+from vlad_lightning.pretrained import SHIPPED_MODEL, find_weights
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from vlad_lightning.pipeline import VLADOutput, VLADPipeline
     from vlad_lightning.types import Layout
 
-DEFAULT_MODEL = Path("runs/demo/pipeline")  # where `make demo` writes it
 _SAMPLING = ("guidance_interval", "guidance_rescale", "solver", "cache_interval", "fuse_qkv")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -36,13 +36,25 @@ def main(args: Sequence[str]) -> None:
         ValueError: if the arguments, a file or the prompt cannot be used.
     """
     options = _parser().parse_args(args)
-    if not (options.model / "model_index.json").is_file():
-        raise FileNotFoundError(f"--model {options.model} is no pipeline folder; train one (make demo) or name another")
+    options.model = _find_model(options.model)
     _check(options)
     _check_device(options.device)
     layout = _read_layout(options.layout) if options.layout else None
     pictures = {name: _read_picture(name, getattr(options, name)) for name in ("template", "image", "mask")}
     _generate(options, layout, pictures)
+
+
+def _find_model(name: str) -> Path:
+    try:
+        folder = find_weights(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"--model {error}") from error
+    if not (folder / "model_index.json").is_file():
+        raise FileNotFoundError(
+            f"--model {name} is no pipeline folder; allowed are one that `make demo` or `vlad-cli export` wrote, and "
+            f"the shipped {SHIPPED_MODEL}"
+        )
+    return folder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,7 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("prompt", help="such as: a poster that says 'HELLO'")
     parser.add_argument("--out", type=Path, default=Path("out.png"), help="image file (default: %(default)s)")
-    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="pipeline folder (default: %(default)s)")
+    parser.add_argument(
+        "--model", default=SHIPPED_MODEL, help="pipeline folder, or the name of a shipped one (default: %(default)s)"
+    )
     parser.add_argument("--layout", type=Path, help="layout file with words and boxes (docs/layouts.md)")
     parser.add_argument("--save_layout", type=Path, help="write the layout that was drawn; _0, _1 with more --images")
     parser.add_argument("--template", type=Path, help="image of text: its words are read and drawn in their boxes")

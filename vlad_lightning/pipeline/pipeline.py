@@ -54,6 +54,7 @@ from vlad_lightning.pipeline.components import (
 )
 from vlad_lightning.pipeline.model_index import add_code, check_files, check_weights
 from vlad_lightning.pipeline.output import VLADOutput, check_output_type, output
+from vlad_lightning.pretrained import find_weights
 from vlad_lightning.types import Layout, MaskedImages, PromptBatch
 
 __all__ = ["VLADOutput", "VLADPipeline", "to_bytes"]
@@ -233,10 +234,14 @@ class VLADPipeline(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Any:
         """Load a pipeline; the arguments are those of ``DiffusionPipeline``.
 
+        ``vlad-mini`` opens the model that ships with the package, without network access. A folder of that name in the
+        working directory wins.
+
         Raises:
+            FileNotFoundError: for ``vlad-mini`` if this installation is without its weights.
             ValueError: if a file is truncated or does not fit the others, or a component's files lack weights.
         """
-        folder = str(pretrained_model_name_or_path)
+        folder = str(find_weights(str(pretrained_model_name_or_path)))
         if not Path(folder).is_dir():
             folder = cls.download(folder, **kwargs)
         check_files(Path(folder))
