@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
+from safetensors.torch import save_file
 
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
@@ -30,7 +32,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def card(tmp_path: Path, checkpoint: Path, callbacks: dict[str, Any] | None = None) -> ModelCard:
     folder = tmp_path / "pipeline"
     (folder / "unet").mkdir(parents=True)
-    (folder / "unet" / "x.safetensors").write_bytes(b"unet")
+    save_file({"weight": torch.ones(1000, dtype=torch.float16)}, folder / "unet" / "x.safetensors")
     saved = {"global_step": 3000, "callbacks": callbacks or {}}
     samplers = ImageSampler(steps=50, guidance_scale=7.5, eta=0.5), Sampler(steps=9)
     write_card(folder, read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json", *samplers))
@@ -61,9 +63,10 @@ def test_the_card_describes_the_run(tmp_path: Path, checkpoint: Path) -> None:
     assert "`num_inference_steps=50`, `guidance_scale=7.5`, `layout_scale=1.0`" in found.text
     for text in ("Data: `data/train`", "stage 2: 3000", "| word_accuracy | 0.5737 | 0.529 to 0.618 | 556 |"):
         assert text in found.text
-    for content in (b"weights", b"unet"):
+    for content in (b"weights", (tmp_path / "pipeline" / "unet" / "x.safetensors").read_bytes()):
         assert hashlib.sha256(content).hexdigest() in found.text
     assert "`unet/x.safetensors`" in found.text
+    assert "The weights are stored as float16, 0.0 MB in all, and loaded as float32." in found.text
 
 
 def test_the_licence_of_published_weights_is_named(tmp_path: Path, checkpoint: Path) -> None:

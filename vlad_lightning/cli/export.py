@@ -15,6 +15,7 @@ from vlad_lightning.models.painter.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.pipeline.model_card import Run, read_run, write_card
+from vlad_lightning.pipeline.precision import DTYPES, megabytes, store_as
 
 _INDEX, _LORA = DiffusionPipeline.config_name, "pytorch_lora_weights.safetensors"
 
@@ -48,14 +49,15 @@ def export(args: Sequence[str]) -> None:
         results = Path(built.config["out"], "results.json")
         samplers = module.sampler, module.layout_sampler
         run = read_run(options.folder.name, data, options.checkpoint, saved, results, *samplers)
-        _replace(options.folder, lambda new: _save_pipeline(module, run, new))
+        _replace(options.folder, lambda new: _save_pipeline(module, run, new, options.dtype))
 
 
 def _export_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "vlad-cli export",
         allow_abbrev=False,
-        usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR [--out DIR]",
+        usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR "
+        "[--dtype DTYPE] [--out DIR]",
         description="Write a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone.",
         epilog="All other options are those of the training run, as for vlad-cli fit: --config FILE (may be repeated), "
         "--out DIR (whose results.json the model card shows), --data.root DIR, --model.image_generator.vfe.lora and "
@@ -66,11 +68,19 @@ def _export_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--lora-folder", type=Path, help="new folder of the UNet's adapters alone, for load_lora_weights"
     )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="format in which --folder's weights are stored; they are loaded as float32 (default: %(default)s)",
+    )
     return parser
 
 
-def _save_pipeline(module: VFEModule, run: Run, folder: Path) -> None:
+def _save_pipeline(module: VFEModule, run: Run, folder: Path, dtype: str) -> None:
     VLADPipeline.from_module(module).save_pretrained(folder)
+    if dtype != "float32":
+        store_as(folder, DTYPES[dtype])
     write_card(folder, run)
 
 
@@ -86,4 +96,4 @@ def _check_targets(targets: Mapping[str, tuple[Path | None, str]]) -> None:
 def _replace(folder: Path, write: Callable[[Path], None]) -> None:
     with new_folder(folder) as beside:
         write(beside)
-    print(f"wrote {folder}")
+    print(f"wrote {folder} ({megabytes(folder):.1f} MB)")

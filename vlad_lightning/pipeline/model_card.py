@@ -17,6 +17,7 @@ from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.files import NOTE_BYTES, read_utf8, set_aside
 from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.pipeline.precision import megabytes, stored_formats
 
 _USE = """\
 ```python
@@ -204,4 +205,6 @@ def _interval(result: Mapping[str, Any]) -> str:
 def _hashes(folder: Path, weights: list[Path], run: Run) -> str:
     rows = [f"| `{path.relative_to(folder)}` | `{digest(path)}` |" for path in weights]
     rows.append(f"| `{run.checkpoint}`, the exported checkpoint | `{run.sha256}` |")
-    return "\n".join(["## Files", "", "| file | SHA-256 |", "|---|---|", *rows, ""])
+    stored = ", ".join(stored_formats(folder))
+    size = f"The weights are stored as {stored}, {megabytes(folder):.1f} MB in all, and loaded as float32."
+    return "\n".join(["## Files", "", size, "", "| file | SHA-256 |", "|---|---|", *rows, ""])

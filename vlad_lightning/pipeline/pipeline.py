@@ -235,7 +235,8 @@ class VLADPipeline(DiffusionPipeline):
         """Load a pipeline; the arguments are those of ``DiffusionPipeline``.
 
         ``vlad-mini`` opens the model that ships with the package, without network access. A folder of that name in the
-        working directory wins.
+        working directory wins. The weights are loaded in float32 from files of any format, unless ``dtype`` (in older
+        versions of diffusers: ``torch_dtype``) names another.
 
         Raises:
             FileNotFoundError: for ``vlad-mini`` if this installation is without its weights.
@@ -247,7 +248,12 @@ class VLADPipeline(DiffusionPipeline):
         check_files(Path(folder))
         with naming(folder):
             pipe = super().from_pretrained(folder, **kwargs)
-        check_weights(Path(folder), {name: part for name, part in pipe.components.items() if name not in kwargs})
+        loaded = {name: part for name, part in pipe.components.items() if name not in kwargs}
+        check_weights(Path(folder), loaded)
+        if not {"dtype", "torch_dtype"} & kwargs.keys():
+            for part in loaded.values():
+                if isinstance(part, nn.Module):
+                    part.float()  # transformers keeps the format of a file
         return pipe
 
     def save_config(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
