@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from matplotlib import get_data_path
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 from safetensors.torch import load_file, save_file
 
+from vlad_lightning import __version__
 from vlad_lightning.cli.generate import main
 from vlad_lightning.cli.launcher import main as launch
 from vlad_lightning.layout.layout_file import LayoutFile
@@ -33,8 +35,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def generate(model: Path, out: Path, *args: object, prompt: str = PROMPT) -> bytes:
-    main([prompt, "--model", str(model), "--out", str(out), "--steps", "2", "--device", "cpu", *map(str, args)])
+def generate(model: Path, out: Path, *args: object, prompt: str = PROMPT, seed: int | None = 0) -> bytes:
+    seeded = [] if seed is None else ["--seed", str(seed)]
+    options = ["--model", str(model), "--out", str(out), "--steps", "2", "--device", "cpu", *seeded]
+    main([prompt, *options, *map(str, args)])
     image = Image.open(out)
     assert image.mode == "RGB"
     return image.tobytes()
@@ -42,9 +46,9 @@ def generate(model: Path, out: Path, *args: object, prompt: str = PROMPT) -> byt
 
 def test_same_seed_gives_the_same_image(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = generate(model, tmp_path / "a.png")
-    assert f"wrote {tmp_path / 'a.png'}" in capsys.readouterr().out
+    assert f"wrote {tmp_path / 'a.png'} (seed 0)" in capsys.readouterr().out
     assert first == generate(model, tmp_path / "b.png")
-    assert first != generate(model, tmp_path / "c.png", "--seed", 1)
+    assert first != generate(model, tmp_path / "c.png", seed=1)
     assert first != generate(model, tmp_path / "d.png", "--guidance_scale", 5)
     assert first != generate(model, tmp_path / "e.png", "--layout_scale", 2)
 
@@ -58,12 +62,43 @@ def test_the_options_of_guidance_reach_the_sampler(model: Path, tmp_path: Path) 
     assert first != generate(model, tmp_path / "d.png", *guided, "--guidance_rescale", 0.7)
 
 
+def test_a_random_seed_is_printed_and_stored_and_repeats_the_image(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = generate(model, tmp_path / "a.png", seed=None)
+    (printed,) = re.findall(r"\(seed (\d+)\)", capsys.readouterr().out)
+    assert first != generate(model, tmp_path / "b.png", seed=None)
+    assert first == generate(model, tmp_path / "c.png", seed=int(printed))
+    assert Image.open(tmp_path / "a.png").info == Image.open(tmp_path / "c.png").info
+    assert Image.open(tmp_path / "a.png").info["seed"] == printed
+
+
+def test_a_png_says_how_it_was_made(model: Path, tmp_path: Path) -> None:
+    prompt = "a poster that says \u201eHALLO\u201c in 日"
+    generate(model, tmp_path / "a.png", "--guidance_scale", 2.5, "--solver", "dpmsolver++", prompt=prompt, seed=7)
+    told = Image.open(tmp_path / "a.png").info
+    assert told == {
+        "prompt": prompt,
+        "seed": "7",
+        "model": "/".join(model.parts[-2:]),  # the rest of an absolute path is private
+        "steps": "2",
+        "guidance_scale": "2.5",
+        "layout_scale": "1.0",
+        "guidance_interval": "(0.0, 1.0)",
+        "guidance_rescale": "0.0",
+        "solver": "dpmsolver++",
+        "cache_interval": "1",
+        "fuse_qkv": "False",
+        "Software": f"vlad-lightning {__version__}",
+    }
+
+
 def test_the_shipped_model_is_the_default(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shipped, "FOLDER", tmp_path)
     out, again = tmp_path / "out.png", tmp_path / "again.png"
-    arguments = ["--steps", "2", "--device", "cpu", "--out"]
+    arguments = ["--steps", "2", "--device", "cpu", "--seed", "0", "--out"]
     assert launch(["generate", PROMPT, *arguments, str(out)]) == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("vlad-cli generate: --model 'vlad-mini' is the name of weights that ship with")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from vlad_lightning.files import read_picture, write_file
+from vlad_lightning import __version__
+from vlad_lightning.files import read_picture, save_picture
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_interval, check_prompts, check_share, check_whole
 from vlad_lightning.pretrained import SHIPPED_MODEL, find_weights
 
@@ -17,11 +19,15 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from vlad_lightning.generation.image_sampler import ImageSampler
     from vlad_lightning.layout.layout_file import LayoutFile
     from vlad_lightning.pipeline import VLADOutput, VLADPipeline
     from vlad_lightning.types import Layout
 
-_SAMPLING = ("guidance_interval", "guidance_rescale", "solver", "cache_interval", "fuse_qkv")
+_SAMPLER_OPTIONS = (
+    *("steps", "guidance_scale", "layout_scale", "guidance_interval", "guidance_rescale"),
+    *("solver", "cache_interval", "fuse_qkv"),
+)
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -36,12 +42,14 @@ def main(args: Sequence[str]) -> None:
         ValueError: if the arguments, a file or the prompt cannot be used.
     """
     options = _parser().parse_args(args)
-    options.model = _find_model(options.model)
+    folder = _find_model(options.model)
     _check(options)
     _check_device(options.device)
     layout = _read_layout(options.layout) if options.layout else None
     pictures = {name: _read_picture(name, getattr(options, name)) for name in ("template", "image", "mask")}
-    _generate(options, layout, pictures)
+    if options.seed is None:
+        options.seed = secrets.randbelow(2**32)
+    _generate(options, folder, layout, pictures)
 
 
 def _find_model(name: str) -> Path:
@@ -91,7 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fuse_qkv", action=argparse.BooleanOptionalAction, help="compute queries, keys and values by one product"
     )
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same image (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, help="same seed, same image (default: a random one, printed and stored in a PNG's text)"
+    )
     parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
     return parser
 
@@ -157,7 +167,9 @@ def _read_picture(name: str, path: Path | None) -> Image.Image | None:
         raise type(error)(f"--{name} {error}") from error
 
 
-def _generate(options: argparse.Namespace, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]) -> None:
+def _generate(
+    options: argparse.Namespace, folder: Path, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]
+) -> None:
     # imported here, so that wrong arguments and files are reported at once
     import torch
     from torchvision.transforms.functional import to_pil_image
@@ -170,20 +182,43 @@ def _generate(options: argparse.Namespace, layout: LayoutFile | None, pictures: 
     if not (options.layout or options.template or drawn_words(options.prompt)):
         print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
     font = {"font": str(options.font)} if options.font else {}
-    pipe = VLADPipeline.from_pretrained(options.model, **font)
+    pipe = VLADPipeline.from_pretrained(folder, **font)
     pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    drawn = _drawn(options, pipe, layout, pictures)
-    write_file(options.out, to_pil_image(make_grid(to_bytes(cast("Tensor", drawn.images)), nrow=8, padding=0)).save)
-    print(f"wrote {options.out}")
+    sampler = _sampler(options, pipe)
+    drawn = _drawn(options, pipe, sampler, layout, pictures)
+    image = to_pil_image(make_grid(to_bytes(cast("Tensor", drawn.images)), nrow=8, padding=0))
+    save_picture(image, options.out, _told(options, sampler))
+    print(f"wrote {options.out} (seed {options.seed})")
     if options.save_layout:
         side = pipe.config.image_size
         picture = pictures["image"]
         _save_layouts(options, drawn.layouts, layout, (side, side) if picture is None else picture.size)
 
 
+def _sampler(options: argparse.Namespace, pipe: VLADPipeline) -> ImageSampler:
+    """Return the pipeline's own settings, with those that the command line gives."""
+    given = {name: getattr(options, name) for name in _SAMPLER_OPTIONS}
+    return replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None})
+
+
+def _told(options: argparse.Namespace, sampler: ImageSampler) -> dict[str, str]:
+    """Return what a PNG's text says about its origin, by keyword."""
+    from vlad_lightning.pipeline.model_card import shown
+
+    told = {
+        "prompt": options.prompt,
+        "seed": options.seed,
+        "model": shown(options.model),
+        **{name: getattr(sampler, name) for name in _SAMPLER_OPTIONS},
+        "Software": f"vlad-lightning {__version__}",
+    }
+    return {keyword: str(value) for keyword, value in told.items()}
+
+
 def _drawn(
     options: argparse.Namespace,
     pipe: VLADPipeline,
+    sampler: ImageSampler,
     layout: LayoutFile | None,
     pictures: dict[str, Image.Image | None],
 ) -> VLADOutput:
@@ -193,15 +228,11 @@ def _drawn(
     if pictures["template"] is not None:
         layout_given = pipe.read_layout(pictures["template"])
     prompts = [layout.completed(options.prompt) if layout else options.prompt] * options.images
-    given = {name: getattr(options, name) for name in _SAMPLING}
     call = pipe if pictures["image"] is None else partial(pipe.inpaint, image=pictures["image"], mask=pictures["mask"])
     return call(
         prompts,
         layouts=None if layout_given is None else [layout_given] * options.images,
-        num_inference_steps=options.steps,
-        guidance_scale=options.guidance_scale,
-        layout_scale=options.layout_scale,
-        sampler=replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None}),
+        sampler=sampler,
         generator=sampling_generators(options.seed, numbered(prompts)),
         output_type="pt",
     )

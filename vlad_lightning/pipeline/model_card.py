@@ -91,7 +91,7 @@ def read_run(
     sources = provenance(saved.get("callbacks", {}))
     steps = saved["global_step"]
     sha256 = digest(checkpoint)
-    return Run(name, _shown(data), checkpoint.name, sha256, steps, sources, found, sampler, layout_sampler)
+    return Run(name, shown(data), checkpoint.name, sha256, steps, sources, found, sampler, layout_sampler)
 
 
 def _read_results(results: Path) -> dict[str, Any]:
@@ -107,7 +107,7 @@ def _read_results(results: Path) -> dict[str, Any]:
         return {}
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
     """Return the last two parts of an absolute path, to keep the others private; a hub id is returned unchanged."""
     return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path
 
@@ -176,7 +176,7 @@ def _changed(name: str, sampler: Sampler, shown: tuple[str, ...] = ()) -> list[s
 def _training(run: Run) -> str:
     lines = [f"- Data: `{run.data}`", f"- Optimizer steps of stage 2: {run.steps}"]
     if run.sources:
-        names = ", ".join(f"`{_shown(source)}`" for source in run.sources)
+        names = ", ".join(f"`{shown(source)}`" for source in run.sources)
         lines.append(f"- Started from: {names}; their licences apply to these weights")
     return "## Training\n\n" + "\n".join(lines) + "\n"
 
@@ -194,7 +194,7 @@ def _result_rows(run: Run) -> str:
 
 def _tested_on(result: Mapping[str, Any]) -> str:
     """Return the data that a result was measured on; it is not recorded for a data module without a root."""
-    return _shown(result["data"]) if result.get("data") else "not recorded"
+    return shown(result["data"]) if result.get("data") else "not recorded"
 
 
 def _interval(result: Mapping[str, Any]) -> str:
