@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vlad_lightning.models.number_format import DTYPES
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
-from vlad_lightning.pipeline.precision import DTYPES, megabytes, store_as, stored_formats
+from vlad_lightning.pipeline.precision import megabytes, store_as, stored_formats
 
 PROMPTS = ["a red circle and 'HI'", "a blue square"]
 

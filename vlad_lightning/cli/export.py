@@ -1,4 +1,4 @@
-"""``vlad-cli export``: a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone."""
+"""``vlad-cli export``: a stage-2 checkpoint as a pipeline folder, its UNet's adapters alone, or evaluation weights."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from pathlib import Path
 from diffusers import DiffusionPipeline
 
 from vlad_lightning.checkpoints.resume import load_checkpoint
+from vlad_lightning.cli.export_evaluation import write_evaluation
 from vlad_lightning.cli.fit import build
 from vlad_lightning.files import new_folder
+from vlad_lightning.models.number_format import DTYPES
 from vlad_lightning.models.painter.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.pipeline.model_card import Run, read_run, write_card
-from vlad_lightning.pipeline.precision import DTYPES, megabytes, store_as
+from vlad_lightning.pipeline.precision import megabytes, store_as
 
 _INDEX, _LORA = DiffusionPipeline.config_name, "pytorch_lora_weights.safetensors"
+_EVALUATION = "encoder/config.json"
 
 
 def export(args: Sequence[str]) -> None:
-    """Run ``vlad-cli export --checkpoint FILE --folder DIR --config ...``.
+    """Run ``vlad-cli export --checkpoint FILE --folder DIR --config ...``, or with ``--evaluation``.
 
     Args:
         args: the arguments after ``export``; all that are not its own options are the stage's configuration.
@@ -31,6 +34,12 @@ def export(args: Sequence[str]) -> None:
         ValueError: if no folder is named, a folder holds something else, or the checkpoint does not fit.
     """
     options, rest = _export_parser().parse_known_args(args)
+    _check_combination(options, rest)
+    if options.evaluation:
+        _check_targets({"--evaluation": (options.evaluation, _EVALUATION)})
+        sources = options.evaluation.name, options.encoder, options.detector
+        _replace(options.evaluation, lambda new: write_evaluation(*sources, new, options.dtype))
+        return
     if not options.checkpoint.exists():
         raise FileNotFoundError(f"--checkpoint {options.checkpoint} does not exist")
     targets = {"--folder": (options.folder, _INDEX), "--lora-folder": (options.lora_folder, _LORA)}
@@ -57,13 +66,15 @@ def _export_parser() -> argparse.ArgumentParser:
         "vlad-cli export",
         allow_abbrev=False,
         usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR "
-        "[--dtype DTYPE] [--out DIR]",
-        description="Write a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone.",
+        "[--dtype DTYPE] [--out DIR]\n"
+        "       %(prog)s --evaluation DIR --encoder FILE --detector FILE [--dtype DTYPE]",
+        description="Write a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone; or the weights of "
+        "an evaluation encoder and an object detector as a folder.",
         epilog="All other options are those of the training run, as for vlad-cli fit: --config FILE (may be repeated), "
         "--out DIR (whose results.json the model card shows), --data.root DIR, --model.image_generator.vfe.lora and "
         "the like.",
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of stage 2, a .ckpt file or folder")
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint of stage 2, a .ckpt file or folder")
     parser.add_argument("--folder", type=Path, help="new folder of the pipeline")
     parser.add_argument(
         "--lora-folder", type=Path, help="new folder of the UNet's adapters alone, for load_lora_weights"
@@ -72,9 +83,25 @@ def _export_parser() -> argparse.ArgumentParser:
         "--dtype",
         choices=DTYPES,
         default="float32",
-        help="format in which --folder's weights are stored; they are loaded as float32 (default: %(default)s)",
+        help="format of the stored weights, which are loaded as float32 (default: %(default)s)",
     )
+    parser.add_argument("--evaluation", type=Path, help="new folder of the evaluation's weights")
+    parser.add_argument("--encoder", type=Path, help="checkpoint of a stage-0 run, for --evaluation")
+    parser.add_argument("--detector", type=Path, help="checkpoint of an object detector's run, for --evaluation")
     return parser
+
+
+def _check_combination(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Refuse options that are missing, or have no effect beside the others."""
+    pipeline = {"--checkpoint": options.checkpoint, "--folder": options.folder, "--lora-folder": options.lora_folder}
+    evaluation = {"--encoder": options.encoder, "--detector": options.detector}
+    needed, idle = (evaluation, pipeline) if options.evaluation else ({"--checkpoint": options.checkpoint}, evaluation)
+    mode = "with" if options.evaluation else "without"
+    if missing := [name for name, value in needed.items() if value is None]:
+        raise ValueError(f"{missing[0]} is missing; {mode} --evaluation, export needs {' and '.join(needed)}")
+    given = [name for name, value in idle.items() if value is not None] + (list(rest) if options.evaluation else [])
+    if given:
+        raise ValueError(f"{given[0]} has no effect {mode} --evaluation; leave it out")
 
 
 def _save_pipeline(module: VFEModule, run: Run, folder: Path, dtype: str) -> None:

@@ -7,10 +7,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-"""The formats in which weights can be stored, by name."""
+from vlad_lightning.models.number_format import cast_weights
 
 
 def store_as(folder: Path, dtype: torch.dtype) -> None:
@@ -26,8 +24,7 @@ def store_as(folder: Path, dtype: torch.dtype) -> None:
         with safe_open(file, "pt") as opened:
             state = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 -- no mapping
             metadata = opened.metadata()
-        cast = {key: _cast(f"{file.relative_to(folder)}: {key}", value, dtype) for key, value in state.items()}
-        save_file(cast, file, metadata)
+        save_file(cast_weights(state, dtype, file.relative_to(folder)), file, metadata)
 
 
 def stored_formats(folder: Path) -> list[str]:
@@ -43,13 +40,3 @@ def stored_formats(folder: Path) -> list[str]:
 def megabytes(folder: Path) -> float:
     """Return the size of a folder's files in MB of 10^6 bytes."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6
-
-
-def _cast(name: str, value: Tensor, dtype: torch.dtype) -> Tensor:
-    if not value.is_floating_point():
-        return value
-    cast = value.to(dtype)
-    if not torch.equal(cast.isfinite(), value.isfinite()):
-        most = float(value.abs().max())
-        raise ValueError(f"{name} has a value of {most:.3g}; {dtype} holds at most {torch.finfo(dtype).max:.3g}")
-    return cast
