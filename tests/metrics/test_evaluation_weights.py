@@ -120,6 +120,7 @@ def test_unusable_folders_and_checkpoints_are_refused(runs: dict[str, Path], tmp
         (["--folder", "x", "--checkpoint", "a", "--encoder", "b"], "--encoder has no effect without --evaluation"),
         (["--evaluation", "x", "--encoder", "a", "--detector", "b", "--out", "c"], "--out has no effect with"),
         (["--evaluation", "x", "--encoder", "a", "--detector", "b", "--folder", "c"], "--folder has no effect with"),
+        (["--lora-folder", "x", "--checkpoint", "a", "--card_pictures", "b"], "--card_pictures belongs to --folder"),
     ],
 )
 def test_contradicting_arguments_are_refused(arguments: list[str], message: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from diffusers import DiffusionPipeline
 
 from vlad_lightning.checkpoints.resume import load_checkpoint
 from vlad_lightning.cli.export_evaluation import write_evaluation
 from vlad_lightning.cli.fit import build
-from vlad_lightning.files import new_folder
+from vlad_lightning.files import new_folder, picture_size
 from vlad_lightning.models.number_format import DTYPES
 from vlad_lightning.models.painter.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
@@ -44,6 +45,9 @@ def export(args: Sequence[str]) -> None:
         raise FileNotFoundError(f"--checkpoint {options.checkpoint} does not exist")
     targets = {"--folder": (options.folder, _INDEX), "--lora-folder": (options.lora_folder, _LORA)}
     _check_targets(targets)
+    pictures: list[Path] = options.card_pictures or []
+    for picture in pictures:
+        picture_size(picture)
     built = build(rest, run=False)
     module = built.model
     if not isinstance(module, VFEModule):
@@ -57,8 +61,8 @@ def export(args: Sequence[str]) -> None:
         data = getattr(getattr(built.datamodule, "source", None), "name", "unknown")
         results = Path(built.config["out"], "results.json")
         samplers = module.sampler, module.layout_sampler
-        run = read_run(options.folder.name, data, options.checkpoint, saved, results, *samplers)
-        _replace(options.folder, lambda new: _save_pipeline(module, run, new, options.dtype))
+        run = read_run(options.folder.name, data, options.checkpoint, saved, results, *samplers, _seeds(built, module))
+        _replace(options.folder, lambda new: _save_pipeline(module, run, new, options.dtype, pictures))
 
 
 def _export_parser() -> argparse.ArgumentParser:
@@ -66,7 +70,7 @@ def _export_parser() -> argparse.ArgumentParser:
         "vlad-cli export",
         allow_abbrev=False,
         usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR "
-        "[--dtype DTYPE] [--out DIR]\n"
+        "[--dtype DTYPE] [--card_pictures FILE ...] [--out DIR]\n"
         "       %(prog)s --evaluation DIR --encoder FILE --detector FILE [--dtype DTYPE]",
         description="Write a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone; or the weights of "
         "an evaluation encoder and an object detector as a folder.",
@@ -85,6 +89,9 @@ def _export_parser() -> argparse.ArgumentParser:
         default="float32",
         help="format of the stored weights, which are loaded as float32 (default: %(default)s)",
     )
+    parser.add_argument(
+        "--card_pictures", type=Path, nargs="+", help="image files that the model card of --folder shows"
+    )
     parser.add_argument("--evaluation", type=Path, help="new folder of the evaluation's weights")
     parser.add_argument("--encoder", type=Path, help="checkpoint of a stage-0 run, for --evaluation")
     parser.add_argument("--detector", type=Path, help="checkpoint of an object detector's run, for --evaluation")
@@ -94,6 +101,7 @@ def _export_parser() -> argparse.ArgumentParser:
 def _check_combination(options: argparse.Namespace, rest: Sequence[str]) -> None:
     """Refuse options that are missing, or have no effect beside the others."""
     pipeline = {"--checkpoint": options.checkpoint, "--folder": options.folder, "--lora-folder": options.lora_folder}
+    pipeline |= {"--card_pictures": options.card_pictures}
     evaluation = {"--encoder": options.encoder, "--detector": options.detector}
     needed, idle = (evaluation, pipeline) if options.evaluation else ({"--checkpoint": options.checkpoint}, evaluation)
     mode = "with" if options.evaluation else "without"
@@ -102,13 +110,22 @@ def _check_combination(options: argparse.Namespace, rest: Sequence[str]) -> None
     given = [name for name, value in idle.items() if value is not None] + (list(rest) if options.evaluation else [])
     if given:
         raise ValueError(f"{given[0]} has no effect {mode} --evaluation; leave it out")
+    if options.card_pictures and not options.folder:
+        raise ValueError("--card_pictures belongs to --folder; leave it out, or name that folder")
 
 
-def _save_pipeline(module: VFEModule, run: Run, folder: Path, dtype: str) -> None:
+def _seeds(built: Any, module: VFEModule) -> dict[str, int]:
+    """Return the seeds that the model card shows."""
+    trained = built.config.get("seed_everything")
+    seeds = {"model.sampling_seed": module.sampling_seed}
+    return seeds if trained is None else {"seed_everything": trained} | seeds
+
+
+def _save_pipeline(module: VFEModule, run: Run, folder: Path, dtype: str, pictures: Sequence[Path]) -> None:
     VLADPipeline.from_module(module).save_pretrained(folder)
     if dtype != "float32":
         store_as(folder, DTYPES[dtype])
-    write_card(folder, run)
+    write_card(folder, run, pictures)
 
 
 def _check_targets(targets: Mapping[str, tuple[Path | None, str]]) -> None:
