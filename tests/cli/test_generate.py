@@ -93,6 +93,45 @@ def test_a_png_says_how_it_was_made(model: Path, tmp_path: Path) -> None:
     }
 
 
+def test_a_list_of_prompts_gives_a_sheet(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["a poster that says 'HI'", "a red circle and 'SALE 50' on a blue background, and much more to read", "'C'"]
+    (tmp_path / "prompts.txt").write_text("\n\n".join(lines))
+    out = tmp_path / "sheet.png"
+    arguments = ["--prompts", str(tmp_path / "prompts.txt"), "--model", str(model), "--steps", "2", "--device", "cpu"]
+    assert launch(["generate", *arguments, "--out", str(out), "--seed", "3"]) == 0
+    assert f"wrote {out} (seed 3)" in capsys.readouterr().out
+    page = Image.open(out)
+    assert page.mode == "RGB"
+    assert page.width > 3 * 150
+    assert (page.info["prompt"], page.info["seed"]) == ("\n".join(lines), "3")
+    (tmp_path / "prompts.txt").write_text(lines[0])
+    assert launch(["generate", *arguments, "--out", str(out), "--seed", "3"]) == 0
+    sheet, alone = Image.open(out).tobytes(), generate(model, tmp_path / "alone.png", prompt=lines[0], seed=3)
+    colours = [{pixels[i : i + 3] for i in range(0, len(pixels), 3)} for pixels in (alone, sheet)]
+    assert colours[0] <= colours[1]  # the image of that prompt and seed, with larger pixels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "a prompt or --prompts is needed, and neither is given"),
+        ([PROMPT, "--prompts", "demo_prompts.txt"], "a prompt or --prompts is needed, and both are given"),
+        (["--prompts", "demo_prompts.txt", "--images", "2"], "--images belongs to one prompt"),
+        (["--prompts", "demo_prompts.txt", "--layout", "x.json"], "--layout belongs to one prompt"),
+        (["--prompts", "no.txt"], "--prompts no.txt: no configuration file 'no.txt'"),
+        (["--prompts", "blank.txt"], "--prompts blank.txt: the number of prompts is 0"),
+    ],
+)
+def test_unusable_lists_of_prompts_are_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("blank.txt").write_text("\n \n")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        main([*arguments, "--model", str(model)])
+    assert not Path("out.png").exists()
+
+
 def test_the_shipped_model_is_the_default(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

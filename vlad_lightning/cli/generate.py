@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from vlad_lightning import __version__
+from vlad_lightning.cli.prompt_sheet import draw_sheet, read_prompts
 from vlad_lightning.files import read_picture, save_picture
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_interval, check_prompts, check_share, check_whole
 from vlad_lightning.pretrained import SHIPPED_MODEL, find_weights
@@ -28,11 +29,12 @@ _SAMPLER_OPTIONS = (
     *("steps", "guidance_scale", "layout_scale", "guidance_interval", "guidance_rescale"),
     *("solver", "cache_interval", "fuse_qkv"),
 )
+_ONE_PROMPT = ("layout", "save_layout", "template", "image", "mask", "images")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def main(args: Sequence[str]) -> None:
-    """Generate one or several images for a prompt.
+    """Generate one or several images for a prompt, or an image for each prompt of a list.
 
     Args:
         args: the arguments after ``generate`` on the command line.
@@ -47,9 +49,13 @@ def main(args: Sequence[str]) -> None:
     _check_device(options.device)
     layout = _read_layout(options.layout) if options.layout else None
     pictures = {name: _read_picture(name, getattr(options, name)) for name in ("template", "image", "mask")}
+    prompts = read_prompts(options.prompts) if options.prompts else None
     if options.seed is None:
         options.seed = secrets.randbelow(2**32)
-    _generate(options, folder, layout, pictures)
+    if prompts:
+        _generate_sheet(options, folder, prompts)
+    else:
+        _generate(options, folder, layout, pictures)
 
 
 def _find_model(name: str) -> Path:
@@ -69,7 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "vlad-cli generate", description="Generate images; words to draw are in quotes.", allow_abbrev=False
     )
-    parser.add_argument("prompt", help="such as: a poster that says 'HELLO'")
+    parser.add_argument("prompt", nargs="?", help="such as: a poster that says 'HELLO'")
+    parser.add_argument(
+        "--prompts", type=Path, help="text file with one prompt a line, for a sheet of an image each with its prompt"
+    )
     parser.add_argument("--out", type=Path, default=Path("out.png"), help="image file (default: %(default)s)")
     parser.add_argument(
         "--model", default=SHIPPED_MODEL, help="pipeline folder, or the name of a shipped one (default: %(default)s)"
@@ -112,7 +121,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--out {options.out}: it must end in .png, .jpg, .jpeg or .webp")
     check_whole("--images", options.images, 1, MOST_IMAGES)
     _check_sampling(options)
-    check_prompts([options.prompt])
+    _check_prompt(options)
     if options.template and options.layout:
         raise ValueError("--template and --layout both give the layout; give one of them")
     if options.mask and not options.image:
@@ -135,6 +144,16 @@ def _check_sampling(options: argparse.Namespace) -> None:
         check_interval("--guidance_interval", options.guidance_interval)
     if options.guidance_rescale is not None:
         check_share("--guidance_rescale", options.guidance_rescale)
+
+
+def _check_prompt(options: argparse.Namespace) -> None:
+    if (options.prompt is None) == (options.prompts is None):
+        given = "neither is" if options.prompt is None else "both are"
+        raise ValueError(f"a prompt or --prompts is needed, and {given} given")
+    if options.prompt is not None:
+        check_prompts([options.prompt])
+    elif alone := [name for name in _ONE_PROMPT if getattr(options, name) not in (None, 1)]:
+        raise ValueError(f"--{alone[0]} belongs to one prompt; leave it out, or --prompts")
 
 
 def _check_device(name: str | None) -> None:
@@ -171,28 +190,40 @@ def _generate(
     options: argparse.Namespace, folder: Path, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]
 ) -> None:
     # imported here, so that wrong arguments and files are reported at once
-    import torch
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
 
     from vlad_lightning.layout.pictures import to_bytes
     from vlad_lightning.layout.prompt_parser import drawn_words
-    from vlad_lightning.pipeline import VLADPipeline
 
     if not (options.layout or options.template or drawn_words(options.prompt)):
         print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
-    font = {"font": str(options.font)} if options.font else {}
-    pipe = VLADPipeline.from_pretrained(folder, **font)
-    pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    pipe = _open(options, folder)
     sampler = _sampler(options, pipe)
     drawn = _drawn(options, pipe, sampler, layout, pictures)
     image = to_pil_image(make_grid(to_bytes(cast("Tensor", drawn.images)), nrow=8, padding=0))
-    save_picture(image, options.out, _told(options, sampler))
-    print(f"wrote {options.out} (seed {options.seed})")
+    _save(options, image, options.prompt, sampler)
     if options.save_layout:
         side = pipe.config.image_size
         picture = pictures["image"]
         _save_layouts(options, drawn.layouts, layout, (side, side) if picture is None else picture.size)
+
+
+def _generate_sheet(options: argparse.Namespace, folder: Path, prompts: Sequence[str]) -> None:
+    pipe = _open(options, folder)
+    sampler = _sampler(options, pipe)
+    _save(options, draw_sheet(pipe, prompts, sampler, options.seed), "\n".join(prompts), sampler)
+
+
+def _open(options: argparse.Namespace, folder: Path) -> VLADPipeline:
+    import torch
+
+    from vlad_lightning.pipeline import VLADPipeline
+
+    font = {"font": str(options.font)} if options.font else {}
+    pipe: VLADPipeline = VLADPipeline.from_pretrained(folder, **font)
+    pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return pipe
 
 
 def _sampler(options: argparse.Namespace, pipe: VLADPipeline) -> ImageSampler:
@@ -201,18 +232,19 @@ def _sampler(options: argparse.Namespace, pipe: VLADPipeline) -> ImageSampler:
     return replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None})
 
 
-def _told(options: argparse.Namespace, sampler: ImageSampler) -> dict[str, str]:
-    """Return what a PNG's text says about its origin, by keyword."""
+def _save(options: argparse.Namespace, image: Image.Image, prompt: str, sampler: ImageSampler) -> None:
+    """Write the image; a PNG's text says how it was made."""
     from vlad_lightning.pipeline.model_card import shown
 
     told = {
-        "prompt": options.prompt,
+        "prompt": prompt,
         "seed": options.seed,
         "model": shown(options.model),
         **{name: getattr(sampler, name) for name in _SAMPLER_OPTIONS},
         "Software": f"vlad-lightning {__version__}",
     }
-    return {keyword: str(value) for keyword, value in told.items()}
+    save_picture(image, options.out, {keyword: str(value) for keyword, value in told.items()})
+    print(f"wrote {options.out} (seed {options.seed})")
 
 
 def _drawn(
