@@ -17,11 +17,11 @@ import stat
 import sys
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -306,6 +306,23 @@ def read_picture(path: Path) -> Image.Image:
     """
     with _naming_picture(path), open_picture(path) as picture:
         return _upright(picture)
+
+
+def save_picture(image: Image.Image, path: Path, told: Mapping[str, str]) -> None:
+    """Write an image atomically, in the format of its suffix.
+
+    Args:
+        image: the image.
+        path: the target, as for :func:`write_file`.
+        told: texts by keyword, such as a prompt; a PNG carries them, and other formats go without.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    for keyword, text in told.items():
+        info.add_text(keyword, text)
+    given: dict[str, Any] = {"pnginfo": info} if path.suffix.lower() == ".png" else {}
+    write_file(path, lambda beside: image.save(beside, **given))
 
 
 def picture_size(path: Path) -> tuple[int, int]:

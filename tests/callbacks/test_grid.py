@@ -48,6 +48,12 @@ def test_the_grid_has_no_more_cells_than_needed(size: int, columns: int, geometr
     assert len(shown(figure)) == size
 
 
+def test_long_captions_make_the_page_longer() -> None:
+    short, long = (sample_grid(torch.zeros(4, 3, 2, 2), ["a", "b", text, "d"], 2) for text in ("c", "c\nc\nc"))
+    assert long.get_figwidth() == short.get_figwidth()
+    assert long.get_figheight() == pytest.approx(short.get_figheight() + 2 * 2 * 0.13)
+
+
 def test_a_layout_is_drawn_as_quads_and_words() -> None:
     layout = Layout(("TOP", "down"), torch.tensor([[0.5, 0.2, 0.6, 0.1, 0.0], [0.2, 0.6, 0.5, 0.1, math.pi / 2]]))
     figure = layout_grid([layout, Layout.empty()], ["two words", "none"])

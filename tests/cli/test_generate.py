@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from matplotlib import get_data_path
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 from safetensors.torch import load_file, save_file
 
+from vlad_lightning import __version__
 from vlad_lightning.cli.generate import main
 from vlad_lightning.cli.launcher import main as launch
 from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.pretrained import shipped
 
 SERIF = str(Path(get_data_path(), "fonts", "ttf", "DejaVuSerif.ttf"))
 PROMPT = "a poster that says 'HI'"
@@ -32,8 +35,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def generate(model: Path, out: Path, *args: object, prompt: str = PROMPT) -> bytes:
-    main([prompt, "--model", str(model), "--out", str(out), "--steps", "2", "--device", "cpu", *map(str, args)])
+def generate(model: Path, out: Path, *args: object, prompt: str = PROMPT, seed: int | None = 0) -> bytes:
+    seeded = [] if seed is None else ["--seed", str(seed)]
+    options = ["--model", str(model), "--out", str(out), "--steps", "2", "--device", "cpu", *seeded]
+    main([prompt, *options, *map(str, args)])
     image = Image.open(out)
     assert image.mode == "RGB"
     return image.tobytes()
@@ -41,9 +46,9 @@ def generate(model: Path, out: Path, *args: object, prompt: str = PROMPT) -> byt
 
 def test_same_seed_gives_the_same_image(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = generate(model, tmp_path / "a.png")
-    assert f"wrote {tmp_path / 'a.png'}" in capsys.readouterr().out
+    assert f"wrote {tmp_path / 'a.png'} (seed 0)" in capsys.readouterr().out
     assert first == generate(model, tmp_path / "b.png")
-    assert first != generate(model, tmp_path / "c.png", "--seed", 1)
+    assert first != generate(model, tmp_path / "c.png", seed=1)
     assert first != generate(model, tmp_path / "d.png", "--guidance_scale", 5)
     assert first != generate(model, tmp_path / "e.png", "--layout_scale", 2)
 
@@ -55,6 +60,91 @@ def test_the_options_of_guidance_reach_the_sampler(model: Path, tmp_path: Path) 
     assert first == whole
     assert first != generate(model, tmp_path / "c.png", *guided, "--guidance_interval", 0.5, 1)
     assert first != generate(model, tmp_path / "d.png", *guided, "--guidance_rescale", 0.7)
+
+
+def test_a_random_seed_is_printed_and_stored_and_repeats_the_image(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = generate(model, tmp_path / "a.png", seed=None)
+    (printed,) = re.findall(r"\(seed (\d+)\)", capsys.readouterr().out)
+    assert first != generate(model, tmp_path / "b.png", seed=None)
+    assert first == generate(model, tmp_path / "c.png", seed=int(printed))
+    assert Image.open(tmp_path / "a.png").info == Image.open(tmp_path / "c.png").info
+    assert Image.open(tmp_path / "a.png").info["seed"] == printed
+
+
+def test_a_png_says_how_it_was_made(model: Path, tmp_path: Path) -> None:
+    prompt = "a poster that says \u201eHALLO\u201c in 日"
+    generate(model, tmp_path / "a.png", "--guidance_scale", 2.5, "--solver", "dpmsolver++", prompt=prompt, seed=7)
+    told = Image.open(tmp_path / "a.png").info
+    assert told == {
+        "prompt": prompt,
+        "seed": "7",
+        "model": "/".join(model.parts[-2:]),  # the rest of an absolute path is private
+        "steps": "2",
+        "guidance_scale": "2.5",
+        "layout_scale": "1.0",
+        "guidance_interval": "(0.0, 1.0)",
+        "guidance_rescale": "0.0",
+        "solver": "dpmsolver++",
+        "cache_interval": "1",
+        "fuse_qkv": "False",
+        "Software": f"vlad-lightning {__version__}",
+    }
+
+
+def test_a_list_of_prompts_gives_a_sheet(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["a poster that says 'HI'", "a red circle and 'SALE 50' on a blue background, and much more to read", "'C'"]
+    (tmp_path / "prompts.txt").write_text("\n\n".join(lines))
+    out = tmp_path / "sheet.png"
+    arguments = ["--prompts", str(tmp_path / "prompts.txt"), "--model", str(model), "--steps", "2", "--device", "cpu"]
+    assert launch(["generate", *arguments, "--out", str(out), "--seed", "3"]) == 0
+    assert f"wrote {out} (seed 3)" in capsys.readouterr().out
+    page = Image.open(out)
+    assert page.mode == "RGB"
+    assert page.width > 3 * 150
+    assert (page.info["prompt"], page.info["seed"]) == ("\n".join(lines), "3")
+    (tmp_path / "prompts.txt").write_text(lines[0])
+    assert launch(["generate", *arguments, "--out", str(out), "--seed", "3"]) == 0
+    sheet, alone = Image.open(out).tobytes(), generate(model, tmp_path / "alone.png", prompt=lines[0], seed=3)
+    colours = [{pixels[i : i + 3] for i in range(0, len(pixels), 3)} for pixels in (alone, sheet)]
+    assert colours[0] <= colours[1]  # the image of that prompt and seed, with larger pixels
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "a prompt or --prompts is needed, and neither is given"),
+        ([PROMPT, "--prompts", "demo_prompts.txt"], "a prompt or --prompts is needed, and both are given"),
+        (["--prompts", "demo_prompts.txt", "--images", "2"], "--images belongs to one prompt"),
+        (["--prompts", "demo_prompts.txt", "--layout", "x.json"], "--layout belongs to one prompt"),
+        (["--prompts", "no.txt"], "--prompts no.txt: no configuration file 'no.txt'"),
+        (["--prompts", "blank.txt"], "--prompts blank.txt: the number of prompts is 0"),
+    ],
+)
+def test_unusable_lists_of_prompts_are_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("blank.txt").write_text("\n \n")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        main([*arguments, "--model", str(model)])
+    assert not Path("out.png").exists()
+
+
+def test_the_shipped_model_is_the_default(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    out, again = tmp_path / "out.png", tmp_path / "again.png"
+    arguments = ["--steps", "2", "--device", "cpu", "--seed", "0", "--out"]
+    assert launch(["generate", PROMPT, *arguments, str(out)]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("vlad-cli generate: --model 'vlad-mini' is the name of weights that ship with")
+    shutil.copytree(model, tmp_path / "vlad-mini")
+    assert launch(["generate", PROMPT, *arguments, str(out)]) == 0
+    assert launch(["generate", PROMPT, "--model", "vlad-mini", *arguments, str(again)]) == 0
+    assert Image.open(out).tobytes() == Image.open(again).tobytes() == generate(model, tmp_path / "named.png")
 
 
 def words_file(*words: dict[str, Any]) -> str:

@@ -3,11 +3,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub import ModelCard
+from PIL import Image
+from safetensors.torch import save_file
 
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
@@ -27,13 +31,17 @@ def checkpoint(tmp_path: Path) -> Path:
     return path
 
 
-def card(tmp_path: Path, checkpoint: Path, callbacks: dict[str, Any] | None = None) -> ModelCard:
+def card(
+    tmp_path: Path, checkpoint: Path, callbacks: dict[str, Any] | None = None, pictures: Sequence[Path] = ()
+) -> ModelCard:
     folder = tmp_path / "pipeline"
     (folder / "unet").mkdir(parents=True)
-    (folder / "unet" / "x.safetensors").write_bytes(b"unet")
+    save_file({"weight": torch.ones(1000, dtype=torch.float16)}, folder / "unet" / "x.safetensors")
     saved = {"global_step": 3000, "callbacks": callbacks or {}}
-    samplers = ImageSampler(steps=50, guidance_scale=7.5, eta=0.5), Sampler(steps=9)
-    write_card(folder, read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json", *samplers))
+    (folder / "model_index.json").write_text('{"image_size": 64, "max_words": 6, "max_objects": 12}')
+    settings = ImageSampler(steps=50, guidance_scale=7.5, eta=0.5), Sampler(steps=9), {"seed_everything": 7}
+    run = read_run("posters", "data/train", checkpoint, saved, tmp_path / "results.json", *settings)
+    write_card(folder, run, pictures)
     return ModelCard.load(folder / "README.md")
 
 
@@ -61,9 +69,24 @@ def test_the_card_describes_the_run(tmp_path: Path, checkpoint: Path) -> None:
     assert "`num_inference_steps=50`, `guidance_scale=7.5`, `layout_scale=1.0`" in found.text
     for text in ("Data: `data/train`", "stage 2: 3000", "| word_accuracy | 0.5737 | 0.529 to 0.618 | 556 |"):
         assert text in found.text
-    for content in (b"weights", b"unet"):
+    for content in (b"weights", (tmp_path / "pipeline" / "unet" / "x.safetensors").read_bytes()):
         assert hashlib.sha256(content).hexdigest() in found.text
     assert "`unet/x.safetensors`" in found.text
+    assert "The weights are stored as float16, 0.0 MB in all, and loaded as float32." in found.text
+
+
+def test_the_card_shows_pictures_limits_seeds_and_the_licence(tmp_path: Path, checkpoint: Path) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "first 32.png")
+    found = card(tmp_path, checkpoint, pictures=[tmp_path / "first 32.png"])
+    assert "![first 32](images/first%2032.png)" in found.text
+    assert (tmp_path / "pipeline" / "images" / "first 32.png").is_file()
+    for text in (
+        "vlad-cli generate \"a poster that says 'HELLO'\" --model posters",
+        "Images are 64 x 64 pixels. A prompt has at most 6 words to draw and 12 other phrases.",
+        "- Seeds: `seed_everything=7`",
+        "Apache-2.0, as vlad-lightning.",
+    ):
+        assert text in found.text
 
 
 def test_the_licence_of_published_weights_is_named(tmp_path: Path, checkpoint: Path) -> None:

@@ -13,6 +13,7 @@ from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.types import Layout
 
 _INCHES = 1.4  # a picture's side on the page
+_LINE = 0.13  # height of a caption's line, in inches
 
 
 def sample_grid(images: Tensor, captions: Sequence[str], columns: int = 8) -> Figure:
@@ -20,10 +21,10 @@ def sample_grid(images: Tensor, captions: Sequence[str], columns: int = 8) -> Fi
 
     Args:
         images: (B, 3, H, W) float in [-1, 1].
-        captions: B short texts, such as the requested words.
+        captions: B texts, such as the requested words; of one line or several.
         columns: pictures per row.
     """
-    figure, axes = _grid(len(images), columns)
+    figure, axes = _grid(len(images), columns, max((caption.count("\n") for caption in captions), default=0))
     pixels = to_bytes(images.detach().float().cpu()).permute(0, 2, 3, 1).numpy()  # matplotlib would truncate floats
     for axis, image, caption in zip(axes, pixels, captions, strict=False):
         axis.imshow(image, interpolation="nearest")
@@ -50,10 +51,11 @@ def _outline(axis: Axes, layout: Layout, colour: str, fontsize: int) -> None:
         axis.text(x, y, word, fontsize=fontsize, ha="center", va="center", clip_on=True, parse_math=False)
 
 
-def _grid(size: int, columns: int) -> tuple[Figure, list[Axes]]:
+def _grid(size: int, columns: int, further_lines: int = 0) -> tuple[Figure, list[Axes]]:
     columns = max(1, min(columns, size))
     rows = -(-size // columns)
-    figure = Figure(figsize=(columns * _INCHES, rows * (_INCHES + 0.25)), dpi=120, layout="constrained")
+    height = _INCHES + 0.25 + _LINE * further_lines
+    figure = Figure(figsize=(columns * _INCHES, rows * height), dpi=120, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for i, axis in enumerate(axes):
         axis.set(xticks=[], yticks=[], visible=i < size)

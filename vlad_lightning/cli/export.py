@@ -1,26 +1,31 @@
-"""``vlad-cli export``: a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone."""
+"""``vlad-cli export``: a stage-2 checkpoint as a pipeline folder, its UNet's adapters alone, or evaluation weights."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from diffusers import DiffusionPipeline
 
 from vlad_lightning.checkpoints.resume import load_checkpoint
+from vlad_lightning.cli.export_evaluation import write_evaluation
 from vlad_lightning.cli.fit import build
-from vlad_lightning.files import new_folder
+from vlad_lightning.files import new_folder, picture_size
+from vlad_lightning.models.number_format import DTYPES
 from vlad_lightning.models.painter.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.pipeline.model_card import Run, read_run, write_card
+from vlad_lightning.pipeline.precision import megabytes, store_as
 
 _INDEX, _LORA = DiffusionPipeline.config_name, "pytorch_lora_weights.safetensors"
+_EVALUATION = "encoder/config.json"
 
 
 def export(args: Sequence[str]) -> None:
-    """Run ``vlad-cli export --checkpoint FILE --folder DIR --config ...``.
+    """Run ``vlad-cli export --checkpoint FILE --folder DIR --config ...``, or with ``--evaluation``.
 
     Args:
         args: the arguments after ``export``; all that are not its own options are the stage's configuration.
@@ -30,10 +35,19 @@ def export(args: Sequence[str]) -> None:
         ValueError: if no folder is named, a folder holds something else, or the checkpoint does not fit.
     """
     options, rest = _export_parser().parse_known_args(args)
+    _check_combination(options, rest)
+    if options.evaluation:
+        _check_targets({"--evaluation": (options.evaluation, _EVALUATION)})
+        sources = options.evaluation.name, options.encoder, options.detector
+        _replace(options.evaluation, lambda new: write_evaluation(*sources, new, options.dtype))
+        return
     if not options.checkpoint.exists():
         raise FileNotFoundError(f"--checkpoint {options.checkpoint} does not exist")
     targets = {"--folder": (options.folder, _INDEX), "--lora-folder": (options.lora_folder, _LORA)}
     _check_targets(targets)
+    pictures: list[Path] = options.card_pictures or []
+    for picture in pictures:
+        picture_size(picture)
     built = build(rest, run=False)
     module = built.model
     if not isinstance(module, VFEModule):
@@ -47,31 +61,71 @@ def export(args: Sequence[str]) -> None:
         data = getattr(getattr(built.datamodule, "source", None), "name", "unknown")
         results = Path(built.config["out"], "results.json")
         samplers = module.sampler, module.layout_sampler
-        run = read_run(options.folder.name, data, options.checkpoint, saved, results, *samplers)
-        _replace(options.folder, lambda new: _save_pipeline(module, run, new))
+        run = read_run(options.folder.name, data, options.checkpoint, saved, results, *samplers, _seeds(built, module))
+        _replace(options.folder, lambda new: _save_pipeline(module, run, new, options.dtype, pictures))
 
 
 def _export_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "vlad-cli export",
         allow_abbrev=False,
-        usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR [--out DIR]",
-        description="Write a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone.",
+        usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR "
+        "[--dtype DTYPE] [--card_pictures FILE ...] [--out DIR]\n"
+        "       %(prog)s --evaluation DIR --encoder FILE --detector FILE [--dtype DTYPE]",
+        description="Write a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone; or the weights of "
+        "an evaluation encoder and an object detector as a folder.",
         epilog="All other options are those of the training run, as for vlad-cli fit: --config FILE (may be repeated), "
         "--out DIR (whose results.json the model card shows), --data.root DIR, --model.image_generator.vfe.lora and "
         "the like.",
     )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of stage 2, a .ckpt file or folder")
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint of stage 2, a .ckpt file or folder")
     parser.add_argument("--folder", type=Path, help="new folder of the pipeline")
     parser.add_argument(
         "--lora-folder", type=Path, help="new folder of the UNet's adapters alone, for load_lora_weights"
     )
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="format of the stored weights, which are loaded as float32 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--card_pictures", type=Path, nargs="+", help="image files that the model card of --folder shows"
+    )
+    parser.add_argument("--evaluation", type=Path, help="new folder of the evaluation's weights")
+    parser.add_argument("--encoder", type=Path, help="checkpoint of a stage-0 run, for --evaluation")
+    parser.add_argument("--detector", type=Path, help="checkpoint of an object detector's run, for --evaluation")
     return parser
 
 
-def _save_pipeline(module: VFEModule, run: Run, folder: Path) -> None:
+def _check_combination(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Refuse options that are missing, or have no effect beside the others."""
+    pipeline = {"--checkpoint": options.checkpoint, "--folder": options.folder, "--lora-folder": options.lora_folder}
+    pipeline |= {"--card_pictures": options.card_pictures}
+    evaluation = {"--encoder": options.encoder, "--detector": options.detector}
+    needed, idle = (evaluation, pipeline) if options.evaluation else ({"--checkpoint": options.checkpoint}, evaluation)
+    mode = "with" if options.evaluation else "without"
+    if missing := [name for name, value in needed.items() if value is None]:
+        raise ValueError(f"{missing[0]} is missing; {mode} --evaluation, export needs {' and '.join(needed)}")
+    given = [name for name, value in idle.items() if value is not None] + (list(rest) if options.evaluation else [])
+    if given:
+        raise ValueError(f"{given[0]} has no effect {mode} --evaluation; leave it out")
+    if options.card_pictures and not options.folder:
+        raise ValueError("--card_pictures belongs to --folder; leave it out, or name that folder")
+
+
+def _seeds(built: Any, module: VFEModule) -> dict[str, int]:
+    """Return the seeds that the model card shows."""
+    trained = built.config.get("seed_everything")
+    seeds = {"model.sampling_seed": module.sampling_seed}
+    return seeds if trained is None else {"seed_everything": trained} | seeds
+
+
+def _save_pipeline(module: VFEModule, run: Run, folder: Path, dtype: str, pictures: Sequence[Path]) -> None:
     VLADPipeline.from_module(module).save_pretrained(folder)
-    write_card(folder, run)
+    if dtype != "float32":
+        store_as(folder, DTYPES[dtype])
+    write_card(folder, run, pictures)
 
 
 def _check_targets(targets: Mapping[str, tuple[Path | None, str]]) -> None:
@@ -86,4 +140,4 @@ def _check_targets(targets: Mapping[str, tuple[Path | None, str]]) -> None:
 def _replace(folder: Path, write: Callable[[Path], None]) -> None:
     with new_folder(folder) as beside:
         write(beside)
-    print(f"wrote {folder}")
+    print(f"wrote {folder} ({megabytes(folder):.1f} MB)")

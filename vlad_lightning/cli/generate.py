@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from vlad_lightning.files import read_picture, write_file
+from vlad_lightning import __version__
+from vlad_lightning.cli.prompt_sheet import draw_sheet, read_prompts
+from vlad_lightning.files import read_picture, save_picture
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_interval, check_prompts, check_share, check_whole
+from vlad_lightning.pretrained import SHIPPED_MODEL, find_weights
 
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from vlad_lightning.generation.image_sampler import ImageSampler
     from vlad_lightning.layout.layout_file import LayoutFile
     from vlad_lightning.pipeline import VLADOutput, VLADPipeline
     from vlad_lightning.types import Layout
 
-DEFAULT_MODEL = Path("runs/demo/pipeline")  # where `make demo` writes it
-_SAMPLING = ("guidance_interval", "guidance_rescale", "solver", "cache_interval", "fuse_qkv")
+_SAMPLER_OPTIONS = (
+    *("steps", "guidance_scale", "layout_scale", "guidance_interval", "guidance_rescale"),
+    *("solver", "cache_interval", "fuse_qkv"),
+)
+_ONE_PROMPT = ("layout", "save_layout", "template", "image", "mask", "images")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def main(args: Sequence[str]) -> None:
-    """Generate one or several images for a prompt.
+    """Generate one or several images for a prompt, or an image for each prompt of a list.
 
     Args:
         args: the arguments after ``generate`` on the command line.
@@ -36,22 +44,45 @@ def main(args: Sequence[str]) -> None:
         ValueError: if the arguments, a file or the prompt cannot be used.
     """
     options = _parser().parse_args(args)
-    if not (options.model / "model_index.json").is_file():
-        raise FileNotFoundError(f"--model {options.model} is no pipeline folder; train one (make demo) or name another")
+    folder = _find_model(options.model)
     _check(options)
     _check_device(options.device)
     layout = _read_layout(options.layout) if options.layout else None
     pictures = {name: _read_picture(name, getattr(options, name)) for name in ("template", "image", "mask")}
-    _generate(options, layout, pictures)
+    prompts = read_prompts(options.prompts) if options.prompts else None
+    if options.seed is None:
+        options.seed = secrets.randbelow(2**32)
+    if prompts:
+        _generate_sheet(options, folder, prompts)
+    else:
+        _generate(options, folder, layout, pictures)
+
+
+def _find_model(name: str) -> Path:
+    try:
+        folder = find_weights(name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"--model {error}") from error
+    if not (folder / "model_index.json").is_file():
+        raise FileNotFoundError(
+            f"--model {name} is no pipeline folder; allowed are one that `make demo` or `vlad-cli export` wrote, and "
+            f"the shipped {SHIPPED_MODEL}"
+        )
+    return folder
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "vlad-cli generate", description="Generate images; words to draw are in quotes.", allow_abbrev=False
     )
-    parser.add_argument("prompt", help="such as: a poster that says 'HELLO'")
+    parser.add_argument("prompt", nargs="?", help="such as: a poster that says 'HELLO'")
+    parser.add_argument(
+        "--prompts", type=Path, help="text file with one prompt a line, for a sheet of an image each with its prompt"
+    )
     parser.add_argument("--out", type=Path, default=Path("out.png"), help="image file (default: %(default)s)")
-    parser.add_argument("--model", type=Path, default=DEFAULT_MODEL, help="pipeline folder (default: %(default)s)")
+    parser.add_argument(
+        "--model", default=SHIPPED_MODEL, help="pipeline folder, or the name of a shipped one (default: %(default)s)"
+    )
     parser.add_argument("--layout", type=Path, help="layout file with words and boxes (docs/layouts.md)")
     parser.add_argument("--save_layout", type=Path, help="write the layout that was drawn; _0, _1 with more --images")
     parser.add_argument("--template", type=Path, help="image of text: its words are read and drawn in their boxes")
@@ -77,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fuse_qkv", action=argparse.BooleanOptionalAction, help="compute queries, keys and values by one product"
     )
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same image (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, help="same seed, same image (default: a random one, printed and stored in a PNG's text)"
+    )
     parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
     return parser
 
@@ -88,7 +121,7 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--out {options.out}: it must end in .png, .jpg, .jpeg or .webp")
     check_whole("--images", options.images, 1, MOST_IMAGES)
     _check_sampling(options)
-    check_prompts([options.prompt])
+    _check_prompt(options)
     if options.template and options.layout:
         raise ValueError("--template and --layout both give the layout; give one of them")
     if options.mask and not options.image:
@@ -111,6 +144,16 @@ def _check_sampling(options: argparse.Namespace) -> None:
         check_interval("--guidance_interval", options.guidance_interval)
     if options.guidance_rescale is not None:
         check_share("--guidance_rescale", options.guidance_rescale)
+
+
+def _check_prompt(options: argparse.Namespace) -> None:
+    if (options.prompt is None) == (options.prompts is None):
+        given = "neither is" if options.prompt is None else "both are"
+        raise ValueError(f"a prompt or --prompts is needed, and {given} given")
+    if options.prompt is not None:
+        check_prompts([options.prompt])
+    elif alone := [name for name in _ONE_PROMPT if getattr(options, name) not in (None, 1)]:
+        raise ValueError(f"--{alone[0]} belongs to one prompt; leave it out, or --prompts")
 
 
 def _check_device(name: str | None) -> None:
@@ -143,33 +186,71 @@ def _read_picture(name: str, path: Path | None) -> Image.Image | None:
         raise type(error)(f"--{name} {error}") from error
 
 
-def _generate(options: argparse.Namespace, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]) -> None:
+def _generate(
+    options: argparse.Namespace, folder: Path, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]
+) -> None:
     # imported here, so that wrong arguments and files are reported at once
-    import torch
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
 
     from vlad_lightning.layout.pictures import to_bytes
     from vlad_lightning.layout.prompt_parser import drawn_words
-    from vlad_lightning.pipeline import VLADPipeline
 
     if not (options.layout or options.template or drawn_words(options.prompt)):
         print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
-    font = {"font": str(options.font)} if options.font else {}
-    pipe = VLADPipeline.from_pretrained(options.model, **font)
-    pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    drawn = _drawn(options, pipe, layout, pictures)
-    write_file(options.out, to_pil_image(make_grid(to_bytes(cast("Tensor", drawn.images)), nrow=8, padding=0)).save)
-    print(f"wrote {options.out}")
+    pipe = _open(options, folder)
+    sampler = _sampler(options, pipe)
+    drawn = _drawn(options, pipe, sampler, layout, pictures)
+    image = to_pil_image(make_grid(to_bytes(cast("Tensor", drawn.images)), nrow=8, padding=0))
+    _save(options, image, options.prompt, sampler)
     if options.save_layout:
         side = pipe.config.image_size
         picture = pictures["image"]
         _save_layouts(options, drawn.layouts, layout, (side, side) if picture is None else picture.size)
 
 
+def _generate_sheet(options: argparse.Namespace, folder: Path, prompts: Sequence[str]) -> None:
+    pipe = _open(options, folder)
+    sampler = _sampler(options, pipe)
+    _save(options, draw_sheet(pipe, prompts, sampler, options.seed), "\n".join(prompts), sampler)
+
+
+def _open(options: argparse.Namespace, folder: Path) -> VLADPipeline:
+    import torch
+
+    from vlad_lightning.pipeline import VLADPipeline
+
+    font = {"font": str(options.font)} if options.font else {}
+    pipe: VLADPipeline = VLADPipeline.from_pretrained(folder, **font)
+    pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return pipe
+
+
+def _sampler(options: argparse.Namespace, pipe: VLADPipeline) -> ImageSampler:
+    """Return the pipeline's own settings, with those that the command line gives."""
+    given = {name: getattr(options, name) for name in _SAMPLER_OPTIONS}
+    return replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None})
+
+
+def _save(options: argparse.Namespace, image: Image.Image, prompt: str, sampler: ImageSampler) -> None:
+    """Write the image; a PNG's text says how it was made."""
+    from vlad_lightning.pipeline.model_card import shown
+
+    told = {
+        "prompt": prompt,
+        "seed": options.seed,
+        "model": shown(options.model),
+        **{name: getattr(sampler, name) for name in _SAMPLER_OPTIONS},
+        "Software": f"vlad-lightning {__version__}",
+    }
+    save_picture(image, options.out, {keyword: str(value) for keyword, value in told.items()})
+    print(f"wrote {options.out} (seed {options.seed})")
+
+
 def _drawn(
     options: argparse.Namespace,
     pipe: VLADPipeline,
+    sampler: ImageSampler,
     layout: LayoutFile | None,
     pictures: dict[str, Image.Image | None],
 ) -> VLADOutput:
@@ -179,15 +260,11 @@ def _drawn(
     if pictures["template"] is not None:
         layout_given = pipe.read_layout(pictures["template"])
     prompts = [layout.completed(options.prompt) if layout else options.prompt] * options.images
-    given = {name: getattr(options, name) for name in _SAMPLING}
     call = pipe if pictures["image"] is None else partial(pipe.inpaint, image=pictures["image"], mask=pictures["mask"])
     return call(
         prompts,
         layouts=None if layout_given is None else [layout_given] * options.images,
-        num_inference_steps=options.steps,
-        guidance_scale=options.guidance_scale,
-        layout_scale=options.layout_scale,
-        sampler=replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None}),
+        sampler=sampler,
         generator=sampling_generators(options.seed, numbered(prompts)),
         output_type="pt",
     )

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from vlad_lightning import __version__
-from vlad_lightning.cli.stages import SETTINGS, Pipeline, Stage, read_pipeline
+from vlad_lightning.cli.stages import PLAIN, SETTINGS, Pipeline, Stage, read_pipeline
 from vlad_lightning.cli.threads import plan_threads
 from vlad_lightning.exit_codes import PREEMPTED
 from vlad_lightning.files import NOTE_BYTES, configs_folder, read_utf8, set_aside, write_text
@@ -85,7 +85,8 @@ def run(pipeline: Pipeline, force: bool = False, dry_run: bool = False) -> int:
 def override(pipeline: Pipeline, rest: Sequence[str]) -> Pipeline:
     """Append dotted overrides to the stages' command lines.
 
-    ``--trainer.max_steps 10`` goes to every stage but ``synth``; ``--stage1.trainer.max_steps 10`` to ``stage1`` only.
+    ``--trainer.max_steps 10`` goes to every stage but ``synth`` and ``generate``; ``--stage1.trainer.max_steps 10`` to
+    ``stage1`` only.
 
     Args:
         pipeline: the pipeline as read from its file.
@@ -125,7 +126,7 @@ def _targets(option: str, pipeline: Pipeline) -> tuple[list[str], str]:
             f"--{key}: there is no stage {head!r}; the stages are {stages}, and "
             f"settings of every stage begin with {', '.join(SETTINGS)}"
         )
-    return [stage.name for stage in pipeline.stages if stage.command != "synth"], option
+    return [stage.name for stage in pipeline.stages if stage.command not in PLAIN], option
 
 
 def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) -> int:
@@ -218,7 +219,7 @@ def _is_done(stage: Stage, out: Path, digest: str) -> bool:
 
 def _digest(stage: Stage, pipeline: Pipeline, before: str) -> str:
     """Return the SHA-256 of all that determines what a stage does; ``before`` is that of the previous stage."""
-    trains = stage.command != "synth"
+    trains = stage.command not in PLAIN
     implied = [configs_folder() / "base.yaml"] if trains else []  # LightningCLI's default configuration
     data = [pipeline.data, pipeline.test_data] if trains else []
     for path in stage.inputs:

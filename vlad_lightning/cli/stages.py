@@ -21,7 +21,8 @@ import yaml
 
 from vlad_lightning.files import find_config
 
-COMMANDS = ("synth", "fit", "validate", "test", "predict", "export")
+COMMANDS = ("synth", "fit", "validate", "test", "predict", "export", "generate")
+PLAIN = ("synth", "generate")  # their settings are in no configuration file
 SETTINGS = (  # settings groups: `--data.size 64` goes to every stage, and no stage may have such a name
     *("data", "model", "trainer", "optimizer", "lr_scheduler", "checkpoints", "resume", "preemption", "step_guard"),
     *("roll_back", "throughput", "watchdog", "weight_census", "summary"),

@@ -1,14 +1,12 @@
-"""An object detector's checkpoint as the object finder of the evaluation."""
+"""An object detector's weights as the object finder of the evaluation."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from vlad_lightning.checkpoints.folder import digest, read_saved, refuse_address
 from vlad_lightning.layout.scene_objects import FoundObject
+from vlad_lightning.metrics.evaluation_weights import DETECTOR, read_weights
 from vlad_lightning.models.object_detector import ObjectDetector
 
 
@@ -16,7 +14,8 @@ class EvaluationDetector(nn.Module):
     """The detector of an :class:`~vlad_lightning.modules.object_detection.ObjectDetectionModule`'s run, frozen.
 
     Args:
-        checkpoint: the ``.ckpt`` of that run, a file or a folder.
+        checkpoint: the ``.ckpt`` of that run, a file or a folder; or a folder that ``vlad-cli export --evaluation``
+            wrote, or the shipped ``vlad-mini-evaluation``.
         detector: a detector with the checkpoint's architecture; its weights are replaced.
         threshold: lowest score of an object that counts as found, in [0, 1].
 
@@ -27,20 +26,14 @@ class EvaluationDetector(nn.Module):
 
     def __init__(self, checkpoint: str, detector: ObjectDetector, threshold: float = 0.4) -> None:
         super().__init__()
-        refuse_address(checkpoint)
-        path = Path(checkpoint)
-        if not path.exists():
-            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it must be that of an object detector")
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold is {threshold}; it must lie in [0, 1]")
-        saved = read_saved(path)
-        prefix = "detector."
-        state = {k.removeprefix(prefix): v for k, v in saved["state_dict"].items() if k.startswith(prefix)}
+        weights = read_weights(checkpoint, DETECTOR)
         try:
-            detector.load_state_dict(state, strict=True)
+            detector.load_state_dict(weights.states["detector"], strict=True)
         except RuntimeError as error:
-            raise ValueError(f"{path} does not fit the detector of this configuration: {error}") from error
-        self.sha256 = digest(path)
+            raise ValueError(f"{weights.path} does not fit the detector of this configuration: {error}") from error
+        self.sha256 = weights.sha256
         self.name = f"objects-{self.sha256[:8]}"
         self.nouns = detector.nouns
         self.detector, self.threshold = detector, threshold

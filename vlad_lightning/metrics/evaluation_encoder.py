@@ -1,17 +1,16 @@
-"""A stage-0 checkpoint as an evaluation encoder for the CLIP score, the distances and the alignment probe."""
+"""A stage-0 run as an evaluation encoder for the CLIP score, the distances and the alignment probe."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from vlad_lightning.checkpoints.folder import digest, read_saved, refuse_address
+from vlad_lightning.metrics.evaluation_weights import ENCODER, read_weights
 from vlad_lightning.models.contrastive import agreement
 from vlad_lightning.models.image_encoder import ImageEncoder
-from vlad_lightning.models.lora import fold, load_plain
+from vlad_lightning.models.lora import load_plain
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 
 
@@ -19,7 +18,8 @@ class EvaluationEncoder(nn.Module):
     """The frozen encoder of a stage-0 run; use a run with another seed than the one the system was trained on.
 
     Args:
-        checkpoint: the ``.ckpt`` of an :class:`~vlad_lightning.modules.AlignmentModule`, a file or a folder.
+        checkpoint: the ``.ckpt`` of an :class:`~vlad_lightning.modules.AlignmentModule`, a file or a folder; or a
+            folder that ``vlad-cli export --evaluation`` wrote, or the shipped ``vlad-mini-evaluation``.
         prompt_encoder: a prompt encoder with the checkpoint's architecture; its weights are replaced.
         image_encoder: an image encoder with the checkpoint's architecture; its weights are replaced.
 
@@ -30,19 +30,14 @@ class EvaluationEncoder(nn.Module):
 
     def __init__(self, checkpoint: str, prompt_encoder: PromptEncoder, image_encoder: ImageEncoder) -> None:
         super().__init__()
-        refuse_address(checkpoint)
-        path = Path(checkpoint)
-        if not path.exists():
-            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist; it must be that of a stage-0 run")
-        saved = read_saved(path)
+        weights = read_weights(checkpoint, ENCODER)
         for name, part in (("prompt_encoder", prompt_encoder), ("image_encoder", image_encoder)):
-            state = {k.removeprefix(f"{name}."): v for k, v in saved["state_dict"].items() if k.startswith(f"{name}.")}
             try:
-                load_plain(part, fold(state, saved.get("lora_scale", 1.0)))
+                load_plain(part, weights.states[name])
             except RuntimeError as error:
-                raise ValueError(f"{path} does not fit the {name} of this configuration: {error}") from error
-        self.local = bool(saved.get("local_score", False))
-        self.sha256 = digest(path)
+                raise ValueError(f"{weights.path} does not fit the {name} of this configuration: {error}") from error
+        self.local = weights.local
+        self.sha256 = weights.sha256
         self.name = f"stage0-{self.sha256[:8]}"
         self.prompt_encoder, self.image_encoder = prompt_encoder, image_encoder
         self.requires_grad_(False).eval()

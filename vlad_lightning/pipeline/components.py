@@ -120,7 +120,7 @@ def components_of(module: VFEModule) -> dict[str, Any]:
     parts |= {"unet": None, vfe.network_name: vfe.plain_network(), "fusion": vfe.fusion, "inpainting": vfe.inpainting}
     parts |= {"phrase_map": vfe.phrase_map}
     parts |= {"autoencoder": image_generator.autoencoder, "schedule": image_generator.schedule}
-    parts |= asdict(module.sampler) | {"seed": module.sampling_seed}
+    parts |= asdict(module.sampler)
     parts |= {f"layout_{name}": value for name, value in asdict(module.layout_sampler).items()}
     parts |= {"image_size": image_generator.image_size, "font": image_generator.rasterizer.font}
     return parts | asdict(settings) | {"word_colours": image_generator.word_colours}

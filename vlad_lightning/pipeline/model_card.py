@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -17,8 +20,13 @@ from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.files import NOTE_BYTES, read_utf8, set_aside
 from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.pipeline.precision import megabytes, stored_formats
 
 _USE = """\
+```console
+vlad-cli generate "a poster that says 'HELLO'" --model {folder} --out out.png
+```
+
 ```python
 from vlad_lightning.pipeline import VLADPipeline
 
@@ -36,6 +44,14 @@ pipeline = DiffusionPipeline.from_pretrained("{folder}", trust_remote_code=True)
 """
 
 
+_IMAGES = "images"
+_PROMPTS = (
+    "a poster that says 'HELLO' at the top on a blue background",
+    "a yellow poster with a red star and the words 'BIG SALE'",
+    "a sign that says 'OPEN' and 'COME IN'",
+)
+
+
 @dataclass(frozen=True)
 class Run:
     """The facts about a run that a model card shows.
@@ -51,6 +67,7 @@ class Run:
             was measured on.
         sampler: the settings it was tested with, which are the pipeline's defaults; None if unknown.
         layout_sampler: the same for layouts.
+        seeds: the seeds of training and test by the names of their settings.
     """
 
     name: str
@@ -62,6 +79,7 @@ class Run:
     results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sampler: ImageSampler | None = None
     layout_sampler: Sampler = Sampler()
+    seeds: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_run(
@@ -72,6 +90,7 @@ def read_run(
     results: Path,
     sampler: ImageSampler | None = None,
     layout_sampler: Sampler = Sampler(),
+    seeds: Mapping[str, int] = MappingProxyType({}),
 ) -> Run:
     """Collect the facts about a run from its checkpoint and its results.
 
@@ -83,6 +102,7 @@ def read_run(
         results: ``results.json`` of a test; ignored if it is missing or older than the checkpoint.
         sampler: the settings that ``test`` samples with; None if unknown.
         layout_sampler: the same for layouts.
+        seeds: the seeds of training and test by the names of their settings.
     """
     found: dict[str, Any] = {}
     if results.is_file() and results.stat().st_mtime >= checkpoint.stat().st_mtime:
@@ -90,7 +110,7 @@ def read_run(
     sources = provenance(saved.get("callbacks", {}))
     steps = saved["global_step"]
     sha256 = digest(checkpoint)
-    return Run(name, _shown(data), checkpoint.name, sha256, steps, sources, found, sampler, layout_sampler)
+    return Run(name, shown(data), checkpoint.name, sha256, steps, sources, found, sampler, layout_sampler, seeds)
 
 
 def _read_results(results: Path) -> dict[str, Any]:
@@ -106,15 +126,22 @@ def _read_results(results: Path) -> dict[str, Any]:
         return {}
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
     """Return the last two parts of an absolute path, to keep the others private; a hub id is returned unchanged."""
     return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path
 
 
-def write_card(folder: Path, run: Run) -> None:
-    """Write ``README.md`` into a saved pipeline."""
+def write_card(folder: Path, run: Run, pictures: Sequence[Path] = ()) -> None:
+    """Write ``README.md`` into a saved pipeline.
+
+    Args:
+        folder: the pipeline's folder.
+        run: the facts about its run.
+        pictures: image files to show; they are copied into ``images/`` of the folder.
+    """
     weights = sorted(folder.rglob("*.safetensors"))
-    text = "\n".join([_head(run), _use(run), _training(run), _result_rows(run), _hashes(folder, weights, run)])
+    parts = [_head(run), _gallery(folder, pictures), _use(run), _limits(folder), _training(run), _result_rows(run)]
+    text = "\n".join([*parts, _hashes(folder, weights, run), _licence(run)])
     card = ModelCard(f"---\n{_front_matter(run).to_yaml()}\n---\n\n{text}")
     (folder / "README.md").write_text(card.content, encoding="utf-8")
 
@@ -153,6 +180,37 @@ def _head(run: Run) -> str:
     )
 
 
+def _gallery(folder: Path, pictures: Sequence[Path]) -> str:
+    shown_here = []
+    for picture in pictures:
+        (folder / _IMAGES).mkdir(exist_ok=True)
+        shutil.copyfile(picture, folder / _IMAGES / picture.name)
+        shown_here.append(f"![{picture.stem.replace('_', ' ')}]({_IMAGES}/{quote(picture.name)})\n")
+    return "\n".join(shown_here)
+
+
+def _limits(folder: Path) -> str:
+    """Return what the system cannot do, as far as its settings and its training show it."""
+    index = folder / "model_index.json"
+    settings = json.loads(read_utf8(index, NOTE_BYTES)) if index.is_file() else {}
+    side, words, objects = (settings.get(name, "?") for name in ("image_size", "max_words", "max_objects"))
+    return (
+        "## Prompts and limits\n\n"
+        "Words to draw are in quotes:\n\n"
+        + "".join(f"- `{prompt}`\n" for prompt in _PROMPTS)
+        + f"\nImages are {side} x {side} pixels. A prompt has at most {words} words to draw and {objects} other "
+        "phrases. The model knows only the kinds of pictures, objects and words that its training data show; it is no "
+        "general image generator. Letters come from a font: a script needs a font that has it (`--font`).\n\n"
+        "`vlad-cli generate` draws a random seed, prints it and stores it in the PNG; `--seed N` repeats an image.\n"
+    )
+
+
+def _licence(run: Run) -> str:
+    if run.sources:
+        return "## Licence\n\nThe licences of the weights that training started from apply to these weights.\n"
+    return "## Licence\n\nApache-2.0, as vlad-lightning.\n"
+
+
 def _use(run: Run) -> str:
     text = f"## Use\n\n{_USE.format(folder=run.name)}"
     if run.sampler is None:
@@ -174,8 +232,10 @@ def _changed(name: str, sampler: Sampler, shown: tuple[str, ...] = ()) -> list[s
 
 def _training(run: Run) -> str:
     lines = [f"- Data: `{run.data}`", f"- Optimizer steps of stage 2: {run.steps}"]
+    if run.seeds:
+        lines.append(f"- Seeds: {', '.join(f'`{name}={seed}`' for name, seed in run.seeds.items())}")
     if run.sources:
-        names = ", ".join(f"`{_shown(source)}`" for source in run.sources)
+        names = ", ".join(f"`{shown(source)}`" for source in run.sources)
         lines.append(f"- Started from: {names}; their licences apply to these weights")
     return "## Training\n\n" + "\n".join(lines) + "\n"
 
@@ -193,7 +253,7 @@ def _result_rows(run: Run) -> str:
 
 def _tested_on(result: Mapping[str, Any]) -> str:
     """Return the data that a result was measured on; it is not recorded for a data module without a root."""
-    return _shown(result["data"]) if result.get("data") else "not recorded"
+    return shown(result["data"]) if result.get("data") else "not recorded"
 
 
 def _interval(result: Mapping[str, Any]) -> str:
@@ -204,4 +264,6 @@ def _interval(result: Mapping[str, Any]) -> str:
 def _hashes(folder: Path, weights: list[Path], run: Run) -> str:
     rows = [f"| `{path.relative_to(folder)}` | `{digest(path)}` |" for path in weights]
     rows.append(f"| `{run.checkpoint}`, the exported checkpoint | `{run.sha256}` |")
-    return "\n".join(["## Files", "", "| file | SHA-256 |", "|---|---|", *rows, ""])
+    stored = ", ".join(stored_formats(folder))
+    size = f"The weights are stored as {stored}, {megabytes(folder):.1f} MB in all, and loaded as float32."
+    return "\n".join(["## Files", "", size, "", "| file | SHA-256 |", "|---|---|", *rows, ""])

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from vlad_lightning.diffusion.generators import numbered, sampling_generators, split_generator
+from vlad_lightning.diffusion.generators import split_generator
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.files import naming
 from vlad_lightning.generation.image_generator import ImageGenerator
@@ -54,6 +54,7 @@ from vlad_lightning.pipeline.components import (
 )
 from vlad_lightning.pipeline.model_index import add_code, check_files, check_weights
 from vlad_lightning.pipeline.output import VLADOutput, check_output_type, output
+from vlad_lightning.pretrained import find_weights
 from vlad_lightning.types import Layout, MaskedImages, PromptBatch
 
 __all__ = ["VLADOutput", "VLADPipeline", "to_bytes"]
@@ -106,7 +107,6 @@ class VLADPipeline(DiffusionPipeline):
         layout_scale: guidance scale of the layout.
         augmentation: noise of the layout's latent.
         eta: eta of the image diffusion.
-        seed: seed of the noise, if a call gives no generator.
         solver: solver of the image diffusion.
         cache_interval: interval at which a UNet's deep blocks run.
         fuse_qkv: whether the image generator computes queries, keys and values by one product.
@@ -169,7 +169,6 @@ class VLADPipeline(DiffusionPipeline):
         layout_scale: float = 3.0,
         augmentation: float = 0.0,
         eta: float = 0.0,
-        seed: int = 0,
         solver: str = "ddim",
         cache_interval: int = 1,
         fuse_qkv: bool = False,
@@ -211,7 +210,7 @@ class VLADPipeline(DiffusionPipeline):
         self.register_to_config(skip_layers=skip_layers, context=context, word_colours=word_colours)
         self.register_to_config(mask_padding=mask_padding, read_phrases=read_phrases)
         self.register_to_config(steps=steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
-        self.register_to_config(augmentation=augmentation, eta=eta, seed=seed, solver=solver)
+        self.register_to_config(augmentation=augmentation, eta=eta, solver=solver)
         self.register_to_config(cache_interval=cache_interval, fuse_qkv=fuse_qkv)
         self.register_to_config(guidance_interval=guidance_interval, guidance_rescale=guidance_rescale)
         if tlg is None:
@@ -233,16 +232,26 @@ class VLADPipeline(DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Any:
         """Load a pipeline; the arguments are those of ``DiffusionPipeline``.
 
+        ``vlad-mini`` opens the model that ships with the package, without network access. A folder of that name in the
+        working directory wins. The weights are loaded in float32 from files of any format, unless ``dtype`` (in older
+        versions of diffusers: ``torch_dtype``) names another.
+
         Raises:
+            FileNotFoundError: for ``vlad-mini`` if this installation is without its weights.
             ValueError: if a file is truncated or does not fit the others, or a component's files lack weights.
         """
-        folder = str(pretrained_model_name_or_path)
+        folder = str(find_weights(str(pretrained_model_name_or_path)))
         if not Path(folder).is_dir():
             folder = cls.download(folder, **kwargs)
         check_files(Path(folder))
         with naming(folder):
             pipe = super().from_pretrained(folder, **kwargs)
-        check_weights(Path(folder), {name: part for name, part in pipe.components.items() if name not in kwargs})
+        loaded = {name: part for name, part in pipe.components.items() if name not in kwargs}
+        check_weights(Path(folder), loaded)
+        if not {"dtype", "torch_dtype"} & kwargs.keys():
+            for part in loaded.values():
+                if isinstance(part, nn.Module):
+                    part.float()  # transformers keeps the format of a file
         return pipe
 
     def save_config(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
@@ -318,8 +327,8 @@ class VLADPipeline(DiffusionPipeline):
             guidance_scale: guidance scale of the text, instead of the sampler's.
             layout_scale: guidance scale of the layout, instead of the sampler's.
             sampler: all settings of the image diffusion; None is :attr:`sampler`.
-            generator: the randomness: one generator per prompt, or one from which those are seeded; None uses the
-                pipeline's seed, and an image then depends on its prompt alone.
+            generator: the randomness: one generator per prompt, or one from which those are seeded; None uses
+                torch's global one, as in diffusers, so that each call gives other images.
             output_type: ``pil`` or ``pt``.
             layout_sampler: the settings by which layouts are generated; None is :attr:`layout_sampler`.
 
@@ -330,7 +339,7 @@ class VLADPipeline(DiffusionPipeline):
         """
         prompts = self._prompts(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
-        generators = self._generators(prompts, generator, self.config.seed)
+        generators = self._generators(prompts, generator)
         check_output_type(output_type)
         given = () if layouts is None else self._given(prompts, layouts)
         sampling = SystemSampling(settings, self._layout_settings(prompts, given, layout_sampler))
@@ -434,7 +443,7 @@ class VLADPipeline(DiffusionPipeline):
             )
         prompts = self._prompts(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
-        generators = self._generators(prompts, generator, self.config.seed)
+        generators = self._generators(prompts, generator)
         whole, placed = self._region(prompts, image, mask, layouts)
         check_inside(image_generator, placed, resized_masks(whole.masks, image_generator.image_size))
         batch = PromptBatch((), tuple(prompts), placed, tuple(whole.images), tuple(whole.masks))
@@ -498,11 +507,10 @@ class VLADPipeline(DiffusionPipeline):
 
     @staticmethod
     def _generators(
-        prompts: list[str], generator: torch.Generator | list[torch.Generator] | None, seed: int
+        prompts: list[str], generator: torch.Generator | list[torch.Generator] | None
     ) -> list[torch.Generator]:
         """Return one generator per prompt."""
-        if generator is None:
-            return sampling_generators(seed, numbered(prompts))
+        generator = torch.default_generator if generator is None else generator
         if isinstance(generator, torch.Generator):
             return split_generator(generator, len(prompts))
         if len(generator) != len(prompts):

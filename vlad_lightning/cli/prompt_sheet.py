@@ -1,0 +1,60 @@
+"""Lists of prompts for ``vlad-cli generate --prompts``, and their sheet: an image for each with the prompt beneath."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlad_lightning.files import LIST_BYTES, find_config, read_utf8, told_at
+from vlad_lightning.limits import MOST_IMAGES, check_prompts, check_whole
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vlad_lightning.generation.image_sampler import ImageSampler
+    from vlad_lightning.pipeline import VLADPipeline
+
+_BATCH = 16
+_COLUMNS = 4
+_LINE = 26  # characters of a caption's line, which is as wide as its picture
+
+
+def read_prompts(path: Path) -> list[str]:
+    """Read a text file in UTF-8 with one prompt a line; blank lines are skipped.
+
+    Args:
+        path: the file, or the name of a shipped one, such as ``demo_prompts.txt``.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not in UTF-8, or has no prompt, too many, or too long ones.
+    """
+    with told_at(f"--prompts {path}"):
+        lines = read_utf8(path if path.exists() else find_config(path), LIST_BYTES).splitlines()
+        prompts = [line.strip() for line in lines if line.strip()]
+        check_whole("the number of prompts", len(prompts), 1, MOST_IMAGES)
+        check_prompts(prompts)
+    return prompts
+
+
+def draw_sheet(pipe: VLADPipeline, prompts: Sequence[str], sampler: ImageSampler, seed: int) -> Image.Image:
+    """Generate an image for each prompt, the same as for that prompt alone with this seed, and set them in a grid."""
+    import torch
+    from PIL import Image
+
+    from vlad_lightning.callbacks.grid import sample_grid
+    from vlad_lightning.diffusion.generators import numbered, sampling_generators
+
+    generators = sampling_generators(seed, numbered(prompts))
+    images = []
+    for start in range(0, len(prompts), _BATCH):
+        part = slice(start, start + _BATCH)
+        drawn = pipe(prompts[part], sampler=sampler, generator=generators[part], output_type="pt").images
+        images.append(torch.as_tensor(drawn))
+    captions = [textwrap.fill(prompt, _LINE) for prompt in prompts]
+    page = io.BytesIO()
+    sample_grid(torch.cat(images), captions, _COLUMNS).savefig(page, format="png")
+    return Image.open(page).convert("RGB")
