@@ -9,7 +9,7 @@ from vlad_lightning.data.synthetic.scene import World
 from vlad_lightning.data.synthetic.synthetic import make_scene
 from vlad_lightning.layout.caption_edits import KINDS, NOUNS, edit_caption
 from vlad_lightning.layout.colours import PALETTE
-from vlad_lightning.layout.lettering import requested_lettering
+from vlad_lightning.layout.lettering_requests import requested_lettering
 from vlad_lightning.layout.nouns import SHAPES, THINGS, plural_of
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, drawn_words, quote_words, requested_regions
 

@@ -19,7 +19,7 @@ from vlad_lightning.data.ocr_lines import OcrWord
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SkipSample, prompt_of
 from vlad_lightning.layout.glyphs import Rasterizer
-from vlad_lightning.layout.lettering import with_lettering
+from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.object_requests import requested_objects
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, bare_word, drawn_words

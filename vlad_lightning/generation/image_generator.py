@@ -17,7 +17,7 @@ from vlad_lightning.diffusion.objective import Schedule, check_schedule, noise_t
 from vlad_lightning.diffusion.sampler import Denoiser
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
-from vlad_lightning.layout.lettering import with_lettering
+from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.prompt_parser import bare_phrase
 from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE, check_whole
 from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from vlad_lightning.layout.colours import PALETTE
-from vlad_lightning.layout.lettering import requested_lettering
+from vlad_lightning.layout.lettering_requests import requested_lettering
 from vlad_lightning.layout.nouns import NOUNS, alike, plural_of, read_noun
 from vlad_lightning.layout.prompt_parser import (
     REGIONS,

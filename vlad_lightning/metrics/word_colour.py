@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlad_lightning.layout.colours import PALETTE, nearest_colours, rgb_named
-from vlad_lightning.layout.lettering import with_lettering
+from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.masks import box_masks
 from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.metrics.per_image import PerImageMetric, Share

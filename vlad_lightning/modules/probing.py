@@ -16,7 +16,7 @@ from vlad_lightning.generation.image_generator import ImageGenerator, phrase_slo
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.layout.caption_edits import KINDS, edit_caption
 from vlad_lightning.layout.glyphs import glyph_images
-from vlad_lightning.layout.lettering import with_lettering
+from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.metrics.text_probe import TextProbeMetric, rms_change
 from vlad_lightning.models.painter.phrase_map import Grounding

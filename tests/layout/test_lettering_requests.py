@@ -7,7 +7,7 @@ from vlad_lightning.data.source import prompt_of
 from vlad_lightning.data.synthetic.online import SyntheticSource
 from vlad_lightning.layout.fonts import FAMILIES, load_font
 from vlad_lightning.layout.glyphs import Rasterizer
-from vlad_lightning.layout.lettering import Lettering, requested_lettering, with_lettering
+from vlad_lightning.layout.lettering_requests import Lettering, requested_lettering, with_lettering
 from vlad_lightning.layout.prompt_parser import bare_word, drawn_words
 from vlad_lightning.types import Layout
 
