@@ -41,13 +41,13 @@ def run(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     few += ["--test.data.test_share=0.4", "--test.data.batch_size=8"]  # enough for words and objects
     command = ("run", "--config", CONFIGS / "pipeline_mini.yaml", "--out", out, "--data", posters, *short, *few)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vlad_lightning.cli.run._execute", lambda command, log: main(command[3:]))
+        patch.setattr("vlad_lightning.cli.run._execute", lambda command, log, threads: main(command[3:]))
         assert main([*map(str, command)]) == 0
     return out
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # ten stages, one after the other
+@pytest.mark.timeout(900)  # eleven stages, one after the other
 def test_pipeline_leaves_checkpoints_logs_results_and_a_pipeline(run: Path) -> None:
     for stage in ("stage0", "evaluation_encoder", "objects", "stage1", "stage2"):
         saved = torch.load(run / stage / "last.ckpt", weights_only=True)
@@ -64,7 +64,7 @@ def test_pipeline_leaves_checkpoints_logs_results_and_a_pipeline(run: Path) -> N
     assert "fid" not in results
     assert "word_accuracy" in (run / "results.md").read_text()
     assert set(json.loads((run / "per_image.json").read_text())["vlad"]) <= set(results)
-    for picture in ("samples.png", "human_samples.png"):
+    for picture in ("shipped.png", "samples.png", "human_samples.png"):
         Image.open(run / picture).verify()
     assert (run / "pipeline" / "model_index.json").is_file()
 
