@@ -301,7 +301,7 @@ def test_an_interrupted_training_resumes_and_a_changed_one_starts_again(
     assert f"Restored all states from the checkpoint at {last}" in again.stdout
     assert torch.load(last, weights_only=True)["global_step"] == 12
     # another configuration: step 12 is not resumed; a third process would show nothing more
-    monkeypatch.setattr("vlad_lightning.cli.run._execute", lambda command, log: launch(command[3:]))
+    monkeypatch.setattr("vlad_lightning.cli.run._execute", lambda command, log, threads: launch(command[3:]))
     with pytest.warns(UserWarning, match="are of another run"):
         assert main([*command, "--trainer.max_steps", "2"]) == 0
     assert torch.load(last, weights_only=True)["global_step"] == 2
@@ -333,7 +333,7 @@ def test_missing_data_is_refused_before_anything_runs(option: str, tmp_path: Pat
 def test_a_stage_that_was_preempted_is_not_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vlad_lightning.cli.run._execute", lambda command, log: PREEMPTED)
+    monkeypatch.setattr("vlad_lightning.cli.run._execute", lambda command, log, threads: PREEMPTED)
     pipeline = Pipeline(tmp_path, tmp_path, None, (Stage("stage0", "synth"), Stage("stage1", "synth")))
     assert run(pipeline) == PREEMPTED == 75
     assert "stage0: preempted after" in capsys.readouterr().err

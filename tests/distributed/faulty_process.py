@@ -100,7 +100,7 @@ def start(args: list[str], inside: Inside, log: Path, output: Path, environment:
         ObservedCLI.observer = Observer(log, inside)
         cli.VLADCLI = ObservedCLI  # type: ignore[misc]
         scan._MANY = 0  # scan the few posters like many, with notes for the next time
-        run._execute = lambda command, _: _stage(command[3:], inside, log, output)
+        run._execute = lambda command, _, threads: _stage(command[3:], inside, log, output)
         code = launcher.main(args)
         log.with_suffix(".calls").write_text(str(calls.seen))
     except SystemExit as stopped:
