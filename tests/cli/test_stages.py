@@ -119,3 +119,17 @@ def test_invalid_yaml_is_refused(tmp_path: Path) -> None:
 def test_missing_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
         read_pipeline(write(tmp_path, stage(config="nowhere.yaml")))
+
+
+def test_stages_may_read_no_folder_of_posters(tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(
+        yaml.safe_dump({"out": "runs/x", "stages": [{"name": "one", "command": "synth", "args": ["{out}"]}]})
+    )
+    pipeline = read_pipeline(path)
+    assert (pipeline.data, pipeline.test_data, pipeline.stages[0].args) == (None, None, ("runs/x",))
+    for own in ({"data": tmp_path}, {"test_data": tmp_path}):
+        with pytest.raises(
+            ValueError, match="--data or --test-data is given; the stages of .* read no folder of posters"
+        ):
+            read_pipeline(path, **own)

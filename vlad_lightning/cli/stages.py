@@ -64,13 +64,13 @@ class Pipeline:
 
     Attributes:
         out: folder for everything that is written.
-        data: training posters, in MARIO's format.
+        data: training posters, in MARIO's format; None if the stages need no folder of them.
         test_data: posters to test on; None uses the test split of ``data``.
         stages: the stages in the order in which they run.
     """
 
     out: Path
-    data: Path
+    data: Path | None
     test_data: Path | None
     stages: tuple[Stage, ...]
 
@@ -89,25 +89,33 @@ def read_pipeline(
 
     Raises:
         FileNotFoundError: if the file or a configuration it names does not exist.
-        ValueError: if it is not YAML, or has unknown, missing or malformed entries.
+        ValueError: if it is not YAML, or has unknown, missing or malformed entries; or if data are given for stages that
+            read no folder of them.
     """
     file = find_config(path)
-    content = _mapping(_load(file), str(file), allowed=_PIPELINE_KEYS, required={"data", "stages"})
-    folders = _mapping(content["data"], f"{file}: data", allowed={"train", "test"}, required={"train"})
+    content = _mapping(_load(file), str(file), allowed=_PIPELINE_KEYS, required={"stages"})
     out = out or Path(_text(content.get("out", f"runs/{file.stem}"), f"{file}: out"))
     values = {"out": str(out)}
+    if "data" in content:
+        _fill_data(values, content["data"], file, data, test_data)
+    elif data or test_data:
+        raise ValueError(f"--data or --test-data is given; the stages of {file} read no folder of posters")
+    given = {name for name, folder in (("data", data), ("test_data", test_data or data)) if folder}
+    entries = _list(content["stages"], f"{file}: stages")
+    stages = tuple(_stage(entry, i, file, values) for i, entry in enumerate(entries) if not _makes(entry, given))
+    _check_names(stages, file)
+    data, test_data = (None if values.get(k, "null") == "null" else Path(values[k]) for k in ("data", "test_data"))
+    return Pipeline(out, data, test_data, stages)
+
+
+def _fill_data(values: dict[str, str], folders: Any, file: Path, data: Path | None, test_data: Path | None) -> None:
+    """Add the data folders to the placeholders' values: those of the file, unless the user gave others."""
+    folders = _mapping(folders, f"{file}: data", allowed={"train", "test"}, required={"train"})
     shipped_test = None if data else folders.get("test")
     values["data"] = str(data or _interpolate(_text(folders["train"], f"{file}: data.train"), values, str(file)))
     values["test_data"] = str(test_data or "null")
     if test_data is None and shipped_test is not None:
         values["test_data"] = _interpolate(_text(shipped_test, f"{file}: data.test"), values, str(file))
-    given = {name for name, folder in (("data", data), ("test_data", test_data or data)) if folder}
-    entries = _list(content["stages"], f"{file}: stages")
-    stages = tuple(_stage(entry, i, file, values) for i, entry in enumerate(entries) if not _makes(entry, given))
-    _check_names(stages, file)
-    return Pipeline(
-        out, Path(values["data"]), None if values["test_data"] == "null" else Path(values["test_data"]), stages
-    )
 
 
 def _load(file: Path) -> Any:
