@@ -89,7 +89,7 @@ def read_pipeline(
 
     Raises:
         FileNotFoundError: if the file or a configuration it names does not exist.
-        ValueError: if it is not YAML, or has unknown, missing or malformed entries; or if data are given for stages that
+        ValueError: if it is not YAML, or has unknown, missing or malformed entries; if data are given for stages that
             read no folder of them.
     """
     file = find_config(path)
