@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 from torch import Tensor
 
 _POSTER_DIRECTIONS = (  # for red, green and blue: the upper two pixels, then the lower two; rows give unit variance
@@ -84,11 +84,12 @@ class LinearAutoencoder(ModelMixin, ConfigMixin):
         super().__init__()
         if factor not in (2, 4):
             raise ValueError(f"factor is {factor}; allowed are 2 and 4")
-        directions = torch.tensor(_POSTER_DIRECTIONS) if factor == 2 else load_file(_DIRECTIONS_4)["directions"]
+        directions = np.array(_POSTER_DIRECTIONS) if factor == 2 else load_file(_DIRECTIONS_4)["directions"]
         self.factor = factor
         self.latent_channels = len(directions)
-        self.register_buffer("directions", directions)
-        self.register_buffer("inverse", torch.from_numpy(np.linalg.pinv(directions.double().numpy())).float())
+        # as lists: on the meta device no tensor can be made of an array
+        self.register_buffer("directions", torch.tensor(directions.tolist()))
+        self.register_buffer("inverse", torch.tensor(np.linalg.pinv(directions.astype(np.float64)).tolist()))
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Encode (B, 3, H, W) as (B, C_z, H / factor, W / factor)."""
