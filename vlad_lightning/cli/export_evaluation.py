@@ -16,7 +16,7 @@ The evaluation encoder and the object detector of vlad-lightning {version}: they
 for no training. Licence: Apache-2.0.
 
 ```yaml
-evaluation_encoder: {{checkpoint: {name}, ...}}        # with the architecture, as in configs/mini/test.yaml
+evaluation_encoder: {{checkpoint: {name}, ...}}        # with the architecture, as in configs/rich/test.yaml
 objects: {{init_args: {{checkpoint: {name}, ...}}}}
 ```
 
