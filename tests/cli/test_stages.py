@@ -130,6 +130,6 @@ def test_stages_may_read_no_folder_of_posters(tmp_path: Path) -> None:
     assert (pipeline.data, pipeline.test_data, pipeline.stages[0].args) == (None, None, ("runs/x",))
     for own in ({"data": tmp_path}, {"test_data": tmp_path}):
         with pytest.raises(
-            ValueError, match="--data or --test-data is given; the stages of .* read no folder of posters"
+            ValueError, match=r"--data or --test-data is given; the stages of .* read no folder of posters"
         ):
             read_pipeline(path, **own)
