@@ -11,8 +11,10 @@ from vlad_lightning.layout.caption_edits import KINDS
 from vlad_lightning.metrics.alignment_probe import AlignmentProbe, preferred
 
 PROMPTS = (
-    'an orange star at the top left and a blue circle on a pink background, with the text "SALE" at the top',
-    'a red ring left of a white heart on a black background, with the word "now" in the middle',
+    "an orange star at the top left and a blue circle on a pink background, "
+    'with the text "SALE" at the top in gray serif letters',
+    "a red ring left of a white heart on a black background, "
+    'with the word "now" in the middle in brown sans-serif letters',
     "a poster",
 )
 IMAGES = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 3, 4, 4)

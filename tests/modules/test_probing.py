@@ -17,7 +17,8 @@ from vlad_lightning.modules.probing import PROBES, TextProbe
 from vlad_lightning.types import Layout
 
 PROMPTS = [
-    'a red circle at the top left and a blue star on a green background, with "HELLO" at the bottom',
+    "a red circle at the top left and a blue star on a green background, "
+    'with "HELLO" at the bottom in gray serif letters',
     "nothing told",
 ]
 BOXES = torch.tensor([[0.2, 0.2, 0.2, 0.2, 0.0], [0.7, 0.4, 0.2, 0.2, 0.0]])

@@ -124,6 +124,7 @@ class ImageGenerator(nn.Module):
         scale: float = 0.0,
         generators: Sequence[torch.Generator] | None = None,
         layouts: Sequence[Layout] | None = None,
+        colourless: Tensor | None = None,
     ) -> Tensor | None:
         """Compute z_t = g + s * noise (Eq. 6), where g is the glyph map's latent, concatenated with the other maps.
 
@@ -133,6 +134,7 @@ class ImageGenerator(nn.Module):
             scale: s.
             generators: B generators of the noise; only used if s > 0.
             layouts: B layouts, for the colours of their words; None leaves that map empty.
+            colourless: (B,) bool: layouts whose colours are left out; None leaves out none.
 
         Returns:
             (B, C, h, w) float, where C is the fusion's ``layout_channels``; None without hierarchical guidance.
@@ -143,7 +145,10 @@ class ImageGenerator(nn.Module):
         if self.vfe.phrase_map is not None:
             latent = torch.cat([latent, self._phrases_drawn(grounding, latent)], dim=1)
         if self.word_colours:
-            latent = torch.cat([latent, _colours_drawn(layouts, latent)], dim=1)
+            colours = _colours_drawn(layouts, latent)
+            if colourless is not None:
+                colours = colours.masked_fill(colourless.view(-1, 1, 1, 1), 0)
+            latent = torch.cat([latent, colours], dim=1)
         if scale == 0:
             return latent
         given = None if generators is None else list(generators)

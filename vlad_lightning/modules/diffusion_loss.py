@@ -17,7 +17,7 @@ from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.layout.masks import box_coordinates, fills_frame
 from vlad_lightning.models.painter.phrase_map import Grounding
 from vlad_lightning.modules.settings import LossSettings
-from vlad_lightning.types import Batch, Conditioning, Layout, MaskedImages
+from vlad_lightning.types import Batch, Conditioning, MaskedImages
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,13 @@ class DiffusionLoss:
             else all_dropped.view(-1, 1, 1, 1) | ~masked_images.masks
         )
         glyphs = glyph_images(batch.glyphs)
-        layouts = [
-            Layout.empty() if dropped else layout
-            for dropped, layout in zip(all_dropped.tolist(), batch.layouts, strict=True)
-        ]
         z = image_generator.encode_layout(
-            glyphs.masked_fill(unseen, -1), grounding, settings.augmentation, generators.generators, layouts
+            glyphs.masked_fill(unseen, -1),
+            grounding,
+            settings.augmentation,
+            generators.generators,
+            batch.layouts,
+            all_dropped,
         )
         masked_latents = None if masked_images is None else image_generator.encode_masked_images(masked_images)
         letters, objects = self._letters(glyphs, x0.shape[-2:]), self._objects(batch, x0.shape[-2:])
