@@ -13,11 +13,13 @@ from PIL import ImageFont, features
 from vlad_lightning.files import UnusableFileError, check_file
 from vlad_lightning.layout.packaged import package_folder
 
+HAND = "Intuitive.ttf"
+
 FAMILIES = {
     "sans": "DejaVuSans-Bold.ttf",
     "serif": "DejaVuSerif-Bold.ttf",
     "mono": "DejaVuSansMono-Bold.ttf",
-    "hand": "Intuitive.ttf",
+    "hand": HAND,
 }
 """Families that can be named in the place of a font file, and the font that is drawn: handwriting comes with
 ``font-intuitive``, the others with matplotlib."""
@@ -53,8 +55,16 @@ def font_file(font: str | None) -> str:
     """Return the path of a font: of one of :data:`FAMILIES`, of ``sans`` for None, or ``font`` itself."""
     if font is not None and font not in FAMILIES:
         return font
-    name = FAMILIES[font or "sans"]
-    if font == "hand":
+    return packaged_font(FAMILIES[font or "sans"])
+
+
+def packaged_font(name: str) -> str:
+    """Return the path of a font file of matplotlib's, or of :data:`HAND`.
+
+    Raises:
+        FileNotFoundError: if the font's package is not installed.
+    """
+    if name == HAND:
         return str(package_folder("font_intuitive", "font-intuitive", "0.0.4") / "files" / name)
     # not matplotlib.get_data_path(): to import matplotlib takes half a second in each process
     return str(package_folder("matplotlib", "matplotlib", "3.11.0") / "mpl-data" / "fonts" / "ttf" / name)

@@ -22,6 +22,6 @@ def package_folder(module: str, distribution: str, version: str) -> Path:
     found = importlib.util.find_spec(module)
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError(
-            f"{distribution} is not installed, and posters are drawn with it: pip install {distribution}=={version}"
+            f"{distribution} is not installed, and letters or icons need it: pip install {distribution}=={version}"
         )
     return Path(found.submodule_search_locations[0])

@@ -6,14 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vlad_lightning.data.mario import CHARSEG_SIDE, character_class
 from vlad_lightning.data.scene_file import WordStyle
-from vlad_lightning.layout.packaged import package_folder
+from vlad_lightning.layout.fonts import HAND, packaged_font
 
 FONTS = (
     "DejaVuSans.ttf",
@@ -23,8 +22,6 @@ FONTS = (
     "DejaVuSansMono.ttf",
     "DejaVuSansMono-Bold.ttf",
 )
-
-HAND = "Intuitive.ttf"
 
 FAMILIES = {
     "sans": ("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "cmss10.ttf"),
@@ -51,14 +48,7 @@ def load_font(name: str, pixels: int) -> ImageFont.FreeTypeFont:
     Raises:
         FileNotFoundError: if the font's package is not installed.
     """
-    return ImageFont.truetype(_folder_of(name) / name, pixels, layout_engine=ImageFont.Layout.BASIC)
-
-
-def _folder_of(name: str) -> Path:
-    if name == HAND:
-        return package_folder("font_intuitive", "font-intuitive", "0.0.4") / "files"
-    # not matplotlib.get_data_path(): to import matplotlib takes half a second in each process
-    return package_folder("matplotlib", "matplotlib", "3.11.0") / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(packaged_font(name), pixels, layout_engine=ImageFont.Layout.BASIC)
 
 
 def style_of(texts: Sequence[str], font: str, height: float) -> WordStyle:
