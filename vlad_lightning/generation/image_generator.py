@@ -32,7 +32,9 @@ from vlad_lightning.types import Conditioning, GeneratedImages, Layout, MaskedIm
 def _check_channels(vfe: VFE, autoencoder: SpaceToDepth | KLAutoencoder, word_colours: bool) -> None:
     """Refuse a fusion whose channels do not match those of the autoencoder and of the maps."""
     fusion = vfe.fusion.config
-    mapped = (vfe.phrase_map.out_channels if vfe.phrase_map else 0) + word_colours * COLOUR_CHANNELS
+    mapped = (
+        vfe.phrase_map.encoded_channels(autoencoder.latent_channels) if vfe.phrase_map else 0
+    ) + word_colours * COLOUR_CHANNELS
     if fusion.latent_channels != autoencoder.latent_channels:
         raise ValueError(
             f"fusion.latent_channels is {fusion.latent_channels}; the autoencoder gives {autoencoder.latent_channels}"
@@ -155,12 +157,11 @@ class ImageGenerator(nn.Module):
         return latent + scale * randn_tensor(latent.shape, generator=given, device=latent.device, dtype=latent.dtype)
 
     def _phrases_drawn(self, grounding: Grounding | None, latent: Tensor) -> Tensor:
-        """Draw the phrase map at the size of a latent (B, C_z, h, w); zeros without grounded phrases."""
-        size = (latent.shape[-2], latent.shape[-1])
+        """Draw the phrase map beside a latent (B, C_z, h, w); None is an empty map."""
         phrase_map = cast(PhraseMap, self.vfe.phrase_map)
         if grounding is None:
-            return latent.new_zeros(len(latent), phrase_map.out_channels, *size)
-        return cast(Tensor, phrase_map(grounding, size)).to(latent)
+            grounding = _nothing_grounded(len(latent), self.prompt_encoder.width, latent.device)
+        return phrase_map.encode(grounding, self.autoencoder, self.image_size, latent.shape[-1]).to(latent)
 
     def check_objects(self, prompt: str, layout: Layout) -> None:
         """Refuse a user's layout with objects that cannot be generated.
@@ -363,6 +364,12 @@ def _colours_drawn(layouts: Sequence[Layout] | None, latent: Tensor) -> Tensor:
     if layouts is None:
         return latent.new_zeros(len(latent), COLOUR_CHANNELS, *size)
     return draw_word_colours(layouts, size, latent.device).to(latent)
+
+
+def _nothing_grounded(rows: int, width: int, device: torch.device) -> Grounding:
+    """Return the grounding of ``rows`` prompts without objects."""
+    mask = torch.zeros(rows, 1, dtype=torch.bool, device=device)
+    return Grounding(torch.zeros(rows, 1, width, device=device), torch.zeros(rows, 1, 5, device=device), mask)
 
 
 def phrase_slots(objects: Sequence[str], phrases: Sequence[str]) -> list[int]:

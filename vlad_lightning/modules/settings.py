@@ -93,11 +93,12 @@ class LossSettings:
             check_idle(self, ["box_dropout"], "this image generator has no phrase map", "training.")
         if isinstance(image_generator.schedule, FlowMatchEulerDiscreteScheduler):
             check_idle(self, ["snr_gamma"], "flow matching weighs all times alike", "training.")
-        mapped = phrases.config.channels if phrases is not None else 0
-        if self.map_weight > 0 and mapped < image_generator.autoencoder.latent_channels:
+        latent = image_generator.autoencoder.latent_channels
+        mapped = 0 if phrases is None else latent if phrases.config.picture else phrases.channels
+        if self.map_weight > 0 and mapped < latent:
             raise ValueError(
                 f"training.map_weight is {self.map_weight}; it needs a phrase map with at least as many channels as "
-                f"the latent, {image_generator.autoencoder.latent_channels}; it has {mapped}"
+                f"the latent, {latent}; it has {mapped}"
             )
 
 

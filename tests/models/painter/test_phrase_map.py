@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vlad_lightning.layout.masks import box_coordinates, box_masks
+from vlad_lightning.models.autoencoder import SpaceToDepth
 from vlad_lightning.models.painter.phrase_map import Grounding, PhraseMap
 
 WIDTH, SIZE = 8, (16, 16)
@@ -139,3 +140,46 @@ def test_it_is_saved_and_loaded_completely(tmp_path: Path) -> None:
     loaded = PhraseMap.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded.state_dict(), module.state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(loaded(grounding([LEFT]), SIZE), module(grounding([LEFT]), SIZE))
+
+
+def picture_map() -> PhraseMap:
+    torch.manual_seed(0)
+    return PhraseMap(WIDTH, side=4, width=16, picture=True, opacity_side=8)
+
+
+def test_a_picture_is_drawn_in_pixels_and_encoded_as_a_glyph_map_is() -> None:
+    module, told = picture_map(), grounding([LEFT])
+    encoded = module.encode(told, SpaceToDepth(4), image_size=64, latent_size=16)
+    assert encoded.shape[1] == module.encoded_channels(48) == 51
+    drawn = module(told, (64, 64))
+    assert drawn.shape == (1, module.out_channels, 64, 64)
+    torch.testing.assert_close(torch.nn.functional.pixel_shuffle(encoded[:, :48], 4), drawn[:, :3])
+    torch.testing.assert_close(encoded[:, 48:], torch.nn.functional.avg_pool2d(drawn[:, 3:], 4))
+    assert drawn[:, :3].abs().max() <= 1
+
+
+def test_a_pictures_opacity_has_cells_of_its_own() -> None:
+    """In a box of as many pixels as the opacity has cells, colours are interpolated and opacity is not."""
+    module, told = picture_map(), grounding([LEFT])
+    with torch.no_grad():
+        module.draw[-1].bias[-64:].normal_(std=3.0)
+    square = Grounding(told.phrases, torch.tensor([[[0.25, 0.25, 0.25, 0.25, 0.0]]]), told.mask)
+    stamp = module.draw(told.phrases)[0, 0]
+    colours = torch.nn.functional.interpolate(
+        stamp[:48].view(1, 3, 4, 4).tanh(), scale_factor=2, mode="bilinear", align_corners=False
+    )
+    expected = colours[0] * stamp[48:].view(8, 8).sigmoid()
+    torch.testing.assert_close(module(square, (32, 32))[0, :3, 4:12, 4:12], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_picture_map_of_no_phrases_is_an_empty_picture() -> None:
+    encoded = picture_map().encode(grounding([LEFT], [False]), SpaceToDepth(4), image_size=64, latent_size=16)
+    assert not encoded.any()
+
+
+def test_a_picture_map_is_saved_and_loaded_completely(tmp_path: Path) -> None:
+    module = picture_map()
+    module.save_pretrained(tmp_path)
+    torch.testing.assert_close(
+        PhraseMap.from_pretrained(tmp_path)(grounding([LEFT]), SIZE), module(grounding([LEFT]), SIZE)
+    )

@@ -11,6 +11,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from vlad_lightning.layout.masks import box_coordinates
+from vlad_lightning.models.autoencoder import Autoencoder
 
 _POSITION_CHANNELS = 3  # across, down, and coverage
 _OPAQUE = 2.0  # initial opacity before the sigmoid, after which it is 0.88
@@ -40,24 +41,63 @@ class PhraseMap(ModelMixin, ConfigMixin):
     Of boxes that overlap, the smaller one is on top. The first channels of a stamp can be trained to show what the
     phrase looks like (``map_weight`` of :class:`~vlad_lightning.modules.settings.LossSettings`).
 
+    A stamp has either latent channels, pasted at the latent's size, or, as a ``picture``, the colours of pixels: these
+    are pasted at the image's size, and the autoencoder encodes the whole as it encodes the glyph map. Between the
+    cells of a latent nothing can be interpolated, so only pictures keep outlines that are finer than a cell.
+
     Args:
         text_width: D of the phrases.
-        channels: channels of a stamp.
+        channels: channels of a stamp; of a picture, 3 for any value.
         side: side of a stamp, in cells.
         width: width of the network's hidden layer.
+        picture: whether stamps are pictures.
+        opacity_side: side of a stamp's opacity, in cells; None is ``side``. Outlines need more cells than colours do.
     """
 
     @register_to_config
-    def __init__(self, text_width: int, channels: int = 16, side: int = 8, width: int = 256) -> None:
+    def __init__(
+        self,
+        text_width: int,
+        channels: int = 16,
+        side: int = 8,
+        width: int = 256,
+        picture: bool = False,
+        opacity_side: int | None = None,
+    ) -> None:
         super().__init__()
-        hidden, stamp = nn.Linear(text_width, width), nn.Linear(width, (channels + 1) * side**2)
-        nn.init.constant_(stamp.bias[channels * side**2 :], _OPAQUE)
+        self.channels = 3 if picture else channels
+        self._opacity_side = opacity_side or side
+        coloured = self.channels * side**2
+        hidden, stamp = nn.Linear(text_width, width), nn.Linear(width, coloured + self._opacity_side**2)
+        nn.init.constant_(stamp.bias[coloured:], _OPAQUE)
         self.draw = nn.Sequential(nn.LayerNorm(text_width), hidden, nn.GELU(), stamp)
 
     @property
     def out_channels(self) -> int:
-        """Channels of the map."""
-        return int(self.config.channels) + _POSITION_CHANNELS
+        """Channels of the map: the stamps', and the three of the boxes' coordinates."""
+        return self.channels + _POSITION_CHANNELS
+
+    def encoded_channels(self, latent_channels: int) -> int:
+        """Return the map's channels in z_t, where pictures have the latent's."""
+        return (latent_channels if self.config.picture else self.channels) + _POSITION_CHANNELS
+
+    def encode(self, grounding: Grounding, autoencoder: Autoencoder, image_size: int, latent_size: int) -> Tensor:
+        """Draw the map as a part of z_t.
+
+        Args:
+            grounding: the grounded phrases of B prompts.
+            autoencoder: encodes pictures.
+            image_size: H = W in pixels, at which pictures are drawn.
+            latent_size: h = w of the latent.
+
+        Returns:
+            (B, C, h, w) float, where C is :meth:`encoded_channels`: the stamps, then the boxes' coordinates.
+        """
+        if not self.config.picture:
+            return self(grounding, (latent_size, latent_size))
+        drawn = self(grounding, (image_size, image_size))
+        places = F.adaptive_avg_pool2d(drawn[:, self.channels :], latent_size)
+        return torch.cat([autoencoder.encode_images(drawn[:, : self.channels]), places], dim=1)
 
     def forward(self, grounding: Grounding, size: tuple[int, int]) -> Tensor:
         """Draw the map.
@@ -70,20 +110,32 @@ class PhraseMap(ModelMixin, ConfigMixin):
             (B, out_channels, h, w) float32; zero where no phrase is drawn.
         """
         ordered = _smallest_last(grounding)
-        side = self.config.side
-        stamps = self.draw(ordered.phrases).unflatten(-1, (-1, side, side)).float()  # (B, K, E + 1, S, S)
-        canvas = stamps.new_zeros(len(stamps), self.out_channels, *size)
-        with torch.autocast(stamps.device.type, enabled=False):  # bfloat16 would move the edges
+        colours, opacity = self._stamps(ordered.phrases)
+        canvas = colours.new_zeros(len(colours), self.out_channels, *size)
+        with torch.autocast(colours.device.type, enabled=False):  # bfloat16 would move the edges
             across, down, cover = box_coordinates(ordered.boxes, size)
             cover = cover * ordered.mask[..., None, None]
-            for k in range(stamps.shape[1]):
+            for k in range(colours.shape[1]):
                 grid = torch.stack([across[:, k], down[:, k]], dim=-1)  # (B, h, w, 2)
-                stamp = F.grid_sample(stamps[:, k], grid, padding_mode="border", align_corners=False)
+                stamp, share = (
+                    F.grid_sample(part[:, k], grid, padding_mode="border", align_corners=False)
+                    for part in (colours, opacity)
+                )
                 inside = torch.stack([across[:, k], down[:, k], torch.ones_like(across[:, k])], dim=1).clamp(-1, 1)
-                opaque = cover[:, k, None] * stamp[:, -1:].sigmoid()
-                share = torch.cat([opaque.expand_as(stamp[:, :-1]), cover[:, k, None].expand_as(inside)], dim=1)
-                canvas = canvas.lerp(torch.cat([stamp[:, :-1], inside], dim=1), share)
+                covered = cover[:, k, None]
+                shares = torch.cat([(covered * share).expand_as(stamp), covered.expand_as(inside)], dim=1)
+                canvas = canvas.lerp(torch.cat([stamp, inside], dim=1), shares)
         return canvas
+
+    def _stamps(self, phrases: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the stamps of (B, K, D) phrases, (B, K, C, S, S) float32, and their opacity in [0, 1]."""
+        side = self.config.side
+        coloured = self.channels * side**2
+        drawn = self.draw(phrases).float()
+        colours = drawn[..., :coloured].unflatten(-1, (-1, side, side))
+        if self.config.picture:
+            colours = colours.tanh()
+        return colours, drawn[..., coloured:].unflatten(-1, (1, self._opacity_side, self._opacity_side)).sigmoid()
 
 
 def _smallest_last(grounding: Grounding) -> Grounding:
