@@ -193,7 +193,6 @@ def _generate(
     from torchvision.transforms.functional import to_pil_image
     from torchvision.utils import make_grid
 
-    from vlad_lightning.layout.pictures import to_bytes
     from vlad_lightning.layout.prompt_parser import drawn_words
 
     if not (options.layout or options.template or drawn_words(options.prompt)):
@@ -201,7 +200,7 @@ def _generate(
     pipe = _open(options, folder)
     sampler = _sampler(options, pipe)
     drawn = _drawn(options, pipe, sampler, layout, pictures)
-    image = to_pil_image(make_grid(to_bytes(cast("Tensor", drawn.images)), nrow=8, padding=0))
+    image = to_pil_image(make_grid(cast("Tensor", drawn.images).mul(255).round().byte(), nrow=8, padding=0))
     _save(options, image, options.prompt, sampler)
     if options.save_layout:
         side = pipe.config.image_size

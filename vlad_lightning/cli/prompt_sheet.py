@@ -53,7 +53,7 @@ def draw_sheet(pipe: VLADPipeline, prompts: Sequence[str], sampler: ImageSampler
     for start in range(0, len(prompts), _BATCH):
         part = slice(start, start + _BATCH)
         drawn = pipe(prompts[part], sampler=sampler, generator=generators[part], output_type="pt").images
-        images.append(torch.as_tensor(drawn))
+        images.append(torch.as_tensor(drawn) * 2 - 1)
     captions = [textwrap.fill(prompt, _LINE) for prompt in prompts]
     page = io.BytesIO()
     sample_grid(torch.cat(images), captions, _COLUMNS).savefig(page, format="png")

@@ -16,6 +16,9 @@ from vlad_lightning.limits import MOST_STEPS, check_whole
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """(x_t (B, ...), timesteps (B,)) -> the prediction (B, ...): epsilon, v, x0 or a velocity, as the schedule says."""
 
+StepHook = Callable[[int, Tensor, Tensor], Tensor | None]
+"""(index of the step, its timestep (), x (B, ...) after it) -> the x to go on with; None ends the sampling there."""
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -56,15 +59,18 @@ class Sampler:
         schedule: Schedule,
         generators: Sequence[torch.Generator],
         progress: Callable[[Tensor], Iterable[Tensor]] = iter,
+        on_step: StepHook | None = None,
     ) -> Tensor:
         """Sample data from noise.
 
         Args:
             denoiser: see :data:`Denoiser`.
             noise: (B, ...) float32, standard normal.
-            schedule: the schedule of the training; its config is copied and the object is not changed.
+            schedule: the schedule of the training, or any diffusers scheduler to use instead of ``solver``; its config
+                is copied and the object is not changed.
             generators: B random generators, used if ``eta`` > 0.
             progress: wraps the timesteps, as tqdm does.
+            on_step: called after each step; None goes on with what the solver computes.
 
         Returns:
             (B, ...) float32.
@@ -73,8 +79,15 @@ class Sampler:
             ValueError: if the settings do not fit the schedule, see :meth:`check`.
         """
         solver = solver_for(schedule, self.solver, self.steps, self.eta, list(generators))
-        x = noise
-        for timestep, t in zip(solver.timesteps, progress(solver.times.to(noise.device)), strict=True):
-            prediction = denoiser(x, t.expand(len(x))).float()
+        x = noise * solver.noise_scale if solver.noise_scale != 1 else noise
+        shown = enumerate(progress(solver.times.to(noise.device)))
+        for timestep, (index, t) in zip(solver.timesteps, shown, strict=True):
+            scaled = x if solver.scaled is None else solver.scaled(x, timestep)
+            prediction = denoiser(scaled, t.expand(len(x))).float()
             x = solver.update(prediction, timestep, x).prev_sample
+            if on_step is not None:
+                changed = on_step(index, t, x)
+                if changed is None:
+                    break
+                x = changed
         return x

@@ -1,7 +1,8 @@
-"""diffusers' solvers of the reverse process (Eq. 5), set up for the visited timesteps only."""
+"""diffusers' solvers of the reverse process (Eq. 5), set up for the visited timesteps only, and a user's own."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,12 +14,15 @@ from diffusers import (
     DDPMScheduler,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
 )
 from torch import Tensor
 
 from vlad_lightning.diffusion.objective import Schedule, check_flow
 
 SolverName = Literal["ddim", "dpmsolver++"]
+_FLOW = "the velocity of flow matching"
+_MOST_ETA = 1 - 1e-6  # at 1 and zero terminal SNR, rounding makes 1 - abar - sigma^2 negative
 _KEPT = ("prediction_type", "thresholding", "dynamic_thresholding_ratio", "sample_max_value")  # of a DDPM schedule
 
 
@@ -30,11 +34,15 @@ class Solver:
         timesteps: (steps,) the scheduler's own timesteps, from noise to data.
         times: (steps,) the timesteps that the network gets at each of them.
         update: (prediction, timestep, x) -> an object whose ``prev_sample`` is the next x.
+        scaled: (x, timestep) -> the network's input; None is x itself.
+        noise_scale: deviation of the first x.
     """
 
     timesteps: Tensor
     times: Tensor
     update: Callable[[Tensor, Tensor, Tensor], Any]
+    scaled: Callable[[Tensor, Tensor], Tensor] | None = None
+    noise_scale: float = 1.0
 
 
 def solver_for(
@@ -43,7 +51,8 @@ def solver_for(
     """Create a solver for one sampling run.
 
     Args:
-        schedule: the schedule of the training; its config is copied and the object is not changed.
+        schedule: the schedule of the training; its config is copied and the object is not changed. A scheduler of
+            another class is used as it is, in the place of ``name``'s.
         name: ``ddim`` (Euler's method for flow matching) or ``dpmsolver++``.
         steps: evaluations of the network.
         eta: DDIM's eta with a DDPM schedule; otherwise 0, see :func:`check_solver`.
@@ -53,6 +62,8 @@ def solver_for(
         ValueError: see :func:`check_solver`.
     """
     check_solver(schedule, name, steps, eta)
+    if not is_trainable(schedule):
+        return given(schedule, steps, eta, generator)
     if name == "dpmsolver++":
         return dpmsolver(schedule, steps)
     if isinstance(schedule, FlowMatchEulerDiscreteScheduler):
@@ -65,8 +76,13 @@ def check_solver(schedule: Schedule, name: SolverName, steps: int, eta: float) -
 
     Raises:
         ValueError: for more steps than a DDPM schedule has, for ``eta`` > 0 without DDIM on a DDPM schedule, or for a
-            flow matching schedule that :class:`~vlad_lightning.diffusion.objective.FlowMatching` refuses.
+            flow matching schedule that :class:`~vlad_lightning.diffusion.objective.FlowMatching` refuses; for a
+            scheduler of another class, for ``eta`` > 0 if its steps have none.
     """
+    if not is_trainable(schedule):
+        if eta > 0 and "eta" not in inspect.signature(schedule.step).parameters:
+            raise ValueError(f"eta is {eta}; it must be 0 for a {type(schedule).__name__}, whose steps have none")
+        return
     if isinstance(schedule, FlowMatchEulerDiscreteScheduler):
         check_flow(schedule)
         if eta > 0:
@@ -77,10 +93,73 @@ def check_solver(schedule: Schedule, name: SolverName, steps: int, eta: float) -
         raise ValueError(f"eta is {eta}; it must be 0 for solver {name!r}, which draws no noise")
 
 
+def is_trainable(scheduler: SchedulerMixin) -> bool:
+    """Return whether a scheduler is a forward process that is trained on; any other one is a solver of a user's."""
+    return isinstance(scheduler, DDPMScheduler | FlowMatchEulerDiscreteScheduler)
+
+
+def forward_process(scheduler: SchedulerMixin) -> Schedule:
+    """Return the forward process that a scheduler was made for: itself, or one of its configuration."""
+    if is_trainable(scheduler):
+        return scheduler
+    flow = _prediction(scheduler) == _FLOW
+    return (FlowMatchEulerDiscreteScheduler if flow else DDPMScheduler).from_config(scheduler.config)
+
+
+def given(
+    scheduler: SchedulerMixin, steps: int, eta: float, generator: torch.Generator | list[torch.Generator]
+) -> Solver:
+    """Create a solver from a copy of any diffusers scheduler, with timesteps as it spaces them."""
+    solver: Any = type(scheduler).from_config(scheduler.config)
+    solver.set_timesteps(steps)
+    taken = inspect.signature(solver.step).parameters
+    own = {name: value for name, value in (("eta", min(eta, _MOST_ETA)), ("generator", generator)) if name in taken}
+
+    def update(prediction: Tensor, timestep: Tensor, x: Tensor) -> Any:
+        return solver.step(prediction, timestep, x, **own)
+
+    scaled = getattr(solver, "scale_model_input", None)  # flow matching has none
+    return Solver(solver.timesteps, solver.timesteps, update, scaled, float(getattr(solver, "init_noise_sigma", 1.0)))
+
+
+def check_replacement(scheduler: SchedulerMixin, schedule: Schedule) -> None:
+    """Refuse a scheduler that reads the network's prediction as something else than what was trained.
+
+    Args:
+        scheduler: a diffusers scheduler of any class.
+        schedule: the schedule of the training.
+
+    Raises:
+        ValueError: naming both predictions, or the numbers of timesteps; or a class that cannot read the prediction.
+    """
+    own, other = _prediction(schedule), _prediction(scheduler)
+    if own != other:
+        raise ValueError(
+            f"scheduler is a {type(scheduler).__name__} for {other}; the network predicts {own}: "
+            f"{type(scheduler).__name__}.from_config(pipe.scheduler.config) keeps that"
+        )
+    total, steps = schedule.config.num_train_timesteps, scheduler.config.num_train_timesteps
+    if total != steps:
+        raise ValueError(f"scheduler.num_train_timesteps is {steps}; the network was trained with {total}")
+    if not is_trainable(scheduler):
+        solver, x = given(scheduler, min(10, total), 0.0, torch.Generator()), torch.zeros(1, 1, 1, 1)
+        try:
+            solver.update(x, solver.timesteps[0], x)
+        except (ValueError, NotImplementedError) as error:
+            raise ValueError(f"scheduler is a {type(scheduler).__name__}, which cannot read {own}: {error}") from error
+
+
+def _prediction(scheduler: SchedulerMixin) -> str:
+    """Name what a scheduler takes the network's output for."""
+    kind = scheduler.config.get("prediction_type", "epsilon")
+    flow = type(scheduler).__name__.startswith("FlowMatch") or kind == "flow_prediction"
+    return _FLOW if flow else f"{kind!r}"
+
+
 def ddim(schedule: DDPMScheduler, steps: int, eta: float, generator: torch.Generator | list[torch.Generator]) -> Solver:
     """Create a DDIM solver (arXiv 2010.02502)."""
     solver, times = respaced(schedule, steps)
-    eta = min(eta, 1 - 1e-6)  # at 1 and zero terminal SNR, rounding makes 1 - abar - sigma^2 negative
+    eta = min(eta, _MOST_ETA)
 
     def update(prediction: Tensor, timestep: Tensor, x: Tensor) -> Any:
         return solver.step(prediction, timestep, x, eta=eta, generator=generator)

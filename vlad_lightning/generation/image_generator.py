@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import cast
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vlad_lightning.diffusion.guidance import ALWAYS, Branch
 from vlad_lightning.diffusion.objective import Schedule, check_schedule, noise_time
 from vlad_lightning.diffusion.sampler import Denoiser
+from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
 from vlad_lightning.layout.lettering_requests import with_lettering
@@ -250,8 +251,8 @@ class ImageGenerator(nn.Module):
         layouts: Sequence[Layout],
         sampler: ImageSampler,
         generators: Sequence[torch.Generator],
-        progress: Callable[[Tensor], Iterable[Tensor]] = iter,
         masked_images: MaskedImages | None = None,
+        controls: Controls = Controls(),
     ) -> GeneratedImages:
         """Generate images for ``B`` prompts with their layouts.
 
@@ -260,12 +261,13 @@ class ImageGenerator(nn.Module):
             layouts: B layouts; where they give no colours and fonts, those of the prompts are used.
             sampler: steps and scales.
             generators: B generators, the only source of randomness; each image depends only on its own.
-            progress: wraps the timesteps, as tqdm does.
             masked_images: B pictures of which only a region is generated: all other pixels are kept, and glyphs outside
                 the region are not drawn. None generates whole images.
+            controls: what the caller adds.
 
         Raises:
-            ValueError: if ``masked_images`` is given and the image generator has no inpainting.
+            ValueError: if ``masked_images`` is given and the image generator has no inpainting, or latents have a
+                wrong shape.
         """
         if masked_images is not None and not self.inpaints:
             raise ValueError(
@@ -281,11 +283,13 @@ class ImageGenerator(nn.Module):
         z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generators, layouts)
         latent = self.autoencoder.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
         shape = (len(prompts), self.autoencoder.latent_channels, *latent.shape[2:])
-        noise = randn_tensor(shape, generator=list(generators), device=weight.device)
+        noise = _first_latents(controls.latents, shape, generators, weight.device)
         known = self.masked_latents(masked_images, len(prompts))
         with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
-            denoiser = self._guided(cond, z, sampler, known, forget)
-            latents = sampler.draw(denoiser, noise, self.schedule, generators, progress)
+            denoiser = self._guided(cond, z, sampler, known, forget, controls.negative_prompts)
+            latents = sampler.draw(
+                denoiser, noise, controls.scheduler or self.schedule, generators, controls.progress, controls.on_step
+            )
         images = self.autoencoder.decode_latents(latents.to(weight)).float().clamp(-1, 1)
         if masked_images is not None:
             images = torch.where(masked_images.masks.to(images.device), images, masked_images.images.to(images))
@@ -313,6 +317,7 @@ class ImageGenerator(nn.Module):
         sampler: ImageSampler,
         known: Tensor | None = None,
         forget: Callable[[], None] = lambda: None,
+        negative_prompts: Sequence[str] | None = None,
     ) -> Denoiser:
         """Return the denoiser with hierarchical guidance, which evaluates all branches in one batch.
 
@@ -322,9 +327,11 @@ class ImageGenerator(nn.Module):
             sampler: scales and interval.
             known: the inpainting inputs.
             forget: called before a step whose branches are not those of the step before.
+            negative_prompts: B prompts of the branches without text; None is the empty prompt.
         """
         guidance = sampler.guidance
-        inputs = cache(partial(self._inputs, cond, z, known))
+        negative = self.uncond(len(cond)) if negative_prompts is None else self.prompt_encoder(negative_prompts)
+        inputs = cache(partial(self._inputs, cond, negative, z, known))
         before = guidance.branches
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
@@ -345,11 +352,15 @@ class ImageGenerator(nn.Module):
         return denoise
 
     def _inputs(
-        self, cond: Conditioning, z: Tensor | None, known: Tensor | None, branches: tuple[Branch, ...]
+        self,
+        cond: Conditioning,
+        negative: Conditioning,
+        z: Tensor | None,
+        known: Tensor | None,
+        branches: tuple[Branch, ...],
     ) -> tuple[Tensor | None, Conditioning, Tensor | None]:
         """Return layout, text and inpainting inputs of all branches in one batch."""
-        uncond = self.uncond(len(cond))
-        text = Conditioning.cat([cond if b.text else uncond for b in branches])
+        text = Conditioning.cat([cond if b.text else negative for b in branches])
         layout = None
         if z is not None:
             # encoded for the whole batch, not once: an autoencoder's rounding depends on the batch size
@@ -364,6 +375,17 @@ def _colours_drawn(layouts: Sequence[Layout] | None, latent: Tensor) -> Tensor:
     if layouts is None:
         return latent.new_zeros(len(latent), COLOUR_CHANNELS, *size)
     return draw_word_colours(layouts, size, latent.device).to(latent)
+
+
+def _first_latents(
+    given: Tensor | None, shape: tuple[int, ...], generators: Sequence[torch.Generator], device: torch.device
+) -> Tensor:
+    """Return the first x_t: the caller's, or drawn."""
+    if given is None:
+        return randn_tensor(shape, generator=list(generators), device=device)
+    if given.shape != shape:
+        raise ValueError(f"latents has the shape {tuple(given.shape)}; it must be {shape}")
+    return given.to(device, torch.float32)
 
 
 def _nothing_grounded(rows: int, width: int, device: torch.device) -> Grounding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from vlad_lightning import limits
 from vlad_lightning.data.prompts import Request
 from vlad_lightning.files import told_at
+from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.masking import Masking
@@ -57,7 +58,7 @@ def generate_batch(
     system: VLADSystem,
     settings: SystemSampling,
     generators: Sequence[torch.Generator],
-    progress: Callable[[Tensor], Iterable[Tensor]] = iter,
+    controls: Controls = Controls(),
 ) -> GeneratedImages:
     """Generate a batch of prompts, with or without layouts, pictures and masks.
 
@@ -66,7 +67,7 @@ def generate_batch(
         system: generates them in one batch.
         settings: how layouts and images are sampled.
         generators: B generators, the only source of randomness.
-        progress: wraps the timesteps of the images, as tqdm does.
+        controls: what the caller adds.
 
     Raises:
         ValueError: where a picture has neither mask nor layout, or the generated images hold NaN or infinite values.
@@ -79,7 +80,7 @@ def generate_batch(
     layouts = [layout for layout, _ in resolved]
     masked_per_prompt = [masked_images for _, masked_images in resolved]
     masked_images = _stacked(masked_per_prompt, image_generator.image_size)
-    generated = system.generate(batch.prompts, layouts, settings, generators, masked_images, progress).named(batch.keys)
+    generated = system.generate(batch.prompts, layouts, settings, generators, masked_images, controls).named(batch.keys)
     return (
         generated if masked_images is None else generated.within(_pictures(generated.images.cpu(), masked_per_prompt))
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vlad_lightning.diffusion.generators import Key, numbered, sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
@@ -51,7 +52,7 @@ class VLADSystem:
         settings: SystemSampling,
         generators: Sequence[torch.Generator],
         masked_images: MaskedImages | None = None,
-        progress: Callable[[Tensor], Iterable[Tensor]] = iter,
+        controls: Controls = Controls(),
     ) -> GeneratedImages:
         """Generate ``B`` images; each depends only on its prompt, its layout and its generator, up to rounding.
 
@@ -61,7 +62,7 @@ class VLADSystem:
             settings: how layouts and images are sampled.
             generators: B generators, the only source of randomness; each is used for the layout first.
             masked_images: see :meth:`~vlad_lightning.generation.image_generator.ImageGenerator.generate`.
-            progress: wraps the timesteps of the images, as tqdm does.
+            controls: what the caller adds.
 
         Raises:
             ValueError: where there are not B layouts or generators, or the images hold NaN or infinite values.
@@ -72,7 +73,7 @@ class VLADSystem:
                 raise ValueError(f"{name} has {len(entries)} entries; {len(prompts)} prompts need one each")
         resolved = self._resolve_layouts(prompts, given, settings.layouts, generators)
         generated = self.image_generator.generate(
-            prompts, resolved, settings.images, generators, progress, masked_images
+            prompts, resolved, settings.images, generators, masked_images, controls
         )
         check_finite(generated.images)
         return generated

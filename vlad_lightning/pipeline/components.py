@@ -115,11 +115,11 @@ def components_of(module: VFEModule) -> dict[str, Any]:
     if layouts is not None:
         _check_same(settings, EncoderSettings.of(layouts.prompt_encoder))
         parts |= EncoderParts.of(layouts.prompt_encoder).named("layout_")
-        parts |= {"tlg": layouts.tlg, "layout_schedule": layouts.schedule}
+        parts |= {"tlg": layouts.tlg, "layout_scheduler": layouts.schedule}
     vfe = image_generator.vfe
     parts |= {"unet": None, vfe.network_name: vfe.plain_network(), "fusion": vfe.fusion, "inpainting": vfe.inpainting}
     parts |= {"phrase_map": vfe.phrase_map}
-    parts |= {"autoencoder": image_generator.autoencoder, "schedule": image_generator.schedule}
+    parts |= {"autoencoder": image_generator.autoencoder, "scheduler": image_generator.schedule}
     parts |= asdict(module.sampler)
     parts |= {f"layout_{name}": value for name, value in asdict(module.layout_sampler).items()}
     parts |= {"image_size": image_generator.image_size, "font": image_generator.rasterizer.font}

@@ -21,8 +21,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from vlad_lightning.diffusion.generators import split_generator
+from vlad_lightning.diffusion.objective import Schedule
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.diffusion.solvers import check_replacement, check_solver, forward_process, is_trainable
 from vlad_lightning.files import naming
+from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
@@ -31,7 +34,7 @@ from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, resized_masks, to_bytes
 from vlad_lightning.layout.prompt_parser import drawn_words
-from vlad_lightning.limits import check_call
+from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_call, check_whole
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
 from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
 from vlad_lightning.models.painter.attention import read_masks
@@ -45,6 +48,14 @@ from vlad_lightning.models.text.towers import TextTower
 from vlad_lightning.models.text.width_adapter import WidthAdapter
 from vlad_lightning.models.tlg import TLG
 from vlad_lightning.modules.vfe import VFEModule
+from vlad_lightning.pipeline.call_arguments import (
+    StepCallback,
+    check_size,
+    check_tensor_inputs,
+    negative_prompts,
+    prompt_list,
+    repeated,
+)
 from vlad_lightning.pipeline.components import (
     EncoderParts,
     EncoderSettings,
@@ -79,13 +90,13 @@ class VLADPipeline(DiffusionPipeline):
         fusion: the fusion of Eq. 7.
         unet: the denoiser of the images; None if it is a transformer.
         autoencoder: turns images into latents and back.
-        schedule: noise schedule of the image diffusion.
+        scheduler: noise schedule of the image diffusion, or a solver in its place (:attr:`scheduler` can be replaced).
         layout_tokenizer: tokenizer of the layout generator's prompt encoder.
         layout_text_encoder: its text tower, adapters folded in.
         layout_character_encoder: its character-level embedding.
         layout_composition: its CCM, or the identity.
         tlg: the layout denoiser.
-        layout_schedule: noise schedule of the layout diffusion.
+        layout_scheduler: noise schedule of the layout diffusion.
         transformer: the denoiser of the images instead of ``unet``; None if it is a UNet.
         inpainting: the addition to Eq. 7 for inpainting; None for an image generator that was not trained for it.
         phrase_map: draws the objects' phrases into their boxes; None for an image generator with word boxes only.
@@ -128,7 +139,7 @@ class VLADPipeline(DiffusionPipeline):
         "layout_character_encoder",
         "layout_composition",
         "tlg",
-        "layout_schedule",
+        "layout_scheduler",
         "text_adapter",
         "layout_text_adapter",
         "inpainting",
@@ -144,13 +155,13 @@ class VLADPipeline(DiffusionPipeline):
         fusion: LatentFusion,
         unet: UNet2DConditionModel | None,
         autoencoder: SpaceToDepth | LinearAutoencoder | KLAutoencoder,
-        schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler,
+        scheduler: DDPMScheduler | FlowMatchEulerDiscreteScheduler,
         layout_tokenizer: PreTrainedTokenizerFast | None = None,
         layout_text_encoder: TextTower | None = None,
         layout_character_encoder: CharacterEncoder | None = None,
         layout_composition: CCM | IdentityComposition | None = None,
         tlg: TLG | None = None,
-        layout_schedule: DDPMScheduler | FlowMatchEulerDiscreteScheduler | None = None,
+        layout_scheduler: DDPMScheduler | FlowMatchEulerDiscreteScheduler | None = None,
         transformer: SD3Transformer2DModel | None = None,
         inpainting: InpaintingFusion | None = None,
         phrase_map: PhraseMap | None = None,
@@ -180,6 +191,7 @@ class VLADPipeline(DiffusionPipeline):
         word_colours: bool = False,
     ) -> None:
         super().__init__()
+        self._trained = forward_process(scheduler)
         self.register_modules(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
@@ -188,13 +200,13 @@ class VLADPipeline(DiffusionPipeline):
             fusion=fusion,
             unet=unet,
             autoencoder=autoencoder,
-            schedule=schedule,
+            scheduler=scheduler,
             layout_tokenizer=layout_tokenizer,
             layout_text_encoder=layout_text_encoder,
             layout_character_encoder=layout_character_encoder,
             layout_composition=layout_composition,
             tlg=tlg,
-            layout_schedule=layout_schedule,
+            layout_scheduler=layout_scheduler,
             text_adapter=text_adapter,
             layout_text_adapter=layout_text_adapter,
             transformer=transformer,
@@ -277,7 +289,7 @@ class VLADPipeline(DiffusionPipeline):
             ),
             VFE(self.fusion, self.unet, self.transformer, inpainting=self.inpainting, phrase_map=self.phrase_map),
             self.autoencoder,
-            self.schedule,
+            self._schedule_trained,
             self.config.image_size,
             Rasterizer(self.config.font),
             self.config.word_colours,
@@ -300,7 +312,7 @@ class VLADPipeline(DiffusionPipeline):
             self.layout_composition,
             self.layout_text_adapter,
         )
-        return LayoutGenerator(self._joined(parts), self.tlg, self.layout_schedule)
+        return LayoutGenerator(self._joined(parts), self.tlg, self.layout_scheduler)
 
     def _joined(self, parts: EncoderParts) -> PromptEncoder:
         return parts.joined(EncoderSettings(**{f.name: self.config[f.name] for f in fields(EncoderSettings)}))
@@ -317,6 +329,15 @@ class VLADPipeline(DiffusionPipeline):
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
         layout_sampler: Sampler | None = None,
+        *,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_images_per_prompt: int = 1,
+        height: int | None = None,
+        width: int | None = None,
+        latents: Tensor | None = None,
+        return_dict: bool = True,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> VLADOutput:
         """Generate an image for each prompt; the words to draw are in quotes.
 
@@ -327,25 +348,87 @@ class VLADPipeline(DiffusionPipeline):
             guidance_scale: guidance scale of the text, instead of the sampler's.
             layout_scale: guidance scale of the layout, instead of the sampler's.
             sampler: all settings of the image diffusion; None is :attr:`sampler`.
-            generator: the randomness: one generator per prompt, or one from which those are seeded; None uses
+            generator: the randomness: one generator per image, or one from which those are seeded; None uses
                 torch's global one, as in diffusers, so that each call gives other images.
-            output_type: ``pil`` or ``pt``.
+            output_type: ``pil``, ``np``, ``pt`` or ``latent``, see :class:`~vlad_lightning.pipeline.VLADOutput`.
             layout_sampler: the settings by which layouts are generated; None is :attr:`layout_sampler`.
+            negative_prompt: what guidance leads away from, for all prompts or one for each; None is the empty prompt.
+                Without guidance of the text it has no effect.
+            num_images_per_prompt: images of each prompt, one after the other.
+            height: the images' height in pixels; None, or the image generator's.
+            width: likewise.
+            latents: (B, C_z, h, w) float, standard normal: where the image diffusion starts, with B images in all;
+                the layouts are still drawn from ``generator``. None draws them.
+            return_dict: False returns a tuple of images and layouts.
+            callback_on_step_end: called as ``callback(pipe, step, timestep, {"latents": latents})`` after each step of
+                the image diffusion; it returns a mapping, whose ``latents`` are gone on with. It may set
+                ``pipe._interrupt = True``, which ends the diffusion there.
+            callback_on_step_end_tensor_inputs: what the callback is given; only ``latents`` is known.
 
         Raises:
-            ValueError: for an unknown ``output_type``, a number of layouts or generators that differs from that of the
-                prompts, more words than a layout holds, more or longer prompts than one call generates, settings that
-                do not fit a schedule or have no effect, or images that are not finite.
+            ValueError: for prompts of another kind or none, an unknown ``output_type``, another ``height`` or
+                ``width``, a number of layouts or generators that differs from that of the images, more words than a
+                layout holds, more or longer prompts than one call generates, settings that do not fit the scheduler
+                or have no effect, or images that are not finite.
         """
-        prompts = self._prompts(prompt)
+        check_output_type(output_type)
+        check_size(height, width, self.config.image_size)
+        check_whole("num_images_per_prompt", num_images_per_prompt, 1, MOST_IMAGES)
+        check_tensor_inputs(callback_on_step_end_tensor_inputs)
+        single = self._prompts(prompt)
+        prompts = repeated(single, num_images_per_prompt)
+        check_call(prompts, self.config.image_size, self.config.image_size)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generators = self._generators(prompts, generator)
-        check_output_type(output_type)
-        given = () if layouts is None else self._given(prompts, layouts)
+        given = () if layouts is None else tuple(repeated(self._given(single, layouts), num_images_per_prompt))
         sampling = SystemSampling(settings, self._layout_settings(prompts, given, layout_sampler))
+        negative = negative_prompts(negative_prompt, len(single))
+        controls = self._controls(
+            negative and repeated(negative, num_images_per_prompt), latents, callback_on_step_end, settings.steps
+        )
         batch = PromptBatch((), tuple(prompts), given)
-        generated = generate_batch(batch, self.system, sampling, generators, self.progress_bar)
-        return output(generated.images.cpu(), generated.layouts, output_type)
+        generated = generate_batch(batch, self.system, sampling, generators, controls)
+        images = self._latents if output_type == "latent" else generated.images
+        return output(images.cpu(), generated.layouts, output_type, return_dict)
+
+    def _controls(
+        self,
+        negative: Sequence[str] | None,
+        latents: Tensor | None,
+        callback: StepCallback | None,
+        steps: int,
+    ) -> Controls:
+        """Return what a call adds to the generation; keep the latents of the last step as :attr:`_latents`."""
+        self._interrupt, self._num_timesteps = False, steps
+
+        def on_step(index: int, timestep: Tensor, x: Tensor) -> Tensor | None:
+            if callback is not None:
+                x = (callback(self, index, timestep, {"latents": x}) or {}).get("latents", x)
+            self._latents = x
+            return None if self._interrupt else x
+
+        scheduler = None if is_trainable(self.scheduler) else self.scheduler
+        return Controls(self.progress_bar, on_step, negative, latents, scheduler)
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether a callback has ended the image diffusion early."""
+        return self._interrupt
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps of the image diffusion of the last call."""
+        return self._num_timesteps
+
+    @property
+    def _schedule_trained(self) -> Schedule:
+        """The forward process: the scheduler, or what it replaces; refuse one that does not fit.
+
+        Raises:
+            ValueError: see :func:`~vlad_lightning.diffusion.solvers.check_replacement`.
+        """
+        check_replacement(self.scheduler, self._trained)
+        return self.scheduler if is_trainable(self.scheduler) else self._trained
 
     def with_template(
         self,
@@ -358,6 +441,7 @@ class VLADPipeline(DiffusionPipeline):
         sampler: ImageSampler | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
+        **others: Any,
     ) -> VLADOutput:
         """Generate an image for each prompt, with the words and boxes that are read on an image of text.
 
@@ -371,6 +455,7 @@ class VLADPipeline(DiffusionPipeline):
             sampler: see there.
             generator: see there.
             output_type: see there.
+            **others: see there; any argument but ``layouts`` and ``layout_sampler``.
 
         Raises:
             ValueError: if no text is read on ``template``, or as :meth:`__call__` does.
@@ -386,6 +471,7 @@ class VLADPipeline(DiffusionPipeline):
             sampler,
             generator,
             output_type,
+            **others,
         )
 
     @staticmethod
@@ -414,6 +500,11 @@ class VLADPipeline(DiffusionPipeline):
         sampler: ImageSampler | None = None,
         generator: torch.Generator | list[torch.Generator] | None = None,
         output_type: str = "pil",
+        *,
+        negative_prompt: str | Sequence[str] | None = None,
+        latents: Tensor | None = None,
+        return_dict: bool = True,
+        callback_on_step_end: StepCallback | None = None,
     ) -> VLADOutput:
         """Regenerate a region of an image, once for each prompt; every pixel outside the region stays as it is.
 
@@ -429,13 +520,17 @@ class VLADPipeline(DiffusionPipeline):
             layout_scale: see there.
             sampler: see there.
             generator: see there.
-            output_type: see there; the images have the size of ``image``.
+            output_type: see there, without ``latent``; the images have the size of ``image``.
+            negative_prompt: see there.
+            latents: see there.
+            return_dict: see there.
+            callback_on_step_end: see there.
 
         Raises:
             ValueError: if the pipeline was not trained for inpainting, the mask is empty or of another size, neither
                 mask nor layouts are given, a layout has no word in the region, or as :meth:`__call__` does.
         """
-        check_output_type(output_type)
+        check_output_type(output_type, ("pil", "np", "pt"))
         image_generator = self.image_generator
         if not image_generator.inpaints:
             raise ValueError(
@@ -447,8 +542,10 @@ class VLADPipeline(DiffusionPipeline):
         whole, placed = self._region(prompts, image, mask, layouts)
         check_inside(image_generator, placed, resized_masks(whole.masks, image_generator.image_size))
         batch = PromptBatch((), tuple(prompts), placed, tuple(whole.images), tuple(whole.masks))
-        generated = generate_batch(batch, self.system, SystemSampling(settings), generators, self.progress_bar)
-        return output(torch.stack(generated.pictures), placed, output_type)
+        negative = negative_prompts(negative_prompt, len(prompts))
+        controls = self._controls(negative, latents, callback_on_step_end, settings.steps)
+        generated = generate_batch(batch, self.system, SystemSampling(settings), generators, controls)
+        return output(torch.stack(generated.pictures), placed, output_type, return_dict)
 
     @property
     def sampler(self) -> ImageSampler:
@@ -471,16 +568,20 @@ class VLADPipeline(DiffusionPipeline):
         self, sampler: ImageSampler | None, steps: int | None, text: float | None, layout: float | None
     ) -> ImageSampler:
         """Return the sampler of a call, with these steps and guidance scales unless they are None."""
+        if steps is not None:
+            check_whole("num_inference_steps", steps, 1, MOST_STEPS)
         given: dict[str, Any] = {"steps": steps, "guidance_scale": text, "layout_scale": layout}
         settings = replace(
             sampler or self.sampler, **{name: value for name, value in given.items() if value is not None}
         )
         self.image_generator.check(settings)
+        if not is_trainable(self.scheduler):
+            check_solver(self.scheduler, settings.solver, settings.steps, settings.eta)
         return settings
 
     def _prompts(self, prompt: str | Sequence[str]) -> list[str]:
         """Return the prompts of a call as a list, checked before they are used."""
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = prompt_list(prompt)
         side = self.image_generator.image_size
         check_call(prompts, side, side)
         return prompts
