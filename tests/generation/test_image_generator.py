@@ -71,7 +71,9 @@ def test_guidance_combines_the_three_branches(image_generator: ImageGenerator) -
         z = image_generator.encode_layout(glyph_images(image_generator.draw_glyphs([LAYOUT])))
         noise = torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(0))
         sampler = ImageSampler(steps=1, guidance_scale=text, layout_scale=layout)
-        return image_generator._guided(conditioning, z, sampler)(noise, torch.tensor([999]))
+        return image_generator._guided(conditioning, image_generator.uncond(len(conditioning)), z, sampler)(
+            noise, torch.tensor([999])
+        )
 
     with torch.no_grad():
         nothing, layout, both = predicted(0, 0), predicted(0, 1), predicted(1, 1)
@@ -130,7 +132,8 @@ def test_guidance_acts_in_its_interval_only(
     steps: list[bool] = []
     with torch.no_grad(), ExitStack() as stack:
         cond, z = prepared(network)
-        denoisers = {guided: network._guided(cond, z, inside if guided else ImageSampler()) for guided in (True, False)}
+        uncond = network.uncond(len(cond))
+        denoisers = {on: network._guided(cond, uncond, z, inside if on else ImageSampler()) for on in (True, False)}
 
         def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             steps.append(2 < 10 - len(steps) <= 7)  # tenths of T, from 10 to 1
@@ -161,7 +164,11 @@ def test_rescaling_narrows_what_guidance_widens(image_generator: ImageGenerator)
         noise = torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(0))
 
         def deviation(settings: ImageSampler) -> float:
-            return float(image_generator._guided(cond, z, settings)(noise, torch.tensor([999])).std())
+            return float(
+                image_generator._guided(cond, image_generator.uncond(len(cond)), z, settings)(
+                    noise, torch.tensor([999])
+                ).std()
+            )
 
         plain, half, full = (deviation(replace(sampler, guidance_rescale=phi)) for phi in (0.0, 0.5, 1.0))
         unguided = deviation(ImageSampler(steps=1))

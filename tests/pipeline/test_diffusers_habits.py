@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +21,17 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from vlad_lightning.diffusion.generators import split_generator
+from vlad_lightning.generation.controls import Controls
+from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.generation.system import SystemSampling
+from vlad_lightning.models.autoencoder import KLAutoencoder
+from vlad_lightning.models.lora import Lora
+from vlad_lightning.models.painter.lora_file import save_unet_lora
+from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.types import Layout
@@ -253,3 +264,112 @@ def test_wrong_arguments_are_named(pipe: VLADPipeline, settings: dict[str, Any],
 
 def test_the_own_size_can_be_given(pipe: VLADPipeline) -> None:
     assert torch.equal(draw(pipe, height=tiny.SIZE, width=tiny.SIZE), draw(pipe))
+
+
+Slots = list[tuple[dict[str, Any], str, Tensor]]
+
+
+def slots(part: nn.Module) -> Slots:
+    """Return where each weight and buffer of a part is kept, and its value."""
+    return [
+        (kept, name, value)
+        for module in part.modules()
+        for kept in (module._parameters, module._buffers)
+        for name, value in kept.items()
+        if value is not None
+    ]
+
+
+class Offloaded(Controls):
+    """Controls under which the weights of a part exist within its context only; outside they are on ``meta``."""
+
+    kept: dict[nn.Module, Slots]
+
+    @contextmanager
+    def resident(self, *parts: nn.Module) -> Iterator[None]:
+        for part in parts:
+            for kept, name, value in self.kept[part]:
+                kept[name] = value
+        yield
+        for part in parts:
+            for kept, name, value in self.kept[part]:
+                gone = torch.empty_like(value, device="meta")
+                kept[name] = nn.Parameter(gone, requires_grad=False) if isinstance(value, nn.Parameter) else gone
+
+
+def test_no_part_is_used_while_it_is_offloaded(pipe: VLADPipeline) -> None:
+    """Weights on the meta device would make the images tensors without values, or an error."""
+    system, sampling = pipe.system, SystemSampling(ImageSampler(2, guidance_scale=2.0, layout_scale=2.0))
+    prompts = [PROMPT, "a blue square"]
+
+    def images(controls: Controls) -> Tensor:
+        with torch.no_grad():
+            return system.generate(prompts, None, sampling, split_generator(generator(), 2), None, controls).images
+
+    expected = images(Controls())
+    image_generator, layouts = system.image_generator, system.layout_generator
+    assert layouts is not None
+    parts = (layouts, image_generator.prompt_encoder, image_generator.vfe, image_generator.autoencoder)
+    controls = Offloaded(device=torch.device("cpu"))
+    object.__setattr__(controls, "kept", {part: slots(part) for part in parts})  # the class is frozen
+    with controls.resident(*parts):
+        pass
+    try:
+        assert all(weight.is_meta for part in parts for weight in part.parameters())
+        assert torch.equal(images(controls), expected)
+    finally:
+        for part in parts:
+            for kept, name, value in controls.kept[part]:
+                kept[name] = value
+
+
+def test_offloading_keeps_the_parts_on_the_cpu_between_calls(pipe: VLADPipeline) -> None:
+    plain = draw(pipe)
+    pipe.enable_model_cpu_offload(device="cpu")
+    assert torch.equal(draw(pipe), plain)
+    with pytest.raises(ValueError, match="gpu_id is 1 and device is 'cuda:0'; give the number once"):
+        pipe.enable_model_cpu_offload(1, "cuda:0")
+    if not torch.accelerator.is_available():
+        with pytest.raises(ValueError, match="enable_model_cpu_offload needs an accelerator, and torch finds none"):
+            pipe.enable_model_cpu_offload()
+
+
+def test_tiling_and_slicing_are_those_of_the_autoencoder(pipe: VLADPipeline) -> None:
+    with pytest.raises(ValueError, match=r"autoencoder is a SpaceToDepth, which has no enable_tiling\(\)"):
+        pipe.enable_vae_tiling()
+    with pytest.raises(ValueError, match=r"autoencoder is a SpaceToDepth, which has no enable_slicing\(\)"):
+        pipe.enable_vae_slicing()
+    pipe.autoencoder = KLAutoencoder(block_out_channels=(8,), norm_num_groups=4)
+    for enabled in (True, False):
+        pipe.enable_vae_tiling(enabled)
+        pipe.enable_vae_slicing(enabled)
+        assert (pipe.autoencoder.use_tiling, pipe.autoencoder.use_slicing) == (enabled, enabled)
+
+
+def test_adapters_of_the_unet_are_loaded_and_unloaded(tmp_path: Path) -> None:
+    """With its adapters loaded, a pipeline of the plain weights generates what the one with folded weights does."""
+    own = tiny.image_generator()
+    adapted = VFE(own.vfe.fusion, own.vfe.unet, lora=Lora(2), phrase_map=own.vfe.phrase_map)
+    image_generator = ImageGenerator(own.prompt_encoder, adapted, own.autoencoder, own.schedule, own.image_size)
+    module = VFEModule(image_generator, tiny.image_encoder(), tiny.layout_generator())
+    torch.manual_seed(2)
+    torch.nn.init.normal_(module.image_generator.vfe.fusion.weight, std=0.3)
+    plain = VLADPipeline.from_module(module)
+    for name, value in module.image_generator.vfe.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(value, std=0.5)
+    folded = VLADPipeline.from_module(module)
+    save_unet_lora(module.image_generator.vfe, tmp_path)
+    for pipe in (plain, folded):
+        pipe.set_progress_bar_config(disable=True)
+    before = draw(plain)
+    plain.load_lora_weights(tmp_path)
+    torch.testing.assert_close(draw(plain), draw(folded), atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(draw(plain), before, atol=1e-3)
+    plain.unload_lora_weights()
+    torch.testing.assert_close(draw(plain), before)
+
+
+def test_a_transformer_takes_no_adapters_of_a_unet(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="load_lora_weights reads adapters of a UNet only"):
+        build(tiny.flow_image_generator()).load_lora_weights(tmp_path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from diffusers import SchedulerMixin
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlad_lightning.diffusion.sampler import StepHook
 
@@ -21,6 +23,7 @@ class Controls:
         negative_prompts: B prompts that guidance leads away from, in the place of the empty prompt; None is that one.
         latents: (B, C_z, h, w) float, standard normal: the first x_t, in the place of a draw from the generators.
         scheduler: a diffusers scheduler in the place of the sampler's solver.
+        device: where the parts compute, if they lie elsewhere when they are not in use; None is where they lie.
     """
 
     progress: Callable[[Tensor], Iterable[Tensor]] = iter
@@ -28,3 +31,18 @@ class Controls:
     negative_prompts: Sequence[str] | None = None
     latents: Tensor | None = None
     scheduler: SchedulerMixin | None = None
+    device: torch.device | None = None
+
+    @contextmanager
+    def resident(self, *parts: nn.Module) -> Iterator[None]:
+        """Keep parts on :attr:`device` within the context, and on the CPU otherwise; without a device, do nothing."""
+        if self.device is None:
+            yield
+            return
+        for part in parts:
+            part.to(self.device)
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.to("cpu")

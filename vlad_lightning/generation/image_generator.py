@@ -273,24 +273,29 @@ class ImageGenerator(nn.Module):
             raise ValueError(
                 "a region is given, but this image generator's vfe has no inpainting: it was not trained for inpainting"
             )
-        weight = self.vfe.fusion.weight
+        device = controls.device or self.vfe.fusion.weight.device
         layouts = [with_lettering(layout, prompt) for layout, prompt in zip(layouts, prompts, strict=True)]
-        glyphs = glyph_images(self.draw_glyphs(layouts).to(weight.device))
+        glyphs = glyph_images(self.draw_glyphs(layouts).to(device))
         if masked_images is not None:
-            glyphs = glyphs.masked_fill(~masked_images.masks.to(weight.device), -1)
-        cond = self.prompt_encoder(prompts)
+            glyphs = glyphs.masked_fill(~masked_images.masks.to(device), -1)
+        with controls.resident(self.prompt_encoder):
+            cond = self.prompt_encoder(prompts)
+            negative = controls.negative_prompts
+            uncond = self.uncond(len(prompts)) if negative is None else self.prompt_encoder(negative)
         grounding = self.ground(prompts, layouts, cond) if self.vfe.phrase_map is not None else None
-        z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generators, layouts)
-        latent = self.autoencoder.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
-        shape = (len(prompts), self.autoencoder.latent_channels, *latent.shape[2:])
-        noise = _first_latents(controls.latents, shape, generators, weight.device)
-        known = self.masked_latents(masked_images, len(prompts))
-        with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
-            denoiser = self._guided(cond, z, sampler, known, forget, controls.negative_prompts)
-            latents = sampler.draw(
-                denoiser, noise, controls.scheduler or self.schedule, generators, controls.progress, controls.on_step
-            )
-        images = self.autoencoder.decode_latents(latents.to(weight)).float().clamp(-1, 1)
+        with controls.resident(self.autoencoder, self.vfe):
+            weight = self.vfe.fusion.weight
+            z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generators, layouts)
+            latent = self.autoencoder.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
+            shape = (len(prompts), self.autoencoder.latent_channels, *latent.shape[2:])
+            noise = _first_latents(controls.latents, shape, generators, device)
+            known = self.masked_latents(masked_images, len(prompts))
+            with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
+                denoiser = self._guided(cond, uncond, z, sampler, known, forget)
+                solver = controls.scheduler or self.schedule
+                latents = sampler.draw(denoiser, noise, solver, generators, controls.progress, controls.on_step)
+        with controls.resident(self.autoencoder):
+            images = self.autoencoder.decode_latents(latents.to(glyphs.device, weight.dtype)).float().clamp(-1, 1)
         if masked_images is not None:
             images = torch.where(masked_images.masks.to(images.device), images, masked_images.images.to(images))
         return GeneratedImages(images, tuple(layouts), glyphs, tuple(prompts))
@@ -313,25 +318,24 @@ class ImageGenerator(nn.Module):
     def _guided(
         self,
         cond: Conditioning,
+        uncond: Conditioning,
         z: Tensor | None,
         sampler: ImageSampler,
         known: Tensor | None = None,
         forget: Callable[[], None] = lambda: None,
-        negative_prompts: Sequence[str] | None = None,
     ) -> Denoiser:
         """Return the denoiser with hierarchical guidance, which evaluates all branches in one batch.
 
         Args:
             cond: of B prompts.
+            uncond: of the branches without text.
             z: of their layouts.
             sampler: scales and interval.
             known: the inpainting inputs.
             forget: called before a step whose branches are not those of the step before.
-            negative_prompts: B prompts of the branches without text; None is the empty prompt.
         """
         guidance = sampler.guidance
-        negative = self.uncond(len(cond)) if negative_prompts is None else self.prompt_encoder(negative_prompts)
-        inputs = cache(partial(self._inputs, cond, negative, z, known))
+        inputs = cache(partial(self._inputs, cond, uncond, z, known))
         before = guidance.branches
 
         def denoise(x: Tensor, t: Tensor) -> Tensor:
@@ -354,13 +358,13 @@ class ImageGenerator(nn.Module):
     def _inputs(
         self,
         cond: Conditioning,
-        negative: Conditioning,
+        uncond: Conditioning,
         z: Tensor | None,
         known: Tensor | None,
         branches: tuple[Branch, ...],
     ) -> tuple[Tensor | None, Conditioning, Tensor | None]:
         """Return layout, text and inpainting inputs of all branches in one batch."""
-        text = Conditioning.cat([cond if b.text else negative for b in branches])
+        text = Conditioning.cat([cond if b.text else uncond for b in branches])
         layout = None
         if z is not None:
             # encoded for the whole batch, not once: an autoencoder's rounding depends on the batch size

@@ -71,7 +71,7 @@ class VLADSystem:
         for name, entries in (("layouts", given), ("generators", generators)):
             if len(entries) != len(prompts):
                 raise ValueError(f"{name} has {len(entries)} entries; {len(prompts)} prompts need one each")
-        resolved = self._resolve_layouts(prompts, given, settings.layouts, generators)
+        resolved = self._resolve_layouts(prompts, given, settings.layouts, generators, controls)
         generated = self.image_generator.generate(
             prompts, resolved, settings.images, generators, masked_images, controls
         )
@@ -84,12 +84,14 @@ class VLADSystem:
         layouts: Sequence[Layout | None],
         sampler: Sampler,
         generators: Sequence[torch.Generator],
+        controls: Controls,
     ) -> list[Layout]:
         """Return the layouts, with the missing ones generated."""
         rows = [row for row, layout in enumerate(layouts) if layout is None]
         if rows and self.layout_generator is not None:
             asked = [prompts[row] for row in rows]
-            generated = self.layout_generator.sample(asked, sampler, [generators[row] for row in rows])
+            with controls.resident(self.layout_generator):
+                generated = self.layout_generator.sample(asked, sampler, [generators[row] for row in rows])
         else:
             generated = (Layout.empty(),) * len(rows)
         made = iter(generated)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from vlad_lightning.limits import check_prompts, shown
@@ -72,3 +73,31 @@ def check_tensor_inputs(names: Sequence[str]) -> None:
         raise ValueError(
             f"callback_on_step_end_tensor_inputs has {', '.join(map(repr, unknown))}; only 'latents' is known"
         )
+
+
+def offload_device(gpu_id: int | None, device: torch.device | str | None) -> torch.device:
+    """Return the accelerator that parts are moved to while they are in use.
+
+    Raises:
+        ValueError: without an accelerator, or for two numbers.
+    """
+    if device is None:
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        if found is None:
+            raise ValueError("enable_model_cpu_offload needs an accelerator, and torch finds none; give device")
+        device = found
+    device = torch.device(device)
+    if gpu_id is not None and device.index is not None:
+        raise ValueError(f"gpu_id is {gpu_id} and device is {str(device)!r}; give the number once")
+    return device if gpu_id is None else torch.device(device.type, gpu_id)
+
+
+def check_has(part: Any, name: str, method: str) -> Any:
+    """Return a part, or refuse one without a method.
+
+    Raises:
+        ValueError: naming the part's class and the method.
+    """
+    if not hasattr(part, method):
+        raise ValueError(f"{name} is a {type(part).__name__}, which has no {method}()")
+    return part

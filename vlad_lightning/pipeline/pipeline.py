@@ -16,6 +16,7 @@ from diffusers import (
     SD3Transformer2DModel,
     UNet2DConditionModel,
 )
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from PIL import Image
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
@@ -50,9 +51,11 @@ from vlad_lightning.models.tlg import TLG
 from vlad_lightning.modules.vfe import VFEModule
 from vlad_lightning.pipeline.call_arguments import (
     StepCallback,
+    check_has,
     check_size,
     check_tensor_inputs,
     negative_prompts,
+    offload_device,
     prompt_list,
     repeated,
 )
@@ -71,7 +74,7 @@ from vlad_lightning.types import Layout, MaskedImages, PromptBatch
 __all__ = ["VLADOutput", "VLADPipeline", "to_bytes"]
 
 
-class VLADPipeline(DiffusionPipeline):
+class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     """The whole system of Eq. 1: P(I | T) = P(I | Z_T) P(Z_T | T).
 
     Every part is a plain diffusers or transformers object, so ``save_pretrained`` writes only safetensors and JSON,
@@ -192,6 +195,7 @@ class VLADPipeline(DiffusionPipeline):
     ) -> None:
         super().__init__()
         self._trained = forward_process(scheduler)
+        self._offload: torch.device | None = None
         self.register_modules(
             tokenizer=tokenizer,
             text_encoder=text_encoder,
@@ -408,7 +412,50 @@ class VLADPipeline(DiffusionPipeline):
             return None if self._interrupt else x
 
         scheduler = None if is_trainable(self.scheduler) else self.scheduler
-        return Controls(self.progress_bar, on_step, negative, latents, scheduler)
+        return Controls(self.progress_bar, on_step, negative, latents, scheduler, self._offload)
+
+    def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
+        """Keep the parts on the CPU, and move those that are in use to an accelerator: less memory, a little slower.
+
+        Args:
+            gpu_id: number of the accelerator; None is 0, or that of ``device``.
+            device: the accelerator; None is the one that torch finds.
+
+        Raises:
+            ValueError: without an accelerator, or if both arguments give a number.
+        """
+        self._offload = offload_device(gpu_id, device)
+        self.to("cpu")
+
+    def enable_vae_tiling(self, enabled: bool = True) -> None:
+        """Encode and decode large pictures in tiles, so that they need less memory (a ``KLAutoencoder`` only).
+
+        Raises:
+            ValueError: for an autoencoder that has no tiling.
+        """
+        autoencoder = check_has(self.autoencoder, "autoencoder", "enable_tiling")
+        autoencoder.enable_tiling() if enabled else autoencoder.disable_tiling()
+
+    def enable_vae_slicing(self, enabled: bool = True) -> None:
+        """Encode and decode a batch one picture at a time (a ``KLAutoencoder`` only).
+
+        Raises:
+            ValueError: for an autoencoder that has no slicing.
+        """
+        autoencoder = check_has(self.autoencoder, "autoencoder", "enable_slicing")
+        autoencoder.enable_slicing() if enabled else autoencoder.disable_slicing()
+
+    def load_lora_weights(self, pretrained_model_name_or_path_or_dict: Any, **kwargs: Any) -> None:
+        """Load adapters of the UNet, as ``vlad-cli export --lora-folder`` and kohya's trainers write them.
+
+        ``fuse_lora``, ``unload_lora_weights``, ``set_adapters`` and the like are those of diffusers.
+
+        Raises:
+            ValueError: for an image generator that is a transformer.
+        """
+        if self.unet is None:
+            raise ValueError("the image generator is a transformer; load_lora_weights reads adapters of a UNet only")
+        super().load_lora_weights(pretrained_model_name_or_path_or_dict, **kwargs)
 
     @property
     def interrupt(self) -> bool:
