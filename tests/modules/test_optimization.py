@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tiny_system as tiny
 import torch
+from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
@@ -357,3 +358,61 @@ def test_a_resumed_fit_uses_the_kernel_of_its_config(fused: bool) -> None:
     assert [group["fused"] for group in after["param_groups"]] == [True if fused else None]
     assert int(after["state"][0]["step"]) == 2
     torch.testing.assert_close(found, expected)
+
+
+def parsed(optimizer: str) -> Optimization:
+    """Parse YAML of an optimizer as a stage's configuration is parsed."""
+    parser = ArgumentParser()
+    parser.add_argument("--optimization", type=Optimization, default=Optimization())
+    made: Optimization = parser.instantiate(parser.parse_args([f"--optimization={optimizer}"])).optimization
+    return made
+
+
+@pytest.mark.parametrize("name", ["Adafactor", "NAdam", "RAdam", "SGD", "RMSprop"])
+def test_any_optimizer_of_torch_trains_at_the_rates_of_the_stage(name: str) -> None:
+    settings = parsed(f"{{lr: 0.5, weight_decay: 0.1, warmup_steps: 0, optimizer: {{class_path: torch.optim.{name}}}}}")
+    network = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.Linear(3, 1))
+    made = replace(settings, encoder_lr=0.25).configure(network.parameters(), 10, None, network[2].parameters())
+    optimizer = made["optimizer"]
+    assert type(optimizer) is getattr(torch.optim, name)
+    rates = [(g["lr"], g["weight_decay"]) for g in optimizer.param_groups]
+    assert rates == [(0.5, 0.1), (0.5, 0.0), (0.25, 0.1), (0.25, 0.0)]
+    before = copy.deepcopy(network.state_dict())
+    network(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    assert all(not torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    made["lr_scheduler"]["scheduler"].step()
+    assert optimizer.param_groups[0]["lr"] < 0.5
+
+
+def test_an_optimizers_own_settings_are_kept_and_a_resume_keeps_its_moments() -> None:
+    settings = parsed("{optimizer: {class_path: torch.optim.SGD, init_args: {momentum: 0.75}}}")
+    weight = nn.Parameter(torch.ones(2, 2))
+    optimizer = settings.configure([weight], 10)["optimizer"]
+    assert optimizer.param_groups[0]["momentum"] == 0.75
+    weight.sum().backward()
+    optimizer.step()
+    again = settings.configure([weight], 10)["optimizer"]
+    again.load_state_dict(optimizer.state_dict())
+    assert torch.equal(again.state[weight]["momentum_buffer"], optimizer.state[weight]["momentum_buffer"])
+
+
+@pytest.mark.parametrize(
+    ("yaml", "message"),
+    [
+        (
+            "{fused: true, optimizer: {class_path: torch.optim.SGD}}",
+            "fused is True; it must be False: they",
+        ),
+        ("{betas: [0.5, 0.9], optimizer: {class_path: torch.optim.SGD}}", r"betas is .*; it must be \(0.9, 0.999\)"),
+    ],
+)
+def test_settings_of_adamw_are_refused_with_another_optimizer(yaml: str, message: str) -> None:
+    with pytest.raises((ValueError, ArgumentError), match=message):
+        parsed(yaml)
+
+
+def test_weight_decay_is_refused_by_an_optimizer_without_it() -> None:
+    settings = parsed("{optimizer: {class_path: torch.optim.Rprop}}")
+    with pytest.raises(ValueError, match=r"weight_decay is 0\.01; it must be 0 for Rprop, which has none"):
+        settings.configure([nn.Parameter(torch.ones(1))], 10)

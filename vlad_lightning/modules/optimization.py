@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 from diffusers.optimization import SchedulerType, get_scheduler
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import OptimizerCallable
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -25,7 +26,7 @@ LRScaling = Literal["none", "linear", "sqrt"]
 
 @dataclass(frozen=True)
 class Optimization:
-    """AdamW with a warm-up and a schedule over the whole run.
+    """An optimizer, AdamW unless another is given, with a warm-up and a schedule over the whole run.
 
     A step is an optimizer step on one *global batch*: samples per device, times devices, times accumulated batches.
     Settings in samples are divided by it and rounded up to steps, so they mean the same on any number of devices.
@@ -34,7 +35,7 @@ class Optimization:
 
     Attributes:
         lr: the highest learning rate, before ``lr_scaling``.
-        weight_decay: weight decay of AdamW; vectors and scalars (norms, biases) are not decayed.
+        weight_decay: weight decay of the optimizer; vectors and scalars (norms, biases) are not decayed.
         betas: betas of AdamW.
         warmup_steps: steps of linear warm-up.
         schedule: a schedule's name in diffusers: ``constant_with_warmup``, ``cosine``, ``linear``, ...
@@ -47,6 +48,9 @@ class Optimization:
         encoder_lr: the highest learning rate of the prompt encoder, in stages that train it beside something else; it
             is scaled and scheduled like ``lr``. None means ``lr``.
         map_lr: the same for stage 2's phrase map, a small network that takes larger steps than an image generator.
+        optimizer: builds the optimizer from parameter groups, such as ``class_path: torch.optim.Adafactor`` in YAML;
+            any class with the interface of ``torch.optim``, so also those of other packages. Learning rates and weight
+            decay are those of this class. None is AdamW.
 
     Raises:
         ValueError: where a number is out of its range, a name is unknown, or a setting has no effect with the others.
@@ -64,6 +68,7 @@ class Optimization:
     lr_scaling: LRScaling = "none"
     encoder_lr: float | None = None
     map_lr: float | None = None
+    optimizer: OptimizerCallable | None = None
 
     def __post_init__(self) -> None:
         for name in ("lr", "encoder_lr", "map_lr"):
@@ -88,6 +93,8 @@ class Optimization:
             check_idle(self, ["lr_batch"], "lr is not scaled: lr_scaling is 'none'")
         if self.schedule == SchedulerType.CONSTANT.value:
             check_idle(self, ["warmup_steps", "warmup_samples"], "schedule 'constant' has no warm-up")
+        if self.optimizer is not None:
+            check_idle(self, ["betas", "fused"], "they are AdamW's, and optimizer is another")
 
     def of_module(
         self, module: LightningModule, encoder: nn.Module | None = None, phrase_map: nn.Module | None = None
@@ -130,7 +137,7 @@ class Optimization:
         apart = {"encoder_lr": ("encoder", encoder), "map_lr": ("phrase map", phrase_map)}
         groups = self._groups([p for p in parameters if p.requires_grad], batch, apart)
         lr = self._scaled(self.lr, batch)
-        optimizer = AdamW(groups, lr=lr, betas=self.betas, fused=self._kernel)
+        optimizer = self._built(groups, lr)
         if self.fused:
             scale_outside(optimizer)  # so that Lightning can clip before the step
         optimizer.register_load_state_dict_pre_hook(_with_own_settings)
@@ -142,6 +149,17 @@ class Optimization:
         )
         schedule = _OwnRates(optimizer, curve.lr_lambdas[0])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _built(self, groups: list[dict[str, Any]], lr: float) -> Optimizer:
+        """Build the optimizer; every group gets its learning rate, so that an own one of the class has no effect."""
+        if self.optimizer is None:
+            return AdamW(groups, lr=lr, betas=self.betas, fused=self._kernel)
+        optimizer = self.optimizer([{"lr": lr} | group for group in groups])
+        if "weight_decay" not in optimizer.defaults and self.weight_decay != 0:
+            raise ValueError(
+                f"weight_decay is {self.weight_decay}; it must be 0 for {type(optimizer).__name__}, which has none"
+            )
+        return optimizer
 
     def _groups(
         self,
