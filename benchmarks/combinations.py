@@ -33,7 +33,7 @@ SIZE = 128
 MEASURES = ("present", "of the kind", "in the colour", "both")
 
 Counts = dict[tuple[str, bool], list[tuple[int, ...]]]
-"""(images, whether the noun was held out in its colour) -> of each image: the requests, and those right in each measure."""
+"""(images, whether the noun was held out in its colour) -> of each image: requests, and those right by each measure."""
 
 
 def count(wanted: Sequence[RequestedObject], found: Sequence[object], held_out: bool) -> tuple[int, ...]:
