@@ -103,7 +103,7 @@ def test_per_image_rows_give_the_results() -> None:
     evaluation = measure([True, True, True, False], four_samples())
     results, rows = evaluation.compute(), evaluation.per_image()
     assert rows.keys() <= results.keys()
-    assert results.keys() - rows.keys() == {"mario_f"}
+    assert results.keys() - rows.keys() == {"mario_f", "truth_mario_f"}
     for name, images in rows.items():
         part, whole = np.array(list(images.values())).sum(axis=0)
         assert results[name].value == pytest.approx(part / whole), name
@@ -156,7 +156,8 @@ def test_true_images_score_high_and_every_result_names_its_source(
     with pytest.warns(UserWarning, match="8 images for 32 features"):
         results = evaluation.compute()
     assert results["word_accuracy"].value >= 0.9
-    assert results["word_accuracy"].value == results["truth_word_accuracy"].value  # the same images
+    for name in ("word_accuracy", "sentence_accuracy", "mario_f"):
+        assert results[name].value == results[f"truth_{name}"].value  # the same images
     assert results["layout_word_accuracy"].value >= 0.9
     assert results["layout_iou"].value > 0.95
     assert results["word_accuracy"].details == {"engine": engine.name}

@@ -27,6 +27,7 @@ from vlad_lightning.types import Batch, GeneratedImages, MetricResult
 
 _T = TypeVar("_T")
 _SPELT = ("word_accuracy", "edit_similarity")
+_READ = (*_SPELT, "sentence_accuracy", "mario_f")
 _SHORT = {"human_overlap_share": "human_overlap"}
 
 
@@ -70,7 +71,8 @@ class Evaluation(nn.Module):
     def update(self, generated: GeneratedImages, batch: Batch) -> None:
         """Measure one batch of generated images against the samples with the same prompts."""
         words = [drawn_words(prompt) for prompt in batch.prompts]
-        self.generated.update(generated.images, words, [mario_targets(prompt) for prompt in batch.prompts], batch.keys)
+        mario_words = [mario_targets(prompt) for prompt in batch.prompts]
+        self.generated.update(generated.images, words, mario_words, batch.keys)
         self.background.update(generated.images, batch.prompts, batch.keys)
         if any(len(layout) for layout in generated.layouts):
             self.drawn.update(generated.glyphs, words, keys=batch.keys)
@@ -78,7 +80,7 @@ class Evaluation(nn.Module):
             self.layout.update(generated.layouts, batch.prompts, *truth, batch.keys)
             self.word_colour.update(generated.images, generated.glyphs, generated.layouts, batch.prompts, batch.keys)
         if self.read_truth:
-            self.truth.update(batch.images, words, keys=batch.keys)
+            self.truth.update(batch.images, words, mario_words, batch.keys)
             glyphs = glyph_images(batch.glyphs)
             self.true_word_colour.update(batch.images, glyphs, batch.layouts, batch.prompts, batch.keys)
         if self.objects is not None:
@@ -119,7 +121,7 @@ class Evaluation(nn.Module):
         answers |= _under("human", ask(self.human), (*_SPELT, "sentence_accuracy"))
         answers |= _under("human", ask(self.human_layout), ("overlap_share",))
         answers |= _under("layout", ask(self.drawn), _SPELT) | _under("layout", ask(self.layout))
-        answers |= _under("truth", ask(self.truth), _SPELT) | _under("truth", ask(self.true_word_colour))
+        answers |= _under("truth", ask(self.truth), _READ) | _under("truth", ask(self.true_word_colour))
         answers |= _under("truth", ask(self.true_objects)) if self.true_objects is not None else {}
         return {_SHORT.get(name, name): one for name, one in answers.items()}
 
