@@ -150,11 +150,13 @@ def picture_map() -> PhraseMap:
 def test_a_picture_is_drawn_in_pixels_and_encoded_as_a_glyph_map_is() -> None:
     module, told = picture_map(), grounding([LEFT])
     encoded = module.encode(told, SpaceToDepth(4), image_size=64, latent_size=16)
-    assert encoded.shape[1] == module.encoded_channels(48) == 51
+    assert encoded.shape[1] == module.encoded_channels(48) == 99
     drawn = module(told, (64, 64))
     assert drawn.shape == (1, module.out_channels, 64, 64)
     torch.testing.assert_close(torch.nn.functional.pixel_shuffle(encoded[:, :48], 4), drawn[:, :3])
-    torch.testing.assert_close(encoded[:, 48:], torch.nn.functional.avg_pool2d(drawn[:, 3:], 4))
+    silhouettes = torch.nn.functional.pixel_shuffle(encoded[:, 48:96], 4)
+    torch.testing.assert_close(silhouettes, (2 * drawn[:, 3:4] - 1).expand(-1, 3, -1, -1))
+    torch.testing.assert_close(encoded[:, 96:], torch.nn.functional.avg_pool2d(drawn[:, 4:], 4))
     assert drawn[:, :3].abs().max() <= 1
 
 
@@ -164,7 +166,7 @@ def test_a_pictures_opacity_has_cells_of_its_own() -> None:
     with torch.no_grad():
         module.draw[-1].bias[-64:].normal_(std=3.0)
     square = Grounding(told.phrases, torch.tensor([[[0.25, 0.25, 0.25, 0.25, 0.0]]]), told.mask)
-    stamp = module.draw(told.phrases)[0, 0]
+    stamp = module.draw[1:](torch.cat([module.draw[0](told.phrases), torch.zeros(1, 1, 1)], dim=-1))[0, 0]
     colours = torch.nn.functional.interpolate(
         stamp[:48].view(1, 3, 4, 4).tanh(), scale_factor=2, mode="bilinear", align_corners=False
     )
@@ -174,7 +176,34 @@ def test_a_pictures_opacity_has_cells_of_its_own() -> None:
 
 def test_a_picture_map_of_no_phrases_is_an_empty_picture() -> None:
     encoded = picture_map().encode(grounding([LEFT], [False]), SpaceToDepth(4), image_size=64, latent_size=16)
-    assert not encoded.any()
+    assert not encoded[:, :48].any()
+    assert encoded[:, 48:96].eq(-1).all()  # black
+    assert not encoded[:, 96:].any()
+
+
+def test_silhouettes_are_the_opacity_of_objects_alone() -> None:
+    module = picture_map()
+    object_box, frame = [0.5, 0.5, 0.5, 0.5, 0.0], [0.5, 0.5, 1.0, 1.0, 0.0]
+    alone, over = (module(grounding([object_box, frame], [True, more]), (32, 32)) for more in (False, True))
+    torch.testing.assert_close(alone[:, 3], over[:, 3])
+    phrase = grounding([object_box, frame]).phrases[:, :1]
+    cells = module.draw[1:](torch.cat([module.draw[0](phrase), torch.zeros(1, 1, 1)], dim=-1))
+    opacity = cells[0, 0, 48:].view(1, 1, 8, 8).sigmoid()
+    enlarged = torch.nn.functional.interpolate(opacity, scale_factor=2, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(over[0, 3, 8:24, 8:24], enlarged[0, 0], atol=1e-5, rtol=1e-4)
+    assert not over[0, 3, :8].any()
+
+
+def test_a_pictures_stamp_depends_on_the_ratio_of_the_boxs_sides_only() -> None:
+    module = picture_map()
+    torch.nn.init.normal_(module.draw[1].weight[:, -1], std=2.0)
+    small, large, wide = (
+        module(grounding([[0.5, 0.5, w, h, 0.0]]), (64, 64)) for w, h in ((0.25, 0.25), (0.5, 0.5), (0.5, 0.25))
+    )
+    halved = torch.nn.functional.avg_pool2d(large[:, :3], 2)[..., 8:24, 8:24]
+    torch.testing.assert_close(halved, small[..., :3, 24:40, 24:40], atol=0.1, rtol=0)
+    squeezed = torch.nn.functional.avg_pool2d(wide[:, :3], (1, 2))[..., 24:40, 8:24]
+    assert (squeezed - small[..., :3, 24:40, 24:40]).abs().max() > 0.1
 
 
 def test_a_picture_map_is_saved_and_loaded_completely(tmp_path: Path) -> None:

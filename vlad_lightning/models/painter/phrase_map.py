@@ -10,10 +10,11 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from vlad_lightning.layout.masks import box_coordinates
+from vlad_lightning.layout.masks import box_coordinates, fills_frame
 from vlad_lightning.models.autoencoder import Autoencoder
 
 _POSITION_CHANNELS = 3  # across, down, and coverage
+_SMALLEST = 1e-3  # side of a box, as a share of the frame's
 _OPAQUE = 2.0  # initial opacity before the sigmoid, after which it is 0.88
 
 
@@ -43,7 +44,10 @@ class PhraseMap(ModelMixin, ConfigMixin):
 
     A stamp has either latent channels, pasted at the latent's size, or, as a ``picture``, the colours of pixels: these
     are pasted at the image's size, and the autoencoder encodes the whole as it encodes the glyph map. Between the
-    cells of a latent nothing can be interpolated, so only pictures keep outlines that are finer than a cell.
+    cells of a latent nothing can be interpolated, so only pictures keep outlines that are finer than a cell. A second
+    picture has the silhouettes, white on black: a phrase without a colour has a grey stamp, which may be as grey as
+    what it stands on. The stamp of a picture also depends on the ratio of the box's sides, since three fish in a row
+    and in a column are said alike.
 
     Args:
         text_width: D of the phrases.
@@ -68,18 +72,18 @@ class PhraseMap(ModelMixin, ConfigMixin):
         self.channels = 3 if picture else channels
         self._opacity_side = opacity_side or side
         coloured = self.channels * side**2
-        hidden, stamp = nn.Linear(text_width, width), nn.Linear(width, coloured + self._opacity_side**2)
+        hidden, stamp = nn.Linear(text_width + picture, width), nn.Linear(width, coloured + self._opacity_side**2)
         nn.init.constant_(stamp.bias[coloured:], _OPAQUE)
         self.draw = nn.Sequential(nn.LayerNorm(text_width), hidden, nn.GELU(), stamp)
 
     @property
     def out_channels(self) -> int:
-        """Channels of the map: the stamps', and the three of the boxes' coordinates."""
-        return self.channels + _POSITION_CHANNELS
+        """Channels of the map: the stamps', the silhouettes of pictures, and the three of the boxes' coordinates."""
+        return self.channels + self._silhouettes + _POSITION_CHANNELS
 
     def encoded_channels(self, latent_channels: int) -> int:
-        """Return the map's channels in z_t, where pictures have the latent's."""
-        return (latent_channels if self.config.picture else self.channels) + _POSITION_CHANNELS
+        """Return the map's channels in z_t, where each of the two pictures has the latent's."""
+        return (2 * latent_channels if self.config.picture else self.channels) + _POSITION_CHANNELS
 
     def encode(self, grounding: Grounding, autoencoder: Autoencoder, image_size: int, latent_size: int) -> Tensor:
         """Draw the map as a part of z_t.
@@ -91,13 +95,16 @@ class PhraseMap(ModelMixin, ConfigMixin):
             latent_size: h = w of the latent.
 
         Returns:
-            (B, C, h, w) float, where C is :meth:`encoded_channels`: the stamps, then the boxes' coordinates.
+            (B, C, h, w) float, where C is :meth:`encoded_channels`: the stamps, the silhouettes of pictures, and the
+            boxes' coordinates.
         """
         if not self.config.picture:
             return self(grounding, (latent_size, latent_size))
         drawn = self(grounding, (image_size, image_size))
-        places = F.adaptive_avg_pool2d(drawn[:, self.channels :], latent_size)
-        return torch.cat([autoencoder.encode_images(drawn[:, : self.channels]), places], dim=1)
+        picture, silhouettes, places = drawn.split([self.channels, 1, _POSITION_CHANNELS], dim=1)
+        white_on_black = (2 * silhouettes - 1).expand_as(picture)
+        encoded = [autoencoder.encode_images(each) for each in (picture, white_on_black)]
+        return torch.cat([*encoded, F.adaptive_avg_pool2d(places, latent_size)], dim=1)
 
     def forward(self, grounding: Grounding, size: tuple[int, int]) -> Tensor:
         """Draw the map.
@@ -110,7 +117,8 @@ class PhraseMap(ModelMixin, ConfigMixin):
             (B, out_channels, h, w) float32; zero where no phrase is drawn.
         """
         ordered = _smallest_last(grounding)
-        colours, opacity = self._stamps(ordered.phrases)
+        colours, opacity = self._stamps(ordered)
+        solid = ~fills_frame(ordered.boxes)  # a background has no silhouette, and hides none: it is the largest
         canvas = colours.new_zeros(len(colours), self.out_channels, *size)
         with torch.autocast(colours.device.type, enabled=False):  # bfloat16 would move the edges
             across, down, cover = box_coordinates(ordered.boxes, size)
@@ -122,16 +130,27 @@ class PhraseMap(ModelMixin, ConfigMixin):
                     for part in (colours, opacity)
                 )
                 inside = torch.stack([across[:, k], down[:, k], torch.ones_like(across[:, k])], dim=1).clamp(-1, 1)
+                if self._silhouettes:
+                    stamp = torch.cat([stamp, solid[:, k, None, None, None].to(stamp).expand_as(share)], dim=1)
                 covered = cover[:, k, None]
                 shares = torch.cat([(covered * share).expand_as(stamp), covered.expand_as(inside)], dim=1)
                 canvas = canvas.lerp(torch.cat([stamp, inside], dim=1), shares)
         return canvas
 
-    def _stamps(self, phrases: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the stamps of (B, K, D) phrases, (B, K, C, S, S) float32, and their opacity in [0, 1]."""
+    @property
+    def _silhouettes(self) -> int:
+        """Channels of the silhouettes, before they are encoded."""
+        return int(self.config.picture)
+
+    def _stamps(self, grounding: Grounding) -> tuple[Tensor, Tensor]:
+        """Return the stamps of B x K phrases, (B, K, C, S, S) float32, and their opacity in [0, 1]."""
         side = self.config.side
         coloured = self.channels * side**2
-        drawn = self.draw(phrases).float()
+        read = self.draw[0](grounding.phrases)
+        if self.config.picture:
+            across, down = grounding.boxes[..., 2:4].clamp(min=_SMALLEST).log().unbind(dim=-1)
+            read = torch.cat([read, (across - down)[..., None].to(read)], dim=-1)
+        drawn = self.draw[1:](read).float()
         colours = drawn[..., :coloured].unflatten(-1, (-1, side, side))
         if self.config.picture:
             colours = colours.tanh()
