@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import pytest
+
+from vlad_lightning.data.processes import unordered
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_task_is_done_once(workers: int) -> None:
+    assert sorted(unordered(abs, iter(range(-20, 0)), workers)) == list(range(1, 21))
+
+
+def test_an_error_in_a_process_is_raised_here() -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(unordered(int, ["1", "x"], 2))
