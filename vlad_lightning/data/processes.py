@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -26,7 +28,8 @@ def unordered(function: Callable[[Task], Result], tasks: Iterable[Task], workers
         yield from map(function, tasks)
         return
     # Spawned: a process that has loaded torch's threads must not be forked.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
         left = iter(tasks)
         try:
             with _held_back(signal.SIGINT):  # the first submissions start the processes
@@ -37,6 +40,17 @@ def unordered(function: Callable[[Task], Result], tasks: Iterable[Task], workers
                 yield from (future.result() for future in done)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let this process end when its parent does: after a kill it would wait for tasks forever."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager
