@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import io
 import itertools
 import json
 import os
@@ -357,18 +358,38 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         OSError, UnusableFileError: as :func:`check_file`; the latter also beyond :data:`PICTURE_PIXELS`.
         OSError, SyntaxError, ValueError: if it is not an image.
     """
+    with open_file(path, PICTURE_BYTES) as file:
+        yield _opened_picture(file, path)
+
+
+def picture_from_bytes(content: bytes, name: str) -> Image.Image:
+    """Return the picture in a file's content, of which the header is read; the pixels are read when they are used.
+
+    Args:
+        content: what the file holds.
+        name: its name, for errors.
+
+    Raises:
+        UnusableFileError: beyond :data:`PICTURE_PIXELS`, or beyond the size of a file that is read.
+        OSError, SyntaxError, ValueError: if it is not an image.
+    """
+    if len(content) > PICTURE_BYTES:
+        raise UnusableFileError(name, f"larger than {PICTURE_BYTES:,} bytes")
+    return _opened_picture(io.BytesIO(content), name)
+
+
+def _opened_picture(file: BinaryIO, name: Path | str) -> Image.Image:
     from PIL import Image
 
     Image.init()  # fills Image.OPEN with the formats that Pillow was built with
-    formats = [name for name in _FORMATS if name in Image.OPEN]
-    with open_file(path, PICTURE_BYTES) as file:
-        try:
-            picture = Image.open(file, formats=formats)
-        except Image.DecompressionBombError as error:  # Pillow's own limit, which is higher
-            raise UnusableFileError(path, f"more than {PICTURE_PIXELS:,} pixels") from error
-        if picture.width * picture.height > PICTURE_PIXELS:
-            raise UnusableFileError(path, f"more than {PICTURE_PIXELS:,} pixels")
-        yield picture
+    formats = [kind for kind in _FORMATS if kind in Image.OPEN]
+    try:
+        picture = Image.open(file, formats=formats)
+    except Image.DecompressionBombError as error:  # Pillow's own limit, which is higher
+        raise UnusableFileError(name, f"more than {PICTURE_PIXELS:,} pixels") from error
+    if picture.width * picture.height > PICTURE_PIXELS:
+        raise UnusableFileError(name, f"more than {PICTURE_PIXELS:,} pixels")
+    return picture
 
 
 def as_rgb(image: Image.Image, in_place: bool = False) -> Image.Image:

@@ -29,7 +29,18 @@ def test_help_lists_every_command(flag: str) -> None:
     result = vlad_cli(flag)
     assert result.returncode == 0
     listed = {line.split()[0] for line in result.stdout.split("commands:\n")[1].split("\n\n")[0].splitlines()}
-    assert listed == {"fit", "validate", "test", "predict", "run", "doctor", "synth", "export", "generate"}
+    assert listed == {
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "run",
+        "doctor",
+        "annotate",
+        "synth",
+        "export",
+        "generate",
+    }
 
 
 def test_help_imports_the_standard_library_only() -> None:

@@ -19,6 +19,7 @@ from vlad_lightning.metrics.ocr_engine import (
     build_ocr_engine,
     layout_of_lines,
 )
+from vlad_lightning.metrics.word_reader import WordReader
 
 
 def written(lines: list[str], size: int, font_size: int) -> Tensor:
@@ -63,6 +64,22 @@ def test_rapidocr_tells_where_it_reads_what(engine: OCRLocator) -> None:
         found = torch.cat([quads[:, 0], quads[:, 2]], dim=1)
         assert (found - torch.tensor(expected)).abs().max() < 0.08  # a detector's boxes have a margin
     assert [len(layout) for layout in engine.locate(torch.zeros(2, 3, 64, 64))] == [0, 0]
+
+
+def test_rapidocr_tells_where_each_word_of_a_line_is() -> None:
+    image = Image.new("RGB", (400, 200), "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(50)
+    draw.text((30, 60), "BIG SALE", font=font, fill="black")
+    starts = [30, 30 + font.getlength("BIG ")]
+    ends = [30 + font.getlength("BIG"), 30 + font.getlength("BIG SALE")]
+    words = WordReader()(image)
+    assert [word.text for word in words] == ["BIG", "SALE"]
+    assert all(0.9 < word.confidence <= 1 for word in words)
+    for word, start, end in zip(words, starts, ends, strict=True):
+        assert abs(word.quad[:, 0].min() * 400 - start) < 14  # a detector's boxes have a margin
+        assert abs(word.quad[:, 0].max() * 400 - end) < 14
+    assert WordReader()(Image.new("RGB", (64, 64))) == []
+    assert "rapidocr" in WordReader().name
 
 
 @pytest.mark.parametrize("off", [-0.45, 0.45])

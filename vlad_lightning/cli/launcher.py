@@ -23,6 +23,7 @@ _COMMANDS = {
     "predict": "generate the prompts of a prompt data module",
     "run": "all stages of a pipeline, one after the other: vlad-cli run --config configs/pipeline_mini.yaml",
     "doctor": "check ranks, network, disks, versions and weights, alone or on every task: srun vlad-cli doctor",
+    "annotate": "write your own pictures, with the words read on them, in MARIO's format",
     "synth": "write synthetic posters in MARIO's format",
     "export": "write a stage-2 checkpoint as a pipeline folder",
     "generate": "generate one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
@@ -83,6 +84,10 @@ def _entry(command: str) -> Callable[[list[str]], int | None]:
         from vlad_lightning.cli import synth
 
         return synth.main
+    if command == "annotate":
+        from vlad_lightning.cli import annotate
+
+        return annotate.main
     if command == "doctor":
         from vlad_lightning.cli.doctor import command as doctor
 

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vlad_lightning.data.batches import BatchShard, shard_loader
 from vlad_lightning.data.content import differing
 from vlad_lightning.data.dataset import MarioDataset
+from vlad_lightning.data.framing import Resize, check_resize
 from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.order import Draw, GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.prompts import collate_prompts, keyed_prompts, read_prompts
@@ -51,7 +52,7 @@ class MarioDataModule(LightningDataModule):
 
     Args:
         root: a folder in MARIO's format; None if there is a ``source``.
-        size: height and width of the images in pixels; others are stretched to it.
+        size: height and width of the images in pixels; ``resize`` says what happens to others.
             None: 64, or on the command line the image generator's.
         batch_size: samples per batch and device.
         max_words: ``N``, the number of words a layout generator places; a caption's further words are left out.
@@ -76,6 +77,9 @@ class MarioDataModule(LightningDataModule):
         source: source of the samples, instead of ``root``, ``index``, ``min_confidence``, ``max_bad_share`` and
             ``max_outage``, which are settings of a folder.
         test_source: source of the test samples, instead of ``test_root``.
+        resize: how a picture of other proportions becomes a square: ``stretch``, which is what MARIO's pictures have
+            been through; ``crop`` to its middle; or ``pad`` with white. See
+            :func:`~vlad_lightning.data.framing.framed` for the words and objects that a crop cuts off.
 
     Attributes:
         preparation: converts each batch for the trained module before the batch is moved to the device; set in the
@@ -111,6 +115,7 @@ class MarioDataModule(LightningDataModule):
         seed: int = 0,
         source: SampleSource | None = None,
         test_source: SampleSource | None = None,
+        resize: Resize = "stretch",
     ) -> None:
         super().__init__()
         size = _SIZE if size is None else size
@@ -122,6 +127,7 @@ class MarioDataModule(LightningDataModule):
         _at_least(0, num_workers=num_workers)
         if limit_test is not None:
             _at_least(1, limit_test=limit_test)
+        check_resize(resize)
         check_share("val_share", val_share)
         check_share("test_share", test_share)
         tested_apart = test_root is not None or test_source is not None
@@ -148,6 +154,7 @@ class MarioDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.seed = seed
+        self.resize: Resize = resize
         if root is None and test_root is None:
             self._check_idle()
         self.source = self._source("root", root, "source", source, index)
@@ -344,7 +351,7 @@ class MarioDataModule(LightningDataModule):
 
     def _dataset(self, source: SampleSource, indices: Sequence[int]) -> MarioDataset:
         words, boxes, objects = self.max_words, self.max_boxes, self.max_objects
-        return self.dataset_class(source, self.size, words, boxes, self.rasterizer, objects, indices)
+        return self.dataset_class(source, self.size, words, boxes, self.rasterizer, objects, indices, self.resize)
 
     def _check_idle(self) -> None:
         """Refuse settings of a folder if no folder is given."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vlad_lightning.data.framing import Resize, framed
 from vlad_lightning.data.ocr_lines import OcrWord
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SkipSample, prompt_of
@@ -44,6 +45,7 @@ class MarioDataset(Dataset[Sample]):
         rasterizer: draws the layouts.
         max_objects: ``K`` of :class:`~vlad_lightning.types.Sample`.
         indices: the numbers in ``source`` of this data set's samples; None takes all.
+        resize: how a picture of other proportions becomes a square, see :func:`~vlad_lightning.data.framing.framed`.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class MarioDataset(Dataset[Sample]):
         rasterizer: Rasterizer,
         max_objects: int = 12,
         indices: Sequence[int] | None = None,
+        resize: Resize = "stretch",
     ) -> None:
         self.source = source
         self.indices = torch.tensor(range(len(source)) if indices is None else indices)  # a tensor: processes share it
@@ -63,6 +66,7 @@ class MarioDataset(Dataset[Sample]):
         self.max_boxes = max_boxes
         self.rasterizer = rasterizer
         self.max_objects = max_objects
+        self.resize: Resize = resize
         self._decompose = PromptDecomposer()
         self._broken = torch.zeros(len(self.indices), dtype=torch.bool).share_memory_()
         self._why = "each was found to be broken before"  # the last sample was left out
@@ -102,7 +106,7 @@ class MarioDataset(Dataset[Sample]):
         if self._broken[index]:
             return None
         try:
-            return self._build(self.source.read(int(self.indices[index])))
+            return self._build(framed(self.source.read(int(self.indices[index])), self.resize, self.size))
         except DataOutageError:
             raise
         except SkipSample as skip:

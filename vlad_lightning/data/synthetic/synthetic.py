@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
-import signal
-from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +14,7 @@ from rich.progress import track
 
 from vlad_lightning.data.mario import encode_image, write_sample
 from vlad_lightning.data.ocr_lines import OcrWord, format_word, parse_ocr
+from vlad_lightning.data.processes import unordered
 from vlad_lightning.data.scene_file import (
     ObjectFacts,
     SceneFacts,
@@ -90,7 +85,7 @@ def write_posters(
         write = partial(_write_chunk, partial_out, size, seed, heldout, charseg, scene, world)
         chunks = [range(start, min(start + _CHUNK, samples)) for start in range(0, samples, _CHUNK)]
         bar = track(
-            _done(write, chunks, workers),
+            unordered(write, chunks, workers),
             description=f"posters in {out.name}",
             total=len(chunks),
             console=Console(stderr=True),
@@ -166,42 +161,6 @@ def _sample(index: int, scene: Scene, caption: Caption, image: Image.Image) -> R
 def _check(name: str, value: int, low: int, high: int) -> None:
     if not low <= value <= high:
         raise ValueError(f"{name} is {value}; allowed: {low} to {high}")
-
-
-def _done(write: partial[None], chunks: Iterable[range], workers: int) -> Iterator[None]:
-    """Run ``write`` over the chunks, and yield once for each finished chunk."""
-    if workers == 1:
-        yield from map(write, chunks)
-        return
-    # Spawned: a process that has loaded torch's threads must not be forked.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        left = iter(chunks)
-        try:
-            with _held_back(signal.SIGINT):  # the first submissions start the processes
-                pending = {pool.submit(write, chunk) for chunk in islice(left, 2 * workers)}
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                pending |= {pool.submit(write, chunk) for chunk in islice(left, len(done))}
-                yield from (future.result() for future in done)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _held_back(number: signal.Signals) -> Iterator[None]:
-    """Block a signal in this context; a process that is started meanwhile never receives it.
-
-    Only the first process must react to Ctrl-C: a worker killed while it holds the queue's lock would leave the others
-    waiting forever.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _write_chunk(

@@ -1,0 +1,132 @@
+"""Pictures of other proportions in a square: stretched to it, cropped to their middle, or with white beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import shapely
+from PIL import Image
+
+from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, WordFacts
+from vlad_lightning.data.source import RawSample, quoted_caption
+from vlad_lightning.files import as_rgb
+from vlad_lightning.layout.prompt_parser import region_of
+
+Resize = Literal["stretch", "crop", "pad"]
+
+_LEGIBLE = 0.9  # of a word's area: one of which less is in the frame is cut off, and a prompt must not ask for it
+_RECOGNISABLE = 0.5  # of an object's area
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """Where the new frame lies: a point at ``p`` fractions of the picture is at ``p * scale + shift`` of the frame.
+
+    Attributes:
+        scale: (2,) float64: the picture's width and height in frames.
+        shift: (2,) float64: the place of the picture's upper left corner.
+    """
+
+    scale: np.ndarray
+    shift: np.ndarray
+
+    def move(self, points: np.ndarray) -> np.ndarray:
+        """Return points (..., 2) in fractions of the frame."""
+        return points * self.scale + self.shift
+
+    def shares(self, quads: np.ndarray) -> np.ndarray:
+        """Return which share of each moved quad (N, 4, 2) lies in the frame, of what lies in the picture."""
+        hulls = shapely.convex_hull(shapely.polygons(quads))
+        picture = shapely.box(*self.shift, *(self.shift + self.scale))
+        visible = shapely.area(shapely.intersection(hulls, picture))
+        inside = shapely.area(shapely.intersection(hulls, shapely.box(0, 0, 1, 1)))
+        return np.divide(inside, visible, out=np.zeros(len(quads)), where=visible > 0)
+
+
+def check_resize(resize: str) -> None:
+    """Refuse another way than those of :data:`Resize`.
+
+    Raises:
+        ValueError: naming the value and what is allowed.
+    """
+    if resize not in get_args(Resize):
+        raise ValueError(f"resize is {resize!r}; allowed: {', '.join(get_args(Resize))}")
+
+
+def framed(sample: RawSample, resize: Resize, size: int) -> RawSample:
+    """Return a sample whose picture is a square of ``size`` pixels, with its words and objects moved along.
+
+    A word of which more than a tenth is cut off is left out, also from the prompt's words to draw; so is an object of
+    which more than half is. The boxes of other objects end at the frame.
+
+    Args:
+        sample: the sample; returned as it is if its picture is a square, or is to be stretched, which moves nothing.
+        resize: ``stretch``; ``crop`` keeps the middle; ``pad`` keeps all, in the middle of a white frame.
+        size: side of the frame in pixels.
+
+    Raises:
+        SkipSample: if the prompt becomes too long.
+    """
+    if resize == "stretch":
+        return sample
+    image = as_rgb(sample.image)
+    if image.width == image.height:
+        return sample
+    picture, frame = (_cropped if resize == "crop" else _padded)(image, size)
+    quads = frame.move(np.array([word.quad for word in sample.words], dtype=np.float64).reshape(-1, 4, 2))
+    kept = np.flatnonzero(frame.shares(quads) >= _LEGIBLE).tolist()
+    words = [sample.words[i] for i in kept]
+    prompt = sample.prompt
+    if len(kept) < len(sample.words):
+        prompt = quoted_caption(sample.caption, words, sample.key)
+    moved = tuple(replace(sample.words[i], quad=quads[i].astype(np.float32)) for i in kept)
+    scene = None if sample.scene is None else _moved_scene(sample.scene, frame)
+    return replace(sample, image=picture, words=moved, prompt=prompt, scene=scene)
+
+
+def _cropped(image: Image.Image, size: int) -> tuple[Image.Image, _Frame]:
+    sides = np.array(image.size, dtype=np.float64)
+    side = sides.min()
+    start = (sides - side) / 2
+    box = (*start.tolist(), *(start + side).tolist())
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box), _Frame(sides / side, -start / side)
+
+
+def _padded(image: Image.Image, size: int) -> tuple[Image.Image, _Frame]:
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    left, top = (size - width) // 2, (size - height) // 2
+    picture = Image.new("RGB", (size, size), "white")
+    picture.paste(image.resize((width, height), Image.Resampling.BICUBIC), (left, top))
+    return picture, _Frame(np.array([width, height]) / size, np.array([left, top]) / size)
+
+
+def _moved_scene(scene: SceneFacts, frame: _Frame) -> SceneFacts:
+    return replace(scene, words=_moved_words(scene.words, frame), objects=_moved_objects(scene.objects, frame))
+
+
+def _moved_words(words: Sequence[WordFacts], frame: _Frame) -> tuple[WordFacts, ...]:
+    quads = frame.move(np.array([word.quad for word in words], dtype=np.float64).reshape(-1, 4, 2))
+    kept = np.flatnonzero(frame.shares(quads) >= _LEGIBLE).tolist()
+    moved = []
+    for i in kept:
+        phrase = np.concatenate([quads[j] for j in kept if words[j].group == words[i].group])
+        region = region_of(*((phrase.min(axis=0) + phrase.max(axis=0)) / 2).tolist())
+        corners = tuple((x, y) for x, y in quads[i].tolist())
+        moved.append(replace(words[i], quad=corners, region=region))
+    return tuple(moved)
+
+
+def _moved_objects(objects: Sequence[ObjectFacts], frame: _Frame) -> tuple[ObjectFacts, ...]:
+    corners = frame.move(np.array([entry.box for entry in objects], dtype=np.float64).reshape(-1, 2, 2))
+    quads = np.stack([corners[:, [0, 1, 1, 0], 0], corners[:, [0, 0, 1, 1], 1]], axis=2)
+    moved = []
+    for entry, share, ends in zip(objects, frame.shares(quads), corners.clip(0, 1), strict=True):
+        if share >= _RECOGNISABLE:
+            left, top, right, bottom = ends.ravel().tolist()
+            region = region_of((left + right) / 2, (top + bottom) / 2)
+            moved.append(replace(entry, box=(left, top, right, bottom), region=region))
+    return tuple(moved)
