@@ -18,12 +18,10 @@ from vlad_lightning import __version__
 from vlad_lightning.callbacks.init_from import provenance
 from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.files import NOTE_BYTES, read_utf8, set_aside
+from vlad_lightning.files import NOTE_BYTES, public_path, read_utf8, set_aside
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.pipeline.precision import megabytes, stored_formats
-from vlad_lightning.pipeline.training_record import TrainedStage, read_stages, shown
-
-__all__ = ["Run", "read_run", "shown", "write_card"]
+from vlad_lightning.pipeline.training_record import TrainedStage, read_stages
 
 _USE = """\
 ```console
@@ -120,7 +118,7 @@ def read_run(
     stages = read_stages(checkpoint, saved)
     return Run(
         name=name,
-        data=stages[-1].data or shown(data),
+        data=stages[-1].data or public_path(data),
         checkpoint=checkpoint.name,
         sha256=digest(checkpoint),
         steps=saved["global_step"],
@@ -251,7 +249,7 @@ def _training(run: Run) -> str:
     if run.seeds:
         lines.append(f"- Seeds: {', '.join(f'`{name}={seed}`' for name, seed in run.seeds.items())}")
     if run.sources:
-        names = ", ".join(f"`{shown(source)}`" for source in run.sources)
+        names = ", ".join(f"`{public_path(source)}`" for source in run.sources)
         lines.append(f"- Started from: {names}; their licences apply to these weights")
     if credits := sorted({stage.credits for stage in run.stages} - {""}):
         lines.append(f"- Objects of the training data were drawn from {' and '.join(credits)}")
@@ -292,7 +290,7 @@ def _result_rows(run: Run) -> str:
 
 def _tested_on(result: Mapping[str, Any]) -> str:
     """Return the data that a result was measured on; it is not recorded for a data module without a root."""
-    return shown(result["data"]) if result.get("data") else "not recorded"
+    return public_path(result["data"]) if result.get("data") else "not recorded"
 
 
 def _slug(text: str) -> str:

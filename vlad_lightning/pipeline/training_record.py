@@ -9,6 +9,7 @@ from typing import Any
 
 from vlad_lightning.checkpoints.config_lock import RECORD
 from vlad_lightning.checkpoints.folder import digest, read_header
+from vlad_lightning.files import public_path
 
 _RATES = ("lr", "encoder_lr", "map_lr")
 _ICONS = "Font Awesome Free 6 by Fonticons, Inc. (CC BY 4.0)"
@@ -54,11 +55,6 @@ def read_stages(checkpoint: Path, saved: Mapping[str, Any]) -> tuple[TrainedStag
     return tuple(found.values())
 
 
-def shown(path: str) -> str:
-    """Return the last two parts of an absolute path, to keep the others private; a hub id is returned unchanged."""
-    return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path
-
-
 def _follow(checkpoint: Path, saved: Mapping[str, Any], found: dict[str, TrainedStage]) -> None:
     for path, sha256 in _origins(saved):
         if sha256 in found:
@@ -100,10 +96,10 @@ def _batch(record: Mapping[str, Any], lock: Mapping[str, Any]) -> int | None:
 
 def _data(record: Mapping[str, Any]) -> str:
     if root := record.get("data.root"):
-        return shown(str(root).removeprefix("{out}/"))
+        return public_path(str(root).removeprefix("{out}/"))
     name = _class(record.get("data.source.class_path"))
     settings = {key: value for key, value in record.items() if key.startswith("data.source.") and value is not None}
-    given = [f"{key.removeprefix('data.source.')}={shown(str(v))}" for key, v in settings.items()]
+    given = [f"{key.removeprefix('data.source.')}={public_path(str(v))}" for key, v in settings.items()]
     return f"{name}({', '.join(text for text in given if not text.startswith('class_path='))})" if name else ""
 
 
