@@ -26,7 +26,7 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup demo test test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
+.PHONY: help setup demo test notebook test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ demo: $(RUNTIME)  ## run the whole demo on the CPU (60 to 90 minutes); writes ru
 test: export OMP_NUM_THREADS ?= 1  # two processes with two threads each are very slow on two cores
 test: $(DEV)  ## run the tests and measure coverage (WORKERS=2 processes)
 	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 300 --cov --cov-report=term
+
+notebook: export OMP_NUM_THREADS ?= 1
+notebook: $(DEV)  ## run docs/tour.ipynb, which fails if one of its cells does (about two minutes)
+	$(BIN)/jupyter execute --timeout=600 docs/tour.ipynb
 
 test-slurm: $(DEV)  ## run the sbatch files on a SLURM cluster of two nodes on this machine (needs root, slurm-wlm, munge)
 	$(BIN)/pytest -m slurm tests/slurm -rs --timeout 1200

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -62,6 +63,18 @@ def test_the_citation_names_this_version_and_the_paper() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == vlad_lightning.__version__
     assert "2501.00917" in citation["references"][0]["url"]
+
+
+def test_the_tour_shows_what_its_cells_printed_and_drew() -> None:
+    text = (ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8")
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
+    assert {output["output_type"] for output in outputs} <= {"stream", "display_data", "execute_result"}
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 4
+    printed = "\n".join("".join(part["source"]) for part in cells) + str([o.get("text") for o in outputs])
+    assert re.findall(r"(?<![\w.])/(?:home|root|tmp|usr|work)/", printed) == []
+    assert len(text) < 300_000
 
 
 @pytest.mark.slow

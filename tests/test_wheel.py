@@ -33,7 +33,10 @@ from vlad_lightning.cli.launcher import main
 from vlad_lightning.pipeline import VLADPipeline
 
 VLADPipeline.from_pretrained("vlad-mini")
-sys.exit(main(["generate", "a poster that says 'HI'", "--steps", "2", "--device", "cpu", "--out", "out.png"]))
+code = main(["generate", "a poster that says 'HI'", "--steps", "2", "--device", "cpu", "--out", "out.png"])
+if "lightning" in sys.modules:
+    raise RuntimeError("Lightning has been imported, which takes time and only training needs")
+sys.exit(code)
 """
 
 

@@ -84,6 +84,11 @@ def printable(path: Path | str) -> str:
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def public_path(path: str) -> str:
+    """Return the last two parts of an absolute path, to keep the others private; a hub id is returned unchanged."""
+    return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path
+
+
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file atomically: let ``write`` write a temporary file beside ``path``, then rename it to ``path``.
 

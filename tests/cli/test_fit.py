@@ -96,6 +96,8 @@ def test_the_exported_pipeline_has_a_card_with_its_test_results(run: Path) -> No
         k: f["value"] for k, f in results.items()
     }
     assert "Optimizer steps of stage 2: 3" in card.text
+    assert "| `stage0` | AlignmentModule | " in card.text
+    assert (run / "pipeline" / "images" / "samples.png").is_file()
     assert hashlib.sha256((run / "stage2" / "last.ckpt").read_bytes()).hexdigest() in card.text
 
 

@@ -121,8 +121,20 @@ def test_unusable_folders_and_checkpoints_are_refused(runs: dict[str, Path], tmp
         (["--evaluation", "x", "--encoder", "a", "--detector", "b", "--out", "c"], "--out has no effect with"),
         (["--evaluation", "x", "--encoder", "a", "--detector", "b", "--folder", "c"], "--folder has no effect with"),
         (["--lora-folder", "x", "--checkpoint", "a", "--card_pictures", "b"], "--card_pictures belongs to --folder"),
+        (["--lora-folder", "x", "--checkpoint", "a", "--card_notes", "b"], "--card_notes belongs to --folder"),
     ],
 )
 def test_contradicting_arguments_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        export(arguments)
+
+
+def test_notes_that_cannot_be_read_are_refused_before_the_model_is_built(tmp_path: Path) -> None:
+    checkpoint, notes = tmp_path / "last.ckpt", tmp_path / "notes.md"
+    checkpoint.touch()
+    arguments = ["--checkpoint", str(checkpoint), "--folder", str(tmp_path / "new"), "--card_notes", str(notes)]
+    with pytest.raises(ValueError, match=r"--card_notes .*notes\.md cannot be read as text in UTF-8: .*No such file"):
+        export(arguments)
+    notes.write_bytes(b"caf\xe9")
+    with pytest.raises(ValueError, match=r"--card_notes .*notes\.md cannot be read as text in UTF-8: .*codec"):
         export(arguments)

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import save_file
 
+from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.pipeline.model_card import read_run, write_card
@@ -119,3 +120,63 @@ def test_damaged_results_are_set_aside(content: str, tmp_path: Path, checkpoint:
     with pytest.warns(UserWarning, match=r"results.json is damaged: .*test again for the results"):
         assert "Not measured yet" in card(tmp_path, checkpoint).text
     assert (tmp_path / "results.json.damaged").read_text() == content
+
+
+def trained(path: Path, steps: int, settings: dict[str, Any], origins: Sequence[Path] = (), processes: int = 1) -> Path:
+    """Write a checkpoint with the records that a fit leaves in it."""
+    states = {
+        f"InitFrom[part{n}]": {"checkpoint": str(p), "sha256": digest(p), "sources": []} for n, p in enumerate(origins)
+    }
+    path.parent.mkdir(parents=True)
+    callbacks = {**states, "ConfigLock": {"world_size": processes}}
+    torch.save({"global_step": steps, "state_dict": {}, "callbacks": callbacks, "vlad_config": settings}, path)
+    return path
+
+
+def test_the_card_has_the_settings_of_all_stages(tmp_path: Path) -> None:
+    folder = {"data.root": "{out}/data/train", "data.batch_size": 32}
+    online = {
+        "data.source.class_path": "vlad_lightning.data.synthetic.online.SyntheticSource",
+        "data.source.world": "rich",
+        "data.source.seed": 5,
+        "data.batch_size": 16,
+    }
+    stage0, stage1, stage2 = (tmp_path / name / "last.ckpt" for name in ("stage0", "stage1", "stage2"))
+    names = {n: {"model.class_path": f"vlad_lightning.modules.{n}"} for n in ("AlignmentModule", "TLGModule")}
+    trained(stage0, 1200, {**names["AlignmentModule"], **folder, "model.optimization.lr": 1e-3}, processes=4)
+    trained(stage1, 1600, names["TLGModule"], [stage0])
+    own = {"model.class_path": "vlad_lightning.modules.VFEModule", "seed_everything": 7, **online}
+    rates = {"model.optimization.lr": 8e-4, "model.optimization.encoder_lr": None, "model.optimization.map_lr": 1e-3}
+    trained(stage2, 2800, {**own, **rates, "trainer.accumulate_grad_batches": 2}, [stage0, stage1])
+    saved = torch.load(stage2, weights_only=True)
+    write_card(tmp_path / "stage2", read_run("posters", "elsewhere", stage2, saved, tmp_path / "none"))
+    text = ModelCard.load(tmp_path / "stage2" / "README.md").text
+    source = "SyntheticSource(world=rich, seed=5)"
+    rows = [
+        "| `stage0` | AlignmentModule | 1,200 | 128 | `lr=0.001` |  | `data/train` |",
+        "| `stage1` | TLGModule | 1,600 |  |  |  |  |",
+        f"| `stage2` | VFEModule | 2,800 | 32 | `lr=0.0008`, `map_lr=0.001` | 7 | `{source}` |",
+    ]
+    assert "\n".join(rows) in text
+    assert f"- Data: `{source}`" in text
+    assert "drawn from Font Awesome Free 6 by Fonticons, Inc. (CC BY 4.0)" in text
+
+
+def test_a_stage_that_was_trained_again_since_is_not_described(tmp_path: Path) -> None:
+    stage0, stage2 = (tmp_path / name / "last.ckpt" for name in ("stage0", "stage2"))
+    trained(stage0, 1200, {"model.class_path": "AlignmentModule"})
+    trained(stage2, 2800, {"model.class_path": "vlad_lightning.modules.VFEModule"}, [stage0])
+    stage0.write_bytes(b"another")
+    saved = torch.load(stage2, weights_only=True)
+    write_card(tmp_path / "stage2", read_run("posters", "elsewhere", stage2, saved, tmp_path / "none"))
+    text = ModelCard.load(tmp_path / "stage2" / "README.md").text
+    assert "| `stage0` | not recorded: its checkpoint is gone |" in text
+    assert "AlignmentModule" not in text
+    assert "- Data: `elsewhere`" in text
+
+
+def test_notes_are_a_section_of_the_card(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "pipeline").mkdir()
+    run = read_run("posters", "data", checkpoint, {"global_step": 1}, tmp_path / "none", notes="Words were held out.\n")
+    write_card(tmp_path / "pipeline", run)
+    assert "\n## Notes\n\nWords were held out.\n" in ModelCard.load(tmp_path / "pipeline" / "README.md").text

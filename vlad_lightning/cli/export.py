@@ -12,7 +12,7 @@ from diffusers import DiffusionPipeline
 from vlad_lightning.checkpoints.resume import load_checkpoint
 from vlad_lightning.cli.export_evaluation import write_evaluation
 from vlad_lightning.cli.fit import build
-from vlad_lightning.files import new_folder, picture_size
+from vlad_lightning.files import TEXT_BYTES, new_folder, picture_size, read_utf8
 from vlad_lightning.models.number_format import DTYPES
 from vlad_lightning.models.painter.lora_file import save_unet_lora
 from vlad_lightning.modules import VFEModule
@@ -48,6 +48,7 @@ def export(args: Sequence[str]) -> None:
     pictures: list[Path] = options.card_pictures or []
     for picture in pictures:
         picture_size(picture)
+    notes = _read_notes(options.card_notes)
     built = build(rest, run=False)
     module = built.model
     if not isinstance(module, VFEModule):
@@ -60,8 +61,8 @@ def export(args: Sequence[str]) -> None:
     if options.folder:
         data = getattr(getattr(built.datamodule, "source", None), "name", "unknown")
         results = Path(built.config["out"], "results.json")
-        samplers = module.sampler, module.layout_sampler
-        run = read_run(options.folder.name, data, options.checkpoint, saved, results, *samplers, _seeds(built, module))
+        told = module.sampler, module.layout_sampler, _seeds(built, module), notes
+        run = read_run(options.folder.name, data, options.checkpoint, saved, results, *told)
         _replace(options.folder, lambda new: _save_pipeline(module, run, new, options.dtype, pictures))
 
 
@@ -70,7 +71,7 @@ def _export_parser() -> argparse.ArgumentParser:
         "vlad-cli export",
         allow_abbrev=False,
         usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR "
-        "[--dtype DTYPE] [--card_pictures FILE ...] [--out DIR]\n"
+        "[--dtype DTYPE] [--card_pictures FILE ...] [--card_notes FILE] [--out DIR]\n"
         "       %(prog)s --evaluation DIR --encoder FILE --detector FILE [--dtype DTYPE]",
         description="Write a stage-2 checkpoint as a pipeline folder, or its UNet's adapters alone; or the weights of "
         "an evaluation encoder and an object detector as a folder.",
@@ -92,6 +93,7 @@ def _export_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--card_pictures", type=Path, nargs="+", help="image files that the model card of --folder shows"
     )
+    parser.add_argument("--card_notes", type=Path, help="text in Markdown that the model card shows as its notes")
     parser.add_argument("--evaluation", type=Path, help="new folder of the evaluation's weights")
     parser.add_argument("--encoder", type=Path, help="checkpoint of a stage-0 run, for --evaluation")
     parser.add_argument("--detector", type=Path, help="checkpoint of an object detector's run, for --evaluation")
@@ -101,7 +103,8 @@ def _export_parser() -> argparse.ArgumentParser:
 def _check_combination(options: argparse.Namespace, rest: Sequence[str]) -> None:
     """Refuse options that are missing, or have no effect beside the others."""
     pipeline = {"--checkpoint": options.checkpoint, "--folder": options.folder, "--lora-folder": options.lora_folder}
-    pipeline |= {"--card_pictures": options.card_pictures}
+    card = {"--card_pictures": options.card_pictures, "--card_notes": options.card_notes}
+    pipeline |= card
     evaluation = {"--encoder": options.encoder, "--detector": options.detector}
     needed, idle = (evaluation, pipeline) if options.evaluation else ({"--checkpoint": options.checkpoint}, evaluation)
     mode = "with" if options.evaluation else "without"
@@ -110,8 +113,17 @@ def _check_combination(options: argparse.Namespace, rest: Sequence[str]) -> None
     given = [name for name, value in idle.items() if value is not None] + (list(rest) if options.evaluation else [])
     if given:
         raise ValueError(f"{given[0]} has no effect {mode} --evaluation; leave it out")
-    if options.card_pictures and not options.folder:
-        raise ValueError("--card_pictures belongs to --folder; leave it out, or name that folder")
+    if not options.folder and (named := [name for name, value in card.items() if value is not None]):
+        raise ValueError(f"{named[0]} belongs to --folder; leave it out, or name that folder")
+
+
+def _read_notes(path: Path | None) -> str:
+    if path is None:
+        return ""
+    try:
+        return read_utf8(path, TEXT_BYTES)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--card_notes {path} cannot be read as text in UTF-8: {error}") from error
 
 
 def _seeds(built: Any, module: VFEModule) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from vlad_lightning import __version__
 from vlad_lightning.cli.prompt_sheet import draw_sheet, read_prompts
-from vlad_lightning.files import read_picture, save_picture
+from vlad_lightning.files import public_path, read_picture, save_picture
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_interval, check_prompts, check_share, check_whole
 from vlad_lightning.pretrained import SHIPPED_MODEL, find_weights
 
@@ -233,12 +233,10 @@ def _sampler(options: argparse.Namespace, pipe: VLADPipeline) -> ImageSampler:
 
 def _save(options: argparse.Namespace, image: Image.Image, prompt: str, sampler: ImageSampler) -> None:
     """Write the image; a PNG's text says how it was made."""
-    from vlad_lightning.pipeline.model_card import shown
-
     told = {
         "prompt": prompt,
         "seed": options.seed,
-        "model": shown(options.model),
+        "model": public_path(options.model),
         **{name: getattr(sampler, name) for name in _SAMPLER_OPTIONS},
         "Software": f"vlad-lightning {__version__}",
     }

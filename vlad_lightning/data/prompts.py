@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +13,17 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch.utils.data import DataLoader
 
 from vlad_lightning.data.batches import BatchShard, Items, shard_loader
+from vlad_lightning.data.prompt_request import Request
 from vlad_lightning.diffusion.generators import Key, numbered
 from vlad_lightning.files import LIST_BYTES, read_utf8
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import MOST_IN_BATCH, check_prompts, check_whole
-from vlad_lightning.types import Layout, PromptBatch
+from vlad_lightning.types import PromptBatch
 
 STDIN = "-"
 
 KeyedPrompt = tuple[str, str, Key]
 """Key, prompt, and the key of its noise."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """A prompt with its layout and pictures; of the pictures, only the headers have been read.
-
-    Attributes:
-        key: its name.
-        source: where it was read, for errors.
-        prompt: the prompt, completed by the layout file.
-        layout: the layout; None if it is to be generated.
-        image: path of the picture to generate into, or None.
-        mask: path of the mask of its region, or None.
-        size: height and width of the picture as stored in its file, or None.
-        noise_key: the key of its noise.
-    """
-
-    key: str
-    source: str
-    prompt: str
-    layout: Layout | None = None
-    image: Path | None = None
-    mask: Path | None = None
-    size: tuple[int, int] | None = None
-    noise_key: Key = ()
 
 
 class PromptDataModule(LightningDataModule):

@@ -17,7 +17,8 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vlad_lightning.data.prompts import STDIN, PromptDataModule, Request, notice_without_words
+from vlad_lightning.data.prompt_request import Request
+from vlad_lightning.data.prompts import STDIN, PromptDataModule, notice_without_words
 from vlad_lightning.diffusion.generators import numbered
 from vlad_lightning.files import picture_size, read_picture, told_at
 from vlad_lightning.layout.layout_file import LayoutFile

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vlad_lightning import limits
-from vlad_lightning.data.prompts import Request
+from vlad_lightning.data.prompt_request import Request
 from vlad_lightning.files import told_at
 from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_generator import ImageGenerator

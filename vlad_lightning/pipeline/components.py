@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers import PreTrainedTokenizerFast
@@ -18,7 +18,9 @@ from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text.towers import DualTower, TextTower
 from vlad_lightning.models.text.width_adapter import WidthAdapter
-from vlad_lightning.modules.vfe import VFEModule
+
+if TYPE_CHECKING:  # it imports Lightning, which only training needs
+    from vlad_lightning.modules.vfe import VFEModule
 
 
 @dataclass(frozen=True)

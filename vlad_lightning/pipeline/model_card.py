@@ -18,9 +18,10 @@ from vlad_lightning import __version__
 from vlad_lightning.callbacks.init_from import provenance
 from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.files import NOTE_BYTES, read_utf8, set_aside
+from vlad_lightning.files import NOTE_BYTES, public_path, read_utf8, set_aside
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.pipeline.precision import megabytes, stored_formats
+from vlad_lightning.pipeline.training_record import TrainedStage, read_stages
 
 _USE = """\
 ```console
@@ -58,7 +59,7 @@ class Run:
 
     Attributes:
         name: the model's name.
-        data: where the training data were.
+        data: what it was trained on.
         checkpoint: name of the file that was exported.
         sha256: its hash.
         steps: optimizer steps it was trained for.
@@ -68,6 +69,8 @@ class Run:
         sampler: the settings it was tested with, which are the pipeline's defaults; None if unknown.
         layout_sampler: the same for layouts.
         seeds: the seeds of training and test by the names of their settings.
+        stages: the trainings behind the checkpoint, the earliest first.
+        notes: a section in Markdown by the exporting person; empty for none.
     """
 
     name: str
@@ -80,6 +83,8 @@ class Run:
     sampler: ImageSampler | None = None
     layout_sampler: Sampler = Sampler()
     seeds: Mapping[str, int] = field(default_factory=dict)
+    stages: tuple[TrainedStage, ...] = ()
+    notes: str = ""
 
 
 def read_run(
@@ -91,26 +96,40 @@ def read_run(
     sampler: ImageSampler | None = None,
     layout_sampler: Sampler = Sampler(),
     seeds: Mapping[str, int] = MappingProxyType({}),
+    notes: str = "",
 ) -> Run:
     """Collect the facts about a run from its checkpoint and its results.
 
     Args:
         name: the model's name.
-        data: where the training data were.
+        data: where the training data were, if the checkpoint does not record it.
         checkpoint: the checkpoint's file.
         saved: its content.
         results: ``results.json`` of a test; ignored if it is missing or older than the checkpoint.
         sampler: the settings that ``test`` samples with; None if unknown.
         layout_sampler: the same for layouts.
         seeds: the seeds of training and test by the names of their settings.
+        notes: a section in Markdown by the exporting person.
     """
     found: dict[str, Any] = {}
     if results.is_file() and results.stat().st_mtime >= checkpoint.stat().st_mtime:
         found = _read_results(results)
     sources = provenance(saved.get("callbacks", {}))
-    steps = saved["global_step"]
-    sha256 = digest(checkpoint)
-    return Run(name, shown(data), checkpoint.name, sha256, steps, sources, found, sampler, layout_sampler, seeds)
+    stages = read_stages(checkpoint, saved)
+    return Run(
+        name=name,
+        data=stages[-1].data or public_path(data),
+        checkpoint=checkpoint.name,
+        sha256=digest(checkpoint),
+        steps=saved["global_step"],
+        sources=sources,
+        results=found,
+        sampler=sampler,
+        layout_sampler=layout_sampler,
+        seeds=seeds,
+        stages=stages,
+        notes=notes,
+    )
 
 
 def _read_results(results: Path) -> dict[str, Any]:
@@ -126,11 +145,6 @@ def _read_results(results: Path) -> dict[str, Any]:
         return {}
 
 
-def shown(path: str) -> str:
-    """Return the last two parts of an absolute path, to keep the others private; a hub id is returned unchanged."""
-    return "/".join(Path(path).parts[-2:]) if Path(path).is_absolute() else path
-
-
 def write_card(folder: Path, run: Run, pictures: Sequence[Path] = ()) -> None:
     """Write ``README.md`` into a saved pipeline.
 
@@ -140,8 +154,8 @@ def write_card(folder: Path, run: Run, pictures: Sequence[Path] = ()) -> None:
         pictures: image files to show; they are copied into ``images/`` of the folder.
     """
     weights = sorted(folder.rglob("*.safetensors"))
-    parts = [_head(run), _gallery(folder, pictures), _use(run), _limits(folder), _training(run), _result_rows(run)]
-    text = "\n".join([*parts, _hashes(folder, weights, run), _licence(run)])
+    parts = [_head(run), _gallery(folder, pictures), _use(run), _limits(folder), _training(run), _notes(run)]
+    text = "\n".join([*filter(None, parts), _result_rows(run), _hashes(folder, weights, run), _licence(run)])
     card = ModelCard(f"---\n{_front_matter(run).to_yaml()}\n---\n\n{text}")
     (folder / "README.md").write_text(card.content, encoding="utf-8")
 
@@ -152,7 +166,7 @@ def _front_matter(run: Run) -> ModelCardData:
     found = [
         EvalResult(
             "text-to-image",
-            "mario",
+            _slug(_tested_on(f)),
             _tested_on(f),
             name,
             float(f["value"]),
@@ -235,9 +249,32 @@ def _training(run: Run) -> str:
     if run.seeds:
         lines.append(f"- Seeds: {', '.join(f'`{name}={seed}`' for name, seed in run.seeds.items())}")
     if run.sources:
-        names = ", ".join(f"`{shown(source)}`" for source in run.sources)
+        names = ", ".join(f"`{public_path(source)}`" for source in run.sources)
         lines.append(f"- Started from: {names}; their licences apply to these weights")
-    return "## Training\n\n" + "\n".join(lines) + "\n"
+    if credits := sorted({stage.credits for stage in run.stages} - {""}):
+        lines.append(f"- Objects of the training data were drawn from {' and '.join(credits)}")
+    return "## Training\n\n" + "\n".join(lines) + "\n" + _stage_rows(run.stages)
+
+
+def _stage_rows(stages: Sequence[TrainedStage]) -> str:
+    """Return a table of the trainings, or nothing if none of them is recorded."""
+    if not any(stage.module for stage in stages):
+        return ""
+    rows = [f"| {' | '.join(_stage_row(stage))} |" for stage in stages]
+    head = "| checkpoint of | trained | steps | batch | learning rates | seed | data |\n|---|---|---|---|---|---|---|\n"
+    return f"\nThe trainings behind it, each below those it started from:\n\n{head}" + "\n".join(rows) + "\n"
+
+
+def _stage_row(stage: TrainedStage) -> list[str]:
+    if stage.steps is None:
+        return [f"`{stage.name}`", "not recorded: its checkpoint is gone", "", "", "", "", ""]
+    rates = ", ".join(f"`{name}={rate:g}`" for name, rate in (stage.rates or {}).items())
+    counts = [f"{stage.steps:,}", str(stage.batch or ""), rates, "" if stage.seed is None else str(stage.seed)]
+    return [f"`{stage.name}`", stage.module, *counts, f"`{stage.data}`" if stage.data else ""]
+
+
+def _notes(run: Run) -> str:
+    return f"## Notes\n\n{run.notes.strip()}\n" if run.notes.strip() else ""
 
 
 def _result_rows(run: Run) -> str:
@@ -253,7 +290,12 @@ def _result_rows(run: Run) -> str:
 
 def _tested_on(result: Mapping[str, Any]) -> str:
     """Return the data that a result was measured on; it is not recorded for a data module without a root."""
-    return shown(result["data"]) if result.get("data") else "not recorded"
+    return public_path(result["data"]) if result.get("data") else "not recorded"
+
+
+def _slug(text: str) -> str:
+    """Return a data set's name as the hub writes types: lower case, with dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def _interval(result: Mapping[str, Any]) -> str:

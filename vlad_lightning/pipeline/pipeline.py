@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import (
@@ -48,7 +48,6 @@ from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.text.towers import TextTower
 from vlad_lightning.models.text.width_adapter import WidthAdapter
 from vlad_lightning.models.tlg import TLG
-from vlad_lightning.modules.vfe import VFEModule
 from vlad_lightning.pipeline.call_arguments import (
     StepCallback,
     check_has,
@@ -70,6 +69,9 @@ from vlad_lightning.pipeline.model_index import add_code, check_files, check_wei
 from vlad_lightning.pipeline.output import VLADOutput, check_output_type, output
 from vlad_lightning.pretrained import find_weights
 from vlad_lightning.types import Layout, MaskedImages, PromptBatch
+
+if TYPE_CHECKING:  # it imports Lightning, which only training needs
+    from vlad_lightning.modules.vfe import VFEModule
 
 __all__ = ["VLADOutput", "VLADPipeline", "to_bytes"]
 
