@@ -14,7 +14,6 @@ from matplotlib import get_data_path
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 from safetensors.torch import load_file, save_file
 
-from vlad_lightning import __version__
 from vlad_lightning.cli.generate import main
 from vlad_lightning.cli.launcher import main as launch
 from vlad_lightning.layout.layout_file import LayoutFile
@@ -76,26 +75,6 @@ def test_a_random_seed_is_printed_and_stored_and_repeats_the_image(
     assert Image.open(tmp_path / "a.png").info["seed"] == printed
 
 
-def test_a_png_says_how_it_was_made(model: Path, tmp_path: Path) -> None:
-    prompt = "a poster that says \u201eHALLO\u201c in 日"
-    generate(model, tmp_path / "a.png", "--guidance_scale", 2.5, "--solver", "dpmsolver++", prompt=prompt, seed=7)
-    told = Image.open(tmp_path / "a.png").info
-    assert told == {
-        "prompt": prompt,
-        "seed": "7",
-        "model": "/".join(model.parts[-2:]),  # the rest of an absolute path is private
-        "steps": "2",
-        "guidance_scale": "2.5",
-        "layout_scale": "1.0",
-        "guidance_interval": "(0.0, 1.0)",
-        "guidance_rescale": "0.0",
-        "solver": "dpmsolver++",
-        "cache_interval": "1",
-        "fuse_qkv": "False",
-        "Software": f"vlad-lightning {__version__}",
-    }
-
-
 def test_a_list_of_prompts_gives_a_sheet(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["a poster that says 'HI'", "a red circle and 'SALE 50' on a blue background, and much more to read", "'C'"]
     (tmp_path / "prompts.txt").write_text("\n\n".join(lines))
@@ -119,6 +98,7 @@ def test_a_list_of_prompts_gives_a_sheet(model: Path, tmp_path: Path, capsys: py
     [
         ([], "a prompt is needed: \"a sign that says 'HELLO'\", or a list of them with --prompts FILE"),
         ([PROMPT, "--prompts", "demo_prompts.txt"], "PROMPT and --prompts both say what to draw; give one of them"),
+        (["--prompts", "demo_prompts.txt", "--from", "x.png"], "--from belongs to one prompt"),
         (["--prompt", PROMPT, PROMPT], "PROMPT and --prompt both say what to draw; give one of them"),
         (["--prompts", "demo_prompts.txt", "--images", "2"], "--images belongs to one prompt"),
         (["--prompts", "demo_prompts.txt", "--layout", "x.json"], "--layout belongs to one prompt"),
@@ -251,7 +231,7 @@ def test_other_formats_and_new_folders_are_written(model: Path, tmp_path: Path, 
 def test_malformed_layouts_are_refused(model: Path, tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "layout.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=f"--layout {path}: {message}"):
+    with pytest.raises(ValueError, match=f"--layout: {path}: {message}"):
         generate(model, tmp_path / "out.png", "--layout", path)
     assert not (tmp_path / "out.png").exists()
 

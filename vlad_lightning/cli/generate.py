@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlad_lightning import __version__
-from vlad_lightning.cli.generate_options import SAMPLER_OPTIONS, read_options
+from vlad_lightning.cli.generate_options import SAMPLER_OPTIONS, check, parse
+from vlad_lightning.cli.image_text import ImageFacts, check_model, image_text, restore, warn
 from vlad_lightning.cli.prompt_sheet import draw_sheet, read_prompts
-from vlad_lightning.files import public_path, read_picture, save_picture
+from vlad_lightning.files import public_path, read_picture, save_picture, told_at
 from vlad_lightning.pretrained import SHIPPED_MODEL, find_weights
 
 if TYPE_CHECKING:
@@ -48,10 +48,14 @@ def main(args: Sequence[str]) -> None:
         FileNotFoundError: if there is no pipeline folder, or a named file does not exist.
         ValueError: if the arguments, a file or the prompt cannot be used.
     """
-    options = read_options(args)
+    options = parse(args)
+    if options.source:
+        restore(options)
+    check(options)
+    options.model = options.model or SHIPPED_MODEL
     folder = _find_model(options.model)
     _check_device(options.device)
-    layout = _read_layout(options.layout) if options.layout else None
+    layout = _read_layout(options.layout) if options.layout else options.stored_layout
     pictures = {name: _read_picture(name, getattr(options, name)) for name in ("template", "image", "mask")}
     prompts = read_prompts(options.prompts) if options.prompts else None
     if options.seed is None:
@@ -90,46 +94,112 @@ def _check_device(name: str | None) -> None:
 def _read_layout(path: Path) -> LayoutFile:
     from vlad_lightning.layout.layout_file import LayoutFile
 
-    try:
+    with told_at("--layout"):
         return LayoutFile.load(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"--layout {error}") from error
 
 
 def _read_picture(name: str, path: Path | None) -> Image.Image | None:
     if path is None:
         return None
-    try:
+    with told_at(f"--{name}"):
         return read_picture(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"--{name} {error}") from error
 
 
 def _generate(options: Namespace, folder: Path, inputs: _Inputs) -> None:
     # imported here, so that wrong arguments and files are reported at once
+    from vlad_lightning.layout.layout_file import LayoutFile
     from vlad_lightning.layout.prompt_parser import drawn_words
 
-    if not (options.layout or options.template or drawn_words(options.prompt)):
+    if not (inputs.layout or inputs.template or drawn_words(options.prompt)):
         print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
-    pipe = _open(options, folder)
-    sampler = _sampler(options, pipe)
-    layout = inputs.layout.layout if inputs.layout else None
+    painter = _Painter.open(options, folder)
+    width, height = (painter.side, painter.side) if inputs.image is None else inputs.image.size
+    given = inputs.layout
     if inputs.template is not None:
-        layout = pipe.read_layout(inputs.template)
+        given = LayoutFile(painter.pipe.read_layout(inputs.template), width, height)
     images = []
     for index in range(options.images):  # one by one, since the rounding of a batch would change single pixels
         seed = options.seed + index
-        drawn = _drawn(options, pipe, sampler, seed, inputs, layout)
+        drawn = painter.draw(seed, inputs, given)
         images.append(drawn.images[0])
-        _save(options, images[-1], _numbered(options.out, index, options.images), options.prompt, seed, sampler)
+        used = LayoutFile(drawn.layouts[0], width, height)
+        painter.save(images[-1], _numbered(options.out, index, options.images), options.prompt, seed, given or used)
         if options.save_layout:
-            side = pipe.config.image_size
-            frame = (side, side) if inputs.image is None else inputs.image.size
-            path = _numbered(options.save_layout, index, options.images)
-            _save_layout(options, path, drawn.layouts[0], inputs.layout, frame)
+            frame = (width, height) if inputs.layout is None else (inputs.layout.width, inputs.layout.height)
+            _save_layout(options, _numbered(options.save_layout, index, options.images), drawn.layouts[0], frame)
     if options.grid:
-        sheet = options.out.with_stem(f"{options.out.stem}_grid")
-        _save(options, _grid(images), sheet, options.prompt, options.seed, sampler)
+        path = options.out.with_stem(f"{options.out.stem}_grid")
+        painter.save(_grid(images), path, options.prompt, options.seed, sheet=len(images))
+
+
+@dataclass(frozen=True)
+class _Painter:
+    """An open pipeline with the settings of the command line."""
+
+    options: Namespace
+    pipe: VLADPipeline
+    sampler: ImageSampler
+    model_hash: str
+
+    @classmethod
+    def open(cls, options: Namespace, folder: Path) -> _Painter:
+        """Load the pipeline; the settings of the sampler that the command line does not give are the pipeline's."""
+        from vlad_lightning.pipeline import VLADPipeline
+        from vlad_lightning.pipeline.model_index import weights_hash
+
+        model_hash = weights_hash(folder)
+        check_model(options, model_hash)
+        font = {"font": str(options.font)} if options.font else {}
+        pipe: VLADPipeline = VLADPipeline.from_pretrained(folder, **font)
+        pipe.to(_device(options))
+        given = {name: getattr(options, name) for name in SAMPLER_OPTIONS}
+        sampler = replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None})
+        return cls(options, pipe, sampler, model_hash)
+
+    @property
+    def side(self) -> int:
+        """Width and height of the images in pixels."""
+        return int(self.pipe.config.image_size)
+
+    def draw(self, seed: int, inputs: _Inputs, given: LayoutFile | None) -> VLADOutput:
+        """Generate one image, with its layout if none is given."""
+        from vlad_lightning.diffusion.generators import numbered, sampling_generators
+
+        prompts = [given.completed(self.options.prompt) if given else self.options.prompt]
+        call = partial(self.pipe.inpaint, image=inputs.image, mask=inputs.mask) if inputs.image else self.pipe
+        return call(
+            prompts,
+            layouts=[given.layout] if given else None,
+            sampler=self.sampler,
+            generator=sampling_generators(seed, numbered(prompts)),
+        )
+
+    def save(
+        self,
+        image: Image.Image,
+        path: Path,
+        prompt: str,
+        seed: int,
+        layout: LayoutFile | None = None,
+        sheet: int = 0,
+    ) -> None:
+        """Write an image, or a sheet of so many; a PNG's text says how it was made."""
+        size = image.size if layout else (self.side, self.side)
+        model, device = public_path(self.options.model), self.pipe.device.type
+        facts = ImageFacts(seed, self.sampler, size, model, self.model_hash, device, layout, sheet)
+        save_picture(image, path, image_text(self.options, prompt, facts))
+        print(f"wrote {path} (seed {seed})")
+
+
+def _device(options: Namespace) -> str:
+    """Return the device to use: that of the command line, of the image of ``--from``, or a GPU if there is one."""
+    import torch
+
+    available = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.device or options.stored_device in (None, "cpu", available):
+        return options.device or options.stored_device or available
+    warn(f"{options.source} was made on the device {options.stored_device}; on {available}, pixels may differ a little")
+    return available
 
 
 def _numbered(path: Path, index: int, count: int) -> Path:
@@ -149,66 +219,16 @@ def _grid(images: Sequence[Image.Image]) -> Image.Image:
 
 
 def _generate_sheet(options: Namespace, folder: Path, prompts: Sequence[str]) -> None:
-    pipe = _open(options, folder)
-    sampler = _sampler(options, pipe)
-    sheet = draw_sheet(pipe, prompts, sampler, options.seed)
-    _save(options, sheet, options.out, "\n".join(prompts), options.seed, sampler)
+    painter = _Painter.open(options, folder)
+    sheet = draw_sheet(painter.pipe, prompts, painter.sampler, options.seed)
+    painter.save(sheet, options.out, "\n".join(prompts), options.seed, sheet=len(prompts))
 
 
-def _open(options: Namespace, folder: Path) -> VLADPipeline:
-    import torch
-
-    from vlad_lightning.pipeline import VLADPipeline
-
-    font = {"font": str(options.font)} if options.font else {}
-    pipe: VLADPipeline = VLADPipeline.from_pretrained(folder, **font)
-    pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return pipe
-
-
-def _sampler(options: Namespace, pipe: VLADPipeline) -> ImageSampler:
-    """Return the pipeline's own settings, with those that the command line gives."""
-    given = {name: getattr(options, name) for name in SAMPLER_OPTIONS}
-    return replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None})
-
-
-def _save(options: Namespace, image: Image.Image, path: Path, prompt: str, seed: int, sampler: ImageSampler) -> None:
-    """Write the image; a PNG's text says how it was made."""
-    told = {
-        "prompt": prompt,
-        "seed": seed,
-        "model": public_path(options.model),
-        **{name: getattr(sampler, name) for name in SAMPLER_OPTIONS},
-        "Software": f"vlad-lightning {__version__}",
-    }
-    save_picture(image, path, {keyword: str(value) for keyword, value in told.items()})
-    print(f"wrote {path} (seed {seed})")
-
-
-def _drawn(
-    options: Namespace, pipe: VLADPipeline, sampler: ImageSampler, seed: int, inputs: _Inputs, layout: Layout | None
-) -> VLADOutput:
-    """Generate one image, with its layout if there is none."""
-    from vlad_lightning.diffusion.generators import numbered, sampling_generators
-
-    prompts = [inputs.layout.completed(options.prompt) if inputs.layout else options.prompt]
-    call = pipe if inputs.image is None else partial(pipe.inpaint, image=inputs.image, mask=inputs.mask)
-    return call(
-        prompts,
-        layouts=None if layout is None else [layout],
-        sampler=sampler,
-        generator=sampling_generators(seed, numbered(prompts)),
-    )
-
-
-def _save_layout(
-    options: Namespace, path: Path, layout: Layout, given: LayoutFile | None, frame: tuple[int, int]
-) -> None:
-    """Write a layout that was drawn, with the frame of the layout file that was given."""
+def _save_layout(options: Namespace, path: Path, layout: Layout, frame: tuple[int, int]) -> None:
+    """Write a layout that was drawn."""
     from vlad_lightning.layout.layout_file import LayoutFile
 
-    width, height = (given.width, given.height) if given else frame
     font = str(options.font) if options.font else None
     fonts = tuple(own or font for own in layout.fonts or (None,) * len(layout))
-    LayoutFile(replace(layout, fonts=fonts), width, height, options.prompt).save(path)
+    LayoutFile(replace(layout, fonts=fonts), *frame, options.prompt).save(path)
     print(f"wrote {path}")

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from vlad_lightning.cli.arguments import Parser
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_interval, check_prompts, check_share, check_whole
 from vlad_lightning.pretrained import SHIPPED_MODEL
 
@@ -15,28 +16,32 @@ SAMPLER_OPTIONS = (
 )
 """The options that are settings of the sampler; None is the pipeline's own."""
 
-_ONE_PROMPT = ("layout", "save_layout", "template", "image", "mask", "images", "grid")
+SETTINGS = ("prompt", "seed", *SAMPLER_OPTIONS, "model")
+"""The options that ``--from`` takes from an image unless they are given."""
+
+_ONE_PROMPT = ("layout", "save_layout", "template", "image", "mask", "images", "grid", "source")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _LARGEST_SEED = 2**63 - 1
 _EXAMPLE = "\"a sign that says 'HELLO'\""
 
 
-def read_options(args: Sequence[str]) -> argparse.Namespace:
-    """Parse the arguments after ``generate``, and refuse wrong or contradictory ones before any file is read.
+def parse(args: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments after ``generate``; those of :data:`SETTINGS` that are not given are None.
 
     Raises:
-        FileNotFoundError: if there is no such font.
         ValueError: naming the argument.
     """
-    options = _parser().parse_args(args)
-    _check(options)
+    options: argparse.Namespace = _parser().parse_args(args)
+    if options.named_prompt is not None:
+        if options.prompt is not None:
+            raise ValueError("PROMPT and --prompt both say what to draw; give one of them")
+        options.prompt = options.named_prompt
+    options.stored_layout = options.stored_hash = options.stored_device = None  # those of --from
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "vlad-cli generate", description="Generate images; words to draw are in quotes.", allow_abbrev=False
-    )
+def _parser() -> Parser:
+    parser = Parser("vlad-cli generate", description="Generate images; words to draw are in quotes.")
     parser.add_argument("prompt", nargs="?", help="such as: a poster that says 'HELLO'")
     parser.add_argument("--prompt", dest="named_prompt", metavar="PROMPT", help="the same, as an option")
     parser.add_argument(
@@ -44,7 +49,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, default=Path("out.png"), help="image file (default: %(default)s)")
     parser.add_argument(
-        "--model", default=SHIPPED_MODEL, help="pipeline folder, or the name of a shipped one (default: %(default)s)"
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="IMAGE",
+        help="PNG that this command wrote: make it again, with the other options given changed",
+    )
+    parser.add_argument(
+        "--model", help=f"pipeline folder, or the name of a shipped one (default: {SHIPPED_MODEL}, or that of --from)"
     )
     parser.add_argument("--layout", type=Path, help="layout file with words and boxes (docs/layouts.md)")
     parser.add_argument("--save_layout", type=Path, help="write the layout that was drawn; _0, _1 with more images")
@@ -85,7 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(options: argparse.Namespace) -> None:
+def check(options: argparse.Namespace) -> None:
+    """Refuse wrong or contradictory options.
+
+    Raises:
+        FileNotFoundError: if there is no such font.
+        ValueError: naming the option.
+    """
     if options.out.suffix.lower() not in _PICTURES:
         raise ValueError(f"--out {options.out}: it must end in .png, .jpg, .jpeg or .webp")
     check_whole("--images", options.images, 1, MOST_IMAGES)
@@ -93,13 +111,15 @@ def _check(options: argparse.Namespace) -> None:
         check_whole("--seed", options.seed, 0, _LARGEST_SEED)
     _check_sampling(options)
     _check_prompt(options)
+    if options.source and options.source.resolve() == options.out.resolve():
+        raise ValueError(f"--out {options.out} is the image of --from; name another file")
     if options.grid and options.images == 1:
         raise ValueError("--grid is a sheet of several images; give --images too, or leave it out")
     if options.template and options.layout:
         raise ValueError("--template and --layout both give the layout; give one of them")
     if options.mask and not options.image:
         raise ValueError("--mask is given without --image, the picture to generate into")
-    if options.image and not (options.mask or options.layout or options.template):
+    if options.image and not (options.mask or options.layout or options.template or options.stored_layout):
         raise ValueError("--image needs --mask or --layout: which region of it is generated")
     if options.save_layout and options.save_layout.suffix.lower() != ".json":
         raise ValueError(f"--save_layout {options.save_layout}: it must end in .json")
@@ -120,17 +140,15 @@ def _check_sampling(options: argparse.Namespace) -> None:
 
 
 def _check_prompt(options: argparse.Namespace) -> None:
-    ways = {"PROMPT": options.prompt, "--prompt": options.named_prompt, "--prompts": options.prompts}
-    given = [name for name, value in ways.items() if value is not None]
-    if not given:
+    if options.prompt is None and options.prompts is None:
         raise ValueError(f"a prompt is needed: {_EXAMPLE}, or a list of them with --prompts FILE")
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} both say what to draw; give one of them")
-    if options.named_prompt is not None:
-        options.prompt = options.named_prompt
-    if options.prompt is not None:
+    if options.prompts is None:
         check_prompts([options.prompt])
         if not options.prompt.strip():
             raise ValueError(f"the prompt is {options.prompt!r}; it must say what to draw: {_EXAMPLE}")
-    elif alone := [name for name in _ONE_PROMPT if getattr(options, name) not in (None, False, 1)]:
-        raise ValueError(f"--{alone[0]} belongs to one prompt; leave it out, or --prompts")
+        return
+    if options.prompt is not None:
+        raise ValueError("PROMPT and --prompts both say what to draw; give one of them")
+    if alone := [name for name in _ONE_PROMPT if getattr(options, name) not in (None, False, 1)]:
+        name = "from" if alone[0] == "source" else alone[0]
+        raise ValueError(f"--{name} belongs to one prompt; leave it out, or --prompts")

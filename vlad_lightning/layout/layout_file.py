@@ -21,7 +21,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from vlad_lightning.files import UnusableFileError, read_utf8, write_text
+from vlad_lightning.files import read_utf8, write_text
 from vlad_lightning.layout.colours import rgb_named
 from vlad_lightning.layout.fonts import FAMILIES, check_font
 from vlad_lightning.layout.paragraph import Align, paragraph
@@ -79,15 +79,30 @@ class LayoutFile:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; it must be a layout file")
         try:
-            content = json.loads(read_utf8(path, _MOST_BYTES))
-        except UnusableFileError:
-            raise
-        except (ValueError, RecursionError) as error:  # also if it is not UTF-8
+            text = read_utf8(path, _MOST_BYTES)
+        except UnicodeDecodeError as error:
             raise ValueError(f"{path}: not a JSON file: {error}") from error
         try:
-            return _read(content, path.parent)
+            return cls.from_json(text, path.parent)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str, folder: Path = Path()) -> LayoutFile:
+        """Read the text of a layout file.
+
+        Args:
+            text: JSON.
+            folder: paths of font files in it are relative to this folder.
+
+        Raises:
+            ValueError: naming the entry that is wrong.
+        """
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"not a JSON file: {error}") from error
+        return _read(content, folder)
 
     def save(self, path: str | Path) -> None:
         """Write a file that :meth:`load` reads back, boxes exact to 1e-14 of the frame; never leave half a file."""
