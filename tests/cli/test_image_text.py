@@ -101,6 +101,15 @@ def test_options_win_over_the_stored_ones(folder: Path) -> None:
     assert {key for key in told if told[key] != first[key]} == {"prompt", "seed", "parameters", "layout"}
 
 
+def test_a_negative_prompt_is_followed_and_told(folder: Path) -> None:
+    first = made(folder, "--from", "a.png", "--negative_prompt", "a red circle", "--out", "negative.png")
+    assert Image.open("negative.png").tobytes() != Image.open("a.png").tobytes()
+    told = Image.open("negative.png").info
+    assert told["negative_prompt"] == "a red circle"
+    assert told["parameters"].splitlines()[:2] == [PROMPT, "Negative prompt: a red circle"]
+    assert made(folder, "--from", "negative.png", "--out", "again.png") == first
+
+
 def test_an_image_with_a_given_layout_is_made_again_with_it(folder: Path) -> None:
     words = [{"text": "HI", "quad": TURNED, "colour": "red", "font": "serif"}]
     Path("layout.json").write_text(json.dumps({"width": 100, "height": 90, "words": words}))

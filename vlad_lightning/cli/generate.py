@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from vlad_lightning.cli.generate_options import SAMPLER_OPTIONS, check, parse
 from vlad_lightning.cli.image_text import ImageFacts, check_model, image_text, restore, warn
@@ -121,7 +121,7 @@ def _generate(options: Namespace, folder: Path, inputs: _Inputs) -> None:
     for index in range(options.images):  # one by one, since the rounding of a batch would change single pixels
         seed = options.seed + index
         drawn = painter.draw(seed, inputs, given)
-        images.append(drawn.images[0])
+        images.append(cast("Image.Image", drawn.images[0]))
         used = LayoutFile(drawn.layouts[0], width, height)
         painter.save(images[-1], _numbered(options.out, index, options.images), options.prompt, seed, given or used)
         if options.save_layout:
@@ -172,6 +172,7 @@ class _Painter:
             layouts=[given.layout] if given else None,
             sampler=self.sampler,
             generator=sampling_generators(seed, numbered(prompts)),
+            negative_prompt=self.options.negative_prompt,
         )
 
     def save(
@@ -220,7 +221,7 @@ def _grid(images: Sequence[Image.Image]) -> Image.Image:
 
 def _generate_sheet(options: Namespace, folder: Path, prompts: Sequence[str]) -> None:
     painter = _Painter.open(options, folder)
-    sheet = draw_sheet(painter.pipe, prompts, painter.sampler, options.seed)
+    sheet = draw_sheet(painter.pipe, prompts, painter.sampler, options.seed, options.negative_prompt)
     painter.save(sheet, options.out, "\n".join(prompts), options.seed, sheet=len(prompts))
 
 

@@ -16,7 +16,7 @@ SAMPLER_OPTIONS = (
 )
 """The options that are settings of the sampler; None is the pipeline's own."""
 
-SETTINGS = ("prompt", "seed", *SAMPLER_OPTIONS, "model")
+SETTINGS = ("prompt", "negative_prompt", "seed", *SAMPLER_OPTIONS, "model")
 """The options that ``--from`` takes from an image unless they are given."""
 
 _ONE_PROMPT = ("layout", "save_layout", "template", "image", "mask", "images", "grid", "source")
@@ -44,6 +44,7 @@ def _parser() -> Parser:
     parser = Parser("vlad-cli generate", description="Generate images; words to draw are in quotes.")
     parser.add_argument("prompt", nargs="?", help="such as: a poster that says 'HELLO'")
     parser.add_argument("--prompt", dest="named_prompt", metavar="PROMPT", help="the same, as an option")
+    parser.add_argument("--negative_prompt", help="what guidance leads away from")
     parser.add_argument(
         "--prompts", type=Path, help="text file with one prompt a line, for a sheet of an image each with its prompt"
     )
@@ -142,6 +143,7 @@ def _check_sampling(options: argparse.Namespace) -> None:
 def _check_prompt(options: argparse.Namespace) -> None:
     if options.prompt is None and options.prompts is None:
         raise ValueError(f"a prompt is needed: {_EXAMPLE}, or a list of them with --prompts FILE")
+    check_prompts([options.negative_prompt or ""])
     if options.prompts is None:
         check_prompts([options.prompt])
         if not options.prompt.strip():

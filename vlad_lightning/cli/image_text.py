@@ -65,6 +65,7 @@ def image_text(options: Namespace, prompt: str, facts: ImageFacts) -> dict[str, 
     settings = {name: getattr(facts.sampler, name) for name in SAMPLER_OPTIONS}
     told = {
         "prompt": prompt,
+        **({"negative_prompt": options.negative_prompt} if options.negative_prompt is not None else {}),
         "seed": facts.seed,
         **settings,
         "guidance_interval": " ".join(map(str, settings["guidance_interval"])),
@@ -108,7 +109,8 @@ def _parameters(told: Mapping[str, str]) -> str:
         "Version": f"{_SOFTWARE} {__version__}",
     }
     pairs = (f"{name}: {json.dumps(v) if set(',:') & set(v) else v}" for name, v in named.items())
-    return f"{told['prompt']}\n{', '.join(pairs)}"
+    negative = f"Negative prompt: {told['negative_prompt']}\n" if "negative_prompt" in told else ""
+    return f"{told['prompt']}\n{negative}{', '.join(pairs)}"
 
 
 def restore(options: Namespace) -> None:
@@ -152,7 +154,7 @@ def warn(message: str) -> None:
 
 
 def _read(path: Path) -> dict[str, str]:
-    told = {name: text for name, text in read_picture(path).info.items() if isinstance(text, str)}
+    told = {str(name): text for name, text in read_picture(path).info.items() if isinstance(text, str)}
     if not told.get("Software", "").startswith(_SOFTWARE) or not {"prompt", "seed"} <= told.keys():
         raise ValueError("its text does not say how it was made; allowed is a PNG that vlad-cli generate wrote")
     if "sheet" in told:
