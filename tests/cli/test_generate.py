@@ -257,6 +257,7 @@ def test_bad_arguments_are_refused(model: Path, tmp_path: Path) -> None:
     [
         (("--steps", "1000000000"), "--steps is 1000000000; it must be a whole number from 1 to 10,000"),
         (("--seed", "-1"), "--seed is -1; it must be a whole number from 0 to 9,223,372,036,854,775,807"),
+        (("--upscale", "0"), "--upscale is 0; it must be a whole number from 1 to 16"),
         (("--grid",), "--grid is a sheet of several images; give --images too, or leave it out"),
         (("--images", "1000000"), "--images is 1000000; it must be a whole number from 1 to 1,000"),
         (("--cache_interval", "0"), "--cache_interval is 0; it must be a whole number from 1 to 10,000"),

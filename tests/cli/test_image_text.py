@@ -110,6 +110,17 @@ def test_a_negative_prompt_is_followed_and_told(folder: Path) -> None:
     assert made(folder, "--from", "negative.png", "--out", "again.png") == first
 
 
+def test_an_enlarged_image_keeps_its_text_and_is_made_again(folder: Path) -> None:
+    first = made(folder, "--from", "a.png", "--upscale", "4", "--out", "large.png")
+    large, small = Image.open("large.png"), Image.open("a.png")
+    assert large.tobytes() == small.resize((4 * tiny.SIZE, 4 * tiny.SIZE), Image.Resampling.LANCZOS).tobytes()
+    assert {key for key in large.info if large.info[key] != small.info.get(key)} == {"upscale", "parameters"}
+    assert large.info["parameters"].endswith("Postprocess upscale by: 4, Postprocess upscaler: Lanczos")
+    assert made(folder, "--from", "large.png", "--out", "again.png") == first
+    made(folder, "--from", "large.png", "--upscale", "1", "--out", "again.png")
+    assert Image.open("again.png").tobytes() == small.tobytes()
+
+
 def test_an_image_with_a_given_layout_is_made_again_with_it(folder: Path) -> None:
     words = [{"text": "HI", "quad": TURNED, "colour": "red", "font": "serif"}]
     Path("layout.json").write_text(json.dumps({"width": 100, "height": 90, "words": words}))

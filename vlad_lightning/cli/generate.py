@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 from vlad_lightning.cli.generate_options import SAMPLER_OPTIONS, check, parse
 from vlad_lightning.cli.image_text import ImageFacts, check_model, image_text, restore, warn
 from vlad_lightning.cli.prompt_sheet import draw_sheet, read_prompts
-from vlad_lightning.files import public_path, read_picture, save_picture, told_at
+from vlad_lightning.files import PICTURE_PIXELS, public_path, read_picture, save_picture, told_at
 from vlad_lightning.pretrained import SHIPPED_MODEL, find_weights
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _generate(options: Namespace, folder: Path, inputs: _Inputs) -> None:
         print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
     painter = _Painter.open(options, folder)
     width, height = (painter.side, painter.side) if inputs.image is None else inputs.image.size
+    _check_pixels(width, height, options.upscale or 1)
     given = inputs.layout
     if inputs.template is not None:
         given = LayoutFile(painter.pipe.read_layout(inputs.template), width, height)
@@ -121,15 +122,16 @@ def _generate(options: Namespace, folder: Path, inputs: _Inputs) -> None:
     for index in range(options.images):  # one by one, since the rounding of a batch would change single pixels
         seed = options.seed + index
         drawn = painter.draw(seed, inputs, given)
-        images.append(cast("Image.Image", drawn.images[0]))
-        used = LayoutFile(drawn.layouts[0], width, height)
-        painter.save(images[-1], _numbered(options.out, index, options.images), options.prompt, seed, given or used)
+        images.append(_enlarged(cast("Image.Image", drawn.images[0]), options.upscale or 1))
+        told = given or LayoutFile(drawn.layouts[0], width, height)
+        path = _numbered(options.out, index, options.images)
+        painter.save(images[-1], path, options.prompt, seed, (width, height), layout=told)
         if options.save_layout:
             frame = (width, height) if inputs.layout is None else (inputs.layout.width, inputs.layout.height)
             _save_layout(options, _numbered(options.save_layout, index, options.images), drawn.layouts[0], frame)
     if options.grid:
         path = options.out.with_stem(f"{options.out.stem}_grid")
-        painter.save(_grid(images), path, options.prompt, options.seed, sheet=len(images))
+        painter.save(_grid(images), path, options.prompt, options.seed, (width, height), sheet=len(images))
 
 
 @dataclass(frozen=True)
@@ -181,11 +183,11 @@ class _Painter:
         path: Path,
         prompt: str,
         seed: int,
+        size: tuple[int, int],
         layout: LayoutFile | None = None,
         sheet: int = 0,
     ) -> None:
-        """Write an image, or a sheet of so many; a PNG's text says how it was made."""
-        size = image.size if layout else (self.side, self.side)
+        """Write an image of this size, or a sheet of so many; a PNG's text says how it was made."""
         model, device = public_path(self.options.model), self.pipe.device.type
         facts = ImageFacts(seed, self.sampler, size, model, self.model_hash, device, layout, sheet)
         save_picture(image, path, image_text(self.options, prompt, facts))
@@ -208,6 +210,20 @@ def _numbered(path: Path, index: int, count: int) -> Path:
     return path if count == 1 else path.with_stem(f"{path.stem}_{index}")
 
 
+def _check_pixels(width: int, height: int, factor: int) -> None:
+    if width * height * factor**2 > PICTURE_PIXELS:
+        raise ValueError(
+            f"--upscale is {factor}; it would make {width * factor} x {height * factor} pixels of {width} x {height}, "
+            f"and at most {PICTURE_PIXELS:,} are written"
+        )
+
+
+def _enlarged(image: Image.Image, factor: int) -> Image.Image:
+    from PIL.Image import Resampling
+
+    return image.resize((image.width * factor, image.height * factor), Resampling.LANCZOS) if factor > 1 else image
+
+
 def _grid(images: Sequence[Image.Image]) -> Image.Image:
     """Set images in rows with white gaps, about as many rows as columns."""
     from torchvision.transforms.functional import pil_to_tensor, to_pil_image
@@ -222,7 +238,8 @@ def _grid(images: Sequence[Image.Image]) -> Image.Image:
 def _generate_sheet(options: Namespace, folder: Path, prompts: Sequence[str]) -> None:
     painter = _Painter.open(options, folder)
     sheet = draw_sheet(painter.pipe, prompts, painter.sampler, options.seed, options.negative_prompt)
-    painter.save(sheet, options.out, "\n".join(prompts), options.seed, sheet=len(prompts))
+    size = (painter.side, painter.side)
+    painter.save(sheet, options.out, "\n".join(prompts), options.seed, size, sheet=len(prompts))
 
 
 def _save_layout(options: Namespace, path: Path, layout: Layout, frame: tuple[int, int]) -> None:

@@ -16,12 +16,13 @@ SAMPLER_OPTIONS = (
 )
 """The options that are settings of the sampler; None is the pipeline's own."""
 
-SETTINGS = ("prompt", "negative_prompt", "seed", *SAMPLER_OPTIONS, "model")
+SETTINGS = ("prompt", "negative_prompt", "seed", *SAMPLER_OPTIONS, "upscale", "model")
 """The options that ``--from`` takes from an image unless they are given."""
 
-_ONE_PROMPT = ("layout", "save_layout", "template", "image", "mask", "images", "grid", "source")
+_ONE_PROMPT = ("layout", "save_layout", "template", "image", "mask", "images", "grid", "upscale", "source")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _LARGEST_SEED = 2**63 - 1
+_MOST_UPSCALE = 16
 _EXAMPLE = "\"a sign that says 'HELLO'\""
 
 
@@ -72,6 +73,7 @@ def _parser() -> Parser:
         default=1,
         help="number of images: out_0.png with --seed, out_1.png with the next one, ... (default: %(default)s)",
     )
+    parser.add_argument("--upscale", type=int, help="write the image so many times larger, resampled by Lanczos")
     parser.add_argument("--grid", action="store_true", help="write a sheet of the --images, too: out_grid.png")
     parser.add_argument("--steps", type=int, help="sampling steps (default: what the pipeline was tested with)")
     parser.add_argument("--guidance_scale", type=float, help="guidance scale of the text (default: likewise)")
@@ -107,10 +109,7 @@ def check(options: argparse.Namespace) -> None:
     """
     if options.out.suffix.lower() not in _PICTURES:
         raise ValueError(f"--out {options.out}: it must end in .png, .jpg, .jpeg or .webp")
-    check_whole("--images", options.images, 1, MOST_IMAGES)
-    if options.seed is not None:
-        check_whole("--seed", options.seed, 0, _LARGEST_SEED)
-    _check_sampling(options)
+    _check_numbers(options)
     _check_prompt(options)
     if options.source and options.source.resolve() == options.out.resolve():
         raise ValueError(f"--out {options.out} is the image of --from; name another file")
@@ -128,11 +127,18 @@ def check(options: argparse.Namespace) -> None:
         raise FileNotFoundError(f"--font {options.font} does not exist")
 
 
-def _check_sampling(options: argparse.Namespace) -> None:
-    """Refuse settings of the sampler that are out of range; those that are not given are None."""
-    for name in ("steps", "cache_interval"):
+def _check_numbers(options: argparse.Namespace) -> None:
+    """Refuse numbers out of range; settings that are not given are None."""
+    ranges = {
+        "images": (1, MOST_IMAGES),
+        "seed": (0, _LARGEST_SEED),
+        "upscale": (1, _MOST_UPSCALE),
+        "steps": (1, MOST_STEPS),
+        "cache_interval": (1, MOST_STEPS),
+    }
+    for name, (least, most) in ranges.items():
         if getattr(options, name) is not None:
-            check_whole(f"--{name}", getattr(options, name), 1, MOST_STEPS)
+            check_whole(f"--{name}", getattr(options, name), least, most)
     if options.guidance_interval is not None:
         options.guidance_interval = tuple(options.guidance_interval)  # argparse makes a list
         check_interval("--guidance_interval", options.guidance_interval)

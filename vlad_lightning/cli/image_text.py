@@ -74,6 +74,7 @@ def image_text(options: Namespace, prompt: str, facts: ImageFacts) -> dict[str, 
         "model_hash": facts.model_hash,
         "device": facts.device,
     }
+    told |= {"upscale": options.upscale} if options.upscale else {}
     told |= {name: _named(path) for name in _FILES if (path := getattr(options, name))}
     if facts.layout is not None:
         told |= _layout_text(options, facts.layout)
@@ -108,6 +109,8 @@ def _parameters(told: Mapping[str, str]) -> str:
         "Model": told["model"],
         "Version": f"{_SOFTWARE} {__version__}",
     }
+    if "upscale" in told:
+        named |= {"Postprocess upscale by": told["upscale"], "Postprocess upscaler": "Lanczos"}
     pairs = (f"{name}: {json.dumps(v) if set(',:') & set(v) else v}" for name, v in named.items())
     negative = f"Negative prompt: {told['negative_prompt']}\n" if "negative_prompt" in told else ""
     return f"{told['prompt']}\n{negative}{', '.join(pairs)}"
