@@ -49,7 +49,7 @@ def main(args: Sequence[str]) -> None:
         ValueError: if the arguments, a file or the prompt cannot be used.
     """
     options = parse(args)
-    if options.source:
+    if options.source and options.prompts is None:
         restore(options)
     check(options)
     options.model = options.model or SHIPPED_MODEL
