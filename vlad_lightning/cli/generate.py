@@ -88,7 +88,9 @@ def _check_device(name: str | None) -> None:
     try:
         torch.empty(1, device=name).cpu()
     except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
-        raise ValueError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
+        gpu = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        here = "cpu" if gpu is None else f"cpu and {gpu.type}"
+        raise ValueError(f"--device {name} cannot be used here; allowed on this machine: {here}") from error
 
 
 def _read_layout(path: Path) -> LayoutFile:
