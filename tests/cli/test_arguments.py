@@ -41,6 +41,8 @@ LARGEST = "9,223,372,036,854,775,807"
         ("synth|--out|a|--sample|3", "there is no option --sample; did you mean --samples?; see {} --help"),
         ("synth|--out|a|--samples|abc", "--samples: invalid int value: 'abc'; see {} --help"),
         ("synth|--out|a|--samples|3|--sizes|3", "there is no option --sizes; did you mean --size?; see {} --help"),
+        ("annotate", "the following arguments are required: DIR, --out; see {} --help"),
+        ("annotate|a|--uot|b", "there is no option --uot; did you mean --out?; see {} --help"),
         ("export|--chekpoint|x.ckpt", "there is no option --chekpoint; did you mean --checkpoint?"),
         ("doctor|--jsn|x", "there is no option --jsn; did you mean --json?; see {} --help"),
     ],

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-_ALIKE = 0.7  # of difflib's ratio: from 0 to 1, which is the same
+_ALIKE = 0.65  # of difflib's ratio: from 0 to 1, which is the same
 
 
 class Parser(argparse.ArgumentParser):
