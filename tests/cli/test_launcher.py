@@ -93,10 +93,8 @@ def test_main_returns_the_code_of_bad_input(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("argument", ["--bogus", "--sample=3"])
 def test_synth_refuses_an_unknown_option(argument: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["synth", "--out", str(tmp_path / "posters"), "--samples", "1", argument])
-    assert ended.value.code == 2
-    assert argument in capsys.readouterr().err
+    assert main(["synth", "--out", str(tmp_path / "posters"), "--samples", "1", argument]) == 2
+    assert argument.partition("=")[0] in capsys.readouterr().err
     assert not (tmp_path / "posters").exists()
 
 

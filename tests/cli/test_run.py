@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -307,10 +308,23 @@ def test_an_interrupted_training_resumes_and_a_changed_one_starts_again(
     assert torch.load(last, weights_only=True)["global_step"] == 2
 
 
+def test_misspelt_settings_are_refused_before_the_first_stage(tmp_path: Path) -> None:
+    stages = [
+        {"name": "posters", "command": "synth", "args": ["--out", "{data}", "--samples", 1]},
+        {"name": "stage0", "command": "fit", "config": "mini/stage0_align.yaml"},
+    ]
+    content = {"out": str(tmp_path / "out"), "data": {"train": "{out}/data"}, "stages": stages}
+    (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(content))
+    message = "stage 'stage0': there is no key 'trainer.max_step'; did you mean 'trainer.max_steps'?"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        main(["--config", str(tmp_path / "pipeline.yaml"), "--trainer.max_step", "3", "--dry-run"])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--forse"], "unknown option --forse; allowed are"),
+        (["--forse"], r"unknown option --forse; did you mean --force\?; allowed are"),
         (["--stage9.trainer.max_steps", "3"], "--stage9.trainer.max_steps: there is no stage 'stage9'; the stages"),
         (["--trainr.max_steps=3"], "--trainr.max_steps: there is no stage 'trainr'; the stages are "),
         (["out"], "unexpected argument 'out'"),

@@ -142,7 +142,7 @@ def load_checkpoint(module: LightningModule, checkpoint: Path) -> dict[str, Any]
     try:
         module.load_state_dict(saved["state_dict"], strict=True)
     except RuntimeError as error:
-        raise _unfit(module, checkpoint, str(error)) from error
+        raise _unfit(module, checkpoint, _difference(saved["state_dict"], module) or str(error)) from error
     module.on_load_checkpoint(saved)
     return saved
 
@@ -159,13 +159,20 @@ def check_weights(module: LightningModule, found: Found) -> None:
     state = found.header.get("state_dict")
     if not isinstance(state, Mapping):
         raise ValueError(f"{found.path} is no checkpoint of Lightning: its state_dict is no mapping")
-    saved, own = _shapes(state), _shapes(module.state_dict())
-    differing = [key for key in {**own, **saved} if own.get(key, _ABSENT) != saved.get(key, _ABSENT)]
-    if differing:
-        there, here = (of.get(differing[0], _ABSENT) for of in (saved, own))
-        raise _unfit(module, found.path, f"{len(differing)} weights differ; {differing[0]} is {there}, here {here}")
+    if difference := _difference(state, module):
+        raise _unfit(module, found.path, difference)
     module.load_state_dict({key: value for key, value in state.items() if not isinstance(value, Tensor)}, strict=False)
     module.on_load_checkpoint(dict(found.header))
+
+
+def _difference(state: Mapping[str, Any], module: LightningModule) -> str:
+    """Return how many weights of a checkpoint have another name or shape than the module's, and one of them."""
+    saved, own = _shapes(state), _shapes(module.state_dict())
+    differing = [key for key in {**own, **saved} if own.get(key, _ABSENT) != saved.get(key, _ABSENT)]
+    if not differing:
+        return ""
+    there, here = (of.get(differing[0], _ABSENT) for of in (saved, own))
+    return f"{len(differing)} weights differ; {differing[0]} is {there}, here {here}"
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, object]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+
+from vlad_lightning.cli.arguments import Parser
 
 
 def main(args: Sequence[str]) -> None:
@@ -15,7 +16,7 @@ def main(args: Sequence[str]) -> None:
 
     Raises:
         ValueError, FileNotFoundError, FileExistsError: if an argument cannot be used.
-        SystemExit: with code 2 on an unknown or malformed argument, 0 after ``--help``.
+        SystemExit: with code 0 after ``--help``.
     """
     options = _parser().parse_args(args)
     # slow to import, so only after the arguments are checked
@@ -39,12 +40,11 @@ def main(args: Sequence[str]) -> None:
         print(f"train on them: vlad-cli fit --config configs/mini/stage0_align.yaml --data.root {options.out}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vlad-cli annotate",
+def _parser() -> Parser:
+    parser = Parser(
+        "vlad-cli annotate",
         description="Write your own pictures in MARIO's format, for training: OCR reads the words on them, and words "
         "of a caption that are on its picture get quotes. After a stop, the same command goes on.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "dir",

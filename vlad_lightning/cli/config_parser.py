@@ -28,6 +28,20 @@ _UNKNOWN = re.compile(
 )
 _CLASS = re.compile(r"class_path '([^']+)'")
 _KEY = re.compile(r'Parser key "([^"]+)"[^:]*:\s*')
+_UNION = re.compile(
+    r"Subtypes: \[(?P<types>[^\n]*)\]\s+Errors:\s+(?:- Expected a [^\n]*\n\s*)+"
+    r"Given value type: [^\n]*\s+Given value: (?P<value>[^\n]*)"
+)
+_TYPE = re.compile(r"typing\.Literal\[(?P<literals>[^\]]*)\]|(?P<many>[\w.]+)\[|<class '(?P<name>[^']+)'>")
+_PLAIN_TYPES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a text",
+    "NoneType": "null",
+}
+_DENIED = re.compile(r"(Importing '[^']+' is not allowed), denied by .*")
+_REQUIRED = "the following arguments are required: "
 _ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 
 
@@ -45,6 +59,9 @@ class Parser(LightningArgumentParser):
         if not self.exit_on_error:
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
+        if message.startswith(_REQUIRED):
+            missing = message.removeprefix(_REQUIRED).replace(", ", " and ")
+            message = f"{missing} are missing; name a configuration that has them: --config mini/stage0_align.yaml"
         print(f"{program(parser.prog)}: {reason(message, keys_of(parser))}", file=sys.stderr)
         self.exit(2)
 
@@ -121,6 +138,8 @@ def reason(message: str, keys: Sequence[str] = ()) -> str:
         keys: the keys of the top level, from which the nearest is suggested.
     """
     above, text = _deepest(message)
+    if message.count("Errors:") == 1 and (union := _UNION.search(message)):
+        text = f"{union['value']!r} is not allowed; allowed are {', '.join(_allowed(union['types']))}"
     classes = [match[1] for line in above if (match := _CLASS.search(line))]
     named = [match[1] for line in above if (match := _KEY.match(line))]
     if key := _KEY.match(text):
@@ -128,9 +147,28 @@ def reason(message: str, keys: Sequence[str] = ()) -> str:
         text = text[key.end() :]
     if (unknown := _UNKNOWN.match(text)) is not None:
         return _no_such_key(unknown, classes, named, keys)
+    text = _DENIED.sub(rf"\1; a configuration may name what is in {', '.join(ALLOWED)}", text)
     if (absent := _ATTRIBUTE.match(text)) is not None:
         text += _nearest(absent[2], vars(import_module(absent[1])))
     return ": ".join(part for part in (".".join(named), " ".join(text.split())) if part)
+
+
+def _allowed(types: str) -> list[str]:
+    """Return the values that a union allows, in words.
+
+    Args:
+        types: the union as jsonargparse lists its types.
+    """
+    found: list[str] = []
+    for match in _TYPE.finditer(types):
+        if match["literals"]:
+            found += [literal.strip("'") for literal in match["literals"].split(", ")]
+        elif match["many"]:
+            found.append("a list")
+        else:
+            name = match["name"]
+            found.append(_PLAIN_TYPES.get(name, f"the path of a class such as {name}"))
+    return list(dict.fromkeys(found))
 
 
 def _deepest(message: str) -> tuple[list[str], str]:

@@ -10,6 +10,7 @@ from typing import Any
 from diffusers import DiffusionPipeline
 
 from vlad_lightning.checkpoints.resume import load_checkpoint
+from vlad_lightning.cli.arguments import Parser, misspelt
 from vlad_lightning.cli.export_evaluation import write_evaluation
 from vlad_lightning.cli.fit import build
 from vlad_lightning.files import TEXT_BYTES, new_folder, picture_size, read_utf8
@@ -66,10 +67,9 @@ def export(args: Sequence[str]) -> None:
         _replace(options.folder, lambda new: _save_pipeline(module, run, new, options.dtype, pictures))
 
 
-def _export_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _export_parser() -> Parser:
+    parser = Parser(
         "vlad-cli export",
-        allow_abbrev=False,
         usage="%(prog)s --config FILE [--config FILE ...] --checkpoint FILE (--folder | --lora-folder) DIR "
         "[--dtype DTYPE] [--card_pictures FILE ...] [--card_notes FILE] [--out DIR]\n"
         "       %(prog)s --evaluation DIR --encoder FILE --detector FILE [--dtype DTYPE]",
@@ -109,7 +109,8 @@ def _check_combination(options: argparse.Namespace, rest: Sequence[str]) -> None
     needed, idle = (evaluation, pipeline) if options.evaluation else ({"--checkpoint": options.checkpoint}, evaluation)
     mode = "with" if options.evaluation else "without"
     if missing := [name for name, value in needed.items() if value is None]:
-        raise ValueError(f"{missing[0]} is missing; {mode} --evaluation, export needs {' and '.join(needed)}")
+        lacking = f"{missing[0]} is missing; {mode} --evaluation, export needs {' and '.join(needed)}"
+        raise ValueError(misspelt(rest, missing) or lacking)
     given = [name for name, value in idle.items() if value is not None] + (list(rest) if options.evaluation else [])
     if given:
         raise ValueError(f"{given[0]} has no effect {mode} --evaluation; leave it out")

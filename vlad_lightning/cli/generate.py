@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
+import math
 import secrets
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from vlad_lightning import __version__
+from vlad_lightning.cli.generate_options import SAMPLER_OPTIONS, check, parse
+from vlad_lightning.cli.image_text import ImageFacts, check_model, image_text, restore, warn
 from vlad_lightning.cli.prompt_sheet import draw_sheet, read_prompts
-from vlad_lightning.files import public_path, read_picture, save_picture
-from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_interval, check_prompts, check_share, check_whole
+from vlad_lightning.files import PICTURE_PIXELS, public_path, read_picture, save_picture, told_at
 from vlad_lightning.pretrained import SHIPPED_MODEL, find_weights
 
 if TYPE_CHECKING:
     from PIL import Image
-    from torch import Tensor
 
     from vlad_lightning.generation.image_sampler import ImageSampler
     from vlad_lightning.layout.layout_file import LayoutFile
     from vlad_lightning.pipeline import VLADOutput, VLADPipeline
     from vlad_lightning.types import Layout
 
-_SAMPLER_OPTIONS = (
-    *("steps", "guidance_scale", "layout_scale", "guidance_interval", "guidance_rescale"),
-    *("solver", "cache_interval", "fuse_qkv"),
-)
-_ONE_PROMPT = ("layout", "save_layout", "template", "image", "mask", "images")
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+_GAP = 1 / 16  # between the images of a sheet, in sides of an image
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What the files named on the command line hold; None for those that are not named."""
+
+    layout: LayoutFile | None
+    template: Image.Image | None
+    image: Image.Image | None
+    mask: Image.Image | None
 
 
 def main(args: Sequence[str]) -> None:
@@ -43,11 +48,14 @@ def main(args: Sequence[str]) -> None:
         FileNotFoundError: if there is no pipeline folder, or a named file does not exist.
         ValueError: if the arguments, a file or the prompt cannot be used.
     """
-    options = _parser().parse_args(args)
+    options = parse(args)
+    if options.source and options.prompts is None:
+        restore(options)
+    check(options)
+    options.model = options.model or SHIPPED_MODEL
     folder = _find_model(options.model)
-    _check(options)
     _check_device(options.device)
-    layout = _read_layout(options.layout) if options.layout else None
+    layout = _read_layout(options.layout) if options.layout else options.stored_layout
     pictures = {name: _read_picture(name, getattr(options, name)) for name in ("template", "image", "mask")}
     prompts = read_prompts(options.prompts) if options.prompts else None
     if options.seed is None:
@@ -55,7 +63,7 @@ def main(args: Sequence[str]) -> None:
     if prompts:
         _generate_sheet(options, folder, prompts)
     else:
-        _generate(options, folder, layout, pictures)
+        _generate(options, folder, _Inputs(layout, **pictures))
 
 
 def _find_model(name: str) -> Path:
@@ -71,91 +79,6 @@ def _find_model(name: str) -> Path:
     return folder
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "vlad-cli generate", description="Generate images; words to draw are in quotes.", allow_abbrev=False
-    )
-    parser.add_argument("prompt", nargs="?", help="such as: a poster that says 'HELLO'")
-    parser.add_argument(
-        "--prompts", type=Path, help="text file with one prompt a line, for a sheet of an image each with its prompt"
-    )
-    parser.add_argument("--out", type=Path, default=Path("out.png"), help="image file (default: %(default)s)")
-    parser.add_argument(
-        "--model", default=SHIPPED_MODEL, help="pipeline folder, or the name of a shipped one (default: %(default)s)"
-    )
-    parser.add_argument("--layout", type=Path, help="layout file with words and boxes (docs/layouts.md)")
-    parser.add_argument("--save_layout", type=Path, help="write the layout that was drawn; _0, _1 with more --images")
-    parser.add_argument("--template", type=Path, help="image of text: its words are read and drawn in their boxes")
-    parser.add_argument("--image", type=Path, help="image to inpaint; needs --mask, --layout or --template")
-    parser.add_argument("--mask", type=Path, help="image of the same size, white where --image is generated")
-    parser.add_argument("--font", type=Path, help="font file of the layout (default: the pipeline's)")
-    parser.add_argument("--images", type=int, default=1, help="number of images, side by side (default: %(default)s)")
-    parser.add_argument("--steps", type=int, help="sampling steps (default: what the pipeline was tested with)")
-    parser.add_argument("--guidance_scale", type=float, help="guidance scale of the text (default: likewise)")
-    parser.add_argument("--layout_scale", type=float, help="guidance scale of the layout (default: likewise)")
-    parser.add_argument(
-        "--guidance_interval",
-        type=float,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="both scales act where LOW < t / T <= HIGH only; 1 is pure noise (default: likewise)",
-    )
-    parser.add_argument("--guidance_rescale", type=float, help="phi of rescaled guidance (default: likewise)")
-    parser.add_argument("--solver", choices=("ddim", "dpmsolver++"), help="sampler's solver (default: likewise)")
-    parser.add_argument(
-        "--cache_interval", type=int, help="run a UNet's deep blocks every N steps only (default: likewise)"
-    )
-    parser.add_argument(
-        "--fuse_qkv", action=argparse.BooleanOptionalAction, help="compute queries, keys and values by one product"
-    )
-    parser.add_argument(
-        "--seed", type=int, help="same seed, same image (default: a random one, printed and stored in a PNG's text)"
-    )
-    parser.add_argument("--device", default=None, help="cpu, cuda, ... (default: a GPU if there is one)")
-    return parser
-
-
-def _check(options: argparse.Namespace) -> None:
-    """Refuse wrong or contradictory arguments, before any file is read."""
-    if options.out.suffix.lower() not in _PICTURES:
-        raise ValueError(f"--out {options.out}: it must end in .png, .jpg, .jpeg or .webp")
-    check_whole("--images", options.images, 1, MOST_IMAGES)
-    _check_sampling(options)
-    _check_prompt(options)
-    if options.template and options.layout:
-        raise ValueError("--template and --layout both give the layout; give one of them")
-    if options.mask and not options.image:
-        raise ValueError("--mask is given without --image, the picture to generate into")
-    if options.image and not (options.mask or options.layout or options.template):
-        raise ValueError("--image needs --mask or --layout: which region of it is generated")
-    if options.save_layout and options.save_layout.suffix.lower() != ".json":
-        raise ValueError(f"--save_layout {options.save_layout}: it must end in .json")
-    if options.font and not options.font.is_file():
-        raise FileNotFoundError(f"--font {options.font} does not exist")
-
-
-def _check_sampling(options: argparse.Namespace) -> None:
-    """Refuse settings of the sampler that are out of range; those that are not given are None."""
-    for name in ("steps", "cache_interval"):
-        if getattr(options, name) is not None:
-            check_whole(f"--{name}", getattr(options, name), 1, MOST_STEPS)
-    if options.guidance_interval is not None:
-        options.guidance_interval = tuple(options.guidance_interval)  # argparse makes a list
-        check_interval("--guidance_interval", options.guidance_interval)
-    if options.guidance_rescale is not None:
-        check_share("--guidance_rescale", options.guidance_rescale)
-
-
-def _check_prompt(options: argparse.Namespace) -> None:
-    if (options.prompt is None) == (options.prompts is None):
-        given = "neither is" if options.prompt is None else "both are"
-        raise ValueError(f"a prompt or --prompts is needed, and {given} given")
-    if options.prompt is not None:
-        check_prompts([options.prompt])
-    elif alone := [name for name in _ONE_PROMPT if getattr(options, name) not in (None, 1)]:
-        raise ValueError(f"--{alone[0]} belongs to one prompt; leave it out, or --prompts")
-
-
 def _check_device(name: str | None) -> None:
     """Refuse a device that this machine does not have, before anything is loaded."""
     if name is None:
@@ -165,119 +88,167 @@ def _check_device(name: str | None) -> None:
     try:
         torch.empty(1, device=name).cpu()
     except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
-        raise ValueError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
+        gpu = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        here = "cpu" if gpu is None else f"cpu and {gpu.type}"
+        raise ValueError(f"--device {name} cannot be used here; allowed on this machine: {here}") from error
 
 
 def _read_layout(path: Path) -> LayoutFile:
     from vlad_lightning.layout.layout_file import LayoutFile
 
-    try:
+    with told_at("--layout"):
         return LayoutFile.load(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"--layout {error}") from error
 
 
 def _read_picture(name: str, path: Path | None) -> Image.Image | None:
     if path is None:
         return None
-    try:
+    with told_at(f"--{name}"):
         return read_picture(path)
-    except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"--{name} {error}") from error
 
 
-def _generate(
-    options: argparse.Namespace, folder: Path, layout: LayoutFile | None, pictures: dict[str, Image.Image | None]
-) -> None:
+def _generate(options: Namespace, folder: Path, inputs: _Inputs) -> None:
     # imported here, so that wrong arguments and files are reported at once
-    from torchvision.transforms.functional import to_pil_image
-    from torchvision.utils import make_grid
-
+    from vlad_lightning.layout.layout_file import LayoutFile
     from vlad_lightning.layout.prompt_parser import drawn_words
 
-    if not (options.layout or options.template or drawn_words(options.prompt)):
+    if not (inputs.layout or inputs.template or drawn_words(options.prompt)):
         print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
-    pipe = _open(options, folder)
-    sampler = _sampler(options, pipe)
-    drawn = _drawn(options, pipe, sampler, layout, pictures)
-    image = to_pil_image(make_grid(cast("Tensor", drawn.images).mul(255).round().byte(), nrow=8, padding=0))
-    _save(options, image, options.prompt, sampler)
-    if options.save_layout:
-        side = pipe.config.image_size
-        picture = pictures["image"]
-        _save_layouts(options, drawn.layouts, layout, (side, side) if picture is None else picture.size)
+    painter = _Painter.open(options, folder)
+    width, height = (painter.side, painter.side) if inputs.image is None else inputs.image.size
+    _check_pixels(width, height, options.upscale or 1)
+    given = inputs.layout
+    if inputs.template is not None:
+        given = LayoutFile(painter.pipe.read_layout(inputs.template), width, height)
+    images = []
+    for index in range(options.images):  # one by one, since the rounding of a batch would change single pixels
+        seed = options.seed + index
+        drawn = painter.draw(seed, inputs, given)
+        images.append(_enlarged(cast("Image.Image", drawn.images[0]), options.upscale or 1))
+        told = given or LayoutFile(drawn.layouts[0], width, height)
+        path = _numbered(options.out, index, options.images)
+        painter.save(images[-1], path, options.prompt, seed, (width, height), layout=told)
+        if options.save_layout:
+            frame = (width, height) if inputs.layout is None else (inputs.layout.width, inputs.layout.height)
+            _save_layout(options, _numbered(options.save_layout, index, options.images), drawn.layouts[0], frame)
+    if options.grid:
+        path = options.out.with_stem(f"{options.out.stem}_grid")
+        painter.save(_grid(images), path, options.prompt, options.seed, (width, height), sheet=len(images))
 
 
-def _generate_sheet(options: argparse.Namespace, folder: Path, prompts: Sequence[str]) -> None:
-    pipe = _open(options, folder)
-    sampler = _sampler(options, pipe)
-    _save(options, draw_sheet(pipe, prompts, sampler, options.seed), "\n".join(prompts), sampler)
+@dataclass(frozen=True)
+class _Painter:
+    """An open pipeline with the settings of the command line."""
+
+    options: Namespace
+    pipe: VLADPipeline
+    sampler: ImageSampler
+    model_hash: str
+
+    @classmethod
+    def open(cls, options: Namespace, folder: Path) -> _Painter:
+        """Load the pipeline; the settings of the sampler that the command line does not give are the pipeline's."""
+        from vlad_lightning.pipeline import VLADPipeline
+        from vlad_lightning.pipeline.model_index import weights_hash
+
+        model_hash = weights_hash(folder)
+        check_model(options, model_hash)
+        font = {"font": str(options.font)} if options.font else {}
+        pipe: VLADPipeline = VLADPipeline.from_pretrained(folder, **font)
+        pipe.to(_device(options))
+        given = {name: getattr(options, name) for name in SAMPLER_OPTIONS}
+        sampler = replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None})
+        return cls(options, pipe, sampler, model_hash)
+
+    @property
+    def side(self) -> int:
+        """Width and height of the images in pixels."""
+        return int(self.pipe.config.image_size)
+
+    def draw(self, seed: int, inputs: _Inputs, given: LayoutFile | None) -> VLADOutput:
+        """Generate one image, with its layout if none is given."""
+        from vlad_lightning.diffusion.generators import numbered, sampling_generators
+
+        prompts = [given.completed(self.options.prompt) if given else self.options.prompt]
+        call = partial(self.pipe.inpaint, image=inputs.image, mask=inputs.mask) if inputs.image else self.pipe
+        return call(
+            prompts,
+            layouts=[given.layout] if given else None,
+            sampler=self.sampler,
+            generator=sampling_generators(seed, numbered(prompts)),
+            negative_prompt=self.options.negative_prompt,
+        )
+
+    def save(
+        self,
+        image: Image.Image,
+        path: Path,
+        prompt: str,
+        seed: int,
+        size: tuple[int, int],
+        layout: LayoutFile | None = None,
+        sheet: int = 0,
+    ) -> None:
+        """Write an image of this size, or a sheet of so many; a PNG's text says how it was made."""
+        model, device = public_path(self.options.model), self.pipe.device.type
+        facts = ImageFacts(seed, self.sampler, size, model, self.model_hash, device, layout, sheet)
+        save_picture(image, path, image_text(self.options, prompt, facts))
+        print(f"wrote {path} (seed {seed})")
 
 
-def _open(options: argparse.Namespace, folder: Path) -> VLADPipeline:
+def _device(options: Namespace) -> str:
+    """Return the device to use: that of the command line, of the image of ``--from``, or a GPU if there is one."""
     import torch
 
-    from vlad_lightning.pipeline import VLADPipeline
-
-    font = {"font": str(options.font)} if options.font else {}
-    pipe: VLADPipeline = VLADPipeline.from_pretrained(folder, **font)
-    pipe.to(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return pipe
-
-
-def _sampler(options: argparse.Namespace, pipe: VLADPipeline) -> ImageSampler:
-    """Return the pipeline's own settings, with those that the command line gives."""
-    given = {name: getattr(options, name) for name in _SAMPLER_OPTIONS}
-    return replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None})
+    available = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.device or options.stored_device in (None, "cpu", available):
+        return options.device or options.stored_device or available
+    warn(f"{options.source} was made on the device {options.stored_device}; on {available}, pixels may differ a little")
+    return available
 
 
-def _save(options: argparse.Namespace, image: Image.Image, prompt: str, sampler: ImageSampler) -> None:
-    """Write the image; a PNG's text says how it was made."""
-    told = {
-        "prompt": prompt,
-        "seed": options.seed,
-        "model": public_path(options.model),
-        **{name: getattr(sampler, name) for name in _SAMPLER_OPTIONS},
-        "Software": f"vlad-lightning {__version__}",
-    }
-    save_picture(image, options.out, {keyword: str(value) for keyword, value in told.items()})
-    print(f"wrote {options.out} (seed {options.seed})")
+def _numbered(path: Path, index: int, count: int) -> Path:
+    """Return the path of one of several files: the stem gets the index."""
+    return path if count == 1 else path.with_stem(f"{path.stem}_{index}")
 
 
-def _drawn(
-    options: argparse.Namespace,
-    pipe: VLADPipeline,
-    sampler: ImageSampler,
-    layout: LayoutFile | None,
-    pictures: dict[str, Image.Image | None],
-) -> VLADOutput:
-    from vlad_lightning.diffusion.generators import numbered, sampling_generators
-
-    layout_given = layout.layout if layout else None
-    if pictures["template"] is not None:
-        layout_given = pipe.read_layout(pictures["template"])
-    prompts = [layout.completed(options.prompt) if layout else options.prompt] * options.images
-    call = pipe if pictures["image"] is None else partial(pipe.inpaint, image=pictures["image"], mask=pictures["mask"])
-    return call(
-        prompts,
-        layouts=None if layout_given is None else [layout_given] * options.images,
-        sampler=sampler,
-        generator=sampling_generators(options.seed, numbered(prompts)),
-        output_type="pt",
-    )
+def _check_pixels(width: int, height: int, factor: int) -> None:
+    if width * height * factor**2 > PICTURE_PIXELS:
+        raise ValueError(
+            f"--upscale is {factor}; it would make {width * factor} x {height * factor} pixels of {width} x {height}, "
+            f"and at most {PICTURE_PIXELS:,} are written"
+        )
 
 
-def _save_layouts(
-    options: argparse.Namespace, layouts: Sequence[Layout], given: LayoutFile | None, frame: tuple[int, int]
-) -> None:
-    """Write the layouts that were drawn, with the frame of the layout file that was given."""
+def _enlarged(image: Image.Image, factor: int) -> Image.Image:
+    from PIL.Image import Resampling
+
+    return image.resize((image.width * factor, image.height * factor), Resampling.LANCZOS) if factor > 1 else image
+
+
+def _grid(images: Sequence[Image.Image]) -> Image.Image:
+    """Set images in rows with white gaps, about as many rows as columns."""
+    from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+    from torchvision.utils import make_grid
+
+    pixels = [pil_to_tensor(image) for image in images]
+    gap = max(1, round(_GAP * images[0].width))
+    sheet: Image.Image = to_pil_image(make_grid(pixels, math.ceil(math.sqrt(len(images))), padding=gap, pad_value=255))
+    return sheet
+
+
+def _generate_sheet(options: Namespace, folder: Path, prompts: Sequence[str]) -> None:
+    painter = _Painter.open(options, folder)
+    sheet = draw_sheet(painter.pipe, prompts, painter.sampler, options.seed, options.negative_prompt)
+    size = (painter.side, painter.side)
+    painter.save(sheet, options.out, "\n".join(prompts), options.seed, size, sheet=len(prompts))
+
+
+def _save_layout(options: Namespace, path: Path, layout: Layout, frame: tuple[int, int]) -> None:
+    """Write a layout that was drawn."""
     from vlad_lightning.layout.layout_file import LayoutFile
 
-    target: Path = options.save_layout
-    width, height = (given.width, given.height) if given else frame
     font = str(options.font) if options.font else None
-    for index, layout in enumerate(layouts):
-        path = target if options.images == 1 else target.with_stem(f"{target.stem}_{index}")
-        fonts = tuple(own or font for own in layout.fonts or (None,) * len(layout))
-        LayoutFile(replace(layout, fonts=fonts), width, height, options.prompt).save(path)
-        print(f"wrote {path}")
+    fonts = tuple(own or font for own in layout.fonts or (None,) * len(layout))
+    LayoutFile(replace(layout, fonts=fonts), *frame, options.prompt).save(path)
+    print(f"wrote {path}")

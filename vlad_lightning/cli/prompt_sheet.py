@@ -40,7 +40,9 @@ def read_prompts(path: Path) -> list[str]:
     return prompts
 
 
-def draw_sheet(pipe: VLADPipeline, prompts: Sequence[str], sampler: ImageSampler, seed: int) -> Image.Image:
+def draw_sheet(
+    pipe: VLADPipeline, prompts: Sequence[str], sampler: ImageSampler, seed: int, negative_prompt: str | None = None
+) -> Image.Image:
     """Generate an image for each prompt, the same as for that prompt alone with this seed, and set them in a grid."""
     import torch
     from PIL import Image
@@ -52,8 +54,14 @@ def draw_sheet(pipe: VLADPipeline, prompts: Sequence[str], sampler: ImageSampler
     images = []
     for start in range(0, len(prompts), _BATCH):
         part = slice(start, start + _BATCH)
-        drawn = pipe(prompts[part], sampler=sampler, generator=generators[part], output_type="pt").images
-        images.append(torch.as_tensor(drawn) * 2 - 1)
+        drawn = pipe(
+            prompts[part],
+            sampler=sampler,
+            generator=generators[part],
+            output_type="pt",
+            negative_prompt=negative_prompt,
+        )
+        images.append(torch.as_tensor(drawn.images) * 2 - 1)
     captions = [textwrap.fill(prompt, _LINE) for prompt in prompts]
     page = io.BytesIO()
     sample_grid(torch.cat(images), captions, _COLUMNS).savefig(page, format="png")

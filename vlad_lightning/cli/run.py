@@ -8,7 +8,6 @@ configuration or other inputs ignores them and starts again.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -25,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from vlad_lightning import __version__
+from vlad_lightning.cli.arguments import Parser
+from vlad_lightning.cli.override_check import check_overrides
 from vlad_lightning.cli.stages import PLAIN, SETTINGS, Pipeline, Stage, read_pipeline
 from vlad_lightning.cli.threads import plan_threads
 from vlad_lightning.exit_codes import PREEMPTED
@@ -51,7 +52,9 @@ def main(args: Sequence[str]) -> int:
     check_words(args)  # checked here because the stages' parsers would report it much later
     options, rest = _parser().parse_known_args(args)
     pipeline = read_pipeline(options.config, options.out, options.data, options.test_data)
-    pipeline = override(pipeline, rest)
+    overridden = override(pipeline, rest)
+    check_overrides(pipeline, overridden)
+    pipeline = overridden
     _check_data(pipeline)
     return run(pipeline, force=options.force, dry_run=options.dry_run)
 
@@ -117,8 +120,8 @@ def _targets(option: str, pipeline: Pipeline) -> tuple[list[str], str]:
     key = option[2:].partition("=")[0].removesuffix("+")
     if "." not in key and key != _SEED:
         raise ValueError(
-            f"unknown option --{key}; allowed are those of vlad-cli run --help, --{_SEED} and dotted ones "
-            "such as --trainer.max_steps"
+            f"unknown option --{key}{_parser().meant(f'--{key}')}; allowed are those of vlad-cli run --help, "
+            f"--{_SEED} and dotted ones such as --trainer.max_steps"
         )
     if "." in key and head not in SETTINGS:
         stages = ", ".join(stage.name for stage in pipeline.stages)
@@ -313,13 +316,12 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vlad-cli run",
+def _parser() -> Parser:
+    parser = Parser(
+        "vlad-cli run",
         description="Run the stages of a pipeline, each in a separate process; skip those that are done.",
         epilog="Other dotted options go to every stage (--trainer.max_steps 10), or with a stage's name in front to "
         "that stage (--stage1.trainer.max_steps 10).",
-        allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="the pipeline file, or the name of a shipped one")
     parser.add_argument("--out", type=Path, help="folder to write into, instead of the file's")

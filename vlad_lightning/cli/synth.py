@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from vlad_lightning.cli.arguments import Parser
+
 
 def main(args: Sequence[str]) -> None:
     """Parse the command's arguments and write the posters.
@@ -14,9 +16,9 @@ def main(args: Sequence[str]) -> None:
         args: the arguments after ``synth`` on the command line.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if an argument is unknown, missing or malformed, or a number is out of its range.
         FileNotFoundError: if the rich world's icons and fonts are not installed.
-        SystemExit: with code 2 on an unknown or malformed argument, 0 after ``--help``.
+        SystemExit: with code 0 after ``--help``.
     """
     options = _parser().parse_args(args)
     from vlad_lightning.data.synthetic.synthetic import (
@@ -36,12 +38,11 @@ def main(args: Sequence[str]) -> None:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vlad-cli synth",
+def _parser() -> Parser:
+    parser = Parser(
+        "vlad-cli synth",
         description="Write synthetic posters in MARIO's format. The same arguments write the same files.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument("--out", type=Path, required=True, help="folder to write into")
     parser.add_argument("--samples", type=int, required=True, help="number of posters")

@@ -21,8 +21,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from vlad_lightning.files import UnusableFileError, read_utf8, write_text
-from vlad_lightning.layout.colours import rgb_named
+from vlad_lightning.files import read_utf8, write_text
+from vlad_lightning.layout.colours import PALETTE, rgb_named
 from vlad_lightning.layout.fonts import FAMILIES, check_font
 from vlad_lightning.layout.paragraph import Align, paragraph
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, comparable, drawn_words, quoted_spans
@@ -34,6 +34,8 @@ _OBJECT_KEYS = ("phrase", "quad")
 _WORD_KEYS = ("text", "quad", "font", "colour", "align", "wrap")
 _MOST_BYTES = 10_000_000  # no layout is longer
 _MOST_PIXELS = 1_000_000  # per side; a wall of 10 m at 300 dots per inch has 118,110
+_DIGITS = 2  # of a corner in pixels
+_SHORT_SIDE = 4  # pixels
 _FAR = 1000.0  # times the frame: the numbers of boxes that reach further overflow
 
 
@@ -79,24 +81,50 @@ class LayoutFile:
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; it must be a layout file")
         try:
-            content = json.loads(read_utf8(path, _MOST_BYTES))
-        except UnusableFileError:
-            raise
-        except (ValueError, RecursionError) as error:  # also if it is not UTF-8
+            text = read_utf8(path, _MOST_BYTES)
+        except UnicodeDecodeError as error:
             raise ValueError(f"{path}: not a JSON file: {error}") from error
         try:
-            return _read(content, path.parent)
+            return cls.from_json(text, path.parent)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def save(self, path: str | Path) -> None:
-        """Write a file that :meth:`load` reads back, boxes exact to 1e-14 of the frame; never leave half a file."""
-        write_text(Path(path), self.to_json())
+    @classmethod
+    def from_json(cls, text: str, folder: Path = Path()) -> LayoutFile:
+        """Read the text of a layout file.
 
-    def to_json(self) -> str:
-        """Return the file's text, one entry per line."""
+        Args:
+            text: JSON.
+            folder: paths of font files in it are relative to this folder.
+
+        Raises:
+            ValueError: naming the entry that is wrong.
+        """
+        try:
+            content = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"not a JSON file: {error}") from error
+        return _read(content, folder)
+
+    def save(self, path: str | Path) -> None:
+        """Write a file that people can read: corners have two digits after the point. Never leave half a file.
+
+        If a side of a box is shorter than 4 pixels of the frame, all digits are written, since two would change it.
+        """
+        width, height = float(self.width), float(self.height)
+        boxes = torch.cat([self.layout.boxes, self.layout.object_boxes])
+        sides = boxes[:, 2:4] * min(width, height)
+        write_text(Path(path), self.to_json(_DIGITS if (sides >= _SHORT_SIDE).all() else None))
+
+    def to_json(self, digits: int | None = None) -> str:
+        """Return the file's text, one entry per line.
+
+        Args:
+            digits: digits of the corners after the point; None writes all: :meth:`from_json` then returns the boxes
+                exact to 1e-14 of the frame.
+        """
         exact = replace(self.layout, boxes=self.layout.boxes.double())
-        quads = (exact.quads() * torch.tensor([self.width, self.height])).tolist()
+        quads = self._corners(exact, digits)
         none = (None,) * len(self.layout)
         fonts = [
             font if font is None or font in FAMILIES else str(Path(font).resolve())
@@ -107,17 +135,18 @@ class LayoutFile:
         words = [dict(zip(_WORD_KEYS, row, strict=False)) for row in rows]
         head = {"prompt": self.prompt, "width": self.width, "height": self.height}
         lines = [f" {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}," for k, v in head.items() if v is not None]
-        objects = [
-            dict(zip(_OBJECT_KEYS, row, strict=True)) for row in zip(exact.objects, self._corners(), strict=True)
-        ]
+        things = self._corners(Layout(exact.objects, self.layout.object_boxes.double()), digits)
+        objects = [dict(zip(_OBJECT_KEYS, row, strict=True)) for row in zip(exact.objects, things, strict=True)]
         lists = [_listed("words", words), *([_listed("objects", objects)] if objects else [])]
         return "\n".join(["{", *lines, ",\n".join(lists), "}", ""])
 
-    def _corners(self) -> list[list[list[float]]]:
-        """Return the corners of the objects' boxes in pixels."""
-        boxes = Layout(self.layout.objects, self.layout.object_boxes.double())
-        corners: list[list[list[float]]] = (boxes.quads() * torch.tensor([self.width, self.height])).tolist()
-        return corners
+    def _corners(self, layout: Layout, digits: int | None) -> list[list[list[float]]]:
+        """Return the corners of a layout's words in pixels."""
+        corners: list[list[list[float]]] = (layout.quads() * torch.tensor([self.width, self.height])).tolist()
+        if digits is None:
+            return corners
+        # + 0.0, since -0.0 is written with its sign
+        return [[[round(number, digits) + 0.0 for number in point] for point in quad] for quad in corners]
 
     def completed(self, prompt: str) -> str:
         """Add the file's colours and objects that a prompt lacks, in the wording of the training captions.
@@ -202,8 +231,8 @@ def _word(
     _check_length(text, f"{where}.text")
     if colour is not None and not (isinstance(colour, str) and rgb_named(colour)):
         raise ValueError(
-            f"{where}.colour is {shown(colour)}; it must be a colour's name in CSS, such as 'dark red', or a code such "
-            "as '#8b0000'"
+            f"{where}.colour is {shown(colour)}; allowed are {', '.join(PALETTE)}, the other names of CSS, such as "
+            "'dark red', and codes such as '#8b0000'"
         )
     quad = _quad(entry["quad"], f"{where}.quad", frame)
     font = _font(entry.get("font"), f"{where}.font", folder) or font
@@ -253,6 +282,8 @@ def _quad(value: Any, where: str, frame: tuple[float, float]) -> Tensor:
     across, down = quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1]
     if not across[0] * down[1] - across[1] * down[0] > 0:
         raise ValueError(f"{where} is {shown(value)}; the corners must run clockwise around an area")
+    if (quad.amax(0) <= 0).any() or (quad.amin(0) >= torch.tensor(frame)).any():
+        raise ValueError(f"{where} is {shown(value)}; it lies outside the frame of {frame[0]:g} x {frame[1]:g} pixels")
     return quad / torch.tensor(frame, dtype=torch.float64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -76,6 +77,15 @@ def check_weights(folder: Path, components: Mapping[str, Any]) -> None:
         if missing:
             lost = f"{len(missing)} weights of the {name}, {missing[0]!r} among them"
             raise ValueError(f"{Path(folder, name)} lacks {lost}")
+
+
+def weights_hash(folder: Path) -> str:
+    """Return the SHA-256 of a pipeline's weights, in hex; ``sha256sum */*.safetensors | sha256sum`` prints the same."""
+    total = hashlib.sha256()
+    for name in sorted(file.relative_to(folder).as_posix() for file in folder.glob("*/*.safetensors")):
+        with Path(folder, name).open("rb") as file:
+            total.update(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n".encode())
+    return total.hexdigest()
 
 
 def _keys(file: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from vlad_lightning.cli.arguments import Parser
 from vlad_lightning.cli.doctor.check import Check, Level, table, worst
 from vlad_lightning.cli.doctor.compare import compare
 from vlad_lightning.cli.doctor.facts import facts_of, gather
@@ -124,11 +124,10 @@ def _end(report: Report, seconds: float, file: Path | None) -> None:
         write_text(file, text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vlad-cli doctor",
+def _parser() -> Parser:
+    parser = Parser(
+        "vlad-cli doctor",
         description="Check ranks, network, clocks, disks, versions and weights before a run on many devices.",
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--config", action="append", default=[], help="configuration file, as for fit: check its data and weights, too"
