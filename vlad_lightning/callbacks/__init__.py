@@ -5,6 +5,7 @@ from vlad_lightning.callbacks.init_from import InitFrom
 from vlad_lightning.callbacks.parts_table import PartsTable
 from vlad_lightning.callbacks.pretrained import FromPretrained, SameSchedule, TokenizerFromPretrained
 from vlad_lightning.callbacks.progress_lines import ProgressLines
+from vlad_lightning.callbacks.prompt_samples import PromptSamples
 from vlad_lightning.callbacks.results_writer import ResultsWriter
 from vlad_lightning.callbacks.sample_grid import SampleGrid
 from vlad_lightning.callbacks.step_progress import StepProgressBar
@@ -15,6 +16,7 @@ __all__ = [
     "InitFrom",
     "PartsTable",
     "ProgressLines",
+    "PromptSamples",
     "ResultsWriter",
     "SameSchedule",
     "SampleGrid",

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from vlad_lightning.callbacks import PartsTable, ProgressLines, StepProgressBar
+from vlad_lightning.callbacks import PartsTable, ProgressLines, PromptSamples, StepProgressBar
 from vlad_lightning.checkpoints import Checkpoints, ConfigLock
 from vlad_lightning.checkpoints.config_lock import flatten
 from vlad_lightning.checkpoints.fit_lock import refuse_if_held
@@ -55,7 +56,9 @@ _OF_EVERY_FIT = {
     "watchdog": Watchdog,
     "weight_census": WeightCensus,
     "summary": FitSummary,
+    "samples": PromptSamples,
 }
+_OCR = {"class_path": "vlad_lightning.metrics.ocr_engine.RapidOCREngine"}  # of the optional package rapidocr
 
 
 class VLADCLI(LightningCLI):
@@ -71,6 +74,8 @@ class VLADCLI(LightningCLI):
         )
         for name, callback in _OF_EVERY_FIT.items():
             parser.add_lightning_class_args(callback, name)
+        if find_spec("rapidocr"):
+            parser.set_defaults({"samples.ocr": _OCR})
         parser.add_argument(
             "--resume.allow_changes",
             type=list[str] | str,
@@ -112,6 +117,8 @@ class VLADCLI(LightningCLI):
         if config["trainer"]["logger"] in (False, []):  # base.yaml's LearningRateMonitor requires a logger
             listed = [c for c in _listed(config["trainer"]) if not c["class_path"].endswith(".LearningRateMonitor")]
             config["trainer"]["callbacks"] = listed
+        if not config["samples"]["prompts"]:
+            config["samples"]["ocr"] = None  # it takes seconds to load
         if self.subcommand:
             self.trainer_defaults["callbacks"] = _shown(config["trainer"])
         if self.subcommand == "fit":
