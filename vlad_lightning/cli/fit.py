@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -254,18 +255,28 @@ def build(args: Sequence[str], run: bool) -> VLADCLI:
     )
 
 
+def going_on(args: Sequence[str]) -> str:
+    """Return the command line of a fit that goes on from its newest checkpoint, to be pasted into a shell."""
+    kept = [
+        arg
+        for before, arg in zip(["", *args], args, strict=False)
+        if "--ckpt_path" not in (before, arg) and not arg.startswith("--ckpt_path=")
+    ]
+    return shlex.join(["vlad-cli", *kept, "--ckpt_path", "last"])
+
+
 def main(args: Sequence[str]) -> None:
     """Run ``vlad-cli fit|validate|test|predict``; ``args`` starts with the subcommand.
 
     Raises:
         Preempted: if a signal ended a fit; its exit code distinguishes this from success and failure.
-        KeyboardInterrupt: if Ctrl-C ended it; Lightning would turn it into exit code 1.
+        KeyboardInterrupt: if Ctrl-C ended it at once; Lightning would turn it into exit code 1.
     """
     silence()
     try:
         build(args, run=True)
     except Preempted as stopped:
-        stopped.finish()
+        stopped.finish(going_on(args))
         raise
     except SystemExit as stopped:
         if isinstance(stopped.__context__, KeyboardInterrupt):

@@ -60,7 +60,11 @@ def main(args: Sequence[str]) -> int:
     check_overrides(pipeline, overridden)
     pipeline = overridden
     _check_data(pipeline)
-    return run(pipeline, force=options.force, dry_run=options.dry_run)
+    code = run(pipeline, force=options.force, dry_run=options.dry_run)
+    if code == PREEMPTED:
+        again = shlex.join(["vlad-cli", "run", *(arg for arg in args if arg != "--force")])
+        print(f"to go on: {again}", file=sys.stderr, flush=True)
+    return code
 
 
 def run(pipeline: Pipeline, force: bool = False, dry_run: bool = False) -> int:
