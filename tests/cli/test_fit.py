@@ -335,17 +335,17 @@ def test_ctrl_c_saves_and_says_how_to_go_on_and_a_second_one_ends_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def press(*_: Any) -> None:
-        for _ in range(presses):
-            signal.raise_signal(signal.SIGINT)
+        for number in [signal.SIGINT] * presses:
+            signal.raise_signal(number)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     command = (*FIT, *QUIET, "--data.root", posters, "--out", tmp_path, "--trainer.default_root_dir", tmp_path)
-    command = (*command, "--data.batch_size", 4, "--trainer.max_steps", 3)
+    few = ("--data.batch_size", 4, "--trainer.max_steps", 3)
     last = tmp_path / "stage0" / "last.ckpt"
     try:
         with monkeypatch.context() as pressed:
             pressed.setattr(AlignmentModule, "on_train_batch_start", press)
-            assert fit_code(*command) == code
+            assert fit_code(*command, *few) == code
     finally:
         signal.signal(signal.SIGINT, before)  # afterwards Lightning ignores it
     error = capsys.readouterr().err

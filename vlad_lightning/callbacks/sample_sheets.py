@@ -91,7 +91,7 @@ class SampleSheets:
         """Log a picture with W&B's interface or TensorBoard's, whichever the logger has."""
         if callable(log_image := getattr(logger, "log_image", None)):
             log_image(tag, [picture], step=step)
-        elif callable(add_image := getattr(logger.experiment, "add_image", None)):
+        elif callable(add_image := getattr(getattr(logger, "experiment", None), "add_image", None)):
             add_image(tag, np.asarray(picture), step, dataformats="HWC")
         elif logger not in _told:
             _told.add(logger)

@@ -41,7 +41,8 @@ _WIDTH = 80
 _ENTRY = re.compile(r"^(\w+)(?: ?\([^)]*\))?:((?:.|\n(?!\w))*)", re.MULTILINE)
 _HEAD = """usage: vlad-cli {command} --config FILE [--config FILE ...] [--KEY VALUE ...]
 
-The keys of {files}, with the values that they have there. Later files and keys replace earlier ones.
+The keys and values of {files}.
+Later files and keys replace earlier ones.
 
   --out DIR         folder of the run; {{out}} stands for it
   --stage NAME      name of the stage's folder in --out
@@ -154,6 +155,7 @@ def _parameters(path: str) -> tuple[_Parameter, ...]:
     if isinstance(node, ast.ClassDef):
         made = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), node)
     texts = _texts(ast.get_docstring(node) or "") | _texts((made is not node and ast.get_docstring(made)) or "")
+    found: list[tuple[str, ast.expr | None, ast.expr | None]]
     if isinstance(made, ast.ClassDef):
         fields = [n for n in made.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)]
         found = [(n.target.id, n.annotation, n.value) for n in fields if isinstance(n.target, ast.Name)]

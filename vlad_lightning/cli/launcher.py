@@ -70,7 +70,8 @@ def _guarded(command: str, args: list[str]) -> int:
             from vlad_lightning.cli import key_help
 
             if key_help.asked(args):
-                return key_help.show(command, args) or 0
+                key_help.show(command, args)
+                return 0
         return _entry(command)(args) or 0
     except KeyboardInterrupt:
         return _complain(f"vlad-cli {command}", "interrupted", INTERRUPTED)
