@@ -5,65 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from drawer import Drawer, batches, logged
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
-from torch.utils.data import DataLoader
 
 from vlad_lightning.callbacks.sample_grid import SampleGrid, words_of
-from vlad_lightning.types import Batch, GeneratedImages, Layout
-
-SIZE = 4
-
-
-def batch(first: int, size: int = 3) -> Batch:
-    return Batch(
-        keys=tuple(f"{first + i:05d}" for i in range(size)),
-        images=torch.zeros(size, 3, SIZE, SIZE),
-        prompts=tuple(f"prompt {first + i}" for i in range(size)),
-        layouts=tuple(Layout((f"W{first + i}",), torch.full((1, 5), 0.3)) for i in range(size)),
-        glyphs=torch.zeros(size, 1, SIZE, SIZE, dtype=torch.uint8),
-        word_boxes=torch.zeros(size, 1, 5),
-        word_mask=torch.ones(size, 1, dtype=torch.bool),
-        object_boxes=torch.zeros(size, 1, 5),
-        object_mask=torch.zeros(size, 1, dtype=torch.bool),
-        scene_known=torch.zeros(size, dtype=torch.bool),
-    )
-
-
-class Drawer(LightningModule):
-    """Generates grey images and records the requests."""
-
-    def __init__(self, generates: bool = True) -> None:
-        super().__init__()
-        self.generates = generates
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.asked: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
-
-    def draw(self, prompts: tuple[str, ...], keys: tuple[str, ...] = ()) -> GeneratedImages | tuple[Layout, ...]:
-        self.asked.append((tuple(prompts), tuple(keys)))
-        assert not torch.is_grad_enabled()
-        layouts = tuple(Layout.empty() for _ in prompts)
-        images = torch.zeros(len(prompts), 3, SIZE, SIZE)
-        return GeneratedImages(images, layouts, images, tuple(prompts), tuple(keys)) if self.generates else layouts
-
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        return self.weight * 1
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        pass
-
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any] | None:
-        drawn = self.draw(batch.prompts, batch.keys)
-        return {"generated": drawn} if self.generates else None
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), 0.1)
-
-
-def batches() -> DataLoader:
-    return DataLoader([batch(0), batch(3)], batch_size=None)  # type: ignore[arg-type]
+from vlad_lightning.types import Layout
 
 
 def trainer(root: Path, grid: SampleGrid, **settings: Any) -> Trainer:
@@ -78,29 +26,20 @@ def trainer(root: Path, grid: SampleGrid, **settings: Any) -> Trainer:
     )
 
 
-def logged(folder: str) -> dict[str, list[int]]:
-    events = EventAccumulator(folder, size_guidance={"images": 0})
-    events.Reload()
-    return {tag: [event.step for event in events.Images(tag)] for tag in events.Tags()["images"]}
-
-
-def test_each_validation_of_a_fit_logs_pictures_of_the_first_prompts(tmp_path: Path) -> None:
+def test_each_validation_of_a_fit_shows_samples_of_the_first_prompts(tmp_path: Path) -> None:
     module, logger = Drawer(), TensorBoardLogger(tmp_path)
     trainer(tmp_path, SampleGrid(samples=2), logger=logger, max_epochs=2).fit(module, batches(), batches())
-    assert logged(logger.log_dir) == {"samples/images": [2, 4], "samples/layouts": [2, 4]}  # none of the sanity check
-    assert module.asked == [(("prompt 0", "prompt 1"), ("00000", "00001"))] * 2
+    assert logged(logger.log_dir) == {"samples/images": [0, 2, 4], "samples/layouts": [0, 2, 4]}  # 0: the sanity check
+    assert module.asked == [(("prompt 0", "prompt 1"), ("00000", "00001"))] * 3
+    files = sorted(path.name for path in Path(logger.log_dir, "samples").iterdir())
+    assert files == sorted(f"validation-00000000{s}{kind}.png" for s in (0, 2, 4) for kind in ("", "-layouts"))
 
 
-def test_a_module_that_draws_layouts_logs_layouts(tmp_path: Path) -> None:
+def test_a_module_that_draws_layouts_shows_layouts(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path)
     trainer(tmp_path, SampleGrid(), logger=logger).validate(Drawer(generates=False), batches(), verbose=False)
     assert list(logged(logger.log_dir)) == ["samples/layouts"]
-
-
-def test_a_logger_without_pictures_is_skipped(tmp_path: Path) -> None:
-    module = Drawer()
-    trainer(tmp_path, SampleGrid(), logger=CSVLogger(tmp_path)).validate(module, batches(), verbose=False)
-    assert len(module.asked) == 1
+    assert not list(tmp_path.rglob("*.png"))  # only a fit writes files
 
 
 @pytest.mark.parametrize(("samples", "columns", "across", "down"), [(4, 2, 2, 2), (16, 8, 6, 1), (1, 8, 1, 1)])

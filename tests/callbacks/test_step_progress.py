@@ -8,6 +8,7 @@ import tiny_system as tiny
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from poisoned import Regression, loader
+from terminals import drawn_in_terminal
 
 from vlad_lightning.callbacks import StepProgressBar
 
@@ -49,16 +50,39 @@ def test_a_resumed_fit_continues_its_bar(tmp_path: Path) -> None:
     assert seen.bars == [("step", 4, 5), ("step", 5, 5)]
 
 
-def test_without_max_steps_it_is_lightnings_bar() -> None:
+def test_without_max_steps_it_counts_the_batches_of_an_epoch() -> None:
     seen, _ = fit(-1, max_epochs=1)
     assert [(done, total) for _, done, total in seen.bars] == [(i + 1, len(loader())) for i in range(len(loader()))]
-    assert seen.bars[0][0].startswith("Epoch 0")
+    assert seen.bars[0][0].startswith("epoch 0")
 
 
-def test_the_bars_metrics_leave_out_the_loggers_version(tmp_path: Path) -> None:
+def test_the_bar_shows_the_loss_alone(tmp_path: Path) -> None:
     seen, trainer = fit(1, logger=True, default_root_dir=tmp_path)
     assert trainer.logger is not None
-    assert "v_num" not in seen.bar.get_metrics(trainer, trainer.lightning_module)
+    assert list(seen.bar.get_metrics(trainer, trainer.lightning_module)) == ["loss"]
+
+
+class Validated(Regression):
+    """A regression with a validation of many long results."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log_dict({f"val/a_long_name_{i}": 0.25 for i in range(4)}, prog_bar=True, batch_size=1)
+
+
+@pytest.mark.parametrize(("settings", "name"), [({"max_steps": 40}, "step"), ({"max_time": "00:00:00:01"}, "epoch 0")])
+def test_in_a_terminal_of_80_columns_the_bar_keeps_to_one_line(settings: dict[str, Any], name: str) -> None:
+    def train() -> None:
+        limits: dict[str, Any] = {"limit_val_batches": 1, "num_sanity_val_steps": 1, "max_epochs": -1, "steps": -1}
+        trainer = tiny.trainer(callbacks=[StepProgressBar()], enable_progress_bar=True, **limits | settings)
+        trainer.fit(Validated(), loader(), loader())
+
+    shown = drawn_in_terminal(train)
+    bars = [line for line in shown if line.startswith(name)]
+    assert "40/40" in bars[-1] or "max_steps" not in settings
+    assert any("loss: " in line for line in bars)
+    assert any("val/a_long_name_3 0.25" in line for line in shown)
+    assert not any("Epoch" in line or "/-" in line or "0.00it/s" in line for line in shown)
+    assert max(map(len, bars)) <= 80
 
 
 @pytest.mark.parametrize("refresh_rate", [0, 1])

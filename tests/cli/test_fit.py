@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_system as tiny
@@ -323,17 +325,38 @@ def test_a_resume_reads_its_checkpoint_no_more_than_needed(posters: Path, tmp_pa
     assert reads.size / size == pytest.approx(2.1, abs=0.1)
 
 
-def test_an_interrupted_fit_ends_with_the_shells_exit_code(
-    posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("presses", "code"), [(1, 75), (2, 130)])
+def test_ctrl_c_saves_and_says_how_to_go_on_and_a_second_one_ends_at_once(
+    presses: int,
+    code: int,
+    posters: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(AlignmentModule, "on_train_batch_start", lambda *_: signal.raise_signal(signal.SIGINT))
-    before = signal.getsignal(signal.SIGINT)
+    def press(*_: Any) -> None:
+        for number in [signal.SIGINT] * presses:
+            signal.raise_signal(number)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     command = (*FIT, *QUIET, "--data.root", posters, "--out", tmp_path, "--trainer.default_root_dir", tmp_path)
+    few = ("--data.batch_size", 4, "--trainer.max_steps", 3)
+    last = tmp_path / "stage0" / "last.ckpt"
     try:
-        assert fit_code(*command, "--trainer.max_steps", 2, "--data.batch_size", 4) == 130
+        with monkeypatch.context() as pressed:
+            pressed.setattr(AlignmentModule, "on_train_batch_start", press)
+            assert fit_code(*command, *few) == code
     finally:
         signal.signal(signal.SIGINT, before)  # afterwards Lightning ignores it
-    assert "vlad-cli fit: interrupted" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert last.exists() == (presses == 1)
+    if presses == 2:
+        assert "vlad-cli fit: interrupted" in error
+        return
+    assert f"saved: {last}" in error
+    pasted = shlex.split(error.split("to go on: vlad-cli ")[1].splitlines()[0])
+    assert fit_code(*pasted) == 0
+    assert torch.load(last, weights_only=True)["global_step"] == 3
 
 
 def test_fit_names_a_checkpoint_that_it_cannot_use(

@@ -55,6 +55,31 @@ def test_help_imports_the_standard_library_only() -> None:
     assert imported.isdisjoint({"torch", "lightning", "numpy", "yaml", "jsonargparse"})
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("export", "--help"), 0),
+        (("doctor", "--help"), 0),
+        (("generate", "--help"), 0),
+        (("run", "--help"), 0),
+        (("synth", "--help"), 0),
+        (("fit", "--config", "absent.yaml"), 2),
+        (("export", "--config=absent.yaml", "--checkpoint", "x", "--folder", "y"), 2),
+        (("doctor", "--config", "absent.yaml"), 2),
+        (("export", "--checkpoint", "absent.ckpt", "--folder", "y"), 2),
+    ],
+)
+def test_help_and_a_missing_file_import_no_torch(words: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "vlad_lightning", *words]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == code, result.stderr
+    told = [line for line in result.stderr.splitlines() if not line.startswith("import time:")]
+    imported = {line.rsplit("|", 1)[1].strip().partition(".")[0] for line in result.stderr.splitlines() if "|" in line}
+    assert imported.isdisjoint({"torch", "lightning", "jsonargparse", "diffusers"})
+    assert len(told) == (1 if code else 0)
+
+
 def test_version_is_printed() -> None:
     assert vlad_cli("--version").stdout == f"vlad-cli {__version__}\n"
 

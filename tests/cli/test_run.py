@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from terminals import in_terminal
 
 from vlad_lightning.cli import fit as cli
 from vlad_lightning.cli.launcher import main as launch
-from vlad_lightning.cli.run import _run_options, main, override, run
+from vlad_lightning.cli.run import _run_options, closing_words, main, override, run
 from vlad_lightning.cli.stages import SETTINGS, Pipeline, Stage, read_pipeline
 from vlad_lightning.exit_codes import PREEMPTED
 
@@ -372,6 +373,38 @@ def test_a_damaged_stamp_is_set_aside(content: str, tmp_path: Path) -> None:
         assert main(["--config", str(path)]) == 0
     assert (folder / "done.json.damaged").read_bytes() == content.encode(errors="surrogateescape")
     assert json.loads((folder / "done.json").read_text())["outputs"] == [str(tmp_path / "out" / "data")]
+
+
+def test_in_a_terminal_a_stage_shows_its_live_bar_and_its_log_is_plain_text(tmp_path: Path) -> None:
+    path = write(tmp_path, synth("first", "{data}", samples=3))
+    text, code = in_terminal(lambda: main(["--config", str(path)]))
+    assert code == 0, text
+    assert "\x1b[" in text  # the stage's bar
+    log = (tmp_path / "out" / "first" / "log.txt").read_text()
+    assert "posters in data" in log
+    assert "\x1b" not in log
+
+
+def test_without_a_terminal_a_silent_stage_is_said_to_be_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vlad_lightning.cli.run._SILENCE", 0.01)
+    assert main(["--config", str(write(tmp_path, synth("first", "{data}")))]) == 0
+    assert "first: running for 0:00:0" in capfd.readouterr().out
+
+
+def test_the_end_names_the_results_the_pictures_and_the_next_command(tmp_path: Path) -> None:
+    names = ["results.json", "results.md", "samples.png", "my pipeline/model_index.json", "absent.png"]
+    paths = [tmp_path / name for name in names]
+    for written in paths[:-1]:
+        written.parent.mkdir(exist_ok=True)
+        written.touch()
+    pipeline = Pipeline(tmp_path, None, None, (Stage("test", "test", outputs=tuple(paths)),))
+    assert closing_words(pipeline) == [
+        f"results: {tmp_path}/results.md",
+        f"pictures: {tmp_path}/samples.png",
+        f"next: vlad-cli generate \"a poster that says 'HELLO'\" --model '{tmp_path}/my pipeline' --out hello.png",
+    ]
 
 
 def test_the_settings_of_every_stage_are_accepted() -> None:

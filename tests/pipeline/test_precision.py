@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vlad_lightning.cli.export import FORMATS
 from vlad_lightning.models.number_format import DTYPES
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
@@ -88,3 +89,7 @@ def test_integers_stay_and_values_beyond_the_range_are_refused(tmp_path: Path) -
         "ids": torch.int64,
         "weight": torch.bfloat16,
     }
+
+
+def test_the_command_offers_every_format() -> None:
+    assert tuple(DTYPES) == FORMATS

@@ -1,8 +1,11 @@
-"""Lightning callbacks: initialisation, pictures, results and the progress bar."""
+"""Lightning callbacks: initialisation, pictures, results and progress."""
 
 from vlad_lightning.callbacks.image_writer import ImageWriter
 from vlad_lightning.callbacks.init_from import InitFrom
+from vlad_lightning.callbacks.parts_table import PartsTable
 from vlad_lightning.callbacks.pretrained import FromPretrained, SameSchedule, TokenizerFromPretrained
+from vlad_lightning.callbacks.progress_lines import ProgressLines
+from vlad_lightning.callbacks.prompt_samples import PromptSamples
 from vlad_lightning.callbacks.results_writer import ResultsWriter
 from vlad_lightning.callbacks.sample_grid import SampleGrid
 from vlad_lightning.callbacks.step_progress import StepProgressBar
@@ -11,6 +14,9 @@ __all__ = [
     "FromPretrained",
     "ImageWriter",
     "InitFrom",
+    "PartsTable",
+    "ProgressLines",
+    "PromptSamples",
     "ResultsWriter",
     "SameSchedule",
     "SampleGrid",

@@ -34,7 +34,7 @@ def sample_grid(images: Tensor, captions: Sequence[str], columns: int = 8) -> Fi
 
 def layout_grid(layouts: Sequence[Layout], captions: Sequence[str], columns: int = 8) -> Figure:
     """Plot layouts as boxes with their words (blue) and objects (orange), a caption under each."""
-    figure, axes = _grid(len(layouts), columns)
+    figure, axes = _grid(len(layouts), columns, max((caption.count("\n") for caption in captions), default=0))
     for axis, layout, caption in zip(axes, layouts, captions, strict=False):
         axis.set(xlim=(0, 1), ylim=(1, 0), aspect="equal")
         axis.set_xlabel(caption, fontsize=7, parse_math=False)

@@ -1,27 +1,26 @@
-"""Sample grids in TensorBoard while a stage trains, and as a PNG at the end of a test."""
+"""Sheets of samples of the validation's prompts while a stage trains, and as a PNG at the end of a test."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
-from matplotlib.figure import Figure
 
-from vlad_lightning.callbacks.grid import layout_grid, sample_grid
+from vlad_lightning.callbacks.grid import sample_grid
+from vlad_lightning.callbacks.sample_sheets import SampleSheets, caption, draw, draws
 from vlad_lightning.files import write_file
-from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.types import Batch, GeneratedImages, Layout
 
 
 class SampleGrid(Callback):
-    """Grids of samples for the first validation prompts; in a test, of the first generated images.
+    """Sheets of samples for the first validation prompts; in a test, of the first generated images.
 
-    The module's ``draw(prompts, keys)`` returns :class:`GeneratedImages` (stage 2) or layouts (stage 1).
+    The module's ``draw(prompts, keys)`` returns :class:`GeneratedImages` (stage 2) or layouts (stage 1). A fit writes
+    ``samples/validation-000000500.png`` into its folder and into every logger that takes pictures; the first sheet is
+    that of Lightning's sanity check, before the first step.
 
     Args:
         samples: pictures per grid.
@@ -38,26 +37,30 @@ class SampleGrid(Callback):
         self.samples = samples
         self.columns = columns
         self.outs = (out, prompts_out)
+        self._sheets: SampleSheets | None = None
         self._tested: tuple[list[GeneratedImages], list[GeneratedImages]] = ([], [])
 
-    @torch.no_grad()
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forget an earlier run's folder."""
+        self._sheets = None
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the folder, on every rank."""
+        if self._sheets is None:
+            self._sheets = SampleSheets(trainer, "validation")
+
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Generate and log samples for the prompts of the first batch."""
-        if batch_idx > 0 or trainer.sanity_checking or not (trainer.is_global_zero or is_sharded(pl_module)):
+        """Show samples for the prompts of the first batch, in the sanity check before the first step too."""
+        if batch_idx > 0 or self._sheets is None or not draws(trainer, pl_module):
             return
         prompts = batch.prompts[: self.samples]
-        with trainer.precision_plugin.forward_context():
-            drawn: GeneratedImages | tuple[Layout, ...] = cast(Any, pl_module).draw(prompts, batch.keys[: self.samples])
+        drawn = draw(trainer, pl_module, prompts, batch.keys[: self.samples])
         if not trainer.is_global_zero:  # it only took part in gathering the weights
             return
-        captions = [words_of(prompt, layout) for prompt, layout in zip(prompts, batch.layouts, strict=False)]
-        layouts = drawn.layouts if isinstance(drawn, GeneratedImages) else drawn
-        results = {"samples/layouts": layout_grid(layouts, captions, self.columns)}
-        if isinstance(drawn, GeneratedImages):
-            results["samples/images"] = sample_grid(drawn.images, captions, self.columns)
-        self._log(trainer, results)
+        captions = [caption(prompt, layout.words) for prompt, layout in zip(prompts, batch.layouts, strict=False)]
+        self._sheets.show(trainer, drawn, captions, self.columns)
 
     def on_test_batch_end(
         self,
@@ -82,15 +85,6 @@ class SampleGrid(Callback):
                 figure = sample_grid(images, captions, self.columns)
                 write_file(Path(out), figure.savefig)
             tested.clear()
-
-    def _log(self, trainer: Trainer, results: dict[str, Figure]) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                try:
-                    for name, figure in results.items():
-                        logger.experiment.add_figure(name, figure, trainer.global_step)
-                except OSError as error:  # a missing picture must not stop the training
-                    rank_zero_warn(f"the pictures of step {trainer.global_step} could not be logged: {error}")
 
 
 def words_of(prompt: str, layout: Layout) -> str:

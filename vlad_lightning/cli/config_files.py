@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import yaml
 from vlad_lightning.files import find_config
 
 _OPTIONS = ("--config", "-c")
+_ENDINGS = (".yaml", ".yml")
 _KEYS = ("callbacks", "logger", "plugins")
 _LISTS = tuple(f"--trainer.{key}" for key in _KEYS)
 
@@ -34,12 +34,28 @@ def find_shipped(args: Sequence[str]) -> list[str]:
     return found
 
 
+def require(args: Sequence[str]) -> None:
+    """Refuse a YAML file after ``--config`` that is neither there nor shipped, before anything else is imported.
+
+    Raises:
+        FileNotFoundError: naming the file and where it was looked for.
+    """
+    for name in _values(args):
+        if name.endswith(_ENDINGS) and not Path(name).exists():
+            find_config(name)
+
+
 def named_files(args: Sequence[str]) -> list[Path]:
-    """Return the existing configuration files that a command line names."""
-    words = [arg.partition("=") for arg in args]
-    named = [value for option, sign, value in words if option in _OPTIONS and sign]
-    named += [arg for before, arg in pairwise(args) if before in _OPTIONS]
-    return [path for path in map(Path, named) if path.is_file()]
+    """Return the existing configuration files that a command line names, in its order."""
+    return [path for path in map(Path, _values(args)) if path.is_file()]
+
+
+def _values(args: Sequence[str]) -> list[str]:
+    found = []
+    for before, arg in zip(["", *args], args, strict=False):
+        option, sign, value = arg.partition("=")
+        found += [arg] if before in _OPTIONS else [value] if option in _OPTIONS and sign else []
+    return found
 
 
 def reset_lists(args: Sequence[str]) -> list[str]:
@@ -70,7 +86,7 @@ def _listed(config: str) -> list[str]:
 
 
 def _shipped(name: str) -> str:
-    if not name.endswith((".yaml", ".yml")) or Path(name).exists():
+    if not name.endswith(_ENDINGS) or Path(name).exists():
         return name
     with suppress(FileNotFoundError):
         return str(find_config(name))

@@ -12,6 +12,7 @@ _WARNINGS = (
     r"Found \d+ module\(s\) in eval mode at the start of training",  # the frozen modules, which must be in eval mode
 )
 _ADVERTISED = ("litlogger", "litmodels")
+_INFOS = ("Trainer already configured with model summary callbacks",)  # by cli/fit, in every command
 
 
 def silence() -> None:
@@ -22,4 +23,4 @@ def silence() -> None:
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
-    return not any(name in str(record.msg) for name in _ADVERTISED)
+    return not any(name in str(record.msg) for name in (*_ADVERTISED, *_INFOS))

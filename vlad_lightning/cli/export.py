@@ -5,24 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffusers import DiffusionPipeline
-
-from vlad_lightning.checkpoints.resume import load_checkpoint
 from vlad_lightning.cli.arguments import Parser, misspelt
-from vlad_lightning.cli.export_evaluation import write_evaluation
-from vlad_lightning.cli.fit import build
 from vlad_lightning.files import TEXT_BYTES, new_folder, picture_size, read_utf8
-from vlad_lightning.models.number_format import DTYPES
-from vlad_lightning.models.painter.lora_file import save_unet_lora
-from vlad_lightning.modules import VFEModule
-from vlad_lightning.pipeline import VLADPipeline
-from vlad_lightning.pipeline.model_card import Run, read_run, write_card
-from vlad_lightning.pipeline.precision import megabytes, store_as
 
-_INDEX, _LORA = DiffusionPipeline.config_name, "pytorch_lora_weights.safetensors"
+if TYPE_CHECKING:
+    from vlad_lightning.modules import VFEModule
+    from vlad_lightning.pipeline.model_card import Run
+
+_INDEX, _LORA = "model_index.json", "pytorch_lora_weights.safetensors"  # diffusers' names
 _EVALUATION = "encoder/config.json"
+FORMATS = ("float32", "float16", "bfloat16")
+"""The keys of ``models.number_format.DTYPES``, whose import takes seconds."""
 
 
 def export(args: Sequence[str]) -> None:
@@ -39,6 +34,8 @@ def export(args: Sequence[str]) -> None:
     _check_combination(options, rest)
     if options.evaluation:
         _check_targets({"--evaluation": (options.evaluation, _EVALUATION)})
+        from vlad_lightning.cli.export_evaluation import write_evaluation
+
         sources = options.evaluation.name, options.encoder, options.detector
         _replace(options.evaluation, lambda new: write_evaluation(*sources, new, options.dtype))
         return
@@ -50,6 +47,16 @@ def export(args: Sequence[str]) -> None:
     for picture in pictures:
         picture_size(picture)
     notes = _read_notes(options.card_notes)
+    _export_stage_2(options, rest, pictures, notes)
+
+
+def _export_stage_2(options: argparse.Namespace, rest: Sequence[str], pictures: Sequence[Path], notes: str) -> None:
+    from vlad_lightning.checkpoints.resume import load_checkpoint
+    from vlad_lightning.cli.fit import build
+    from vlad_lightning.models.painter.lora_file import save_unet_lora
+    from vlad_lightning.modules import VFEModule
+    from vlad_lightning.pipeline.model_card import read_run
+
     built = build(rest, run=False)
     module = built.model
     if not isinstance(module, VFEModule):
@@ -86,7 +93,7 @@ def _export_parser() -> Parser:
     )
     parser.add_argument(
         "--dtype",
-        choices=DTYPES,
+        choices=FORMATS,
         default="float32",
         help="format of the stored weights, which are loaded as float32 (default: %(default)s)",
     )
@@ -135,6 +142,11 @@ def _seeds(built: Any, module: VFEModule) -> dict[str, int]:
 
 
 def _save_pipeline(module: VFEModule, run: Run, folder: Path, dtype: str, pictures: Sequence[Path]) -> None:
+    from vlad_lightning.models.number_format import DTYPES
+    from vlad_lightning.pipeline import VLADPipeline
+    from vlad_lightning.pipeline.model_card import write_card
+    from vlad_lightning.pipeline.precision import store_as
+
     VLADPipeline.from_module(module).save_pretrained(folder)
     if dtype != "float32":
         store_as(folder, DTYPES[dtype])
@@ -153,4 +165,6 @@ def _check_targets(targets: Mapping[str, tuple[Path | None, str]]) -> None:
 def _replace(folder: Path, write: Callable[[Path], None]) -> None:
     with new_folder(folder) as beside:
         write(beside)
+    from vlad_lightning.pipeline.precision import megabytes
+
     print(f"wrote {folder} ({megabytes(folder):.1f} MB)")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,12 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.fabric.plugins.environments import SLURMEnvironment
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from vlad_lightning.callbacks import StepProgressBar
+from vlad_lightning.callbacks import PartsTable, ProgressLines, PromptSamples, StepProgressBar
 from vlad_lightning.checkpoints import Checkpoints, ConfigLock
 from vlad_lightning.checkpoints.config_lock import flatten
 from vlad_lightning.checkpoints.fit_lock import refuse_if_held
@@ -30,6 +32,7 @@ from vlad_lightning.cli.config_files import find_shipped, named_files, reset_lis
 from vlad_lightning.cli.config_parser import Parser, check_config_file, prepare, reason
 from vlad_lightning.cli.console import silence
 from vlad_lightning.cli.slurm_tasks import check_tasks
+from vlad_lightning.cli.terminal import has_terminal
 from vlad_lightning.files import configs_folder
 from vlad_lightning.health import (
     FitSummary,
@@ -54,7 +57,9 @@ _OF_EVERY_FIT = {
     "watchdog": Watchdog,
     "weight_census": WeightCensus,
     "summary": FitSummary,
+    "samples": PromptSamples,
 }
+_OCR = {"class_path": "vlad_lightning.metrics.ocr_engine.RapidOCREngine"}  # of the optional package rapidocr
 
 
 class VLADCLI(LightningCLI):
@@ -70,6 +75,8 @@ class VLADCLI(LightningCLI):
         )
         for name, callback in _OF_EVERY_FIT.items():
             parser.add_lightning_class_args(callback, name)
+        if find_spec("rapidocr"):
+            parser.set_defaults({"samples.ocr": _OCR})
         parser.add_argument(
             "--resume.allow_changes",
             type=list[str] | str,
@@ -111,8 +118,12 @@ class VLADCLI(LightningCLI):
         if config["trainer"]["logger"] in (False, []):  # base.yaml's LearningRateMonitor requires a logger
             listed = [c for c in _listed(config["trainer"]) if not c["class_path"].endswith(".LearningRateMonitor")]
             config["trainer"]["callbacks"] = listed
+        if not config["samples"]["prompts"]:
+            config["samples"]["ocr"] = None  # it takes seconds to load
+        if self.subcommand:
+            self.trainer_defaults["callbacks"] = _shown(config["trainer"])
         if self.subcommand == "fit":
-            self.trainer_defaults["callbacks"] = [self._lock(config), ExactResume(), *_progress(config["trainer"])]
+            self.trainer_defaults["callbacks"] += [self._lock(config), ExactResume()]
         filled = interpolate(config, names_of(config))
         if filled["trainer"]["default_root_dir"] is None:  # Lightning would use the working directory
             own = filled["checkpoints"]["folder"] if self.subcommand == "fit" else None
@@ -175,10 +186,17 @@ class VLADCLI(LightningCLI):
             self.trainer.ckpt_path, self.config_init["fit"]["ckpt_path"] = path, None
 
 
-def _progress(trainer: Namespace) -> list[StepProgressBar]:
-    """Return our progress bar, unless the configuration has another one or disables it."""
-    own = [c for c in _listed(trainer) if c["class_path"].endswith("ProgressBar")]
-    return [] if own or trainer["enable_progress_bar"] is False else [StepProgressBar()]
+def _shown(trainer: Namespace) -> list[Callback]:
+    """Return our progress bar, or lines without a terminal, and table of parts, unless the configuration has others."""
+    listed = [c["class_path"].rpartition(".")[2] for c in _listed(trainer)]
+    found: list[Callback] = []
+    if trainer["enable_progress_bar"] is not False and not any(
+        n.endswith(("ProgressBar", "ProgressLines")) for n in listed
+    ):
+        found.append(StepProgressBar() if has_terminal() else ProgressLines())
+    if trainer["enable_model_summary"] is not False and not any(n.endswith(("Summary", "PartsTable")) for n in listed):
+        found.append(PartsTable())
+    return found
 
 
 def _listed(trainer: Namespace) -> list[Namespace]:
@@ -237,18 +255,28 @@ def build(args: Sequence[str], run: bool) -> VLADCLI:
     )
 
 
+def going_on(args: Sequence[str]) -> str:
+    """Return the command line of a fit that goes on from its newest checkpoint, to be pasted into a shell."""
+    kept = [
+        arg
+        for before, arg in zip(["", *args], args, strict=False)
+        if "--ckpt_path" not in (before, arg) and not arg.startswith("--ckpt_path=")
+    ]
+    return shlex.join(["vlad-cli", *kept, "--ckpt_path", "last"])
+
+
 def main(args: Sequence[str]) -> None:
     """Run ``vlad-cli fit|validate|test|predict``; ``args`` starts with the subcommand.
 
     Raises:
         Preempted: if a signal ended a fit; its exit code distinguishes this from success and failure.
-        KeyboardInterrupt: if Ctrl-C ended it; Lightning would turn it into exit code 1.
+        KeyboardInterrupt: if Ctrl-C ended it at once; Lightning would turn it into exit code 1.
     """
     silence()
     try:
         build(args, run=True)
     except Preempted as stopped:
-        stopped.finish()
+        stopped.finish(going_on(args))
         raise
     except SystemExit as stopped:
         if isinstance(stopped.__context__, KeyboardInterrupt):

@@ -29,6 +29,8 @@ _COMMANDS = {
     "generate": "generate one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
 }
 
+_CONFIGURED = ("fit", "validate", "test", "predict", "export", "doctor")  # they read files after --config
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -60,6 +62,16 @@ def _guarded(command: str, args: list[str]) -> int:
         # SIGUSR1, a scheduler's warning, ends a process by default; block it until health.Preemption handles it
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
+        if command in _CONFIGURED:
+            from vlad_lightning.cli import config_files
+
+            config_files.require(args)
+        if command in _CONFIGURED[:4]:
+            from vlad_lightning.cli import key_help
+
+            if key_help.asked(args):
+                key_help.show(command, args)
+                return 0
         return _entry(command)(args) or 0
     except KeyboardInterrupt:
         return _complain(f"vlad-cli {command}", "interrupted", INTERRUPTED)

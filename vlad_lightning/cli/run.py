@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +29,14 @@ from vlad_lightning import __version__
 from vlad_lightning.cli.arguments import Parser
 from vlad_lightning.cli.override_check import check_overrides
 from vlad_lightning.cli.stages import PLAIN, SETTINGS, Pipeline, Stage, read_pipeline
+from vlad_lightning.cli.terminal import Transcript, has_terminal, output_of_child, read_output
 from vlad_lightning.cli.threads import plan_threads
 from vlad_lightning.exit_codes import PREEMPTED
 from vlad_lightning.files import NOTE_BYTES, configs_folder, read_utf8, set_aside, write_text
 from vlad_lightning.limits import check_words
 
 _PASSED_ON = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+_SILENCE = 40.0  # seconds; a training prints a line every 30
 _SEED = "seed_everything"  # LightningCLI's only setting without a dot
 
 
@@ -56,7 +60,11 @@ def main(args: Sequence[str]) -> int:
     check_overrides(pipeline, overridden)
     pipeline = overridden
     _check_data(pipeline)
-    return run(pipeline, force=options.force, dry_run=options.dry_run)
+    code = run(pipeline, force=options.force, dry_run=options.dry_run)
+    if code == PREEMPTED:
+        again = shlex.join(["vlad-cli", "run", *(arg for arg in args if arg != "--force")])
+        print(f"to go on: {again}", file=sys.stderr, flush=True)
+    return code
 
 
 def run(pipeline: Pipeline, force: bool = False, dry_run: bool = False) -> int:
@@ -82,7 +90,20 @@ def run(pipeline: Pipeline, force: bool = False, dry_run: bool = False) -> int:
             _say(f"{title}: would run: vlad-cli {shlex.join(stage.command_line)}")
         elif code := _run_stage(stage, pipeline.out, digest, title, resumes=not force):
             return code
+    if not dry_run:
+        for line in closing_words(pipeline):
+            _say(line)
     return 0
+
+
+def closing_words(pipeline: Pipeline) -> list[str]:
+    """Return what to look at after a run, the results and the pictures, and the command that uses its pipeline."""
+    written = [path for stage in pipeline.stages for path in stage.outputs if path.exists()]
+    lines = [f"results: {path}" for path in written if path.name == "results.md"]
+    lines += [f"pictures: {path}" for path in written if path.suffix == ".png"]
+    folders = [path.parent for path in written if path.name == "model_index.json"]
+    command = "vlad-cli generate \"a poster that says 'HELLO'\" --model {} --out hello.png"
+    return lines + [f"next: {command.format(shlex.quote(str(folder)))}" for folder in folders]
 
 
 def override(pipeline: Pipeline, rest: Sequence[str]) -> Pipeline:
@@ -178,23 +199,33 @@ def _remove_made(stage: Stage, stamp: Path) -> None:
 def _execute(command: list[str], log: Path, threads: dict[str, str]) -> int:
     """Run a process with its output on the terminal and in ``log``, and return its exit code."""
     environment = {**os.environ, **threads, "PYTHONUNBUFFERED": "1"}
-    with (
-        log.open("wb") as file,
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
-        ) as child,
-        _passed_on(child) as received,
-    ):
-        assert child.stdout is not None
-        while chunk := child.stdout.read1(65536):  # type: ignore[attr-defined]  # a BufferedReader; typed as IO
-            for stream in (sys.stdout.buffer, file):
-                stream.write(chunk)
-                stream.flush()
-        child.wait()
+    terminal = has_terminal()
+    with log.open("wb") as file, output_of_child(terminal) as (reader, writer):
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env=environment)
+        os.close(writer)
+        with child, _passed_on(child) as received:
+            record = Transcript(file).write if terminal else file.write
+            for chunk in _chunks(reader, "" if terminal else log.parent.name):
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.flush()
+                record(chunk)
+                file.flush()
+            child.wait()
     # Lightning may end an interrupted training with code 0, although it is not done
     if received and child.returncode != PREEMPTED:
         return 128 + received[0]
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def _chunks(reader: int, stage: str) -> Iterator[bytes]:
+    """Yield the output of a process up to its end; say on the way that the stage is running, unless it is empty."""
+    started = time.monotonic()
+    while True:
+        while stage and not select.select([reader], [], [], _SILENCE)[0]:
+            _say(f"{stage}: running for {timedelta(seconds=int(time.monotonic() - started))}")
+        if not (chunk := read_output(reader)):
+            return
+        yield chunk
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ COMMANDS = ("synth", "fit", "validate", "test", "predict", "export", "generate")
 PLAIN = ("synth", "generate")  # their settings are in no configuration file
 SETTINGS = (  # settings groups: `--data.size 64` goes to every stage, and no stage may have such a name
     *("data", "model", "trainer", "optimizer", "lr_scheduler", "checkpoints", "resume", "preemption", "step_guard"),
-    *("roll_back", "throughput", "watchdog", "weight_census", "summary"),
+    *("roll_back", "throughput", "watchdog", "weight_census", "summary", "samples"),
 )
 _PIPELINE_KEYS = {"out", "data", "stages"}
 _STAGE_KEYS = {"name", "command", "config", "args", "inputs", "outputs"}

@@ -47,13 +47,14 @@ def start_worker(worker_id: int) -> None:
 def outlive_signals(worker_id: int) -> None:
     """Let only the training process end this process.
 
-    SLURM sends its warning and its SIGTERM to every process of a job's step. Either would end a worker, and the dead
-    worker would end the training process, in the middle of the checkpoint that the signal was meant to trigger. A
-    SIGTERM from the training process, with which PyTorch ends a hanging worker, still works.
+    SLURM sends its warning and its SIGTERM to every process of a job's step, and a terminal its Ctrl-C. Each would end
+    a worker, and the dead worker would end the training process, in the middle of the checkpoint that the signal was
+    meant to trigger. A SIGTERM from the training process, with which PyTorch ends a hanging worker, still works.
 
     Args:
         worker_id: not used.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not hasattr(signal, "sigwaitinfo"):  # not on Windows and macOS
         return
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

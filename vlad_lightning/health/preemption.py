@@ -1,4 +1,4 @@
-"""Preemption: on SIGUSR1 or SIGTERM, save after the step, stop in an orderly way, and requeue the SLURM job."""
+"""Preemption: on SIGUSR1, SIGTERM or Ctrl-C, save after the step, stop in an orderly way, and requeue the SLURM job."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from vlad_lightning.checkpoints.ranks import on_first
-from vlad_lightning.checkpoints.retention import Checkpoints, writer_of
+from vlad_lightning.checkpoints.retention import Checkpoints, last_checkpoint, writer_of
 from vlad_lightning.exit_codes import PREEMPTED
 from vlad_lightning.lightning_internals import cluster_environment, collective_timeout, keep_sigterm_here
 
@@ -45,18 +46,26 @@ class Preempted(SystemExit):
         rank: the global rank of this process.
         meet: a barrier; it returns when every process has called it.
         requeue: whether the first process asks SLURM to queue the job again.
+        saved: the checkpoint that was written; empty if there is none.
     """
 
-    def __init__(self, step: int, rank: int, meet: Callable[[], None], requeue: bool) -> None:
+    def __init__(self, step: int, rank: int, meet: Callable[[], None], requeue: bool, saved: str = "") -> None:
         super().__init__(PREEMPTED if rank == 0 else 0)
-        self.step, self.rank, self.meet, self.requeue = step, rank, meet, requeue
+        self.step, self.rank, self.meet, self.requeue, self.saved = step, rank, meet, requeue, saved
 
-    def finish(self) -> None:
-        """Requeue the job after every process has written and closed its files."""
+    def finish(self, command: str = "") -> None:
+        """Requeue the job after every process has written and closed its files; else print how to go on.
+
+        Args:
+            command: the command line that goes on from the saved checkpoint.
+        """
         self.meet()
         if self.rank == 0:
-            again = (self.requeue and requeue_job()) or "the same command with --ckpt_path last goes on"
+            requeued = self.requeue and requeue_job()
+            again = requeued or "the same command with --ckpt_path last goes on"
             _log.warning("preempted after %d steps; %s (exit code %d)", self.step, again, PREEMPTED)
+            if command and self.saved and not requeued:
+                print(f"saved: {self.saved}\nto go on: {command}", file=sys.stderr, flush=True)
 
 
 class Preemption(Callback):
@@ -66,6 +75,8 @@ class Preemption(Callback):
     once per optimizer step, over a separate process group on the CPU: the answer of a step is read at the end of the
     next step, so no rank waits for it. Then the last checkpoint is written (:func:`save_last`), and :class:`Preempted`
     ends the fit. A validation is cut short at the same batch on all ranks, and the checkpoint is written after it.
+
+    Ctrl-C (SIGINT) does the same, without a requeue; a second one interrupts at once, as Lightning does.
 
     Lightning's own handling, which saves inside the signal handler, is switched off.
 
@@ -78,7 +89,7 @@ class Preemption(Callback):
         self.enabled = enabled
         self.requeue = requeue
         self.received = 0
-        self._armed = False
+        self._armed = self._tells = False
         self._before: dict[int, Any] = {}
         self._seen_step = 0
         self._group: Any = None
@@ -92,7 +103,7 @@ class Preemption(Callback):
         if self.enabled and isinstance(environment, SLURMEnvironment):
             environment.auto_requeue = False
         if self.enabled and stage == "fit":
-            self.received, self._armed = 0, True
+            self.received, self._armed, self._tells = 0, True, trainer.is_global_zero
             keep_sigterm_here(trainer)
             self._listen()
         if hasattr(signal, "pthread_sigmask"):  # the launcher blocked the signal while the program was loading
@@ -161,13 +172,18 @@ class Preemption(Callback):
     def _listen(self) -> None:
         if threading.current_thread() is not threading.main_thread():  # Python allows handlers there only
             return
-        for number in SIGNALS:
+        for number in (*SIGNALS, signal.SIGINT):
+            if number == signal.SIGINT and signal.getsignal(number) == signal.SIG_IGN:  # a shell's background job
+                continue
             before = signal.signal(number, self._on_signal)
             self._before.setdefault(number, before)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self._armed:
+        again = number == signal.SIGINT == self.received
+        if self._armed and not again:
             self.received = number
+            if number == signal.SIGINT and self._tells:
+                os.write(2, b"\nCtrl-C: the fit saves and stops after this step; press it again to end at once\n")
             return
         before = self._before.get(number)
         if callable(before):
@@ -211,16 +227,18 @@ class Preemption(Callback):
             self._stop(trainer)
 
     def _stop(self, trainer: Trainer) -> None:
-        written = save_last(trainer)
+        written, saved = save_last(trainer), ""
         if written:
             rank_zero_info(f"preempted after {trainer.global_step} steps: the checkpoint is saved")
+            saved = last_checkpoint(trainer)
         elif written is None:
             rank_zero_warn("preempted, and no callback has written a last checkpoint: nothing is saved")
         else:
             newest = next((c.newest_step for c in trainer.checkpoint_callbacks if isinstance(c, Checkpoints)), None)
             before = "there is none before" if newest is None else f"the newest checkpoint is of step {newest}"
             rank_zero_warn(f"preempted after {trainer.global_step} steps, which could not be saved; {before}")
-        raise Preempted(trainer.global_step, trainer.global_rank, self._meet, self.requeue)
+        requeue = self.requeue and self.received != signal.SIGINT
+        raise Preempted(trainer.global_step, trainer.global_rank, self._meet, requeue, saved)
 
     def _meet(self) -> None:
         if self._group is not None and dist.is_initialized():
