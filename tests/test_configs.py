@@ -125,6 +125,16 @@ STARTS = ["InitFrom", "InitFrom", "InitFrom", "EMA", "SampleGrid"]
         (("mini/object_detector.yaml",), "objects", []),
         (("mini/stage1_tlg.yaml",), "stage1", ["InitFrom", "EMA", "SampleGrid"]),
         (("mini/stage2_vfe.yaml",), "stage2", STARTS),
+        (
+            ("mini/stage2_vfe.yaml", "mini/stage2_map.yaml"),
+            "stage2_map",
+            ["LearningRateMonitor", "InitFrom", "InitFrom", "EMA"],
+        ),
+        (
+            ("mini/stage2_vfe.yaml", "mini/stage2_after_map.yaml"),
+            "stage2",
+            ["LearningRateMonitor", "InitFrom", *STARTS],
+        ),
         (("stage0_align.yaml",), "stage0", [*WEIGHTS, "TokenizerFromPretrained"]),
         (("sdxl/stage0_align.yaml",), "stage0", [*WEIGHTS, "FromPretrained", "TokenizerFromPretrained"]),
         (("stage1_tlg.yaml", "cluster/ddp.yaml"), "stage1", ["InitFrom", "EMA", "SampleGrid"]),
