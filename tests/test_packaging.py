@@ -86,8 +86,8 @@ def test_make_help_lists_the_commands() -> None:
 def test_make_commands_named_in_the_documents_exist(name: str) -> None:
     named = {
         word
-        for line in re.findall(r"^(?:time )?make [^#\n]*|`make [^`]*`", (ROOT / name).read_text(), flags=re.MULTILINE)
-        for word in line.strip("`").removeprefix("time ").split()[1:]
+        for line in re.findall(r"^ *(?:time )?make [^#\n]*|`make [^`]*`", (ROOT / name).read_text(), flags=re.MULTILINE)
+        for word in line.strip("` ").removeprefix("time ").split()[1:]
         if "=" not in word
     }
     assert named
