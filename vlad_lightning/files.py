@@ -489,3 +489,13 @@ def find_config(path: str | Path, *folders: Path) -> Path:
             return candidate.resolve()
     places = ", ".join(dict.fromkeys(str(candidate.parent) for candidate in candidates))
     raise FileNotFoundError(f"no configuration file {str(path)!r}; searched: {places}")
+
+
+def read_prompt_lines(path: Path) -> list[str]:
+    """Read the lines of a list of prompts in UTF-8, without blank ones: a file, or a shipped one by its name.
+
+    Raises:
+        OSError, UnusableFileError, UnicodeDecodeError: as :func:`find_config` and :func:`read_utf8`.
+    """
+    lines = read_utf8(path if path.exists() else find_config(path), LIST_BYTES).splitlines()
+    return [line.strip() for line in lines if line.strip()]

@@ -16,7 +16,7 @@ from vlad_lightning.callbacks.sample_sheets import (
     readings,
     ready_to_draw,
 )
-from vlad_lightning.files import LIST_BYTES, find_config, read_utf8, told_at
+from vlad_lightning.files import read_prompt_lines, told_at
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import check_prompts, check_whole
 
@@ -96,6 +96,4 @@ class PromptSamples(Callback):
 
 def _read(path: str) -> list[str]:
     with told_at(f"--samples.prompts {path}"):
-        file = Path(path)
-        lines = read_utf8(file if file.exists() else find_config(file), LIST_BYTES).splitlines()
-    return [line.strip() for line in lines if line.strip()]
+        return read_prompt_lines(Path(path))

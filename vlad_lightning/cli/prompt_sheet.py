@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlad_lightning.files import LIST_BYTES, find_config, read_utf8, told_at
+from vlad_lightning.files import read_prompt_lines, told_at
 from vlad_lightning.limits import MOST_IMAGES, check_prompts, check_whole
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def read_prompts(path: Path) -> list[str]:
         ValueError: if it is not in UTF-8, or has no prompt, too many, or too long ones.
     """
     with told_at(f"--prompts {path}"):
-        lines = read_utf8(path if path.exists() else find_config(path), LIST_BYTES).splitlines()
-        prompts = [line.strip() for line in lines if line.strip()]
+        prompts = read_prompt_lines(path)
         check_whole("the number of prompts", len(prompts), 1, MOST_IMAGES)
         check_prompts(prompts)
     return prompts
