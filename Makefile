@@ -43,7 +43,7 @@ $(DEV): pyproject.toml constraints.txt
 	@$(call install,[dev])
 	@touch $@ $(RUNTIME)
 
-demo: $(RUNTIME)  ## run the whole demo on the CPU (60 to 90 minutes); writes runs/demo/results.md and samples.png
+demo: $(RUNTIME)  ## run the whole demo on the CPU; writes runs/demo/results.md and samples.png
 	$(CLI) run --config configs/pipeline_mini.yaml --out runs/demo
 
 test: export OMP_NUM_THREADS ?= 1  # two processes with two threads each are very slow on two cores

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
@@ -91,3 +92,10 @@ def test_a_step_without_a_loss_and_a_negative_interval() -> None:
     assert loss_of(None) is None
     with pytest.raises(ValueError, match="seconds is -1; must be at least 0"):
         ProgressLines(-1)
+
+
+def test_slow_batches_are_told_in_seconds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(step=2.0)
+    monkeypatch.setattr("vlad_lightning.callbacks.progress_lines.time.monotonic", lambda: next(clock))
+    trainer(-1, **SHOWN).test(Model(), loader(4), verbose=False)
+    assert re.search(r"Testing: batch 2/2, \d+ s/batch$", capsys.readouterr().out, re.MULTILINE)

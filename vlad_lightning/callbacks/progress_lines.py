@@ -48,7 +48,7 @@ class ProgressLines(ProgressBar):
         """Print a line if it is time; only then the device is waited for."""
         step, total = trainer.global_step, trainer.estimated_stepping_batches
         if step > self._done and self._due(step, total):
-            self._say("step", "steps", step, total, loss_of(outputs))
+            self._say("step", ("step", "steps"), step, total, loss_of(outputs))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print a line of the results of a validation within a fit."""
@@ -108,7 +108,7 @@ class ProgressLines(ProgressBar):
         sizes = batches if isinstance(batches, list) else [batches]
         done, total = sum(sizes[:loader]) + batch + 1, sum(sizes)
         if self._due(done, total):
-            self._say(f"{what}: batch", "batches", done, total, None)
+            self._say(f"{what}: batch", ("batch", "batches"), done, total, None)
 
     def _begin(self, done: int) -> None:
         self._start = self._done = done  # what the first and the last line counted
@@ -118,13 +118,13 @@ class ProgressLines(ProgressBar):
         first = self._done == self._start
         return self._enabled and (first or done >= total or time.monotonic() - self._said >= self.seconds)
 
-    def _say(self, what: str, unit: str, done: float, total: float, loss: float | None) -> None:
+    def _say(self, what: str, unit: tuple[str, str], done: float, total: float, loss: float | None) -> None:
         now = time.monotonic()
         words = [f"{what} {done:.0f}" + (f"/{total:.0f}" if math.isfinite(total) and total > 0 else "")]
         words += [] if loss is None else [f"loss {loss:.4g}"]
         if self._done > self._start and now > self._said:  # the time of the first step is not that of the others
             rate = (done - self._done) / (now - self._said)
-            words.append(f"{rate:.3g} {unit}/s" if rate >= 1 else f"{1 / rate:.3g} s/{unit.removesuffix('s')}")
+            words.append(f"{rate:.3g} {unit[1]}/s" if rate >= 1 else f"{1 / rate:.3g} s/{unit[0]}")
             if total > done and math.isfinite(total):
                 words.append(f"{timedelta(seconds=int((total - done) / rate))} left")
         print(", ".join(words), flush=True)

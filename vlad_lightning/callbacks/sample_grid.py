@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from vlad_lightning.callbacks.grid import sample_grid
 from vlad_lightning.callbacks.sample_sheets import SampleSheets, caption, draw, draws
 from vlad_lightning.files import write_file
-from vlad_lightning.types import Batch, GeneratedImages, Layout
+from vlad_lightning.types import Batch, GeneratedImages
 
 
 class SampleGrid(Callback):
@@ -81,12 +81,7 @@ class SampleGrid(Callback):
         for tested, out in zip(self._tested, self.outs, strict=True):
             if tested and out and trainer.is_global_zero:
                 images = torch.cat([p.images.cpu() for p in tested])[: self.samples]
-                captions = [words_of(*row) for p in tested for row in zip(p.prompts, p.layouts, strict=True)]
-                figure = sample_grid(images, captions, self.columns)
+                prompts = [prompt for p in tested for prompt in p.prompts][: self.samples]
+                figure = sample_grid(images, [caption(prompt, ()) for prompt in prompts], self.columns)
                 write_file(Path(out), figure.savefig)
             tested.clear()
-
-
-def words_of(prompt: str, layout: Layout) -> str:
-    """Return the caption under a picture: its words, or the start of the prompt if it has none."""
-    return " ".join(layout.words) or prompt[:24]
