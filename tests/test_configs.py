@@ -128,12 +128,12 @@ STARTS = ["InitFrom", "InitFrom", "InitFrom", "EMA", "SampleGrid"]
         (
             ("mini/stage2_vfe.yaml", "mini/stage2_map.yaml"),
             "stage2_map",
-            ["LearningRateMonitor", "InitFrom", "InitFrom", "EMA"],
+            ["InitFrom", "InitFrom", "EMA"],
         ),
         (
             ("mini/stage2_vfe.yaml", "mini/stage2_after_map.yaml"),
             "stage2",
-            ["LearningRateMonitor", "InitFrom", *STARTS],
+            ["InitFrom", *STARTS],
         ),
         (("stage0_align.yaml",), "stage0", [*WEIGHTS, "TokenizerFromPretrained"]),
         (("sdxl/stage0_align.yaml",), "stage0", [*WEIGHTS, "FromPretrained", "TokenizerFromPretrained"]),

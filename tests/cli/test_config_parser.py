@@ -75,7 +75,7 @@ def test_members_of_an_enumeration_are_written_as_their_values() -> None:
             ("--model.class_path", "vlad_lightning.modules.AlignmentModul"),
             "model: module 'vlad_lightning.modules' has no attribute 'AlignmentModul'; did you mean 'AlignmentModule'?",
         ),
-        (("--config", "nowhere.yaml"), "config: File does not exist: '"),
+        (("--config", "nowhere.yaml"), "no configuration file 'nowhere.yaml'; searched: "),
         (
             ("--data.batch_size", "1000000000"),
             "data.batch_size is 1000000000; it must be at most 65,536",

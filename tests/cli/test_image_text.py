@@ -45,12 +45,14 @@ def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(folder: Path, *args: str) -> bytes:
-    before = Path.cwd()
+    before, kernel = Path.cwd(), torch.backends.cuda.flash_sdp_enabled()
     os.chdir(folder)
+    torch.backends.cuda.enable_flash_sdp(True)  # as in a new process: an earlier fit in this one may have changed it
     try:
         assert main(["generate", *args]) == 0
         return Path(args[-1]).read_bytes()
     finally:
+        torch.backends.cuda.enable_flash_sdp(kernel)
         os.chdir(before)
 
 

@@ -228,6 +228,8 @@ ELSEWHERE = {
     # they change how fast a picture is made, not which: test_image_generator.py, test_optimization.py
     (generated, "fuse_qkv"),
     (rates, "fused"),
+    # the optimizer's class: test_optimization.py
+    (rates, "optimizer"),
     # the action on a spike: health/test_step_guard.py, health/test_roll_back.py
     (spikes, "action"),
 }
