@@ -8,10 +8,11 @@ import torch
 from drawer import Drawer, batches, logged
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from PIL import Image
 
-from vlad_lightning.callbacks.sample_grid import SampleGrid, words_of
-from vlad_lightning.types import Layout
+from vlad_lightning.callbacks.grid import sample_grid
+from vlad_lightning.callbacks.sample_grid import SampleGrid
 
 
 def trainer(root: Path, grid: SampleGrid, **settings: Any) -> Trainer:
@@ -62,10 +63,18 @@ def test_a_test_without_a_folder_or_generated_images_writes_nothing(tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_caption_is_the_words_to_draw_or_the_start_of_the_prompt() -> None:
-    two = Layout(("GO", "on"), torch.zeros(2, 5))
-    assert words_of("a prompt", two) == "GO on"
-    assert words_of("a red circle left of a blue square", Layout.empty()) == "a red circle left of a b"
+def test_whole_prompts_stand_under_the_images_of_a_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    def grid(images: torch.Tensor, captions: list[str], columns: int) -> Figure:
+        told.extend(captions)
+        return sample_grid(images, captions, columns)
+
+    monkeypatch.setattr("vlad_lightning.callbacks.sample_grid.sample_grid", grid)
+    trainer(tmp_path, SampleGrid(3, out=str(tmp_path / "grid.png")), logger=False).test(
+        Drawer(), batches(), verbose=False
+    )
+    assert told == ["prompt 0", "prompt 1", "prompt 2"]
 
 
 @pytest.mark.parametrize(("samples", "columns"), [(0, 8), (4, 0)])
