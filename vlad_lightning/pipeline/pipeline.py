@@ -448,7 +448,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         autoencoder.enable_slicing() if enabled else autoencoder.disable_slicing()
 
     def load_lora_weights(self, pretrained_model_name_or_path_or_dict: Any, **kwargs: Any) -> None:
-        """Load adapters of the UNet, as ``vlad-cli export --lora-folder`` and kohya's trainers write them.
+        """Load adapters of the UNet, as ``vlad-cli export --lora-folder`` writes them.
 
         ``fuse_lora``, ``unload_lora_weights``, ``set_adapters`` and the like are those of diffusers.
 
