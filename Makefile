@@ -26,7 +26,7 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup demo test notebook test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
+.PHONY: help setup demo docs test notebook test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ demo: $(RUNTIME)  ## run the whole demo on the CPU; writes runs/demo/results.md 
 test: export OMP_NUM_THREADS ?= 1  # two processes with two threads each are very slow on two cores
 test: $(DEV)  ## run the tests and measure coverage (WORKERS=2 processes)
 	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 300 --cov --cov-report=term
+
+docs: $(DEV)  ## build the documentation into build/site; open build/site/index.html
+	$(BIN)/python docs/site/pages.py
+	$(BIN)/zensical build --strict --clean
 
 notebook: export OMP_NUM_THREADS ?= 1
 notebook: $(DEV)  ## run docs/tour.ipynb, which fails if one of its cells does (about two minutes)
@@ -94,5 +98,5 @@ constraints: $(DEV)  ## write constraints.txt with the newest allowed versions
 		--no-annotate --no-header --output-file constraints.txt > /dev/null
 
 clean:  ## remove .venv, caches and build products (keeps data/ and runs/)
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) build dist .cache .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
