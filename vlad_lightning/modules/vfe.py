@@ -134,8 +134,9 @@ class VFEModule(LightningModule):
         diffusion, mapping = DiffusionLoss(self.image_generator, self.settings, self.masking)(batch, cond, generators)
         denoising = self.settings.diffusion_weight * diffusion
         loss = (denoising if aligned is None else aligned + denoising) + self.settings.map_weight * mapping
-        values = {"loss": loss, "loss_align": aligned, "loss_diffusion": diffusion, "loss_map": mapping}
-        values = {f"{stage}/{name}": value for name, value in values.items() if value is not None}
+        values = {"loss": loss, "loss_diffusion": diffusion, "loss_map": mapping}
+        values |= {} if aligned is None else {"loss_align": aligned}
+        values = {f"{stage}/{name}": value for name, value in values.items()}
         self.log_dict(values, prog_bar=True, batch_size=logged_batch_size(self, batch), sync_dist=stage != "train")
         return loss
 
