@@ -24,7 +24,7 @@ def tight_quad(image: Image.Image, quad: np.ndarray) -> np.ndarray:
     """
     size = np.array(image.size)
     corners = np.asarray(quad, dtype=np.float64) * size
-    width, height = (np.linalg.norm(corners[i] - corners[0]) for i in (1, 3))
+    width, height = (float(np.linalg.norm(corners[i] - corners[0])) for i in (1, 3))
     if not np.isfinite(corners).all() or min(width, height) < _SMALLEST:
         return quad
     beside = _BESIDE * height / width
