@@ -61,6 +61,14 @@ BY_HAND: list[Command] = [
     ("fit", ("stage2_vfe.yaml", "stage2_inpaint.yaml"), ()),
     *[("fit", (f"{stage}.yaml", f"cluster/{c}.yaml"), ()) for stage in STAGES for c in CLUSTER],
     ("predict", ("stage2_vfe.yaml", "stage2_inpaint.yaml", "inpaint.yaml"), ()),
+    (
+        "fit",
+        (
+            "mini/stage2_vfe.yaml",
+            *(f"rich/{name}.yaml" for name in ("stage2_vfe", "stage2_joined", "finetune", "finetune_lora")),
+        ),
+        ("--data.root", "mine"),
+    ),
 ]
 
 
