@@ -36,18 +36,19 @@ def test_a_person_rates_and_chooses_with_keys_and_taps(tmp_path: Path, page: Any
     command = ["study", "make", *systems, "--items", "2", "--pairs", "2", "--checks", "0", "--out", str(study)]
     assert main(command) == 0
     server = Server(study)
+    from playwright.sync_api import expect  # the fixture has found it
+
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
 
     def reached(count: str) -> None:
-        page.wait_for_function("text => document.getElementById('count').textContent === text", arg=count)
+        expect(page.locator("#count")).to_have_text(count, timeout=60_000)
 
     page.goto(server.join)
     page.click("#agree")
     page.click("#start")
     reached("1 of 4")
-    page.wait_for_function("document.querySelector('#images img').complete")
-    assert page.is_disabled("#next")
+    expect(page.locator("#next")).to_be_disabled()
     for key in ("3", "ArrowUp", "ArrowRight", "ArrowDown", "2", "3"):  # the first score, raised by one, then the others
         page.keyboard.press(key)
     checked = page.locator("#questions input:checked").evaluate_all("boxes => boxes.map(box => box.value)")
@@ -58,7 +59,7 @@ def test_a_person_rates_and_chooses_with_keys_and_taps(tmp_path: Path, page: Any
         page.locator("fieldset").nth(row).locator("label").nth(score - 1).click()
     server.stop()  # the page keeps the answer and sends it when the server is back
     page.click("#next")
-    page.wait_for_function("document.getElementById('status').textContent.startsWith('No connection')")
+    expect(page.locator("#status")).to_contain_text("No connection", timeout=60_000)
     server = Server(study, port=int(server.base.rpartition(":")[2]))
     reached("3 of 4")
     page.keyboard.press("ArrowRight")
@@ -68,7 +69,7 @@ def test_a_person_rates_and_chooses_with_keys_and_taps(tmp_path: Path, page: Any
     page.locator(".choice").nth(1).click()
     page.click("#back")
     reached("3 of 4")
-    assert page.locator(".choice").nth(0).get_attribute("aria-pressed") == "true"
+    expect(page.locator(".choice").nth(0)).to_have_attribute("aria-pressed", "true")
     page.reload()  # goes on where it stopped, not where it looked
     reached("4 of 4")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400

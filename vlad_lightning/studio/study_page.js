@@ -19,7 +19,7 @@ let since = null; // when they became visible, null while they are not
 function show(name) {
   for (const screen of screens) $(screen).hidden = screen !== name;
   $("progress").hidden = name !== "item" && name !== "done";
-  $("foot").hidden = name !== "item";
+  $("foot").hidden = name !== "item" && name !== "done";
 }
 
 function tell(text) {

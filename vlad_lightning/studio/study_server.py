@@ -74,6 +74,7 @@ class StudyServer:
         files = {"study_page.js": "text/javascript", "study_page.css": "text/css"}
         routes = [
             Route("/", _nothing_here),
+            Route("/favicon.ico", _no_icon),
             *(Route(f"/{name}", _static(name, kind)) for name, kind in files.items()),
             Route("/image/{token}", self._image),
             Route("/join/{key}", self._join_page),
@@ -299,6 +300,10 @@ def _refusal(request: Request, error: Exception) -> Response:
 
 async def _nothing_here(request: Request) -> Response:
     raise HTTPException(404, "please use the link that you were given")
+
+
+async def _no_icon(request: Request) -> Response:
+    return Response(status_code=204)
 
 
 def _static(name: str, kind: str) -> Callable[[Request], Any]:

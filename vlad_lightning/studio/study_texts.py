@@ -16,8 +16,8 @@ What is stored: your answers, how long each of them took, and the time when it w
 name, your address and your device are not asked for and not stored. The answers are used for research, and may be \
 published in this form.
 
-Taking part is voluntary. You can withdraw at any time without giving a reason: the link "Withdraw" at the foot of \
-each page deletes your answers.
+Taking part is voluntary. You can withdraw at any time without giving a reason: the button "Withdraw" below the \
+questions deletes your answers.
 
 Who runs the study, and whom to ask: [NAME, INSTITUTION, ADDRESS FOR QUESTIONS]
 
