@@ -73,6 +73,30 @@ def test_prompts_come_from_a_list(tmp_path: Path, options: list[str]) -> None:
     assert all(prompt.text == f"listed {int(prompt.key[-3:])}" for prompt in study.rated + study.compared)
 
 
+def test_prompts_come_from_the_layout_file_beside_an_image(tmp_path: Path) -> None:
+    names = ["one", "two"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"prompt_{number}.png")
+            (tmp_path / name / f"prompt_{number}.json").write_text(json.dumps({"prompt": f"words {number}", "size": 8}))
+    options = [word for name in names for word in ("--system", f"{name}={tmp_path / name}")]
+    assert main(["study", "make", *options, "--items", "2", "--out", str(tmp_path / "study")]) == 0
+    assert {prompt.text for prompt in read_study(tmp_path / "study").rated} == {"words 0", "words 1"}
+
+
+def test_images_of_different_sizes_are_noticed(
+    tmp_path: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    larger = draw_systems(tmp_path, ["larger"], 12, side=16)
+    assert main(["study", "make", *options, "--out", str(tmp_path / "one")]) == 0
+    assert "notice" not in capsys.readouterr().out
+    assert main(["study", "make", *options, *larger, "--items", "8", "--out", str(tmp_path / "two")]) == 0
+    told = capsys.readouterr().out
+    assert "notice: the systems' images differ in size, by which raters may tell the systems apart" in told
+    assert "no pairs: they need 6 prompts" in told
+
+
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["study", "make", *arguments]) == 2
     told = capsys.readouterr().err
@@ -125,7 +149,9 @@ def test_images_that_form_no_study_are_refused(
     for name in NAMES:
         for number in (0, 1):
             plain.save(tmp_path / name / "part" / f"00{number}.png")
-    assert "has no text `prompt`; give --prompts FILE" in refused(capsys, *options, "--items", "12", *out)
+    assert "has no text `prompt`, nor has a JSON beside it; give --prompts FILE" in refused(
+        capsys, *options, "--items", "12", *out
+    )
     (tmp_path / "study").mkdir()
     assert "which exists; a study is drawn into a new folder" in refused(capsys, *options, *out)
     assert [*(tmp_path / "study").iterdir()] == []

@@ -58,7 +58,8 @@ def _make(args: Sequence[str]) -> None:
     parser.add_argument(
         "--prompts",
         type=Path,
-        help="JSON Lines with key (relative path without suffix) and prompt; default: PNG's text",
+        help="JSON Lines with key (relative path without suffix) and prompt; default: the text of the PNG, or the JSON "
+        "beside it, as generate and predict write them",
     )
     parser.add_argument("--items", type=int, help="images a rater rates, a multiple of the systems; default: up to 40")
     parser.add_argument(

@@ -108,6 +108,7 @@ class Answers:
                 "PRAGMA synchronous = FULL"
             )  # WAL's default may lose the last commits with the power
             self._connection.execute("PRAGMA foreign_keys = ON")
+            self._connection.execute("PRAGMA secure_delete = ON")  # who withdraws leaves nothing in the file
             self._open()
         except sqlite3.DatabaseError as error:
             self.close()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlad_lightning.files import LIST_BYTES, naming, printable, read_picture, read_utf8, told_at
+from vlad_lightning.files import LIST_BYTES, NOTE_BYTES, naming, printable, read_picture, read_utf8, told_at
 from vlad_lightning.limits import check_prompts, shown
 from vlad_lightning.studio.study_design import MOST_SYSTEMS
 
@@ -132,7 +132,8 @@ def prompt_of(key: str, images: Sequence[Path], prompts: Mapping[str, str] | Non
     Args:
         key: the key.
         images: its images, one for each system.
-        prompts: the list of prompts; None reads the text ``prompt`` of the PNGs.
+        prompts: the list of prompts; None reads the text ``prompt`` of a PNG, as ``vlad-cli generate`` writes it, or
+            that of the JSON beside an image, as ``vlad-cli predict`` does.
 
     Raises:
         OSError: if an image cannot be read.
@@ -153,8 +154,16 @@ def prompt_of(key: str, images: Sequence[Path], prompts: Mapping[str, str] | Non
 
 
 def _stored_prompt(path: Path) -> str:
-    prompt = read_picture(path).info.get("prompt")
+    prompt = read_picture(path).info.get("prompt") or _prompt_beside(path.with_suffix(".json"))
     if not isinstance(prompt, str) or not prompt.strip():
-        raise ValueError(f"{printable(path)} has no text `prompt`; give --prompts FILE")
+        raise ValueError(f"{printable(path)} has no text `prompt`, nor has a JSON beside it; give --prompts FILE")
     check_prompts([prompt])
     return str(prompt)
+
+
+def _prompt_beside(path: Path) -> object:
+    if not path.is_file():
+        return None
+    with naming(path):
+        told = json.loads(read_utf8(path, NOTE_BYTES))
+    return told.get("prompt") if isinstance(told, dict) else None
