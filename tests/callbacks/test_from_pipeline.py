@@ -165,7 +165,7 @@ def test_the_checkpoint_names_the_source_of_every_part(part: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.no_cover
-def test_the_shipped_model_is_fine_tuned_and_exported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_shipped_model_is_fine_tuned_and_exported(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Adapters that were trained alone, loaded into the shipped model, are the exported pipeline."""
     names = ("mini/stage2_vfe", "rich/stage2_vfe", "rich/stage2_joined", "rich/finetune", "rich/finetune_lora")
     config = [part for name in names for part in ("--config", str(configs_folder() / f"{name}.yaml"))]
@@ -186,6 +186,6 @@ def test_the_shipped_model_is_fine_tuned_and_exported(tmp_path: Path, capsys: py
     shipped.load_lora_weights(str(out / "adapters"))
     torch.testing.assert_close(image(tuned), image(shipped), rtol=0, atol=1e-3)
     assert (image(tuned) - before).abs().max() > 0.01
-    capsys.readouterr()
+    capfd.readouterr()
     assert main(["fit", *config, "--trainer.callbacks.source", "nowhere", "--out", str(tmp_path / "other")]) == 2
-    assert "source='nowhere' is no folder of a pipeline here" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert "source='nowhere' is no folder of a pipeline here" in capfd.readouterr().err.strip().splitlines()[-1]
