@@ -59,7 +59,7 @@ class Server:
         return next(line for line in self.lines if "/join/" in line).rpartition(" ")[2]
 
     def interrupt(self) -> str:
-        """Send what Ctrl-C sends, and return what the server prints then."""
+        """Send what Ctrl-C sends, and return the end of what the server printed."""
         self.process.send_signal(signal.SIGINT)
         told, errors = self.process.communicate(timeout=120)
         assert (self.process.returncode, errors) == (0, "")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def test_raters_answer_a_study_over_a_kill_and_its_report_finds_the_careless_one
     status, page = results.ask(server.results.removeprefix(server.base))
     assert status == 200
     assert b"66 answers of 3 raters, 3 of whom are done" in page
-    assert server.interrupt() == f"stopped; the answers are in {served}\n"
+    assert server.interrupt().endswith(f"stopped; the answers are in {served}\n")
 
     store = Answers(served, study)
     stored = [list(answer.value) for answer in store.answers() if answer.rater == 0]
@@ -252,6 +253,16 @@ def test_a_used_port_and_a_folder_without_a_study_are_one_line(
         assert told.count("\n") == 1
     assert main(["study", "report", str(tmp_path / "study"), "--out", str(tmp_path / "report")]) == 2
     assert "which has no answers yet" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "vlad_lightning.studio.study_serve", raising=False)
+    assert main(["study", "serve", str(tmp_path)]) == 2
+    told = "vlad-cli study: uvicorn is not installed, and studies need it: pip install 'vlad-lightning[studio]'\n"
+    assert capsys.readouterr().err == told
 
 
 def test_a_study_that_changed_after_its_first_rater_is_refused(tmp_path: Path) -> None:
