@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -57,6 +58,13 @@ class Server:
     def join(self) -> str:
         return next(line for line in self.lines if "/join/" in line).rpartition(" ")[2]
 
+    def interrupt(self) -> str:
+        """Send what Ctrl-C sends, and return the end of what the server printed."""
+        self.process.send_signal(signal.SIGINT)
+        told, errors = self.process.communicate(timeout=120)
+        assert (self.process.returncode, errors) == (0, "")
+        return told
+
     def stop(self) -> None:
         self.process.kill()  # SIGKILL: what was acknowledged must be on the disk
         self.process.communicate()
@@ -66,7 +74,7 @@ class Client:
     """A connection that keeps every byte of every response in ``seen``."""
 
     def __init__(self, base: str) -> None:
-        self.connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=60)
+        self.connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=120)
         self.seen: list[bytes] = []
 
     def ask(self, path: str, body: object = None, raw: bytes | None = None, **headers: str) -> tuple[int, bytes]:

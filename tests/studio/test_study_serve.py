@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -78,9 +79,9 @@ def test_raters_answer_a_study_over_a_kill_and_its_report_finds_the_careless_one
 
     thread = threading.Thread(target=rate)
     thread.start()
-    assert told.wait(60)
+    assert told.wait(120)
     server.stop()
-    thread.join(60)
+    thread.join(120)
     acknowledged = list(first.saved)
     server = Server(served, "--raters", "3")
     assert [line.removeprefix(server.base) for line in (served / "links.txt").read_text().split()] == paths
@@ -93,7 +94,7 @@ def test_raters_answer_a_study_over_a_kill_and_its_report_finds_the_careless_one
     status, page = results.ask(server.results.removeprefix(server.base))
     assert status == 200
     assert b"66 answers of 3 raters, 3 of whom are done" in page
-    server.stop()
+    assert server.interrupt().endswith(f"stopped; the answers are in {served}\n")
 
     store = Answers(served, study)
     stored = [list(answer.value) for answer in store.answers() if answer.rater == 0]
@@ -254,6 +255,16 @@ def test_a_used_port_and_a_folder_without_a_study_are_one_line(
     assert "which has no answers yet" in capsys.readouterr().err
 
 
+def test_a_missing_extra_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "vlad_lightning.studio.study_serve", raising=False)
+    assert main(["study", "serve", str(tmp_path)]) == 2
+    told = "vlad-cli study: uvicorn is not installed, and studies need it: pip install 'vlad-lightning[studio]'\n"
+    assert capsys.readouterr().err == told
+
+
 def test_a_study_that_changed_after_its_first_rater_is_refused(tmp_path: Path) -> None:
     study = make(tmp_path)
     Answers(tmp_path / "study", study).close()
@@ -265,6 +276,26 @@ def test_a_study_that_changed_after_its_first_rater_is_refused(tmp_path: Path) -
     store.close()
     with pytest.raises(ValueError, match=r"study.json has changed since the first rater enrolled"):
         Answers(tmp_path / "study", study)
+
+
+def test_what_a_withdrawn_rater_answered_is_in_no_file(tmp_path: Path) -> None:
+    study = make(tmp_path)
+    store = Answers(tmp_path / "study", study)
+    token = store.enrol(consented=True)
+    rater = store.rater(token)
+    assert rater is not None
+    store.save(rater, 0, [1, 5, 2], 4.0)
+
+    def stored() -> bytes:
+        return b"".join(path.read_bytes() for path in (tmp_path / "study").glob("answers.sqlite*"))
+
+    assert b"[1, 5, 2]" in stored()
+    store.withdraw(rater)
+    assert b"[1, 5, 2]" not in stored()
+    with pytest.raises(ValueError, match="the rater has withdrawn"):
+        store.save(rater, 0, [1, 5, 2], 4.0)
+    store.close()
+    assert (tmp_path / "study" / "answers.sqlite").stat().st_mode & 0o077 == 0
 
 
 def test_times_of_a_changed_answer_are_those_of_the_first(tmp_path: Path) -> None:

@@ -217,6 +217,7 @@ class Answers:
         with self._writing() as db:
             db.execute("DELETE FROM answers WHERE rater = ?", (rater.number,))
             db.execute("UPDATE raters SET withdrawn = ? WHERE number = ?", (time.time(), rater.number))
+        self._rows("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still has them
 
     def item(self, rater: Rater, position: int) -> tuple[Item, tuple[int, ...] | None]:
         """Return an item of a rater, and its answer if there is one.

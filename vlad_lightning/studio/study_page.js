@@ -175,6 +175,7 @@ document.addEventListener("visibilitychange", () => {
   if (!item || item.done || busy) return;
   if (document.hidden) look();
   else since = performance.now();
+  refresh();
 });
 
 const next = () => guarded(async () => {

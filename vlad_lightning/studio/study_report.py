@@ -62,7 +62,7 @@ def write_report(folder: Path, out: Path, limits: Limits, resamples: int, seed: 
     write_text(out / REPORT, markdown(study, found, told["provenance"]))
     people = found.people
     return [
-        f"{people.answered} raters answered, {people.done} of them everything; {len(people.excluded)} are excluded",
+        f"raters who answered: {people.answered} ({people.done} everything), excluded: {len(people.excluded)}",
         *(f"rater {rater} is excluded: {'; '.join(why)}" for rater, why in people.excluded.items()),
         f"the report: {out / REPORT}",
     ]

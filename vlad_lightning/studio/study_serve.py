@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from vlad_lightning.files import TEXT_BYTES, read_utf8
 from vlad_lightning.limits import check_whole
@@ -49,21 +51,26 @@ def serve(folder: Path, host: str, port: int, raters: int | None, address: str |
             lines = _links(folder, answers, base, raters)
             lines += [f"notice: {name} still has a place in [brackets] to fill" for name in _unfilled(texts)]
             print("\n".join(lines), flush=True)
-            config = uvicorn.Config(
-                app,
-                access_log=False,  # the addresses in it are the raters' tokens
-                log_level="warning",
-                lifespan="off",
-                server_header=False,
-                timeout_keep_alive=_KEPT_SECONDS,
-                limit_concurrency=_MOST_CONNECTIONS,
-                timeout_graceful_shutdown=5,
-            )
-            uvicorn.Server(config).run(sockets=[listener])
-        except KeyboardInterrupt:
+            _run(app, listener)
             print(f"stopped; the answers are in {folder}", flush=True)
         finally:
             answers.close()
+
+
+def _run(app: ASGIApp, listener: socket.socket) -> None:
+    """Serve until Ctrl-C, which ends the requests under way first."""
+    config = uvicorn.Config(
+        app,
+        access_log=False,  # the addresses in it are the raters' tokens
+        log_level="warning",
+        lifespan="off",
+        server_header=False,
+        timeout_keep_alive=_KEPT_SECONDS,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=5,
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again after it has stopped
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -52,8 +52,8 @@ def _about(study: Study, found: Figures, provenance: Mapping[str, Any]) -> str:
     time = "" if people.median_seconds is None else f"; median time for an item {people.median_seconds:.1f} s"
     return (
         f"{len(study.systems)} systems, {len(study.rated)} rated and {len(study.compared)} compared prompts; "
-        f"{people.answered} raters answered ({people.done} everything, {people.withdrawn} withdrew), "
-        f"{len(people.excluded)} are excluded, {people.counted} count{time}.\n\n"
+        f"raters who answered: {people.answered} ({people.done} everything; {people.withdrawn} withdrew), excluded: "
+        f"{len(people.excluded)}, counted: {people.counted}{time}.\n\n"
         f"Intervals: 95 % percentiles of {provenance['resamples']} two-way bootstrap resamples, of raters and prompts "
         f"(seed {provenance['seed']}). vlad-lightning {provenance['version']}, study "
         f"{provenance['study']['sha256'][:12]}, {provenance['written']}."
