@@ -26,7 +26,7 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup demo test notebook test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
+.PHONY: help setup readers demo test notebook test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ $(DEV): pyproject.toml constraints.txt
 	@echo "installing into $(VENV), with the development tools (once) ..."
 	@$(call install,[dev])
 	@touch $@ $(RUNTIME)
+
+readers: $(DEV)  ## install PaddleOCR and EasyOCR, whose tests are skipped where they are missing (500 MB; needs libGL.so.1)
+	@$(call install,[easyocr,paddle])
 
 demo: $(RUNTIME)  ## run the whole demo on the CPU; writes runs/demo/results.md and samples.png
 	$(CLI) run --config configs/pipeline_mini.yaml --out runs/demo
