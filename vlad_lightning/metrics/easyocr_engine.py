@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -37,7 +38,7 @@ class EasyOCREngine(LineEngine):
     Raises:
         ModuleNotFoundError: if easyocr is not installed, or ``models`` is None and the package with them is not.
         FileNotFoundError: if a file is missing or is another than EasyOCR's.
-        ValueError: if ``min_side`` is below 1.
+        ValueError: if ``min_side`` is below 1, or a file holds more than tensors.
     """
 
     def __init__(self, models: Path | None = None, min_side: int = 256) -> None:
@@ -80,14 +81,19 @@ def _built(folder: Path) -> Any:
 
     with TemporaryDirectory() as nothing, _only_tensors(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about EasyOCR's way of quantising
-        return easyocr.Reader(
-            ["en"],
-            gpu=False,
-            model_storage_directory=str(folder),
-            user_network_directory=nothing,  # would otherwise be a folder in the user's home
-            download_enabled=False,
-            verbose=False,
-        )
+        try:
+            return easyocr.Reader(
+                ["en"],
+                gpu=False,
+                model_storage_directory=str(folder),
+                user_network_directory=nothing,  # would otherwise be a folder in the user's home
+                download_enabled=False,
+                verbose=False,
+            )
+        except UnpicklingError as error:
+            raise ValueError(
+                f"the models of easyocr in {folder} hold more than tensors: none of it is loaded"
+            ) from error
 
 
 @contextmanager
