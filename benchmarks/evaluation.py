@@ -118,7 +118,7 @@ def print_words(lines: Mapping[str, Sequence[Sequence[str]]], posters: Sequence[
         for name, pages in lines.items()
     }
     rng = np.random.default_rng(_SEED)
-    table(("reader", "words read", "words", "tokens read that no poster has, of all"), ())
+    table(("reader", "words read", "words", "tokens that are no wanted word, of all read"), ())
     for name, decisions in found.items():
         parts = np.array([sum(image) for image in decisions], np.float64)
         words = ratio_result(parts, np.array([len(image) for image in decisions], np.float64), rng)
