@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -213,6 +214,7 @@ class PaddleOCREngine(LineEngine):
         os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")  # or it looks for hosts of models
         from paddleocr import PaddleOCR
 
+        logging.getLogger("paddlex").setLevel(logging.WARNING)  # it would tell each network that it loads
         self._ocr: Any = PaddleOCR(
             device="cpu",  # not looked for, which would import paddlepaddle
             engine="onnxruntime",  # runs without it
