@@ -11,6 +11,7 @@ CLI := $(BIN)/vlad-cli
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 WORKERS ?= 2
+READERS := [easyocr,paddle]
 
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -26,7 +27,7 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup demo docs test notebook test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
+.PHONY: help setup readers demo docs test test-readers notebook test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -43,6 +44,9 @@ $(DEV): pyproject.toml constraints.txt
 	@$(call install,[dev])
 	@touch $@ $(RUNTIME)
 
+readers: $(DEV)  ## install PaddleOCR and EasyOCR, whose tests are skipped where they are missing (500 MB; needs libGL.so.1)
+	@$(call install,$(READERS))
+
 demo: $(RUNTIME)  ## run the whole demo on the CPU; writes runs/demo/results.md and samples.png
 	$(CLI) run --config configs/pipeline_mini.yaml --out runs/demo
 
@@ -57,6 +61,9 @@ docs: $(DEV)  ## build the documentation into build/site; open build/site/index.
 notebook: export OMP_NUM_THREADS ?= 1
 notebook: $(DEV)  ## run docs/tour.ipynb, which fails if one of its cells does (about two minutes)
 	$(BIN)/jupyter execute --timeout=600 docs/tour.ipynb
+
+test-readers: readers  ## run the tests of the OCR readers, PaddleOCR and EasyOCR among them
+	$(BIN)/pytest tests/metrics/test_ocr_engine.py tests/metrics/test_paddle_models.py tests/metrics/test_easyocr_engine.py tests/metrics/test_readers.py -rs --timeout 600
 
 test-slurm: $(DEV)  ## run the sbatch files on a SLURM cluster of two nodes on this machine (needs root, slurm-wlm, munge)
 	$(BIN)/pytest -m slurm tests/slurm -rs --timeout 1200
