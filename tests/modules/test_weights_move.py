@@ -41,6 +41,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_every_trained_tensor_moves(name: str, posters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for build in (flow, mapping):

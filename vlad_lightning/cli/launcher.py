@@ -77,9 +77,18 @@ def _guarded(command: str, args: list[str]) -> int:
     except KeyboardInterrupt:
         return _complain(f"vlad-cli {command}", "interrupted", INTERRUPTED)
     except Exception as error:
+        if _came_of_ctrl_c(error):
+            return _complain(f"vlad-cli {command}", "interrupted", INTERRUPTED)
         if not _is_bad_input(error) or os.environ.get("VLAD_TRACEBACK", "0") not in ("", "0"):
             raise
         return _complain(f"vlad-cli {command}", str(error) or type(error).__name__)
+
+
+def _came_of_ctrl_c(error: BaseException | None) -> bool:
+    """Return whether an interrupt led to this error: locks and class statements that it crosses raise their own."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _is_bad_input(error: Exception) -> bool:
