@@ -27,7 +27,7 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup readers demo docs test test-readers notebook test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
+.PHONY: help setup readers demo docs test coverage test-readers notebook test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -51,7 +51,11 @@ demo: $(RUNTIME)  ## run the whole demo on the CPU; writes runs/demo/results.md 
 	$(CLI) run --config configs/pipeline_mini.yaml --out runs/demo
 
 test: export OMP_NUM_THREADS ?= 1  # two processes with two threads each are very slow on two cores
-test: $(DEV)  ## run the tests and measure coverage (WORKERS=2 processes)
+test: $(DEV)  ## run the tests (WORKERS=2 processes)
+	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 300
+
+coverage: export OMP_NUM_THREADS ?= 1
+coverage: $(DEV)  ## the same, and measure coverage, which takes about half as long again
 	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 300 --cov --cov-report=term
 
 docs: $(DEV)  ## build the documentation into build/site; open build/site/index.html
