@@ -12,11 +12,13 @@ from typing import Any
 
 from vlad_lightning.evaluation.environment import environment
 from vlad_lightning.evaluation.figures import figures_of, results_of
+from vlad_lightning.evaluation.figures_file import FIGURES, write_figures
 from vlad_lightning.evaluation.image_files import ImageFile, find_images, seed_of_image
 from vlad_lightning.evaluation.image_rows import ImageReading, SeededImage, sha256_of
 from vlad_lightning.evaluation.plain_suite import PLAIN
 from vlad_lightning.evaluation.results_file import GENERATION, RESULTS, ROWS, markdown
 from vlad_lightning.evaluation.rows import IMAGE_COLUMNS, Row, measure_columns, open_rows
+from vlad_lightning.evaluation.scored_system import PROMPTS, write_prompts
 from vlad_lightning.evaluation.suite import Suite
 from vlad_lightning.files import NOTE_BYTES, printable, read_utf8, write_text
 from vlad_lightning.limits import check_whole
@@ -102,6 +104,11 @@ def score(folder: Path, suite: Suite, out: Path, how: Scoring, distances: Distan
         "distances": {} if distances is None else dict(distances(images)),
         "made_with": environment(),
     }
+    chosen = {image.item.key: image.item for image in images}
+    write_prompts(out / PROMPTS, [*chosen.values()])
+    for name, rows in kept.items():
+        read = [row for row in rows if not row["problem"]]
+        write_figures(out / FIGURES / f"{name}.csv", read, figures_of(suite.measures, read))
     write_text(out / RESULTS, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     write_text(out / "results.md", markdown(content))
     return content
