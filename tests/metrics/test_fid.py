@@ -12,7 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
-from vlad_lightning.metrics.fid import FrechetDistance, InceptionNetwork, frechet_distance, kernel_distance
+from vlad_lightning.metrics.fid import (
+    FrechetDistance,
+    InceptionNetwork,
+    PytorchFidNetwork,
+    frechet_distance,
+    inception_features,
+    kernel_distance,
+)
 
 
 class Corner(nn.Module):
@@ -279,3 +286,20 @@ def test_bad_arguments_and_networks() -> None:
         FrechetDistance(Corner(), kid_subset_size=1)
     with pytest.raises(ValueError, match=r"gives shape \(2,\) for 2 images"):
         FrechetDistance(Flat()).update(images(2, 0), real=True)
+
+
+def test_pytorch_fids_resizing_is_another_way_into_the_same_network(
+    inception_state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    save_file(inception_state, tmp_path / "inception.safetensors")
+    ours = InceptionNetwork(str(tmp_path / "inception.safetensors"))
+    other = PytorchFidNetwork(str(tmp_path / "inception.safetensors"))
+    pixels = torch.randint(256, (1, 3, 299, 299), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    torch.testing.assert_close(inception_features(ours.network, (pixels.float() - 128) / 128), ours.network(pixels)[0])
+    small = images(2, 0)
+    resized = torch.nn.functional.interpolate((small + 1) / 2, size=(299, 299), mode="bilinear", align_corners=False)
+    expected = inception_features(ours.network, 2 * resized - 1)
+    torch.testing.assert_close(other.embed_images(small), expected, rtol=0.02, atol=0.02)  # small is rounded to bytes
+    assert not torch.allclose(other.embed_images(small), ours.embed_images(small), rtol=0.02, atol=0.02)
+    found = filled(FrechetDistance(other), small, images(2, 1)).compute()
+    assert list(found) == ["fid_pytorch_fid", "kid_pytorch_fid"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,6 +116,11 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
         "--subset", action="append", help="score this part of the suite only; may be given several times"
     )
     parser.add_argument("--system", help="name in the tables (default: the model's, or the folder's)")
+    parser.add_argument("--reference", type=Path, help="folder of true images, for distances such as FID")
+    parser.add_argument(
+        "--inception", type=Path, help="file of FID's Inception network (without it, EfficientNet-Lite0 is a stand-in)"
+    )
+    parser.add_argument("--clip", type=Path, help="folder of a CLIP of transformers, for the CLIP score")
     parser.add_argument("--bootstrap_seed", type=int, default=0, help="seed of the intervals (default: %(default)s)")
 
 
@@ -175,6 +181,7 @@ def _reported(dirs: Sequence[Path], out: Path, seed: int, figure: str | None = N
 
 def _scored(options: argparse.Namespace, suite: Suite, images: Path) -> None:
     # slow to import, so only after the arguments are checked
+    from vlad_lightning.evaluation.distances import Distances
     from vlad_lightning.evaluation.results_file import markdown
     from vlad_lightning.evaluation.scoring import Scoring, score
 
@@ -187,7 +194,12 @@ def _scored(options: argparse.Namespace, suite: Suite, images: Path) -> None:
         options.system,
         options.bootstrap_seed,
     )
-    found = score(images, suite, options.out, how)
+    given = (options.reference, options.inception, options.clip)
+    distances = Distances(*given, getattr(options, "device", None) or "cpu", how.seed) if any(given) else None
+    if distances is not None:
+        for message in distances.warnings(len(suite.items)):
+            print(f"warning: {message}", file=sys.stderr)
+    found = score(images, suite, options.out, how, distances)
     if found["seeds"]["known"] < found["seeds"]["of"]:
         print(f"notice: {found['seeds']['of'] - found['seeds']['known']} images do not say their seed")
     print(markdown(found))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from vlad_lightning.evaluation.figures import is_lower_better
 from vlad_lightning.evaluation.scored_system import ScoredSystem
 from vlad_lightning.metrics.agreement import agreement, words_found
 from vlad_lightning.metrics.paired import Difference, holm, paired_difference
@@ -196,20 +197,21 @@ def rank_agreements(
     statistic = systems[0].figures[readers[0]].figures[figure].statistic
     with np.errstate(invalid="ignore", divide="ignore"):
         values = {name: statistic(*((counts @ s)[:, i, None] for i in range(s.shape[1]))) for name, s in sums.items()}
-    by_reader = {reader: np.stack([values[reader, s.name] for s in systems], axis=1) for reader in readers}
+    sign, names = (-1 if is_lower_better(figure) else 1), [system.name for system in systems]
+    by_reader = {reader: sign * np.stack([values[reader, name] for name in names], axis=1) for reader in readers}
     return [
         RankAgreement(
             first,
             second,
-            (_order(systems, by_reader[first][0]), _order(systems, by_reader[second][0])),
+            (_order(names, by_reader[first][0]), _order(names, by_reader[second][0])),
             _tau(by_reader[first], by_reader[second], len(keys)),
         )
         for first, second in combinations(readers, 2)
     ]
 
 
-def _order(systems: Sequence[ScoredSystem], values: NDArray[np.float64]) -> tuple[str, ...]:
-    return tuple(systems[i].name for i in np.argsort(-values, kind="stable"))
+def _order(names: Sequence[str], values: NDArray[np.float64]) -> tuple[str, ...]:
+    return tuple(names[i] for i in np.argsort(-values, kind="stable"))
 
 
 def _tau(first: NDArray[np.float64], second: NDArray[np.float64], prompts: int) -> MetricResult:

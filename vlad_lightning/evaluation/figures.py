@@ -24,6 +24,8 @@ from vlad_lightning.types import MetricResult
 Rows = Mapping[str, Sequence[float]]
 """The sums of each prompt's images, by its key."""
 
+_LOWER = ("fid", "kid", "fd_", "kd_")
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -126,6 +128,11 @@ def results_of(
         for name, figure in figures.items()
         if figure.known
     }
+
+
+def is_lower_better(figure: str) -> bool:
+    """Return whether smaller values of a figure are better: distances and error rates."""
+    return figure.startswith(_LOWER) or figure.endswith("cer")
 
 
 def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vlad_lightning.evaluation.figures import is_lower_better
 from vlad_lightning.evaluation.figures_file import ImageFigures
 from vlad_lightning.evaluation.rows import Row
 from vlad_lightning.evaluation.scored_system import ScoredSystem
@@ -88,7 +89,8 @@ def _values(images: ImageFigures, figure: str) -> list[tuple[int, float]]:
     with np.errstate(invalid="ignore", divide="ignore"):
         values = chosen.statistic(*(columns[:, i, None] for i in range(columns.shape[1])), axis=-1)
     mixed = np.random.default_rng(0).permutation(len(values))
-    places = sorted((int(i) for i in mixed if np.isfinite(values[i])), key=lambda i: -values[i])
+    sign = 1 if is_lower_better(figure) else -1
+    places = sorted((int(i) for i in mixed if np.isfinite(values[i])), key=lambda i: sign * values[i])
     return [(place, float(values[place])) for place in places]
 
 

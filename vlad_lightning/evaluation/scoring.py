@@ -27,7 +27,7 @@ from vlad_lightning.metrics.readers import make_reader
 _RESAMPLES = 2000
 _NAMED = 20  # unreadable images in results.json
 
-Distances = Callable[[Sequence[ImageFile]], Mapping[str, Any]]
+Together = Callable[[Sequence[ImageFile]], Mapping[str, Any]]
 """Computes further results of all images, such as FID, by name."""
 
 
@@ -65,7 +65,7 @@ class Scoring:
             raise ValueError(f"--reader is {', '.join(self.readers)}; name each reader once")
 
 
-def score(folder: Path, suite: Suite, out: Path, how: Scoring, distances: Distances | None = None) -> dict[str, Any]:
+def score(folder: Path, suite: Suite, out: Path, how: Scoring, distances: Together | None = None) -> dict[str, Any]:
     """Score the images of a folder, and write rows, ``results.json`` and ``results.md``.
 
     A run that was killed is continued by the next one with the same arguments: images that have a row are not read

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vlad_lightning.evaluation.comparison import PairResult, RankAgreement, ReaderAgreement
+from vlad_lightning.evaluation.figures import is_lower_better
 from vlad_lightning.evaluation.scored_system import ScoredSystem
 from vlad_lightning.types import MetricResult
 
 _NONE = "--"
-_LOWER = ("fid", "kid", "fd_", "frechet_distance", "kernel_distance", "cer")
 _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
 
 
@@ -29,7 +29,7 @@ class Column:
     digits: int = 3
 
 
-_DISTANCE = Column("FID", ("fid", "fid_torch_fidelity", "fid_pytorch_fid_resizing", "fd_efficientnet_lite0"), 2)
+_DISTANCE = Column("FID", ("fid", "fid_pytorch_fid", "fd_efficientnet_lite0"), 2)
 _CLIP = Column("CLIP score", ("clip_score_w1",))
 _F = Column("OCR F", ("mario_f", "micro_f1", "word_accuracy"))
 TABLE_1 = (
@@ -161,11 +161,6 @@ def ranks_table(found: Sequence[RankAgreement]) -> Table:
         for each in found
     )
     return Table(("Readers", "By the first", "By the second", "Kendall's tau"), rows)
-
-
-def is_lower_better(figure: str) -> bool:
-    """Return whether smaller values of a figure are better: distances and error rates."""
-    return figure.startswith(_LOWER) or figure.endswith("cer")
 
 
 def _available(systems: Sequence[ScoredSystem], reader: str, column: Column) -> str | None:
