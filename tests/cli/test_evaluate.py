@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import os
 import re
-import signal
-import time
 from pathlib import Path
 
 import pytest
+from kills import kill_when
 from signs import draw_sign, prompt_of, write_prompts
 
 from vlad_lightning.cli.evaluate import main
@@ -55,7 +53,6 @@ def test_help_lists_the_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert listed == ["generate", "score", "report"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_score_that_is_killed_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """kill -9 after some of ten images; then the same rows as without the kill, no image twice."""
     for number, letter in enumerate(LETTERS):
@@ -63,17 +60,10 @@ def test_a_score_that_is_killed_goes_on(tmp_path: Path, capfd: pytest.CaptureFix
     prompts = write_prompts(tmp_path / "p.txt", tuple(letter * 4 for letter in LETTERS))
     arguments = ["score", "--images", str(tmp_path / "images"), "--prompts", str(prompts), "--out"]
     rows = tmp_path / "killed" / "rows" / "rapidocr.csv"
-    process = os.fork()
-    if process == 0:
-        try:
-            main([*arguments, str(tmp_path / "killed")])
-        finally:
-            os._exit(1)
-    while len(rows.read_text().splitlines() if rows.exists() else []) < 4:
-        assert os.waitpid(process, os.WNOHANG) == (0, 0)
-        time.sleep(0.01)
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+    kill_when(
+        lambda: main([*arguments, str(tmp_path / "killed")]),
+        lambda: rows.exists() and len(rows.read_text().splitlines()) >= 4,
+    )
     before = rows.read_text().splitlines()
     assert 4 <= len(before) < 11
     main([*arguments, str(tmp_path / "killed")])

@@ -11,6 +11,7 @@ import pytest
 import tiny_system as tiny
 import torch
 from diffusers import StableDiffusionPipeline
+from kills import kill_when
 from PIL import Image
 
 from vlad_lightning.cli.generate import main as generate_one
@@ -89,6 +90,19 @@ def test_a_stopped_generation_goes_on_with_the_same_images(system: OpenSystem, w
     kept.write_bytes(b"not made again")
     assert generate_images(system, SUITE, tmp_path, HOW) == (2, 4)
     assert files(tmp_path) == {**files(whole), "0_0.png": b"not made again"}
+
+
+def test_a_generation_that_is_killed_goes_on(system: OpenSystem, tmp_path: Path) -> None:
+    """kill -9 after some of 24 images; then the same images as without the kill, none made twice."""
+    how = replace(HOW, images_per_prompt=8, batch_size=3)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    kill_when(lambda: generate_images(system, SUITE, killed, how), lambda: len(files(killed)) >= 7)
+    before = {path: path.stat().st_mtime_ns for path in (killed / "images" / "set").glob("[0-9]*.png")}
+    assert 7 <= len(before) < 24
+    assert generate_images(system, SUITE, killed, how) == (24 - len(before), len(before))
+    assert all(path.stat().st_mtime_ns == written for path, written in before.items())
+    generate_images(system, SUITE, whole, how)
+    assert {name: content for name, content in files(killed).items() if name[0] != "."} == files(whole)
 
 
 def test_shards_make_the_same_images(system: OpenSystem, whole: Path, tmp_path: Path) -> None:
