@@ -9,7 +9,7 @@ from scipy import stats
 
 from vlad_lightning.evaluation.figures import Figure, figures_of, results_of
 from vlad_lightning.evaluation.plain_suite import PromptMeasure
-from vlad_lightning.evaluation.rows import Row
+from vlad_lightning.evaluation.row_file import Row
 from vlad_lightning.evaluation.suite import Item, Pooled, Seen
 from vlad_lightning.metrics.bootstrap import ratio_result
 from vlad_lightning.metrics.ocr import mario_f, ocr_row

@@ -12,7 +12,7 @@ from PIL import Image
 from signs import WORDS, draw_sign, prompt_of, write_prompts
 
 from vlad_lightning.evaluation.plain_suite import read_plain_suite
-from vlad_lightning.evaluation.rows import read_rows
+from vlad_lightning.evaluation.row_file import read_rows
 from vlad_lightning.evaluation.scoring import Scoring, score
 from vlad_lightning.evaluation.suite import Item, Suite
 from vlad_lightning.layout.pictures import from_pil

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vlad_lightning.evaluation.rows import Row, column_name
+from vlad_lightning.evaluation.row_file import Row, column_name
 from vlad_lightning.evaluation.suite import Measure, PooledMeasure
 from vlad_lightning.metrics.bootstrap import (
     Statistic,

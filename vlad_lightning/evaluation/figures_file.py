@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vlad_lightning.evaluation.figures import Figure, Rows
-from vlad_lightning.evaluation.rows import Row
+from vlad_lightning.evaluation.row_file import Row
 from vlad_lightning.files import LIST_BYTES, read_utf8, write_text
 
 FIGURES = "figures"

@@ -13,7 +13,7 @@ import numpy as np
 
 from vlad_lightning.evaluation.figures import is_lower_better
 from vlad_lightning.evaluation.figures_file import ImageFigures
-from vlad_lightning.evaluation.rows import Row
+from vlad_lightning.evaluation.row_file import Row
 from vlad_lightning.evaluation.scored_system import ScoredSystem
 from vlad_lightning.files import as_rgb, read_picture
 

@@ -92,6 +92,8 @@ def generate_images(system: OpenSystem, suite: Suite, out: Path, how: Generation
     check_keys(suite)
     refused = _refused(system, suite, how)
     _keep_record(out, _record(system, suite, how, refused))
+    if how.shard.count == 1:
+        _remove_unfinished(out / IMAGES)
     jobs = _jobs(suite, out / IMAGES, how)
     blanks = [job for job in jobs if job.item.key in refused]
     drawn = [job for job in jobs if job.item.key not in refused]
@@ -107,6 +109,12 @@ def generate_images(system: OpenSystem, suite: Suite, out: Path, how: Generation
     if how.shard.index == 0:
         _write_blanks(system, [job for job in blanks if not job.path.exists()], drawn)
     return total - there, there
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove the files that a killed run was writing; nobody else writes to this folder."""
+    for path in folder.rglob(".*.png"):
+        path.unlink()
 
 
 def _jobs(suite: Suite, folder: Path, how: Generation) -> list[_Job]:

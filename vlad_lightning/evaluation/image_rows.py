@@ -14,7 +14,7 @@ import numpy as np
 from vlad_lightning.data.ocr_lines import OcrWord
 from vlad_lightning.data.progress import Shown
 from vlad_lightning.evaluation.image_files import ImageFile
-from vlad_lightning.evaluation.rows import IMAGE_COLUMNS, RowFile, column_name, measure_columns
+from vlad_lightning.evaluation.row_file import IMAGE_COLUMNS, RowFile, column_name, measure_columns
 from vlad_lightning.evaluation.suite import Seen, Suite
 from vlad_lightning.files import as_rgb, read_picture, write_file
 from vlad_lightning.metrics.readers import ReadImage, UnreadableImage, read_files

@@ -27,8 +27,8 @@ _FIELDS = {"key", "prompt", "words", "subset"}
 class PromptMeasure:
     """The metrics of :class:`~vlad_lightning.metrics.ocr.OCRMetrics`, over the words of the items."""
 
-    name = ""
-    columns = OCRMetrics.columns
+    name: str = ""
+    columns: tuple[str, ...] = OCRMetrics.columns
 
     def row(self, item: Item, seen: Seen) -> Mapping[str, float]:
         """Return the numbers of one image; MARIO-Eval's words are those that its rule finds in the prompt."""

@@ -34,7 +34,12 @@ def subsets_plot(systems: Sequence[ScoredSystem], reader: str, figure: str) -> s
 
 def _dots(names: Sequence[str], results: Sequence[Sequence[Any]], systems: Sequence[str]) -> str:
     rows = len(names) * (len(systems) + 0.6)
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "vlad-lightning", "font.family": "sans-serif", "font.size": 9}
+    settings: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "vlad-lightning",
+        "font.family": "sans-serif",
+        "font.size": 9,
+    }
     with rc_context(settings):
         plot = Figure(figsize=(_WIDTH, 0.9 + _ROW * max(rows, 2)), layout="constrained")
         axes = plot.add_subplot()

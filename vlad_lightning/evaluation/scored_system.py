@@ -11,7 +11,7 @@ from typing import Any
 
 from vlad_lightning.evaluation.figures_file import FIGURES, ImageFigures, read_figures
 from vlad_lightning.evaluation.results_file import ROWS, read_results
-from vlad_lightning.evaluation.rows import Row, read_rows
+from vlad_lightning.evaluation.row_file import Row, read_rows
 from vlad_lightning.evaluation.suite import Item
 from vlad_lightning.files import LIST_BYTES, read_utf8, write_text
 

@@ -17,7 +17,7 @@ from vlad_lightning.evaluation.image_files import ImageFile, find_images, seed_o
 from vlad_lightning.evaluation.image_rows import ImageReading, SeededImage, sha256_of
 from vlad_lightning.evaluation.plain_suite import PLAIN
 from vlad_lightning.evaluation.results_file import GENERATION, RESULTS, ROWS, markdown
-from vlad_lightning.evaluation.rows import IMAGE_COLUMNS, Row, measure_columns, open_rows
+from vlad_lightning.evaluation.row_file import IMAGE_COLUMNS, Row, measure_columns, open_rows
 from vlad_lightning.evaluation.scored_system import PROMPTS, write_prompts
 from vlad_lightning.evaluation.suite import Suite
 from vlad_lightning.files import NOTE_BYTES, printable, read_utf8, write_text

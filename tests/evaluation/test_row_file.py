@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vlad_lightning.evaluation.rows import IMAGE_COLUMNS, RowFile, open_rows, read_rows
+from vlad_lightning.evaluation.row_file import IMAGE_COLUMNS, RowFile, open_rows, read_rows
 
 COLUMNS = [*IMAGE_COLUMNS, "wanted"]
 MADE_OF = {"suite": "prompts", "reader": {"engine": "a reader"}}
