@@ -161,7 +161,7 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
         _remove_made(stage, stamp)
     _remove_stamp(stamp)
     command = [*stage.command_line, *_run_options(stage, digest, resumes)]
-    _say(f"{title}: vlad-cli {shlex.join(command)}")
+    _say(f"{title}: vlad-cli {shlex.join(map(_from_here, command))}")
     threads, why = plan_threads(os.environ)
     _say(f"{title}: {why}")
     started = time.monotonic()
@@ -177,6 +177,12 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
     _write_stamp(stamp, {"digest": digest, "seconds": seconds, "command": list(stage.command_line), "outputs": outputs})
     _say(f"{title}: done in {seconds} s")
     return 0
+
+
+def _from_here(argument: str) -> str:
+    """Return an absolute path below the working directory as a relative one, and any other argument as it is."""
+    path = Path(argument)
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else argument
 
 
 def _run_options(stage: Stage, digest: str, resumes: bool) -> list[str]:

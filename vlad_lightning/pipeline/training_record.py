@@ -84,7 +84,7 @@ def _stage(checkpoint: Path, saved: Mapping[str, Any]) -> TrainedStage:
         rates={name: rate for name, rate in rates.items() if rate is not None} or None,
         seed=record.get("seed_everything"),
         data=_data(record),
-        credits=_ICONS if record.get("data.source.world") == "rich" else "",
+        credits=_ICONS if record.get("data.source.world") in ("rich", "literal") else "",
     )
 
 

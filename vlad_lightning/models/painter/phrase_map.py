@@ -154,7 +154,7 @@ class PhraseMap(ModelMixin, ConfigMixin):
         return int(self.config.picture)
 
     def _stamps(self, grounding: Grounding) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return stamps, (B, K, C, S, S) float32, their opacity in [0, 1], and with ``rows`` an object's ratio, (B, K)."""
+        """Return stamps, (B, K, C, S, S) float32, their opacity in [0, 1], and an object's ratio, (B, K), or None."""
         side = self.config.side
         coloured = self.channels * side**2
         read = self.draw[0](grounding.phrases)
