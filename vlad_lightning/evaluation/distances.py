@@ -19,7 +19,7 @@ from vlad_lightning.evaluation.image_files import SUFFIXES, ImageFile
 from vlad_lightning.files import as_rgb, printable, read_picture
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.metrics.clip_score import SCALINGS, TransformersCLIP, clip_score
-from vlad_lightning.metrics.efficientnet_lite import EfficientNetLite0
+from vlad_lightning.metrics.efficientnet_lite import EfficientNetLite0, check_installed
 from vlad_lightning.metrics.embedder import Held, ImageEmbedder
 from vlad_lightning.metrics.fid import InceptionNetwork, PytorchFidNetwork, frechet_distance, kernel_distance
 from vlad_lightning.types import MetricResult
@@ -44,7 +44,8 @@ class Distances:
 
     Raises:
         FileNotFoundError: if a folder or file does not exist.
-        ValueError: if there are fewer than two true images, or the Inception network is given without them.
+        ValueError: if there are fewer than two true images, the Inception network is given without them, or the
+            stand-in for it is not installed.
     """
 
     reference: Path | None = None
@@ -62,6 +63,8 @@ class Distances:
             raise FileNotFoundError(f"--inception {printable(self.inception)} is no file")
         if self.inception is not None and self.reference is None:
             raise ValueError("--inception is given without --reference, the folder of true images")
+        if self.reference is not None and self.inception is None:
+            check_installed()
         if self.reference is not None and (count := len(self._true_images())) < 2:
             raise ValueError(f"--reference {printable(self.reference)} has {count} images; a distance needs at least 2")
 

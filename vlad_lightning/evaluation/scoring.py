@@ -86,7 +86,7 @@ def score(folder: Path, suite: Suite, out: Path, how: Scoring, distances: Togeth
             that the suite needs, or an argument cannot be used; and if no image of a subset can be read.
     """
     images = _chosen(find_images(folder, suite, _needed(suite, how)), how.subsets, suite)
-    readers = {name: dict(make_reader(name, how.models).provenance) for name in how.readers}
+    readers = {name: _provenance(name, how.models) for name in how.readers}
     seeded = _with_seeds(images, suite)
     kept = {
         name: _rows(ImageReading(folder, suite, name, how.models, how.workers), seeded, out, readers[name])
@@ -112,6 +112,13 @@ def score(folder: Path, suite: Suite, out: Path, how: Scoring, distances: Togeth
     write_text(out / RESULTS, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     write_text(out / "results.md", markdown(content))
     return content
+
+
+def _provenance(reader: str, models: Path | None) -> dict[str, str]:
+    try:
+        return dict(make_reader(reader, models).provenance)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"--reader {reader} is not installed: {error}") from error
 
 
 def _needed(suite: Suite, how: Scoring) -> int | None:

