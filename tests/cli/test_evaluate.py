@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny_system as tiny
 from kills import kill_when
 from signs import draw_sign, prompt_of, write_prompts
 
 from vlad_lightning.cli.evaluate import main
 from vlad_lightning.cli.launcher import main as launch
+from vlad_lightning.pipeline import VLADPipeline
 
 LETTERS = tuple("ABCDEFGHIJ")
 
@@ -73,3 +76,20 @@ def test_a_score_that_is_killed_goes_on(tmp_path: Path, capfd: pytest.CaptureFix
     assert (tmp_path / "whole" / "rows" / "rapidocr.csv").read_text().splitlines() == after
     assert len(after) == 11
     assert "wrote " in capfd.readouterr().out
+
+
+def test_one_command_generates_scores_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module: Any = tiny.stage("vfe")
+    VLADPipeline.from_module(module).save_pretrained(tmp_path / "tiny")
+    prompts = write_prompts(tmp_path / "p.txt", ("HI", "GO"))
+    arguments = ["--model", str(tmp_path / "tiny"), "--prompts", str(prompts), "--steps", "1", "--device", "cpu"]
+    out = tmp_path / "out"
+    main([*arguments, "--out", str(out), "--images_per_prompt", "2", "--system", "tiny system"])
+    printed = capsys.readouterr().out
+    assert "wrote 4 images" in printed
+    assert "# tiny system: prompts" in printed
+    assert sorted(path.name for path in (out / "images").iterdir()) == ["0_0.png", "0_1.png", "1_0.png", "1_1.png"]
+    assert "tiny system" in (out / "report" / "report.html").read_text()
+    assert "## Reader rapidocr" in (out / "report" / "report.md").read_text()
+    with pytest.raises(ValueError, match="several tasks make images here"):
+        main([*arguments, "--out", str(tmp_path / "part"), "--shard", "0/2"])

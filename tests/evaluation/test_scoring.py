@@ -106,7 +106,7 @@ def test_unreadable_images_are_counted_and_named(images: Path, suite: Suite, tmp
     shutil.copytree(images, folder)
     content = (folder / "1_0.png").read_bytes()
     (folder / "1_0.png").write_bytes(content[:150])
-    found = score(folder, suite, tmp_path / "out", replace(ALONE, workers=2, system="mine"))
+    found = score(folder, suite, tmp_path / "out", replace(ALONE, system="mine"))
     assert found["system"] == "mine"
     assert (found["images"]["unreadable"], found["images"]["unreadable_files"]) == (1, ["1_0.png"])
     assert found["results"]["rapidocr"]["pooled"]["sentence_accuracy"]["n"] == 5
