@@ -20,7 +20,7 @@ from vlad_lightning.files import as_rgb, printable, read_picture
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.metrics.clip_score import SCALINGS, TransformersCLIP, clip_score
 from vlad_lightning.metrics.efficientnet_lite import EfficientNetLite0, check_installed
-from vlad_lightning.metrics.embedder import Held, ImageEmbedder
+from vlad_lightning.metrics.embedder import Embedder, Held, ImageEmbedder
 from vlad_lightning.metrics.fid import InceptionNetwork, PytorchFidNetwork, frechet_distance, kernel_distance
 from vlad_lightning.types import MetricResult
 
@@ -127,7 +127,7 @@ class Distances:
         }
 
     def _clip_scores(self, images: Sequence[ImageFile]) -> dict[str, MetricResult]:
-        held = Held(TransformersCLIP(str(self.clip)))
+        held: Held[Embedder] = Held(TransformersCLIP(str(self.clip)))
         embeds, kept = self._features(held, [image.path for image in images], "images, CLIP score")
         chosen = [images[place] for place in kept]
         texts = [_PREFIX + image.item.prompt for image in chosen]

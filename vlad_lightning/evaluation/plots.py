@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from vlad_lightning.evaluation.scored_system import ScoredSystem
 
 _COLOURS = ("#20639b", "#d1495b", "#3c8d5a", "#edae49", "#6f4e9c", "#5c6b73")
-_ROW = 0.26  # inches
+_ROW = 0.2  # inches
 _WIDTH = 7.0
 
 
@@ -53,7 +53,7 @@ def _dots(names: Sequence[str], results: Sequence[Sequence[Any]], systems: Seque
                 [r["value"] for _, r in known], [y for y, _ in known], "o", color=colour, markersize=5, label=name
             )
         axes.set_yticks(range(len(names)), names)
-        axes.invert_yaxis()
+        axes.set_ylim(len(names) - 0.4, -0.6)
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if len(systems) > 1:

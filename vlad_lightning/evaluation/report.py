@@ -163,8 +163,8 @@ def _headline(systems: Sequence[ScoredSystem]) -> str:
     suite, images = systems[0].content["suite"], [system.content["images"] for system in systems]
     damaged = sum(entry["unreadable"] for entry in images)
     text = (
-        f"{len(systems)} {'system' if len(systems) == 1 else 'systems'}, {suite['prompts']} prompts of "
-        f"{suite['name']}, {suite['images_per_prompt']} images each"
+        f"{len(systems)} {'system' if len(systems) == 1 else 'systems'}, {suite['prompts']} prompts "
+        f"(suite {suite['name']}), {suite['images_per_prompt']} images each"
     )
     return f"{text}, {damaged} images unreadable" if damaged else text
 
@@ -176,7 +176,11 @@ def _markdown(
     pairs: Sequence[PairResult],
     ranks: Sequence[RankAgreement],
 ) -> str:
-    parts = [f"# {', '.join(system.name for system in systems)}\n", f"{_headline(systems)}.\n", f"{_method(systems)}\n"]
+    parts = [
+        f"# {' / '.join(system.name for system in systems)}\n",
+        f"{_headline(systems)}.\n",
+        f"{_method(systems)}\n",
+    ]
     parts += [f"- {sentence}" for sentence in _statements(pairs, ranks)]
     for section in sections:
         parts += [f"\n## Reader {section.reader}\n", f"{section.about}\n"]

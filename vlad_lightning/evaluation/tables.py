@@ -99,6 +99,7 @@ def systems_table(systems: Sequence[ScoredSystem], reader: str, columns: Sequenc
     other = [f"{column.title}: {name}" for column, name in chosen if name is not None]
     missing = [column.title for column, name in chosen if name is None]
     note = f"Reader: {systems[0].content['readers'][reader].get('engine', reader)}. " + "; ".join(other) + "."
+    note += " Bold: the best value, whether or not its difference holds." if len(systems) > 1 else ""
     note += f" Not measured: {', '.join(missing)}." if missing else ""
     heads = tuple(_title(column, name) for column, name in chosen)
     return Table(("System", *heads), rows, _best(values, [name for _, name in chosen]), note)
