@@ -42,6 +42,7 @@ def test_help_lists_every_command(flag: str) -> None:
         "export",
         "generate",
         "study",
+        "evaluate",
     }
 
 

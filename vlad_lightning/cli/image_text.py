@@ -1,13 +1,12 @@
-"""The text in a generated PNG: how it was made, for people, for other programs, and for ``generate --from``.
+"""The text in a PNG of ``vlad-cli generate``, and how ``generate --from`` reads it.
 
-Each option has a keyword, and ``parameters`` has them in one text as AUTOMATIC1111's web UI writes it, which many
-programs show. Paths are not stored, since they are private: of files that an image depends on, there are name and hash.
+Each option has a keyword (:mod:`~vlad_lightning.layout.picture_text`). Paths are not stored, since they are private: of
+files that an image depends on, there are name and hash.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
@@ -15,17 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlad_lightning import __version__
 from vlad_lightning.cli.generate_options import SAMPLER_OPTIONS, SETTINGS, parse
 from vlad_lightning.files import read_picture, told_at
+from vlad_lightning.layout.picture_text import SHORT_HASH, SOFTWARE, picture_facts, picture_text
 
 if TYPE_CHECKING:
     from vlad_lightning.generation.image_sampler import ImageSampler
     from vlad_lightning.layout.layout_file import LayoutFile
 
-_SOFTWARE = "vlad-lightning"
 _FILES = ("font", "image", "mask")  # options whose files an image depends on, and does not contain
-_SHORT = 10  # digits of a hash in `parameters`, as in AUTOMATIC1111's
 _SPECIAL = ("guidance_interval", "fuse_qkv")  # settings that are not --NAME VALUE
 
 
@@ -63,25 +60,23 @@ def image_text(options: Namespace, prompt: str, facts: ImageFacts) -> dict[str, 
         facts: what else is known about the image.
     """
     settings = {name: getattr(facts.sampler, name) for name in SAMPLER_OPTIONS}
-    told = {
-        "prompt": prompt,
-        **({"negative_prompt": options.negative_prompt} if options.negative_prompt is not None else {}),
-        "seed": facts.seed,
-        **settings,
-        "guidance_interval": " ".join(map(str, settings["guidance_interval"])),
-        "size": "x".join(map(str, facts.size)),
-        "model": facts.model,
-        "model_hash": facts.model_hash,
-        "device": facts.device,
-    }
+    told = picture_facts(
+        prompt,
+        facts.seed,
+        settings,
+        facts.size,
+        facts.model,
+        facts.model_hash,
+        facts.device,
+        options.negative_prompt,
+    )
     told |= {"upscale": options.upscale} if options.upscale else {}
     told |= {name: _named(path) for name in _FILES if (path := getattr(options, name))}
     if facts.layout is not None:
         told |= _layout_text(options, facts.layout)
     if facts.sheet:
         told["sheet"] = facts.sheet
-    text = {keyword: str(value) for keyword, value in told.items()}
-    return {"parameters": _parameters(text), **text, "Software": f"{_SOFTWARE} {__version__}"}
+    return picture_text(told)
 
 
 def _layout_text(options: Namespace, layout: LayoutFile) -> dict[str, object]:
@@ -95,25 +90,6 @@ def _layout_text(options: Namespace, layout: LayoutFile) -> dict[str, object]:
     if fonts != layout.layout.fonts and options.layout:
         told["layout_file"] = _named(options.layout)
     return told
-
-
-def _parameters(told: Mapping[str, str]) -> str:
-    named = {
-        "Steps": told["steps"],
-        "Sampler": told["solver"],
-        "CFG scale": told["guidance_scale"],
-        "Layout scale": told["layout_scale"],
-        "Seed": told["seed"],
-        "Size": told["size"],
-        "Model hash": told["model_hash"][:_SHORT],
-        "Model": told["model"],
-        "Version": f"{_SOFTWARE} {__version__}",
-    }
-    if "upscale" in told:
-        named |= {"Postprocess upscale by": told["upscale"], "Postprocess upscaler": "Lanczos"}
-    pairs = (f"{name}: {json.dumps(v) if set(',:') & set(v) else v}" for name, v in named.items())
-    negative = f"Negative prompt: {told['negative_prompt']}\n" if "negative_prompt" in told else ""
-    return f"{told['prompt']}\n{negative}{', '.join(pairs)}"
 
 
 def restore(options: Namespace) -> None:
@@ -144,7 +120,7 @@ def restore(options: Namespace) -> None:
 def check_model(options: Namespace, model_hash: str) -> None:
     """Warn if the image of ``--from`` was made with other weights."""
     if options.stored_hash and options.stored_hash != model_hash:
-        made, here = options.stored_hash[:_SHORT], model_hash[:_SHORT]
+        made, here = options.stored_hash[:SHORT_HASH], model_hash[:SHORT_HASH]
         warn(
             f"the weights of {options.model} have the hash {here}, those that made {options.source} had {made}; the "
             "image will be another"
@@ -158,7 +134,7 @@ def warn(message: str) -> None:
 
 def _read(path: Path) -> dict[str, str]:
     told = {str(name): text for name, text in read_picture(path).info.items() if isinstance(text, str)}
-    if not told.get("Software", "").startswith(_SOFTWARE) or not {"prompt", "seed"} <= told.keys():
+    if not told.get("Software", "").startswith(SOFTWARE) or not {"prompt", "seed"} <= told.keys():
         raise ValueError("its text does not say how it was made; allowed is a PNG that vlad-cli generate wrote")
     if "sheet" in told:
         raise ValueError("it is a sheet of several images; name a single image")

@@ -28,6 +28,7 @@ _COMMANDS = {
     "export": "write a stage-2 checkpoint as a pipeline folder",
     "generate": "generate one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
     "study": "ask people about the images of several systems: vlad-cli study make|serve|report",
+    "evaluate": "score images of any system for a suite of prompts, and compare systems",
 }
 
 _CONFIGURED = ("fit", "validate", "test", "predict", "export", "doctor")  # they read files after --config
@@ -122,6 +123,10 @@ def _entry(command: str) -> Callable[[list[str]], int | None]:
         from vlad_lightning.cli import study
 
         return study.main
+    if command == "evaluate":
+        from vlad_lightning.cli import evaluate
+
+        return evaluate.main
     if command == "export":
         from vlad_lightning.cli.export import export
 

@@ -118,6 +118,7 @@ class Suite:
         seeding: how the definition draws the noise.
         notes: what a reader of the results has to know of the prompts at hand, such as a count that differs from the
             published one; a sentence each.
+        needs_seeds: whether images without a known seed are refused.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Suite:
     jpeg_quality: int | None = None
     seeding: Seeding = "each"
     notes: tuple[str, ...] = ()
+    needs_seeds: bool = False
 
     @property
     def sha256(self) -> str:
