@@ -7,13 +7,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlad_lightning.data.ocr_lines import OcrWord
+from vlad_lightning.metrics.bootstrap import Statistic
 from vlad_lightning.metrics.per_image import Share
+
+Seeding = Literal["each", "running"]
+"""Where an image's noise comes from: from a seed of its own, or from one generator that runs through all prompts."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Seen:
         path: the image.
         size: its width and height in pixels.
         lines: the lines of text that a reader found, in reading order.
-        words: the words with their corners in pixels, where the reader gives them.
+        words: the words with their corners in fractions of the image, where the reader gives them.
     """
 
     path: Path
@@ -77,6 +81,29 @@ class Measure(Protocol):
 
 
 @dataclass(frozen=True)
+class Pooled:
+    """A figure that is no part of a whole, such as MARIO-Eval's F of a mean precision and a mean recall.
+
+    Attributes:
+        statistic: called as ``statistic(*columns, axis=-1)``, as in
+            :func:`~vlad_lightning.metrics.bootstrap.bootstrap_result`.
+        columns: its arguments, (n_images,) each.
+    """
+
+    statistic: Statistic
+    columns: tuple[NDArray[np.float64], ...]
+
+
+@runtime_checkable
+class PooledMeasure(Measure, Protocol):
+    """A measure with figures that are no shares, beside its shares."""
+
+    def pooled(self, table: Mapping[str, NDArray[np.float64]]) -> Mapping[str, Pooled]:
+        """Return these figures by name; ``table`` as for :meth:`Measure.shares`."""
+        ...
+
+
+@dataclass(frozen=True)
 class Suite:
     """Prompts and what is measured of their images.
 
@@ -86,6 +113,11 @@ class Suite:
         measures: what is measured of each image.
         images_per_prompt: how many images the suite's definition asks for.
         definition: where the definition is written down, and how this one differs from it.
+        jpeg_quality: the definition has images stored as JPEG of this quality before they are read; None if it reads
+            them as they were generated.
+        seeding: how the definition draws the noise.
+        notes: what a reader of the results has to know of the prompts at hand, such as a count that differs from the
+            published one; a sentence each.
     """
 
     name: str
@@ -93,6 +125,9 @@ class Suite:
     measures: tuple[Measure, ...]
     images_per_prompt: int = 1
     definition: str = ""
+    jpeg_quality: int | None = None
+    seeding: Seeding = "each"
+    notes: tuple[str, ...] = ()
 
     @property
     def sha256(self) -> str:
