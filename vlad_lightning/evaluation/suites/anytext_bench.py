@@ -51,8 +51,17 @@ def anytext_ned(read: str, wanted: str) -> float:
         >>> round(anytext_ned("SALT", "SALE"), 4)
         0.75
     """
-    distance = int(edit_distance([read], [wanted], reduction="sum"))
-    return 1 - distance / (max(len(read), len(wanted)) + _EPSILON)
+    return 1 - _distances([(read, wanted)])[0] / (max(len(read), len(wanted)) + _EPSILON)
+
+
+def _distances(pairs: Sequence[tuple[str, str]]) -> list[int]:
+    """Return the Levenshtein distance of each pair; torchmetrics is asked only where the two differ."""
+    unlike = [pair for pair in pairs if pair[0] != pair[1]]
+    if not unlike:
+        return [0] * len(pairs)
+    first, second = zip(*unlike, strict=True)
+    found = iter(edit_distance(first, second, reduction="none").int().tolist())
+    return [0 if one == other else next(found) for one, other in pairs]
 
 
 def text_inside(polygon: Sequence[Sequence[float]], words: Sequence[OcrWord]) -> str:
@@ -73,7 +82,9 @@ def best_pairs(read: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """Return for each line wanted the line read that it is paired with, or an empty text; the summed NED is highest."""
     paired = [""] * len(wanted)
     if read and wanted:
-        value = np.array([[anytext_ned(line, text) for line in read] for text in wanted])
+        pairs = [(line, text) for text in wanted for line in read]
+        longest = np.array([max(map(len, pair)) for pair in pairs]) + _EPSILON
+        value = (1 - np.asarray(_distances(pairs)) / longest).reshape(len(wanted), len(read))
         for row, column in zip(*linear_sum_assignment(value, maximize=True), strict=True):
             paired[row] = read[column]
     return paired

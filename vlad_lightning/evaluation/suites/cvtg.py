@@ -56,7 +56,7 @@ def _ned(word: str, read: Sequence[str]) -> float:
     closest = difflib.get_close_matches(word, read, n=1, cutoff=0.0)
     if not closest:
         return 0.0
-    distance = int(edit_distance([closest[0]], [word], reduction="sum"))
+    distance = 0 if closest[0] == word else int(edit_distance([closest[0]], [word], reduction="sum"))
     return 1 - distance / max(len(word), len(closest[0]), 1)
 
 

@@ -90,6 +90,11 @@ def in_reading_order(found: Found) -> bool:
 
 
 def _follows(first: OcrWord, second: OcrWord) -> bool:
-    (x, y), (next_x, next_y) = centre_of(first), centre_of(second)
+    """Return whether the second word is on a lower line, or to the right on the same line, along the first's."""
+    across = (first.quad[1] - first.quad[0]).astype(np.float64)
+    across /= max(float(np.linalg.norm(across)), 1e-9)
+    right, up = across, np.array([across[1], -across[0]])
+    offset = np.subtract(centre_of(second), centre_of(first))
     line = max(height_of([first]), height_of([second])) / 2
-    return next_y > y + line or (next_y > y - line and next_x > x)
+    lower = -float(offset @ up)
+    return lower > line or (lower > -line and float(offset @ right) > 0)
