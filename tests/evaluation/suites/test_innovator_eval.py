@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from importlib import resources
 from pathlib import Path
@@ -103,3 +104,11 @@ def test_the_definition_says_whose_it_is_and_other_prompts_are_refused(tmp_path:
     assert "this project defines it" in SUITE.definition
     with pytest.raises(ValueError, match=r"^prompts is '.*'; the suite 'innovator-eval' has its own, so leave it out$"):
         read_suite("innovator-eval", tmp_path)
+
+
+def test_the_examples_of_the_page_are_prompts_of_the_list() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "innovator_eval.md").read_text(encoding="utf-8")
+    examples = dict(re.findall(r"^\| `(\w+)` \| [^|]* \| `([^`]*)` \|$", page, flags=re.MULTILINE))
+    assert list(examples) == list(prompts.BUILDERS)
+    assert all(example in {item.prompt for item in of(subset)} for subset, example in examples.items())
+    assert f"{len(SUITE.items)} English prompts, {prompts.EACH} in each" in page

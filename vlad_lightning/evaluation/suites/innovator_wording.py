@@ -403,7 +403,7 @@ BLANK_SCENES = (
     *("a bowl of lemons on a linen cloth", "two horses in the snow", "a desert road under a pink sky"),
     *("a wooden rowing boat on a still lake", "a greenhouse full of ferns", "hands kneading dough on a floured table"),
     *("a plain white wall with an open window", "a lighthouse in a storm", "a pile of autumn leaves"),
-    *("a fox crossing a meadow", "a stack of clean plates", "a spiral staircase seen from below"),
+    *("a fox crossing a meadow", "a stack of clean plates", "a narrow spiral staircase"),
     *("an old apple tree in bloom", "a paper plane in mid-flight", "the inside of a piano"),
     *("a snail on a wet stone", "a mountain hut with smoke from the chimney", "a jar of buttons, lid off"),
     *("a child's red wellingtons in a puddle", "a field of sunflowers after rain", "a goldfish in a round bowl"),
