@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+import suite_ceiling
 import torch
 from PIL import Image
 from suite_images import figures, seen, word
 
-from vlad_lightning.data.ocr_lines import OcrWord
 from vlad_lightning.data.synthetic.poster import draw_poster
-from vlad_lightning.data.synthetic.scene import Scene
 from vlad_lightning.data.synthetic.synthetic import make_scene
 from vlad_lightning.evaluation.suite import Item, Seen
 from vlad_lightning.evaluation.suites.innovator_measures import TextLayoutMeasure
@@ -22,30 +20,9 @@ SIZE = 128
 POSTERS = 24
 
 
-def facts(scene: Scene) -> dict[str, Any]:
-    """Return what is true of a poster, in the form of a prompt's facts."""
-    texts = [
-        {"words": [one.text for one in phrase.words], "place": phrase.region, "colour": phrase.colour}
-        for phrase in scene.phrases
-    ]
-    things = [{"name": one.shape, "colour": one.colour, "count": 1, "place": one.region} for one in scene.objects]
-    shown = {"texts": texts, "sides": [], "objects": things, "relations": [], "script": "latin"}
-    return shown | {"background": scene.background.colour}
-
-
 @pytest.fixture(scope="module")
 def true_posters(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Item, Seen]]:
-    """Draw posters, and pair what is true of each with a reader that reads each word where it is."""
-    folder = tmp_path_factory.mktemp("posters")
-    pairs = []
-    for index in range(POSTERS):
-        scene, _ = make_scene(index, SIZE, seed=5, heldout=True, world="rich")
-        path = folder / f"{index}.png"
-        draw_poster(scene, SIZE).save(path)
-        words = [OcrWord(one.text, one.quad().astype(np.float32)) for one in scene.words]
-        item = Item(str(index), "x", "x", tuple(one.text for one in words), facts(scene))
-        pairs.append((item, Seen(path, (SIZE, SIZE), tuple(one.text for one in words), tuple(words))))
-    return pairs
+    return suite_ceiling.true_posters(tmp_path_factory.mktemp("posters"), POSTERS)
 
 
 def test_true_posters_are_nearly_right_in_every_figure(true_posters: list[tuple[Item, Seen]]) -> None:
