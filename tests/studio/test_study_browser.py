@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ def page() -> Iterator[Any]:
         browser.close()
 
 
+def late(route: Any) -> None:
+    """Hold an image back: keys that are pressed before it is there count for nothing."""
+    time.sleep(0.2)
+    route.continue_()
+
+
 def test_a_person_rates_and_chooses_with_keys_and_taps(tmp_path: Path, page: Any) -> None:
     systems = draw_systems(tmp_path, ["zebrasystem", "quokkasystem"], 4)
     study = tmp_path / "study"
@@ -40,9 +47,11 @@ def test_a_person_rates_and_chooses_with_keys_and_taps(tmp_path: Path, page: Any
 
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
+    page.route("**/image/*", late)
 
     def reached(count: str) -> None:
         expect(page.locator("#count")).to_have_text(count, timeout=60_000)
+        expect(page.locator("#item")).to_have_attribute("aria-busy", "false", timeout=60_000)  # the images are there
 
     page.goto(server.join)
     page.click("#agree")

@@ -59,6 +59,7 @@ async function call(path, body) {
 async function guarded(action) {
   if (busy) return;
   busy = true;
+  refresh();
   try {
     tell("");
     await action();
@@ -74,6 +75,7 @@ async function guarded(action) {
 // ---- what the rater has answered, shown and changed
 
 function refresh() {
+  $("item").setAttribute("aria-busy", String(busy));
   if (!item || item.done) return;
   const complete = value.every((number) => number !== null);
   $("next").disabled = busy || !complete || since === null && watched === 0;
