@@ -64,4 +64,4 @@ CRITERIA = (
         "all correct and legible",
     ),
 )
-"""The three criteria of the paper's human evaluation; it gives their names, and the questions are this project's."""
+"""Three criteria as the paper's abstract names them; the questions are this project's."""
