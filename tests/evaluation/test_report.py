@@ -57,7 +57,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         for kind in ("rows", "figures"):
             (root / name / kind / "other.csv").write_bytes((root / name / kind / "rapidocr.csv").read_bytes())
         content = json.loads((root / name / "results.json").read_text())
-        content["readers"]["other"] = {"engine": "another engine"}
+        content["readers"]["other"] = {"engine": "another", "version": "2.0", "a.onnx": "0" * 64}
         content["results"]["other"] = content["results"]["rapidocr"]
         (root / name / "results.json").write_text(json.dumps(content))
     return [root / "better", root / "worse"]
@@ -98,6 +98,7 @@ def test_the_markdown_and_the_latex_have_the_papers_columns(folders: list[Path],
     assert "| System | FID (lower is better) | CLIP score | OCR accuracy | OCR precision | OCR recall | OCR F |" in text
     assert "| worse | -- | -- | 0.333 | 0.333 | 0.333 | 0.333 |" in text
     assert "Not measured: FID, CLIP score." in text
+    assert "Reader: another 2.0 (a.onnx)." in text
     assert "rapidocr and other put the systems in the same order." in text
     latex = (folders[0].parent / "report" / "report.tex").read_text()
     assert r"worse & -- & -- & 0.333 & 0.333 & 0.333 & 0.333 \\" in latex

@@ -26,6 +26,7 @@ from vlad_lightning.evaluation.comparison import (
 from vlad_lightning.evaluation.figures import is_lower_better
 from vlad_lightning.evaluation.gallery import KINDS, Thumbnail, thumbnails
 from vlad_lightning.evaluation.plots import figures_plot, subsets_plot
+from vlad_lightning.evaluation.results_file import reader_name
 from vlad_lightning.evaluation.scored_system import ScoredSystem, read_systems
 from vlad_lightning.evaluation.tables import (
     TABLE_1,
@@ -128,7 +129,8 @@ def _section(systems: Sequence[ScoredSystem], reader: str, figure: str, pairs: S
     if len(systems[0].content["suite"]["subsets"]) > 1:
         tables.append(("By subset", subsets_table(systems, reader, figure)))
         plots.append(subsets_plot(systems, reader, figure))
-    return Section(reader, systems[0].content["readers"][reader].get("engine", reader), tuple(tables), tuple(plots))
+    about = reader_name(systems[0].content["readers"][reader], reader)
+    return Section(reader, about, tuple(tables), tuple(plots))
 
 
 def _together(agreements: Sequence[ReaderAgreement], ranks: Sequence[RankAgreement]) -> list[tuple[str, Table]]:
