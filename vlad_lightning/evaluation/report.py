@@ -142,7 +142,10 @@ def _statements(pairs: Sequence[PairResult], ranks: Sequence[RankAgreement]) -> 
     """Return the report's conclusions, a sentence each."""
     said = []
     for reader in dict.fromkeys(pair.reader for pair in pairs):
-        mine = [pair for pair in pairs if pair.reader == reader]
+        mine = [pair for pair in pairs if pair.reader == reader and pair.corrected is not None]
+        if not mine:
+            said.append(f"By {reader}, there are too few prompts for any difference to hold.")
+            continue
         holding = [pair for pair in mine if pair.holds]
         named = ", ".join(f"{p.figure} ({_better(p)} is better)" for p in holding)
         said.append(
@@ -197,7 +200,7 @@ def _method(systems: Sequence[ScoredSystem]) -> str:
     return (
         f"Suite: {definition or systems[0].content['suite']['name']}. Intervals: 95 %, bootstrap over prompts. "
         "Differences: paired by prompt, p by swapping the systems' results of a prompt at random, corrected by Holm's "
-        "method over all tests of a reader."
+        "method over the tests of a reader."
     )
 
 

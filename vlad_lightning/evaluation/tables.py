@@ -133,8 +133,8 @@ def differences_table(pairs: Sequence[PairResult]) -> Table:
             f"{pair.second} - {pair.first}",
             _with_interval(pair.difference.value, pair.difference.low, pair.difference.high, "+"),
             _p(pair.difference.p),
-            _p(pair.corrected),
-            "yes" if pair.holds else "no",
+            _NONE if pair.corrected is None else _p(pair.corrected),
+            "too few prompts" if pair.corrected is None else "yes" if pair.holds else "no",
         )
         for pair in pairs
     )
