@@ -187,11 +187,13 @@ def test_figures_survive_their_file(tmp_path: Path) -> None:
 
 def test_a_stand_in_is_never_called_fid(folders: list[Path]) -> None:
     system = read_systems(folders)[1]
-    distances = {"fd_efficientnet_lite0": {"value": 12.345, "low": None, "high": None}}
+    distances = {"fd_efficientnet_lite0": {"value": 12.5, "low": None, "high": None}}
     measured = ScoredSystem(system.folder, system.name, {**system.content, "distances": distances})
     table = systems_table([measured], "rapidocr", TABLE_1)
     assert table.head[1] == "fd_efficientnet_lite0 (lower is better)"
-    assert table.rows[0][1] == "12.35"
+    assert table.rows[0][1] == "12.50"
+    assert "fd_efficientnet_lite0 stands in for FID and is none" in table.note
+    assert "FID: " not in table.note
     assert is_lower_better("fd_efficientnet_lite0")
     assert is_lower_better("cer")
     assert not is_lower_better("word_accuracy")

@@ -97,7 +97,11 @@ def systems_table(systems: Sequence[ScoredSystem], reader: str, columns: Sequenc
         (system.name, *(_NONE if v is None else f"{v:.{c.digits}f}" for v, (c, _) in zip(row, chosen, strict=True)))
         for system, row in zip(systems, values, strict=True)
     )
-    other = [f"{column.title}: {name}" for column, name in chosen if name is not None]
+    other = [
+        f"{name} stands in for FID and is none" if _title(column, name).startswith("fd_") else f"{column.title}: {name}"
+        for column, name in chosen
+        if name is not None
+    ]
     missing = [column.title for column, name in chosen if name is None]
     note = f"Reader: {reader_name(systems[0].content['readers'][reader], reader)}. " + "; ".join(other) + "."
     note += " Bold: the best value, whether or not its difference holds." if len(systems) > 1 else ""
