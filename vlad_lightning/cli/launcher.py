@@ -27,6 +27,7 @@ _COMMANDS = {
     "synth": "write synthetic posters in MARIO's format",
     "export": "write a stage-2 checkpoint as a pipeline folder",
     "generate": "generate one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
+    "studio": "generate images and edit their layouts in the browser: vlad-cli studio",
 }
 
 _CONFIGURED = ("fit", "validate", "test", "predict", "export", "doctor")  # they read files after --config
@@ -108,6 +109,10 @@ def _entry(command: str) -> Callable[[list[str]], int | None]:
         from vlad_lightning.cli import generate
 
         return generate.main
+    if command == "studio":
+        from vlad_lightning.cli import studio
+
+        return studio.main
     if command == "export":
         from vlad_lightning.cli.export import export
 

@@ -1,0 +1,1 @@
+"""The studio: a page in the browser to generate pictures, edit their layouts, and inpaint (``vlad-cli studio``)."""
