@@ -11,7 +11,7 @@ from studio_server import tiny_engine
 
 from vlad_lightning.cli.launcher import main
 from vlad_lightning.pipeline.image_request import ImageRequest
-from vlad_lightning.studio.engine import Drawn, Engine, Preview
+from vlad_lightning.studio.engine import WORKER, Drawn, Engine, Preview
 from vlad_lightning.studio.storage import Storage
 
 PROMPT = "a red circle and 'HI'"
@@ -57,10 +57,11 @@ def test_the_command_makes_the_same_file(engine: Engine, folder: Path, tmp_path:
 
 
 def test_closing_ends_the_diffusion_and_the_next_request_is_served(engine: Engine) -> None:
-    running = engine.draw(request(engine, 2000))
+    running = engine.draw(request(engine, 1000))
     assert isinstance(next(running), Preview)
     running.close()  # type: ignore[attr-defined]
-    assert threading.active_count() == len([t for t in threading.enumerate() if t.is_alive()])
+    assert engine.pipe.interrupt
+    assert WORKER not in {thread.name for thread in threading.enumerate()}
     assert isinstance([*engine.draw(request(engine, 2))][-1], Drawn)
 
 

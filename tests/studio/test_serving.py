@@ -67,7 +67,7 @@ def test_a_file_of_this_machine_cannot_be_named_as_an_upload(client: httpx.Clien
         return answered(client, "layout_load", [file, {"width": 9, "height": 9, "boxes": []}, ""])
 
     (own,) = uploaded(client, "a.json", (tmp_path / "mine.json").read_bytes()).json()
-    assert '"text": "HI"' in load(own)
+    assert '"text":"HI"' in load(own)
     assert load(str(tmp_path / "mine.json")) == "refused with 400"
     assert load("https://example.org/a.json") == "refused with 400"
 

@@ -149,6 +149,11 @@ svg.addEventListener("pointerdown", (event) => {
   };
 });
 
+// Chromium scrolls in spite of touch-action on parts of a drawing, and then cancels the gesture
+svg.addEventListener("touchstart", (event) => {
+  if (event.target.closest(".box, [data-handle]")) event.preventDefault();
+}, { passive: false });
+
 svg.addEventListener("pointermove", (event) => {
   if (!drag || event.pointerId !== drag.id) return;
   const box = state.boxes[chosen];

@@ -26,7 +26,6 @@ _SAVE = """(text) => {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }"""
-_OPEN = "() => [...document.querySelectorAll('[role=tab]')].find(tab => tab.textContent.includes('Layout')).click()"
 
 
 def editor_component(name: str, value: Mapping[str, Any]) -> gr.HTML:
@@ -134,7 +133,7 @@ def _behind(value: Mapping[str, Any], picture: str) -> dict[str, Any]:
 
 def layout_tab(engine: Engine, storage: Storage, controls: Controls) -> Repainting | None:
     """Build the tab; None for a model that follows no layouts, of which it says so."""
-    with gr.Tab("Layout editor", id="layout"):
+    with gr.Tab("Layout", id="layout"):
         if not engine.follows_layouts:
             gr.Markdown("This model follows no layouts: it was trained without hierarchical guidance.")
             return None
@@ -193,7 +192,7 @@ def _read(engine: Engine, value: object, seed: float | None, random: bool, setti
     return Asked.read(engine, settings), edited_layout(value), chosen_seed(seed, random)
 
 
-def connect(engine: Engine, playground: Playground, parts: Repainting) -> None:
+def connect(engine: Engine, playground: Playground, parts: Repainting, tabs: gr.Tabs) -> None:
     """Show the playground's image in the layout editor: the newest one, and whichever is chosen in the gallery."""
 
     def show(shown: tuple[Shown, ...], index: int) -> tuple[Any, ...]:
@@ -209,5 +208,4 @@ def connect(engine: Engine, playground: Playground, parts: Repainting) -> None:
 
     playground.finished.success(show_newest, playground.shown, parts.outputs, **no_queue())
     playground.gallery.select(show_chosen, playground.shown, parts.outputs, **no_queue())
-    # not by gr.Tabs(selected=...), after which gradio 6.31 names another tab wrongly
-    playground.edit.click(None, js=_OPEN, api_visibility="private")
+    playground.edit.click(lambda: gr.Tabs(selected="layout"), None, tabs, **no_queue())

@@ -25,6 +25,9 @@ from vlad_lightning.pipeline.output import output
 LARGEST_SEED = 2**32 - 1
 """The largest seed: browsers compute with whole numbers up to 2**53."""
 
+WORKER = "studio-worker"
+"""The name of the thread in which an image is generated."""
+
 _PREVIEWS = 5  # of an image
 
 
@@ -146,7 +149,7 @@ class Engine:
             except BaseException as error:
                 steps.put(error)
 
-        worker = threading.Thread(target=work, daemon=True)
+        worker = threading.Thread(target=work, name=WORKER, daemon=True)
         worker.start()
         try:
             while isinstance(entry := steps.get(), Preview):

@@ -35,7 +35,7 @@ def inpainting_tab(engine: Engine, storage: Storage, controls: Controls) -> None
         value = editor_value(size=(engine.side, engine.side), regions=True)
         parts = Repainting.build("inpainting", "Inpaint", value, random=True)
         mask_file = gr.DownloadButton("Download the mask", size="sm", interactive=False, elem_id="inpainting_mask")
-    given = gr.State(None)
+        given = gr.State(None)
 
     @told
     def take(path: str, value: dict[str, Any]) -> tuple[Any, ...]:

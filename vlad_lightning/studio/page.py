@@ -42,13 +42,13 @@ def build_page(engine: Engine, folder: Path) -> gr.Blocks:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
                 controls: Controls = build_settings(engine)
-            with gr.Column(scale=3, min_width=300), gr.Tabs():
+            with gr.Column(scale=3, min_width=300), gr.Tabs() as tabs:
                 playground = playground_tab(engine, storage, controls)
                 layouts = layout_tab(engine, storage, controls)
                 inpainting_tab(engine, storage, controls)
                 template_tab(engine, storage, controls)
         if layouts is not None:
-            connect(engine, playground, layouts)
+            connect(engine, playground, layouts, tabs)
     page.queue(max_size=_WAITING, default_concurrency_limit=1, api_open=False)
     return page
 

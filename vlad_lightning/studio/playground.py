@@ -63,7 +63,7 @@ def playground_tab(engine: Engine, storage: Storage, controls: Controls) -> Play
             label="Images",
             elem_id="drawn",
             columns=2,
-            height=420,
+            height="auto",
             object_fit="contain",
             format="png",
             interactive=False,
@@ -71,9 +71,10 @@ def playground_tab(engine: Engine, storage: Storage, controls: Controls) -> Play
         )
         edit = gr.Button("Edit the layout", elem_id="edit", interactive=False)
         with gr.Row():
-            count = gr.Slider(1, _MOST_IMAGES, 1, step=1, label="How many", elem_id="count", scale=2, min_width=180)
+            count = gr.Slider(1, _MOST_IMAGES, 1, step=1, label="Number of images", elem_id="count")
+        with gr.Row():
             seed, random = build_seed("playground", random=True)
-    shown = gr.State(())
+        shown = gr.State(())  # in the tab: between tabs, it would count as one
 
     def run(
         count: float, seed: float | None, random: bool, *settings: Any, progress: gr.Progress = PROGRESS

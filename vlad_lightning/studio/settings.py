@@ -86,7 +86,8 @@ def build_settings(engine: Engine) -> Controls:
     prompt = gr.Textbox(
         EXAMPLES[0], label="Prompt", info="Words to draw are in quotes", lines=3, max_lines=6, elem_id="prompt"
     )
-    gr.Examples([[example] for example in EXAMPLES], [prompt], label="Examples", examples_per_page=len(EXAMPLES))
+    rows = [[example] for example in EXAMPLES]
+    gr.Examples(rows, [prompt], label="Examples", examples_per_page=len(rows), elem_id="examples")
     with gr.Accordion("Settings", open=False):
         steps = gr.Slider(1, max(MOST_STEPS, own.steps), own.steps, step=1, label="Steps", elem_id="steps")
         guidance_scale = gr.Slider(
@@ -116,7 +117,7 @@ def build_seed(name: str, random: bool) -> tuple[gr.Number, gr.Checkbox]:
         0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, min_width=120, scale=2, elem_id=f"{name}_seed"
     )
     again = gr.Checkbox(
-        random, label="New seed each time", min_width=150, scale=1, elem_id=f"{name}_random", elem_classes="middle"
+        random, label="New seed each time", min_width=150, scale=1, elem_id=f"{name}_random"
     )
     return seed, again
 
