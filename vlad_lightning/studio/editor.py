@@ -15,7 +15,7 @@ from vlad_lightning.studio.boxes import edited_layout, editor_value
 from vlad_lightning.studio.engine import Drawn, Engine
 from vlad_lightning.studio.generating import MODEL, PROGRESS, as_data, finished, generate, no_queue, told
 from vlad_lightning.studio.playground import Playground, Shown
-from vlad_lightning.studio.settings import Asked, Controls, build_seed, chosen_seed
+from vlad_lightning.studio.prompt_settings import Asked, Controls, build_seed, chosen_seed
 from vlad_lightning.studio.storage import Storage, address
 from vlad_lightning.studio.uploads import uploaded_layout
 

@@ -73,9 +73,18 @@ def generate(
         raise as_message(error) from error
 
 
-def finished(drawn: Drawn, started: float, notice: str = "") -> str:
-    """Return the line below an image: how it was made, and what the user may have overlooked."""
-    line = f"Seed **{drawn.request.seed}**, {drawn.request.sampler.steps} steps, {monotonic() - started:.1f} s."
+def finished(drawn: Drawn, started: float, notice: str = "", first: int | None = None) -> str:
+    """Return the line below images: how they were made, and what the user may have overlooked.
+
+    Args:
+        drawn: the last image.
+        started: when the first one was started, by ``monotonic``.
+        notice: what the user may have overlooked.
+        first: the seed of the first image; None if there is one image.
+    """
+    last = drawn.request.seed
+    seeds = f"Seed **{last}**" if first in (None, last) else f"Seeds **{first}** to **{last}**"
+    line = f"{seeds}, {drawn.request.sampler.steps} steps, {monotonic() - started:.1f} s."
     return f"{line} {notice}".strip()
 
 

@@ -14,7 +14,7 @@ from vlad_lightning.studio.boxes import edited_layout, editor_value, region_mask
 from vlad_lightning.studio.editor import Repainting, repainted
 from vlad_lightning.studio.engine import Engine
 from vlad_lightning.studio.generating import MODEL, PROGRESS, no_queue, told
-from vlad_lightning.studio.settings import Asked, Controls, chosen_seed
+from vlad_lightning.studio.prompt_settings import Asked, Controls, chosen_seed
 from vlad_lightning.studio.storage import Storage, address
 from vlad_lightning.studio.uploads import PICTURE_SUFFIXES, uploaded_picture
 
@@ -47,10 +47,9 @@ def inpainting_tab(engine: Engine, storage: Storage, controls: Controls) -> None
     def read(given: Any, value: Any, seed: float | None, random: bool, settings: tuple[Any, ...]) -> ImageRequest:
         if given is None:
             raise ValueError("there is no picture to inpaint yet; upload one")
-        asked, layout = Asked.read(engine, settings), edited_layout(value)
-        mask = region_mask(value)
-        if mask is not None and not layout.layout.words and not layout.layout.objects:
-            layout = None
+        asked, drawn, mask = Asked.read(engine, settings), edited_layout(value), region_mask(value)
+        empty = not drawn.layout.words and not drawn.layout.objects
+        layout = None if empty and mask is not None else drawn  # the prompt's words are set into the region
         return ImageRequest(
             asked.prompt, chosen_seed(seed, random), asked.sampler, asked.negative, layout, given[0], mask
         )

@@ -12,7 +12,7 @@ from vlad_lightning.studio.editor import connect, layout_tab
 from vlad_lightning.studio.engine import Engine
 from vlad_lightning.studio.inpainting import inpainting_tab
 from vlad_lightning.studio.playground import playground_tab
-from vlad_lightning.studio.settings import Controls, build_settings
+from vlad_lightning.studio.prompt_settings import Controls, build_settings
 from vlad_lightning.studio.storage import Storage
 from vlad_lightning.studio.template import template_tab
 

@@ -14,7 +14,7 @@ from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.pipeline.image_request import ImageRequest
 from vlad_lightning.studio.engine import LARGEST_SEED, Drawn, Engine
 from vlad_lightning.studio.generating import MODEL, PROGRESS, as_message, finished, generate
-from vlad_lightning.studio.settings import Asked, Controls, build_seed, chosen_seed
+from vlad_lightning.studio.prompt_settings import Asked, Controls, build_seed, chosen_seed
 from vlad_lightning.studio.storage import Storage
 
 _MOST_IMAGES = 8
@@ -91,7 +91,7 @@ def playground_tab(engine: Engine, storage: Storage, controls: Controls) -> Play
             for entry in generate(engine, request, progress, number=f", image {index + 1} of {int(count)}"):
                 if isinstance(entry, Drawn):
                     done.append(Shown(storage.image(entry), request.seed, entry.layout))
-                    status = finished(entry, started, asked.notice)
+                    status = finished(entry, started, asked.notice, first)
                     yield _images(done), tuple(done), first, status, gr.Button(interactive=True)
                 elif entry.image is not None:
                     yield [*_images(done), entry.image], tuple(done), first, asked.notice, gr.skip()

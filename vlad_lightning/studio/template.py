@@ -12,7 +12,7 @@ from vlad_lightning.studio.boxes import edited_layout, editor_value
 from vlad_lightning.studio.editor import Repainting, repainted
 from vlad_lightning.studio.engine import Engine
 from vlad_lightning.studio.generating import MODEL, PROGRESS, no_queue, told
-from vlad_lightning.studio.settings import Asked, Controls, chosen_seed
+from vlad_lightning.studio.prompt_settings import Asked, Controls, chosen_seed
 from vlad_lightning.studio.storage import Storage, address
 from vlad_lightning.studio.uploads import PICTURE_SUFFIXES, uploaded_picture
 

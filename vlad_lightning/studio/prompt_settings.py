@@ -16,12 +16,12 @@ MOST_STEPS = 100
 """The most steps that the page offers; ``vlad-cli generate`` takes more."""
 
 EXAMPLES = (
-    "a poster that says 'HELLO'",
-    "a red house, green ground, and 'HOME' in serif letters",
-    "'HAPPY BDAY' in white letters and a pink cake, on purple",
+    "a blue sky with green ground, a red house and 'HOME'",
+    "'HAPPY BDAY' and a pink cake, purple background",
     "shop sign 'OPEN' in white letters on a red background",
-    "a yellow poster with a green tree that says 'PARK'",
+    "a yellow background, a green tree and the text 'PARK'",
     "'LIVE MUSIC' at the top, a black guitar, orange background",
+    "a white star on a blue background and the word 'NIGHT'",
 )
 """Prompts with words, colours and things that the shipped model knows."""
 
@@ -116,9 +116,7 @@ def build_seed(name: str, random: bool) -> tuple[gr.Number, gr.Checkbox]:
     seed = gr.Number(
         0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, min_width=120, scale=2, elem_id=f"{name}_seed"
     )
-    again = gr.Checkbox(
-        random, label="New seed each time", min_width=150, scale=1, elem_id=f"{name}_random"
-    )
+    again = gr.Checkbox(random, label="New seed each time", min_width=150, scale=1, elem_id=f"{name}_random")
     return seed, again
 
 
