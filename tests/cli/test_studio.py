@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,6 +55,25 @@ def test_without_gradio_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, caps
         line
         == "vlad-cli studio: the studio needs gradio: pip install 'vlad-lightning[studio]', or '.[studio]' in a clone"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ending", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_and_its_temporary_folder_is_removed(ending: int, code: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "vlad_lightning", "studio", "--device", "cpu", "--port", str(_free_port())]
+    started = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert started.stdout is not None
+    assert "the studio is at http://127.0.0.1:" in started.stdout.readline()
+    assert len(list(tmp_path.glob("vlad-studio-*"))) == 1
+    started.send_signal(ending)
+    assert started.wait(120) == code
+    assert list(tmp_path.glob("vlad-studio-*")) == []
 
 
 def _free_port() -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -88,9 +90,17 @@ def application(engine: Engine, host: str, port: int) -> Iterator[Guard]:
 
 
 def serve(engine: Engine, host: str, port: int) -> None:
-    """Serve the studio until the process is interrupted."""
+    """Serve the studio until the process is interrupted or terminated.
+
+    Raises:
+        SystemExit: when it is terminated (SIGTERM), with the shell's exit code.
+    """
     import uvicorn
 
+    def end(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    signal.signal(signal.SIGTERM, end)  # uvicorn calls it when it has ended; by default, the folder would be left
     with application(engine, host, port) as app:
         shown = f"[{host}]" if ":" in host else host
         print(f"the studio is at http://{shown}:{port} (Ctrl+C ends it)", flush=True)
