@@ -11,6 +11,7 @@ CLI := $(BIN)/vlad-cli
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 WORKERS ?= 2
+READERS := [easyocr,paddle]
 
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -26,7 +27,7 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup demo test notebook test-distributed test-slurm test-studio faults lint bench gpu scaling ablations constraints clean
+.PHONY: help setup readers demo docs test coverage test-readers notebook test-distributed test-slurm test-studio faults lint bench gpu scaling ablations constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -43,16 +44,30 @@ $(DEV): pyproject.toml constraints.txt
 	@$(call install,[dev])
 	@touch $@ $(RUNTIME)
 
+readers: $(DEV)  ## install PaddleOCR and EasyOCR, whose tests are skipped where they are missing (500 MB; needs libGL.so.1)
+	@$(call install,$(READERS))
+
 demo: $(RUNTIME)  ## run the whole demo on the CPU; writes runs/demo/results.md and samples.png
 	$(CLI) run --config configs/pipeline_mini.yaml --out runs/demo
 
 test: export OMP_NUM_THREADS ?= 1  # two processes with two threads each are very slow on two cores
-test: $(DEV)  ## run the tests and measure coverage (WORKERS=2 processes)
+test: $(DEV)  ## run the tests (WORKERS=2 processes)
+	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 300
+
+coverage: export OMP_NUM_THREADS ?= 1
+coverage: $(DEV)  ## the same, and measure coverage, which takes about half as long again
 	$(BIN)/pytest -m "not slurm" --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 300 --cov --cov-report=term
+
+docs: $(DEV)  ## build the documentation into build/site; open build/site/index.html
+	$(BIN)/python docs/site/pages.py
+	$(BIN)/zensical build --strict --clean
 
 notebook: export OMP_NUM_THREADS ?= 1
 notebook: $(DEV)  ## run docs/tour.ipynb, which fails if one of its cells does (about two minutes)
 	$(BIN)/jupyter execute --timeout=600 docs/tour.ipynb
+
+test-readers: readers  ## run the tests of the OCR readers, PaddleOCR and EasyOCR among them
+	$(BIN)/pytest tests/metrics/test_ocr_engine.py tests/metrics/test_paddle_models.py tests/metrics/test_easyocr_engine.py tests/metrics/test_readers.py -rs --timeout 600
 
 test-slurm: $(DEV)  ## run the sbatch files on a SLURM cluster of two nodes on this machine (needs root, slurm-wlm, munge)
 	$(BIN)/pytest -m slurm tests/slurm -rs --timeout 1200
@@ -98,5 +113,5 @@ constraints: $(DEV)  ## write constraints.txt with the newest allowed versions
 		--no-annotate --no-header --output-file constraints.txt > /dev/null
 
 clean:  ## remove .venv, caches and build products (keeps data/ and runs/)
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) build dist .cache .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -148,6 +148,7 @@ def build_batch(size: int) -> Batch:
         word_mask=words[..., 0] > 0,
         object_boxes=objects,
         object_mask=objects[..., 0] > 0,
+        object_counts=torch.ones(size, 12, dtype=torch.int64),
         scene_known=objects[:, 0, 0] > 0,
     )
 

@@ -25,6 +25,7 @@ def batch(first: int, size: int = 3) -> Batch:
         word_mask=torch.ones(size, 1, dtype=torch.bool),
         object_boxes=torch.zeros(size, 1, 5),
         object_mask=torch.zeros(size, 1, dtype=torch.bool),
+        object_counts=torch.ones(size, 1, dtype=torch.int64),
         scene_known=torch.zeros(size, dtype=torch.bool),
     )
 

@@ -1,4 +1,8 @@
-"""Every shipped YAML parses as it is used, leaves no `{out}` unfilled, and builds."""
+"""Every shipped YAML parses as it is used, leaves no `{out}` unfilled, and builds.
+
+To parse a stage takes jsonargparse up to three seconds, and longer where it is traced. So most of these tests are
+not: the others, tests/cli/test_fit.py and tests/cli/test_config_parser.py go the same ways.
+"""
 
 from __future__ import annotations
 
@@ -61,6 +65,14 @@ BY_HAND: list[Command] = [
     ("fit", ("stage2_vfe.yaml", "stage2_inpaint.yaml"), ()),
     *[("fit", (f"{stage}.yaml", f"cluster/{c}.yaml"), ()) for stage in STAGES for c in CLUSTER],
     ("predict", ("stage2_vfe.yaml", "stage2_inpaint.yaml", "inpaint.yaml"), ()),
+    (
+        "fit",
+        (
+            "mini/stage2_vfe.yaml",
+            *(f"rich/{name}.yaml" for name in ("stage2_vfe", "stage2_joined", "finetune", "finetune_lora")),
+        ),
+        ("--data.root", "mine"),
+    ),
 ]
 
 
@@ -93,7 +105,7 @@ def test_every_shipped_file_is_used() -> None:
     assert used == set(CONFIGS.rglob("*.yaml"))
 
 
-@pytest.mark.no_cover  # the tests below go the same ways, and jsonargparse is slow where it is traced
+@pytest.mark.no_cover
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: f"{c[0]} {' '.join(c[1])}")
 def test_every_command_parses(command: Command) -> None:
     config = parsed(command)
@@ -117,6 +129,7 @@ WEIGHTS = ["FromPretrained", "FromPretrained"]
 STARTS = ["InitFrom", "InitFrom", "InitFrom", "EMA", "SampleGrid"]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("files", "stage", "callbacks"),
     [
@@ -152,6 +165,7 @@ def test_a_stage_gives_only_its_name_and_callbacks_and_base_the_rest(
     assert [logger["init_args"]["name"] for logger in filled["trainer"]["logger"]] == [stage, stage]
 
 
+@pytest.mark.no_cover
 def test_callbacks_and_loggers_of_ones_own_are_appended_or_take_the_place_of_the_shipped_ones(tmp_path: Path) -> None:
     def given(text: str, *more: str) -> dict[str, Any]:
         own = tmp_path / f"own_{len(list(tmp_path.iterdir()))}.yaml"
@@ -171,6 +185,7 @@ def test_callbacks_and_loggers_of_ones_own_are_appended_or_take_the_place_of_the
     assert own["trainer"]["callbacks"] is None
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "files",
     [
@@ -196,6 +211,7 @@ def defaults(class_path: str) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in parameters.items()}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("callbacks", ["null", "[]", "vlad_lightning.health.EMA", None])
 def test_a_fit_without_a_logger_has_no_monitor_of_what_is_logged(callbacks: str | None, tmp_path: Path) -> None:
     config = ["--config", str(CONFIGS / "mini/stage0_align.yaml"), "--out", str(tmp_path), "--trainer.logger=false"]
@@ -247,6 +263,7 @@ def test_overlays_change_only_the_expected_keys() -> None:
         assert changed in str(other["model"])
 
 
+@pytest.mark.no_cover
 def test_stages_that_start_from_the_demo_are_trained_as_its_own() -> None:
     plain = parsed(("fit", ("mini/stage2_vfe.yaml",), ()))
     other = parsed(("fit", ("mini/stage2_vfe.yaml", "ablations/from_demo.yaml"), ()))
@@ -270,6 +287,7 @@ def test_cluster_overlays_change_the_strategy_and_its_kernel_and_nothing_else() 
         assert other == {**plain, "trainer": expected}
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("name", CLUSTER)
 def test_cluster_overlays_build_their_strategy(name: str) -> None:
     files = [part for n in ("mini/stage1_tlg.yaml", f"cluster/{name}.yaml") for part in ("--config", str(CONFIGS / n))]
@@ -369,6 +387,7 @@ def test_paper_scale_stage_2_builds_around_the_unet_of_stable_diffusion() -> Non
     assert count(module.image_encoder, trained=True) == 0
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("size", "unet", "text", "vision"),
     [
@@ -386,6 +405,7 @@ def test_other_painters_have_the_published_sizes(size: str, unet: int, text: int
     assert count(module.layout_generator.prompt_encoder.text_encoder.tower) == text
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     "files",
     [
@@ -404,6 +424,7 @@ def test_a_stage_starts_with_the_parts_of_those_before_it(files: str) -> None:
     assert shapes(stage2.layout_generator) == shapes(stage1.generator)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("name", "tower", "size", "width"),
     [
@@ -423,6 +444,7 @@ def test_other_encoders_have_the_width_the_image_generator_attends_to(
     assert encoder.width == module.image_encoder.width == width
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("size", ["", "sd21/", "sdxl/"])
 @pytest.mark.parametrize("lora", [False, True])
 def test_published_painters_have_channels_of_the_layouts_own_and_are_guided_by_it(size: str, lora: bool) -> None:
@@ -437,6 +459,7 @@ def test_published_painters_have_channels_of_the_layouts_own_and_are_guided_by_i
     assert 1 < module.sampler.layout_scale < module.sampler.guidance_scale
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("size", ["", "sd21/", "sdxl/"])
 def test_grounded_phrases_fit_from_stage_to_stage_and_leave_the_published_unet_its_settings(size: str) -> None:
     stage1, stage2, plain = (
@@ -460,6 +483,7 @@ def test_grounded_phrases_fit_from_stage_to_stage_and_leave_the_published_unet_i
         assert config["data"]["init_args"]["max_objects"] == 16
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("name", "channels", "mapped"), [("narrow_fusion", 12, 19), ("word_boxes_only", 48, 0)])
 def test_ablations_of_the_layouts_latent_lack_one_thing_each(name: str, channels: int, mapped: int) -> None:
     vfe = built("mini/stage2_vfe.yaml", f"ablations/{name}/stage2.yaml").image_generator.vfe
@@ -474,6 +498,7 @@ def test_mini_stage_2_is_of_about_five_million_parameters() -> None:
     assert 3e6 < count(module.image_generator.vfe) < 7e6
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("fusion", "channels"), [("wide", 12), ("narrow", 4)])
 def test_a_latent_autoencoder_of_four_channels_meets_a_wide_and_a_narrow_fusion(fusion: str, channels: int) -> None:
     module, plain = (
@@ -508,6 +533,7 @@ def test_paper_scale_transformer_is_of_stable_diffusion_3_mediums_size() -> None
     assert module.image_generator.schedule.config.shift == 3.0
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("scale", "region"), [("mini/", (48, 13)), ("", (12, 5))])
 def test_inpainting_is_stage_2_with_a_region(scale: str, region: tuple[int, int]) -> None:
     files = (f"{scale}stage2_vfe.yaml", f"{scale}stage2_inpaint.yaml")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -107,3 +108,9 @@ def test_pre_commit_calls_only_local_tools() -> None:
 def test_changelog_has_an_unreleased_section_or_this_version() -> None:
     headings = re.findall(r"^## \[([^]]+)\]", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert headings[0] == "Unreleased" or headings[0] == vlad_lightning.__version__
+
+
+def test_processes_that_tests_start_are_not_traced() -> None:
+    """A Ctrl-C that reaches coverage's tracer leaves its lock taken, and the process hangs at the next function."""
+    code = "import sys; sys.exit('coverage' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

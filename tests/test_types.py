@@ -37,6 +37,7 @@ def sample(number, words=2):
         word_mask=torch.tensor([True] + [False] * (words - 1)),
         object_boxes=torch.rand(words, 5, generator=generator),
         object_mask=torch.tensor([True] + [False] * (words - 1)),
+        object_counts=torch.ones(words, dtype=torch.int64),
         scene_known=number % 2 == 0,
     )
 

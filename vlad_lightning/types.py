@@ -114,6 +114,7 @@ class Sample:
         word_mask: (N,) bool: True where the prompt has such a word and its box is known.
         object_boxes: (K, 5) float32: the box of each object phrase, in the prompt's order; ``K`` is ``max_objects``.
         object_mask: (K,) bool: True where the prompt has such a phrase and its box is known.
+        object_counts: (K,) int64: how many objects each phrase counts, whose box is around all of them; at least 1.
         scene_known: whether the data contain the objects' boxes; if so, a phrase without a box is known to have none.
     """
 
@@ -126,6 +127,7 @@ class Sample:
     word_mask: Tensor
     object_boxes: Tensor
     object_mask: Tensor
+    object_counts: Tensor
     scene_known: bool
 
 
@@ -226,6 +228,7 @@ class Batch:
         word_mask: (B, N) bool.
         object_boxes: (B, K, 5) float32.
         object_mask: (B, K) bool.
+        object_counts: (B, K) int64.
         scene_known: (B,) bool.
         spare: True for a repeated batch that only keeps a device in step with the others; its samples do not count.
         parsed: the prompts, parsed by the data loader; None if that was not requested.
@@ -241,6 +244,7 @@ class Batch:
     word_mask: Tensor
     object_boxes: Tensor
     object_mask: Tensor
+    object_counts: Tensor
     scene_known: Tensor
     spare: bool = False
     parsed: ParsedPrompts | None = None
@@ -272,6 +276,7 @@ class Batch:
             word_mask=torch.stack([s.word_mask for s in samples]),
             object_boxes=torch.stack([s.object_boxes for s in samples]),
             object_mask=torch.stack([s.object_mask for s in samples]),
+            object_counts=torch.stack([s.object_counts for s in samples]),
             scene_known=torch.tensor([s.scene_known for s in samples]),
         )
 

@@ -152,9 +152,12 @@ def test_missing_weights_are_named_and_not_initialised(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
-    unet(0, width=12).save_pretrained(tmp_path)
+    build_text_tower(32, layers=1, heads=2, vocabulary=300, context=40).save_pretrained(tmp_path / "tower")
     with pytest.raises(ValueError, match=r"(?s)does not fit 'image_generator.part'.*size mismatch"):
-        fit(unet(1), FromPretrained("image_generator.part", str(tmp_path)))
+        fit(text_tower(1), FromPretrained("image_generator.part", str(tmp_path), "tower"))
+    unet(0, width=12).save_pretrained(tmp_path / "unet")
+    with pytest.raises(ValueError, match=r"block_out_channels is \S*12\S* there; this config has \S*8\S*$"):
+        fit(unet(1), FromPretrained("image_generator.part", str(tmp_path), "unet"))
 
 
 def test_pickled_weights_are_not_read(tmp_path: Path) -> None:

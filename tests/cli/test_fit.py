@@ -227,6 +227,7 @@ def fit_code(*args: object) -> int:
         return int(str(ended.code))
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_one_command_starts_and_resumes_and_refuses_differences(
     posters: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ def test_help_lists_every_command(flag: str) -> None:
         "synth",
         "export",
         "generate",
+        "studio",
+        "study",
+        "evaluate",
     }
 
 
@@ -114,6 +118,20 @@ def test_main_returns_the_code_of_bad_input(tmp_path: Path, capsys: pytest.Captu
     assert main(["run", "--config", str(tmp_path / "missing.yaml")]) == 2
     assert "no configuration file" in capsys.readouterr().err
     assert main(["--version"]) == 0
+
+
+def test_an_error_that_came_of_ctrl_c_is_an_interrupt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: list[str]) -> None:
+        lock = threading.Lock()
+        with lock:
+            lock.release()  # as in Condition.wait: the context then releases it again, which is an error
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("vlad_lightning.cli.launcher._entry", lambda _: interrupted)
+    assert main(["synth"]) == 130
+    assert capsys.readouterr().err == "vlad-cli synth: interrupted\n"
 
 
 @pytest.mark.parametrize("argument", ["--bogus", "--sample=3"])

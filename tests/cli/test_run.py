@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from terminals import in_terminal
 
 from vlad_lightning.cli import fit as cli
 from vlad_lightning.cli.launcher import main as launch
-from vlad_lightning.cli.run import _run_options, closing_words, main, override, run
+from vlad_lightning.cli.run import _execute, _run_options, closing_words, main, override, run
 from vlad_lightning.cli.stages import SETTINGS, Pipeline, Stage, read_pipeline
 from vlad_lightning.exit_codes import PREEMPTED
 
@@ -236,6 +237,39 @@ def test_signal_ends_the_stage_too(number: signal.Signals, drawn: int, tmp_path:
     written = posters(tmp_path / "out")
     time.sleep(1)
     assert posters(tmp_path / "out") == written  # nothing continues in the background
+
+
+def test_a_signal_is_passed_on_although_nothing_interrupts_the_wait_for_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread receives it; one that arrives just before the wait begins does not interrupt it either."""
+    monkeypatch.setattr("vlad_lightning.cli.run._SILENCE", 10_000)
+    log = tmp_path / "log.txt"
+
+    def end() -> None:
+        while not log.exists() or not log.stat().st_size:
+            time.sleep(0.05)
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    assert _execute(["sh", "-c", "echo begun; exec sleep 900"], log, {}) == 128 + signal.SIGTERM
+    thread.join()
+
+
+def test_a_signal_before_the_stage_has_started_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def interrupted(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        signal.raise_signal(signal.SIGTERM)
+        return start(*args, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # without one, a failure would end pytest
+    try:
+        assert _execute(["sleep", "900"], tmp_path / "log.txt", {}) == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_overrides_reach_their_stages(tmp_path: Path) -> None:

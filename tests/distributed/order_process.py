@@ -1,7 +1,8 @@
-"""The script that test_order.py runs: `python order_process.py '[{"stage": "tlg", ...}, ...]'`.
+"""The script that test_order.py runs: `python order_process.py '[[{"stage": "tlg", ...}, ...], ...]'`.
 
-Every rank of a job is a separate process, forked after the imports, which take most of the time. The exit statuses are
-printed as JSON: a negative one is the signal that ended a rank.
+The jobs of a list may run side by side; the next list waits for all of them. Every rank of a job is a separate process,
+forked after the imports, which take most of the time. The exit statuses are printed as JSON: a negative one is the
+signal that ended a rank.
 """
 
 from __future__ import annotations
@@ -97,16 +98,29 @@ def rank_process(job: dict[str, Any], rank: int, port: int, group: int) -> int:
     os._exit(0)
 
 
-def statuses(job: dict[str, Any]) -> list[int]:
-    """Run a job to its end."""
+def start(job: dict[str, Any]) -> list[int]:
+    """Start all ranks of a job; return their process ids."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ranks: list[int] = []
     for rank in range(job.get("ranks", 1)):
         ranks.append(rank_process(job, rank, port, ranks[0] if ranks else 0))
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in ranks]
+    return ranks
+
+
+def statuses(jobs: list[dict[str, Any]]) -> list[list[int]]:
+    """Run jobs, side by side as long as they have two ranks together, and return the exit statuses of their ranks."""
+    waiting, started, ended = list(jobs), [], {}
+    while len(ended) < sum(job.get("ranks", 1) for job in jobs):
+        running = sum(map(len, started)) - len(ended)
+        if waiting and running + waiting[0].get("ranks", 1) <= 2:
+            started.append(start(waiting.pop(0)))
+        else:
+            child, status = os.wait()
+            ended[child] = os.waitstatus_to_exitcode(status)
+    return [[ended[child] for child in ranks] for ranks in started]
 
 
 if __name__ == "__main__":
-    print(json.dumps([statuses(each) for each in json.loads(sys.argv[1])]))
+    print(json.dumps([statuses(jobs) for jobs in json.loads(sys.argv[1])]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,12 +12,13 @@ import torch
 import torch.distributed as dist
 import traffic
 from collectives import Call, CollectiveCounter, received_bytes
+from distributed.processes import run_processes
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.nn.functional import all_gather as gather_with_gradients
 from torch.nn.parallel import DistributedDataParallel
 
-pytestmark = pytest.mark.slow  # two processes that import torch
+pytestmark = pytest.mark.slow
 
 RANKS = 2
 SIDE = 64
@@ -83,10 +83,7 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, list[list[object]]]]:
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    commands = [[sys.executable, __file__, str(rank), str(folder)] for rank in range(RANKS)]
-    processes = [subprocess.Popen(command, env=environment) for command in commands]
-    assert [process.wait(timeout=120) for process in processes] == [0] * RANKS
+    run_processes(RANKS, Path(__file__), str(folder), limit=120)
     return [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(RANKS)]
 
 
@@ -136,4 +133,4 @@ def test_a_call_has_its_traffic() -> None:
 
 
 if __name__ == "__main__":
-    work(int(sys.argv[1]), sys.argv[2])
+    work(int(os.environ["RANK"]), sys.argv[1])

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from distributed.processes import ended, free_port, start
 
 WORKER = Path(__file__).with_name("health_worker.py")
-ROOT = WORKER.parents[2]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def launch(scenario: str, strategy: str, folder: Path, ranks: int) -> list[subprocess.CompletedProcess[str]]:
     """Start each rank separately, like torchrun and SLURM, so that each has its own exit code."""
     folder.mkdir(parents=True)
     common = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-        "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(free_port()),
         "GLOO_SOCKET_IFNAME": "lo",
@@ -42,28 +30,12 @@ def launch(scenario: str, strategy: str, folder: Path, ranks: int) -> list[subpr
         "TORCHELASTIC_RUN_ID": "health",
         "TORCHELASTIC_USE_AGENT_STORE": "False",
     }
-    if ranks == 1:
-        common = {**os.environ, "PYTHONPATH": common["PYTHONPATH"], "OMP_NUM_THREADS": "1"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), scenario, strategy, str(folder)],
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else common,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=folder,
-        )
-        for rank in range(ranks)
-    ]
-    done = []
-    try:
-        for process in processes:
-            out, err = process.communicate(timeout=800)
-            done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
-    finally:
-        for process in processes:
-            process.kill()
-    return done
+    outputs, errors = ([folder / f"{name}-{rank}" for rank in range(ranks)] for name in ("out", "err"))
+    processes = []
+    for rank, (out, err) in enumerate(zip(outputs, errors, strict=True)):
+        environment = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} if ranks > 1 else {}
+        processes.append(start(WORKER, (scenario, strategy, str(folder)), environment, out, err, cwd=folder))
+    return ended(processes, outputs, errors, limit=800)
 
 
 def results(folder: Path, strategy: str, ranks: int) -> list[dict[str, Any]]:

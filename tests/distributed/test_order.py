@@ -20,8 +20,8 @@ ALONE = [("alignment", 2), ("tlg", 0), ("vfe", 0), ("vfe", 2)]  # stage and work
 STAGES = list(tiny.STAGES)
 
 
-def run(jobs: list[dict[str, Any]]) -> list[list[int]]:
-    """Run the jobs and return the exit statuses of their ranks."""
+def run(*jobs: list[dict[str, Any]]) -> None:
+    """Run the jobs of each list after those of the one before, and check the exit statuses of their ranks."""
     paths = os.pathsep.join([str(SCRIPT.parents[1]), str(SCRIPT.parents[2])])
     done = subprocess.run(
         [sys.executable, str(SCRIPT), json.dumps(jobs)],
@@ -31,10 +31,9 @@ def run(jobs: list[dict[str, Any]]) -> list[list[int]]:
         timeout=900,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    found: list[list[int]] = json.loads(done.stdout.splitlines()[-1])
-    expected = [[-9 if "kill_at" in job else 0] * job.get("ranks", 1) for job in jobs]
+    found: list[list[list[int]]] = json.loads(done.stdout.splitlines()[-1])
+    expected = [[[-9 if "kill_at" in job else 0] * job.get("ranks", 1) for job in some] for some in jobs]
     assert found == expected, done.stdout[-3000:] + done.stderr[-3000:]
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +42,19 @@ def runs(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
     common = {"root": str(posters), "batch": 8}
     jobs = [{**common, "stage": stage, "out": str(out / stage), "validate": True} for stage in STAGES]
-    for stage in STAGES:
-        killed = {**common, "stage": stage, "out": str(out / f"{stage}-ddp"), "kill_at": KILLED_AT}
-        jobs.append({**killed, "batch": 4, "ranks": 2, "workers": 1, "validate": True})
     for stage, workers in ALONE:
         name = f"{stage}-{workers}"
         jobs.append({**common, "stage": stage, "out": str(out / name), "workers": workers, "kill_at": KILLED_AT})
+    for stage in STAGES:
+        killed = {**common, "stage": stage, "out": str(out / f"{stage}-ddp"), "kill_at": KILLED_AT}
+        jobs.append({**killed, "batch": 4, "ranks": 2, "workers": 1, "validate": True})
+    resumed = []
     for stage, workers in [*ALONE, *((stage, "ddp") for stage in STAGES)]:
         name = f"{stage}-{workers}"
         more = {"workers": workers if isinstance(workers, int) else 0, "ckpt_path": str(out / name / "last.ckpt")}
         # another seed: the resume overwrites its effects
-        jobs.append({**common, "stage": stage, "out": str(out / f"{name}-resumed"), "seed": 1, **more})
-    run(jobs)
+        resumed.append({**common, "stage": stage, "out": str(out / f"{name}-resumed"), "seed": 1, **more})
+    run(jobs, resumed)
     return out
 
 

@@ -3,51 +3,23 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from distributed.processes import ended, start
 
 from vlad_lightning.exit_codes import STALLED
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-HUNG = """
-import sys, threading, time, ctypes
-from pathlib import Path
-from vlad_lightning.health.watchdog import Watch
-
-Watch._BEHIND = 1.0
-watch = Watch(Path(sys.argv[2]), rank=3, grace=2.5 if sys.argv[1] == "patient" else 0.1)
-watch.feed(5.0, "in a training batch, after step 7")
-watch.start()
-def hang_here():
-    if sys.argv[1] == "lock":
-        ctypes.PyDLL(None).sleep(300)  # holds Python's lock
-    threading.Event().wait()
-for _ in range(6):
-    time.sleep(1)
-    watch.feed(5.0, "in a training batch, after step 7")
-print("fed", flush=True)
-time.sleep(2)  # the timer behind is set meanwhile
-if sys.argv[1] == "away":
-    watch.folder = Path("x" * 300)  # to look into it is an error
-    for _ in range(8):  # longer than the timer behind waits
-        watch.feed(5.0, "in a training batch, after step 7")
-        time.sleep(1)
-    watch.stop()
-    print("still here", flush=True)
-    sys.exit(0)
-hang_here()
-"""
-
+SCRIPT = Path(__file__).with_name("hung_process.py")
 
 Hung = dict[str, subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
 def hung(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hung, Path]:
-    """Start six processes at once, because each needs many seconds for its imports."""
+    """Run six processes at once, because each waits for seconds."""
     root = tmp_path_factory.mktemp("hung")
     (root / "told").mkdir()
     (root / "told" / "stalled.txt").write_text("rank 0 on a: no end of a batch\n")
@@ -60,17 +32,12 @@ def hung(tmp_path_factory: pytest.TempPathFactory) -> tuple[Hung, Path]:
         "away": root / "away",
         "patient": root / "patient",
     }
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = {
-        name: subprocess.Popen([sys.executable, "-c", HUNG, name, str(folder)], **pipes)  # type: ignore[call-overload]
-        for name, folder in cases.items()
-    }
-    try:
-        said = {name: process.communicate(timeout=800) for name, process in started.items()}
-    finally:
-        for process in started.values():
-            process.kill()
-    done = {n: subprocess.CompletedProcess(p.args, p.returncode, *said[n]) for n, p in started.items()}
+    outputs, errors = ([root / f"{name}.{kind}" for name in cases] for kind in ("out", "err"))
+    processes = [
+        start(SCRIPT, (name, str(folder)), {}, out, err)
+        for (name, folder), out, err in zip(cases.items(), outputs, errors, strict=True)
+    ]
+    done = dict(zip(cases, ended(processes, outputs, errors, limit=800), strict=True))
     return done, root
 
 

@@ -12,7 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 
-from vlad_lightning.metrics.fid import FrechetDistance, InceptionNetwork, frechet_distance, kernel_distance
+from vlad_lightning.metrics.fid import (
+    FrechetDistance,
+    InceptionNetwork,
+    PytorchFidNetwork,
+    frechet_distance,
+    inception_features,
+    kernel_distance,
+)
 
 
 class Corner(nn.Module):
@@ -279,3 +286,32 @@ def test_bad_arguments_and_networks() -> None:
         FrechetDistance(Corner(), kid_subset_size=1)
     with pytest.raises(ValueError, match=r"gives shape \(2,\) for 2 images"):
         FrechetDistance(Flat()).update(images(2, 0), real=True)
+
+
+def test_pytorch_fids_resizing_is_another_way_into_the_same_network(
+    inception_state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    save_file(inception_state, tmp_path / "inception.safetensors")
+    ours = InceptionNetwork(str(tmp_path / "inception.safetensors"))
+    other = PytorchFidNetwork(str(tmp_path / "inception.safetensors"))
+    drawn = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (1, 3, 299, 299), generator=drawn).to(torch.uint8)
+    scaled = (pixels.float() - 128) / 128
+    assert apart(inception_features(ours.network, scaled), ours.network(pixels)[0]) < 1e-5
+    small = torch.randint(256, (1, 3, 8, 8), generator=drawn).float() / 127.5 - 1
+    resized = torch.nn.functional.interpolate((small + 1) / 2, size=(299, 299), mode="bilinear", align_corners=False)
+    features = other.embed_images(small)
+    assert apart(features, inception_features(ours.network, 2 * resized - 1)) < 1e-3
+    assert apart(features, ours.embed_images(small)) > 0.01
+
+
+def apart(first: Tensor, second: Tensor) -> float:
+    """Return the distance relative to the size: untrained features are tiny."""
+    return float((first - second).norm() / second.norm())
+
+
+def test_a_network_may_name_its_results() -> None:
+    network = Corner()
+    network.result_names = ("fd_corner", "kd_corner")
+    found = filled(FrechetDistance(network), images(20, 0), images(20, 1)).compute()
+    assert list(found) == ["fd_corner", "kd_corner"]

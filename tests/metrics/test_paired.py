@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vlad_lightning.metrics.paired import PerImage, paired_difference
+from vlad_lightning.metrics.bootstrap import f_of_ratios
+from vlad_lightning.metrics.paired import PerImage, holm, paired_difference
 
 
 def per_image(parts: list[int], wholes: list[int] | None = None) -> PerImage:
@@ -87,3 +88,37 @@ def test_only_images_that_both_have_count() -> None:
     assert paired_difference({"a": (1, 1)}, {"b": (1, 1)}, rng()) is None
     assert paired_difference({"a": (0, 0)}, {"a": (1, 1)}, rng()) is None
     assert paired_difference({}, {}, rng()) is None
+
+
+def rejected_by_holm(p_values: list[float], alpha: float) -> set[int]:
+    """Return the tests that Holm's procedure rejects: step down while the next p is at most alpha / tests left."""
+    rejected: set[int] = set()
+    for index in sorted(range(len(p_values)), key=lambda i: p_values[i]):
+        if p_values[index] > alpha / (len(p_values) - len(rejected)):
+            break
+        rejected.add(index)
+    return rejected
+
+
+def test_holms_corrected_values_are_the_levels_at_which_his_procedure_rejects() -> None:
+    drawn = np.random.default_rng(0)
+    for count in (1, 2, 7, 20):
+        p_values = (drawn.random(count) ** 3).round(3).tolist()
+        corrected = holm(p_values)
+        for alpha in (0.0005, 0.01, 0.05, 0.2, 0.5):
+            assert {i for i, p in enumerate(corrected) if p <= alpha} == rejected_by_holm(p_values, alpha)
+    assert holm([]) == []
+
+
+def test_an_f_is_compared_as_the_f_of_the_sums() -> None:
+    """Its swaps and resamples are those of the share that it is if precision and recall are equal."""
+    drawn = np.random.default_rng(0)
+    first = {str(i): (float(drawn.integers(2)), 1.0) for i in range(40)}
+    second = {str(i): (float(drawn.integers(2)), 1.0) for i in range(40)}
+    doubled = [{key: (*row, *row) for key, row in rows.items()} for rows in (first, second)]
+    share = paired_difference(first, second, rng())
+    found = paired_difference(*doubled, rng(), statistic=f_of_ratios)
+    assert share is not None
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((share.value, share.low, share.high), abs=1e-6)
+    assert found.p == share.p

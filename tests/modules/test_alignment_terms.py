@@ -34,6 +34,7 @@ def a_batch(prompts: tuple[str, ...] = PROMPTS, words: int = 4, objects: int = 1
         word_mask=torch.zeros(size, words, dtype=torch.bool),
         object_boxes=torch.zeros(size, objects, 5),
         object_mask=torch.zeros(size, objects, dtype=torch.bool),
+        object_counts=torch.ones(size, objects, dtype=torch.int64),
         scene_known=torch.ones(size, dtype=torch.bool),
     )
 

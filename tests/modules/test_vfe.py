@@ -77,9 +77,22 @@ def test_loss_is_alignment_plus_lambda_times_diffusion(batch: Batch) -> None:
     weighted = losses(module, batch)
     assert weighted["val/loss_diffusion"] == pytest.approx(found["val/loss_diffusion"])  # without lambda
     assert weighted["val/loss"] == pytest.approx(found["val/loss_align"] + 0.25 * found["val/loss_diffusion"])
+    assert module.image_encoder is not None
     with torch.no_grad():
         pairs = module.image_encoder(batch.images), module.image_generator.prompt_encoder(batch.prompts).pooled
     assert found["val/loss_align"] == pytest.approx(float(info_nce(*pairs, 0.07)), rel=1e-5)
+
+
+def test_without_an_image_encoder_the_loss_has_no_alignment(batch: Batch) -> None:
+    module = tiny.stage("vfe", training=PLAIN)
+    assert isinstance(module, VFEModule)
+    found = losses(module, batch)
+    alone = losses(VFEModule(module.image_generator, None, training=PLAIN), batch)
+    assert alone["val/loss"] == alone["val/loss_diffusion"] == pytest.approx(found["val/loss_diffusion"])
+    assert "val/loss_align" in found
+    assert "val/loss_align" not in alone
+    with pytest.raises(ValueError, match=r"temperature is 0.1; it has no effect without an image_encoder"):
+        VFEModule(module.image_generator, None, temperature=0.1)
 
 
 def test_diffusion_loss_is_the_weighted_error(batch: Batch) -> None:

@@ -31,7 +31,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # two of playwright's loops cannot run in one thread
 def chromium() -> Iterator[Any]:
     """Start a headless Chromium, if there is one."""
     playwright = pytest.importorskip("playwright.sync_api")

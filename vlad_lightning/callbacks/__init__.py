@@ -1,5 +1,7 @@
 """Lightning callbacks: initialisation, pictures, results and progress."""
 
+from vlad_lightning.callbacks.best_by_ocr import BestByOCR
+from vlad_lightning.callbacks.from_pipeline import FromPipeline
 from vlad_lightning.callbacks.image_writer import ImageWriter
 from vlad_lightning.callbacks.init_from import InitFrom
 from vlad_lightning.callbacks.parts_table import PartsTable
@@ -11,6 +13,8 @@ from vlad_lightning.callbacks.sample_grid import SampleGrid
 from vlad_lightning.callbacks.step_progress import StepProgressBar
 
 __all__ = [
+    "BestByOCR",
+    "FromPipeline",
     "FromPretrained",
     "ImageWriter",
     "InitFrom",

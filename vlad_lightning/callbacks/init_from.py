@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from vlad_lightning.checkpoints.folder import digest, read_saved, refuse_address
 from vlad_lightning.models.lora import fold, load_plain
 
-_KEY = re.compile(r"(FromPretrained|InitFrom)\[(.*)\]")
+_KEY = re.compile(r"(FromPretrained|FromPipeline|InitFrom)\[(.*)\]")
 
 
 class InitFrom(Callback):
@@ -101,18 +101,18 @@ def provenance(callbacks: Mapping[str, Mapping[str, Any]], part: str = "") -> tu
 
     Args:
         callbacks: the callbacks' states in a checkpoint, by their keys: those of
-            :class:`~vlad_lightning.callbacks.FromPretrained` name what that stage read, those of
-            :class:`~vlad_lightning.callbacks.InitFrom` what the earlier stages read.
+            :class:`~vlad_lightning.callbacks.FromPretrained` and :class:`~vlad_lightning.callbacks.FromPipeline` name
+            what that stage read, those of :class:`~vlad_lightning.callbacks.InitFrom` what the earlier stages read.
         part: dotted name of a submodule; only weights that were loaded into it count. Empty means all.
     """
     found: set[str] = set()
     for key, state in callbacks.items():
         match = _KEY.fullmatch(key)
         if match and _overlap(match[2], part):
-            found |= {state["source"]} if match[1] == "FromPretrained" else set(state["sources"])
+            found |= set(state["sources"]) if match[1] == "InitFrom" else {state["source"]}
     return tuple(sorted(found))
 
 
 def _overlap(first: str, second: str) -> bool:
     """Return whether one submodule is the other or contains it; the empty name is the whole module."""
-    return not second or f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
+    return not first or not second or f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")

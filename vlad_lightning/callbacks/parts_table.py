@@ -11,8 +11,7 @@ from lightning.pytorch.utilities.model_summary import get_human_readable_count
 class PartsTable(ModelSummary):
     """Lightning's model summary without empty parts and without FLOPs, which are 0 before the first batch.
 
-    Args:
-        max_depth: how many levels of nested parts are shown; 0 prints no table.
+    Its argument ``max_depth`` is Lightning's: how many levels of nested parts are shown; 0 prints no table.
     """
 
     @staticmethod

@@ -28,7 +28,8 @@ class FromPretrained(Callback):
 
     Args:
         part: dotted name of a submodule whose class has ``from_pretrained``, such as ``image_generator.vfe.unet``.
-        source: a local folder, a hub id, or a local .safetensors file as the original repositories publish it.
+        source: a local folder, a hub id, the name of a shipped pipeline such as ``vlad-mini``, or a local .safetensors
+            file as the original repositories publish it.
         subfolder: subfolder of the source, such as ``unet``.
         revision: commit on the hub; required for a hub id.
         config: for a single file: a local folder in diffusers' format whose ``<subfolder>/config.json`` describes it.
@@ -64,9 +65,8 @@ class FromPretrained(Callback):
         except ValueError as error:
             raise ValueError(f"{self.source} does not fill {self.part!r}: {error}") from error
         try:
-            settings = settings_once_widened(part, settings)
+            compare_settings(part, settings_once_widened(part, settings))
             load_plain(part, state)
-            compare_settings(part, settings)
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{self.source} does not fit {self.part!r}: {error}") from error
 
@@ -80,7 +80,7 @@ class TokenizerFromPretrained(Callback):
 
     Args:
         part: dotted name of the :class:`~vlad_lightning.models.text.encoder.TextEncoder`.
-        source: a local folder, or a hub id.
+        source: a local folder, a hub id, or the name of a shipped pipeline.
         subfolder: subfolder of the source, such as ``tokenizer``.
         revision: commit on the hub; required for a hub id.
         second_subfolder: subfolder of SDXL's second tokenizer, which may differ from the first only in its padding.

@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vlad_lightning.cli.arguments import Parser
+from vlad_lightning.layout.picture_text import SAMPLER_SETTINGS
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_interval, check_prompts, check_share, check_whole
 from vlad_lightning.pretrained import SHIPPED_MODEL
 
-SAMPLER_OPTIONS = (
-    *("steps", "guidance_scale", "layout_scale", "guidance_interval", "guidance_rescale"),
-    *("solver", "cache_interval", "fuse_qkv"),
-)
+SAMPLER_OPTIONS = SAMPLER_SETTINGS
 """The options that are settings of the sampler; None is the pipeline's own."""
 
 SETTINGS = ("prompt", "negative_prompt", "seed", *SAMPLER_OPTIONS, "upscale", "model")

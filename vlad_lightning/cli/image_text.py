@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vlad_lightning.cli.generate_options import SETTINGS, parse
 from vlad_lightning.files import read_picture, told_at
+from vlad_lightning.layout.picture_text import SHORT_HASH, SOFTWARE
 
 if TYPE_CHECKING:
     from vlad_lightning.layout.layout_file import LayoutFile
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 FILES = ("font", "image", "mask")
 """The options whose files an image depends on, and does not contain."""
 
-_SOFTWARE = "vlad-lightning"
-_SHORT = 10  # digits of a hash in a message
 _SPECIAL = ("guidance_interval", "fuse_qkv")  # settings that are not --NAME VALUE
 
 
@@ -51,7 +50,7 @@ def restore(options: Namespace) -> None:
 def check_model(options: Namespace, model_hash: str) -> None:
     """Warn if the image of ``--from`` was made with other weights."""
     if options.stored_hash and options.stored_hash != model_hash:
-        made, here = options.stored_hash[:_SHORT], model_hash[:_SHORT]
+        made, here = options.stored_hash[:SHORT_HASH], model_hash[:SHORT_HASH]
         warn(
             f"the weights of {options.model} have the hash {here}, those that made {options.source} had {made}; the "
             "image will be another"
@@ -65,7 +64,7 @@ def warn(message: str) -> None:
 
 def _read(path: Path) -> dict[str, str]:
     told = {str(name): text for name, text in read_picture(path).info.items() if isinstance(text, str)}
-    if not told.get("Software", "").startswith(_SOFTWARE) or not {"prompt", "seed"} <= told.keys():
+    if not told.get("Software", "").startswith(SOFTWARE) or not {"prompt", "seed"} <= told.keys():
         raise ValueError("its text does not say how it was made; allowed is a PNG that vlad-cli generate wrote")
     if "sheet" in told:
         raise ValueError("it is a sheet of several images; name a single image")

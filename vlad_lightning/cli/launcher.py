@@ -28,6 +28,8 @@ _COMMANDS = {
     "export": "write a stage-2 checkpoint as a pipeline folder",
     "generate": "generate one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
     "studio": "generate images and edit their layouts in the browser: vlad-cli studio",
+    "study": "ask people about the images of several systems: vlad-cli study make|serve|report",
+    "evaluate": "score images of any system for a suite of prompts, and compare systems",
 }
 
 _CONFIGURED = ("fit", "validate", "test", "predict", "export", "doctor")  # they read files after --config
@@ -77,9 +79,18 @@ def _guarded(command: str, args: list[str]) -> int:
     except KeyboardInterrupt:
         return _complain(f"vlad-cli {command}", "interrupted", INTERRUPTED)
     except Exception as error:
+        if _came_of_ctrl_c(error):
+            return _complain(f"vlad-cli {command}", "interrupted", INTERRUPTED)
         if not _is_bad_input(error) or os.environ.get("VLAD_TRACEBACK", "0") not in ("", "0"):
             raise
         return _complain(f"vlad-cli {command}", str(error) or type(error).__name__)
+
+
+def _came_of_ctrl_c(error: BaseException | None) -> bool:
+    """Return whether an interrupt led to this error: locks and class statements that it crosses raise their own."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _is_bad_input(error: Exception) -> bool:
@@ -113,6 +124,14 @@ def _entry(command: str) -> Callable[[list[str]], int | None]:
         from vlad_lightning.cli import studio
 
         return studio.main
+    if command == "study":
+        from vlad_lightning.cli import study
+
+        return study.main
+    if command == "evaluate":
+        from vlad_lightning.cli import evaluate
+
+        return evaluate.main
     if command == "export":
         from vlad_lightning.cli.export import export
 

@@ -8,7 +8,6 @@ configuration or other inputs ignores them and starts again.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -161,7 +160,7 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
         _remove_made(stage, stamp)
     _remove_stamp(stamp)
     command = [*stage.command_line, *_run_options(stage, digest, resumes)]
-    _say(f"{title}: vlad-cli {shlex.join(command)}")
+    _say(f"{title}: vlad-cli {shlex.join(map(_from_here, command))}")
     threads, why = plan_threads(os.environ)
     _say(f"{title}: {why}")
     started = time.monotonic()
@@ -177,6 +176,12 @@ def _run_stage(stage: Stage, out: Path, digest: str, title: str, resumes: bool) 
     _write_stamp(stamp, {"digest": digest, "seconds": seconds, "command": list(stage.command_line), "outputs": outputs})
     _say(f"{title}: done in {seconds} s")
     return 0
+
+
+def _from_here(argument: str) -> str:
+    """Return an absolute path below the working directory as a relative one, and any other argument as it is."""
+    path = Path(argument)
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else argument
 
 
 def _run_options(stage: Stage, digest: str, resumes: bool) -> list[str]:
@@ -200,50 +205,71 @@ def _execute(command: list[str], log: Path, threads: dict[str, str]) -> int:
     """Run a process with its output on the terminal and in ``log``, and return its exit code."""
     environment = {**os.environ, **threads, "PYTHONUNBUFFERED": "1"}
     terminal = has_terminal()
-    with log.open("wb") as file, output_of_child(terminal) as (reader, writer):
+    with log.open("wb") as file, output_of_child(terminal) as (reader, writer), _Signals() as signals:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env=environment)
         os.close(writer)
-        with child, _passed_on(child) as received:
+        with child:
+            signals.pass_on_to(child)
             record = Transcript(file).write if terminal else file.write
-            for chunk in _chunks(reader, "" if terminal else log.parent.name):
+            for chunk in _chunks(reader, signals.wakeup, "" if terminal else log.parent.name):
                 sys.stdout.buffer.write(chunk)
                 sys.stdout.flush()
                 record(chunk)
                 file.flush()
             child.wait()
     # Lightning may end an interrupted training with code 0, although it is not done
-    if received and child.returncode != PREEMPTED:
-        return 128 + received[0]
+    if signals.received and child.returncode != PREEMPTED:
+        return 128 + signals.received[0]
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
-def _chunks(reader: int, stage: str) -> Iterator[bytes]:
-    """Yield the output of a process up to its end; say on the way that the stage is running, unless it is empty."""
+def _chunks(reader: int, wakeup: int, stage: str) -> Iterator[bytes]:
+    """Yield the output of a process up to its end; say on the way that the stage is running, unless it is empty.
+
+    ``wakeup`` can be read after a signal. One that arrives just before ``select`` would otherwise be handled after it.
+    """
     started = time.monotonic()
     while True:
-        while stage and not select.select([reader], [], [], _SILENCE)[0]:
-            _say(f"{stage}: running for {timedelta(seconds=int(time.monotonic() - started))}")
+        while reader not in (ready := select.select([reader, wakeup], [], [], _SILENCE)[0]):
+            if ready:
+                os.read(wakeup, 4096)
+            elif stage:
+                _say(f"{stage}: running for {timedelta(seconds=int(time.monotonic() - started))}")
         if not (chunk := read_output(reader)):
             return
         yield chunk
 
 
-@contextlib.contextmanager
-def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Pass signals to this process on to the child while open; yield the list of the signals received."""
-    received: list[int] = []
+class _Signals:
+    """Signals to this process: noted while open, and passed on to a child, those before its start as well."""
 
-    def handler(number: int, _frame: object) -> None:
-        received.append(number)
-        if number != signal.SIGINT:  # the terminal sends SIGINT to the child as well
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> _Signals:
+        self.wakeup, self._waker = os.pipe()
+        os.set_blocking(self._waker, False)
+        self._waker_before = signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
+        self._before = {number: signal.signal(number, self._note) for number in _PASSED_ON}
+        return self
+
+    def pass_on_to(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        for number in self.received:
             child.send_signal(number)
 
-    before = {number: signal.signal(number, handler) for number in _PASSED_ON}
-    try:
-        yield received
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
+    def _note(self, number: int, _frame: object) -> None:
+        self.received.append(number)
+        if self._child and number != signal.SIGINT:  # the terminal sends SIGINT to the child as well
+            self._child.send_signal(number)
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        signal.set_wakeup_fd(self._waker_before)
+        os.close(self._waker)
+        os.close(self.wakeup)
 
 
 def _is_done(stage: Stage, out: Path, digest: str) -> bool:

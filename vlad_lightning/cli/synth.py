@@ -55,7 +55,10 @@ def _parser() -> Parser:
         help="heldout draws only words that train never draws, and in the rich world also such combinations",
     )
     parser.add_argument(
-        "--world", choices=("plain", "rich"), default="plain", help="rich draws things too: cars, trees, cats ..."
+        "--world",
+        choices=("plain", "rich", "literal"),
+        default="plain",
+        help="rich draws things too: cars, trees, cats ...; literal draws of these only what the caption tells",
     )
     parser.add_argument("--workers", type=int, default=2, help="number of worker processes")
     parser.add_argument("--charseg", choices=("true", "false"), default="true", help="write charseg.npy too")

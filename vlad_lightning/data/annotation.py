@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from vlad_lightning.data.mario import FILES, write_sample
 from vlad_lightning.data.ocr_lines import OcrWord, format_word, parse_ocr
 from vlad_lightning.data.own_pictures import OwnPicture
 from vlad_lightning.data.source import RawSample, SkipSample, quoted_caption
+from vlad_lightning.data.word_ink import tight_quad
 from vlad_lightning.files import UnusableFileError, as_rgb, picture_from_bytes, read_utf8
 from vlad_lightning.layout.prompt_parser import bare_word, drawn_words, quote_words
 from vlad_lightning.limits import MOST_SIDE, check_whole
@@ -26,6 +27,7 @@ NOTE = "annotation.json"
 
 _SHELVES, _SAMPLES = 10**3, 10**9
 _BESIDE = ", with the words "
+_BOXES = "ink"  # which boxes the words have: samples with others are made again
 
 
 class Reader(Protocol):
@@ -139,7 +141,7 @@ def sample_name(name: str) -> tuple[str, str]:
 
 
 def make_sample(picture: OwnPicture, key: str, settings: AnnotationSettings, reader: Reader) -> RawSample:
-    """Return the sample of a picture: shrunk, its words read, with quotes in its caption.
+    """Return the sample of a picture: shrunk, its words read, in boxes of their ink, with quotes in its caption.
 
     Raises:
         SkipSample: if the picture cannot be used, or has no caption.
@@ -148,7 +150,8 @@ def make_sample(picture: OwnPicture, key: str, settings: AnnotationSettings, rea
     if not caption:
         raise SkipSample("no caption", picture.name)
     image = _shrunk(_decoded(picture, settings.min_side), settings.max_side)
-    words = _as_stored(_read(reader, image, picture.name))
+    read = _read(reader, image, picture.name)
+    words = _as_stored([replace(word, quad=tight_quad(image, word.quad)) for word in read])
     prompt = quoted_caption(caption, words, picture.name)
     if settings.add_words:
         prompt = _with_words(prompt, words, picture.name)
@@ -208,7 +211,7 @@ def _with_words(prompt: str, words: Sequence[OcrWord], name: str) -> str:
 
 
 def _fingerprint(digest: str, caption: str | None, settings: AnnotationSettings, engine: str) -> str:
-    made_of = json.dumps([digest, caption, asdict(settings), engine])
+    made_of = json.dumps([digest, caption, asdict(settings), engine, _BOXES])
     return hashlib.sha256(made_of.encode()).hexdigest()
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
 from textwrap import shorten
 
 import numpy as np
@@ -21,7 +20,7 @@ from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SkipSample, prompt_of
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.layout.lettering_requests import with_lettering
-from vlad_lightning.layout.object_requests import requested_objects
+from vlad_lightning.layout.object_requests import count_of
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, bare_word, drawn_words
 from vlad_lightning.types import Layout, Sample
@@ -153,6 +152,7 @@ class MarioDataset(Dataset[Sample]):
             word_mask=word_mask,
             object_boxes=object_boxes,
             object_mask=object_mask,
+            object_counts=_counts(chunks, self.max_objects),
             scene_known=sample.scene is not None,
         )
 
@@ -198,6 +198,14 @@ def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: 
     return _match(texts, [phrase for phrase, _ in boxed], torch.tensor(rows).reshape(-1, 5), max_objects)
 
 
+def _counts(chunks: Sequence[str], max_objects: int) -> Tensor:
+    """Return how many objects each phrase counts, (K,) int64, 1 where there is no phrase."""
+    counts = torch.ones(max_objects, dtype=torch.int64)
+    kept = chunks[:max_objects]
+    counts[: len(kept)] = torch.tensor([count_of(bare_phrase(chunk)) for chunk in kept], dtype=torch.int64)
+    return counts
+
+
 def _joined(boxed: Sequence[tuple[str, _Box]]) -> list[tuple[str, _Box]]:
     """Replace the boxes of as many objects as a phrase counts by the box around them."""
     joined: list[tuple[str, _Box]] = []
@@ -210,15 +218,9 @@ def _joined(boxed: Sequence[tuple[str, _Box]]) -> list[tuple[str, _Box]]:
             joined[place[phrase]] = (phrase, around)
             missing[phrase] -= 1
             continue
-        place[phrase], missing[phrase] = len(joined), _count(phrase) - 1
+        place[phrase], missing[phrase] = len(joined), count_of(phrase) - 1
         joined.append((phrase, box))
     return joined
-
-
-@lru_cache(maxsize=65_536)
-def _count(phrase: str) -> int:
-    """Return how many objects a phrase asks for, at least 1."""
-    return max(1, len(requested_objects(phrase)))
 
 
 def _match(texts: Sequence[str], own: Sequence[str], boxes: Tensor, slots: int) -> tuple[Tensor, Tensor]:

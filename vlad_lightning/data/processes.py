@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
@@ -25,21 +25,70 @@ def unordered(function: Callable[[Task], Result], tasks: Iterable[Task], workers
         workers: number of processes; with 1, this process does all of it.
     """
     if workers == 1:
-        yield from map(function, tasks)
+        with _interrupts(at_once=True) as check:
+            for task in tasks:
+                yield function(task)
+                check()
         return
     # Spawned: a process that has loaded torch's threads must not be forked.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent) as pool:
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_end_with_parent)
+    with _interrupts(at_once=False) as check, pool:
         left = iter(tasks)
+        pending: set[Future[Result]] = set()
         try:
-            with _held_back(signal.SIGINT):  # the first submissions start the processes
-                pending = {pool.submit(function, task) for task in islice(left, 2 * workers)}
-            while pending:
+            while pending := pending | _submitted(pool, function, islice(left, 2 * workers - len(pending))):
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                pending |= {pool.submit(function, task) for task in islice(left, len(done))}
-                yield from (future.result() for future in done)
+                check()
+                for future in done:
+                    yield future.result()
+                    check()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, function: Callable[[Task], Result], tasks: Iterable[Task]
+) -> set[Future[Result]]:
+    with _held_back(signal.SIGINT):  # any submission may start a process
+        return {pool.submit(function, task) for task in tasks}
+
+
+@contextmanager
+def _interrupts(at_once: bool) -> Iterator[Callable[[], None]]:
+    """Note Ctrl-C in this context; yield a function that raises KeyboardInterrupt if there was one.
+
+    Python raises it wherever the program is. Inside a lock it becomes a RuntimeError, and in a callback of a weak
+    reference it is printed and forgotten. So an error after a Ctrl-C counts as one, and a forgotten one is raised by
+    the next check.
+
+    Args:
+        at_once: let Python raise it as well; otherwise it does so at the second Ctrl-C only. In the middle of handing
+            over a task it would leave half a message to the pool, which waits for the other half.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) != signal.default_int_handler:  # ignored, or the caller's own
+        yield lambda: None
+        return
+    received: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+        if at_once or len(received) > 1:
+            raise KeyboardInterrupt
+
+    def check() -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    except Exception:
+        check()
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _end_with_parent() -> None:

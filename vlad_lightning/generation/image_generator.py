@@ -19,6 +19,7 @@ from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
 from vlad_lightning.layout.lettering_requests import with_lettering
+from vlad_lightning.layout.object_requests import count_of
 from vlad_lightning.layout.prompt_parser import bare_phrase
 from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE, check_whole
 from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
@@ -199,12 +200,13 @@ class ImageGenerator(nn.Module):
         text = self.prompt_encoder.text_encoder
         boxes = torch.zeros(len(prompts), text.max_objects, 5)
         mask = torch.zeros(len(prompts), text.max_objects, dtype=torch.bool)
+        counts = torch.ones(len(prompts), text.max_objects, dtype=torch.int64)
         for row, (prompt, layout) in enumerate(zip(prompts, layouts, strict=True)):
             slots = phrase_slots(layout.objects, self._phrases(prompt))
             boxes[row, slots] = layout.object_boxes
             mask[row, slots] = True
-        device = cond.phrases.device
-        return Grounding(cond.objects, boxes.to(device), mask.to(device))
+            counts[row, slots] = torch.tensor([count_of(bare_phrase(name)) for name in layout.objects]).long()
+        return Grounding(cond.objects, *(told.to(cond.phrases.device) for told in (boxes, mask, counts)))
 
     @property
     def inpaints(self) -> bool:

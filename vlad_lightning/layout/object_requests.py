@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import NOUNS, read_noun
@@ -18,7 +19,9 @@ Relation = tuple[str, int]
 """``left``, ``right``, ``above`` or ``below``, and the index of the requested object that it refers to."""
 
 _COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "pair": 2, "both": 2}
-_MOST = 6  # objects of one phrase
+MOST_COUNTED = 6
+"""The most objects of one phrase."""
+
 _COLOURS = {name: name for name in PALETTE} | {"grey": "gray"}
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|\d+")
 _LINKING = r"[\s,]*(?:(?:is|are|stands?|placed|drawn|shown)\s+)*"
@@ -94,6 +97,17 @@ colour=None, region=None, relation=None))
     return tuple(found)
 
 
+@lru_cache(maxsize=65_536)
+def count_of(phrase: str) -> int:
+    """Return how many objects a phrase asks for, at least 1 and at most :data:`MOST_COUNTED`.
+
+    Example:
+        >>> count_of("three red cars"), count_of("red cars"), count_of("a giraffe")
+        (3, 2, 1)
+    """
+    return max(1, len(requested_objects(phrase)))
+
+
 def unknown_objects(prompt: str, nouns: Sequence[str] = NOUNS) -> tuple[str, ...]:
     """Return the phrases of a prompt that seem to ask for an object that is not known.
 
@@ -140,7 +154,7 @@ def _read(text: str, nouns: Sequence[str]) -> _Head | None:
     name, plural = found
     if plural is None:  # two fish, a fish
         plural = bool(counts)
-    count = min(counts[0], _MOST) if counts and plural else 1 + plural
+    count = min(counts[0], MOST_COUNTED) if counts and plural else 1 + plural
     return _Head(name, colours[-1] if colours else None, max(count, 1))
 
 

@@ -54,7 +54,9 @@ class EvaluationEncoder(nn.Module):
 
     @torch.no_grad()
     def score(self, images: Tensor, texts: Sequence[str], of: Sequence[int] | None = None) -> Tensor:
-        """Score how well texts match images, with patches if the run trained them (:func:`.contrastive.agreement`).
+        """Score how well texts match images, with patches if the run trained them.
+
+        The score is that of :func:`~vlad_lightning.models.contrastive.agreement`.
 
         Args:
             images: (B, 3, H, W) float in [-1, 1]; the evaluation encoder is moved to their device and runs in float32.

@@ -27,7 +27,8 @@ from vlad_lightning.models.lora import fold
 from vlad_lightning.models.number_format import cast_weights
 from vlad_lightning.pretrained import find_weights
 
-ENCODER, DETECTOR = "encoder", "detector"
+ENCODER = "encoder"
+DETECTOR = "detector"
 _PARTS = {ENCODER: ("prompt_encoder", "image_encoder"), DETECTOR: ("detector",)}
 _RUNS = {ENCODER: "a stage-0 run", DETECTOR: "an object detector"}
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"

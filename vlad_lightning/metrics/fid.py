@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torch.hub import get_dir, load_state_dict_from_url
@@ -90,6 +91,7 @@ class InceptionNetwork(nn.Module):
     """
 
     name = "inception-v3-compat"
+    result_names = ("fid", "kid")
 
     def __init__(self, weights: str | None = None) -> None:
         super().__init__()
@@ -105,6 +107,35 @@ class InceptionNetwork(nn.Module):
         """Embed (B, 3, H, W) float images in [-1, 1] as (B, 2048) float; resized to 299 px as TensorFlow 1 did."""
         pixels = to_bytes(images)
         return self.network(pixels)[0]
+
+
+class PytorchFidNetwork(InceptionNetwork):
+    """The same network with pytorch-fid's resizing, which AnyText-bench and many papers use.
+
+    pytorch-fid resizes with PyTorch's bilinear interpolation and scales to [-1, 1]; torch-fidelity follows
+    TensorFlow 1, whose grid is shifted by half a pixel (Parmar et al. 2022), and scales by 128. The arguments are those
+    of :class:`InceptionNetwork`.
+    """
+
+    name = "inception-v3-compat, resized as pytorch-fid"
+    result_names = ("fid_pytorch_fid", "kid_pytorch_fid")
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Embed (B, 3, H, W) float images in [-1, 1] as (B, 2048) float."""
+        side = self.network.INPUT_IMAGE_SIZE
+        pixels = to_bytes(images).float() / 255
+        resized = F.interpolate(pixels, size=(side, side), mode="bilinear", align_corners=False)
+        return inception_features(self.network, 2 * resized - 1)
+
+
+def inception_features(network: FeatureExtractorInceptionV3, inputs: Tensor) -> Tensor:
+    """Return the features (B, 2048) of inputs (B, 3, 299, 299) float that are already scaled."""
+    for name, layer in network.named_children():  # in the order in which its own forward uses them
+        if name == "fc":
+            break
+        inputs = layer(inputs)
+    return inputs.flatten(1).float()
 
 
 def _download_inception() -> Path:
@@ -132,6 +163,8 @@ def _build_inception(path: Path, content: bytes) -> FeatureExtractorInceptionV3:
 
 class FrechetDistance(ResultMetric):
     """``fid`` and ``kid``, or with another network ``frechet_distance_<network>`` and ``kernel_distance_<network>``.
+
+    A network may name its results by its ``result_names``.
 
     There is no interval, since resampling the images biases both distances. The details hold the standard deviation of
     KID over its subsets, the network, its hash and the numbers of images. If a subset holds all images of both sides,
@@ -210,8 +243,8 @@ class FrechetDistance(ResultMetric):
 
     def _names(self) -> tuple[str, str]:
         network = self._encoder.network
-        if isinstance(network, InceptionNetwork):
-            return "fid", "kid"
+        if own := getattr(network, "result_names", None):
+            return own
         slug = re.sub(r"\W+", "_", network.name)
         return f"frechet_distance_{slug}", f"kernel_distance_{slug}"
 

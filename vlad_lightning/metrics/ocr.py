@@ -278,7 +278,7 @@ class OCRMetrics(PerImageMetric):
         each = np.ones_like(table["wanted"])
         shares = {"sentence_accuracy": Share(table["all_read"], each)}
         if table["wanted"].any():
-            shares |= _word_shares(table)
+            shares |= word_shares(table)
         return shares | {name: Share(table[name], each) for name in self.columns if name.startswith("mario_")}
 
     def compute(self) -> dict[str, MetricResult]:
@@ -294,7 +294,7 @@ class OCRMetrics(PerImageMetric):
         return {name: replace(result, details={"engine": self.engine.name}) for name, result in results.items()}
 
 
-def _word_shares(table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
+def word_shares(table: Mapping[str, NDArray[np.float64]]) -> dict[str, Share]:
     """Return the results that are shares of the wanted words, of the words read, or of their characters."""
     wanted, read, matches = table["wanted"], table["tokens"], table["token_matches"]
     return {

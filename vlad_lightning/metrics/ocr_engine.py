@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import resize
@@ -20,6 +25,9 @@ from vlad_lightning.metrics.word_quads import words_of_line
 from vlad_lightning.types import Layout
 
 EngineName = Literal["rapidocr", "paddleocr"]
+
+PADDLE_FILES = ("inference.onnx", "inference.yml")
+"""The files of a model's folder that :class:`PaddleOCREngine` reads."""
 
 
 @runtime_checkable
@@ -46,11 +54,84 @@ class OCRLocator(OCREngine, TextLocator, Protocol):
     """An engine that also returns the positions of the text."""
 
 
-class RapidOCREngine:
+@dataclass(frozen=True, eq=False)
+class ReadLine:
+    """A line of text as it was read.
+
+    Attributes:
+        text: the text, with spaces between its words.
+        quad: (4, 2) float64, its corners in fractions of the frame, clockwise from the top left.
+        words: its words with their own corners; each has the line's confidence where the engine gives no other.
+    """
+
+    text: str
+    quad: NDArray[np.float64]
+    words: tuple[OcrWord, ...]
+
+
+class LineEngine(ABC):
+    """An engine that reads one picture at a time.
+
+    Attributes:
+        name: see :class:`OCREngine`.
+        provenance: the engine, its version, and the SHA-256 of each of its model files by name.
+
+    Args:
+        engine: name of the package that reads.
+        version: its version.
+        models: names of its models, for people.
+        files: its model files.
+        min_side: images with a shorter side below this, in pixels, are enlarged to it (bicubic) before reading.
+
+    Raises:
+        ValueError: if ``min_side`` is below 1.
+    """
+
+    def __init__(self, engine: str, version: str, models: str, files: Sequence[Path], min_side: int) -> None:
+        check_least("min_side", min_side)
+        self.name = f"{engine} {version} ({models}, at least {min_side} px)"
+        self.provenance: Mapping[str, str] = {"engine": engine, "version": version, "min_side": str(min_side)} | {
+            f"{file.parent.name}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(files)
+        }
+        self._min_side = min_side
+
+    @abstractmethod
+    def read_picture(self, picture: NDArray[np.uint8]) -> list[ReadLine]:
+        """Read one picture (H, W, 3), BGR; the corners are in fractions of it."""
+
+    def read_lines(self, images: Tensor) -> list[list[ReadLine]]:
+        """Read the lines of text with their words.
+
+        Args:
+            images: as in :meth:`OCREngine.read`.
+        """
+        return [self.read_picture(picture) for picture in bgr_pictures(images, self._min_side)]
+
+    def read(self, images: Tensor) -> list[list[str]]:
+        """Read the lines of text, see :meth:`OCREngine.read`."""
+        return [[line.text for line in lines] for lines in self.read_lines(images)]
+
+    def locate(self, images: Tensor) -> list[Layout]:
+        """Locate the lines of text, see :meth:`~vlad_lightning.layout.pictures.TextLocator.locate`."""
+        return [
+            layout_of_lines([line.text for line in lines], [line.quad for line in lines], (1, 1))
+            for lines in self.read_lines(images)
+        ]
+
+    def read_words(self, images: Tensor) -> list[list[OcrWord]]:
+        """Read the words with their corners, line by line in reading order.
+
+        Args:
+            images: as in :meth:`OCREngine.read`.
+        """
+        return [[word for line in lines for word in line.words] for lines in self.read_lines(images)]
+
+
+class RapidOCREngine(LineEngine):
     """PP-OCR as ONNX on a CPU, with the weights in the ``rapidocr`` package, so it works offline.
 
     Args:
-        min_side: images with a shorter side below this, in pixels, are enlarged to it (bicubic) before reading.
+        min_side: see :class:`LineEngine`.
         threads: CPU threads for each of detector and recogniser.
 
     Raises:
@@ -58,12 +139,10 @@ class RapidOCREngine:
     """
 
     def __init__(self, min_side: int = 256, threads: int = 1) -> None:
-        for argument, value in (("min_side", min_side), ("threads", threads)):
-            if value < 1:
-                raise ValueError(f"{argument} is {value}; it must be at least 1")
-        from rapidocr import RapidOCR  # opencv and the ONNX runtime take a second to import
+        check_least("min_side", min_side)
+        check_least("threads", threads)
+        import rapidocr  # opencv and the ONNX runtime take a second to import
 
-        self._min_side = min_side
         params = {
             "Global.use_cls": False,  # would turn some pictures upside down; posters are upright
             "Global.log_level": "error",
@@ -71,31 +150,37 @@ class RapidOCREngine:
             "EngineConfig.onnxruntime.intra_op_num_threads": threads,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
-        self._ocr: Any = RapidOCR(params=params)
+        self._ocr: Any = rapidocr.RapidOCR(params=params)
         models = f"{self._ocr.cfg.Det.ocr_version.value} {self._ocr.cfg.Rec.model_type.value}"
-        self.name = f"rapidocr {metadata.version('rapidocr')} ({models}, at least {min_side} px)"
+        folder = Path(rapidocr.__file__).parent / "models"
+        files = [*folder.glob("*_det_*.onnx"), *folder.glob("*_rec_*.onnx")]
+        super().__init__("rapidocr", metadata.version("rapidocr"), models, files, min_side)
 
     def read(self, images: Tensor) -> list[list[str]]:
         """Read the lines of text, see :meth:`OCREngine.read`."""
-        return [list(self._ocr(picture).txts or ()) for picture in bgr_pictures(images, self._min_side)]
-
-    def locate(self, images: Tensor) -> list[Layout]:
-        """Locate the lines of text, see :meth:`~vlad_lightning.layout.pictures.TextLocator.locate`."""
         pictures = bgr_pictures(images, self._min_side)
-        pages = [(self._ocr(picture), picture) for picture in pictures]
-        return [layout_of_lines(page.txts or (), page.boxes, picture.shape[:2]) for page, picture in pages]
+        # the engine remembers the last call's setting
+        return [list(self._ocr(picture, return_word_box=False).txts or ()) for picture in pictures]
 
-    def read_words(self, images: Tensor) -> list[list[OcrWord]]:
-        """Read the words with their corners, line by line in reading order; each has its line's confidence.
+    def read_picture(self, picture: NDArray[np.uint8]) -> list[ReadLine]:
+        """See :meth:`LineEngine.read_picture`."""
+        try:
+            page = self._ocr(picture, return_word_box=True)
+        except IndexError:  # the engine fails if it locates nothing in one line but words in others
+            page = self._ocr(picture, return_word_box=False)
+        lines = page.txts or ()
+        located = page.word_results or ()
+        if len(located) != len(lines):  # the engine leaves out lines in which it locates nothing
+            located = [()] * len(lines)
+        return [
+            line_of(line, quad, score, picture.shape[:2], [(word[0], word[2]) for word in words if word[2] is not None])
+            for line, quad, score, words in zip(
+                lines, page.boxes if lines else (), page.scores or (), located, strict=True
+            )
+        ]
 
-        Args:
-            images: as in :meth:`OCREngine.read`.
-        """
-        pictures = bgr_pictures(images, self._min_side)
-        return [_words_of_page(self._ocr(picture, return_word_box=True), picture.shape[:2]) for picture in pictures]
 
-
-class PaddleOCREngine:
+class PaddleOCREngine(LineEngine):
     """PaddleOCR 3 from model folders on this machine; needs the ``paddle`` extra.
 
     Args:
@@ -103,12 +188,13 @@ class PaddleOCREngine:
         detection_dir: its folder, with ``inference.onnx`` and ``inference.yml``.
         recognition_model: name of the text recognition model, such as ``en_PP-OCRv5_mobile_rec``.
         recognition_dir: its folder.
-        min_side: as in :class:`RapidOCREngine`.
+        min_side: see :class:`LineEngine`.
+        threads: CPU threads for each of detector and recogniser.
 
     Raises:
         ModuleNotFoundError: if paddleocr 3 is not installed.
         FileNotFoundError: if a folder or a file in it is missing.
-        ValueError: if ``min_side`` is below 1.
+        ValueError: if ``min_side`` or ``threads`` is below 1.
     """
 
     def __init__(
@@ -118,17 +204,21 @@ class PaddleOCREngine:
         recognition_model: str,
         recognition_dir: str,
         min_side: int = 256,
+        threads: int = 1,
     ) -> None:
-        if min_side < 1:
-            raise ValueError(f"min_side is {min_side}; it must be at least 1")
+        check_least("min_side", min_side)
+        check_least("threads", threads)
         version = _paddleocr_version()
         for argument, folder in (("detection_dir", detection_dir), ("recognition_dir", recognition_dir)):
             _check_paddle_folder(argument, Path(folder))
+        os.environ.setdefault("PADDLE_PDX_DISABLE_MODEL_SOURCE_CHECK", "True")  # or it looks for hosts of models
         from paddleocr import PaddleOCR
 
-        self._min_side = min_side
+        logging.getLogger("paddlex").setLevel(logging.WARNING)  # it would tell each network that it loads
         self._ocr: Any = PaddleOCR(
-            engine="onnxruntime",  # runs without paddlepaddle
+            device="cpu",  # not looked for, which would import paddlepaddle
+            engine="onnxruntime",  # runs without it
+            engine_config={"intra_op_num_threads": threads, "inter_op_num_threads": 1, "log_severity_level": 3},
             text_detection_model_name=detection_model,
             text_detection_model_dir=detection_dir,
             text_recognition_model_name=recognition_model,
@@ -137,22 +227,16 @@ class PaddleOCREngine:
             use_doc_unwarping=False,
             use_textline_orientation=False,
         )
-        self.name = f"paddleocr {version} ({detection_model}, {recognition_model}, at least {min_side} px)"
+        files = [Path(folder, name) for folder in (detection_dir, recognition_dir) for name in PADDLE_FILES]
+        super().__init__("paddleocr", version, f"{detection_model}, {recognition_model}", files, min_side)
 
-    def read(self, images: Tensor) -> list[list[str]]:
-        """Read the lines of text, see :meth:`OCREngine.read`."""
-        pages = (self._ocr.predict(picture) for picture in bgr_pictures(images, self._min_side))
-        return [[line for result in page for line in result["rec_texts"]] for page in pages]
-
-    def locate(self, images: Tensor) -> list[Layout]:
-        """Locate the lines of text, see :meth:`~vlad_lightning.layout.pictures.TextLocator.locate`."""
-        found = []
-        for picture in bgr_pictures(images, self._min_side):
-            results = self._ocr.predict(picture)
-            lines = [line for result in results for line in result["rec_texts"]]
-            quads = [quad for result in results for quad in result["rec_polys"]]
-            found.append(layout_of_lines(lines, quads, picture.shape[:2]))
-        return found
+    def read_picture(self, picture: NDArray[np.uint8]) -> list[ReadLine]:
+        """See :meth:`LineEngine.read_picture`."""
+        return [
+            line_of(line, quad, score, picture.shape[:2])
+            for result in self._ocr.predict(picture)
+            for line, quad, score in zip(result["rec_texts"], result["rec_polys"], result["rec_scores"], strict=True)
+        ]
 
 
 def build_ocr_engine(
@@ -224,17 +308,40 @@ def layout_of_lines(lines: Sequence[str], quads: Any, size: tuple[int, ...]) -> 
     return Layout.from_quads([lines[i] for i in kept], torch.from_numpy(corners))
 
 
-def _words_of_page(page: Any, size: tuple[int, ...]) -> list[OcrWord]:
-    lines = page.txts or ()
-    located = page.word_results or ()
-    if len(located) != len(lines):  # the engine leaves out lines in which it locates nothing
-        located = [()] * len(lines)
+def line_of(
+    text: str,
+    quad: ArrayLike,
+    score: float,
+    size: tuple[int, ...],
+    located: Sequence[tuple[str, ArrayLike]] = (),
+) -> ReadLine:
+    """Build a line from what an engine says of it.
+
+    Args:
+        text: its text.
+        quad: (4, 2), its corners in pixels, clockwise from the top left.
+        score: the engine's confidence; above 1 it counts as 1.
+        size: height and width of the picture in pixels.
+        located: as in :func:`~vlad_lightning.metrics.word_quads.words_of_line`.
+    """
     height, width = size
-    found = []
-    for line, quad, score, words in zip(lines, page.boxes if lines else (), page.scores or (), located, strict=True):
-        for text, corners in words_of_line(line, quad, [(word[0], word[2]) for word in words]):
-            found.append(OcrWord(text, (corners / (width, height)).astype(np.float32), min(float(score), 1.0)))
-    return found
+    corners = np.asarray(quad, dtype=np.float64)
+    confidence = min(float(score), 1.0)
+    words = tuple(
+        OcrWord(word, (np.asarray(place) / (width, height)).astype(np.float32), confidence)
+        for word, place in words_of_line(text, corners, located)
+    )
+    return ReadLine(text, corners / (width, height), words)
+
+
+def check_least(argument: str, value: int) -> None:
+    """Refuse a number below 1.
+
+    Raises:
+        ValueError: naming the argument and the value.
+    """
+    if value < 1:
+        raise ValueError(f"{argument} is {value}; it must be at least 1")
 
 
 def _paddleocr_version() -> str:
@@ -250,6 +357,6 @@ def _paddleocr_version() -> str:
 
 
 def _check_paddle_folder(argument: str, folder: Path) -> None:
-    missing = [name for name in ("inference.onnx", "inference.yml") if not (folder / name).is_file()]
+    missing = [name for name in PADDLE_FILES if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{argument} is {str(folder)!r}, which lacks {' and '.join(missing)}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlad_lightning.metrics.bootstrap import NO_WIDTH, unvaried_interval
+from vlad_lightning.metrics.bootstrap import NO_WIDTH, Statistic, ratio_of_sums, unvaried_interval
 
 PerImage = Mapping[str, tuple[float, float]]
 """What each image adds to a share, by its key: (part, whole), such as (words read, words requested)."""
@@ -36,36 +36,43 @@ class Difference:
 
 
 def paired_difference(
-    first: PerImage, second: PerImage, rng: np.random.Generator, resamples: int = 2000
+    first: Mapping[str, Sequence[float]],
+    second: Mapping[str, Sequence[float]],
+    rng: np.random.Generator,
+    resamples: int = 2000,
+    statistic: Statistic = ratio_of_sums,
 ) -> Difference | None:
     """Compare two systems image by image.
 
     The interval is a bootstrap over images, resampled together for both systems (Efron and Tibshirani 1993); the test
     is approximate randomisation (Noreen 1989), which is McNemar's test if each image has one item. Both use the pooled
-    share, the sum of the parts over the sum of the wholes, as the results do.
+    share, the sum of the parts over the sum of the wholes, as the results do. With the sums of each prompt's images in
+    place of the images (:func:`~vlad_lightning.metrics.bootstrap.cluster_sums`), prompts are resampled and swapped.
 
     Args:
         first: per-image rows of the baseline system.
         second: per-image rows of the other system.
         rng: random generator of resamples and swaps.
         resamples: number of resamples, and of swaps.
+        statistic: computes the result from the rows' columns; its columns are parts and wholes in turn.
 
     Returns:
         The difference; None if one system's wholes sum to 0 over the images that both have.
     """
     keys = sorted(first.keys() & second.keys())
-    both = np.array([(*first[key], *second[key]) for key in keys], dtype=np.float64).reshape(-1, 2, 2)
-    both = both[both.any(axis=(1, 2))]  # (n, system, part and whole)
-    if not (both.sum(axis=0)[:, 1] > 0).all():
+    width = len(first[keys[0]]) if keys else 2
+    both = np.array([(*first[key], *second[key]) for key in keys], dtype=np.float64).reshape(-1, 2, width)
+    both = both[both.any(axis=(1, 2))]  # (n, system, parts and wholes)
+    if not (both.sum(axis=0)[:, 1::2] > 0).all():
         return None
     count = len(both)
-    value = float(_difference(both.sum(axis=0)))
+    value = float(_difference(both.sum(axis=0), statistic))
     drawn = np.stack([both[rng.integers(count, size=count)].sum(axis=0) for _ in range(resamples)])
-    difference = _difference(drawn)
+    difference = _difference(drawn, statistic)
     low, high = _interval(difference, value, both)
     swaps = rng.integers(2, size=(resamples, count)).astype(bool)
     swapped = np.stack([np.where(swap[:, None, None], both[:, ::-1], both).sum(axis=0) for swap in swaps])
-    reached = np.abs(_difference(swapped)) >= abs(value) - 1e-12
+    reached = np.abs(_difference(swapped, statistic)) >= abs(value) - 1e-12
     p = (1 + int(reached.sum())) / (1 + resamples)
     return Difference(value, low, high, p, count)
 
@@ -80,13 +87,34 @@ def _interval(drawn: NDArray[np.float64], value: float, both: NDArray[np.float64
     low, high = map(float, np.nanpercentile(drawn, (2.5, 97.5)))
     if high - low > NO_WIDTH or abs(value) not in (0, 1):
         return low, high
-    if (both[..., 0] > both[..., 1]).any():
+    if (both[..., ::2] > both[..., 1::2]).any():
         return None, None
     return unvaried_interval(value, len(both), most=1.0, least=-1.0)
 
 
-def _difference(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the second share minus the first: sums (..., system, part and whole) -> (...); NaN for 0 / 0."""
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for the number of tests (Holm 1979); those at most alpha are differences that hold together.
+
+    Args:
+        p_values: m values in [0, 1], in any order.
+
+    Returns:
+        For each of them the smallest level at which its test rejects while all m together err with that probability.
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    left = len(p_values) - np.arange(len(p_values))
+    raised = np.minimum(np.maximum.accumulate(np.asarray(p_values, dtype=np.float64)[order] * left), 1.0)
+    corrected = np.empty_like(raised)
+    corrected[order] = raised
+    return [float(value) for value in corrected]
+
+
+def _difference(sums: NDArray[np.float64], statistic: Statistic) -> NDArray[np.float64]:
+    """Return the second result minus the first: sums (..., system, parts and wholes) -> (...); NaN for 0 / 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares = sums[..., 0] / sums[..., 1]
-    return shares[..., 1] - shares[..., 0]
+        results = statistic(*(sums[..., column, None] for column in range(sums.shape[-1])), axis=-1)
+    return results[..., 1] - results[..., 0]

@@ -25,6 +25,7 @@ from transformers import (
 )
 
 from vlad_lightning.files import check_stored, naming
+from vlad_lightning.pretrained import find_weights
 
 _CONFIG = "config.json"
 _SINGLE = ".safetensors"
@@ -37,7 +38,8 @@ class Source:
     """The location of published weights.
 
     Attributes:
-        location: a local folder, a hub id, or a local .safetensors file in the layout of the original repositories.
+        location: a local folder, a shipped name such as ``vlad-mini``, a hub id, or a local .safetensors file in the
+            layout of the original repositories.
         subfolder: subfolder of the folder or the hub id, such as ``unet``.
         revision: a commit; a hub id needs it.
         config: for a single file: a local folder in diffusers' layout that has ``<subfolder>/config.json``.
@@ -59,7 +61,7 @@ class Source:
     @property
     def settings(self) -> str:
         """The folder, or the hub id, that holds ``<subfolder>/config.json``."""
-        return self.config or self.location
+        return self.config or str(find_weights(self.location))
 
     def check(self, needed: str = _CONFIG, weights: bool = True) -> None:
         """Refuse a source that cannot be read, before anything is loaded.
@@ -126,7 +128,7 @@ class Source:
         # a language model inside a vision-language model: one level deeper than where its class looks
         nested = {"key_mapping": {r"^model\.language_model\.": "model."}} if issubclass(kind, _NESTED) else {}
         loaded, info = kind.from_pretrained(
-            self.location,
+            str(find_weights(self.location)),
             **nested,
             subfolder=self.subfolder,
             revision=self.revision,
@@ -168,12 +170,12 @@ class Source:
         read: PreTrainedTokenizerFast = tokenizer
         return read
 
-    def load_schedule(self) -> DDPMScheduler:
-        """Load the published noise schedule, whatever solver it was published with.
+    def load_schedule(self, kind: Any = DDPMScheduler) -> Any:
+        """Load the published noise schedule as one of class ``kind``, whatever solver it was published with.
 
         Raises:
             FileNotFoundError: see :meth:`check`.
         """
         self.check("scheduler_config.json", weights=False)
-        config = DDPMScheduler.load_config(self.settings, subfolder=self.subfolder, revision=self.revision)
-        return DDPMScheduler.from_config(config)
+        config = kind.load_config(self.settings, subfolder=self.subfolder, revision=self.revision)
+        return kind.from_config(config)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from diffusers import DDPMScheduler
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
+from vlad_lightning.diffusion.objective import Schedule
 from vlad_lightning.models.text.towers import DualTower, TextTower, reader_of
 
 _NOT_COMPARED = (
@@ -38,6 +38,8 @@ _SCHEDULE = (
     "beta_end",
     "trained_betas",
     "rescale_betas_zero_snr",
+    "shift",  # of flow matching, as is the next
+    "use_dynamic_shifting",
 )
 
 
@@ -59,8 +61,8 @@ def compare_settings(part: nn.Module, published: Mapping[str, Any]) -> None:
     _compare([k for k in _COMPARED if k in own], own, published)
 
 
-def compare_schedules(own: DDPMScheduler, published: DDPMScheduler) -> None:
-    """Refuse a published schedule that differs from a part's.
+def compare_schedules(own: Schedule, published: Schedule) -> None:
+    """Refuse a published schedule that differs from a part's, of the same class.
 
     Raises:
         ValueError: naming the first key and both values.

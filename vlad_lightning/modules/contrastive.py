@@ -12,6 +12,9 @@ from vlad_lightning.models.contrastive import info_nce
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 
+TEMPERATURE = 0.07
+"""The default of tau in Eq. 8's L_align."""
+
 
 def check_widths(prompts: PromptEncoder, images: ImageEncoder) -> None:
     """Refuse encoders whose embeddings cannot be compared.
@@ -21,6 +24,25 @@ def check_widths(prompts: PromptEncoder, images: ImageEncoder) -> None:
     """
     if images.width != prompts.width:
         raise ValueError(f"the image encoder's width is {images.width}; the text encoder's is {prompts.width}")
+
+
+def check_alignment(prompts: PromptEncoder, images: ImageEncoder | None, temperature: float) -> None:
+    """Refuse arguments with which L_align cannot be computed, or that have no effect without it.
+
+    Args:
+        prompts: the prompt encoder.
+        images: the image encoder; None leaves L_align out.
+        temperature: tau of L_align.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature is {temperature}; it must be above 0")
+    if images is not None:
+        check_widths(prompts, images)
+    elif temperature != TEMPERATURE:
+        raise ValueError(f"temperature is {temperature}; it has no effect without an image_encoder: leave it out")
 
 
 def gather_rows(module: LightningModule, rows: Tensor, sync_grads: bool = False) -> Tensor:

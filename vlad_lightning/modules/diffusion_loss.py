@@ -110,7 +110,7 @@ class DiffusionLoss:
         mask = batch.object_mask & cond.object_mask & ~all_dropped[:, None]
         if self.settings.box_dropout > 0:
             mask = mask & (generators.uniform(mask.shape[1]) >= self.settings.box_dropout)
-        return Grounding(cond.objects, batch.object_boxes, mask)
+        return Grounding(cond.objects, batch.object_boxes, mask, batch.object_counts)
 
     def _without_pooled(self, cond: Conditioning, uncond: Conditioning, generators: SampleGenerators) -> Conditioning:
         """Replace the pooled t of some samples by the empty prompt's; their token states stay."""

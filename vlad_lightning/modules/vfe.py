@@ -22,7 +22,7 @@ from vlad_lightning.metrics.evaluation import Evaluation
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.models.image_encoder import ImageEncoder
-from vlad_lightning.modules.contrastive import align, check_widths
+from vlad_lightning.modules.contrastive import TEMPERATURE, align, check_alignment
 from vlad_lightning.modules.diffusion_loss import DiffusionLoss
 from vlad_lightning.modules.optimization import Optimization, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
@@ -38,7 +38,9 @@ class VFEModule(LightningModule):
 
     Args:
         image_generator: the model that is trained, with the prompt encoder of stage 0.
-        image_encoder: the frozen vision tower of stage 0, for L_align.
+        image_encoder: the frozen vision tower of stage 0, for L_align. None leaves L_align out, and ``loss_align`` is
+            not logged: a departure from Eq. 8, for fine-tuning a finished system, of which an exported pipeline has no
+            image encoder.
         layout_generator: stage 1, frozen; None without hierarchical guidance.
         training: settings of the loss.
         optimization: learning rate and schedule.
@@ -54,18 +56,20 @@ class VFEModule(LightningModule):
         masking: regions that inpainting is trained on; None trains on whole images only.
         freeze_text_tower: False trains all weights of the image generator's text tower, for one that is not pretrained;
             with adapters, only these are trained.
+        adapters_only: True trains the denoising network's adapters and nothing else, so that these alone, exported, are
+            all that a training changed.
 
     Raises:
-        ValueError: where ``temperature`` is not positive, ``text_probe`` is negative, the encoders' widths differ, a
-            sampler does not fit its generator, a setting of ``training`` has no effect on this image generator, only
-            one of ``masking`` and ``image_generator.vfe.inpainting`` is given, or ``layout_sampler`` is set without a
-            layout generator.
+        ValueError: where ``temperature`` is not positive, or set without an image encoder, ``text_probe`` is negative,
+            the encoders' widths differ, a sampler does not fit its generator, a setting of ``training`` has no effect
+            on this image generator, only one of ``masking`` and ``image_generator.vfe.inpainting`` is given,
+            ``layout_sampler`` is set without a layout generator, or ``adapters_only`` without ``vfe.lora``.
     """
 
     def __init__(
         self,
         image_generator: ImageGenerator,
-        image_encoder: ImageEncoder,
+        image_encoder: ImageEncoder | None,
         layout_generator: LayoutGenerator | None = None,
         training: LossSettings = LossSettings(),
         optimization: Optimization = Optimization(),
@@ -73,18 +77,17 @@ class VFEModule(LightningModule):
         layout_sampler: Sampler = Sampler(),
         sampling_seed: int = 0,
         evaluation: Evaluation | None = None,
-        temperature: float = 0.07,
+        temperature: float = TEMPERATURE,
         seed: int = 0,
         masking: Masking | None = None,
         freeze_text_tower: bool = True,
         text_probe: int = 64,
+        adapters_only: bool = False,
     ) -> None:
         super().__init__()
-        if temperature <= 0:
-            raise ValueError(f"temperature is {temperature}; it must be above 0")
+        check_alignment(image_generator.prompt_encoder, image_encoder, temperature)
         if text_probe < 0:
             raise ValueError(f"text_probe is {text_probe}; it must be at least 0")
-        check_widths(image_generator.prompt_encoder, image_encoder)
         training.check(image_generator)
         image_generator.check(sampler)
         if layout_generator is not None:
@@ -96,7 +99,7 @@ class VFEModule(LightningModule):
                 f"masking is {masking}; it is needed where image_generator.vfe.inpainting is given, and only there"
             )
         self.image_generator = image_generator
-        self.image_encoder = image_encoder.requires_grad_(False)
+        self.image_encoder = image_encoder.requires_grad_(False) if image_encoder else None
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
         if image_generator.prompt_encoder.text_encoder.lora is None and freeze_text_tower:
             image_generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
@@ -104,7 +107,9 @@ class VFEModule(LightningModule):
             for part in (image_generator.vfe.network, image_generator.vfe.fusion, image_generator.vfe.inpainting):
                 if part is not None:
                     part.requires_grad_(False)
-            image_generator.prompt_encoder.composition.freeze_unread(pooled=True, tokens=False)
+            image_generator.prompt_encoder.composition.freeze_unread(pooled=image_encoder is not None, tokens=False)
+        if adapters_only:
+            _freeze_but_adapters(image_generator)
         self.settings = training
         self.optimization = optimization
         self.sampler, self.layout_sampler, self.sampling_seed = sampler, layout_sampler, sampling_seed
@@ -127,14 +132,21 @@ class VFEModule(LightningModule):
         cond = self.image_generator.prompt_encoder(batch.texts)
         aligned = self._alignment(batch.images, cond.pooled, everywhere=stage == "train")
         diffusion, mapping = DiffusionLoss(self.image_generator, self.settings, self.masking)(batch, cond, generators)
-        loss = aligned + self.settings.diffusion_weight * diffusion + self.settings.map_weight * mapping
-        values = {"loss": loss, "loss_align": aligned, "loss_diffusion": diffusion, "loss_map": mapping}
+        denoising = self.settings.diffusion_weight * diffusion
+        loss = (denoising if aligned is None else aligned + denoising) + self.settings.map_weight * mapping
+        values = {"loss": loss, "loss_diffusion": diffusion, "loss_map": mapping}
+        values |= {} if aligned is None else {"loss_align": aligned}
         values = {f"{stage}/{name}": value for name, value in values.items()}
         self.log_dict(values, prog_bar=True, batch_size=logged_batch_size(self, batch), sync_dist=stage != "train")
         return loss
 
-    def _alignment(self, images: Tensor, texts: Tensor, everywhere: bool) -> Tensor:
-        """Return L_align, Eq. 3, with the negatives of all ranks or, if not ``everywhere``, of this batch."""
+    def _alignment(self, images: Tensor, texts: Tensor, everywhere: bool) -> Tensor | None:
+        """Return L_align, Eq. 3, with the negatives of all ranks or, if not ``everywhere``, of this batch.
+
+        It is None without an image encoder.
+        """
+        if self.image_encoder is None:
+            return None
         with torch.no_grad():
             embedded = self.image_encoder(images)
         return align(self, embedded, texts, self.temperature, everywhere=everywhere)
@@ -232,7 +244,8 @@ class VFEModule(LightningModule):
         """Refuse data with images of another size, or boxes for another number of phrases than the system reads."""
         text = self.image_generator.prompt_encoder.text_encoder
         check_same(self, "size", "model.image_generator.image_size", self.image_generator.image_size)
-        check_size(self, "model.image_encoder.tower.image_size", self.image_encoder.image_size)
+        if self.image_encoder is not None:
+            check_size(self, "model.image_encoder.tower.image_size", self.image_encoder.image_size)
         check_same(self, "max_words", "model.image_generator.prompt_encoder.text_encoder.max_words", text.max_words)
         if self.layout_generator is not None:
             layouts = self.layout_generator.tlg.config
@@ -276,3 +289,11 @@ class VFEModule(LightningModule):
         return self.optimization.of_module(
             self, self.image_generator.prompt_encoder, self.image_generator.vfe.phrase_map
         )
+
+
+def _freeze_but_adapters(image_generator: ImageGenerator) -> None:
+    if image_generator.vfe.lora is None:
+        raise ValueError("adapters_only is True; it needs adapters, image_generator.vfe.lora")
+    image_generator.requires_grad_(False)
+    for name, weight in image_generator.vfe.network.named_parameters():
+        weight.requires_grad_("lora_" in name)

@@ -1,33 +1,19 @@
-"""What a generated PNG says about itself: how it was made, for people, for other programs, and to make it again.
+"""What is known about a generated image, and the text of its PNG (:mod:`~vlad_lightning.layout.picture_text`).
 
-Each setting has a keyword, and ``parameters`` has them in one text as AUTOMATIC1111's web UI writes it, which many
-programs show. Paths are not stored, since they are private: of files that an image depends on, there are name and hash.
+Paths are not stored, since they are private: of files that an image depends on, there are name and hash.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vlad_lightning import __version__
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.fonts import FAMILIES
 from vlad_lightning.layout.layout_file import LayoutFile
-
-SOFTWARE = "vlad-lightning"
-"""How the keyword ``Software`` begins."""
-
-TOLD_SETTINGS = (
-    *("steps", "guidance_scale", "layout_scale", "guidance_interval", "guidance_rescale"),
-    *("solver", "cache_interval", "fuse_qkv"),
-)
-"""The settings of the sampler that are stored, each under its own name."""
-
-SHORT_HASH = 10
-"""Digits of a hash in ``parameters``, as in AUTOMATIC1111's."""
+from vlad_lightning.layout.picture_text import SAMPLER_SETTINGS, picture_facts, picture_text
 
 
 @dataclass(frozen=True)
@@ -68,26 +54,23 @@ class ImageFacts:
 
     def text(self) -> dict[str, str]:
         """Return the text of a PNG by keyword."""
-        settings = {name: getattr(self.sampler, name) for name in TOLD_SETTINGS}
-        told = {
-            "prompt": self.prompt,
-            **({"negative_prompt": self.negative_prompt} if self.negative_prompt is not None else {}),
-            "seed": self.seed,
-            **settings,
-            "guidance_interval": " ".join(map(str, settings["guidance_interval"])),
-            "size": "x".join(map(str, self.size)),
-            "model": self.model,
-            "model_hash": self.model_hash,
-            "device": self.device,
-        }
+        told = picture_facts(
+            self.prompt,
+            self.seed,
+            {name: getattr(self.sampler, name) for name in SAMPLER_SETTINGS},
+            self.size,
+            self.model,
+            self.model_hash,
+            self.device,
+            self.negative_prompt,
+        )
         told |= {"upscale": self.upscale} if self.upscale else {}
         told |= self.files
         if self.layout is not None:
             told |= self._layout_text(self.layout)
         if self.sheet:
             told["sheet"] = self.sheet
-        text = {keyword: str(value) for keyword, value in told.items()}
-        return {"parameters": _parameters(text), **text, "Software": f"{SOFTWARE} {__version__}"}
+        return picture_text(told)
 
     def _layout_text(self, layout: LayoutFile) -> dict[str, str]:
         """Return a layout and where it is from; font files are left out, and their layout file must be named again."""
@@ -103,22 +86,3 @@ def named_file(path: Path) -> str:
     """Return a file's name and its SHA-256."""
     with path.open("rb") as file:
         return f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _parameters(told: Mapping[str, str]) -> str:
-    named = {
-        "Steps": told["steps"],
-        "Sampler": told["solver"],
-        "CFG scale": told["guidance_scale"],
-        "Layout scale": told["layout_scale"],
-        "Seed": told["seed"],
-        "Size": told["size"],
-        "Model hash": told["model_hash"][:SHORT_HASH],
-        "Model": told["model"],
-        "Version": f"{SOFTWARE} {__version__}",
-    }
-    if "upscale" in told:
-        named |= {"Postprocess upscale by": told["upscale"], "Postprocess upscaler": "Lanczos"}
-    pairs = (f"{name}: {json.dumps(v) if set(',:') & set(v) else v}" for name, v in named.items())
-    negative = f"Negative prompt: {told['negative_prompt']}\n" if "negative_prompt" in told else ""
-    return f"{told['prompt']}\n{negative}{', '.join(pairs)}"

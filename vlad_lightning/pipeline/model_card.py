@@ -21,7 +21,8 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.files import NOTE_BYTES, public_path, read_utf8, set_aside
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.pipeline.precision import megabytes, stored_formats
-from vlad_lightning.pipeline.training_record import TrainedStage, read_stages
+from vlad_lightning.pipeline.training_record import ICONS, TrainedStage, read_stages
+from vlad_lightning.pretrained import SHIPPED_MODEL
 
 _USE = """\
 ```console
@@ -63,7 +64,8 @@ class Run:
         checkpoint: name of the file that was exported.
         sha256: its hash.
         steps: optimizer steps it was trained for.
-        sources: published weights that it or an earlier stage started from: hub ids and folders.
+        sources: published weights that it or an earlier stage started from: hub ids, folders, and the name of the
+            shipped model.
         results: results by name, each with ``value``, and if known ``low``, ``high``, ``n`` and ``data``, the data it
             was measured on.
         sampler: the settings it was tested with, which are the pipeline's defaults; None if unknown.
@@ -85,6 +87,11 @@ class Run:
     seeds: Mapping[str, int] = field(default_factory=dict)
     stages: tuple[TrainedStage, ...] = ()
     notes: str = ""
+
+    @property
+    def licensed_apart(self) -> bool:
+        """Whether it started from weights with a licence of their own; those that ship have this package's."""
+        return bool(set(self.sources) - {SHIPPED_MODEL})
 
 
 def read_run(
@@ -162,7 +169,7 @@ def write_card(folder: Path, run: Run, pictures: Sequence[Path] = ()) -> None:
 
 def _front_matter(run: Run) -> ModelCardData:
     # weights derived from published ones are under their licence, which only a person can look up and accept
-    derived = bool(run.sources)
+    derived = run.licensed_apart
     found = [
         EvalResult(
             "text-to-image",
@@ -220,7 +227,7 @@ def _limits(folder: Path) -> str:
 
 
 def _licence(run: Run) -> str:
-    if run.sources:
+    if run.licensed_apart:
         return "## Licence\n\nThe licences of the weights that training started from apply to these weights.\n"
     return "## Licence\n\nApache-2.0, as vlad-lightning.\n"
 
@@ -250,8 +257,9 @@ def _training(run: Run) -> str:
         lines.append(f"- Seeds: {', '.join(f'`{name}={seed}`' for name, seed in run.seeds.items())}")
     if run.sources:
         names = ", ".join(f"`{public_path(source)}`" for source in run.sources)
-        lines.append(f"- Started from: {names}; their licences apply to these weights")
-    if credits := sorted({stage.credits for stage in run.stages} - {""}):
+        lines.append(f"- Started from: {names}" + "; their licences apply to these weights" * run.licensed_apart)
+    shipped = ICONS if SHIPPED_MODEL in run.sources else ""
+    if credits := sorted({shipped, *(stage.credits for stage in run.stages)} - {""}):
         lines.append(f"- Objects of the training data were drawn from {' and '.join(credits)}")
     return "## Training\n\n" + "\n".join(lines) + "\n" + _stage_rows(run.stages)
 

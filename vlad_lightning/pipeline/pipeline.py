@@ -95,7 +95,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         fusion: the fusion of Eq. 7.
         unet: the denoiser of the images; None if it is a transformer.
         autoencoder: turns images into latents and back.
-        scheduler: noise schedule of the image diffusion, or a solver in its place (:attr:`scheduler` can be replaced).
+        scheduler: noise schedule of the image diffusion, or a solver in its place (``scheduler`` can be replaced).
         layout_tokenizer: tokenizer of the layout generator's prompt encoder.
         layout_text_encoder: its text tower, adapters folded in.
         layout_character_encoder: its character-level embedding.
@@ -404,7 +404,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         callback: StepCallback | None,
         steps: int,
     ) -> Controls:
-        """Return what a call adds to the generation; keep the latents of the last step as :attr:`_latents`."""
+        """Return what a call adds to the generation; keep the latents of the last step in ``_latents``."""
         self._interrupt, self._num_timesteps = False, steps
 
         def on_step(index: int, timestep: Tensor, x: Tensor) -> Tensor | None:

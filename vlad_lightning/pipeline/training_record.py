@@ -12,7 +12,8 @@ from vlad_lightning.checkpoints.folder import digest, read_header
 from vlad_lightning.files import public_path
 
 _RATES = ("lr", "encoder_lr", "map_lr")
-_ICONS = "Font Awesome Free 6 by Fonticons, Inc. (CC BY 4.0)"
+ICONS = "Font Awesome Free 6 by Fonticons, Inc. (CC BY 4.0)"
+"""Whom the licence of the rich world's icons says to name; the shipped model was trained on them."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _stage(checkpoint: Path, saved: Mapping[str, Any]) -> TrainedStage:
         rates={name: rate for name, rate in rates.items() if rate is not None} or None,
         seed=record.get("seed_everything"),
         data=_data(record),
-        credits=_ICONS if record.get("data.source.world") == "rich" else "",
+        credits=ICONS if record.get("data.source.world") in ("rich", "literal") else "",
     )
 
 

@@ -1,1 +1,1 @@
-"""The studio: a page in the browser to generate pictures, edit their layouts, and inpaint (``vlad-cli studio``)."""
+"""Pages for the browser: the playground, the layout editor and the rating study."""

@@ -238,5 +238,5 @@ def test_the_command_draws_it(tmp_path):
 
 
 def test_an_unknown_world_is_named(tmp_path):
-    with pytest.raises(ValueError, match="world is 'flat'; allowed: plain, rich"):
+    with pytest.raises(ValueError, match="world is 'flat'; allowed: plain, rich, literal"):
         write_posters(tmp_path / "out", samples=1, world="flat")

@@ -52,12 +52,15 @@ def _fonts(names: Sequence[str], odds: Sequence[float]) -> Fonts:
     return Fonts(tuple(names), tuple(np.cumsum(odds).tolist()))
 
 
+_RICH_FONTS = _fonts(
+    [font for fonts in FAMILIES.values() for font in fonts],
+    [share for name in FAMILIES for share in _FAMILY_ODDS[name]],
+)
+
 WORLD_FONTS: dict[World, Fonts] = {
     "plain": _fonts(FONTS, _FONT_ODDS),
-    "rich": _fonts(
-        [font for fonts in FAMILIES.values() for font in fonts],
-        [share for name in FAMILIES for share in _FAMILY_ODDS[name]],
-    ),
+    "rich": _RICH_FONTS,
+    "literal": _RICH_FONTS,
 }
 """The fonts of each world."""
 

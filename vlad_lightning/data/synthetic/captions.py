@@ -12,7 +12,7 @@ import numpy as np
 
 from vlad_lightning.data.synthetic import casual, sentences
 from vlad_lightning.data.synthetic.scene import TEXTURES, WORLDS, Scene, World
-from vlad_lightning.data.synthetic.telling import RELATIONS, choose
+from vlad_lightning.data.synthetic.telling import RELATIONS, Silence, choose
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import NOUNS, SHAPES, plural_of
 from vlad_lightning.layout.prompt_parser import REGIONS, PromptDecomposer, quote_words
@@ -30,7 +30,7 @@ def _grammar_words(world: World) -> frozenset[str]:
     forms += (*sentences.NAMING,)
     forms += (*sentences.CENTERS, *sentences.COLOUR_ENDINGS, *casual.MEDIA, *casual.SAYING, *casual.GROUNDS)
     names = (*PALETTE, *SHAPES, *TEXTURES, *REGIONS, "gradient", "background", "word", "words", "on", "a", "an", "at")
-    if world == "rich":
+    if world != "plain":
         names += (*NOUNS, *map(plural_of, NOUNS), *sentences.NUMBERS.values(), *sentences.ADJECTIVES)
         looks = (sentences.SIZES, sentences.CASES, sentences.FAMILIES)
         names += (*sentences.SCENERY, *(word for words in looks for word in words.values()))
@@ -57,14 +57,15 @@ class Caption:
     background: str | None
 
 
-def describe(scene: Scene, rng: np.random.Generator) -> Caption:
+def describe(scene: Scene, rng: np.random.Generator, silence: Silence = Silence()) -> Caption:
     """Write a caption of a scene.
 
     Args:
         scene: any scene, also an empty background.
         rng: picks the content and the form.
+        silence: how often it leaves something out.
     """
-    content = choose(scene, rng)
+    content = choose(scene, rng, silence)
     ground = None
     if rng.random() < _CASUAL:
         if content.background:

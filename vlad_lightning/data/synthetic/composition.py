@@ -118,7 +118,7 @@ def _phrases(
     known: set[str] = set()
     for _ in range(5 * len(counts)):
         texts = [draw_word(rng, held_out, GRAMMAR_WORDS[world]) for _ in range(counts[len(placed)])]
-        if world == "rich":
+        if world != "plain":
             texts = in_one_case(texts, rng)
         new = {text.casefold() for text in texts} - known
         if len(new) < len(texts):
@@ -145,7 +145,7 @@ def _finished(phrase: Phrase, group: int, size: int, world: World) -> Phrase:
     """Number a phrase, and in the rich world say how its letters look."""
     first = phrase.words[0]
     texts = [word.text for word in phrase.words]
-    style = style_of(texts, first.font, first.pixels / size) if world == "rich" else None
+    style = style_of(texts, first.font, first.pixels / size) if world != "plain" else None
     return Phrase(tuple(replace(word, group=group, style=style) for word in phrase.words))
 
 

@@ -33,7 +33,8 @@ _TURNED_SHARE = 0.4
 _SOUGHT_SHARE = 0.6  # of the held-out posters' objects: a held-out combination is looked for
 _TRIES = 12  # nouns and colours that are tried at a spot
 _SMALLEST_PIXELS = 11  # radius of an icon that can be recognised
-_FAR = 110.0  # least distance in sRGB of an object's colour to the background
+FAR = 110.0
+"""Least distance in sRGB of an object's colour to the background."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def place_things(
         held_out: seek held-out combinations; otherwise place none of them.
     """
     wanted = min(1 + weighted(rng, _ODDS), most)
-    colours = [name for name in PALETTE if _distance(PALETTE[name], background.shades) > _FAR]
+    colours = [name for name in PALETTE if _distance(PALETTE[name], background.shades) > FAR]
     low = min(max(0.1, _SMALLEST_PIXELS / size), 0.16)
     blocked = [_widened(phrase.box, _ROUND_GAP) for phrase in phrases]
     placed: list[PlacedObject] = []

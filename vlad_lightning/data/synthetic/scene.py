@@ -17,8 +17,9 @@ from vlad_lightning.data.scene_file import WordStyle
 from vlad_lightning.layout.colours import RGB
 from vlad_lightning.layout.prompt_parser import region_of
 
-World = Literal["plain", "rich"]
-"""What posters show: ``rich`` has things beside the shapes, more fonts and more backgrounds."""
+World = Literal["plain", "rich", "literal"]
+"""What posters show: ``rich`` has things beside the shapes, more fonts and more backgrounds; ``literal`` is ``rich``
+without anything that a poster's caption leaves out."""
 
 WORLDS: tuple[World, ...] = get_args(World)
 

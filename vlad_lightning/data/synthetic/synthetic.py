@@ -26,6 +26,7 @@ from vlad_lightning.data.scene_file import (
 from vlad_lightning.data.source import RawSample, SampleTexts, quoted_caption
 from vlad_lightning.data.synthetic.captions import Caption, describe, reads_back
 from vlad_lightning.data.synthetic.composition import compose
+from vlad_lightning.data.synthetic.literal import SILENCE, shows_what_is_told
 from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
 from vlad_lightning.data.synthetic.scene import WORLDS, PlacedWord, Scene, World
 from vlad_lightning.files import new_folder
@@ -34,6 +35,7 @@ _CHUNK = 50  # posters per task: few enough to move the progress bar, enough to 
 _PER_SHELF = 10_000
 _SIZES = (48, 4096)  # below, there is no room for words in the smallest readable letters
 _WORDINGS = 4  # captions tried for a scene before another scene is composed
+_WORLD_SEEDS: dict[World, list[int]] = {"plain": [], "rich": [1], "literal": [2]}
 _MAX_SAMPLES = 10**9  # a sample's name has nine digits
 _CARD = """# Synthetic posters
 
@@ -70,8 +72,9 @@ def write_posters(
         workers: number of processes, at least 1; with 1, this process draws all posters.
         charseg: write ``charseg.npy`` too; half a megabyte per poster.
         scene: write ``scene.json`` too, with the words, objects and their positions.
-        world: ``plain`` has shapes alone, ``rich`` also things, more fonts and more backgrounds. A ``README.md`` in the
-            folder names the authors of the icons that the things are drawn with, as their licence asks.
+        world: ``plain`` has shapes alone, ``rich`` also things, more fonts and more backgrounds; ``literal`` is
+            ``rich`` without what the captions leave out. A ``README.md`` in the folder names the authors of the icons
+            that the things are drawn with, as their licence asks.
 
     Raises:
         ValueError: if a number is out of its range, or ``world`` is unknown.
@@ -92,19 +95,26 @@ def write_posters(
         )
         for _ in bar:
             pass
-        if world == "rich":
+        if world != "plain":
             (partial_out / "README.md").write_text(_CARD, encoding="utf-8")
 
 
 def make_scene(index: int, size: int, seed: int, heldout: bool, world: World = "plain") -> tuple[Scene, Caption]:
     """Return the scene of poster ``index``, and a caption from which its phrases and objects can be parsed again."""
-    rng = np.random.default_rng([seed, index, size, int(heldout), *([1] if world == "rich" else [])])
+    rng = np.random.default_rng([seed, index, size, int(heldout), *_WORLD_SEEDS[world]])
     while True:
         scene = compose(rng, size, heldout, world)
         for _ in range(_WORDINGS):
-            caption = describe(scene, rng)
-            if reads_back(scene, caption):
-                return scene, caption
+            shown = _described(scene, rng, heldout, world)
+            if shown is not None and reads_back(*shown):
+                return shown
+
+
+def _described(scene: Scene, rng: np.random.Generator, heldout: bool, world: World) -> tuple[Scene, Caption] | None:
+    """Return a scene and its caption; None if the caption leaves out what the literal world cannot leave out."""
+    if world != "literal":
+        return scene, describe(scene, rng)
+    return shows_what_is_told(scene, describe(scene, rng, SILENCE), heldout)
 
 
 def check_posters(samples: int, size: int, seed: int, world: str) -> None:

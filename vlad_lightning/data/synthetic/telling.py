@@ -11,14 +11,27 @@ import numpy as np
 from vlad_lightning.data.synthetic.scene import Background, Phrase, PlacedObject, Scene
 from vlad_lightning.layout.nouns import plural_of
 
-_SILENT_BACKGROUND, _SILENT_OBJECTS, _SILENT_COLOUR = 0.15, 0.05, 0.05
-
 RELATIONS = {
     "left": ("left of", "to the left of"),
     "right": ("right of", "to the right of"),
     "above": ("above", "over"),
     "below": ("below", "under"),
 }
+
+
+@dataclass(frozen=True)
+class Silence:
+    """How often a caption leaves something out.
+
+    Attributes:
+        background: share of the captions without the background.
+        objects: share of the captions without the objects.
+        colour: share of the objects whose colour is left out, if no other has its shape.
+    """
+
+    background: float = 0.15
+    objects: float = 0.05
+    colour: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -55,10 +68,10 @@ class CaptionContent:
     phrases: tuple[Phrase, ...]
 
 
-def choose(scene: Scene, rng: np.random.Generator) -> CaptionContent:
+def choose(scene: Scene, rng: np.random.Generator, silence: Silence = Silence()) -> CaptionContent:
     """Choose a caption's content, mostly all; an object's colour is omitted only if no other has its shape."""
-    objects = scene.objects if rng.random() >= _SILENT_OBJECTS else ()
-    background = scene.background if rng.random() >= _SILENT_BACKGROUND else None
+    objects = scene.objects if rng.random() >= silence.objects else ()
+    background = scene.background if rng.random() >= silence.background else None
     if not objects and not scene.words:
         background = scene.background
     rows = scene.rows if objects else ()
@@ -66,7 +79,7 @@ def choose(scene: Scene, rng: np.random.Generator) -> CaptionContent:
     named = []
     for row in rows:
         noun = row[0].shape if len(row) == 1 else plural_of(row[0].shape)
-        silent = shapes[row[0].shape] == 1 and rng.random() < _SILENT_COLOUR
+        silent = shapes[row[0].shape] == 1 and rng.random() < silence.colour
         named.append(NamedObject(row, noun if silent else f"{row[0].colour} {noun}"))
     return CaptionContent(background, tuple(named), scene.phrases)
 

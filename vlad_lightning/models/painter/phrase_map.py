@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vlad_lightning.layout.masks import box_coordinates, fills_frame
 from vlad_lightning.models.autoencoder import Autoencoder
+from vlad_lightning.models.painter.rows import split_rows
 
 _POSITION_CHANNELS = 3  # across, down, and coverage
 _SMALLEST = 1e-3  # side of a box, as a share of the frame's
@@ -26,11 +27,13 @@ class Grounding:
         phrases: (B, K, D) float: composed t_i.
         boxes: (B, K, 5) float32: centre and size in fractions of the frame, and the angle in radians.
         mask: (B, K) bool: which phrases have a box; the others are not drawn.
+        counts: (B, K) int64: how many objects each phrase counts, whose box is around all of them; None is 1 for all.
     """
 
     phrases: Tensor
     boxes: Tensor
     mask: Tensor
+    counts: Tensor | None = None
 
 
 class PhraseMap(ModelMixin, ConfigMixin):
@@ -49,6 +52,9 @@ class PhraseMap(ModelMixin, ConfigMixin):
     what it stands on. The stamp of a picture also depends on the ratio of the box's sides, since three fish in a row
     and in a column are said alike.
 
+    With ``rows``, a phrase that counts its objects (``three red fish``) has a stamp for one of them, and its box is a
+    row of such stamps (:mod:`~vlad_lightning.models.painter.rows`). Without, the stamp is of the whole row.
+
     Args:
         text_width: D of the phrases.
         channels: channels of a stamp; of a picture, 3 for any value.
@@ -56,6 +62,7 @@ class PhraseMap(ModelMixin, ConfigMixin):
         width: width of the network's hidden layer.
         picture: whether stamps are pictures.
         opacity_side: side of a stamp's opacity, in cells; None is ``side``. Outlines need more cells than colours do.
+        rows: whether a phrase that counts its objects is a row of stamps.
     """
 
     @register_to_config
@@ -67,13 +74,14 @@ class PhraseMap(ModelMixin, ConfigMixin):
         width: int = 256,
         picture: bool = False,
         opacity_side: int | None = None,
+        rows: bool = False,
     ) -> None:
         super().__init__()
         self.channels = 3 if picture else channels
         self._opacity_side = opacity_side or side
-        coloured = self.channels * side**2
-        hidden, stamp = nn.Linear(text_width + picture, width), nn.Linear(width, coloured + self._opacity_side**2)
-        nn.init.constant_(stamp.bias[coloured:], _OPAQUE)
+        coloured, opaque = self.channels * side**2, self._opacity_side**2
+        hidden, stamp = nn.Linear(text_width + picture, width), nn.Linear(width, coloured + opaque + rows)
+        nn.init.constant_(stamp.bias[coloured : coloured + opaque], _OPAQUE)
         self.draw = nn.Sequential(nn.LayerNorm(text_width), hidden, nn.GELU(), stamp)
 
     @property
@@ -117,11 +125,14 @@ class PhraseMap(ModelMixin, ConfigMixin):
             (B, out_channels, h, w) float32; zero where no phrase is drawn.
         """
         ordered = _smallest_last(grounding)
-        colours, opacity = self._stamps(ordered)
+        colours, opacity, ratios = self._stamps(ordered)
         solid = ~fills_frame(ordered.boxes)  # a background has no silhouette, and hides none: it is the largest
         canvas = colours.new_zeros(len(colours), self.out_channels, *size)
         with torch.autocast(colours.device.type, enabled=False):  # bfloat16 would move the edges
             across, down, cover = box_coordinates(ordered.boxes, size)
+            if ratios is not None and ordered.counts is not None:
+                sides = ordered.boxes[..., 2:4].clamp(min=_SMALLEST) * ordered.boxes.new_tensor((size[1], size[0]))
+                across, down, cover = split_rows(across, down, cover, sides, ordered.counts, ratios)
             cover = cover * ordered.mask[..., None, None]
             for k in range(colours.shape[1]):
                 grid = torch.stack([across[:, k], down[:, k]], dim=-1)  # (B, h, w, 2)
@@ -142,19 +153,24 @@ class PhraseMap(ModelMixin, ConfigMixin):
         """Channels of the silhouettes, before they are encoded."""
         return int(self.config.picture)
 
-    def _stamps(self, grounding: Grounding) -> tuple[Tensor, Tensor]:
-        """Return the stamps of B x K phrases, (B, K, C, S, S) float32, and their opacity in [0, 1]."""
+    def _stamps(self, grounding: Grounding) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return stamps, (B, K, C, S, S) float32, their opacity in [0, 1], and an object's ratio, (B, K), or None."""
         side = self.config.side
         coloured = self.channels * side**2
         read = self.draw[0](grounding.phrases)
         if self.config.picture:
             across, down = grounding.boxes[..., 2:4].clamp(min=_SMALLEST).log().unbind(dim=-1)
-            read = torch.cat([read, (across - down)[..., None].to(read)], dim=-1)
+            ratio = across - down
+            if self.config.rows and grounding.counts is not None:  # a row's ratio says nothing of its objects
+                ratio = ratio.masked_fill(grounding.counts > 1, 0.0)
+            read = torch.cat([read, ratio[..., None].to(read)], dim=-1)
         drawn = self.draw[1:](read).float()
         colours = drawn[..., :coloured].unflatten(-1, (-1, side, side))
         if self.config.picture:
             colours = colours.tanh()
-        return colours, drawn[..., coloured:].unflatten(-1, (1, self._opacity_side, self._opacity_side)).sigmoid()
+        ratios = drawn[..., -1].tanh().exp() if self.config.rows else None  # from 0.37 to 2.7
+        opacity = drawn[..., coloured : coloured + self._opacity_side**2]
+        return colours, opacity.unflatten(-1, (1, self._opacity_side, self._opacity_side)).sigmoid(), ratios
 
 
 def _smallest_last(grounding: Grounding) -> Grounding:
@@ -164,4 +180,5 @@ def _smallest_last(grounding: Grounding) -> Grounding:
     most = max(1, int(mask.sum(dim=1).max()))
     order = area.argsort(dim=1, descending=True, stable=True)[:, :most]  # (B, most)
     row = torch.arange(len(boxes), device=boxes.device)[:, None]
-    return Grounding(grounding.phrases[row, order], boxes[row, order], mask[row, order])
+    counts = None if grounding.counts is None else grounding.counts[row, order]
+    return Grounding(grounding.phrases[row, order], boxes[row, order], mask[row, order], counts)

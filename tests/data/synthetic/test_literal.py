@@ -1,0 +1,62 @@
+"""The literal world: what a caption leaves out is not on its poster."""
+
+from __future__ import annotations
+
+import pytest
+
+from vlad_lightning.data.synthetic.combinations import is_colour_held_out
+from vlad_lightning.data.synthetic.composition import text_colours
+from vlad_lightning.data.synthetic.online import SyntheticSource
+from vlad_lightning.data.synthetic.synthetic import make_scene
+from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.object_requests import requested_objects
+
+POSTERS = [make_scene(index, 128, seed=3, heldout=False, world="literal") for index in range(300)]
+
+
+def test_every_object_has_a_phrase():
+    assert all(len(scene.objects) == len(caption.phrases) and all(caption.phrases) for scene, caption in POSTERS)
+    assert sum(not scene.objects for scene, _ in POSTERS) > 15  # told by none, or not there
+
+
+def test_captions_ask_for_the_objects_that_there_are():
+    for scene, caption in POSTERS:
+        asked = [thing.name for thing in requested_objects(caption.text)]
+        assert sorted(asked) == sorted(thing.shape for thing in scene.objects), caption.text
+
+
+def test_an_untold_background_is_white_or_black():
+    untold = [scene.background for scene, caption in POSTERS if caption.background is None]
+    assert len(untold) > 50
+    assert {(ground.kind, ground.accent) for ground in untold} == {("solid", None)}
+    assert {ground.colour for ground in untold} == {"white", "black"}
+    assert all(ground.shades == (PALETTE[ground.colour],) * 2 for ground in untold)
+
+
+def test_an_untold_colour_is_an_ink():
+    untold = [
+        thing.colour
+        for scene, caption in POSTERS
+        for thing, phrase in zip(scene.objects, caption.phrases, strict=True)
+        if phrase and thing.colour not in phrase.split()
+    ]
+    assert len(untold) > 40
+    assert set(untold) <= {"black", "white", "gray"}
+    assert untold.count("black") > untold.count("white") > untold.count("gray")
+
+
+def test_everything_can_be_seen():
+    for scene, _ in POSTERS:
+        assert {word.colour for word in scene.words} <= text_colours(*scene.background.shades).keys()
+
+
+def test_training_shows_no_held_out_colour():
+    assert not any(is_colour_held_out(thing.shape, thing.colour) for scene, _ in POSTERS for thing in scene.objects)
+
+
+@pytest.mark.parametrize("heldout", [False, True])
+def test_a_poster_is_the_same_whenever_it_is_read(heldout):
+    first, second = (SyntheticSource(50, world="literal", heldout=heldout).read(7) for _ in range(2))
+    assert first.prompt == second.prompt
+    assert first.image.tobytes() == second.image.tobytes()
+    assert first.image.tobytes() != SyntheticSource(50, world="rich", heldout=heldout).read(7).image.tobytes()

@@ -1,0 +1,71 @@
+"""The literal world: the rich one, in which a poster shows nothing that its caption leaves out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from vlad_lightning.data.synthetic.captions import Caption
+from vlad_lightning.data.synthetic.combinations import is_colour_held_out
+from vlad_lightning.data.synthetic.composition import text_colours
+from vlad_lightning.data.synthetic.placing import FAR
+from vlad_lightning.data.synthetic.scene import Background, PlacedObject, Scene
+from vlad_lightning.data.synthetic.telling import Silence
+from vlad_lightning.layout.colours import PALETTE
+
+SILENCE = Silence(background=0.3, objects=0.1, colour=0.3)
+"""How often captions leave something out: more often than in the rich world, as people do."""
+
+_GROUNDS = ("white", "black")
+_INKS = ("black", "white", "gray")
+
+
+def shows_what_is_told(scene: Scene, caption: Caption, held_out: bool) -> tuple[Scene, Caption] | None:
+    """Leave out of a scene what its caption leaves out.
+
+    Objects without a phrase are not there. A background without one is white, or black where something is hard to see
+    on white. An object whose colour is not told is black, or white or gray where that is hard to see or, unless
+    ``held_out``, a combination that is kept for evaluation.
+
+    Returns:
+        The scene, and the caption with phrases for its objects; None if there are no such colours.
+    """
+    told = [(thing, phrase) for thing, phrase in zip(scene.objects, caption.phrases, strict=True) if phrase is not None]
+    background = scene.background if caption.background is not None else _ground(scene, told)
+    if background is None:
+        return None
+    objects = []
+    for thing, phrase in told:
+        colour = thing.colour if _is_told(thing, phrase) else _ink(thing, background, held_out)
+        if colour is None:
+            return None
+        objects.append(replace(thing, colour=colour))
+    phrases = tuple(phrase for _, phrase in told)
+    return replace(scene, background=background, objects=tuple(objects)), replace(caption, phrases=phrases)
+
+
+def _is_told(thing: PlacedObject, phrase: str) -> bool:
+    return thing.colour in phrase.casefold().split()
+
+
+def _ground(scene: Scene, told: list[tuple[PlacedObject, str]]) -> Background | None:
+    """Return a solid background on which all words, and all objects whose colour is told, can be seen."""
+    words = {word.colour for word in scene.words}
+    objects = {thing.colour for thing, phrase in told if _is_told(thing, phrase)}
+    for colour in _GROUNDS:
+        ground = Background(colour, "solid", (PALETTE[colour], PALETTE[colour]))
+        if words <= text_colours(*ground.shades).keys() and all(_is_far(name, ground) for name in objects):
+            return ground
+    return None
+
+
+def _ink(thing: PlacedObject, background: Background, held_out: bool) -> str | None:
+    """Return the colour of an object whose colour is not told."""
+    for name in _INKS:
+        if _is_far(name, background) and (held_out or not is_colour_held_out(thing.shape, name)):
+            return name
+    return None
+
+
+def _is_far(colour: str, background: Background) -> bool:
+    return min(math.dist(PALETTE[colour], shade) for shade in background.shades) > FAR
