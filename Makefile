@@ -27,7 +27,7 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup readers demo docs test coverage test-readers notebook test-distributed test-slurm faults lint bench gpu scaling ablations constraints clean
+.PHONY: help setup readers demo docs test coverage test-readers notebook test-distributed test-slurm test-studio faults lint bench gpu scaling ablations constraints clean
 
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -75,6 +75,10 @@ test-slurm: $(DEV)  ## run the sbatch files on a SLURM cluster of two nodes on t
 test-distributed: export OMP_NUM_THREADS ?= 1
 test-distributed: $(DEV)  ## run the tests that start groups of processes, one after the other (about 12 minutes)
 	$(BIN)/pytest tests/distributed --timeout 600
+
+test-studio: export OMP_NUM_THREADS ?= 1
+test-studio: $(DEV)  ## run the tests of the studio, with its page in a Chromium if one is installed
+	$(BIN)/pytest tests/studio -rs --timeout 300
 
 faults: export OMP_NUM_THREADS ?= 1
 faults: $(DEV)  ## inject 120 faults into training runs and check that each resumes (24 take about half an hour)

@@ -41,6 +41,7 @@ def test_help_lists_every_command(flag: str) -> None:
         "synth",
         "export",
         "generate",
+        "studio",
         "study",
         "evaluate",
     }

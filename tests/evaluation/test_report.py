@@ -196,4 +196,6 @@ def test_a_stand_in_is_never_called_fid(folders: list[Path]) -> None:
     assert "FID: " not in table.note
     assert is_lower_better("fd_efficientnet_lite0")
     assert is_lower_better("cer")
+    assert is_lower_better("object_extra")
+    assert is_lower_better("text_overlap")
     assert not is_lower_better("word_accuracy")

@@ -7,12 +7,11 @@ import secrets
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from vlad_lightning.cli.generate_options import SAMPLER_OPTIONS, check, parse
-from vlad_lightning.cli.image_text import ImageFacts, check_model, image_text, restore, warn
+from vlad_lightning.cli.image_text import FILES, check_model, restore, warn
 from vlad_lightning.cli.prompt_sheet import draw_sheet, read_prompts
 from vlad_lightning.files import PICTURE_PIXELS, public_path, read_picture, save_picture, told_at
 from vlad_lightning.pretrained import SHIPPED_MODEL, find_weights
@@ -53,8 +52,8 @@ def main(args: Sequence[str]) -> None:
         restore(options)
     check(options)
     options.model = options.model or SHIPPED_MODEL
-    folder = _find_model(options.model)
-    _check_device(options.device)
+    folder = find_model(options.model)
+    check_device(options.device)
     layout = _read_layout(options.layout) if options.layout else options.stored_layout
     pictures = {name: _read_picture(name, getattr(options, name)) for name in ("template", "image", "mask")}
     prompts = read_prompts(options.prompts) if options.prompts else None
@@ -66,7 +65,12 @@ def main(args: Sequence[str]) -> None:
         _generate(options, folder, _Inputs(layout, **pictures))
 
 
-def _find_model(name: str) -> Path:
+def find_model(name: str) -> Path:
+    """Return the folder of ``--model``, found without loading anything.
+
+    Raises:
+        FileNotFoundError: if it is no pipeline folder.
+    """
     try:
         folder = find_weights(name)
     except FileNotFoundError as error:
@@ -79,7 +83,7 @@ def _find_model(name: str) -> Path:
     return folder
 
 
-def _check_device(name: str | None) -> None:
+def check_device(name: str | None) -> None:
     """Refuse a device that this machine does not have, before anything is loaded."""
     if name is None:
         return
@@ -167,17 +171,13 @@ class _Painter:
 
     def draw(self, seed: int, inputs: _Inputs, given: LayoutFile | None) -> VLADOutput:
         """Generate one image, with its layout if none is given."""
-        from vlad_lightning.diffusion.generators import numbered, sampling_generators
+        from vlad_lightning.pipeline.image_request import ImageRequest
 
-        prompts = [given.completed(self.options.prompt) if given else self.options.prompt]
-        call = partial(self.pipe.inpaint, image=inputs.image, mask=inputs.mask) if inputs.image else self.pipe
-        return call(
-            prompts,
-            layouts=[given.layout] if given else None,
-            sampler=self.sampler,
-            generator=sampling_generators(seed, numbered(prompts)),
-            negative_prompt=self.options.negative_prompt,
+        options = self.options
+        request = ImageRequest(
+            options.prompt, seed, self.sampler, options.negative_prompt, given, inputs.image, inputs.mask
         )
+        return request.draw(self.pipe)
 
     def save(
         self,
@@ -190,9 +190,26 @@ class _Painter:
         sheet: int = 0,
     ) -> None:
         """Write an image of this size, or a sheet of so many; a PNG's text says how it was made."""
-        model, device = public_path(self.options.model), self.pipe.device.type
-        facts = ImageFacts(seed, self.sampler, size, model, self.model_hash, device, layout, sheet)
-        save_picture(image, path, image_text(self.options, prompt, facts))
+        from vlad_lightning.pipeline.image_facts import ImageFacts, named_file
+
+        options = self.options
+        facts = ImageFacts(
+            prompt=prompt,
+            seed=seed,
+            sampler=self.sampler,
+            size=size,
+            model=public_path(options.model),
+            model_hash=self.model_hash,
+            device=self.pipe.device.type,
+            negative_prompt=options.negative_prompt,
+            upscale=options.upscale,
+            files={name: named_file(file) for name in FILES if (file := getattr(options, name))},
+            layout=layout,
+            layout_given=bool(options.layout or options.template or options.stored_layout),
+            layout_path=options.layout,
+            sheet=sheet,
+        )
+        save_picture(image, path, facts.text())
         print(f"wrote {path} (seed {seed})")
 
 

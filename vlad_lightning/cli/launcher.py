@@ -27,6 +27,7 @@ _COMMANDS = {
     "synth": "write synthetic posters in MARIO's format",
     "export": "write a stage-2 checkpoint as a pipeline folder",
     "generate": "generate one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
+    "studio": "generate images and edit their layouts in the browser: vlad-cli studio",
     "study": "ask people about the images of several systems: vlad-cli study make|serve|report",
     "evaluate": "score images of any system for a suite of prompts, and compare systems",
 }
@@ -119,6 +120,10 @@ def _entry(command: str) -> Callable[[list[str]], int | None]:
         from vlad_lightning.cli import generate
 
         return generate.main
+    if command == "studio":
+        from vlad_lightning.cli import studio
+
+        return studio.main
     if command == "study":
         from vlad_lightning.cli import study
 

@@ -1,0 +1,52 @@
+"""The studio's server in a thread of this process, with a tiny pipeline."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import tiny_system as tiny
+import torch
+
+from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.studio.engine import Engine
+
+
+def tiny_engine(folder: Path, **changes: Any) -> Engine:
+    """Open a tiny pipeline that is saved to ``folder``."""
+    module: Any = tiny.stage("vfe", **changes)
+    vfe = module.image_generator.vfe
+    for part in (vfe.fusion, vfe.inpainting):
+        if part is not None:
+            torch.nn.init.normal_(part.weight, std=0.3)
+    VLADPipeline.from_module(module).save_pretrained(folder)
+    return Engine.open(str(folder), folder, "cpu")
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+@contextmanager
+def served(app: Any, port: int) -> Iterator[str]:
+    """Serve an application on 127.0.0.1, and yield its address."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", port, log_level="warning", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server has ended"
+        time.sleep(0.05)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(30)

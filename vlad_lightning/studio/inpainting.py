@@ -1,0 +1,83 @@
+"""Inpainting: words into an uploaded picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from vlad_lightning.pipeline.image_facts import named_file
+from vlad_lightning.pipeline.image_request import ImageRequest
+from vlad_lightning.studio.boxes import edited_layout, editor_value, region_mask
+from vlad_lightning.studio.editor import Repainting, repainted
+from vlad_lightning.studio.engine import Engine
+from vlad_lightning.studio.generating import MODEL, PROGRESS, no_queue, told
+from vlad_lightning.studio.prompt_settings import Asked, Controls, chosen_seed
+from vlad_lightning.studio.storage import Storage, address
+from vlad_lightning.studio.uploads import PICTURE_SUFFIXES, uploaded_picture
+
+_HELP = (
+    "Upload a picture, then add words where they belong, or regions to generate anew. Without a region, the boxes of "
+    "the words are generated, with a margin; without words, the prompt's are set into the regions."
+)
+
+
+def inpainting_tab(engine: Engine, storage: Storage, controls: Controls) -> None:
+    """Build the tab; for a model without inpainting it says so in one line."""
+    with gr.Tab("Inpainting", id="inpainting"):
+        if not engine.inpaints:
+            gr.Markdown(f"{engine.name} has no inpainting; `configs/pipeline_inpaint.yaml` trains a model that has it.")
+            return
+        gr.Markdown(_HELP)
+        upload = gr.UploadButton("Upload a picture", file_types=list(PICTURE_SUFFIXES), elem_id="inpainting_upload")
+        value = editor_value(size=(engine.side, engine.side), regions=True)
+        parts = Repainting.build("inpainting", "Inpaint", value, random=True)
+        mask_file = gr.DownloadButton("Download the mask", size="sm", interactive=False, elem_id="inpainting_mask")
+        given = gr.State(None)
+
+    @told
+    def take(path: str, value: dict[str, Any]) -> tuple[Any, ...]:
+        picture = uploaded_picture(path)
+        shown = editor_value(None, picture.size, address(storage.shown(picture)), True, value.get("boxes", ()))
+        return shown, (picture, named_file(Path(path))), "Picture loaded."
+
+    @told
+    def read(given: Any, value: Any, seed: float | None, random: bool, settings: tuple[Any, ...]) -> ImageRequest:
+        if given is None:
+            raise ValueError("there is no picture to inpaint yet; upload one")
+        asked, drawn, mask = Asked.read(engine, settings), edited_layout(value), region_mask(value)
+        empty = not drawn.layout.words and not drawn.layout.objects
+        layout = None if empty and mask is not None else drawn  # the prompt's words are set into the region
+        return ImageRequest(
+            asked.prompt, chosen_seed(seed, random), asked.sampler, asked.negative, layout, given[0], mask
+        )
+
+    def run(
+        given: Any,
+        value: dict[str, Any],
+        seed: float | None,
+        random: bool,
+        *settings: Any,
+        progress: gr.Progress = PROGRESS,
+    ) -> Iterator[tuple[Any, ...]]:
+        request = read(given, value, seed, random, settings)
+        files, button = {"image": given[1]}, gr.DownloadButton(interactive=False)
+        if request.mask is not None:
+            path = storage.mask(request.mask)
+            files["mask"] = named_file(path)
+            button = gr.DownloadButton(value=path, interactive=True)
+        for values in repainted(engine, storage, request, value, progress, files):
+            yield *values, button
+
+    upload.upload(take, [upload, parts.editor], [parts.editor, given, parts.status], **no_queue())
+    parts.start.click(
+        run,
+        [given, parts.editor, parts.seed, parts.random, *controls.inputs],
+        [*parts.outputs, mask_file],
+        concurrency_id=MODEL,
+        concurrency_limit=1,
+        show_progress_on=parts.status,
+        api_visibility="private",
+    )
