@@ -104,7 +104,8 @@ def serve(engine: Engine, host: str, port: int) -> None:
     with application(engine, host, port) as app:
         shown = f"[{host}]" if ":" in host else host
         print(f"the studio is at http://{shown}:{port} (Ctrl+C ends it)", flush=True)
-        uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn's own handler suppresses it only once it has started
+            uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
 
 
 @contextlib.contextmanager
