@@ -16,7 +16,7 @@ from vlad_lightning.evaluation.plain_suite import read_plain_suite
 from vlad_lightning.evaluation.report import Reporting, write_report
 from vlad_lightning.evaluation.scored_system import ScoredSystem, read_systems
 from vlad_lightning.evaluation.scoring import Scoring, score
-from vlad_lightning.evaluation.tables import TABLE_1, systems_table
+from vlad_lightning.evaluation.tables import TABLE_1, differences_table, systems_table
 from vlad_lightning.metrics.paired import holm, paired_difference
 
 TEXT = '<b>"quoted" & bold</b>'
@@ -57,7 +57,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         for kind in ("rows", "figures"):
             (root / name / kind / "other.csv").write_bytes((root / name / kind / "rapidocr.csv").read_bytes())
         content = json.loads((root / name / "results.json").read_text())
-        content["readers"]["other"] = {"engine": "another engine"}
+        content["readers"]["other"] = {"engine": "another", "version": "2.0", "a.onnx": "0" * 64}
         content["results"]["other"] = content["results"]["rapidocr"]
         (root / name / "results.json").write_text(json.dumps(content))
     return [root / "better", root / "worse"]
@@ -98,6 +98,7 @@ def test_the_markdown_and_the_latex_have_the_papers_columns(folders: list[Path],
     assert "| System | FID (lower is better) | CLIP score | OCR accuracy | OCR precision | OCR recall | OCR F |" in text
     assert "| worse | -- | -- | 0.333 | 0.333 | 0.333 | 0.333 |" in text
     assert "Not measured: FID, CLIP score." in text
+    assert "Reader: another 2.0 (a.onnx)." in text
     assert "rapidocr and other put the systems in the same order." in text
     latex = (folders[0].parent / "report" / "report.tex").read_text()
     assert r"worse & -- & -- & 0.333 & 0.333 & 0.333 & 0.333 \\" in latex
@@ -112,9 +113,30 @@ def test_differences_are_paired_by_prompt_and_corrected(folders: list[Path]) -> 
     expected = paired_difference(by_prompt[0], by_prompt[1], np.random.default_rng(0), 500)
     assert found["word_accuracy"].difference == expected
     assert found["mario_f"].difference.value == pytest.approx(-2 / 3, abs=1e-6)
-    corrected = holm([pair.difference.p for pair in found.values()])
-    assert [pair.corrected for pair in found.values()] == corrected
-    assert not found["word_accuracy"].holds  # of three prompts, none can
+    assert {pair.corrected for pair in found.values()} == {None}  # of three prompts, none can hold
+
+
+def test_figures_of_too_few_prompts_are_no_part_of_the_correction(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0)
+    systems = []
+    for name, bonus in (("a", 0.0), ("b", 0.3)):
+        rows = [{"key": f"{i:02}", "subset": "x", "number": "0"} for i in range(20)]
+        figures = {
+            "clear": Figure((drawn.random(20) * 0.1 + bonus, np.ones(20))),
+            "noise": Figure((drawn.random(20), np.ones(20))),
+            "few": Figure((np.full(20, bonus), np.repeat([1.0, 0.0], (4, 16)))),
+        }
+        figures["few"].columns[0][4:] = 0
+        write_figures(tmp_path / name / "figures" / "r.csv", rows, figures)
+        systems.append(ScoredSystem(tmp_path / name, name, {"results": {"r": {}}}))
+    found = {pair.figure: pair for pair in compare_systems(systems, resamples=999)}
+    assert (found["few"].corrected, found["few"].holds, found["few"].difference.n) == (None, False, 4)
+    rest = [found["clear"], found["noise"]]
+    assert [pair.corrected for pair in rest] == holm([pair.difference.p for pair in rest])
+    assert (found["clear"].difference.p, found["clear"].corrected) == (0.001, 0.002)
+    assert found["clear"].holds
+    assert not found["noise"].holds
+    assert [row[5] for row in differences_table([*found.values()]).rows] == ["yes", "no", "too few prompts"]
 
 
 def test_the_same_rows_agree_wholly(folders: list[Path]) -> None:
@@ -172,4 +194,6 @@ def test_a_stand_in_is_never_called_fid(folders: list[Path]) -> None:
     assert table.rows[0][1] == "12.35"
     assert is_lower_better("fd_efficientnet_lite0")
     assert is_lower_better("cer")
+    assert is_lower_better("object_extra")
+    assert is_lower_better("text_overlap")
     assert not is_lower_better("word_accuracy")

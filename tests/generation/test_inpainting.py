@@ -247,5 +247,6 @@ def colours(seed: int, size: int = 8) -> Batch:
     )
     blank = torch.zeros(size, 1, tiny.SIZE, tiny.SIZE, dtype=torch.uint8)
     boxes, none = torch.zeros(size, 4, 5), torch.zeros(size, 4, dtype=torch.bool)
-    unknown = torch.zeros(size, 8, 5), torch.zeros(size, 8, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
-    return Batch(("x",) * size, images, ("",) * size, (Layout.empty(),) * size, blank, boxes, none, *unknown)
+    unknown = torch.zeros(size, 8, 5), torch.zeros(size, 8, dtype=torch.bool), torch.ones(size, 8, dtype=torch.int64)
+    scenes = torch.zeros(size, dtype=torch.bool)
+    return Batch(("x",) * size, images, ("",) * size, (Layout.empty(),) * size, blank, boxes, none, *unknown, scenes)

@@ -94,7 +94,7 @@ def four_samples() -> Batch:
     layouts = tuple(Layout(("HI",), box) for box in boxes)
     pictures = torch.ones(4, 3, 32, 32)
     known = torch.ones(4, 1, dtype=torch.bool)
-    nothing = torch.zeros(4, 1, 5), ~known, known[:, 0]
+    nothing = torch.zeros(4, 1, 5), ~known, known.long(), known[:, 0]
     glyphs = torch.zeros(4, 1, 32, 32, dtype=torch.uint8)
     return Batch(("a", "b", "c", "d"), pictures, wants * 2, layouts, glyphs, boxes, known, *nothing)
 

@@ -34,7 +34,8 @@ class PairResult:
         first: name of the first system.
         second: name of the second system.
         difference: the second's figure minus the first's, with interval and p-value over prompts.
-        corrected: the p-value after Holm's correction over all tests of the reader.
+        corrected: the p-value after Holm's correction over the tests of the reader; None if there are so few prompts
+            that no difference could be significant. Such figures are not part of the correction (Tarone 1990).
     """
 
     reader: str
@@ -42,12 +43,12 @@ class PairResult:
     first: str
     second: str
     difference: Difference
-    corrected: float
+    corrected: float | None
 
     @property
     def holds(self) -> bool:
         """Whether the difference holds at :data:`ALPHA`."""
-        return self.corrected <= ALPHA
+        return self.corrected is not None and self.corrected <= ALPHA
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,19 @@ def compare_systems(systems: Sequence[ScoredSystem], seed: int = 0, resamples: i
             for name in shared_figures([first, second], reader):
                 tests.append((first, second, name, _paired(first, second, reader, name, seed, resamples)))
         found = [(first, second, name, difference) for first, second, name, difference in tests if difference]
-        corrected = holm([difference.p for *_, difference in found])
+        corrected = iter(holm([difference.p for *_, difference in found if _testable(difference)]))
         results += [
-            PairResult(reader, name, first.name, second.name, difference, p)
-            for (first, second, name, difference), p in zip(found, corrected, strict=True)
+            PairResult(
+                reader, name, first.name, second.name, difference, next(corrected) if _testable(difference) else None
+            )
+            for first, second, name, difference in found
         ]
     return results
+
+
+def _testable(difference: Difference) -> bool:
+    """Return whether the swaps of so many prompts can give a p-value at the level: 2 of 2^n are the most extreme."""
+    return 2.0 ** (1 - difference.n) <= ALPHA
 
 
 def _paired(

@@ -132,7 +132,7 @@ def results_of(
 
 def is_lower_better(figure: str) -> bool:
     """Return whether smaller values of a figure are better: distances and error rates."""
-    return figure.startswith(_LOWER) or figure.endswith("cer")
+    return figure.startswith(_LOWER) or figure.endswith(("cer", "_overlap", "_extra"))
 
 
 def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:

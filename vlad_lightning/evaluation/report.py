@@ -26,6 +26,7 @@ from vlad_lightning.evaluation.comparison import (
 from vlad_lightning.evaluation.figures import is_lower_better
 from vlad_lightning.evaluation.gallery import KINDS, Thumbnail, thumbnails
 from vlad_lightning.evaluation.plots import figures_plot, subsets_plot
+from vlad_lightning.evaluation.results_file import reader_name
 from vlad_lightning.evaluation.scored_system import ScoredSystem, read_systems
 from vlad_lightning.evaluation.tables import (
     TABLE_1,
@@ -128,7 +129,8 @@ def _section(systems: Sequence[ScoredSystem], reader: str, figure: str, pairs: S
     if len(systems[0].content["suite"]["subsets"]) > 1:
         tables.append(("By subset", subsets_table(systems, reader, figure)))
         plots.append(subsets_plot(systems, reader, figure))
-    return Section(reader, systems[0].content["readers"][reader].get("engine", reader), tuple(tables), tuple(plots))
+    about = reader_name(systems[0].content["readers"][reader], reader)
+    return Section(reader, about, tuple(tables), tuple(plots))
 
 
 def _together(agreements: Sequence[ReaderAgreement], ranks: Sequence[RankAgreement]) -> list[tuple[str, Table]]:
@@ -140,7 +142,10 @@ def _statements(pairs: Sequence[PairResult], ranks: Sequence[RankAgreement]) -> 
     """Return the report's conclusions, a sentence each."""
     said = []
     for reader in dict.fromkeys(pair.reader for pair in pairs):
-        mine = [pair for pair in pairs if pair.reader == reader]
+        mine = [pair for pair in pairs if pair.reader == reader and pair.corrected is not None]
+        if not mine:
+            said.append(f"By {reader}, there are too few prompts for any difference to hold.")
+            continue
         holding = [pair for pair in mine if pair.holds]
         named = ", ".join(f"{p.figure} ({_better(p)} is better)" for p in holding)
         said.append(
@@ -195,7 +200,7 @@ def _method(systems: Sequence[ScoredSystem]) -> str:
     return (
         f"Suite: {definition or systems[0].content['suite']['name']}. Intervals: 95 %, bootstrap over prompts. "
         "Differences: paired by prompt, p by swapping the systems' results of a prompt at random, corrected by Holm's "
-        "method over all tests of a reader."
+        "method over the tests of a reader."
     )
 
 

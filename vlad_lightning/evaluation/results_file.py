@@ -18,6 +18,20 @@ ROWS = "rows"
 GENERATION = "generation.json"
 """What ``vlad-cli evaluate generate`` writes beside its images."""
 
+_SHA256_DIGITS = 64
+
+
+def reader_name(provenance: Mapping[str, str], reader: str) -> str:
+    """Return a reader's engine with its version and its model files.
+
+    Args:
+        provenance: engine, version and the SHA-256 of each model file, as in ``results.json``.
+        reader: the reader's name, where the engine does not say its own.
+    """
+    named = " ".join(filter(None, (provenance.get("engine", reader), provenance.get("version"))))
+    models = ", ".join(name for name, value in provenance.items() if len(value) == _SHA256_DIGITS)
+    return f"{named} ({models})" if models else named
+
 
 def read_results(folder: Path) -> dict[str, Any]:
     """Read the ``results.json`` of a scored folder.
@@ -57,7 +71,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         parts = [found["subsets"].get(subset) for found in readers.values()]
         if all(parts):
             lines += [f"## {subset} ({count} prompts)", "", *_table(readers, parts)]
-    lines += [f"- {name}: {about.get('engine', name)}" for name, about in content["readers"].items()]
+    lines += [f"- {name}: {reader_name(about, name)}" for name, about in content["readers"].items()]
     lines += [f"- {name}: {_shown(found)}" for name, found in content.get("distances", {}).items()]
     return "\n".join([*lines, f"- prompts: SHA-256 {suite['prompts_sha256']}"]) + "\n"
 

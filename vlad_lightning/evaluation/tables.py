@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vlad_lightning.evaluation.comparison import PairResult, RankAgreement, ReaderAgreement
 from vlad_lightning.evaluation.figures import is_lower_better
+from vlad_lightning.evaluation.results_file import reader_name
 from vlad_lightning.evaluation.scored_system import ScoredSystem
 from vlad_lightning.types import MetricResult
 
@@ -98,7 +99,7 @@ def systems_table(systems: Sequence[ScoredSystem], reader: str, columns: Sequenc
     )
     other = [f"{column.title}: {name}" for column, name in chosen if name is not None]
     missing = [column.title for column, name in chosen if name is None]
-    note = f"Reader: {systems[0].content['readers'][reader].get('engine', reader)}. " + "; ".join(other) + "."
+    note = f"Reader: {reader_name(systems[0].content['readers'][reader], reader)}. " + "; ".join(other) + "."
     note += " Bold: the best value, whether or not its difference holds." if len(systems) > 1 else ""
     note += f" Not measured: {', '.join(missing)}." if missing else ""
     heads = tuple(_title(column, name) for column, name in chosen)
@@ -132,8 +133,8 @@ def differences_table(pairs: Sequence[PairResult]) -> Table:
             f"{pair.second} - {pair.first}",
             _with_interval(pair.difference.value, pair.difference.low, pair.difference.high, "+"),
             _p(pair.difference.p),
-            _p(pair.corrected),
-            "yes" if pair.holds else "no",
+            _NONE if pair.corrected is None else _p(pair.corrected),
+            "too few prompts" if pair.corrected is None else "yes" if pair.holds else "no",
         )
         for pair in pairs
     )
