@@ -101,7 +101,8 @@ def serve(engine: Engine, host: str, port: int) -> None:
         raise SystemExit(128 + signum)
 
     signal.signal(signal.SIGTERM, end)  # uvicorn calls it when it has ended; by default, the folder would be left
-    with application(engine, host, port) as app:
+    # uvicorn's own handler suppresses the interrupt only once it has started
+    with application(engine, host, port) as app, contextlib.suppress(KeyboardInterrupt):
         shown = f"[{host}]" if ":" in host else host
         print(f"the studio is at http://{shown}:{port} (Ctrl+C ends it)", flush=True)
         uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
