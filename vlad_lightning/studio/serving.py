@@ -93,9 +93,10 @@ def serve(engine: Engine, host: str, port: int) -> None:
     """Serve the studio until the process is interrupted or terminated.
 
     Raises:
-        SystemExit: when it is terminated (SIGTERM), with the shell's exit code.
+        SystemExit: when it is terminated (SIGTERM), with the shell's exit code, or could not start.
     """
     import uvicorn
+    from uvicorn.main import STARTUP_FAILURE
 
     def end(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + signum)
@@ -105,7 +106,13 @@ def serve(engine: Engine, host: str, port: int) -> None:
     with application(engine, host, port) as app, contextlib.suppress(KeyboardInterrupt):
         shown = f"[{host}]" if ":" in host else host
         print(f"the studio is at http://{shown}:{port} (Ctrl+C ends it)", flush=True)
-        uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+        # not uvicorn.run, for which an interrupt before it has started is a failure
+        server = uvicorn.Server(
+            uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)
+        )
+        server.run()
+        if not server.started:
+            raise SystemExit(STARTUP_FAILURE)
 
 
 @contextlib.contextmanager
