@@ -6,10 +6,7 @@ see ``docs/innovator_eval.md``.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -22,10 +19,9 @@ from vlad_lightning.evaluation.suites.prompt_drafts import (
     Thing,
     numbered,
     pick,
-    to_lines,
     unlike_prompts,
+    write_list,
 )
-from vlad_lightning.files import write_text
 from vlad_lightning.layout.nouns import plural_of
 
 SEED = 20251
@@ -289,16 +285,7 @@ BUILDERS: dict[str, Builder] = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Write the list to a file, or to the standard output."""
-    parser = argparse.ArgumentParser(description="write INNOVATOR-Eval's prompts as JSON lines")
-    parser.add_argument("--out", type=Path, help="the file to write; without it, the lines are printed")
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--each", type=int, default=EACH, help="prompts of each category")
-    given = parser.parse_args(arguments)
-    text = to_lines(innovator_items(given.seed, given.each))
-    if given.out:
-        write_text(given.out, text)
-    else:
-        sys.stdout.write(text)
+    write_list("INNOVATOR-Eval", innovator_items, SEED, EACH, arguments)
 
 
 if __name__ == "__main__":

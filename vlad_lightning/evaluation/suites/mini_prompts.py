@@ -7,12 +7,9 @@ held-out words alone; so no prompt is a caption of the training data.
 
 from __future__ import annotations
 
-import argparse
 import string
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
@@ -29,10 +26,9 @@ from vlad_lightning.evaluation.suites.prompt_drafts import (
     Thing,
     numbered,
     pick,
-    to_lines,
     unlike_prompts,
+    write_list,
 )
-from vlad_lightning.files import write_text
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import NOUNS, plural_of
 
@@ -272,16 +268,7 @@ BUILDERS: dict[str, Callable[[Stock], Draft]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the list to a file, or to the standard output."""
-    parser = argparse.ArgumentParser(description="write INNOVATOR-Eval mini's prompts as JSON lines")
-    parser.add_argument("--out", type=Path, help="the file to write; without it, the lines are printed")
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--each", type=int, default=EACH, help="prompts of each category")
-    given = parser.parse_args(arguments)
-    text = to_lines(mini_items(given.seed, given.each))
-    if given.out:
-        write_text(given.out, text)
-    else:
-        sys.stdout.write(text)
+    write_list("INNOVATOR-Eval mini", mini_items, SEED, EACH, arguments)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from vlad_lightning.evaluation.suite import Item
+from vlad_lightning.files import write_text
 
 T = TypeVar("T")
 Sides = tuple[tuple[int, str, int], ...]
@@ -189,3 +193,31 @@ def packaged_items(name: str) -> tuple[Item, ...]:
 def _said(value: Any, told: dict[str, Any], *known: str) -> dict[str, Any]:
     """Add the attributes that are not None to ``told``, except those ``known``."""
     return told | {name: one for name, one in vars(value).items() if name not in known and one is not None}
+
+
+def write_list(
+    title: str,
+    items: Callable[[int, int], Iterable[Item]],
+    seed: int,
+    each: int,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Write a generated list as JSON lines to the file of ``--out``, or to the standard output.
+
+    Args:
+        title: the suite's name.
+        items: makes the items from a seed and the number of prompts of each category.
+        seed: the committed list's seed.
+        each: the committed list's prompts of each category.
+        arguments: of the command line; None takes the process's.
+    """
+    parser = argparse.ArgumentParser(description=f"write {title}'s prompts as JSON lines")
+    parser.add_argument("--out", type=Path, help="the file to write; without it, the lines are printed")
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--each", type=int, default=each, help="prompts of each category")
+    given = parser.parse_args(arguments)
+    text = to_lines(items(given.seed, given.each))
+    if given.out:
+        write_text(given.out, text)
+    else:
+        sys.stdout.write(text)
