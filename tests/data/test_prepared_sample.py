@@ -64,9 +64,8 @@ def test_a_symbol_is_given_to_as_many_words_as_the_caption_has_it() -> None:
 
 
 def test_corners_beyond_the_frame_are_clipped_and_a_word_of_which_nothing_is_left_goes() -> None:
-    ocr = (
-        "IN 10,10,600,10,600,90,10,90 0.9\nEDGE 511.7,10,700,10,700,90,511.7,90 0.9\nOUT 520,10,600,10,600,90,520,90 0.9\n"
-    )
+    lines = ("IN 10,10,600,10,600,90,10,90", "EDGE 511.7,10,700,10,700,90,511.7,90", "OUT 520,10,600,10,600,90,520,90")
+    ocr = "".join(f"{line} 0.9\n" for line in lines)
     one = prepared("x", ocr)
     assert one.row.ocr == "IN 10,10,512,10,512,90,10,90 0.9"
     assert set(one.mended) == {"quad outside the frame", "corners outside of the frame", "degenerate quad"}
