@@ -26,7 +26,7 @@ from vlad_lightning.data.scene_file import (
 from vlad_lightning.data.source import RawSample, SampleTexts, quoted_caption
 from vlad_lightning.data.synthetic.captions import Caption, describe, reads_back
 from vlad_lightning.data.synthetic.composition import compose
-from vlad_lightning.data.synthetic.literal import SILENCE, shows_what_is_told
+from vlad_lightning.data.synthetic.literal import ODDS, shows_what_is_told
 from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
 from vlad_lightning.data.synthetic.scene import WORLDS, PlacedWord, Scene, World
 from vlad_lightning.files import new_folder
@@ -114,7 +114,7 @@ def _described(scene: Scene, rng: np.random.Generator, heldout: bool, world: Wor
     """Return a scene and its caption; None if the caption leaves out what the literal world cannot leave out."""
     if world != "literal":
         return scene, describe(scene, rng)
-    return shows_what_is_told(scene, describe(scene, rng, SILENCE), heldout)
+    return shows_what_is_told(scene, describe(scene, rng, ODDS), heldout)
 
 
 def check_posters(samples: int, size: int, seed: int, world: str) -> None:
