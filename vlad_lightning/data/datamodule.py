@@ -9,6 +9,7 @@ from functools import partial
 from inspect import signature
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -186,9 +187,9 @@ class MarioDataModule(LightningDataModule):
             if not len(source):
                 raise ValueError(f"{printable(source.name)} holds no sample")
         test_share = self.test_share if self.test_source is None else 0.0
-        train, val, test = split(self.source.keys, self.val_share, test_share, self.seed)
+        train, val, test = split(self.source.positions(self.seed), self.val_share, test_share)
         if self.test_source is not None:
-            test = in_hash_order(self.test_source.keys, self.seed)
+            test = in_hash_order(self.test_source.positions(self.seed))
         self._sets = {"train": self._dataset(self.source, train), "val": self._dataset(self.source, val)}
         self._sets["test"] = self._dataset(tested, test[: self.limit_test])
 
@@ -349,7 +350,7 @@ class MarioDataModule(LightningDataModule):
         shard = BatchShard(_Measured(self._sets[name]), self.batch_size, collate, ranks, self._rank, in_blocks)
         return shard_loader(shard, self.num_workers, self.pin_memory)
 
-    def _dataset(self, source: SampleSource, indices: Sequence[int]) -> MarioDataset:
+    def _dataset(self, source: SampleSource, indices: np.ndarray) -> MarioDataset:
         words, boxes, objects = self.max_words, self.max_boxes, self.max_objects
         return self.dataset_class(source, self.size, words, boxes, self.rasterizer, objects, indices, self.resize)
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from PIL import Image
 
 from vlad_lightning.data.ocr_lines import OcrWord, quote_read_words
 from vlad_lightning.data.scene_file import SceneFacts
+from vlad_lightning.data.splits import positions_of
 from vlad_lightning.files import printable
 
 _MOST_BYTES = 1_500  # of a prompt in UTF-8: a text encoder may need a token per byte, and pads the batch to the longest
@@ -167,6 +169,14 @@ class SampleSource(Protocol):
         """
         sample = self.read(index)
         return SampleTexts(sample.caption, sample.words, sample.problems, prompt=sample.prompt)
+
+    def positions(self, seed: int) -> np.ndarray:
+        """Return the samples' positions in [0, 1), (N,) float64, which decide their splits and the order of these.
+
+        They are hashes of the keys and the seed. A source with a faster hash than that of the keys may override this,
+        and so may one that holds samples several times: equal positions are in the same split.
+        """
+        return positions_of(self.keys, seed)
 
     def content(self) -> Mapping[str, str]:
         """Return a fingerprint of the content, by kind, which changes with the content; empty if there is none.
