@@ -23,10 +23,10 @@ from torch import Tensor
 from vlad_lightning.diffusion.generators import numbered, sampling_generators, split_generator
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.layout.typesetting import typeset
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.pretrained import shipped
-from vlad_lightning.layout.typesetting import typeset
 from vlad_lightning.types import Layout
 
 PROMPT = "a red circle and 'HI'"
