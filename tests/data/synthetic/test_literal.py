@@ -58,6 +58,19 @@ def test_training_shows_no_held_out_colour():
     assert not any(is_colour_held_out(thing.shape, thing.colour) for scene, _ in POSTERS for thing in scene.objects)
 
 
+def test_some_objects_have_a_word_that_changes_nothing():
+    phrases = [
+        (thing, phrase.split())
+        for scene, caption in POSTERS
+        for thing, phrase in zip(scene.objects, caption.phrases, strict=True)
+    ]
+    usual = {*PALETTE, *NOUNS, *map(plural_of, NOUNS), "a", "an", "two", "three", "four"}
+    qualified = [(thing, set(words) - usual) for thing, words in phrases if set(words) - usual]
+    assert 0.1 < len(qualified) / len(phrases) < 0.2
+    assert all(len(others) == 1 for _, others in qualified)
+    assert len(set().union(*(others for _, others in qualified))) > 30
+
+
 def test_captions_also_name_what_no_poster_shows():
     drawable = {form for noun in NOUNS for form in (noun, plural_of(noun))}
     undrawn = [

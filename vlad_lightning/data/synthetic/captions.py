@@ -69,7 +69,7 @@ def describe(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = Caption
         odds: how often it leaves something out, or has words for which the poster shows nothing.
     """
     content = choose(scene, rng, odds)
-    if odds.undrawn or odds.medium:
+    if odds.undrawn or odds.medium or odds.qualifier:
         known = GRAMMAR_WORDS["literal"] | {word.text.casefold() for word in scene.words}
         content = with_undrawn(content, rng, odds, known)
     ground = None

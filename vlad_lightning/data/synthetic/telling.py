@@ -29,6 +29,7 @@ class CaptionOdds:
         untold_colour: share of the objects whose colour is left out, if no other has its shape.
         undrawn: share of the captions that name an object of a kind that posters cannot show.
         medium: share of the captions that call the poster something else, as ``a travel brochure``.
+        qualifier: share of the objects with a word before them that changes nothing, as ``a merry red star``.
     """
 
     untold_background: float = 0.15
@@ -36,6 +37,7 @@ class CaptionOdds:
     untold_colour: float = 0.05
     undrawn: float = 0.0
     medium: float = 0.0
+    qualifier: float = 0.0
 
 
 @dataclass(frozen=True)

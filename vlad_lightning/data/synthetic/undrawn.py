@@ -1,7 +1,8 @@
-"""Words in a caption for which its poster shows nothing: kinds of posters, and objects that cannot be drawn.
+"""Words in a caption for which its poster shows nothing: kinds of posters, objects that cannot be drawn, adjectives.
 
 People ask for ``a travel brochure`` and for ``a loaf of bread``. A model that has read of nothing but posters and of
-the objects that it can draw gives each such phrase a box, and fills it with something.
+the objects that it can draw gives each such phrase a box, and fills it with something. Or it leaves out ``a golden
+star``, because it has learned that a phrase with a strange word is nothing that it can draw.
 """
 
 from __future__ import annotations
@@ -40,16 +41,20 @@ def with_undrawn(
     """
     if rng.random() < odds.medium:
         content = replace(content, medium=_medium(rng, known))
+    objects = tuple(_qualified(named, rng, odds, known) for named in content.objects)
     if rng.random() < odds.undrawn:
-        at = int(rng.integers(len(content.objects) + 1))
-        objects = (*content.objects[:at], _undrawn(rng, known), *content.objects[at:])
-        content = replace(content, objects=objects)
-    return content
+        at = int(rng.integers(len(objects) + 1))
+        objects = (*objects[:at], _undrawn(rng, known), *objects[at:])
+    return replace(content, objects=objects)
 
 
 def _medium(rng: np.random.Generator, known: Set[str]) -> str:
     count = int(rng.choice(len(_QUALIFIERS), p=_QUALIFIERS))
     return " ".join([*(_word(rng, known) for _ in range(count)), pick(rng, HEADS)])
+
+
+def _qualified(named: NamedObject, rng: np.random.Generator, odds: CaptionOdds, known: Set[str]) -> NamedObject:
+    return replace(named, name=f"{_word(rng, known)} {named.name}") if rng.random() < odds.qualifier else named
 
 
 def _undrawn(rng: np.random.Generator, known: Set[str]) -> NamedObject:
