@@ -99,7 +99,7 @@ class AlignmentModule(LightningModule):
             if encoder.tokenizer is None:
                 encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
             self._words = tuple(sorted({word for caption in captions for word in drawn_words(caption)})) or WORDS
-        prepare_in_loader(self, ContrastedTexts(encoder.parser, self.terms, self._words))
+        prepare_in_loader(self, ContrastedTexts(encoder.parser, self.terms, self._words), reads=["images"])
 
     def on_train_start(self) -> None:
         """Refuse a text encoder that has no tokenizer by now.

@@ -67,7 +67,7 @@ class TLGModule(LightningModule):
         check_same(self, "max_words", "model.generator.tlg.max_words", layouts.max_words)
         if layouts.max_objects:
             check_same(self, "max_objects", "model.generator.tlg.max_objects", layouts.max_objects)
-        prepare_in_loader(self, ParsedTexts(self.generator.prompt_encoder.parser))
+        prepare_in_loader(self, ParsedTexts(self.generator.prompt_encoder.parser), reads=[])
 
     def on_train_start(self) -> None:
         """Refuse a text encoder that has no tokenizer by now.

@@ -30,7 +30,7 @@ from vlad_lightning.modules.probing import ProbeMetrics
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import LossSettings, check_same, check_size, check_tokenizer
 from vlad_lightning.strategies import shard_module
-from vlad_lightning.types import Batch, GeneratedImages, MetricResult, PromptBatch
+from vlad_lightning.types import COSTLY_FIELDS, Batch, GeneratedImages, MetricResult, PromptBatch
 
 
 class VFEModule(LightningModule):
@@ -222,7 +222,8 @@ class VFEModule(LightningModule):
         """
         if stage != "predict":
             self._check_data()
-            prepare_in_loader(self, ParsedTexts(self.image_generator.prompt_encoder.parser))
+            preparation = ParsedTexts(self.image_generator.prompt_encoder.parser)
+            prepare_in_loader(self, preparation, reads=COSTLY_FIELDS)
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         if isinstance(data, PromptDataModule):
             check_requests(data.requests(), self.system)
