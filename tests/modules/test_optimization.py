@@ -16,6 +16,8 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from vlad_lightning.health import StepGuard
+from vlad_lightning.lightning_internals import DispatchMode, overloads_of
 from vlad_lightning.modules.optimization import Optimization
 
 
@@ -416,3 +418,29 @@ def test_weight_decay_is_refused_by_an_optimizer_without_it() -> None:
     settings = parsed("{optimizer: {class_path: torch.optim.Rprop}}")
     with pytest.raises(ValueError, match=r"weight_decay is 0\.01; it must be 0 for Rprop, which has none"):
         settings.configure([nn.Parameter(torch.ones(1))], 10)
+
+
+class Norms(DispatchMode):
+    """Counts how often the norms of many tensors are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += overloads_of(operator) is torch.ops.aten._foreach_norm
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("settings", [{}, {"gradient_clip_algorithm": "value"}, {"accumulate_grad_batches": 2}])
+def test_gradients_are_clipped_by_the_norm_that_the_guard_has_measured(settings: dict[str, Any], posters: Path) -> None:
+    found = []
+    for callbacks in ([], [StepGuard()]):
+        module = tiny.stage("tlg")
+        trainer = tiny.trainer(2, callbacks=callbacks, gradient_clip_val=0.02, **settings)
+        with Norms() as norms:
+            trainer.fit(module, tiny.data(posters, batch_size=4))
+        found.append((dict(module.named_parameters()), norms.count))
+    (plain, _), (guarded, count) = found
+    assert all(torch.equal(value, plain[name]) for name, value in guarded.items())
+    assert count == 2

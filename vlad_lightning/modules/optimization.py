@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import torch
 from diffusers.optimization import SchedulerType, get_scheduler
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import OptimizerCallable
-from torch import nn
+from lightning.pytorch.utilities import GradClipAlgorithmType
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -251,6 +252,40 @@ def _with_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str,
         )
     groups = [group | {"params": of["params"]} for group, of in zip(own, saved, strict=True)]
     return state | {"param_groups": groups}
+
+
+@runtime_checkable
+class MeasuresNorm(Protocol):
+    """A callback that measures the norm of all gradients before each optimizer step."""
+
+    def measured_norm(self) -> Tensor | None:
+        """Return the norm of the gradients about to be applied, () float; None if it was not measured."""
+
+
+def clip_by_measured_norm(
+    self: LightningModule,
+    optimizer: Optimizer,
+    gradient_clip_val: float | None = None,
+    gradient_clip_algorithm: str | None = None,
+) -> None:
+    """Clip the gradients as Lightning does, without computing their norm again where a callback has measured it.
+
+    A module has it as its ``configure_gradient_clipping``.
+
+    Args:
+        self: the module.
+        optimizer: its optimizer.
+        gradient_clip_val: see ``Trainer``; None does not clip.
+        gradient_clip_algorithm: likewise; None is ``norm``.
+    """
+    callbacks: list[Any] = cast(Any, self.trainer).callbacks  # mypy does not see this attribute
+    norms = (callback.measured_norm() for callback in callbacks if isinstance(callback, MeasuresNorm))
+    norm = next((found for found in norms if found is not None), None)
+    if norm is None or not gradient_clip_val or gradient_clip_algorithm not in (None, GradClipAlgorithmType.NORM):
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        return
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    torch.nn.utils.clip_grads_with_norm_(weights, gradient_clip_val, norm)
 
 
 def global_batch(trainer: Trainer) -> int | None:

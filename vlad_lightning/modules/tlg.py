@@ -12,7 +12,7 @@ from vlad_lightning.diffusion.generators import numbered, sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.metrics.layout import LayoutMetrics
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import check_same, check_tokenizer
@@ -128,6 +128,8 @@ class TLGModule(LightningModule):
 
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end
+
+    configure_gradient_clipping = clip_by_measured_norm
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over the parameters that are not frozen; the prompt encoder may have its own learning rate."""

@@ -24,7 +24,7 @@ from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules.contrastive import TEMPERATURE, align, check_alignment
 from vlad_lightning.modules.diffusion_loss import DiffusionLoss
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.probing import ProbeMetrics
 from vlad_lightning.modules.rng import Stage, generators_for
@@ -284,6 +284,8 @@ class VFEModule(LightningModule):
         saved = checkpoint["lora_scales"]
         if saved != self.lora_scales:
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {self.lora_scales}")
+
+    configure_gradient_clipping = clip_by_measured_norm
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over the trained parameters; prompt encoder and phrase map may have their own learning rates."""
