@@ -181,8 +181,11 @@ def test_features_halve_as_often_as_they_have_widths() -> None:
     assert SegmentationFeatures(96)(characters).shape == (2, 8, 16, 16)
     published = SegmentationFeatures(128, widths=(32, 64), batch_norm=True)
     assert published(characters).shape == (2, 8, 8, 8)
-    with pytest.raises(ValueError, match=r"features\.widths halves 2 times; segmentations of 32 px need .* 16"):
-        textdiffuser(features=SegmentationFeatures(96, widths=(16, 16)))
+    twice = SegmentationFeatures(96, widths=(16, 16))
+    with pytest.raises(ValueError, match=r"segmentation_size is 32 and features\.widths halves 2 times; .* 16"):
+        textdiffuser(features=twice)
+    fine = textdiffuser(features=twice, segmentation_size=64)
+    assert fine.layout_hint([Layout(("HI",), torch.tensor([[0.5, 0.5, 0.8, 0.3, 0.0]]))]).shape == (1, 21, 16, 16)
     with pytest.raises(ValueError, match="character_weight is -1"):
         textdiffuser(character_weight=-1)
 

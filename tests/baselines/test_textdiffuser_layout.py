@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.layout.overlaps import overlap_share
 from vlad_lightning.types import Batch, Layout
 
+SAID = ("ONE above two three at the top", "nothing to draw", "a red circle and HI")
 PROMPTS = ('"ONE" above "two three" at the top', "nothing to draw", 'a red circle and "HI"')
 
 
@@ -70,28 +72,37 @@ def test_decoding_feeds_each_box_back() -> None:
     torch.testing.assert_close(boxes, again)
 
 
-def test_tokens_are_marked_where_the_words_are() -> None:
+def test_tokens_know_their_words() -> None:
     layouts = generator()
-    tokens = layouts.tokens(PROMPTS)
-    assert tokens.marked.sum(dim=1).tolist() == [3, 0, 1]
-    assert ((tokens.kinds == 0) == (tokens.marked == 1)).all()
     tokenizer = layouts.prompt_encoder.text_encoder.tokenizer
     assert tokenizer is not None
-    ids = tokenizer(PROMPTS[0]).input_ids
-    inside = [i for i in range(len(ids)) if tokens.kinds[0, i] < 2]
-    assert tokenizer.decode([ids[i] for i in inside]).replace(" ", "") == "onetwothree"
-    assert sorted({int(x) for x in tokens.lengths[0]}) == [0, 3, 5]
-    lengths = tokens.lengths[0][tokens.marked[0] == 1].tolist()
-    assert lengths == [3, 3, 5]
-    assert (tokens.widths[0][tokens.marked[0] == 1] > 10).all()
-    assert (tokens.kinds[1][~tokens.mask[1]] == 3).all()
+    tokens = layouts.tokens(PROMPTS)
+    words = tokens.words
+    assert words.marked.sum(dim=1).tolist() == [3, 0, 1]
+    assert tokens.mask is not None
+    for row, (prompt, said) in enumerate(zip(PROMPTS, SAID, strict=True)):
+        ids = tokenizer(prompt).input_ids
+        kinds = words.kinds[row].tolist()
+        starts = [i for i, kind in enumerate(kinds) if kind == 0]
+        assert words.lengths[row, starts].tolist() == [len(word) for word in said.split()]
+        for start, word in zip(starts, said.split(), strict=True):
+            end = next(i for i in range(start + 1, len(kinds)) if kinds[i] != 1)
+            assert re.sub(r"\W", "", tokenizer.decode(ids[start:end])) == word.lower()
+            assert (words.widths[row, start:end] == words.widths[row, start]).all()
+        assert {kinds[i] for i in (0, len(ids) - 1)} == {2}
+        assert (words.kinds[row, len(ids) :] == 3).all()
+    first = words.marked[0].nonzero()[:, 0]
+    assert words.lengths[0, first].tolist() == [3, 3, 5]
+    one, above = words.widths[0, first[0]], words.widths[0][words.lengths[0] == 5][0]
+    assert 10 < one < above < 120
 
 
 def test_widths_change_in_training_by_at_most_three_pixels() -> None:
     layouts = generator()
-    plain = layouts.tokens(PROMPTS).widths
+    plain = layouts.tokens(PROMPTS).words.widths
     changed = [
-        layouts.tokens(PROMPTS, generators=SampleGenerators.of_rows("cpu", (i,), range(3), 3)).widths for i in range(20)
+        layouts.tokens(PROMPTS, generators=SampleGenerators.of_rows("cpu", (i,), range(3), 3)).words.widths
+        for i in range(20)
     ]
     differences = torch.stack([x - plain for x in changed])
     assert set(differences.unique().tolist()) == {-3, -2, -1, 0, 1, 2}

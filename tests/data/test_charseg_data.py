@@ -78,4 +78,4 @@ def test_a_training_folder_without_maps_is_refused_and_a_test_folder_is_not(
     data.setup()
     assert (next(iter(data.test_dataloader())).charseg == UNKNOWN).all()
     with pytest.raises(ValueError, match="resize is 'crop'; it must be 'stretch'"):
-        module(lettered_posters, resize="crop")
+        module(lettered_posters, resize="crop").setup()

@@ -49,6 +49,7 @@ class TextDiffuser(StableDiffusion):
         features: of the segmentation, down to the size of the latent.
         word_layouts: places the words where no layout is given, frozen; None leaves them out.
         image_size: H = W in pixels.
+        segmentation_size: the same of the segmentations; None means ``image_size``.
         training: settings of the loss, without the character loss.
         character_weight: weight of the cross-entropy.
         masking: regions that are trained on beside whole images.
@@ -73,6 +74,7 @@ class TextDiffuser(StableDiffusion):
         features: SegmentationFeatures | None = None,
         word_layouts: WordLayoutGenerator | None = None,
         image_size: int = 64,
+        segmentation_size: int | None = None,
         training: DenoisingSettings = DenoisingSettings(),
         character_weight: float = 0.01,
         masking: Masking = EACH_WORD,
@@ -88,6 +90,7 @@ class TextDiffuser(StableDiffusion):
         self.features = features or SegmentationFeatures(CLASSES)
         self.segmenter = segmenter.requires_grad_(False) if segmenter else None
         self.word_layouts = word_layouts.requires_grad_(False) if word_layouts else None
+        self.segmentation_size = image_size if segmentation_size is None else segmentation_size
         self.character_weight = character_weight
         self.masking = masking
         self.augmentation = augmentation
@@ -98,10 +101,10 @@ class TextDiffuser(StableDiffusion):
     def _check_features(self) -> None:
         """Refuse features of another size than the latents."""
         side = self.blank_latents(1).shape[-1]
-        if self.image_size != side * 2**self.features.halvings:
+        if self.segmentation_size != side * 2**self.features.halvings:
             raise ValueError(
-                f"features.widths halves {self.features.halvings} times; segmentations of {self.image_size} px need "
-                f"the latents' side, {side}"
+                f"segmentation_size is {self.segmentation_size} and features.widths halves {self.features.halvings} "
+                f"times; that must give the latents' side, {side}"
             )
 
     def blank_latents(self, size: int) -> Tensor:
@@ -113,7 +116,7 @@ class TextDiffuser(StableDiffusion):
         """Return what the UNet gets beside the noised latent.
 
         Args:
-            characters: (B, H, W) int64, the segmentation of the region.
+            characters: (B, S, S) int64, the segmentation of the region, S = ``segmentation_size``.
             masks: (B, 1, H, W) bool, True in the region that is generated.
             masked_latents: (B, C_z, h, w) float, of the picture with zeros in the region.
 
@@ -142,8 +145,8 @@ class TextDiffuser(StableDiffusion):
         steps, noised = noised_data(self.schedule, self.settings, x0, generators)
         cond = self.encode_prompts(batch, generators)
         masks = self.masking.draw(batch.layouts, (self.image_size, self.image_size), generators)
-        drawn = character_maps(batch.layouts, batch.glyphs, self.rasterizer.font)
-        characters = self.augmentation(drawn, generators) * masks[:, 0]
+        region = F.interpolate(masks.float(), self.segmentation_size)[:, 0].long()
+        characters = self.augmentation(self.segment(batch.layouts, batch.glyphs), generators) * region
         known = self.autoencoder.encode_images(batch.images.masked_fill(masks, 0))
         predicted = self.predict(noised.x_t, steps, cond, self.planes(characters, masks, known)).float()
         diffusion = weighted_error(predicted, noised, batch, self.settings)
@@ -175,5 +178,9 @@ class TextDiffuser(StableDiffusion):
         frame = (self.image_size, self.image_size)
         glyphs = torch.stack([self.rasterizer(layout, frame) for layout in layouts]).to(self.device)
         masks = torch.ones(len(layouts), 1, *frame, dtype=torch.bool, device=self.device)
-        characters = character_maps(layouts, glyphs, self.rasterizer.font)
-        return self.planes(characters, masks, self.blank_latents(len(layouts)))
+        return self.planes(self.segment(layouts, glyphs), masks, self.blank_latents(len(layouts)))
+
+    def segment(self, layouts: Sequence[Layout], glyphs: Tensor) -> Tensor:
+        """Return the segmentations of B layouts, (B, S, S) int64, from their glyph maps (B, 1, H, W) uint8."""
+        size = (self.segmentation_size, self.segmentation_size)
+        return character_maps(layouts, F.interpolate(glyphs, size, mode="nearest-exact"), self.rasterizer.font)

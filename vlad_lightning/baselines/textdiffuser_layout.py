@@ -9,10 +9,10 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from vlad_lightning.baselines.textdiffuser_tokens import KINDS, TokenWords
+
 MOST_INDEX = 255
 """The largest width, length and position that has an embedding of its own; larger ones share it."""
-KINDS = ("start of a word to draw", "its continuation", "other text", "padding")
-"""The states of a token, by number."""
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,12 @@ class PromptTokens:
 
     Attributes:
         states: (B, L, D) float, of a text encoder.
-        marked: (B, L) int64: 1 for the first token of each word to draw, else 0.
-        widths: (B, L) int64: width of the token's word, if that is drawn, in pixels of a font of 24 px; else 0.
-        lengths: (B, L) int64: its characters; else 0.
-        kinds: (B, L) int64: index in :data:`KINDS`.
+        words: the words that they belong to.
         mask: (B, L) bool: tokens that are read; None reads all.
     """
 
     states: Tensor
-    marked: Tensor
-    widths: Tensor
-    lengths: Tensor
-    kinds: Tensor
+    words: TokenWords
     mask: Tensor | None = None
 
 
@@ -83,10 +77,10 @@ class LayoutTransformer(ModelMixin, ConfigMixin):
         index = torch.arange(tokens.states.shape[1], device=tokens.states.device)
         embedded = (
             self.text_in(tokens.states)
-            + self.mark_embedding(tokens.marked)
-            + self.width_embedding(tokens.widths.clamp(0, MOST_INDEX))
-            + self.length_embedding(tokens.lengths.clamp(0, MOST_INDEX))
-            + self.kind_embedding(tokens.kinds)
+            + self.mark_embedding(tokens.words.marked)
+            + self.width_embedding(tokens.words.widths.clamp(0, MOST_INDEX))
+            + self.length_embedding(tokens.words.lengths.clamp(0, MOST_INDEX))
+            + self.kind_embedding(tokens.words.kinds)
             + self.position_embedding(index.clamp(max=MOST_INDEX))
         )
         return self.encoder(embedded, src_key_padding_mask=None if tokens.mask is None else ~tokens.mask)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
 
-from vlad_lightning.baselines.textdiffuser_layout import LayoutTransformer, PromptTokens
+from vlad_lightning.baselines.textdiffuser_layout import MOST_INDEX, LayoutTransformer, PromptTokens
+from vlad_lightning.baselines.textdiffuser_tokens import token_words
 from vlad_lightning.diffusion.generators import SampleGenerators
-from vlad_lightning.layout.fonts import load_font
 from vlad_lightning.layout.overlaps import resolve_overlaps
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
+from vlad_lightning.models.text.windows import cut_into_windows
 from vlad_lightning.types import Batch, Layout, ParsedPrompts
 
-_FONT_SIZE = 24  # pixels: that at which TextDiffuser measures words
 _JITTER = 3  # pixels
 _LEAST = 0.01  # of the frame: the smallest width and height of a box
 
@@ -29,12 +31,15 @@ class WordLayoutGenerator(nn.Module):
     Args:
         prompt_encoder: its text encoder is read, and frozen; its composition is not used.
         layout_transformer: predicts the boxes.
+        read_padding: whether it reads the padding of a prompt too, as the published one does.
 
     Raises:
         ValueError: where the widths or the numbers of words differ.
     """
 
-    def __init__(self, prompt_encoder: PromptEncoder, layout_transformer: LayoutTransformer) -> None:
+    def __init__(
+        self, prompt_encoder: PromptEncoder, layout_transformer: LayoutTransformer, read_padding: bool = False
+    ) -> None:
         super().__init__()
         config = layout_transformer.config
         for name, own in (("text_width", prompt_encoder.width), ("max_words", prompt_encoder.max_words)):
@@ -42,6 +47,7 @@ class WordLayoutGenerator(nn.Module):
                 raise ValueError(f"layout_transformer.{name} is {config[name]}; the text encoder's is {own}")
         self.prompt_encoder = prompt_encoder.requires_grad_(False)
         self.layout_transformer = layout_transformer
+        self.read_padding = read_padding
 
     def check(self, prompts: Sequence[str]) -> None:
         """Refuse prompts with more words than a layout holds.
@@ -109,31 +115,21 @@ class WordLayoutGenerator(nn.Module):
             generators: random generators of the B rows, which change the words' widths; None changes none.
         """
         encoder = self.prompt_encoder
-        if parsed is None:
-            parsed = encoder.parser(prompts).to(encoder.text_encoder.device)
+        parser, device = encoder.parser, encoder.text_encoder.device
+        parsed = parser(prompts).to(device) if parsed is None else parsed
         with torch.no_grad():
             states = encoder.text_encoder(parsed).tokens
-        inside = parsed.inside[:, : encoder.max_words]  # (B, N, L)
-        sizes = torch.tensor([self._sizes(prompt) for prompt in prompts]).to(inside.device)  # (B, N, 2)
-        widths, lengths = sizes.view(len(prompts), encoder.max_words, 2).unbind(-1)
-        if generators is not None:
-            widths = widths + (2 * _JITTER * generators.uniform(encoder.max_words)).long() - _JITTER
-        first = (inside & (inside.cumsum(dim=-1) == 1)).any(dim=1)  # (B, L)
-        kinds = torch.where(first, 0, torch.where(inside.any(dim=1), 1, torch.where(parsed.token_mask, 2, 3)))
-        return PromptTokens(
-            states=states,
-            marked=first.long(),
-            widths=(inside * widths.clamp(min=0)[..., None]).amax(dim=1),
-            lengths=(inside * lengths[..., None]).amax(dim=1),
-            kinds=kinds,
-            mask=parsed.token_mask,
-        )
-
-    def _sizes(self, prompt: str) -> list[tuple[int, int]]:
-        """Return width and length of each of the prompt's first N words to draw, (0, 0) where there is none."""
-        most = self.prompt_encoder.max_words
-        words = [word.text for word in self.prompt_encoder.text_encoder.decompose(prompt).words[:most]]
-        return [*((_width(word), len(word)) for word in words), *[(0, 0)] * (most - len(words))]
+        drawn = [parser.decompose(prompt).words[: encoder.max_words] for prompt in prompts]
+        tokenizer = cast(PreTrainedTokenizerFast, parser.tokenizer)
+        windows = cut_into_windows(tokenizer, prompts, drawn, parser.context, pad_to_context=parser.pad_to_context)
+        words = token_words(prompts, windows, drawn)
+        shift = torch.zeros_like(words.widths)
+        if generators is not None:  # always as many numbers, so that a sample's do not depend on its batch
+            drawn_shift = (2 * _JITTER * generators.uniform(MOST_INDEX + 1)).long() - _JITTER
+            shift[:, : MOST_INDEX + 1] = drawn_shift[:, : shift.shape[1]].to(shift)
+        words = replace(words, widths=(words.widths + shift).clamp(min=0) * (words.widths > 0))
+        kept = windows.present.repeat_interleave(windows.ids.shape[-1], dim=1) if self.read_padding else None
+        return PromptTokens(states, words.to(device), parsed.token_mask if kept is None else kept.to(device))
 
 
 def corners(boxes: Tensor) -> Tensor:
@@ -143,9 +139,3 @@ def corners(boxes: Tensor) -> Tensor:
     down = (boxes[..., 2] * sin + boxes[..., 3] * cos) / 2
     x, y = boxes[..., 0], boxes[..., 1]
     return torch.stack([x - across, y - down, x + across, y + down], dim=-1).clamp(0, 1)
-
-
-@lru_cache(maxsize=8192)
-def _width(word: str) -> int:
-    left, _, right, _ = load_font(None, _FONT_SIZE).getbbox(word)
-    return round(right - left)

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -95,25 +94,21 @@ class CharsegDataModule(MarioDataModule):
     The training folder needs ``charseg.npy`` files, of which single ones may be missing; a test folder needs none.
 
     Arguments, splits and order are those of :class:`~vlad_lightning.data.datamodule.MarioDataModule`.
-
-    Raises:
-        ValueError: if ``resize`` is not ``stretch``: a map of characters has the frame of the stretched picture.
+    A map of characters has the frame of the stretched picture, so ``resize`` must be ``stretch``.
     """
 
     dataset_class = CharsegDataset
     batch_class = CharsegBatch
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.resize != "stretch":
-            raise ValueError(f"resize is {self.resize!r}; it must be 'stretch' for data with {NAME}")
-
     def setup(self, stage: str | None = None) -> None:
         """Set up the sources, see :meth:`~vlad_lightning.data.datamodule.MarioDataModule.setup`.
 
         Raises:
-            ValueError: also if no sample of the training folder has a ``charseg.npy``.
+            ValueError: also if no sample of the training folder has a ``charseg.npy``, or ``resize`` is not
+                ``stretch``.
         """
+        if self.resize != "stretch":
+            raise ValueError(f"resize is {self.resize!r}; it must be 'stretch' for data with {NAME}")
         super().setup(stage)
         folder = self.source
         if isinstance(folder, MarioFolder) and not any((f / NAME).is_file() for f in folder.folders[:_SEARCHED]):
