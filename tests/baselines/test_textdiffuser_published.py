@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vlad_lightning.baselines.textdiffuser_published import is_textdiffuser, open_textdiffuser
+from vlad_lightning.baselines.textdiffuser_published import is_textdiffuser, open_textdiffuser, textdiffuser_hash
 from vlad_lightning.diffusion.generators import sampling_generators
+from vlad_lightning.evaluation.systems import SystemSettings, open_system
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.system import SystemSampling
 from vlad_lightning.types import Layout
@@ -151,3 +152,21 @@ def test_no_pickled_code_is_run(folder: Path, tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, copy / "layout_transformer.pth")
     with pytest.raises(ValueError, match=r"layout_transformer\.pth.*encoder_target_embedding"):
         open_textdiffuser(copy)
+
+
+def test_evaluate_opens_it(folder: Path, tmp_path: Path) -> None:
+    opened = open_system(str(folder), SystemSettings(steps=2, device="cpu"))
+    assert opened.shown == {"steps": 2, "guidance_scale": 7.5, "system": "TextDiffuser"}
+    assert opened.sampling.images.eta == 1.0
+    made = opened.system.generate([PROMPT], None, opened.sampling, opened.generators([3], [PROMPT]))
+    again = opened.system.generate([PROMPT], None, opened.sampling, opened.generators([3], [PROMPT]))
+    assert torch.equal(made.images, again.images)
+    with pytest.raises(ValueError, match="asks for 9 words"):
+        opened.check("'a b c d e f g h i'")
+    with pytest.raises(ValueError, match=r"--layout_scale is 2\.0; TextDiffuser has no such setting"):
+        open_system(str(folder), SystemSettings(layout_scale=2.0, device="cpu"))
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    assert textdiffuser_hash(copy) == opened.weights_sha256
+    torch.save(PublishedLayout().state_dict(), copy / "layout_transformer.pth")
+    assert textdiffuser_hash(copy) != opened.weights_sha256

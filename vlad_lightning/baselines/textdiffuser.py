@@ -23,6 +23,8 @@ from vlad_lightning.diffusion.objective import Schedule, objective_for
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.generation.system import SystemSampling, given_layouts
 from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.prompt_parser import drawn_words
+from vlad_lightning.limits import check_prompts
 from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
 from vlad_lightning.models.painter.widened import widen
 from vlad_lightning.models.text.encoder import TextEncoder
@@ -154,6 +156,17 @@ class TextDiffuser(StableDiffusion):
         character = self.segmenter.loss(x0_of, batch.charseg)
         loss = diffusion + self.character_weight * character
         return {"loss": loss, "loss_diffusion": diffusion, "loss_character": character}
+
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse a prompt whose words the system cannot place or draw.
+
+        Raises:
+            ValueError: naming the prompt or the characters.
+        """
+        check_prompts([prompt])
+        if self.word_layouts is not None:
+            self.word_layouts.check([prompt])
+        self.rasterizer.check(drawn_words(prompt))
 
     def generate(
         self,

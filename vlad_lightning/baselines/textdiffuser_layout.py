@@ -66,10 +66,11 @@ class LayoutTransformer(ModelMixin, ConfigMixin):
         self.position_embedding = nn.Embedding(MOST_INDEX + 1, width)  # of tokens and of boxes
         self.box_embeddings = nn.ModuleList(nn.Embedding(bins, width) for _ in range(4))
         # without dropout: its draws would come from no generator of a sample's own
-        settings = {"dim_feedforward": feedforward or 4 * width, "dropout": 0.0, "batch_first": True}
-        encoder = nn.TransformerEncoderLayer(width, heads, **settings)
+        hidden = feedforward or 4 * width
+        encoder = nn.TransformerEncoderLayer(width, heads, hidden, dropout=0.0, batch_first=True)
+        decoder = nn.TransformerDecoderLayer(width, heads, hidden, dropout=0.0, batch_first=True)
         self.encoder = nn.TransformerEncoder(encoder, layers, enable_nested_tensor=False)
-        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(width, heads, **settings), layers)
+        self.decoder = nn.TransformerDecoder(decoder, layers)
         self.box_out = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 4))
 
     def encode(self, tokens: PromptTokens) -> Tensor:

@@ -26,3 +26,8 @@ class TextDiffuserModule(BaselineModule):
             check_charseg(self)
             if cast(TextDiffuser, self.baseline).segmenter is None:
                 raise ValueError("model.baseline.segmenter is null; training needs the character segmenter")
+
+    def _check_request(self, prompt: str, has_layout: bool, has_image: bool) -> None:
+        super()._check_request(prompt, has_layout, has_image)
+        if not has_layout:
+            cast(TextDiffuser, self.baseline).check_prompt(prompt)

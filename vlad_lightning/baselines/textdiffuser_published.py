@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -67,12 +68,11 @@ def open_textdiffuser(folder: Path) -> TextDiffuser:
     """
     _check_complete(folder)
     base = folder / BASE
-    weights = next(folder / UNET / name for name in _WEIGHTS if (folder / UNET / name).is_file())
     with naming(folder / UNET):
         settings = json.loads(read_utf8(folder / UNET / "config.json", NOTE_BYTES))
         config = {**settings, "in_channels": settings["out_channels"]}  # of the latent alone
         unet: UNet2DConditionModel = UNet2DConditionModel.from_config(config)
-        state = _read(weights)
+        state = _read(_unet_weights(folder))
         features = SegmentationFeatures(
             len(state["word_embedding.weight"]), state["word_embedding.weight"].shape[1], _WIDTHS, batch_norm=True
         )
@@ -95,6 +95,21 @@ def open_textdiffuser(folder: Path) -> TextDiffuser:
         own = {k: v for k, v in state.items() if not k.startswith(tuple(_FEATURES))}
         system.unet.load_state_dict(parted(own, system.unet.state_dict()))
     return system.requires_grad_(False).eval()
+
+
+def textdiffuser_hash(folder: Path) -> str:
+    """Return the SHA-256 of the weights that :func:`open_textdiffuser` reads, in hex, as ``weights_hash`` forms it."""
+    used = [_unet_weights(folder), folder / LAYOUT, *(folder / BASE).glob("*/*.safetensors")]
+    total = hashlib.sha256()
+    for name in sorted(file.relative_to(folder).as_posix() for file in used):
+        with Path(folder, name).open("rb") as file:
+            total.update(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n".encode())
+    return total.hexdigest()
+
+
+def _unet_weights(folder: Path) -> Path:
+    """Return the file of the UNet's weights; where there are both, it is the one without pickles."""
+    return next(folder / UNET / name for name in _WEIGHTS if (folder / UNET / name).is_file())
 
 
 def _check_complete(folder: Path) -> None:
