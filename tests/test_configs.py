@@ -57,6 +57,8 @@ BY_HAND: list[Command] = [
         ("test", ("baselines/sd.yaml", "baselines/controlnet.yaml", "baselines/test.yaml", *more), ())
         for more in ((), ("baselines/oracle_layouts.yaml",))
     ],
+    *[("fit", (f"baselines/textdiffuser{part}.yaml",), ()) for part in ("_segmenter", "_layout", "")],
+    ("test", ("baselines/textdiffuser.yaml", "baselines/test.yaml"), ()),
     *[
         ("fit", ("mini/stage2_vfe.yaml", f"ablations/latent_autoencoder/{fusion}.yaml"), ())
         for fusion in ("wide", "narrow")

@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from vlad_lightning.baselines.textdiffuser_published import is_textdiffuser, open_textdiffuser, textdiffuser_hash
 from vlad_lightning.data.prompt_request import Request
 from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.evaluation.diffusers_system import DiffusersSampling, is_vlad, open_diffusers
 from vlad_lightning.files import public_path
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.prediction import check_requests
 from vlad_lightning.generation.system import SystemSampling
 from vlad_lightning.layout.picture_text import SAMPLER_SETTINGS
@@ -94,6 +96,8 @@ def open_system(model: str, settings: SystemSettings) -> OpenSystem:
     if not folder.is_dir():
         raise FileNotFoundError(f"--model {model} is no folder; allowed are one that diffusers loads, and vlad-mini")
     device = _device(settings.device)
+    if is_textdiffuser(folder):
+        return _open_textdiffuser(model, folder, settings, device)
     return (
         _open_vlad(model, folder, settings, device) if is_vlad(folder) else _open_other(model, folder, settings, device)
     )
@@ -136,6 +140,30 @@ def _open_vlad(model: str, folder: Path, settings: SystemSettings, device: str) 
         torch.device(device).type,
         generators,
         lambda prompt: check_requests([Request("", "prompt", prompt)], system),
+    )
+
+
+def _open_textdiffuser(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
+    if settings.layout_scale is not None:
+        raise ValueError(f"--layout_scale is {settings.layout_scale}; TextDiffuser has no such setting; leave it out")
+    system = open_textdiffuser(folder).to(device, DTYPES[settings.dtype])
+    scale = 7.5 if settings.guidance_scale is None else settings.guidance_scale  # its authors' settings, with DDPM
+    sampler = ImageSampler(steps=settings.steps or 50, guidance_scale=scale, eta=1.0)
+    system.check(sampler)
+
+    def generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
+        """Return those that a caller would make of the seeds, on the CPU."""
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    return OpenSystem(
+        public_path(model),
+        textdiffuser_hash(folder),
+        system,
+        SystemSampling(sampler),
+        {"steps": sampler.steps, "guidance_scale": sampler.guidance_scale, "system": "TextDiffuser"},
+        torch.device(device).type,
+        generators,
+        system.check_prompt,
     )
 
 
