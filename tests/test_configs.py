@@ -49,6 +49,9 @@ BY_HAND: list[Command] = [
     ("fit", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml"), ()),
     ("test", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml", "mini/test.yaml"), ()),
     ("test", ("stage2_vfe.yaml", "test.yaml"), ()),
+    ("fit", ("baselines/sd.yaml",), ()),
+    ("fit", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml"), ()),
+    ("test", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml", "baselines/test.yaml"), ()),
     *[
         ("fit", ("mini/stage2_vfe.yaml", f"ablations/latent_autoencoder/{fusion}.yaml"), ())
         for fusion in ("wide", "narrow")

@@ -91,7 +91,7 @@ def given_layouts(
     Raises:
         ValueError: where there are not B layouts or generators.
     """
-    given = [None] * len(prompts) if layouts is None else list(layouts)
+    given: list[Layout | None] = [None] * len(prompts) if layouts is None else list(layouts)
     for name, entries in (("layouts", given), ("generators", generators)):
         if len(entries) != len(prompts):
             raise ValueError(f"{name} has {len(entries)} entries; {len(prompts)} prompts need one each")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlad_lightning.data.synthetic import casual, sentences
-from vlad_lightning.data.synthetic.scene import TEXTURES, WORLDS, Scene, World
+from vlad_lightning.data.synthetic.scene import OF_SHAPES, TEXTURES, WORLDS, Scene, World
 from vlad_lightning.data.synthetic.telling import RELATIONS, Silence, choose
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import NOUNS, SHAPES, plural_of
@@ -30,7 +30,7 @@ def _grammar_words(world: World) -> frozenset[str]:
     forms += (*sentences.NAMING,)
     forms += (*sentences.CENTERS, *sentences.COLOUR_ENDINGS, *casual.MEDIA, *casual.SAYING, *casual.GROUNDS)
     names = (*PALETTE, *SHAPES, *TEXTURES, *REGIONS, "gradient", "background", "word", "words", "on", "a", "an", "at")
-    if world != "plain":
+    if world not in OF_SHAPES:
         names += (*NOUNS, *map(plural_of, NOUNS), *sentences.NUMBERS.values(), *sentences.ADJECTIVES)
         looks = (sentences.SIZES, sentences.CASES, sentences.FAMILIES)
         names += (*sentences.SCENERY, *(word for words in looks for word in words.values()))
