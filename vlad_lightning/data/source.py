@@ -106,13 +106,18 @@ def quoted_caption(caption: str, words: Sequence[OcrWord], where: Path | str) ->
     Raises:
         SkipSample: if the caption or the result is too long.
     """
-    _check_length(caption, where)
+    check_caption_length(caption, where)
     prompt = quote_read_words(caption, words)
-    _check_length(prompt, where)  # quotes can double the length of a caption of single letters
+    check_caption_length(prompt, where)  # quotes can double the length of a caption of single letters
     return prompt
 
 
-def _check_length(text: str, where: Path | str) -> None:
+def check_caption_length(text: str, where: Path | str) -> None:
+    """Refuse a caption or a prompt that is too long.
+
+    Raises:
+        SkipSample: beyond 1,500 bytes in UTF-8.
+    """
     if len(text.encode()) > _MOST_BYTES:
         raise SkipSample(f"caption of more than {_MOST_BYTES:,} bytes", where)
 
