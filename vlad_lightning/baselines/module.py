@@ -15,7 +15,7 @@ from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.system import SystemSampling, generate_named
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.metrics.evaluation import Evaluation
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import check_same, check_tokenizer
@@ -155,3 +155,5 @@ class BaselineModule(SystemModule):
     def configure_optimizers(self) -> Any:
         """Return AdamW over the trained parameters; the system's encoder may have its own learning rate."""
         return self.optimization.of_module(self, self.baseline.encoder)
+
+    configure_gradient_clipping = clip_by_measured_norm

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlad_lightning.baselines.textdiffuser_layout_generator import WordLayoutGenerator
 from vlad_lightning.metrics.layout import LayoutMetrics
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import check_same, check_tokenizer
@@ -91,3 +91,5 @@ class TextDiffuserLayoutModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """Return AdamW over the layout transformer, and its schedule."""
         return self.optimization.of_module(self)
+
+    configure_gradient_clipping = clip_by_measured_norm

@@ -11,7 +11,7 @@ from torch import Tensor
 from vlad_lightning.baselines.textdiffuser_segmenter import CharacterSegmenter, at_latents
 from vlad_lightning.data.charseg_data import UNKNOWN, CharsegBatch, CharsegDataModule
 from vlad_lightning.data.datamodule import MarioDataModule
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 
 
 class TextDiffuserSegmenterModule(LightningModule):
@@ -76,3 +76,5 @@ def check_charseg(module: LightningModule) -> None:
     if isinstance(data, MarioDataModule) and not isinstance(data, CharsegDataModule):
         needed = f"{CharsegDataModule.__module__}.{CharsegDataModule.__qualname__}"
         raise ValueError(f"data is a {type(data).__name__}; characters are learned with class_path: {needed}")
+
+    configure_gradient_clipping = clip_by_measured_norm
