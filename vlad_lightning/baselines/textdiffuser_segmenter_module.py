@@ -65,6 +65,8 @@ class TextDiffuserSegmenterModule(LightningModule):
         """Return AdamW and its schedule."""
         return self.optimization.of_module(self)
 
+    configure_gradient_clipping = clip_by_measured_norm
+
 
 def check_charseg(module: LightningModule) -> None:
     """Refuse a data module of posters that gives no maps of characters.
@@ -76,5 +78,3 @@ def check_charseg(module: LightningModule) -> None:
     if isinstance(data, MarioDataModule) and not isinstance(data, CharsegDataModule):
         needed = f"{CharsegDataModule.__module__}.{CharsegDataModule.__qualname__}"
         raise ValueError(f"data is a {type(data).__name__}; characters are learned with class_path: {needed}")
-
-    configure_gradient_clipping = clip_by_measured_norm
