@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vlad_lightning.baselines.deepfloyd import DeepFloydSampling, find_stages, open_deepfloyd
 from vlad_lightning.data.prompt_request import Request
 from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.evaluation.diffusers_system import DiffusersSampling, is_vlad, open_diffusers
@@ -94,6 +96,8 @@ def open_system(model: str, settings: SystemSettings) -> OpenSystem:
     if not folder.is_dir():
         raise FileNotFoundError(f"--model {model} is no folder; allowed are one that diffusers loads, and vlad-mini")
     device = _device(settings.device)
+    if find_stages(folder):
+        return _open_deepfloyd(model, folder, settings, device)
     return (
         _open_vlad(model, folder, settings, device) if is_vlad(folder) else _open_other(model, folder, settings, device)
     )
@@ -139,17 +143,45 @@ def _open_vlad(model: str, folder: Path, settings: SystemSettings, device: str) 
     )
 
 
-def _open_other(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
+def _open_deepfloyd(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
+    """Open the three stages; ``--steps`` and ``--guidance_scale`` are the first one's, the others keep IF's."""
+    _refuse_layout_scale(model, settings)
+    system = open_deepfloyd(folder, device, DTYPES[settings.dtype])
+    usual = DeepFloydSampling()
+    first = usual.guidance_scales[0] if settings.guidance_scale is None else settings.guidance_scale
+    sampling = replace(
+        usual,
+        steps=(settings.steps or usual.steps[0], *usual.steps[1:]),
+        guidance_scales=(first, *usual.guidance_scales[1:]),
+    )
+    hashes = "".join(f"{weights_hash(stage)}  {name}\n" for name, stage in sorted(find_stages(folder).items()))
+    return OpenSystem(
+        public_path(model),
+        hashlib.sha256(hashes.encode()).hexdigest(),
+        system,
+        sampling,
+        {"steps": sampling.steps[0], "guidance_scale": first, "pipeline": "DeepFloyd IF, three stages"},
+        torch.device(device).type,
+        _cpu_generators,
+        lambda prompt: check_prompts([prompt]),
+    )
+
+
+def _cpu_generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
+    """Return those that a caller of the pipeline would make of the seeds, on the CPU."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def _refuse_layout_scale(model: str, settings: SystemSettings) -> None:
     if settings.layout_scale is not None:
         raise ValueError(f"--layout_scale is {settings.layout_scale}, and {model} follows no layouts; leave it out")
+
+
+def _open_other(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
+    _refuse_layout_scale(model, settings)
     system = open_diffusers(folder, device, DTYPES[settings.dtype])
     sampling = DiffusersSampling(settings.steps, settings.guidance_scale)
     system.check(sampling)
-
-    def generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
-        """Return those that a caller of the pipeline would make of the seeds, on the CPU."""
-        return [torch.Generator().manual_seed(seed) for seed in seeds]
-
     return OpenSystem(
         public_path(model),
         weights_hash(folder),
@@ -157,6 +189,6 @@ def _open_other(model: str, folder: Path, settings: SystemSettings, device: str)
         sampling,
         {"steps": settings.steps, "guidance_scale": settings.guidance_scale, "pipeline": type(system.pipe).__name__},
         torch.device(device).type,
-        generators,
+        _cpu_generators,
         lambda prompt: check_prompts([prompt]),
     )
