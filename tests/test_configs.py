@@ -55,6 +55,11 @@ BY_HAND: list[Command] = [
     ("fit", ("baselines/artist_text.yaml",), ()),
     ("fit", ("baselines/artist.yaml",), ()),
     ("fit", ("baselines/deepfloyd.yaml",), ()),
+    ("fit", ("baselines/sd.yaml", "baselines/controlnet.yaml"), ()),
+    *[
+        ("test", ("baselines/sd.yaml", "baselines/controlnet.yaml", "baselines/test.yaml", *more), ())
+        for more in ((), ("baselines/oracle_layouts.yaml",))
+    ],
     *[
         ("fit", ("mini/stage2_vfe.yaml", f"ablations/latent_autoencoder/{fusion}.yaml"), ())
         for fusion in ("wide", "narrow")

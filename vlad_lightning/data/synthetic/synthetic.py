@@ -73,8 +73,8 @@ def write_posters(
         charseg: write ``charseg.npy`` too; half a megabyte per poster.
         scene: write ``scene.json`` too, with the words, objects and their positions.
         world: ``plain`` has shapes alone, ``rich`` also things, more fonts and more backgrounds; ``literal`` is
-            ``rich`` without what the captions leave out; ``wordless`` is ``plain`` without words. A ``README.md`` in the folder names the authors of the icons
-            that the things are drawn with, as their licence asks.
+            ``rich`` without what the captions leave out; ``wordless`` is ``plain`` without words. A ``README.md`` in
+            the folder names the authors of the icons that the things are drawn with, as their licence asks.
 
     Raises:
         ValueError: if a number is out of its range, or ``world`` is unknown.
