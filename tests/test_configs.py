@@ -33,7 +33,7 @@ from vlad_lightning.modules import AlignmentModule, TLGModule, VFEModule
 from vlad_lightning.strategies import ShardedStrategy
 
 CONFIGS = configs_folder()
-PIPELINES = sorted(CONFIGS.rglob("pipeline_*.yaml"))
+PIPELINES = sorted([*CONFIGS.rglob("pipeline_*.yaml"), *CONFIGS.glob("table*.yaml")])
 Command = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Subcommand, configuration files, further arguments."""
 
@@ -55,6 +55,7 @@ BY_HAND: list[Command] = [
     ("fit", ("baselines/artist_text.yaml",), ()),
     ("fit", ("baselines/artist.yaml",), ()),
     ("fit", ("baselines/deepfloyd.yaml",), ()),
+    ("fit", ("baselines/paper/sd15_finetuned.yaml",), ()),
     ("fit", ("baselines/sd.yaml", "baselines/controlnet.yaml"), ()),
     *[
         ("test", ("baselines/sd.yaml", "baselines/controlnet.yaml", "baselines/test.yaml", *more), ())
