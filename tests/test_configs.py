@@ -54,7 +54,9 @@ BY_HAND: list[Command] = [
     ("test", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml", "baselines/test.yaml"), ()),
     ("fit", ("baselines/artist_text.yaml",), ()),
     ("fit", ("baselines/artist.yaml",), ()),
+    ("test", ("baselines/artist.yaml", "baselines/test.yaml"), ()),
     ("fit", ("baselines/deepfloyd.yaml",), ()),
+    ("test", ("baselines/deepfloyd.yaml", "baselines/test.yaml"), ()),
     ("fit", ("baselines/sd.yaml", "baselines/controlnet.yaml"), ()),
     *[
         ("test", ("baselines/sd.yaml", "baselines/controlnet.yaml", "baselines/test.yaml", *more), ())
