@@ -54,8 +54,10 @@ BY_HAND: list[Command] = [
     ("test", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml", "baselines/test.yaml"), ()),
     ("fit", ("baselines/artist_text.yaml",), ()),
     ("fit", ("baselines/artist.yaml",), ()),
+    ("test", ("baselines/artist.yaml", "baselines/test.yaml"), ()),
     ("fit", ("baselines/deepfloyd.yaml",), ()),
     ("fit", ("baselines/paper/sd15_finetuned.yaml",), ()),
+    ("test", ("baselines/deepfloyd.yaml", "baselines/test.yaml"), ()),
     ("fit", ("baselines/sd.yaml", "baselines/controlnet.yaml"), ()),
     *[
         ("test", ("baselines/sd.yaml", "baselines/controlnet.yaml", "baselines/test.yaml", *more), ())
