@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import tiny_system as tiny
 import torch
 
@@ -50,3 +51,11 @@ def served(app: Any, port: int) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+def event(client: httpx.Client, component: str) -> dict[str, Any]:
+    """Return gradio's description of the event of a component, by the component's id on the page."""
+    config = client.get("/config").json()
+    (target,) = [part["id"] for part in config["components"] if part["props"].get("elem_id") == component]
+    (found,) = [one for one in config["dependencies"] if any(aim[0] == target for aim in one["targets"])]
+    return dict(found)

@@ -52,6 +52,11 @@ BY_HAND: list[Command] = [
     ("fit", ("baselines/sd.yaml",), ()),
     ("fit", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml"), ()),
     ("test", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml", "baselines/test.yaml"), ()),
+    ("fit", ("baselines/sd.yaml", "baselines/controlnet.yaml"), ()),
+    *[
+        ("test", ("baselines/sd.yaml", "baselines/controlnet.yaml", "baselines/test.yaml", *more), ())
+        for more in ((), ("baselines/oracle_layouts.yaml",))
+    ],
     *[("fit", (f"baselines/textdiffuser{part}.yaml",), ()) for part in ("_segmenter", "_layout", "")],
     ("test", ("baselines/textdiffuser.yaml", "baselines/test.yaml"), ()),
     *[

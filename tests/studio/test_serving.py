@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from studio_server import free_port, served, tiny_engine
+from studio_server import event, free_port, served, tiny_engine
 
 from vlad_lightning.studio.serving import application
 from vlad_lightning.studio.uploads import UPLOAD_BYTES
@@ -21,14 +21,6 @@ def client(studio: str) -> httpx.Client:
 
 def uploaded(client: httpx.Client, name: str, content: bytes) -> httpx.Response:
     return client.post("/gradio_api/upload", files={"files": (name, content)})
-
-
-def event(client: httpx.Client, component: str) -> dict[str, Any]:
-    """Return gradio's description of the event of a component, by the component's id on the page."""
-    config = client.get("/config").json()
-    (target,) = [part["id"] for part in config["components"] if part["props"].get("elem_id") == component]
-    (found,) = [one for one in config["dependencies"] if any(aim[0] == target for aim in one["targets"])]
-    return dict(found)
 
 
 def answered(client: httpx.Client, component: str, data: list[Any]) -> str:
@@ -95,9 +87,9 @@ def test_an_upload_has_a_limit(client: httpx.Client) -> None:
 
 
 def test_a_wrong_value_is_a_message_and_no_traceback(client: httpx.Client, capfd: pytest.CaptureFixture[str]) -> None:
-    said = answered(client, "layout_start", [{"boxes": "x"}, 1, False, "a 'HI'", "", 2, 1.0, 1.0])
+    said = answered(client, "layout_start", [1, {"boxes": "x"}, 1, False, "a 'HI'", "", 2, 1.0, 1.0])
     assert "the editor's boxes are 'x'; they must be a list" in said
-    said = answered(client, "generate", [1, 0.5, False, "", "", 2, 1.0, 1.0])
+    said = answered(client, "generate", [1, 1, 0.5, False, "", "", 2, 1.0, 1.0])
     assert "the prompt is empty; it must say what to draw" in said
     assert "Traceback" not in capfd.readouterr().err
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlad_lightning.baselines.textdiffuser_layout_generator import WordLayoutGenerator
 from vlad_lightning.metrics.layout import LayoutMetrics
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import check_same, check_tokenizer
@@ -44,7 +44,7 @@ class TextDiffuserLayoutModule(LightningModule):
         """
         encoder = self.generator.prompt_encoder
         check_same(self, "max_words", "model.generator.prompt_encoder.text_encoder.max_words", encoder.max_words)
-        prepare_in_loader(self, ParsedTexts(encoder.parser))
+        prepare_in_loader(self, ParsedTexts(encoder.parser), reads=[])
 
     def on_train_start(self) -> None:
         """Refuse a text encoder that has no tokenizer by now.
@@ -91,3 +91,5 @@ class TextDiffuserLayoutModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """Return AdamW over the layout transformer, and its schedule."""
         return self.optimization.of_module(self)
+
+    configure_gradient_clipping = clip_by_measured_norm

@@ -11,7 +11,7 @@ from torch import Tensor
 from vlad_lightning.baselines.textdiffuser_segmenter import CharacterSegmenter, at_latents
 from vlad_lightning.data.charseg_data import UNKNOWN, CharsegBatch, CharsegDataModule
 from vlad_lightning.data.datamodule import MarioDataModule
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 
 
 class TextDiffuserSegmenterModule(LightningModule):
@@ -64,6 +64,8 @@ class TextDiffuserSegmenterModule(LightningModule):
     def configure_optimizers(self) -> Any:
         """Return AdamW and its schedule."""
         return self.optimization.of_module(self)
+
+    configure_gradient_clipping = clip_by_measured_norm
 
 
 def check_charseg(module: LightningModule) -> None:

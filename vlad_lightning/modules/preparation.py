@@ -1,7 +1,8 @@
-"""Preparation of batches in the data loader's processes, so that the training process need not do it."""
+"""What a stage tells the data module: which fields of a batch it reads, and what the loader's processes prepare."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from lightning.pytorch import LightningModule
@@ -26,8 +27,17 @@ class ParsedTexts:
         return batch if self.parser.tokenizer is None else replace(batch, parsed=self.parser(batch.prompts))
 
 
-def prepare_in_loader(module: LightningModule, preparation: Preparation) -> None:
-    """Make the data module prepare each batch; without a data module, the module prepares it on demand."""
+def prepare_in_loader(module: LightningModule, preparation: Preparation, reads: Sequence[str]) -> None:
+    """Make the data module prepare each batch, and build only the costly fields that the module reads.
+
+    Without a data module, the module prepares a batch on demand.
+
+    Args:
+        module: the module that is trained, validated or tested.
+        preparation: the conversion of a batch.
+        reads: the module's fields among :data:`~vlad_lightning.types.COSTLY_FIELDS`.
+    """
     data = getattr(module.trainer, "datamodule", None)
     if isinstance(data, MarioDataModule):
         data.preparation = preparation
+        data.ask_for(*reads)

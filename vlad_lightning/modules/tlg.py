@@ -12,7 +12,7 @@ from vlad_lightning.diffusion.generators import numbered, sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.metrics.layout import LayoutMetrics
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import check_same, check_tokenizer
@@ -67,7 +67,7 @@ class TLGModule(LightningModule):
         check_same(self, "max_words", "model.generator.tlg.max_words", layouts.max_words)
         if layouts.max_objects:
             check_same(self, "max_objects", "model.generator.tlg.max_objects", layouts.max_objects)
-        prepare_in_loader(self, ParsedTexts(self.generator.prompt_encoder.parser))
+        prepare_in_loader(self, ParsedTexts(self.generator.prompt_encoder.parser), reads=[])
 
     def on_train_start(self) -> None:
         """Refuse a text encoder that has no tokenizer by now.
@@ -128,6 +128,8 @@ class TLGModule(LightningModule):
 
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end
+
+    configure_gradient_clipping = clip_by_measured_norm
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over the parameters that are not frozen; the prompt encoder may have its own learning rate."""

@@ -22,14 +22,14 @@ from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules.contrastive import TEMPERATURE, align, check_alignment
 from vlad_lightning.modules.diffusion_loss import DiffusionLoss
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.probing import ProbeMetrics
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import LossSettings, check_same, check_size, check_tokenizer
 from vlad_lightning.modules.system_module import SystemModule, noise_names
 from vlad_lightning.strategies import shard_module
-from vlad_lightning.types import Batch, GeneratedImages, MetricResult, PromptBatch
+from vlad_lightning.types import COSTLY_FIELDS, Batch, GeneratedImages, MetricResult, PromptBatch
 
 
 class VFEModule(SystemModule):
@@ -194,7 +194,8 @@ class VFEModule(SystemModule):
         """
         if stage != "predict":
             self._check_data()
-            prepare_in_loader(self, ParsedTexts(self.image_generator.prompt_encoder.parser))
+            preparation = ParsedTexts(self.image_generator.prompt_encoder.parser)
+            prepare_in_loader(self, preparation, reads=COSTLY_FIELDS)
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         if isinstance(data, PromptDataModule):
             check_requests(data.requests(), self.system)
@@ -255,6 +256,8 @@ class VFEModule(SystemModule):
         saved = checkpoint["lora_scales"]
         if saved != self.lora_scales:
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {self.lora_scales}")
+
+    configure_gradient_clipping = clip_by_measured_norm
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over the trained parameters; prompt encoder and phrase map may have their own learning rates."""
