@@ -52,6 +52,9 @@ BY_HAND: list[Command] = [
     ("fit", ("baselines/sd.yaml",), ()),
     ("fit", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml"), ()),
     ("test", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml", "baselines/test.yaml"), ()),
+    ("fit", ("baselines/artist_text.yaml",), ()),
+    ("fit", ("baselines/artist.yaml",), ()),
+    ("fit", ("baselines/deepfloyd.yaml",), ()),
     ("fit", ("baselines/sd.yaml", "baselines/controlnet.yaml"), ()),
     *[
         ("test", ("baselines/sd.yaml", "baselines/controlnet.yaml", "baselines/test.yaml", *more), ())

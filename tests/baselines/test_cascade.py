@@ -218,17 +218,20 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         cascade(False, noise_level=0.6)
 
 
-def test_a_fit_learns_the_words_and_moves_every_weight(posters: Path, tmp_path: Path) -> None:
-    module = CascadeModule(cascade(words=False), tiny.FAST, SAMPLER)
-    before = {name: weight.clone() for name, weight in module.named_parameters()}
-    trainer = tiny.trainer(2)
-    trainer.fit(module, datamodule=tiny.data(posters))
-    still = {name for name, weight in module.named_parameters() if torch.equal(weight, before[name])}
-    assert still == set()
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
-    again = CascadeModule(cascade(words=False, seed=1), tiny.FAST, SAMPLER)
-    again.load_state_dict(torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"])
-    assert torch.equal(draw(again.baseline, ["a red circle"]), draw(module.baseline, ["a red circle"]))
+def test_a_fit_learns_words_moves_every_weight_and_resumes_exactly(posters: Path, tmp_path: Path) -> None:
+    def fit(steps: int, seed: int, ckpt_path: Path | None = None) -> tuple[Any, CascadeModule]:
+        module, trainer = CascadeModule(cascade(False, seed), tiny.FAST, SAMPLER), tiny.trainer(steps)
+        trainer.fit(module, datamodule=tiny.data(posters), ckpt_path=ckpt_path, weights_only=True)
+        return trainer, module
+
+    start = {name: weight.clone() for name, weight in cascade(False, 0).named_parameters()}
+    _, whole = fit(4, 0)
+    ended = dict(whole.baseline.named_parameters())
+    assert {name for name, weight in start.items() if torch.equal(weight, ended[name])} == set()
+    fit(2, 0)[0].save_checkpoint(tmp_path / "stopped.ckpt")
+    _, resumed = fit(4, 1, tmp_path / "stopped.ckpt")
+    assert all(torch.equal(value, ended[name]) for name, value in resumed.baseline.named_parameters())
+    assert torch.equal(draw(resumed.baseline, ["a red circle"]), draw(whole.baseline, ["a red circle"]))
 
 
 def test_a_test_without_a_tokenizer_is_refused(posters: Path) -> None:

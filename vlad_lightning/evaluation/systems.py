@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vlad_lightning.baselines.deepfloyd import DeepFloydSampling, find_stages, open_deepfloyd
 from vlad_lightning.baselines.textdiffuser_published import is_textdiffuser, open_textdiffuser, textdiffuser_hash
 from vlad_lightning.data.prompt_request import Request
 from vlad_lightning.diffusion.generators import sampling_generators
@@ -98,6 +100,8 @@ def open_system(model: str, settings: SystemSettings) -> OpenSystem:
     device = _device(settings.device)
     if is_textdiffuser(folder):
         return _open_textdiffuser(model, folder, settings, device)
+    if find_stages(folder):
+        return _open_deepfloyd(model, folder, settings, device)
     return (
         _open_vlad(model, folder, settings, device) if is_vlad(folder) else _open_other(model, folder, settings, device)
     )
@@ -144,17 +148,11 @@ def _open_vlad(model: str, folder: Path, settings: SystemSettings, device: str) 
 
 
 def _open_textdiffuser(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
-    if settings.layout_scale is not None:
-        raise ValueError(f"--layout_scale is {settings.layout_scale}; TextDiffuser has no such setting; leave it out")
+    _refuse_layout_scale(model, settings)
     system = open_textdiffuser(folder).to(device, DTYPES[settings.dtype])
     scale = 7.5 if settings.guidance_scale is None else settings.guidance_scale  # its authors' settings, with DDPM
     sampler = ImageSampler(steps=settings.steps or 50, guidance_scale=scale, eta=1.0)
     system.check(sampler)
-
-    def generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
-        """Return those that a caller would make of the seeds, on the CPU."""
-        return [torch.Generator().manual_seed(seed) for seed in seeds]
-
     return OpenSystem(
         public_path(model),
         textdiffuser_hash(folder),
@@ -162,22 +160,50 @@ def _open_textdiffuser(model: str, folder: Path, settings: SystemSettings, devic
         SystemSampling(sampler),
         {"steps": sampler.steps, "guidance_scale": sampler.guidance_scale, "system": "TextDiffuser"},
         torch.device(device).type,
-        generators,
+        _cpu_generators,
         system.check_prompt,
     )
 
 
-def _open_other(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
+def _open_deepfloyd(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
+    """Open the three stages; ``--steps`` and ``--guidance_scale`` are the first one's, the others keep IF's."""
+    _refuse_layout_scale(model, settings)
+    system = open_deepfloyd(folder, device, DTYPES[settings.dtype])
+    usual = DeepFloydSampling()
+    first = usual.guidance_scales[0] if settings.guidance_scale is None else settings.guidance_scale
+    sampling = replace(
+        usual,
+        steps=(settings.steps or usual.steps[0], *usual.steps[1:]),
+        guidance_scales=(first, *usual.guidance_scales[1:]),
+    )
+    hashes = "".join(f"{weights_hash(stage)}  {name}\n" for name, stage in sorted(find_stages(folder).items()))
+    return OpenSystem(
+        public_path(model),
+        hashlib.sha256(hashes.encode()).hexdigest(),
+        system,
+        sampling,
+        {"steps": sampling.steps[0], "guidance_scale": first, "pipeline": "DeepFloyd IF, three stages"},
+        torch.device(device).type,
+        _cpu_generators,
+        lambda prompt: check_prompts([prompt]),
+    )
+
+
+def _cpu_generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
+    """Return those that a caller of the pipeline would make of the seeds, on the CPU."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def _refuse_layout_scale(model: str, settings: SystemSettings) -> None:
     if settings.layout_scale is not None:
-        raise ValueError(f"--layout_scale is {settings.layout_scale}, and {model} follows no layouts; leave it out")
+        raise ValueError(f"--layout_scale is {settings.layout_scale}, which {model} does not have; leave it out")
+
+
+def _open_other(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
+    _refuse_layout_scale(model, settings)
     system = open_diffusers(folder, device, DTYPES[settings.dtype])
     sampling = DiffusersSampling(settings.steps, settings.guidance_scale)
     system.check(sampling)
-
-    def generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
-        """Return those that a caller of the pipeline would make of the seeds, on the CPU."""
-        return [torch.Generator().manual_seed(seed) for seed in seeds]
-
     return OpenSystem(
         public_path(model),
         weights_hash(folder),
@@ -185,6 +211,6 @@ def _open_other(model: str, folder: Path, settings: SystemSettings, device: str)
         sampling,
         {"steps": settings.steps, "guidance_scale": settings.guidance_scale, "pipeline": type(system.pipe).__name__},
         torch.device(device).type,
-        generators,
+        _cpu_generators,
         lambda prompt: check_prompts([prompt]),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from vlad_lightning.files import PICTURE_SUFFIXES
 from vlad_lightning.pipeline.image_facts import named_file
 from vlad_lightning.pipeline.image_request import ImageRequest
 from vlad_lightning.studio.boxes import edited_layout, editor_value, region_mask
@@ -16,7 +17,7 @@ from vlad_lightning.studio.engine import Engine
 from vlad_lightning.studio.generating import PROGRESS, no_queue, told
 from vlad_lightning.studio.prompt_settings import Asked, Controls, chosen_seed
 from vlad_lightning.studio.storage import Storage, address
-from vlad_lightning.studio.uploads import PICTURE_SUFFIXES, uploaded_picture
+from vlad_lightning.studio.uploads import uploaded_picture
 
 _HELP = (
     "Upload a picture, then add words where they belong, or regions to generate anew. Without a region, the boxes of "

@@ -6,13 +6,14 @@ from typing import Any
 
 import gradio as gr
 
+from vlad_lightning.files import PICTURE_SUFFIXES
 from vlad_lightning.studio.boxes import editor_value
 from vlad_lightning.studio.editor import Repainting
 from vlad_lightning.studio.engine import Engine
 from vlad_lightning.studio.generating import MODEL, no_queue, told
 from vlad_lightning.studio.prompt_settings import Controls
 from vlad_lightning.studio.storage import Storage, address
-from vlad_lightning.studio.uploads import PICTURE_SUFFIXES, uploaded_picture
+from vlad_lightning.studio.uploads import uploaded_picture
 
 
 def template_tab(engine: Engine, storage: Storage, controls: Controls) -> Repainting | None:
