@@ -20,6 +20,7 @@ from vlad_lightning.baselines.textdiffuser_layout import LayoutTransformer
 from vlad_lightning.baselines.textdiffuser_layout_generator import WordLayoutGenerator
 from vlad_lightning.baselines.textdiffuser_module import TextDiffuserModule
 from vlad_lightning.baselines.textdiffuser_segmenter import CharacterSegmenter
+from vlad_lightning.callbacks import InitFrom
 from vlad_lightning.data.charseg_data import CharsegBatch, CharsegDataModule
 from vlad_lightning.diffusion.generators import SampleGenerators, sampling_generators
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
@@ -91,6 +92,21 @@ def test_it_starts_as_the_unet_without_its_additions_bit_for_bit(batch: CharsegB
         assert torch.equal(system.predict(x_t, steps, cond, hint), expected)
         opened = textdiffuser(opened=True)
         assert not torch.allclose(opened.predict(x_t, steps, cond, opened.layout_hint(layouts)), expected)
+
+
+def test_it_can_start_from_a_trained_stable_diffusion(tmp_path: Path, lettered_posters: Path) -> None:
+    start = tiny_baselines.module(tiny_baselines.stable_diffusion(7))
+    trainer = tiny.trainer(0)
+    trainer.fit(start, datamodule=data(lettered_posters))
+    trainer.save_checkpoint(tmp_path / "sd.ckpt")
+    module = TextDiffuserModule(textdiffuser(), tiny.FAST, sampler=tiny_baselines.SAMPLER)
+    tiny.trainer(0, callbacks=[InitFrom("baseline.unet", str(tmp_path / "sd.ckpt"))]).fit(
+        module, datamodule=data(lettered_posters)
+    )
+    own, given = module.baseline.state_dict(), start.baseline.state_dict()
+    assert torch.equal(own["unet.conv_in.weight"], given["unet.conv_in.weight"])
+    assert torch.equal(own["unet.mid_block.resnets.0.conv1.weight"], given["unet.mid_block.resnets.0.conv1.weight"])
+    assert not own["unet.conv_in.further"].any()
 
 
 def test_the_loss_is_the_error_and_a_hundredth_of_the_cross_entropy(batch: CharsegBatch) -> None:

@@ -143,11 +143,11 @@ def test_parts_that_do_not_fit_and_too_many_words_are_refused() -> None:
 def test_it_learns_the_boxes_and_leaves_the_text_encoder_as_it_is(posters: Path) -> None:
     module = TextDiffuserLayoutModule(generator(), tiny.FAST)
     before = {key: value.clone() for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
-    trainer = tiny.trainer(20, limit_val_batches=1)
+    trainer = tiny.trainer(10, limit_val_batches=1)
     first = trainer.validate(module, datamodule=tiny.data(posters), verbose=False)[0]
     trainer.fit(module, datamodule=tiny.data(posters))
     last = trainer.validate(module, datamodule=tiny.data(posters), verbose=False)[0]
-    assert last["val/loss"] < 0.6 * first["val/loss"]
+    assert last["val/loss"] < 0.8 * first["val/loss"]
     assert {"val/iou", "val/position_accuracy", "val/out_of_bounds"} <= set(last)
     moved = {key for key, value in module.state_dict().items() if key in before and not torch.equal(value, before[key])}
     assert moved

@@ -44,6 +44,8 @@ class LayoutTransformer(ModelMixin, ConfigMixin):
         layers: layers of the encoder, and of the decoder.
         feedforward: width of their MLPs; None means 4 ``width``.
         bins: intervals of [0, 1] that the decoder tells apart.
+        norm_first: normalise before each layer, which is easier to train from random weights; the published network
+            normalises after it.
     """
 
     @register_to_config
@@ -56,6 +58,7 @@ class LayoutTransformer(ModelMixin, ConfigMixin):
         layers: int = 2,
         feedforward: int | None = None,
         bins: int = 512,
+        norm_first: bool = True,
     ) -> None:
         super().__init__()
         self.text_in = nn.Sequential(nn.Linear(text_width, width), nn.ReLU(), nn.Linear(width, width))
@@ -66,11 +69,12 @@ class LayoutTransformer(ModelMixin, ConfigMixin):
         self.position_embedding = nn.Embedding(MOST_INDEX + 1, width)  # of tokens and of boxes
         self.box_embeddings = nn.ModuleList(nn.Embedding(bins, width) for _ in range(4))
         # without dropout: its draws would come from no generator of a sample's own
-        hidden = feedforward or 4 * width
-        encoder = nn.TransformerEncoderLayer(width, heads, hidden, dropout=0.0, batch_first=True)
-        decoder = nn.TransformerDecoderLayer(width, heads, hidden, dropout=0.0, batch_first=True)
-        self.encoder = nn.TransformerEncoder(encoder, layers, enable_nested_tensor=False)
-        self.decoder = nn.TransformerDecoder(decoder, layers)
+        shape = (width, heads, feedforward or 4 * width)
+        encoder = nn.TransformerEncoderLayer(*shape, dropout=0.0, batch_first=True, norm_first=norm_first)
+        decoder = nn.TransformerDecoderLayer(*shape, dropout=0.0, batch_first=True, norm_first=norm_first)
+        norms = [nn.LayerNorm(width) if norm_first else None for _ in range(2)]
+        self.encoder = nn.TransformerEncoder(encoder, layers, norms[0], enable_nested_tensor=False)
+        self.decoder = nn.TransformerDecoder(decoder, layers, norms[1])
         self.box_out = nn.Sequential(nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, 4))
 
     def encode(self, tokens: PromptTokens) -> Tensor:

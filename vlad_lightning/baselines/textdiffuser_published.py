@@ -173,6 +173,7 @@ def _word_layouts(path: Path, base: Path) -> WordLayoutGenerator:
             layers=1 + max(int(key.split(".")[2]) for key in state if key.startswith("transformer.layers.")),
             feedforward=len(state["transformer.layers.0.linear1.weight"]),
             bins=len(state["x_embedding.weight"]),
+            norm_first=False,
         )
         read = _renamed(state, _LAYOUT_PARTS) | {"mark_embedding.weight": state[_MARKS][:2]}
         # the published network has embeddings of length and state, but adds them nowhere
