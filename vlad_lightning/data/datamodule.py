@@ -29,7 +29,7 @@ from vlad_lightning.data.workers import Loader, start_worker
 from vlad_lightning.files import find_config, printable
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.limits import MOST_IN_BATCH, MOST_PHRASES, MOST_SIDE, check_share, check_whole
-from vlad_lightning.types import Batch, PromptBatch, Sample
+from vlad_lightning.types import COSTLY_FIELDS, Batch, PromptBatch, Sample
 
 _log = logging.getLogger(__name__)
 _NAMED = 20  # samples that a warning names
@@ -165,6 +165,7 @@ class MarioDataModule(LightningDataModule):
         self._sets: dict[str, MarioDataset] = {}
         self._resumed: dict[str, int] | None = None
         self._reported: set[str] = set()
+        self._asked: set[str] | None = None
         self.preparation: Preparation | None = None
 
     @property
@@ -197,7 +198,7 @@ class MarioDataModule(LightningDataModule):
 
     def teardown(self, stage: str | None = None) -> None:
         """Warn about samples missing from a measurement; each process reports the ones it tried to read."""
-        self.preparation = None  # the next module sets its own
+        self.preparation, self._asked = None, None  # the next module sets its own
         for name in ("val", "test"):
             broken = self._sets[name].broken if name in self._sets else ()
             if new := [key for key in broken if key not in self._reported]:
@@ -210,6 +211,22 @@ class MarioDataModule(LightningDataModule):
                     named,
                 )
                 self._reported.update(new)
+
+    def ask_for(self, *fields: str) -> None:
+        """Build these costly fields of the batches; without any call, all are built.
+
+        A module names in its ``setup`` those that it reads, perhaps none; a callback that reads more adds them in its
+        own. It holds until :meth:`teardown`, for the loaders that are made after it.
+
+        Args:
+            fields: names in :data:`~vlad_lightning.types.COSTLY_FIELDS`.
+
+        Raises:
+            ValueError: for another name.
+        """
+        if unknown := set(fields) - set(COSTLY_FIELDS):
+            raise ValueError(f"fields has {', '.join(sorted(unknown))}; allowed: {', '.join(COSTLY_FIELDS)}")
+        self._asked = (self._asked or set()).union(fields)
 
     def captions(self, most: int | None = None) -> list[str]:
         """Return the training split's captions, with quotes around the words that are drawn.
@@ -227,7 +244,7 @@ class MarioDataModule(LightningDataModule):
         batches = GlobalBatchSampler(self.order(), self._rank, self._position if self.trainer else None)
         numbered: Any = _Numbered(batches, self._step)
         return _ResumedLoader(
-            _Replaced(self._sets["train"]),
+            _Replaced(self._set("train")),
             batch_sampler=numbered,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -349,8 +366,14 @@ class MarioDataModule(LightningDataModule):
         self.setup()
         ranks = self.trainer.world_size if self.trainer else 1
         collate = partial(_prepared, self.batch_class.collate, self.preparation, None)
-        shard = BatchShard(_Measured(self._sets[name]), self.batch_size, collate, ranks, self._rank, in_blocks)
+        shard = BatchShard(_Measured(self._set(name)), self.batch_size, collate, ranks, self._rank, in_blocks)
         return shard_loader(shard, self.num_workers, self.pin_memory)
+
+    def _set(self, name: str) -> MarioDataset:
+        """Return a split, of which the fields are built that were asked for."""
+        found = self._sets[name]
+        found.built = COSTLY_FIELDS if self._asked is None else frozenset(self._asked)
+        return found
 
     def _dataset(self, source: SampleSource, indices: np.ndarray) -> MarioDataset:
         words, boxes, objects = self.max_words, self.max_boxes, self.max_objects

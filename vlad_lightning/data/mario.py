@@ -24,7 +24,7 @@ from PIL import Image
 
 from vlad_lightning.data.ocr_lines import format_word, parse_ocr
 from vlad_lightning.data.scene_file import NAME, read_scene
-from vlad_lightning.data.source import RawSample, SampleTexts, SkipSample, quoted_caption
+from vlad_lightning.data.source import RawSample, SampleTexts, SkipSample, no_image, quoted_caption
 from vlad_lightning.files import (
     LIST_BYTES,
     UnusableFileError,
@@ -71,12 +71,13 @@ def list_samples(root: Path, index: Path | None = None) -> list[Path]:
     return samples
 
 
-def read_sample(folder: Path, min_confidence: float = 0.0) -> RawSample:
+def read_sample(folder: Path, min_confidence: float = 0.0, with_image: bool = True) -> RawSample:
     """Read one sample.
 
     Args:
         folder: the sample's folder.
         min_confidence: words with a lower confidence are left out and counted among the problems.
+        with_image: False leaves the image unread.
 
     Raises:
         SkipSample: if the image, the caption or ``ocr.txt`` is missing or cannot be used, or the system fails to read
@@ -88,7 +89,7 @@ def read_sample(folder: Path, min_confidence: float = 0.0) -> RawSample:
     except OSError as error:
         raise SkipSample(f"unreadable {NAME}", folder) from error
     problems = (*texts.problems, trouble) if trouble else texts.problems
-    image = _read_image(folder)
+    image = _read_image(folder) if with_image else no_image()
     return RawSample(key_of(folder), image, texts.caption, texts.words, problems, scene, texts.prompt)
 
 

@@ -44,7 +44,7 @@ class RawSample:
 
     Attributes:
         key: its name, as in MARIO's index files (``06269_062690093``).
-        image: the decoded image, of any size and mode.
+        image: the decoded image, of any size and mode; one pixel from :meth:`SampleSource.read_without_image`.
         caption: one line, not empty, without quotes around the words that are drawn.
         words: the words read on the image, in reading order.
         problems: a short reason for each word that was left out, and for a scene that was left out.
@@ -59,6 +59,11 @@ class RawSample:
     problems: tuple[str, ...] = ()
     scene: SceneFacts | None = None
     prompt: str = ""
+
+
+def no_image() -> Image.Image:
+    """Return the single pixel that stands for an image that was not read."""
+    return Image.new("RGB", (1, 1))
 
 
 class SkipSample(Exception):  # noqa: N818 -- it asks to skip; nothing has failed
@@ -165,6 +170,14 @@ class SampleSource(Protocol):
             DataOutageError: if no sample could be read for too long.
         """
         ...
+
+    def read_without_image(self, index: int) -> RawSample:
+        """Return a sample for someone who ignores its ``image``; a source should override this if that saves time.
+
+        Raises:
+            SkipSample, DataOutageError: as :meth:`read`; a damaged image may go unnoticed.
+        """
+        return self.read(index)
 
     def read_texts(self, index: int) -> SampleTexts:
         """Return the texts of a sample; a source should override this if it need not read the image.
