@@ -86,10 +86,11 @@ def _plots(inspection: Inspection) -> list[str]:
 
 
 def _histogram(name: str, values: Sequence[float]) -> str:
-    whole = all(float(value).is_integer() for value in values)
     low, high = min(values), max(values)
     bins: Any = _BINS
-    if whole and high - low < _BINS:
+    if name == "confidence":
+        bins = [i / _BINS for i in range(_BINS + 1)]
+    elif all(float(value).is_integer() for value in values) and high - low < _BINS:
         bins = [low - 0.5 + i for i in range(int(high - low) + 2)]
     plot, axes = _axes(name)
     axes.hist(values, bins=bins, color=_COLOUR)
