@@ -78,7 +78,7 @@ class StableDiffusion(Baseline):
     """Channels that a subclass gives the UNet beside the noised latent."""
 
     @property
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> nn.Module | None:
         """The prompt encoder."""
         return self.prompt_encoder
 
