@@ -216,7 +216,7 @@ def shrunk(images: Tensor, side: int) -> Tensor:
 
 def _check_stage(name: str, unet: UNet2DConditionModel, inputs: int, width: int) -> None:
     needed: dict[str, object] = {"in_channels": inputs, "out_channels": 3, "cross_attention_dim": width}
-    needed["class_embed_type"] = None if name == "base" else "timestep"
+    needed |= {"class_embed_type": None if name == "base" else "timestep"}
     for setting, value in needed.items():
         if (given := unet.config[setting]) != value:
             raise ValueError(f"{name}.{setting} is {given!r}; it must be {value!r}")
