@@ -83,11 +83,25 @@ def open_arrow(root: Path) -> Read:
     """Read one record batch."""
     import pyarrow as pa
 
-    files = [pa.ipc.open_file(pa.memory_map(str(path))) for path in sorted(root.glob("*.arrow"))]
+    files = [pa.ipc.open_file(pa.OSFile(str(path), "rb")) for path in sorted(root.glob("*.arrow"))]
 
     def read(index: int) -> tuple[str, bytes]:
         batch = files[index // _PER_SHARD].get_batch(index % _PER_SHARD)
         return batch.column(1)[0].as_py(), batch.column(2)[0].as_py()
+
+    return read
+
+
+def open_arrow_each(root: Path) -> Read:
+    """Read one record batch of a file that is opened for it, as if there were too many to keep them open."""
+    import pyarrow as pa
+
+    paths = sorted(root.glob("*.arrow"))
+
+    def read(index: int) -> tuple[str, bytes]:
+        with pa.OSFile(str(paths[index // _PER_SHARD]), "rb") as source:
+            batch = pa.ipc.open_file(source).get_batch(index % _PER_SHARD)
+            return batch.column(1)[0].as_py(), batch.column(2)[0].as_py()
 
     return read
 
@@ -191,6 +205,7 @@ def open_litdata(root: Path) -> Read:
 STORAGES = (
     Storage("folders of files", write_folders, open_folders, add_files),
     Storage("Arrow IPC files", write_arrow, open_arrow, add_arrow),
+    Storage("the same, opened for each read", write_arrow, open_arrow_each, None),
     Storage("Lance", write_lance, open_lance, add_lance),
     Storage("tars with offsets", write_tars, open_tars, None),
     Storage("litdata", write_litdata, open_litdata, None),

@@ -33,7 +33,7 @@ from vlad_lightning.modules import AlignmentModule, TLGModule, VFEModule
 from vlad_lightning.strategies import ShardedStrategy
 
 CONFIGS = configs_folder()
-PIPELINES = sorted(CONFIGS.rglob("pipeline_*.yaml"))
+PIPELINES = sorted([*CONFIGS.rglob("pipeline_*.yaml"), *CONFIGS.glob("table*.yaml")])
 Command = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Subcommand, configuration files, further arguments."""
 
@@ -54,7 +54,10 @@ BY_HAND: list[Command] = [
     ("test", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml", "baselines/test.yaml"), ()),
     ("fit", ("baselines/artist_text.yaml",), ()),
     ("fit", ("baselines/artist.yaml",), ()),
+    ("test", ("baselines/artist.yaml", "baselines/test.yaml"), ()),
     ("fit", ("baselines/deepfloyd.yaml",), ()),
+    ("fit", ("baselines/paper/sd15_finetuned.yaml",), ()),
+    ("test", ("baselines/deepfloyd.yaml", "baselines/test.yaml"), ()),
     ("fit", ("baselines/sd.yaml", "baselines/controlnet.yaml"), ()),
     *[
         ("test", ("baselines/sd.yaml", "baselines/controlnet.yaml", "baselines/test.yaml", *more), ())

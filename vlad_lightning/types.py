@@ -96,11 +96,10 @@ class Layout:
     def quads(self) -> Tensor:
         """Return the corners, (N, 4, 2) in the boxes' dtype, clockwise from the one at which the word starts."""
         unit = self.boxes.new_tensor(_UNIT_CORNERS)
-        corners = unit * self.boxes[:, None, 2:4]  # (N, 4, 2)
-        cos, sin = self.boxes[:, 4].cos(), self.boxes[:, 4].sin()
-        rotation = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # (N, 2, 2)
+        x, y = (unit * self.boxes[:, None, 2:4]).unbind(-1)  # (N, 4) each
+        cos, sin = self.boxes[:, 4:].cos(), self.boxes[:, 4:].sin()
         # no matrix product: autocast would round it to bfloat16, an error of two pixels in 512
-        return (rotation[:, None] * corners[:, :, None]).sum(-1) + self.boxes[:, None, :2]
+        return torch.stack([cos * x - sin * y, sin * x + cos * y], -1) + self.boxes[:, None, :2]
 
 
 class FieldNotBuilt:

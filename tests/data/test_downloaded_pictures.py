@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from vlad_lightning.data.downloaded_pictures import DownloadedPictures
 from vlad_lightning.data.prepare_inputs import folder_portions
-from vlad_lightning.data.prepare_run import Preparation, prepare
+from vlad_lightning.data.prepare_run import Preparation, claim, prepare
 from vlad_lightning.data.prepared_source import PreparedSource
 
 
@@ -111,6 +111,7 @@ def test_metadata_get_their_pictures_and_those_that_are_downloaded_later(tmp_pat
     write_tar(root / "00000.tar", [4, 2, 0])
 
     def done() -> tuple[int, dict[str, int]]:
+        claim(out, "meta")
         pictures = DownloadedPictures(root, out / "images", "url")
         pictures.build()
         report = prepare(Preparation("meta", folder_portions(meta, pictures), out))

@@ -200,7 +200,7 @@ class Cascade(Baseline):
             return network(x, t, (torch.cat(tokens), torch.cat(masks)))
 
         denoise = guided(predict, sampler, self.schedule)
-        solver = DDPMScheduler.from_config(self.schedule.config)
+        solver = DDPMScheduler.from_config(self.schedule.config, timestep_spacing="trailing")
         solver.set_timesteps(sampler.steps)
         x = randn_tensor((len(generators), 3, side, side), generator=list(generators), device=self.device)
         for timestep in solver.timesteps:

@@ -87,10 +87,8 @@ class ControlNet(StableDiffusion):
             getattr(self.controlnet, name).load_state_dict(getattr(self.unet, name).state_dict())
 
     def hint(self, glyphs: Tensor) -> Tensor:
-        """Return the Canny edges of B drawn layouts (B, 3, H, W) in [-1, 1]: (B, 3, H, W) float32, 0 or 1."""
-        levels = ((glyphs[:, 0] + 1) * 127.5).round().byte().cpu().numpy()
-        edges = np.stack([cv2.Canny(picture, *CANNY) for picture in levels])
-        return torch.from_numpy(edges).to(glyphs.device)[:, None].gt(0).float().repeat(1, 3, 1, 1)
+        """Return the Canny edges of B drawn layouts, see :func:`canny_edges`."""
+        return canny_edges(glyphs)
 
     def batch_hint(self, batch: Batch) -> Tensor:
         """Return the edges of the batch's true layouts."""
@@ -108,6 +106,13 @@ class ControlNet(StableDiffusion):
             down_block_additional_residuals=down,
             mid_block_additional_residual=middle,
         ).sample
+
+
+def canny_edges(glyphs: Tensor) -> Tensor:
+    """Find the edges of B drawn layouts (B, 3, H, W) float in [-1, 1]: (B, 3, H, W) float32, 0 or 1, channels equal."""
+    levels = ((glyphs[:, 0] + 1) * 127.5).round().byte().cpu().numpy()
+    edges = np.stack([cv2.Canny(picture, *CANNY) for picture in levels])
+    return torch.from_numpy(edges).to(glyphs.device)[:, None].gt(0).float().repeat(1, 3, 1, 1)
 
 
 def control_features(

@@ -28,12 +28,13 @@ STAGES = {
 }
 """What each of the three folders is, by the class that its ``model_index.json`` names."""
 
-_LEFT_OUT: dict[str, dict[str, Any]] = {
-    name: dict.fromkeys(("safety_checker", "feature_extractor", "watermarker")) for name in STAGES
+_UNCHECKED: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "watermarker": None}
+_LEFT_OUT = {
+    "IFPipeline": _UNCHECKED | {"requires_safety_checker": False},
+    "IFSuperResolutionPipeline": _UNCHECKED
+    | {"requires_safety_checker": False, "text_encoder": None, "tokenizer": None},  # it reads the first one's states
+    "StableDiffusionUpscalePipeline": _UNCHECKED,
 }
-for _name in ("IFPipeline", "IFSuperResolutionPipeline"):
-    _LEFT_OUT[_name]["requires_safety_checker"] = False
-_LEFT_OUT["IFSuperResolutionPipeline"] |= {"text_encoder": None, "tokenizer": None}  # it reads the first one's states
 _SIZE, _CORNER = 512, 64  # pixels of MARIO-Eval: the side of an image, and of the corner with IF's mark
 
 

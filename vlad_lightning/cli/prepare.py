@@ -42,7 +42,7 @@ def main(args: Sequence[str]) -> None:
 
 
 def _work(options: argparse.Namespace) -> Preparation:
-    from vlad_lightning.data.prepare_run import Preparation
+    from vlad_lightning.data.prepare_run import Preparation, claim
     from vlad_lightning.data.prepared_sample import PrepareSettings
 
     _check(options)
@@ -64,6 +64,7 @@ def _work(options: argparse.Namespace) -> Preparation:
 
     pictures = None
     if options.images is not None:
+        claim(options.out, name)
         pictures = DownloadedPictures(options.images.resolve(), options.out / "images", options.match)
         part, parts = options.range
         pictures.build(part * len(pictures.archives()) // parts)

@@ -36,6 +36,7 @@ Match = Literal["url", "key"]
 
 _PLACE = np.dtype([("file", "u4"), ("start", "u8"), ("size", "u4")])  # size 0: a row of a parquet file, or a whole file
 _ENTRY = np.dtype([("hash", "u8"), *((name, _PLACE[name]) for name in ("start", "size"))])
+_NAMES = "names.json"
 _TABLE, _TAR, _LIST = ".parquet", ".tar", ".list"
 
 
@@ -93,7 +94,9 @@ class DownloadedPictures:
         parts = [np.load(self._part(name)) for name in names]
         if not sum(map(len, parts)):
             raise ValueError(f"images is {printable(self.root)!r}, which holds no picture with its {self.match}")
-        self.state = hashlib.sha256(repr([self._part(name).name for name in names]).encode()).hexdigest()
+        listed = json.dumps([(name, self._part(name).stem) for name in names])
+        self.state = hashlib.sha256(listed.encode()).hexdigest()
+        write_text(self.index / _NAMES, listed)
         entries = np.concatenate(parts)
         order = np.argsort(entries["hash"], kind="stable")
         places = np.empty(len(entries), dtype=_PLACE)
@@ -112,23 +115,23 @@ class DownloadedPictures:
         """
         if "hashes" not in self._opened:
             self._opened |= {what: np.load(self.index / f"{what}.npy", mmap_mode="r") for what in ("hashes", "places")}
-            self._opened["names"] = self.archives()
-            self._opened["parts"] = {name: self._part(name) for name in self._opened["names"]}
+            self._opened["names"] = json.loads(read_utf8(self.index / _NAMES, LIST_BYTES))
         hashes, wanted = self._opened["hashes"], np.uint64(_hash(name))
         at = int(np.searchsorted(hashes, wanted))
         if at == len(hashes) or hashes[at] != wanted:
             return None
         file, start, size = self._opened["places"][at].tolist()
-        return self._content(self._opened["names"][file], start, size)
+        name, part = self._opened["names"][file]
+        return self._content(name, part, start, size)
 
-    def _content(self, name: str, start: int, size: int) -> bytes:
+    def _content(self, name: str, part: str, start: int, size: int) -> bytes:
         if name.endswith(_TAR):
             with (self.root / name).open("rb") as file:
                 file.seek(start)
                 return file.read(size)
         if name.endswith(_TABLE):
             return bytes(self._table(name)[start].as_py())
-        files = _listed(self._opened["parts"][name].with_suffix(".json"))
+        files = _listed(self.index / "parts" / f"{part}.json")
         return read_bytes((self.root / name).parent / files[start], PICTURE_BYTES)
 
     def _table(self, name: str) -> Any:

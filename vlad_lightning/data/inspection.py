@@ -12,7 +12,7 @@ import numpy as np
 
 from vlad_lightning.data.ocr_lines import OcrWord
 from vlad_lightning.data.progress import Shown
-from vlad_lightning.data.source import RawSample, SampleSource, SkipSample, prompt_of
+from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SkipSample, prompt_of
 from vlad_lightning.layout.prompt_parser import drawn_words
 
 _SCRIPTS = {"CJK": "Han", "HIRAGANA": "Kana", "KATAKANA": "Kana", "DIGIT": "digits"}
@@ -91,6 +91,9 @@ def inspect_samples(source: SampleSource, most: int, shown: int) -> tuple[Inspec
 
     Returns:
         What was found, and some of the samples.
+
+    Raises:
+        DataOutageError: if the data set as a whole cannot be read for too long.
     """
     found = Inspection(source.name, len(source))
     indices = spread(len(source), most)
@@ -101,8 +104,10 @@ def inspect_samples(source: SampleSource, most: int, shown: int) -> tuple[Inspec
             try:
                 sample = source.read(index)
                 found.add(sample)
-            except SkipSample as skip:
-                found.skipped[skip.reason] += 1
+            except DataOutageError:
+                raise
+            except Exception as error:  # counted by its name, as in training
+                found.skipped[error.reason if isinstance(error, SkipSample) else type(error).__name__] += 1
             else:
                 samples += [sample] if index in pictured else []
             progress(1)

@@ -6,6 +6,7 @@ made of the notes and lists alone, so it is the same however often the work was 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -34,6 +35,7 @@ from vlad_lightning.limits import check_share, check_whole
 _LISTED = np.dtype([("key", KEY), ("pixels", "<u8", (2,)), ("mark", "<u8")])
 _EXAMPLES = 5  # samples that are named for each reason
 _ENOUGH = 500  # samples after which a large share of unusable ones ends the work
+_LEFT = 3600.0  # seconds after which a file that was not finished is one of a killed process
 _DOUBLE = "the same picture as another sample's"
 _TAKEN = "its name is that of another sample"
 
@@ -129,12 +131,12 @@ def prepare(work: Preparation, workers: int = 1, part: tuple[int, int] = (0, 1))
     check_share("max_bad", work.max_bad)
     check_whole("the number of parts in range", part[1], 1, 100_000)
     check_whole("the part in range", part[0], 0, part[1] - 1)
-    _claim(work)
+    claim(work.out, work.source)
     own = work.portions[part[0] :: part[1]]
     notes = {portion.name: note for portion in own if (note := _done(work, portion))}
     left = [portion for portion in own if portion.name not in notes]
     if left:  # the index of an earlier run does not fit the shards any more
-        write_text(work.out / NOTE, _unfinished(work))
+        write_text(work.out / NOTE, _unfinished(work.source))
     tally = _Bad(work.max_bad)
     for note in notes.values():
         tally.add(note)
@@ -176,26 +178,28 @@ class _Bad:
             )
 
 
-def _claim(work: Preparation) -> None:
-    """Write the unfinished note of a new set, or check that the existing one is of the same source."""
-    note = work.out / NOTE
+def claim(out: Path, source: str) -> None:
+    """Write the unfinished note of a new set, or check that the existing one is of the same source.
+
+    Raises:
+        FileExistsError: if the folder holds something else.
+    """
+    note = out / NOTE
     if note.exists():
         try:
             before = json.loads(read_utf8(note, LIST_BYTES))["source"]
         except (ValueError, KeyError, TypeError) as error:
             raise FileExistsError(f"{printable(note)} is not of vlad-cli prepare; name another folder") from error
-        if before != work.source:
-            raise FileExistsError(
-                f"out is {printable(work.out)!r}, which is prepared from {before}; name another folder"
-            )
-    elif work.out.exists() and any(entry.name not in (SHARDS, "images") for entry in work.out.iterdir()):
-        raise FileExistsError(f"out is {printable(work.out)!r}, which is not empty; name another folder")
+        if before != source:
+            raise FileExistsError(f"out is {printable(out)!r}, which is prepared from {before}; name another folder")
+    elif out.exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise FileExistsError(f"out is {printable(out)!r}, which is not empty; name another folder")
     else:
-        write_text(note, _unfinished(work))
+        write_text(note, _unfinished(source))
 
 
-def _unfinished(work: Preparation) -> str:
-    return json.dumps({"version": VERSION, "source": work.source, "finished": False})
+def _unfinished(source: str) -> str:
+    return json.dumps({"version": VERSION, "source": source, "finished": False})
 
 
 def _done(work: Preparation, portion: InputPortion) -> Mapping[str, Any] | None:
@@ -342,13 +346,17 @@ def _write_index(
     kept: np.ndarray,
     report: PrepareReport,
 ) -> None:
-    keys = np.ascontiguousarray(listed["key"][kept])
-    marks = np.ascontiguousarray(listed["mark"][kept])
+    keys, marks = (np.ascontiguousarray(listed[name][kept]) for name in ("key", "mark"))
     content = {NAMES: _sha256(keys), "prepared samples": _sha256(marks)}
-    index = f"index_{content['prepared samples'][:16]}"
-    with new_folder(work.out / index) as folder:
-        np.save(folder / KEYS, keys)
-        np.save(folder / ROWS, kept.astype(np.int64))
+    index = f"index_{_sha256(keys, marks, kept, np.array(shards))[:16]}"
+    try:
+        if not (work.out / index).exists():
+            with new_folder(work.out / index) as folder:
+                np.save(folder / KEYS, keys)
+                np.save(folder / ROWS, kept.astype(np.int64))
+    except OSError:
+        if not (work.out / index).exists():  # else another task was first, with the same
+            raise
     note = {
         "version": VERSION,
         "source": work.source,
@@ -365,13 +373,17 @@ def _write_index(
 
 def _remove_others(work: Preparation, names: set[str]) -> None:
     """Remove shards of samples that are gone, indices before this one, and what killed processes have left."""
-    for path in (work.out / SHARDS).iterdir():
+    for path in (work.out / SHARDS).glob("[!.]*"):
         if path.stem not in names:
             path.unlink(missing_ok=True)
     current = json.loads(read_utf8(work.out / NOTE, LIST_BYTES))["index"]
     for path in work.out.glob("index_*"):
         if path.name != current:
             shutil.rmtree(path, ignore_errors=True)
+    for path in (*work.out.glob(".*"), *(work.out / SHARDS).glob(".*")):
+        with contextlib.suppress(OSError):  # another task was first
+            if time.time() - path.stat().st_mtime > _LEFT:  # younger ones may be of a task that is at work
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _mark(row: PreparedRow) -> int:
@@ -383,5 +395,8 @@ def _mark(row: PreparedRow) -> int:
     return int.from_bytes(digest.digest(), "big")
 
 
-def _sha256(array: np.ndarray) -> str:
-    return hashlib.sha256(array.tobytes()).hexdigest()
+def _sha256(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from lightning.pytorch import LightningModule
 
 from vlad_lightning.data.datamodule import MarioDataModule, Preparation
 from vlad_lightning.models.text.parser import PromptParser
-from vlad_lightning.types import Batch
+from vlad_lightning.types import Batch, ParsedPrompts
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,27 @@ class ParsedTexts:
 
     Attributes:
         parser: parser of the prompt encoder that will read them; its tokenizer may be set later.
+        cut_padding: whether the module ignores the states of padding, so that less of it is enough.
     """
 
     parser: PromptParser
+    cut_padding: bool
 
     def __call__(self, batch: Batch, step: int | None = None) -> Batch:
         """Return the batch with its prompts parsed, or unchanged without a tokenizer: the encoder raises that error."""
-        return batch if self.parser.tokenizer is None else replace(batch, parsed=self.parser(batch.prompts))
+        if self.parser.tokenizer is None:
+            return batch
+        return replace(batch, parsed=self.parser(batch.prompts, self.cut_padding))
+
+    def texts(self, batch: Batch, device: torch.device) -> ParsedPrompts:
+        """Return the parsed prompts of a batch, on ``device``; parse them here if the loader has not.
+
+        Raises:
+            RuntimeError: if there is no tokenizer yet.
+        """
+        if batch.parsed is not None:
+            return batch.parsed
+        return self.parser(batch.prompts, self.cut_padding).to(device, non_blocking=True)
 
 
 def prepare_in_loader(module: LightningModule, preparation: Preparation, reads: Sequence[str]) -> None:

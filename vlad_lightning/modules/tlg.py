@@ -67,7 +67,7 @@ class TLGModule(LightningModule):
         check_same(self, "max_words", "model.generator.tlg.max_words", layouts.max_words)
         if layouts.max_objects:
             check_same(self, "max_objects", "model.generator.tlg.max_objects", layouts.max_objects)
-        prepare_in_loader(self, ParsedTexts(self.generator.prompt_encoder.parser), reads=[])
+        prepare_in_loader(self, self.preparation, reads=[])
 
     def on_train_start(self) -> None:
         """Refuse a text encoder that has no tokenizer by now.
@@ -84,13 +84,18 @@ class TLGModule(LightningModule):
         """Shard the module if the strategy is sharded."""
         shard_module(self)
 
+    @property
+    def preparation(self) -> ParsedTexts:
+        """The parser of the loader; the layouts read composed phrases, which do not depend on padding."""
+        return ParsedTexts(self.generator.prompt_encoder.parser, cut_padding=True)
+
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         generators = generators_for(self, batch, stage, batch_idx, self.seed, "tlg")
         if stage == "train":
             self.generator.tlg.taught_objects.logical_or_(batch.scene_known.any())
         tokens, known, unknown = self.generator.tokens_of(batch)
         steps, noised = self.generator.noised(tokens, generators)
-        cond = self.generator.prompt_encoder(batch.texts)
+        cond = self.generator.prompt_encoder(self.preparation.texts(batch, self.device))
         predicted = self.generator.tlg(noised.x_t, steps, cond, unknown).float()
         known = known & cond.phrase_mask[:, 1 : 1 + known.shape[1], None]
         numbers, ranks = known.sum(), 1

@@ -123,9 +123,15 @@ class VFEModule(SystemModule):
         shard_module(self, "the text probe" if self.text_probe else None)
         self.image_generator.check(self.sampler)
 
+    @property
+    def preparation(self) -> ParsedTexts:
+        """The parser of the loader; a denoising network that attends to padding gets all of it."""
+        parser = self.image_generator.prompt_encoder.parser
+        return ParsedTexts(parser, cut_padding=parser.hides_padding)
+
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         generators = generators_for(self, batch, stage, batch_idx, self.seed, "vfe")
-        cond = self.image_generator.prompt_encoder(batch.texts)
+        cond = self.image_generator.prompt_encoder(self.preparation.texts(batch, self.device))
         aligned = self._alignment(batch.images, cond.pooled, everywhere=stage == "train")
         diffusion, mapping = DiffusionLoss(self.image_generator, self.settings, self.masking)(batch, cond, generators)
         denoising = self.settings.diffusion_weight * diffusion
@@ -194,8 +200,7 @@ class VFEModule(SystemModule):
         """
         if stage != "predict":
             self._check_data()
-            preparation = ParsedTexts(self.image_generator.prompt_encoder.parser)
-            prepare_in_loader(self, preparation, reads=COSTLY_FIELDS)
+            prepare_in_loader(self, self.preparation, reads=COSTLY_FIELDS)
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         if isinstance(data, PromptDataModule):
             check_requests(data.requests(), self.system)
