@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vlad_lightning.cli.arguments import Parser
+
+if TYPE_CHECKING:
+    from vlad_lightning.data.source import SampleSource
 
 
 def main(args: Sequence[str]) -> None:
@@ -21,7 +25,6 @@ def main(args: Sequence[str]) -> None:
     options = _parser().parse_args(args)
     # slow to import, so only after the arguments are checked
     from vlad_lightning.data.inspection import inspect_samples
-    from vlad_lightning.data.mario_folder import MarioFolder
     from vlad_lightning.data.prepared_source import PreparedSource, is_prepared
     from vlad_lightning.data.set_page import write_page
     from vlad_lightning.limits import check_whole
@@ -29,12 +32,18 @@ def main(args: Sequence[str]) -> None:
     check_whole("most", options.most, 1, 10_000_000)
     check_whole("pictures", options.pictures, 0, 1000)
     folder = str(options.dir)
-    source = PreparedSource(folder) if is_prepared(folder) else MarioFolder(folder, max_bad_share=1.0)
+    source = PreparedSource(folder) if is_prepared(folder) else _folder(folder)
     source.setup()
     inspection, samples = inspect_samples(source, options.most, options.pictures)
     write_page(options.out, folder, inspection.lines(), inspection, samples)
     print("\n".join(inspection.lines()))
     print(f"with plots and pictures: {options.out}")
+
+
+def _folder(folder: str) -> SampleSource:
+    from vlad_lightning.data.mario_folder import MarioFolder  # imports Lightning
+
+    return MarioFolder(folder, max_bad_share=1.0)
 
 
 def _parser() -> Parser:

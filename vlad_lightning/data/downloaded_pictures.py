@@ -121,8 +121,8 @@ class DownloadedPictures:
         if at == len(hashes) or hashes[at] != wanted:
             return None
         file, start, size = self._opened["places"][at].tolist()
-        name, part = self._opened["names"][file]
-        return self._content(name, part, start, size)
+        archive, part = self._opened["names"][file]
+        return self._content(archive, part, start, size)
 
     def _content(self, name: str, part: str, start: int, size: int) -> bytes:
         if name.endswith(_TAR):
