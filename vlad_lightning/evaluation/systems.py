@@ -108,7 +108,9 @@ def open_system(model: str, settings: SystemSettings) -> OpenSystem:
     folder = find_weights(model)
     if not folder.is_dir():
         raise FileNotFoundError(f"--model {model} is no folder; allowed are one that diffusers loads, and vlad-mini")
-    device, vlad = _device(settings.device), is_vlad(folder)
+    device = _device(settings.device)
+    archive = is_textdiffuser(folder) or find_stages(folder)  # without an index, which is_vlad needs
+    vlad = not archive and is_vlad(folder)
     if settings.controlnet is not None:
         if vlad:
             raise ValueError(f"--controlnet is {settings.controlnet}, and {model} is no Stable Diffusion; leave it out")
