@@ -15,13 +15,13 @@ from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.system import SystemSampling, generate_named
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.metrics.evaluation import Evaluation
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import check_same, check_tokenizer
 from vlad_lightning.modules.system_module import SystemModule, noise_names
 from vlad_lightning.strategies import shard_module
-from vlad_lightning.types import Batch, GeneratedImages, PromptBatch
+from vlad_lightning.types import COSTLY_FIELDS, Batch, GeneratedImages, PromptBatch
 
 
 class BaselineModule(SystemModule):
@@ -123,8 +123,8 @@ class BaselineModule(SystemModule):
             check_same(self, "size", "model.baseline.image_size", self.baseline.image_size)
             for name, encoder in self.baseline.prompt_encoders.items():
                 check_same(self, "max_words", f"model.baseline.{name}.text_encoder.max_words", encoder.max_words)
-            if self.baseline.parser is not None:
-                prepare_in_loader(self, ParsedTexts(self.baseline.parser))
+            if (parser := self.baseline.parser) is not None:
+                prepare_in_loader(self, ParsedTexts(parser, cut_padding=parser.hides_padding), reads=COSTLY_FIELDS)
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         for request in data.requests() if isinstance(data, PromptDataModule) else ():
             with told_at(request.source):
@@ -155,3 +155,5 @@ class BaselineModule(SystemModule):
     def configure_optimizers(self) -> Any:
         """Return AdamW over the trained parameters; the system's encoder may have its own learning rate."""
         return self.optimization.of_module(self, self.baseline.encoder)
+
+    configure_gradient_clipping = clip_by_measured_norm

@@ -132,6 +132,10 @@ class StableDiffusion(Baseline):
         predicted = self.predict(noised.x_t, steps, cond, self.batch_hint(batch))
         return {"loss": weighted_error(predicted, noised, batch, self.settings)}
 
+    def layout_hint(self, layouts: Sequence[Layout]) -> Tensor | None:
+        """Return what the UNet gets of B layouts; None for a system without layouts."""
+        return self.hint(self.draw_glyphs(layouts)) if self.uses_layouts else None
+
     def batch_hint(self, batch: Batch) -> Tensor | None:
         """Return the hint of a batch with its true layouts; None for a system without layouts."""
         return None
@@ -145,7 +149,7 @@ class StableDiffusion(Baseline):
     ) -> Tensor:
         """See :class:`~vlad_lightning.baselines.baseline.Baseline`."""
         cond, uncond = self.prompt_encoder(prompts), self.uncond(len(prompts))
-        hint = self.hint(self.draw_glyphs(layouts)) if self.uses_layouts else None
+        hint = self.layout_hint(layouts)
 
         @cache
         def inputs(texts: Branches) -> tuple[Conditioning, Tensor | None]:

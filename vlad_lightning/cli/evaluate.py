@@ -139,6 +139,11 @@ def _add_generation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--blank_refused", action="store_true", help="count prompts that the model cannot draw as white images"
     )
+    parser.add_argument(
+        "--as_published",
+        action="store_true",
+        help="mario-eval: all noise from one running generator, and JPEG, as its published script has it; in one task",
+    )
 
 
 def _suite(options: argparse.Namespace) -> Suite:
@@ -161,7 +166,15 @@ def _generated(options: argparse.Namespace, suite: Suite) -> int:
     from vlad_lightning.evaluation.image_generation import Generation, generate_images
     from vlad_lightning.evaluation.systems import SystemSettings, open_system
 
-    how = Generation(options.seed, options.images_per_prompt, options.batch_size, shard, options.blank_refused)
+    how = Generation(
+        options.seed,
+        options.images_per_prompt,
+        options.batch_size,
+        shard,
+        options.blank_refused,
+        options.as_published,
+    )
+    how.check(suite)
     settings = SystemSettings(
         options.steps,
         options.guidance_scale,
@@ -171,8 +184,11 @@ def _generated(options: argparse.Namespace, suite: Suite) -> int:
         options.controlnet,
         options.layouts,
     )
-    if suite.seeding == "running":
-        print(f"notice: {suite.name} draws its noise from one running generator; here each image has a seed of its own")
+    if suite.seeding == "running" and not how.as_published:
+        print(
+            f"notice: {suite.name} draws its noise from one running generator; here each image has a seed of its own "
+            "(--as_published is to the letter)"
+        )
     made, there = generate_images(open_system(options.model, settings), suite, options.out, how)
     part = f" (shard {shard.index} of {shard.count})" if shard.count > 1 else ""
     print(f"wrote {made} images to {options.out / 'images'}{part}; {there} were there")

@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 
+from vlad_lightning.baselines.deepfloyd import DeepFloydSampling, find_stages, open_deepfloyd
 from vlad_lightning.baselines.published_controlnet import PUBLISHED_SAMPLING, open_controlnet
+from vlad_lightning.baselines.textdiffuser_published import is_textdiffuser, open_textdiffuser, textdiffuser_hash
 from vlad_lightning.data.prompt_request import Request
 from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.evaluation.diffusers_system import DiffusersSampling, is_vlad, open_diffusers
 from vlad_lightning.files import public_path
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.prediction import check_requests
 from vlad_lightning.generation.system import SystemSampling
 from vlad_lightning.layout.picture_text import SAMPLER_SETTINGS
@@ -105,12 +108,18 @@ def open_system(model: str, settings: SystemSettings) -> OpenSystem:
     folder = find_weights(model)
     if not folder.is_dir():
         raise FileNotFoundError(f"--model {model} is no folder; allowed are one that diffusers loads, and vlad-mini")
-    device, vlad = _device(settings.device), is_vlad(folder)
+    device = _device(settings.device)
+    if is_textdiffuser(folder):
+        open_folder = _open_textdiffuser
+    elif find_stages(folder):
+        open_folder = _open_deepfloyd
+    else:
+        open_folder = _open_vlad if is_vlad(folder) else _open_other
     if settings.controlnet is not None:
-        if vlad:
+        if open_folder is not _open_other:
             raise ValueError(f"--controlnet is {settings.controlnet}, and {model} is no Stable Diffusion; leave it out")
-        return _open_controlnet(model, folder, settings, device)
-    return (_open_vlad if vlad else _open_other)(model, folder, settings, device)
+        open_folder = _open_controlnet
+    return open_folder(model, folder, settings, device)
 
 
 def _device(name: str | None) -> str:
@@ -153,9 +162,50 @@ def _open_vlad(model: str, folder: Path, settings: SystemSettings, device: str) 
     )
 
 
+def _open_textdiffuser(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
+    _refuse_layout_scale(model, settings)
+    system = open_textdiffuser(folder).to(device, DTYPES[settings.dtype])
+    scale = 7.5 if settings.guidance_scale is None else settings.guidance_scale  # its authors' settings, with DDPM
+    sampler = ImageSampler(steps=settings.steps or 50, guidance_scale=scale, eta=1.0)
+    system.check(sampler)
+    return OpenSystem(
+        public_path(model),
+        textdiffuser_hash(folder),
+        system,
+        SystemSampling(sampler),
+        {"steps": sampler.steps, "guidance_scale": sampler.guidance_scale, "system": "TextDiffuser"},
+        torch.device(device).type,
+        _cpu_generators,
+        system.check_prompt,
+    )
+
+
+def _open_deepfloyd(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
+    """Open the three stages; ``--steps`` and ``--guidance_scale`` are the first one's, the others keep IF's."""
+    _refuse_layout_scale(model, settings)
+    system = open_deepfloyd(folder, device, DTYPES[settings.dtype])
+    usual = DeepFloydSampling()
+    first = usual.guidance_scales[0] if settings.guidance_scale is None else settings.guidance_scale
+    sampling = replace(
+        usual,
+        steps=(settings.steps or usual.steps[0], *usual.steps[1:]),
+        guidance_scales=(first, *usual.guidance_scales[1:]),
+    )
+    hashes = "".join(f"{weights_hash(stage)}  {name}\n" for name, stage in sorted(find_stages(folder).items()))
+    return OpenSystem(
+        public_path(model),
+        sha256(hashes.encode()).hexdigest(),
+        system,
+        sampling,
+        {"steps": sampling.steps[0], "guidance_scale": first, "pipeline": "DeepFloyd IF, three stages"},
+        torch.device(device).type,
+        _cpu_generators,
+        lambda prompt: check_prompts([prompt]),
+    )
+
+
 def _open_controlnet(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
-    if settings.layout_scale is not None:
-        raise ValueError(f"--layout_scale is {settings.layout_scale}, and a ControlNet has none; leave it out")
+    _refuse_layout_scale(model, settings)
     controlnet, layouts = Path(str(settings.controlnet)), find_weights(str(settings.layouts))
     if not is_vlad(layouts):
         raise ValueError(f"--layouts is {settings.layouts}; it must be a system of this project, such as vlad-mini")
@@ -187,23 +237,26 @@ def _open_controlnet(model: str, folder: Path, settings: SystemSettings, device:
             "layouts": public_path(str(settings.layouts)),
         },
         torch.device(device).type,
-        _plain_generators,
+        _cpu_generators,
         check,
     )
 
 
-def _plain_generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
-    """Return those that a caller of a diffusers pipeline would make of the seeds, on the CPU."""
+def _cpu_generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
+    """Return those that a caller of the pipeline would make of the seeds, on the CPU."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def _open_other(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
+def _refuse_layout_scale(model: str, settings: SystemSettings) -> None:
     if settings.layout_scale is not None:
-        raise ValueError(f"--layout_scale is {settings.layout_scale}, and {model} follows no layouts; leave it out")
+        raise ValueError(f"--layout_scale is {settings.layout_scale}, which {model} does not have; leave it out")
+
+
+def _open_other(model: str, folder: Path, settings: SystemSettings, device: str) -> OpenSystem:
+    _refuse_layout_scale(model, settings)
     system = open_diffusers(folder, device, DTYPES[settings.dtype])
     sampling = DiffusersSampling(settings.steps, settings.guidance_scale)
     system.check(sampling)
-
     return OpenSystem(
         public_path(model),
         weights_hash(folder),
@@ -211,6 +264,6 @@ def _open_other(model: str, folder: Path, settings: SystemSettings, device: str)
         sampling,
         {"steps": settings.steps, "guidance_scale": settings.guidance_scale, "pipeline": type(system.pipe).__name__},
         torch.device(device).type,
-        _plain_generators,
+        _cpu_generators,
         lambda prompt: check_prompts([prompt]),
     )

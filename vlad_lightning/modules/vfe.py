@@ -22,14 +22,14 @@ from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules.contrastive import TEMPERATURE, align, check_alignment
 from vlad_lightning.modules.diffusion_loss import DiffusionLoss
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.probing import ProbeMetrics
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import LossSettings, check_same, check_size, check_tokenizer
 from vlad_lightning.modules.system_module import SystemModule, noise_names
 from vlad_lightning.strategies import shard_module
-from vlad_lightning.types import Batch, GeneratedImages, MetricResult, PromptBatch
+from vlad_lightning.types import COSTLY_FIELDS, Batch, GeneratedImages, MetricResult, PromptBatch
 
 
 class VFEModule(SystemModule):
@@ -123,9 +123,15 @@ class VFEModule(SystemModule):
         shard_module(self, "the text probe" if self.text_probe else None)
         self.image_generator.check(self.sampler)
 
+    @property
+    def preparation(self) -> ParsedTexts:
+        """The parser of the loader; a denoising network that attends to padding gets all of it."""
+        parser = self.image_generator.prompt_encoder.parser
+        return ParsedTexts(parser, cut_padding=parser.hides_padding)
+
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         generators = generators_for(self, batch, stage, batch_idx, self.seed, "vfe")
-        cond = self.image_generator.prompt_encoder(batch.texts)
+        cond = self.image_generator.prompt_encoder(self.preparation.texts(batch, self.device))
         aligned = self._alignment(batch.images, cond.pooled, everywhere=stage == "train")
         diffusion, mapping = DiffusionLoss(self.image_generator, self.settings, self.masking)(batch, cond, generators)
         denoising = self.settings.diffusion_weight * diffusion
@@ -194,7 +200,7 @@ class VFEModule(SystemModule):
         """
         if stage != "predict":
             self._check_data()
-            prepare_in_loader(self, ParsedTexts(self.image_generator.prompt_encoder.parser))
+            prepare_in_loader(self, self.preparation, reads=COSTLY_FIELDS)
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         if isinstance(data, PromptDataModule):
             check_requests(data.requests(), self.system)
@@ -255,6 +261,8 @@ class VFEModule(SystemModule):
         saved = checkpoint["lora_scales"]
         if saved != self.lora_scales:
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {self.lora_scales}")
+
+    configure_gradient_clipping = clip_by_measured_norm
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over the trained parameters; prompt encoder and phrase map may have their own learning rates."""
