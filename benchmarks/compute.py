@@ -138,7 +138,7 @@ def count(stage: Stage) -> Counted:
     built = cli.build([*args, *stage.args], run=False)
     module, data = built.model, built.datamodule
     assert isinstance(data, MarioDataModule)
-    posters = MarioDataModule(
+    posters = type(data)(  # of the same kind: a system may read more of a sample than VLAD does
         source=SyntheticSource(40, data.size),
         size=data.size,
         batch_size=data.batch_size,

@@ -15,7 +15,7 @@ from vlad_lightning.evaluation.systems import SystemSettings, open_system
 from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.types import Layout
 
-SETTINGS = SystemSettings(steps=2, guidance_scale=2.0, device="cpu", layouts="vlad-mini")
+SETTINGS = SystemSettings(steps=2, guidance_scale=2.0, device="cpu")
 LAYOUT = Layout(("HI",), torch.tensor([[0.5, 0.5, 0.9, 0.6, 0.0]]))
 PROMPT = 'a sign that says "HI"'
 
@@ -32,8 +32,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def steered(controlnet: Path | None, layouts: str = "vlad-mini") -> SystemSettings:
+    return replace(SETTINGS, controlnet=controlnet and str(controlnet), layouts=layouts)
+
+
 def test_it_generates_what_diffusers_generates_from_the_edges(folder: Path) -> None:
-    opened = open_system(str(folder / "sd"), replace(SETTINGS, controlnet=str(folder / "canny")))
+    opened = open_system(str(folder / "sd"), steered(folder / "canny"))
     opened.check(PROMPT)
     generated = opened.system.generate([PROMPT] * 2, [LAYOUT, None], opened.sampling, opened.generators([5, 5], []))
     assert generated.layouts[0] is LAYOUT
@@ -53,10 +57,10 @@ def test_it_generates_what_diffusers_generates_from_the_edges(folder: Path) -> N
 
 def test_what_is_missing_is_named(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"--controlnet is None and --layouts vlad-mini; both are needed"):
-        open_system(str(folder / "sd"), SETTINGS)
+        steered(None)
     with pytest.raises(FileNotFoundError, match=r"nowhere has no config\.json; it must be a folder as diffusers publ"):
-        open_system(str(folder / "sd"), replace(SETTINGS, controlnet=str(folder / "nowhere")))
+        open_system(str(folder / "sd"), steered(folder / "nowhere"))
     with pytest.raises(ValueError, match=r"--layouts is .*sd; it must be a system of this project"):
-        open_system(str(folder / "sd"), replace(SETTINGS, controlnet="canny", layouts=str(folder / "sd")))
+        open_system(str(folder / "sd"), steered(folder / "canny", str(folder / "sd")))
     with pytest.raises(ValueError, match="vlad-mini is no Stable Diffusion; leave it out"):
-        open_system("vlad-mini", replace(SETTINGS, controlnet=str(folder / "canny")))
+        open_system("vlad-mini", steered(folder / "canny"))

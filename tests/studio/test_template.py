@@ -44,8 +44,8 @@ def test_the_words_of_an_uploaded_picture_are_drawn_in_their_places(client: http
     assert (value["width"], value["height"]) == (320, 160)
     (box,) = value["boxes"]
     assert (box["kind"], box["text"]) == ("word", "HELLO")
-    assert 0.06 <= box["x"] - box["w"] / 2 <= 0.1
-    assert 0.6 <= box["y"] <= 0.8
+    assert 0.25 <= box["x"] <= 0.35
+    assert 0.65 <= box["y"] <= 0.85
     assert client.get(f"/{value['picture']}").status_code == 200
     said = answered(client, "template_start", [1.0, value, 7, False, "a poster", "", 2, 1.0, 1.0])
     assert "Seed **7**, 2 steps" in said

@@ -123,8 +123,8 @@ class BaselineModule(SystemModule):
             check_same(self, "size", "model.baseline.image_size", self.baseline.image_size)
             for name, encoder in self.baseline.prompt_encoders.items():
                 check_same(self, "max_words", f"model.baseline.{name}.text_encoder.max_words", encoder.max_words)
-            if self.baseline.parser is not None:
-                prepare_in_loader(self, ParsedTexts(self.baseline.parser), reads=COSTLY_FIELDS)
+            if (parser := self.baseline.parser) is not None:
+                prepare_in_loader(self, ParsedTexts(parser, cut_padding=parser.hides_padding), reads=COSTLY_FIELDS)
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         for request in data.requests() if isinstance(data, PromptDataModule) else ():
             with told_at(request.source):

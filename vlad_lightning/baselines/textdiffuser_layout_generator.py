@@ -16,7 +16,7 @@ from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.layout.overlaps import resolve_overlaps
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
-from vlad_lightning.models.text.windows import cut_into_windows
+from vlad_lightning.models.text.windows import Fill, cut_into_windows
 from vlad_lightning.types import Batch, Layout, ParsedPrompts
 
 _JITTER = 3  # pixels
@@ -121,7 +121,8 @@ class WordLayoutGenerator(nn.Module):
             states = encoder.text_encoder(parsed).tokens
         drawn = [parser.decompose(prompt).words[: encoder.max_words] for prompt in prompts]
         tokenizer = cast(PreTrainedTokenizerFast, parser.tokenizer)
-        windows = cut_into_windows(tokenizer, prompts, drawn, parser.context, pad_to_context=parser.pad_to_context)
+        fill: Fill = "context" if parser.pad_to_context else "longest"
+        windows = cut_into_windows(tokenizer, prompts, drawn, parser.context, fill)
         words = token_words(prompts, windows, drawn)
         shift = torch.zeros_like(words.widths)
         if generators is not None:  # always as many numbers, so that a sample's do not depend on its batch

@@ -44,7 +44,7 @@ class TextDiffuserLayoutModule(LightningModule):
         """
         encoder = self.generator.prompt_encoder
         check_same(self, "max_words", "model.generator.prompt_encoder.text_encoder.max_words", encoder.max_words)
-        prepare_in_loader(self, ParsedTexts(encoder.parser), reads=[])
+        prepare_in_loader(self, ParsedTexts(encoder.parser, cut_padding=False), reads=[])
 
     def on_train_start(self) -> None:
         """Refuse a text encoder that has no tokenizer by now.

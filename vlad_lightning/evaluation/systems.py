@@ -108,16 +108,18 @@ def open_system(model: str, settings: SystemSettings) -> OpenSystem:
     folder = find_weights(model)
     if not folder.is_dir():
         raise FileNotFoundError(f"--model {model} is no folder; allowed are one that diffusers loads, and vlad-mini")
-    device, vlad = _device(settings.device), is_vlad(folder)
-    if settings.controlnet is not None:
-        if vlad:
-            raise ValueError(f"--controlnet is {settings.controlnet}, and {model} is no Stable Diffusion; leave it out")
-        return _open_controlnet(model, folder, settings, device)
+    device = _device(settings.device)
     if is_textdiffuser(folder):
-        return _open_textdiffuser(model, folder, settings, device)
-    if find_stages(folder):
-        return _open_deepfloyd(model, folder, settings, device)
-    return (_open_vlad if vlad else _open_other)(model, folder, settings, device)
+        open_folder = _open_textdiffuser
+    elif find_stages(folder):
+        open_folder = _open_deepfloyd
+    else:
+        open_folder = _open_vlad if is_vlad(folder) else _open_other
+    if settings.controlnet is not None:
+        if open_folder is not _open_other:
+            raise ValueError(f"--controlnet is {settings.controlnet}, and {model} is no Stable Diffusion; leave it out")
+        open_folder = _open_controlnet
+    return open_folder(model, folder, settings, device)
 
 
 def _device(name: str | None) -> str:
