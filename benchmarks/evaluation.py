@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import time
@@ -217,20 +218,28 @@ def plain_loop(reader: str, images: Sequence[Path]) -> Timing:
 
 
 def several(reader: str, images: Sequence[Path], workers: int) -> Timing:
-    """Read in several processes; clock and images count from the first result of each process on."""
+    """Read in several processes; all but ``start`` counts from the first results on, as many as there are processes."""
     before = used()
     found = read_files(images, reader, workers=workers)
     for _ in range(workers):
         next(found)
-    began = time.perf_counter()
-    count = sum(1 for _ in found)
-    clock = time.perf_counter() - began
-    return Timing(count, clock, used() - before, 0.0)
+    began, first = time.perf_counter(), used()
+    count, last = 0, first
+    for _ in found:
+        count, last = count + 1, used()  # of processes that still run: how they end does not count
+    return Timing(count, time.perf_counter() - began, last - first, first - before)
 
 
 def used() -> float:
-    """Return the seconds of the processor in user mode, of this process and of those that have ended."""
-    return sum(getrusage(who).ru_utime for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
+    """Return the seconds of the processor in user mode, of this process and of those that it has started."""
+    own = sum(getrusage(who).ru_utime for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
+    return own + sum(user_seconds(child.pid) for child in multiprocessing.active_children())
+
+
+def user_seconds(process: int | None) -> float:
+    """Return the seconds of the processor in user mode of a process that runs."""
+    fields = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return int(fields[11]) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import tiny_system as tiny
 import torch
 
@@ -50,3 +52,31 @@ def served(app: Any, port: int) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(30)
+
+
+def event(client: httpx.Client, component: str) -> dict[str, Any]:
+    """Return gradio's description of the event of a component, by the component's id on the page."""
+    config = client.get("/config").json()
+    (target,) = [part["id"] for part in config["components"] if part["props"].get("elem_id") == component]
+    (found,) = [one for one in config["dependencies"] if any(aim[0] == target for aim in one["targets"])]
+    return dict(found)
+
+
+def uploaded(client: httpx.Client, name: str, content: bytes) -> httpx.Response:
+    return client.post("/gradio_api/upload", files={"files": (name, content)})
+
+
+def answered(client: httpx.Client, component: str, data: list[Any]) -> str:
+    """Return what the server says to an event with this data, until it is through."""
+    session = uuid.uuid4().hex
+    sent = {"data": data, "fn_index": event(client, component)["id"], "session_hash": session}
+    joined = client.post("/gradio_api/queue/join", json=sent)
+    if joined.status_code != 200:
+        return f"refused with {joined.status_code}"
+    lines = []
+    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
+        for line in stream.iter_lines():
+            lines.append(line)
+            if "process_completed" in line or "close_stream" in line:
+                break
+    return "\n".join(lines)

@@ -27,6 +27,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     from PIL import Image
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+"""The suffixes of pictures that commands and the studio read, in any case."""
+
 TEXT_BYTES = 1_000_000
 """The largest size of a text about one image, such as its caption."""
 
@@ -45,6 +48,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 can give another size than the image inside has."""
 
 _ROWS = 256  # rows of an image that are processed at a time, so that memory does not hold several copies of a large one
+_PIECE = 2**20  # bytes that are read at a time
 _POINTER = b"version https://git-lfs"
 _BOMS = (  # UTF-32 before UTF-16: the little-endian mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -184,10 +188,17 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
         OSError, UnusableFileError: as :func:`check_file`.
     """
     with open_file(path, most_bytes) as file:
-        content = file.read(most_bytes + 1)  # a limit for files that grow or report no size
+        content = b"".join(_pieces(file, most_bytes + 1))  # a limit for files that grow or report no size
     if len(content) > most_bytes:
         raise UnusableFileError(path, f"larger than {most_bytes:,} bytes")
     return content
+
+
+def _pieces(file: BinaryIO, most_bytes: int) -> Iterator[bytes]:
+    """Yield a file's content; reading with the limit at once would reserve as much memory."""
+    while most_bytes > 0 and (piece := file.read(min(most_bytes, _PIECE))):
+        yield piece
+        most_bytes -= len(piece)
 
 
 def read_utf8(path: Path, most_bytes: int) -> str:
@@ -314,13 +325,43 @@ def read_picture(path: Path) -> Image.Image:
         return _upright(picture)
 
 
-def save_picture(image: Image.Image, path: Path, told: Mapping[str, str]) -> None:
+def pictures_below(folder: Path, key: Callable[[str], str] = str) -> dict[str, Path]:
+    """Find the pictures below a folder, one for each name; hidden files and folders are skipped.
+
+    Args:
+        folder: the folder.
+        key: the name of a picture, from its path relative to the folder, without suffix and with slashes.
+
+    Returns:
+        The files by name, in the order of their paths.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no picture in it.
+        ValueError: if two pictures have the same name.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{printable(folder)} is no folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.suffix.lower() not in PICTURE_SUFFIXES or any(part.startswith(".") for part in name.parts):
+            continue
+        other = found.setdefault(key(name.with_suffix("").as_posix()), path)
+        if other is not path:
+            raise ValueError(f"{printable(other)} and {printable(path)} are the same image of a prompt; keep one")
+    if not found:
+        raise FileNotFoundError(f"{printable(folder)} holds no image; allowed are {', '.join(PICTURE_SUFFIXES)}")
+    return found
+
+
+def save_picture(image: Image.Image, path: Path, told: Mapping[str, str], jpeg_quality: int | None = None) -> None:
     """Write an image atomically, in the format of its suffix.
 
     Args:
         image: the image.
         path: the target, as for :func:`write_file`.
         told: texts by keyword, such as a prompt; a PNG carries them, and other formats go without.
+        jpeg_quality: quality of a JPEG; None is Pillow's default.
     """
     from PIL.PngImagePlugin import PngInfo
 
@@ -328,6 +369,7 @@ def save_picture(image: Image.Image, path: Path, told: Mapping[str, str]) -> Non
     for keyword, text in told.items():
         info.add_text(keyword, text)
     given: dict[str, Any] = {"pnginfo": info} if path.suffix.lower() == ".png" else {}
+    given |= {} if jpeg_quality is None else {"quality": jpeg_quality}
     write_file(path, lambda beside: image.save(beside, **given))
 
 

@@ -26,7 +26,7 @@ LETTERS = tuple("ABCDEFGHIJ")
             "--prompts none.txt: no configuration file",
         ),
         (["score", "--prompts", "p.txt", "--out", "y"], "the following arguments are required: --images"),
-        (["score", "--images", "none", "--out", "y", "--prompts", "p.txt"], "--images none is no folder"),
+        (["score", "--images", "none", "--out", "y", "--prompts", "p.txt"], "--images: none is no folder"),
         (["generate", "--model", "none", "--out", "y", "--prompts", "p.txt"], "--model none is no folder"),
         (["generate", "--model", "none", "--out", "y", "--prompts", "p.txt", "--shard", "2"], "--shard is '2'"),
         (["report", "none", "--out", "y"], "none has no results.json"),

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_clip import tiny_clip
 from torch import Tensor
+from transformers import CLIPModel, CLIPProcessor
 
 from vlad_lightning.evaluation.distances import Distances
 from vlad_lightning.evaluation.image_files import ImageFile
@@ -87,3 +89,29 @@ def test_the_stand_in_has_real_weights_and_its_own_name(tmp_path: Path) -> None:
     assert near["fd_efficientnet_lite0"]["value"] == pytest.approx(0, abs=1e-3)
     assert far["fd_efficientnet_lite0"]["value"] > 1
     assert near["fd_efficientnet_lite0"]["details"]["sha256"].startswith("57934424")
+
+
+def test_the_clip_score_is_that_of_a_plain_loop(tmp_path: Path) -> None:
+    (tmp_path / "clip").mkdir()
+    tiny_clip(tmp_path / "clip")
+    items = [Item(str(i), prompt, "all", ()) for i, prompt in enumerate(("red", "blue", "red blue"))]
+    paths = fill(tmp_path / "made", 1, 6, (16, 16, 24))
+    (tmp_path / "made" / "damaged.png").write_bytes(b"damaged")
+    images = [ImageFile(items[i // 2], i % 2, path) for i, path in enumerate(paths)]
+    images.insert(1, ImageFile(items[0], 2, tmp_path / "made" / "damaged.png"))
+    found = Distances(clip=tmp_path / "clip")(images)
+    model = CLIPModel.from_pretrained(tmp_path / "clip").eval()
+    processor = CLIPProcessor.from_pretrained(tmp_path / "clip")
+    scores = []
+    for number, path in enumerate(paths):
+        prompt = f"A photo depicts {items[number // 2].prompt}"
+        with torch.no_grad():
+            inputs = processor(text=[prompt], images=[Image.open(path)], return_tensors="pt")
+            made = model(**inputs)
+        scores.append(float((made.image_embeds * made.text_embeds).sum()))
+    assert min(scores) < 0 < max(scores)  # negative cosines count as 0
+    expected = np.maximum(scores, 0).mean()
+    assert found["clip_score_w1"]["value"] == pytest.approx(expected, rel=1e-4)
+    assert found["clip_score_w2_5"]["value"] == pytest.approx(2.5 * expected, rel=1e-4)
+    assert found["clip_score_w1"]["n"] == 6
+    assert found["clip_score_w1"]["low"] <= expected <= found["clip_score_w1"]["high"]

@@ -8,21 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tiny_clip import tiny_clip
 from torch import Tensor, nn
 from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
     CLIPModel,
-    CLIPProcessor,
-    PreTrainedTokenizerFast,
 )
 
 from vlad_lightning.metrics.clip_score import CLIPScore, TransformersCLIP, clip_score, weights_sha256
 from vlad_lightning.metrics.embedder import Embedder
 from vlad_lightning.metrics.per_image import image_id
-
-WORDS = ["<pad>", "<s>", "</s>", "<unk>", "A", "photo", "depicts", "red", "blue"]
 
 
 class Angles(nn.Module):
@@ -47,30 +41,7 @@ class Angles(nn.Module):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny CLIP with random weights, its processor and its tokenizer, saved as they are published."""
-    folder = tmp_path_factory.mktemp("tiny-clip")
-    tower = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = CLIPConfig(
-        text_config=tower | {"vocab_size": len(WORDS), "max_position_embeddings": 8, "eos_token_id": 2},
-        vision_config=tower | {"image_size": 16, "patch_size": 8},
-        projection_dim=12,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        CLIPModel(config).save_pretrained(folder)
-    CLIPProcessor(
-        CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}), tokenizer()
-    ).save_pretrained(folder)
-    return folder
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
+    return tiny_clip(tmp_path_factory.mktemp("tiny-clip"))
 
 
 def images(n: int, size: int = 16) -> Tensor:

@@ -60,9 +60,31 @@ def test_closing_ends_the_diffusion_and_the_next_request_is_served(engine: Engin
     running = engine.draw(request(engine, 1000))
     assert isinstance(next(running), Preview)
     running.close()  # type: ignore[attr-defined]
+    for thread in threading.enumerate():
+        if thread.name == WORKER:
+            thread.join(60)
+            assert not thread.is_alive()
     assert engine.pipe.interrupt
-    assert WORKER not in {thread.name for thread in threading.enumerate()}
     assert isinstance([*engine.draw(request(engine, 2))][-1], Drawn)
+
+
+def test_a_stop_ends_the_diffusion_without_an_image(engine: Engine) -> None:
+    asked: list[int] = []
+    entries = [*engine.draw(request(engine, 1000), stop=lambda: asked.append(1) or len(asked) > 3)]  # type: ignore[func-returns-value]
+    assert [entry.step for entry in entries if isinstance(entry, Preview)] == [1, 2]  # the first asking is before
+    assert len(entries) == 2
+    assert engine.pipe.interrupt
+    assert list(engine.draw(request(engine), stop=lambda: True)) == []
+
+
+def test_a_closed_engine_generates_no_more(folder: Path) -> None:
+    engine = Engine.open(str(folder), folder, "cpu")
+    running = engine.draw(request(engine, 1000))
+    next(running)
+    engine.close()
+    assert engine.pipe.interrupt
+    assert all(isinstance(entry, Preview) for entry in running)
+    assert list(engine.draw(request(engine))) == []
 
 
 def test_errors_of_the_pipeline_reach_the_caller(engine: Engine) -> None:

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from studio_server import free_port, served, tiny_engine
+from studio_server import answered, free_port, served, tiny_engine, uploaded
 
 from vlad_lightning.studio.serving import application
 from vlad_lightning.studio.uploads import UPLOAD_BYTES
@@ -17,34 +15,6 @@ from vlad_lightning.studio.uploads import UPLOAD_BYTES
 @pytest.fixture
 def client(studio: str) -> httpx.Client:
     return httpx.Client(base_url=studio, trust_env=False, timeout=60)
-
-
-def uploaded(client: httpx.Client, name: str, content: bytes) -> httpx.Response:
-    return client.post("/gradio_api/upload", files={"files": (name, content)})
-
-
-def event(client: httpx.Client, component: str) -> dict[str, Any]:
-    """Return gradio's description of the event of a component, by the component's id on the page."""
-    config = client.get("/config").json()
-    (target,) = [part["id"] for part in config["components"] if part["props"].get("elem_id") == component]
-    (found,) = [one for one in config["dependencies"] if any(aim[0] == target for aim in one["targets"])]
-    return dict(found)
-
-
-def answered(client: httpx.Client, component: str, data: list[Any]) -> str:
-    """Return what the server says to an event with this data, until it is through."""
-    session = uuid.uuid4().hex
-    sent = {"data": data, "fn_index": event(client, component)["id"], "session_hash": session}
-    joined = client.post("/gradio_api/queue/join", json=sent)
-    if joined.status_code != 200:
-        return f"refused with {joined.status_code}"
-    lines = []
-    with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as stream:
-        for line in stream.iter_lines():
-            lines.append(line)
-            if "process_completed" in line or "close_stream" in line:
-                break
-    return "\n".join(lines)
 
 
 def test_an_uploaded_file_can_be_read_and_no_other(client: httpx.Client) -> None:
@@ -95,9 +65,9 @@ def test_an_upload_has_a_limit(client: httpx.Client) -> None:
 
 
 def test_a_wrong_value_is_a_message_and_no_traceback(client: httpx.Client, capfd: pytest.CaptureFixture[str]) -> None:
-    said = answered(client, "layout_start", [{"boxes": "x"}, 1, False, "a 'HI'", "", 2, 1.0, 1.0])
+    said = answered(client, "layout_start", [1, {"boxes": "x"}, 1, False, "a 'HI'", "", 2, 1.0, 1.0])
     assert "the editor's boxes are 'x'; they must be a list" in said
-    said = answered(client, "generate", [1, 0.5, False, "", "", 2, 1.0, 1.0])
+    said = answered(client, "generate", [1, 1, 0.5, False, "", "", 2, 1.0, 1.0])
     assert "the prompt is empty; it must say what to draw" in said
     assert "Traceback" not in capfd.readouterr().err
 

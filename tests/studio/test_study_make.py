@@ -115,7 +115,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["--checks", "1001"], "--checks is 1001"),
         (["--system", "x"], "--system is 'x'; it must be NAME=DIR"),
         (["--system", "ibexsystem=."], "--system ibexsystem is given twice"),
-        (["--system", "x=/nowhere"], "--system x: /nowhere is not a folder"),
+        (["--system", "x=/nowhere"], "--system x: /nowhere is no folder"),
         (["--items", "0", "--pairs", "0"], "--system: 12 prompts are too few"),
     ],
 )

@@ -130,12 +130,19 @@ def _add_generation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="sampling steps (default: the pipeline's)")
     parser.add_argument("--guidance_scale", type=float, help="guidance scale of the text (default: the pipeline's)")
     parser.add_argument("--layout_scale", type=float, help="guidance scale of the layout (default: the pipeline's)")
+    parser.add_argument("--controlnet", help="folder of a ControlNet for Canny edges over --model, a Stable Diffusion")
+    parser.add_argument("--layouts", help="with --controlnet: the system that places the words, such as vlad-mini")
     parser.add_argument("--device", help="cpu, cuda, ... (default: this task's GPU if there is one)")
     parser.add_argument("--dtype", default="float32", help="float32, float16 or bfloat16 (default: float32)")
     parser.add_argument("--batch_size", type=int, default=8, help="images made together (default: 8)")
     parser.add_argument("--shard", help="I/N: every N-th batch from the I-th (default: the SLURM task's, or all)")
     parser.add_argument(
         "--blank_refused", action="store_true", help="count prompts that the model cannot draw as white images"
+    )
+    parser.add_argument(
+        "--as_published",
+        action="store_true",
+        help="mario-eval: all noise from one running generator, and JPEG, as its published script has it; in one task",
     )
 
 
@@ -159,12 +166,29 @@ def _generated(options: argparse.Namespace, suite: Suite) -> int:
     from vlad_lightning.evaluation.image_generation import Generation, generate_images
     from vlad_lightning.evaluation.systems import SystemSettings, open_system
 
-    how = Generation(options.seed, options.images_per_prompt, options.batch_size, shard, options.blank_refused)
-    settings = SystemSettings(
-        options.steps, options.guidance_scale, options.layout_scale, options.device, options.dtype
+    how = Generation(
+        options.seed,
+        options.images_per_prompt,
+        options.batch_size,
+        shard,
+        options.blank_refused,
+        options.as_published,
     )
-    if suite.seeding == "running":
-        print(f"notice: {suite.name} draws its noise from one running generator; here each image has a seed of its own")
+    how.check(suite)
+    settings = SystemSettings(
+        options.steps,
+        options.guidance_scale,
+        options.layout_scale,
+        options.device,
+        options.dtype,
+        options.controlnet,
+        options.layouts,
+    )
+    if suite.seeding == "running" and not how.as_published:
+        print(
+            f"notice: {suite.name} draws its noise from one running generator; here each image has a seed of its own "
+            "(--as_published is to the letter)"
+        )
     made, there = generate_images(open_system(options.model, settings), suite, options.out, how)
     part = f" (shard {shard.index} of {shard.count})" if shard.count > 1 else ""
     print(f"wrote {made} images to {options.out / 'images'}{part}; {there} were there")

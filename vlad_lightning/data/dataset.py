@@ -59,11 +59,13 @@ class MarioDataset(Dataset[Sample]):
         max_boxes: int,
         rasterizer: Rasterizer,
         max_objects: int = 12,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
         resize: Resize = "stretch",
     ) -> None:
         self.source = source
-        self.indices = torch.tensor(range(len(source)) if indices is None else indices)  # a tensor: processes share it
+        self.indices = torch.from_numpy(
+            np.array(range(len(source)) if indices is None else indices, dtype=np.int64)
+        )  # a tensor: processes share it
         self.size = size
         self.max_words = max_words
         self.max_boxes = max_boxes

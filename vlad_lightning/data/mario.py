@@ -41,8 +41,8 @@ CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + s
 
 _MOST_LINES = 1_000  # of an ocr.txt: no picture shows that many words, and matching takes quadratic time
 _MIN_SIDE = 8  # pixels: a smaller image is a tracking pixel, not a picture
-_SHELF = re.compile(r"\d{5}")
-_SAMPLE = re.compile(r"\d{9}")
+SHELF = re.compile(r"\d{5}")
+SAMPLE = re.compile(r"\d{9}")
 _INDEX_LINE = re.compile(r"(\d{5})_(\d{9})")
 FILES = ("image.jpg", "caption.txt", "ocr.txt")
 """The files that every sample needs."""
@@ -176,21 +176,21 @@ def character_class(character: str) -> int:
 
 def key_of(folder: Path) -> str:
     """Return a sample's name: ``06269_062690093`` for ``06269/062690093``, else the folder's name; always printable."""
-    return printable(f"{folder.parent.name}_{folder.name}" if _SHELF.fullmatch(folder.parent.name) else folder.name)
+    return printable(f"{folder.parent.name}_{folder.name}" if SHELF.fullmatch(folder.parent.name) else folder.name)
 
 
 def root_of(folder: Path) -> Path:
     """Return the data folder that contains a sample's folder."""
-    return folder.parent.parent if _SHELF.fullmatch(folder.parent.name) else folder.parent
+    return folder.parent.parent if SHELF.fullmatch(folder.parent.name) else folder.parent
 
 
 def _walk(root: Path) -> Iterator[Path]:
     for entry in os.scandir(root):
         if not _is_folder(entry):
             continue
-        if _SHELF.fullmatch(entry.name):
+        if SHELF.fullmatch(entry.name):
             yield from (Path(inner) for inner in os.scandir(entry) if _is_folder(inner))
-        elif _SAMPLE.fullmatch(entry.name) or any(Path(entry, name).exists() for name in FILES):
+        elif SAMPLE.fullmatch(entry.name) or any(Path(entry, name).exists() for name in FILES):
             yield Path(entry)
 
 

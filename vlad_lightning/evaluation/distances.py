@@ -15,8 +15,8 @@ from torch import Tensor
 
 from vlad_lightning.data.progress import Shown
 from vlad_lightning.evaluation.figures import Figure
-from vlad_lightning.evaluation.image_files import SUFFIXES, ImageFile
-from vlad_lightning.files import as_rgb, printable, read_picture
+from vlad_lightning.evaluation.image_files import ImageFile
+from vlad_lightning.files import PICTURE_SUFFIXES, as_rgb, printable, read_picture
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.metrics.clip_score import SCALINGS, TransformersCLIP, clip_score
 from vlad_lightning.metrics.efficientnet_lite import EfficientNetLite0, check_installed
@@ -102,7 +102,7 @@ class Distances:
 
     def _true_images(self) -> list[Path]:
         assert self.reference is not None
-        return sorted(path for path in self.reference.rglob("*") if path.suffix.lower() in SUFFIXES)
+        return sorted(path for path in self.reference.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
 
     def _distances(self, network: ImageEmbedder, images: Sequence[ImageFile]) -> dict[str, MetricResult]:
         held = Held(network)

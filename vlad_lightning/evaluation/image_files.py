@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlad_lightning.evaluation.suite import Item, Suite
-from vlad_lightning.files import open_picture, printable
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""The suffixes of image files, in any case."""
+from vlad_lightning.files import open_picture, pictures_below, printable, told_at
 
 _NUMBERED = re.compile(r"(.+)_(\d+)")
 _DIGITS = re.compile(r"0+(?=\d)")
@@ -40,7 +37,8 @@ def find_images(folder: Path, suite: Suite, images_per_prompt: int | None = None
     """Find the images of every prompt of a suite, in its order.
 
     The images of the prompt ``animals/3`` are ``animals/3_0.png``, ``animals/3_1.png``, ..., or ``animals/3.png`` if it
-    has one, with any of :data:`SUFFIXES`. Numbers may have leading zeros. Hidden files are skipped.
+    has one, with any of :data:`~vlad_lightning.files.PICTURE_SUFFIXES`. Numbers may have leading zeros. Hidden files
+    are skipped.
 
     Args:
         folder: the folder.
@@ -52,7 +50,8 @@ def find_images(folder: Path, suite: Suite, images_per_prompt: int | None = None
         ValueError: if the files are not those of the prompts, or two files are the same image.
     """
     check_keys(suite)
-    files = _files(folder)
+    with told_at("--images"):
+        files = pictures_below(folder, _plain)
     claimed = _by_prompt(files)
     wanted = {_plain(item.key): item for item in suite.items}
     found = {key: _numbers(files, claimed, key, wanted) for key in wanted}
@@ -107,23 +106,6 @@ def _text(path: Path) -> dict[str, str]:
             return {str(name): text for name, text in picture.info.items() if isinstance(text, str)}
     except (OSError, SyntaxError, ValueError):
         return {}
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    """Return the image files by their names, relative to the folder and without suffix and leading zeros."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"--images {printable(folder)} is no folder; it must hold the images of the prompts")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in name.parts):
-            continue
-        other = files.setdefault(_plain(name.with_suffix("").as_posix()), path)
-        if other is not path:
-            raise ValueError(f"{printable(other)} and {printable(path)} are the same image of a prompt; keep one")
-    if not files:
-        raise FileNotFoundError(f"--images {printable(folder)} holds no image; allowed are {', '.join(SUFFIXES)}")
-    return files
 
 
 def _plain(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vlad_lightning.evaluation.environment import environment
 from vlad_lightning.evaluation.image_files import check_keys
 from vlad_lightning.evaluation.image_seeds import SEED_RULE, image_seed
 from vlad_lightning.evaluation.results_file import GENERATION
+from vlad_lightning.evaluation.running_generator import RUNNING_RULE, RunningGenerator
 from vlad_lightning.evaluation.shards import Shard
 from vlad_lightning.evaluation.suite import Item, Suite, image_keys
 from vlad_lightning.evaluation.systems import OpenSystem
@@ -28,6 +30,9 @@ from vlad_lightning.types import Layout
 
 IMAGES = "images"
 """The folder of the images."""
+
+RUNNING_STATE = "running_generator.json"
+"""The file of a running generator's state."""
 
 _LARGEST_SEED = 2**63 - 1
 _NAMED = 3  # refused prompts in a message
@@ -44,9 +49,11 @@ class Generation:
         batch_size: prompts in a batch. Batches are the same in every run, since pixels may depend on them by rounding.
         shard: which batches this process does.
         blank_refused: write white images for prompts that the system refuses, instead of ending with an error.
+        as_published: draw all noise from one running generator with ``seed``, a prompt at a time, and write JPEG of the
+            suite's quality; only for a suite whose published script does so.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if a number is out of its range, or a running generator is to be shared by several processes.
     """
 
     seed: int = 0
@@ -54,21 +61,39 @@ class Generation:
     batch_size: int = 8
     shard: Shard = field(default_factory=Shard)
     blank_refused: bool = False
+    as_published: bool = False
 
     def __post_init__(self) -> None:
         check_whole("--seed", self.seed, 0, _LARGEST_SEED)
         check_whole("--batch_size", self.batch_size, 1, MOST_IN_BATCH)
         if self.images_per_prompt is not None:
             check_whole("--images_per_prompt", self.images_per_prompt, 1, 10_000)
+        if self.as_published and self.shard.count > 1:
+            raise ValueError(
+                f"--as_published draws from one running generator, and each of {self.shard.count} tasks would have "
+                "another state; run it in one task"
+            )
+
+    def check(self, suite: Suite) -> None:
+        """Refuse a suite whose published script has no running generator.
+
+        Raises:
+            ValueError: naming the suite.
+        """
+        if self.as_published and suite.seeding != "running":
+            raise ValueError(
+                f"--as_published is given, and {suite.name} has no published script with a running generator"
+            )
 
 
 @dataclass(frozen=True)
 class _Job:
-    """An image to make."""
+    """An image to make; its seed is None if it is one of many from a running generator."""
 
     item: Item
     path: Path
-    seed: int
+    seed: int | None
+    jpeg_quality: int | None = None
 
 
 def generate_images(system: OpenSystem, suite: Suite, out: Path, how: Generation) -> tuple[int, int]:
@@ -90,11 +115,14 @@ def generate_images(system: OpenSystem, suite: Suite, out: Path, how: Generation
         ValueError: before anything is generated, if the folder holds another generation, or prompts cannot be drawn.
     """
     check_keys(suite)
+    how.check(suite)
     refused = _refused(system, suite, how)
     _keep_record(out, _record(system, suite, how, refused))
     if how.shard.count == 1:
         _remove_unfinished(out / IMAGES)
     jobs = _jobs(suite, out / IMAGES, how)
+    if how.as_published:
+        return _generate_as_published(system, jobs, out, how, refused)
     blanks = [job for job in jobs if job.item.key in refused]
     drawn = [job for job in jobs if job.item.key not in refused]
     batches = [drawn[start : start + how.batch_size] for start in range(0, len(drawn), how.batch_size)]
@@ -104,21 +132,49 @@ def generate_images(system: OpenSystem, suite: Suite, out: Path, how: Generation
         for batch in mine:
             missing = [job for job in batch if not job.path.exists()]
             if missing:
-                _generate(system, batch, missing)
+                seeds = [job.seed for job in batch if job.seed is not None]
+                generators = system.generators(seeds, [job.item.prompt for job in batch])
+                _generate(system, batch, missing, generators)
             shown(len(batch))
     if how.shard.index == 0:
         _write_blanks(system, [job for job in blanks if not job.path.exists()], drawn)
     return total - there, there
 
 
+def _generate_as_published(
+    system: OpenSystem, jobs: Sequence[_Job], out: Path, how: Generation, refused: Mapping[str, str]
+) -> tuple[int, int]:
+    """Generate the images of one prompt after the other from one generator; refused prompts draw nothing from it."""
+    drawn = [job for job in jobs if job.item.key not in refused]
+    prompts = [list(group) for _, group in groupby(drawn, key=lambda job: job.item.key)]
+    running = RunningGenerator(out / RUNNING_STATE, how.seed)
+    there = sum(map(len, prompts[: running.done]))
+    if lost := [job.path for batch in prompts[: running.done] for job in batch if not job.path.exists()]:
+        raise ValueError(f"{printable(lost[0])} is gone, and a running generator cannot make it again; remove {out}")
+    with Shown("images", len(drawn)) as shown:
+        shown(there)
+        for batch in prompts[running.done :]:
+            _generate(system, batch, batch, [running.generator] * len(batch))
+            running.keep()
+            shown(len(batch))
+    _write_blanks(system, [job for job in jobs if job.item.key in refused and not job.path.exists()], drawn)
+    return len(drawn) - there, there
+
+
 def _remove_unfinished(folder: Path) -> None:
     """Remove the files that a killed run was writing; nobody else writes to this folder."""
-    for path in folder.rglob(".*.png"):
+    for path in (*folder.rglob(".*.png"), *folder.rglob(".*.jpg")):
         path.unlink()
 
 
 def _jobs(suite: Suite, folder: Path, how: Generation) -> list[_Job]:
     count = how.images_per_prompt or suite.images_per_prompt
+    if how.as_published:
+        return [
+            _Job(item, folder / f"{name}.jpg", None, suite.jpeg_quality)
+            for item in suite.items
+            for name in image_keys(item, count)
+        ]
     return [
         _Job(item, folder / f"{name}.png", image_seed(how.seed, item.key, number))
         for item in suite.items
@@ -144,17 +200,18 @@ def _refused(system: OpenSystem, suite: Suite, how: Generation) -> dict[str, str
 
 
 def _record(system: OpenSystem, suite: Suite, how: Generation, refused: Mapping[str, str]) -> dict[str, Any]:
+    count = how.images_per_prompt or suite.images_per_prompt
     return {
         "system": system.name,
         "weights_sha256": system.weights_sha256,
         "suite": suite.name,
         "prompts_sha256": suite.sha256,
-        "images_per_prompt": how.images_per_prompt or suite.images_per_prompt,
+        "images_per_prompt": count,
         "seed": how.seed,
-        "seed_rule": SEED_RULE,
-        "seeding": "each",
+        "seed_rule": RUNNING_RULE if how.as_published else SEED_RULE,
+        "seeding": "running" if how.as_published else "each",
         "suite_seeding": suite.seeding,
-        "batch_size": how.batch_size,
+        "batch_size": count if how.as_published else how.batch_size,
         "settings": dict(system.shown),
         "device": system.device,
         "refused": dict(refused),
@@ -182,10 +239,11 @@ def _keep_record(out: Path, record: Mapping[str, Any]) -> None:
         )
 
 
-def _generate(system: OpenSystem, batch: Sequence[_Job], missing: Sequence[_Job]) -> None:
+def _generate(
+    system: OpenSystem, batch: Sequence[_Job], missing: Sequence[_Job], generators: Sequence[torch.Generator]
+) -> None:
     """Generate a whole batch, and write the images that are missing."""
     prompts = [job.item.prompt for job in batch]
-    generators = system.generators([job.seed for job in batch], prompts)
     with torch.no_grad():
         made = system.system.generate(prompts, None, system.sampling, generators)
     images = VaeImageProcessor().postprocess(made.images.float().cpu(), "pil")  # rounds as the pipelines do
@@ -195,6 +253,9 @@ def _generate(system: OpenSystem, batch: Sequence[_Job], missing: Sequence[_Job]
 
 
 def _save(system: OpenSystem, job: _Job, image: Image.Image, layout: Layout | None, **more: object) -> None:
+    if job.seed is None:
+        save_picture(image.convert("RGB"), job.path, {}, job.jpeg_quality)
+        return
     told = picture_facts(
         job.item.prompt,
         job.seed,

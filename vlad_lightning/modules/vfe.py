@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from vlad_lightning.data.prompts import PromptDataModule
-from vlad_lightning.diffusion.generators import numbered, sampling_generators
+from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.generation.prediction import check_masks, check_requests, generate_batch
-from vlad_lightning.generation.system import SystemSampling, VLADSystem, generate_named
+from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.metrics.evaluation import Evaluation
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.models.fsdp import is_sharded
@@ -29,11 +27,12 @@ from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.probing import ProbeMetrics
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import LossSettings, check_same, check_size, check_tokenizer
+from vlad_lightning.modules.system_module import SystemModule, noise_names
 from vlad_lightning.strategies import shard_module
 from vlad_lightning.types import COSTLY_FIELDS, Batch, GeneratedImages, MetricResult, PromptBatch
 
 
-class VFEModule(LightningModule):
+class VFEModule(SystemModule):
     """Diffusion of the image guided by the layout's latent; test and predict run the whole system.
 
     Args:
@@ -84,7 +83,7 @@ class VFEModule(LightningModule):
         text_probe: int = 64,
         adapters_only: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(sampling_seed, evaluation)
         check_alignment(image_generator.prompt_encoder, image_encoder, temperature)
         if text_probe < 0:
             raise ValueError(f"text_probe is {text_probe}; it must be at least 0")
@@ -112,15 +111,12 @@ class VFEModule(LightningModule):
             _freeze_but_adapters(image_generator)
         self.settings = training
         self.optimization = optimization
-        self.sampler, self.layout_sampler, self.sampling_seed = sampler, layout_sampler, sampling_seed
-        self.evaluation = evaluation
+        self.sampler, self.layout_sampler = sampler, layout_sampler
         self.temperature = temperature
         self.seed = seed
         self.masking = masking
         self.text_probe = text_probe
         self.heard = ProbeMetrics()
-        self.results: dict[str, MetricResult] = {}
-        self.rows: dict[str, PerImage] = {}
 
     def configure_model(self) -> None:
         """Shard the module if the strategy is sharded, and check that the sampler works with shards."""
@@ -164,22 +160,22 @@ class VFEModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss of Eq. 8 at fixed noise, and update the text probe."""
         self._step(batch, "val", batch_idx)
-        self._probe(batch, batch_idx)
+        self.probe(batch, batch_idx)
 
-    def _probe(self, batch: Batch, batch_idx: int) -> None:
+    def probe(self, batch: Batch, batch_idx: int) -> None:
         """Probe the first samples of each device; none with sharded weights, which all ranks must gather in step."""
         left = 0 if is_sharded(self) else min(self.text_probe - batch_idx * len(batch), batch.counted)
         if left > 0:
             rows = batch.prompts[:left], batch.layouts[:left], batch.keys[:left]
             self.heard.update(self.image_generator, self.layout_generator, self.layout_sampler, self.seed, *rows)
 
+    def probed(self) -> tuple[dict[str, PerImage], dict[str, MetricResult]]:
+        """Return the text probe's rows and results, and reset."""
+        return self.heard.per_image(), self.heard.compute()
+
     def on_validation_epoch_end(self) -> None:
         """Log the probes."""
         self.log_dict({f"val/{name}": result.value for name, result in self.heard.compute().items()})
-
-    def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> GeneratedImages:
-        """Generate layouts, then images; a prompt's noise depends on ``sampling_seed`` and its key."""
-        return generate_named(self.system, prompts, keys, self.sampling, self.sampling_seed)
 
     @property
     def sampling(self) -> SystemSampling:
@@ -191,34 +187,10 @@ class VFEModule(LightningModule):
         """The whole system: image generator and layout generator."""
         return VLADSystem(self.image_generator, self.layout_generator)
 
-    def _generate(self, batch: PromptBatch) -> GeneratedImages:
-        names = batch.noise_keys or [(key,) for key in batch.keys] or numbered(batch.prompts)
-        generators = sampling_generators(self.sampling_seed, names)
+    def generate_prompts(self, batch: PromptBatch) -> GeneratedImages:
+        """Generate a batch of prompts, with their layouts and pictures if they have any."""
+        generators = sampling_generators(self.sampling_seed, noise_names(batch))
         return generate_batch(batch, self.system, self.sampling, generators)
-
-    def test_step(
-        self, batch: Batch | PromptBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> dict[str, GeneratedImages]:
-        """Generate the batch's prompts and measure the result."""
-        if isinstance(batch, PromptBatch):
-            generated = self._generate(batch)
-            if self.evaluation is not None and not batch.spare:
-                self.evaluation.update_human(generated)
-            return {"generated": generated}
-        generated = self.draw(batch.prompts, batch.keys)
-        if self.evaluation is not None and batch.counted:
-            self.evaluation.update(generated, batch)
-            self._probe(batch, batch_idx)
-        return {"generated": generated}
-
-    def on_test_epoch_end(self) -> None:
-        """Log every result; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them and the per-image rows."""
-        if self.evaluation is None:
-            return
-        self.rows = self.evaluation.per_image() | self.heard.per_image()
-        self.results = self.evaluation.compute() | self.heard.compute()
-        self.evaluation.reset()
-        self.log_dict({f"test/{name}": f.value for name, f in self.results.items()})
 
     def setup(self, stage: str) -> None:
         """Refuse data that do not fit the system, and prompts that it cannot generate, before the first one.
@@ -264,7 +236,7 @@ class VFEModule(LightningModule):
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> GeneratedImages:
         """Generate a batch of prompts; :class:`~vlad_lightning.callbacks.ImageWriter` writes the images."""
         check_masks(batch, self.image_generator)
-        return self._generate(batch)
+        return self.generate_prompts(batch)
 
     @property
     def lora_scales(self) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from time import monotonic
@@ -16,6 +16,7 @@ from vlad_lightning.studio.engine import Drawn, Engine
 from vlad_lightning.studio.generating import MODEL, PROGRESS, as_data, finished, generate, no_queue, told
 from vlad_lightning.studio.playground import Playground, Shown
 from vlad_lightning.studio.prompt_settings import Asked, Controls, build_seed, chosen_seed
+from vlad_lightning.studio.stopping import CLICKED, StopButton
 from vlad_lightning.studio.storage import Storage, address
 from vlad_lightning.studio.uploads import uploaded_layout
 
@@ -61,6 +62,7 @@ class Repainting:
         download: the button that downloads the image.
         seed: the seed.
         random: whether each image gets a new seed.
+        stop: the button that ends the generation.
     """
 
     editor: gr.HTML
@@ -69,6 +71,7 @@ class Repainting:
     download: gr.DownloadButton
     seed: gr.Number
     random: gr.Checkbox
+    stop: StopButton
 
     @classmethod
     def build(cls, name: str, label: str, value: Mapping[str, Any], random: bool) -> Repainting:
@@ -83,18 +86,65 @@ class Repainting:
         editor = editor_component(name, value)
         with gr.Row():
             start = gr.Button(label, variant="primary", elem_id=f"{name}_start", scale=3)
+            stop = StopButton(f"{name}_stop")
             download = gr.DownloadButton(
                 "Download", elem_id=f"{name}_download", interactive=False, scale=1, min_width=110
             )
         status = gr.Markdown(elem_classes="status", elem_id=f"{name}_status")
         with gr.Row():
             seed, again = build_seed(name, random)
-        return cls(editor, start, status, download, seed, again)
+        return cls(editor, start, status, download, seed, again, stop)
 
     @property
     def outputs(self) -> list[Any]:
         """The components that :func:`repainted` yields values for."""
         return [self.editor, self.seed, self.download, self.status]
+
+    def draw_layout(self, engine: Engine, storage: Storage, controls: Controls) -> None:
+        """Let the button generate an image from the layout in the editor."""
+
+        def run(
+            clicked: float | None,
+            request: gr.Request,
+            value: dict[str, Any],
+            seed: float | None,
+            random: bool,
+            *settings: Any,
+            progress: gr.Progress = PROGRESS,
+        ) -> Iterator[tuple[Any, ...]]:
+            stopped = self.stop.since(clicked, request)
+            asked, layout, chosen = _read(engine, value, seed, random, settings)
+            one = ImageRequest(asked.prompt, chosen, asked.sampler, asked.negative, layout)
+            yield from repainted(engine, storage, one, value, progress, stopped)
+
+        self.on_start(run, controls)
+
+    def on_start(
+        self,
+        run: Callable[..., Iterator[tuple[Any, ...]]],
+        controls: Controls,
+        given: Sequence[Any] = (),
+        outputs: Sequence[Any] = (),
+    ) -> None:
+        """Let the button call a generator.
+
+        Args:
+            run: takes the time of the click, the event's request, and the values of ``given``, of the editor, the seed,
+                whether the seed is random, and of the settings; yields values for :attr:`outputs` and the further ones.
+            controls: the settings.
+            given: further components whose values it takes.
+            outputs: further components that it yields values for.
+        """
+        self.start.click(
+            run,
+            [self.stop.clock, *given, self.editor, self.seed, self.random, *controls.inputs],
+            [*self.outputs, *outputs],
+            concurrency_id=MODEL,
+            concurrency_limit=1,
+            show_progress_on=self.status,
+            js=CLICKED,
+            api_visibility="private",
+        )
 
 
 def repainted(
@@ -103,8 +153,8 @@ def repainted(
     request: ImageRequest,
     value: Mapping[str, Any],
     progress: gr.Progress,
+    stop: Callable[[], bool],
     files: Mapping[str, str] | None = None,
-    notice: str = "",
 ) -> Iterator[tuple[Any, ...]]:
     """Generate an image and show it behind an editor's boxes, which stay as they are in the browser.
 
@@ -114,20 +164,22 @@ def repainted(
         request: what to generate.
         value: the editor's value.
         progress: the page's progress bar.
-        files: see :meth:`Engine.draw`.
-        notice: what the user may have overlooked.
+        stop: see :meth:`Engine.draw`; the picture from before is shown again.
+        files: see there.
     """
     started = monotonic()
-    for entry in generate(engine, request, progress, files):
+    for entry in generate(engine, request, progress, stop, files):
         if isinstance(entry, Drawn):
             path = storage.image(entry)
             button = gr.DownloadButton(value=path, interactive=True)
-            yield _behind(value, address(path)), request.seed, button, finished(entry, started, notice)
-        elif entry.image is not None:
-            yield _behind(value, as_data(entry.image)), request.seed, gr.skip(), notice
+            yield _behind(value, address(path)), request.seed, button, finished(entry, started)
+            return
+        if entry.image is not None:
+            yield _behind(value, as_data(entry.image)), request.seed, gr.skip(), ""
+    yield _behind(value, value.get("picture")), request.seed, gr.skip(), "Stopped."
 
 
-def _behind(value: Mapping[str, Any], picture: str) -> dict[str, Any]:
+def _behind(value: Mapping[str, Any], picture: str | None) -> dict[str, Any]:
     return {**value, "picture": picture, "keep_boxes": True}
 
 
@@ -144,17 +196,6 @@ def layout_tab(engine: Engine, storage: Storage, controls: Controls) -> Repainti
             save = gr.Button("Save layout", size="sm", elem_id="layout_save")
         text = gr.Textbox(visible=False)
 
-    def run(
-        value: dict[str, Any],
-        seed: float | None,
-        random: bool,
-        *settings: Any,
-        progress: gr.Progress = PROGRESS,
-    ) -> Iterator[tuple[Any, ...]]:
-        asked, layout, chosen = _read(engine, value, seed, random, settings)
-        request = ImageRequest(asked.prompt, chosen, asked.sampler, asked.negative, layout)
-        yield from repainted(engine, storage, request, value, progress)
-
     @told
     def load_layout(path: str, value: dict[str, Any], prompt: str) -> tuple[dict[str, Any], str, str]:
         layout = uploaded_layout(path)
@@ -166,15 +207,7 @@ def layout_tab(engine: Engine, storage: Storage, controls: Controls) -> Repainti
         layout = edited_layout(value, prompt.strip() or None)
         return storage.layout(layout).read_text(encoding="utf-8")
 
-    parts.start.click(
-        run,
-        [parts.editor, parts.seed, parts.random, *controls.inputs],
-        parts.outputs,
-        concurrency_id=MODEL,
-        concurrency_limit=1,
-        show_progress_on=parts.status,
-        api_visibility="private",
-    )
+    parts.draw_layout(engine, storage, controls)
     load.upload(
         load_layout,
         [load, parts.editor, controls.prompt],

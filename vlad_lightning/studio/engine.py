@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ class Engine:
         self.name = name
         self._hash = model_hash
         self._lock = threading.Lock()  # a pipeline holds the state of one call
+        self._closed = threading.Event()
 
     @classmethod
     def open(cls, name: str, folder: Path, device: str) -> Engine:
@@ -123,43 +124,69 @@ class Engine:
         """
         return replace(self.pipe.sampler, steps=steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
 
-    def draw(self, request: ImageRequest, files: Mapping[str, str] | None = None) -> Iterator[Preview | Drawn]:
+    def draw(
+        self,
+        request: ImageRequest,
+        files: Mapping[str, str] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Preview | Drawn]:
         """Generate one image: yield a preview after each step, and the image at last.
 
-        If the caller closes the iterator, the generation ends with its current step.
+        If ``stop`` returns True, the caller closes the iterator, or the engine is closed, the generation ends with its
+        current step, and there is no image. The next one waits until that step is done.
 
         Args:
             request: what to generate.
             files: :func:`~vlad_lightning.pipeline.image_facts.named_file` of the files that the image depends on.
+            stop: called after each step, in a thread of its own.
 
         Raises:
             ValueError: as the pipeline does.
         """
-        steps: queue.Queue[Preview | VLADOutput | BaseException] = queue.Queue()
-        stopped = threading.Event()
+        entries: queue.Queue[Preview | VLADOutput | BaseException | None] = queue.Queue()
+        left = threading.Event()
 
-        def on_step(pipe: Any, step: int, timestep: Tensor, given: dict[str, Tensor]) -> None:
-            pipe._interrupt = stopped.is_set()
-            steps.put(self._preview(step + 1, request.sampler.steps, given["latents"]))
+        def stopped() -> bool:
+            return left.is_set() or self._closed.is_set() or stop()
 
         def work() -> None:
             try:
-                with self._lock:
-                    steps.put(request.draw(self.pipe, on_step))
+                entries.put(self._made(request, entries.put, stopped))
             except BaseException as error:
-                steps.put(error)
+                entries.put(error)
 
-        worker = threading.Thread(target=work, name=WORKER, daemon=True)
-        worker.start()
+        threading.Thread(target=work, name=WORKER, daemon=True).start()
         try:
-            while isinstance(entry := steps.get(), Preview):
+            while isinstance(entry := entries.get(), Preview):
                 yield entry
-            if isinstance(entry, BaseException):
-                raise entry
-            yield self._drawn(request, entry, files or {})
         finally:
-            stopped.set()
-            worker.join()
+            left.set()  # without waiting: gradio closes iterators in the thread that answers all requests
+        if isinstance(entry, BaseException):
+            raise entry
+        if entry is not None:
+            yield self._drawn(request, entry, files or {})
+
+    def _made(
+        self, request: ImageRequest, show: Callable[[Preview], None], stopped: Callable[[], bool]
+    ) -> VLADOutput | None:
+        """Return the generated image; None if it was stopped."""
+
+        def on_step(pipe: Any, step: int, timestep: Tensor, given: dict[str, Tensor]) -> None:
+            pipe._interrupt = stopped()
+            if not pipe._interrupt:
+                show(self._preview(step + 1, request.sampler.steps, given["latents"]))
+
+        with self._lock:
+            if stopped():
+                return None
+            made = request.draw(self.pipe, on_step)
+            return None if self.pipe.interrupt else made
+
+    def close(self) -> None:
+        """End the generation that runs, and wait for its last step; later ones end at once."""
+        self._closed.set()
+        with self._lock:
+            pass
 
     def _preview(self, step: int, steps: int, latents: Tensor) -> Preview:
         if step == steps or step % max(1, steps // _PREVIEWS):

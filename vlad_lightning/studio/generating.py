@@ -48,6 +48,7 @@ def generate(
     engine: Engine,
     request: ImageRequest,
     progress: gr.Progress,
+    stop: Callable[[], bool],
     files: Mapping[str, str] | None = None,
     number: str = "",
 ) -> Iterator[Preview | Drawn]:
@@ -57,6 +58,7 @@ def generate(
         engine: the model.
         request: what to generate.
         progress: the page's progress bar.
+        stop: see there.
         files: see there.
         number: which of several images it is, for the progress bar.
 
@@ -64,7 +66,7 @@ def generate(
         gr.Error: if the request cannot be generated.
     """
     try:
-        with contextlib.closing(engine.draw(request, files)) as entries:  # type: ignore[type-var]
+        with contextlib.closing(engine.draw(request, files, stop)) as entries:  # type: ignore[type-var]
             for entry in entries:
                 if isinstance(entry, Preview):
                     progress((entry.step, entry.steps), desc=f"seed {request.seed}{number}", unit="steps")

@@ -23,7 +23,8 @@ _PAGE = ("/", "/config", "/theme.css", "/manifest.json", "/favicon.ico", "/robot
 _READ = (*_PAGE, f"{_API}/startup-events", f"{_API}/queue/data", f"{_API}/upload_progress", f"{_API}/app_id")
 _READ_BELOW = ("/assets/", "/static/", f"{_API}/heartbeat/")
 _FILE = f"{_API}/file="
-_WRITE = (f"{_API}/queue/join", f"{_API}/upload", f"{_API}/cancel", f"{_API}/reset")
+_EVENTS = (f"{_API}/queue/join", f"{_API}/run/predict")  # gradio refuses the latter for events that are queued
+_WRITE = (*_EVENTS, f"{_API}/upload")
 _JSON_BYTES = 4_000_000
 _HEADERS = {
     # gradio's page has scripts in its text, and compiles others; none comes from another host
@@ -58,7 +59,7 @@ class Guard:
             return  # the page opens no web sockets
         if refusal := self._refusal(scope):
             return await PlainTextResponse(*refusal)(scope, receive, send)
-        if scope["path"] == f"{_API}/queue/join":
+        if scope["path"] in _EVENTS:
             body = await _body(receive)
             if body is None or not self._only_own_files(body):
                 return await PlainTextResponse("too large, or names files that were not uploaded", 400)(

@@ -8,15 +8,16 @@ from typing import Any
 
 import gradio as gr
 
+from vlad_lightning.files import PICTURE_SUFFIXES
 from vlad_lightning.pipeline.image_facts import named_file
 from vlad_lightning.pipeline.image_request import ImageRequest
 from vlad_lightning.studio.boxes import edited_layout, editor_value, region_mask
 from vlad_lightning.studio.editor import Repainting, repainted
 from vlad_lightning.studio.engine import Engine
-from vlad_lightning.studio.generating import MODEL, PROGRESS, no_queue, told
+from vlad_lightning.studio.generating import PROGRESS, no_queue, told
 from vlad_lightning.studio.prompt_settings import Asked, Controls, chosen_seed
 from vlad_lightning.studio.storage import Storage, address
-from vlad_lightning.studio.uploads import PICTURE_SUFFIXES, uploaded_picture
+from vlad_lightning.studio.uploads import uploaded_picture
 
 _HELP = (
     "Upload a picture, then add words where they belong, or regions to generate anew. Without a region, the boxes of "
@@ -24,12 +25,12 @@ _HELP = (
 )
 
 
-def inpainting_tab(engine: Engine, storage: Storage, controls: Controls) -> None:
-    """Build the tab; for a model without inpainting it says so in one line."""
+def inpainting_tab(engine: Engine, storage: Storage, controls: Controls) -> Repainting | None:
+    """Build the tab; None for a model without inpainting, of which it says so in one line."""
     with gr.Tab("Inpainting", id="inpainting"):
         if not engine.inpaints:
             gr.Markdown(f"{engine.name} has no inpainting; `configs/pipeline_inpaint.yaml` trains a model that has it.")
-            return
+            return None
         gr.Markdown(_HELP)
         upload = gr.UploadButton("Upload a picture", file_types=list(PICTURE_SUFFIXES), elem_id="inpainting_upload")
         value = editor_value(size=(engine.side, engine.side), regions=True)
@@ -55,6 +56,8 @@ def inpainting_tab(engine: Engine, storage: Storage, controls: Controls) -> None
         )
 
     def run(
+        clicked: float | None,
+        request: gr.Request,
         given: Any,
         value: dict[str, Any],
         seed: float | None,
@@ -62,22 +65,16 @@ def inpainting_tab(engine: Engine, storage: Storage, controls: Controls) -> None
         *settings: Any,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[tuple[Any, ...]]:
-        request = read(given, value, seed, random, settings)
+        stopped = parts.stop.since(clicked, request)
+        one = read(given, value, seed, random, settings)
         files, button = {"image": given[1]}, gr.DownloadButton(interactive=False)
-        if request.mask is not None:
-            path = storage.mask(request.mask)
+        if one.mask is not None:
+            path = storage.mask(one.mask)
             files["mask"] = named_file(path)
             button = gr.DownloadButton(value=path, interactive=True)
-        for values in repainted(engine, storage, request, value, progress, files):
+        for values in repainted(engine, storage, one, value, progress, stopped, files):
             yield *values, button
 
     upload.upload(take, [upload, parts.editor], [parts.editor, given, parts.status], **no_queue())
-    parts.start.click(
-        run,
-        [given, parts.editor, parts.seed, parts.random, *controls.inputs],
-        [*parts.outputs, mask_file],
-        concurrency_id=MODEL,
-        concurrency_limit=1,
-        show_progress_on=parts.status,
-        api_visibility="private",
-    )
+    parts.on_start(run, controls, [given], [mask_file])
+    return parts

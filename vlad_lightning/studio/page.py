@@ -13,6 +13,7 @@ from vlad_lightning.studio.engine import Engine
 from vlad_lightning.studio.inpainting import inpainting_tab
 from vlad_lightning.studio.playground import playground_tab
 from vlad_lightning.studio.prompt_settings import Controls, build_settings
+from vlad_lightning.studio.stopping import leave_all
 from vlad_lightning.studio.storage import Storage
 from vlad_lightning.studio.template import template_tab
 
@@ -45,10 +46,10 @@ def build_page(engine: Engine, folder: Path) -> gr.Blocks:
             with gr.Column(scale=3, min_width=300), gr.Tabs() as tabs:
                 playground = playground_tab(engine, storage, controls)
                 layouts = layout_tab(engine, storage, controls)
-                inpainting_tab(engine, storage, controls)
-                template_tab(engine, storage, controls)
+                others = [layouts, inpainting_tab(engine, storage, controls), template_tab(engine, storage, controls)]
         if layouts is not None:
             connect(engine, playground, layouts, tabs)
+        leave_all(page, [playground.stop, *(parts.stop for parts in others if parts is not None)])
     page.queue(max_size=_WAITING, default_concurrency_limit=1, api_open=False)
     return page
 

@@ -13,8 +13,9 @@ import gradio as gr
 from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.pipeline.image_request import ImageRequest
 from vlad_lightning.studio.engine import LARGEST_SEED, Drawn, Engine
-from vlad_lightning.studio.generating import MODEL, PROGRESS, as_message, finished, generate
+from vlad_lightning.studio.generating import MODEL, PROGRESS, finished, generate, told
 from vlad_lightning.studio.prompt_settings import Asked, Controls, build_seed, chosen_seed
+from vlad_lightning.studio.stopping import CLICKED, StopButton
 from vlad_lightning.studio.storage import Storage
 
 _MOST_IMAGES = 8
@@ -44,12 +45,14 @@ class Playground:
         shown: what is in the gallery, a tuple of :class:`Shown`.
         finished: the event that follows the generation.
         edit: the button that opens the layout editor.
+        stop: the button that ends the generation.
     """
 
     gallery: gr.Gallery
     shown: gr.State
     finished: Any
     edit: gr.Button
+    stop: StopButton
 
 
 def playground_tab(engine: Engine, storage: Storage, controls: Controls) -> Playground:
@@ -57,7 +60,7 @@ def playground_tab(engine: Engine, storage: Storage, controls: Controls) -> Play
     with gr.Tab("Playground", id="playground"):
         with gr.Row():
             start = gr.Button("Generate", variant="primary", elem_id="generate", scale=3)
-            stop = gr.Button("Stop", variant="stop", elem_id="stop", scale=1, min_width=90)
+            stop = StopButton("stop")
         status = gr.Markdown(elem_classes="status", elem_id="playground_status")
         gallery = gr.Gallery(
             label="Images",
@@ -77,38 +80,55 @@ def playground_tab(engine: Engine, storage: Storage, controls: Controls) -> Play
         shown = gr.State(())  # in the tab: between tabs, it would count as one
 
     def run(
-        count: float, seed: float | None, random: bool, *settings: Any, progress: gr.Progress = PROGRESS
+        clicked: float | None,
+        request: gr.Request,
+        count: float,
+        seed: float | None,
+        random: bool,
+        *settings: Any,
+        progress: gr.Progress = PROGRESS,
     ) -> Iterator[tuple[Any, ...]]:
-        try:
-            asked = Asked.read(engine, settings)
-            first = chosen_seed(seed, random)
-        except ValueError as error:
-            raise as_message(error) from error
-        yield [], (), first, asked.notice, gr.Button(interactive=False)
+        stopped = stop.since(clicked, request)
+        requests, notice = _read(engine, count, seed, random, settings)
+        first = requests[0].seed
+        yield [], (), first, notice, gr.Button(interactive=False)
         started, done = monotonic(), list[Shown]()
-        for index in range(max(1, min(int(count), _MOST_IMAGES))):
-            request = ImageRequest(asked.prompt, min(first + index, LARGEST_SEED), asked.sampler, asked.negative)
-            for entry in generate(engine, request, progress, number=f", image {index + 1} of {int(count)}"):
+        for index, one in enumerate(requests):
+            for entry in generate(engine, one, progress, stopped, number=f", image {index + 1} of {len(requests)}"):
                 if isinstance(entry, Drawn):
-                    done.append(Shown(storage.image(entry), request.seed, entry.layout))
-                    status = finished(entry, started, asked.notice, first)
+                    done.append(Shown(storage.image(entry), one.seed, entry.layout))
+                    status = finished(entry, started, notice, first)
                     yield _images(done), tuple(done), first, status, gr.Button(interactive=True)
                 elif entry.image is not None:
-                    yield [*_images(done), entry.image], tuple(done), first, asked.notice, gr.skip()
+                    yield [*_images(done), entry.image], tuple(done), first, notice, gr.skip()
+            if len(done) <= index:
+                status = f"Stopped: {len(done)} of {len(requests)} finished."
+                yield _images(done), tuple(done), first, status, gr.Button(interactive=bool(done))
+                return
 
     running = gr.on(
         [start.click, controls.prompt.submit],
         run,
-        [count, seed, random, *controls.inputs],
+        [stop.clock, count, seed, random, *controls.inputs],
         [gallery, shown, seed, status, edit],
         concurrency_id=MODEL,
         concurrency_limit=1,
         show_progress="full",
         show_progress_on=status,
+        js=CLICKED,
         api_visibility="private",
     )
-    stop.click(None, cancels=[running], api_visibility="private")
-    return Playground(gallery, shown, running, edit)
+    return Playground(gallery, shown, running, edit, stop)
+
+
+@told
+def _read(
+    engine: Engine, count: float, seed: float | None, random: bool, settings: tuple[Any, ...]
+) -> tuple[list[ImageRequest], str]:
+    """Return what to generate, and what the user may have overlooked."""
+    asked, first = Asked.read(engine, settings), chosen_seed(seed, random)
+    seeds = [min(first + index, LARGEST_SEED) for index in range(max(1, min(int(count), _MOST_IMAGES)))]
+    return [ImageRequest(asked.prompt, one, asked.sampler, asked.negative) for one in seeds], asked.notice
 
 
 def _images(shown: Sequence[Shown]) -> list[Any]:

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -64,10 +64,15 @@ def application(engine: Engine, host: str, port: int) -> Iterator[Guard]:
         from vlad_lightning.studio.page import CSS, HEAD, build_page, theme
         from vlad_lightning.studio.uploads import UPLOAD_BYTES
 
+        @contextlib.asynccontextmanager
+        async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
+            yield
+            engine.close()  # or the server would wait for a generation that nobody sees
+
         folder = Path(name).resolve()
         page = build_page(engine, folder)
         app = gradio.mount_gradio_app(
-            fastapi.FastAPI(openapi_url=None),
+            fastapi.FastAPI(openapi_url=None, lifespan=lifespan),
             page,
             "/",
             server_name=host,

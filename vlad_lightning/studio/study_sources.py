@@ -7,11 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlad_lightning.files import LIST_BYTES, NOTE_BYTES, naming, printable, read_picture, read_utf8, told_at
+from vlad_lightning.files import (
+    LIST_BYTES,
+    NOTE_BYTES,
+    naming,
+    pictures_below,
+    printable,
+    read_picture,
+    read_utf8,
+    told_at,
+)
 from vlad_lightning.limits import check_prompts, shown
 from vlad_lightning.studio.study_design import MOST_SYSTEMS
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 _LONGEST_NAME = 100  # characters of a system's name
 
@@ -72,20 +79,8 @@ def _folders(given: Sequence[str]) -> dict[str, Path]:
 
 def _images(name: str, folder: Path) -> dict[str, Path]:
     """Return the images below a folder by their relative path without suffix."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"--system {name}: {printable(folder)} is not a folder")
-    images: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in relative.parts):
-            continue
-        key = relative.with_suffix("").as_posix()
-        if key in images:
-            raise ValueError(f"--system {name}: {printable(path)} and {images[key].name} are images of one prompt")
-        images[key] = path
-    if not images:
-        raise ValueError(f"--system {name}: {printable(folder)} holds no image ({', '.join(SUFFIXES)})")
-    return images
+    with told_at(f"--system {name}"):
+        return pictures_below(folder)
 
 
 def read_prompts(path: Path) -> dict[str, str]:

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from vlad_lightning.pipeline.image_request import ImageRequest
-from vlad_lightning.studio.boxes import edited_layout, editor_value
-from vlad_lightning.studio.editor import Repainting, repainted
+from vlad_lightning.files import PICTURE_SUFFIXES
+from vlad_lightning.studio.boxes import editor_value
+from vlad_lightning.studio.editor import Repainting
 from vlad_lightning.studio.engine import Engine
-from vlad_lightning.studio.generating import MODEL, PROGRESS, no_queue, told
-from vlad_lightning.studio.prompt_settings import Asked, Controls, chosen_seed
+from vlad_lightning.studio.generating import MODEL, no_queue, told
+from vlad_lightning.studio.prompt_settings import Controls
 from vlad_lightning.studio.storage import Storage, address
-from vlad_lightning.studio.uploads import PICTURE_SUFFIXES, uploaded_picture
+from vlad_lightning.studio.uploads import uploaded_picture
 
 
-def template_tab(engine: Engine, storage: Storage, controls: Controls) -> None:
-    """Build the tab; for a model that follows no layouts it says so in one line."""
+def template_tab(engine: Engine, storage: Storage, controls: Controls) -> Repainting | None:
+    """Build the tab; None for a model that follows no layouts, of which it says so in one line."""
     with gr.Tab("Template", id="template"):
         if not engine.follows_layouts:
             gr.Markdown("This model follows no layouts, so it follows no template.")
-            return
+            return None
         gr.Markdown("Upload a picture of text: its lines are read, and drawn in the same places. Edit them first.")
         upload = gr.UploadButton("Upload a picture", file_types=list(PICTURE_SUFFIXES), elem_id="template_upload")
         parts = Repainting.build("template", "Draw", editor_value(size=(engine.side, engine.side)), random=True)
@@ -34,34 +33,11 @@ def template_tab(engine: Engine, storage: Storage, controls: Controls) -> None:
         shown = editor_value(layout, picture.size, address(storage.shown(picture)))
         return shown, f"{len(layout)} lines were read."
 
-    @told
-    def read(value: Any, seed: float | None, random: bool, settings: tuple[Any, ...]) -> ImageRequest:
-        asked = Asked.read(engine, settings)
-        return ImageRequest(
-            asked.prompt, chosen_seed(seed, random), asked.sampler, asked.negative, edited_layout(value)
-        )
-
-    def run(
-        value: dict[str, Any],
-        seed: float | None,
-        random: bool,
-        *settings: Any,
-        progress: gr.Progress = PROGRESS,
-    ) -> Iterator[tuple[Any, ...]]:
-        yield from repainted(engine, storage, read(value, seed, random, settings), value, progress)
-
     upload.upload(
         take,
         upload,
         [parts.editor, parts.status],
         **no_queue(concurrency_id=MODEL, concurrency_limit=1, show_progress="full", show_progress_on=parts.status),
     )
-    parts.start.click(
-        run,
-        [parts.editor, parts.seed, parts.random, *controls.inputs],
-        parts.outputs,
-        concurrency_id=MODEL,
-        concurrency_limit=1,
-        show_progress_on=parts.status,
-        api_visibility="private",
-    )
+    parts.draw_layout(engine, storage, controls)
+    return parts

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from vlad_lightning.files import as_rgb, check_file, picture_size, read_picture, read_utf8
+from vlad_lightning.files import PICTURE_SUFFIXES, as_rgb, check_file, picture_size, read_picture, read_utf8
 from vlad_lightning.layout.fonts import FAMILIES
 from vlad_lightning.layout.layout_file import LayoutFile
 from vlad_lightning.limits import shown
@@ -18,9 +18,6 @@ UPLOAD_BYTES = 20_000_000
 
 UPLOAD_PIXELS = 16_000_000
 """The most pixels of a picture that can be uploaded."""
-
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-"""The kinds of pictures that can be uploaded."""
 
 _LAYOUT_BYTES = 1_000_000
 

@@ -26,16 +26,16 @@ from vlad_lightning.data.scene_file import (
 from vlad_lightning.data.source import RawSample, SampleTexts, no_image, quoted_caption
 from vlad_lightning.data.synthetic.captions import Caption, describe, reads_back
 from vlad_lightning.data.synthetic.composition import compose
-from vlad_lightning.data.synthetic.literal import SILENCE, shows_what_is_told
+from vlad_lightning.data.synthetic.literal import ODDS, shows_what_is_told
 from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
-from vlad_lightning.data.synthetic.scene import WORLDS, PlacedWord, Scene, World
+from vlad_lightning.data.synthetic.scene import OF_SHAPES, WORLDS, PlacedWord, Scene, World
 from vlad_lightning.files import new_folder
 
 _CHUNK = 50  # posters per task: few enough to move the progress bar, enough to need little communication
 _PER_SHELF = 10_000
 _SIZES = (48, 4096)  # below, there is no room for words in the smallest readable letters
 _WORDINGS = 4  # captions tried for a scene before another scene is composed
-_WORLD_SEEDS: dict[World, list[int]] = {"plain": [], "rich": [1], "literal": [2]}
+_WORLD_SEEDS: dict[World, list[int]] = {"plain": [], "rich": [1], "literal": [2], "wordless": [3]}
 _MAX_SAMPLES = 10**9  # a sample's name has nine digits
 _CARD = """# Synthetic posters
 
@@ -73,8 +73,8 @@ def write_posters(
         charseg: write ``charseg.npy`` too; half a megabyte per poster.
         scene: write ``scene.json`` too, with the words, objects and their positions.
         world: ``plain`` has shapes alone, ``rich`` also things, more fonts and more backgrounds; ``literal`` is
-            ``rich`` without what the captions leave out. A ``README.md`` in the folder names the authors of the icons
-            that the things are drawn with, as their licence asks.
+            ``rich`` without what the captions leave out; ``wordless`` is ``plain`` without words. A ``README.md`` in
+            the folder names the authors of the icons that the things are drawn with, as their licence asks.
 
     Raises:
         ValueError: if a number is out of its range, or ``world`` is unknown.
@@ -95,7 +95,7 @@ def write_posters(
         )
         for _ in bar:
             pass
-        if world != "plain":
+        if world not in OF_SHAPES:
             (partial_out / "README.md").write_text(_CARD, encoding="utf-8")
 
 
@@ -114,7 +114,7 @@ def _described(scene: Scene, rng: np.random.Generator, heldout: bool, world: Wor
     """Return a scene and its caption; None if the caption leaves out what the literal world cannot leave out."""
     if world != "literal":
         return scene, describe(scene, rng)
-    return shows_what_is_told(scene, describe(scene, rng, SILENCE), heldout)
+    return shows_what_is_told(scene, describe(scene, rng, ODDS), heldout)
 
 
 def check_posters(samples: int, size: int, seed: int, world: str) -> None:
