@@ -95,7 +95,7 @@ def encoder(tower: Any, tokenizer: Any, **changes: Any) -> TextEncoder:
 
 @torch.no_grad()
 def test_padding_is_only_cut_where_the_tower_ignores_it() -> None:
-    parser = encoder(siglip(), siglip_tokenizer()).parser
+    parser = encoder(siglip, siglip_tokenizer()).parser
     assert torch.equal(parser(["a red star"], cut_padding=True).ids, parser(["a red star"]).ids)
 
 
