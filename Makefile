@@ -27,10 +27,10 @@ define install
 	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.$(1)'; fi
 endef
 
-.PHONY: help setup readers demo docs test coverage test-readers notebook test-distributed test-slurm test-studio faults lint bench gpu scaling ablations constraints clean
+.PHONY: help setup readers demo docs test coverage test-readers notebook test-distributed test-slurm test-studio faults lint bench gpu scaling ablations table1 table2 constraints clean
 
 help:  ## list these commands
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 setup: $(DEV)  ## install everything for development into .venv (once)
 
@@ -107,6 +107,19 @@ ablations: demo  ## train and test the whole system and six ablations, 700 steps
 	for name in $(ABLATIONS); do $(CLI) run --config configs/ablations/pipeline_$$name.yaml \
 		--stage2.trainer.max_steps=$(ABLATION_STEPS) --stage2.trainer.val_check_interval=$(ABLATION_STEPS) || exit 1; done
 	$(BIN)/python benchmarks/ablations.py $(addprefix runs/,$(ABLATIONS)) | tee runs/ablations.md
+
+TABLES := runs/table1
+
+.PHONY: compared
+compared: $(RUNTIME)
+	$(CLI) run --config configs/table1_mini.yaml --out $(TABLES)
+	test -f $(TABLES)/compute.json || $(BIN)/python benchmarks/compute.py --out $(TABLES)/compute.json
+
+table1: compared  ## train and test VLAD, its ablations and the baselines at the mini scale (many hours); writes runs/table1/table1.md
+	$(BIN)/python benchmarks/tables.py 1 --out $(TABLES)
+
+table2: compared  ## the same runs; writes runs/table1/table2.md, the ablations
+	$(BIN)/python benchmarks/tables.py 2 --out $(TABLES)
 
 constraints: $(DEV)  ## write constraints.txt with the newest allowed versions
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --all-extras pyproject.toml \

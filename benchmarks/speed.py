@@ -45,7 +45,7 @@ def parsing_seconds() -> float:
         root = Path(folder) / "posters"
         write_posters(root, 64, size=64, workers=1)
         captions = [read_texts(sample, 0.3).prompt for sample in list_samples(root)]
-    parser = PromptParser(6, 12, max_letters=24, context=60, fills=True, hides_padding=True)
+    parser = PromptParser(6, 12, max_letters=24, context=60, pad_to_context=True, hides_padding=True)
     parser.tokenizer = train_tokenizer(captions)
     return best(lambda _: parser(captions))
 

@@ -39,6 +39,14 @@ def posters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def lettered_posters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder of 24 such posters with their maps of characters."""
+    folder = tmp_path_factory.mktemp("lettered") / "train"
+    write_posters(folder, samples=24, size=64, seed=1, workers=1, charseg=True)
+    return folder
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Mount a file system of 8 MB."""

@@ -33,7 +33,7 @@ from vlad_lightning.modules import AlignmentModule, TLGModule, VFEModule
 from vlad_lightning.strategies import ShardedStrategy
 
 CONFIGS = configs_folder()
-PIPELINES = sorted(CONFIGS.rglob("pipeline_*.yaml"))
+PIPELINES = sorted([*CONFIGS.rglob("pipeline_*.yaml"), *CONFIGS.glob("table*.yaml")])
 Command = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Subcommand, configuration files, further arguments."""
 
@@ -49,6 +49,22 @@ BY_HAND: list[Command] = [
     ("fit", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml"), ()),
     ("test", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml", "mini/test.yaml"), ()),
     ("test", ("stage2_vfe.yaml", "test.yaml"), ()),
+    ("fit", ("baselines/sd.yaml",), ()),
+    ("fit", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml"), ()),
+    ("test", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml", "baselines/test.yaml"), ()),
+    ("fit", ("baselines/artist_text.yaml",), ()),
+    ("fit", ("baselines/artist.yaml",), ()),
+    ("test", ("baselines/artist.yaml", "baselines/test.yaml"), ()),
+    ("fit", ("baselines/deepfloyd.yaml",), ()),
+    ("fit", ("baselines/paper/sd15_finetuned.yaml",), ()),
+    ("test", ("baselines/deepfloyd.yaml", "baselines/test.yaml"), ()),
+    ("fit", ("baselines/sd.yaml", "baselines/controlnet.yaml"), ()),
+    *[
+        ("test", ("baselines/sd.yaml", "baselines/controlnet.yaml", "baselines/test.yaml", *more), ())
+        for more in ((), ("baselines/oracle_layouts.yaml",))
+    ],
+    *[("fit", (f"baselines/textdiffuser{part}.yaml",), ()) for part in ("_segmenter", "_layout", "")],
+    ("test", ("baselines/textdiffuser.yaml", "baselines/test.yaml"), ()),
     *[
         ("fit", ("mini/stage2_vfe.yaml", f"ablations/latent_autoencoder/{fusion}.yaml"), ())
         for fusion in ("wide", "narrow")

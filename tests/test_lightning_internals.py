@@ -134,13 +134,10 @@ def test_storage_id() -> None:
     assert internals.storage_id(empty) == internals.storage_id(empty.view(0, 2))
 
 
-def test_copy_and_average() -> None:
+def test_copy() -> None:
     means, values = [torch.zeros(2), torch.zeros(3)], [torch.full((2,), 3.0), torch.full((3,), 0.1)]
     internals.copy_(means, values)
     assert all(map(torch.equal, means, values))
-    internals.average_(means, [torch.ones(2), torch.ones(3)], 0.75)
-    assert torch.equal(means[0], torch.full((2,), 2.5))
-    assert torch.equal(means[1], torch.full((3,), 0.1) * 0.75 + torch.ones(3) * 0.25)
 
 
 def test_is_compiled() -> None:

@@ -1,5 +1,7 @@
+import copy
 import dataclasses
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from vlad_lightning.types import (
     PhrasePairs,
     PromptBatch,
     Sample,
+    not_built,
 )
 
 # A box: centre, size (not so thin that its angle is lost in rounding), angle.
@@ -115,6 +118,30 @@ def test_a_batch_stacks_its_samples_in_their_order():
         for stacked, single in (("images", "image"), ("glyphs", "glyphs"), ("word_boxes", "word_boxes")):
             assert torch.equal(getattr(batch, stacked)[i], getattr(one, single))
         assert torch.equal(batch.word_mask[i], one.word_mask)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda field: field.shape,
+        lambda field: field[:2],
+        len,
+        lambda field: field * 2,
+        lambda field: 1 - field,
+        list,
+        bool,
+        lambda field: field == 0,
+        lambda field: torch.cat([torch.zeros(1), field]),
+        lambda field: torch.nn.functional.max_pool2d(field, 3),
+        lambda field: torch.nn.Conv2d(1, 1, 1)(input=field),
+    ],
+)
+def test_whoever_uses_a_field_that_was_not_built_gets_an_error_that_names_it(use):
+    batch = Batch.collate([dataclasses.replace(sample(i), glyphs=not_built("glyphs")) for i in range(2)])
+    batch = dataclasses.replace(pickle.loads(pickle.dumps(copy.deepcopy(batch))).to("cpu"), spare=True)
+    assert batch.images.shape == (2, 3, 8, 8)
+    with pytest.raises(ValueError, match="'glyphs' was not built for this batch: the module does not read it"):
+        use(batch.glyphs)
 
 
 def test_a_batch_moves_its_tensors_and_leaves_its_layouts():

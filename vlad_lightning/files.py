@@ -48,6 +48,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 can give another size than the image inside has."""
 
 _ROWS = 256  # rows of an image that are processed at a time, so that memory does not hold several copies of a large one
+_PIECE = 2**20  # bytes that are read at a time
 _POINTER = b"version https://git-lfs"
 _BOMS = (  # UTF-32 before UTF-16: the little-endian mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -187,10 +188,17 @@ def read_bytes(path: Path, most_bytes: int) -> bytes:
         OSError, UnusableFileError: as :func:`check_file`.
     """
     with open_file(path, most_bytes) as file:
-        content = file.read(most_bytes + 1)  # a limit for files that grow or report no size
+        content = b"".join(_pieces(file, most_bytes + 1))  # a limit for files that grow or report no size
     if len(content) > most_bytes:
         raise UnusableFileError(path, f"larger than {most_bytes:,} bytes")
     return content
+
+
+def _pieces(file: BinaryIO, most_bytes: int) -> Iterator[bytes]:
+    """Yield a file's content; reading with the limit at once would reserve as much memory."""
+    while most_bytes > 0 and (piece := file.read(min(most_bytes, _PIECE))):
+        yield piece
+        most_bytes -= len(piece)
 
 
 def read_utf8(path: Path, most_bytes: int) -> str:

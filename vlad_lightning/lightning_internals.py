@@ -25,7 +25,6 @@ __all__ = [
     "OVERRIDDEN",
     "DispatchMode",
     "accumulates",
-    "average_",
     "cluster_environment",
     "collective_timeout",
     "compute_dtype",
@@ -128,12 +127,6 @@ def storage_id(tensor: Tensor) -> int:
 def copy_(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """Copy many tensors in few kernels. The public ``torch.optim.swa_utils`` averages whole modules only."""
     torch._foreach_copy_(list(targets), list(values))
-
-
-def average_(means: Sequence[Tensor], values: Sequence[Tensor], decay: float) -> None:
-    """Set each mean to ``decay * mean + (1 - decay) * value`` in place; not by lerp, which rounds differently."""
-    torch._foreach_mul_(list(means), decay)
-    torch._foreach_add_(list(means), torch._foreach_mul(list(values), 1 - decay))
 
 
 def is_compiled(module: nn.Module) -> bool:

@@ -6,13 +6,16 @@ the bottom right one. They may lie outside: MARIO's own quads do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+COSTLY_FIELDS = ("images", "glyphs")
+"""The fields of :class:`Batch` that cost most to build; a data module builds only those that are asked for."""
 
 _UNIT_CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))  # clockwise on screen, from the top left
 
@@ -93,16 +96,52 @@ class Layout:
     def quads(self) -> Tensor:
         """Return the corners, (N, 4, 2) in the boxes' dtype, clockwise from the one at which the word starts."""
         unit = self.boxes.new_tensor(_UNIT_CORNERS)
-        corners = unit * self.boxes[:, None, 2:4]  # (N, 4, 2)
-        cos, sin = self.boxes[:, 4].cos(), self.boxes[:, 4].sin()
-        rotation = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # (N, 2, 2)
+        x, y = (unit * self.boxes[:, None, 2:4]).unbind(-1)  # (N, 4) each
+        cos, sin = self.boxes[:, 4:].cos(), self.boxes[:, 4:].sin()
         # no matrix product: autocast would round it to bfloat16, an error of two pixels in 512
-        return (rotation[:, None] * corners[:, :, None]).sum(-1) + self.boxes[:, None, :2]
+        return torch.stack([cos * x - sin * y, sin * x + cos * y], -1) + self.boxes[:, None, :2]
+
+
+class FieldNotBuilt:
+    """What a sample or batch holds in the place of a field that nobody asked for: whoever uses it gets an error.
+
+    Args:
+        name: the field's name in :class:`Batch`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise ValueError(
+            f"{self._name!r} was not built for this batch: the module does not read it; whoever does must ask for it "
+            f"with MarioDataModule.ask_for({self._name!r}) in its setup"
+        )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):  # of pickle and copy
+            raise AttributeError(name)
+        self._refuse()
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> NoReturn:
+        """Refuse: torch calls this where a tensor is expected."""
+        next(found for found in _flat([args, kwargs or {}]) if isinstance(found, cls))._refuse()
+
+    __len__ = __getitem__ = __iter__ = __bool__ = __eq__ = __hash__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse
+
+
+def not_built(name: str) -> Tensor:
+    """Return a :class:`FieldNotBuilt`; no tensor, although the fields are annotated as tensors."""
+    return cast(Tensor, FieldNotBuilt(name))
 
 
 @dataclass(frozen=True)
 class Sample:
     """One poster of a data set.
+
+    ``image`` and ``glyphs`` are a :class:`FieldNotBuilt` where they were not asked for.
 
     Attributes:
         key: its name, unique in the data set (``00000_000000000``).
@@ -218,6 +257,8 @@ class Negatives:
 class Batch:
     """``B`` samples; the fields are those of :class:`Sample`, stacked.
 
+    ``images`` and ``glyphs`` are a :class:`FieldNotBuilt` where they were not asked for.
+
     Attributes:
         keys: B names.
         images: (B, 3, H, W) float32 in [-1, 1].
@@ -268,10 +309,10 @@ class Batch:
         """Stack samples; a DataLoader's ``collate_fn``."""
         return cls(
             keys=tuple(s.key for s in samples),
-            images=torch.stack([s.image for s in samples]),
+            images=_stacked([s.image for s in samples]),
             prompts=tuple(s.prompt for s in samples),
             layouts=tuple(s.layout for s in samples),
-            glyphs=torch.stack([s.glyphs for s in samples]),
+            glyphs=_stacked([s.glyphs for s in samples]),
             word_boxes=torch.stack([s.word_boxes for s in samples]),
             word_mask=torch.stack([s.word_mask for s in samples]),
             object_boxes=torch.stack([s.object_boxes for s in samples]),
@@ -534,6 +575,21 @@ def _by_field(function: Callable[..., Tensor], parts: Sequence[Conditioning]) ->
     values = {f.name: [getattr(p, f.name) for p in parts] for f in fields(Conditioning)}
     joined: dict[str, Any] = {name: None if v[0] is None else function(*v) for name, v in values.items()}
     return Conditioning(**joined)
+
+
+def _stacked(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if isinstance(values[0], FieldNotBuilt) else torch.stack(list(values))
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    """Yield everything in nested sequences and mappings."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _flat(entry)
+    else:
+        yield value
 
 
 _TEXTS = (ParsedPrompts, Negatives, PhrasePairs)

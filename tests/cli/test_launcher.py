@@ -38,6 +38,8 @@ def test_help_lists_every_command(flag: str) -> None:
         "run",
         "doctor",
         "annotate",
+        "prepare",
+        "inspect",
         "synth",
         "export",
         "generate",

@@ -16,7 +16,7 @@ from vlad_lightning.data.dataset import MarioDataset, match_boxes, match_objects
 from vlad_lightning.data.mario import key_of, read_sample, read_texts
 from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.scene_file import ObjectFacts, SceneFacts, write_scene
-from vlad_lightning.data.splits import in_hash_order, split
+from vlad_lightning.data.splits import in_hash_order, positions_of, split
 from vlad_lightning.data.synthetic.synthetic import write_posters
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.layout.pictures import from_pil
@@ -167,9 +167,9 @@ def test_the_splits_depend_on_the_seed_only(root):
 
 def test_new_samples_do_not_change_the_splits_of_the_others():
     names = [f"00000_{i:09d}" for i in range(2000)]
-    before = [[names[i] for i in part] for part in split(names[:1000], 0.1, 0.2, seed=0)]
+    before = [[names[i] for i in part] for part in split(positions_of(names[:1000], 0), 0.1, 0.2)]
     names = names[1000:] + names[:1000]
-    later = [[names[i] for i in part] for part in split(names, 0.1, 0.2, seed=0)]
+    later = [[names[i] for i in part] for part in split(positions_of(names, 0), 0.1, 0.2)]
     for early, late in zip(before, later, strict=True):
         assert set(early) <= set(late)
     shares = [len(part) / 2000 for part in later]
@@ -179,8 +179,8 @@ def test_new_samples_do_not_change_the_splits_of_the_others():
 @pytest.mark.parametrize("number", [3, 4, 6, 7])
 def test_every_split_of_a_handful_has_a_sample(number):
     for seed in range(20):
-        parts = split([f"{i:09d}" for i in range(number)], 0.05, 0.05, seed)
-        assert all(parts)
+        parts = split(positions_of([f"{i:09d}" for i in range(number)], seed), 0.05, 0.05)
+        assert all(map(len, parts))
         assert sorted(index for part in parts for index in part) == list(range(number))
 
 
@@ -200,8 +200,8 @@ def test_a_split_with_share_zero_stays_empty(val, test):
     for number in (1, 2, 40):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _, *parts = split(names[:number], val, test, 0)
-        assert [bool(part) for part in parts] == [val > 0, test > 0]
+            _, *parts = split(positions_of(names[:number], 0), val, test)
+        assert [len(part) > 0 for part in parts] == [val > 0, test > 0]
 
 
 def test_another_folder_replaces_the_test_split_in_full(root, tmp_path):
@@ -662,6 +662,6 @@ def test_a_batch_is_moved_and_a_gpu_copies_it_while_the_host_goes_on(root, monke
 
 def test_hash_order_does_not_depend_on_the_given_order():
     names = [f"{i:09d}" for i in range(12)]
-    there, back = ([given[i] for i in in_hash_order(given, 3)] for given in (names, names[::-1]))
+    there, back = ([given[i] for i in in_hash_order(positions_of(given, 3))] for given in (names, names[::-1]))
     assert there == back
-    assert there != [names[i] for i in in_hash_order(names, 4)]
+    assert there != [names[i] for i in in_hash_order(positions_of(names, 4))]

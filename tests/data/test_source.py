@@ -111,6 +111,12 @@ def test_a_stage_trains_on_a_source(num_workers: int) -> None:
     assert module.prompt_encoder.text_encoder.tokenizer is not None  # the tokenizer was trained on its captions
 
 
+def test_a_stage_without_images_trains_on_a_source_that_can_only_read_whole_samples() -> None:
+    source = Drawn()
+    tiny.trainer(2, limit_val_batches=1).fit(tiny.tlg(), data(source))
+    assert len(source.read_so_far) >= 8
+
+
 def test_a_large_source_is_neither_listed_nor_read_before_the_first_batch() -> None:
     source = Drawn(length=20_000)
     module = data(source)

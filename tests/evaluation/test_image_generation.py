@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import deepfloyd_folders
 import numpy as np
 import published_folders
 import pytest
@@ -149,7 +150,7 @@ def test_other_systems_of_diffusers_are_generated_with_too(tmp_path: Path) -> No
     generator = torch.Generator().manual_seed(int(told["seed"]))
     image = pipe(PROMPTS[1], num_inference_steps=2, guidance_scale=2.0, generator=generator).images[0]
     assert np.array_equal(np.asarray(image), np.asarray(Image.open(path)))
-    with pytest.raises(ValueError, match=r"--layout_scale is 2\.0, and .* follows no layouts"):
+    with pytest.raises(ValueError, match=r"--layout_scale is 2\.0, which .* does not have"):
         open_system(str(tmp_path / "sd"), replace(CPU, layout_scale=2.0))
     (weights,) = (tmp_path / "sd" / "unet").glob("*.safetensors")
     weights.rename(weights.with_suffix(".bin"))
@@ -172,3 +173,24 @@ def test_folders_that_are_no_systems_are_refused(tmp_path: Path) -> None:
         SystemSettings(steps=0)
     with pytest.raises(ValueError, match="--dtype is 'int8'"):
         SystemSettings(dtype="int8")
+
+
+def test_a_folder_of_deepfloyds_stages_is_a_model(tmp_path: Path) -> None:
+    folder = deepfloyd_folders.cascade(tmp_path / "if")
+    opened = open_system(str(folder), replace(CPU, guidance_scale=5.0))
+    assert opened.sampling.steps == (2, 50, 75)
+    assert opened.sampling.guidance_scales == (5.0, 4.0, 9.0)
+    quick = replace(opened, sampling=replace(opened.sampling, steps=(2, 1, 1), third_noise=20))
+    suite = Suite("own", SUITE.items[:1], (), 1)
+    assert generate_images(quick, suite, tmp_path / "out", HOW) == (1, 0)
+    with Image.open(tmp_path / "out" / "images" / "set" / "0_0.png") as image:
+        assert image.size == (512, 512)
+        assert image.info["pipeline"] == "DeepFloyd IF, three stages"
+        assert image.getpixel((511, 511)) == (0, 0, 0)
+    changed = next((folder / "IF-II-L-v1.0").glob("unet/*.safetensors"))
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\x01")
+    assert open_system(str(folder), CPU).weights_sha256 != opened.weights_sha256
+    with pytest.raises(ValueError, match=r"is one stage of DeepFloyd IF; name the folder"):
+        open_system(str(folder / "IF-I-XL-v1.0"), CPU)
+    with pytest.raises(ValueError, match=r"--layout_scale is 2\.0, which .* does not have"):
+        open_system(str(folder), replace(CPU, layout_scale=2.0))

@@ -16,6 +16,8 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from vlad_lightning.health import StepGuard
+from vlad_lightning.lightning_internals import DispatchMode, overloads_of
 from vlad_lightning.modules.optimization import Optimization
 
 
@@ -341,6 +343,30 @@ def test_global_batch_counts_devices_and_accumulated_batches() -> None:
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("sizes", [[(2, 3), (3,), ()], [(7, 5, 3, 3), (129,)]])
+def test_on_a_cpu_the_kernel_is_the_fused_one_which_computes_the_same(sizes: list[tuple[int, ...]]) -> None:
+    def stepped(fused: bool | None) -> tuple[list[nn.Parameter], bool | None]:
+        generator = torch.Generator().manual_seed(0)
+        weights = [nn.Parameter(torch.randn(size, generator=generator)) for size in sizes]
+        made = Optimization(lr=0.1, warmup_steps=2, weight_decay=0.1, fused=fused).configure(weights, 10)
+        for _ in range(6):
+            for weight in weights:
+                weight.grad = torch.randn(weight.shape, generator=generator)
+            made["optimizer"].step()
+            made["lr_scheduler"]["scheduler"].step()
+        return weights, made["optimizer"].param_groups[0]["fused"]
+
+    (plain, chosen), (default, own) = stepped(False), stepped(None)
+    assert (chosen, own) == (None, True)
+    for one, other in zip(default, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_elsewhere_torch_chooses_the_kernel() -> None:
+    weight = nn.Parameter(torch.zeros(2, 3, device="meta"))
+    assert Optimization().configure([weight], 10)["optimizer"].param_groups[0]["fused"] is None
+
+
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_resumed_fit_uses_the_kernel_of_its_config(fused: bool) -> None:
     def stepped(fused: bool, state: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
@@ -402,7 +428,7 @@ def test_an_optimizers_own_settings_are_kept_and_a_resume_keeps_its_moments() ->
     [
         (
             "{fused: true, optimizer: {class_path: torch.optim.SGD}}",
-            "fused is True; it must be False: they",
+            "fused is True; it must be None: they",
         ),
         ("{betas: [0.5, 0.9], optimizer: {class_path: torch.optim.SGD}}", r"betas is .*; it must be \(0.9, 0.999\)"),
     ],
@@ -416,3 +442,29 @@ def test_weight_decay_is_refused_by_an_optimizer_without_it() -> None:
     settings = parsed("{optimizer: {class_path: torch.optim.Rprop}}")
     with pytest.raises(ValueError, match=r"weight_decay is 0\.01; it must be 0 for Rprop, which has none"):
         settings.configure([nn.Parameter(torch.ones(1))], 10)
+
+
+class Norms(DispatchMode):
+    """Counts how often the norms of many tensors are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operator: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += overloads_of(operator) is torch.ops.aten._foreach_norm
+        return operator(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("settings", [{}, {"gradient_clip_algorithm": "value"}, {"accumulate_grad_batches": 2}])
+def test_gradients_are_clipped_by_the_norm_that_the_guard_has_measured(settings: dict[str, Any], posters: Path) -> None:
+    found = []
+    for callbacks in ([], [StepGuard()]):
+        module = tiny.stage("tlg")
+        trainer = tiny.trainer(2, callbacks=callbacks, gradient_clip_val=0.02, **settings)
+        with Norms() as norms:
+            trainer.fit(module, tiny.data(posters, batch_size=4))
+        found.append((dict(module.named_parameters()), norms.count))
+    (plain, _), (guarded, count) = found
+    assert all(torch.equal(value, plain[name]) for name, value in guarded.items())
+    assert count == 2

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.modules.alignment_terms import AlignmentTerms
-from vlad_lightning.types import Batch
+from vlad_lightning.types import COSTLY_FIELDS, Batch, FieldNotBuilt
 
 CHANGES: dict[str, dict[str, Any]] = {
     "alignment": {"terms": AlignmentTerms(2, 1.0, 1.0), "tokenizer": False},
@@ -27,6 +27,20 @@ class Unprepared(MarioDataModule):
     """A data module that does not prepare its batches."""
 
     preparation = property(lambda self: None, lambda self, value: None)  # type: ignore[assignment]
+
+
+class Whole(MarioDataModule):
+    """A data module that builds every field."""
+
+    def ask_for(self, *fields: str) -> None:
+        super().ask_for(*COSTLY_FIELDS)
+
+
+class Asking(Callback):
+    """Reads the pictures too, and says so."""
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        trainer.datamodule.ask_for("images")  # type: ignore[attr-defined]
 
 
 class Read(Callback):
@@ -106,3 +120,32 @@ def test_validation_uses_parsed_prompts_too(posters: Path) -> None:
 
     tiny.trainer(limit_val_batches=1, callbacks=[Seen()]).validate(tiny.alignment(), tiny.data(posters), verbose=False)
     assert parsed == [True]
+
+
+def fields_of(batch: Batch) -> list[str]:
+    return [name for name in COSTLY_FIELDS if not isinstance(getattr(batch, name), FieldNotBuilt)]
+
+
+@pytest.mark.parametrize(("name", "built"), [("alignment", ["images"]), ("tlg", [])])
+def test_only_what_a_stage_reads_is_built_without_any_effect_on_it(name: str, built: list[str], posters: Path) -> None:
+    scores: list[dict[str, Any]] = []
+    weights = []
+    for data, expected in ((MarioDataModule, built), (Whole, [*COSTLY_FIELDS])):
+        module, read = fit(name, data(str(posters), **SETTINGS), 2)
+        assert [fields_of(batch) for _, batch in read.batches] == [expected] * 2
+        weights.append(dict(module.named_parameters()))
+        scores += tiny.trainer(limit_val_batches=1).validate(module, data(str(posters), **SETTINGS), verbose=False)
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    assert scores[0] == scores[1]
+
+
+def test_a_callback_can_ask_for_a_field_that_the_stage_does_not_read(posters: Path) -> None:
+    read = Read()
+    data = MarioDataModule(str(posters), **SETTINGS)
+    tiny.trainer(1, callbacks=[read, Asking()]).fit(tiny.tlg(), data)
+    tiny.trainer(1, callbacks=[read]).fit(tiny.tlg(), data)  # what one fit asked for does not count in the next
+    assert [fields_of(batch) for _, batch in read.batches] == [["images"], []]
+    with pytest.raises(ValueError, match="'glyphs' was not built for this batch"):
+        read.batches[0][1].glyphs.float()
+    with pytest.raises(ValueError, match="fields has layouts; allowed: images, glyphs"):
+        data.ask_for("images", "layouts")

@@ -23,6 +23,7 @@ from torch import Tensor
 from vlad_lightning.diffusion.generators import numbered, sampling_generators, split_generator
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.layout.typesetting import typeset
 from vlad_lightning.modules import VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.pretrained import shipped
@@ -238,6 +239,21 @@ def test_an_export_keeps_the_colours_of_words(tmp_path: Path) -> None:
         return tensor(made.images)
 
     assert not torch.allclose(drawn("'SALE'"), drawn("'SALE' in red"), atol=1e-3)
+
+
+@pytest.mark.parametrize("typesetting", [True, False])
+def test_an_export_keeps_whether_words_are_typeset(tmp_path: Path, typesetting: bool) -> None:
+    torch.manual_seed(0)
+    layouts = tiny.layout_generator()
+    layouts.typesetting = typesetting
+    module = VFEModule(tiny.image_generator(), tiny.image_encoder(), layouts)
+    VLADPipeline.from_module(module).save_pretrained(tmp_path / "saved")
+    pipe = load(tmp_path / "saved")
+    generator = torch.Generator().manual_seed(0)
+    made = pipe("'illicit'", num_inference_steps=1, guidance_scale=0, generator=generator)
+    box = made.layouts[0].boxes[0]
+    natural, _ = typeset(("illicit",), box[None], [0])
+    assert torch.allclose(natural[0], box, rtol=1e-4) is typesetting
 
 
 def test_fused_projections_are_kept_by_an_export() -> None:

@@ -11,6 +11,7 @@ from vlad_lightning.callbacks.prompt_samples import PromptSamples
 from vlad_lightning.callbacks.results_writer import ResultsWriter
 from vlad_lightning.callbacks.sample_grid import SampleGrid
 from vlad_lightning.callbacks.step_progress import StepProgressBar
+from vlad_lightning.callbacks.test_images import TestImages
 
 __all__ = [
     "BestByOCR",
@@ -25,5 +26,6 @@ __all__ = [
     "SameSchedule",
     "SampleGrid",
     "StepProgressBar",
+    "TestImages",
     "TokenizerFromPretrained",
 ]

@@ -20,8 +20,8 @@ def complete(config: Namespace) -> None:
     |---|---|
     | `width` of the composition and the spelling, `text_width` of whatever reads a prompt encoder | its text encoder |
     | `max_phrases` of the composition | `max_words` and `max_objects` of its text encoder |
-    | `max_words` of a layout generator's TLG and of the data | that of the text encoder |
-    | `size` of the data | `image_size` of the image generator, or `size` of the detector |
+    | `max_words` of a layout generator's TLG or layout transformer, and of the data | that of the text encoder |
+    | `size` of the data | `image_size` of the image generator or of the baseline, or `size` of the detector |
 
     Args:
         config: the configuration of a command; none of its keys is required.
@@ -33,12 +33,15 @@ def complete(config: Namespace) -> None:
         _set_missing(_args(text, "character_encoder"), width=width)
         phrases = words + text["max_objects"] if "max_objects" in text and words else None
         _set_missing(_args(reader, "prompt_encoder", "composition"), width=width, max_phrases=phrases)
-        for path in (("tlg",), ("vfe", "fusion"), ("vfe", "phrase_map")):
+        for path in (("tlg",), ("layout_transformer",), ("vfe", "fusion"), ("vfe", "phrase_map")):
             _set_missing(_args(reader, *path), text_width=width)
-        _set_missing(_args(reader, "tlg"), max_words=words)
+        for placer in ("tlg", "layout_transformer"):
+            _set_missing(_args(reader, placer), max_words=words)
     for owner in (model, _args(model, "generator"), _args(model, "image_generator")):
         _set_missing(data, max_words=_args(owner, "prompt_encoder", "text_encoder").get("max_words"))
-    _set_missing(data, size=_args(model, "image_generator").get("image_size") or _args(model, "detector").get("size"))
+    _set_missing(data, max_words=_args(model, "baseline", "text_encoder").get("max_words"))
+    sizes = (_args(model, "image_generator").get("image_size"), _args(model, "baseline").get("image_size"))
+    _set_missing(data, size=next(filter(None, sizes), None) or _args(model, "detector").get("size"))
 
 
 def _args(config: Namespace, *path: str) -> Namespace:

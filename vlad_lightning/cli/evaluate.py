@@ -130,6 +130,8 @@ def _add_generation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="sampling steps (default: the pipeline's)")
     parser.add_argument("--guidance_scale", type=float, help="guidance scale of the text (default: the pipeline's)")
     parser.add_argument("--layout_scale", type=float, help="guidance scale of the layout (default: the pipeline's)")
+    parser.add_argument("--controlnet", help="folder of a ControlNet for Canny edges over --model, a Stable Diffusion")
+    parser.add_argument("--layouts", help="with --controlnet: the system that places the words, such as vlad-mini")
     parser.add_argument("--device", help="cpu, cuda, ... (default: this task's GPU if there is one)")
     parser.add_argument("--dtype", default="float32", help="float32, float16 or bfloat16 (default: float32)")
     parser.add_argument("--batch_size", type=int, default=8, help="images made together (default: 8)")
@@ -174,7 +176,13 @@ def _generated(options: argparse.Namespace, suite: Suite) -> int:
     )
     how.check(suite)
     settings = SystemSettings(
-        options.steps, options.guidance_scale, options.layout_scale, options.device, options.dtype
+        options.steps,
+        options.guidance_scale,
+        options.layout_scale,
+        options.device,
+        options.dtype,
+        options.controlnet,
+        options.layouts,
     )
     if suite.seeding == "running" and not how.as_published:
         print(

@@ -6,6 +6,7 @@ Importing torch and Lightning takes ten seconds; this file's top-level imports o
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import signal
 import sys
@@ -24,6 +25,8 @@ _COMMANDS = {
     "run": "all stages of a pipeline, one after the other: vlad-cli run --config configs/pipeline_mini.yaml",
     "doctor": "check ranks, network, disks, versions and weights, alone or on every task: srun vlad-cli doctor",
     "annotate": "write your own pictures, with the words read on them, in MARIO's format",
+    "prepare": "write a data set of millions of samples for training, from MARIO's metadata or any folder",
+    "inspect": "show what is in a data set, with plots and pictures: vlad-cli inspect DIR",
     "synth": "write synthetic posters in MARIO's format",
     "export": "write a stage-2 checkpoint as a pipeline folder",
     "generate": "generate one prompt: vlad-cli generate \"a poster that says 'HELLO'\" --out out.png",
@@ -104,14 +107,9 @@ def _entry(command: str) -> Callable[[list[str]], int | None]:
         from vlad_lightning.cli import run
 
         return run.main
-    if command == "synth":
-        from vlad_lightning.cli import synth
-
-        return synth.main
-    if command == "annotate":
-        from vlad_lightning.cli import annotate
-
-        return annotate.main
+    if command in ("annotate", "inspect", "prepare", "synth"):
+        main: Callable[[list[str]], None] = importlib.import_module(f"vlad_lightning.cli.{command}").main
+        return main
     if command == "doctor":
         from vlad_lightning.cli.doctor import command as doctor
 

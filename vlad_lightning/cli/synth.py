@@ -56,9 +56,10 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--world",
-        choices=("plain", "rich", "literal"),
+        choices=("plain", "rich", "literal", "wordless"),
         default="plain",
-        help="rich draws things too: cars, trees, cats ...; literal draws of these only what the caption tells",
+        help="rich draws things too: cars, trees, cats ...; literal draws of these only what the caption tells; "
+        "wordless is plain without words",
     )
     parser.add_argument("--workers", type=int, default=2, help="number of worker processes")
     parser.add_argument("--charseg", choices=("true", "false"), default="true", help="write charseg.npy too")

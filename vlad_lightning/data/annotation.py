@@ -150,12 +150,25 @@ def make_sample(picture: OwnPicture, key: str, settings: AnnotationSettings, rea
     if not caption:
         raise SkipSample("no caption", picture.name)
     image = _shrunk(_decoded(picture, settings.min_side), settings.max_side)
-    read = _read(reader, image, picture.name)
-    words = _as_stored([replace(word, quad=tight_quad(image, word.quad)) for word in read])
+    words = read_words(reader, image, picture.name)
     prompt = quoted_caption(caption, words, picture.name)
     if settings.add_words:
         prompt = _with_words(prompt, words, picture.name)
     return RawSample(key, image, prompt, tuple(words))
+
+
+def read_words(reader: Reader, image: Image.Image, name: str) -> list[OcrWord]:
+    """Return the words on a picture, in boxes of their ink, as they are read from ``ocr.txt``.
+
+    Args:
+        reader: reads the words.
+        image: the picture.
+        name: its name, for errors.
+
+    Raises:
+        SkipSample: if the reader fails.
+    """
+    return _as_stored([replace(word, quad=tight_quad(image, word.quad)) for word in _read(reader, image, name)])
 
 
 def _decoded(picture: OwnPicture, min_side: int) -> Image.Image:

@@ -9,6 +9,7 @@ from functools import partial
 from inspect import signature
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
@@ -20,6 +21,7 @@ from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.framing import Resize, check_resize
 from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.order import Draw, GlobalBatchSampler, SampleOrder
+from vlad_lightning.data.prepared_source import PreparedSource, is_prepared
 from vlad_lightning.data.prompts import collate_prompts, keyed_prompts, read_prompts
 from vlad_lightning.data.source import SampleSource
 from vlad_lightning.data.splits import in_hash_order, split
@@ -27,11 +29,12 @@ from vlad_lightning.data.workers import Loader, start_worker
 from vlad_lightning.files import find_config, printable
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.limits import MOST_IN_BATCH, MOST_PHRASES, MOST_SIDE, check_share, check_whole
-from vlad_lightning.types import Batch, PromptBatch, Sample
+from vlad_lightning.types import COSTLY_FIELDS, Batch, PromptBatch, Sample
 
 _log = logging.getLogger(__name__)
 _NAMED = 20  # samples that a warning names
 _SIZE, _MAX_WORDS = 64, 4
+_PREPARED_AS = {"min_confidence": "min_confidence", "max_bad_share": "max_bad"}  # the settings' names when preparing
 
 Preparation = Callable[[Batch, int | None], Batch]
 """A conversion of a batch in the process that reads it; the int is its optimizer step, None outside training."""
@@ -51,7 +54,7 @@ class MarioDataModule(LightningDataModule):
     Lightning's counters. Every loader shards by itself: the trainer needs ``use_distributed_sampler=False``.
 
     Args:
-        root: a folder in MARIO's format; None if there is a ``source``.
+        root: a folder in MARIO's format, or one that ``vlad-cli prepare`` has written; None if there is a ``source``.
         size: height and width of the images in pixels; ``resize`` says what happens to others.
             None: 64, or on the command line the image generator's.
         batch_size: samples per batch and device.
@@ -61,7 +64,7 @@ class MarioDataModule(LightningDataModule):
         max_boxes: at most this many words are drawn in ``glyphs``, the largest ones.
         val_share: share of the samples for validation; the split depends on their names and ``seed`` only.
         test_share: share of the samples for the test; not used if ``test_root`` or ``test_source`` is given.
-        test_root: another folder in MARIO's format; all its samples are used for the test.
+        test_root: another such folder; all its samples are used for the test.
         index: a file that lists the samples of ``root`` to use, as ``06269_062690093``.
         limit_test: test on this many samples only.
         test_prompts: a text file with one prompt per line, a path or a shipped file: a test generates images for
@@ -162,6 +165,7 @@ class MarioDataModule(LightningDataModule):
         self._sets: dict[str, MarioDataset] = {}
         self._resumed: dict[str, int] | None = None
         self._reported: set[str] = set()
+        self._asked: set[str] | None = None
         self.preparation: Preparation | None = None
 
     @property
@@ -186,15 +190,15 @@ class MarioDataModule(LightningDataModule):
             if not len(source):
                 raise ValueError(f"{printable(source.name)} holds no sample")
         test_share = self.test_share if self.test_source is None else 0.0
-        train, val, test = split(self.source.keys, self.val_share, test_share, self.seed)
+        train, val, test = split(self.source.positions(self.seed), self.val_share, test_share)
         if self.test_source is not None:
-            test = in_hash_order(self.test_source.keys, self.seed)
+            test = in_hash_order(self.test_source.positions(self.seed))
         self._sets = {"train": self._dataset(self.source, train), "val": self._dataset(self.source, val)}
         self._sets["test"] = self._dataset(tested, test[: self.limit_test])
 
     def teardown(self, stage: str | None = None) -> None:
         """Warn about samples missing from a measurement; each process reports the ones it tried to read."""
-        self.preparation = None  # the next module sets its own
+        self.preparation, self._asked = None, None  # the next module sets its own
         for name in ("val", "test"):
             broken = self._sets[name].broken if name in self._sets else ()
             if new := [key for key in broken if key not in self._reported]:
@@ -207,6 +211,22 @@ class MarioDataModule(LightningDataModule):
                     named,
                 )
                 self._reported.update(new)
+
+    def ask_for(self, *fields: str) -> None:
+        """Build these costly fields of the batches; without any call, all are built.
+
+        A module names in its ``setup`` those that it reads, perhaps none; a callback that reads more adds them in its
+        own. It holds until :meth:`teardown`, for the loaders that are made after it.
+
+        Args:
+            fields: names in :data:`~vlad_lightning.types.COSTLY_FIELDS`.
+
+        Raises:
+            ValueError: for another name.
+        """
+        if unknown := set(fields) - set(COSTLY_FIELDS):
+            raise ValueError(f"fields has {', '.join(sorted(unknown))}; allowed: {', '.join(COSTLY_FIELDS)}")
+        self._asked = (self._asked or set()).union(fields)
 
     def captions(self, most: int | None = None) -> list[str]:
         """Return the training split's captions, with quotes around the words that are drawn.
@@ -224,7 +244,7 @@ class MarioDataModule(LightningDataModule):
         batches = GlobalBatchSampler(self.order(), self._rank, self._position if self.trainer else None)
         numbered: Any = _Numbered(batches, self._step)
         return _ResumedLoader(
-            _Replaced(self._sets["train"]),
+            _Replaced(self._set("train")),
             batch_sampler=numbered,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -346,10 +366,16 @@ class MarioDataModule(LightningDataModule):
         self.setup()
         ranks = self.trainer.world_size if self.trainer else 1
         collate = partial(_prepared, self.batch_class.collate, self.preparation, None)
-        shard = BatchShard(_Measured(self._sets[name]), self.batch_size, collate, ranks, self._rank, in_blocks)
+        shard = BatchShard(_Measured(self._set(name)), self.batch_size, collate, ranks, self._rank, in_blocks)
         return shard_loader(shard, self.num_workers, self.pin_memory)
 
-    def _dataset(self, source: SampleSource, indices: Sequence[int]) -> MarioDataset:
+    def _set(self, name: str) -> MarioDataset:
+        """Return a split, of which the fields are built that were asked for."""
+        found = self._sets[name]
+        found.built = COSTLY_FIELDS if self._asked is None else frozenset(self._asked)
+        return found
+
+    def _dataset(self, source: SampleSource, indices: np.ndarray) -> MarioDataset:
         words, boxes, objects = self.max_words, self.max_boxes, self.max_objects
         return self.dataset_class(source, self.size, words, boxes, self.rasterizer, objects, indices, self.resize)
 
@@ -367,10 +393,22 @@ class MarioDataModule(LightningDataModule):
         if (root is None) == (source is None):
             raise ValueError(f"{root_name} is {root!r} and {source_name} {source!r}; one of them is needed, not both")
         if source is None:
-            return self._folder(str(root), index)
+            return self._prepared(str(root), index) if is_prepared(str(root)) else self._folder(str(root), index)
         if index is not None:
             raise ValueError(f"index is {index!r}; it lists samples of root, and source is given")
         return source
+
+    def _prepared(self, root: str, index: str | None) -> PreparedSource:
+        if index is not None:
+            raise ValueError(f"index is {index!r}; it lists samples of a folder, and {root!r} is a prepared data set")
+        defaults = signature(MarioFolder).parameters
+        for name in ("min_confidence", "max_bad_share"):
+            if (value := getattr(self, name)) != defaults[name].default:
+                raise ValueError(
+                    f"{name} is {value}; {root!r} is a prepared data set, of which unusable samples and words are left "
+                    f"out already: vlad-cli prepare --{_PREPARED_AS[name]}"
+                )
+        return PreparedSource(root, self.max_outage)
 
     def _folder(self, root: str, index: str | None = None) -> MarioFolder:
         return MarioFolder(root, index, self.min_confidence, self.max_bad_share, self.max_outage, self.max_words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from textwrap import shorten
@@ -23,7 +23,7 @@ from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.object_requests import count_of
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, bare_word, drawn_words
-from vlad_lightning.types import Layout, Sample
+from vlad_lightning.types import COSTLY_FIELDS, Layout, Sample, not_built
 
 _log = logging.getLogger(__name__)
 _Box = tuple[float, float, float, float]
@@ -45,6 +45,10 @@ class MarioDataset(Dataset[Sample]):
         max_objects: ``K`` of :class:`~vlad_lightning.types.Sample`.
         indices: the numbers in ``source`` of this data set's samples; None takes all.
         resize: how a picture of other proportions becomes a square, see :func:`~vlad_lightning.data.framing.framed`.
+
+    Attributes:
+        built: which of :data:`~vlad_lightning.types.COSTLY_FIELDS` are built; all unless it is set. A sample whose
+            image is not needed for anything is read without it.
     """
 
     def __init__(
@@ -55,17 +59,20 @@ class MarioDataset(Dataset[Sample]):
         max_boxes: int,
         rasterizer: Rasterizer,
         max_objects: int = 12,
-        indices: Sequence[int] | None = None,
+        indices: Sequence[int] | np.ndarray | None = None,
         resize: Resize = "stretch",
     ) -> None:
         self.source = source
-        self.indices = torch.tensor(range(len(source)) if indices is None else indices)  # a tensor: processes share it
+        self.indices = torch.from_numpy(
+            np.array(range(len(source)) if indices is None else indices, dtype=np.int64)
+        )  # a tensor: processes share it
         self.size = size
         self.max_words = max_words
         self.max_boxes = max_boxes
         self.rasterizer = rasterizer
         self.max_objects = max_objects
         self.resize: Resize = resize
+        self.built: Collection[str] = COSTLY_FIELDS
         self._decompose = PromptDecomposer()
         self._broken = torch.zeros(len(self.indices), dtype=torch.bool).share_memory_()
         self._why = "each was found to be broken before"  # the last sample was left out
@@ -105,7 +112,7 @@ class MarioDataset(Dataset[Sample]):
         if self._broken[index]:
             return None
         try:
-            return self._build(framed(self.source.read(int(self.indices[index])), self.resize, self.size))
+            return self._build(framed(self._read(int(self.indices[index])), self.resize, self.size))
         except DataOutageError:
             raise
         except SkipSample as skip:
@@ -115,6 +122,11 @@ class MarioDataset(Dataset[Sample]):
         self._broken[index] = True
         _log.warning("%s; the sample is left out", self._why)
         return None
+
+    def _read(self, index: int) -> RawSample:
+        if "images" in self.built or self.resize != "stretch":  # framing needs the image's proportions
+            return self.source.read(index)
+        return self.source.read_without_image(index)
 
     def captions(self, most: int | None = None) -> Iterator[str]:
         """Yield the captions as prompts, of samples whose texts can be read; images in a folder are not read.
@@ -142,12 +154,13 @@ class MarioDataset(Dataset[Sample]):
         chunks = [chunk.text for chunk in self._decompose(prompt).objects]
         object_boxes, object_mask = match_objects(chunks, sample.scene, self.max_objects)
         found = object_mask.nonzero().flatten()
+        frame = (self.size, self.size)
         return Sample(
             key=sample.key,
-            image=from_pil(sample.image, (self.size, self.size)),
+            image=from_pil(sample.image, frame) if "images" in self.built else not_built("images"),
             prompt=prompt,
             layout=replace(layout, objects=tuple(chunks[i] for i in found), object_boxes=object_boxes[found]),
-            glyphs=self.rasterizer(layout, (self.size, self.size)),
+            glyphs=self.rasterizer(layout, frame) if "glyphs" in self.built else not_built("glyphs"),
             word_boxes=word_boxes,
             word_mask=word_mask,
             object_boxes=object_boxes,

@@ -24,7 +24,7 @@ from PIL import Image
 
 from vlad_lightning.data.ocr_lines import format_word, parse_ocr
 from vlad_lightning.data.scene_file import NAME, read_scene
-from vlad_lightning.data.source import RawSample, SampleTexts, SkipSample, quoted_caption
+from vlad_lightning.data.source import RawSample, SampleTexts, SkipSample, no_image, quoted_caption
 from vlad_lightning.files import (
     LIST_BYTES,
     UnusableFileError,
@@ -41,8 +41,8 @@ CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + s
 
 _MOST_LINES = 1_000  # of an ocr.txt: no picture shows that many words, and matching takes quadratic time
 _MIN_SIDE = 8  # pixels: a smaller image is a tracking pixel, not a picture
-_SHELF = re.compile(r"\d{5}")
-_SAMPLE = re.compile(r"\d{9}")
+SHELF = re.compile(r"\d{5}")
+SAMPLE = re.compile(r"\d{9}")
 _INDEX_LINE = re.compile(r"(\d{5})_(\d{9})")
 FILES = ("image.jpg", "caption.txt", "ocr.txt")
 """The files that every sample needs."""
@@ -71,12 +71,13 @@ def list_samples(root: Path, index: Path | None = None) -> list[Path]:
     return samples
 
 
-def read_sample(folder: Path, min_confidence: float = 0.0) -> RawSample:
+def read_sample(folder: Path, min_confidence: float = 0.0, with_image: bool = True) -> RawSample:
     """Read one sample.
 
     Args:
         folder: the sample's folder.
         min_confidence: words with a lower confidence are left out and counted among the problems.
+        with_image: False leaves the image unread.
 
     Raises:
         SkipSample: if the image, the caption or ``ocr.txt`` is missing or cannot be used, or the system fails to read
@@ -88,7 +89,7 @@ def read_sample(folder: Path, min_confidence: float = 0.0) -> RawSample:
     except OSError as error:
         raise SkipSample(f"unreadable {NAME}", folder) from error
     problems = (*texts.problems, trouble) if trouble else texts.problems
-    image = _read_image(folder)
+    image = _read_image(folder) if with_image else no_image()
     return RawSample(key_of(folder), image, texts.caption, texts.words, problems, scene, texts.prompt)
 
 
@@ -175,21 +176,21 @@ def character_class(character: str) -> int:
 
 def key_of(folder: Path) -> str:
     """Return a sample's name: ``06269_062690093`` for ``06269/062690093``, else the folder's name; always printable."""
-    return printable(f"{folder.parent.name}_{folder.name}" if _SHELF.fullmatch(folder.parent.name) else folder.name)
+    return printable(f"{folder.parent.name}_{folder.name}" if SHELF.fullmatch(folder.parent.name) else folder.name)
 
 
 def root_of(folder: Path) -> Path:
     """Return the data folder that contains a sample's folder."""
-    return folder.parent.parent if _SHELF.fullmatch(folder.parent.name) else folder.parent
+    return folder.parent.parent if SHELF.fullmatch(folder.parent.name) else folder.parent
 
 
 def _walk(root: Path) -> Iterator[Path]:
     for entry in os.scandir(root):
         if not _is_folder(entry):
             continue
-        if _SHELF.fullmatch(entry.name):
+        if SHELF.fullmatch(entry.name):
             yield from (Path(inner) for inner in os.scandir(entry) if _is_folder(inner))
-        elif _SAMPLE.fullmatch(entry.name) or any(Path(entry, name).exists() for name in FILES):
+        elif SAMPLE.fullmatch(entry.name) or any(Path(entry, name).exists() for name in FILES):
             yield Path(entry)
 
 

@@ -118,6 +118,11 @@ class MarioFolder(SampleSource):
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
         return self._guard(partial(read_sample, min_confidence=self.min_confidence), self.folders[index])
 
+    def read_without_image(self, index: int) -> RawSample:
+        """See :class:`~vlad_lightning.data.source.SampleSource`."""
+        read = partial(read_sample, min_confidence=self.min_confidence, with_image=False)
+        return self._guard(read, self.folders[index])
+
     def read_texts(self, index: int) -> SampleTexts:
         """See :class:`~vlad_lightning.data.source.SampleSource`; no image is read."""
         return self._guard(partial(read_texts, min_confidence=self.min_confidence), self.folders[index])

@@ -74,7 +74,10 @@ class SceneBatch:
 
 
 class SceneDataset(MarioDataset):
-    """Samples with a scene; a sample without a usable scene is left out, like a broken one."""
+    """Samples with a scene; a sample without a usable scene is left out, like a broken one. Images are always built."""
+
+    def _read(self, index: int) -> RawSample:
+        return self.source.read(index)
 
     def _build(self, sample: RawSample) -> Any:
         if sample.scene is None or not is_known(sample.scene):

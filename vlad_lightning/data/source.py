@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from PIL import Image
 
 from vlad_lightning.data.ocr_lines import OcrWord, quote_read_words
 from vlad_lightning.data.scene_file import SceneFacts
+from vlad_lightning.data.splits import positions_of
 from vlad_lightning.files import printable
 
 _MOST_BYTES = 1_500  # of a prompt in UTF-8: a text encoder may need a token per byte, and pads the batch to the longest
@@ -42,7 +44,7 @@ class RawSample:
 
     Attributes:
         key: its name, as in MARIO's index files (``06269_062690093``).
-        image: the decoded image, of any size and mode.
+        image: the decoded image, of any size and mode; one pixel from :meth:`SampleSource.read_without_image`.
         caption: one line, not empty, without quotes around the words that are drawn.
         words: the words read on the image, in reading order.
         problems: a short reason for each word that was left out, and for a scene that was left out.
@@ -57,6 +59,11 @@ class RawSample:
     problems: tuple[str, ...] = ()
     scene: SceneFacts | None = None
     prompt: str = ""
+
+
+def no_image() -> Image.Image:
+    """Return the single pixel that stands for an image that was not read."""
+    return Image.new("RGB", (1, 1))
 
 
 class SkipSample(Exception):  # noqa: N818 -- it asks to skip; nothing has failed
@@ -99,13 +106,18 @@ def quoted_caption(caption: str, words: Sequence[OcrWord], where: Path | str) ->
     Raises:
         SkipSample: if the caption or the result is too long.
     """
-    _check_length(caption, where)
+    check_caption_length(caption, where)
     prompt = quote_read_words(caption, words)
-    _check_length(prompt, where)  # quotes can double the length of a caption of single letters
+    check_caption_length(prompt, where)  # quotes can double the length of a caption of single letters
     return prompt
 
 
-def _check_length(text: str, where: Path | str) -> None:
+def check_caption_length(text: str, where: Path | str) -> None:
+    """Refuse a caption or a prompt that is too long.
+
+    Raises:
+        SkipSample: beyond 1,500 bytes in UTF-8.
+    """
     if len(text.encode()) > _MOST_BYTES:
         raise SkipSample(f"caption of more than {_MOST_BYTES:,} bytes", where)
 
@@ -159,6 +171,14 @@ class SampleSource(Protocol):
         """
         ...
 
+    def read_without_image(self, index: int) -> RawSample:
+        """Return a sample for someone who ignores its ``image``; a source should override this if that saves time.
+
+        Raises:
+            SkipSample, DataOutageError: as :meth:`read`; a damaged image may go unnoticed.
+        """
+        return self.read(index)
+
     def read_texts(self, index: int) -> SampleTexts:
         """Return the texts of a sample; a source should override this if it need not read the image.
 
@@ -167,6 +187,14 @@ class SampleSource(Protocol):
         """
         sample = self.read(index)
         return SampleTexts(sample.caption, sample.words, sample.problems, prompt=sample.prompt)
+
+    def positions(self, seed: int) -> np.ndarray:
+        """Return the samples' positions in [0, 1), (N,) float64, which decide their splits and the order of these.
+
+        They are hashes of the keys and the seed. A source with a faster hash than that of the keys may override this,
+        and so may one that holds samples several times: equal positions are in the same split.
+        """
+        return positions_of(self.keys, seed)
 
     def content(self) -> Mapping[str, str]:
         """Return a fingerprint of the content, by kind, which changes with the content; empty if there is none.

@@ -106,7 +106,7 @@ def open_diffusers(folder: Path, device: str, dtype: torch.dtype) -> DiffusersSy
 
     Raises:
         FileNotFoundError, ValueError: as :func:`is_vlad`; also if the folder names a class of its own, or its weights
-            are truncated or no safetensors.
+            are truncated or no safetensors, or it is a single stage of DeepFloyd IF.
     """
     import diffusers
 
@@ -115,6 +115,8 @@ def open_diffusers(folder: Path, device: str, dtype: torch.dtype) -> DiffusersSy
         raise ValueError(
             f"{folder} needs the class {name!r}, which diffusers does not have; no code of a folder is run"
         )
+    if name.startswith("IF"):  # alone it makes small images, and in another range than other pipelines
+        raise ValueError(f"{folder} is one stage of DeepFloyd IF; name the folder that holds the folders of all three")
     for part in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
         check_stored(part)
     with naming(folder):

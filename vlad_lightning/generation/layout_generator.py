@@ -12,9 +12,11 @@ from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.noising import Noised
 from vlad_lightning.diffusion.objective import Schedule, check_schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.masks import FRAME, fills_frame
 from vlad_lightning.layout.overlaps import resolve_overlaps
 from vlad_lightning.layout.prompt_parser import drawn_words
+from vlad_lightning.layout.typesetting import typeset
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.tlg import TLG, TOKEN_WIDTH, decode_boxes, encode_boxes
 from vlad_lightning.types import Batch, Conditioning, Layout
@@ -29,12 +31,14 @@ class LayoutGenerator(nn.Module):
         prompt_encoder: the encoder that the TLG is trained with.
         tlg: denoises layout tokens.
         schedule: the forward process of the layout tokens; its class decides between DDPM and flow matching.
+        typesetting: whether sampled words are set in letters of one size on straight lines
+            (:mod:`~vlad_lightning.layout.typesetting`); False leaves each word in its sampled box.
 
     Raises:
         ValueError: where the widths, or the numbers of words or objects, differ, or the schedule cannot be trained on.
     """
 
-    def __init__(self, prompt_encoder: PromptEncoder, tlg: TLG, schedule: Schedule) -> None:
+    def __init__(self, prompt_encoder: PromptEncoder, tlg: TLG, schedule: Schedule, typesetting: bool = True) -> None:
         super().__init__()
         check_schedule(schedule)
         if tlg.config.text_width != prompt_encoder.width:
@@ -53,6 +57,7 @@ class LayoutGenerator(nn.Module):
         self.prompt_encoder = prompt_encoder
         self.tlg = tlg
         self.schedule = schedule
+        self.typesetting = typesetting
 
     def check(self, prompts: Sequence[str]) -> None:
         """Refuse prompts with more words than a layout holds.
@@ -136,6 +141,10 @@ class LayoutGenerator(nn.Module):
         placed = [i for i in range(len(phrases)) if present[text.max_words + i]]
         object_boxes = boxes[[text.max_words + i for i in placed]]
         object_boxes = torch.where(fills_frame(object_boxes)[:, None], object_boxes.new_tensor(FRAME), object_boxes)
-        apart = resolve_overlaps(boxes[: len(words)], parts.groups[: len(words)], object_boxes)
+        word_boxes, groups, moved = boxes[: len(words)], parts.groups[: len(words)], 0
+        if self.typesetting:
+            fonts = with_lettering(Layout(words, word_boxes), prompt).fonts
+            word_boxes, moved = typeset(words, word_boxes, groups, fonts)
+        apart = resolve_overlaps(word_boxes, groups, object_boxes)
         objects = tuple(phrases[i].text for i in placed)
-        return Layout(words, apart.boxes, (), objects, apart.objects, apart.moved)
+        return Layout(words, apart.boxes, (), objects, apart.objects, moved + apart.moved)

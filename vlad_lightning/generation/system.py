@@ -67,41 +67,63 @@ class VLADSystem:
         Raises:
             ValueError: where there are not B layouts or generators, or the images hold NaN or infinite values.
         """
-        given = [None] * len(prompts) if layouts is None else list(layouts)
-        for name, entries in (("layouts", given), ("generators", generators)):
-            if len(entries) != len(prompts):
-                raise ValueError(f"{name} has {len(entries)} entries; {len(prompts)} prompts need one each")
-        resolved = self._resolve_layouts(prompts, given, settings.layouts, generators, controls)
+        given = given_layouts(prompts, layouts, generators)
+        used = [self.layout_generator] if self.layout_generator and any(layout is None for layout in given) else []
+        with controls.resident(*used):
+            resolved = resolve_layouts(self.layout_generator, prompts, given, settings.layouts, generators)
         generated = self.image_generator.generate(
             prompts, resolved, settings.images, generators, masked_images, controls
         )
         check_finite(generated.images)
         return generated
 
-    def _resolve_layouts(
-        self,
-        prompts: Sequence[str],
-        layouts: Sequence[Layout | None],
-        sampler: Sampler,
-        generators: Sequence[torch.Generator],
-        controls: Controls,
-    ) -> list[Layout]:
-        """Return the layouts, with the missing ones generated."""
-        rows = [row for row, layout in enumerate(layouts) if layout is None]
-        if rows and self.layout_generator is not None:
-            asked = [prompts[row] for row in rows]
-            with controls.resident(self.layout_generator):
-                generated = self.layout_generator.sample(asked, sampler, [generators[row] for row in rows])
-        else:
-            generated = (Layout.empty(),) * len(rows)
-        made = iter(generated)
-        return [next(made) if layout is None else layout for layout in layouts]
+
+def given_layouts(
+    prompts: Sequence[str], layouts: Sequence[Layout | None] | None, generators: Sequence[torch.Generator]
+) -> list[Layout | None]:
+    """Return one entry per prompt: its given layout, or None.
+
+    Args:
+        prompts: B prompts.
+        layouts: B layouts, with None for each one to generate; None generates all of them.
+        generators: B generators.
+
+    Raises:
+        ValueError: where there are not B layouts or generators.
+    """
+    given: list[Layout | None] = [None] * len(prompts) if layouts is None else list(layouts)
+    for name, entries in (("layouts", given), ("generators", generators)):
+        if len(entries) != len(prompts):
+            raise ValueError(f"{name} has {len(entries)} entries; {len(prompts)} prompts need one each")
+    return given
+
+
+def resolve_layouts(
+    layout_generator: LayoutGenerator | None,
+    prompts: Sequence[str],
+    layouts: Sequence[Layout | None],
+    sampler: Sampler,
+    generators: Sequence[torch.Generator],
+) -> list[Layout]:
+    """Return B layouts, with the missing ones generated, or empty without a layout generator."""
+    rows = [row for row, layout in enumerate(layouts) if layout is None]
+    generated: Sequence[Layout] = (Layout.empty(),) * len(rows)
+    if rows and layout_generator is not None:
+        asked = [prompts[row] for row in rows]
+        generated = layout_generator.sample(asked, sampler, [generators[row] for row in rows])
+    made = iter(generated)
+    return [next(made) if layout is None else layout for layout in layouts]
 
 
 def generate_named(
-    system: TextToImage[_Settings], prompts: Sequence[str], keys: Sequence[str], settings: _Settings, seed: int
+    system: TextToImage[_Settings],
+    prompts: Sequence[str],
+    keys: Sequence[str],
+    settings: _Settings,
+    seed: int,
+    layouts: Sequence[Layout | None] | None = None,
 ) -> GeneratedImages:
-    """Generate ``B`` prompts with the system's own layouts and name the images by their keys, as every test does.
+    """Generate ``B`` prompts and name the images by their keys, as every test does.
 
     Args:
         system: generates the images.
@@ -109,9 +131,10 @@ def generate_named(
         keys: B names, which determine the noise together with ``seed``; without keys the prompts determine it.
         settings: settings of the system.
         seed: seed of the noise.
+        layouts: B layouts; None leaves them to the system.
     """
     names: Sequence[Key] = [(key,) for key in keys] or numbered(prompts)
-    return system.generate(prompts, None, settings, sampling_generators(seed, names)).named(keys)
+    return system.generate(prompts, layouts, settings, sampling_generators(seed, names)).named(keys)
 
 
 def check_finite(images: Tensor) -> None:

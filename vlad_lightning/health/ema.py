@@ -8,9 +8,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from vlad_lightning.health.step_guard import skips_step
-from vlad_lightning.lightning_internals import average_, copy_
+from vlad_lightning.lightning_internals import copy_
 from vlad_lightning.models.fsdp import local, reshard
 
 _TRAINED, _AVERAGING = "current_model_state", "averaging_state"  # the keys of Lightning's EMAWeightAveraging
@@ -23,8 +24,9 @@ class EMA(Callback):
     cost nothing. The average replaces the weights in the module during each validation and when training ends. A
     checkpoint holds the averaged weights as ``state_dict``, which test, export and
     :class:`~vlad_lightning.callbacks.InitFrom` read, and the trained weights as ``current_model_state``, from which a
-    fit resumes. The format is that of Lightning's ``EMAWeightAveraging(use_buffers=False)``, and the averages of
-    trained weights are equal to its averages bit for bit; its checkpoints can be resumed too.
+    fit resumes. The format is that of Lightning's ``EMAWeightAveraging(use_buffers=False)``, whose checkpoints can be
+    resumed too. The averages of trained weights are those of torch's ``get_ema_multi_avg_fn`` bit for bit: it reads a
+    weight once, and rounds otherwise than Lightning's three passes.
 
     Each rank keeps its own average; under DDP they are equal, as the weights are. If a strategy shards the weights, the
     average is sharded in the same way.
@@ -71,7 +73,7 @@ class EMA(Callback):
             copy_(means, weights)
         elif means:
             decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warmup else self.decay
-            average_(means, weights, decay)
+            get_ema_multi_avg_fn(decay)(means, weights, self.updates)
         self.updates += 1
         self._latest_step = trainer.global_step
 

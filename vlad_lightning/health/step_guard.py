@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -45,6 +45,9 @@ class StepGuard(Callback):
     untouched, no weight decay is applied, and :class:`~vlad_lightning.health.EMA` does not update. The step's samples
     are used up: the step counter and the learning-rate schedule go on as if the step had been taken.
 
+    The norm is computed once per step: the stages clip the gradients by it
+    (:func:`~vlad_lightning.modules.optimization.clip_by_measured_norm`).
+
     Under fp16, a gradient that overflows while the loss is finite is part of the loss scaler's search for its scale:
     the step is skipped and counted, but is not *bad*.
 
@@ -74,11 +77,16 @@ class StepGuard(Callback):
         self.bad_steps: list[int] = []
         self.skipping = False
         self._loss: Tensor | None = None
+        self._norm: Tensor | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget an earlier fit."""
         if stage == "fit":
             self._reset()
+
+    def measured_norm(self) -> Tensor | None:
+        """Return the norm of the gradients to be applied, () float; None if there are none or weights are sharded."""
+        return self._norm
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Add up the loss of the batches that one step accumulates; Lightning has divided it by their number."""
@@ -88,10 +96,15 @@ class StepGuard(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Decide whether to take the step, and drop the gradients if not."""
+        self._norm = None
         if not self.enabled or self._loss is None:
             return
         scaler = getattr(trainer.precision_plugin, "scaler", None)
-        vitals = vitals_of(self._loss, gradients(optimizer))
+        grads = gradients(optimizer)
+        norms = _norms(grads)
+        if not any(isinstance(grad, DTensor) for grad in grads):
+            self._norm = next(iter(norms.values()), None)
+        vitals = _over_ranks(self._loss, norms)
         self._loss = None
         if scaler is not None:
             vitals = vitals._replace(loss=vitals.loss / scaler.get_scale())
@@ -152,13 +165,27 @@ def vitals_of(loss: Tensor, grads: Iterable[Tensor]) -> Vitals:
         loss: this rank's loss, float32.
         grads: this rank's gradients; a DTensor counts as its shard, any other tensor as a copy that every rank has.
     """
-    world = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-    held: dict[int, list[Tensor]] = {}  # keyed by the number of ranks that hold the same values
+    return _over_ranks(loss, _norms(grads))
+
+
+def _world() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _norms(grads: Iterable[Tensor]) -> dict[int, Tensor]:
+    """Return the norms of this rank's gradients, keyed by the number of ranks that hold the same values."""
+    world = _world()
+    held: dict[int, list[Tensor]] = {}
     for grad in grads:
         held.setdefault(_copies(grad, world), []).append(grad.to_local() if isinstance(grad, DTensor) else grad)
+    return {copies: get_total_norm(values) for copies, values in held.items()}
+
+
+def _over_ranks(loss: Tensor, norms: Mapping[int, Tensor]) -> Vitals:
+    world = _world()
     square = torch.zeros_like(loss)
-    for copies, values in held.items():
-        square = square + get_total_norm(values).float().to(loss.device).square() / copies
+    for copies, norm in norms.items():
+        square = square + norm.float().to(loss.device).square() / copies
     both = torch.stack([loss / world, square])
     if world > 1:
         dist.all_reduce(both)  # a sum with a number that is not finite is not finite either

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageChops, ImageDraw, ImageOps
+from PIL import Image, ImageChops, ImageOps
 from torch import Tensor
 
 from vlad_lightning.layout.fonts import can_shape, check_font, check_words, load_font, needs_shaping
+from vlad_lightning.layout.letters import draw_letters, draw_shaped
 from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE
 from vlad_lightning.types import Layout
 
@@ -100,7 +101,7 @@ class Rasterizer:
         if not word or region is None:
             return
         axes = np.stack([quad[1] - quad[0], quad[3] - quad[0]], axis=1)  # the box's sides as columns
-        lengths = np.linalg.norm(axes, axis=0)
+        lengths = np.sqrt((axes * axes).sum(axis=0))
         if lengths.min() < _MIN_SIDE:
             return
         scale = 2 if max(region[2] - region[0], region[3] - region[1]) <= _SMALL else 1
@@ -128,22 +129,28 @@ def glyph_images(levels: Tensor) -> Tensor:
 
 def _strip(word: str, width: int, height: int, font: str | None) -> Image.Image | None:
     """Draw the word's ink, stretched to (width, height), with a black border of one pixel; None if there is no ink."""
-    face = load_font(font, _fitting_size(word, width, height), needs_shaping(word) and can_shape())
-    left, top, right, bottom = face.getbbox(word)
-    picture = Image.new("L", (math.ceil(right - left) + 4, math.ceil(bottom - top) + 4))
-    ImageDraw.Draw(picture).text((2 - left, 2 - top), word, fill=255, font=face)
-    box = _ink_box(picture)
+    size = _fitting_size(word, width, height)
+    if needs_shaping(word) and can_shape():
+        ink = draw_shaped(word, load_font(font, size, shaped=True))
+    else:
+        ink = draw_letters(word, font, size)
+    if ink is None:
+        return None
     # Antialiased here, where the size changes; the affine map then only turns and shifts.
-    return box and ImageOps.expand(picture.resize((width, height), Image.Resampling.BILINEAR, box), border=1)
+    strip = Image.fromarray(ink.picture).resize((width, height), Image.Resampling.BILINEAR, ink.exact_box)
+    return ImageOps.expand(strip, border=1)
 
 
 def _visible(quad: np.ndarray, frame: tuple[int, int]) -> tuple[int, int, int, int] | None:
     """Return the whole pixels (left, top, right, bottom) around a quad, clipped to the frame; None if none are left."""
-    if not np.isfinite(quad).all():
+    corners: list[list[float]] = quad.tolist()  # a few numbers, for which numpy takes longer
+    if not all(math.isfinite(x) and math.isfinite(y) for x, y in corners):
         return None
-    left, top = np.clip(np.floor(quad.min(axis=0)), 0, frame)
-    right, bottom = np.clip(np.ceil(quad.max(axis=0)), 0, frame)
-    return (int(left), int(top), int(right), int(bottom)) if left < right and top < bottom else None
+    (left, right), (top, bottom) = (
+        (max(0, math.floor(min(values))), min(most, math.ceil(max(values))))
+        for values, most in zip(zip(*corners, strict=True), frame, strict=True)
+    )
+    return (left, top, right, bottom) if left < right and top < bottom else None
 
 
 def _turn(
@@ -160,23 +167,17 @@ def _turn(
     """
     inner = np.array(source.size) - 2
     # Pillow needs the inverse map: from a point in the enlarged region to a point in the source.
-    back = inner[:, None] * np.linalg.inv(axes)
+    back = inner[:, None] * _inverse(axes)
     offset = 1 + back @ (np.array(region[:2]) - corner)
     matrix = np.column_stack([back / scale, offset]).ravel().tolist()
     size = ((region[2] - region[0]) * scale, (region[3] - region[1]) * scale)
     return source.transform(size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC).reduce(scale)
 
 
-def _ink_box(picture: Image.Image) -> tuple[float, float, float, float] | None:
-    """Return left, top, right, bottom of the ink in fractions of a pixel; an edge pixel counts by its coverage."""
-    box = picture.getbbox()
-    if box is None:
-        return None
-    ink = np.asarray(picture.crop(box)) / 255
-    columns, rows = ink.max(axis=0), ink.max(axis=1)
-    left, right = box[0] + 1 - columns[0], box[2] - 1 + columns[-1]
-    top, bottom = box[1] + 1 - rows[0], box[3] - 1 + rows[-1]
-    return (left, top, right, bottom) if left < right and top < bottom else box
+def _inverse(axes: np.ndarray) -> np.ndarray:
+    if axes[0, 1] == 0 == axes[1, 0]:  # most words are upright
+        return np.diag(1 / axes.diagonal())
+    return np.linalg.inv(axes)
 
 
 def _fitting_size(word: str, width: int, height: int) -> int:

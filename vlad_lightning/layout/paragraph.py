@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vlad_lightning.layout.fonts import can_shape, load_font, needs_shaping
+from vlad_lightning.layout.fonts import load_font
+from vlad_lightning.layout.ink import MEASURE, ink_of
 from vlad_lightning.types import Layout
 
 Align = Literal["left", "centre", "right"]
 
-_MEASURE = 64  # pixels: the font size at which lines are measured
 _HALVINGS = 40  # of the interval in which the largest size is searched
-
-
-class _Ink(NamedTuple):
-    """The ink of a line at the measuring size, from its baseline's left end: pixels, y down."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
 
 
 def paragraph(
@@ -88,7 +79,7 @@ def _line_boxes(
         font: see :func:`paragraph`.
     """
     pitch = leading * _line_height(font)
-    inks = {i: _ink(line, font) for i, line in enumerate(lines) if line}
+    inks = {i: ink_of(line, font) for i, line in enumerate(lines) if line}
     top = min(ink.top + i * pitch for i, ink in inks.items())
     bottom = max(ink.bottom + i * pitch for i, ink in inks.items())
     widest = max(ink.right - ink.left for ink in inks.values())
@@ -146,17 +137,10 @@ def _pieces(line: str) -> list[str]:
 def _width(line: str, font: str | None) -> float:
     if not line.strip():
         return 0.0
-    ink = _ink(line.strip(), font)
+    ink = ink_of(line.strip(), font)
     return ink.right - ink.left
 
 
 def _line_height(font: str | None) -> float:
-    ascent, descent = load_font(font, _MEASURE).getmetrics()
+    ascent, descent = load_font(font, MEASURE).getmetrics()
     return float(ascent + descent)
-
-
-def _ink(line: str, font: str | None) -> _Ink:
-    """Measure the ink's extent; a line without ink is taken to be as high and wide as the font's size."""
-    face = load_font(font, _MEASURE, needs_shaping(line) and can_shape())
-    left, top, right, bottom = face.getbbox(line, anchor="ls")
-    return _Ink(left, top, right, bottom) if left < right and top < bottom else _Ink(0, -_MEASURE, _MEASURE, 0)

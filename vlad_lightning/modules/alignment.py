@@ -20,7 +20,7 @@ from vlad_lightning.models.text.encoder import train_tokenizer
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.modules.alignment_terms import AlignmentTerms, ContrastedTexts
 from vlad_lightning.modules.contrastive import align, check_widths, gather_uneven
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import prepare_in_loader
 from vlad_lightning.modules.settings import check_same, check_size, check_tokenizer
 from vlad_lightning.strategies import shard_module
@@ -99,7 +99,7 @@ class AlignmentModule(LightningModule):
             if encoder.tokenizer is None:
                 encoder.tokenizer = train_tokenizer(captions, encoder.reader.vocabulary(encoder.tower))
             self._words = tuple(sorted({word for caption in captions for word in drawn_words(caption)})) or WORDS
-        prepare_in_loader(self, ContrastedTexts(encoder.parser, self.terms, self._words))
+        prepare_in_loader(self, ContrastedTexts(encoder.parser, self.terms, self._words), reads=["images"])
 
     def on_train_start(self) -> None:
         """Refuse a text encoder that has no tokenizer by now.
@@ -187,6 +187,8 @@ class AlignmentModule(LightningModule):
         saved = checkpoint["lora_scale"]
         if saved != own:
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {own}")
+
+    configure_gradient_clipping = clip_by_measured_norm
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over the parameters that are not frozen, and its schedule."""

@@ -98,7 +98,7 @@ class AlignmentTerms:
             edited: B H edits in the order of :meth:`edited`.
             step: step of the optimizer.
         """
-        parsed = parser([*batch.prompts, *edited])
+        parsed = parser([*batch.prompts, *edited], cut_padding=True)  # only pooled vectors and phrases are read
         pairs = self._pairs(parser, batch, edited, parsed) if self.local else None
         return Negatives(step, tuple(edited), parsed, pairs)
 
@@ -162,7 +162,7 @@ class ContrastedTexts:
     def __call__(self, batch: Batch, step: int | None = None) -> Batch:
         """Return the batch with its texts parsed, or unchanged without a tokenizer: the encoder raises that error."""
         if step is None or self.parser.tokenizer is None:
-            return ParsedTexts(self.parser)(batch)
+            return ParsedTexts(self.parser, cut_padding=True)(batch)
         return replace(batch, negatives=self.terms.negatives(self.parser, batch, step, self.words))
 
 

@@ -78,14 +78,12 @@ class DiffusionLoss:
             all_dropped,
         )
         masked_latents = None if masked_images is None else image_generator.encode_masked_images(masked_images)
-        letters, objects = self._letters(glyphs, x0.shape[-2:]), self._objects(batch, x0.shape[-2:])
+        letters, objects = near_letters(glyphs, x0.shape[-2:]), object_cover(batch, x0.shape[-2:])
         denoising = mapping = x0.new_zeros(())
         if settings.diffusion_weight > 0:
             predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
             error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
-            pixel_weight = torch.maximum(
-                1 + (settings.text_weight - 1) * letters, 1 + (settings.object_weight - 1) * objects
-            )
+            pixel_weight = pixel_weights(letters, objects, settings.text_weight, settings.object_weight)
             denoising = (noised.loss_weight * (pixel_weight * error).mean(dim=(1, 2))).mean()
         if settings.map_weight > 0 and z is not None and grounding is not None:
             seen = _cover(grounding.boxes, grounding.mask, x0.shape[-2:]) * ~letters
@@ -119,14 +117,28 @@ class DiffusionLoss:
         dropped = generators.uniform() < self.settings.pooled_dropout
         return replace(cond, pooled=torch.where(dropped[:, None], uncond.pooled, cond.pooled))
 
-    def _letters(self, glyphs: Tensor, size: Sequence[int]) -> Tensor:
-        """Return where letters are, with a margin around them, (B, h, w) bool."""
-        near = F.max_pool2d(glyphs.amax(dim=1), 3, stride=1, padding=1)
-        return F.adaptive_max_pool2d(near, list(size)) > -0.5
 
-    def _objects(self, batch: Batch, size: Sequence[int]) -> Tensor:
-        """Return how much of each position lies in an object's box, (B, h, w) float in [0, 1]."""
-        return _cover(batch.object_boxes, batch.object_mask & ~fills_frame(batch.object_boxes), size)
+def near_letters(glyphs: Tensor, size: Sequence[int]) -> Tensor:
+    """Return where letters are, with a margin around them, (B, h, w) bool, from drawn layouts (B, 3, H, W)."""
+    near = F.max_pool2d(glyphs.amax(dim=1), 3, stride=1, padding=1)
+    return F.adaptive_max_pool2d(near, list(size)) > -0.5
+
+
+def object_cover(batch: Batch, size: Sequence[int]) -> Tensor:
+    """Return how much of each position lies in an object's box, (B, h, w) float in [0, 1]."""
+    return _cover(batch.object_boxes, batch.object_mask & ~fills_frame(batch.object_boxes), size)
+
+
+def pixel_weights(letters: Tensor, objects: Tensor, text_weight: float, object_weight: float) -> Tensor:
+    """Return the weight of the error at each position, (B, h, w) float: 1 where there is neither letter nor object.
+
+    Args:
+        letters: (B, h, w) bool, see :func:`near_letters`.
+        objects: (B, h, w) float in [0, 1], see :func:`object_cover`.
+        text_weight: weight at letters.
+        object_weight: weight in objects' boxes.
+    """
+    return torch.maximum(1 + (text_weight - 1) * letters, 1 + (object_weight - 1) * objects)
 
 
 def _cover(boxes: Tensor, mask: Tensor, size: Sequence[int]) -> Tensor:

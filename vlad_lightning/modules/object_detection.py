@@ -13,7 +13,7 @@ from vlad_lightning.layout.scene_objects import KINDS
 from vlad_lightning.models.object_augmentation import NUMBERS, ObjectAugmentation, palette_colours
 from vlad_lightning.models.object_detector import ObjectDetector
 from vlad_lightning.models.object_targets import count_hits, detection_loss
-from vlad_lightning.modules.optimization import Optimization
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm
 from vlad_lightning.modules.rng import generators_for
 from vlad_lightning.modules.settings import check_size
 
@@ -86,6 +86,8 @@ class ObjectDetectionModule(LightningModule):
 
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end
+
+    configure_gradient_clipping = clip_by_measured_norm
 
     def configure_optimizers(self) -> Any:
         """Return AdamW and its schedule."""

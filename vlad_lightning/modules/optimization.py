@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import torch
 from diffusers.optimization import SchedulerType, get_scheduler
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import OptimizerCallable
-from torch import nn
+from lightning.pytorch.utilities import GradClipAlgorithmType
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -39,7 +40,8 @@ class Optimization:
         betas: betas of AdamW.
         warmup_steps: steps of linear warm-up.
         schedule: a schedule's name in diffusers: ``constant_with_warmup``, ``cosine``, ``linear``, ...
-        fused: True uses the fused kernel; False lets torch choose among the others.
+        fused: True uses AdamW's fused kernel, False lets torch choose among the others. None is True on a CPU, where it
+            takes a third of the time for the same numbers, and False elsewhere.
         warmup_samples: samples of linear warm-up, instead of ``warmup_steps``.
         horizon_samples: samples after which the schedule ends; None means the end of the run.
         lr_batch: the global batch for which ``lr`` is stated; ``lr_scaling`` needs it.
@@ -61,7 +63,7 @@ class Optimization:
     betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = 100
     schedule: str = "cosine"
-    fused: bool = False
+    fused: bool | None = None
     warmup_samples: int | None = None
     horizon_samples: int | None = None
     lr_batch: int | None = None
@@ -135,10 +137,11 @@ class Optimization:
                 needs one.
         """
         apart = {"encoder_lr": ("encoder", encoder), "map_lr": ("phrase map", phrase_map)}
-        groups = self._groups([p for p in parameters if p.requires_grad], batch, apart)
+        trained = [p for p in parameters if p.requires_grad]
+        kernel = self._kernel(trained)
         lr = self._scaled(self.lr, batch)
-        optimizer = self._built(groups, lr)
-        if self.fused:
+        optimizer = self._built(self._groups(trained, batch, apart), lr, kernel)
+        if kernel:
             scale_outside(optimizer)  # so that Lightning can clip before the step
         optimizer.register_load_state_dict_pre_hook(_with_own_settings)
         curve = get_scheduler(
@@ -150,10 +153,10 @@ class Optimization:
         schedule = _OwnRates(optimizer, curve.lr_lambdas[0])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _built(self, groups: list[dict[str, Any]], lr: float) -> Optimizer:
+    def _built(self, groups: list[dict[str, Any]], lr: float, fused: bool | None) -> Optimizer:
         """Build the optimizer; every group gets its learning rate, so that an own one of the class has no effect."""
         if self.optimizer is None:
-            return AdamW(groups, lr=lr, betas=self.betas, fused=self._kernel)
+            return AdamW(groups, lr=lr, betas=self.betas, fused=fused)
         optimizer = self.optimizer([{"lr": lr} | group for group in groups])
         if "weight_decay" not in optimizer.defaults and self.weight_decay != 0:
             raise ValueError(
@@ -188,10 +191,13 @@ class Optimization:
         ]
         return [group for group in groups if group["params"]]
 
-    @property
-    def _kernel(self) -> bool | None:
-        """AdamW's ``fused``: None lets torch choose (foreach on a GPU); False would force the for-loop everywhere."""
-        return self.fused or None
+    def _kernel(self, trained: Sequence[nn.Parameter]) -> bool | None:
+        """Return AdamW's ``fused``: None lets torch choose (foreach on a GPU); False would force the for-loop."""
+        if self.fused is not None or self.optimizer is not None:
+            return self.fused or None
+        # shards are left to torch: their subclass is a DTensor
+        plain = all(type(p) is nn.Parameter and p.device.type == "cpu" and p.is_floating_point() for p in trained)
+        return plain or None
 
     def _scaled(self, lr: float, batch: int | None) -> float:
         if self.lr_scaling == "none" or self.lr_batch is None:
@@ -251,6 +257,40 @@ def _with_own_settings(optimizer: Optimizer, state: dict[str, Any]) -> dict[str,
         )
     groups = [group | {"params": of["params"]} for group, of in zip(own, saved, strict=True)]
     return state | {"param_groups": groups}
+
+
+@runtime_checkable
+class MeasuresNorm(Protocol):
+    """A callback that measures the norm of all gradients before each optimizer step."""
+
+    def measured_norm(self) -> Tensor | None:
+        """Return the norm of the gradients about to be applied, () float; None if it was not measured."""
+
+
+def clip_by_measured_norm(
+    self: LightningModule,
+    optimizer: Optimizer,
+    gradient_clip_val: float | None = None,
+    gradient_clip_algorithm: str | None = None,
+) -> None:
+    """Clip the gradients as Lightning does, without computing their norm again where a callback has measured it.
+
+    A module has it as its ``configure_gradient_clipping``.
+
+    Args:
+        self: the module.
+        optimizer: its optimizer.
+        gradient_clip_val: see ``Trainer``; None does not clip.
+        gradient_clip_algorithm: likewise; None is ``norm``.
+    """
+    callbacks: list[Any] = cast(Any, self.trainer).callbacks  # mypy does not see this attribute
+    norms = (callback.measured_norm() for callback in callbacks if isinstance(callback, MeasuresNorm))
+    norm = next((found for found in norms if found is not None), None)
+    if norm is None or not gradient_clip_val or gradient_clip_algorithm not in (None, GradClipAlgorithmType.NORM):
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        return
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    torch.nn.utils.clip_grads_with_norm_(weights, gradient_clip_val, norm)
 
 
 def global_batch(trainer: Trainer) -> int | None:

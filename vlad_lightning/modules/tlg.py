@@ -12,7 +12,7 @@ from vlad_lightning.diffusion.generators import numbered, sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.metrics.layout import LayoutMetrics
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import check_same, check_tokenizer
@@ -67,7 +67,7 @@ class TLGModule(LightningModule):
         check_same(self, "max_words", "model.generator.tlg.max_words", layouts.max_words)
         if layouts.max_objects:
             check_same(self, "max_objects", "model.generator.tlg.max_objects", layouts.max_objects)
-        prepare_in_loader(self, ParsedTexts(self.generator.prompt_encoder.parser))
+        prepare_in_loader(self, self.preparation, reads=[])
 
     def on_train_start(self) -> None:
         """Refuse a text encoder that has no tokenizer by now.
@@ -84,13 +84,18 @@ class TLGModule(LightningModule):
         """Shard the module if the strategy is sharded."""
         shard_module(self)
 
+    @property
+    def preparation(self) -> ParsedTexts:
+        """The parser of the loader; the layouts read composed phrases, which do not depend on padding."""
+        return ParsedTexts(self.generator.prompt_encoder.parser, cut_padding=True)
+
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         generators = generators_for(self, batch, stage, batch_idx, self.seed, "tlg")
         if stage == "train":
             self.generator.tlg.taught_objects.logical_or_(batch.scene_known.any())
         tokens, known, unknown = self.generator.tokens_of(batch)
         steps, noised = self.generator.noised(tokens, generators)
-        cond = self.generator.prompt_encoder(batch.texts)
+        cond = self.generator.prompt_encoder(self.preparation.texts(batch, self.device))
         predicted = self.generator.tlg(noised.x_t, steps, cond, unknown).float()
         known = known & cond.phrase_mask[:, 1 : 1 + known.shape[1], None]
         numbers, ranks = known.sum(), 1
@@ -128,6 +133,8 @@ class TLGModule(LightningModule):
 
     test_step = validation_step
     on_test_epoch_end = on_validation_epoch_end
+
+    configure_gradient_clipping = clip_by_measured_norm
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over the parameters that are not frozen; the prompt encoder may have its own learning rate."""

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from vlad_lightning.data.prompts import PromptDataModule
-from vlad_lightning.diffusion.generators import numbered, sampling_generators
+from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.generation.prediction import check_masks, check_requests, generate_batch
-from vlad_lightning.generation.system import SystemSampling, VLADSystem, generate_named
+from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.metrics.evaluation import Evaluation
 from vlad_lightning.metrics.paired import PerImage
 from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules.contrastive import TEMPERATURE, align, check_alignment
 from vlad_lightning.modules.diffusion_loss import DiffusionLoss
-from vlad_lightning.modules.optimization import Optimization, logged_batch_size
+from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.probing import ProbeMetrics
 from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import LossSettings, check_same, check_size, check_tokenizer
+from vlad_lightning.modules.system_module import SystemModule, noise_names
 from vlad_lightning.strategies import shard_module
-from vlad_lightning.types import Batch, GeneratedImages, MetricResult, PromptBatch
+from vlad_lightning.types import COSTLY_FIELDS, Batch, GeneratedImages, MetricResult, PromptBatch
 
 
-class VFEModule(LightningModule):
+class VFEModule(SystemModule):
     """Diffusion of the image guided by the layout's latent; test and predict run the whole system.
 
     Args:
@@ -84,7 +83,7 @@ class VFEModule(LightningModule):
         text_probe: int = 64,
         adapters_only: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(sampling_seed, evaluation)
         check_alignment(image_generator.prompt_encoder, image_encoder, temperature)
         if text_probe < 0:
             raise ValueError(f"text_probe is {text_probe}; it must be at least 0")
@@ -112,24 +111,27 @@ class VFEModule(LightningModule):
             _freeze_but_adapters(image_generator)
         self.settings = training
         self.optimization = optimization
-        self.sampler, self.layout_sampler, self.sampling_seed = sampler, layout_sampler, sampling_seed
-        self.evaluation = evaluation
+        self.sampler, self.layout_sampler = sampler, layout_sampler
         self.temperature = temperature
         self.seed = seed
         self.masking = masking
         self.text_probe = text_probe
         self.heard = ProbeMetrics()
-        self.results: dict[str, MetricResult] = {}
-        self.rows: dict[str, PerImage] = {}
 
     def configure_model(self) -> None:
         """Shard the module if the strategy is sharded, and check that the sampler works with shards."""
         shard_module(self, "the text probe" if self.text_probe else None)
         self.image_generator.check(self.sampler)
 
+    @property
+    def preparation(self) -> ParsedTexts:
+        """The parser of the loader; a denoising network that attends to padding gets all of it."""
+        parser = self.image_generator.prompt_encoder.parser
+        return ParsedTexts(parser, cut_padding=parser.hides_padding)
+
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         generators = generators_for(self, batch, stage, batch_idx, self.seed, "vfe")
-        cond = self.image_generator.prompt_encoder(batch.texts)
+        cond = self.image_generator.prompt_encoder(self.preparation.texts(batch, self.device))
         aligned = self._alignment(batch.images, cond.pooled, everywhere=stage == "train")
         diffusion, mapping = DiffusionLoss(self.image_generator, self.settings, self.masking)(batch, cond, generators)
         denoising = self.settings.diffusion_weight * diffusion
@@ -158,22 +160,22 @@ class VFEModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss of Eq. 8 at fixed noise, and update the text probe."""
         self._step(batch, "val", batch_idx)
-        self._probe(batch, batch_idx)
+        self.probe(batch, batch_idx)
 
-    def _probe(self, batch: Batch, batch_idx: int) -> None:
+    def probe(self, batch: Batch, batch_idx: int) -> None:
         """Probe the first samples of each device; none with sharded weights, which all ranks must gather in step."""
         left = 0 if is_sharded(self) else min(self.text_probe - batch_idx * len(batch), batch.counted)
         if left > 0:
             rows = batch.prompts[:left], batch.layouts[:left], batch.keys[:left]
             self.heard.update(self.image_generator, self.layout_generator, self.layout_sampler, self.seed, *rows)
 
+    def probed(self) -> tuple[dict[str, PerImage], dict[str, MetricResult]]:
+        """Return the text probe's rows and results, and reset."""
+        return self.heard.per_image(), self.heard.compute()
+
     def on_validation_epoch_end(self) -> None:
         """Log the probes."""
         self.log_dict({f"val/{name}": result.value for name, result in self.heard.compute().items()})
-
-    def draw(self, prompts: Sequence[str], keys: Sequence[str] = ()) -> GeneratedImages:
-        """Generate layouts, then images; a prompt's noise depends on ``sampling_seed`` and its key."""
-        return generate_named(self.system, prompts, keys, self.sampling, self.sampling_seed)
 
     @property
     def sampling(self) -> SystemSampling:
@@ -185,34 +187,10 @@ class VFEModule(LightningModule):
         """The whole system: image generator and layout generator."""
         return VLADSystem(self.image_generator, self.layout_generator)
 
-    def _generate(self, batch: PromptBatch) -> GeneratedImages:
-        names = batch.noise_keys or [(key,) for key in batch.keys] or numbered(batch.prompts)
-        generators = sampling_generators(self.sampling_seed, names)
+    def generate_prompts(self, batch: PromptBatch) -> GeneratedImages:
+        """Generate a batch of prompts, with their layouts and pictures if they have any."""
+        generators = sampling_generators(self.sampling_seed, noise_names(batch))
         return generate_batch(batch, self.system, self.sampling, generators)
-
-    def test_step(
-        self, batch: Batch | PromptBatch, batch_idx: int, dataloader_idx: int = 0
-    ) -> dict[str, GeneratedImages]:
-        """Generate the batch's prompts and measure the result."""
-        if isinstance(batch, PromptBatch):
-            generated = self._generate(batch)
-            if self.evaluation is not None and not batch.spare:
-                self.evaluation.update_human(generated)
-            return {"generated": generated}
-        generated = self.draw(batch.prompts, batch.keys)
-        if self.evaluation is not None and batch.counted:
-            self.evaluation.update(generated, batch)
-            self._probe(batch, batch_idx)
-        return {"generated": generated}
-
-    def on_test_epoch_end(self) -> None:
-        """Log every result; :class:`~vlad_lightning.callbacks.ResultsWriter` writes them and the per-image rows."""
-        if self.evaluation is None:
-            return
-        self.rows = self.evaluation.per_image() | self.heard.per_image()
-        self.results = self.evaluation.compute() | self.heard.compute()
-        self.evaluation.reset()
-        self.log_dict({f"test/{name}": f.value for name, f in self.results.items()})
 
     def setup(self, stage: str) -> None:
         """Refuse data that do not fit the system, and prompts that it cannot generate, before the first one.
@@ -222,7 +200,7 @@ class VFEModule(LightningModule):
         """
         if stage != "predict":
             self._check_data()
-            prepare_in_loader(self, ParsedTexts(self.image_generator.prompt_encoder.parser))
+            prepare_in_loader(self, self.preparation, reads=COSTLY_FIELDS)
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         if isinstance(data, PromptDataModule):
             check_requests(data.requests(), self.system)
@@ -258,7 +236,7 @@ class VFEModule(LightningModule):
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> GeneratedImages:
         """Generate a batch of prompts; :class:`~vlad_lightning.callbacks.ImageWriter` writes the images."""
         check_masks(batch, self.image_generator)
-        return self._generate(batch)
+        return self.generate_prompts(batch)
 
     @property
     def lora_scales(self) -> dict[str, float]:
@@ -283,6 +261,8 @@ class VFEModule(LightningModule):
         saved = checkpoint["lora_scales"]
         if saved != self.lora_scales:
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {self.lora_scales}")
+
+    configure_gradient_clipping = clip_by_measured_norm
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over the trained parameters; prompt encoder and phrase map may have their own learning rates."""

@@ -117,7 +117,7 @@ def components_of(module: VFEModule) -> dict[str, Any]:
     if layouts is not None:
         _check_same(settings, EncoderSettings.of(layouts.prompt_encoder))
         parts |= EncoderParts.of(layouts.prompt_encoder).named("layout_")
-        parts |= {"tlg": layouts.tlg, "layout_scheduler": layouts.schedule}
+        parts |= {"tlg": layouts.tlg, "layout_scheduler": layouts.schedule, "typesetting": layouts.typesetting}
     vfe = image_generator.vfe
     parts |= {"unet": None, vfe.network_name: vfe.plain_network(), "fusion": vfe.fusion, "inpainting": vfe.inpainting}
     parts |= {"phrase_map": vfe.phrase_map}

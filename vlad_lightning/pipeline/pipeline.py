@@ -112,6 +112,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         text_adapter: maps the image generator's text tower to the encoder's width; None if the widths are equal.
         layout_text_adapter: the same for the layout generator.
         word_colours: see :class:`~vlad_lightning.generation.image_generator.ImageGenerator`.
+        typesetting: see :class:`~vlad_lightning.generation.layout_generator.LayoutGenerator`.
         skip_layers: see :class:`~vlad_lightning.models.text.encoder.TextEncoder`.
         context: see there.
         mask_padding: see there; for the image generator's encoder.
@@ -194,6 +195,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         layout_solver: str = "ddim",
         layout_eta: float = 0.0,
         word_colours: bool = False,
+        typesetting: bool = True,
     ) -> None:
         super().__init__()
         self._trained = forward_process(scheduler)
@@ -236,6 +238,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             check_idle_layouts(idle, layout_steps, layout_solver, layout_eta)
         else:  # in the index only if they have an effect
             self.register_to_config(layout_steps=layout_steps, layout_solver=layout_solver, layout_eta=layout_eta)
+            self.register_to_config(typesetting=typesetting)
 
     @classmethod
     def from_module(cls, module: VFEModule) -> VLADPipeline:
@@ -318,7 +321,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             self.layout_composition,
             self.layout_text_adapter,
         )
-        return LayoutGenerator(self._joined(parts), self.tlg, self.layout_scheduler)
+        return LayoutGenerator(self._joined(parts), self.tlg, self.layout_scheduler, self.config.typesetting)
 
     def _joined(self, parts: EncoderParts) -> PromptEncoder:
         return parts.joined(EncoderSettings(**{f.name: self.config[f.name] for f in fields(EncoderSettings)}))

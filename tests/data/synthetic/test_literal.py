@@ -8,8 +8,12 @@ from vlad_lightning.data.synthetic.combinations import is_colour_held_out
 from vlad_lightning.data.synthetic.composition import text_colours
 from vlad_lightning.data.synthetic.online import SyntheticSource
 from vlad_lightning.data.synthetic.synthetic import make_scene
+from vlad_lightning.data.synthetic.undrawn import HEADS
+from vlad_lightning.data.synthetic.vocabulary import dictionary
 from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.nouns import NOUNS, plural_of
 from vlad_lightning.layout.object_requests import requested_objects
+from vlad_lightning.layout.prompt_parser import PromptDecomposer
 
 POSTERS = [make_scene(index, 128, seed=3, heldout=False, world="literal") for index in range(300)]
 
@@ -52,6 +56,35 @@ def test_everything_can_be_seen():
 
 def test_training_shows_no_held_out_colour():
     assert not any(is_colour_held_out(thing.shape, thing.colour) for scene, _ in POSTERS for thing in scene.objects)
+
+
+def test_some_objects_have_a_word_that_changes_nothing():
+    phrases = [
+        (thing, phrase.split())
+        for scene, caption in POSTERS
+        for thing, phrase in zip(scene.objects, caption.phrases, strict=True)
+    ]
+    usual = {*PALETTE, *NOUNS, *map(plural_of, NOUNS), "a", "an", "two", "three", "four"}
+    qualified = [(thing, set(words) - usual) for thing, words in phrases if set(words) - usual]
+    assert 0.1 < len(qualified) / len(phrases) < 0.2
+    assert all(len(others) == 1 for _, others in qualified)
+    assert len(set().union(*(others for _, others in qualified))) > 30
+
+
+def test_captions_also_name_what_no_poster_shows():
+    drawable = {form for noun in NOUNS for form in (noun, plural_of(noun))}
+    undrawn = [
+        chunk.text
+        for scene, caption in POSTERS
+        for chunk in PromptDecomposer()(caption.text).objects
+        if chunk.text not in {*caption.phrases, caption.background} and not drawable & set(chunk.text.split())
+    ]
+    assert len(undrawn) > 100
+    words = {word.text.casefold() for scene, _ in POSTERS for word in scene.words}
+    assert len({text.split()[-1] for text in undrawn} & set(dictionary(False, frozenset())) - words) > 20
+    kinds = [text.split()[-1] for text in undrawn if text.split()[-1] in HEADS]
+    assert len(set(kinds)) > 15
+    assert len({text for text in undrawn if text.split()[-1] in HEADS}) > 60  # "a velvet banner", "a free brochure"
 
 
 @pytest.mark.parametrize("heldout", [False, True])

@@ -6,6 +6,7 @@ import hashlib
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def test_a_poster_equals_the_one_in_the_files(tmp_path: Path, arguments: dict[st
         stored, drawn = read_sample(folder), source.read(index)
         assert told(drawn) == told(stored)
         assert source.keys[index] == stored.key
+        unread = (read_sample(folder, with_image=False), source.read_without_image(index))
+        assert [told(replace(sample, image=drawn.image)) for sample in unread] == [told(drawn)] * 2
         texts, drawn_texts = read_texts(folder), source.read_texts(index)
         assert (texts.caption, texts.prompt) == (drawn_texts.caption, drawn_texts.prompt)
         assert [word.text for word in texts.words] == [word.text for word in drawn_texts.words]

@@ -180,6 +180,25 @@ def test_a_long_neighbour_changes_no_unmasked_state() -> None:
     assert not beside.token_mask[0, CONTEXT:].any()
 
 
+@pytest.mark.parametrize("more", [0, 3, 40])
+def test_padding_that_is_cut_changes_no_state_that_is_not_padding(more: int) -> None:
+    of = encoder()
+    prompts = ['a red circle, and "HELLO" at the top', "a green square " + "and a dog " * more]
+    whole, cut = of.parser(prompts), of.parser(prompts, cut_padding=True)
+    longest = int(whole.mask.sum(dim=1).max())
+    length = min(of.context, 16 * -(-longest // 16))
+    assert cut.mask.shape[1] == length
+    assert (length < of.context) == (more < 40)
+    with torch.no_grad():
+        full, short = of(whole), of(cut)
+    for name in ("pooled", "phrases"):
+        torch.testing.assert_close(getattr(short, name), getattr(full, name), rtol=1e-5, atol=1e-5)
+    kept = full.tokens.unflatten(1, (-1, of.context))[:, :, :length].flatten(1, 2)
+    mask = short.token_mask
+    assert int(mask.sum()) == int(full.token_mask.sum())
+    torch.testing.assert_close(short.tokens[mask], kept[mask], rtol=1e-5, atol=1e-5)
+
+
 def test_it_needs_a_tokenizer() -> None:
     of = encoder()
     of.tokenizer = None

@@ -94,6 +94,11 @@ def encoder(tower: Any, tokenizer: Any, **changes: Any) -> TextEncoder:
 
 
 @torch.no_grad()
+def test_padding_is_only_cut_where_the_tower_ignores_it() -> None:
+    parser = encoder(siglip(), siglip_tokenizer()).parser
+    assert torch.equal(parser(["a red star"], cut_padding=True).ids, parser(["a red star"]).ids)
+
+
 @pytest.mark.parametrize("tower", [siglip, siglip_2])
 def test_siglip_reads_its_padding_and_its_last_position(tower: Any) -> None:
     of = encoder(tower, siglip_tokenizer())

@@ -57,10 +57,13 @@ _RICH_FONTS = _fonts(
     [share for name in FAMILIES for share in _FAMILY_ODDS[name]],
 )
 
+_PLAIN_FONTS = _fonts(FONTS, _FONT_ODDS)
+
 WORLD_FONTS: dict[World, Fonts] = {
-    "plain": _fonts(FONTS, _FONT_ODDS),
+    "plain": _PLAIN_FONTS,
     "rich": _RICH_FONTS,
     "literal": _RICH_FONTS,
+    "wordless": _PLAIN_FONTS,
 }
 """The fonts of each world."""
 

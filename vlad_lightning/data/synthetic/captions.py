@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlad_lightning.data.synthetic import casual, sentences
-from vlad_lightning.data.synthetic.scene import TEXTURES, WORLDS, Scene, World
-from vlad_lightning.data.synthetic.telling import RELATIONS, Silence, choose
+from vlad_lightning.data.synthetic.scene import OF_SHAPES, TEXTURES, WORLDS, Scene, World
+from vlad_lightning.data.synthetic.telling import RELATIONS, CaptionOdds, choose
+from vlad_lightning.data.synthetic.undrawn import HEADS, with_undrawn
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import NOUNS, SHAPES, plural_of
 from vlad_lightning.layout.prompt_parser import REGIONS, PromptDecomposer, quote_words
@@ -30,10 +31,12 @@ def _grammar_words(world: World) -> frozenset[str]:
     forms += (*sentences.NAMING,)
     forms += (*sentences.CENTERS, *sentences.COLOUR_ENDINGS, *casual.MEDIA, *casual.SAYING, *casual.GROUNDS)
     names = (*PALETTE, *SHAPES, *TEXTURES, *REGIONS, "gradient", "background", "word", "words", "on", "a", "an", "at")
-    if world != "plain":
+    if world not in OF_SHAPES:
         names += (*NOUNS, *map(plural_of, NOUNS), *sentences.NUMBERS.values(), *sentences.ADJECTIVES)
         looks = (sentences.SIZES, sentences.CASES, sentences.FAMILIES)
         names += (*sentences.SCENERY, *(word for words in looks for word in words.values()))
+    if world == "literal":
+        names += HEADS
     bare = re.sub(r"\{\w+\}", " ", " ".join((*forms, *names, *relations, "and", "in")))
     return frozenset(re.findall(r"\w+", bare.casefold()))
 
@@ -57,15 +60,18 @@ class Caption:
     background: str | None
 
 
-def describe(scene: Scene, rng: np.random.Generator, silence: Silence = Silence()) -> Caption:
+def describe(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = CaptionOdds()) -> Caption:
     """Write a caption of a scene.
 
     Args:
         scene: any scene, also an empty background.
         rng: picks the content and the form.
-        silence: how often it leaves something out.
+        odds: how often it leaves something out, or has words for which the poster shows nothing.
     """
-    content = choose(scene, rng, silence)
+    content = choose(scene, rng, odds)
+    if odds.undrawn or odds.medium or odds.qualifier:
+        known = GRAMMAR_WORDS["literal"] | {word.text.casefold() for word in scene.words}
+        content = with_undrawn(content, rng, odds, known)
     ground = None
     if rng.random() < _CASUAL:
         if content.background:

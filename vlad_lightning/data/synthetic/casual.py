@@ -62,14 +62,14 @@ def _list(content: CaptionContent, ground: Ground | None, rng: np.random.Generat
     texts = [_phrase(phrase, rng) for phrase in content.phrases]
     form = rng.random()
     if len(texts) == 1 and form < 0.3:
-        parts.insert(0, f"{content.phrases[0].text} {pick(rng, MEDIA)}")
+        parts.insert(0, f"{content.phrases[0].text} {medium_of(content, rng)}")
     elif form < 0.5:
         parts += texts
     elif form < 0.7:
         parts = texts + parts
     else:
         saying = f" {pick(rng, SAYING)} {joined(texts)}" if texts else ""
-        parts.insert(0, pick(rng, MEDIA) + saying)
+        parts.insert(0, medium_of(content, rng) + saying)
     return ", ".join(parts)
 
 
@@ -79,7 +79,7 @@ def _line(content: CaptionContent, ground: Ground | None, rng: np.random.Generat
     under = ground.text if ground else ""
     says = f"{pick(rng, SAYING)} {text}" if text else ""
     shown = f"with {objects}" if objects else ""
-    medium = pick(rng, MEDIA)
+    medium = medium_of(content, rng)
     if objects and rng.random() < 0.5:
         return " ".join(filter(None, (objects, under, says)))
     return " ".join(filter(None, (medium, *((says, shown) if rng.random() < 0.5 else (shown, says)), under)))
@@ -92,7 +92,12 @@ def _object(named: NamedObject, rng: np.random.Generator) -> str:
 
 def object_phrase(named: NamedObject) -> str:
     """Write ``red car`` or ``two red cars``."""
-    return named.name if len(named.row) == 1 else f"{NUMBERS[len(named.row)]} {named.name}"
+    return named.name if named.count == 1 else f"{NUMBERS[named.count]} {named.name}"
+
+
+def medium_of(content: CaptionContent, rng: np.random.Generator) -> str:
+    """Return what a caption calls the poster: ``poster``, ``pic``, ``travel brochure``."""
+    return content.medium or pick(rng, MEDIA)
 
 
 def _phrase(phrase: Phrase, rng: np.random.Generator) -> str:

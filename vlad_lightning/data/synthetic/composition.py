@@ -16,7 +16,7 @@ from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS
 from vlad_lightning.data.synthetic.lettering import style_of
 from vlad_lightning.data.synthetic.odds import weighted
 from vlad_lightning.data.synthetic.placing import place_shapes, place_things
-from vlad_lightning.data.synthetic.scene import Background, Phrase, PlacedObject, Scene, World, box_around
+from vlad_lightning.data.synthetic.scene import OF_SHAPES, Background, Phrase, PlacedObject, Scene, World, box_around
 from vlad_lightning.data.synthetic.vocabulary import draw_word, in_one_case
 from vlad_lightning.layout.colours import PALETTE, RGB, contrast
 from vlad_lightning.layout.prompt_parser import region_of
@@ -68,9 +68,9 @@ def compose(rng: np.random.Generator, size: int, held_out: bool, world: World = 
         world: what there is to be seen.
     """
     with_words, with_objects = rng.random() >= _NO_WORDS, rng.random() >= _NO_OBJECTS
-    counts = _word_counts(rng) if with_words else []
+    counts = _word_counts(rng) if with_words and world != "wordless" else []
     for attempt in count():
-        background = draw_plain(rng) if world == "plain" else draw_rich(rng)
+        background = draw_plain(rng) if world in OF_SHAPES else draw_rich(rng)
         if not text_colours(*background.shades):  # the two shades of a gradient may leave none
             continue
         if attempt % _TRIES == _TRIES - 1:
@@ -83,7 +83,7 @@ def compose(rng: np.random.Generator, size: int, held_out: bool, world: World = 
             most = max(1, MAX_WORDS - sum(len(phrase.words) for phrase in phrases))
             objects = (
                 place_shapes(rng, background, phrases, most)
-                if world == "plain"
+                if world in OF_SHAPES
                 else place_things(rng, size, background, phrases, most, held_out)
             )
         if bool(objects) == with_objects:
@@ -118,7 +118,7 @@ def _phrases(
     known: set[str] = set()
     for _ in range(5 * len(counts)):
         texts = [draw_word(rng, held_out, GRAMMAR_WORDS[world]) for _ in range(counts[len(placed)])]
-        if world != "plain":
+        if world not in OF_SHAPES:
             texts = in_one_case(texts, rng)
         new = {text.casefold() for text in texts} - known
         if len(new) < len(texts):
@@ -145,7 +145,7 @@ def _finished(phrase: Phrase, group: int, size: int, world: World) -> Phrase:
     """Number a phrase, and in the rich world say how its letters look."""
     first = phrase.words[0]
     texts = [word.text for word in phrase.words]
-    style = style_of(texts, first.font, first.pixels / size) if world != "plain" else None
+    style = style_of(texts, first.font, first.pixels / size) if world not in OF_SHAPES else None
     return Phrase(tuple(replace(word, group=group, style=style) for word in phrase.words))
 
 

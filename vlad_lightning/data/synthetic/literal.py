@@ -10,11 +10,13 @@ from vlad_lightning.data.synthetic.combinations import is_colour_held_out
 from vlad_lightning.data.synthetic.composition import text_colours
 from vlad_lightning.data.synthetic.placing import FAR
 from vlad_lightning.data.synthetic.scene import Background, PlacedObject, Scene
-from vlad_lightning.data.synthetic.telling import Silence
+from vlad_lightning.data.synthetic.telling import CaptionOdds
 from vlad_lightning.layout.colours import PALETTE
 
-SILENCE = Silence(background=0.3, objects=0.1, colour=0.3)
-"""How often captions leave something out: more often than in the rich world, as people do."""
+ODDS = CaptionOdds(
+    untold_background=0.3, untold_objects=0.1, untold_colour=0.3, undrawn=0.15, medium=0.4, qualifier=0.15
+)
+"""Captions leave out more than in the rich world, and have more words for which there is nothing, as people's do."""
 
 _GROUNDS = ("white", "black")
 _INKS = ("black", "white", "gray")

@@ -13,8 +13,10 @@ from vlad_lightning.data.synthetic.synthetic import (
     as_stored,
     check_posters,
     draw_sample,
+    facts_as_stored,
     poster_key,
     texts_as_stored,
+    undrawn_sample,
 )
 
 _PROBED = 4  # posters that stand for all in the fingerprint
@@ -65,6 +67,10 @@ class SyntheticSource(SampleSource):
     def read(self, index: int) -> RawSample:
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
         return as_stored(draw_sample(index, self.size, self.seed, self.heldout, self.world))
+
+    def read_without_image(self, index: int) -> RawSample:
+        """See :class:`~vlad_lightning.data.source.SampleSource`; no image is drawn."""
+        return facts_as_stored(undrawn_sample(index, self.size, self.seed, self.heldout, self.world))
 
     def read_texts(self, index: int) -> SampleTexts:
         """See :class:`~vlad_lightning.data.source.SampleSource`; no image is drawn."""

@@ -17,11 +17,14 @@ from vlad_lightning.data.scene_file import WordStyle
 from vlad_lightning.layout.colours import RGB
 from vlad_lightning.layout.prompt_parser import region_of
 
-World = Literal["plain", "rich", "literal"]
+World = Literal["plain", "rich", "literal", "wordless"]
 """What posters show: ``rich`` has things beside the shapes, more fonts and more backgrounds; ``literal`` is ``rich``
-without anything that a poster's caption leaves out."""
+without anything that a poster's caption leaves out; ``wordless`` is ``plain`` without words."""
 
 WORLDS: tuple[World, ...] = get_args(World)
+
+OF_SHAPES: tuple[World, ...] = ("plain", "wordless")
+"""The worlds whose only objects are shapes."""
 
 TEXTURES = ("striped", "dotted", "noisy")
 

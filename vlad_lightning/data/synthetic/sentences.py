@@ -76,7 +76,7 @@ def sentence(content: CaptionContent, rng: np.random.Generator) -> str:
     template = pick(rng, fitting)
     openings = NAMING if template.startswith("{text}") else (*SAYING, *SAYING_TEXT)
     return template.format(
-        medium=pick(rng, MEDIA),
+        medium=with_article(content.medium) if content.medium else pick(rng, MEDIA),
         objects=_objects(content.objects, rng),
         background=ground_of(content.background).text if content.background else "",
         text=_text(content.phrases, openings, rng) if content.phrases else "",
@@ -129,7 +129,7 @@ def with_article(text: str) -> str:
 
 def object_phrase(named: NamedObject) -> str:
     """Write ``a red car`` or ``two red cars``."""
-    return with_article(named.name) if len(named.row) == 1 else f"{NUMBERS[len(named.row)]} {named.name}"
+    return with_article(named.name) if named.count == 1 else f"{NUMBERS[named.count]} {named.name}"
 
 
 def at_region(region: str, rng: np.random.Generator) -> str:

@@ -23,19 +23,19 @@ from vlad_lightning.data.scene_file import (
     encode_scene,
     write_scene,
 )
-from vlad_lightning.data.source import RawSample, SampleTexts, quoted_caption
+from vlad_lightning.data.source import RawSample, SampleTexts, no_image, quoted_caption
 from vlad_lightning.data.synthetic.captions import Caption, describe, reads_back
 from vlad_lightning.data.synthetic.composition import compose
-from vlad_lightning.data.synthetic.literal import SILENCE, shows_what_is_told
+from vlad_lightning.data.synthetic.literal import ODDS, shows_what_is_told
 from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
-from vlad_lightning.data.synthetic.scene import WORLDS, PlacedWord, Scene, World
+from vlad_lightning.data.synthetic.scene import OF_SHAPES, WORLDS, PlacedWord, Scene, World
 from vlad_lightning.files import new_folder
 
 _CHUNK = 50  # posters per task: few enough to move the progress bar, enough to need little communication
 _PER_SHELF = 10_000
 _SIZES = (48, 4096)  # below, there is no room for words in the smallest readable letters
 _WORDINGS = 4  # captions tried for a scene before another scene is composed
-_WORLD_SEEDS: dict[World, list[int]] = {"plain": [], "rich": [1], "literal": [2]}
+_WORLD_SEEDS: dict[World, list[int]] = {"plain": [], "rich": [1], "literal": [2], "wordless": [3]}
 _MAX_SAMPLES = 10**9  # a sample's name has nine digits
 _CARD = """# Synthetic posters
 
@@ -73,8 +73,8 @@ def write_posters(
         charseg: write ``charseg.npy`` too; half a megabyte per poster.
         scene: write ``scene.json`` too, with the words, objects and their positions.
         world: ``plain`` has shapes alone, ``rich`` also things, more fonts and more backgrounds; ``literal`` is
-            ``rich`` without what the captions leave out. A ``README.md`` in the folder names the authors of the icons
-            that the things are drawn with, as their licence asks.
+            ``rich`` without what the captions leave out; ``wordless`` is ``plain`` without words. A ``README.md`` in
+            the folder names the authors of the icons that the things are drawn with, as their licence asks.
 
     Raises:
         ValueError: if a number is out of its range, or ``world`` is unknown.
@@ -95,7 +95,7 @@ def write_posters(
         )
         for _ in bar:
             pass
-        if world != "plain":
+        if world not in OF_SHAPES:
             (partial_out / "README.md").write_text(_CARD, encoding="utf-8")
 
 
@@ -114,7 +114,7 @@ def _described(scene: Scene, rng: np.random.Generator, heldout: bool, world: Wor
     """Return a scene and its caption; None if the caption leaves out what the literal world cannot leave out."""
     if world != "literal":
         return scene, describe(scene, rng)
-    return shows_what_is_told(scene, describe(scene, rng, SILENCE), heldout)
+    return shows_what_is_told(scene, describe(scene, rng, ODDS), heldout)
 
 
 def check_posters(samples: int, size: int, seed: int, world: str) -> None:
@@ -141,20 +141,29 @@ def draw_sample(index: int, size: int, seed: int, heldout: bool, world: World = 
     return _sample(index, scene, caption, draw_poster(scene, size))
 
 
+def undrawn_sample(index: int, size: int, seed: int, heldout: bool, world: World = "plain") -> RawSample:
+    """Return poster ``index`` as :func:`draw_sample` does, without drawing the image."""
+    return _sample(index, *make_scene(index, size, seed, heldout, world), no_image())
+
+
 def as_stored(sample: RawSample) -> RawSample:
     """Return a drawn poster as it is read from its files: with JPEG's losses and rounded positions."""
-    assert sample.scene is not None
-    texts = _texts_as_stored(sample)
     image = Image.open(io.BytesIO(encode_image(sample.image)))
     image.load()
+    return facts_as_stored(replace(sample, image=image))
+
+
+def facts_as_stored(sample: RawSample) -> RawSample:
+    """Return a poster with its texts and positions as they are read from its files; its image stays as it is."""
+    assert sample.scene is not None
+    texts = _texts_as_stored(sample)
     scene = decode_scene(encode_scene(sample.scene))
-    return replace(sample, image=image, words=texts.words, scene=scene, prompt=texts.prompt)
+    return replace(sample, words=texts.words, scene=scene, prompt=texts.prompt)
 
 
 def texts_as_stored(index: int, size: int, seed: int, heldout: bool, world: World = "plain") -> SampleTexts:
     """Return the texts of poster ``index`` as they are read from its files; the image is not drawn."""
-    scene, caption = make_scene(index, size, seed, heldout, world)
-    return _texts_as_stored(_sample(index, scene, caption, Image.new("RGB", (1, 1))))
+    return _texts_as_stored(undrawn_sample(index, size, seed, heldout, world))
 
 
 def _texts_as_stored(sample: RawSample) -> SampleTexts:

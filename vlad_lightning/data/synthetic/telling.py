@@ -20,18 +20,24 @@ RELATIONS = {
 
 
 @dataclass(frozen=True)
-class Silence:
-    """How often a caption leaves something out.
+class CaptionOdds:
+    """How often a caption leaves something out, or has words for which the poster shows nothing.
 
     Attributes:
-        background: share of the captions without the background.
-        objects: share of the captions without the objects.
-        colour: share of the objects whose colour is left out, if no other has its shape.
+        untold_background: share of the captions without the background.
+        untold_objects: share of the captions without the objects.
+        untold_colour: share of the objects whose colour is left out, if no other has its shape.
+        undrawn: share of the captions that name an object of a kind that posters cannot show.
+        medium: share of the captions that call the poster something else, as ``a travel brochure``.
+        qualifier: share of the objects with a word before them that changes nothing, as ``a merry red star``.
     """
 
-    background: float = 0.15
-    objects: float = 0.05
-    colour: float = 0.05
+    untold_background: float = 0.15
+    untold_objects: float = 0.05
+    untold_colour: float = 0.05
+    undrawn: float = 0.0
+    medium: float = 0.0
+    qualifier: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -39,16 +45,25 @@ class NamedObject:
     """An object, or a row of objects that are alike, and the noun phrase for it, without an article.
 
     Attributes:
-        row: the object, or the objects of the row.
+        row: the object, or the objects of the row; none for what the poster does not show.
         name: ``red car``; of a row, without its number, ``red cars``.
+        said_region: the region that is said of what the poster does not show.
     """
 
     row: tuple[PlacedObject, ...]
     name: str
+    said_region: str | None = None
+
+    @property
+    def count(self) -> int:
+        """How many objects the phrase is about: one for what the poster does not show."""
+        return max(1, len(self.row))
 
     @property
     def region(self) -> str | None:
         """The ninth of the frame it lies in; None where the objects of a row lie in several."""
+        if not self.row:
+            return self.said_region
         regions = {thing.region for thing in self.row}
         return regions.pop() if len(regions) == 1 else None
 
@@ -59,19 +74,21 @@ class CaptionContent:
 
     Attributes:
         background: the scene's background; None if the caption does not mention it.
-        objects: all objects of the scene, or none.
+        objects: all objects of the scene, or none; and perhaps something that is not there.
         phrases: all phrases of the scene.
+        medium: what the poster is called, without an article; None for one of the usual names.
     """
 
     background: Background | None
     objects: tuple[NamedObject, ...]
     phrases: tuple[Phrase, ...]
+    medium: str | None = None
 
 
-def choose(scene: Scene, rng: np.random.Generator, silence: Silence = Silence()) -> CaptionContent:
+def choose(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = CaptionOdds()) -> CaptionContent:
     """Choose a caption's content, mostly all; an object's colour is omitted only if no other has its shape."""
-    objects = scene.objects if rng.random() >= silence.objects else ()
-    background = scene.background if rng.random() >= silence.background else None
+    objects = scene.objects if rng.random() >= odds.untold_objects else ()
+    background = scene.background if rng.random() >= odds.untold_background else None
     if not objects and not scene.words:
         background = scene.background
     rows = scene.rows if objects else ()
@@ -79,7 +96,7 @@ def choose(scene: Scene, rng: np.random.Generator, silence: Silence = Silence())
     named = []
     for row in rows:
         noun = row[0].shape if len(row) == 1 else plural_of(row[0].shape)
-        silent = shapes[row[0].shape] == 1 and rng.random() < silence.colour
+        silent = shapes[row[0].shape] == 1 and rng.random() < odds.untold_colour
         named.append(NamedObject(row, noun if silent else f"{row[0].colour} {noun}"))
     return CaptionContent(background, tuple(named), scene.phrases)
 

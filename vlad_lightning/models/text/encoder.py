@@ -205,6 +205,7 @@ class TextEncoder(nn.Module):
             self.context,
             pad_to_context=not self.reader.masked,
             hides_padding=self.reader.masked or mask_padding,
+            causal=self.reader.causal,
         )
         self.empty = EmptyPrompt(self.parser)
         if lora is not None:

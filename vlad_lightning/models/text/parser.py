@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from vlad_lightning.layout.prompt_parser import Decomposition, PromptDecomposer
-from vlad_lightning.models.text.windows import Windows, cut_into_windows
+from vlad_lightning.models.text.windows import Fill, Windows, cut_into_windows
 from vlad_lightning.types import ParsedPrompts
 
 NO_LETTER = 256
@@ -27,6 +27,7 @@ class PromptParser:
         pad_to_context: fill every window up to ``context`` with padding, as most towers were trained; False fills up to
             the longest of the batch.
         hides_padding: hide the padding from the image generator.
+        causal: whether the tower's states of a prompt do not depend on the padding after it.
     """
 
     def __init__(
@@ -37,14 +38,21 @@ class PromptParser:
         context: int,
         pad_to_context: bool,
         hides_padding: bool,
+        causal: bool = False,
     ) -> None:
         self.max_words, self.max_objects, self.max_letters = max_words, max_objects, max_letters
         self.context, self.pad_to_context, self.hides_padding = context, pad_to_context, hides_padding
+        self.causal = causal
         self.decompose = PromptDecomposer()
         self.tokenizer: PreTrainedTokenizerFast | None = None
 
-    def __call__(self, prompts: Sequence[str]) -> ParsedPrompts:
+    def __call__(self, prompts: Sequence[str], cut_padding: bool = False) -> ParsedPrompts:
         """Parse B prompts, on the CPU; words beyond ``max_words`` and objects beyond ``max_objects`` are left out.
+
+        Args:
+            prompts: B prompts.
+            cut_padding: fill windows only up to the longest one, in steps of 16 tokens, so that there are few lengths
+                to compile for. For readers that ignore the states of padding; without effect where the tower does not.
 
         Raises:
             RuntimeError: if there is no tokenizer yet.
@@ -53,7 +61,10 @@ class PromptParser:
             raise RuntimeError("the text encoder has no tokenizer: train one, load one, or load a checkpoint")
         parts = [self.decompose(p) for p in prompts]
         words = [p.words[: self.max_words] for p in parts]
-        windows = cut_into_windows(self.tokenizer, prompts, words, self.context, pad_to_context=self.pad_to_context)
+        fill: Fill = "context" if self.pad_to_context else "longest"
+        if cut_padding and self.pad_to_context and self.causal:
+            fill = "steps"
+        windows = cut_into_windows(self.tokenizer, prompts, words, self.context, fill)
         present = windows.present.flatten()
         spans = torch.tensor([self._spans(p) for p in parts]).view(len(parts), -1, 2)  # (B, M, 2)
         letters, spelt, spelt_at = self._spelt(parts, spans.shape[1])

@@ -121,10 +121,12 @@ class TowerReader(Protocol):
     Attributes:
         masked: True if padding is hidden from the tower and from the readers of its states; False if padding is part of
             the sequence, as in the training of the tower and the image generator.
+        causal: True if no token's state depends on later ones, hence none on the padding after a prompt.
         lora_targets: the layers that get an adapter unless a configuration says otherwise.
     """
 
     masked: bool
+    causal: bool
     lora_targets: tuple[str, ...]
 
     def widths(self, tower: Any) -> tuple[int, int]:
@@ -147,6 +149,7 @@ class CLIPReader:
     """The reader of CLIP and OpenCLIP: no mask, as in Stable Diffusion; padding states attend to the prompt."""
 
     masked = False
+    causal = True
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def widths(self, tower: CLIPTextModel | CLIPTextModelWithProjection) -> tuple[int, int]:
@@ -183,6 +186,7 @@ class DualReader:
     """The reader of SDXL's pair of CLIP towers."""
 
     masked = False
+    causal = True
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def widths(self, tower: DualTower) -> tuple[int, int]:
@@ -210,6 +214,7 @@ class SiglipReader:
     """The reader of SigLIP and SigLIP 2 (arXiv 2502.14786): always padded; padding is read like any token."""
 
     masked = False
+    causal = False
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
 
     def widths(self, tower: SiglipTextModel | Siglip2TextModel) -> tuple[int, int]:
@@ -243,6 +248,7 @@ class QwenReader:
     """The reader of the language model of Qwen2.5-VL or Qwen3-VL: causal, without padding, read at its last token."""
 
     masked = True
+    causal = True
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
 
     def widths(self, tower: Qwen2_5_VLTextModel | Qwen3VLTextModel) -> tuple[int, int]:

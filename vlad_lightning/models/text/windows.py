@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from vlad_lightning.layout.prompt_parser import Phrase
+
+Fill = Literal["context", "longest", "steps"]
+
+STEP = 16
+"""Tokens by which the length of windows grows that are filled in steps."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ def cut_into_windows(
     prompts: Sequence[str],
     words: Sequence[Sequence[Phrase]],
     context: int,
-    pad_to_context: bool = True,
+    fill: Fill = "context",
 ) -> Windows:
     """Tokenize prompts; a prompt that does not fit becomes several windows, each with its own start and end token.
 
@@ -45,7 +51,8 @@ def cut_into_windows(
         prompts: B prompts.
         words: the words to draw of each prompt.
         context: the most tokens of a window.
-        pad_to_context: True fills every window up to ``context`` with padding; False up to the longest of the batch.
+        fill: up to where every window is filled with padding: ``context``; the ``longest`` of the batch; or the first
+            multiple of :data:`STEP` that holds the longest.
 
     Raises:
         ValueError: if ``context`` has no room besides the special tokens.
@@ -64,7 +71,10 @@ def cut_into_windows(
         [([*start, *ids, *end], [*[none] * len(start), *offsets, *[none] * len(end)]) for ids, offsets in row]
         for row in rows
     ]
-    length = context if pad_to_context else max(len(ids) for row in whole for ids, _ in row)
+    length = context
+    if fill != "context":
+        longest = max(len(ids) for row in whole for ids, _ in row)
+        length = longest if fill == "longest" else min(context, -(-longest // STEP) * STEP)
     return _stack(whole, length, _padding(tokenizer))
 
 

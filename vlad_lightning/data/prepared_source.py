@@ -1,0 +1,238 @@
+"""A prepared data set as a source of samples: nothing is scanned, and ten million names cost no memory to hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import numpy as np
+
+from vlad_lightning.data.ocr_lines import parse_ocr
+from vlad_lightning.data.prepared_shard import ShardReader
+from vlad_lightning.data.scene_file import decode_scene
+from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SampleTexts, SkipSample
+from vlad_lightning.files import LIST_BYTES, as_rgb, picture_from_bytes, printable, read_utf8
+
+NOTE = "prepared.json"
+"""The file in the folder of a prepared data set that says what is in it."""
+
+SHARDS = "shards"
+"""The folder in it that holds the samples."""
+
+KEYS, ROWS = "keys.npy", "rows.npy"
+"""The files of the index: the samples' names, and their places among all rows of the shards."""
+
+KEY = np.dtype("S16")
+VERSION = 1
+
+_log = logging.getLogger(__name__)
+_CHUNK = 1 << 20  # names that are hashed at a time
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0  # seconds between two attempts
+_T = TypeVar("_T")
+
+
+def is_prepared(root: str | Path) -> bool:
+    """Return whether a folder is a prepared data set, finished or not."""
+    return Path(root, NOTE).is_file()
+
+
+class PreparedSource(SampleSource):
+    """The samples of a folder that ``vlad-cli prepare`` has written.
+
+    A sample's split depends on its name and the seed only, by a hash that takes a fraction of a second for ten million
+    names; so no sample moves when others are added. It is another hash than that of a folder in MARIO's format.
+
+    Args:
+        root: the folder.
+        max_outage: seconds to wait if it cannot be read (its disk is away, access is denied) before raising an error.
+
+    Raises:
+        ValueError: if ``max_outage`` is below 0.
+    """
+
+    def __init__(self, root: str, max_outage: float = 300.0) -> None:
+        if not max_outage >= 0:  # also refuses nan
+            raise ValueError(f"max_outage={max_outage}: must be at least 0")
+        self.root = root
+        self.max_outage = max_outage
+        self._note: Mapping[str, Any] = {}
+        self._read_row = ShardReader(Path(root, SHARDS))
+        self._open_index()
+
+    def _open_index(self) -> None:
+        self._names: Sequence[str] = ()
+        self._rows = np.zeros(0, dtype=np.int64)
+        self._starts = np.zeros(0, dtype=np.int64)
+        if self._note:
+            index = Path(self.root, self._note["index"])
+            self._names = _Keys(index / KEYS)
+            self._rows = np.load(index / ROWS, mmap_mode="r")
+            counts = [rows for _, rows in self._note["shards"]]
+            self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+
+    @property
+    def name(self) -> str:
+        """The folder's path."""
+        return self.root
+
+    def setup(self) -> None:
+        """Open the index, once; no sample is read.
+
+        Raises:
+            FileNotFoundError: if the folder is no prepared data set.
+            ValueError: if it is not finished, or of a later version.
+        """
+        if self._note:
+            return
+        self._note = read_note(Path(self.root))
+        self._open_index()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """See :class:`~vlad_lightning.data.source.SampleSource`."""
+        return self._names
+
+    def place(self, index: int) -> tuple[str, int]:
+        """Return the name of a sample's shard and its row in it; other columns can be stored under the same ones."""
+        row = int(self._rows[index])
+        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._note["shards"][shard][0], row - int(self._starts[shard])
+
+    def row(self, index: int) -> Mapping[str, Any]:
+        """Return a sample's :class:`~vlad_lightning.data.prepared_shard.PreparedRow` by column, as it is stored.
+
+        Raises:
+            SkipSample: if its shard is missing.
+            DataOutageError: if the system fails to read it for too long.
+        """
+        return self._patiently(lambda: self._read_row(*self.place(index)))
+
+    def read(self, index: int) -> RawSample:
+        """See :class:`~vlad_lightning.data.source.SampleSource`."""
+        row = self.row(index)
+        texts = _texts(row)
+        image = as_rgb(picture_from_bytes(row["image"], row["key"]), in_place=True)
+        scene = decode_scene(row["scene"]) if row["scene"] else None
+        return RawSample(row["key"], image, texts.caption, texts.words, texts.problems, scene, texts.prompt)
+
+    def read_texts(self, index: int) -> SampleTexts:
+        """See :class:`~vlad_lightning.data.source.SampleSource`; the picture is not decoded."""
+        return _texts(self.row(index))
+
+    def positions(self, seed: int) -> np.ndarray:
+        """See :class:`~vlad_lightning.data.source.SampleSource`."""
+        found = np.empty(len(self))
+        if self._note:
+            with Path(self.root, self._note["index"], KEYS).open("rb") as file:  # mapped pages would count as memory
+                np.lib.format.read_magic(file)
+                np.lib.format.read_array_header_1_0(file)
+                for start in range(0, len(self), _CHUNK):
+                    keys = np.fromfile(file, dtype=KEY, count=min(_CHUNK, len(self) - start))
+                    found[start : start + _CHUNK] = key_positions(keys, seed)
+        return found
+
+    def content(self) -> Mapping[str, str]:
+        """Return the fingerprint that was made when the set was written."""
+        return dict(self._note.get("content", {}))
+
+    def _patiently(self, read: Callable[[], _T]) -> _T:
+        start, pause = time.monotonic(), _FIRST_PAUSE
+        while True:
+            try:
+                return read()
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and is_prepared(self.root):
+                    raise SkipSample("its shard is missing", error.filename or self.root) from error
+                left = start + self.max_outage - time.monotonic()
+                where = printable(self.root)
+                if left <= 0:
+                    raise DataOutageError(
+                        f"{where} could not be read for {self.max_outage:g} s (data.max_outage): {error}"
+                    ) from error
+                if pause == _FIRST_PAUSE:
+                    _log.warning("%s cannot be read; waiting for up to %g s: %s", where, self.max_outage, error)
+                time.sleep(min(pause, left))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: vars(self)[name] for name in ("root", "max_outage", "_note", "_read_row")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._open_index()
+
+
+def read_note(root: Path) -> Mapping[str, Any]:
+    """Return the note of a finished data set.
+
+    Raises:
+        FileNotFoundError, ValueError: as :meth:`PreparedSource.setup`.
+    """
+    if not is_prepared(root):
+        raise FileNotFoundError(
+            f"root is {printable(root)!r}, which has no {NOTE}; vlad-cli prepare writes such a folder"
+        )
+    try:
+        note = json.loads(read_utf8(root / NOTE, LIST_BYTES))
+        version, finished = note["version"], note["finished"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{printable(root / NOTE)} cannot be used: {type(error).__name__}: {error}") from error
+    if version != VERSION:
+        raise ValueError(f"{printable(root)} is prepared in version {version}; this is version {VERSION}")
+    if not finished:
+        raise ValueError(f"{printable(root)} is not finished; call the same vlad-cli prepare again, and it goes on")
+    return dict(note)
+
+
+def key_positions(keys: np.ndarray, seed: int) -> np.ndarray:
+    """Return a position in [0, 1) for each key, a hash of it and the seed.
+
+    Args:
+        keys: (N,) of 16 bytes each (``S16``).
+        seed: any whole number.
+
+    Returns:
+        (N,) float64.
+    """
+    halves = np.ascontiguousarray(keys).view("<u8").reshape(-1, 2)
+    start = _mixed(np.array([seed % 2**64], dtype=np.uint64))
+    value = _mixed(halves[:, 1] ^ _mixed(halves[:, 0] ^ start))
+    return (value >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mixed(value: np.ndarray) -> np.ndarray:
+    """Return a bijection of 64-bit numbers in which each bit depends on all (the finalizer of SplitMix64)."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+def _texts(row: Mapping[str, Any]) -> SampleTexts:
+    return SampleTexts(row["caption"], tuple(parse_ocr(row["ocr"])[0]), prompt=row["prompt"])
+
+
+class _Keys(Sequence[str]):
+    """The samples' names, in a file that is mapped into memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._keys = np.load(path, mmap_mode="r")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [key.decode("ascii") for key in self._keys[index].tolist()]
+        return bytes(self._keys[index]).decode("ascii")
