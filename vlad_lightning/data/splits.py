@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
 
-def positions_of(keys: Iterable[str], seed: int) -> np.ndarray:
+def positions_of(keys: Sequence[str], seed: int) -> np.ndarray:
     """Return a position in [0, 1) for each key, (N,) float64, from the hash of the key."""
-    return np.fromiter((_position(key, seed) for key in keys), np.float64)
+    # by number: a source's own sequence may have no end when it is iterated
+    return np.fromiter((_position(keys[i], seed) for i in range(len(keys))), np.float64, len(keys))
 
 
 def split(positions: np.ndarray, val_share: float, test_share: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
