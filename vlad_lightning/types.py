@@ -128,7 +128,8 @@ class FieldNotBuilt:
         """Refuse: torch calls this where a tensor is expected."""
         next(found for found in _flat([args, kwargs or {}]) if isinstance(found, cls))._refuse()
 
-    __len__ = __getitem__ = __iter__ = __bool__ = __eq__ = __hash__ = _refuse
+    # no __iter__: Lightning, which looks for the batch size, passes over what is not iterable; a loop calls __getitem__
+    __len__ = __getitem__ = __bool__ = __eq__ = __hash__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = _refuse
 
 

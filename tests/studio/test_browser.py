@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from vlad_lightning.layout.layout_file import LayoutFile
+from vlad_lightning.models.painter.vfe import VFE
 
 pytestmark = [pytest.mark.browser, pytest.mark.no_cover]
 
@@ -251,7 +253,13 @@ def test_a_picture_is_inpainted_inside_its_region_only(page: Any, picture: Path)
     assert before.shape == (32, 48, 3)
 
 
-def test_a_stopped_generation_frees_the_page_and_the_model(page: Any) -> None:
+def test_a_stopped_generation_frees_the_page_and_the_model(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slowly(*args: Any) -> Any:
+        time.sleep(0.05)  # so that the browser, which may be slow, is in time
+        return denoise(*args)
+
+    denoise = VFE.forward
+    monkeypatch.setattr(VFE, "forward", slowly)
     prepared(page, steps=100)
     page.locator("#count input[type=number]").fill("8")
     page.locator("#count input[type=number]").press("Tab")
