@@ -68,7 +68,7 @@ class Watch(Callback):
             if parameter.requires_grad:
                 now = whole(parameter)
                 before = self.mean.get(key)
-                self.mean[key] = now if before is None else before * DECAY + now * (1 - DECAY)
+                self.mean[key] = now if before is None else before.lerp(now, 1 - DECAY)
 
 
 def strategy_of(job: dict[str, Any]) -> Strategy | str:
