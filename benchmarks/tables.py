@@ -89,6 +89,8 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("table", type=int, choices=tuple(TABLES))
     parser.add_argument("--out", type=Path, default=Path("runs/table1"))
     options = parser.parse_args(args)
+    if not options.out.is_dir():
+        parser.error(f"--out is {str(options.out)!r}, which is no folder; it must be the runs' folder")
     runs = {name: read(options.out, folder) for name, folder in TABLES[options.table].items()}
     text = "\n".join([*figures(runs), "", *compared(runs), "", *published(options.table)]) + "\n"
     print(text)

@@ -75,3 +75,10 @@ def test_published_figures_are_those_of_the_systems_in_the_tables() -> None:
         for figures in tables[table]["rows"].values():
             harmonic = 2 * figures["p"] * figures["r"] / (figures["p"] + figures["r"])
             assert figures["f"] == pytest.approx(harmonic, abs=0.002)
+
+
+def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["1", "--out", str(tmp_path / "missing")])
+    assert "missing', which is no folder" in capsys.readouterr().err
+    assert not (tmp_path / "missing").exists()
