@@ -1,6 +1,6 @@
 """Every shipped YAML parses as it is used, leaves no `{out}` unfilled, and builds.
 
-To parse a stage takes jsonargparse up to three seconds, and longer where it is traced. So most of these tests are
+To parse a stage takes jsonargparse about a second, and longer where it is traced. So most of these tests are
 not: the others, tests/cli/test_fit.py and tests/cli/test_config_parser.py go the same ways.
 """
 

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, get_loader
 from lightning.pytorch.callbacks.timer import Interval
 
 from vlad_lightning.cli import fit as cli
-from vlad_lightning.cli.config_parser import dump, prepare
+from vlad_lightning.cli.config_parser import Parser, dump, prepare
 from vlad_lightning.cli.launcher import main
 from vlad_lightning.files import configs_folder
 
@@ -51,6 +51,23 @@ def test_a_written_configuration_reads_back(text: str) -> None:
 
 def test_members_of_an_enumeration_are_written_as_their_values() -> None:
     assert yaml.safe_load(dump({"interval": Interval.step})) == {"interval": "step"}
+
+
+def test_what_is_read_only_once_is_what_jsonargparse_reads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = ("--config", str(CONFIG.parent / "stage1_tlg.yaml"), "--model.generator.tlg.layers=3", "--data.size=48")
+    command = ["fit", *files, "--trainer.callbacks+", "class_path: lightning.pytorch.callbacks.Timer", "--print_config"]
+
+    def printed() -> str:
+        with pytest.raises(SystemExit):
+            cli.build(command, run=True)
+        return capsys.readouterr().out
+
+    ours = printed()
+    monkeypatch.delattr(Parser, "parse_object")
+    assert "layers: 3" in ours
+    assert printed() == ours
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import Context, ContextVar, copy_context
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -44,9 +46,56 @@ _DENIED = re.compile(r"(Importing '[^']+' is not allowed), denied by .*")
 _REQUIRED = "the following arguments are required: "
 _ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 
+_read: ContextVar[dict[object, tuple[Namespace, Context]] | None] = ContextVar("_read", default=None)
+"""What the classes' parsers have returned in the ongoing parse, each with the context that its key names."""
+
+
+@contextmanager
+def _remembering() -> Iterator[None]:
+    """Remember what is read until the outermost parse ends; files may have changed by the next one."""
+    token = _read.set({}) if _read.get() is None else None
+    try:
+        yield
+    finally:
+        if token is not None:
+            _read.reset(token)
+
 
 class Parser(LightningArgumentParser):
-    """LightningCLI's parser, which also fills in derived keys and reports errors in one line with the nearest key."""
+    """LightningCLI's parser, which also fills in derived keys and reports errors in one line with the nearest key.
+
+    jsonargparse reads the arguments of a class several times, and at each time several times those of the classes
+    among them: the innermost a hundred times. Here the same arguments are read once in a parse.
+    """
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Namespace:  # type: ignore[override]
+        """Parse as jsonargparse does."""
+        with _remembering():
+            return super().parse_args(*args, **kwargs)
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """Write a configuration as jsonargparse does, which checks it."""
+        with _remembering():
+            return str(super().dump(*args, **kwargs))
+
+    def parse_object(
+        self,
+        obj: Namespace | dict[str, Any],
+        namespace: Namespace | None = None,
+        env: bool | None = None,
+        defaults: bool = True,
+        **kwargs: Any,
+    ) -> Namespace:
+        """Parse the arguments of a class, or return what the same call returned before in this parse."""
+        read, context = _read.get(), copy_context()
+        if read is None:
+            return super().parse_object(obj, namespace, env, defaults, **kwargs)
+        # jsonargparse keeps in context variables what else decides, such as how strict it is
+        settings = frozenset((variable, id(value)) for variable, value in context.items())
+        key = (id(self), repr(obj), repr(namespace), env, defaults, repr(kwargs), settings)
+        if key not in read:
+            read[key] = super().parse_object(obj, namespace, env, defaults, **kwargs), context
+        return read[key][0].clone()
 
     def validate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> None:
         """Fill in the keys that follow from others, in place, then check; parsing and dumping both call this."""
