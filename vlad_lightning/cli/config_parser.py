@@ -46,8 +46,9 @@ _DENIED = re.compile(r"(Importing '[^']+' is not allowed), denied by .*")
 _REQUIRED = "the following arguments are required: "
 _ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 
-_read: ContextVar[dict[object, tuple[Namespace, Context]] | None] = ContextVar("_read", default=None)
-"""What the classes' parsers have returned in the ongoing parse, each with the context that its key names."""
+_read: ContextVar[dict[object, tuple[Namespace, ArgumentParser, Context]] | None] = ContextVar("_read", default=None)
+"""What the classes' parsers have returned in the ongoing parse, each with the parser and the context that its key names
+by their addresses, which must not be given to others meanwhile."""
 
 
 @contextmanager
@@ -94,7 +95,7 @@ class Parser(LightningArgumentParser):
         settings = frozenset((variable, id(value)) for variable, value in context.items())
         key = (id(self), repr(obj), repr(namespace), env, defaults, repr(kwargs), settings)
         if key not in read:
-            read[key] = super().parse_object(obj, namespace, env, defaults, **kwargs), context
+            read[key] = super().parse_object(obj, namespace, env, defaults, **kwargs), self, context
         return read[key][0].clone()
 
     def validate(self, namespace: Namespace, *args: Any, **kwargs: Any) -> None:
