@@ -33,7 +33,7 @@ from vlad_lightning.modules.latents import LatentEncoder, weights_digest
 from vlad_lightning.modules.settings import LossSettings
 from vlad_lightning.types import COSTLY_FIELDS, Batch, FieldNotBuilt
 
-LOSS = LossSettings(text_weight=3.0, object_weight=2.0, layout_dropout=0.3, augmentation=0.1)
+LOSS = LossSettings(text_weight=3.0, object_weight=2.0, layout_dropout=0.3)
 
 
 class Losses(Callback):
@@ -62,7 +62,13 @@ def prepared(posters: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def data(root: Path | None, **changes: Any) -> MarioDataModule:
-    settings: dict[str, Any] = {"size": tiny.SIZE, "batch_size": 4, "max_objects": 8, "val_share": 0.2, "test_share": 0.2}
+    settings: dict[str, Any] = {
+        "size": tiny.SIZE,
+        "batch_size": 4,
+        "max_objects": 8,
+        "val_share": 0.2,
+        "test_share": 0.2,
+    }
     return MarioDataModule(None if root is None else str(root), **settings | changes)
 
 
@@ -145,7 +151,7 @@ def test_no_picture_is_decoded_and_boxes_are_where_they_were(resize: str, tmp_pa
     for number in range(12):  # pictures of 80 x 72
         write_mario(tmp_path / "mario", number)
     prepare(Preparation("x", folder_portions(tmp_path / "mario"), tmp_path / "set"))
-    settings: dict[str, Any] = {"resize": resize, "shuffle": False} if False else {"resize": resize}
+    settings: dict[str, Any] = {"resize": resize}
     module = vfe()
     encoder = LatentEncoder(module.image_generator, module.image_encoder)
     fill_cache(data(tmp_path / "set", **settings), encoder, "float16")
