@@ -1,4 +1,4 @@
-"""A training on cached latents is the one on pictures, which are then not read; other latents than its own are refused."""
+"""A training on cached latents is the one on pictures, which are not read; latents of other networks are refused."""
 
 from __future__ import annotations
 
@@ -155,11 +155,11 @@ def test_no_picture_is_decoded_and_boxes_are_where_they_were(resize: str, tmp_pa
     module = vfe()
     encoder = LatentEncoder(module.image_generator, module.image_encoder)
     fill_cache(data(tmp_path / "set", **settings), encoder, "float16")
-    (plain,) = [batch for batch in data(tmp_path / "set", **settings, batch_size=2).val_dataloader()][:1]
+    plain = next(iter(data(tmp_path / "set", **settings, batch_size=2).val_dataloader()))
     emptied(tmp_path / "set")
     whole = data(tmp_path / "set", **settings, batch_size=2, latents=True)
     whole.ask_for("latents")
-    (batch,) = [batch for batch in whole.val_dataloader()][:1]
+    batch = next(iter(whole.val_dataloader()))
     assert batch.keys == plain.keys
     assert torch.equal(batch.word_boxes, plain.word_boxes)
     assert batch.word_mask.any()
@@ -182,7 +182,7 @@ def test_latents_of_other_networks_sizes_or_fonts_are_refused_before_the_first_s
     moved = vfe()
     assert moved.image_encoder is not None
     torch.nn.init.normal_(moved.image_encoder.tower.visual_projection.weight)
-    with pytest.raises(ValueError, match="made with image_encoder.weights"):
+    with pytest.raises(ValueError, match=r"made with image_encoder.weights"):
         tiny.trainer(limit_val_batches=1).validate(moved, data(prepared, latents=True))
     for change, named in (
         ({"size": 64}, "data.size 32, and this training has 64"),
@@ -202,11 +202,11 @@ def test_what_does_not_read_latents_refuses_them(prepared: Path, posters: Path) 
         tiny.trainer(1).fit(vfe(), data(prepared, latents=True))
     with pytest.raises(ValueError, match="reads no cached latents, only stage 2 does"):
         tiny.trainer(1).fit(tiny.alignment(), data(prepared, latents=True))
-    with pytest.raises(ValueError, match="model.masking trains inpainting"):
+    with pytest.raises(ValueError, match=r"model.masking trains inpainting"):
         tiny.trainer(1).fit(tiny.vfe(inpaints=True, masking=Masking()), data(prepared, latents=True))
     with pytest.raises(ValueError, match="cannot have cached latents; a prepared data set can"):
         data(posters, latents=True).setup()
-    with pytest.raises(ValueError, match="they are read where data.latents is true"):
+    with pytest.raises(ValueError, match=r"they are read where data.latents is true"):
         data(prepared).ask_for("latents")
 
 
@@ -225,7 +225,7 @@ def test_a_mixture_reads_latents_if_all_of_its_sources_have_them(prepared: Path,
     losses = fit(vfe(), mixture(), 2)
     assert {key[0] for batch in losses.batches for key in batch.keys} == {"0", "1"}
     assert all(value == value for value in losses.values)
-    with pytest.raises(ValueError, match="name each by itself: --data.source null --data.root SET"):
+    with pytest.raises(ValueError, match=r"name each by itself: --data.source null --data.root SET"):
         fill_cache(mixture(), LatentEncoder(vfe().image_generator, None))
 
 
