@@ -10,6 +10,8 @@ from vlad_lightning.cli.arguments import Parser
 from vlad_lightning.cli.prepare import part_of
 
 if TYPE_CHECKING:
+    import torch
+
     from vlad_lightning.modules import VFEModule
 
 _PARTS = ("image_generator.autoencoder", "image_encoder")  # whose outputs are stored
@@ -42,8 +44,9 @@ def cache(args: Sequence[str]) -> None:
         )
     if module.masking is not None:
         raise ValueError("model.masking trains inpainting, which encodes a part of each picture and reads no latents")
+    autocast = _autocast(built.trainer.precision)
     _load(built.trainer, module, options.checkpoint)
-    encoder = LatentEncoder(module.image_generator, module.image_encoder)
+    encoder = LatentEncoder(module.image_generator, module.image_encoder, autocast)
     module.eval().to(_device(options.device))
     report = fill_cache(built.datamodule, encoder, options.dtype, options.range, options.replace)
     root = built.datamodule.source.name
@@ -70,6 +73,15 @@ def _load(trainer: Any, module: VFEModule, checkpoint: Path | None) -> None:
 
 def _overlap(first: str, second: str) -> bool:
     return f"{first}.".startswith(f"{second}.") or f"{second}.".startswith(f"{first}.")
+
+
+def _autocast(precision: str) -> torch.dtype | None:
+    import torch
+
+    known = {"32-true": None, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
+    if precision not in known:
+        raise ValueError(f"trainer.precision is {precision}; latents are cached under {', '.join(known)}")
+    return known[precision]
 
 
 def _device(name: str | None) -> str:

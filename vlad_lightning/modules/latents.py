@@ -29,10 +29,12 @@ class LatentEncoder:
     Attributes:
         image_generator: its autoencoder encodes images and glyph maps.
         image_encoder: computes the embeddings; None leaves them out.
+        autocast: the format of numbers of a training in mixed precision, which is then used here as well.
     """
 
     image_generator: ImageGenerator
     image_encoder: ImageEncoder | None
+    autocast: torch.dtype | None = None
 
     @property
     def key(self) -> dict[str, Any]:
@@ -53,10 +55,11 @@ class LatentEncoder:
             glyphs: (B, 1, H, W) uint8, drawn layouts.
         """
         drawn = glyph_images(glyphs)
-        encoded = self.image_generator.autoencoder.encode_images(images)
         empty = self.no_glyphs(images)
-        maps = None if empty is None else self.image_generator.autoencoder.encode_images(drawn)
-        embedded = None if self.image_encoder is None else self.image_encoder(images)
+        with self._precision(images):
+            encoded = self.image_generator.autoencoder.encode_images(images)
+            maps = None if empty is None else self.image_generator.autoencoder.encode_images(drawn)
+            embedded = None if self.image_encoder is None else self.image_encoder(images)
         letters = near_letters(drawn, encoded.shape[-2:])
         return [
             Latents(
@@ -74,7 +77,11 @@ class LatentEncoder:
         """Return the latent of a glyph map without words, (C_z, h, w), of images (B, 3, H, W) as ``like``."""
         if not self.image_generator.hierarchical:
             return None
-        return self.image_generator.autoencoder.encode_images(torch.full_like(like[:1], -1))[0]
+        with self._precision(like):
+            return self.image_generator.autoencoder.encode_images(torch.full_like(like[:1], -1))[0]
+
+    def _precision(self, images: Tensor) -> torch.autocast:
+        return torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None)
 
 
 def fingerprint(network: nn.Module) -> dict[str, Any]:
