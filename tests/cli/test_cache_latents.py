@@ -12,6 +12,8 @@ from prepared_sets import write_mario
 from vlad_lightning.cli.fit import build
 from vlad_lightning.cli.launcher import main
 from vlad_lightning.data.latent_cache import stored_note
+from vlad_lightning.data.prepare_inputs import folder_portions
+from vlad_lightning.data.prepare_run import Preparation, prepare
 from vlad_lightning.files import configs_folder
 from vlad_lightning.models.text.encoder import train_tokenizer
 from vlad_lightning.modules import AlignmentModule
@@ -25,7 +27,7 @@ def test_the_image_encoder_is_that_of_stage_0(tmp_path: Path, capsys: pytest.Cap
     for number in range(12):
         write_mario(tmp_path / "mario", number)
     root, out = tmp_path / "set", tmp_path / "run"
-    assert main(["prepare", "--folder", str(tmp_path / "mario"), "--out", str(root)]) == 0
+    prepare(Preparation("x", folder_portions(tmp_path / "mario"), root))
     first = build(["--config", str(MINI / "stage0_align.yaml"), "--seed_everything", "7"], run=False)
     assert isinstance(first.model, AlignmentModule)
     first.model.prompt_encoder.text_encoder.tokenizer = train_tokenizer(["a big SALE"] * 9, 300)

@@ -73,7 +73,7 @@ def data(root: Path | None, **changes: Any) -> MarioDataModule:
 
 
 def vfe(**changes: Any) -> VFEModule:
-    module = tiny.stage("vfe", training=LOSS, text_probe=0, **changes)
+    module = tiny.stage("vfe", **{"training": LOSS, "text_probe": 0} | changes)
     assert isinstance(module, VFEModule)
     return module
 
@@ -99,16 +99,16 @@ def published(schedule: Schedule) -> VFEModule:
     return VFEModule(whole, tiny.image_encoder(), training=LOSS, text_probe=0, optimization=tiny.FAST)
 
 
-def fill(root: Path, module: VFEModule, dtype: str = "float32", **changes: Any) -> None:
-    encoder = LatentEncoder(module.image_generator, module.image_encoder)
-    report = fill_cache(data(root, **changes), encoder, dtype, replaces=True)
+def fill(root: Path, module: VFEModule, dtype: str = "float32", autocast: torch.dtype | None = None) -> None:
+    encoder = LatentEncoder(module.image_generator, module.image_encoder, autocast)
+    report = fill_cache(data(root), encoder, dtype, replaces=True)
     assert (report.samples, report.unreadable, report.left) == (40, 0, 0)
 
 
-def fit(module: VFEModule, samples: MarioDataModule, steps: int = 3) -> Losses:
+def fit(module: VFEModule, samples: MarioDataModule, steps: int = 3, **changes: Any) -> Losses:
     losses = Losses()
     settings: dict[str, Any] = {"limit_val_batches": 2, "val_check_interval": steps, "use_distributed_sampler": False}
-    tiny.trainer(steps, callbacks=[losses], log_every_n_steps=1, **settings).fit(module, samples)
+    tiny.trainer(steps, callbacks=[losses], log_every_n_steps=1, **settings | changes).fit(module, samples)
     assert len(losses.batches) == steps
     return losses
 
@@ -144,6 +144,16 @@ def test_a_cached_fit_has_the_losses_of_an_uncached_one_and_reads_no_picture(
         assert all(isinstance(getattr(batch, name), FieldNotBuilt) for name in COSTLY_FIELDS)
         assert batch.latents is not None
     assert all(batch.latents is None for batch in plain.batches)
+
+
+def test_under_mixed_precision_latents_are_those_that_the_training_would_compute(prepared: Path) -> None:
+    settings = replace(LOSS, augmentation=0.0)  # its noise is drawn in another format
+    fill(prepared, vfe(), "float16", torch.bfloat16)
+    losses = [
+        fit(vfe(training=settings), data(prepared, latents=cached), 2, precision="bf16-mixed").values
+        for cached in (False, True)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])

@@ -197,7 +197,7 @@ class MarioDataModule(LightningDataModule):
             source.setup()
             if not len(source):
                 raise ValueError(f"{printable(source.name)} holds no sample")
-        if self.latents:
+        if self.latents and stage in (None, "fit", "validate"):  # a test reads the pictures
             self.source.check_latents({"data": self.drawing})
         test_share = self.test_share if self.test_source is None else 0.0
         train, val, test = split(self.source.positions(self.seed), self.val_share, test_share)
