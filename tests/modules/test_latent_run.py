@@ -137,7 +137,7 @@ def test_a_sample_that_cannot_be_read_has_no_latents_and_is_replaced(root: Path,
 
 def test_another_cache_is_replaced_on_request_only(root: Path, encoder: LatentEncoder) -> None:
     done(root, encoder)
-    with pytest.raises(ValueError, match=r"made with dtype float16, and this training has float32; .* --replace"):
+    with pytest.raises(ValueError, match=r"made with dtype float16, and here it is float32; .* --replace"):
         done(root, encoder, dtype="float32")
     assert done(root, encoder, dtype="float32", replaces=True).samples == 19
     with pytest.raises(ValueError, match=r"made with other settings; --replace makes it again"):

@@ -186,7 +186,7 @@ def test_latents_of_other_networks_sizes_or_fonts_are_refused_before_the_first_s
     other = vfe()
     with torch.no_grad():
         other.image_generator.autoencoder.scale.mul_(1.001)
-    remedy = "this training has .*; make it again: vlad-cli cache .* --replace"
+    remedy = "here it is .*; make it again: vlad-cli cache .* --replace"
     with pytest.raises(ValueError, match=f"latents was made with autoencoder.weights [0-9a-f]+..., and {remedy}"):
         tiny.trainer(1).fit(other, data(prepared, latents=True))
     moved = vfe()
@@ -195,11 +195,11 @@ def test_latents_of_other_networks_sizes_or_fonts_are_refused_before_the_first_s
     with pytest.raises(ValueError, match=r"made with image_encoder.weights"):
         tiny.trainer(limit_val_batches=1).validate(moved, data(prepared, latents=True))
     for change, named in (
-        ({"size": 64}, "data.size 32, and this training has 64"),
-        ({"resize": "pad"}, "data.resize stretch, and this training has pad"),
-        ({"max_boxes": 5}, "data.max_boxes 32, and this training has 5"),
-        ({"rasterizer": Rasterizer("serif")}, "data.font DejaVu Sans Bold, and this training has DejaVu Seri..."),
-        ({"size": 64, "resize": "pad"}, "data.size 32, and this training has 64 and 1 more"),
+        ({"size": 64}, "data.size 32, and here it is 64"),
+        ({"resize": "pad"}, "data.resize stretch, and here it is pad"),
+        ({"max_boxes": 5}, "data.max_boxes 32, and here it is 5"),
+        ({"rasterizer": Rasterizer("serif")}, "data.font DejaVu Sans Bold, and here it is DejaVu Seri..."),
+        ({"size": 64, "resize": "pad"}, "data.size 32, and here it is 64 and 1 more"),
     ):
         with pytest.raises(ValueError, match=named):
             data(prepared, latents=True, **change).setup()
@@ -208,7 +208,7 @@ def test_latents_of_other_networks_sizes_or_fonts_are_refused_before_the_first_s
 
 def test_what_does_not_read_latents_refuses_them(prepared: Path, posters: Path) -> None:
     fill(prepared, vfe(hierarchical=False))
-    with pytest.raises(ValueError, match="made with glyphs none, and this training has encoded"):
+    with pytest.raises(ValueError, match="made with glyphs none, and here it is encoded"):
         tiny.trainer(1).fit(vfe(), data(prepared, latents=True))
     with pytest.raises(ValueError, match="reads no cached latents, only stage 2 does"):
         tiny.trainer(1).fit(tiny.alignment(), data(prepared, latents=True))

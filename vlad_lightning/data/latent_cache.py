@@ -83,7 +83,7 @@ class LatentNote:
             name, value = next(iter(other.items()))
             more = f" and {len(other) - 1} more" if len(other) > 1 else ""
             raise ValueError(
-                f"{printable(folder)} was made with {name} {_short(own.get(name, _ABSENT))}, and this training has "
+                f"{printable(folder)} was made with {name} {_short(own.get(name, _ABSENT))}, and here it is "
                 f"{_short(value)}{more}; make it again: {_REMEDY.format(root=printable(folder.parent))} --replace, or "
                 "train without it: --data.latents false"
             )

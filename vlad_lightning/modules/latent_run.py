@@ -164,7 +164,7 @@ def _note(source: PreparedSource, data: MarioDataModule, encoder: LatentEncoder,
     (sample,) = encoder(blank, torch.zeros(1, 1, data.size, data.size, dtype=torch.uint8, device=blank.device))
     columns = {name: getattr(sample, name) for name in ("images", "glyphs", "letters", "embeddings")}
     shapes = {name: list(value.shape) for name, value in columns.items() if value is not None}
-    autocast = str(encoder.autocast).removeprefix("torch.")
+    autocast = "none" if encoder.autocast is None else str(encoder.autocast).removeprefix("torch.")
     key = {"data": dict(data.drawing), **encoder.key, "autocast": autocast, "dtype": dtype}
     return LatentNote(key, shapes, dict(source.content()))
 
