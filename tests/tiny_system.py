@@ -108,9 +108,11 @@ def image_generator(
     grounded: bool = True,
     map_channels: int = 4,
     word_colours: bool = False,
+    named_colours: bool = False,
 ) -> ImageGenerator:
-    phrases = PhraseMap(WIDTH, channels=map_channels, side=4, width=16) if hierarchical and grounded else None
-    layout = (LATENT if hierarchical else 0) + (phrases.out_channels if phrases else 0) + 4 * word_colours
+    stamps: dict[str, Any] = {"picture": True, "named_colours": True} if named_colours else {"channels": map_channels}
+    phrases = PhraseMap(WIDTH, side=4, width=16, **stamps) if hierarchical and grounded else None
+    layout = (LATENT if hierarchical else 0) + (phrases.encoded_channels(LATENT) if phrases else 0) + 4 * word_colours
     fusion = LatentFusion(LATENT, layout, WIDTH, LATENT + extra_channels, time_width=16)
     network = VFE(fusion, unet(LATENT + extra_channels), phrase_map=phrases)
     if inpaints:  # made last, so that the other weights are drawn as without it

@@ -352,6 +352,28 @@ def test_an_object_acts_through_its_phrase(image_generator: ImageGenerator) -> N
     assert torch.equal(first.phrases, conditioning.objects)
 
 
+def test_the_colours_that_phrases_name_reach_the_layouts_latent() -> None:
+    """With stamps that have a colour of their own, the prompt's name of it changes the map and nothing else of it."""
+    image_generator = tiny.image_generator(named_colours=True)
+    prompts, layouts = ["a gold circle and a cube"], [replace(STAR, objects=("a gold circle",))]
+    with torch.no_grad():
+        grounding = image_generator.ground(prompts, layouts, image_generator.prompt_encoder(prompts))
+        assert grounding.colours is not None
+        torch.testing.assert_close(grounding.colours[0, 0], torch.tensor([1.0, 215 / 127.5 - 1, -1.0, 1.0]))
+        assert not grounding.colours[0, 1:].any()
+        blank = glyph_images(image_generator.draw_glyphs(layouts))
+        named, own = (
+            image_generator.encode_layout(blank, told) for told in (grounding, replace(grounding, colours=None))
+        )
+    assert named is not None
+    assert own is not None
+    changed = (named != own).flatten(2).any(dim=2)[0]
+    assert changed[tiny.LATENT : 2 * tiny.LATENT].any()  # of the stamps' picture
+    assert not changed[: tiny.LATENT].any()
+    assert not changed[2 * tiny.LATENT :].any()
+    assert tiny.image_generator().named_colours(prompts) is None
+
+
 def test_an_object_missing_from_the_prompt_is_refused(image_generator: ImageGenerator) -> None:
     green = replace(STAR, objects=("a green tree",))
     with pytest.raises(ValueError, match="the layout has the object 'a green tree'"):

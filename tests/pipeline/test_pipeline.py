@@ -256,6 +256,23 @@ def test_an_export_keeps_whether_words_are_typeset(tmp_path: Path, typesetting: 
     assert torch.allclose(natural[0], box, rtol=1e-4) is typesetting
 
 
+def test_rows_of_sampled_layouts_have_the_proportions_of_their_count() -> None:
+    torch.manual_seed(0)
+    layouts = tiny.layout_generator()
+    layouts.tlg.taught_objects.fill_(True)
+    found = []
+    for typesetting in (False, True):
+        layouts.typesetting = typesetting
+        generators = [torch.Generator().manual_seed(i) for i in range(32)]
+        made = layouts.sample(["six red cars"] * 32, Sampler(steps=1), generators)
+        boxes = torch.cat([layout.object_boxes for layout in made])[:, 2:4]
+        found.append((boxes.amax(dim=1) / boxes.amin(dim=1)).sort().values)
+    free, proportioned = found
+    assert len(free) == len(proportioned) > 0
+    assert free[0] < 3
+    assert proportioned[0] >= 6.3 * (1 - 1e-4)
+
+
 def test_fused_projections_are_kept_by_an_export() -> None:
     module = VFEModule(
         tiny.image_generator(), tiny.image_encoder(), tiny.layout_generator(), sampler=ImageSampler(2, fuse_qkv=True)

@@ -180,8 +180,8 @@ def test_the_end_of_the_server_ends_the_generation(tmp_path: Path) -> None:
             one = Page(client)
             one.generate(1.0, count=8)
             wait_until(working)
-        assert not working()
-    assert engine.pipe.interrupt
+        wait_until(lambda: not working())
+    assert (engine.begun, engine.finished) == (1, 0)
 
 
 def test_events_of_the_queue_cannot_be_asked_for_beside_it(page: Callable[[], Page], engine: Counting) -> None:

@@ -20,6 +20,7 @@ from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
 from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.object_requests import count_of
+from vlad_lightning.layout.phrase_colours import phrase_colours
 from vlad_lightning.layout.prompt_parser import bare_phrase
 from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE, check_whole
 from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
@@ -218,7 +219,25 @@ class ImageGenerator(nn.Module):
             boxes[row, slots] = layout.object_boxes
             mask[row, slots] = True
             counts[row, slots] = torch.tensor([count_of(bare_phrase(name)) for name in layout.objects]).long()
-        return Grounding(cond.objects, *(told.to(cond.phrases.device) for told in (boxes, mask, counts)))
+        boxes, mask, counts = (told.to(cond.phrases.device) for told in (boxes, mask, counts))
+        return Grounding(cond.objects, boxes, mask, counts, self.named_colours(prompts))
+
+    def named_colours(self, prompts: Sequence[str]) -> Tensor | None:
+        """Return the colours that the phrases of B prompts name, as :class:`Grounding` has them.
+
+        Returns:
+            (B, K, 4) float32 on the image generator's device; None without a phrase map that reads them.
+        """
+        if self.vfe.phrase_map is None or not self.vfe.phrase_map.config.named_colours:
+            return None
+        text = self.prompt_encoder.text_encoder
+        colours = torch.zeros(len(prompts), text.max_objects, 4)
+        for row, prompt in enumerate(prompts):
+            phrases = text.decompose(prompt).objects
+            for slot, rgb in enumerate(phrase_colours(prompt, phrases)[: text.max_objects]):
+                if rgb is not None:
+                    colours[row, slot] = torch.tensor([*(v / 127.5 - 1 for v in rgb), 1.0])
+        return colours.to(self.vfe.fusion.weight.device, non_blocking=True)
 
     @property
     def inpaints(self) -> bool:

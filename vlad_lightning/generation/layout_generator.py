@@ -14,6 +14,7 @@ from vlad_lightning.diffusion.objective import Schedule, check_schedule, objecti
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.masks import FRAME, fills_frame
+from vlad_lightning.layout.object_rows import in_proportion
 from vlad_lightning.layout.overlaps import resolve_overlaps
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.layout.typesetting import typeset
@@ -141,10 +142,11 @@ class LayoutGenerator(nn.Module):
         placed = [i for i in range(len(phrases)) if present[text.max_words + i]]
         object_boxes = boxes[[text.max_words + i for i in placed]]
         object_boxes = torch.where(fills_frame(object_boxes)[:, None], object_boxes.new_tensor(FRAME), object_boxes)
+        objects = tuple(phrases[i].text for i in placed)
         word_boxes, groups, moved = boxes[: len(words)], parts.groups[: len(words)], 0
         if self.typesetting:
+            object_boxes = in_proportion(objects, object_boxes)
             fonts = with_lettering(Layout(words, word_boxes), prompt).fonts
             word_boxes, moved = typeset(words, word_boxes, groups, fonts)
         apart = resolve_overlaps(word_boxes, groups, object_boxes)
-        objects = tuple(phrases[i].text for i in placed)
         return Layout(words, apart.boxes, (), objects, apart.objects, moved + apart.moved)

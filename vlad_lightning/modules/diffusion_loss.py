@@ -125,7 +125,8 @@ class DiffusionLoss:
         mask = batch.object_mask & cond.object_mask & ~all_dropped[:, None]
         if self.settings.box_dropout > 0:
             mask = mask & (generators.uniform(mask.shape[1]) >= self.settings.box_dropout)
-        return Grounding(cond.objects, batch.object_boxes, mask, batch.object_counts)
+        colours = self.image_generator.named_colours(batch.prompts)
+        return Grounding(cond.objects, batch.object_boxes, mask, batch.object_counts, colours)
 
     def _without_pooled(self, cond: Conditioning, uncond: Conditioning, generators: SampleGenerators) -> Conditioning:
         """Replace the pooled t of some samples by the empty prompt's; their token states stay."""

@@ -28,12 +28,15 @@ class Grounding:
         boxes: (B, K, 5) float32: centre and size in fractions of the frame, and the angle in radians.
         mask: (B, K) bool: which phrases have a box; the others are not drawn.
         counts: (B, K) int64: how many objects each phrase counts, whose box is around all of them; None is 1 for all.
+        colours: (B, K, 4) float32: red, green and blue in [-1, 1] of the colour that a phrase names, and a 1 where it
+            names one; None if no phrase does.
     """
 
     phrases: Tensor
     boxes: Tensor
     mask: Tensor
     counts: Tensor | None = None
+    colours: Tensor | None = None
 
 
 class PhraseMap(ModelMixin, ConfigMixin):
@@ -52,6 +55,9 @@ class PhraseMap(ModelMixin, ConfigMixin):
     what it stands on. The stamp of a picture also depends on the ratio of the box's sides, since three fish in a row
     and in a column are said alike.
 
+    With ``named_colours``, the stamp of an object whose phrase names a colour has that colour all over, and the network
+    draws its opacity only; backgrounds keep their stamps, since their colours may form a pattern.
+
     With ``rows``, a phrase that counts its objects (``three red fish``) has a stamp for one of them, and its box is a
     row of such stamps (:mod:`~vlad_lightning.models.painter.rows`). Without, the stamp is of the whole row.
 
@@ -63,6 +69,10 @@ class PhraseMap(ModelMixin, ConfigMixin):
         picture: whether stamps are pictures.
         opacity_side: side of a stamp's opacity, in cells; None is ``side``. Outlines need more cells than colours do.
         rows: whether a phrase that counts its objects is a row of stamps.
+        named_colours: whether the colour that a phrase names replaces that of its stamp; only of pictures.
+
+    Raises:
+        ValueError: for ``named_colours`` without ``picture``.
     """
 
     @register_to_config
@@ -75,8 +85,11 @@ class PhraseMap(ModelMixin, ConfigMixin):
         picture: bool = False,
         opacity_side: int | None = None,
         rows: bool = False,
+        named_colours: bool = False,
     ) -> None:
         super().__init__()
+        if named_colours and not picture:
+            raise ValueError("named_colours is true; it needs picture: true, since a latent has no colours to replace")
         self.channels = 3 if picture else channels
         self._opacity_side = opacity_side or side
         coloured, opaque = self.channels * side**2, self._opacity_side**2
@@ -127,6 +140,10 @@ class PhraseMap(ModelMixin, ConfigMixin):
         ordered = _smallest_last(grounding)
         colours, opacity, ratios = self._stamps(ordered)
         solid = ~fills_frame(ordered.boxes)  # a background has no silhouette, and hides none: it is the largest
+        if self.config.named_colours and ordered.colours is not None:
+            named = (ordered.colours[..., 3] > 0) & solid
+            fill = ordered.colours[..., :3, None, None].to(colours)
+            colours = torch.where(named[..., None, None, None], fill, colours)
         canvas = colours.new_zeros(len(colours), self.out_channels, *size)
         with torch.autocast(colours.device.type, enabled=False):  # bfloat16 would move the edges
             across, down, cover = box_coordinates(ordered.boxes, size)
@@ -180,5 +197,5 @@ def _smallest_last(grounding: Grounding) -> Grounding:
     most = max(1, int(mask.sum(dim=1).max()))
     order = area.argsort(dim=1, descending=True, stable=True)[:, :most]  # (B, most)
     row = torch.arange(len(boxes), device=boxes.device)[:, None]
-    counts = None if grounding.counts is None else grounding.counts[row, order]
-    return Grounding(grounding.phrases[row, order], boxes[row, order], mask[row, order], counts)
+    counts, colours = (None if told is None else told[row, order] for told in (grounding.counts, grounding.colours))
+    return Grounding(grounding.phrases[row, order], boxes[row, order], mask[row, order], counts, colours)

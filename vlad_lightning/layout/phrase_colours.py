@@ -1,0 +1,58 @@
+"""The colour that a phrase for an object names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
+
+from vlad_lightning.layout.colours import RGB, rgb_named
+from vlad_lightning.layout.prompt_parser import Phrase
+
+_WORD = re.compile(r"[^\W\d_]+|#[0-9a-fA-F]{6}\b")
+_IN = re.compile(r"\s+in\s+", re.IGNORECASE)
+_AND = re.compile(r"\s+and\s+", re.IGNORECASE)
+
+
+def phrase_colours(prompt: str, phrases: Sequence[Phrase]) -> tuple[RGB | None, ...]:
+    """Return the colour that each phrase of a prompt names, before its noun or after it with ``in``.
+
+    A colour has one of the names of :func:`~vlad_lightning.layout.colours.rgb_named`. The last word of a phrase is its
+    noun and no colour: ``an orange`` is a fruit. Several colours (``a red and white pole``) are a pattern, and none is
+    named.
+
+    Args:
+        prompt: any text.
+        phrases: its phrases, in its order.
+
+    Returns:
+        For each phrase sRGB bytes, or None.
+
+    Example:
+        >>> from vlad_lightning.layout.prompt_parser import PromptDecomposer
+        >>> prompt = "a gold star above a dark red car, a cat in blue and an orange"
+        >>> phrase_colours(prompt, PromptDecomposer()(prompt).objects)
+        ((255, 215, 0), (139, 0, 0), (35, 80, 205), None, None)
+    """
+    own = [_own_colour(phrase.text) for phrase in phrases]
+    for i, (phrase, after) in enumerate(pairwise(phrases)):
+        between = prompt[phrase.end : after.start]
+        if own[i] is None and _IN.fullmatch(between):
+            own[i] = rgb_named(after.text)
+        if _AND.fullmatch(between) and rgb_named(_WORD.findall(phrase.text)[-1]):
+            own[i + 1] = None
+    return tuple(own)
+
+
+@lru_cache(maxsize=65_536)
+def _own_colour(phrase: str) -> RGB | None:
+    words = _WORD.findall(phrase)[:-1]
+    found = []
+    while words:
+        # two words together first: "dark red" is another colour than "red"
+        taken = next((n for n in (2, 1) if len(words) >= n and rgb_named("".join(words[-n:]))), 0)
+        if taken:
+            found.append(rgb_named("".join(words[-taken:])))
+        words = words[: -taken or -1]
+    return found[0] if len(found) == 1 else None
