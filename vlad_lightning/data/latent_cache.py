@@ -127,8 +127,12 @@ def stored_note(root: Path) -> LatentNote | None:
         if version == VERSION:
             return LatentNote(**note)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{printable(path)} cannot be used: {type(error).__name__}: {error}") from error
-    raise ValueError(f"{printable(path)} is of version {version}; this is version {VERSION}: remove its folder")
+        raise ValueError(
+            f"{printable(path)} cannot be used ({type(error).__name__}: {error}); remove its folder, and cache again"
+        ) from error
+    raise ValueError(
+        f"{printable(path)} is of version {version}, and this is version {VERSION}; remove its folder, and cache again"
+    )
 
 
 def claim_cache(root: Path, note: LatentNote, no_glyphs: Tensor | None, replaces: bool = False) -> None:
