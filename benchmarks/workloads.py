@@ -56,8 +56,8 @@ def counted(fixed_ms: float, image_ms: float) -> list[Counted]:
     found = []
     for name, (config, images) in NETWORKS.items():
         for title, more, passes in ((name, [], 3), (f"{name}, LoRA", ["--model.image_generator.vfe.lora", LORA], 2)):
-            module = _build(config, *more)
-            generated, frozen = _tflop(module)
+            module = build_module(config, *more)
+            generated, frozen = forward_tflop(module)
             # without gradients of the frozen weights, the backward pass is as long as the forward pass
             tflop = passes * generated + frozen
             gradients = 4.0 * sum(p.numel() for p in module.parameters() if p.requires_grad)
@@ -77,14 +77,15 @@ def counted(fixed_ms: float, image_ms: float) -> list[Counted]:
     return found
 
 
-def _build(config: str, *more: str) -> VFEModule:
+def build_module(config: str, *more: str) -> VFEModule:
+    """Build stage 2 of a shipped configuration on the meta device."""
     with torch.device("meta"):
         module = cli.build(["--config", str(configs_folder() / config), *more], run=False).model
     assert isinstance(module, VFEModule)
     return module
 
 
-def _tflop(module: VFEModule) -> tuple[float, float]:
+def forward_tflop(module: VFEModule) -> tuple[float, float]:
     """Return TFLOP per image: the forward pass of the image generator, and the frozen networks (autoencoder twice)."""
     from parameters import vfe_inputs
 
@@ -103,7 +104,7 @@ def _tflop(module: VFEModule) -> tuple[float, float]:
 
 def _reference_tflop() -> float:
     """Return the TFLOP of a forward pass of Stable Diffusion 2's UNet at MLPerf's size."""
-    unet = _build("sd21/stage2_vfe.yaml").image_generator.vfe.unet
+    unet = build_module("sd21/stage2_vfe.yaml").image_generator.vfe.unet
     width = unet.config.cross_attention_dim
     latents = torch.zeros(1, unet.config.in_channels, _MLPERF_LATENT, _MLPERF_LATENT, device="meta")
     steps, states = torch.zeros(1, dtype=torch.int64, device="meta"), torch.zeros(1, 77, width, device="meta")

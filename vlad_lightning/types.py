@@ -17,6 +17,9 @@ from torch import Tensor
 COSTLY_FIELDS = ("images", "glyphs")
 """The fields of :class:`Batch` that cost most to build; a data module builds only those that are asked for."""
 
+LATENTS = "latents"
+"""The field of :class:`Batch` that replaces :data:`COSTLY_FIELDS` where a data module has cached latents."""
+
 _UNIT_CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))  # clockwise on screen, from the top left
 
 
@@ -139,6 +142,36 @@ def not_built(name: str) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Latents:
+    """What frozen networks have computed of a sample or, stacked, of ``B`` samples, in the dtype in which it is stored.
+
+    Attributes:
+        images: (C_z, h, w) or (B, C_z, h, w) float: the image's latent.
+        glyphs: (C_z, h, w) or (B, C_z, h, w) float: the glyph map's latent; None without hierarchical guidance.
+        no_glyphs: (C_z, h, w) float: the latent of a glyph map without words; None without hierarchical guidance.
+        letters: (h, w) or (B, h, w) bool: where letters are, with a margin around them.
+        embeddings: (D,) or (B, D) float: the image's embedding, for L_align; None without an image encoder.
+    """
+
+    images: Tensor
+    glyphs: Tensor | None
+    no_glyphs: Tensor | None
+    letters: Tensor
+    embeddings: Tensor | None
+
+    @classmethod
+    def collate(cls, samples: Sequence[Latents]) -> Latents:
+        """Stack the latents of samples."""
+
+        def stacked(name: str) -> Any:
+            values = [getattr(sample, name) for sample in samples]
+            return None if values[0] is None else torch.stack(values)
+
+        names = ("images", "glyphs", "letters", "embeddings")
+        return cls(**{name: stacked(name) for name in names}, no_glyphs=samples[0].no_glyphs)
+
+
+@dataclass(frozen=True)
 class Sample:
     """One poster of a data set.
 
@@ -156,6 +189,7 @@ class Sample:
         object_mask: (K,) bool: True where the prompt has such a phrase and its box is known.
         object_counts: (K,) int64: how many objects each phrase counts, whose box is around all of them; at least 1.
         scene_known: whether the data contain the objects' boxes; if so, a phrase without a box is known to have none.
+        latents: the cached latents; None where they were not asked for.
     """
 
     key: str
@@ -169,6 +203,7 @@ class Sample:
     object_mask: Tensor
     object_counts: Tensor
     scene_known: bool
+    latents: Latents | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -275,6 +310,7 @@ class Batch:
         spare: True for a repeated batch that only keeps a device in step with the others; its samples do not count.
         parsed: the prompts, parsed by the data loader; None if that was not requested.
         negatives: the negatives of stage 0's training; None elsewhere.
+        latents: the cached latents; None where they were not asked for.
     """
 
     keys: tuple[str, ...]
@@ -291,6 +327,7 @@ class Batch:
     spare: bool = False
     parsed: ParsedPrompts | None = None
     negatives: Negatives | None = None
+    latents: Latents | None = None
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -320,6 +357,7 @@ class Batch:
             object_mask=torch.stack([s.object_mask for s in samples]),
             object_counts=torch.stack([s.object_counts for s in samples]),
             scene_known=torch.tensor([s.scene_known for s in samples]),
+            latents=Latents.collate(latents) if (latents := [s.latents for s in samples if s.latents]) else None,
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
@@ -593,12 +631,12 @@ def _flat(value: Any) -> Iterator[Any]:
         yield value
 
 
-_TEXTS = (ParsedPrompts, Negatives, PhrasePairs)
+_NESTED = (ParsedPrompts, Negatives, PhrasePairs, Latents)
 
 
 def _map_tensors(value: Any, function: Any) -> Any:
-    """Return a copy with ``function`` applied to its tensors and those of nested texts; layouts stay as they are."""
+    """Return a copy with ``function`` applied to its tensors and those of nested fields; layouts stay as they are."""
     changed = {f.name: function(x) for f in fields(value) if isinstance(x := getattr(value, f.name), Tensor)}
-    texts = {f.name: x for f in fields(value) if isinstance(x := getattr(value, f.name), _TEXTS)}
-    changed |= {name: _map_tensors(x, function) for name, x in texts.items()}
+    nested = {f.name: x for f in fields(value) if isinstance(x := getattr(value, f.name), _NESTED)}
+    changed |= {name: _map_tensors(x, function) for name, x in nested.items()}
     return replace(value, **changed)

@@ -39,6 +39,7 @@ def test_help_lists_every_command(flag: str) -> None:
         "doctor",
         "annotate",
         "prepare",
+        "cache",
         "inspect",
         "synth",
         "export",

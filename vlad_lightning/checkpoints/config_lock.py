@@ -26,6 +26,7 @@ _LOCKED = ("seed_everything", "model", "data", "trainer")
 _FREE = (
     "data.num_workers",
     "data.pin_memory",
+    "data.latents",
     "data.limit_test",
     "data.max_outage",
     "data.test_root",

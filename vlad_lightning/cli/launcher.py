@@ -26,6 +26,7 @@ _COMMANDS = {
     "doctor": "check ranks, network, disks, versions and weights, alone or on every task: srun vlad-cli doctor",
     "annotate": "write your own pictures, with the words read on them, in MARIO's format",
     "prepare": "write a data set of millions of samples for training, from MARIO's metadata or any folder",
+    "cache": "store the latents of a prepared data set, so that stage 2 need not encode its images in every epoch",
     "inspect": "show what is in a data set, with plots and pictures: vlad-cli inspect DIR",
     "synth": "write synthetic posters in MARIO's format",
     "export": "write a stage-2 checkpoint as a pipeline folder",
@@ -35,7 +36,7 @@ _COMMANDS = {
     "evaluate": "score images of any system for a suite of prompts, and compare systems",
 }
 
-_CONFIGURED = ("fit", "validate", "test", "predict", "export", "doctor")  # they read files after --config
+_CONFIGURED = ("fit", "validate", "test", "predict", "export", "cache", "doctor")  # they read files after --config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -130,6 +131,10 @@ def _entry(command: str) -> Callable[[list[str]], int | None]:
         from vlad_lightning.cli import evaluate
 
         return evaluate.main
+    if command == "cache":
+        from vlad_lightning.cli.cache_latents import cache
+
+        return cache
     if command == "export":
         from vlad_lightning.cli.export import export
 

@@ -100,7 +100,12 @@ def _write_report(work: Preparation, report: PrepareReport) -> None:
     write_page(work.out / _REPORT, str(work.out), lines, inspection, samples, dropped)
 
 
-def _range(text: str) -> tuple[int, int]:
+def part_of(text: str) -> tuple[int, int]:
+    """Parse ``i/n``, a part of the work and the number of parts.
+
+    Raises:
+        argparse.ArgumentTypeError: for another text.
+    """
     part, slash, parts = text.partition("/")
     if not slash or not part.isdecimal() or not parts.isdecimal() or not int(part) < int(parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not i/n with i from 0 to n - 1, such as 0/16")
@@ -139,7 +144,7 @@ def _parser() -> Parser:
         "--max_bad", type=float, default=0.5, help="refuse a larger share of unusable samples; default: %(default)s"
     )
     parser.add_argument(
-        "--range", type=_range, default=(0, 1), help="i/n: do part i of n, from 0 on, as a task of a SLURM array"
+        "--range", type=part_of, default=(0, 1), help="i/n: do part i of n, from 0 on, as a task of a SLURM array"
     )
     parser.add_argument("--workers", type=int, default=1, help="number of worker processes; default: %(default)s")
     return parser

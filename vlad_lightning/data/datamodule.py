@@ -27,13 +27,15 @@ from vlad_lightning.data.source import SampleSource
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.workers import Loader, start_worker
 from vlad_lightning.files import find_config, printable
+from vlad_lightning.layout.fonts import load_font
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.limits import MOST_IN_BATCH, MOST_PHRASES, MOST_SIDE, check_share, check_whole
-from vlad_lightning.types import COSTLY_FIELDS, Batch, PromptBatch, Sample
+from vlad_lightning.types import COSTLY_FIELDS, LATENTS, Batch, PromptBatch, Sample
 
 _log = logging.getLogger(__name__)
 _NAMED = 20  # samples that a warning names
 _SIZE, _MAX_WORDS = 64, 4
+_FONT_SIZE = 16  # any: only the font's name is read
 _PREPARED_AS = {"min_confidence": "min_confidence", "max_bad_share": "max_bad"}  # the settings' names when preparing
 
 Preparation = Callable[[Batch, int | None], Batch]
@@ -83,6 +85,8 @@ class MarioDataModule(LightningDataModule):
         resize: how a picture of other proportions becomes a square: ``stretch``, which is what MARIO's pictures have
             been through; ``crop`` to its middle; or ``pad`` with white. See
             :func:`~vlad_lightning.data.framing.framed` for the words and objects that a crop cuts off.
+        latents: train and validate on the latents that ``vlad-cli cache`` has stored beside the samples of a prepared
+            data set, instead of its pictures; stage 2 reads them.
 
     Attributes:
         preparation: converts each batch for the trained module before the batch is moved to the device; set in the
@@ -119,6 +123,7 @@ class MarioDataModule(LightningDataModule):
         source: SampleSource | None = None,
         test_source: SampleSource | None = None,
         resize: Resize = "stretch",
+        latents: bool = False,
     ) -> None:
         super().__init__()
         size = _SIZE if size is None else size
@@ -158,6 +163,9 @@ class MarioDataModule(LightningDataModule):
         self.pin_memory = pin_memory
         self.seed = seed
         self.resize: Resize = resize
+        self.latents = latents
+        if latents and self.batch_class is not Batch:
+            raise ValueError(f"latents is true; {type(self).__name__} reads more of the pictures than cached latents")
         if root is None and test_root is None:
             self._check_idle()
         self.source = self._source("root", root, "source", source, index)
@@ -178,7 +186,7 @@ class MarioDataModule(LightningDataModule):
 
         Raises:
             FileNotFoundError, DataOutageError: as the sources' ``setup``.
-            ValueError: likewise, or if a source holds no sample.
+            ValueError: likewise, if a source holds no sample, or if ``latents`` is set and there are none that fit.
         """
         if stage == "fit":  # a checkpoint is loaded after this
             self._resumed = None
@@ -189,6 +197,8 @@ class MarioDataModule(LightningDataModule):
             source.setup()
             if not len(source):
                 raise ValueError(f"{printable(source.name)} holds no sample")
+        if self.latents and stage in (None, "fit", "validate"):  # a test reads the pictures
+            self.source.check_latents({"data": self.drawing})
         test_share = self.test_share if self.test_source is None else 0.0
         train, val, test = split(self.source.positions(self.seed), self.val_share, test_share)
         if self.test_source is not None:
@@ -219,12 +229,14 @@ class MarioDataModule(LightningDataModule):
         own. It holds until :meth:`teardown`, for the loaders that are made after it.
 
         Args:
-            fields: names in :data:`~vlad_lightning.types.COSTLY_FIELDS`.
+            fields: names in :data:`~vlad_lightning.types.COSTLY_FIELDS`, or :data:`~vlad_lightning.types.LATENTS`.
 
         Raises:
-            ValueError: for another name.
+            ValueError: for another name, or for latents where ``latents`` is not set.
         """
-        if unknown := set(fields) - set(COSTLY_FIELDS):
+        if LATENTS in fields and not self.latents:
+            raise ValueError(f"fields has {LATENTS}; they are read where data.latents is true")
+        if unknown := set(fields) - {*COSTLY_FIELDS, LATENTS}:
             raise ValueError(f"fields has {', '.join(sorted(unknown))}; allowed: {', '.join(COSTLY_FIELDS)}")
         self._asked = (self._asked or set()).union(fields)
 
@@ -239,8 +251,28 @@ class MarioDataModule(LightningDataModule):
         self.setup()
         return list(self._sets["train"].captions(most))
 
+    @property
+    def drawing(self) -> Mapping[str, Any]:
+        """The settings that decide how a sample's image and glyph map look; cached latents depend on them."""
+        return {
+            "size": self.size,
+            "resize": self.resize,
+            "max_boxes": self.max_boxes,
+            "font": " ".join(filter(None, load_font(self.rasterizer.font, _FONT_SIZE).getname())),
+        }
+
+    def samples(self, indices: np.ndarray) -> MarioDataset:
+        """Return samples of the source by their numbers (N,), as training reads them."""
+        return self._dataset(self.source, indices)
+
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Return a loader shuffled by ``seed``; an incomplete global batch is dropped unless it is the only one."""
+        """Return a loader shuffled by ``seed``; an incomplete global batch is dropped unless it is the only one.
+
+        Raises:
+            ValueError: if ``latents`` is set and the module does not read them.
+        """
+        if self.latents and self._asked is not None and LATENTS not in self._asked:
+            raise ValueError("data.latents is true; this training reads no cached latents, only stage 2 does")
         batches = GlobalBatchSampler(self.order(), self._rank, self._position if self.trainer else None)
         numbered: Any = _Numbered(batches, self._step)
         return _ResumedLoader(
@@ -372,7 +404,8 @@ class MarioDataModule(LightningDataModule):
     def _set(self, name: str) -> MarioDataset:
         """Return a split, of which the fields are built that were asked for."""
         found = self._sets[name]
-        found.built = COSTLY_FIELDS if self._asked is None else frozenset(self._asked)
+        every = (*COSTLY_FIELDS, *([LATENTS] if self.latents and found.source is self.source else []))
+        found.built = every if self._asked is None else frozenset(self._asked)
         return found
 
     def _dataset(self, source: SampleSource, indices: np.ndarray) -> MarioDataset:

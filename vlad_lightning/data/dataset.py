@@ -23,7 +23,7 @@ from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.object_requests import count_of
 from vlad_lightning.layout.pictures import from_pil
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_phrase, bare_word, drawn_words
-from vlad_lightning.types import COSTLY_FIELDS, Layout, Sample, not_built
+from vlad_lightning.types import COSTLY_FIELDS, LATENTS, Layout, Sample, not_built
 
 _log = logging.getLogger(__name__)
 _Box = tuple[float, float, float, float]
@@ -48,7 +48,8 @@ class MarioDataset(Dataset[Sample]):
 
     Attributes:
         built: which of :data:`~vlad_lightning.types.COSTLY_FIELDS` are built; all unless it is set. A sample whose
-            image is not needed for anything is read without it.
+            image is not needed for anything is read without it. With :data:`~vlad_lightning.types.LATENTS` among them,
+            the cached latents are read.
     """
 
     def __init__(
@@ -112,7 +113,10 @@ class MarioDataset(Dataset[Sample]):
         if self._broken[index]:
             return None
         try:
-            return self._build(framed(self._read(int(self.indices[index])), self.resize, self.size))
+            number = int(self.indices[index])
+            with_image = LATENTS not in self.built or "images" in self.built
+            sample = self._build(framed(self._read(number), self.resize, self.size, with_image))
+            return replace(sample, latents=self.source.read_latents(number)) if LATENTS in self.built else sample
         except DataOutageError:
             raise
         except SkipSample as skip:
@@ -124,7 +128,8 @@ class MarioDataset(Dataset[Sample]):
         return None
 
     def _read(self, index: int) -> RawSample:
-        if "images" in self.built or self.resize != "stretch":  # framing needs the image's proportions
+        needs_proportions = self.resize != "stretch" and LATENTS not in self.built  # a cached sample has them anyway
+        if "images" in self.built or needs_proportions:
             return self.source.read(index)
         return self.source.read_without_image(index)
 

@@ -56,7 +56,7 @@ def check_resize(resize: str) -> None:
         raise ValueError(f"resize is {resize!r}; allowed: {', '.join(get_args(Resize))}")
 
 
-def framed(sample: RawSample, resize: Resize, size: int) -> RawSample:
+def framed(sample: RawSample, resize: Resize, size: int, with_image: bool = True) -> RawSample:
     """Return a sample whose picture is a square of ``size`` pixels, with its words and objects moved along.
 
     A word of which more than a tenth is cut off is left out, also from the prompt's words to draw; so is an object of
@@ -66,16 +66,20 @@ def framed(sample: RawSample, resize: Resize, size: int) -> RawSample:
         sample: the sample; returned as it is if its picture is a square, or is to be stretched, which moves nothing.
         resize: ``stretch``; ``crop`` keeps the middle; ``pad`` keeps all, in the middle of a white frame.
         size: side of the frame in pixels.
+        with_image: False leaves the picture as it is; only its proportions are used.
 
     Raises:
         SkipSample: if the prompt becomes too long.
     """
     if resize == "stretch":
         return sample
-    image = as_rgb(sample.image)
-    if image.width == image.height:
+    image = as_rgb(sample.image) if with_image else sample.image
+    width, height = image.size
+    if width == height:
         return sample
-    picture, frame = (_cropped if resize == "crop" else _padded)(image, size)
+    frame = _crop_frame(width, height) if resize == "crop" else _pad_frame(width, height, size)
+    if with_image:
+        image = (_cropped if resize == "crop" else _padded)(image, size)
     quads = frame.move(np.array([word.quad for word in sample.words], dtype=np.float64).reshape(-1, 4, 2))
     kept = np.flatnonzero(frame.shares(quads) >= _LEGIBLE).tolist()
     words = [sample.words[i] for i in kept]
@@ -84,24 +88,41 @@ def framed(sample: RawSample, resize: Resize, size: int) -> RawSample:
         prompt = quoted_caption(sample.caption, words, sample.key)
     moved = tuple(replace(sample.words[i], quad=quads[i].astype(np.float32)) for i in kept)
     scene = None if sample.scene is None else _moved_scene(sample.scene, frame)
-    return replace(sample, image=picture, words=moved, prompt=prompt, scene=scene)
+    return replace(sample, image=image, words=moved, prompt=prompt, scene=scene)
 
 
-def _cropped(image: Image.Image, size: int) -> tuple[Image.Image, _Frame]:
+def _crop_frame(width: int, height: int) -> _Frame:
+    sides = np.array([width, height], dtype=np.float64)
+    side = sides.min()
+    return _Frame(sides / side, -(sides - side) / 2 / side)
+
+
+def _cropped(image: Image.Image, size: int) -> Image.Image:
     sides = np.array(image.size, dtype=np.float64)
     side = sides.min()
     start = (sides - side) / 2
     box = (*start.tolist(), *(start + side).tolist())
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box), _Frame(sides / side, -start / side)
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
-def _padded(image: Image.Image, size: int) -> tuple[Image.Image, _Frame]:
-    scale = size / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    left, top = (size - width) // 2, (size - height) // 2
+def _pad_frame(width: int, height: int, size: int) -> _Frame:
+    left, top, right, bottom = _padded_box(width, height, size)
+    return _Frame(np.array([right - left, bottom - top]) / size, np.array([left, top]) / size)
+
+
+def _padded(image: Image.Image, size: int) -> Image.Image:
+    left, top, right, bottom = _padded_box(*image.size, size)
     picture = Image.new("RGB", (size, size), "white")
-    picture.paste(image.resize((width, height), Image.Resampling.BICUBIC), (left, top))
-    return picture, _Frame(np.array([width, height]) / size, np.array([left, top]) / size)
+    picture.paste(image.resize((right - left, bottom - top), Image.Resampling.BICUBIC), (left, top))
+    return picture
+
+
+def _padded_box(width: int, height: int, size: int) -> tuple[int, int, int, int]:
+    """Return left, top, right and bottom of the shrunk picture in the frame, in pixels."""
+    scale = size / max(width, height)
+    wide, high = (max(1, round(side * scale)) for side in (width, height))
+    left, top = (size - wide) // 2, (size - high) // 2
+    return left, top, left + wide, top + high
 
 
 def _moved_scene(scene: SceneFacts, frame: _Frame) -> SceneFacts:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
@@ -16,6 +16,7 @@ from vlad_lightning.data.content import NAMES
 from vlad_lightning.data.source import RawSample, SampleSource, SampleTexts
 from vlad_lightning.files import printable
 from vlad_lightning.limits import check_whole, shown
+from vlad_lightning.types import Latents
 
 _MOST = 10**9  # samples of a mixture: the splits and the order hold 16 bytes of memory for each
 
@@ -95,6 +96,21 @@ class MixedSource(SampleSource):
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
         number, _, item = place_of(self._parts, index)
         return replace(self.sources[number].read(item), key=self.keys[index])
+
+    def read_without_image(self, index: int) -> RawSample:
+        """See :class:`~vlad_lightning.data.source.SampleSource`."""
+        number, _, item = place_of(self._parts, index)
+        return replace(self.sources[number].read_without_image(item), key=self.keys[index])
+
+    def check_latents(self, needed: Mapping[str, Any]) -> None:
+        """See :class:`~vlad_lightning.data.source.SampleSource`; each of the sources must have them."""
+        for source in self.sources:
+            source.check_latents(needed)
+
+    def read_latents(self, index: int) -> Latents:
+        """See :class:`~vlad_lightning.data.source.SampleSource`."""
+        number, _, item = place_of(self._parts, index)
+        return self.sources[number].read_latents(item)
 
     def read_texts(self, index: int) -> SampleTexts:
         """See :class:`~vlad_lightning.data.source.SampleSource`."""

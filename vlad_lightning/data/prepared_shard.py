@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def write_shard(path: Path, rows: Iterable[PreparedRow]) -> None:
         ValueError: if pyarrow is missing.
         OSError: if it cannot be written.
     """
-    arrow, schema = _arrow(), _schema()
+    arrow, schema = import_arrow(), _schema()
 
     def write(beside: Path) -> None:
         with arrow.OSFile(str(beside), "wb") as sink, arrow.ipc.new_file(sink, schema) as file:
@@ -76,10 +76,12 @@ class ShardReader:
 
     Args:
         folder: holds the shards.
+        without: columns that are not read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, without: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.without = tuple(without)
         self._files: OrderedDict[str, Any] = OrderedDict()
         self._process = os.getpid()
 
@@ -91,11 +93,19 @@ class ShardReader:
             ValueError: if the file is damaged, or pyarrow is missing.
             IndexError: if there is no such row.
         """
+        return dict(self.batch(shard, row).to_pylist()[0])
+
+    def batch(self, shard: str, row: int) -> Any:
+        """Return a row as a record batch of pyarrow.
+
+        Raises:
+            OSError, ValueError, IndexError: as a call.
+        """
         file = self._opened(shard)
         if not 0 <= row < file.num_record_batches:
             raise IndexError(f"{self.folder / shard} has {file.num_record_batches} rows and no row {row}")
         try:
-            return dict(file.get_batch(row).to_pylist()[0])
+            return file.get_batch(row)
         except (OSError, ValueError):
             del self._files[shard]  # after an outage an open file may stay unreadable
             raise
@@ -107,24 +117,33 @@ class ShardReader:
         if shard in self._files:
             self._files.move_to_end(shard)
             return self._files[shard]
-        arrow = _arrow()
-        file = arrow.ipc.open_file(arrow.OSFile(str(self.folder / f"{shard}{SUFFIX}"), "rb"))
+        arrow = import_arrow()
+        source = arrow.OSFile(str(self.folder / f"{shard}{SUFFIX}"), "rb")
+        file = arrow.ipc.open_file(source)
+        if self.without:
+            read = [number for number, name in enumerate(file.schema.names) if name not in self.without]
+            file = arrow.ipc.open_file(source, options=arrow.ipc.IpcReadOptions(included_fields=read))
         self._files[shard] = file
         if len(self._files) > _MOST_OPEN:
             self._files.popitem(last=False)
         return file
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder, "_files": OrderedDict(), "_process": 0}
+        return {"folder": self.folder, "without": self.without, "_files": OrderedDict(), "_process": 0}
 
 
 def _schema() -> Any:
-    arrow = _arrow()
+    arrow = import_arrow()
     texts = [(name, arrow.string()) for name in ("key", "name", "caption", "prompt", "ocr", "scene")]
     return arrow.schema([*texts, ("image", arrow.binary()), ("width", arrow.int32()), ("height", arrow.int32())])
 
 
-def _arrow() -> Any:
+def import_arrow() -> Any:
+    """Return pyarrow.
+
+    Raises:
+        ValueError: if it is missing.
+    """
     try:
         import pyarrow
         import pyarrow.ipc

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
+from PIL import Image
 
+from vlad_lightning.data.latent_cache import FOLDER, LatentReader, read_latent_note
 from vlad_lightning.data.ocr_lines import parse_ocr
 from vlad_lightning.data.prepared_shard import ShardReader
 from vlad_lightning.data.scene_file import decode_scene
 from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SampleTexts, SkipSample
 from vlad_lightning.files import LIST_BYTES, as_rgb, picture_from_bytes, printable, read_utf8
+from vlad_lightning.types import Latents
 
 NOTE = "prepared.json"
 """The file in the folder of a prepared data set that says what is in it."""
@@ -32,6 +35,7 @@ VERSION = 1
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20  # names that are hashed at a time
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0  # seconds between two attempts
+_READERS = ("_read_row", "_read_texts", "_latents")
 _T = TypeVar("_T")
 
 
@@ -61,6 +65,8 @@ class PreparedSource(SampleSource):
         self.max_outage = max_outage
         self._note: Mapping[str, Any] = {}
         self._read_row = ShardReader(Path(root, SHARDS))
+        self._read_texts = ShardReader(Path(root, SHARDS), without=["image"])
+        self._latents: LatentReader | None = None
         self._open_index()
 
     def _open_index(self) -> None:
@@ -99,6 +105,16 @@ class PreparedSource(SampleSource):
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
         return self._names
 
+    @property
+    def shards(self) -> Sequence[tuple[str, int]]:
+        """The names of the shards and their numbers of rows."""
+        return [(name, rows) for name, rows in self._note["shards"]]
+
+    def samples_of(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the samples of a shard, given its number: their numbers in the set and their rows, (N,) int64 each."""
+        first, last = np.searchsorted(self._rows, self._starts[number : number + 2]).tolist()
+        return np.arange(first, last), np.asarray(self._rows[first:last]) - self._starts[number]
+
     def place(self, index: int) -> tuple[str, int]:
         """Return the name of a sample's shard and its row in it; other columns can be stored under the same ones."""
         row = int(self._rows[index])
@@ -117,14 +133,34 @@ class PreparedSource(SampleSource):
     def read(self, index: int) -> RawSample:
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
         row = self.row(index)
-        texts = _texts(row)
-        image = as_rgb(picture_from_bytes(row["image"], row["key"]), in_place=True)
-        scene = decode_scene(row["scene"]) if row["scene"] else None
-        return RawSample(row["key"], image, texts.caption, texts.words, texts.problems, scene, texts.prompt)
+        return _sample(row, as_rgb(picture_from_bytes(row["image"], row["key"]), in_place=True))
+
+    def read_without_image(self, index: int) -> RawSample:
+        """See :class:`~vlad_lightning.data.source.SampleSource`; the picture is not read."""
+        row = self._patiently(lambda: self._read_texts(*self.place(index)))
+        return _sample(row, Image.new("1", (row["width"], row["height"])))
 
     def read_texts(self, index: int) -> SampleTexts:
-        """See :class:`~vlad_lightning.data.source.SampleSource`; the picture is not decoded."""
-        return _texts(self.row(index))
+        """See :class:`~vlad_lightning.data.source.SampleSource`; the picture is not read."""
+        return _texts(self._patiently(lambda: self._read_texts(*self.place(index))))
+
+    def check_latents(self, needed: Mapping[str, Any]) -> None:
+        """See :class:`~vlad_lightning.data.source.SampleSource`.
+
+        Raises:
+            ValueError: also if the cache is not finished, damaged, or not of these samples.
+        """
+        root = Path(self.root)
+        note = read_latent_note(root, self.content())
+        note.check(needed, root / FOLDER)
+        self._latents = LatentReader(root, note)
+
+    def read_latents(self, index: int) -> Latents:
+        """See :class:`~vlad_lightning.data.source.SampleSource`."""
+        read = self._latents
+        if read is None:
+            raise RuntimeError("check_latents was not called")
+        return self._patiently(lambda: read(*self.place(index)))
 
     def positions(self, seed: int) -> np.ndarray:
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
@@ -162,7 +198,7 @@ class PreparedSource(SampleSource):
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: vars(self)[name] for name in ("root", "max_outage", "_note", "_read_row")}
+        return {name: vars(self)[name] for name in ("root", "max_outage", "_note", *_READERS)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -213,6 +249,12 @@ def _mixed(value: np.ndarray) -> np.ndarray:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
+
+
+def _sample(row: Mapping[str, Any], image: Image.Image) -> RawSample:
+    texts = _texts(row)
+    scene = decode_scene(row["scene"]) if row["scene"] else None
+    return RawSample(row["key"], image, texts.caption, texts.words, texts.problems, scene, texts.prompt)
 
 
 def _texts(row: Mapping[str, Any]) -> SampleTexts:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,7 @@ from vlad_lightning.data.ocr_lines import OcrWord, quote_read_words
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.data.splits import positions_of
 from vlad_lightning.files import printable
+from vlad_lightning.types import Latents
 
 _MOST_BYTES = 1_500  # of a prompt in UTF-8: a text encoder may need a token per byte, and pads the batch to the longest
 
@@ -44,7 +45,8 @@ class RawSample:
 
     Attributes:
         key: its name, as in MARIO's index files (``06269_062690093``).
-        image: the decoded image, of any size and mode; one pixel from :meth:`SampleSource.read_without_image`.
+        image: the decoded image, of any size and mode; from :meth:`SampleSource.read_without_image`, one pixel or a
+            blank image.
         caption: one line, not empty, without quotes around the words that are drawn.
         words: the words read on the image, in reading order.
         problems: a short reason for each word that was left out, and for a scene that was left out.
@@ -174,6 +176,8 @@ class SampleSource(Protocol):
     def read_without_image(self, index: int) -> RawSample:
         """Return a sample for someone who ignores its ``image``; a source should override this if that saves time.
 
+        A source with cached latents must override it: its ``image`` must have the proportions of the stored one.
+
         Raises:
             SkipSample, DataOutageError: as :meth:`read`; a damaged image may go unnoticed.
         """
@@ -187,6 +191,30 @@ class SampleSource(Protocol):
         """
         sample = self.read(index)
         return SampleTexts(sample.caption, sample.words, sample.problems, prompt=sample.prompt)
+
+    def check_latents(self, needed: Mapping[str, Any]) -> None:
+        """Open the cached latents.
+
+        Args:
+            needed: the settings with which they must have been made, see
+                :class:`~vlad_lightning.data.latent_cache.LatentNote`.
+
+        Raises:
+            ValueError: if there are none, or they were made with others.
+        """
+        raise ValueError(
+            f"data.latents is true, and {printable(self.name)} cannot have cached latents; a prepared data set can: "
+            "vlad-cli prepare"
+        )
+
+    def read_latents(self, index: int) -> Latents:
+        """Return a sample's cached latents, after :meth:`check_latents`.
+
+        Raises:
+            SkipSample: if it has none.
+            DataOutageError: if no sample could be read for too long.
+        """
+        raise RuntimeError(f"{type(self).__name__} has no cached latents")
 
     def positions(self, seed: int) -> np.ndarray:
         """Return the samples' positions in [0, 1), (N,) float64, which decide their splits and the order of these.

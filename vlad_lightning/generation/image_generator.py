@@ -147,6 +147,18 @@ class ImageGenerator(nn.Module):
         if not self.hierarchical:
             return None
         latent = self.autoencoder.encode_images(glyphs)
+        return self.complete_layout(latent, grounding, scale, generators, layouts, colourless)
+
+    def complete_layout(
+        self,
+        latent: Tensor,
+        grounding: Grounding | None = None,
+        scale: float = 0.0,
+        generators: Sequence[torch.Generator] | None = None,
+        layouts: Sequence[Layout] | None = None,
+        colourless: Tensor | None = None,
+    ) -> Tensor:
+        """Compute z_t as :meth:`encode_layout`, from the glyph map's latent (B, C_z, h, w)."""
         if self.vfe.phrase_map is not None:
             latent = torch.cat([latent, self._phrases_drawn(grounding, latent)], dim=1)
         if self.word_colours:

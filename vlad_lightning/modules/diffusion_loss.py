@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ class DiffusionLoss:
         objective = objective_for(
             image_generator.schedule, settings.timestep_density, settings.timestep_shift, settings.snr_gamma
         )
-        x0 = image_generator.autoencoder.encode_images(batch.images).float()  # bfloat16 under autocast
+        x0 = self._image_latents(batch).float()  # bfloat16 under autocast
         steps = objective.draw_timesteps(generators)
         noise = generators.normal(*x0.shape[1:])
         if settings.offset_noise > 0:
@@ -63,22 +64,9 @@ class DiffusionLoss:
         uncond = image_generator.uncond(len(batch))
         cond = self._without_pooled(cond, uncond, generators).where(~text_dropped, uncond)
         masked_images = self._masked_images(batch, generators)
-        unseen = (
-            all_dropped.view(-1, 1, 1, 1)
-            if masked_images is None
-            else all_dropped.view(-1, 1, 1, 1) | ~masked_images.masks
-        )
-        glyphs = glyph_images(batch.glyphs)
-        z = image_generator.encode_layout(
-            glyphs.masked_fill(unseen, -1),
-            grounding,
-            settings.augmentation,
-            generators.generators,
-            batch.layouts,
-            all_dropped,
-        )
+        z = self._layout_latents(batch, grounding, generators, all_dropped, masked_images)
         masked_latents = None if masked_images is None else image_generator.encode_masked_images(masked_images)
-        letters, objects = near_letters(glyphs, x0.shape[-2:]), object_cover(batch, x0.shape[-2:])
+        letters, objects = letter_cover(batch, x0.shape[-2:]), object_cover(batch, x0.shape[-2:])
         denoising = mapping = x0.new_zeros(())
         if settings.diffusion_weight > 0:
             predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
@@ -91,6 +79,35 @@ class DiffusionLoss:
             guess = z[:, x0.shape[1] : 2 * x0.shape[1]].float()  # the map's first channels, after the glyphs' latent
             mapping = (weight * (guess - x0).square().mean(dim=1)).mean()
         return denoising, mapping
+
+    def _image_latents(self, batch: Batch) -> Tensor:
+        """Return the images' latents (B, C_z, h, w), encoded here or cached."""
+        if batch.latents is not None:
+            return batch.latents.images
+        return self.image_generator.autoencoder.encode_images(batch.images)
+
+    def _layout_latents(
+        self,
+        batch: Batch,
+        grounding: Grounding | None,
+        generators: SampleGenerators,
+        all_dropped: Tensor,
+        masked_images: MaskedImages | None,
+    ) -> Tensor | None:
+        """Compute z_t, with an empty glyph map where the layout is dropped, and outside of the region to generate."""
+        if not self.image_generator.hierarchical:
+            return None
+        unseen = all_dropped.view(-1, 1, 1, 1)
+        if batch.latents is not None:
+            own, empty = cast(Tensor, batch.latents.glyphs), cast(Tensor, batch.latents.no_glyphs)
+            latent = torch.where(unseen, empty, own).to(self.image_generator.vfe.fusion.weight.dtype)
+        else:
+            unseen = unseen if masked_images is None else unseen | ~masked_images.masks
+            glyphs = glyph_images(batch.glyphs).masked_fill(unseen, -1)
+            latent = self.image_generator.autoencoder.encode_images(glyphs)
+        return self.image_generator.complete_layout(
+            latent, grounding, self.settings.augmentation, generators.generators, batch.layouts, all_dropped
+        )
 
     def _masked_images(self, batch: Batch, generators: SampleGenerators) -> MaskedImages | None:
         """Draw the region to generate of each image, the whole image for some; None without inpainting."""
@@ -117,6 +134,11 @@ class DiffusionLoss:
             return cond
         dropped = generators.uniform() < self.settings.pooled_dropout
         return replace(cond, pooled=torch.where(dropped[:, None], uncond.pooled, cond.pooled))
+
+
+def letter_cover(batch: Batch, size: Sequence[int]) -> Tensor:
+    """Return where letters are, (B, h, w) bool, see :func:`near_letters`; cached or from the glyph maps."""
+    return near_letters(glyph_images(batch.glyphs), size) if batch.latents is None else batch.latents.letters
 
 
 def near_letters(glyphs: Tensor, size: Sequence[int]) -> Tensor:

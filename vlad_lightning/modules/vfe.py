@@ -22,6 +22,7 @@ from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.modules.contrastive import TEMPERATURE, align, check_alignment
 from vlad_lightning.modules.diffusion_loss import DiffusionLoss
+from vlad_lightning.modules.latents import LatentEncoder, check_latents, fields_read, reads_latents
 from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
 from vlad_lightning.modules.probing import ProbeMetrics
@@ -29,7 +30,7 @@ from vlad_lightning.modules.rng import Stage, generators_for
 from vlad_lightning.modules.settings import LossSettings, check_same, check_size, check_tokenizer
 from vlad_lightning.modules.system_module import SystemModule, noise_names
 from vlad_lightning.strategies import shard_module
-from vlad_lightning.types import COSTLY_FIELDS, Batch, GeneratedImages, MetricResult, PromptBatch
+from vlad_lightning.types import Batch, GeneratedImages, MetricResult, PromptBatch
 
 
 class VFEModule(SystemModule):
@@ -117,6 +118,7 @@ class VFEModule(SystemModule):
         self.masking = masking
         self.text_probe = text_probe
         self.heard = ProbeMetrics()
+        self._latents_checked = False
 
     def configure_model(self) -> None:
         """Shard the module if the strategy is sharded, and check that the sampler works with shards."""
@@ -132,7 +134,7 @@ class VFEModule(SystemModule):
     def _step(self, batch: Batch, stage: Stage, batch_idx: int) -> Tensor:
         generators = generators_for(self, batch, stage, batch_idx, self.seed, "vfe")
         cond = self.image_generator.prompt_encoder(self.preparation.texts(batch, self.device))
-        aligned = self._alignment(batch.images, cond.pooled, everywhere=stage == "train")
+        aligned = self._alignment(batch, cond.pooled, everywhere=stage == "train")
         diffusion, mapping = DiffusionLoss(self.image_generator, self.settings, self.masking)(batch, cond, generators)
         denoising = self.settings.diffusion_weight * diffusion
         loss = (denoising if aligned is None else aligned + denoising) + self.settings.map_weight * mapping
@@ -142,15 +144,18 @@ class VFEModule(SystemModule):
         self.log_dict(values, prog_bar=True, batch_size=logged_batch_size(self, batch), sync_dist=stage != "train")
         return loss
 
-    def _alignment(self, images: Tensor, texts: Tensor, everywhere: bool) -> Tensor | None:
+    def _alignment(self, batch: Batch, texts: Tensor, everywhere: bool) -> Tensor | None:
         """Return L_align, Eq. 3, with the negatives of all ranks or, if not ``everywhere``, of this batch.
 
         It is None without an image encoder.
         """
         if self.image_encoder is None:
             return None
-        with torch.no_grad():
-            embedded = self.image_encoder(images)
+        if batch.latents is not None and batch.latents.embeddings is not None:
+            embedded = batch.latents.embeddings.to(texts.dtype)
+        else:
+            with torch.no_grad():
+                embedded = self.image_encoder(batch.images)
         return align(self, embedded, texts, self.temperature, everywhere=everywhere)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -198,22 +203,31 @@ class VFEModule(SystemModule):
         Raises:
             ValueError: naming a setting of the data and the system's, or the prompt.
         """
+        self._latents_checked = False
         if stage != "predict":
             self._check_data()
-            prepare_in_loader(self, self.preparation, reads=COSTLY_FIELDS)
+            if self.masking is not None and reads_latents(self, stage):
+                raise ValueError(
+                    "data.latents is true, and model.masking trains inpainting, which encodes a part of each picture; "
+                    "set data.latents to false"
+                )
+            prepare_in_loader(self, self.preparation, reads=fields_read(self, stage))
         data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
         if isinstance(data, PromptDataModule):
             check_requests(data.requests(), self.system)
 
     def on_train_start(self) -> None:
-        """Refuse a text encoder that has no tokenizer by now.
+        """Refuse a text encoder that has no tokenizer by now, and cached latents of other networks.
 
         Raises:
-            ValueError: naming the text encoder.
+            ValueError: naming the text encoder, or what differs.
         """
         for name, part in (("image_generator", self.image_generator), ("layout_generator", self.layout_generator)):
             if part is not None:
                 check_tokenizer(part.prompt_encoder, f"model.{name}.prompt_encoder.text_encoder")
+        if not self._latents_checked:  # once: it reads all weights of the frozen networks
+            check_latents(self, LatentEncoder(self.image_generator, self.image_encoder))
+            self._latents_checked = True
 
     # before these, a checkpoint has been loaded; before on_fit_start, not always
     on_validation_start = on_test_start = on_predict_start = on_train_start
