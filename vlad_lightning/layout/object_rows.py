@@ -1,7 +1,7 @@
 """Boxes of rows of objects: the proportions of ``three red fish``.
 
-A row lies or stands. A layout generator that is unsure which of the two gives the box that is between them: a square, in
-which each of three fish is a third as wide as it is high. The number of the objects tells the proportions.
+A row lies or stands. A layout generator that is unsure which of the two gives the box that is between them: a square,
+in which each of three fish is a third as wide as it is high. The number of the objects tells the proportions.
 """
 
 from __future__ import annotations
