@@ -42,6 +42,19 @@ def test_the_lock_of_a_running_process_is_respected(tmp_path: Path) -> None:
         take(tmp_path)
 
 
+def test_a_killed_process_that_nobody_waits_for_holds_nothing(tmp_path: Path) -> None:
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        holder(tmp_path, pid=other.pid, began="")
+        other.kill()
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # ended, and still in the table of processes
+        os.kill(other.pid, 0)
+        with pytest.warns(UserWarning, match="which has ended"):
+            take(tmp_path)
+    finally:
+        other.communicate()
+
+
 def test_a_later_process_with_the_same_pid_is_another_process(tmp_path: Path) -> None:
     holder(tmp_path, pid=os.getppid(), began="0")
     with pytest.warns(UserWarning, match="which has ended"):

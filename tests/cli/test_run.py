@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -337,6 +338,10 @@ def test_an_interrupted_training_resumes_and_a_changed_one_starts_again(
     finally:
         os.killpg(runner.pid, signal.SIGKILL)
         runner.wait()
+    with contextlib.suppress(ProcessLookupError):  # the stage's own process ends a moment later
+        while time.monotonic() < deadline + 60:
+            os.killpg(runner.pid, 0)
+            time.sleep(0.05)
     assert last.exists()
     assert not (tmp_path / "out" / "stage0" / "done.json").exists()
     # processes for the next two trainings would show nothing more

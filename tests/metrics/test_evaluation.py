@@ -59,7 +59,7 @@ def as_generated(batch: Batch) -> GeneratedImages:
     return GeneratedImages(batch.images, tuple(layouts), glyph_images(batch.glyphs), batch.prompts, batch.keys)
 
 
-FIELDS = [field.name for field in fields(Batch) if field.name not in ("spare", "parsed", "negatives")]
+FIELDS = [field.name for field in fields(Batch) if field.name not in ("spare", "parsed", "negatives", "latents")]
 
 
 class Brightness:

@@ -22,7 +22,7 @@ class _Holder:
     Attributes:
         host: the host name.
         pid: the process number on that host.
-        began: its start time, see :func:`_began`; empty if unknown.
+        began: its start time, see :func:`_state`; empty if unknown.
         job: the SLURM job number; empty outside a job.
         restarts: how often SLURM had restarted the job.
     """
@@ -106,7 +106,10 @@ def _runs(holder: _Holder) -> bool:
         return False
     except OSError:  # another user's process
         pass
-    return not holder.began or _began(holder.pid) in ("", holder.began)
+    state, began = _state(holder.pid)
+    if state in ("Z", "X"):  # it was killed, and its parent does not ask for how it ended, as in some containers
+        return False
+    return not holder.began or began in ("", holder.began)
 
 
 def _read(path: Path) -> _Holder:
@@ -123,16 +126,17 @@ def _read(path: Path) -> _Holder:
 def _this() -> _Holder:
     pid, restarts = os.getpid(), os.environ.get("SLURM_RESTART_COUNT", "")
     job = os.environ.get("SLURM_JOB_ID", "")
-    return _Holder(socket.gethostname(), pid, _began(pid), job, int(restarts) if restarts.isdecimal() else 0)
+    return _Holder(socket.gethostname(), pid, _state(pid)[1], job, int(restarts) if restarts.isdecimal() else 0)
 
 
-def _began(pid: int) -> str:
-    """Return the start time of a process, in clock ticks since the machine booted (Linux); empty if unknown."""
+def _state(pid: int) -> tuple[str, str]:
+    """Return a process's state, such as ``S``, and its start in clock ticks since boot (Linux); empty if unknown."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    return stat.rpartition(")")[2].split()[19]
+        return "", ""
+    numbers = stat.rpartition(")")[2].split()
+    return numbers[0], numbers[19]
 
 
 def _describe(holder: _Holder) -> str:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,9 @@ from vlad_lightning.data.ocr_lines import OcrWord, quote_read_words
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.data.splits import positions_of
 from vlad_lightning.files import printable
-from vlad_lightning.types import Latents
+
+if TYPE_CHECKING:
+    from vlad_lightning.types import Latents
 
 _MOST_BYTES = 1_500  # of a prompt in UTF-8: a text encoder may need a token per byte, and pads the batch to the longest
 
