@@ -31,11 +31,22 @@ LAYOUT = {
 }
 
 
+def set_slider(page: Any, name: str, value: int) -> None:
+    """Type a number, again until the slider beside it has it: a part that was just opened may not listen yet."""
+    number = page.locator(f"#{name} input[type=number]")
+    for _ in range(100):
+        number.fill(str(value))
+        number.press("Tab")
+        if page.locator(f"#{name} input[type=range]").input_value() == str(value):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{name} does not become {value}")
+
+
 def prepared(page: Any, prompt: str = "a red circle and 'HI'", steps: int = 4, seed: int = 7) -> None:
     page.locator("#prompt textarea").fill(prompt)
     page.get_by_text("Settings", exact=True).click()
-    page.locator("#steps input[type=number]").fill(str(steps))
-    page.locator("#steps input[type=number]").press("Tab")
+    set_slider(page, "steps", steps)
     page.locator("#playground_seed input").fill(str(seed))
     page.locator("#playground_random input").uncheck()
 
@@ -261,15 +272,13 @@ def test_a_stopped_generation_frees_the_page_and_the_model(page: Any, monkeypatc
     denoise = VFE.forward
     monkeypatch.setattr(VFE, "forward", slowly)
     prepared(page, steps=100)
-    page.locator("#count input[type=number]").fill("8")
-    page.locator("#count input[type=number]").press("Tab")
+    set_slider(page, "count", 8)
     page.locator("#generate").click()
     page.locator("#drawn img").first.wait_for()
     page.locator("#stop").click()
     page.locator("#playground_status", has_text="of 8 finished").wait_for()
     page.locator("#playground_status [data-testid=status-tracker].hide").wait_for(state="attached")
-    for setting, value in (("count", "1"), ("steps", "2")):
-        page.locator(f"#{setting} input[type=number]").fill(value)
-        page.locator(f"#{setting} input[type=number]").press("Tab")
+    set_slider(page, "count", 1)
+    set_slider(page, "steps", 2)
     page.locator("#generate").click()
     page.locator("#playground_status", has_text="Seed 7, 2 steps").wait_for()
