@@ -46,7 +46,13 @@ def test_the_first_phrase(prompt: str, colour: str | None) -> None:
 def test_several_colours_are_a_pattern() -> None:
     assert set(named("a red and white pole").values()) == {None}
     assert set(named("a black white cat").values()) == {None}
+    assert named("'SALE' in red and a blue star")["a blue star"] == rgb_named("blue")
     assert named("a red star and white clouds") == {"a red star": rgb_named("red"), "white clouds": rgb_named("white")}
+
+
+def test_phrases_without_letters_are_passed_over() -> None:
+    assert named("2 and red stars") == {"2": None, "red stars": rgb_named("red")}
+    assert named("100% and 7") == {"100%": None, "7": None}
 
 
 def test_words_to_draw_name_no_colour() -> None:

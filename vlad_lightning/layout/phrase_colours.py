@@ -13,6 +13,7 @@ from vlad_lightning.layout.prompt_parser import Phrase
 _WORD = re.compile(r"[^\W\d_]+|#[0-9a-fA-F]{6}\b")
 _IN = re.compile(r"\s+in\s+", re.IGNORECASE)
 _AND = re.compile(r"\s+and\s+", re.IGNORECASE)
+_ARTICLE = re.compile(r"(?:an?|the)\b", re.IGNORECASE)
 
 
 def phrase_colours(prompt: str, phrases: Sequence[Phrase]) -> tuple[RGB | None, ...]:
@@ -40,9 +41,15 @@ def phrase_colours(prompt: str, phrases: Sequence[Phrase]) -> tuple[RGB | None, 
         between = prompt[phrase.end : after.start]
         if own[i] is None and _IN.fullmatch(between):
             own[i] = rgb_named(after.text)
-        if _AND.fullmatch(between) and rgb_named(_WORD.findall(phrase.text)[-1]):
+        # not "in red and a blue star"
+        if _AND.fullmatch(between) and _ends_in_colour(phrase.text) and not _ARTICLE.match(after.text):
             own[i + 1] = None
     return tuple(own)
+
+
+def _ends_in_colour(phrase: str) -> bool:
+    words = _WORD.findall(phrase)
+    return bool(words) and rgb_named(words[-1]) is not None
 
 
 @lru_cache(maxsize=65_536)

@@ -99,11 +99,9 @@ class _Job:
         todo = [number for number in range(part[0], len(self.source.shards), part[1]) if not self.is_done(number)]
         places = [self.source.samples_of(number) for number in todo]
         total = sum(len(indices) for indices, _ in places)
-        if not total:
-            places = []
         with Shown("samples", total) as shown:
-            computed = self._computed(np.concatenate([indices for indices, _ in places])) if places else iter(())
-            for number, (_, rows) in zip(todo, places, strict=False):
+            computed = self._computed(np.concatenate([indices for indices, _ in places])) if total else iter(())
+            for number, (_, rows) in zip(todo, places, strict=True):
                 name, length = self.source.shards[number]
                 write_latents(
                     self.root, name, self._state(number), self.note, _in_rows(computed, set(rows.tolist()), length)
