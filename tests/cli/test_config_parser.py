@@ -70,6 +70,15 @@ def test_what_is_read_only_once_is_what_jsonargparse_reads(
     assert printed() == ours
 
 
+@pytest.mark.parametrize("command", ["fit", "cache"])
+def test_a_key_without_a_configuration_asks_for_one(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([command, "--data.root", "x"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    example = "--config mini/stage0_align.yaml"
+    assert said.endswith(f"data.root is given, and no class for data; name a configuration that has one: {example}")
+
+
 @pytest.mark.parametrize(
     ("args", "reason"),
     [

@@ -135,6 +135,18 @@ def test_a_sample_that_cannot_be_read_has_no_latents_and_is_replaced(root: Path,
     assert rows[0].key not in keys
 
 
+def test_a_last_shard_without_samples_is_finished_too(root: Path, encoder: LatentEncoder) -> None:
+    write_mario(root.parent / "mario", 20, shelf=7, image=jpeg(4))  # a copy, alone in its shard
+    prepared(root.parent)
+    source = PreparedSource(str(root))
+    source.setup()
+    unwritten = next(n for n in range(len(source.shards)) if not len(source.samples_of(n)[0]))
+    report = done(root, encoder, part=(unwritten, len(source.shards)))
+    assert (report.samples, report.left) == (0, len(source.shards) - 1)
+    assert done(root, encoder).left == 0
+    data(root, latents=True).setup()
+
+
 def test_another_cache_is_replaced_on_request_only(root: Path, encoder: LatentEncoder) -> None:
     done(root, encoder)
     with pytest.raises(ValueError, match=r"made with dtype float16, and here it is float32; .* --replace"):

@@ -43,6 +43,7 @@ _PLAIN_TYPES = {
     "NoneType": "null",
 }
 _DENIED = re.compile(r"(Importing '[^']+' is not allowed), denied by .*")
+_EXAMPLE = "--config mini/stage0_align.yaml"
 _REQUIRED = "the following arguments are required: "
 _ATTRIBUTE = re.compile(r"module '([^']+)' has no attribute '([^']+)'")
 
@@ -111,7 +112,7 @@ class Parser(LightningArgumentParser):
         parser = getattr(ex, "subcommand_parser", None) or self
         if message.startswith(_REQUIRED):
             missing = message.removeprefix(_REQUIRED).replace(", ", " and ")
-            message = f"{missing} are missing; name a configuration that has them: --config mini/stage0_align.yaml"
+            message = f"{missing} are missing; name a configuration that has them: {_EXAMPLE}"
         print(f"{program(parser.prog)}: {reason(message, keys_of(parser))}", file=sys.stderr)
         self.exit(2)
 
@@ -243,8 +244,12 @@ def _no_such_key(unknown: re.Match[str], classes: list[str], named: list[str], k
     key = unknown["option"] or unknown["argument"] or ".".join(part for part in (group, unknown["inner"]) if part)
     if not classes:
         return f"there is no key {key!r}{_nearest(key, keys)}"
+    name = classes[-1].rpartition(".")[2]
+    if name in ("LightningModule", "LightningDataModule"):  # the bases: nothing has named a class
+        group = ".".join(named)
+        return f"{group}.{key} is given, and no class for {group}; name a configuration that has one: {_EXAMPLE}"
     known = keys_of(_of_class(classes[-1]))
-    return f"{'.'.join(named)}: {classes[-1].rpartition('.')[2]} has no key {key!r}{_nearest(key, known)}"
+    return f"{'.'.join(named)}: {name} has no key {key!r}{_nearest(key, known)}"
 
 
 def _of_class(path: str) -> ArgumentParser:
