@@ -73,6 +73,7 @@ class Kill:
 
 def fit_that_dies(folder: Path) -> None:
     """Fit; the process dies in its second save, at step 6, when half is on the disk."""
+    torch.set_num_threads(1)  # OpenMP would wait for the threads of the process that forked
     save = Trainer.save_checkpoint
 
     def dying(self: Trainer, *args: Any, **kwargs: Any) -> None:
