@@ -7,8 +7,8 @@ from vlad_lightning.data.source import prompt_of
 from vlad_lightning.data.synthetic.online import SyntheticSource
 from vlad_lightning.layout.fonts import FAMILIES, load_font
 from vlad_lightning.layout.glyphs import Rasterizer
-from vlad_lightning.layout.lettering_requests import Lettering, requested_lettering, with_lettering
-from vlad_lightning.layout.prompt_parser import bare_word, drawn_words
+from vlad_lightning.layout.lettering_requests import Lettering, lettering_spans, requested_lettering, with_lettering
+from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_word, drawn_words
 from vlad_lightning.types import Layout
 
 
@@ -33,6 +33,9 @@ from vlad_lightning.types import Layout
         ("'SALE' in monospaced letters", [(None, "mono")]),
         ("poster, 'SALE' in orange capital letters, 'NOW' top", [("orange", None), (None, None)]),
         ("'A' in small letters, 'B' top and 'C' in red", [(None, None), (None, None), ("red", None)]),
+        ("'SALE' in red and a blue star", [("red", None)]),
+        ("'SALE' in red and blue letters", [("blue", None)]),
+        ("'SALE' in and", [(None, None)]),
         ("no words, in red letters", []),
         ("", []),
     ],
@@ -41,6 +44,24 @@ def test_colour_and_family_are_read_where_they_are_clear(
     prompt: str, asked: list[tuple[str | None, str | None]]
 ) -> None:
     assert requested_lettering(prompt) == tuple(Lettering(*pair) for pair in asked)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "behind"),
+    [
+        ("'SALE' in red", ["red"]),
+        ("'SALE' at the top in dark red letters, on white", ["at the top", "dark red letters"]),
+        ("'A' in red and 'B' in big serif type, a star", ["red", "big serif type"]),
+        ("'A' in red and a blue star", ["red"]),
+        ("'SALE' in red background", []),
+        ("the red word 'SALE' above a star in blue", []),
+        ("a star in blue", []),
+    ],
+)
+def test_what_is_said_of_letters_behind_the_words(prompt: str, behind: list[str]) -> None:
+    spans = lettering_spans(prompt)
+    chunks = PromptDecomposer()(prompt).objects
+    assert [chunk.text for chunk in chunks if any(start <= chunk.start < end for start, end in spans)] == behind
 
 
 def test_captions_of_posters_are_read_back() -> None:

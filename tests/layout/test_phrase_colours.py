@@ -29,6 +29,11 @@ def test_a_colour_before_the_noun(colour: str) -> None:
         ("a cat in dark red", "dark red"),
         ("a red cat in blue", "red"),  # its own word wins
         ("a cat, blue", None),
+        ("navy", "navy"),  # `"SALE" on navy`
+        ("Dark Red", "dark red"),
+        ("a striped teal background", "teal"),
+        ("blue bg", "blue"),
+        ("a blue sky", None),  # with ground below it
         ("an orange", None),  # a fruit
         ("a ripe orange", None),
         ("a red", None),

@@ -273,6 +273,15 @@ def test_rows_of_sampled_layouts_have_the_proportions_of_their_count() -> None:
     assert proportioned[0] >= 6.3 * (1 - 1e-4)
 
 
+def test_what_is_said_of_letters_gets_no_box() -> None:
+    torch.manual_seed(0)
+    layouts = tiny.layout_generator()
+    layouts.tlg.taught_objects.fill_(True)
+    generators = [torch.Generator().manual_seed(i) for i in range(32)]
+    made = layouts.sample(["'ab' in red, on white"] * 32, Sampler(steps=1), generators)
+    assert {name for layout in made for name in layout.objects} == {"white"}
+
+
 def test_fused_projections_are_kept_by_an_export() -> None:
     module = VFEModule(
         tiny.image_generator(), tiny.image_encoder(), tiny.layout_generator(), sampler=ImageSampler(2, fuse_qkv=True)

@@ -12,7 +12,7 @@ from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.noising import Noised
 from vlad_lightning.diffusion.objective import Schedule, check_schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.layout.lettering_requests import with_lettering
+from vlad_lightning.layout.lettering_requests import lettering_spans, with_lettering
 from vlad_lightning.layout.masks import FRAME, fills_frame
 from vlad_lightning.layout.object_rows import in_proportion
 from vlad_lightning.layout.overlaps import resolve_overlaps
@@ -139,7 +139,12 @@ class LayoutGenerator(nn.Module):
         parts = text.decompose(prompt)
         words = tuple(word.text for word in parts.words[: text.max_words])
         phrases = parts.objects[: self.tlg.config.max_objects]
-        placed = [i for i in range(len(phrases)) if present[text.max_words + i]]
+        letters = lettering_spans(prompt)  # `in red` behind quotes is no background
+        placed = [
+            i
+            for i, phrase in enumerate(phrases)
+            if present[text.max_words + i] and not any(start <= phrase.start < end for start, end in letters)
+        ]
         object_boxes = boxes[[text.max_words + i for i in placed]]
         object_boxes = torch.where(fills_frame(object_boxes)[:, None], object_boxes.new_tensor(FRAME), object_boxes)
         objects = tuple(phrases[i].text for i in placed)

@@ -92,12 +92,32 @@ def requested_lettering(prompt: str) -> tuple[Lettering, ...]:
         >>> requested_lettering("the white words 'BIG SALE' at the top and 'NOW' in the middle")[2]
         Lettering(colour='white', family=None)
     """
+    return _requests(prompt)[0]
+
+
+def lettering_spans(prompt: str) -> tuple[tuple[int, int], ...]:
+    """Return where a prompt says behind its words how they are to look: a chunk in there is no object.
+
+    Returns:
+        Start and end of each such stretch, from the last of the words on.
+
+    Example:
+        >>> prompt = "'SALE' in red, a blue car"
+        >>> [prompt[start:end] for start, end in lettering_spans(prompt)]
+        ["' in red"]
+    """
+    return _requests(prompt)[1]
+
+
+def _requests(prompt: str) -> tuple[tuple[Lettering, ...], tuple[tuple[int, int], ...]]:
+    """Return the look of each word, and where it is said behind the words."""
     parts = PromptDecomposer()(prompt)
     spans = []
     for _, words in groupby(zip(parts.groups, parts.words, strict=True), key=lambda pair: pair[0]):
         inside = [word for _, word in words]
         spans.append((inside[0].start, inside[-1].end, len(inside)))
     found: list[Lettering] = []
+    behind: list[tuple[int, int]] = []
     shared, read = _UNSAID, 0  # what holds for the next span as well, and up to where the prompt was read
     for i, (start, stop, count) in enumerate(spans):
         before = prompt[read:start]
@@ -108,7 +128,9 @@ def requested_lettering(prompt: str) -> tuple[Lettering, ...]:
         own, length = _read_after(prompt[stop:following])
         found += [own or shared] * count
         read = stop + length
-    return tuple(found)
+        if length:
+            behind.append((stop, read))
+    return tuple(found), tuple(behind)
 
 
 def with_lettering(layout: Layout, prompt: str) -> Layout:
@@ -155,6 +177,8 @@ def _read_after(text: str) -> tuple[Lettering, int]:
     looks = list(re.finditer(r"\S+", found["looks"]))
     words = [look[0] for look in looks]
     count = next((i for i in range(len(words)) if not _is_look(words, i)), len(words))
+    while count and words[count - 1].casefold() == "and":  # `in red and a blue star`
+        count -= 1
     end = found.start("looks") + looks[count - 1].end() if count else 0
     noun = _THEN_NOUN.match(text, end)
     if not count or (noun is None and _GOES_ON.match(text, end)):

@@ -1,4 +1,4 @@
-"""The colour that a phrase for an object names."""
+"""The colour that a phrase for an object or a background names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ _WORD = re.compile(r"[^\W\d_]+|#[0-9a-fA-F]{6}\b")
 _IN = re.compile(r"\s+in\s+", re.IGNORECASE)
 _AND = re.compile(r"\s+and\s+", re.IGNORECASE)
 _ARTICLE = re.compile(r"(?:an?|the)\b", re.IGNORECASE)
+_PATTERNED = frozenset(("sky", "skies"))
 
 
 def phrase_colours(prompt: str, phrases: Sequence[Phrase]) -> tuple[RGB | None, ...]:
     """Return the colour that each phrase of a prompt names, before its noun or after it with ``in``.
 
     A colour has one of the names of :func:`~vlad_lightning.layout.colours.rgb_named`. The last word of a phrase is its
-    noun and no colour: ``an orange`` is a fruit. Several colours (``a red and white pole``) are a pattern, and none is
-    named.
+    noun and no colour, unless the phrase is a colour alone, as in ``on navy``: ``an orange`` is a fruit. Several
+    colours (``a red and white pole``) are a pattern, and so is a sky, which has ground below it: none is named.
 
     Args:
         prompt: any text.
@@ -54,7 +55,13 @@ def _ends_in_colour(phrase: str) -> bool:
 
 @lru_cache(maxsize=65_536)
 def _own_colour(phrase: str) -> RGB | None:
-    words = _WORD.findall(phrase)[:-1]
+    words = _WORD.findall(phrase)
+    alone = rgb_named("".join(words))
+    if alone is not None:
+        return alone
+    if words and words[-1].casefold() in _PATTERNED:
+        return None
+    words = words[:-1]
     found = []
     while words:
         # two words together first: "dark red" is another colour than "red"

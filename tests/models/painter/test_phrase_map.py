@@ -215,22 +215,33 @@ def test_a_picture_map_is_saved_and_loaded_completely(tmp_path: Path) -> None:
     )
 
 
-def test_a_named_colour_replaces_that_of_an_objects_stamp_only() -> None:
+def test_a_named_colour_replaces_that_of_a_stamp() -> None:
     torch.manual_seed(0)
     module = PhraseMap(WIDTH, side=4, width=16, picture=True, opacity_side=8, named_colours=True)
     frame, unnamed = [0.5, 0.5, 1.0, 1.0, 0.0], [0.25, 0.25, 0.25, 0.25, 0.0]
     told = grounding([frame, [0.75, 0.75, 0.25, 0.25, 0.0], unnamed])
     fill = torch.tensor([1.0, -0.5, 0.25])
     colours = torch.zeros(1, 3, 4)
-    colours[0, :2] = torch.cat([fill, torch.ones(1)])
+    colours[0, 1] = torch.cat([fill, torch.ones(1)])
     plain, named = (module(replace(told, colours=each), (32, 32)) for each in (None, colours))
     changed = (plain != named).any(dim=1)[0]
-    assert changed.nonzero().amin() >= 20  # the object's box only, though the background names a colour too
+    assert changed.nonzero().amin() >= 20  # the object's box only
     assert torch.equal(plain[:, 3:], named[:, 3:])  # the silhouettes and the coordinates
     background = module(grounding([frame, unnamed], [True, False]), (32, 32))[0, :3, 23:25, 23:25]
     share = named[0, 3, 23:25, 23:25]
     expected = background + share * (fill[:, None, None] - background)
     torch.testing.assert_close(named[0, :3, 23:25, 23:25], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_named_colour_fills_a_background() -> None:
+    torch.manual_seed(0)
+    module = PhraseMap(WIDTH, side=4, width=16, picture=True, opacity_side=8, named_colours=True)
+    told = grounding([[0.5, 0.5, 1.0, 1.0, 0.0]])
+    colours = torch.tensor([[[0.5, -1.0, 1.0, 1.0]]])
+    named = module(replace(told, colours=colours), (16, 16))[0, :3]
+    opacity = named[0] / 0.5
+    torch.testing.assert_close(named, opacity * colours[0, 0, :3, None, None], atol=1e-6, rtol=1e-5)
+    assert (opacity > 0.5).all()
 
 
 def test_latents_have_no_colours_to_replace() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vlad_lightning.data.synthetic import casual, sentences
 from vlad_lightning.data.synthetic.scene import OF_SHAPES, TEXTURES, WORLDS, Scene, World
+from vlad_lightning.data.synthetic.shades import SHADES
 from vlad_lightning.data.synthetic.telling import RELATIONS, CaptionOdds, choose
 from vlad_lightning.data.synthetic.undrawn import HEADS, with_undrawn
 from vlad_lightning.layout.colours import PALETTE
@@ -36,7 +37,7 @@ def _grammar_words(world: World) -> frozenset[str]:
         looks = (sentences.SIZES, sentences.CASES, sentences.FAMILIES)
         names += (*sentences.SCENERY, *(word for words in looks for word in words.values()))
     if world == "literal":
-        names += HEADS
+        names += (*HEADS, *(shade for shades in SHADES.values() for shade in shades))
     bare = re.sub(r"\{\w+\}", " ", " ".join((*forms, *names, *relations, "and", "in")))
     return frozenset(re.findall(r"\w+", bare.casefold()))
 

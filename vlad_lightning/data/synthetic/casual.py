@@ -39,7 +39,7 @@ def casual(content: CaptionContent, ground: Ground | None, rng: np.random.Genera
 def ground_of(background: Background, rng: np.random.Generator) -> Ground:
     """Write what a caption says of a background: ``blue bg with white frame``, ``blue sky with green ground``."""
     if background.kind == "landscape":
-        return Ground(f"{background.colour} sky", f" with {background.accent} ground", "against")
+        return Ground(f"{background.told_colour} sky", f" with {background.accent} ground", "against")
     phrase = _background_phrase(background, rng)
     return Ground(phrase, f" with {background.accent} frame") if background.accent else Ground(phrase)
 
@@ -47,11 +47,11 @@ def ground_of(background: Background, rng: np.random.Generator) -> Ground:
 def _background_phrase(background: Background, rng: np.random.Generator) -> str:
     """Write ``blue background``, ``striped blue bg``, ``blue gradient bg``, or the colour alone."""
     if rng.random() < _BARE_COLOUR:
-        return background.colour
+        return background.told_colour
     names_texture = rng.random() < _TEXTURE_ODDS
     before = f"{background.kind} " if names_texture and background.kind in ADJECTIVES else ""
     after = " gradient" if names_texture and background.kind == "gradient" else ""
-    return f"{before}{background.colour}{after} {pick(rng, GROUNDS)}"
+    return f"{before}{background.told_colour}{after} {pick(rng, GROUNDS)}"
 
 
 def _list(content: CaptionContent, ground: Ground | None, rng: np.random.Generator) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from vlad_lightning.data.synthetic.captions import Caption
 from vlad_lightning.data.synthetic.combinations import is_colour_held_out
 from vlad_lightning.data.synthetic.composition import text_colours
-from vlad_lightning.data.synthetic.placing import FAR
+from vlad_lightning.data.synthetic.placing import is_far
 from vlad_lightning.data.synthetic.scene import Background, PlacedObject, Scene
 from vlad_lightning.data.synthetic.telling import CaptionOdds
 from vlad_lightning.layout.colours import PALETTE
@@ -38,25 +37,27 @@ def shows_what_is_told(scene: Scene, caption: Caption, held_out: bool) -> tuple[
         return None
     objects = []
     for thing, phrase in told:
-        colour = thing.colour if _is_told(thing, phrase) else _ink(thing, background, held_out)
-        if colour is None:
-            return None
-        objects.append(replace(thing, colour=colour))
+        if not _is_told(thing, phrase):
+            colour = _ink(thing, background, held_out)
+            if colour is None:
+                return None
+            thing = replace(thing, colour=colour, shade=None)
+        objects.append(thing)
     phrases = tuple(phrase for _, phrase in told)
     return replace(scene, background=background, objects=tuple(objects)), replace(caption, phrases=phrases)
 
 
 def _is_told(thing: PlacedObject, phrase: str) -> bool:
-    return thing.colour in phrase.casefold().split()
+    return f" {thing.told_colour} " in f" {phrase.casefold()} "
 
 
 def _ground(scene: Scene, told: list[tuple[PlacedObject, str]]) -> Background | None:
     """Return a solid background on which all words, and all objects whose colour is told, can be seen."""
     words = {word.colour for word in scene.words}
-    objects = {thing.colour for thing, phrase in told if _is_told(thing, phrase)}
+    objects = {thing.rgb for thing, phrase in told if _is_told(thing, phrase)}
     for colour in _GROUNDS:
         ground = Background(colour, "solid", (PALETTE[colour], PALETTE[colour]))
-        if words <= text_colours(*ground.shades).keys() and all(_is_far(name, ground) for name in objects):
+        if words <= text_colours(*ground.shades).keys() and all(is_far(rgb, ground.shades) for rgb in objects):
             return ground
     return None
 
@@ -64,10 +65,6 @@ def _ground(scene: Scene, told: list[tuple[PlacedObject, str]]) -> Background | 
 def _ink(thing: PlacedObject, background: Background, held_out: bool) -> str | None:
     """Return the colour of an object whose colour is not told."""
     for name in _INKS:
-        if _is_far(name, background) and (held_out or not is_colour_held_out(thing.shape, name)):
+        if is_far(PALETTE[name], background.shades) and (held_out or not is_colour_held_out(thing.shape, name)):
             return name
     return None
-
-
-def _is_far(colour: str, background: Background) -> bool:
-    return min(math.dist(PALETTE[colour], shade) for shade in background.shades) > FAR

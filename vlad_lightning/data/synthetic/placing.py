@@ -33,8 +33,7 @@ _TURNED_SHARE = 0.4
 _SOUGHT_SHARE = 0.6  # of the held-out posters' objects: a held-out combination is looked for
 _TRIES = 12  # nouns and colours that are tried at a spot
 _SMALLEST_PIXELS = 11  # radius of an icon that can be recognised
-FAR = 110.0
-"""Least distance in sRGB of an object's colour to the background."""
+_FAR = 110.0  # least distance in sRGB of an object's colour to the background
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def place_things(
         held_out: seek held-out combinations; otherwise place none of them.
     """
     wanted = min(1 + weighted(rng, _ODDS), most)
-    colours = [name for name in PALETTE if _distance(PALETTE[name], background.shades) > FAR]
+    colours = [name for name in PALETTE if is_far(PALETTE[name], background.shades)]
     low = min(max(0.1, _SMALLEST_PIXELS / size), 0.16)
     blocked = [_widened(phrase.box, _ROUND_GAP) for phrase in phrases]
     placed: list[PlacedObject] = []
@@ -159,8 +158,9 @@ def _turned(rng: np.random.Generator, thing: PlacedObject) -> PlacedObject:
     return replace(thing, turn=turn, sides=icon_sides(thing.shape, turn))
 
 
-def _distance(colour: RGB, shades: Sequence[RGB]) -> float:
-    return min(math.dist(colour, shade) for shade in shades)
+def is_far(colour: RGB, shades: Sequence[RGB]) -> bool:
+    """Return whether an object in a colour can be seen on a background in these shades."""
+    return min(math.dist(colour, shade) for shade in shades) > _FAR
 
 
 def _free_spot(

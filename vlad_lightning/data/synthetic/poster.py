@@ -92,7 +92,7 @@ def _draw_object(image: Image.Image, placed: PlacedObject) -> None:
         mask = icon_mask(placed.shape, placed.turn, width, height)
     else:
         mask = _shape_mask(placed.shape, width)
-    image.paste(PALETTE[placed.colour], (left, top), mask)
+    image.paste(placed.rgb, (left, top), mask)
 
 
 @lru_cache(maxsize=1024)

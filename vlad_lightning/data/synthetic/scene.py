@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from vlad_lightning.data.scene_file import WordStyle
-from vlad_lightning.layout.colours import RGB
+from vlad_lightning.layout.colours import RGB, rgb_named
 from vlad_lightning.layout.prompt_parser import region_of
 
 World = Literal["plain", "rich", "literal", "wordless"]
@@ -37,16 +37,18 @@ class Background:
     """The background that fills the frame.
 
     Attributes:
-        colour: a name of the palette.
+        colour: a name of the palette; with a ``shade``, the one that the shade belongs to.
         kind: ``"solid"``, ``"gradient"`` or one of :data:`TEXTURES`; in the rich world also ``"banded"`` (horizontal
             bands), ``"framed"`` and ``"landscape"`` (a sky over the ground; ``colour`` is the sky's).
-        shades: two shades of the colour; the pixels are between them. The nearest palette colour of both is ``colour``.
-            The shades of the sky and of the ground in a landscape. Letters are readable on both.
+        shades: two shades of the colour; the pixels are between them. The nearest palette colour of both is ``colour``,
+            except with a ``shade``. The shades of the sky and of the ground in a landscape. Letters are readable on
+            both.
         angle: direction of a gradient or of stripes, in radians; where the hills of a landscape begin.
         period: distance between stripes, dots, bands or hills, a fraction of the frame.
         noise: seed of the pattern ``"noisy"``.
         accent: a name of the palette: the colour of a frame or of the ground; None where there is neither.
         horizon: height of the ground's edge in a landscape, a fraction of the frame from above.
+        shade: a name of CSS's for the shade of its colour, as captions tell it; None is the palette's own.
     """
 
     colour: str
@@ -57,6 +59,12 @@ class Background:
     noise: int = 0
     accent: str | None = None
     horizon: float = 1.0
+    shade: str | None = None
+
+    @property
+    def told_colour(self) -> str:
+        """The colour as captions tell it."""
+        return self.shade or self.colour
 
 
 @dataclass(frozen=True)
@@ -118,12 +126,13 @@ class PlacedObject:
 
     Attributes:
         shape: one of :data:`~vlad_lightning.layout.nouns.NOUNS`.
-        colour: a name of the palette.
+        colour: a name of the palette; with a ``shade``, the one that the shade belongs to.
         x: centre.
         y: centre.
         radius: half of the longer side of its upright box.
         sides: width and height of its upright box, as shares of the longer one.
         turn: degrees by which it is turned, clockwise.
+        shade: a name of CSS's for the shade of its colour, as captions tell it; None is the palette's own.
     """
 
     shape: str
@@ -133,6 +142,19 @@ class PlacedObject:
     radius: float
     sides: tuple[float, float] = (1.0, 1.0)
     turn: int = 0
+    shade: str | None = None
+
+    @property
+    def told_colour(self) -> str:
+        """The colour as captions tell it."""
+        return self.shade or self.colour
+
+    @property
+    def rgb(self) -> RGB:
+        """The colour that it is drawn in."""
+        rgb = rgb_named(self.told_colour)
+        assert rgb is not None, self.told_colour
+        return rgb
 
     @property
     def region(self) -> str:

@@ -116,10 +116,10 @@ def ground_of(background: Background) -> Ground:
 def background_phrase(background: Background) -> str:
     """Write ``a striped green background``, ``an orange gradient background``, ``a blue sky``."""
     if background.kind == "landscape":
-        return with_article(f"{background.colour} sky")
+        return with_article(f"{background.told_colour} sky")
     before = f"{background.kind} " if background.kind in ADJECTIVES else ""
     after = " gradient" if background.kind == "gradient" else ""
-    return with_article(f"{before}{background.colour}{after} background")
+    return with_article(f"{before}{background.told_colour}{after} background")
 
 
 def with_article(text: str) -> str:

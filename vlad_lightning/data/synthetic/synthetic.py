@@ -29,6 +29,7 @@ from vlad_lightning.data.synthetic.composition import compose
 from vlad_lightning.data.synthetic.literal import ODDS, shows_what_is_told
 from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
 from vlad_lightning.data.synthetic.scene import OF_SHAPES, WORLDS, PlacedWord, Scene, World
+from vlad_lightning.data.synthetic.shading import with_shades
 from vlad_lightning.files import new_folder
 
 _CHUNK = 50  # posters per task: few enough to move the progress bar, enough to need little communication
@@ -114,7 +115,8 @@ def _described(scene: Scene, rng: np.random.Generator, heldout: bool, world: Wor
     """Return a scene and its caption; None if the caption leaves out what the literal world cannot leave out."""
     if world != "literal":
         return scene, describe(scene, rng)
-    return shows_what_is_told(scene, describe(scene, rng, ODDS), heldout)
+    shaded = with_shades(scene, rng)
+    return shows_what_is_told(shaded, describe(shaded, rng, ODDS), heldout)
 
 
 def check_posters(samples: int, size: int, seed: int, world: str) -> None:

@@ -97,7 +97,7 @@ def choose(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = CaptionOd
     for row in rows:
         noun = row[0].shape if len(row) == 1 else plural_of(row[0].shape)
         silent = shapes[row[0].shape] == 1 and rng.random() < odds.untold_colour
-        named.append(NamedObject(row, noun if silent else f"{row[0].colour} {noun}"))
+        named.append(NamedObject(row, noun if silent else f"{row[0].told_colour} {noun}"))
     return CaptionContent(background, tuple(named), scene.phrases)
 
 

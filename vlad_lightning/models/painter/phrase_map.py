@@ -55,8 +55,8 @@ class PhraseMap(ModelMixin, ConfigMixin):
     what it stands on. The stamp of a picture also depends on the ratio of the box's sides, since three fish in a row
     and in a column are said alike.
 
-    With ``named_colours``, the stamp of an object whose phrase names a colour has that colour all over, and the network
-    draws its opacity only; backgrounds keep their stamps, since their colours may form a pattern.
+    With ``named_colours``, the stamp of a phrase that names a colour has that colour all over, and the network draws
+    its opacity only.
 
     With ``rows``, a phrase that counts its objects (``three red fish``) has a stamp for one of them, and its box is a
     row of such stamps (:mod:`~vlad_lightning.models.painter.rows`). Without, the stamp is of the whole row.
@@ -141,7 +141,7 @@ class PhraseMap(ModelMixin, ConfigMixin):
         colours, opacity, ratios = self._stamps(ordered)
         solid = ~fills_frame(ordered.boxes)  # a background has no silhouette, and hides none: it is the largest
         if self.config.named_colours and ordered.colours is not None:
-            named = (ordered.colours[..., 3] > 0) & solid
+            named = ordered.colours[..., 3] > 0
             fill = ordered.colours[..., :3, None, None].to(colours)
             colours = torch.where(named[..., None, None, None], fill, colours)
         canvas = colours.new_zeros(len(colours), self.out_channels, *size)
