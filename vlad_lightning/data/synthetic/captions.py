@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vlad_lightning.data.synthetic import casual, sentences
+from vlad_lightning.data.synthetic.beside_words import beside_words
 from vlad_lightning.data.synthetic.scene import OF_SHAPES, TEXTURES, WORLDS, Scene, World
 from vlad_lightning.data.synthetic.shades import SHADES
 from vlad_lightning.data.synthetic.telling import RELATIONS, CaptionOdds, choose
@@ -81,7 +82,8 @@ def describe(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = Caption
     else:
         if content.background:
             ground = sentences.ground_of(content.background)
-        text, phrase_of = sentences.sentence(content, rng), sentences.object_phrase
+        beside = beside_words(content, ground, rng) if odds.beside and rng.random() < odds.beside else None
+        text, phrase_of = beside or sentences.sentence(content, rng), sentences.object_phrase
     phrases = tuple(phrase_of(named) for named in content.objects for _ in named.row)
     return Caption(text, phrases or (None,) * len(scene.objects), ground.phrase if ground else None)
 

@@ -13,7 +13,7 @@ from vlad_lightning.data.synthetic.telling import CaptionOdds
 from vlad_lightning.layout.colours import PALETTE
 
 ODDS = CaptionOdds(
-    untold_background=0.3, untold_objects=0.1, untold_colour=0.3, undrawn=0.15, medium=0.4, qualifier=0.15
+    untold_background=0.3, untold_objects=0.1, untold_colour=0.3, undrawn=0.15, medium=0.4, qualifier=0.15, beside=0.5
 )
 """Captions leave out more than in the rich world, and have more words for which there is nothing, as people's do."""
 

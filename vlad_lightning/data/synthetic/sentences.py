@@ -77,7 +77,7 @@ def sentence(content: CaptionContent, rng: np.random.Generator) -> str:
     openings = NAMING if template.startswith("{text}") else (*SAYING, *SAYING_TEXT)
     return template.format(
         medium=with_article(content.medium) if content.medium else pick(rng, MEDIA),
-        objects=_objects(content.objects, rng),
+        objects=objects_text(content.objects, rng),
         background=ground_of(content.background).text if content.background else "",
         text=_text(content.phrases, openings, rng) if content.phrases else "",
     )
@@ -139,8 +139,8 @@ def at_region(region: str, rng: np.random.Generator) -> str:
     return f"{pick(rng, PREPOSITIONS.get(region, ('at the',)))} {region}"
 
 
-def _objects(objects: Sequence[NamedObject], rng: np.random.Generator) -> str:
-    """Write pairs with their relation, single objects with their region; some with neither."""
+def objects_text(objects: Sequence[NamedObject], rng: np.random.Generator) -> str:
+    """Write pairs with their relation, single objects with their region, some with neither; empty without objects."""
     parts = []
     remaining = list(objects)
     while remaining:

@@ -30,6 +30,7 @@ class CaptionOdds:
         undrawn: share of the captions that name an object of a kind that posters cannot show.
         medium: share of the captions that call the poster something else, as ``a travel brochure``.
         qualifier: share of the objects with a word before them that changes nothing, as ``a merry red star``.
+        beside: share of the captions of one phrase that say where an object is relative to it.
     """
 
     untold_background: float = 0.15
@@ -38,6 +39,7 @@ class CaptionOdds:
     undrawn: float = 0.0
     medium: float = 0.0
     qualifier: float = 0.0
+    beside: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,12 @@ def relation_between(first: NamedObject, second: NamedObject) -> str | None:
 
 def relation_of(a: PlacedObject, b: PlacedObject) -> str | None:
     """Return where ``a`` is relative to ``b``: ``left``, ``right``, ``above``, ``below``; None if none is clear."""
-    dx, dy = a.x - b.x, a.y - b.y
+    return relation_of_points((a.x, a.y), (b.x, b.y))
+
+
+def relation_of_points(a: tuple[float, float], b: tuple[float, float]) -> str | None:
+    """Return where the point ``a`` is relative to ``b``, as :func:`relation_of` does."""
+    dx, dy = a[0] - b[0], a[1] - b[1]
     if abs(dx) >= 1.3 * abs(dy):
         return "left" if dx < 0 else "right"
     if abs(dy) >= 1.3 * abs(dx):
