@@ -43,8 +43,9 @@ def opened(out: Path) -> PreparedSource:
 
 def content(out: Path) -> Mapping[str, bytes]:
     """Return all that training reads; the notes of the shards also tell the time."""
-    files = (path for path in out.rglob("[!.]*") if path.suffix in (".arrow", ".npy") or path.name == NOTE)
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
+    names = (path.relative_to(out) for path in out.rglob("*") if path.suffix in (".arrow", ".npy") or path.name == NOTE)
+    shown = (name for name in names if not any(part.startswith(".") for part in name.parts))  # no half-written index
+    return {name.as_posix(): (out / name).read_bytes() for name in shown}
 
 
 @pytest.fixture
