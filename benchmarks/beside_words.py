@@ -48,10 +48,11 @@ def main() -> None:
         assert pipe.layout_generator is not None, f"{name} has no stage 1"
         there, right = [], []
         for start in range(0, len(asked), 40):
-            prompts = [prompt for prompt, _ in asked[start : start + 40]]
+            now = asked[start : start + 40]
+            prompts = [prompt for prompt, _ in now]
             keys = [(prompt,) for prompt in prompts]
             layouts = pipe.layout_generator.sample(prompts, pipe.layout_sampler, sampling_generators(0, keys))
-            for layout, (_, side) in zip(layouts, asked[start:], strict=False):
+            for layout, (_, side) in zip(layouts, now, strict=True):
                 boxes = layout.object_boxes[layout.object_boxes[:, 2:4].prod(dim=1) < 0.5]
                 there.append(len(boxes) > 0)
                 centres = [tuple(box[:2].tolist()) for box in (*boxes[:1], layout.boxes.mean(dim=0))]

@@ -18,10 +18,10 @@ from markdown_table import table
 from torch import Tensor
 
 from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS
-from vlad_lightning.data.synthetic.shades import SHADES
+from vlad_lightning.data.synthetic.shades import SHADES, rgb_of
 from vlad_lightning.data.synthetic.vocabulary import draw_word
 from vlad_lightning.diffusion.generators import sampling_generators
-from vlad_lightning.layout.colours import PALETTE, RGB, rgb_named
+from vlad_lightning.layout.colours import PALETTE, RGB
 from vlad_lightning.layout.nouns import SHAPES
 from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.metrics.bootstrap import ratio_result
@@ -41,9 +41,7 @@ def prompts_of(words: Sequence[str]) -> list[tuple[str, str, bool]]:
     asked = []
     for i, (name, word) in enumerate(zip(NAMES, words, strict=True)):
         asked.append((f"a poster that says '{word}' on a {name} background", name, True))
-        rgb = rgb_named(name)
-        assert rgb is not None
-        ground = max(("white", "black"), key=lambda ground: math.dist(PALETTE[ground], rgb))
+        ground = max(("white", "black"), key=lambda ground: math.dist(PALETTE[ground], rgb_of(name)))
         shape = SHAPES[i % len(SHAPES)]
         asked.append((f"a {name} {shape} and the text '{word}' on a {ground} background", name, False))
     return asked
@@ -98,9 +96,7 @@ def main() -> None:
             images = made.images * 2 - 1
             drawn = zip(images, made.layouts, engine.read(images), now, strict=True)
             for k, (image, layout, lines, (_, shade, of_ground)) in enumerate(drawn, start=start):
-                rgb = rgb_named(shade)
-                assert rgb is not None
-                far[of_ground].append(distance(image, layout, rgb, of_ground))
+                far[of_ground].append(distance(image, layout, rgb_of(shade), of_ground))
                 read.append(ocr_row(lines, [words[k // 2]])["words_read"])
         cells = []
         for values in (far[True], far[False]):

@@ -14,7 +14,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from vlad_lightning.data.scene_file import WordStyle
-from vlad_lightning.layout.colours import RGB, rgb_named
+from vlad_lightning.data.synthetic.shades import rgb_of
+from vlad_lightning.layout.colours import RGB
 from vlad_lightning.layout.prompt_parser import region_of
 
 World = Literal["plain", "rich", "literal", "wordless"]
@@ -152,9 +153,7 @@ class PlacedObject:
     @property
     def rgb(self) -> RGB:
         """The colour that it is drawn in."""
-        rgb = rgb_named(self.told_colour)
-        assert rgb is not None, self.told_colour
-        return rgb
+        return rgb_of(self.told_colour)
 
     @property
     def region(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vlad_lightning.layout.colours import RGB, rgb_named
+
 SHADES: dict[str, tuple[str, ...]] = {
     "red": ("crimson", "maroon", "dark red", "tomato"),
     "orange": ("dark orange", "coral"),
@@ -16,3 +18,10 @@ SHADES: dict[str, tuple[str, ...]] = {
     "white": ("ivory", "beige", "lavender"),
 }
 """For each colour of the palette, names that CSS has for what people would call shades of it."""
+
+
+def rgb_of(name: str) -> RGB:
+    """Return a colour of the palette or a shade by its name, sRGB bytes."""
+    rgb = rgb_named(name)
+    assert rgb is not None, name
+    return rgb

@@ -9,9 +9,9 @@ import numpy as np
 from vlad_lightning.data.synthetic.composition import text_colours
 from vlad_lightning.data.synthetic.placing import is_far
 from vlad_lightning.data.synthetic.scene import TEXTURES, Background, PlacedObject, Scene
-from vlad_lightning.data.synthetic.shades import SHADES
+from vlad_lightning.data.synthetic.shades import SHADES, rgb_of
 from vlad_lightning.data.synthetic.telling import pick
-from vlad_lightning.layout.colours import PALETTE, RGB, rgb_named
+from vlad_lightning.layout.colours import PALETTE, RGB
 
 _OBJECT_SHARE, _BACKGROUND_SHARE = 0.35, 0.25
 _KINDS = ("solid", "gradient", *TEXTURES, "banded")  # the backgrounds of one colour
@@ -33,7 +33,7 @@ def _shaded_background(scene: Scene, rng: np.random.Generator) -> Background:
     if background.kind not in _KINDS or not SHADES[background.colour] or rng.random() >= _BACKGROUND_SHARE:
         return background
     name = pick(rng, SHADES[background.colour])
-    moved = np.subtract(_rgb(name), PALETTE[background.colour])
+    moved = np.subtract(rgb_of(name), PALETTE[background.colour])
     first, second = (
         tuple(int(value) for value in np.clip(np.add(shade, moved), 0, 255)) for shade in background.shades
     )
@@ -48,14 +48,8 @@ def _shaded_row(
 ) -> tuple[PlacedObject, ...]:
     if rng.random() >= _OBJECT_SHARE:
         return row
-    names = [name for name in SHADES[row[0].colour] if is_far(_rgb(name), background.shades)]
+    names = [name for name in SHADES[row[0].colour] if is_far(rgb_of(name), background.shades)]
     if not names:
         return row
     shade = pick(rng, names)
     return tuple(replace(thing, shade=shade) for thing in row)
-
-
-def _rgb(name: str) -> RGB:
-    rgb = rgb_named(name)
-    assert rgb is not None, name
-    return rgb
