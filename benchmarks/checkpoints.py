@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _rows(state: dict[str, torch.Tensor], folder: Path) -> list[tuple[str, Callable[[], object]]]:
-    views = [memoryview(value.numpy()).cast("B") for value in state.values()]
+    views = [memoryview(value.numpy().data).cast("B") for value in state.values()]
     plain, durable, saver = folder / "plain.ckpt", folder / "durable.ckpt", DurableCheckpointIO()
 
     def hash_all() -> None:

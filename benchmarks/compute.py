@@ -103,7 +103,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def ancestors(stages: Sequence[Stage], name: str) -> list[str]:
     """Return the names of the stages that train something the stage ``name`` needs, in the pipeline's order."""
     makers = {path: stage for stage in stages for path in stage.outputs if stage.command == "fit"}
-    needed, left = set(), [next(stage for stage in stages if stage.name == name)]
+    needed: set[str] = set()
+    left = [next(stage for stage in stages if stage.name == name)]
     while left:
         found = {makers[path].name: makers[path] for path in left.pop().inputs if path in makers}
         left += [stage for known, stage in found.items() if known not in needed]

@@ -174,12 +174,12 @@ class Bench:
     def _train(self, name: str, flops: float, mode: str, acceleration: Acceleration, needed: float) -> None:
         for batch in self.plan.batches:
             say(f"training {name}, batch {batch}, {mode}; {self.clock.left:.0f} s left")
-            found = self._tried(
-                lambda n=batch: speed(SIZES[name], n, self.plan.steps, self.device, acceleration), needed
-            )
+            measure = partial(speed, SIZES[name], batch, self.plan.steps, self.device, acceleration)
+            found = self._tried(measure, needed)
             if isinstance(found, tuple):
-                found = (*found, found[0] * flops / self.report.peak)
-            self.report.training[name, batch, mode] = found
+                self.report.training[name, batch, mode] = (*found, found[0] * flops / self.report.peak)
+            else:
+                self.report.training[name, batch, mode] = found
             if found == _FULL:
                 return
 
@@ -211,7 +211,7 @@ class Bench:
     def _autoencoder(self, pixels: int) -> KLAutoencoder:
         return build_kl_autoencoder(self.plan.latent_channels, sample_size=pixels)
 
-    def _tried(self, measure: Callable[[], tuple[float, float]], needed: float) -> tuple[float, ...] | str:
+    def _tried(self, measure: Callable[[], tuple[float, float]], needed: float) -> tuple[float, float] | str:
         """Return the measurement, or a text: no time left, not enough memory, or the error."""
         if self.clock.left < needed:
             return "no time left"

@@ -77,7 +77,7 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     source = MarioFolder(str(options.data), min_confidence=_MIN_CONFIDENCE)
     source.setup()
-    numbers = in_hash_order(source.keys, 0)[: 2 * options.samples]
+    numbers = in_hash_order(source.positions(0))[: 2 * options.samples]
     size, words = pipe.config.image_size, pipe.config.max_words
     data = MarioDataset(source, size, words, 32, Rasterizer(), indices=numbers)
     found = list(exchanges([data[i] for i in range(len(data))]))[: options.samples]

@@ -48,8 +48,8 @@ def _blobs(sample: RawSample, image: Tensor, generator: torch.Generator) -> Tens
     for thing in sample.scene.objects:
         left, top, right, bottom = thing.box
         drawn = torch.rand(1, 11, generator=generator)
-        values = (torch.tensor([v]) for v in ((right - left) / 2, (left + right) / 2, (top + bottom) / 2))
-        mask = blob_masks(image.shape[-1], *values, drawn)
+        radius, x, y = torch.tensor([[right - left], [left + right], [top + bottom]]) / 2
+        mask = blob_masks(image.shape[-1], radius, x, y, drawn)
         image = image + mask * (_colour(thing.colour) - image)
     return image
 

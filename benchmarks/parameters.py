@@ -115,7 +115,7 @@ def measured(name: str, lora: bool = False) -> Scale:
     return Scale(
         name=f"`{name}`, LoRA" if lora else f"`{name}`",
         pixels=module.image_generator.image_size,
-        unet=_count(module.image_generator.vfe.unet),
+        unet=_count(module.image_generator.vfe.network),
         trained=_count(module, trained=True),
         all=_count(module),
         operations=counter.get_total_flops(),

@@ -68,10 +68,11 @@ def plan(every: Sequence[Counted]) -> None:
 
 def _communication(every: Iterable[Counted]) -> None:
     print("\n## An all-reduce of the gradients, 64 GPUs, ms\n")
+    gradients: tuple[tuple[str, Strategy], ...] = (("float32", "ddp"), ("bf16", "ddp bf16"))
     cells = [
         (w.name, kind, *(f"{w.communication_ms(Cluster(8, gbps), strategy):.1f}" for gbps in GBPS))
         for w in every
-        for kind, strategy in (("float32", "ddp"), ("bf16", "ddp bf16"))
+        for kind, strategy in gradients
     ]
     table(("configuration", "gradients", *(f"{gbps:,} Gb/s" for gbps in GBPS)), cells)
 

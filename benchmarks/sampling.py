@@ -26,7 +26,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from vlad_lightning.data.mario import key_of, list_samples, read_texts
+from vlad_lightning.data.mario import read_texts
+from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.splits import in_hash_order
 from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
@@ -98,9 +99,10 @@ def parsed() -> argparse.Namespace:
 
 def prompt_batches(data: Path, rounds: int, size: int, max_words: int) -> list[list[str]]:
     """Yield captions with words to draw, ``size`` per round."""
-    folders = list_samples(data)
-    numbers = in_hash_order([key_of(folder) for folder in folders], 0)
-    captions = (read_texts(folders[i], _MIN_CONFIDENCE).prompt for i in numbers)
+    source = MarioFolder(str(data), min_confidence=_MIN_CONFIDENCE)
+    source.setup()
+    numbers = in_hash_order(source.positions(0))
+    captions = (read_texts(source.folders[i], _MIN_CONFIDENCE).prompt for i in numbers)
     found: list[str] = []
     for caption in captions:
         if 0 < len(drawn_words(caption)) <= max_words:

@@ -171,8 +171,9 @@ def train(task: Task) -> Record:
     record.buffers = bytes_of(list(module.buffers()))
     record.width = _embedding_width(module)
     counter = StepCounter(task)
-    built.trainer.callbacks += [counter, *([CompressGradients()] if task.strategy == "ddp bf16" else [])]
-    built.trainer.fit(module, built.datamodule)
+    trainer: Any = built.trainer
+    trainer.callbacks += [counter, *([CompressGradients()] if task.strategy == "ddp bf16" else [])]
+    trainer.fit(module, built.datamodule)
     steps = task.warmup + task.steps
     if counter.units is not None:
         record.sharded, record.gathered = counter.units.sharded, counter.units.gathered(steps)
@@ -294,8 +295,8 @@ def run(tasks: Sequence[Task], ranks: int) -> list[list[Record]]:
 
 def _read(path: Path) -> Record:
     saved = json.loads(path.read_text())
-    calls = {name: [Call(**call) for call in saved.pop(name)] for name in ("calls", "validation")}
-    return Record(Task(**saved.pop("task")), **saved, **calls)
+    saved |= {name: [Call(**call) for call in saved[name]] for name in ("calls", "validation")}
+    return Record(Task(**saved.pop("task")), **saved)
 
 
 def main() -> None:

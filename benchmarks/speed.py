@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -33,7 +34,7 @@ def main() -> None:
     help_seconds = best(lambda _: run_help())
     table.add_row("vlad-cli --help", f"{help_seconds:.2f} s")
     for workers in (1, 2):
-        seconds = best(lambda out, workers=workers: write_posters(out, _POSTERS, size=64, workers=workers))
+        seconds = best(partial(write_posters, samples=_POSTERS, size=64, workers=workers))
         table.add_row(f"posters of 64 px written, {workers} workers", f"{_POSTERS / seconds:.0f} a second")
     table.add_row("64 prompts parsed and tokenized, by a data loader's process", f"{1000 * parsing_seconds():.1f} ms")
     Console().print(table)

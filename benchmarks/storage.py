@@ -249,7 +249,8 @@ def _after_fork(read: Read, order: Sequence[int]) -> int:
                 read(index)
             os._exit(0)
         children.append(child)
-    end, ended = time.monotonic() + _PATIENCE, {}
+    end = time.monotonic() + _PATIENCE
+    ended: dict[int, int] = {}
     while len(ended) < len(children) and time.monotonic() < end:
         for child in set(children) - set(ended):
             found, status = os.waitpid(child, os.WNOHANG)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import wrap
@@ -19,12 +19,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
 from vlad_lightning.files import write_file, write_text
-from vlad_lightning.metrics.bootstrap import ratio_of_sums
-from vlad_lightning.metrics.ocr import mario_f
+from vlad_lightning.metrics.bootstrap import f_of_ratios, ratio_of_sums
 from vlad_lightning.metrics.paired import Difference, holm, paired_difference
 
 TABLES = {
@@ -180,15 +178,9 @@ def compared(runs: Mapping[str, Run]) -> list[str]:
 def _difference(reference: Run, run: Run, column: str) -> Difference | None:
     """Return a system's result minus VLAD's; None where one of them has no rows of images."""
     parts = ("mario_precision", "mario_recall") if column == "mario_f" else (column,)
-    rows = [_joined([of.images.get(part, {}) for part in parts]) for of in (reference, run)]
-    statistic = _f_of_sums if column == "mario_f" else ratio_of_sums
-    return paired_difference(*rows, np.random.default_rng(0), statistic=statistic)
-
-
-def _f_of_sums(*sums: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-    """Return MARIO-Eval's F of the pooled precision and recall."""
-    precision, recall = ratio_of_sums(*sums[:2], axis), ratio_of_sums(*sums[2:], axis)
-    return mario_f(precision[..., None], recall[..., None])
+    first, second = (_joined([of.images.get(part, {}) for part in parts]) for of in (reference, run))
+    statistic: Callable[..., Any] = f_of_ratios if column == "mario_f" else ratio_of_sums
+    return paired_difference(first, second, np.random.default_rng(0), statistic=statistic)
 
 
 def _joined(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, ...]]:

@@ -168,7 +168,8 @@ class BareLoop:
     def __init__(self, size: Size, batch: int, device: torch.device, tokens: int = 77, bf16: bool = False) -> None:
         self.bf16 = bf16
         self.unet = build_unet(size).to(device)
-        self.tower = build_text_tower(size.text).to(device).requires_grad_(False)
+        tower: Any = build_text_tower(size.text)
+        self.tower = tower.to(device).requires_grad_(False)
         self.schedule, self.device, self.batch = noise_schedule(), device, batch
         self.latents = torch.randn(batch, 4, size.latent, size.latent, device=device)
         self.ids = torch.ones(batch, tokens, dtype=torch.int64, device=device)

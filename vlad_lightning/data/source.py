@@ -150,6 +150,7 @@ class SampleSource(Protocol):
             ValueError: if it cannot be used.
             DataOutageError: if it cannot be read for too long.
         """
+        return  # a source that needs none need not override this
 
     @abstractmethod
     def __len__(self) -> int:
