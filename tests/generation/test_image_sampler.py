@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,3 +56,15 @@ def test_an_option_of_guidance_that_has_no_effect_is_refused(changes: dict[str, 
     with pytest.raises(ValueError, match=message):
         ImageSampler(**changes).check(schedule)
     ImageSampler(**(changes | {"guidance_scale": 2.0})).check(schedule)
+
+
+def test_a_callers_scales_drop_the_pipelines_settings_that_they_leave_idle() -> None:
+    own = ImageSampler(guidance_scale=3.0, layout_scale=3.0, guidance_rescale=0.7, guidance_interval=(0.1, 0.9))
+    assert own.changed({"steps": None, "guidance_scale": None}) is own
+    assert own.changed({"guidance_scale": 2.0, "steps": 5}) == replace(own, guidance_scale=2.0, steps=5)
+    assert own.changed({"guidance_scale": 1.0, "layout_scale": 1.0}) == ImageSampler()
+    blind = own.changed({"guidance_scale": 0.0})
+    assert (blind.guidance_rescale, blind.guidance_interval) == (0.0, (0.1, 0.9))
+    both = own.changed({"guidance_scale": 1.0, "layout_scale": 1.0, "guidance_rescale": 0.5})
+    with pytest.raises(ValueError, match=r"guidance_rescale is 0\.5; .* both scales are 1"):
+        both.check(DDPMScheduler(prediction_type="sample"))

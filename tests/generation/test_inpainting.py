@@ -1,4 +1,4 @@
-"""Test the image generator with a region, untrained and after a tiny training."""
+"""Test the image generator with a region: trained for it or not, and after a tiny training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from torch import Tensor
 
 from vlad_lightning.callbacks import InitFrom
 from vlad_lightning.diffusion.generators import sampling_generators
+from vlad_lightning.diffusion.objective import objective_for
+from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import ImageGenerator
+from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.generation.prediction import check_inside, layout_in, masks_around
@@ -83,9 +86,29 @@ def test_words_outside_the_region_are_not_drawn() -> None:
     assert not torch.equal(generate(opened(), region), generate(opened(), region, Layout.empty()))
 
 
-def test_without_a_region_the_whole_frame_is_generated() -> None:
+@pytest.mark.parametrize("inpaints", [True, False])
+def test_without_a_region_the_whole_frame_is_generated(inpaints: bool) -> None:
     whole = MaskedImages(image(), torch.ones(1, 1, tiny.SIZE, tiny.SIZE, dtype=torch.bool))
-    assert torch.equal(generate(opened(), None), generate(opened(), whole))
+    assert torch.equal(generate(opened(inpaints), None), generate(opened(inpaints), whole))
+
+
+@pytest.mark.parametrize("solver", ["ddim", "dpmsolver++"])
+def test_a_network_without_inpainting_sees_the_noised_picture_around_the_region(solver: SolverName) -> None:
+    image_generator, seen = opened(inpaints=False), []
+    image_generator.vfe.register_forward_pre_hook(lambda _, args: seen.append((args[0].detach(), args[1])))
+    region, sampler = MaskedImages(image(), mask()), ImageSampler(steps=5, solver=solver)
+    layouts, noise = [LAYOUT], torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        generators, controls = [torch.Generator()], Controls(latents=noise)
+        generated = image_generator.generate([PROMPT], layouts, sampler, generators, region, controls).images
+        picture = image_generator.autoencoder.encode_images(image())
+    outside = ~mask().view(1, 1, 16, 2, 16, 2).any(dim=5).any(dim=3).expand(-1, tiny.LATENT, -1, -1)
+    objective = objective_for(image_generator.schedule)
+    for x, t in seen:
+        expected = objective.noised(picture, noise, t).x_t
+        torch.testing.assert_close(x[outside], expected[outside], rtol=1e-3, atol=1e-3)
+    assert torch.equal(generated[~mask().expand(-1, 3, -1, -1)], image()[~mask().expand(-1, 3, -1, -1)])
+    assert not torch.equal(generated, generate(image_generator, MaskedImages(image(1), mask())))
 
 
 def test_an_untrained_region_changes_nothing() -> None:
@@ -111,8 +134,6 @@ def test_latents_that_the_mask_touches_belong_to_the_region() -> None:
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     plain = opened(inpaints=False)
-    with pytest.raises(ValueError, match="it was not trained for inpainting"):
-        generate(plain, MaskedImages(image(), mask()))
     with pytest.raises(ValueError, match="fusion gives 16 channels"):
         VFE(plain.vfe.fusion, plain.vfe.unet, inpainting=InpaintingFusion(12, 12))
     wrong = VFE(plain.vfe.fusion, plain.vfe.unet, inpainting=InpaintingFusion(4, 16), phrase_map=plain.vfe.phrase_map)

@@ -124,7 +124,6 @@ def test_the_pixels_in_the_region_are_never_used(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("system_of", "line", "message"),
     [
-        ({"inpaints": False}, MASKED, "image is given, but the image generator has no inpainting"),
         ({"inpaints": False, "hierarchical": False}, OWN, "no hierarchical guidance"),
         ({}, {"prompt": '"one two" and "three four five"'}, "asks for 5 words; the layout holds at most 4"),
         ({}, {"prompt": "'中文'"}, "has no glyph"),

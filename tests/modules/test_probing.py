@@ -8,7 +8,7 @@ import tiny_system as tiny
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
-from vlad_lightning.diffusion.noising import add_noise, predicted_x0
+from vlad_lightning.diffusion.noising import add_noise, implied_prediction, predicted_x0
 from vlad_lightning.diffusion.objective import FlowMatching
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
@@ -108,6 +108,8 @@ def test_x0_is_recovered_from_the_target(kind: str) -> None:
     t = torch.tensor([10, 500, 900])
     noised = add_noise(scheduler, x0, noise, t)
     torch.testing.assert_close(predicted_x0(scheduler, noised.target, noised.x_t, t), x0, rtol=1e-3, atol=1e-3)
+    implied = implied_prediction(scheduler, x0, noised.x_t, t)
+    torch.testing.assert_close(implied, noised.target, rtol=1e-3, atol=1e-3)
 
 
 def test_x0_is_recovered_from_the_velocity() -> None:
@@ -116,4 +118,5 @@ def test_x0_is_recovered_from_the_velocity() -> None:
     t = torch.tensor([10.0, 500.0, 1000.0])
     noised = flow.noised(x0, noise, t)
     torch.testing.assert_close(flow.x0_of(noised.target, noised.x_t, t), x0, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(flow.prediction_of(x0, noised.x_t, t), noised.target, rtol=1e-3, atol=1e-3)
     assert flow.last_timesteps(2).tolist() == [1000.0, 1000.0]

@@ -88,8 +88,8 @@ def test_a_closed_engine_generates_no_more(folder: Path) -> None:
 
 
 def test_errors_of_the_pipeline_reach_the_caller(engine: Engine) -> None:
-    with pytest.raises(ValueError, match="this pipeline has no inpainting"):
-        list(engine.draw(request(engine, image=Image.new("RGB", (8, 8)), mask=Image.new("L", (8, 8), 255))))
+    with pytest.raises(ValueError, match="mask is empty"):
+        list(engine.draw(request(engine, image=Image.new("RGB", (8, 8)), mask=Image.new("L", (8, 8)))))
     with pytest.raises(ValueError, match="steps is 0; it must be a whole number"):
         engine.sampler(0, 1.0, 1.0)
 

@@ -161,7 +161,7 @@ class _Painter:
         pipe: VLADPipeline = VLADPipeline.from_pretrained(folder, **font)
         pipe.to(_device(options))
         given = {name: getattr(options, name) for name in SAMPLER_OPTIONS}
-        sampler = replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None})
+        sampler = pipe.sampler.changed(given)
         return cls(options, pipe, sampler, model_hash)
 
     @property

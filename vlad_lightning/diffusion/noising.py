@@ -107,6 +107,28 @@ def predicted_x0(scheduler: DDPMScheduler, prediction: Tensor, x_t: Tensor, time
     return (x_t - (1 - alpha_bar).sqrt() * prediction) / alpha_bar.sqrt()
 
 
+def implied_prediction(scheduler: DDPMScheduler, x0: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
+    """Compute the prediction of epsilon, v or x0 that implies this x0; the inverse of :func:`predicted_x0`.
+
+    Args:
+        scheduler: its config holds ``prediction_type``.
+        x0: (B, ...) float.
+        x_t: (B, ...) float, the noised data that the network would predict from.
+        timesteps: (B,), rounded down to whole timesteps.
+
+    Returns:
+        (B, ...) float32.
+    """
+    x0, x_t = x0.float(), x_t.float()
+    kind = scheduler.config.prediction_type
+    if kind == "sample":
+        return x0
+    alpha_bar = scheduler.alphas_cumprod.to(x_t.device)[timesteps.long()].float().view(-1, *[1] * (x_t.ndim - 1))
+    if kind == "v_prediction":
+        return (alpha_bar.sqrt() * x_t - x0) / (1 - alpha_bar).sqrt()
+    return (x_t - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
+
+
 def widened(x0: Tensor) -> Tensor:
     """Convert (B, ...) to float32 or better, in which the forward process is computed.
 

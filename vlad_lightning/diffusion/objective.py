@@ -12,7 +12,15 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from vlad_lightning.diffusion.generators import SampleGenerators
-from vlad_lightning.diffusion.noising import Noised, add_noise, draw_timesteps, draw_uniform, predicted_x0, widened
+from vlad_lightning.diffusion.noising import (
+    Noised,
+    add_noise,
+    draw_timesteps,
+    draw_uniform,
+    implied_prediction,
+    predicted_x0,
+    widened,
+)
 from vlad_lightning.limits import MOST_TIMESTEPS, check_whole
 
 Schedule: TypeAlias = DDPMScheduler | FlowMatchEulerDiscreteScheduler
@@ -44,6 +52,10 @@ class Objective(Protocol):
 
     def x0_of(self, prediction: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
         """Compute the x0 that a prediction implies: (B, ...) float32."""
+        ...
+
+    def prediction_of(self, x0: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
+        """Compute the prediction that implies this x0: (B, ...) float32."""
         ...
 
 
@@ -82,6 +94,10 @@ class DDPM:
     def x0_of(self, prediction: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
         """Compute x0, see :func:`~vlad_lightning.diffusion.noising.predicted_x0`."""
         return predicted_x0(self.schedule, prediction, x_t, timesteps)
+
+    def prediction_of(self, x0: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
+        """Compute epsilon, v or x0, see :func:`~vlad_lightning.diffusion.noising.implied_prediction`."""
+        return implied_prediction(self.schedule, x0, x_t, timesteps)
 
 
 @dataclass(frozen=True)
@@ -127,8 +143,15 @@ class FlowMatching:
 
     def x0_of(self, prediction: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
         """Compute x_t - t v."""
-        t = timesteps.float() / self.schedule.config.num_train_timesteps
-        return x_t.float() - t.view(-1, *[1] * (x_t.ndim - 1)) * prediction.float()
+        return x_t.float() - self._times(timesteps, x_t) * prediction.float()
+
+    def prediction_of(self, x0: Tensor, x_t: Tensor, timesteps: Tensor) -> Tensor:
+        """Compute (x_t - x_0) / t, for t > 0."""
+        return (x_t.float() - x0.float()) / self._times(timesteps, x_t)
+
+    def _times(self, timesteps: Tensor, x: Tensor) -> Tensor:
+        """Return t in [0, 1], (B, 1, ...) float32 with as many dimensions as ``x``."""
+        return (timesteps.float() / self.schedule.config.num_train_timesteps).view(-1, *[1] * (x.ndim - 1))
 
 
 def objective_for(

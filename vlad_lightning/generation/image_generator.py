@@ -13,7 +13,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from vlad_lightning.diffusion.guidance import ALWAYS, Branch
-from vlad_lightning.diffusion.objective import Schedule, check_schedule, noise_time
+from vlad_lightning.diffusion.objective import Schedule, check_schedule, noise_time, objective_for
 from vlad_lightning.diffusion.sampler import Denoiser
 from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_sampler import ImageSampler
@@ -241,7 +241,7 @@ class ImageGenerator(nn.Module):
 
     @property
     def inpaints(self) -> bool:
-        """Whether the image generator can generate a region of a given picture."""
+        """Whether the network reads the known part of a picture, as one that was trained for inpainting does."""
         return self.vfe.inpainting is not None
 
     def encode_masked_images(self, masked_images: MaskedImages) -> Tensor | None:
@@ -257,9 +257,7 @@ class ImageGenerator(nn.Module):
         if not self.inpaints:
             return None
         known = self.autoencoder.encode_images(masked_images.images.masked_fill(masked_images.masks, 0))
-        # a latent position belongs to the region if one of its pixels does
-        mask = F.adaptive_max_pool2d(masked_images.masks.to(known), known.shape[-2:])
-        return torch.cat([mask, known], dim=1)
+        return torch.cat([_latent_masks(masked_images.masks, known), known], dim=1)
 
     def uncond(self, size: int) -> Conditioning:
         """Return the unconditional input for ``size`` samples: the conditioning of the empty prompt.
@@ -295,17 +293,13 @@ class ImageGenerator(nn.Module):
             sampler: steps and scales.
             generators: B generators, the only source of randomness; each image depends only on its own.
             masked_images: B pictures of which only a region is generated: all other pixels are kept, and glyphs outside
-                the region are not drawn. None generates whole images.
+                the region are not drawn. A network that was not trained for inpainting sees the rest of the picture
+                in x_t alone, as blended latent diffusion has it (arXiv 2206.02779). None generates whole images.
             controls: what the caller adds.
 
         Raises:
-            ValueError: if ``masked_images`` is given and the image generator has no inpainting, or latents have a
-                wrong shape.
+            ValueError: if latents have a wrong shape.
         """
-        if masked_images is not None and not self.inpaints:
-            raise ValueError(
-                "a region is given, but this image generator's vfe has no inpainting: it was not trained for inpainting"
-            )
         device = controls.device or self.vfe.fusion.weight.device
         layouts = [with_lettering(layout, prompt) for layout, prompt in zip(layouts, prompts, strict=True)]
         glyphs = glyph_images(self.draw_glyphs(layouts).to(device))
@@ -325,6 +319,8 @@ class ImageGenerator(nn.Module):
             known = self.masked_latents(masked_images, len(prompts))
             with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
                 denoiser = self._guided(cond, uncond, z, sampler, known, forget)
+                if masked_images is not None and not self.inpaints:
+                    denoiser = self._blended(denoiser, masked_images)
                 solver = controls.scheduler or self.schedule
                 latents = sampler.draw(denoiser, noise, solver, generators, controls.progress, controls.on_step)
         with controls.resident(self.autoencoder):
@@ -347,6 +343,18 @@ class ImageGenerator(nn.Module):
         return self.encode_masked_images(
             MaskedImages(masked_images.images.to(weight), masked_images.masks.to(weight.device))
         )
+
+    def _blended(self, denoiser: Denoiser, masked_images: MaskedImages) -> Denoiser:
+        """Return a denoiser whose prediction outside the region is the one that leads to the picture."""
+        weight = self.vfe.fusion.weight
+        picture = self.autoencoder.encode_images(masked_images.images.to(weight))
+        region = _latent_masks(masked_images.masks, picture).bool()
+        objective = objective_for(self.schedule)
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            return torch.where(region, denoiser(x, t), objective.prediction_of(picture, x, t))
+
+        return denoise
 
     def _guided(
         self,
@@ -404,6 +412,11 @@ class ImageGenerator(nn.Module):
             blank = z.new_full((len(z), 3, self.image_size, self.image_size), -1)
             layout = torch.cat([z if b.layout else cast(Tensor, self.encode_layout(blank)) for b in branches])
         return layout, text, None if known is None else known.repeat(len(branches), 1, 1, 1)
+
+
+def _latent_masks(masks: Tensor, latent: Tensor) -> Tensor:
+    """Return the regions (B, 1, H, W) bool at the size of a latent, 0 or 1: with all positions that they touch."""
+    return F.adaptive_max_pool2d(masks.to(latent), latent.shape[-2:])
 
 
 def _colours_drawn(layouts: Sequence[Layout] | None, latent: Tensor) -> Tensor:

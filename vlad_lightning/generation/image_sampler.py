@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from vlad_lightning.diffusion.guidance import ALWAYS, HierarchicalGuidance
 from vlad_lightning.diffusion.objective import Schedule, check_rescale
@@ -50,6 +52,29 @@ class ImageSampler(Sampler):
         check_interval("guidance_interval", self.guidance_interval)
         check_share("guidance_rescale", self.guidance_rescale)
 
+    def changed(self, given: Mapping[str, Any]) -> ImageSampler:
+        """Return a copy with what a caller gives over a pipeline's own settings; None keeps a setting.
+
+        A setting of the pipeline's that the caller's leave without an effect is dropped: whoever asks for both scales
+        at 1 need not know that the pipeline rescales its guidance. The caller's own are kept, for :meth:`check`.
+
+        Args:
+            given: values of some of the attributes.
+
+        Raises:
+            ValueError: where a value is out of its range.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        if not given:
+            return self
+        settings = replace(self, **given)
+        for names, _ in settings._idle():
+            dropped: dict[str, Any] = {
+                field.name: field.default for field in fields(self) if field.name in set(names) - set(given)
+            }
+            settings = replace(settings, **dropped)
+        return settings
+
     def check(self, schedule: Schedule) -> None:
         """Refuse a schedule that these settings do not fit, and settings without effect, before any work is done.
 
@@ -60,11 +85,18 @@ class ImageSampler(Sampler):
                 that has the text.
         """
         super().check(schedule)
-        if self.guidance_scale == self.layout_scale == 1:
-            check_idle(self, ["guidance_interval", "guidance_rescale"], "both scales are 1, so nothing is guided")
-        if self.guidance_scale == 0:
-            check_idle(self, ["guidance_rescale"], "guidance_scale is 0, so nothing is predicted with the text")
+        for names, why in self._idle():
+            check_idle(self, names, why)
         check_rescale(schedule, self.guidance_rescale)
+
+    def _idle(self) -> list[tuple[list[str], str]]:
+        """Return the names of settings that have no effect beside the scales, with the reason."""
+        idle = []
+        if self.guidance_scale == self.layout_scale == 1:
+            idle.append((["guidance_interval", "guidance_rescale"], "both scales are 1, so nothing is guided"))
+        if self.guidance_scale == 0:
+            idle.append((["guidance_rescale"], "guidance_scale is 0, so nothing is predicted with the text"))
+        return idle
 
     @property
     def guidance(self) -> HierarchicalGuidance:

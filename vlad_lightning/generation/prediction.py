@@ -31,9 +31,9 @@ def check_requests(requests: Sequence[Request], system: VLADSystem) -> None:
     """Refuse requests that cannot be generated, before any is generated and without reading the pixels.
 
     Raises:
-        ValueError: naming the request, for more words than a layout holds, characters without a glyph, a picture for
-            an image generator without inpainting, a layout for one without hierarchical guidance, objects that cannot
-            be generated, or words outside the picture.
+        ValueError: naming the request, for more words than a layout holds, characters without a glyph, a layout for an
+            image generator without hierarchical guidance, objects that cannot be generated, or words outside the
+            picture.
     """
     for request in requests:
         with told_at(request.source):
@@ -93,11 +93,6 @@ def _rows(batch: PromptBatch) -> list[Row]:
 
 def _check(request: Request, image_generator: ImageGenerator, layouts: LayoutGenerator | None) -> None:
     layout = request.layout
-    if request.image is not None and not image_generator.inpaints:
-        raise ValueError(
-            "image is given, but the image generator has no inpainting: it was not trained for it, as "
-            "stage2_inpaint.yaml does"
-        )
     if layout is not None and not image_generator.hierarchical:
         raise ValueError(
             "a layout or template is given, but the image generator has no hierarchical guidance to follow it"

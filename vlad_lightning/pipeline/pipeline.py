@@ -579,15 +579,11 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             callback_on_step_end: see there.
 
         Raises:
-            ValueError: if the pipeline was not trained for inpainting, the mask is empty or of another size, neither
-                mask nor layouts are given, a layout has no word in the region, or as :meth:`__call__` does.
+            ValueError: if the mask is empty or of another size, neither mask nor layouts are given, a layout has no
+                word in the region, or as :meth:`__call__` does.
         """
         check_output_type(output_type, ("pil", "np", "pt"))
         image_generator = self.image_generator
-        if not image_generator.inpaints:
-            raise ValueError(
-                "this pipeline has no inpainting: train one for inpainting, as mini/stage2_inpaint.yaml does"
-            )
         prompts = self._prompts(prompt)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generators = self._generators(prompts, generator)
@@ -622,10 +618,8 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Return the sampler of a call, with these steps and guidance scales unless they are None."""
         if steps is not None:
             check_whole("num_inference_steps", steps, 1, MOST_STEPS)
-        given: dict[str, Any] = {"steps": steps, "guidance_scale": text, "layout_scale": layout}
-        settings = replace(
-            sampler or self.sampler, **{name: value for name, value in given.items() if value is not None}
-        )
+        given = {"steps": steps, "guidance_scale": text, "layout_scale": layout}
+        settings = (sampler or self.sampler).changed(given)
         self.image_generator.check(settings)
         if not is_trainable(self.scheduler):
             check_solver(self.scheduler, settings.solver, settings.steps, settings.eta)

@@ -6,7 +6,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,6 @@ class Engine:
         return int(self.pipe.config.image_size)
 
     @property
-    def inpaints(self) -> bool:
-        """Whether the model can generate a region of a picture."""
-        return self.pipe.inpainting is not None
-
-    @property
     def follows_layouts(self) -> bool:
         """Whether the model is guided by a layout."""
         return self.pipe.image_generator.hierarchical
@@ -122,7 +117,9 @@ class Engine:
         Raises:
             ValueError: naming a setting that is out of its range.
         """
-        return replace(self.pipe.sampler, steps=steps, guidance_scale=guidance_scale, layout_scale=layout_scale)
+        return self.pipe.sampler.changed(
+            {"steps": steps, "guidance_scale": guidance_scale, "layout_scale": layout_scale}
+        )
 
     def draw(
         self,

@@ -25,12 +25,9 @@ _HELP = (
 )
 
 
-def inpainting_tab(engine: Engine, storage: Storage, controls: Controls) -> Repainting | None:
-    """Build the tab; None for a model without inpainting, of which it says so in one line."""
+def inpainting_tab(engine: Engine, storage: Storage, controls: Controls) -> Repainting:
+    """Build the tab."""
     with gr.Tab("Inpainting", id="inpainting"):
-        if not engine.inpaints:
-            gr.Markdown(f"{engine.name} has no inpainting; `configs/pipeline_inpaint.yaml` trains a model that has it.")
-            return None
         gr.Markdown(_HELP)
         upload = gr.UploadButton("Upload a picture", file_types=list(PICTURE_SUFFIXES), elem_id="inpainting_upload")
         value = editor_value(size=(engine.side, engine.side), regions=True)

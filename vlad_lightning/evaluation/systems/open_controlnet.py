@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def open_steered(model: str, folder: Path, settings: SystemSettings, device: str
         raise ValueError(f"--layouts is {settings.layouts}, which has no stage 1")
     system = open_controlnet(folder, controlnet, layout_generator, device, DTYPES[settings.dtype])
     given = {name: getattr(settings, name) for name in ("steps", "guidance_scale")}
-    sampler = replace(PUBLISHED_SAMPLING.images, **{name: value for name, value in given.items() if value is not None})
+    sampler = PUBLISHED_SAMPLING.images.changed(given)
     system.check(sampler)
 
     def check(prompt: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,7 +26,7 @@ def open_pipeline(model: str, folder: Path, settings: SystemSettings, device: st
     if settings.dtype != "float32":
         pipe.to(DTYPES[settings.dtype])
     given = {name: getattr(settings, name) for name in ("steps", "guidance_scale", "layout_scale")}
-    sampler = replace(pipe.sampler, **{name: value for name, value in given.items() if value is not None})
+    sampler = pipe.sampler.changed(given)
     sampler.check(pipe.image_generator.schedule)
     system = pipe.system
 
