@@ -398,6 +398,49 @@ def test_missing_weights_are_refused(posters: Path, tmp_path: Path, capsys: pyte
     assert "weights='nowhere.pth' does not exist" in error
 
 
+@pytest.mark.slow
+def test_a_checkpoint_is_evaluated_as_its_export_with_the_configuration_that_the_fit_wrote(
+    run: Path, tmp_path: Path
+) -> None:
+    checkpoint, config = run / "stage2/last.ckpt", run / "stage2/config.yaml"
+    words = ["export", "--config", config, "--checkpoint", checkpoint, "--folder", tmp_path / "pipeline"]
+    words += ["--trainer.accelerator", "cuda", "--trainer.devices", 8]  # another machine's
+    assert main([*map(str, words)]) == 0
+    (tmp_path / "prompts.txt").write_text("a poster that says 'HELLO'\na red star\n")
+    for name, model in (("trained", checkpoint), ("exported", tmp_path / "pipeline")):
+        words = ["evaluate", "generate", "--model", model, "--out", tmp_path / name, "--steps", 2]
+        assert main([*map(str, words), "--prompts", str(tmp_path / "prompts.txt")]) == 0
+    for image in ("0_0.png", "1_0.png"):
+        trained, exported = (Image.open(tmp_path / name / "images" / image) for name in ("trained", "exported"))
+        assert trained.tobytes() == exported.tobytes()
+        assert trained.info["seed"] == exported.info["seed"]
+    told = json.loads((tmp_path / "trained" / "generation.json").read_text())
+    assert told["system"].endswith("stage2/last.ckpt")
+    assert len(told["weights_sha256"]) == 64
+
+
+def test_evaluate_refuses_a_checkpoint_that_it_cannot_open(
+    stage0: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "prompts.txt").write_text("a red star\n")
+    rest = ("--prompts", tmp_path / "prompts.txt", "--out", tmp_path / "out")
+    error = failing(capsys, "evaluate", "generate", "--model", tmp_path / "no.ckpt", *rest)
+    assert f"--model {tmp_path / 'no.ckpt'} does not exist" in error
+    (tmp_path / "alone.ckpt").write_bytes(b"x")
+    error = failing(capsys, "evaluate", "generate", "--model", tmp_path / "alone.ckpt", *rest)
+    assert "config.yaml does not exist; name the checkpoint's configuration by --config FILE" in error
+    config = ("--config", CONFIGS / "mini/stage0_align.yaml")
+    error = failing(capsys, "evaluate", "generate", "--model", stage0, *config, *rest)
+    assert "the configuration builds AlignmentModule; allowed are systems that generate images" in error
+    error = failing(capsys, "evaluate", "generate", "--model", stage0, *STAGE2, *rest)
+    assert "does not fit VFEModule" in error
+    error = failing(capsys, "evaluate", "generate", "--model", "vlad-mini", *STAGE2, *rest)
+    assert "it belongs to a checkpoint, and --model is vlad-mini" in error
+    error = failing(capsys, "export", "--checkpoint", stage0, "--folder", tmp_path / "new", *STAGE2, "--ckpt_path", "x")
+    assert "--ckpt_path has no effect here" in error
+    assert not (tmp_path / "out").exists()
+
+
 def test_export_refuses_unusable_arguments(stage0: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = ("--folder", tmp_path / "new")
     error = failing(capsys, "export", "--checkpoint", tmp_path / "no.ckpt", *folder, *STAGE2)

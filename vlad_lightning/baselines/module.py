@@ -14,6 +14,7 @@ from vlad_lightning.files import told_at
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.system import SystemSampling, generate_named
 from vlad_lightning.layout.prompt_parser import drawn_words
+from vlad_lightning.limits import check_prompts
 from vlad_lightning.metrics.evaluation import Evaluation
 from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 from vlad_lightning.modules.preparation import ParsedTexts, prepare_in_loader
@@ -96,6 +97,15 @@ class BaselineModule(SystemModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the losses at fixed noise."""
         self._step(batch, "val", batch_idx)
+
+    def check_sampler(self, sampler: ImageSampler) -> None:
+        """Refuse settings that do not suit the system."""
+        self.baseline.check(sampler)
+
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse a prompt that the system cannot generate."""
+        check_prompts([prompt])
+        self._check_request(prompt, has_layout=False, has_image=False)
 
     def draw_batch(self, batch: Batch) -> GeneratedImages:
         """Generate the prompts of a batch, with its own layouts if ``oracle_layouts`` is set."""

@@ -12,9 +12,10 @@ from vlad_lightning.cli.arguments import Parser
 
 if TYPE_CHECKING:
     from vlad_lightning.evaluation.suite import Suite
+    from vlad_lightning.evaluation.systems import OpenSystem, SystemSettings
 
 _STEPS = {
-    "generate": "make images for the prompts of a suite, with a pipeline folder or any that diffusers loads",
+    "generate": "make images for the prompts of a suite, with any system: ours, or one that diffusers loads",
     "score": "read and measure a folder of finished images, of any model",
     "report": "compare scored systems: which differences hold; tables, and a page with pictures",
 }
@@ -125,7 +126,17 @@ def _add_scoring(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_generation(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="vlad-mini, a pipeline folder, or a folder that diffusers loads")
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="vlad-mini, a pipeline folder, a folder that diffusers loads, or a checkpoint of stage 2 or a baseline",
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        help="with a checkpoint: its configuration, may be given several times (default: config.yaml beside it)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="from which each image's seed follows (default: 0)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the pipeline's)")
     parser.add_argument("--guidance_scale", type=float, help="guidance scale of the text (default: the pipeline's)")
@@ -164,7 +175,7 @@ def _generated(options: argparse.Namespace, suite: Suite) -> int:
 
     shard = find_shard(options.shard)
     from vlad_lightning.evaluation.image_generation import Generation, generate_images
-    from vlad_lightning.evaluation.systems import SystemSettings, open_system
+    from vlad_lightning.evaluation.systems import SystemSettings
 
     how = Generation(
         options.seed,
@@ -189,10 +200,39 @@ def _generated(options: argparse.Namespace, suite: Suite) -> int:
             f"notice: {suite.name} draws its noise from one running generator; here each image has a seed of its own "
             "(--as_published is to the letter)"
         )
-    made, there = generate_images(open_system(options.model, settings), suite, options.out, how)
+    made, there = generate_images(_opened(options, settings), suite, options.out, how)
     part = f" (shard {shard.index} of {shard.count})" if shard.count > 1 else ""
     print(f"wrote {made} images to {options.out / 'images'}{part}; {there} were there")
     return shard.count
+
+
+def _opened(options: argparse.Namespace, settings: SystemSettings) -> OpenSystem:
+    """Open the system: a checkpoint is loaded into the module that its configuration builds."""
+    from vlad_lightning.evaluation.systems import open_module, open_system
+
+    model = Path(options.model)
+    if model.suffix != ".ckpt":
+        if options.config:
+            raise ValueError(f"--config is {options.config[0]}; it belongs to a checkpoint, and --model is {model}")
+        return open_system(options.model, settings)
+    if not model.exists():
+        raise FileNotFoundError(f"--model {model} does not exist")
+    configs = options.config or [model.parent / "config.yaml"]
+    for config in configs:
+        if not config.is_file():
+            raise FileNotFoundError(f"{config} does not exist; name the checkpoint's configuration by --config FILE")
+    from vlad_lightning.checkpoints.resume import load_checkpoint
+    from vlad_lightning.cli.fit import build
+    from vlad_lightning.modules.system_module import SystemModule
+
+    module = build([word for config in configs for word in ("--config", str(config))], run=False, trainer=False).model
+    if not isinstance(module, SystemModule):
+        raise ValueError(
+            f"the configuration builds {type(module).__name__}; allowed are systems that generate images: VFEModule "
+            "and the baselines"
+        )
+    load_checkpoint(module, model)
+    return open_module(module, options.model, settings)
 
 
 def _reported(dirs: Sequence[Path], out: Path, seed: int, figure: str | None = None, thumbnails: int = 24) -> None:

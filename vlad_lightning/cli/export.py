@@ -57,7 +57,7 @@ def _export_stage_2(options: argparse.Namespace, rest: Sequence[str], pictures: 
     from vlad_lightning.modules import VFEModule
     from vlad_lightning.pipeline.model_card import read_run
 
-    built = build(rest, run=False)
+    built = build(rest, run=False, trainer=False)
     module = built.model
     if not isinstance(module, VFEModule):
         raise ValueError(f"the config builds {type(module).__name__}; export needs stage 2, VFEModule")

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import SUPPRESS, Namespace
 from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -48,6 +48,7 @@ from vlad_lightning.health.callback_lookup import get_callback
 from vlad_lightning.limits import check_settings, check_words
 
 _SUBCOMMANDS = ("fit", "validate", "test", "predict")
+_OF_A_COMMAND = ("ckpt_path", "weights_only")
 _OF_EVERY_FIT = {
     "checkpoints": Checkpoints,
     "preemption": Preemption,
@@ -67,6 +68,11 @@ class VLADCLI(LightningCLI):
 
     _found: Found | None = None  # what the command starts from
 
+    def setup_parser(self, add_subcommands: bool, *args: Any, **kwargs: Any) -> None:
+        """Set up the parser, of all subcommands or, to build the classes only, of none."""
+        self._builds_only = not add_subcommands
+        super().setup_parser(add_subcommands, *args, **kwargs)
+
     def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
         """Add the subcommands that have settings: Lightning's parser of each takes a tenth of a second to build."""
         named = {name: skipped for name, skipped in self.subcommands().items() if name in kwargs}
@@ -79,6 +85,8 @@ class VLADCLI(LightningCLI):
         parser.add_argument(
             "--stage", type=str, default="fit", help="name of the stage's folder in --out; {stage} stands for it"
         )
+        for name in _OF_A_COMMAND if self._builds_only else ():  # the config.yaml of a fit has them
+            parser.add_argument(f"--{name}", type=Any, default=None, help=SUPPRESS)
         for name, callback in _OF_EVERY_FIT.items():
             parser.add_lightning_class_args(callback, name)
         if find_spec("rapidocr"):
@@ -97,6 +105,9 @@ class VLADCLI(LightningCLI):
         """
         words = find_shipped(sys.argv[1:] if args is None else args)
         check_words(words)
+        for word in words if self._builds_only else ():
+            if (option := word.partition("=")[0].removeprefix("--")) in _OF_A_COMMAND:
+                raise ValueError(f"--{option} has no effect here, where nothing is trained or tested; leave it out")
         for path in named_files(words):
             check_config_file(path)
         self.config = parser.parse_args(reset_lists(words))
@@ -240,15 +251,29 @@ def interpolate(value: Any, names: Mapping[str, str]) -> Any:
     return value
 
 
-def build(args: Sequence[str], run: bool) -> VLADCLI:
-    """Parse the arguments and build the classes; if ``run`` is True, also run the subcommand."""
+class _WithoutTrainer(VLADCLI):
+    """Builds the module and the data alone: a trainer would want the devices and the tasks of the training."""
+
+    def instantiate_trainer(self, **_: Any) -> Any:
+        """Build none."""
+
+
+def build(args: Sequence[str], run: bool, trainer: bool = True) -> VLADCLI:
+    """Parse the arguments and build the classes.
+
+    Args:
+        args: the words of the command line; with ``run`` the first one is the subcommand.
+        run: whether to run the subcommand.
+        trainer: False leaves the trainer out, for commands that use the module only.
+    """
     prepare()
+    silence()
     defaults = {"default_config_files": [str(configs_folder() / "base.yaml")]}
     named = args[:1] if args and args[0] in _SUBCOMMANDS else _SUBCOMMANDS
     if not torch.cuda.is_available():
         # on a CPU the flash kernel's backward pass is several times slower than plain products at these sizes
         torch.backends.cuda.enable_flash_sdp(False)
-    return VLADCLI(
+    return (VLADCLI if trainer else _WithoutTrainer)(
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
@@ -279,7 +304,6 @@ def main(args: Sequence[str]) -> None:
         Preempted: if a signal ended a fit; its exit code distinguishes this from success and failure.
         KeyboardInterrupt: if Ctrl-C ended it at once; Lightning would turn it into exit code 1.
     """
-    silence()
     try:
         build(args, run=True)
     except Preempted as stopped:

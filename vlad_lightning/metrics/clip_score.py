@@ -81,11 +81,17 @@ class TransformersCLIP(nn.Module):
 
 
 def weights_sha256(network: nn.Module) -> str:
-    """Return the SHA-256 of the names, dtypes, shapes and values of a network's weights, sorted by name."""
+    """Return the SHA-256 of the names, dtypes, shapes and values of a network's weights, sorted by name.
+
+    Of an entry that is no tensor, such as a tokenizer's JSON, it takes the name and the text.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
+        if not isinstance(value, Tensor):
+            digest.update(f"{name} {value}\n".encode())
+            continue
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

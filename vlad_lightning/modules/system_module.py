@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import LightningModule
 
 from vlad_lightning.diffusion.generators import Key, numbered
+from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.system import SystemSampling, generate_named
 from vlad_lightning.metrics.evaluation import Evaluation
 from vlad_lightning.metrics.paired import PerImage
@@ -18,7 +19,8 @@ from vlad_lightning.types import Batch, GeneratedImages, MetricResult, PromptBat
 class SystemModule(LightningModule):
     """A LightningModule whose test and predict generate images with a whole system; training is left to subclasses.
 
-    A subclass defines :attr:`system`, :attr:`sampling` and :meth:`generate_prompts`.
+    A subclass defines :attr:`system`, :attr:`sampling`, :meth:`check_sampler`, :meth:`check_prompt` and
+    :meth:`generate_prompts`.
 
     Args:
         sampling_seed: seed of the noise of layouts and images; a run-time setting.
@@ -41,6 +43,22 @@ class SystemModule(LightningModule):
     @abstractmethod
     def sampling(self) -> SystemSampling:
         """Sampling settings of the whole system."""
+
+    @abstractmethod
+    def check_sampler(self, sampler: ImageSampler) -> None:
+        """Refuse settings that do not suit the system.
+
+        Raises:
+            ValueError: naming the setting.
+        """
+
+    @abstractmethod
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse a prompt that the system cannot generate.
+
+        Raises:
+            ValueError: saying why.
+        """
 
     @abstractmethod
     def generate_prompts(self, batch: PromptBatch) -> GeneratedImages:

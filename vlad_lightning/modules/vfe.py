@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlad_lightning.data.prompt_request import Request
 from vlad_lightning.data.prompts import PromptDataModule
 from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
@@ -191,6 +192,14 @@ class VFEModule(SystemModule):
     def system(self) -> VLADSystem:
         """The whole system: image generator and layout generator."""
         return VLADSystem(self.image_generator, self.layout_generator)
+
+    def check_sampler(self, sampler: ImageSampler) -> None:
+        """Refuse settings that do not suit the image generator."""
+        self.image_generator.check(sampler)
+
+    def check_prompt(self, prompt: str) -> None:
+        """Refuse a prompt that the system cannot generate."""
+        check_requests([Request("", "prompt", prompt)], self.system)
 
     def generate_prompts(self, batch: PromptBatch) -> GeneratedImages:
         """Generate a batch of prompts, with their layouts and pictures if they have any."""

@@ -1,4 +1,4 @@
-"""Opens a system by its folder or name, whichever kind it is."""
+"""Opens a system, whichever kind it is: by its folder or name, or from a module with trained weights."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from vlad_lightning.evaluation.systems.open_deepfloyd import open_stages
 from vlad_lightning.evaluation.systems.open_other import open_other
 from vlad_lightning.evaluation.systems.open_own import open_pipeline
 from vlad_lightning.evaluation.systems.open_textdiffuser import open_archive
+from vlad_lightning.evaluation.systems.open_trained import open_trained
 from vlad_lightning.evaluation.systems.opened_system import OpenSystem
 from vlad_lightning.evaluation.systems.system_settings import SystemSettings
+from vlad_lightning.modules.system_module import SystemModule
 from vlad_lightning.pretrained import find_weights
 
 
@@ -31,7 +33,9 @@ def open_system(model: str, settings: SystemSettings) -> OpenSystem:
     """
     folder = find_weights(model)
     if not folder.is_dir():
-        raise FileNotFoundError(f"--model {model} is no folder; allowed are one that diffusers loads, and vlad-mini")
+        raise FileNotFoundError(
+            f"--model {model} is no folder; allowed are one that diffusers loads, vlad-mini, and a .ckpt file"
+        )
     device = _device(settings.device)
     if is_textdiffuser(folder):
         open_folder = open_archive
@@ -44,6 +48,20 @@ def open_system(model: str, settings: SystemSettings) -> OpenSystem:
             raise ValueError(f"--controlnet is {settings.controlnet}, and {model} is no Stable Diffusion; leave it out")
         open_folder = open_steered
     return open_folder(model, folder, settings, device)
+
+
+def open_module(module: SystemModule, model: str, settings: SystemSettings) -> OpenSystem:
+    """Open a module of this project that has its trained weights.
+
+    Args:
+        module: VLAD's stage 2 or a baseline.
+        model: its name, such as the checkpoint's path.
+        settings: how it samples, and where.
+
+    Raises:
+        ValueError: naming a setting that does not suit it.
+    """
+    return open_trained(module, model, settings, _device(settings.device))
 
 
 def _device(name: str | None) -> str:
