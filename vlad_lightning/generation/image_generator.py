@@ -13,8 +13,9 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
 from vlad_lightning.diffusion.guidance import ALWAYS, Branch
-from vlad_lightning.diffusion.objective import Schedule, check_schedule, noise_time, objective_for
+from vlad_lightning.diffusion.objective import Schedule, check_schedule, noise_time
 from vlad_lightning.diffusion.sampler import Denoiser
+from vlad_lightning.generation.blending import blended
 from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
@@ -293,8 +294,8 @@ class ImageGenerator(nn.Module):
             sampler: steps and scales.
             generators: B generators, the only source of randomness; each image depends only on its own.
             masked_images: B pictures of which only a region is generated: all other pixels are kept, and glyphs outside
-                the region are not drawn. A network that was not trained for inpainting sees the rest of the picture
-                in x_t alone, as blended latent diffusion has it (arXiv 2206.02779). None generates whole images.
+                the region are not drawn. With a network that was not trained for inpainting, the region is blended
+                into the picture (:func:`~vlad_lightning.generation.blending.blended`). None generates whole images.
             controls: what the caller adds.
 
         Raises:
@@ -320,7 +321,9 @@ class ImageGenerator(nn.Module):
             with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
                 denoiser = self._guided(cond, uncond, z, sampler, known, forget)
                 if masked_images is not None and not self.inpaints:
-                    denoiser = self._blended(denoiser, masked_images)
+                    picture = self.autoencoder.encode_images(masked_images.images.to(weight))
+                    region = _latent_masks(masked_images.masks, picture).bool()
+                    denoiser = blended(denoiser, picture, region, self.schedule)
                 solver = controls.scheduler or self.schedule
                 latents = sampler.draw(denoiser, noise, solver, generators, controls.progress, controls.on_step)
         with controls.resident(self.autoencoder):
@@ -343,18 +346,6 @@ class ImageGenerator(nn.Module):
         return self.encode_masked_images(
             MaskedImages(masked_images.images.to(weight), masked_images.masks.to(weight.device))
         )
-
-    def _blended(self, denoiser: Denoiser, masked_images: MaskedImages) -> Denoiser:
-        """Return a denoiser whose prediction outside the region is the one that leads to the picture."""
-        weight = self.vfe.fusion.weight
-        picture = self.autoencoder.encode_images(masked_images.images.to(weight))
-        region = _latent_masks(masked_images.masks, picture).bool()
-        objective = objective_for(self.schedule)
-
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
-            return torch.where(region, denoiser(x, t), objective.prediction_of(picture, x, t))
-
-        return denoise
 
     def _guided(
         self,
