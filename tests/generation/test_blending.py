@@ -36,24 +36,34 @@ def test_a_networks_constant_error_around_the_region_is_taken_out_of_it(schedule
     torch.testing.assert_close(objective.x0_of(found, x, times), wanted, rtol=1e-3, atol=1e-3)
 
 
+def test_an_object_beside_the_region_does_not_darken_it() -> None:
+    schedule, region = DDPMScheduler(prediction_type="sample"), hole()[:1]
+    ground = torch.full((1, 4, 12, 16), 0.5)
+    picture = ground.clone()
+    picture[..., 3:8, 1:4] = -1.0  # to the left of the region
+    found = blended(lambda x, t: ground - 0.2, picture, region, schedule)(ground, torch.tensor([700]))
+    assert (found - ground)[region.expand_as(found)].abs().max() < 0.05
+    assert torch.equal(found[~region.expand_as(found)], picture[~region.expand_as(found)])
+
+
 @pytest.mark.parametrize("size", [(12, 16), (9, 7), (1, 5), (1, 1)])
 def test_known_values_stay_and_others_lie_between_them(size: tuple[int, int]) -> None:
     draw = torch.Generator().manual_seed(1)
     values = torch.randn(2, 3, *size, generator=draw)
     known = torch.rand(2, 1, *size, generator=draw) < 0.5
     known[:, :, 0, 0] = True
-    filled = continued(values, known)
+    filled = continued(values, known.float())
     where = known.expand_as(values)
-    assert torch.equal(filled[where], values[where])
+    torch.testing.assert_close(filled[where], values[where])
     for row, seen, given in zip(filled.flatten(2), where.flatten(2), values.flatten(2), strict=True):
         for channel, mask, own in zip(row, seen, given, strict=True):
             assert own[mask].min() - 1e-5 <= channel.min() <= channel.max() <= own[mask].max() + 1e-5
-    assert torch.equal(continued(values.masked_fill(~known, torch.nan), known), filled)
+    assert torch.equal(continued(values.masked_fill(~known, torch.nan), known.float()), filled)
 
 
 def test_a_slope_is_continued_over_a_hole_and_nothing_is_continued_from_nothing() -> None:
     slope = torch.linspace(-1, 1, 32).expand(1, 1, 32, 32)
-    known = torch.ones(1, 1, 32, 32, dtype=torch.bool)
-    known[..., 8:24, 12:20] = False
+    known = torch.ones(1, 1, 32, 32)
+    known[..., 8:24, 12:20] = 0
     assert (continued(slope, known) - slope).abs().max() < 0.15
     assert not continued(slope, torch.zeros_like(known)).any()
