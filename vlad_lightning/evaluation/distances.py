@@ -24,7 +24,9 @@ from vlad_lightning.metrics.embedder import Embedder, Held, ImageEmbedder
 from vlad_lightning.metrics.fid import InceptionNetwork, PytorchFidNetwork, frechet_distance, kernel_distance
 from vlad_lightning.types import MetricResult
 
-_BATCH = 16
+EMBEDDED_TOGETHER = 16
+"""Images that are embedded in one batch."""
+
 _KID_SUBSETS = 100
 _KID_SIZE = 1000
 _PREFIX = "A photo depicts "
@@ -132,7 +134,9 @@ class Distances:
         chosen = [images[place] for place in kept]
         texts = [_PREFIX + image.item.prompt for image in chosen]
         device = torch.device(self.device)
-        written = [held.texts(texts[i : i + _BATCH], device).cpu() for i in range(0, len(texts), _BATCH)]
+        written = [
+            held.texts(texts[i : i + EMBEDDED_TOGETHER], device).cpu() for i in range(0, len(texts), EMBEDDED_TOGETHER)
+        ]
         scores = clip_score(embeds, torch.cat(written)).double().numpy()
         details = {"network": held.network.name, "sha256": held.network.sha256, "prefix": _PREFIX}
         found = {}
@@ -159,7 +163,7 @@ def _batches(paths: Sequence[Path]) -> Iterator[tuple[list[int], Tensor]]:
         batch: list[tuple[int, Tensor]] = []
         for image in group:
             batch.append(image)
-            if len(batch) == _BATCH:
+            if len(batch) == EMBEDDED_TOGETHER:
                 yield [place for place, _ in batch], torch.stack([pixels for _, pixels in batch])
                 batch = []
         if batch:
