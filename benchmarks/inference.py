@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from markdown_table import table
+from torch import Tensor
 
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.synthetic.online import SyntheticSource
@@ -35,6 +36,7 @@ from vlad_lightning.pipeline import VLADPipeline
 
 BATCH = 20
 _WORDS = ("words_read", "words")
+COLUMNS = ("words read", *(name.removeprefix("object_") for name in SHARES))
 
 KINDS: dict[str, Callable[[VLADPipeline], object]] = {
     "shipped": lambda pipe: None,
@@ -52,27 +54,46 @@ def main() -> None:
     parser.add_argument("--posters", type=int, default=160, help="(default: %(default)s)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     options = parser.parse_args()
-    side = VLADPipeline.from_pretrained(options.pipeline).config.image_size
-    source = SyntheticSource(2 * options.posters, size=side, seed=41, world="rich")
-    data = MarioDataModule(None, side, batch_size=BATCH, num_workers=0, source=source, val_share=0.5)
-    data.setup("validate")
-    detector = EvaluationDetector("vlad-mini-evaluation", ObjectDetector(128, 24, True))
-    engine, rows = RapidOCREngine(), []
+    judges = Judges(options.posters, VLADPipeline.from_pretrained(options.pipeline).config.image_size)
+    rows = []
     for kind in options.kinds:
         pipe = VLADPipeline.from_pretrained(options.pipeline)
         pipe.set_progress_bar_config(disable=True)
         KINDS[kind](pipe)
+        rows.append((kind, *judges.shares(pipe, true_layouts=kind == "true")))
+    table(("", *COLUMNS), rows)
+
+
+class Judges:
+    """Posters of the rich world whose prompts are generated, read and looked at.
+
+    Args:
+        posters: how many.
+        side: of the posters in pixels.
+    """
+
+    def __init__(self, posters: int, side: int) -> None:
+        source = SyntheticSource(2 * posters, size=side, seed=41, world="rich")
+        self.data = MarioDataModule(None, side, batch_size=BATCH, num_workers=0, source=source, val_share=0.5)
+        self.data.setup("validate")
+        self.detector = EvaluationDetector("vlad-mini-evaluation", ObjectDetector(128, 24, True))
+        self.engine = RapidOCREngine()
+
+    def shares(self, pipe: VLADPipeline, true_layouts: bool = False, **settings: Any) -> list[str]:
+        """Generate with these settings of a call, and return a cell for each of :data:`COLUMNS`."""
         counts: list[dict[str, Any]] = []
-        for batch in data.val_dataloader():
-            layouts = list(batch.layouts) if kind == "true" else None
-            generators = sampling_generators(0, [(key,) for key in batch.keys])
-            images = pipe(list(batch.prompts), layouts=layouts, generator=generators, output_type="pt").images * 2 - 1
-            seen = zip(batch.prompts, batch.layouts, engine.read(images), detector.detect(images), strict=True)
+        for batch in self.data.val_dataloader():
+            settings |= {"generator": sampling_generators(0, [(key,) for key in batch.keys]), "output_type": "pt"}
+            drawn = pipe(list(batch.prompts), list(batch.layouts) if true_layouts else None, **settings).images
+            assert isinstance(drawn, Tensor)
+            images = drawn * 2 - 1
+            seen = zip(
+                batch.prompts, batch.layouts, self.engine.read(images), self.detector.detect(images), strict=True
+            )
             for prompt, layout, lines, found in seen:
                 read = {"words_read": ocr_row(lines, layout.words)["words_read"], "words": len(layout.words)}
-                counts.append(object_row(requested_objects(prompt, detector.nouns), found) | read)
-        rows.append((kind, *(_share(counts, *columns) for columns in (_WORDS, *SHARES.values()))))
-    table(("", "words read", *(name.removeprefix("object_") for name in SHARES)), rows)
+                counts.append(object_row(requested_objects(prompt, self.detector.nouns), found) | read)
+        return [_share(counts, *columns) for columns in (_WORDS, *SHARES.values())]
 
 
 def _share(counts: list[dict[str, Any]], part: str, whole: str) -> str:

@@ -71,7 +71,7 @@ def test_guidance_combines_the_three_branches(image_generator: ImageGenerator) -
         z = image_generator.encode_layout(glyph_images(image_generator.draw_glyphs([LAYOUT])))
         noise = torch.randn(1, tiny.LATENT, 16, 16, generator=torch.Generator().manual_seed(0))
         sampler = ImageSampler(steps=1, guidance_scale=text, layout_scale=layout)
-        return image_generator._guided(conditioning, image_generator.uncond(len(conditioning)), z, sampler)(
+        return image_generator.guided(conditioning, image_generator.uncond(len(conditioning)), z, sampler)(
             noise, torch.tensor([999])
         )
 
@@ -133,7 +133,7 @@ def test_guidance_acts_in_its_interval_only(
     with torch.no_grad(), ExitStack() as stack:
         cond, z = prepared(network)
         uncond = network.uncond(len(cond))
-        denoisers = {on: network._guided(cond, uncond, z, inside if on else ImageSampler()) for on in (True, False)}
+        denoisers = {on: network.guided(cond, uncond, z, inside if on else ImageSampler()) for on in (True, False)}
 
         def denoise(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
             steps.append(2 < 10 - len(steps) <= 7)  # tenths of T, from 10 to 1
@@ -165,7 +165,7 @@ def test_rescaling_narrows_what_guidance_widens(image_generator: ImageGenerator)
 
         def deviation(settings: ImageSampler) -> float:
             return float(
-                image_generator._guided(cond, image_generator.uncond(len(cond)), z, settings)(
+                image_generator.guided(cond, image_generator.uncond(len(cond)), z, settings)(
                     noise, torch.tensor([999])
                 ).std()
             )

@@ -319,7 +319,7 @@ class ImageGenerator(nn.Module):
             noise = _first_latents(controls.latents, shape, generators, device)
             known = self.masked_latents(masked_images, len(prompts))
             with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
-                denoiser = self._guided(cond, uncond, z, sampler, known, forget)
+                denoiser = self.guided(cond, uncond, z, sampler, known, forget)
                 if masked_images is not None and not self.inpaints:
                     picture = self.autoencoder.encode_images(masked_images.images.to(weight))
                     region = _latent_masks(masked_images.masks, picture).bool()
@@ -347,7 +347,7 @@ class ImageGenerator(nn.Module):
             MaskedImages(masked_images.images.to(weight), masked_images.masks.to(weight.device))
         )
 
-    def _guided(
+    def guided(
         self,
         cond: Conditioning,
         uncond: Conditioning,
@@ -355,6 +355,7 @@ class ImageGenerator(nn.Module):
         sampler: ImageSampler,
         known: Tensor | None = None,
         forget: Callable[[], None] = lambda: None,
+        network: VFE | None = None,
     ) -> Denoiser:
         """Return the denoiser with hierarchical guidance, which evaluates all branches in one batch.
 
@@ -365,8 +366,9 @@ class ImageGenerator(nn.Module):
             sampler: scales and interval.
             known: the inpainting inputs.
             forget: called before a step whose branches are not those of the step before.
+            network: is evaluated; None is this image generator's own.
         """
-        guidance = sampler.guidance
+        guidance, network = sampler.guidance, network or self.vfe
         inputs = cache(partial(self._inputs, cond, uncond, z, known))
         before = guidance.branches
 
@@ -380,7 +382,7 @@ class ImageGenerator(nn.Module):
                 forget()
             before = branches
             layout, text, given = inputs(branches)
-            predicted = self.vfe(
+            predicted = network(
                 x.to(cond.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text, given
             )
             return now.combine(predicted.float().chunk(len(branches)))

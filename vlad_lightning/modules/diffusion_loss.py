@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -20,6 +20,9 @@ from vlad_lightning.models.painter.phrase_map import Grounding
 from vlad_lightning.modules.settings import LossSettings
 from vlad_lightning.types import Batch, Conditioning, MaskedImages
 
+Teacher = Callable[[Tensor, Tensor, Tensor | None, Conditioning], Tensor]
+"""(x_t (B, C_z, h, w), timesteps (B,), z_t or None, conditioning) -> the prediction (B, C_z, h, w) float."""
+
 
 @dataclass(frozen=True)
 class DiffusionLoss:
@@ -29,11 +32,13 @@ class DiffusionLoss:
         image_generator: the model that is trained.
         settings: dropout of the conditions, and the loss weights.
         masking: regions that inpainting is trained on; None trains on whole images only.
+        teacher: gives the target in the place of the data's; None trains on the data.
     """
 
     image_generator: ImageGenerator
     settings: LossSettings
     masking: Masking | None = None
+    teacher: Teacher | None = None
 
     def __call__(self, batch: Batch, cond: Conditioning, generators: SampleGenerators) -> tuple[Tensor, Tensor]:
         """Return L_diff and L_map of one batch.
@@ -70,7 +75,8 @@ class DiffusionLoss:
         denoising = mapping = x0.new_zeros(())
         if settings.diffusion_weight > 0:
             predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
-            error = (predicted - noised.target).square().mean(dim=1)  # (B, h, w)
+            target = noised.target if self.teacher is None else self.teacher(noised.x_t, steps, z, cond)
+            error = (predicted - target).square().mean(dim=1)  # (B, h, w)
             pixel_weight = pixel_weights(letters, objects, settings.text_weight, settings.object_weight)
             denoising = (noised.loss_weight * (pixel_weight * error).mean(dim=(1, 2))).mean()
         if settings.map_weight > 0 and z is not None and grounding is not None:

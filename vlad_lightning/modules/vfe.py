@@ -136,7 +136,7 @@ class VFEModule(SystemModule):
         generators = generators_for(self, batch, stage, batch_idx, self.seed, "vfe")
         cond = self.image_generator.prompt_encoder(self.preparation.texts(batch, self.device))
         aligned = self._alignment(batch, cond.pooled, everywhere=stage == "train")
-        diffusion, mapping = DiffusionLoss(self.image_generator, self.settings, self.masking)(batch, cond, generators)
+        diffusion, mapping = self.diffusion_loss(batch, cond, generators)
         denoising = self.settings.diffusion_weight * diffusion
         loss = (denoising if aligned is None else aligned + denoising) + self.settings.map_weight * mapping
         values = {"loss": loss, "loss_diffusion": diffusion, "loss_map": mapping}
@@ -144,6 +144,11 @@ class VFEModule(SystemModule):
         values = {f"{stage}/{name}": value for name, value in values.items()}
         self.log_dict(values, prog_bar=True, batch_size=logged_batch_size(self, batch), sync_dist=stage != "train")
         return loss
+
+    @property
+    def diffusion_loss(self) -> DiffusionLoss:
+        """L_diff and L_map of the image generator."""
+        return DiffusionLoss(self.image_generator, self.settings, self.masking)
 
     def _alignment(self, batch: Batch, texts: Tensor, everywhere: bool) -> Tensor | None:
         """Return L_align, Eq. 3, with the negatives of all ranks or, if not ``everywhere``, of this batch.
