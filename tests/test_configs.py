@@ -49,6 +49,8 @@ BY_HAND: list[Command] = [
     ("fit", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml"), ()),
     ("test", ("mini/stage2_vfe.yaml", "mini/stage2_vfe_dit.yaml", "mini/test.yaml"), ()),
     ("test", ("stage2_vfe.yaml", "test.yaml"), ()),
+    ("fit", ("rich/distillation.yaml",), ()),
+    ("test", ("rich/distillation.yaml", "mini/test.yaml"), ()),
     ("fit", ("baselines/sd.yaml",), ()),
     ("fit", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml"), ()),
     ("test", ("baselines/sd.yaml", "baselines/sd_finetuned.yaml", "baselines/test.yaml"), ()),

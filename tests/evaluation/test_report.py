@@ -199,3 +199,17 @@ def test_a_stand_in_is_never_called_fid(folders: list[Path]) -> None:
     assert is_lower_better("object_extra")
     assert is_lower_better("text_overlap")
     assert not is_lower_better("word_accuracy")
+
+
+def test_a_clear_difference_holds_among_hundreds_of_tests(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0)
+    systems = []
+    for name, bonus in (("a", 0.0), ("b", 0.3)):
+        rows = [{"key": f"{i:02}", "subset": "x", "number": "0"} for i in range(20)]
+        figures = {f"noise {n}": Figure((drawn.random(20), np.ones(20))) for n in range(150)}
+        figures["clear"] = Figure((drawn.random(20) * 0.1 + bonus, np.ones(20)))
+        write_figures(tmp_path / name / "figures" / "r.csv", rows, figures)
+        systems.append(ScoredSystem(tmp_path / name, name, {"results": {"r": {}}}))
+    found = {pair.figure: pair for pair in compare_systems(systems, resamples=200)}
+    assert found.pop("clear").holds  # 200 swaps alone give no p-value below 151 / 201 after the correction
+    assert sum(pair.holds for pair in found.values()) == 0

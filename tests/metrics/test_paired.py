@@ -122,3 +122,17 @@ def test_an_f_is_compared_as_the_f_of_the_sums() -> None:
     assert found is not None
     assert (found.value, found.low, found.high) == pytest.approx((share.value, share.low, share.high), abs=1e-6)
     assert found.p == share.p
+
+
+def test_swaps_go_on_until_the_p_value_is_known_or_small_enough() -> None:
+    nothing, everything = per_image([0] * 40), per_image([1] * 40)
+    found = paired_difference(nothing, everything, rng(), resamples=100, most_swaps=5000)
+    assert found is not None
+    assert found.p == pytest.approx(1 / 5001)
+    first, second = per_image([0] * 12 + [1] * 28), per_image([1] * 12 + [0] * 3 + [1] * 25)
+    rare = paired_difference(first, second, rng(), resamples=100, most_swaps=50_000)
+    assert rare is not None
+    assert rare.p == pytest.approx(stats.binomtest(3, 15).pvalue, rel=0.5)  # 50 swaps reached it
+    common = per_image([0, 1] * 20), per_image([1, 0] * 20)
+    usual = [paired_difference(*common, rng(), resamples=100, most_swaps=most) for most in (0, 50_000)]
+    assert usual[0] == usual[1]

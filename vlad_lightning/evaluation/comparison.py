@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,6 +20,9 @@ from vlad_lightning.types import MetricResult
 
 ALPHA = 0.05
 """The level at which a difference holds, after the correction for the number of tests of a reader."""
+
+_TIMES = 5
+"""The smallest p-value that swaps can give is so many times below the level of the strictest of all tests."""
 
 PREFERRED = ("mario_f", "word_accuracy", "accuracy")
 """Figures that systems are ranked by unless another is named; without them, the first one."""
@@ -120,14 +124,18 @@ def compare_systems(systems: Sequence[ScoredSystem], seed: int = 0, resamples: i
     Args:
         systems: systems that were scored on the same prompts.
         seed: seed of resamples and swaps, the same for each test.
-        resamples: number of resamples, and of swaps; the smallest p-value is 1 / (1 + resamples).
+        resamples: number of resamples, and the least of swaps. Among many tests, those that few swaps reach get so many
+            that a difference can still hold after the correction.
     """
     results = []
     for reader in shared_readers(systems):
-        tests = []
-        for first, second in combinations(systems, 2):
-            for name in shared_figures([first, second], reader):
-                tests.append((first, second, name, _paired(first, second, reader, name, seed, resamples)))
+        pairs = list(combinations(systems, 2))
+        asked = [(*pair, name) for pair in pairs for name in shared_figures(pair, reader)]
+        most = math.ceil(_TIMES * len(asked) / ALPHA)
+        tests = [
+            (first, second, name, _paired(first, second, reader, name, seed, resamples, most))
+            for first, second, name in asked
+        ]
         found = [(first, second, name, difference) for first, second, name, difference in tests if difference]
         corrected = iter(holm([difference.p for *_, difference in found if _testable(difference)]))
         results += [
@@ -145,11 +153,11 @@ def _testable(difference: Difference) -> bool:
 
 
 def _paired(
-    first: ScoredSystem, second: ScoredSystem, reader: str, name: str, seed: int, resamples: int
+    first: ScoredSystem, second: ScoredSystem, reader: str, name: str, seed: int, resamples: int, most_swaps: int
 ) -> Difference | None:
     rows = [system.figures[reader].by_prompt(name) for system in (first, second)]
     figure = first.figures[reader].figures[name]
-    return paired_difference(rows[0], rows[1], np.random.default_rng(seed), resamples, figure.statistic)
+    return paired_difference(rows[0], rows[1], np.random.default_rng(seed), resamples, figure.statistic, most_swaps)
 
 
 def reader_agreements(systems: Sequence[ScoredSystem], seed: int = 0) -> list[ReaderAgreement]:
