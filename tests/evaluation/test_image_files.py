@@ -44,6 +44,12 @@ def test_one_image_needs_no_number_and_numbers_may_have_leading_zeros(tmp_path: 
     assert names == ["00000.png", "00001.png", "poster_007_00.png"]
 
 
+def test_numbers_keep_the_zeros_within_them(tmp_path: Path) -> None:
+    keys = [str(number) for number in range(1_101)]  # 10, 100 and 1000 among them, and 11, 101 and 1001
+    fill(tmp_path, [f"{number:05}_0.png" for number in range(1_101)])
+    assert [(key, name) for key, _, name in found(tmp_path, keys)] == [(key, f"{int(key):05}_0.png") for key in keys]
+
+
 def test_a_key_that_ends_in_a_number_is_not_another_prompts_image(tmp_path: Path) -> None:
     fill(tmp_path, ["a.png", "a_1.png"])
     assert found(tmp_path, ["a", "a_1"]) == [("a", 0, "a.png"), ("a_1", 0, "a_1.png")]

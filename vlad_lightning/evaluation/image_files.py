@@ -12,7 +12,7 @@ from vlad_lightning.evaluation.suite import Item, Suite
 from vlad_lightning.files import open_picture, pictures_below, printable, told_at
 
 _NUMBERED = re.compile(r"(.+)_(\d+)")
-_DIGITS = re.compile(r"0+(?=\d)")
+_DIGITS = re.compile(r"^0+(?=\d)")
 _SEED = re.compile(r"\bSeed: (\d+)")
 _NAMED = 5  # keys and files in a message
 _OURS = "vlad-lightning"
