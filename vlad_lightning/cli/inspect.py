@@ -31,7 +31,7 @@ def main(args: Sequence[str]) -> None:
 
     check_whole("most", options.most, 1, 10_000_000)
     check_whole("pictures", options.pictures, 0, 1000)
-    folder = str(options.dir)
+    folder = options.dir
     source = PreparedSource(folder) if is_prepared(folder) else _folder(folder)
     source.setup()
     inspection, samples = inspect_samples(source, options.most, options.pictures)
@@ -52,7 +52,7 @@ def _parser() -> Parser:
         description="Show what is in a data set: words a picture, confidences, lengths, scripts and sizes, with plots, "
         "and a sheet of pictures with the boxes of their words.",
     )
-    parser.add_argument("dir", metavar="DIR", type=Path, help="a prepared set, or a folder in MARIO's format")
+    parser.add_argument("dir", metavar="DIR", help="a prepared set or its URL, or a folder in MARIO's format")
     parser.add_argument("--out", type=Path, default=Path("inspect.html"), help="the page; default: %(default)s")
     parser.add_argument(
         "--most", type=int, default=2000, help="read at most so many samples, evenly spread; default: %(default)s"

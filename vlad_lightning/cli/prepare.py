@@ -44,7 +44,9 @@ def main(args: Sequence[str]) -> None:
 def _work(options: argparse.Namespace) -> Preparation:
     from vlad_lightning.data.prepare_run import Preparation, claim
     from vlad_lightning.data.prepared_sample import PrepareSettings
+    from vlad_lightning.data.remote_path import check_writable
 
+    check_writable("out", options.out)
     _check(options)
     settings = PrepareSettings(
         options.size, options.min_side, options.min_confidence, options.keep_quotes, options.caption
@@ -130,7 +132,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--folder", type=Path, help="folder in MARIO's format with its pictures, as annotate writes it")
     parser.add_argument("--pictures", type=Path, help="your own pictures, as for annotate; OCR reads their words")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write into")
+    parser.add_argument("--out", type=Path, required=True, help="local folder to write into")
     parser.add_argument(
         "--size", type=int, default=512, help="shrink to this shorter side in pixels; default: %(default)s"
     )

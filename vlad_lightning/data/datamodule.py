@@ -56,7 +56,8 @@ class MarioDataModule(LightningDataModule):
     Lightning's counters. Every loader shards by itself: the trainer needs ``use_distributed_sampler=False``.
 
     Args:
-        root: a folder in MARIO's format, or one that ``vlad-cli prepare`` has written; None if there is a ``source``.
+        root: a folder in MARIO's format, or one that ``vlad-cli prepare`` has written, which can also be read from an
+            ``s3://``, ``https://`` or ``http://`` URL; None if there is a ``source``.
         size: height and width of the images in pixels; ``resize`` says what happens to others.
             None: 64, or on the command line the image generator's.
         batch_size: samples per batch and device.
@@ -73,8 +74,8 @@ class MarioDataModule(LightningDataModule):
             these as well, though there are no true images of them.
         min_confidence: words with a lower confidence are left out; in MARIO it goes down to 0.115.
         max_bad_share: refuse a folder with a larger share of unusable samples.
-        max_outage: seconds to wait if a folder as a whole cannot be read (its disk is away, access is denied) before
-            raising an error.
+        max_outage: seconds to wait if a folder as a whole cannot be read (its disk or server is away, access is
+            denied) before raising an error.
         rasterizer: draws ``glyphs``; None uses the default font.
         num_workers: processes that read, for each loader; 0 reads in the training process.
         pin_memory: copy batches into pinned memory, for a GPU.

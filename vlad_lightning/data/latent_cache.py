@@ -7,6 +7,7 @@ sample that could not be read. The note of the cache says by which networks, and
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 import time
@@ -21,8 +22,9 @@ import torch
 from torch import Tensor
 
 from vlad_lightning.data.prepared_shard import SUFFIX, ShardReader, import_arrow
+from vlad_lightning.data.remote_path import Place, RemotePath, read_small
 from vlad_lightning.data.source import SkipSample
-from vlad_lightning.files import NOTE_BYTES, printable, read_utf8, write_file, write_text
+from vlad_lightning.files import NOTE_BYTES, printable, write_file, write_text
 from vlad_lightning.types import Latents
 
 FOLDER = "latents"
@@ -67,12 +69,12 @@ class LatentNote:
         made = {"key": self.key, "shapes": self.shapes, "version": VERSION}
         return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
-    def check(self, needed: Mapping[str, Any], folder: Path) -> None:
+    def check(self, needed: Mapping[str, Any], root: Place) -> None:
         """Refuse a cache that was made by other networks or settings.
 
         Args:
             needed: those of a training, or a part of them, as in ``key``.
-            folder: the cache's, for the error.
+            root: the folder of its data set, for the error.
 
         Raises:
             ValueError: naming the first one that differs, with both values, and what to do.
@@ -83,55 +85,58 @@ class LatentNote:
             name, value = next(iter(other.items()))
             more = f" and {len(other) - 1} more" if len(other) > 1 else ""
             raise ValueError(
-                f"{printable(folder)} was made with {name} {_short(own.get(name, _ABSENT))}, and here it is "
-                f"{_short(value)}{more}; make it again: {_REMEDY.format(root=printable(folder.parent))} --replace, or "
+                f"{printable(str(root / FOLDER))} was made with {name} {_short(own.get(name, _ABSENT))}, and here it is "
+                f"{_short(value)}{more}; make it again: {_REMEDY.format(root=_shown(root))} --replace, or "
                 "train without it: --data.latents false"
             )
 
 
-def read_latent_note(root: Path, content: Mapping[str, str]) -> LatentNote:
+def read_latent_note(root: Place, content: Mapping[str, str]) -> LatentNote:
     """Return the note of a finished cache.
 
     Args:
-        root: the folder of a prepared data set.
+        root: the folder of a prepared data set, local or remote.
         content: the set's fingerprint.
 
     Raises:
         ValueError: if there is none, it is not finished or damaged, or the set has changed since.
     """
-    remedy = _REMEDY.format(root=printable(root))
+    shown = _shown(root)
+    remedy = _REMEDY.format(root=shown)
+    if isinstance(root, RemotePath):
+        remedy = f"{_REMEDY.format(root='SET')}, where SET is the set's local original, and copy its {FOLDER} there"
     note = stored_note(root)
     if note is None:
-        raise ValueError(f"data.latents is true, and {printable(root)} has no cached latents; make them: {remedy}")
+        raise ValueError(f"data.latents is true, and {shown} has no cached latents; make them: {remedy}")
     if not note.finished:
-        raise ValueError(f"the cached latents of {printable(root)} are not finished; go on: {remedy}")
+        raise ValueError(f"the cached latents of {shown} are not finished; go on: {remedy}")
     if dict(note.content) != dict(content):
         raise ValueError(
-            f"{printable(root)} has changed since its latents were cached; cache those of the new: {remedy}"
+            f"{shown} has changed since its latents were cached; cache those of the new: {remedy}"
         )
     return note
 
 
-def stored_note(root: Path) -> LatentNote | None:
+def stored_note(root: Place) -> LatentNote | None:
     """Return the note of a cache, finished or not; None if there is none.
 
     Raises:
         ValueError: if it is damaged, or of another version.
     """
     path = root / FOLDER / _NOTE
-    if not path.is_file():
-        return None
     try:
-        note = json.loads(read_utf8(path, NOTE_BYTES))
+        note = json.loads(read_small(path, NOTE_BYTES).decode("utf-8-sig"))
         version = note.pop("version")
         if version == VERSION:
             return LatentNote(**note)
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{printable(path)} cannot be used ({type(error).__name__}: {error}); remove its folder, and cache again"
+            f"{printable(str(path))} cannot be used ({type(error).__name__}: {error}); remove its folder, and cache again"
         ) from error
     raise ValueError(
-        f"{printable(path)} is of version {version}, and this is version {VERSION}; remove its folder, and cache again"
+        f"{printable(str(path))} is of version {version}, and this is version {VERSION}; remove its folder, and cache again"
     )
 
 
@@ -151,7 +156,7 @@ def claim_cache(root: Path, note: LatentNote, no_glyphs: Tensor | None, replaces
     there = stored_note(root)
     if there is not None and there.digest != note.digest:
         if not replaces:
-            there.check(note.key, folder)
+            there.check(note.key, root)
             raise ValueError(f"{printable(folder)} was made with other settings; --replace makes it again")
         shutil.rmtree(folder)
         there = None
@@ -223,23 +228,27 @@ class LatentReader:
     """Reads the cached latents of single rows; it can be pickled and forked.
 
     Args:
-        root: the folder of a prepared data set.
+        root: the folder of a prepared data set, local or remote.
         note: the cache's.
 
     Raises:
         ValueError: if the cache is damaged.
+        OSError: if the system fails to read.
     """
 
-    def __init__(self, root: Path, note: LatentNote) -> None:
+    def __init__(self, root: Place, note: LatentNote) -> None:
         self._note = note
+        if isinstance(root, RemotePath):
+            root = root.of_version(note.digest)
         self._rows = ShardReader(root / FOLDER)
         self._no_glyphs = None
         if "glyphs" in note.shapes:
             path = root / FOLDER / _NO_GLYPHS
             try:
-                self._no_glyphs = torch.from_numpy(np.load(path, allow_pickle=False))
-            except (OSError, ValueError, EOFError) as error:
-                raise ValueError(f"{printable(path)} cannot be used: {type(error).__name__}: {error}") from error
+                content = io.BytesIO(read_small(path, NOTE_BYTES))
+                self._no_glyphs = torch.from_numpy(np.load(content, allow_pickle=False))
+            except (FileNotFoundError, ValueError, EOFError) as error:
+                raise ValueError(f"{printable(str(path))} cannot be used: {type(error).__name__}: {error}") from error
 
     def __call__(self, shard: str, row: int) -> Latents:
         """Return a row's latents.
@@ -258,6 +267,10 @@ class LatentReader:
             values = torch.from_numpy(column.flatten().to_numpy().copy()).reshape(*shape)  # arrow's memory is read-only
             found[name] = values.bool() if name == _LETTERS else values
         return Latents(**found, no_glyphs=self._no_glyphs)  # type: ignore[arg-type]
+
+
+def _shown(root: Place) -> str:
+    return printable(root.root if isinstance(root, RemotePath) else root)
 
 
 def _schema(note: LatentNote) -> Any:

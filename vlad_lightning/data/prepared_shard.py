@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vlad_lightning.data.remote_path import Place, RemotePath
 from vlad_lightning.files import write_file
 
 SUFFIX = ".arrow"
@@ -75,11 +76,11 @@ class ShardReader:
     It can be pickled and forked: files that were opened before are opened again in the other process.
 
     Args:
-        folder: holds the shards.
+        folder: holds the shards; local or remote.
         without: columns that are not read.
     """
 
-    def __init__(self, folder: Path, without: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Place, without: Sequence[str] = ()) -> None:
         self.folder = folder
         self.without = tuple(without)
         self._files: OrderedDict[str, Any] = OrderedDict()
@@ -118,7 +119,8 @@ class ShardReader:
             self._files.move_to_end(shard)
             return self._files[shard]
         arrow = import_arrow()
-        source = arrow.OSFile(str(self.folder / f"{shard}{SUFFIX}"), "rb")
+        path = self.folder / f"{shard}{SUFFIX}"
+        source = arrow.PythonFile(path.open(), "r") if isinstance(path, RemotePath) else arrow.OSFile(str(path), "rb")
         file = arrow.ipc.open_file(source)
         if self.without:
             read = [number for number, name in enumerate(file.schema.names) if name not in self.without]

@@ -15,9 +15,18 @@ from PIL import Image
 from vlad_lightning.data.latent_cache import FOLDER, LatentReader, read_latent_note
 from vlad_lightning.data.ocr_lines import parse_ocr
 from vlad_lightning.data.prepared_shard import ShardReader
+from vlad_lightning.data.remote_path import (
+    Place,
+    RemotePath,
+    UnknownHostError,
+    as_place,
+    is_url,
+    local_file,
+    read_small,
+)
 from vlad_lightning.data.scene_file import decode_scene
 from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SampleTexts, SkipSample
-from vlad_lightning.files import LIST_BYTES, as_rgb, picture_from_bytes, printable, read_utf8
+from vlad_lightning.files import LIST_BYTES, as_rgb, picture_from_bytes, printable
 from vlad_lightning.types import Latents
 
 NOTE = "prepared.json"
@@ -35,27 +44,31 @@ VERSION = 1
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20  # names that are hashed at a time
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0  # seconds between two attempts
+_REFUSALS = (FileNotFoundError, PermissionError, UnknownHostError)  # of a remote storage that does answer
 _READERS = ("_read_row", "_read_texts", "_latents")
 _T = TypeVar("_T")
 
 
 def is_prepared(root: str | Path) -> bool:
-    """Return whether a folder is a prepared data set, finished or not."""
-    return Path(root, NOTE).is_file()
+    """Return whether a folder is a prepared data set, finished or not; of a URL, nothing else can be read."""
+    return is_url(root) or Path(root, NOTE).is_file()
 
 
 class PreparedSource(SampleSource):
-    """The samples of a folder that ``vlad-cli prepare`` has written.
+    """The samples of a folder that ``vlad-cli prepare`` has written, here or in remote storage.
+
+    Of a remote set, the index is copied into the cache of :mod:`~vlad_lightning.data.remote_path`, and of the shards
+    only the samples that are read are fetched.
 
     A sample's split depends on its name and the seed only, by a hash that takes a fraction of a second for ten million
     names; so no sample moves when others are added. It is another hash than that of a folder in MARIO's format.
 
     Args:
-        root: the folder.
+        root: the folder, or its URL (``s3://``, ``https://``, ``http://``).
         max_outage: seconds to wait if it cannot be read (its disk is away, access is denied) before raising an error.
 
     Raises:
-        ValueError: if ``max_outage`` is below 0.
+        ValueError: if ``max_outage`` is below 0, or the URL cannot be used.
     """
 
     def __init__(self, root: str, max_outage: float = 300.0) -> None:
@@ -64,38 +77,62 @@ class PreparedSource(SampleSource):
         self.root = root
         self.max_outage = max_outage
         self._note: Mapping[str, Any] = {}
-        self._read_row = ShardReader(Path(root, SHARDS))
-        self._read_texts = ShardReader(Path(root, SHARDS), without=["image"])
+        self._place: Place = as_place(root)
         self._latents: LatentReader | None = None
+        self._open_shards()
         self._open_index()
+
+    def _open_shards(self) -> None:
+        self._read_row = ShardReader(self._place / SHARDS)
+        self._read_texts = ShardReader(self._place / SHARDS, without=["image"])
 
     def _open_index(self) -> None:
         self._names: Sequence[str] = ()
         self._rows = np.zeros(0, dtype=np.int64)
         self._starts = np.zeros(0, dtype=np.int64)
         if self._note:
-            index = Path(self.root, self._note["index"])
-            self._names = _Keys(index / KEYS)
-            self._rows = np.load(index / ROWS, mmap_mode="r")
+            self._names = _Keys(self._index_file(KEYS))
+            self._rows = np.load(self._index_file(ROWS), mmap_mode="r")
             counts = [rows for _, rows in self._note["shards"]]
             self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
+    def _index_file(self, name: str) -> Path:
+        return local_file(self._place / self._note["index"] / name)
+
     @property
     def name(self) -> str:
-        """The folder's path."""
+        """The folder's path or URL."""
         return self.root
 
     def setup(self) -> None:
-        """Open the index, once; no sample is read.
+        """Open the index, once; no sample is read, but the first one of a remote set, to try its storage.
 
         Raises:
             FileNotFoundError: if the folder is no prepared data set.
-            ValueError: if it is not finished, or of a later version.
+            ValueError: if it is not finished, or of a later version; or if the storage refuses it.
+            DataOutageError: if a remote one cannot be read for too long.
         """
         if self._note:
             return
-        self._note = read_note(Path(self.root))
-        self._open_index()
+        if isinstance(self._place, RemotePath):
+            self._set_up_remote(self._place)
+        else:
+            self._note = read_note(self._place)
+            self._open_index()
+
+    def _set_up_remote(self, place: RemotePath) -> None:
+        try:
+            note = self._patiently(lambda: read_note(place), _REFUSALS)
+            self._place = place.of_version(json.dumps(note, sort_keys=True))
+            self._open_shards()
+            self._note = note
+            self._patiently(self._open_index, _REFUSALS)
+            if len(self):
+                self._patiently(lambda: self._read_texts(*self.place(0)), _REFUSALS)
+        except (*_REFUSALS, ValueError) as error:
+            self._note = {}
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            raise kind(f"data.root is {printable(self.root)!r}: {_told(error)}") from error
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -150,10 +187,9 @@ class PreparedSource(SampleSource):
         Raises:
             ValueError: also if the cache is not finished, damaged, or not of these samples.
         """
-        root = Path(self.root)
-        note = read_latent_note(root, self.content())
-        note.check(needed, root / FOLDER)
-        self._latents = LatentReader(root, note)
+        note = self._patiently(lambda: read_latent_note(self._place, self.content()), _REFUSALS)
+        note.check(needed, self._place)
+        self._latents = self._patiently(lambda: LatentReader(self._place, note), _REFUSALS)
 
     def read_latents(self, index: int) -> Latents:
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
@@ -166,7 +202,7 @@ class PreparedSource(SampleSource):
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
         found = np.empty(len(self))
         if self._note:
-            with Path(self.root, self._note["index"], KEYS).open("rb") as file:  # mapped pages would count as memory
+            with self._index_file(KEYS).open("rb") as file:  # mapped pages would count as memory
                 np.lib.format.read_magic(file)
                 np.lib.format.read_array_header_1_0(file)
                 for start in range(0, len(self), _CHUNK):
@@ -178,13 +214,15 @@ class PreparedSource(SampleSource):
         """Return the fingerprint that was made when the set was written."""
         return dict(self._note.get("content", {}))
 
-    def _patiently(self, read: Callable[[], _T]) -> _T:
+    def _patiently(self, read: Callable[[], _T], refusals: tuple[type[OSError], ...] = ()) -> _T:
         start, pause = time.monotonic(), _FIRST_PAUSE
         while True:
             try:
                 return read()
+            except refusals:  # waiting would not help
+                raise
             except OSError as error:
-                if isinstance(error, FileNotFoundError) and is_prepared(self.root):
+                if isinstance(error, FileNotFoundError) and self._is_there():
                     raise SkipSample("its shard is missing", error.filename or self.root) from error
                 left = start + self.max_outage - time.monotonic()
                 where = printable(self.root)
@@ -197,34 +235,50 @@ class PreparedSource(SampleSource):
                 time.sleep(min(pause, left))
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
+    def _is_there(self) -> bool:
+        note = self._place / NOTE
+        return note.exists() if isinstance(note, RemotePath) else note.is_file()
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: vars(self)[name] for name in ("root", "max_outage", "_note", *_READERS)}
+        return {name: vars(self)[name] for name in ("root", "max_outage", "_note", "_place", *_READERS)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._open_index()
 
 
-def read_note(root: Path) -> Mapping[str, Any]:
+def read_note(root: Place) -> Mapping[str, Any]:
     """Return the note of a finished data set.
 
     Raises:
         FileNotFoundError, ValueError: as :meth:`PreparedSource.setup`.
+        OSError: if a remote one cannot be read.
     """
-    if not is_prepared(root):
-        raise FileNotFoundError(
-            f"root is {printable(root)!r}, which has no {NOTE}; vlad-cli prepare writes such a folder"
-        )
+    where = printable(str(root))
+    if isinstance(root, Path) and not is_prepared(root):
+        raise FileNotFoundError(f"root is {where!r}, which has no {NOTE}; vlad-cli prepare writes such a folder")
     try:
-        note = json.loads(read_utf8(root / NOTE, LIST_BYTES))
+        note = json.loads(read_small(root / NOTE, LIST_BYTES).decode("utf-8-sig"))
         version, finished = note["version"], note["finished"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{printable(root / NOTE)} cannot be used: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{printable(str(root / NOTE))} cannot be used: {type(error).__name__}: {error}") from error
     if version != VERSION:
-        raise ValueError(f"{printable(root)} is prepared in version {version}; this is version {VERSION}")
+        raise ValueError(f"{where} is prepared in version {version}; this is version {VERSION}")
     if not finished:
-        raise ValueError(f"{printable(root)} is not finished; call the same vlad-cli prepare again, and it goes on")
+        raise ValueError(f"{where} is not finished; call the same vlad-cli prepare again, and it goes on")
     return dict(note)
+
+
+def _told(error: Exception) -> str:
+    """Return what a remote storage has refused, and what to do."""
+    if not isinstance(error, OSError):
+        return str(error)
+    text = f"{error.filename} {error.strerror}"
+    if isinstance(error, FileNotFoundError):
+        return f"{text}; copy the whole folder that vlad-cli prepare has written there, or name another one"
+    if isinstance(error, PermissionError):
+        return f"{text}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3, or let the server publish it"
+    return f"{text}; check the name, and AWS_ENDPOINT_URL for s3"
 
 
 def key_positions(keys: np.ndarray, seed: int) -> np.ndarray:

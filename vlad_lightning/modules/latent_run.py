@@ -16,6 +16,7 @@ from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.latent_cache import LatentNote, claim_cache, finish_cache, has_latents, write_latents
 from vlad_lightning.data.prepared_source import SHARDS, PreparedSource
 from vlad_lightning.data.progress import Shown
+from vlad_lightning.data.remote_path import check_writable
 from vlad_lightning.data.workers import start_worker
 from vlad_lightning.files import printable
 from vlad_lightning.limits import check_whole
@@ -58,7 +59,7 @@ def fill_cache(
         replaces: remove a cache that other networks or settings have made.
 
     Raises:
-        ValueError: if the source is no prepared data set, an argument is out of its range, or there is another cache.
+        ValueError: if the source is no prepared data set in a local folder, an argument is out of its range, or there is another cache.
         OSError: if nothing can be written.
     """
     check_whole("the number of parts in range", part[1], 1, 100_000)
@@ -69,6 +70,7 @@ def fill_cache(
             f"latents are cached beside the shards of one prepared data set, and {printable(source.name)} is none; "
             "name each by itself: --data.source null --data.root SET"
         )
+    check_writable("data.root", source.root)
     source.setup()
     job = _Job(source, data, encoder, _note(source, data, encoder, dtype))
     claim_cache(job.root, job.note, _on_cpu(encoder.no_glyphs(_blank(data, encoder)), dtype), replaces)
