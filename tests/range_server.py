@@ -36,10 +36,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: RangeServer
 
-    def do_HEAD(self) -> None:  # noqa: N802 -- the library's name
+    def do_HEAD(self) -> None:
         self._answer(with_content=False)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self._answer(with_content=True)
 
     def _answer(self, with_content: bool) -> None:

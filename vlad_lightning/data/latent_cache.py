@@ -85,9 +85,9 @@ class LatentNote:
             name, value = next(iter(other.items()))
             more = f" and {len(other) - 1} more" if len(other) > 1 else ""
             raise ValueError(
-                f"{printable(str(root / FOLDER))} was made with {name} {_short(own.get(name, _ABSENT))}, and here it is "
-                f"{_short(value)}{more}; make it again: {_REMEDY.format(root=_shown(root))} --replace, or "
-                "train without it: --data.latents false"
+                f"{_shown(root / FOLDER)} was made with {name} {_short(own.get(name, _ABSENT))}, and here it is "
+                f"{_short(value)}{more}; make it again: {_remedy(root, ' --replace')}, or train without it: "
+                "--data.latents false"
             )
 
 
@@ -101,19 +101,14 @@ def read_latent_note(root: Place, content: Mapping[str, str]) -> LatentNote:
     Raises:
         ValueError: if there is none, it is not finished or damaged, or the set has changed since.
     """
-    shown = _shown(root)
-    remedy = _REMEDY.format(root=shown)
-    if isinstance(root, RemotePath):
-        remedy = f"{_REMEDY.format(root='SET')}, where SET is the set's local original, and copy its {FOLDER} there"
+    shown, remedy = _shown(root), _remedy(root)
     note = stored_note(root)
     if note is None:
         raise ValueError(f"data.latents is true, and {shown} has no cached latents; make them: {remedy}")
     if not note.finished:
         raise ValueError(f"the cached latents of {shown} are not finished; go on: {remedy}")
     if dict(note.content) != dict(content):
-        raise ValueError(
-            f"{shown} has changed since its latents were cached; cache those of the new: {remedy}"
-        )
+        raise ValueError(f"{shown} has changed since its latents were cached; cache those of the new: {remedy}")
     return note
 
 
@@ -133,10 +128,10 @@ def stored_note(root: Place) -> LatentNote | None:
         return None
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{printable(str(path))} cannot be used ({type(error).__name__}: {error}); remove its folder, and cache again"
+            f"{_shown(path)} cannot be used ({type(error).__name__}: {error}); remove its folder, and cache again"
         ) from error
     raise ValueError(
-        f"{printable(str(path))} is of version {version}, and this is version {VERSION}; remove its folder, and cache again"
+        f"{_shown(path)} is of version {version}, and this is version {VERSION}; remove its folder, and cache again"
     )
 
 
@@ -248,7 +243,7 @@ class LatentReader:
                 content = io.BytesIO(read_small(path, NOTE_BYTES))
                 self._no_glyphs = torch.from_numpy(np.load(content, allow_pickle=False))
             except (FileNotFoundError, ValueError, EOFError) as error:
-                raise ValueError(f"{printable(str(path))} cannot be used: {type(error).__name__}: {error}") from error
+                raise ValueError(f"{_shown(path)} cannot be used: {type(error).__name__}: {error}") from error
 
     def __call__(self, shard: str, row: int) -> Latents:
         """Return a row's latents.
@@ -269,8 +264,15 @@ class LatentReader:
         return Latents(**found, no_glyphs=self._no_glyphs)  # type: ignore[arg-type]
 
 
-def _shown(root: Place) -> str:
-    return printable(root.root if isinstance(root, RemotePath) else root)
+def _shown(place: Place) -> str:
+    return printable(str(place))
+
+
+def _remedy(root: Place, option: str = "") -> str:
+    """Return how to make the cache; nothing is written to remote storage."""
+    if isinstance(root, RemotePath):
+        return f"{_REMEDY.format(root='SET')}{option} on the set's local original SET, and copy its {FOLDER} there"
+    return _REMEDY.format(root=printable(root)) + option
 
 
 def _schema(note: LatentNote) -> Any:

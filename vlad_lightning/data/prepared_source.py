@@ -12,7 +12,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from PIL import Image
 
-from vlad_lightning.data.latent_cache import FOLDER, LatentReader, read_latent_note
+from vlad_lightning.data.latent_cache import LatentReader, read_latent_note
 from vlad_lightning.data.ocr_lines import parse_ocr
 from vlad_lightning.data.prepared_shard import ShardReader
 from vlad_lightning.data.remote_path import (

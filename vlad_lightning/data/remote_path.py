@@ -275,10 +275,8 @@ class _Ranges(io.RawIOBase):
         known = self._size - len(self._tail)
         if self._at >= stop:
             return 0
-        if self._at >= known:
-            content = self._tail[self._at - known : stop - known]
-        else:
-            content = self._there.read(self._at, stop)
+        here = self._at >= known
+        content = self._tail[self._at - known : stop - known] if here else self._there.read(self._at, stop)
         buffer[: len(content)] = content
         self._at += len(content)
         return len(content)

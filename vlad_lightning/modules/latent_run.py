@@ -59,7 +59,8 @@ def fill_cache(
         replaces: remove a cache that other networks or settings have made.
 
     Raises:
-        ValueError: if the source is no prepared data set in a local folder, an argument is out of its range, or there is another cache.
+        ValueError: if the source is no prepared data set in a local folder, an argument is out of its range, or there
+            is another cache.
         OSError: if nothing can be written.
     """
     check_whole("the number of parts in range", part[1], 1, 100_000)
