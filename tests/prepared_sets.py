@@ -33,14 +33,16 @@ def write_mario(
     return folder
 
 
-def made_up_set(root: Path, samples: int, per_shard: int = 1000) -> Path:
+def made_up_set(root: Path, samples: int, per_shard: int = 1000, image: bytes | None = None) -> Path:
     """Write an index of any length whose shards are one file under many numbers."""
     index = root / "index_0"
     index.mkdir(parents=True)
     numbers = np.char.zfill(np.arange(samples).astype("S9"), 9)
     np.save(index / KEYS, np.char.add(b"00000_", numbers).astype(KEY))
     np.save(index / ROWS, np.arange(samples, dtype=np.int64))
-    row = PreparedRow("00000_000000000", "made up", "a big SALE", 'a big "SALE"', WORDS.strip(), "", jpeg(0), 80, 72)
+    row = PreparedRow(
+        "00000_000000000", "made up", "a big SALE", 'a big "SALE"', WORDS.strip(), "", image or jpeg(0), 80, 72
+    )
     write_shard(root / SHARDS / "s.arrow", [row] * per_shard)
     note = {"version": VERSION, "source": "nowhere", "finished": True, "samples": samples, "index": index.name}
     content = {"content": {"samples": "0"}, "shards": [["s", per_shard]] * -(-samples // per_shard)}

@@ -23,6 +23,7 @@ class RangeServer(ThreadingHTTPServer):
         self.root = root
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.sent: list[tuple[str, int]] = []  # path and bytes of each GET
+        self.asked = 0  # requests of any kind
         self.failing = 0  # of the next requests
         self.status = 503
         self.ranges = True
@@ -44,21 +45,26 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, with_content: bool) -> None:
         server, path = self.server, self.server.root / self.path.lstrip("/")
+        server.asked += 1
         time.sleep(server.delay)
         if server.failing:
             server.failing -= 1
             return self._begin(server.status, 0)
         if not path.is_file():
             return self._begin(404, 0)
-        content, status = path.read_bytes(), 200
+        size, status = path.stat().st_size, 200
+        start, last = 0, size - 1
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         extra = {"Last-Modified": formatdate(path.stat().st_mtime, usegmt=True)}
         if found and server.ranges:
             start, last = int(found[1]), int(found[2])
-            extra["Content-Range"] = f"bytes {start}-{last}/{len(content)}"
-            content, status = content[start : last + 1], 206
-        self._begin(status, len(content), extra)
+            extra["Content-Range"] = f"bytes {start}-{last}/{size}"
+            status = 206
+        self._begin(status, last + 1 - start, extra)
         if with_content:
+            with path.open("rb") as file:
+                file.seek(start)
+                content = file.read(last + 1 - start)
             server.sent.append((self.path, len(content)))
             self.wfile.write(content)
         return None

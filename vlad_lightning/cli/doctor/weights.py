@@ -11,6 +11,8 @@ from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
 from vlad_lightning.cli.doctor.check import Check
+from vlad_lightning.data.prepared_source import NOTE
+from vlad_lightning.data.remote_path import Place, RemotePath, is_url
 from vlad_lightning.files import configs_folder, find_config
 
 
@@ -65,7 +67,12 @@ def _data(settings: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Ch
     for key in ("root", "test_root", "index", "file"):
         value = settings.get(key)
         if value and value != "-":
-            path = Path(_filled(value, config))
+            text = _filled(value, config)
+            if is_url(text):
+                note = RemotePath(text) / NOTE
+                yield _there(f"data.{key}", note, note.exists(), "check the address, the network and the credentials")
+                continue
+            path = Path(text)
             yield _there(f"data.{key}", path, path.exists(), f"give the right one with --data.{key}, or mount it")
 
 
@@ -84,7 +91,7 @@ def _published(source: str, revision: str | None) -> Check:
     return Check("weights", "ok", f"{where}, in the hub's cache") if found else _missing("weights", where, advice)
 
 
-def _there(name: str, path: Path, found: bool, advice: str) -> Check:
+def _there(name: str, path: Place, found: bool, advice: str) -> Check:
     return Check(name, "ok", str(path)) if found else _missing(name, str(path), advice)
 
 
