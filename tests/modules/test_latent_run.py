@@ -49,11 +49,11 @@ def prepared(folder: Path) -> Path:
     return folder / "set"
 
 
-def data(root: Path, **changes: Any) -> MarioDataModule:
+def data(root: Path | str, **changes: Any) -> MarioDataModule:
     return MarioDataModule(str(root), size=tiny.SIZE, batch_size=4, **changes)
 
 
-def done(root: Path, encoder: LatentEncoder, **changes: Any) -> CacheReport:
+def done(root: Path | str, encoder: LatentEncoder, **changes: Any) -> CacheReport:
     return fill_cache(data(root), encoder, **changes)
 
 
@@ -162,3 +162,10 @@ def test_values_beyond_the_dtype_are_refused(root: Path) -> None:
     with pytest.raises(ValueError, match=r"dtype is float16; images has values beyond its range: --dtype float32"):
         done(root, LatentEncoder(large, None))
     assert done(root, LatentEncoder(large, None), dtype="float32", replaces=True).samples == 19
+
+
+def test_a_set_behind_a_url_is_refused(encoder: LatentEncoder) -> None:
+    with pytest.raises(
+        ValueError, match="data.root is 's3://bucket/set', a URL; sets are written to a local folder only"
+    ):
+        done("s3://bucket/set", encoder)

@@ -11,7 +11,6 @@ from huggingface_hub import scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
 from vlad_lightning.cli.doctor.check import Check
-from vlad_lightning.data.prepared_source import NOTE
 from vlad_lightning.data.remote_path import Place, RemotePath, is_url
 from vlad_lightning.files import configs_folder, find_config
 
@@ -69,6 +68,8 @@ def _data(settings: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Ch
         if value and value != "-":
             text = _filled(value, config)
             if is_url(text):
+                from vlad_lightning.data.prepared_source import NOTE  # slow to import
+
                 note = RemotePath(text) / NOTE
                 yield _there(f"data.{key}", note, note.exists(), "check the address, the network and the credentials")
                 continue
