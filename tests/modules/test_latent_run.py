@@ -166,6 +166,6 @@ def test_values_beyond_the_dtype_are_refused(root: Path) -> None:
 
 def test_a_set_behind_a_url_is_refused(encoder: LatentEncoder) -> None:
     with pytest.raises(
-        ValueError, match="data.root is 's3://bucket/set', a URL; sets are written to a local folder only"
+        ValueError, match=r"data.root is 's3://bucket/set', a URL; sets are written to a local folder only"
     ):
         done("s3://bucket/set", encoder)
