@@ -1,7 +1,7 @@
 """Words and objects against evaluations of the network: ``benchmarks/few_steps.py [TEACHER] [--student FOLDER]``.
 
 The posters and judges are those of ``inference.py``. A step of a guided pipeline evaluates the network once for each
-branch of its guidance, usually three times; a step of a student of ``DistillationModule`` once. Layouts are generated
+branch of its guidance, two or three times; a step of a student of ``DistillationModule`` once. Layouts are generated
 as always, and their evaluations, of a much smaller network, are not counted. Seconds are the processor's.
 """
 

@@ -25,9 +25,9 @@ _DISTILLING = LossSettings(caption_dropout=0, layout_dropout=0)
 class DistillationModule(VFEModule):
     """Stage 2 once more: the image generator learns its own guided prediction (Meng et al., arXiv 2210.03142).
 
-    With hierarchical guidance a step evaluates the network three times, without it once. Here a frozen copy of the
-    network, the teacher, is guided by fixed scales, and the student is trained to predict the same at every noise
-    level, with the loss and weights of Eq. 9. Afterwards the student is sampled with both scales at 1.
+    With hierarchical guidance a step evaluates the network twice (equal scales) or three times, without it once. A
+    frozen copy of the network, the teacher, is guided by fixed scales, and the student is trained to predict the same
+    at every noise level, with the loss and weights of Eq. 9. Afterwards the student is sampled with both scales at 1.
 
     Fusion and denoising network are trained; encoder, phrase map and autoencoder, which both share, are frozen. The
     teacher is copied from the student when a fit starts, after the callbacks have loaded its weights, and is part of
