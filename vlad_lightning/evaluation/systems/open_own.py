@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from vlad_lightning.data.prompt_request import Request
-from vlad_lightning.diffusion.generators import sampling_generators
-from vlad_lightning.evaluation.systems.opened_system import OpenSystem
+from vlad_lightning.evaluation.systems.opened_system import OpenSystem, own_generators
 from vlad_lightning.evaluation.systems.system_settings import DTYPES, SystemSettings
 from vlad_lightning.files import public_path
 from vlad_lightning.generation.prediction import check_requests
@@ -30,11 +28,6 @@ def open_pipeline(model: str, folder: Path, settings: SystemSettings, device: st
     sampler.check(pipe.image_generator.schedule)
     system = pipe.system
 
-    def generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
-        """Return those of ``vlad-cli generate PROMPT --seed SEED``."""
-        pairs = zip(seeds, prompts, strict=True)
-        return [generator for seed, prompt in pairs for generator in sampling_generators(seed, [(prompt, 0)])]
-
     return OpenSystem(
         public_path(model),
         weights_hash(folder),
@@ -42,6 +35,6 @@ def open_pipeline(model: str, folder: Path, settings: SystemSettings, device: st
         SystemSampling(sampler, pipe.layout_sampler),
         {name: getattr(sampler, name) for name in SAMPLER_SETTINGS},
         torch.device(device).type,
-        generators,
+        own_generators,
         lambda prompt: check_requests([Request("", "prompt", prompt)], system),
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
-from vlad_lightning.diffusion.generators import sampling_generators
-from vlad_lightning.evaluation.systems.opened_system import OpenSystem
+from vlad_lightning.evaluation.systems.opened_system import OpenSystem, own_generators
 from vlad_lightning.evaluation.systems.system_settings import SystemSettings
 from vlad_lightning.files import public_path
 from vlad_lightning.layout.picture_text import SAMPLER_SETTINGS
@@ -39,11 +37,6 @@ def open_trained(module: SystemModule, model: str, settings: SystemSettings, dev
     module.check_sampler(images)
     module.requires_grad_(False).eval().to(device)
 
-    def generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
-        """Return those of ``vlad-cli generate PROMPT --seed SEED`` with the exported pipeline."""
-        pairs = zip(seeds, prompts, strict=True)
-        return [generator for seed, prompt in pairs for generator in sampling_generators(seed, [(prompt, 0)])]
-
     return OpenSystem(
         public_path(model),
         weights_sha256(module),
@@ -51,6 +44,6 @@ def open_trained(module: SystemModule, model: str, settings: SystemSettings, dev
         replace(module.sampling, images=images),
         {name: getattr(images, name) for name in SAMPLER_SETTINGS},
         torch.device(device).type,
-        generators,
+        own_generators,
         module.check_prompt,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.evaluation.systems.system_settings import SystemSettings
 from vlad_lightning.types import TextToImage
 
@@ -40,6 +41,12 @@ class OpenSystem:
 def cpu_generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
     """Return those that a caller of the pipeline would make of the seeds, on the CPU."""
     return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def own_generators(seeds: Sequence[int], prompts: Sequence[str]) -> list[torch.Generator]:
+    """Return those of ``vlad-cli generate PROMPT --seed SEED``."""
+    pairs = zip(seeds, prompts, strict=True)
+    return [generator for seed, prompt in pairs for generator in sampling_generators(seed, [(prompt, 0)])]
 
 
 def refuse_layout_scale(model: str, settings: SystemSettings) -> None:
