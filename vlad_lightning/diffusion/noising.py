@@ -91,7 +91,7 @@ def predicted_x0(scheduler: DDPMScheduler, prediction: Tensor, x_t: Tensor, time
         scheduler: its config holds ``prediction_type``.
         prediction: (B, ...) float.
         x_t: (B, ...) float, the noised data that the network predicted from.
-        timesteps: (B,) int64.
+        timesteps: (B,), rounded down to whole timesteps: some solvers have others.
 
     Returns:
         (B, ...) float32.
@@ -100,8 +100,7 @@ def predicted_x0(scheduler: DDPMScheduler, prediction: Tensor, x_t: Tensor, time
     kind = scheduler.config.prediction_type
     if kind == "sample":
         return prediction
-    shape = (-1, *[1] * (x_t.ndim - 1))
-    alpha_bar = scheduler.alphas_cumprod.to(x_t.device)[timesteps].float().view(shape)
+    alpha_bar = _alpha_bar(scheduler, timesteps, x_t)
     if kind == "v_prediction":
         return alpha_bar.sqrt() * x_t - (1 - alpha_bar).sqrt() * prediction
     return (x_t - (1 - alpha_bar).sqrt() * prediction) / alpha_bar.sqrt()
@@ -114,7 +113,7 @@ def implied_prediction(scheduler: DDPMScheduler, x0: Tensor, x_t: Tensor, timest
         scheduler: its config holds ``prediction_type``.
         x0: (B, ...) float.
         x_t: (B, ...) float, the noised data that the network would predict from.
-        timesteps: (B,), rounded down to whole timesteps.
+        timesteps: as there.
 
     Returns:
         (B, ...) float32.
@@ -123,10 +122,15 @@ def implied_prediction(scheduler: DDPMScheduler, x0: Tensor, x_t: Tensor, timest
     kind = scheduler.config.prediction_type
     if kind == "sample":
         return x0
-    alpha_bar = scheduler.alphas_cumprod.to(x_t.device)[timesteps.long()].float().view(-1, *[1] * (x_t.ndim - 1))
+    alpha_bar = _alpha_bar(scheduler, timesteps, x_t)
     if kind == "v_prediction":
         return (alpha_bar.sqrt() * x_t - x0) / (1 - alpha_bar).sqrt()
     return (x_t - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
+
+
+def _alpha_bar(scheduler: DDPMScheduler, timesteps: Tensor, x: Tensor) -> Tensor:
+    """Return abar_t, (B, 1, ...) float32 with as many dimensions as ``x``."""
+    return scheduler.alphas_cumprod.to(x.device)[timesteps.long()].float().view(-1, *[1] * (x.ndim - 1))
 
 
 def widened(x0: Tensor) -> Tensor:

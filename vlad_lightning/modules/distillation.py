@@ -79,7 +79,7 @@ class DistillationModule(VFEModule):
         image_generator.prompt_encoder.requires_grad_(False)
         if image_generator.vfe.phrase_map is not None:
             image_generator.vfe.phrase_map.requires_grad_(False)
-        self.teacher = _without_map(image_generator.vfe).requires_grad_(False)
+        self.teacher = _without_map(image_generator.vfe).requires_grad_(False).eval()  # without dropout
 
     def setup(self, stage: str) -> None:
         """Set up as :class:`~vlad_lightning.modules.vfe.VFEModule` does, and fill the teacher of a new fit."""

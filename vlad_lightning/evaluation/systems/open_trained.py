@@ -36,7 +36,6 @@ def open_trained(module: SystemModule, model: str, settings: SystemSettings, dev
     )
     module.check_sampler(images)
     module.requires_grad_(False).eval().to(device)
-
     return OpenSystem(
         public_path(model),
         weights_sha256(module),
