@@ -177,6 +177,31 @@ def test_rescaling_narrows_what_guidance_widens(image_generator: ImageGenerator)
     assert plain != pytest.approx(full, rel=1e-2)
 
 
+def test_the_limit_spares_the_letters_of_the_layout(image_generator: ImageGenerator) -> None:
+    """With one step the latent is the prediction, so it shows where guidance was limited."""
+    sampler = ImageSampler(steps=1, guidance_scale=6.0, layout_scale=6.0)
+    images = []
+    seen: list[torch.Tensor] = []
+    decode = image_generator.autoencoder.decode_latents
+
+    def decoded(latents: torch.Tensor) -> torch.Tensor:
+        seen.append(latents)
+        return decode(latents)
+
+    image_generator.autoencoder.decode_latents = decoded  # type: ignore[method-assign]
+    for settings in (ImageSampler(steps=1), sampler, replace(sampler, guidance_limit=0.01)):
+        images.append(draw(image_generator, settings))
+    unguided, guided, limited = seen
+    glyphs = glyph_images(image_generator.draw_glyphs([LAYOUT]))
+    letters = torch.nn.functional.adaptive_max_pool2d(glyphs.amax(dim=1), 16)[0] > 0
+    assert 0 < letters.float().mean() < 0.9
+    torch.testing.assert_close(limited[0, :, letters], guided[0, :, letters], rtol=1e-4, atol=1e-4)
+    added = (limited - unguided)[0].norm(dim=0)
+    near = torch.nn.functional.max_pool2d(letters[None].float(), 5, stride=1, padding=2)[0] > 0
+    assert (added[~near] <= 0.01 + 1e-4).all()
+    assert (guided - unguided)[0].norm(dim=0)[~near].min() > 0.02
+
+
 class Counted(SpaceToDepth):
     """Counts the encoded images."""
 

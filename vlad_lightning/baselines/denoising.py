@@ -14,9 +14,9 @@ from vlad_lightning.diffusion.noising import Noised
 from vlad_lightning.diffusion.objective import Schedule, noise_time, objective_for
 from vlad_lightning.diffusion.sampler import Denoiser
 from vlad_lightning.generation.image_sampler import ImageSampler
-from vlad_lightning.layout.glyphs import glyph_images
+from vlad_lightning.layout.glyphs import glyph_images, near_letters
 from vlad_lightning.limits import check_share
-from vlad_lightning.modules.diffusion_loss import near_letters, object_cover, pixel_weights
+from vlad_lightning.modules.diffusion_loss import object_cover, pixel_weights
 from vlad_lightning.types import Batch
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from vlad_lightning.types import GeneratedImages, Layout
 
 PUBLISHED_SAMPLING = SystemSampling(ImageSampler(steps=20, guidance_scale=7.5))
 """The settings of the published comparison, with UniPC."""
+
+
+_TAKEN = ("steps", "guidance_scale", "layout_scale")  # of an image sampler's settings
 
 
 class PublishedControlNet:
@@ -58,7 +62,7 @@ class PublishedControlNet:
         why = "the published ControlNet has no such setting"
         if sampler.layout_scale != 1:
             raise ValueError(f"layout_scale is {sampler.layout_scale}; it must be 1.0: {why}")
-        names = ["augmentation", "cache_interval", "fuse_qkv", "guidance_interval", "guidance_rescale", "eta", "solver"]
+        names = [field.name for field in fields(sampler) if field.name not in _TAKEN]
         check_idle(sampler, names, why)
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """Hierarchical guidance with one scale for the text and one for the layout, outside the network.
 
-Two options tame large scales: guidance in an interval of the noise time, and rescaled guidance.
+Three options tame large scales: guidance in an interval of the noise time, rescaled guidance, and a limit of what
+guidance adds.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ class HierarchicalGuidance:
             (:func:`~vlad_lightning.diffusion.objective.noise_time`). Both scales act where low < t / T <= high;
             elsewhere both are 1 (arXiv 2404.07724), so that the network is evaluated once.
         rescale: phi of arXiv 2305.08891, section 3.4, see :meth:`combine`; 0 leaves the prediction as it is.
+        limit: the most that guidance adds at a position without letters, see :meth:`combine`; None is no limit.
     """
 
     text_scale: float = 1.0
     layout_scale: float = 1.0
     interval: tuple[float, float] = ALWAYS
     rescale: float = 0.0
+    limit: float | None = None
 
     def at(self, time: float) -> HierarchicalGuidance:
         """Return the guidance at a noise time in (0, 1]: this one within the interval, none outside."""
@@ -59,25 +62,44 @@ class HierarchicalGuidance:
         )
         return tuple(b for b in every if b.guidance_weight != 0)
 
-    def combine(self, predictions: Sequence[Tensor]) -> Tensor:
+    def combine(self, predictions: Sequence[Tensor], letters: Tensor | None = None) -> Tensor:
         """Return the guided prediction f.
 
+        With ``limit`` r, what guidance adds to f(t, z) at a position, a vector of C numbers, is shortened to the length
+        r where it is longer and no letters are. Large scales make letters legible and change colours between the
+        extremes: f(0, 0) expects the ground where it sees no object, and twice the difference from blue, added to gray,
+        is yellow. At letters, whose place the glyph map knows, the whole difference acts.
+
         With ``rescale`` it is f (phi std(f(t, z)) / std(f) + 1 - phi), the deviations over each sample: guidance then
-        widens the range of the prediction less, or at phi = 1 not at all. That needs f(t, z), so ``text_scale`` is not
-        0, and a prediction whose deviation is that of the data, see
-        :func:`~vlad_lightning.diffusion.objective.check_rescale`.
+        widens the range of the prediction less, or at phi = 1 not at all. That needs a prediction whose deviation is
+        that of the data, see :func:`~vlad_lightning.diffusion.objective.check_rescale`.
+
+        Both need f(t, z) among the predictions, so ``text_scale`` is not 0.
 
         Args:
-            predictions: one (B, ...) float per branch, in the order of :attr:`branches`.
+            predictions: one (B, C, ...) float per branch, in the order of :attr:`branches`.
+            letters: (B, ...) bool: positions that have no limit; None limits all.
         """
         guidance_weights = torch.tensor([b.guidance_weight for b in self.branches], device=predictions[0].device)
         guided = torch.einsum("k,k...->...", guidance_weights.to(predictions[0].dtype), torch.stack(list(predictions)))
+        if self.limit is not None and len(predictions) > 1:
+            guided = _limited(predictions[0], guided, self.limit, letters)
         if self.rescale == 0:
             return guided
         conditional, own = _deviation(predictions[0]), _deviation(guided)
         # a constant prediction has no deviation to keep, and 0 / 0 would be nan
         ratio = conditional / own.clamp(min=torch.finfo(own.dtype).tiny)
         return guided * (self.rescale * ratio + 1 - self.rescale)
+
+
+def _limited(conditional: Tensor, guided: Tensor, limit: float, letters: Tensor | None) -> Tensor:
+    """Shorten the vectors (over dimension 1) from ``conditional`` to ``guided`` to ``limit``, but at letters."""
+    added = guided - conditional
+    length = added.norm(dim=1)  # of a position
+    share = (limit / length.clamp(min=torch.finfo(length.dtype).tiny)).clamp(max=1)
+    if letters is not None:
+        share = share.masked_fill(letters, 1)
+    return conditional + added * share.unsqueeze(1)
 
 
 def _deviation(prediction: Tensor) -> Tensor:

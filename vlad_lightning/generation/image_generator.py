@@ -18,7 +18,7 @@ from vlad_lightning.diffusion.sampler import Denoiser
 from vlad_lightning.generation.blending import blended
 from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_sampler import ImageSampler
-from vlad_lightning.layout.glyphs import Rasterizer, glyph_images
+from vlad_lightning.layout.glyphs import Rasterizer, glyph_images, near_letters
 from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.object_requests import count_of
 from vlad_lightning.layout.phrase_colours import phrase_colours
@@ -319,7 +319,8 @@ class ImageGenerator(nn.Module):
             noise = _first_latents(controls.latents, shape, generators, device)
             known = self.masked_latents(masked_images, len(prompts))
             with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
-                denoiser = self.guided(cond, uncond, z, sampler, known, forget)
+                letters = near_letters(glyphs, latent.shape[-2:])
+                denoiser = self.guided(cond, uncond, z, sampler, known, forget, letters=letters)
                 if masked_images is not None and not self.inpaints:
                     picture = self.autoencoder.encode_images(masked_images.images.to(weight))
                     region = _latent_masks(masked_images.masks, picture).bool()
@@ -356,6 +357,7 @@ class ImageGenerator(nn.Module):
         known: Tensor | None = None,
         forget: Callable[[], None] = lambda: None,
         network: VFE | None = None,
+        letters: Tensor | None = None,
     ) -> Denoiser:
         """Return the denoiser with hierarchical guidance, which evaluates all branches in one batch.
 
@@ -367,6 +369,7 @@ class ImageGenerator(nn.Module):
             known: the inpainting inputs.
             forget: called before a step whose branches are not those of the step before.
             network: is evaluated; None is this image generator's own.
+            letters: (B, h, w) bool: positions at which ``guidance_limit`` does not act; None is none.
         """
         guidance, network = sampler.guidance, network or self.vfe
         inputs = cache(partial(self._inputs, cond, uncond, z, known))
@@ -385,7 +388,7 @@ class ImageGenerator(nn.Module):
             predicted = network(
                 x.to(cond.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text, given
             )
-            return now.combine(predicted.float().chunk(len(branches)))
+            return now.combine(predicted.float().chunk(len(branches)), letters)
 
         return denoise
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageChops, ImageOps
 from torch import Tensor
 
@@ -185,3 +186,9 @@ def _fitting_size(word: str, width: int, height: int) -> int:
     needed = max(height, width / len(word))
     fitting = next((size for size in _FONT_SIZES if size >= needed), _FONT_SIZES[-1])
     return max(1, min(fitting, _MAX_STRIP // len(word)))
+
+
+def near_letters(glyphs: Tensor, size: Sequence[int]) -> Tensor:
+    """Return where letters are, with a margin around them, (B, h, w) bool, from drawn layouts (B, 3, H, W)."""
+    near = F.max_pool2d(glyphs.amax(dim=1), 3, stride=1, padding=1)
+    return F.adaptive_max_pool2d(near, list(size)) > -0.5

@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.masking import Masking
-from vlad_lightning.layout.glyphs import glyph_images
+from vlad_lightning.layout.glyphs import glyph_images, near_letters
 from vlad_lightning.layout.masks import box_coordinates, fills_frame
 from vlad_lightning.models.painter.phrase_map import Grounding
 from vlad_lightning.modules.settings import LossSettings
 from vlad_lightning.types import Batch, Conditioning, MaskedImages
 
-Teacher = Callable[[Tensor, Tensor, Tensor | None, Conditioning], Tensor]
-"""(x_t (B, C_z, h, w), timesteps (B,), z_t or None, conditioning) -> the prediction (B, C_z, h, w) float."""
+Teacher = Callable[[Tensor, Tensor, Tensor | None, Conditioning, Tensor], Tensor]
+"""(x_t (B, C_z, h, w), timesteps (B,), z_t or None, conditioning, letters (B, h, w) bool) -> the prediction
+(B, C_z, h, w) float."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class DiffusionLoss:
         denoising = mapping = x0.new_zeros(())
         if settings.diffusion_weight > 0:
             predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
-            target = noised.target if self.teacher is None else self.teacher(noised.x_t, steps, z, cond)
+            target = noised.target
+            if self.teacher is not None:
+                target = self.teacher(noised.x_t, steps, z, cond, letters)
             error = (predicted - target).square().mean(dim=1)  # (B, h, w)
             pixel_weight = pixel_weights(letters, objects, settings.text_weight, settings.object_weight)
             denoising = (noised.loss_weight * (pixel_weight * error).mean(dim=(1, 2))).mean()
@@ -143,14 +145,8 @@ class DiffusionLoss:
 
 
 def letter_cover(batch: Batch, size: Sequence[int]) -> Tensor:
-    """Return where letters are, (B, h, w) bool, see :func:`near_letters`; cached or from the glyph maps."""
+    """Return :func:`~vlad_lightning.layout.glyphs.near_letters`, (B, h, w) bool, cached or from the glyph maps."""
     return near_letters(glyph_images(batch.glyphs), size) if batch.latents is None else batch.latents.letters
-
-
-def near_letters(glyphs: Tensor, size: Sequence[int]) -> Tensor:
-    """Return where letters are, with a margin around them, (B, h, w) bool, from drawn layouts (B, 3, H, W)."""
-    near = F.max_pool2d(glyphs.amax(dim=1), 3, stride=1, padding=1)
-    return F.adaptive_max_pool2d(near, list(size)) > -0.5
 
 
 def object_cover(batch: Batch, size: Sequence[int]) -> Tensor:
@@ -162,7 +158,7 @@ def pixel_weights(letters: Tensor, objects: Tensor, text_weight: float, object_w
     """Return the weight of the error at each position, (B, h, w) float: 1 where there is neither letter nor object.
 
     Args:
-        letters: (B, h, w) bool, see :func:`near_letters`.
+        letters: (B, h, w) bool, see :func:`~vlad_lightning.layout.glyphs.near_letters`.
         objects: (B, h, w) float in [0, 1], see :func:`object_cover`.
         text_weight: weight at letters.
         object_weight: weight in objects' boxes.

@@ -36,7 +36,7 @@ class DistillationModule(VFEModule):
     Args:
         image_generator: the student, which starts from the weights to be distilled (:class:`~vlad_lightning.callbacks.
             InitFrom` or :class:`~vlad_lightning.callbacks.FromPipeline`).
-        guidance: the teacher's scales and its rescaling; other settings of it have no effect.
+        guidance: the teacher's scales, their limit and rescaling; other settings of it have no effect.
         layout_generator: see :class:`~vlad_lightning.modules.vfe.VFEModule`, also for the others.
         training: without dropout of the conditions and without the weight of the map.
         sampler: sampler of the student; a run-time setting.
@@ -94,10 +94,11 @@ class DistillationModule(VFEModule):
         return DiffusionLoss(self.image_generator, self.settings, teacher=self._taught)
 
     @torch.no_grad()
-    def _taught(self, x: Tensor, timesteps: Tensor, z: Tensor | None, cond: Conditioning) -> Tensor:
+    def _taught(self, x: Tensor, timesteps: Tensor, z: Tensor | None, cond: Conditioning, letters: Tensor) -> Tensor:
         """Return the teacher's guided prediction (B, C_z, h, w) of x_t at ``timesteps`` (B,)."""
         uncond = self.image_generator.uncond(len(x))
-        return self.image_generator.guided(cond, uncond, z, self.guidance, network=self.teacher)(x, timesteps)
+        teacher = self.image_generator.guided(cond, uncond, z, self.guidance, network=self.teacher, letters=letters)
+        return teacher(x, timesteps)
 
 
 def _without_map(vfe: VFE) -> VFE:

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.generation.image_generator import ImageGenerator
-from vlad_lightning.layout.glyphs import glyph_images
+from vlad_lightning.layout.glyphs import glyph_images, near_letters
 from vlad_lightning.models.image_encoder import ImageEncoder
-from vlad_lightning.modules.diffusion_loss import near_letters
 from vlad_lightning.types import COSTLY_FIELDS, LATENTS, Latents
 
 _INCIDENTAL = ("architectures", "dtype", "torch_dtype", "transformers_version")  # of a configuration
