@@ -62,7 +62,11 @@ def test_the_options_of_guidance_reach_the_sampler(model: Path, tmp_path: Path) 
     assert first == whole
     assert first != generate(model, tmp_path / "c.png", *guided, "--guidance_interval", 0.5, 1)
     assert first != generate(model, tmp_path / "d.png", *guided, "--guidance_rescale", 0.7)
-    assert first != generate(model, tmp_path / "e.png", *guided, "--guidance_limit", 0.01)
+    circle = {"size": 1, "words": [], "objects": [{"phrase": "a red circle", "quad": QUAD}]}
+    (tmp_path / "layout.json").write_text(json.dumps(circle))
+    laid_out = (*guided, "--layout", tmp_path / "layout.json")
+    free = generate(model, tmp_path / "e.png", *laid_out, prompt="a red circle")
+    assert free != generate(model, tmp_path / "f.png", *laid_out, "--guidance_limit", 0.01, prompt="a red circle")
 
 
 def test_a_random_seed_is_printed_and_stored_and_repeats_the_image(

@@ -177,29 +177,47 @@ def test_rescaling_narrows_what_guidance_widens(image_generator: ImageGenerator)
     assert plain != pytest.approx(full, rel=1e-2)
 
 
-def test_the_limit_spares_the_letters_of_the_layout(image_generator: ImageGenerator) -> None:
+def test_guidance_is_limited_at_the_objects_of_the_layout_only(
+    image_generator: ImageGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With one step the latent is the prediction, so it shows where guidance was limited."""
-    sampler = ImageSampler(steps=1, guidance_scale=6.0, layout_scale=6.0)
-    images = []
+    layout = Layout(
+        ("HELLO",),
+        torch.tensor([[0.5, 0.25, 0.8, 0.3, 0.0]]),
+        objects=("a red circle",),
+        object_boxes=torch.tensor([[0.5, 0.625, 0.5, 0.75, 0.0]]),  # from a quarter of the height on, over the letters
+    )
     seen: list[torch.Tensor] = []
     decode = image_generator.autoencoder.decode_latents
 
     def decoded(latents: torch.Tensor) -> torch.Tensor:
-        seen.append(latents)
+        seen.append(latents[0])
         return decode(latents)
 
-    image_generator.autoencoder.decode_latents = decoded  # type: ignore[method-assign]
-    for settings in (ImageSampler(steps=1), sampler, replace(sampler, guidance_limit=0.01)):
-        images.append(draw(image_generator, settings))
-    unguided, guided, limited = seen
-    glyphs = glyph_images(image_generator.draw_glyphs([LAYOUT]))
-    letters = torch.nn.functional.adaptive_max_pool2d(glyphs.amax(dim=1), 16)[0] > 0
-    assert 0 < letters.float().mean() < 0.9
-    torch.testing.assert_close(limited[0, :, letters], guided[0, :, letters], rtol=1e-4, atol=1e-4)
-    added = (limited - unguided)[0].norm(dim=0)
-    near = torch.nn.functional.max_pool2d(letters[None].float(), 5, stride=1, padding=2)[0] > 0
-    assert (added[~near] <= 0.01 + 1e-4).all()
-    assert (guided - unguided)[0].norm(dim=0)[~near].min() > 0.02
+    monkeypatch.setattr(image_generator.autoencoder, "decode_latents", decoded)
+    guided = ImageSampler(steps=1, guidance_scale=6.0, layout_scale=6.0)
+    for settings in (ImageSampler(steps=1), guided, replace(guided, guidance_limit=0.01)):
+        draw(image_generator, settings, layout)
+    plain, whole, limited = seen
+    y, x = torch.meshgrid((torch.arange(16) + 0.5) / 16, (torch.arange(16) + 0.5) / 16, indexing="ij")
+    box = (y > 0.25) & (x > 0.25) & (x < 0.75)
+    beneath = box & (y > 0.5)  # of the letters
+    torch.testing.assert_close(limited[:, ~box], whole[:, ~box], rtol=1e-4, atol=1e-4)
+    assert ((limited - plain)[:, beneath].norm(dim=0) <= 0.01 + 1e-5).all()
+    assert (whole - plain)[:, beneath].norm(dim=0).min() > 0.02
+    letters = image_generator.autoencoder.encode_images(glyph_images(image_generator.draw_glyphs([layout])))
+    inked = box & ((letters - letters[:, :, :1, :1])[0].norm(dim=0) > 0.5)
+    assert inked.any()
+    torch.testing.assert_close(limited[:, inked], whole[:, inked], rtol=1e-4, atol=1e-4)
+
+
+def test_a_limit_needs_a_phrase_map() -> None:
+    limited = ImageSampler(guidance_scale=2.0, guidance_limit=1.0)
+    tiny.image_generator().check(limited)
+    with pytest.raises(
+        ValueError, match=r"guidance_limit is 1\.0; it must be None: this image generator has no phrase"
+    ):
+        tiny.image_generator(grounded=False).check(limited)
 
 
 class Counted(SpaceToDepth):

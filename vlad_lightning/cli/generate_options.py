@@ -95,7 +95,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--guidance_limit",
         type=float,
-        help="the most that guidance adds to the latent where no letters are (default: likewise)",
+        help="the most that guidance adds to the latent at objects (default: likewise)",
     )
     parser.add_argument("--solver", choices=("ddim", "dpmsolver++"), help="sampler's solver (default: likewise)")
     parser.add_argument(

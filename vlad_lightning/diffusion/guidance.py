@@ -38,7 +38,7 @@ class HierarchicalGuidance:
             (:func:`~vlad_lightning.diffusion.objective.noise_time`). Both scales act where low < t / T <= high;
             elsewhere both are 1 (arXiv 2404.07724), so that the network is evaluated once.
         rescale: phi of arXiv 2305.08891, section 3.4, see :meth:`combine`; 0 leaves the prediction as it is.
-        limit: the most that guidance adds at a position without letters, see :meth:`combine`; None is no limit.
+        limit: the most that guidance adds at a position of an object, see :meth:`combine`; None is no limit.
     """
 
     text_scale: float = 1.0
@@ -62,13 +62,13 @@ class HierarchicalGuidance:
         )
         return tuple(b for b in every if b.guidance_weight != 0)
 
-    def combine(self, predictions: Sequence[Tensor], letters: Tensor | None = None) -> Tensor:
+    def combine(self, predictions: Sequence[Tensor], objects: Tensor | None = None) -> Tensor:
         """Return the guided prediction f.
 
-        With ``limit`` r, what guidance adds to f(t, z) at a position, a vector of C numbers, is shortened to the length
-        r where it is longer and no letters are. Large scales make letters legible and change colours between the
+        With ``limit`` r, what guidance adds to f(t, z) at an object, a vector of C numbers at each position, is
+        shortened to the length r where it is longer. Large scales make letters legible and change colours between the
         extremes: f(0, 0) expects the ground where it sees no object, and twice the difference from blue, added to gray,
-        is yellow. At letters, whose place the glyph map knows, the whole difference acts.
+        is yellow.
 
         With ``rescale`` it is f (phi std(f(t, z)) / std(f) + 1 - phi), the deviations over each sample: guidance then
         widens the range of the prediction less, or at phi = 1 not at all. That needs a prediction whose deviation is
@@ -78,12 +78,12 @@ class HierarchicalGuidance:
 
         Args:
             predictions: one (B, C, ...) float per branch, in the order of :attr:`branches`.
-            letters: (B, ...) bool: positions that have no limit; None limits all.
+            objects: (B, ...) bool: positions that ``limit`` is for; None are none.
         """
         guidance_weights = torch.tensor([b.guidance_weight for b in self.branches], device=predictions[0].device)
         guided = torch.einsum("k,k...->...", guidance_weights.to(predictions[0].dtype), torch.stack(list(predictions)))
-        if self.limit is not None and len(predictions) > 1:
-            guided = _limited(predictions[0], guided, self.limit, letters)
+        if self.limit is not None and objects is not None and len(predictions) > 1:
+            guided = _limited(predictions[0], guided, self.limit, objects)
         if self.rescale == 0:
             return guided
         conditional, own = _deviation(predictions[0]), _deviation(guided)
@@ -92,14 +92,12 @@ class HierarchicalGuidance:
         return guided * (self.rescale * ratio + 1 - self.rescale)
 
 
-def _limited(conditional: Tensor, guided: Tensor, limit: float, letters: Tensor | None) -> Tensor:
-    """Shorten the vectors (over dimension 1) from ``conditional`` to ``guided`` to ``limit``, but at letters."""
+def _limited(conditional: Tensor, guided: Tensor, limit: float, where: Tensor) -> Tensor:
+    """Shorten the vectors (over dimension 1) from ``conditional`` to ``guided`` to ``limit``, at some positions."""
     added = guided - conditional
     length = added.norm(dim=1)  # of a position
-    share = (limit / length.clamp(min=torch.finfo(length.dtype).tiny)).clamp(max=1)
-    if letters is not None:
-        share = share.masked_fill(letters, 1)
-    return conditional + added * share.unsqueeze(1)
+    share = limit / length.clamp(min=torch.finfo(length.dtype).tiny)
+    return torch.where((where & (share < 1)).unsqueeze(1), conditional + added * share.unsqueeze(1), guided)
 
 
 def _deviation(prediction: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import Rasterizer, glyph_images, near_letters
 from vlad_lightning.layout.lettering_requests import with_lettering
+from vlad_lightning.layout.masks import covered, fills_frame
 from vlad_lightning.layout.object_requests import count_of
 from vlad_lightning.layout.phrase_colours import phrase_colours
 from vlad_lightning.layout.prompt_parser import bare_phrase
@@ -116,6 +117,11 @@ class ImageGenerator(nn.Module):
                     f"{name} is {getattr(sampler, name)}; it must be {idle}: this image generator has no "
                     "hierarchical guidance"
                 )
+        if sampler.guidance_limit is not None and self.vfe.phrase_map is None:
+            raise ValueError(
+                f"guidance_limit is {sampler.guidance_limit}; it must be None: this image generator has no "
+                "phrase map, so it does not know where objects are"
+            )
         self.vfe.backbone.check(sampler.cache_interval, sampler.fuse_qkv)
 
     @property
@@ -319,8 +325,8 @@ class ImageGenerator(nn.Module):
             noise = _first_latents(controls.latents, shape, generators, device)
             known = self.masked_latents(masked_images, len(prompts))
             with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
-                letters = near_letters(glyphs, latent.shape[-2:])
-                denoiser = self.guided(cond, uncond, z, sampler, known, forget, letters=letters)
+                objects = _object_positions(grounding, glyphs, latent)
+                denoiser = self.guided(cond, uncond, z, sampler, known, forget, objects=objects)
                 if masked_images is not None and not self.inpaints:
                     picture = self.autoencoder.encode_images(masked_images.images.to(weight))
                     region = _latent_masks(masked_images.masks, picture).bool()
@@ -357,7 +363,7 @@ class ImageGenerator(nn.Module):
         known: Tensor | None = None,
         forget: Callable[[], None] = lambda: None,
         network: VFE | None = None,
-        letters: Tensor | None = None,
+        objects: Tensor | None = None,
     ) -> Denoiser:
         """Return the denoiser with hierarchical guidance, which evaluates all branches in one batch.
 
@@ -369,7 +375,7 @@ class ImageGenerator(nn.Module):
             known: the inpainting inputs.
             forget: called before a step whose branches are not those of the step before.
             network: is evaluated; None is this image generator's own.
-            letters: (B, h, w) bool: positions at which ``guidance_limit`` does not act; None is none.
+            objects: (B, h, w) bool: positions that ``guidance_limit`` is for; None are none.
         """
         guidance, network = sampler.guidance, network or self.vfe
         inputs = cache(partial(self._inputs, cond, uncond, z, known))
@@ -388,7 +394,7 @@ class ImageGenerator(nn.Module):
             predicted = network(
                 x.to(cond.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text, given
             )
-            return now.combine(predicted.float().chunk(len(branches)), letters)
+            return now.combine(predicted.float().chunk(len(branches)), objects)
 
         return denoise
 
@@ -408,6 +414,15 @@ class ImageGenerator(nn.Module):
             blank = z.new_full((len(z), 3, self.image_size, self.image_size), -1)
             layout = torch.cat([z if b.layout else cast(Tensor, self.encode_layout(blank)) for b in branches])
         return layout, text, None if known is None else known.repeat(len(branches), 1, 1, 1)
+
+
+def _object_positions(grounding: Grounding | None, glyphs: Tensor, latent: Tensor) -> Tensor | None:
+    """Return the positions of a latent that have objects and no letters, (B, h, w) bool; None without grounding."""
+    if grounding is None:
+        return None
+    size = (latent.shape[-2], latent.shape[-1])
+    cover = covered(grounding.boxes, grounding.mask & ~fills_frame(grounding.boxes), size)
+    return (cover > 0.5) & ~near_letters(glyphs, size)
 
 
 def _latent_masks(masks: Tensor, latent: Tensor) -> Tensor:

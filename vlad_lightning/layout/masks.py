@@ -46,6 +46,18 @@ def box_coordinates(boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tenso
     return along / half_width, aside / half_height, cover_x * cover_y
 
 
+def covered(boxes: Tensor, kept: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return how much of each cell of a grid lies in one of an image's boxes, (B, H, W) float in [0, 1].
+
+    Args:
+        boxes: (B, N, 5) float32, as in :class:`~vlad_lightning.types.Layout`.
+        kept: (B, N) bool; boxes with False are ignored.
+        size: height and width of the grid over the frame, in cells.
+    """
+    cover = box_coordinates(boxes, size)[2] * kept[..., None, None]
+    return cover.amax(dim=1) if cover.shape[1] else cover.sum(dim=1)
+
+
 def _own_axes(boxes: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Compute the offset of each cell's centre from each box's centre, along the box and aside: (B, N, H, W) each."""
     height, width = size

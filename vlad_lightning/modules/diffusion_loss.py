@@ -14,14 +14,14 @@ from vlad_lightning.diffusion.objective import objective_for
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.layout.glyphs import glyph_images, near_letters
-from vlad_lightning.layout.masks import box_coordinates, fills_frame
+from vlad_lightning.layout.masks import covered, fills_frame
 from vlad_lightning.models.painter.phrase_map import Grounding
 from vlad_lightning.modules.settings import LossSettings
 from vlad_lightning.types import Batch, Conditioning, MaskedImages
 
 Teacher = Callable[[Tensor, Tensor, Tensor | None, Conditioning, Tensor], Tensor]
-"""(x_t (B, C_z, h, w), timesteps (B,), z_t or None, conditioning, letters (B, h, w) bool) -> the prediction
-(B, C_z, h, w) float."""
+"""(x_t (B, C_z, h, w), timesteps (B,), z_t or None, conditioning, where objects without letters are (B, h, w) bool) ->
+the prediction (B, C_z, h, w) float."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ class DiffusionLoss:
             predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
             target = noised.target
             if self.teacher is not None:
-                target = self.teacher(noised.x_t, steps, z, cond, letters)
+                target = self.teacher(noised.x_t, steps, z, cond, (objects > 0.5) & ~letters)
             error = (predicted - target).square().mean(dim=1)  # (B, h, w)
             pixel_weight = pixel_weights(letters, objects, settings.text_weight, settings.object_weight)
             denoising = (noised.loss_weight * (pixel_weight * error).mean(dim=(1, 2))).mean()
         if settings.map_weight > 0 and z is not None and grounding is not None:
-            seen = _cover(grounding.boxes, grounding.mask, x0.shape[-2:]) * ~letters
+            seen = covered(grounding.boxes, grounding.mask, (x0.shape[-2], x0.shape[-1])) * ~letters
             weight = seen * (1 + (settings.object_weight - 1) * objects)
             guess = z[:, x0.shape[1] : 2 * x0.shape[1]].float()  # the map's first channels, after the glyphs' latent
             mapping = (weight * (guess - x0).square().mean(dim=1)).mean()
@@ -151,7 +151,8 @@ def letter_cover(batch: Batch, size: Sequence[int]) -> Tensor:
 
 def object_cover(batch: Batch, size: Sequence[int]) -> Tensor:
     """Return how much of each position lies in an object's box, (B, h, w) float in [0, 1]."""
-    return _cover(batch.object_boxes, batch.object_mask & ~fills_frame(batch.object_boxes), size)
+    solid = batch.object_mask & ~fills_frame(batch.object_boxes)
+    return covered(batch.object_boxes, solid, (size[0], size[1]))
 
 
 def pixel_weights(letters: Tensor, objects: Tensor, text_weight: float, object_weight: float) -> Tensor:
@@ -164,9 +165,3 @@ def pixel_weights(letters: Tensor, objects: Tensor, text_weight: float, object_w
         object_weight: weight in objects' boxes.
     """
     return torch.maximum(1 + (text_weight - 1) * letters, 1 + (object_weight - 1) * objects)
-
-
-def _cover(boxes: Tensor, mask: Tensor, size: Sequence[int]) -> Tensor:
-    """Return how much of each position lies in a box (B, K, 5) that ``mask`` keeps, (B, h, w) float in [0, 1]."""
-    cover = box_coordinates(boxes, (size[0], size[1]))[2] * mask[..., None, None]
-    return cover.amax(dim=1) if cover.shape[1] else cover.sum(dim=1)
