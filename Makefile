@@ -122,7 +122,7 @@ table2: compared  ## the same runs; writes runs/table1/table2.md, the ablations
 	$(BIN)/python benchmarks/tables.py 2 --out $(TABLES)
 
 constraints: $(DEV)  ## write constraints.txt with the newest allowed versions
-	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --all-extras pyproject.toml \
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11.9 --all-extras pyproject.toml \
 		--no-annotate --no-header --output-file constraints.txt > /dev/null
 
 clean:  ## remove .venv, caches and build products (keeps data/ and runs/)

@@ -9,6 +9,7 @@ images, the shares of words that are read and of objects that the shipped detect
 ``true``          with the layouts of the posters
 ``own_colours``   objects have the colours of their stamps, not those that their phrases name
 ``unrescaled``    guidance is not rescaled
+``unlimited``     what guidance adds at objects has no limit
 ================  =============================================================
 """
 
@@ -44,6 +45,7 @@ KINDS: dict[str, Callable[[VLADPipeline], object]] = {
     "true": lambda pipe: None,
     "own_colours": lambda pipe: pipe.phrase_map.register_to_config(named_colours=False),
     "unrescaled": lambda pipe: pipe.register_to_config(guidance_rescale=0.0),
+    "unlimited": lambda pipe: pipe.register_to_config(guidance_limit=None),
 }
 
 

@@ -62,7 +62,7 @@ def test_metadata_need_their_pictures(tmp_path: Path, capsys: pytest.CaptureFixt
             ["--metadata", "a", "--out", "o"],
             "--images says where the pictures of --metadata are; give both, or neither",
         ),
-        (["--folder", "a", "--out", "s3://b/o"], "out is 's3:/b/o', a URL; sets are written to a local folder only"),
+        (["--folder", "a", "--out", "s3://b/o"], "out is 's3://b/o', a URL; sets are written to a local folder only"),
         (["--folder", "none", "--out", "o"], "folder is 'none', which does not exist"),
         (["--folder", "a", "--out", "a/b"], "out is 'a/b', which is in 'a'; name a folder elsewhere"),
         (["--folder", "a", "--out", "o", "--range", "3/3"], "'3/3' is not i/n with i from 0 to n - 1, such as 0/16"),

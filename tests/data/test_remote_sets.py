@@ -271,7 +271,7 @@ def test_urls_that_cannot_be_used_are_refused(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(ValueError, match=message.replace("?", "[?]")) as error:
             MarioDataModule(url)
         assert "secret" not in str(error.value)
-    with pytest.raises(ValueError, match=r"out is 's3:/bucket/set', a URL; sets are written to a local folder only"):
+    with pytest.raises(ValueError, match=r"out is 's3://bucket/set', a URL; sets are written to a local folder only"):
         check_writable("out", Path("s3://bucket/set"))
 
 

@@ -185,7 +185,7 @@ def check_writable(name: str, root: str | Path) -> None:
     """
     if is_url(root):
         raise ValueError(
-            f"{name} is {printable(root)!r}, a URL; sets are written to a local folder only: name one, and copy it "
+            f"{name} is {re.sub(':/+', '://', printable(root), count=1)!r}, a URL; sets are written to a local folder only: name one, and copy it "
             "there afterwards"
         )
 
