@@ -184,9 +184,9 @@ def check_writable(name: str, root: str | Path) -> None:
         ValueError: naming the argument.
     """
     if is_url(root):
+        url = re.sub(":/+", "://", printable(root), count=1)
         raise ValueError(
-            f"{name} is {re.sub(':/+', '://', printable(root), count=1)!r}, a URL; sets are written to a local folder only: name one, and copy it "
-            "there afterwards"
+            f"{name} is {url!r}, a URL; sets are written to a local folder only: name one, and copy it there afterwards"
         )
 
 

@@ -36,6 +36,7 @@ _NO_WORDS, _NO_OBJECTS = 0.08, 0.08  # shares of the posters without words and w
 _HEIGHT_LIMITS = (0.42, 0.34, 0.27)  # font size as a fraction of the frame, for one to three phrases
 _PHRASE_GAP = (0.1, 0.04)  # wide: an OCR engine joins neighbours on a line
 _POSITIONS = 6  # positions of a block that are tried at once in each region
+_BEST = 0.5  # share of the posters whose first phrase has the colour with the best contrast
 _TRIES = 4  # compositions before one word is removed for lack of room
 
 
@@ -113,7 +114,7 @@ def _phrases(
     """
     if not counts:
         return ()
-    colours = _phrase_colours(rng, background, len(counts))
+    colours = _phrase_colours(rng, background, len(counts), 0.0 if world == "literal" else _BEST)
     placed: list[_Placed] = []
     known: set[str] = set()
     for _ in range(5 * len(counts)):
@@ -164,13 +165,19 @@ def _fewer(counts: Sequence[int]) -> list[int]:
     return sorted(shorter, reverse=True) or list(counts)
 
 
-def _phrase_colours(rng: np.random.Generator, background: Background, count: int) -> list[str]:
-    """Pick colours for the phrases: mostly one for all, and half of the time starting with the best contrast."""
+def best_colour(background: Background) -> str:
+    """Return the palette colour that is read best on a background; on white and light ones that is black."""
+    readable = text_colours(*background.shades)
+    return max(readable, key=lambda name: readable[name])
+
+
+def _phrase_colours(rng: np.random.Generator, background: Background, count: int, best: float) -> list[str]:
+    """Pick colours for the phrases: mostly one for all; a share ``best`` starts with the best contrast."""
     readable = text_colours(*background.shades)  # never the background's own colour: its contrast is too low
     names = list(readable)
     picks = [names[i] for i in rng.integers(len(names), size=count)]
-    if rng.random() < 0.5:
-        picks[0] = max(readable, key=lambda name: readable[name])
+    if rng.random() < best:
+        picks[0] = best_colour(background)
     return picks if rng.random() < 0.3 else picks[:1] * count
 
 

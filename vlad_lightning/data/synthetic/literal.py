@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+
+import torch
 
 from vlad_lightning.data.synthetic.captions import Caption
 from vlad_lightning.data.synthetic.combinations import is_colour_held_out
-from vlad_lightning.data.synthetic.composition import text_colours
+from vlad_lightning.data.synthetic.composition import best_colour, text_colours
 from vlad_lightning.data.synthetic.placing import is_far
 from vlad_lightning.data.synthetic.scene import Background, PlacedObject, Scene
 from vlad_lightning.data.synthetic.telling import CaptionOdds
 from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.lettering_requests import with_lettering
+from vlad_lightning.layout.prompt_parser import quote_words
+from vlad_lightning.types import Layout
 
 ODDS = CaptionOdds(
     untold_background=0.3, untold_objects=0.1, untold_colour=0.3, undrawn=0.15, medium=0.4, qualifier=0.15, beside=0.5
@@ -25,16 +31,20 @@ def shows_what_is_told(scene: Scene, caption: Caption, held_out: bool) -> tuple[
     """Leave out of a scene what its caption leaves out.
 
     Objects without a phrase are not there. A background without one is white, or black where something is hard to see
-    on white. An object whose colour is not told is black, or white or gray where that is hard to see or, unless
-    ``held_out``, a combination that is kept for evaluation.
+    on white. Words whose colour is not told have the one that is read best on the background. An object whose colour is
+    not told is black, or white or gray where that is hard to see or, unless ``held_out``, a combination that is kept
+    for evaluation.
 
     Returns:
         The scene, and the caption with phrases for its objects; None if there are no such colours.
     """
     told = [(thing, phrase) for thing, phrase in zip(scene.objects, caption.phrases, strict=True) if phrase is not None]
-    background = scene.background if caption.background is not None else _ground(scene, told)
+    named = _named_colours(scene, caption)
+    background = scene.background if caption.background is not None else _ground(named, told)
     if background is None:
         return None
+    best = best_colour(background)
+    words = tuple(replace(word, colour=colour or best) for word, colour in zip(scene.words, named, strict=True))
     objects = []
     for thing, phrase in told:
         if not _is_told(thing, phrase):
@@ -44,16 +54,25 @@ def shows_what_is_told(scene: Scene, caption: Caption, held_out: bool) -> tuple[
             thing = replace(thing, colour=colour, shade=None)
         objects.append(thing)
     phrases = tuple(phrase for _, phrase in told)
-    return replace(scene, background=background, objects=tuple(objects)), replace(caption, phrases=phrases)
+    shown = replace(scene, background=background, objects=tuple(objects), words=words)
+    return shown, replace(caption, phrases=phrases)
 
 
 def _is_told(thing: PlacedObject, phrase: str) -> bool:
     return f" {thing.told_colour} " in f" {phrase.casefold()} "
 
 
-def _ground(scene: Scene, told: list[tuple[PlacedObject, str]]) -> Background | None:
-    """Return a solid background on which all words, and all objects whose colour is told, can be seen."""
-    words = {word.colour for word in scene.words}
+def _named_colours(scene: Scene, caption: Caption) -> tuple[str | None, ...]:
+    """Return the colour of each word that the caption tells, as prompts are read; None for the others."""
+    words = tuple(word.text for word in scene.words)
+    quads = [word.quad() for word in scene.words]
+    read = with_lettering(Layout(words, torch.zeros(len(words), 5)), quote_words(caption.text, words, quads))
+    return read.colours or (None,) * len(words)
+
+
+def _ground(colours: Sequence[str | None], told: list[tuple[PlacedObject, str]]) -> Background | None:
+    """Return a solid background on which words in these colours, and objects whose colour is told, can be seen."""
+    words = {colour for colour in colours if colour is not None}
     objects = {thing.rgb for thing, phrase in told if _is_told(thing, phrase)}
     for colour in _GROUNDS:
         ground = Background(colour, "solid", (PALETTE[colour], PALETTE[colour]))
