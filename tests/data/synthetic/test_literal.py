@@ -13,8 +13,9 @@ from vlad_lightning.data.synthetic.undrawn import HEADS
 from vlad_lightning.data.synthetic.vocabulary import dictionary
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import NOUNS, plural_of
+from vlad_lightning.layout.lettering_requests import requested_lettering
 from vlad_lightning.layout.object_requests import requested_objects
-from vlad_lightning.layout.prompt_parser import PromptDecomposer
+from vlad_lightning.layout.prompt_parser import PromptDecomposer, quote_words
 
 POSTERS = [make_scene(index, 128, seed=3, heldout=False, world="literal") for index in range(300)]
 
@@ -48,6 +49,23 @@ def test_an_untold_colour_is_an_ink():
     assert len(untold) > 40
     assert set(untold) <= {"black", "white", "gray"}
     assert untold.count("black") > untold.count("white") > untold.count("gray")
+
+
+def test_letters_have_the_colour_that_is_told_or_the_one_that_is_read_best():
+    told, untold = [], []
+    for scene, caption in POSTERS:
+        ratios = text_colours(*scene.background.shades)
+        quoted = quote_words(caption.text, [word.text for word in scene.words], [word.quad() for word in scene.words])
+        said = [letters.colour for letters in requested_lettering(quoted)]
+        assert set(filter(None, said)) <= {word.colour for word in scene.words}, caption.text
+        if any(said):
+            told += [colour for colour in said if colour]
+        else:
+            untold += [word.colour == max(ratios, key=lambda name: ratios[name]) for word in scene.words]
+    assert len(untold) > 200
+    assert all(untold)
+    assert len(set(told)) >= 8
+    assert 0.3 < sum(colour not in ("black", "white") for colour in told) / len(told)
 
 
 def test_everything_can_be_seen():
