@@ -32,6 +32,12 @@ from vlad_lightning.types import Batch, Layout
 Outcome = Callable[[Any, str, Path], Any]
 
 PROMPT = 'a red circle at the top left and a green star, with the text "HI"'
+LAYOUT = Layout(
+    ("HI",),
+    torch.tensor([[0.5, 0.8, 0.6, 0.2, 0.0]]),
+    objects=("a red circle",),
+    object_boxes=torch.tensor([[0.3, 0.3, 0.5, 0.5, 0.0]]),
+)
 
 
 @cache
@@ -55,8 +61,10 @@ def system(kind: str, **changes: Any) -> VFEModule:
 
 
 def generated(sampler: ImageSampler, kind: str, posters: Path) -> Tensor:
+    module = system(kind, sampler=sampler)
     with torch.no_grad():
-        return system(kind, sampler=sampler).draw([PROMPT], ["a"]).images
+        generator = torch.Generator().manual_seed(0)
+        return module.image_generator.generate([PROMPT], [LAYOUT], module.sampler, [generator]).images
 
 
 def laid_out(sampler: Sampler, kind: str, posters: Path) -> Tensor:
