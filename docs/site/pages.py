@@ -27,7 +27,7 @@ MOVED = {
     "docs/decisions": "decisions/index.md",
     "docs/tour.ipynb": "tour.md",
 }
-SHOWN = {".csv", ".ipynb", ".json", ".png"}  # files of docs/ that pages show or offer
+SHOWN = {".csv", ".ipynb", ".jpg", ".json", ".png"}  # files of docs/ that pages show or offer
 LANGUAGES = {".py": "python", ".cff": "yaml", ".toml": "toml", ".yaml": "yaml"}
 DECISIONS = """# Decisions
 
