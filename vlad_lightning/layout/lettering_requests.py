@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from vlad_lightning.layout.colours import rgb_named
 from vlad_lightning.layout.fonts import missing_characters
 from vlad_lightning.layout.prompt_parser import PromptDecomposer, bare_word
-from vlad_lightning.types import Layout
+
+if TYPE_CHECKING:  # it loads torch, and posters are drawn without
+    from vlad_lightning.types import Layout
 
 _FAMILIES = {
     "sans-serif": "sans",
@@ -133,6 +137,15 @@ def _requests(prompt: str) -> tuple[tuple[Lettering, ...], tuple[tuple[int, int]
     return tuple(found), tuple(behind)
 
 
+def lettering_of(words: Sequence[str], prompt: str) -> tuple[Lettering, ...]:
+    """Return what a prompt asks for, for each of some words, matched as :func:`with_lettering` says."""
+    waiting: dict[str, list[Lettering]] = defaultdict(list)
+    for phrase, said in zip(PromptDecomposer()(prompt).words, requested_lettering(prompt), strict=True):
+        waiting[bare_word(phrase.text)].append(said)
+    free = (waiting[bare_word(word)] for word in words)
+    return tuple(said.pop(0) if said else _UNSAID for said in free)
+
+
 def with_lettering(layout: Layout, prompt: str) -> Layout:
     """Give the words of a layout the colours and fonts that the prompt asks for; what the layout has itself stays.
 
@@ -141,17 +154,13 @@ def with_lettering(layout: Layout, prompt: str) -> Layout:
             word the nth occurrence.
         prompt: its words to draw are in quotes.
     """
-    asked = requested_lettering(prompt)
-    if not any(asked) or not layout.words:
+    asked = lettering_of(layout.words, prompt)
+    if not any(asked):
         return layout
-    waiting: dict[str, list[Lettering]] = defaultdict(list)
-    for phrase, said in zip(PromptDecomposer()(prompt).words, asked, strict=True):
-        waiting[bare_word(phrase.text)].append(said)
     none = (None,) * len(layout)
     rows = []
-    for word, colour, font in zip(layout.words, layout.colours or none, layout.fonts or none, strict=True):
-        free = waiting[bare_word(word)]
-        said = free.pop(0) if free else _UNSAID
+    own = zip(layout.words, layout.colours or none, layout.fonts or none, strict=True)
+    for (word, colour, font), said in zip(own, asked, strict=True):
         family = said.family if said.family and not missing_characters(word, said.family) else None
         rows.append((colour or said.colour, font or family))
     colours, fonts = (tuple(column) for column in zip(*rows, strict=True))

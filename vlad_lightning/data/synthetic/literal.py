@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
-
 from vlad_lightning.data.synthetic.captions import Caption
 from vlad_lightning.data.synthetic.combinations import is_colour_held_out
 from vlad_lightning.data.synthetic.composition import best_colour, text_colours
@@ -14,9 +12,8 @@ from vlad_lightning.data.synthetic.placing import is_far
 from vlad_lightning.data.synthetic.scene import Background, PlacedObject, Scene
 from vlad_lightning.data.synthetic.telling import CaptionOdds
 from vlad_lightning.layout.colours import PALETTE
-from vlad_lightning.layout.lettering_requests import with_lettering
+from vlad_lightning.layout.lettering_requests import lettering_of
 from vlad_lightning.layout.prompt_parser import quote_words
-from vlad_lightning.types import Layout
 
 ODDS = CaptionOdds(
     untold_background=0.3, untold_objects=0.1, untold_colour=0.3, undrawn=0.15, medium=0.4, qualifier=0.15, beside=0.5
@@ -66,8 +63,7 @@ def _named_colours(scene: Scene, caption: Caption) -> tuple[str | None, ...]:
     """Return the colour of each word that the caption tells, as prompts are read; None for the others."""
     words = tuple(word.text for word in scene.words)
     quads = [word.quad() for word in scene.words]
-    read = with_lettering(Layout(words, torch.zeros(len(words), 5)), quote_words(caption.text, words, quads))
-    return read.colours or (None,) * len(words)
+    return tuple(said.colour for said in lettering_of(words, quote_words(caption.text, words, quads)))
 
 
 def _ground(colours: Sequence[str | None], told: list[tuple[PlacedObject, str]]) -> Background | None:
