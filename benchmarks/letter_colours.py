@@ -1,7 +1,7 @@
 """Whether letters have the colour that a prompt asks for: ``python benchmarks/letter_colours.py PIPELINE ...``.
 
-Each readable pair of a letters' and a ground's colour is asked for, one image of each, with a word that training
-posters may have; and each letters' colour that is readable on white or on black alone, where the ground is left to the
+Each readable pair of a letters' and a ground's colour is asked for in two wordings, with a word that training posters
+may have; and each letters' colour that is readable on white or on black alone, where the ground is left to the
 pipeline. Printed are the shares of images whose letters have their colour, with 95 % intervals over images, and the
 pairs that were wrong.
 """

@@ -325,7 +325,7 @@ class ImageGenerator(nn.Module):
             noise = _first_latents(controls.latents, shape, generators, device)
             known = self.masked_latents(masked_images, len(prompts))
             with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
-                objects = _object_positions(grounding, glyphs, latent)
+                objects = None if sampler.guidance_limit is None else _object_positions(grounding, glyphs, latent)
                 denoiser = self.guided(cond, uncond, z, sampler, known, forget, objects=objects)
                 if masked_images is not None and not self.inpaints:
                     picture = self.autoencoder.encode_images(masked_images.images.to(weight))
