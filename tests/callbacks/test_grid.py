@@ -48,10 +48,24 @@ def test_the_grid_has_no_more_cells_than_needed(size: int, columns: int, geometr
     assert len(shown(figure)) == size
 
 
-def test_long_captions_make_the_page_longer() -> None:
+def test_a_long_caption_makes_its_row_higher_and_no_other() -> None:
     short, long = (sample_grid(torch.zeros(4, 3, 2, 2), ["a", "b", text, "d"], 2) for text in ("c", "c\nc\nc"))
     assert long.get_figwidth() == short.get_figwidth()
-    assert long.get_figheight() == pytest.approx(short.get_figheight() + 2 * 2 * 0.13)
+    assert long.get_figheight() == pytest.approx(short.get_figheight() + 2 * 0.13)
+
+
+@pytest.mark.parametrize("long", ["WWW MMM " * 12, "illicit till lit " * 9, "W" * 60, "a poster\n" + "with words " * 8])
+def test_no_caption_reaches_its_neighbours(long: str) -> None:
+    """Capitals are wide, and `ill` is narrow: a line is as wide as its letters are, and words remain whole."""
+    figure = sample_grid(torch.zeros(6, 3, 8, 8), [long] * 6, columns=3)
+    FigureCanvasAgg(figure).draw()
+    spans = [(axis.xaxis.label.get_window_extent(), axis.get_window_extent()) for axis in shown(figure)]
+    for (left, _), (right, _) in zip(spans[:2], spans[1:3], strict=True):
+        assert left.x1 < right.x0
+    assert all(caption.y0 > -1 for caption, _ in spans)  # pixels: nothing is cut off
+    assert spans[0][0].y0 > spans[3][1].y1  # the next row begins below
+    assert max(caption.width for caption, _ in spans) > 0.7 * spans[0][1].width  # the room is used
+    assert shown(figure)[0].get_xlabel().replace("\n", " ").split() == long.split() or " " not in long
 
 
 def test_a_layout_is_drawn_as_quads_and_words() -> None:

@@ -134,9 +134,7 @@ def test_images_are_read_and_layouts_are_not(tmp_path: Path) -> None:
 
 def test_beneath_a_picture_stand_the_whole_prompt_the_words_and_what_was_read() -> None:
     lines = caption(PROMPTS[0], ("SALE", "GO", "ON"), ["SALE", "G0"]).splitlines()
-    assert max(map(len, lines)) <= 26
-    assert " ".join(lines[:-2]) == PROMPTS[0]
-    assert lines[-2:] == ["words: SALE GO ON", "read: SALE G0"]
+    assert lines == [PROMPTS[0], "words: SALE GO ON", "read: SALE G0"]
     assert caption("a dog", (), []) == "a dog\nread: -"
 
 

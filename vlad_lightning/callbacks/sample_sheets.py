@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,6 @@ from vlad_lightning.files import write_file
 from vlad_lightning.models.fsdp import is_sharded
 from vlad_lightning.types import GeneratedImages, Layout
 
-_LINE = 26  # characters of a caption's line, which is as wide as its picture
 _BATCH = 16  # pictures that are drawn at once
 _told: WeakSet[Logger] = WeakSet()  # the loggers of which it has been said that they take no pictures
 
@@ -154,11 +152,11 @@ def ready_to_draw(trainer: Trainer, module: LightningModule) -> Iterator[None]:
 
 def caption(prompt: str, words: Iterable[str], read: Sequence[str] | None = None) -> str:
     """Return the text beneath a picture: the whole prompt, the words to draw, and what was read, if that is known."""
-    parts = [textwrap.fill(prompt, _LINE)]
+    parts = [prompt]
     if wanted := " ".join(words):
-        parts.append(textwrap.fill(f"words: {wanted}", _LINE))
+        parts.append(f"words: {wanted}")
     if read is not None:
-        parts.append(textwrap.fill(f"read: {' '.join(read) or '-'}", _LINE))
+        parts.append(f"read: {' '.join(read) or '-'}")
     return "\n".join(parts)
 
 

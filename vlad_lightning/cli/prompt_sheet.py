@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 _BATCH = 16
 _COLUMNS = 4
-_LINE = 26  # characters of a caption's line, which is as wide as its picture
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -61,7 +59,6 @@ def draw_sheet(
             negative_prompt=negative_prompt,
         )
         images.append(torch.as_tensor(drawn.images) * 2 - 1)
-    captions = [textwrap.fill(prompt, _LINE) for prompt in prompts]
     page = io.BytesIO()
-    sample_grid(torch.cat(images), captions, _COLUMNS).savefig(page, format="png")
+    sample_grid(torch.cat(images), prompts, _COLUMNS).savefig(page, format="png")
     return Image.open(page).convert("RGB")
