@@ -27,6 +27,7 @@ _IMAGES = _ENCODER | {
     "fusion": "vfe.fusion",
     "inpainting": "vfe.inpainting",
     "phrase_map": "vfe.phrase_map",
+    "layout_skip": "vfe.layout_skip",
     "autoencoder": "autoencoder",
 }
 _LAYOUTS = {f"layout_{component}": part for component, part in _ENCODER.items()} | {"tlg": "tlg"}

@@ -120,7 +120,7 @@ def components_of(module: VFEModule) -> dict[str, Any]:
         parts |= {"tlg": layouts.tlg, "layout_scheduler": layouts.schedule, "typesetting": layouts.typesetting}
     vfe = image_generator.vfe
     parts |= {"unet": None, vfe.network_name: vfe.plain_network(), "fusion": vfe.fusion, "inpainting": vfe.inpainting}
-    parts |= {"phrase_map": vfe.phrase_map}
+    parts |= {"phrase_map": vfe.phrase_map, "layout_skip": vfe.layout_skip}
     parts |= {"autoencoder": image_generator.autoencoder, "scheduler": image_generator.schedule}
     parts |= asdict(module.sampler)
     parts |= {f"layout_{name}": value for name, value in asdict(module.layout_sampler).items()}

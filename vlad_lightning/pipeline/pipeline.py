@@ -40,6 +40,7 @@ from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
 from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
 from vlad_lightning.models.painter.attention import read_masks
 from vlad_lightning.models.painter.fusion import InpaintingFusion, LatentFusion
+from vlad_lightning.models.painter.layout_skip import LayoutSkip
 from vlad_lightning.models.painter.phrase_map import PhraseMap
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.models.text.ccm import CCM, IdentityComposition
@@ -105,6 +106,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         transformer: the denoiser of the images instead of ``unet``; None if it is a UNet.
         inpainting: the addition to Eq. 7 for inpainting; None for an image generator that was not trained for it.
         phrase_map: draws the objects' phrases into their boxes; None for an image generator with word boxes only.
+        layout_skip: a skip connection from z_t around the denoiser; None for an image generator without one.
         image_size: H = W in pixels.
         max_words: the most words to draw in a prompt.
         max_objects: the most further phrases that are read.
@@ -151,6 +153,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         "layout_text_adapter",
         "inpainting",
         "phrase_map",
+        "layout_skip",
     ]
 
     def __init__(
@@ -172,6 +175,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         transformer: SD3Transformer2DModel | None = None,
         inpainting: InpaintingFusion | None = None,
         phrase_map: PhraseMap | None = None,
+        layout_skip: LayoutSkip | None = None,
         image_size: int = 64,
         max_words: int = 4,
         max_objects: int = 12,
@@ -222,6 +226,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             transformer=transformer,
             inpainting=inpainting,
             phrase_map=phrase_map,
+            layout_skip=layout_skip,
         )
         for part in self.components.values():
             if isinstance(part, nn.Module):
@@ -299,7 +304,14 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
                     self.tokenizer, self.text_encoder, self.character_encoder, self.composition, self.text_adapter
                 )
             ),
-            VFE(self.fusion, self.unet, self.transformer, inpainting=self.inpainting, phrase_map=self.phrase_map),
+            VFE(
+                self.fusion,
+                self.unet,
+                self.transformer,
+                inpainting=self.inpainting,
+                phrase_map=self.phrase_map,
+                layout_skip=self.layout_skip,
+            ),
             self.autoencoder,
             self._schedule_trained,
             self.config.image_size,

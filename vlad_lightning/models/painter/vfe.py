@@ -12,6 +12,7 @@ from vlad_lightning.models.lora import Lora, fold
 from vlad_lightning.models.painter.acceleration import Acceleration
 from vlad_lightning.models.painter.backbone import Backbone, TransformerBackbone, UNetBackbone
 from vlad_lightning.models.painter.fusion import InpaintingFusion, LatentFusion
+from vlad_lightning.models.painter.layout_skip import LayoutSkip
 from vlad_lightning.models.painter.phrase_map import PhraseMap
 from vlad_lightning.models.painter.widened import widen
 from vlad_lightning.types import Conditioning
@@ -32,6 +33,7 @@ class VFE(nn.Module):
         acceleration: memory and speed settings of the denoising network.
         inpainting: adds the mask and the known part of a picture, for inpainting; None generates whole pictures only.
         phrase_map: draws the objects' phrases into their boxes, beside the glyphs of z_t; None has word boxes only.
+        layout_skip: a skip connection from z_t around the denoising network; None is without.
 
     Raises:
         ValueError: if both or neither of ``unet`` and ``transformer`` are given, the channels of fusion and network do
@@ -47,6 +49,7 @@ class VFE(nn.Module):
         acceleration: Acceleration = Acceleration(),
         inpainting: InpaintingFusion | None = None,
         phrase_map: PhraseMap | None = None,
+        layout_skip: LayoutSkip | None = None,
     ) -> None:
         super().__init__()
         if (unet is None) == (transformer is None):
@@ -66,6 +69,9 @@ class VFE(nn.Module):
             raise ValueError(f"fusion gives {len(fusion.weight)} channels; region gives {len(inpainting.weight)}")
         self.inpainting = inpainting
         self.phrase_map = phrase_map
+        if layout_skip is not None:
+            _check_skip(layout_skip, fusion)
+        self.layout_skip = layout_skip
         if lora is not None:
             lora.inject(self.network, LORA_TARGETS)
         if wider:
@@ -134,4 +140,15 @@ class VFE(nn.Module):
         fused = self.fusion(x_t, timesteps, layout, conditioning.pooled)
         if self.inpainting is not None:
             fused = fused + self.inpainting(masked_latents, timesteps)
-        return self.backbone(fused, timesteps, conditioning)
+        predicted = self.backbone(fused, timesteps, conditioning)
+        if self.layout_skip is None or layout is None:
+            return predicted
+        return predicted + self.layout_skip(predicted, x_t, layout)
+
+
+def _check_skip(skip: LayoutSkip, fusion: LatentFusion) -> None:
+    """Refuse a skip connection whose channels are not the fusion's."""
+    for name in ("latent_channels", "layout_channels"):
+        own, fused = skip.config[name], fusion.config[name]
+        if own != fused or not own:
+            raise ValueError(f"layout_skip.{name} is {own}; fusion.{name} is {fused}, and they must be equal and not 0")
