@@ -37,6 +37,7 @@ _HEIGHT_LIMITS = (0.42, 0.34, 0.27)  # font size as a fraction of the frame, for
 _PHRASE_GAP = (0.1, 0.04)  # wide: an OCR engine joins neighbours on a line
 _POSITIONS = 6  # positions of a block that are tried at once in each region
 _BEST = 0.5  # share of the posters whose first phrase has the colour with the best contrast
+_SOUGHT = 0.7  # share of the literal world's posters whose background is drawn for the letters, not the other way round
 _TRIES = 4  # compositions before one word is removed for lack of room
 
 
@@ -70,13 +71,14 @@ def compose(rng: np.random.Generator, size: int, held_out: bool, world: World = 
     """
     with_words, with_objects = rng.random() >= _NO_WORDS, rng.random() >= _NO_OBJECTS
     counts = _word_counts(rng) if with_words and world != "wordless" else []
+    sought = _sought_colour(rng) if counts and world == "literal" and rng.random() < _SOUGHT else None
     for attempt in count():
-        background = draw_plain(rng) if world in OF_SHAPES else draw_rich(rng)
+        background = _background(rng, world, sought)
         if not text_colours(*background.shades):  # the two shades of a gradient may leave none
             continue
         if attempt % _TRIES == _TRIES - 1:
             counts = _fewer(counts)
-        phrases = _phrases(rng, size, background, counts, held_out, world)
+        phrases = _phrases(rng, size, background, counts, held_out, world, sought)
         if len(phrases) < len(counts):
             continue
         objects: tuple[PlacedObject, ...] = ()
@@ -99,6 +101,20 @@ def text_colours(*shades: RGB) -> Mapping[str, float]:
     return MappingProxyType({name: ratio for name, ratio in lowest.items() if ratio >= MIN_CONTRAST})
 
 
+def _sought_colour(rng: np.random.Generator) -> str:
+    """Draw one of the colours that letters can have: a background drawn first leaves to most of them black or white."""
+    readable = [name for name in PALETTE if any(name in text_colours(ground) for ground in PALETTE.values())]
+    return readable[rng.integers(len(readable))]
+
+
+def _background(rng: np.random.Generator, world: World, sought: str | None) -> Background:
+    """Draw a background, one on which letters of the colour ``sought`` are readable."""
+    while True:
+        background = draw_plain(rng) if world in OF_SHAPES else draw_rich(rng)
+        if sought is None or sought in text_colours(*background.shades):
+            return background
+
+
 def _phrases(
     rng: np.random.Generator,
     size: int,
@@ -106,6 +122,7 @@ def _phrases(
     counts: Sequence[int],
     held_out: bool,
     world: World,
+    sought: str | None,
 ) -> tuple[Phrase, ...]:
     """Place phrases with ``counts`` words that do not touch; fewer or none if there is no room.
 
@@ -114,7 +131,7 @@ def _phrases(
     """
     if not counts:
         return ()
-    colours = _phrase_colours(rng, background, len(counts), 0.0 if world == "literal" else _BEST)
+    colours = _phrase_colours(rng, background, len(counts), 0.0 if world == "literal" else _BEST, sought)
     placed: list[_Placed] = []
     known: set[str] = set()
     for _ in range(5 * len(counts)):
@@ -171,13 +188,16 @@ def best_colour(background: Background) -> str:
     return max(readable, key=lambda name: readable[name])
 
 
-def _phrase_colours(rng: np.random.Generator, background: Background, count: int, best: float) -> list[str]:
-    """Pick colours for the phrases: mostly one for all; a share ``best`` starts with the best contrast."""
+def _phrase_colours(
+    rng: np.random.Generator, background: Background, count: int, best: float, first: str | None
+) -> list[str]:
+    """Pick colours for the phrases: mostly one for all; a share ``best`` starts with the best contrast, or ``first``."""
     readable = text_colours(*background.shades)  # never the background's own colour: its contrast is too low
     names = list(readable)
     picks = [names[i] for i in rng.integers(len(names), size=count)]
     if rng.random() < best:
         picks[0] = best_colour(background)
+    picks[0] = first or picks[0]
     return picks if rng.random() < 0.3 else picks[:1] * count
 
 
