@@ -16,6 +16,7 @@ from vlad_lightning.models.autoencoder import SpaceToDepth
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.painter.fusion import InpaintingFusion, LatentFusion
+from vlad_lightning.models.painter.layout_skip import LayoutSkip
 from vlad_lightning.models.painter.phrase_map import PhraseMap
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.models.text.ccm import CCM, IdentityComposition
@@ -109,6 +110,7 @@ def image_generator(
     map_channels: int = 4,
     word_colours: bool = False,
     named_colours: bool = False,
+    skips: bool = False,
 ) -> ImageGenerator:
     stamps: dict[str, Any] = {"picture": True, "named_colours": True} if named_colours else {"channels": map_channels}
     phrases = PhraseMap(WIDTH, side=4, width=16, **stamps) if hierarchical and grounded else None
@@ -117,6 +119,8 @@ def image_generator(
     network = VFE(fusion, unet(LATENT + extra_channels), phrase_map=phrases)
     if inpaints:  # made last, so that the other weights are drawn as without it
         network.inpainting = InpaintingFusion(LATENT, LATENT + extra_channels, time_width=16)
+    if skips:
+        network.layout_skip = LayoutSkip(LATENT, layout, width=8)
     return ImageGenerator(
         prompt_encoder(lora, ccm), network, SpaceToDepth(2), schedule(), size, word_colours=word_colours
     )
@@ -137,13 +141,14 @@ def vfe(
     inpaints: bool = False,
     map_channels: int = 4,
     word_colours: bool = False,
+    skips: bool = False,
     **changes: Any,
 ) -> VFEModule:
     layouts = layout_generator(ccm) if hierarchical else None
     if inpaints:
         changes = {"masking": Masking()} | changes
     whole = image_generator(
-        lora, ccm, hierarchical, inpaints=inpaints, map_channels=map_channels, word_colours=word_colours
+        lora, ccm, hierarchical, inpaints=inpaints, map_channels=map_channels, word_colours=word_colours, skips=skips
     )
     return VFEModule(whole, image_encoder(), layouts, optimization=FAST, **changes)
 

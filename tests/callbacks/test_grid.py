@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_no_caption_reaches_its_neighbours(long: str) -> None:
     figure = sample_grid(torch.zeros(6, 3, 8, 8), [long] * 6, columns=3)
     FigureCanvasAgg(figure).draw()
     spans = [(axis.xaxis.label.get_window_extent(), axis.get_window_extent()) for axis in shown(figure)]
-    for (left, _), (right, _) in zip(spans[:2], spans[1:3], strict=True):
+    for (left, _), (right, _) in itertools.pairwise(spans[:3]):
         assert left.x1 < right.x0
     assert all(caption.y0 > -1 for caption, _ in spans)  # pixels: nothing is cut off
     assert spans[0][0].y0 > spans[3][1].y1  # the next row begins below

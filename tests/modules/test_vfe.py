@@ -148,10 +148,19 @@ def test_the_phrase_map_is_trained_to_show_the_content_of_its_boxes(batch: Batch
     assert after["val/loss"] - before["val/loss"] == pytest.approx(0.5 * total / len(batch), rel=1e-3)
 
 
-def test_the_map_can_be_trained_without_the_denoising_network(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("skips", [False, True])
+def test_the_map_can_be_trained_without_the_denoising_network(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch, skips: bool
+) -> None:
     settings = replace(PLAIN, map_weight=1.0, diffusion_weight=0.0)
     module = tiny.stage(
-        "vfe", lora=None, training=settings, map_channels=tiny.LATENT, freeze_text_tower=False, text_probe=0
+        "vfe",
+        lora=None,
+        training=settings,
+        map_channels=tiny.LATENT,
+        freeze_text_tower=False,
+        text_probe=0,
+        skips=skips,
     )
     batch.object_boxes[:, 0], batch.object_mask[:, 0] = torch.tensor([0.5, 0.5, 0.6, 0.6, 0.0]), True
     image_generator = module.image_generator

@@ -36,6 +36,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "vfe without adapters": ("vfe", {"lora": None}),
     "vfe without hierarchical guidance": ("vfe", {"hierarchical": False}),
     "vfe that inpaints": ("vfe", {"inpaints": True}),
+    "vfe with a skip connection": ("vfe", {"skips": True}),
     "vfe with a transformer": ("flow", {}),
     "vfe that maps phrases without an image encoder": ("mapping", {}),
 }

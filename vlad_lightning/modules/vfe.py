@@ -105,7 +105,8 @@ class VFEModule(SystemModule):
         if image_generator.prompt_encoder.text_encoder.lora is None and freeze_text_tower:
             image_generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
         if training.diffusion_weight == 0:
-            for part in (image_generator.vfe.network, image_generator.vfe.fusion, image_generator.vfe.inpainting):
+            vfe = image_generator.vfe
+            for part in (vfe.network, vfe.fusion, vfe.inpainting, vfe.layout_skip):
                 if part is not None:
                     part.requires_grad_(False)
             image_generator.prompt_encoder.composition.freeze_unread(pooled=image_encoder is not None, tokens=False)

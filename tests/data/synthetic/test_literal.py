@@ -64,8 +64,9 @@ def test_letters_have_the_colour_that_is_told_or_the_one_that_is_read_best():
             untold += [word.colour == max(ratios, key=lambda name: ratios[name]) for word in scene.words]
     assert len(untold) > 200
     assert all(untold)
-    assert len(set(told)) >= 8
-    assert sum(colour not in ("black", "white") for colour in told) / len(told) > 0.3
+    assert set(told) == set(PALETTE)
+    assert sum(colour not in ("black", "white") for colour in told) / len(told) > 0.5
+    assert min(told.count(colour) for colour in PALETTE) / len(told) > 0.015
 
 
 def test_everything_can_be_seen():

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny_system as tiny
@@ -27,6 +27,7 @@ def opened(module: LayoutSkip) -> LayoutSkip:
 
 
 def with_skip(module: LayoutSkip | None) -> VFE:
+    torch.manual_seed(0)
     vfe = tiny.image_generator().vfe
     return VFE(vfe.fusion, vfe.unet, phrase_map=vfe.phrase_map, layout_skip=module).eval()
 
@@ -35,6 +36,7 @@ def inputs() -> tuple[Tensor, Tensor, Tensor, Conditioning]:
     generator = torch.Generator().manual_seed(0)
     x_t = torch.randn(2, SPACE, 16, 16, generator=generator)
     z = torch.randn(2, LAYOUT, 16, 16, generator=generator)
+    torch.manual_seed(1)
     with torch.no_grad():
         told = tiny.prompt_encoder()(["a red circle and 'HI'", "a blue square"])
     return x_t, torch.tensor([3, 999]), z, told
@@ -42,18 +44,14 @@ def inputs() -> tuple[Tensor, Tensor, Tensor, Conditioning]:
 
 @torch.no_grad()
 def test_a_network_starts_exactly_as_without_it() -> None:
-    torch.manual_seed(0)
     plain = with_skip(None)
-    torch.manual_seed(0)
     assert torch.equal(with_skip(skip())(*inputs()), plain(*inputs()))
 
 
 @torch.no_grad()
 def test_it_adds_three_convolutions_of_prediction_latent_and_layout() -> None:
     module = opened(skip())
-    torch.manual_seed(0)
     plain = with_skip(None)
-    torch.manual_seed(0)
     x_t, steps, z, told = inputs()
     predicted = plain(x_t, steps, z, told)
     first, second, last = module.layers[0], module.layers[2], module.layers[4]
@@ -92,18 +90,14 @@ def test_an_image_generator_without_layouts_has_nothing_to_skip() -> None:
         VFE(vfe.fusion, vfe.unet, layout_skip=LayoutSkip(SPACE, 0))
 
 
-def test_a_pipeline_has_it_and_a_folder_keeps_it(tmp_path: object) -> None:
+def test_a_pipeline_has_it_and_a_folder_keeps_it(tmp_path: Path) -> None:
     image_generator = tiny.image_generator()
     vfe = image_generator.vfe
     image_generator.vfe = VFE(vfe.fusion, vfe.unet, phrase_map=vfe.phrase_map, layout_skip=opened(skip()))
     pipe = VLADPipeline.from_module(VFEModule(image_generator, None, tiny.layout_generator()))
-    pipe.save_pretrained(str(tmp_path))
-    again = VLADPipeline.from_pretrained(str(tmp_path))
-    made = [
-        each.image_generator.vfe(*(inputs()[:3]), inputs()[3]).detach() for each in (pipe, again)
-    ]
+    pipe.save_pretrained(tmp_path)
+    again = VLADPipeline.from_pretrained(tmp_path)
+    made = [each.image_generator.vfe(*inputs()).detach() for each in (pipe, again)]
     assert torch.equal(*made)
-    x_t, steps, z, told = inputs()
-    apart = again.image_generator.vfe
-    without = VFE(apart.fusion, apart.unet, phrase_map=apart.phrase_map)
-    assert not torch.equal(without(x_t, steps, z, replace(told)), made[0])
+    parts = again.image_generator.vfe
+    assert not torch.equal(VFE(parts.fusion, parts.unet, phrase_map=parts.phrase_map)(*inputs()), made[0])

@@ -191,7 +191,7 @@ def best_colour(background: Background) -> str:
 def _phrase_colours(
     rng: np.random.Generator, background: Background, count: int, best: float, first: str | None
 ) -> list[str]:
-    """Pick colours for the phrases: mostly one for all; a share ``best`` starts with the best contrast, or ``first``."""
+    """Pick colours for the phrases, mostly one for all: from ``first``, or for a share ``best`` the best contrast."""
     readable = text_colours(*background.shades)  # never the background's own colour: its contrast is too low
     names = list(readable)
     picks = [names[i] for i in rng.integers(len(names), size=count)]
