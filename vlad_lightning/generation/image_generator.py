@@ -33,6 +33,8 @@ from vlad_lightning.models.painter.word_colours import draw_word_colours
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.types import Conditioning, GeneratedImages, Layout, MaskedImages
 
+_LEAST_SHARE = 1e-3  # of a box in a pixel at its edge
+
 
 def _check_channels(vfe: VFE, autoencoder: SpaceToDepth | KLAutoencoder, word_colours: bool) -> None:
     """Refuse a fusion whose channels do not match those of the autoencoder and of the maps."""
@@ -166,24 +168,39 @@ class ImageGenerator(nn.Module):
         colourless: Tensor | None = None,
     ) -> Tensor:
         """Compute z_t as :meth:`encode_layout`, from the glyph map's latent (B, C_z, h, w)."""
+        glyphs = latent
         if self.vfe.phrase_map is not None:
-            latent = torch.cat([latent, self._phrases_drawn(grounding, latent)], dim=1)
+            letters = self._coloured_letters(glyphs, layouts, colourless)
+            latent = torch.cat([latent, self._phrases_drawn(grounding, glyphs, letters)], dim=1)
         if self.word_colours:
-            colours = _colours_drawn(layouts, latent)
-            if colourless is not None:
-                colours = colours.masked_fill(colourless.view(-1, 1, 1, 1), 0)
+            colours = _colours_drawn(layouts, glyphs, glyphs.shape[-1], colourless)
             latent = torch.cat([latent, colours], dim=1)
         if scale == 0:
             return latent
         given = None if generators is None else list(generators)
         return latent + scale * randn_tensor(latent.shape, generator=given, device=latent.device, dtype=latent.dtype)
 
-    def _phrases_drawn(self, grounding: Grounding | None, latent: Tensor) -> Tensor:
+    def _coloured_letters(
+        self, glyphs: Tensor, layouts: Sequence[Layout] | None, colourless: Tensor | None
+    ) -> Tensor | None:
+        """Draw the letters whose colour is told, as :meth:`PhraseMap.encode` takes them; None for a map without them.
+
+        Their shapes come from the glyph map's latent (B, C_z, h, w), which may be all that a cache has of it.
+        """
+        phrase_map = cast(PhraseMap, self.vfe.phrase_map)
+        if not phrase_map.config.coloured_letters or layouts is None:
+            return None
+        colours = _colours_drawn(layouts, glyphs, self.image_size, colourless)
+        told = colours[:, 3:]
+        ink = self.autoencoder.decode_latents(glyphs).mean(dim=1, keepdim=True).add(1).div(2).clamp(0, 1)
+        return torch.cat([colours[:, :3] / told.clamp(min=_LEAST_SHARE), ink * told], dim=1)
+
+    def _phrases_drawn(self, grounding: Grounding | None, latent: Tensor, letters: Tensor | None) -> Tensor:
         """Draw the phrase map beside a latent (B, C_z, h, w); None is an empty map."""
         phrase_map = cast(PhraseMap, self.vfe.phrase_map)
         if grounding is None:
             grounding = _nothing_grounded(len(latent), self.prompt_encoder.width, latent.device)
-        return phrase_map.encode(grounding, self.autoencoder, self.image_size, latent.shape[-1]).to(latent)
+        return phrase_map.encode(grounding, self.autoencoder, self.image_size, latent.shape[-1], letters).to(latent)
 
     def check_objects(self, prompt: str, layout: Layout) -> None:
         """Refuse a user's layout with objects that cannot be generated.
@@ -430,12 +447,12 @@ def _latent_masks(masks: Tensor, latent: Tensor) -> Tensor:
     return F.adaptive_max_pool2d(masks.to(latent), latent.shape[-2:])
 
 
-def _colours_drawn(layouts: Sequence[Layout] | None, latent: Tensor) -> Tensor:
-    """Draw the colours of the words at the size of a latent (B, C_z, h, w); zeros without layouts."""
-    size = (latent.shape[-2], latent.shape[-1])
+def _colours_drawn(layouts: Sequence[Layout] | None, latent: Tensor, side: int, colourless: Tensor | None) -> Tensor:
+    """Draw the colours of the words beside a latent (B, C_z, h, w), (B, 4, side, side); zeros where there are none."""
     if layouts is None:
-        return latent.new_zeros(len(latent), COLOUR_CHANNELS, *size)
-    return draw_word_colours(layouts, size, latent.device).to(latent)
+        return latent.new_zeros(len(latent), COLOUR_CHANNELS, side, side)
+    colours = draw_word_colours(layouts, (side, side), latent.device).to(latent)
+    return colours if colourless is None else colours.masked_fill(colourless.view(-1, 1, 1, 1), 0)
 
 
 def _first_latents(

@@ -58,6 +58,9 @@ class PhraseMap(ModelMixin, ConfigMixin):
     With ``named_colours``, the stamp of a phrase that names a colour has that colour all over, and the network draws
     its opacity only.
 
+    With ``coloured_letters``, the letters of words whose colour is told are drawn into the picture, over the stamps: it
+    then says of letters what it says of objects, at the places of the pixels.
+
     With ``rows``, a phrase that counts its objects (``three red fish``) has a stamp for one of them, and its box is a
     row of such stamps (:mod:`~vlad_lightning.models.painter.rows`). Without, the stamp is of the whole row.
 
@@ -70,9 +73,10 @@ class PhraseMap(ModelMixin, ConfigMixin):
         opacity_side: side of a stamp's opacity, in cells; None is ``side``. Outlines need more cells than colours do.
         rows: whether a phrase that counts its objects is a row of stamps.
         named_colours: whether the colour that a phrase names replaces that of its stamp; only of pictures.
+        coloured_letters: whether pictures have the letters whose colour is told; only of pictures.
 
     Raises:
-        ValueError: for ``named_colours`` without ``picture``.
+        ValueError: for ``named_colours`` or ``coloured_letters`` without ``picture``.
     """
 
     @register_to_config
@@ -86,10 +90,12 @@ class PhraseMap(ModelMixin, ConfigMixin):
         opacity_side: int | None = None,
         rows: bool = False,
         named_colours: bool = False,
+        coloured_letters: bool = False,
     ) -> None:
         super().__init__()
-        if named_colours and not picture:
-            raise ValueError("named_colours is true; it needs picture: true, since a latent has no colours to replace")
+        for name, value in (("named_colours", named_colours), ("coloured_letters", coloured_letters)):
+            if value and not picture:
+                raise ValueError(f"{name} is true; it needs picture: true, since a latent has no colours to replace")
         self.channels = 3 if picture else channels
         self._opacity_side = opacity_side or side
         coloured, opaque = self.channels * side**2, self._opacity_side**2
@@ -106,7 +112,14 @@ class PhraseMap(ModelMixin, ConfigMixin):
         """Return the map's channels in z_t, where each of the two pictures has the latent's."""
         return (2 * latent_channels if self.config.picture else self.channels) + _POSITION_CHANNELS
 
-    def encode(self, grounding: Grounding, autoencoder: Autoencoder, image_size: int, latent_size: int) -> Tensor:
+    def encode(
+        self,
+        grounding: Grounding,
+        autoencoder: Autoencoder,
+        image_size: int,
+        latent_size: int,
+        letters: Tensor | None = None,
+    ) -> Tensor:
         """Draw the map as a part of z_t.
 
         Args:
@@ -114,6 +127,8 @@ class PhraseMap(ModelMixin, ConfigMixin):
             autoencoder: encodes pictures.
             image_size: H = W in pixels, at which pictures are drawn.
             latent_size: h = w of the latent.
+            letters: (B, 4, H, W) float, red, green and blue in [-1, 1] and the opacity in [0, 1] of the letters to
+                draw over the stamps; None draws none.
 
         Returns:
             (B, C, h, w) float, where C is :meth:`encoded_channels`: the stamps, the silhouettes of pictures, and the
@@ -123,6 +138,9 @@ class PhraseMap(ModelMixin, ConfigMixin):
             return self(grounding, (latent_size, latent_size))
         drawn = self(grounding, (image_size, image_size))
         picture, silhouettes, places = drawn.split([self.channels, 1, _POSITION_CHANNELS], dim=1)
+        if letters is not None:
+            colours, opacity = letters.to(picture).split([3, 1], dim=1)
+            picture = picture.lerp(colours, opacity.expand_as(colours))
         white_on_black = (2 * silhouettes - 1).expand_as(picture)
         encoded = [autoencoder.encode_images(each) for each in (picture, white_on_black)]
         return torch.cat([*encoded, F.adaptive_avg_pool2d(places, latent_size)], dim=1)
