@@ -69,6 +69,13 @@ def test_letters_have_the_colour_that_is_told_or_the_one_that_is_read_best():
     assert min(told.count(colour) for colour in PALETTE) / len(told) > 0.015
 
 
+def test_a_ground_on_which_nothing_could_be_read_is_one_for_posters_without_words():
+    """A shade in the middle, such as a teal, leaves no letters: that is no reason to leave the poster out."""
+    scene, _ = make_scene(28948, 128, seed=104, heldout=False, world="literal")
+    assert not scene.words
+    assert not text_colours(*scene.background.shades)
+
+
 def test_everything_can_be_seen():
     for scene, _ in POSTERS:
         assert {word.colour for word in scene.words} <= text_colours(*scene.background.shades).keys()

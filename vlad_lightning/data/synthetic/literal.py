@@ -40,8 +40,10 @@ def shows_what_is_told(scene: Scene, caption: Caption, held_out: bool) -> tuple[
     background = scene.background if caption.background is not None else _ground(named, told)
     if background is None:
         return None
-    best = best_colour(background)
-    words = tuple(replace(word, colour=colour or best) for word, colour in zip(scene.words, named, strict=True))
+    words = tuple(
+        replace(word, colour=colour or best_colour(background))
+        for word, colour in zip(scene.words, named, strict=True)
+    )
     objects = []
     for thing, phrase in told:
         if not _is_told(thing, phrase):
