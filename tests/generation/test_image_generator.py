@@ -11,6 +11,7 @@ from vlad_lightning.diffusion.sampler import Denoiser, Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.glyphs import glyph_images
 from vlad_lightning.models.autoencoder import SpaceToDepth
 from vlad_lightning.models.painter.fusion import LatentFusion
@@ -271,6 +272,30 @@ def test_colours_of_words_are_the_last_channels_of_the_layouts_latent() -> None:
         assert torch.equal(one[:, :-4], plain[:, :-4])
         assert one[:, -1].max() == 1
     assert not torch.equal(red, black)
+
+
+def test_letters_whose_colour_is_told_are_in_the_stamps_picture() -> None:
+    """In the shape of the glyphs, and where nothing is told, or a word's colour is dropped, as without them."""
+    image_generator = tiny.image_generator(coloured_letters=True)
+    two = Layout(("HELLO", "YOU"), torch.tensor([[0.5, 0.3, 0.8, 0.3, 0.0], [0.5, 0.8, 0.5, 0.25, 0.2]]))
+    glyphs = glyph_images(image_generator.draw_glyphs([two]))
+    with torch.no_grad():
+        plain, told, dropped = (
+            image_generator.encode_layout(glyphs, layouts=[replace(two, colours=colours)], colourless=colourless)
+            for colours, colourless in (((), None), (("red", None), None), (("red", None), torch.tensor([True])))
+        )
+    assert torch.equal(plain, image_generator.encode_layout(glyphs))
+    assert torch.equal(plain, dropped)
+    changed = (plain != told).flatten(2).any(dim=2)[0]
+    assert changed[tiny.LATENT : 2 * tiny.LATENT].any()
+    assert not changed[: tiny.LATENT].any()
+    assert not changed[2 * tiny.LATENT :].any()
+    picture = image_generator.autoencoder.decode_latents(told[:, tiny.LATENT : 2 * tiny.LATENT])[0]
+    red = torch.tensor([v / 127.5 - 1 for v in PALETTE["red"]])
+    full, upper = glyphs[0, 0] == 1, torch.arange(tiny.SIZE)[:, None] < tiny.SIZE // 2
+    assert (full & upper).sum() > 8
+    torch.testing.assert_close(picture[:, full & upper], red[:, None].expand(3, int((full & upper).sum())))
+    assert not picture[:, ~upper.expand_as(full)].any()  # YOU has no colour of its own
 
 
 def test_what_the_prompt_says_of_letters_fills_the_layout_and_changes_the_picture() -> None:

@@ -244,6 +244,23 @@ def test_a_named_colour_fills_a_background() -> None:
     assert (opacity > 0.5).all()
 
 
-def test_latents_have_no_colours_to_replace() -> None:
-    with pytest.raises(ValueError, match="named_colours is true; it needs picture: true"):
-        PhraseMap(WIDTH, named_colours=True)
+@pytest.mark.parametrize("setting", ["named_colours", "coloured_letters"])
+def test_latents_have_no_colours_to_replace(setting: str) -> None:
+    with pytest.raises(ValueError, match=f"{setting} is true; it needs picture: true"):
+        PhraseMap(WIDTH, **{setting: True})
+
+
+def test_letters_lie_over_the_stamps_of_the_picture_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    module = PhraseMap(WIDTH, side=4, width=16, picture=True, opacity_side=8, coloured_letters=True)
+    told, autoencoder = grounding([[0.5, 0.5, 0.6, 0.6, 0.0]]), SpaceToDepth(2)
+    letters = torch.zeros(1, 4, 16, 16)
+    letters[:, :3], letters[:, 3, 4:6, 2:9] = torch.tensor([1.0, -1.0, 0.5]).view(3, 1, 1), 1.0
+    letters[:, 3, 8, 8] = 0.25
+    plain, drawn = (module.encode(told, autoencoder, 16, 8, each).detach() for each in (None, letters))
+    assert torch.equal(plain[:, 12:], drawn[:, 12:])
+    before, after = (autoencoder.decode_latents(each[:, :12])[0] for each in (plain, drawn))
+    ink = letters[0, 3].bool()
+    assert torch.equal(before[:, ~ink], after[:, ~ink])
+    torch.testing.assert_close(after[:, 4, 2], torch.tensor([1.0, -1.0, 0.5]))
+    torch.testing.assert_close(after[:, 8, 8], 0.75 * before[:, 8, 8] + 0.25 * torch.tensor([1.0, -1.0, 0.5]))

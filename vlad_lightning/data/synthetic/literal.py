@@ -41,8 +41,7 @@ def shows_what_is_told(scene: Scene, caption: Caption, held_out: bool) -> tuple[
     if background is None:
         return None
     words = tuple(
-        replace(word, colour=colour or best_colour(background))
-        for word, colour in zip(scene.words, named, strict=True)
+        replace(word, colour=colour or best_colour(background)) for word, colour in zip(scene.words, named, strict=True)
     )
     objects = []
     for thing, phrase in told:

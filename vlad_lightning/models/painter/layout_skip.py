@@ -26,8 +26,8 @@ class LayoutSkip(ModelMixin, ConfigMixin):
     def __init__(self, latent_channels: int, layout_channels: int, width: int = 64) -> None:
         super().__init__()
         last = nn.Conv2d(width, latent_channels, 3, padding=1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for weight in last.parameters():
+            nn.init.zeros_(weight)
         first = nn.Conv2d(2 * latent_channels + layout_channels, width, 3, padding=1)
         self.layers = nn.Sequential(first, nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), last)
 
