@@ -47,6 +47,33 @@ def test_rapidocr_keeps_the_order_of_a_batch_and_finds_nothing_on_nothing(engine
     assert engine.read(batch[:0]) == []
 
 
+def test_pictures_that_are_read_side_by_side_are_read_as_one_by_one() -> None:
+    words = [f"{word} {i}" for i in range(3) for word in ("LEMON", "OPEN", "night", "Sale")]
+    batch = torch.cat([written([word], 128, 24) for word in words])
+    alone, beside = RapidOCREngine(workers=1), RapidOCREngine(workers=3)
+    read = alone.read(batch)
+    assert sum(lines == [word] for lines, word in zip(read, words, strict=True)) > 8
+    assert beside.read(batch) == read
+    for one, other in zip(alone.read_lines(batch), beside.read_lines(batch), strict=True):
+        assert [line.text for line in one] == [line.text for line in other]
+        assert all(np.array_equal(a.quad, b.quad) for a, b in zip(one, other, strict=True))
+    assert beside.name == alone.name  # a result does not say how many workers read
+
+
+def test_an_error_in_a_worker_is_raised_and_the_engine_reads_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = RapidOCREngine(workers=2)
+    batch = written(["WORD"], 64, 18).repeat(4, 1, 1, 1)
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RapidOCREngine, "_page", broken)
+        with pytest.raises(OSError, match="broken"):
+            engine.read(batch)
+    assert engine.read(batch) == [["WORD"]] * 4
+
+
 def test_rapidocr_tells_where_it_reads_what(engine: OCRLocator) -> None:
     picture = Image.new("RGB", (300, 200), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(50)
@@ -131,7 +158,7 @@ def test_an_unknown_engine_is_refused_with_those_allowed() -> None:
         build_ocr_engine("tesseract")
 
 
-@pytest.mark.parametrize("arguments", [{"min_side": 0}, {"threads": 0}])
+@pytest.mark.parametrize("arguments", [{"min_side": 0}, {"threads": 0}, {"workers": 0}])
 def test_numbers_below_one_are_refused(arguments: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=rf"{next(iter(arguments))} is 0"):
         RapidOCREngine(**arguments)

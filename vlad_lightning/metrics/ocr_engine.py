@@ -6,10 +6,14 @@ import hashlib
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -25,6 +29,8 @@ from vlad_lightning.metrics.word_quads import words_of_line
 from vlad_lightning.types import Layout
 
 EngineName = Literal["rapidocr", "paddleocr"]
+
+_MOST_WORKERS = 8  # each holds its own copy of the models
 
 PADDLE_FILES = ("inference.onnx", "inference.yml")
 """The files of a model's folder that :class:`PaddleOCREngine` reads."""
@@ -130,17 +136,21 @@ class LineEngine(ABC):
 class RapidOCREngine(LineEngine):
     """PP-OCR as ONNX on a CPU, with the weights in the ``rapidocr`` package, so it works offline.
 
+    The pictures of a batch are read side by side, each by one worker, so what is read does not depend on their number.
+
     Args:
         min_side: see :class:`LineEngine`.
         threads: CPU threads for each of detector and recogniser.
+        workers: pictures that are read at a time; None is the number of torch's threads, but at most 8.
 
     Raises:
-        ValueError: if ``min_side`` or ``threads`` is below 1.
+        ValueError: if ``min_side``, ``threads`` or ``workers`` is below 1.
     """
 
-    def __init__(self, min_side: int = 256, threads: int = 1) -> None:
-        check_least("min_side", min_side)
-        check_least("threads", threads)
+    def __init__(self, min_side: int = 256, threads: int = 1, workers: int | None = None) -> None:
+        workers = min(torch.get_num_threads(), _MOST_WORKERS) if workers is None else workers
+        for name, value in (("min_side", min_side), ("threads", threads), ("workers", workers)):
+            check_least(name, value)
         import rapidocr  # opencv and the ONNX runtime take a second to import
 
         params = {
@@ -150,24 +160,48 @@ class RapidOCREngine(LineEngine):
             "EngineConfig.onnxruntime.intra_op_num_threads": threads,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
-        self._ocr: Any = rapidocr.RapidOCR(params=params)
-        models = f"{self._ocr.cfg.Det.ocr_version.value} {self._ocr.cfg.Rec.model_type.value}"
+        self._build: Callable[[], Any] = partial(rapidocr.RapidOCR, params=params)
+        first = self._build()
+        self._idle, self._building = deque([first]), Lock()
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="ocr") if workers > 1 else None
+        models = f"{first.cfg.Det.ocr_version.value} {first.cfg.Rec.model_type.value}"
         folder = Path(rapidocr.__file__).parent / "models"
         files = [*folder.glob("*_det_*.onnx"), *folder.glob("*_rec_*.onnx")]
         super().__init__("rapidocr", metadata.version("rapidocr"), models, files, min_side)
 
     def read(self, images: Tensor) -> list[list[str]]:
         """Read the lines of text, see :meth:`OCREngine.read`."""
-        pictures = bgr_pictures(images, self._min_side)
-        # the engine remembers the last call's setting
-        return [list(self._ocr(picture, return_word_box=False).txts or ()) for picture in pictures]
+        pages = self._each(partial(self._page, words=False), bgr_pictures(images, self._min_side))
+        return [list(page.txts or ()) for page in pages]
+
+    def read_lines(self, images: Tensor) -> list[list[ReadLine]]:
+        """Read the lines of text with their words, see :meth:`LineEngine.read_lines`."""
+        return self._each(self.read_picture, bgr_pictures(images, self._min_side))
+
+    def _each(self, function: Callable[[NDArray[np.uint8]], Any], pictures: list[NDArray[np.uint8]]) -> list[Any]:
+        """Apply a function to each picture, in order."""
+        if self._pool is None or len(pictures) < 2:
+            return [function(picture) for picture in pictures]
+        return list(self._pool.map(function, pictures))
+
+    def _page(self, picture: NDArray[np.uint8], words: bool) -> Any:
+        """Read a picture with a reader that no other thread uses, since a reader remembers the last call's setting."""
+        try:
+            reader = self._idle.pop()
+        except IndexError:
+            with self._building:
+                reader = self._build()
+        try:
+            return reader(picture, return_word_box=words)
+        finally:
+            self._idle.append(reader)
 
     def read_picture(self, picture: NDArray[np.uint8]) -> list[ReadLine]:
         """See :meth:`LineEngine.read_picture`."""
         try:
-            page = self._ocr(picture, return_word_box=True)
+            page = self._page(picture, words=True)
         except IndexError:  # the engine fails if it locates nothing in one line but words in others
-            page = self._ocr(picture, return_word_box=False)
+            page = self._page(picture, words=False)
         lines = page.txts or ()
         located = page.word_results or ()
         if len(located) != len(lines):  # the engine leaves out lines in which it locates nothing
