@@ -552,10 +552,12 @@ def test_paper_scale_transformer_is_of_stable_diffusion_3_mediums_size() -> None
 
 
 @pytest.mark.no_cover
-@pytest.mark.parametrize(("scale", "region"), [("mini/", (48, 13)), ("", (12, 5))])
-def test_inpainting_is_stage_2_with_a_region(scale: str, region: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("scale", "overlays", "region"), [("mini/", ("mini/stage2_skip.yaml",), (48, 13)), ("", (), (12, 5))]
+)
+def test_inpainting_is_stage_2_with_a_region(scale: str, overlays: tuple[str, ...], region: tuple[int, int]) -> None:
     files = (f"{scale}stage2_vfe.yaml", f"{scale}stage2_inpaint.yaml")
-    module, plain = built(*files), built(f"{scale}stage2_vfe.yaml")
+    module, plain = built(*files), built(f"{scale}stage2_vfe.yaml", *overlays)
     assert isinstance(module, VFEModule)
     assert module.image_generator.inpaints
     assert module.masking is not None
