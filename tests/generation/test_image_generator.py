@@ -212,6 +212,22 @@ def test_guidance_is_limited_at_the_objects_of_the_layout_only(
     torch.testing.assert_close(limited[:, inked], whole[:, inked], rtol=1e-4, atol=1e-4)
 
 
+def test_letters_whose_colour_is_told_are_limited_like_objects_and_other_letters_are_not() -> None:
+    two = Layout(("HELLO", "YOU"), torch.tensor([[0.5, 0.25, 0.8, 0.25, 0.0], [0.5, 0.75, 0.5, 0.25, 0.0]]))
+    objects, letters = torch.zeros(1, 16, 16), torch.zeros(1, 16, 16, dtype=torch.bool)
+    letters[:, 2:6, 1:15], letters[:, 10:14, 4:12], objects[:, 8:, :] = True, True, 1.0
+    told = replace(two, colours=("red", None))
+    hears, deaf = tiny.image_generator(word_colours=True), tiny.image_generator()
+    beneath = (objects > 0.5) & ~letters
+    for one, layout in ((hears, two), (deaf, told)):
+        assert torch.equal(one.limited_positions(objects, letters, [layout]), beneath)
+    expected = beneath.clone()
+    expected[:, 2:6, 2:14] = True  # of the letters, what lies in the box of their word
+    found = hears.limited_positions(objects, letters, [told])
+    assert torch.equal(found[:, :, 2:14], expected[:, :, 2:14])
+    assert torch.equal(found[:, 6:], beneath[:, 6:])
+
+
 def test_a_limit_needs_a_phrase_map() -> None:
     limited = ImageSampler(guidance_scale=2.0, guidance_limit=1.0)
     tiny.image_generator().check(limited)

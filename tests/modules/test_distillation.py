@@ -45,7 +45,7 @@ def test_the_target_is_the_guided_prediction(posters: Path, monkeypatch: pytest.
         uncond = module.image_generator.uncond(len(given[0]))
         x, steps, z, cond, objects = given
         assert 0 < objects.float().mean() < 1
-        guided = module.image_generator.guided(cond, uncond, z, GUIDANCE, objects=objects)
+        guided = module.image_generator.guided(cond, uncond, z, GUIDANCE, limited=objects)
         expected = guided(x, steps)  # teacher and student are equal
         own = module.image_generator.vfe(x, steps, z, cond).float()
         seen.append((target, expected, own))

@@ -62,13 +62,13 @@ class HierarchicalGuidance:
         )
         return tuple(b for b in every if b.guidance_weight != 0)
 
-    def combine(self, predictions: Sequence[Tensor], objects: Tensor | None = None) -> Tensor:
+    def combine(self, predictions: Sequence[Tensor], limited: Tensor | None = None) -> Tensor:
         """Return the guided prediction f.
 
-        With ``limit`` r, what guidance adds to f(t, z) at an object, a vector of C numbers at each position, is
-        shortened to the length r where it is longer. Large scales make letters legible and change colours between the
-        extremes: f(0, 0) expects the ground where it sees no object, and twice the difference from blue, added to gray,
-        is yellow.
+        With ``limit`` r, what guidance adds to f(t, z), a vector of C numbers at each position, is shortened to the
+        length r where it is longer, at the positions ``limited``. Large scales make letters legible and change colours
+        between the extremes: f(0, 0) expects the ground where it sees no object, and twice the difference from blue,
+        added to gray, is yellow.
 
         With ``rescale`` it is f (phi std(f(t, z)) / std(f) + 1 - phi), the deviations over each sample: guidance then
         widens the range of the prediction less, or at phi = 1 not at all. That needs a prediction whose deviation is
@@ -78,12 +78,12 @@ class HierarchicalGuidance:
 
         Args:
             predictions: one (B, C, ...) float per branch, in the order of :attr:`branches`.
-            objects: (B, ...) bool: positions that ``limit`` is for; None are none.
+            limited: (B, ...) bool: positions that ``limit`` is for; None are none.
         """
         guidance_weights = torch.tensor([b.guidance_weight for b in self.branches], device=predictions[0].device)
         guided = torch.einsum("k,k...->...", guidance_weights.to(predictions[0].dtype), torch.stack(list(predictions)))
-        if self.limit is not None and objects is not None and len(predictions) > 1:
-            guided = _limited(predictions[0], guided, self.limit, objects)
+        if self.limit is not None and limited is not None and len(predictions) > 1:
+            guided = _limited(predictions[0], guided, self.limit, limited)
         if self.rescale == 0:
             return guided
         conditional, own = _deviation(predictions[0]), _deviation(guided)

@@ -342,8 +342,12 @@ class ImageGenerator(nn.Module):
             noise = _first_latents(controls.latents, shape, generators, device)
             known = self.masked_latents(masked_images, len(prompts))
             with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
-                objects = None if sampler.guidance_limit is None else _object_positions(grounding, glyphs, latent)
-                denoiser = self.guided(cond, uncond, z, sampler, known, forget, objects=objects)
+                limited = None
+                if grounding is not None and sampler.guidance_limit is not None:
+                    size = (latent.shape[-2], latent.shape[-1])
+                    objects = covered(grounding.boxes, grounding.mask & ~fills_frame(grounding.boxes), size)
+                    limited = self.limited_positions(objects, near_letters(glyphs, size), layouts)
+                denoiser = self.guided(cond, uncond, z, sampler, known, forget, limited=limited)
                 if masked_images is not None and not self.inpaints:
                     picture = self.autoencoder.encode_images(masked_images.images.to(weight))
                     region = _latent_masks(masked_images.masks, picture).bool()
@@ -371,6 +375,23 @@ class ImageGenerator(nn.Module):
             MaskedImages(masked_images.images.to(weight), masked_images.masks.to(weight.device))
         )
 
+    def limited_positions(self, objects: Tensor, letters: Tensor, layouts: Sequence[Layout]) -> Tensor:
+        """Return the positions that ``guidance_limit`` is for: objects, and letters whose colour is told and painted.
+
+        Args:
+            objects: (B, h, w) float in [0, 1]: how much of a position lies in an object's box.
+            letters: (B, h, w) bool, see :func:`~vlad_lightning.layout.glyphs.near_letters`.
+            layouts: of the words.
+
+        Returns:
+            (B, h, w) bool.
+        """
+        told = torch.zeros_like(letters)
+        if self.word_colours:
+            size = (letters.shape[-2], letters.shape[-1])
+            told = draw_word_colours(layouts, size, letters.device)[:, -1] > 0
+        return torch.where(letters, told, objects > 0.5)
+
     def guided(
         self,
         cond: Conditioning,
@@ -380,7 +401,7 @@ class ImageGenerator(nn.Module):
         known: Tensor | None = None,
         forget: Callable[[], None] = lambda: None,
         network: VFE | None = None,
-        objects: Tensor | None = None,
+        limited: Tensor | None = None,
     ) -> Denoiser:
         """Return the denoiser with hierarchical guidance, which evaluates all branches in one batch.
 
@@ -392,7 +413,7 @@ class ImageGenerator(nn.Module):
             known: the inpainting inputs.
             forget: called before a step whose branches are not those of the step before.
             network: is evaluated; None is this image generator's own.
-            objects: (B, h, w) bool: positions that ``guidance_limit`` is for; None are none.
+            limited: (B, h, w) bool: positions that ``guidance_limit`` is for; None are none.
         """
         guidance, network = sampler.guidance, network or self.vfe
         inputs = cache(partial(self._inputs, cond, uncond, z, known))
@@ -411,7 +432,7 @@ class ImageGenerator(nn.Module):
             predicted = network(
                 x.to(cond.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text, given
             )
-            return now.combine(predicted.float().chunk(len(branches)), objects)
+            return now.combine(predicted.float().chunk(len(branches)), limited)
 
         return denoise
 
@@ -431,15 +452,6 @@ class ImageGenerator(nn.Module):
             blank = z.new_full((len(z), 3, self.image_size, self.image_size), -1)
             layout = torch.cat([z if b.layout else cast(Tensor, self.encode_layout(blank)) for b in branches])
         return layout, text, None if known is None else known.repeat(len(branches), 1, 1, 1)
-
-
-def _object_positions(grounding: Grounding | None, glyphs: Tensor, latent: Tensor) -> Tensor | None:
-    """Return the positions of a latent that have objects and no letters, (B, h, w) bool; None without grounding."""
-    if grounding is None:
-        return None
-    size = (latent.shape[-2], latent.shape[-1])
-    cover = covered(grounding.boxes, grounding.mask & ~fills_frame(grounding.boxes), size)
-    return (cover > 0.5) & ~near_letters(glyphs, size)
 
 
 def _latent_masks(masks: Tensor, latent: Tensor) -> Tensor:

@@ -25,9 +25,10 @@ class ImageSampler(Sampler):
             scales were 1 (arXiv 2404.07724). (0, 1) guides every step.
         guidance_rescale: phi in [0, 1] of rescaled guidance (arXiv 2305.08891, section 3.4); 0 is none. Only for
             networks that predict x0 or v (:func:`~vlad_lightning.diffusion.objective.check_rescale`).
-        guidance_limit: the most that guidance adds to the latent at a position in an object's box, but for letters: a
-            length over the latent's channels, see :class:`~vlad_lightning.diffusion.guidance.HierarchicalGuidance`.
-            None is no limit. Only for networks that predict x0, with a phrase map.
+        guidance_limit: the most that guidance adds to the latent at a position in an object's box, or at a letter whose
+            colour is told, and not at other letters: a length over the latent's channels, see
+            :class:`~vlad_lightning.diffusion.guidance.HierarchicalGuidance`. None is no limit. Only for networks that
+            predict x0, with a phrase map.
         augmentation: s of Eq. 6 at sampling time, the standard deviation of the noise on the layout's latent.
         cache_interval: the deep blocks of a UNet are evaluated at every ``cache_interval``-th step and reused in
             between (:mod:`~vlad_lightning.models.painter.cache`); 1 evaluates them at every step.

@@ -20,8 +20,8 @@ from vlad_lightning.modules.settings import LossSettings
 from vlad_lightning.types import Batch, Conditioning, MaskedImages
 
 Teacher = Callable[[Tensor, Tensor, Tensor | None, Conditioning, Tensor], Tensor]
-"""(x_t (B, C_z, h, w), timesteps (B,), z_t or None, conditioning, where objects without letters are (B, h, w) bool) ->
-the prediction (B, C_z, h, w) float."""
+"""(x_t (B, C_z, h, w), timesteps (B,), z_t or None, conditioning, where guidance has a limit (B, h, w) bool) -> the
+prediction (B, C_z, h, w) float."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class DiffusionLoss:
             predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
             target = noised.target
             if self.teacher is not None:
-                target = self.teacher(noised.x_t, steps, z, cond, (objects > 0.5) & ~letters)
+                limited = image_generator.limited_positions(objects, letters, batch.layouts)
+                target = self.teacher(noised.x_t, steps, z, cond, limited)
             error = (predicted - target).square().mean(dim=1)  # (B, h, w)
             pixel_weight = pixel_weights(letters, objects, settings.text_weight, settings.object_weight)
             denoising = (noised.loss_weight * (pixel_weight * error).mean(dim=(1, 2))).mean()

@@ -94,10 +94,10 @@ class DistillationModule(VFEModule):
         return DiffusionLoss(self.image_generator, self.settings, teacher=self._taught)
 
     @torch.no_grad()
-    def _taught(self, x: Tensor, timesteps: Tensor, z: Tensor | None, cond: Conditioning, objects: Tensor) -> Tensor:
+    def _taught(self, x: Tensor, timesteps: Tensor, z: Tensor | None, cond: Conditioning, limited: Tensor) -> Tensor:
         """Return the teacher's guided prediction (B, C_z, h, w) of x_t at ``timesteps`` (B,)."""
         uncond = self.image_generator.uncond(len(x))
-        teacher = self.image_generator.guided(cond, uncond, z, self.guidance, network=self.teacher, objects=objects)
+        teacher = self.image_generator.guided(cond, uncond, z, self.guidance, network=self.teacher, limited=limited)
         return teacher(x, timesteps)
 
 

@@ -131,7 +131,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         fuse_qkv: whether the image generator computes queries, keys and values by one product.
         guidance_interval: interval of the noise time in which the scales act.
         guidance_rescale: phi of rescaled guidance.
-        guidance_limit: the most that guidance adds at objects; None is no limit.
+        guidance_limit: the most that guidance adds at objects and told colours; None is no limit.
         layout_steps: steps of the layout diffusion.
         layout_solver: solver of the layout diffusion.
         layout_eta: eta of the layout diffusion.
