@@ -55,7 +55,7 @@ def test_a_long_caption_makes_its_row_higher_and_no_other() -> None:
     assert long.get_figheight() == pytest.approx(short.get_figheight() + 2 * 0.13)
 
 
-@pytest.mark.parametrize("long", ["WWW MMM " * 12, "illicit till lit " * 9, "W" * 60, "a poster\n" + "with words " * 8])
+@pytest.mark.parametrize("long", ["WWW MMM " * 30, "illicit till lit " * 9, "W" * 60, "a poster\n" + "with words " * 8])
 def test_no_caption_reaches_its_neighbours(long: str) -> None:
     """Capitals are wide, and `ill` is narrow: a line is as wide as its letters are, and words remain whole."""
     figure = sample_grid(torch.zeros(6, 3, 8, 8), [long] * 6, columns=3)
@@ -63,7 +63,7 @@ def test_no_caption_reaches_its_neighbours(long: str) -> None:
     spans = [(axis.xaxis.label.get_window_extent(), axis.get_window_extent()) for axis in shown(figure)]
     for (left, _), (right, _) in itertools.pairwise(spans[:3]):
         assert left.x1 < right.x0
-    assert all(caption.y0 > -1 for caption, _ in spans)  # pixels: nothing is cut off
+    assert all(caption.y0 >= 0 for caption, _ in spans)  # nothing is cut off
     assert spans[0][0].y0 > spans[3][1].y1  # the next row begins below
     assert max(caption.width for caption, _ in spans) > 0.7 * spans[0][1].width  # the room is used
     assert shown(figure)[0].get_xlabel().replace("\n", " ").split() == long.split() or " " not in long

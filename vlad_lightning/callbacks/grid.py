@@ -68,6 +68,7 @@ def _grid(captions: Sequence[str], columns: int) -> tuple[Figure, list[Axes]]:
     for axis, caption in zip(axes, wrapped, strict=False):
         axis.set_visible(True)
         axis.set_xlabel(caption, fontproperties=_FONT, parse_math=False)
+    figure.draw_without_rendering()  # the first drawing of a layout cuts lines off a long caption in the last row
     return figure, axes
 
 
