@@ -26,7 +26,7 @@ from vlad_lightning.modules import AlignmentModule, VFEModule
 from vlad_lightning.pipeline import VLADPipeline
 
 CONFIGS = configs_folder()
-STAGE2 = ("--config", str(CONFIGS / "mini/stage2_vfe.yaml"))
+STAGE2 = ("--config", str(CONFIGS / "mini/stage2_vfe.yaml"), "--config", str(CONFIGS / "mini/stage2_skip.yaml"))
 SHORT = (
     *("--trainer.max_steps", 3, "--trainer.limit_val_batches", 1, "--trainer.limit_test_batches", 1),
     *("--trainer.val_check_interval", 2, "--data.batch_size", 4, "--model.sampler.steps", 2),
