@@ -176,7 +176,7 @@ def _paddleocr(models: Path | None) -> Reader:
 
 
 _BUILDERS: Mapping[str, Callable[[Path | None], Reader]] = {
-    "rapidocr": lambda models: RapidOCREngine(),
+    "rapidocr": lambda models: RapidOCREngine(workers=1),
     "paddleocr": _paddleocr,
     "tesseract": TesseractEngine,
     "easyocr": EasyOCREngine,
