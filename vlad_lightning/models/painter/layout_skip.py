@@ -11,9 +11,9 @@ from torch import Tensor, nn
 class LayoutSkip(ModelMixin, ConfigMixin):
     """Three convolutions of the network's prediction beside x_t and z_t: what they add to that prediction.
 
-    The fusion of Eq. 7 mixes x_t and z_t into as many channels as the network has at its full size (16 and 55 into 64 in
-    ``configs/rich/``), where it needs them for all else it does, too. Glyphs and stamps are pictures in z_t already, at
-    the places where they are to be painted; here they reach the prediction directly. The last convolution starts at
+    The fusion of Eq. 7 mixes x_t and z_t into as many channels as the network has at its full size (16 and 55 into 64
+    in ``configs/rich/``), where it needs them for all else it does, too. Glyphs and stamps are pictures in z_t already,
+    at the places where they are to be painted; here they reach the prediction directly. The last convolution starts at
     zero, so a trained network starts unchanged.
 
     Args:
