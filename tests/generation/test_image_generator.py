@@ -218,12 +218,14 @@ def test_letters_whose_colour_is_told_are_limited_like_objects_and_other_letters
     letters[:, 2:6, 1:15], letters[:, 10:14, 4:12], objects[:, 8:, :] = True, True, 1.0
     told = replace(two, colours=("red", None))
     hears, deaf = tiny.image_generator(word_colours=True), tiny.image_generator()
+    drawn = tiny.image_generator(coloured_letters=True)
     beneath = (objects > 0.5) & ~letters
     for one, layout in ((hears, two), (deaf, told)):
         assert torch.equal(one.limited_positions(objects, letters, [layout]), beneath)
     expected = beneath.clone()
     expected[:, 2:6, 2:14] = True  # of the letters, what lies in the box of their word
     found = hears.limited_positions(objects, letters, [told])
+    assert torch.equal(found, drawn.limited_positions(objects, letters, [told]))
     assert torch.equal(found[:, :, 2:14], expected[:, :, 2:14])
     assert torch.equal(found[:, 6:], beneath[:, 6:])
 

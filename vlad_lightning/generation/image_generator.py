@@ -386,8 +386,8 @@ class ImageGenerator(nn.Module):
         Returns:
             (B, h, w) bool.
         """
-        told = torch.zeros_like(letters)
-        if self.word_colours:
+        told, phrases = torch.zeros_like(letters), self.vfe.phrase_map
+        if self.word_colours or (phrases is not None and phrases.config.coloured_letters):
             size = (letters.shape[-2], letters.shape[-1])
             told = draw_word_colours(layouts, size, letters.device)[:, -1] > 0
         return torch.where(letters, told, objects > 0.5)

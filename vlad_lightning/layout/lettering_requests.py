@@ -139,8 +139,11 @@ def _requests(prompt: str) -> tuple[tuple[Lettering, ...], tuple[tuple[int, int]
 
 def lettering_of(words: Sequence[str], prompt: str) -> tuple[Lettering, ...]:
     """Return what a prompt asks for, for each of some words, matched as :func:`with_lettering` says."""
+    asked = requested_lettering(prompt)
+    if not any(asked) or not words:
+        return (_UNSAID,) * len(words)
     waiting: dict[str, list[Lettering]] = defaultdict(list)
-    for phrase, said in zip(PromptDecomposer()(prompt).words, requested_lettering(prompt), strict=True):
+    for phrase, said in zip(PromptDecomposer()(prompt).words, asked, strict=True):
         waiting[bare_word(phrase.text)].append(said)
     free = (waiting[bare_word(word)] for word in words)
     return tuple(said.pop(0) if said else _UNSAID for said in free)
