@@ -46,7 +46,8 @@ def beside_words(content: CaptionContent, ground: Ground | None, rng: np.random.
     if side is None:
         return None
     others = objects_text((*content.objects[:at], *content.objects[at + 1 :]), rng)
-    return pick(rng, _FORMS).format(
+    forms = [form for form in _FORMS if "{medium}" in form] if content.tells_ground else _FORMS
+    return pick(rng, forms).format(
         medium=with_article(content.medium) if content.medium else pick(rng, MEDIA),
         thing=object_phrase(thing),
         side=pick(rng, RELATIONS[side]),

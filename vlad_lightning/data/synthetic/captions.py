@@ -14,7 +14,7 @@ from vlad_lightning.data.synthetic import casual, sentences
 from vlad_lightning.data.synthetic.beside_words import beside_words
 from vlad_lightning.data.synthetic.scene import OF_SHAPES, TEXTURES, WORLDS, Scene, World
 from vlad_lightning.data.synthetic.shades import SHADES
-from vlad_lightning.data.synthetic.telling import RELATIONS, CaptionOdds, choose
+from vlad_lightning.data.synthetic.telling import RELATIONS, CaptionOdds, choose, with_coloured_medium
 from vlad_lightning.data.synthetic.undrawn import HEADS, with_undrawn
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import NOUNS, SHAPES, plural_of
@@ -74,7 +74,9 @@ def describe(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = Caption
     if odds.undrawn or odds.medium or odds.qualifier:
         known = GRAMMAR_WORDS["literal"] | {word.text.casefold() for word in scene.words}
         content = with_undrawn(content, rng, odds, known)
-    ground = None
+    if odds.coloured_medium:
+        content = with_coloured_medium(content, casual.MEDIA, rng, odds)
+    ground, called = None, content.medium
     if rng.random() < _CASUAL:
         if content.background:
             ground = casual.ground_of(content.background, rng)
@@ -84,8 +86,10 @@ def describe(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = Caption
             ground = sentences.ground_of(content.background)
         beside = beside_words(content, ground, rng) if odds.beside and rng.random() < odds.beside else None
         text, phrase_of = beside or sentences.sentence(content, rng), sentences.object_phrase
+        called = sentences.with_article(called) if called else None
     phrases = tuple(phrase_of(named) for named in content.objects for _ in named.row)
-    return Caption(text, phrases or (None,) * len(scene.objects), ground.phrase if ground else None)
+    told = ground.phrase if ground else called if content.tells_ground else None
+    return Caption(text, phrases or (None,) * len(scene.objects), told)
 
 
 def reads_back(scene: Scene, caption: Caption) -> bool:

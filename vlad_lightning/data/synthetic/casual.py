@@ -63,9 +63,9 @@ def _list(content: CaptionContent, ground: Ground | None, rng: np.random.Generat
     form = rng.random()
     if len(texts) == 1 and form < 0.3:
         parts.insert(0, f"{content.phrases[0].text} {medium_of(content, rng)}")
-    elif form < 0.5:
+    elif form < 0.5 and not content.tells_ground:
         parts += texts
-    elif form < 0.7:
+    elif form < 0.7 and not content.tells_ground:
         parts = texts + parts
     else:
         saying = f" {pick(rng, SAYING)} {joined(texts)}" if texts else ""
@@ -80,7 +80,7 @@ def _line(content: CaptionContent, ground: Ground | None, rng: np.random.Generat
     says = f"{pick(rng, SAYING)} {text}" if text else ""
     shown = f"with {objects}" if objects else ""
     medium = medium_of(content, rng)
-    if objects and rng.random() < 0.5:
+    if objects and rng.random() < 0.5 and not content.tells_ground:
         return " ".join(filter(None, (objects, under, says)))
     return " ".join(filter(None, (medium, *((says, shown) if rng.random() < 0.5 else (shown, says)), under)))
 

@@ -16,7 +16,14 @@ from vlad_lightning.layout.lettering_requests import lettering_of
 from vlad_lightning.layout.prompt_parser import quote_words
 
 ODDS = CaptionOdds(
-    untold_background=0.3, untold_objects=0.1, untold_colour=0.3, undrawn=0.15, medium=0.4, qualifier=0.15, beside=0.5
+    untold_background=0.3,
+    untold_objects=0.1,
+    untold_colour=0.3,
+    undrawn=0.15,
+    medium=0.4,
+    qualifier=0.15,
+    beside=0.5,
+    coloured_medium=0.4,
 )
 """Captions leave out more than in the rich world, and have more words for which there is nothing, as people's do."""
 

@@ -42,6 +42,7 @@ TEMPLATES = (
     "{medium} {background}",
     "{medium} {text}",
     "{text}",
+    "{medium}",  # only where it tells the background
 )
 MEDIA = ("a poster", "a picture", "a sign", "a card", "a banner", "a flyer", "a book cover", "an advertisement")
 SAYING = ("saying", "that says", "that reads", "reading", "showing")
@@ -73,6 +74,8 @@ def sentence(content: CaptionContent, rng: np.random.Generator) -> str:
         name for name, part in zip(_PARTS, (content.background, content.objects, content.phrases), strict=True) if part
     }
     fitting = [t for t in TEMPLATES if {name for name in _PARTS if f"{{{name}}}" in t} == parts]
+    if content.tells_ground:
+        fitting = [t for t in fitting if "{medium}" in t]
     template = pick(rng, fitting)
     openings = NAMING if template.startswith("{text}") else (*SAYING, *SAYING_TEXT)
     return template.format(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class CaptionOdds:
         medium: share of the captions that call the poster something else, as ``a travel brochure``.
         qualifier: share of the objects with a word before them that changes nothing, as ``a merry red star``.
         beside: share of the captions of one phrase that say where an object is relative to it.
+        coloured_medium: share of the captions of a solid background that give its colour to the poster, as ``a blue
+            sign``.
     """
 
     untold_background: float = 0.15
@@ -40,6 +42,7 @@ class CaptionOdds:
     medium: float = 0.0
     qualifier: float = 0.0
     beside: float = 0.0
+    coloured_medium: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,14 @@ class CaptionContent:
         objects: all objects of the scene, or none; and perhaps something that is not there.
         phrases: all phrases of the scene.
         medium: what the poster is called, without an article; None for one of the usual names.
+        tells_ground: whether ``medium`` tells the background's colour, so that no form may leave it out.
     """
 
     background: Background | None
     objects: tuple[NamedObject, ...]
     phrases: tuple[Phrase, ...]
     medium: str | None = None
+    tells_ground: bool = False
 
 
 def choose(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = CaptionOdds()) -> CaptionContent:
@@ -101,6 +106,24 @@ def choose(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = CaptionOd
         silent = shapes[row[0].shape] == 1 and rng.random() < odds.untold_colour
         named.append(NamedObject(row, noun if silent else f"{row[0].told_colour} {noun}"))
     return CaptionContent(background, tuple(named), scene.phrases)
+
+
+def with_coloured_medium(
+    content: CaptionContent, media: Sequence[str], rng: np.random.Generator, odds: CaptionOdds
+) -> CaptionContent:
+    """Give the colour of a solid background to the poster: ``a blue sign`` in the place of ``a sign on blue``.
+
+    Args:
+        content: what the poster shows.
+        media: names for a poster where the content has none, without an article.
+        rng: picks the name.
+        odds: how often it is done.
+    """
+    ground = content.background
+    if ground is None or ground.kind != "solid" or ground.accent or rng.random() >= odds.coloured_medium:
+        return content
+    medium = content.medium or pick(rng, media)
+    return replace(content, background=None, medium=f"{ground.told_colour} {medium}", tells_ground=True)
 
 
 def relation_between(first: NamedObject, second: NamedObject) -> str | None:
