@@ -21,7 +21,7 @@ ODDS = CaptionOdds(
     untold_colour=0.3,
     undrawn=0.15,
     medium=0.4,
-    qualifier=0.15,
+    qualifier=0.4,
     beside=0.5,
     coloured_medium=0.4,
 )
