@@ -221,11 +221,12 @@ def test_letters_whose_colour_is_told_are_limited_like_objects_and_other_letters
     drawn = tiny.image_generator(coloured_letters=True)
     beneath = (objects > 0.5) & ~letters
     for one, layout in ((hears, two), (deaf, told)):
-        assert torch.equal(one.limited_positions(objects, letters, [layout]), beneath)
+        assert torch.equal(one.drawn_positions(objects, letters, [layout]).limited, beneath)
     expected = beneath.clone()
     expected[:, 2:6, 2:14] = True  # of the letters, what lies in the box of their word
-    found = hears.limited_positions(objects, letters, [told])
-    assert torch.equal(found, drawn.limited_positions(objects, letters, [told]))
+    found = hears.drawn_positions(objects, letters, [told]).limited
+    assert torch.equal(found, drawn.drawn_positions(objects, letters, [told]).limited)
+    assert torch.equal(hears.drawn_positions(objects, letters, [told]).drawn, (objects > 0.5) | letters)
     assert torch.equal(found[:, :, 2:14], expected[:, :, 2:14])
     assert torch.equal(found[:, 6:], beneath[:, 6:])
 

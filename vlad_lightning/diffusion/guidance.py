@@ -17,6 +17,18 @@ ALWAYS = (0.0, 1.0)
 """The interval of guidance at every step."""
 
 
+class DrawnPositions(NamedTuple):
+    """Where a layout draws something.
+
+    Attributes:
+        drawn: (B, ...) bool: letters and objects, everything but the ground.
+        limited: (B, ...) bool: those of them at which what guidance adds has a limit.
+    """
+
+    drawn: Tensor
+    limited: Tensor
+
+
 class Branch(NamedTuple):
     """One evaluation of the network: the conditions that it gets, and its weight."""
 
@@ -62,34 +74,37 @@ class HierarchicalGuidance:
         )
         return tuple(b for b in every if b.guidance_weight != 0)
 
-    def combine(self, predictions: Sequence[Tensor], limited: Tensor | None = None) -> Tensor:
+    def combine(self, predictions: Sequence[Tensor], positions: DrawnPositions | None = None) -> Tensor:
         """Return the guided prediction f.
 
         With ``limit`` r, what guidance adds to f(t, z), a vector of C numbers at each position, is shortened to the
-        length r where it is longer, at the positions ``limited``. Large scales make letters legible and change colours
-        between the extremes: f(0, 0) expects the ground where it sees no object, and twice the difference from blue,
-        added to gray, is yellow.
+        length r where it is longer, at the positions that are ``limited``. Large scales make letters legible and change
+        colours between the extremes: f(0, 0) expects the ground where it sees no object, and twice the difference from
+        blue, added to gray, is yellow.
 
         With ``rescale`` it is f (phi std(f(t, z)) / std(f) + 1 - phi), the deviations over each sample: guidance then
-        widens the range of the prediction less, or at phi = 1 not at all. That needs a prediction whose deviation is
-        that of the data, see :func:`~vlad_lightning.diffusion.objective.check_rescale`.
+        widens the range of the prediction less, or at phi = 1 not at all. Where the layout says what is drawn, the
+        ground is left as it is guided: a white ground times a factor below 1 is grey, and unevenness that guidance had
+        pushed beyond the range of the pixels is seen again. Rescaling needs a prediction whose deviation is that of the
+        data, see :func:`~vlad_lightning.diffusion.objective.check_rescale`.
 
         Both need f(t, z) among the predictions, so ``text_scale`` is not 0.
 
         Args:
             predictions: one (B, C, ...) float per branch, in the order of :attr:`branches`.
-            limited: (B, ...) bool: positions that ``limit`` is for; None are none.
+            positions: where the layout draws something; None limits no position, and rescales all.
         """
         guidance_weights = torch.tensor([b.guidance_weight for b in self.branches], device=predictions[0].device)
         guided = torch.einsum("k,k...->...", guidance_weights.to(predictions[0].dtype), torch.stack(list(predictions)))
-        if self.limit is not None and limited is not None and len(predictions) > 1:
-            guided = _limited(predictions[0], guided, self.limit, limited)
+        if self.limit is not None and positions is not None and len(predictions) > 1:
+            guided = _limited(predictions[0], guided, self.limit, positions.limited)
         if self.rescale == 0:
             return guided
         conditional, own = _deviation(predictions[0]), _deviation(guided)
         # a constant prediction has no deviation to keep, and 0 / 0 would be nan
         ratio = conditional / own.clamp(min=torch.finfo(own.dtype).tiny)
-        return guided * (self.rescale * ratio + 1 - self.rescale)
+        rescaled = guided * (self.rescale * ratio + 1 - self.rescale)
+        return rescaled if positions is None else torch.where(positions.drawn.unsqueeze(1), rescaled, guided)
 
 
 def _limited(conditional: Tensor, guided: Tensor, limit: float, where: Tensor) -> Tensor:
