@@ -94,9 +94,27 @@ def test_some_objects_have_a_word_that_changes_nothing():
     shades = {word for names in SHADES.values() for name in names for word in name.split()}
     usual = {*shades, *PALETTE, *NOUNS, *map(plural_of, NOUNS), "a", "an", "two", "three", "four"}
     qualified = [(thing, set(words) - usual) for thing, words in phrases if set(words) - usual]
-    assert 0.1 < len(qualified) / len(phrases) < 0.2
+    assert 0.3 < len(qualified) / len(phrases) < 0.5
     assert all(len(others) == 1 for _, others in qualified)
     assert len(set().union(*(others for _, others in qualified))) > 30
+
+
+def test_some_captions_give_the_grounds_colour_to_the_poster():
+    grounds = ("background", "bg", "sky")
+    found = [
+        (scene, caption)
+        for scene, caption in POSTERS
+        if caption.background and " " in caption.background and not caption.background.endswith(grounds)
+    ]
+    assert len(found) > 12
+    for scene, caption in found:
+        assert (scene.background.kind, scene.background.accent) == ("solid", None)
+        assert f"{scene.background.told_colour} " in caption.background
+        quoted = quote_words(caption.text, [word.text for word in scene.words], [word.quad() for word in scene.words])
+        assert caption.background in [chunk.text for chunk in PromptDecomposer()(quoted).objects], caption.text
+        assert "background" not in caption.text
+    heads = {caption.background.split()[-1] for _, caption in found}
+    assert len(heads & {"poster", "sign", "card", "flyer", "picture", "banner", "pic"}) > 2
 
 
 def test_captions_also_name_what_no_poster_shows():
