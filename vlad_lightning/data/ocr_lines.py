@@ -17,6 +17,8 @@ _FAR = 10.0  # frames: corners that reach further are in another unit, and such 
 _SUREST = 1.001  # an engine's mean of float32 probabilities may exceed 1 by rounding
 _MOST_LETTERS = 256  # of a line's text: longer ones are noise
 
+_Point = tuple[float, float]  # x and y
+
 
 @dataclass(frozen=True, eq=False)
 class OcrWord:
@@ -77,23 +79,35 @@ def reading_quad(corners: np.ndarray) -> np.ndarray:
     Args:
         corners: (4, 2), x to the right and y down.
     """
-    quad = _clockwise(corners)
-    sides = quad[[1, 2, 3, 0]] - quad
-    start = max(range(4), key=lambda i: _cosine(sides[i] - sides[(i + 2) % 4]))
-    return quad[[(start + i) % 4 for i in range(4)]]
+    return np.array(_reading([(float(x), float(y)) for x, y in corners]))
 
 
 def format_word(word: OcrWord) -> str:
     """Format a word as a line of ``ocr.txt``, as MARIO does: integer corners, clockwise from the leftmost one."""
-    corners = np.rint(_clockwise(word.quad) * FRAME).astype(int)
+    quad: list[_Point] = [(x, y) for x, y in word.quad.tolist()]
+    corners = np.rint(np.array(_clockwise(quad)) * FRAME).astype(int)
     start = min(range(4), key=lambda i: (corners[i, 0], corners[i, 1]))
     numbers = ",".join(str(number) for number in np.roll(corners, -start, axis=0).ravel())
     return f"{word.text} {numbers} {word.confidence:.4g}"
 
 
-def _clockwise(corners: np.ndarray) -> np.ndarray:
-    from_centre = corners - corners.mean(axis=0)
-    return corners[np.argsort(np.arctan2(from_centre[:, 1], from_centre[:, 0]), kind="stable")]
+def _clockwise(corners: list[_Point]) -> list[_Point]:
+    # floats of Python: an operation of NumPy on four numbers takes as long as twenty of these
+    x, y = (sum(corner[axis] for corner in corners) / len(corners) for axis in (0, 1))
+    return sorted(corners, key=lambda corner: math.atan2(corner[1] - y, corner[0] - x))
+
+
+def _reading(corners: list[_Point]) -> list[_Point]:
+    """See :func:`reading_quad`."""
+    quad = _clockwise(corners)
+    sides = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(quad, quad[1:] + quad[:1], strict=True)]
+
+    def cosine(i: int) -> float:
+        there, back = sides[i], sides[(i + 2) % 4]
+        return _cosine(there[0] - back[0], there[1] - back[1])
+
+    start = max(range(4), key=cosine)
+    return quad[start:] + quad[:start]
 
 
 def _parse_line(line: str, min_confidence: float) -> OcrWord | str:
@@ -103,7 +117,7 @@ def _parse_line(line: str, min_confidence: float) -> OcrWord | str:
         return "malformed line"
     text = " ".join(fields[0].split()) if len(fields) == 3 else ""
     try:
-        corners = np.array([float(number) for number in fields[-2].split(",")], dtype=np.float64)
+        numbers = [float(number) for number in fields[-2].split(",")]
         confidence = float(fields[-1])
     except ValueError:
         return "malformed line"
@@ -115,28 +129,30 @@ def _parse_line(line: str, min_confidence: float) -> OcrWord | str:
         return "malformed confidence"
     if confidence < min_confidence:
         return "low confidence"
-    if corners.size != 8 or not np.isfinite(corners).all():
+    if len(numbers) != 8 or not all(map(math.isfinite, numbers)):
         return "malformed quad"
-    if np.abs(corners).max() > _FAR * FRAME:
+    if max(map(abs, numbers)) > _FAR * FRAME:
         return "quad far outside the frame"
-    quad = reading_quad(corners.reshape(4, 2))
-    return _quad_problem(quad) or OcrWord(text, (quad / FRAME).astype(np.float32), min(confidence, 1.0))
+    quad = _reading(list(zip(numbers[::2], numbers[1::2], strict=True)))
+    return _quad_problem(quad) or OcrWord(text, (np.array(quad) / FRAME).astype(np.float32), min(confidence, 1.0))
 
 
-def _quad_problem(quad: np.ndarray) -> str | None:
-    across, down = quad[1] - quad[0] + quad[2] - quad[3], quad[3] - quad[0] + quad[2] - quad[1]
+def _quad_problem(quad: list[_Point]) -> str | None:
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = quad
+    across, down = (x1 - x0 + x2 - x3, y1 - y0 + y2 - y3), (x3 - x0 + x2 - x1, y3 - y0 + y2 - y1)
     area = abs(across[0] * down[1] - across[1] * down[0])
     if min(math.hypot(*across), math.hypot(*down)) < 2 or area < 4:
         return "degenerate quad"
-    if (quad.max(axis=0) <= 0).any() or (quad.min(axis=0) >= FRAME).any():
-        return "quad outside the frame"
+    for places in ((x0, x1, x2, x3), (y0, y1, y2, y3)):
+        if max(places) <= 0 or min(places) >= FRAME:
+            return "quad outside the frame"
     return None
 
 
-def _cosine(direction: np.ndarray) -> float:
-    """Return the cosine of the angle to the horizontal; -2 for a direction of zero length."""
-    length = math.hypot(*direction)
-    return float(direction[0]) / length if length > 0 else -2.0
+def _cosine(x: float, y: float) -> float:
+    """Return the cosine of a direction's angle to the horizontal; -2 for a direction of zero length."""
+    length = math.hypot(x, y)
+    return x / length if length > 0 else -2.0
 
 
 def _in_reading_order(words: list[OcrWord]) -> list[OcrWord]:
@@ -144,11 +160,15 @@ def _in_reading_order(words: list[OcrWord]) -> list[OcrWord]:
 
     A word starts a new line if its centre lies more than half of its height below the first centre of the line.
     """
-    lines: list[list[OcrWord]] = []
-    for word in sorted(words, key=lambda word: float(word.quad[:, 1].mean())):
-        y = word.quad[:, 1]
-        if lines and y.mean() - lines[-1][0].quad[:, 1].mean() < (y.max() - y.min()) / 2:
-            lines[-1].append(word)
+    if len(words) < 2:
+        return words
+    quads = np.array([word.quad for word in words])  # (N, 4, 2)
+    x, y = quads.mean(axis=1).T.tolist()
+    heights = np.ptp(quads[:, :, 1], axis=1).tolist()
+    lines: list[list[int]] = []
+    for i in sorted(range(len(words)), key=y.__getitem__):
+        if lines and y[i] - y[lines[-1][0]] < heights[i] / 2:
+            lines[-1].append(i)
         else:
-            lines.append([word])
-    return [word for line in lines for word in sorted(line, key=lambda word: float(word.quad[:, 0].mean()))]
+            lines.append([i])
+    return [words[i] for line in lines for i in sorted(line, key=x.__getitem__)]

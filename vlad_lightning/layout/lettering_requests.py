@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -113,6 +114,7 @@ def lettering_spans(prompt: str) -> tuple[tuple[int, int], ...]:
     return _requests(prompt)[1]
 
 
+@lru_cache(maxsize=256)  # asked for by the layout, the glyphs and the colours of the same prompt
 def _requests(prompt: str) -> tuple[tuple[Lettering, ...], tuple[tuple[int, int], ...]]:
     """Return the look of each word, and where it is said behind the words."""
     parts = PromptDecomposer()(prompt)

@@ -195,21 +195,26 @@ class PromptDecomposer:
 
     def __call__(self, prompt: str) -> Decomposition:
         """Decompose a prompt; any text is allowed, and an empty one has no parts."""
-        words: list[Phrase] = []
-        objects: list[Phrase] = []
-        groups: list[int] = []
-        cursor = 0
-        for part in _matches(_PARTS, prompt):
-            objects += _chunk(prompt, cursor, part.start())
-            if part["place"]:
-                objects.append(Phrase(part["place"], *part.span("place")))
-            elif not part["break"]:
-                span = list(_words_in(part, prompt))
-                words += span
-                groups += [groups[-1] + 1 if groups else 0] * len(span)
-            cursor = part.end()
-        objects += _chunk(prompt, cursor, len(prompt))
-        return Decomposition(tuple(words), tuple(objects), tuple(groups))
+        return _decomposed(prompt)
+
+
+@lru_cache(maxsize=256)  # a sample is asked for its parts by what reads its words, its letters and its objects
+def _decomposed(prompt: str) -> Decomposition:
+    words: list[Phrase] = []
+    objects: list[Phrase] = []
+    groups: list[int] = []
+    cursor = 0
+    for part in _matches(_PARTS, prompt):
+        objects += _chunk(prompt, cursor, part.start())
+        if part["place"]:
+            objects.append(Phrase(part["place"], *part.span("place")))
+        elif not part["break"]:
+            span = list(_words_in(part, prompt))
+            words += span
+            groups += [groups[-1] + 1 if groups else 0] * len(span)
+        cursor = part.end()
+    objects += _chunk(prompt, cursor, len(prompt))
+    return Decomposition(tuple(words), tuple(objects), tuple(groups))
 
 
 def drawn_words(prompt: str) -> tuple[str, ...]:
