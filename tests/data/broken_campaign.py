@@ -98,10 +98,13 @@ def spoil(root: Path, rng: random.Random) -> Counter[str]:
 
 
 def contents(root: Path) -> dict[str, str]:
-    """Return the hash of each file of a folder; of reports, without times."""
+    """Return the hash of each file of a folder, reports without times and without the folder's name.
+
+    Hidden files are what killed processes have left, which a later run removes: a young one may be at work.
+    """
     found = {}
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        content = path.read_bytes()
+    for path in sorted(path for path in root.rglob("[!.]*") if path.is_file()):
+        content = path.read_bytes().replace(str(root).encode(), b"")
         if path.suffix == ".json":
             content = json.dumps(_timeless(json.loads(content)), sort_keys=True).encode()
         found[str(path.relative_to(root))] = hashlib.sha256(content).hexdigest()
