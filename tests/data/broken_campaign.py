@@ -137,7 +137,7 @@ def main() -> None:
     options = parser.parse_args()
     rng, out = random.Random(options.seed), options.out.resolve()
     out.mkdir(parents=True)
-    write_posters(out / "posters", options.samples, _SIDE, workers=2, charseg=False)
+    write_posters(out / "posters", options.samples, _SIDE, workers=2)
     used = spoil(out / "posters", rng)
     print(f"{used.total()} of {options.samples} posters are broken, in {len(used)} ways", flush=True)
     rows = [_prepared(out, rng, options.kills), _cached(out, rng, options.kills)]
