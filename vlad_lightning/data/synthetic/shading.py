@@ -13,7 +13,7 @@ from vlad_lightning.data.synthetic.shades import SHADES, rgb_of
 from vlad_lightning.data.synthetic.telling import pick
 from vlad_lightning.layout.colours import PALETTE, RGB
 
-_OBJECT_SHARE, _BACKGROUND_SHARE = 0.35, 0.25
+_OBJECT_SHARE, _BACKGROUND_SHARE = 0.35, 0.4
 _KINDS = ("solid", "gradient", *TEXTURES, "banded")  # the backgrounds of one colour
 
 
