@@ -89,11 +89,14 @@ def spoil(root: Path, rng: random.Random) -> Counter[str]:
     folders = sorted(path.parent for path in root.rglob("image.jpg"))
     chosen = rng.sample(folders, round(_SHARE * len(folders)))
     used: Counter[str] = Counter()
+    once = {kind.name for kind in KINDS if kind.large}  # those take seconds each
     for number, folder in enumerate(chosen):
         kind = KINDS[number % len(KINDS)]
-        if not kind.large or not used[kind.name]:  # those take seconds each
-            kind.spoil(folder)
-            used[kind.name] += 1
+        if kind.name in once and used[kind.name]:
+            continue
+        if isinstance(kind.spoil(folder), Path):  # it has renamed the folder, to the same name each time
+            once.add(kind.name)
+        used[kind.name] += 1
     return used
 
 
