@@ -22,7 +22,7 @@ from vlad_lightning.layout.paragraph import Align
 
 _SPACE = 0.5  # between the inks of two words of a line, in font sizes
 _LEADING = 0.3  # between the inks of two neighbouring lines, in font sizes
-_MARGIN = 0.02  # of the frame, left free on each side
+_MARGIN = 0.035  # of the frame, left free on each side, as on synthetic posters
 _MOST_TURN = math.radians(20)  # a phrase whose words are turned further from each other is left as it is
 _MOST_BREAKS = 7  # with more places to break a line, words stay in the lines that they are in
 _SHRINKING_COSTS = 0.5  # letters at half their size cost as much as words that are half of the frame off
