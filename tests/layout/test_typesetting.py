@@ -107,7 +107,7 @@ def test_lines_are_aligned_as_the_boxes_are(edges, align):
 def test_a_phrase_that_is_too_large_for_the_frame_is_shrunk():
     boxes = torch.tensor([[0.5, 0.5, 1.4, 0.5, 0.0]])
     placed, _ = typeset(("ELEPHANTS",), boxes, [0])
-    assert placed[0, 2] == pytest.approx(0.96)
+    assert placed[0, 2] == pytest.approx(0.93)  # a margin of 0.035 on each side
 
 
 def test_phrases_are_moved_apart_as_wholes():
