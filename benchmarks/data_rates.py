@@ -105,7 +105,13 @@ def data_set(root: Path, size: int, samples: int, fields: tuple[str, ...], laten
 
 def every(samples: MarioDataset) -> Pass:
     """Read them in order, and check that none is broken."""
-    return lambda: sum(samples.read(i) is not None or 1 // 0 for i in range(len(samples)))
+
+    def read() -> int:
+        for number in range(len(samples)):
+            assert samples.read(number) is not None, samples.source.keys[number]
+        return len(samples)
+
+    return read
 
 
 def opened(path: Path) -> Tensor:

@@ -75,7 +75,7 @@ class NamedObject:
 
 @dataclass(frozen=True)
 class CaptionContent:
-    """The content of a caption: at least one of the three.
+    """The content of a caption: at least one of the first three, or a medium that tells the background.
 
     Attributes:
         background: the scene's background; None if the caption does not mention it.
