@@ -14,7 +14,14 @@ from vlad_lightning.data.synthetic import casual, sentences
 from vlad_lightning.data.synthetic.beside_words import beside_words
 from vlad_lightning.data.synthetic.scene import OF_SHAPES, TEXTURES, WORLDS, Scene, World
 from vlad_lightning.data.synthetic.shades import SHADES
-from vlad_lightning.data.synthetic.telling import RELATIONS, CaptionOdds, choose, with_coloured_medium
+from vlad_lightning.data.synthetic.telling import (
+    RELATIONS,
+    CaptionContent,
+    CaptionOdds,
+    choose,
+    with_coloured_medium,
+    without_places,
+)
 from vlad_lightning.data.synthetic.undrawn import HEADS, with_undrawn
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import NOUNS, SHAPES, plural_of
@@ -76,6 +83,8 @@ def describe(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = Caption
         content = with_undrawn(content, rng, odds, known)
     if odds.coloured_medium:
         content = with_coloured_medium(content, casual.MEDIA, rng, odds)
+    if odds.untold_places and rng.random() < odds.untold_places:
+        content = without_places(content)
     ground, called = None, content.medium
     if rng.random() < _CASUAL:
         if content.background:
@@ -84,12 +93,16 @@ def describe(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = Caption
     else:
         if content.background:
             ground = sentences.ground_of(content.background)
-        beside = beside_words(content, ground, rng) if odds.beside and rng.random() < odds.beside else None
+        beside = beside_words(content, ground, rng) if _is_beside(content, rng, odds) else None
         text, phrase_of = beside or sentences.sentence(content, rng), sentences.object_phrase
         called = sentences.with_article(called) if called else None
     phrases = tuple(phrase_of(named) for named in content.objects for _ in named.row)
     told = ground.phrase if ground else called if content.tells_ground else None
     return Caption(text, phrases or (None,) * len(scene.objects), told)
+
+
+def _is_beside(content: CaptionContent, rng: np.random.Generator, odds: CaptionOdds) -> bool:
+    return content.tells_places and odds.beside > 0 and rng.random() < odds.beside
 
 
 def reads_back(scene: Scene, caption: Caption) -> bool:

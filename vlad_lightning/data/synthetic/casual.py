@@ -59,7 +59,7 @@ def _list(content: CaptionContent, ground: Ground | None, rng: np.random.Generat
     if ground:
         parts.append(ground.phrase + ground.rest)
     parts = [parts[i] for i in rng.permutation(len(parts))]
-    texts = [_phrase(phrase, rng) for phrase in content.phrases]
+    texts = [_phrase(phrase, content.tells_places, rng) for phrase in content.phrases]
     form = rng.random()
     if len(texts) == 1 and form < 0.3:
         parts.insert(0, f"{content.phrases[0].text} {medium_of(content, rng)}")
@@ -75,7 +75,7 @@ def _list(content: CaptionContent, ground: Ground | None, rng: np.random.Generat
 
 def _line(content: CaptionContent, ground: Ground | None, rng: np.random.Generator) -> str:
     objects = joined([_object(named, rng) for named in content.objects])
-    text = joined([_phrase(phrase, rng) for phrase in content.phrases])
+    text = joined([_phrase(phrase, content.tells_places, rng) for phrase in content.phrases])
     under = ground.text if ground else ""
     says = f"{pick(rng, SAYING)} {text}" if text else ""
     shown = f"with {objects}" if objects else ""
@@ -100,8 +100,9 @@ def medium_of(content: CaptionContent, rng: np.random.Generator) -> str:
     return content.medium or pick(rng, MEDIA)
 
 
-def _phrase(phrase: Phrase, rng: np.random.Generator) -> str:
-    where = f" {_at_region(phrase.region, rng, bare_sides=True)}" if rng.random() < 0.65 else ""
+def _phrase(phrase: Phrase, tells_place: bool, rng: np.random.Generator) -> str:
+    names_position = rng.random() < 0.65 and tells_place
+    where = f" {_at_region(phrase.region, rng, bare_sides=True)}" if names_position else ""
     names_colour = rng.random() < 0.25
     look = letters_of(phrase, told_style([phrase], rng), names_colour)
     return phrase.text + where + ending_of(look, phrase, COLOUR_ENDINGS[0])

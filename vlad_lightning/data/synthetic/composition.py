@@ -15,7 +15,7 @@ from vlad_lightning.data.synthetic.blocks import MARGIN, WORLD_FONTS, Block, fit
 from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS
 from vlad_lightning.data.synthetic.lettering import style_of
 from vlad_lightning.data.synthetic.odds import weighted
-from vlad_lightning.data.synthetic.placing import place_shapes, place_things
+from vlad_lightning.data.synthetic.placing import FAR, SEEN, place_shapes, place_things
 from vlad_lightning.data.synthetic.scene import OF_SHAPES, Background, Phrase, PlacedObject, Scene, World, box_around
 from vlad_lightning.data.synthetic.vocabulary import draw_word, in_one_case
 from vlad_lightning.layout.colours import PALETTE, RGB, contrast
@@ -87,7 +87,7 @@ def compose(rng: np.random.Generator, size: int, held_out: bool, world: World = 
             objects = (
                 place_shapes(rng, background, phrases, most)
                 if world in OF_SHAPES
-                else place_things(rng, size, background, phrases, most, held_out)
+                else place_things(rng, size, background, phrases, most, held_out, SEEN if world == "literal" else FAR)
             )
         if bool(objects) == with_objects:
             return Scene(background, objects, tuple(word for phrase in phrases for word in phrase.words))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from vlad_lightning.data.synthetic.captions import Caption
 from vlad_lightning.data.synthetic.combinations import is_colour_held_out
 from vlad_lightning.data.synthetic.composition import best_colour, text_colours
-from vlad_lightning.data.synthetic.placing import is_far
+from vlad_lightning.data.synthetic.placing import SEEN, is_far
 from vlad_lightning.data.synthetic.scene import Background, PlacedObject, Scene
 from vlad_lightning.data.synthetic.telling import CaptionOdds
 from vlad_lightning.layout.colours import PALETTE
@@ -24,6 +24,7 @@ ODDS = CaptionOdds(
     qualifier=0.4,
     beside=0.5,
     coloured_medium=0.4,
+    untold_places=0.45,
 )
 """Captions leave out more than in the rich world, and have more words for which there is nothing, as people's do."""
 
@@ -80,7 +81,7 @@ def _ground(colours: Sequence[str | None], told: list[tuple[PlacedObject, str]])
     objects = {thing.rgb for thing, phrase in told if _is_told(thing, phrase)}
     for colour in _GROUNDS:
         ground = Background(colour, "solid", (PALETTE[colour], PALETTE[colour]))
-        if words <= text_colours(*ground.shades).keys() and all(is_far(rgb, ground.shades) for rgb in objects):
+        if words <= text_colours(*ground.shades).keys() and all(is_far(rgb, ground.shades, SEEN) for rgb in objects):
             return ground
     return None
 
@@ -88,6 +89,6 @@ def _ground(colours: Sequence[str | None], told: list[tuple[PlacedObject, str]])
 def _ink(thing: PlacedObject, background: Background, held_out: bool) -> str | None:
     """Return the colour of an object whose colour is not told."""
     for name in _INKS:
-        if is_far(PALETTE[name], background.shades) and (held_out or not is_colour_held_out(thing.shape, name)):
+        if is_far(PALETTE[name], background.shades, SEEN) and (held_out or not is_colour_held_out(thing.shape, name)):
             return name
     return None

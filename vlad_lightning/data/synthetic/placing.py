@@ -18,6 +18,10 @@ from vlad_lightning.layout.nouns import SHAPES, THINGS
 
 MOST_OBJECTS = 4
 
+FAR, SEEN = 110.0, 85.0
+"""The least distance in sRGB of an object's colour to the background: in the rich world, and in the literal one. There,
+posters show all that people ask for, such as pink on white or purple on blue, which are nearer than the rich ones'."""
+
 _ODDS = (0.45, 0.3, 0.15, 0.1)  # of one to four
 _GAP = (0.03, 0.03)  # across and down
 _WORD_GAP = (0.06, 0.02)
@@ -33,7 +37,6 @@ _TURNED_SHARE = 0.4
 _SOUGHT_SHARE = 0.6  # of the held-out posters' objects: a held-out combination is looked for
 _TRIES = 12  # nouns and colours that are tried at a spot
 _SMALLEST_PIXELS = 11  # radius of an icon that can be recognised
-_FAR = 110.0  # least distance in sRGB of an object's colour to the background
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ def place_things(
     phrases: Sequence[Phrase],
     most: int,
     held_out: bool,
+    far: float = FAR,
 ) -> tuple[PlacedObject, ...]:
     """Place up to ``most`` things and shapes; some of them are rows of two or three alike.
 
@@ -88,9 +92,10 @@ def place_things(
         phrases: the phrases, which no object touches.
         most: the largest number of objects.
         held_out: seek held-out combinations; otherwise place none of them.
+        far: the least distance of the colours to the background's.
     """
     wanted = min(1 + weighted(rng, _ODDS), most)
-    colours = [name for name in PALETTE if is_far(PALETTE[name], background.shades)]
+    colours = [name for name in PALETTE if is_far(PALETTE[name], background.shades, far)]
     low = min(max(0.1, _SMALLEST_PIXELS / size), 0.16)
     blocked = [_widened(phrase.box, _ROUND_GAP) for phrase in phrases]
     placed: list[PlacedObject] = []
@@ -158,9 +163,9 @@ def _turned(rng: np.random.Generator, thing: PlacedObject) -> PlacedObject:
     return replace(thing, turn=turn, sides=icon_sides(thing.shape, turn))
 
 
-def is_far(colour: RGB, shades: Sequence[RGB]) -> bool:
+def is_far(colour: RGB, shades: Sequence[RGB], far: float) -> bool:
     """Return whether an object in a colour can be seen on a background in these shades."""
-    return min(math.dist(colour, shade) for shade in shades) > _FAR
+    return min(math.dist(colour, shade) for shade in shades) > far
 
 
 def _free_spot(

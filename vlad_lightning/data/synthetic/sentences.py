@@ -82,7 +82,7 @@ def sentence(content: CaptionContent, rng: np.random.Generator) -> str:
         medium=with_article(content.medium) if content.medium else pick(rng, MEDIA),
         objects=objects_text(content.objects, rng),
         background=ground_of(content.background).text if content.background else "",
-        text=_text(content.phrases, openings, rng) if content.phrases else "",
+        text=_text(content, openings, rng) if content.phrases else "",
     )
 
 
@@ -159,9 +159,10 @@ def objects_text(objects: Sequence[NamedObject], rng: np.random.Generator) -> st
     return joined(parts)
 
 
-def _text(phrases: Sequence[Phrase], openings: Sequence[str], rng: np.random.Generator) -> str:
+def _text(content: CaptionContent, openings: Sequence[str], rng: np.random.Generator) -> str:
     """Write the drawn words after an opening, mostly with their positions and, half of the time, their colours."""
-    names_position = rng.random() < (0.95 if len(phrases) > 1 else 0.85)
+    phrases = content.phrases
+    names_position = rng.random() < (0.95 if len(phrases) > 1 else 0.85) and content.tells_places
     names_colour = rng.random() < 0.5
     opening = pick(rng, openings)
     told = told_style(phrases, rng)

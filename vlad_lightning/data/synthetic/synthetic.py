@@ -27,6 +27,7 @@ from vlad_lightning.data.source import RawSample, SampleTexts, no_image, quoted_
 from vlad_lightning.data.synthetic.captions import Caption, describe, reads_back
 from vlad_lightning.data.synthetic.composition import compose
 from vlad_lightning.data.synthetic.literal import ODDS, shows_what_is_told
+from vlad_lightning.data.synthetic.middle import in_the_middle, tells_a_place
 from vlad_lightning.data.synthetic.poster import draw_charseg, draw_poster
 from vlad_lightning.data.synthetic.scene import OF_SHAPES, WORLDS, PlacedWord, Scene, World
 from vlad_lightning.data.synthetic.shading import with_shades
@@ -116,7 +117,10 @@ def _described(scene: Scene, rng: np.random.Generator, heldout: bool, world: Wor
     if world != "literal":
         return scene, describe(scene, rng)
     shaded = with_shades(scene, rng)
-    return shows_what_is_told(shaded, describe(shaded, rng, ODDS), heldout)
+    shown = shows_what_is_told(shaded, describe(shaded, rng, ODDS), heldout)
+    if shown is None or tells_a_place(shown[1].text):
+        return shown
+    return in_the_middle(shown[0], rng), shown[1]
 
 
 def check_posters(samples: int, size: int, seed: int, world: str) -> None:

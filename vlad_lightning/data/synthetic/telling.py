@@ -33,6 +33,7 @@ class CaptionOdds:
         beside: share of the captions of one phrase that say where an object is relative to it.
         coloured_medium: share of the captions of a solid background that give its colour to the poster, as ``a blue
             sign``.
+        untold_places: share of the captions that do not say where anything is.
     """
 
     untold_background: float = 0.15
@@ -43,6 +44,7 @@ class CaptionOdds:
     qualifier: float = 0.0
     beside: float = 0.0
     coloured_medium: float = 0.0
+    untold_places: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,13 @@ class NamedObject:
         row: the object, or the objects of the row; none for what the poster does not show.
         name: ``red car``; of a row, without its number, ``red cars``.
         said_region: the region that is said of what the poster does not show.
+        tells_place: whether captions may say where it is.
     """
 
     row: tuple[PlacedObject, ...]
     name: str
     said_region: str | None = None
+    tells_place: bool = True
 
     @property
     def count(self) -> int:
@@ -66,7 +70,9 @@ class NamedObject:
 
     @property
     def region(self) -> str | None:
-        """The ninth of the frame it lies in; None where the objects of a row lie in several."""
+        """The ninth of the frame it lies in; None where objects of a row lie in several, and where none may be told."""
+        if not self.tells_place:
+            return None
         if not self.row:
             return self.said_region
         regions = {thing.region for thing in self.row}
@@ -83,6 +89,7 @@ class CaptionContent:
         phrases: all phrases of the scene.
         medium: what the poster is called, without an article; None for one of the usual names.
         tells_ground: whether ``medium`` tells the background's colour, so that no form may leave it out.
+        tells_places: whether forms may say where things are.
     """
 
     background: Background | None
@@ -90,6 +97,7 @@ class CaptionContent:
     phrases: tuple[Phrase, ...]
     medium: str | None = None
     tells_ground: bool = False
+    tells_places: bool = True
 
 
 def choose(scene: Scene, rng: np.random.Generator, odds: CaptionOdds = CaptionOdds()) -> CaptionContent:
@@ -126,8 +134,16 @@ def with_coloured_medium(
     return replace(content, background=None, medium=f"{ground.told_colour} {medium}", tells_ground=True)
 
 
+def without_places(content: CaptionContent) -> CaptionContent:
+    """Return a content of which no form says where anything is."""
+    objects = tuple(replace(named, tells_place=False) for named in content.objects)
+    return replace(content, objects=objects, tells_places=False)
+
+
 def relation_between(first: NamedObject, second: NamedObject) -> str | None:
     """Return where ``first`` is relative to ``second``; None where that is not clear for all of their objects."""
+    if not (first.tells_place and second.tells_place):
+        return None
     relations = {relation_of(a, b) for a in first.row for b in second.row}
     return relations.pop() if len(relations) == 1 else None
 
