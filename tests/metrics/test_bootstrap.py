@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -119,3 +121,23 @@ def test_the_same_generator_gives_the_same_interval() -> None:
 def test_averaging_no_values_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"denominators sum to 0\.0"):
         ratio_result(np.zeros(3), np.zeros(3), np.random.default_rng(0))
+
+
+def test_resamples_in_blocks_are_those_of_one_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    right, asked = np.random.default_rng(3).integers(0, 5, size=(2, 70)).astype(np.float64)
+    results = []
+    for drawn in (1, 700, 10**9):  # one resample at a time, ten, all
+        monkeypatch.setattr("vlad_lightning.metrics.bootstrap._DRAWN", drawn)
+        results.append(ratio_result(right, asked, np.random.default_rng(5), resamples=200, most=None))
+    assert results[0] == results[1] == results[2]
+
+
+def test_memory_does_not_grow_with_the_resamples() -> None:
+    values = np.random.default_rng(0).random(200_000)
+    tracemalloc.start()
+    try:
+        ratio_result(values, np.ones_like(values), np.random.default_rng(1), resamples=40)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * 2**20  # 40 resamples at once need 60 MiB for their indices and 60 for each column

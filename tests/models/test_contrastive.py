@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vlad_lightning.models.contrastive import info_nce, phrase_nce, phrase_similarity, region_nce, retrieval_at_1
@@ -210,3 +211,16 @@ def test_retrieval_is_counted_in_each_direction() -> None:
     image_to_text, text_to_image = retrieval_at_1(images, texts)
     assert (image_to_text.item(), text_to_image.item()) == (0.5, 1.0)
     assert [x.item() for x in retrieval_at_1(texts, images)] == [1.0, 0.5]
+
+
+def test_retrieval_in_blocks_is_that_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(4)
+    images = torch.randn(101, 8, generator=generator)
+    texts = images + torch.randn(101, 8, generator=generator)
+    whole = F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
+    own = torch.arange(101)
+    expected = [(whole.argmax(dim=dim) == own).float().mean() for dim in (1, 0)]
+    assert 0.1 < expected[0] < 0.9
+    for similarities in (1, 1000, 2**24):
+        monkeypatch.setattr("vlad_lightning.models.contrastive._SIMILARITIES", similarities)
+        assert list(retrieval_at_1(images, texts)) == expected

@@ -23,6 +23,7 @@ NO_WIDTH = 1e-6
 """An interval at most this wide counts as zero width: MARIO-Eval's 1 is 1 - 1e-8 / words, and rounding adds noise."""
 
 _Z = float(stats.norm.ppf(0.975))
+_DRAWN = 2_000_000  # entries that are drawn at once: 2000 resamples of half a million images would take 8 GB a column
 
 
 def bootstrap_result(
@@ -51,7 +52,14 @@ def bootstrap_result(
     if len(columns[0]) < 2:
         return MetricResult(value, n=n)
     result = stats.bootstrap(
-        tuple(columns), statistic, n_resamples=resamples, paired=True, vectorized=True, method="percentile", rng=rng
+        tuple(columns),
+        statistic,
+        n_resamples=resamples,
+        batch=max(1, _DRAWN // len(columns[0])),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        rng=rng,
     )
     low, high = map(float, result.confidence_interval)
     if high - low > NO_WIDTH:

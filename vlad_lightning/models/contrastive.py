@@ -15,6 +15,7 @@ from vlad_lightning.models.image_encoder import ImageEncoder
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 
 _AT_ONCE = 64  # texts that are scored at once
+_SIMILARITIES = 2**24  # that are computed at once: those of 100,000 pairs would take 40 GB
 
 
 def info_nce(
@@ -152,12 +153,15 @@ def retrieval_at_1(images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         (image to text, text to image), each () float in [0, 1].
     """
-    similarity = F.normalize(images, dim=-1) @ F.normalize(texts, dim=-1).T
-    labels = torch.arange(len(images), device=images.device)
-    return (
-        (similarity.argmax(dim=1) == labels).float().mean(),
-        (similarity.argmax(dim=0) == labels).float().mean(),
-    )
+    images, texts = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
+    return _nearest_is_own(images, texts), _nearest_is_own(texts, images)
+
+
+def _nearest_is_own(rows: Tensor, others: Tensor) -> Tensor:
+    """Return how often the most similar one of N others has the row's own number, in memory that grows with N alone."""
+    block = max(1, _SIMILARITIES // max(len(others), 1))
+    nearest = torch.cat([(part @ others.T).argmax(dim=1) for part in rows.split(block)])
+    return (nearest == torch.arange(len(rows), device=rows.device)).float().mean()
 
 
 def directions(rows: Tensor) -> Tensor:
