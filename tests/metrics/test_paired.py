@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -136,3 +138,29 @@ def test_swaps_go_on_until_the_p_value_is_known_or_small_enough() -> None:
     common = per_image([0, 1] * 20), per_image([1, 0] * 20)
     usual = [paired_difference(*common, rng(), resamples=100, most_swaps=most) for most in (0, 50_000)]
     assert usual[0] == usual[1]
+
+
+def test_swaps_in_blocks_are_those_of_one_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(8)
+    first, second = (
+        {str(i): [float(right), 1.0] for i, right in enumerate(rng.random(60) < share)} for share in (0.4, 0.6)
+    )
+    found = []
+    for swaps in (1, 6000, 10**9):  # one at a time, a hundred, all
+        monkeypatch.setattr("vlad_lightning.metrics.paired._SWAPS", swaps)
+        found.append(paired_difference(first, second, np.random.default_rng(2), resamples=300))
+    assert found[0] == found[1] == found[2]
+
+
+def test_memory_does_not_grow_with_the_swaps() -> None:
+    rng = np.random.default_rng(8)
+    first, second = (
+        {str(i): [float(right), 1.0] for i, right in enumerate(rng.random(60_000) < 0.5)} for _ in range(2)
+    )
+    tracemalloc.start()
+    try:
+        paired_difference(first, second, np.random.default_rng(2), resamples=200)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 * 2**20  # 200 swaps at once need 90 MiB as integers and 90 as floating-point numbers

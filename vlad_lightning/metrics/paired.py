@@ -15,6 +15,7 @@ PerImage = Mapping[str, tuple[float, float]]
 
 
 _ENOUGH = 50  # swaps that reach a difference, for its p-value to be known well enough
+_SWAPS = 2_000_000  # that are drawn at once: 2000 of half a million images would take 16 GB
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,11 @@ def paired_difference(
     difference = _difference(resampled, statistic)
     low, high = _interval(difference, value, both)
     total, exchange = both.sum(axis=0), (both[:, ::-1] - both).reshape(count, -1)
-    drawn, reached = 0, 0
+    drawn, reached, block = 0, 0, max(1, _SWAPS // count)
     while drawn < resamples or (drawn < most_swaps and reached < _ENOUGH):
-        swaps = rng.integers(2, size=(resamples, count)).astype(np.float64)
-        swapped = total + (swaps @ exchange).reshape(-1, *total.shape)
+        blocks = (min(block, resamples - start) for start in range(0, resamples, block))
+        changed = [rng.integers(2, size=(rows, count)).astype(np.float64) @ exchange for rows in blocks]
+        swapped = total + np.concatenate(changed).reshape(-1, *total.shape)
         reached += int((np.abs(_difference(swapped, statistic)) >= abs(value) - 1e-12).sum())
         drawn += resamples
     return Difference(value, low, high, (1 + reached) / (1 + drawn), count)
