@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
 from vlad_lightning.data.synthetic.blocks import MARGIN
+from vlad_lightning.data.synthetic.captions import Caption
 from vlad_lightning.data.synthetic.scene import Phrase, PlacedObject, Scene
 from vlad_lightning.data.synthetic.sentences import CENTERS
 from vlad_lightning.data.synthetic.telling import RELATIONS
@@ -21,6 +23,7 @@ _LONGEST = (0.38, 0.5)  # the longer side of an object or of a row
 _WIDEST = 1 - 2 * MARGIN
 _LEAST_RADIUS = 0.1  # smaller icons cannot be recognised
 _GAPS = (0.05, 0.09)
+_MOST = 3  # things below each other, if there are objects among them
 
 
 @dataclass(frozen=True)
@@ -76,44 +79,57 @@ def tells_a_place(caption: str) -> bool:
     return _PLACE.search(caption) is not None
 
 
-def in_the_middle(scene: Scene, rng: np.random.Generator) -> Scene:
-    """Move what a poster shows to its middle: one thing to the center, two below each other, the upper one above.
+def in_the_middle(scene: Scene, caption: Caption, rng: np.random.Generator) -> Scene:
+    """Move what a poster shows to its middle: one thing to the center, several below each other in the caption's order.
 
-    Objects get a size that fills the poster. A poster with more than two phrases, objects and rows of objects, or with
-    two for which there is no room below each other, is left as it is.
+    Objects get a size that fills the poster. A poster on which there is no room for its phrases, objects and rows of
+    objects below each other is left as it is, and so is one with more than three, unless all of them are phrases.
 
     Args:
-        scene: a scene whose caption tells no place.
+        scene: a scene.
+        caption: its caption, which tells no place.
         rng: picks the sizes of the objects, and the gap.
     """
     things = [*(_Thing(row=row) for row in scene.rows), *(_Thing(phrase=phrase) for phrase in scene.phrases)]
-    if len(things) not in (1, 2):
+    rows = len(scene.rows)
+    if not things or (rows and len(things) > _MOST):
         return scene
-    gap = rng.uniform(*_GAPS) if len(things) == 2 else 0.0
-    letters = sum(thing.extent[1] for thing in things if thing.phrase is not None)
-    rows = sum(thing.phrase is None for thing in things)
-    room = (_WIDEST - gap - letters) / max(rows, 1)  # height for each object or row
-    sized = [thing if thing.phrase is not None else _sized(thing, rng.uniform(*_LONGEST), room) for thing in things]
-    if room < 0 or any(thing.radius < _LEAST_RADIUS for each in sized for thing in each.row):
+    gap = rng.uniform(*_GAPS)
+    letters = sum(thing.extent[1] for thing in things[rows:])
+    room = (_WIDEST - gap * (len(things) - 1) - letters) / max(rows, 1)  # height for each object or row
+    if room < 0:
         return scene
-    return _below_each_other(scene, sized, gap)
-
-
-def _sized(thing: _Thing, longest: float, room: float) -> _Thing:
-    width, height = thing.extent
-    return thing.scaled(min(longest / max(width, height), room / height)) if room > 0 else thing
-
-
-def _below_each_other(scene: Scene, things: Sequence[_Thing], gap: float) -> Scene:
-    upper_first = sorted(range(len(things)), key=lambda i: things[i].centre[1])
-    top = 0.5 - (sum(thing.extent[1] for thing in things) + gap * (len(things) - 1)) / 2
-    moved = list(things)
-    for i in upper_first:
-        height = things[i].extent[1]
-        moved[i] = things[i].at(0.5, top + height / 2)
-        top += height + gap
+    sized = [_sized(thing, rng.uniform(*_LONGEST), room) for thing in things[:rows]]
+    if any(placed.radius < _LEAST_RADIUS for thing in sized for placed in thing.row):
+        return scene
+    moved = _below_each_other([*sized, *things[rows:]], _starts(scene, caption), gap)
     return replace(
         scene,
         objects=tuple(placed for thing in moved for placed in thing.row),
         words=tuple(word for thing in moved if thing.phrase is not None for word in thing.phrase.words),
     )
+
+
+def _starts(scene: Scene, caption: Caption) -> list[int]:
+    """Return where the caption names each object or row, then where it names each phrase."""
+    objects = iter(caption.phrases)
+    said = [tuple(islice(objects, len(row))) for row in scene.rows]
+    named = [*(of_row[0] or "" for of_row in said), *(phrase.text for phrase in scene.phrases)]
+    found = [re.search(rf"(?<!\w){re.escape(name)}(?!\w)", caption.text) for name in named]
+    return [match.start() if match else len(caption.text) for match in found]
+
+
+def _sized(thing: _Thing, longest: float, room: float) -> _Thing:
+    width, height = thing.extent
+    return thing.scaled(min(longest / max(width, height), room / height))
+
+
+def _below_each_other(things: Sequence[_Thing], starts: Sequence[int], gap: float) -> list[_Thing]:
+    """Return the things, in their order, the one that is named first at the top."""
+    top = 0.5 - (sum(thing.extent[1] for thing in things) + gap * (len(things) - 1)) / 2
+    moved = list(things)
+    for i in sorted(range(len(things)), key=lambda i: starts[i]):
+        height = things[i].extent[1]
+        moved[i] = things[i].at(0.5, top + height / 2)
+        top += height + gap
+    return moved

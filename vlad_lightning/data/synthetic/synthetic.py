@@ -120,7 +120,7 @@ def _described(scene: Scene, rng: np.random.Generator, heldout: bool, world: Wor
     shown = shows_what_is_told(shaded, describe(shaded, rng, ODDS), heldout)
     if shown is None or tells_a_place(shown[1].text):
         return shown
-    return in_the_middle(shown[0], rng), shown[1]
+    return in_the_middle(*shown, rng), shown[1]
 
 
 def check_posters(samples: int, size: int, seed: int, world: str) -> None:
