@@ -27,14 +27,14 @@ _SKIES = {
 }
 _HORIZON = (0.62, 0.78)
 _PERIODS = (0.1, 0.2)  # of stripes and dots, as fractions of the frame
+_USUAL_PERIOD, _USUAL_BANDS = 0.125, 0.25  # in the literal world: whole numbers of stripes, dots and bands
 
 
 def draw_plain(rng: np.random.Generator) -> Background:
     """Draw a background of one colour: solid, a gradient, or textured."""
     colour = list(PALETTE)[rng.integers(len(PALETTE))]
     kind = ("solid", "gradient", TEXTURES[rng.integers(len(TEXTURES))])[rng.integers(3)]
-    spread = {"solid": 0.0, "gradient": 2 * _SHADE}.get(kind, _SHADE)
-    return _of_one_colour(rng, colour, kind, spread)
+    return _of_one_colour(rng, colour, kind, _spread(kind))
 
 
 def draw_rich(rng: np.random.Generator) -> Background:
@@ -45,11 +45,32 @@ def draw_rich(rng: np.random.Generator) -> Background:
     if kind == "texture":
         kind = TEXTURES[rng.integers(len(TEXTURES))]
     colour = _one(rng, tuple(PALETTE))
-    spread = {"solid": 0.0, "framed": 0.0, "gradient": 2 * _SHADE, "banded": 1.5 * _SHADE}.get(kind, _SHADE)
-    background = _of_one_colour(rng, colour, kind, spread, _BANDS if kind == "banded" else _PERIODS)
+    background = _of_one_colour(rng, colour, kind, _spread(kind), _BANDS if kind == "banded" else _PERIODS)
     if kind != "framed":
         return background
     return replace(background, accent=_one(rng, tuple(name for name in PALETTE if name != colour)))
+
+
+def in_usual_form(background: Background) -> Background:
+    """Give a background what no caption tells: shades around its colour, an angle, a period, a horizon.
+
+    Stripes rise, gradients get lighter from above to below, and a colour alone is exactly the palette's.
+    """
+    if background.kind == "landscape" and background.accent:
+        shades = (PALETTE[background.colour], PALETTE[background.accent])
+        return replace(background, shades=shades, angle=0.0, period=1.0, horizon=sum(_HORIZON) / 2)
+    half = _spread(background.kind) / 2
+    return replace(
+        background,
+        shades=(shade(background.colour, -half), shade(background.colour, half)),
+        angle=math.pi / 2 if background.kind == "gradient" else math.pi / 4,
+        period=_USUAL_BANDS if background.kind == "banded" else _USUAL_PERIOD,
+    )
+
+
+def _spread(kind: str) -> float:
+    """Return how far the two shades of a background are apart."""
+    return {"solid": 0.0, "framed": 0.0, "gradient": 2 * _SHADE, "banded": 1.5 * _SHADE}.get(kind, _SHADE)
 
 
 def _of_one_colour(

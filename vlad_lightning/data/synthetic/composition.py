@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from vlad_lightning.data.synthetic.backgrounds import draw_plain, draw_rich
+from vlad_lightning.data.synthetic.backgrounds import draw_plain, draw_rich, in_usual_form
 from vlad_lightning.data.synthetic.blocks import MARGIN, WORLD_FONTS, Block, fitted_block
 from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS
 from vlad_lightning.data.synthetic.lettering import style_of
@@ -111,6 +111,8 @@ def _background(rng: np.random.Generator, world: World, sought: str | None) -> B
     """Draw a background, one on which letters of the colour ``sought`` are readable."""
     while True:
         background = draw_plain(rng) if world in OF_SHAPES else draw_rich(rng)
+        if world == "literal":
+            background = in_usual_form(background)
         if sought is None or sought in text_colours(*background.shades):
             return background
 
