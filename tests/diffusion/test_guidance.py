@@ -147,7 +147,15 @@ def test_the_ground_is_not_rescaled_where_the_layout_says_what_is_drawn(phi: flo
     full, bare = torch.randn(2, 5, 3, 8, 8, generator=torch.Generator().manual_seed(8), dtype=torch.float64)
     drawn = torch.rand(5, 8, 8, generator=torch.Generator().manual_seed(9)) < 0.5
     plain = HierarchicalGuidance(3.0, 3.0).combine([full, bare])
-    factor = phi * full.flatten(1).std(1) / plain.flatten(1).std(1) + 1 - phi
+    # only what is drawn is measured, too: torch.std over the numbers at these positions, sample by sample
+    ratios = [a[:, here].std() / b[:, here].std() for a, b, here in zip(full, plain, drawn, strict=True)]
+    factor = phi * torch.stack(ratios) + 1 - phi
     found = HierarchicalGuidance(3.0, 3.0, rescale=phi).combine([full, bare], DrawnPositions(drawn, ~drawn))
     expected = plain * torch.where(drawn, factor[:, None, None], torch.ones(()))[:, None]
     torch.testing.assert_close(found, expected, check_dtype=False, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layout_that_draws_nothing_leaves_the_guided_prediction() -> None:
+    full, bare = torch.randn(2, 5, 3, 8, 8, generator=torch.Generator().manual_seed(10))
+    plain = HierarchicalGuidance(3.0, 3.0).combine([full, bare])
+    assert torch.equal(HierarchicalGuidance(3.0, 3.0, rescale=0.7).combine([full, bare], NOWHERE), plain)

@@ -83,10 +83,11 @@ class HierarchicalGuidance:
         blue, added to gray, is yellow.
 
         With ``rescale`` it is f (phi std(f(t, z)) / std(f) + 1 - phi), the deviations over each sample: guidance then
-        widens the range of the prediction less, or at phi = 1 not at all. Where the layout says what is drawn, the
-        ground is left as it is guided: a white ground times a factor below 1 is grey, and unevenness that guidance had
-        pushed beyond the range of the pixels is seen again. Rescaling needs a prediction whose deviation is that of the
-        data, see :func:`~vlad_lightning.diffusion.objective.check_rescale`.
+        widens the range of the prediction less, or at phi = 1 not at all. Where the layout says what is drawn, only
+        that is measured and rescaled. The ground is left as it is guided: a white ground times a factor below 1 is
+        grey, and unevenness that guidance had pushed beyond the range of the pixels is seen again; counted in the
+        deviations, it would make letters and objects on it dull. Rescaling needs a prediction whose deviation is that
+        of the data, see :func:`~vlad_lightning.diffusion.objective.check_rescale`.
 
         Both need f(t, z) among the predictions, so ``text_scale`` is not 0.
 
@@ -100,11 +101,12 @@ class HierarchicalGuidance:
             guided = _limited(predictions[0], guided, self.limit, positions.limited)
         if self.rescale == 0:
             return guided
-        conditional, own = _deviation(predictions[0]), _deviation(guided)
+        where = None if positions is None else positions.drawn
+        conditional, own = _deviation(predictions[0], where), _deviation(guided, where)
         # a constant prediction has no deviation to keep, and 0 / 0 would be nan
         ratio = conditional / own.clamp(min=torch.finfo(own.dtype).tiny)
         rescaled = guided * (self.rescale * ratio + 1 - self.rescale)
-        return rescaled if positions is None else torch.where(positions.drawn.unsqueeze(1), rescaled, guided)
+        return rescaled if where is None else torch.where(where.unsqueeze(1), rescaled, guided)
 
 
 def _limited(conditional: Tensor, guided: Tensor, limit: float, where: Tensor) -> Tensor:
@@ -115,6 +117,12 @@ def _limited(conditional: Tensor, guided: Tensor, limit: float, where: Tensor) -
     return torch.where((where & (share < 1)).unsqueeze(1), conditional + added * share.unsqueeze(1), guided)
 
 
-def _deviation(prediction: Tensor) -> Tensor:
-    """Compute the standard deviation of each sample of (B, ...), (B, 1, ...)."""
-    return prediction.std(dim=tuple(range(1, prediction.ndim)), keepdim=True)
+def _deviation(prediction: Tensor, where: Tensor | None) -> Tensor:
+    """Compute the deviation of each sample of (B, C, ...) at the positions ``where`` (B, ...), as (B, 1, ...)."""
+    dims = tuple(range(1, prediction.ndim))
+    if where is None:
+        return prediction.std(dim=dims, keepdim=True)
+    weight = where.unsqueeze(1).expand_as(prediction).to(prediction)
+    count = weight.sum(dim=dims, keepdim=True).clamp(min=1)
+    mean = (prediction * weight).sum(dim=dims, keepdim=True) / count
+    return (((prediction - mean).square() * weight).sum(dim=dims, keepdim=True) / count).sqrt()
