@@ -107,7 +107,7 @@ def cost(work: Work) -> tuple[float, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=list(PARTS), default=[], help="(default: all)")
+    parser.add_argument("parts", nargs="*", choices=list(PARTS), help="(default: all)")
     options = parser.parse_args()
     print("| what | size | s | MiB | power |\n|---|---|---|---|---|")
     for part in options.parts or PARTS:
