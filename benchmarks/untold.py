@@ -62,11 +62,12 @@ def main() -> None:
             asked = prompts[start : start + 12]
             made = pipe(asked, generator=sampling_generators(0, [(prompt,) for prompt in asked]), output_type="pt")
             for kind, images in ((name, made.images * 2 - 1), ("in print", in_print(pipe, made.layouts))):
-                seen = zip(images, detector.detect(images), engine.read(images), words[start:], strict=False)
+                asked_words = words[start : start + len(asked)]
+                seen = zip(images, detector.detect(images), engine.read(images), asked_words, strict=True)
                 for image, found, lines, word in seen:
                     counted[kind].append((is_plain(image), bool(found), ocr_row(lines, [word])["words_read"]))
-        for kind, images in counted.items():
-            columns = np.array(images, dtype=np.float64).T
+        for kind, found_in_each in counted.items():
+            columns = np.array(found_in_each, dtype=np.float64).T
             results = [ratio_result(column, np.ones(len(prompts)), np.random.default_rng(0)) for column in columns]
             rows.append((kind, f"{len(prompts)}", *(f"{r.value:.3f} ({r.low:.3f} to {r.high:.3f})" for r in results)))
     table(("pipeline", "images", "plain grounds", "with an object", "words read"), rows)
