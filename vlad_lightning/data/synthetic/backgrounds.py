@@ -10,6 +10,7 @@ import numpy as np
 from vlad_lightning.data.synthetic.odds import weighted
 from vlad_lightning.data.synthetic.scene import TEXTURES, Background
 from vlad_lightning.layout.colours import PALETTE, RGB
+from vlad_lightning.layout.patterns import CONTRAST, PATTERNS, usual_angle, usual_period
 
 _SHADE = 0.16
 _KINDS = ("solid", "gradient", "texture", "banded", "framed", "landscape")
@@ -27,7 +28,6 @@ _SKIES = {
 }
 _HORIZON = (0.62, 0.78)
 _PERIODS = (0.1, 0.2)  # of stripes and dots, as fractions of the frame
-_USUAL_PERIOD, _USUAL_BANDS = 0.125, 0.25  # in the literal world: whole numbers of stripes, dots and bands
 
 
 def draw_plain(rng: np.random.Generator) -> Background:
@@ -54,17 +54,18 @@ def draw_rich(rng: np.random.Generator) -> Background:
 def in_usual_form(background: Background) -> Background:
     """Give a background what no caption tells: shades around its colour, an angle, a period, a horizon.
 
-    Stripes rise, gradients get lighter from above to below, and a colour alone is exactly the palette's.
+    Stripes rise, gradients get lighter from above to below, and a colour alone is exactly the palette's. Patterns are
+    those that a phrase map draws (:mod:`~vlad_lightning.layout.patterns`).
     """
     if background.kind == "landscape" and background.accent:
         shades = (PALETTE[background.colour], PALETTE[background.accent])
         return replace(background, shades=shades, angle=0.0, period=1.0, horizon=sum(_HORIZON) / 2)
-    half = _spread(background.kind) / 2
+    half = CONTRAST if background.kind in PATTERNS else _spread(background.kind) / 2
     return replace(
         background,
         shades=(shade(background.colour, -half), shade(background.colour, half)),
-        angle=math.pi / 2 if background.kind == "gradient" else math.pi / 4,
-        period=_USUAL_BANDS if background.kind == "banded" else _USUAL_PERIOD,
+        angle=usual_angle(background.kind),
+        period=usual_period(background.kind),
     )
 
 

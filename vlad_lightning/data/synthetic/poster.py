@@ -14,6 +14,7 @@ from vlad_lightning.data.synthetic.lettering import draw_classes, draw_ink, fine
 from vlad_lightning.data.synthetic.scene import KINDS, Background, PlacedObject, PlacedWord, Scene
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import THINGS
+from vlad_lightning.layout.patterns import PATTERNS, pattern
 
 _MASK_FINENESS = 4
 _FRAME_WIDTH = 0.025  # of the poster's side: well within its margin
@@ -61,24 +62,16 @@ def draw_background(background: Background, size: int) -> Image.Image:
 
 
 def _mix(background: Background, size: int) -> np.ndarray:
-    across = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
-    x, y = across[None, :], across[:, None]
-    slope = math.cos(background.angle) * x + math.sin(background.angle) * y  # (S, S)
+    """Return the share of the second shade at each pixel, (S, S) in [0, 1]."""
     match background.kind:
-        case "gradient":
-            return (slope - slope.min()) / (slope.max() - slope.min())
-        case "striped":
-            return ((slope / background.period) % 1 < 0.5).astype(np.float32)
-        case "dotted":
-            distance = (x / background.period % 1 - 0.5) ** 2 + (y / background.period % 1 - 0.5) ** 2
-            return (distance < 0.07).astype(np.float32)
-        case "banded":
-            return np.broadcast_to((y / background.period % 1 < 0.5).astype(np.float32), (size, size))
         case "landscape":
+            x = (np.arange(size, dtype=np.float32) + 0.5) / size - 0.5
             hills = background.horizon - 0.5 + _HILLS * np.sin(2 * math.pi * x / background.period + background.angle)
-            return np.clip((y - hills) * size + 0.5, 0, 1).astype(np.float32)
+            return np.clip((x[:, None] - hills) * size + 0.5, 0, 1).astype(np.float32)
         case "noisy":
             return np.random.default_rng(background.noise).random((size, size), dtype=np.float32)
+        case kind if kind in PATTERNS:
+            return pattern(kind, (size, size), background.angle, background.period)
     raise ValueError(f"background kind is {background.kind!r}; allowed: {', '.join(KINDS)}")
 
 
