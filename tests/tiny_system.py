@@ -112,10 +112,16 @@ def image_generator(
     named_colours: bool = False,
     skips: bool = False,
     coloured_letters: bool = False,
+    named_patterns: bool = False,
 ) -> ImageGenerator:
     stamps: dict[str, Any] = {"channels": map_channels}
-    if named_colours or coloured_letters:
-        stamps = {"picture": True, "named_colours": named_colours, "coloured_letters": coloured_letters}
+    if named_colours or coloured_letters or named_patterns:
+        stamps = {
+            "picture": True,
+            "named_colours": named_colours,
+            "coloured_letters": coloured_letters,
+            "named_patterns": named_patterns,
+        }
     phrases = PhraseMap(WIDTH, side=4, width=16, **stamps) if hierarchical and grounded else None
     layout = (LATENT if hierarchical else 0) + (phrases.encoded_channels(LATENT) if phrases else 0) + 4 * word_colours
     fusion = LatentFusion(LATENT, layout, WIDTH, LATENT + extra_channels, time_width=16)

@@ -13,6 +13,7 @@ from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.glyphs import glyph_images
+from vlad_lightning.layout.patterns import PATTERNS
 from vlad_lightning.models.autoencoder import SpaceToDepth
 from vlad_lightning.models.painter.fusion import LatentFusion
 from vlad_lightning.models.painter.vfe import VFE
@@ -459,6 +460,32 @@ def test_the_colours_that_phrases_name_reach_the_layouts_latent() -> None:
     assert not changed[: tiny.LATENT].any()
     assert not changed[2 * tiny.LATENT :].any()
     assert tiny.image_generator().named_colours(prompts) is None
+
+
+def test_the_pattern_that_a_background_names_reaches_the_layouts_latent() -> None:
+    image_generator = tiny.image_generator(named_patterns=True)
+    prompts = ["a red circle on a striped blue background", "a red circle on a blue background"]
+    frame = torch.tensor([[0.5, 0.5, 1.0, 1.0, 0.0]])
+    grounds = ["a striped blue background", "a blue background"]
+    layouts = [replace(STAR, objects=(name,), object_boxes=frame) for name in grounds]
+    with torch.no_grad():
+        conditioning = image_generator.prompt_encoder(prompts)
+        grounding = image_generator.ground(prompts, layouts, conditioning)
+        assert grounding.patterns is not None
+        assert grounding.patterns[:, :2].tolist() == [[0, 1 + PATTERNS.index("striped")], [0, 0]]
+        blank = glyph_images(image_generator.draw_glyphs(layouts))
+        striped, even = (
+            image_generator.encode_layout(blank, told) for told in (grounding, replace(grounding, patterns=None))
+        )
+    assert striped is not None
+    assert even is not None
+    changed = (striped != even).flatten(2).any(dim=2)
+    assert changed[0, tiny.LATENT : 2 * tiny.LATENT].any()  # of the stamps' picture
+    assert not changed[0, : tiny.LATENT].any()
+    assert not changed[0, 2 * tiny.LATENT :].any()
+    assert not changed[1].any()
+    assert image_generator.named_patterns(prompts[1:]) is None
+    assert tiny.image_generator().named_patterns(prompts) is None
 
 
 def test_an_object_missing_from_the_prompt_is_refused(image_generator: ImageGenerator) -> None:

@@ -22,6 +22,7 @@ from vlad_lightning.layout.glyphs import Rasterizer, glyph_images, near_letters
 from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.masks import covered, fills_frame
 from vlad_lightning.layout.object_requests import count_of
+from vlad_lightning.layout.patterns import PATTERNS, pattern_named
 from vlad_lightning.layout.phrase_colours import phrase_colours
 from vlad_lightning.layout.prompt_parser import bare_phrase
 from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE, check_whole
@@ -244,7 +245,7 @@ class ImageGenerator(nn.Module):
             mask[row, slots] = True
             counts[row, slots] = torch.tensor([count_of(bare_phrase(name)) for name in layout.objects]).long()
         boxes, mask, counts = (told.to(cond.phrases.device) for told in (boxes, mask, counts))
-        return Grounding(cond.objects, boxes, mask, counts, self.named_colours(prompts))
+        return Grounding(cond.objects, boxes, mask, counts, self.named_colours(prompts), self.named_patterns(prompts))
 
     def named_colours(self, prompts: Sequence[str]) -> Tensor | None:
         """Return the colours that the phrases of B prompts name, as :class:`Grounding` has them.
@@ -262,6 +263,22 @@ class ImageGenerator(nn.Module):
                 if rgb is not None:
                     colours[row, slot] = torch.tensor([*(v / 127.5 - 1 for v in rgb), 1.0])
         return colours.to(self.vfe.fusion.weight.device, non_blocking=True)
+
+    def named_patterns(self, prompts: Sequence[str]) -> Tensor | None:
+        """Return the patterns that the phrases of B prompts name, as :class:`Grounding` has them.
+
+        Returns:
+            (B, K) int64 on the image generator's device; None if no phrase names one, and without a phrase map that
+            reads them.
+        """
+        if self.vfe.phrase_map is None or not self.vfe.phrase_map.config.named_patterns:
+            return None
+        patterns = torch.zeros(len(prompts), self.prompt_encoder.text_encoder.max_objects, dtype=torch.int64)
+        for row, prompt in enumerate(prompts):
+            for slot, phrase in enumerate(self._phrases(prompt)):
+                kind = pattern_named(phrase)
+                patterns[row, slot] = 0 if kind is None else 1 + PATTERNS.index(kind)
+        return patterns.to(self.vfe.fusion.weight.device, non_blocking=True) if patterns.any() else None
 
     @property
     def inpaints(self) -> bool:

@@ -136,7 +136,8 @@ class DiffusionLoss:
         if self.settings.box_dropout > 0:
             mask = mask & (generators.uniform(mask.shape[1]) >= self.settings.box_dropout)
         colours = self.image_generator.named_colours(batch.prompts)
-        return Grounding(cond.objects, batch.object_boxes, mask, batch.object_counts, colours)
+        patterns = self.image_generator.named_patterns(batch.prompts)
+        return Grounding(cond.objects, batch.object_boxes, mask, batch.object_counts, colours, patterns)
 
     def _without_pooled(self, cond: Conditioning, uncond: Conditioning, generators: SampleGenerators) -> Conditioning:
         """Replace the pooled t of some samples by the empty prompt's; their token states stay."""

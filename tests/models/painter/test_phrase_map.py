@@ -4,10 +4,16 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from vlad_lightning.data.synthetic.backgrounds import in_usual_form
+from vlad_lightning.data.synthetic.poster import draw_background
+from vlad_lightning.data.synthetic.scene import Background
+from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.masks import box_coordinates, box_masks
+from vlad_lightning.layout.patterns import PATTERNS
 from vlad_lightning.models.autoencoder import SpaceToDepth
 from vlad_lightning.models.painter.phrase_map import Grounding, PhraseMap
 
@@ -244,7 +250,40 @@ def test_a_named_colour_fills_a_background() -> None:
     assert (opacity > 0.5).all()
 
 
-@pytest.mark.parametrize("setting", ["named_colours", "coloured_letters"])
+@pytest.mark.parametrize("kind", PATTERNS)
+def test_a_named_pattern_is_the_ground_of_a_poster(kind: str) -> None:
+    """With an opaque stamp, the map's picture is the ground that the literal world draws, up to its rounding."""
+    torch.manual_seed(0)
+    module = PhraseMap(WIDTH, side=4, width=16, picture=True, named_colours=True, named_patterns=True)
+    with torch.no_grad():
+        module.draw[-1].bias[3 * 16 :] = 30.0
+    ground = in_usual_form(Background("blue", kind, (PALETTE["blue"],) * 2))
+    expected = torch.from_numpy(np.array(draw_background(ground, 128))).permute(2, 0, 1) / 127.5 - 1
+    colour = torch.tensor([*(value / 127.5 - 1 for value in PALETTE["blue"]), 1.0]).view(1, 1, 4)
+    patterns = torch.tensor([[1 + PATTERNS.index(kind)]])
+    told = replace(grounding([[0.5, 0.5, 1.0, 1.0, 0.0]]), colours=colour, patterns=patterns)
+    drawn = module(told, (128, 128))[0]
+    torch.testing.assert_close(drawn[:3], expected, atol=1 / 127.5, rtol=0)
+    assert drawn[:3].flatten(1).std(dim=1).amin() > 0.05
+    assert not drawn[3].any()  # a background has no silhouette
+
+
+def test_a_named_pattern_is_drawn_on_backgrounds_alone() -> None:
+    torch.manual_seed(0)
+    module = PhraseMap(WIDTH, side=4, width=16, picture=True, named_patterns=True)
+    frame, small = [0.5, 0.5, 1.0, 1.0, 0.0], [0.25, 0.25, 0.25, 0.25, 0.0]
+    told = grounding([small, frame])
+    plain = module(told, SIZE)
+    assert torch.equal(module(replace(told, patterns=torch.tensor([[1, 0]])), SIZE), plain)
+    striped = module(replace(told, patterns=torch.tensor([[0, 2]])), SIZE)
+    assert torch.equal(striped[:, 3:], plain[:, 3:])
+    without = PhraseMap(WIDTH, side=4, width=16, picture=True)
+    without.load_state_dict(module.state_dict())
+    assert torch.equal(without(replace(told, patterns=torch.tensor([[0, 2]])), SIZE), plain)
+    assert (striped != plain)[:, :3].any()
+
+
+@pytest.mark.parametrize("setting", ["named_colours", "coloured_letters", "named_patterns"])
 def test_latents_have_no_colours_to_replace(setting: str) -> None:
     with pytest.raises(ValueError, match=f"{setting} is true; it needs picture: true"):
         PhraseMap(WIDTH, **{setting: True})

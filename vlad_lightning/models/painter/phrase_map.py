@@ -11,6 +11,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from vlad_lightning.layout.masks import box_coordinates, fills_frame
+from vlad_lightning.layout.patterns import CONTRAST, usual_patterns
 from vlad_lightning.models.autoencoder import Autoencoder
 from vlad_lightning.models.painter.rows import split_rows
 
@@ -30,6 +31,8 @@ class Grounding:
         counts: (B, K) int64: how many objects each phrase counts, whose box is around all of them; None is 1 for all.
         colours: (B, K, 4) float32: red, green and blue in [-1, 1] of the colour that a phrase names, and a 1 where it
             names one; None if no phrase does.
+        patterns: (B, K) int64: the pattern that a phrase names, 1 for the first of
+            :data:`~vlad_lightning.layout.patterns.PATTERNS`, and 0 for none; None if no phrase names one.
     """
 
     phrases: Tensor
@@ -37,6 +40,7 @@ class Grounding:
     mask: Tensor
     counts: Tensor | None = None
     colours: Tensor | None = None
+    patterns: Tensor | None = None
 
 
 class PhraseMap(ModelMixin, ConfigMixin):
@@ -58,6 +62,9 @@ class PhraseMap(ModelMixin, ConfigMixin):
     With ``named_colours``, the stamp of a phrase that names a colour has that colour all over, and the network draws
     its opacity only.
 
+    With ``named_patterns``, the stamp of a phrase that fills the frame, a background, is darker and lighter where the
+    pattern that it names is. A stamp has too few cells to draw stripes.
+
     With ``coloured_letters``, the letters of words whose colour is told are drawn into the picture, over the stamps: it
     then says of letters what it says of objects, at the places of the pixels.
 
@@ -74,9 +81,10 @@ class PhraseMap(ModelMixin, ConfigMixin):
         rows: whether a phrase that counts its objects is a row of stamps.
         named_colours: whether the colour that a phrase names replaces that of its stamp; only of pictures.
         coloured_letters: whether pictures have the letters whose colour is told; only of pictures.
+        named_patterns: whether backgrounds have the pattern that their phrase names; only of pictures.
 
     Raises:
-        ValueError: for ``named_colours`` or ``coloured_letters`` without ``picture``.
+        ValueError: for ``named_colours``, ``coloured_letters`` or ``named_patterns`` without ``picture``.
     """
 
     @register_to_config
@@ -91,9 +99,15 @@ class PhraseMap(ModelMixin, ConfigMixin):
         rows: bool = False,
         named_colours: bool = False,
         coloured_letters: bool = False,
+        named_patterns: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("named_colours", named_colours), ("coloured_letters", coloured_letters)):
+        of_pictures = {
+            "named_colours": named_colours,
+            "coloured_letters": coloured_letters,
+            "named_patterns": named_patterns,
+        }
+        for name, value in of_pictures.items():
             if value and not picture:
                 raise ValueError(f"{name} is true; it needs picture: true, since a latent has no colours to replace")
         self.channels = 3 if picture else channels
@@ -162,6 +176,7 @@ class PhraseMap(ModelMixin, ConfigMixin):
             named = ordered.colours[..., 3] > 0
             fill = ordered.colours[..., :3, None, None].to(colours)
             colours = torch.where(named[..., None, None, None], fill, colours)
+        patterns = self._patterns(ordered, solid, size)
         canvas = colours.new_zeros(len(colours), self.out_channels, *size)
         with torch.autocast(colours.device.type, enabled=False):  # bfloat16 would move the edges
             across, down, cover = box_coordinates(ordered.boxes, size)
@@ -175,6 +190,9 @@ class PhraseMap(ModelMixin, ConfigMixin):
                     F.grid_sample(part[:, k], grid, padding_mode="border", align_corners=False)
                     for part in (colours, opacity)
                 )
+                if patterns is not None:
+                    brightness, contrast = patterns
+                    stamp = stamp.lerp(brightness[:, k, None], contrast[:, k, None, None, None])
                 inside = torch.stack([across[:, k], down[:, k], torch.ones_like(across[:, k])], dim=1).clamp(-1, 1)
                 if self._silhouettes:
                     stamp = torch.cat([stamp, solid[:, k, None, None, None].to(stamp).expand_as(share)], dim=1)
@@ -182,6 +200,14 @@ class PhraseMap(ModelMixin, ConfigMixin):
                 shares = torch.cat([(covered * share).expand_as(stamp), covered.expand_as(inside)], dim=1)
                 canvas = canvas.lerp(torch.cat([stamp, inside], dim=1), shares)
         return canvas
+
+    def _patterns(self, grounding: Grounding, solid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor] | None:
+        """Return the patterns of backgrounds, (B, K, h, w) in [-1, 1], and their contrast, (B, K); None without any."""
+        if not self.config.named_patterns or grounding.patterns is None:
+            return None
+        drawn = torch.from_numpy(usual_patterns(size).copy()).to(grounding.boxes)
+        named = (grounding.patterns > 0) & ~solid
+        return drawn[grounding.patterns.sub(1).clamp(min=0)], CONTRAST * named.to(drawn)
 
     @property
     def _silhouettes(self) -> int:
@@ -215,5 +241,7 @@ def _smallest_last(grounding: Grounding) -> Grounding:
     most = max(1, int(mask.sum(dim=1).max()))
     order = area.argsort(dim=1, descending=True, stable=True)[:, :most]  # (B, most)
     row = torch.arange(len(boxes), device=boxes.device)[:, None]
-    counts, colours = (None if told is None else told[row, order] for told in (grounding.counts, grounding.colours))
-    return Grounding(grounding.phrases[row, order], boxes[row, order], mask[row, order], counts, colours)
+    told = (
+        None if each is None else each[row, order] for each in (grounding.counts, grounding.colours, grounding.patterns)
+    )
+    return Grounding(grounding.phrases[row, order], boxes[row, order], mask[row, order], *told)
