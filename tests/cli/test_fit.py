@@ -406,6 +406,8 @@ def test_a_checkpoint_is_evaluated_as_its_export_with_the_configuration_that_the
     words = ["export", "--config", config, "--checkpoint", checkpoint, "--folder", tmp_path / "pipeline"]
     words += ["--trainer.accelerator", "cuda", "--trainer.devices", 8]  # another machine's
     assert main([*map(str, words)]) == 0
+    index = json.loads((tmp_path / "pipeline" / "model_index.json").read_text())
+    assert index["nouns"] == []  # of folders, it is not known what they show
     (tmp_path / "prompts.txt").write_text("a poster that says 'HELLO'\na red star\n")
     for name, model in (("trained", checkpoint), ("exported", tmp_path / "pipeline")):
         words = ["evaluate", "generate", "--model", model, "--out", tmp_path / name, "--steps", 2]

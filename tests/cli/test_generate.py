@@ -155,6 +155,26 @@ def test_a_prompt_without_words_to_draw_is_reported(
     assert notice not in capsys.readouterr().out
 
 
+def test_objects_that_the_model_has_not_learned_are_named(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = "a giraffe under a red star on a blue background that says 'HI'"
+    generate(model, tmp_path / "a.png", prompt=prompt)
+    assert "has not learned" not in capsys.readouterr().out  # its index does not say what it has
+    knowing = tmp_path / "pipeline"
+    pipe = VLADPipeline.from_pretrained(model)
+    pipe.register_to_config(nouns=["star", "cat"])
+    pipe.save_pretrained(knowing)
+    notice = "notice: this model has not learned to draw 'a giraffe'; its model card names the 2 objects"
+    generate(knowing, tmp_path / "b.png", prompt=prompt)
+    assert notice in capsys.readouterr().out
+    generate(knowing, tmp_path / "b.png", prompt=prompt.replace("giraffe", "cat"))
+    assert "has not learned" not in capsys.readouterr().out
+    (tmp_path / "prompts.txt").write_text(f"a cat\n{prompt}\ntwo zebras and a giraffe\n")
+    main(["--prompts", str(tmp_path / "prompts.txt"), *options(knowing), "--out", str(tmp_path / "sheet.png")])
+    assert "to draw 'a giraffe', 'two zebras'; its" in capsys.readouterr().out
+
+
 def test_the_settings_for_faster_sampling_reach_the_sampler(model: Path, tmp_path: Path) -> None:
     steps = ("--steps", 4)
     plain = generate(model, tmp_path / "a.png", *steps)

@@ -18,6 +18,7 @@ from vlad_lightning.data.order import SampleOrder
 from vlad_lightning.data.source import RawSample, SampleSource
 from vlad_lightning.data.synthetic.online import SyntheticSource
 from vlad_lightning.files import configs_folder
+from vlad_lightning.layout.nouns import SHAPES, THINGS
 
 
 class Plain(SampleSource):
@@ -130,6 +131,13 @@ def test_a_step_has_the_same_samples_for_every_number_of_devices_and_after_a_res
 
 def named(source: MixedSource, batch: list[Any]) -> list[str]:
     return sorted(source.keys[draw[0]] for draw in batch)
+
+
+def test_its_nouns_are_those_of_all_sources() -> None:
+    plain, rich = (SyntheticSource(4, world=world) for world in ("plain", "rich"))
+    assert MixedSource([plain, rich], [1, 1]).nouns == (*SHAPES, *THINGS)
+    assert MixedSource([plain, plain], [1, 1]).nouns == SHAPES
+    assert MixedSource([rich, Plain("a", 4)], [1, 1]).nouns == ()  # nobody knows what those show
 
 
 def test_a_changed_source_is_named_in_the_fingerprint() -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.generation.image_sampler import ImageSampler
-from vlad_lightning.pipeline.model_card import read_run, write_card
+from vlad_lightning.pipeline.model_card import Run, read_run, write_card
 
 RESULTS = {
     "word_accuracy": {"value": 0.5737, "low": 0.529, "high": 0.618, "n": 556, "data": "/folders/of/mine/heldout"},
@@ -90,6 +90,17 @@ def test_the_card_shows_pictures_limits_seeds_and_the_licence(tmp_path: Path, ch
         assert text in found.text
 
 
+def test_the_card_names_the_objects_that_the_training_data_show(tmp_path: Path) -> None:
+    folder = tmp_path / "pipeline"
+    folder.mkdir()
+    for nouns, told in ((["cat", "tree"], "It has learned to draw 2 objects: cat, tree."), ([], "")):
+        (folder / "model_index.json").write_text(json.dumps({"nouns": nouns}))
+        write_card(folder, Run("posters", "data/train", "last.ckpt", "0", 1))
+        text = ModelCard.load(folder / "README.md").text
+        assert ("It has learned to draw" in text) == bool(nouns)
+        assert told in text
+
+
 def test_the_licence_of_published_weights_is_named(tmp_path: Path, checkpoint: Path) -> None:
     callbacks = {
         "FromPretrained[image_generator.vfe.unet]": {"source": "someone/diffusion-1"},
@@ -160,6 +171,15 @@ def test_the_card_has_the_settings_of_all_stages(tmp_path: Path) -> None:
     assert "\n".join(rows) in text
     assert f"- Data: `{source}`" in text
     assert "drawn from Font Awesome Free 6 by Fonticons, Inc. (CC BY 4.0)" in text
+
+
+def test_the_icons_of_a_mixture_are_credited(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "stage2" / "last.ckpt"
+    worlds = {f"data.source.sources.SyntheticSource[{i}].world": world for i, world in enumerate(("plain", "literal"))}
+    trained(checkpoint, 10, worlds)
+    saved = torch.load(checkpoint, weights_only=True)
+    run = read_run("posters", "elsewhere", checkpoint, saved, tmp_path / "none")
+    assert [stage.credits for stage in run.stages] == ["Font Awesome Free 6 by Fonticons, Inc. (CC BY 4.0)"]
 
 
 def test_a_stage_that_was_trained_again_since_is_not_described(tmp_path: Path) -> None:

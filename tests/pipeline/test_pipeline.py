@@ -184,7 +184,7 @@ def test_a_pipeline_samples_with_the_settings_of_its_stages_test(tmp_path: Path)
     assert [kept.pop(name) for name in ("steps", "guidance_scale", "layout_scale")] == [2, 4.0, 1.5]
     for name in ("augmentation", "eta", "solver", "cache_interval", "fuse_qkv"):
         kept.pop(name)
-    for name in ("guidance_interval", "guidance_rescale", "guidance_limit"):
+    for name in ("guidance_interval", "guidance_rescale", "guidance_limit", "nouns"):
         kept.pop(name)
     for name in ("steps", "solver", "eta"):
         kept.pop(f"layout_{name}")

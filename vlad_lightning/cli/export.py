@@ -67,11 +67,12 @@ def _export_stage_2(options: argparse.Namespace, rest: Sequence[str], pictures: 
     if options.lora_folder:
         _replace(options.lora_folder, lambda new: save_unet_lora(module.image_generator.vfe, new))
     if options.folder:
-        data = getattr(getattr(built.datamodule, "source", None), "name", "unknown")
+        source = getattr(built.datamodule, "source", None)
+        data, nouns = getattr(source, "name", "unknown"), getattr(source, "nouns", ())
         results = Path(built.config["out"], "results.json")
         told = module.sampler, module.layout_sampler, _seeds(built, module), notes
         run = read_run(options.folder.name, data, options.checkpoint, saved, results, *told)
-        _replace(options.folder, lambda new: _save_pipeline(module, run, new, options.dtype, pictures))
+        _replace(options.folder, lambda new: _save_pipeline(module, nouns, run, new, options.dtype, pictures))
 
 
 def _export_parser() -> Parser:
@@ -141,13 +142,15 @@ def _seeds(built: Any, module: VFEModule) -> dict[str, int]:
     return seeds if trained is None else {"seed_everything": trained} | seeds
 
 
-def _save_pipeline(module: VFEModule, run: Run, folder: Path, dtype: str, pictures: Sequence[Path]) -> None:
+def _save_pipeline(
+    module: VFEModule, nouns: Sequence[str], run: Run, folder: Path, dtype: str, pictures: Sequence[Path]
+) -> None:
     from vlad_lightning.models.number_format import DTYPES
     from vlad_lightning.pipeline import VLADPipeline
     from vlad_lightning.pipeline.model_card import write_card
     from vlad_lightning.pipeline.precision import store_as
 
-    VLADPipeline.from_module(module).save_pretrained(folder)
+    VLADPipeline.from_module(module, nouns).save_pretrained(folder)
     if dtype != "float32":
         store_as(folder, DTYPES[dtype])
     write_card(folder, run, pictures)

@@ -119,6 +119,7 @@ def _generate(options: Namespace, folder: Path, inputs: _Inputs) -> None:
     if not (inputs.layout or inputs.template or drawn_words(options.prompt)):
         print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
     painter = _Painter.open(options, folder)
+    painter.tell_unlearned([options.prompt])
     width, height = (painter.side, painter.side) if inputs.image is None else inputs.image.size
     _check_pixels(width, height, options.upscale or 1)
     given = inputs.layout
@@ -168,6 +169,13 @@ class _Painter:
     def side(self) -> int:
         """Width and height of the images in pixels."""
         return int(self.pipe.config.image_size)
+
+    def tell_unlearned(self, prompts: Sequence[str]) -> None:
+        """Say what the prompts ask for that the model has not learned."""
+        from vlad_lightning.pipeline.unlearned import unlearned
+
+        if told := unlearned(self.pipe, prompts):
+            print(f"notice: {told}")
 
     def draw(self, seed: int, inputs: _Inputs, given: LayoutFile | None) -> VLADOutput:
         """Generate one image, with its layout if none is given."""
@@ -256,6 +264,7 @@ def _grid(images: Sequence[Image.Image]) -> Image.Image:
 
 def _generate_sheet(options: Namespace, folder: Path, prompts: Sequence[str]) -> None:
     painter = _Painter.open(options, folder)
+    painter.tell_unlearned(prompts)
     sheet = draw_sheet(painter.pipe, prompts, painter.sampler, options.seed, options.negative_prompt)
     size = (painter.side, painter.side)
     painter.save(sheet, options.out, "\n".join(prompts), options.seed, size, sheet=len(prompts))

@@ -62,6 +62,12 @@ class MixedSource(SampleSource):
         """The sources' names."""
         return " + ".join(source.name for source in self.sources)
 
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """The nouns of all sources, each once; empty if one does not know its own."""
+        known = [source.nouns for source in self.sources]
+        return tuple(dict.fromkeys(noun for nouns in known for noun in nouns)) if all(known) else ()
+
     def setup(self) -> None:
         """Set up the sources, and report how often each is used.
 

@@ -142,6 +142,11 @@ class SampleSource(Protocol):
         """The name in reports, results and errors, such as a folder; the class's name unless overridden."""
         return type(self).__name__
 
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """The objects that the captions name, in the singular; empty where they are not known, as of other pictures."""
+        return ()
+
     def setup(self) -> None:
         """Find the samples, once: every process calls this before anything else, and may call it again.
 

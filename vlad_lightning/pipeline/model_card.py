@@ -215,6 +215,8 @@ def _limits(folder: Path) -> str:
     index = folder / "model_index.json"
     settings = json.loads(read_utf8(index, NOTE_BYTES)) if index.is_file() else {}
     side, words, objects = (settings.get(name, "?") for name in ("image_size", "max_words", "max_objects"))
+    nouns = settings.get("nouns") or ()
+    learned = f"It has learned to draw {len(nouns)} objects: {', '.join(nouns)}.\n\n" if nouns else ""
     return (
         "## Prompts and limits\n\n"
         "Words to draw are in quotes:\n\n"
@@ -222,7 +224,8 @@ def _limits(folder: Path) -> str:
         + f"\nImages are {side} x {side} pixels. A prompt has at most {words} words to draw and {objects} other "
         "phrases. The model knows only the kinds of pictures, objects and words that its training data show; it is no "
         "general image generator. Letters come from a font: a script needs a font that has it (`--font`).\n\n"
-        "`vlad-cli generate` draws a random seed, prints it and stores it in the PNG; `--seed N` repeats an image.\n"
+        f"{learned}`vlad-cli generate` draws a random seed, prints it and stores it in the PNG; `--seed N` repeats an "
+        "image.\n"
     )
 
 

@@ -33,6 +33,7 @@ from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.prediction import check_inside, generate_batch, resolve_layout
 from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.object_requests import unknown_objects
 from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, resized_masks, to_bytes
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_call, check_whole
@@ -135,6 +136,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         layout_steps: steps of the layout diffusion.
         layout_solver: solver of the layout diffusion.
         layout_eta: eta of the layout diffusion.
+        nouns: the objects that its training data show, in the singular; empty where they are not known.
 
     Raises:
         ValueError: if a part or a setting of the layout generator is given without ``tlg``.
@@ -202,6 +204,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         layout_eta: float = 0.0,
         word_colours: bool = False,
         typesetting: bool = True,
+        nouns: tuple[str, ...] | list[str] = (),  # diffusers reads the annotation: no Sequence
     ) -> None:
         super().__init__()
         self._trained = forward_process(scheduler)
@@ -240,7 +243,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         self.register_to_config(augmentation=augmentation, eta=eta, solver=solver)
         self.register_to_config(cache_interval=cache_interval, fuse_qkv=fuse_qkv)
         self.register_to_config(guidance_interval=guidance_interval, guidance_rescale=guidance_rescale)
-        self.register_to_config(guidance_limit=guidance_limit)
+        self.register_to_config(guidance_limit=guidance_limit, nouns=list(nouns))
         if tlg is None:
             idle = {name: part for name, part in self.components.items() if name.startswith("layout_")}
             check_idle_layouts(idle, layout_steps, layout_solver, layout_eta)
@@ -249,13 +252,17 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             self.register_to_config(typesetting=typesetting)
 
     @classmethod
-    def from_module(cls, module: VFEModule) -> VLADPipeline:
+    def from_module(cls, module: VFEModule, nouns: Sequence[str] = ()) -> VLADPipeline:
         """Build the pipeline of a trained stage 2 from copies, with the adapters folded in; the module is unchanged.
+
+        Args:
+            module: the stage.
+            nouns: the objects that its training data show; empty where they are not known.
 
         Raises:
             ValueError: if the prompt encoders of image generator and layout generator have different settings.
         """
-        return cls(**components_of(module))
+        return cls(**components_of(module), nouns=list(nouns))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, **kwargs: Any) -> Any:
@@ -294,6 +301,15 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         loaded = super().load_config(*args, **kwargs)
         (loaded[0] if isinstance(loaded, tuple) else loaded)["_class_name"] = cls.__name__
         return loaded
+
+    def unknown_objects(self, prompt: str) -> tuple[str, ...]:
+        """Return the phrases of a prompt for objects that the training data did not show; they cannot be drawn.
+
+        Returns:
+            The phrases, see :func:`~vlad_lightning.layout.object_requests.unknown_objects`; none where it is not known
+            what the training data show.
+        """
+        return unknown_objects(prompt, self.config.nouns) if self.config.nouns else ()
 
     @property
     def image_generator(self) -> ImageGenerator:

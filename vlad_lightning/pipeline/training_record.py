@@ -16,6 +16,9 @@ ICONS = "Font Awesome Free 6 by Fonticons, Inc. (CC BY 4.0)"
 """Whom the licence of the rich world's icons says to name; the shipped model was trained on them."""
 
 
+_WORLDS_OF_ICONS = {"rich", "literal"}
+
+
 @dataclass(frozen=True)
 class TrainedStage:
     """One training behind a checkpoint.
@@ -85,8 +88,13 @@ def _stage(checkpoint: Path, saved: Mapping[str, Any]) -> TrainedStage:
         rates={name: rate for name, rate in rates.items() if rate is not None} or None,
         seed=record.get("seed_everything"),
         data=_data(record),
-        credits=ICONS if record.get("data.source.world") in ("rich", "literal") else "",
+        credits=ICONS if _WORLDS_OF_ICONS & set(_worlds(record)) else "",
     )
+
+
+def _worlds(record: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the worlds of the sources that were trained on, those of a mixture included."""
+    return (value for key, value in record.items() if key.startswith("data.source.") and key.endswith(".world"))
 
 
 def _batch(record: Mapping[str, Any], lock: Mapping[str, Any]) -> int | None:

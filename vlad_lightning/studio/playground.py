@@ -128,7 +128,7 @@ def _read(
     """Return what to generate, and what the user may have overlooked."""
     asked, first = Asked.read(engine, settings), chosen_seed(seed, random)
     seeds = [min(first + index, LARGEST_SEED) for index in range(max(1, min(int(count), _MOST_IMAGES)))]
-    return [ImageRequest(asked.prompt, one, asked.sampler, asked.negative) for one in seeds], asked.notice
+    return [ImageRequest(asked.prompt, one, asked.sampler, asked.negative) for one in seeds], asked.notice(engine)
 
 
 def _images(shown: Sequence[Shown]) -> list[Any]:

@@ -10,6 +10,7 @@ import gradio as gr
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import check_prompts, check_whole
+from vlad_lightning.pipeline.unlearned import unlearned
 from vlad_lightning.studio.engine import LARGEST_SEED, Engine, new_seed
 
 MOST_STEPS = 100
@@ -26,6 +27,7 @@ EXAMPLES = (
 """Prompts with words, colours and things that the shipped model knows."""
 
 _LARGEST_SCALE = 15.0
+_NO_WORDS = "The prompt has no words to draw: put them in quotes, as in: a poster that says 'HELLO'."
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,12 @@ class Asked:
         sampler = engine.sampler(int(steps), float(guidance_scale), float(layout_scale))
         return cls(prompt.strip(), (negative or "").strip() or None, sampler)
 
-    @property
-    def notice(self) -> str:
-        """What the user may have overlooked; empty if nothing."""
-        if drawn_words(self.prompt):
-            return ""
-        return "The prompt has no words to draw: put them in quotes, as in: a poster that says 'HELLO'."
+    def notice(self, engine: Engine) -> str:
+        """Return what the user may have overlooked; empty if nothing."""
+        told = [] if drawn_words(self.prompt) else [_NO_WORDS]
+        if unknown := unlearned(engine.pipe, [self.prompt]):
+            told.append(f"{unknown[0].upper()}{unknown[1:]}.")
+        return " ".join(told)
 
 
 def build_settings(engine: Engine) -> Controls:

@@ -8,7 +8,7 @@ from typing import overload
 
 from vlad_lightning.data.content import NAMES
 from vlad_lightning.data.source import RawSample, SampleSource, SampleTexts
-from vlad_lightning.data.synthetic.scene import World
+from vlad_lightning.data.synthetic.scene import OF_SHAPES, World
 from vlad_lightning.data.synthetic.synthetic import (
     as_stored,
     check_posters,
@@ -18,6 +18,7 @@ from vlad_lightning.data.synthetic.synthetic import (
     texts_as_stored,
     undrawn_sample,
 )
+from vlad_lightning.layout.nouns import NOUNS, SHAPES
 
 _PROBED = 4  # posters that stand for all in the fingerprint
 
@@ -55,6 +56,11 @@ class SyntheticSource(SampleSource):
         """The kind of posters, for reports."""
         split = "held-out " if self.heldout else ""
         return f"{self.samples:,} {split}{self.world} posters of {self.size} px, seed {self.seed}"
+
+    @property
+    def nouns(self) -> tuple[str, ...]:
+        """See :class:`~vlad_lightning.data.source.SampleSource`."""
+        return SHAPES if self.world in OF_SHAPES else NOUNS
 
     def __len__(self) -> int:
         return self.samples
