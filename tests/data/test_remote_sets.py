@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny_system as tiny
 import torch
 from prepared_sets import made_up_set, write_mario
 from range_server import RangeServer, serving
 
+from vlad_lightning.checkpoints.loop_counters import ExactResume
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.latent_cache import FOLDER, LatentNote, claim_cache, finish_cache, write_latents
 from vlad_lightning.data.prepare_inputs import folder_portions
@@ -150,6 +152,26 @@ def test_a_data_module_batches_and_splits_alike(web: RangeServer, stored: Path) 
         assert not module.broken
     assert [batch.keys for batch in batches[0]] == [batch.keys for batch in batches[1]]
     assert all(torch.equal(a.images, b.images) for a, b in zip(*batches, strict=True))
+
+
+def test_a_fit_over_a_url_resumes_as_one_from_the_folder_would_have_gone_on(
+    web: RangeServer, stored: Path, tmp_path: Path
+) -> None:
+    def fit(root: Path | str, steps: int, seed: int, ckpt_path: Path | None = None) -> Any:
+        module, trainer = tiny.stage("alignment", seed), tiny.trainer(steps, callbacks=[ExactResume()])
+        data = MarioDataModule(str(root), size=tiny.SIZE, batch_size=2, num_workers=1, val_share=0.1, test_share=0.1)
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        return trainer, module
+
+    url = f"{web.url}/bucket/set"
+    _, whole = fit(stored / "set", 6, 0)
+    stopped, _ = fit(url, 3, 0)
+    stopped.save_checkpoint(tmp_path / "stopped.ckpt")
+    shutil.rmtree(tmp_path / "cache")  # as on another machine
+    trainer, resumed = fit(url, 6, 1, tmp_path / "stopped.ckpt")  # what the seed gives is overwritten
+    assert trainer.global_step == 6
+    restored = dict(resumed.named_parameters())
+    assert all(torch.equal(value, restored[name]) for name, value in whole.named_parameters())
 
 
 @pytest.mark.parametrize("scheme", ["http", "s3"])
