@@ -4,7 +4,7 @@ For each stage that trains: parameters, and operations of a step counted on one 
 system, which a `test` stage stands for: the operations of all the stages that it needs, its share of VLAD's, the steps
 of its last stage that would make them equal, and the operations of an image.
 
-With `--out FILE` the counts are also written as JSON, for `benchmarks/table1.py`.
+With `--out FILE` the counts are also written as JSON, for `benchmarks/tables.py`.
 """
 
 from __future__ import annotations

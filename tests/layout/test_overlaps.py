@@ -156,7 +156,24 @@ def test_an_object_leaves_the_word_by_the_shortest_way() -> None:
     word, star = torch.tensor([[0.5, 0.5, 0.6, 0.2, 0.0]]), torch.tensor([[0.5, 0.58, 0.2, 0.2, 0.0]])
     resolved = resolve_overlaps(word, [0], star)
     assert torch.equal(resolved.boxes, word)
-    torch.testing.assert_close(resolved.objects, torch.tensor([[0.5, 0.701, 0.2, 0.2, 0.0]]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(resolved.objects, torch.tensor([[0.5, 0.725, 0.2, 0.2, 0.0]]), atol=1e-6, rtol=0)
+
+
+def test_an_object_that_touches_a_word_keeps_clear_of_it() -> None:
+    word = torch.tensor([[0.5, 0.5, 0.6, 0.2, 0.0]])
+    touching, clear = torch.tensor([[0.5, 0.71, 0.2, 0.2, 0.0]]), torch.tensor([[0.5, 0.73, 0.2, 0.2, 0.0]])
+    moved = resolve_overlaps(word, [0], touching)
+    torch.testing.assert_close(moved.objects, torch.tensor([[0.5, 0.725, 0.2, 0.2, 0.0]]), atol=1e-6, rtol=0)
+    assert moved.moved == 1
+    assert torch.equal(resolve_overlaps(word, [0], clear).objects, clear)
+
+
+def test_an_object_is_not_made_small_to_keep_clear() -> None:
+    """Between words 0.2 apart, 0.15 is left between the clearances: 0.7 of an object of 0.21, but not of 0.3."""
+    words = torch.tensor([[0.5, 0.2, 1.0, 0.4, 0.0], [0.5, 0.8, 1.0, 0.4, 0.0]])
+    for side, expected in ((0.21, 0.7 * 0.21), (0.3, 0.55 * 0.3)):
+        star = torch.tensor([[0.5, 0.5, side, side, 0.0]])
+        assert resolve_overlaps(words, [0, 1], star).objects[0, 2] == pytest.approx(expected)
 
 
 def test_an_object_shrinks_if_there_is_little_room_and_stays_if_there_is_none() -> None:

@@ -18,10 +18,12 @@ from vlad_lightning.layout.masks import fills_frame
 
 ALLOWED = 0.01  # of the smaller bounding box: less than this is no overlap
 _GAP = 1e-3  # of the frame, between two boxes that were pushed apart
+_CLEARANCE = 0.025  # of the frame, around an object that has the room: letters that it touches are hard to read
 _ROUNDING = 1e-5  # of the frame: how far outside still counts as inside, because boxes are float32
 _SWEEPS, _SHRINKS, _SHRINK = 24, 5, 0.88  # passes over all pairs; how often words are shrunk, and by how much
 _ROUNDS = 3  # repeated, because rounding to float32 can undo a narrow fit
 _OBJECT_SCALES = (1.0, 0.85, 0.7, 0.55, 0.4)
+_CLEAR_SCALES = _OBJECT_SCALES[:3]  # a small object is worse than one that touches letters
 _SHRINKING_COSTS = 0.5  # an object at half its size costs as much as one moved by a quarter of the frame
 
 
@@ -47,8 +49,9 @@ def resolve_overlaps(boxes: Tensor, groups: Sequence[int], objects: Tensor | Non
     words of a group are in reading order: each is right of the words before it in its line, or below them. Conflicting
     words are pushed apart along the axis in which they overlap least; if that fails, the words of their groups are
     shrunk, and as a last resort all words are set as lines, group under group. Objects then move to the nearest free
-    position, shrunk if necessary; an object without a free position, even at 0.4 times its size, stays where it is. An
-    object that fills the frame is a background: it stays, and nothing makes way for it.
+    position, shrunk if necessary, with some clearance if there is room for it; an object without a free position, even
+    at 0.4 times its size, stays where it is. An object that fills the frame is a background: it stays, and nothing
+    makes way for it.
 
     The same input gives the same output; a layout that is already in order is returned bit for bit.
 
@@ -285,13 +288,23 @@ def _set_line(line: Sequence[_Rect], y: float) -> None:
 def _make_way(rect: _Rect, taken: Sequence[_Rect]) -> None:
     """Move an object to the nearest free position, shrunk if that is nearer; leave it if there is none."""
     rect.enter_frame()
-    if all(_shared(rect, other) <= ALLOWED for other in taken):
-        return
+    if any(_is_near(rect, other) for other in taken):
+        _move_to_free(rect, taken, _CLEARANCE, _CLEAR_SCALES)
+    if any(_shared(rect, other) > ALLOWED for other in taken):  # there was no room for the clearance
+        _move_to_free(rect, taken, _GAP, _OBJECT_SCALES)
+
+
+def _is_near(first: _Rect, second: _Rect) -> bool:
+    wide, high = first.across + second.across + _CLEARANCE, first.down + second.down + _CLEARANCE
+    return abs(second.x - first.x) < wide - _ROUNDING and abs(second.y - first.y) < high - _ROUNDING
+
+
+def _move_to_free(rect: _Rect, taken: Sequence[_Rect], gap: float, scales: Sequence[float]) -> None:
     obstacles = torch.tensor([(o.x, o.y, o.across, o.down) for o in taken], dtype=torch.float64)
     nearest = (math.inf, rect.x, rect.y, 1.0)
-    for scale in _OBJECT_SCALES:
+    for scale in scales:
         cost = _SHRINKING_COSTS * (1 - scale)
-        if cost < nearest[0] and (found := _nearest_free(rect, scale, obstacles)):
+        if cost < nearest[0] and (found := _nearest_free(rect, scale, obstacles, gap)):
             distance, x, y = found
             nearest = min(nearest, (distance + cost, x, y, scale))
     if nearest[0] < math.inf:
@@ -299,7 +312,7 @@ def _make_way(rect: _Rect, taken: Sequence[_Rect]) -> None:
         rect.scale *= nearest[3]
 
 
-def _nearest_free(rect: _Rect, scale: float, obstacles: Tensor) -> tuple[float, float, float] | None:
+def _nearest_free(rect: _Rect, scale: float, obstacles: Tensor, gap: float) -> tuple[float, float, float] | None:
     """Return distance and centre of the nearest free position for an object of ``scale`` times its size, or None.
 
     Each coordinate of such a position is the object's own or touches an obstacle, so there are finitely many to try.
@@ -308,14 +321,15 @@ def _nearest_free(rect: _Rect, scale: float, obstacles: Tensor) -> tuple[float, 
         rect: the object.
         scale: factor of its size, in (0, 1].
         obstacles: (M, 4) float64: centres and half sizes.
+        gap: the least distance to them, a fraction of the frame.
     """
     half = torch.tensor([rect.across, rect.down], dtype=torch.float64) * scale
     centre = torch.tensor([rect.x, rect.y], dtype=torch.float64)
     reach = obstacles[:, 2:] + half  # (M, 2)
-    tried = torch.cat([centre[None], obstacles[:, :2] - reach - _GAP, obstacles[:, :2] + reach + _GAP])  # (1 + 2M, 2)
+    tried = torch.cat([centre[None], obstacles[:, :2] - reach - gap, obstacles[:, :2] + reach + gap])  # (1 + 2M, 2)
     candidates = torch.cartesian_prod(*tried.unbind(1))  # (T, 2)
     candidates = candidates[((candidates >= half - _ROUNDING / 2) & (candidates <= 1 - half + _ROUNDING / 2)).all(1)]
-    free = ((candidates[:, None] - obstacles[:, :2]).abs() >= reach + _GAP / 2).any(2).all(1)
+    free = ((candidates[:, None] - obstacles[:, :2]).abs() >= reach + gap - _ROUNDING / 2).any(2).all(1)
     candidates = candidates[free]
     if not len(candidates):
         return None
