@@ -19,11 +19,11 @@ from vlad_lightning.layout.masks import fills_frame
 ALLOWED = 0.01  # of the smaller bounding box: less than this is no overlap
 _GAP = 1e-3  # of the frame, between two boxes that were pushed apart
 _CLEARANCE = 0.025  # of the frame, around an object that has the room: letters that it touches are hard to read
+_FURTHEST = 0.1  # of the frame: how far an object moves for its clearance
 _ROUNDING = 1e-5  # of the frame: how far outside still counts as inside, because boxes are float32
 _SWEEPS, _SHRINKS, _SHRINK = 24, 5, 0.88  # passes over all pairs; how often words are shrunk, and by how much
 _ROUNDS = 3  # repeated, because rounding to float32 can undo a narrow fit
 _OBJECT_SCALES = (1.0, 0.85, 0.7, 0.55, 0.4)
-_CLEAR_SCALES = _OBJECT_SCALES[:3]  # a small object is worse than one that touches letters
 _SHRINKING_COSTS = 0.5  # an object at half its size costs as much as one moved by a quarter of the frame
 
 
@@ -49,9 +49,9 @@ def resolve_overlaps(boxes: Tensor, groups: Sequence[int], objects: Tensor | Non
     words of a group are in reading order: each is right of the words before it in its line, or below them. Conflicting
     words are pushed apart along the axis in which they overlap least; if that fails, the words of their groups are
     shrunk, and as a last resort all words are set as lines, group under group. Objects then move to the nearest free
-    position, shrunk if necessary, with some clearance if there is room for it; an object without a free position, even
-    at 0.4 times its size, stays where it is. An object that fills the frame is a background: it stays, and nothing
-    makes way for it.
+    position, shrunk if necessary, and then a little further to be clear of what they touch, if there is room; an object
+    without a free position, even at 0.4 times its size, stays where it is. An object that fills the frame is a
+    background: it stays, and nothing makes way for it.
 
     The same input gives the same output; a layout that is already in order is returned bit for bit.
 
@@ -286,30 +286,32 @@ def _set_line(line: Sequence[_Rect], y: float) -> None:
 
 
 def _make_way(rect: _Rect, taken: Sequence[_Rect]) -> None:
-    """Move an object to the nearest free position, shrunk if that is nearer; leave it if there is none."""
+    """Move an object to the nearest free position, shrunk if that is nearer; then clear of its neighbours, if it can.
+
+    It stays where there is no such position. It is not shrunk to be clear: done again, that would shrink it further.
+    """
     rect.enter_frame()
+    obstacles = torch.tensor([(o.x, o.y, o.across, o.down) for o in taken], dtype=torch.float64).view(-1, 4)
+    if any(_shared(rect, other) > ALLOWED for other in taken):
+        nearest = (math.inf, rect.x, rect.y, 1.0)
+        for scale in _OBJECT_SCALES:
+            cost = _SHRINKING_COSTS * (1 - scale)
+            if cost < nearest[0] and (found := _nearest_free(rect, scale, obstacles, _GAP)):
+                distance, x, y = found
+                nearest = min(nearest, (distance + cost, x, y, scale))
+        if nearest[0] < math.inf:
+            rect.x, rect.y = nearest[1:3]
+            rect.scale *= nearest[3]
     if any(_is_near(rect, other) for other in taken):
-        _move_to_free(rect, taken, _CLEARANCE, _CLEAR_SCALES)
-    if any(_shared(rect, other) > ALLOWED for other in taken):  # there was no room for the clearance
-        _move_to_free(rect, taken, _GAP, _OBJECT_SCALES)
+        found = _nearest_free(rect, 1.0, obstacles, _CLEARANCE)
+        if found and found[0] <= _FURTHEST:
+            rect.x, rect.y = found[1:]
 
 
 def _is_near(first: _Rect, second: _Rect) -> bool:
+    """Return whether two boxes are nearer to each other than the clearance."""
     wide, high = first.across + second.across + _CLEARANCE, first.down + second.down + _CLEARANCE
     return abs(second.x - first.x) < wide - _ROUNDING and abs(second.y - first.y) < high - _ROUNDING
-
-
-def _move_to_free(rect: _Rect, taken: Sequence[_Rect], gap: float, scales: Sequence[float]) -> None:
-    obstacles = torch.tensor([(o.x, o.y, o.across, o.down) for o in taken], dtype=torch.float64)
-    nearest = (math.inf, rect.x, rect.y, 1.0)
-    for scale in scales:
-        cost = _SHRINKING_COSTS * (1 - scale)
-        if cost < nearest[0] and (found := _nearest_free(rect, scale, obstacles, gap)):
-            distance, x, y = found
-            nearest = min(nearest, (distance + cost, x, y, scale))
-    if nearest[0] < math.inf:
-        rect.x, rect.y = nearest[1:3]
-        rect.scale *= nearest[3]
 
 
 def _nearest_free(rect: _Rect, scale: float, obstacles: Tensor, gap: float) -> tuple[float, float, float] | None:
