@@ -9,7 +9,6 @@ images, the shares of words that are read and of objects that the shipped detect
 ``true``          with the layouts of the posters
 ``own_colours``   objects have the colours of their stamps, not those that their phrases name
 ``unrescaled``    guidance is not rescaled
-``unlimited``     what guidance adds has no limit anywhere
 ``unlettered``    letters whose colour is told are not drawn in it into the phrase map's picture
 ``unskipped``     without the skip connection around the network
 ================  =============================================================
@@ -47,7 +46,6 @@ KINDS: dict[str, Callable[[VLADPipeline], object]] = {
     "true": lambda pipe: None,
     "own_colours": lambda pipe: pipe.phrase_map.register_to_config(named_colours=False),
     "unrescaled": lambda pipe: pipe.register_to_config(guidance_rescale=0.0),
-    "unlimited": lambda pipe: pipe.register_to_config(guidance_limit=None),
     "unlettered": lambda pipe: pipe.phrase_map.register_to_config(coloured_letters=False),
     "unskipped": lambda pipe: pipe.register_modules(layout_skip=None),
 }

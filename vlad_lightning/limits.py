@@ -5,7 +5,6 @@ No intended value reaches these limits; typing errors and broken files do.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -150,16 +149,6 @@ def check_share(name: str, value: float) -> None:
     """
     if not 0 <= value <= 1:  # also true for nan
         raise ValueError(f"{name}={value}: must lie in [0, 1]")
-
-
-def check_limit(name: str, value: float | None) -> None:
-    """Refuse anything but a number above 0, or None for no limit.
-
-    Raises:
-        ValueError: naming the setting and the value.
-    """
-    if value is not None and not 0 < value < math.inf:  # also true for nan
-        raise ValueError(f"{name} is {value}; it must be above 0, or None for no limit")
 
 
 def check_interval(name: str, value: object) -> None:

@@ -62,11 +62,6 @@ def test_the_options_of_guidance_reach_the_sampler(model: Path, tmp_path: Path) 
     assert first == whole
     assert first != generate(model, tmp_path / "c.png", *guided, "--guidance_interval", 0.5, 1)
     assert first != generate(model, tmp_path / "d.png", *guided, "--guidance_rescale", 0.7)
-    circle = {"size": 1, "words": [], "objects": [{"phrase": "a red circle", "quad": QUAD}]}
-    (tmp_path / "layout.json").write_text(json.dumps(circle))
-    laid_out = (*guided, "--layout", tmp_path / "layout.json")
-    free = generate(model, tmp_path / "e.png", *laid_out, prompt="a red circle")
-    assert free != generate(model, tmp_path / "f.png", *laid_out, "--guidance_limit", 0.01, prompt="a red circle")
 
 
 def test_a_random_seed_is_printed_and_stored_and_repeats_the_image(
@@ -291,7 +286,6 @@ def test_bad_arguments_are_refused(model: Path, tmp_path: Path) -> None:
             "--guidance_interval is (0.9, 0.2); it must be two numbers, 0 <= low < high <= 1",
         ),
         (("--guidance_rescale", "2"), "--guidance_rescale=2.0: must lie in [0, 1]"),
-        (("--guidance_limit", "0"), "--guidance_limit is 0.0; it must be above 0, or None for no limit"),
     ],
 )
 def test_numbers_beyond_all_limits_are_refused_before_the_model_is_read(

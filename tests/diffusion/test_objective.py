@@ -14,7 +14,6 @@ from vlad_lightning.diffusion.objective import (
     DDPM,
     FlowMatching,
     TimestepDensity,
-    check_guidance_limit,
     check_rescale,
     check_schedule,
     noise_time,
@@ -238,14 +237,3 @@ def test_predictions_of_the_noise_are_not_rescaled() -> None:
         check_rescale(flow(), 0.7)
     check_rescale(DDPMScheduler(prediction_type="epsilon"), 0.0)
     check_rescale(flow(), 0.0)
-
-
-def test_only_predictions_of_the_data_have_a_limit_of_guidance() -> None:
-    check_guidance_limit(DDPMScheduler(prediction_type="sample"), 0.7)
-    for kind in ("epsilon", "v_prediction"):
-        with pytest.raises(ValueError, match=rf"guidance_limit is 0\.7; it must be None .* predicts '{kind}'"):
-            check_guidance_limit(DDPMScheduler(prediction_type=kind), 0.7)
-        check_guidance_limit(DDPMScheduler(prediction_type=kind), None)
-    with pytest.raises(ValueError, match=r"guidance_limit is 0\.7; .* predicts the velocity of flow matching"):
-        check_guidance_limit(flow(), 0.7)
-    check_guidance_limit(flow(), None)

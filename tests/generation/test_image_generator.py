@@ -10,6 +10,7 @@ import torch
 from vlad_lightning.diffusion.sampler import Denoiser, Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import ImageGenerator
+from vlad_lightning.generation.image_generator import drawn_positions
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.glyphs import glyph_images
@@ -179,66 +180,12 @@ def test_rescaling_narrows_what_guidance_widens(image_generator: ImageGenerator)
     assert plain != pytest.approx(full, rel=1e-2)
 
 
-def test_guidance_is_limited_at_the_objects_of_the_layout_only(
-    image_generator: ImageGenerator, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With one step the latent is the prediction, so it shows where guidance was limited."""
-    layout = Layout(
-        ("HELLO",),
-        torch.tensor([[0.5, 0.25, 0.8, 0.3, 0.0]]),
-        objects=("a red circle",),
-        object_boxes=torch.tensor([[0.5, 0.625, 0.5, 0.75, 0.0]]),  # from a quarter of the height on, over the letters
-    )
-    seen: list[torch.Tensor] = []
-    decode = image_generator.autoencoder.decode_latents
-
-    def decoded(latents: torch.Tensor) -> torch.Tensor:
-        seen.append(latents[0])
-        return decode(latents)
-
-    monkeypatch.setattr(image_generator.autoencoder, "decode_latents", decoded)
-    guided = ImageSampler(steps=1, guidance_scale=6.0, layout_scale=6.0)
-    for settings in (ImageSampler(steps=1), guided, replace(guided, guidance_limit=0.01)):
-        draw(image_generator, settings, layout)
-    plain, whole, limited = seen
-    y, x = torch.meshgrid((torch.arange(16) + 0.5) / 16, (torch.arange(16) + 0.5) / 16, indexing="ij")
-    box = (y > 0.25) & (x > 0.25) & (x < 0.75)
-    beneath = box & (y > 0.5)  # of the letters
-    torch.testing.assert_close(limited[:, ~box], whole[:, ~box], rtol=1e-4, atol=1e-4)
-    assert ((limited - plain)[:, beneath].norm(dim=0) <= 0.01 + 1e-5).all()
-    assert (whole - plain)[:, beneath].norm(dim=0).min() > 0.02
-    letters = image_generator.autoencoder.encode_images(glyph_images(image_generator.draw_glyphs([layout])))
-    inked = box & ((letters - letters[:, :, :1, :1])[0].norm(dim=0) > 0.5)
-    assert inked.any()
-    torch.testing.assert_close(limited[:, inked], whole[:, inked], rtol=1e-4, atol=1e-4)
-
-
-def test_letters_whose_colour_is_told_are_limited_like_objects_and_other_letters_are_not() -> None:
-    two = Layout(("HELLO", "YOU"), torch.tensor([[0.5, 0.25, 0.8, 0.25, 0.0], [0.5, 0.75, 0.5, 0.25, 0.0]]))
+def test_letters_and_objects_are_drawn_and_the_rest_is_ground() -> None:
     objects, letters = torch.zeros(1, 16, 16), torch.zeros(1, 16, 16, dtype=torch.bool)
-    letters[:, 2:6, 1:15], letters[:, 10:14, 4:12], objects[:, 8:, :] = True, True, 1.0
-    told = replace(two, colours=("red", None))
-    hears, deaf = tiny.image_generator(word_colours=True), tiny.image_generator()
-    drawn = tiny.image_generator(coloured_letters=True)
-    beneath = (objects > 0.5) & ~letters
-    for one, layout in ((hears, two), (deaf, told)):
-        assert torch.equal(one.drawn_positions(objects, letters, [layout]).limited, beneath)
-    expected = beneath.clone()
-    expected[:, 2:6, 2:14] = True  # of the letters, what lies in the box of their word
-    found = hears.drawn_positions(objects, letters, [told]).limited
-    assert torch.equal(found, drawn.drawn_positions(objects, letters, [told]).limited)
-    assert torch.equal(hears.drawn_positions(objects, letters, [told]).drawn, (objects > 0.5) | letters)
-    assert torch.equal(found[:, :, 2:14], expected[:, :, 2:14])
-    assert torch.equal(found[:, 6:], beneath[:, 6:])
-
-
-def test_a_limit_needs_a_phrase_map() -> None:
-    limited = ImageSampler(guidance_scale=2.0, guidance_limit=1.0)
-    tiny.image_generator().check(limited)
-    with pytest.raises(
-        ValueError, match=r"guidance_limit is 1\.0; it must be None: this image generator has no phrase"
-    ):
-        tiny.image_generator(grounded=False).check(limited)
+    letters[:, 2:6], objects[:, 8:], objects[:, 7] = True, 1.0, 0.4
+    expected = torch.zeros(16, dtype=torch.bool)
+    expected[2:6], expected[8:] = True, True
+    assert torch.equal(drawn_positions(objects, letters)[0], expected[:, None].expand(16, 16))
 
 
 class Counted(SpaceToDepth):

@@ -11,10 +11,8 @@ from vlad_lightning.generation.image_sampler import ImageSampler
 
 
 def test_the_scales_reach_the_guidance() -> None:
-    sampler = ImageSampler(
-        guidance_scale=4.0, layout_scale=2.0, guidance_interval=(0.1, 0.9), guidance_rescale=0.5, guidance_limit=2.0
-    )
-    assert sampler.guidance == HierarchicalGuidance(4.0, 2.0, (0.1, 0.9), 0.5, 2.0)
+    sampler = ImageSampler(guidance_scale=4.0, layout_scale=2.0, guidance_interval=(0.1, 0.9), guidance_rescale=0.5)
+    assert sampler.guidance == HierarchicalGuidance(4.0, 2.0, (0.1, 0.9), 0.5)
 
 
 @pytest.mark.parametrize(
@@ -37,9 +35,6 @@ def test_the_scales_reach_the_guidance() -> None:
         ({"guidance_interval": ("a", "b")}, "guidance_interval is"),
         ({"guidance_rescale": 1.1}, "guidance_rescale=1.1: must lie in"),
         ({"guidance_rescale": float("nan")}, "guidance_rescale=nan"),
-        ({"guidance_limit": 0.0}, r"guidance_limit is 0\.0; it must be above 0, or None"),
-        ({"guidance_limit": float("nan")}, "guidance_limit is nan"),
-        ({"guidance_limit": float("inf")}, "guidance_limit is inf"),
         ({"cache_interval": 0}, "cache_interval is 0; it must be a whole number from 1"),
     ],
 )
@@ -54,8 +49,6 @@ def test_a_value_out_of_range_is_named(changes: dict[str, Any], message: str) ->
         ({"guidance_interval": (0.2, 0.9)}, r"guidance_interval is \(0\.2, 0\.9\); .* both scales are 1"),
         ({"guidance_rescale": 0.5}, r"guidance_rescale is 0\.5; .* both scales are 1"),
         ({"guidance_rescale": 0.5, "guidance_scale": 0.0}, r"guidance_rescale is 0\.5; .* guidance_scale is 0"),
-        ({"guidance_limit": 0.5}, r"guidance_limit is 0\.5; it must be None: both scales are 1"),
-        ({"guidance_limit": 0.5, "guidance_scale": 0.0}, r"guidance_limit is 0\.5; .* guidance_scale is 0"),
     ],
 )
 def test_an_option_of_guidance_that_has_no_effect_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -66,14 +59,12 @@ def test_an_option_of_guidance_that_has_no_effect_is_refused(changes: dict[str, 
 
 
 def test_a_callers_scales_drop_the_pipelines_settings_that_they_leave_idle() -> None:
-    own = ImageSampler(
-        guidance_scale=3.0, layout_scale=3.0, guidance_rescale=0.7, guidance_interval=(0.1, 0.9), guidance_limit=1.0
-    )
+    own = ImageSampler(guidance_scale=3.0, layout_scale=3.0, guidance_rescale=0.7, guidance_interval=(0.1, 0.9))
     assert own.changed({"steps": None, "guidance_scale": None}) is own
     assert own.changed({"guidance_scale": 2.0, "steps": 5}) == replace(own, guidance_scale=2.0, steps=5)
     assert own.changed({"guidance_scale": 1.0, "layout_scale": 1.0}) == ImageSampler()
     blind = own.changed({"guidance_scale": 0.0})
-    assert (blind.guidance_rescale, blind.guidance_interval, blind.guidance_limit) == (0.0, (0.1, 0.9), None)
+    assert (blind.guidance_rescale, blind.guidance_interval) == (0.0, (0.1, 0.9))
     both = own.changed({"guidance_scale": 1.0, "layout_scale": 1.0, "guidance_rescale": 0.5})
     with pytest.raises(ValueError, match=r"guidance_rescale is 0\.5; .* both scales are 1"):
         both.check(DDPMScheduler(prediction_type="sample"))

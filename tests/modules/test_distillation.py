@@ -17,7 +17,7 @@ from vlad_lightning.modules import DistillationModule
 from vlad_lightning.modules.diffusion_loss import DiffusionLoss
 from vlad_lightning.modules.settings import LossSettings
 
-GUIDANCE = ImageSampler(guidance_scale=3.0, layout_scale=2.0, guidance_rescale=0.5, guidance_limit=0.5)
+GUIDANCE = ImageSampler(guidance_scale=3.0, layout_scale=2.0, guidance_rescale=0.5)
 
 
 def built(guidance: ImageSampler = GUIDANCE, **changes: Any) -> DistillationModule:
@@ -43,9 +43,9 @@ def test_the_target_is_the_guided_prediction(posters: Path, monkeypatch: pytest.
     def told(*given: Any) -> Tensor:
         target = taught(*given)
         uncond = module.image_generator.uncond(len(given[0]))
-        x, steps, z, cond, positions = given
-        assert 0 < positions.limited.float().mean() < positions.drawn.float().mean() < 1
-        guided = module.image_generator.guided(cond, uncond, z, GUIDANCE, positions=positions)
+        x, steps, z, cond, drawn = given
+        assert 0 < drawn.float().mean() < 1
+        guided = module.image_generator.guided(cond, uncond, z, GUIDANCE, drawn=drawn)
         expected = guided(x, steps)  # teacher and student are equal
         own = module.image_generator.vfe(x, steps, z, cond).float()
         seen.append((target, expected, own))

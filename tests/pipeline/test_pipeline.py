@@ -184,7 +184,7 @@ def test_a_pipeline_samples_with_the_settings_of_its_stages_test(tmp_path: Path)
     assert [kept.pop(name) for name in ("steps", "guidance_scale", "layout_scale")] == [2, 4.0, 1.5]
     for name in ("augmentation", "eta", "solver", "cache_interval", "fuse_qkv"):
         kept.pop(name)
-    for name in ("guidance_interval", "guidance_rescale", "guidance_limit", "nouns"):
+    for name in ("guidance_interval", "guidance_rescale", "nouns"):
         kept.pop(name)
     for name in ("steps", "solver", "eta"):
         kept.pop(f"layout_{name}")
@@ -199,7 +199,7 @@ def test_a_pipeline_samples_with_the_settings_of_its_stages_test(tmp_path: Path)
         (ImageSampler(2, "ddim", 0.7, 2.0, 1.5, augmentation=0.3), Sampler(steps=3, solver="dpmsolver++")),
         (ImageSampler(4, "dpmsolver++", 0.0, 2.0, 1.5, cache_interval=2), Sampler(steps=2, eta=0.5)),
         (
-            ImageSampler(4, guidance_scale=2.0, guidance_interval=(0.3, 0.8), guidance_rescale=0.5, guidance_limit=0.2),
+            ImageSampler(4, guidance_scale=2.0, guidance_interval=(0.3, 0.8), guidance_rescale=0.5),
             Sampler(steps=2),
         ),
     ],

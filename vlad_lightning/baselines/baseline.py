@@ -95,7 +95,7 @@ class Baseline(nn.Module, ABC):
         why = f"a {type(self).__name__} has no such setting"
         if sampler.layout_scale != 1:
             raise ValueError(f"layout_scale is {sampler.layout_scale}; it must be 1.0: {why}")
-        check_idle(sampler, ["augmentation", "cache_interval", "fuse_qkv", "guidance_limit"], why)
+        check_idle(sampler, ["augmentation", "cache_interval", "fuse_qkv"], why)
 
     @property
     def encoder(self) -> nn.Module | None:

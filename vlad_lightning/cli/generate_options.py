@@ -12,7 +12,6 @@ from vlad_lightning.limits import (
     MOST_IMAGES,
     MOST_STEPS,
     check_interval,
-    check_limit,
     check_prompts,
     check_share,
     check_whole,
@@ -92,11 +91,6 @@ def _parser() -> Parser:
         help="both scales act where LOW < t / T <= HIGH only; 1 is pure noise (default: likewise)",
     )
     parser.add_argument("--guidance_rescale", type=float, help="phi of rescaled guidance (default: likewise)")
-    parser.add_argument(
-        "--guidance_limit",
-        type=float,
-        help="the most that guidance adds to the latent at objects (default: likewise)",
-    )
     parser.add_argument("--solver", choices=("ddim", "dpmsolver++"), help="sampler's solver (default: likewise)")
     parser.add_argument(
         "--cache_interval", type=int, help="run a UNet's deep blocks every N steps only (default: likewise)"
@@ -155,7 +149,6 @@ def _check_numbers(options: argparse.Namespace) -> None:
         check_interval("--guidance_interval", options.guidance_interval)
     if options.guidance_rescale is not None:
         check_share("--guidance_rescale", options.guidance_rescale)
-    check_limit("--guidance_limit", options.guidance_limit)
 
 
 def _check_prompt(options: argparse.Namespace) -> None:

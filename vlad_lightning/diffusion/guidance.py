@@ -1,7 +1,6 @@
 """Hierarchical guidance with one scale for the text and one for the layout, outside the network.
 
-Three options tame large scales: guidance in an interval of the noise time, rescaled guidance, and a limit of what
-guidance adds.
+Two options tame large scales: guidance in an interval of the noise time, and rescaled guidance.
 """
 
 from __future__ import annotations
@@ -15,18 +14,6 @@ from torch import Tensor
 
 ALWAYS = (0.0, 1.0)
 """The interval of guidance at every step."""
-
-
-class DrawnPositions(NamedTuple):
-    """Where a layout draws something.
-
-    Attributes:
-        drawn: (B, ...) bool: letters and objects, everything but the ground.
-        limited: (B, ...) bool: those of them at which what guidance adds has a limit.
-    """
-
-    drawn: Tensor
-    limited: Tensor
 
 
 class Branch(NamedTuple):
@@ -50,14 +37,12 @@ class HierarchicalGuidance:
             (:func:`~vlad_lightning.diffusion.objective.noise_time`). Both scales act where low < t / T <= high;
             elsewhere both are 1 (arXiv 2404.07724), so that the network is evaluated once.
         rescale: phi of arXiv 2305.08891, section 3.4, see :meth:`combine`; 0 leaves the prediction as it is.
-        limit: the most that guidance adds at a position of an object, see :meth:`combine`; None is no limit.
     """
 
     text_scale: float = 1.0
     layout_scale: float = 1.0
     interval: tuple[float, float] = ALWAYS
     rescale: float = 0.0
-    limit: float | None = None
 
     def at(self, time: float) -> HierarchicalGuidance:
         """Return the guidance at a noise time in (0, 1]: this one within the interval, none outside."""
@@ -74,47 +59,30 @@ class HierarchicalGuidance:
         )
         return tuple(b for b in every if b.guidance_weight != 0)
 
-    def combine(self, predictions: Sequence[Tensor], positions: DrawnPositions | None = None) -> Tensor:
+    def combine(self, predictions: Sequence[Tensor], drawn: Tensor | None = None) -> Tensor:
         """Return the guided prediction f.
-
-        With ``limit`` r, what guidance adds to f(t, z), a vector of C numbers at each position, is shortened to the
-        length r where it is longer, at the positions that are ``limited``. Large scales make letters legible and change
-        colours between the extremes: f(0, 0) expects the ground where it sees no object, and twice the difference from
-        blue, added to gray, is yellow.
 
         With ``rescale`` it is f (phi std(f(t, z)) / std(f) + 1 - phi), the deviations over each sample: guidance then
         widens the range of the prediction less, or at phi = 1 not at all. Where the layout says what is drawn, only
         that is measured and rescaled. The ground is left as it is guided: a white ground times a factor below 1 is
         grey, and unevenness that guidance had pushed beyond the range of the pixels is seen again; counted in the
         deviations, it would make letters and objects on it dull. Rescaling needs a prediction whose deviation is that
-        of the data, see :func:`~vlad_lightning.diffusion.objective.check_rescale`.
-
-        Both need f(t, z) among the predictions, so ``text_scale`` is not 0.
+        of the data, see :func:`~vlad_lightning.diffusion.objective.check_rescale`, and f(t, z) among the predictions,
+        so ``text_scale`` is not 0.
 
         Args:
             predictions: one (B, C, ...) float per branch, in the order of :attr:`branches`.
-            positions: where the layout draws something; None limits no position, and rescales all.
+            drawn: (B, ...) bool: where letters and objects are; None rescales all.
         """
         guidance_weights = torch.tensor([b.guidance_weight for b in self.branches], device=predictions[0].device)
         guided = torch.einsum("k,k...->...", guidance_weights.to(predictions[0].dtype), torch.stack(list(predictions)))
-        if self.limit is not None and positions is not None and len(predictions) > 1:
-            guided = _limited(predictions[0], guided, self.limit, positions.limited)
         if self.rescale == 0:
             return guided
-        where = None if positions is None else positions.drawn
-        conditional, own = _deviation(predictions[0], where), _deviation(guided, where)
+        conditional, own = _deviation(predictions[0], drawn), _deviation(guided, drawn)
         # a constant prediction has no deviation to keep, and 0 / 0 would be nan
         ratio = conditional / own.clamp(min=torch.finfo(own.dtype).tiny)
         rescaled = guided * (self.rescale * ratio + 1 - self.rescale)
-        return rescaled if where is None else torch.where(where.unsqueeze(1), rescaled, guided)
-
-
-def _limited(conditional: Tensor, guided: Tensor, limit: float, where: Tensor) -> Tensor:
-    """Shorten the vectors (over dimension 1) from ``conditional`` to ``guided`` to ``limit``, at some positions."""
-    added = guided - conditional
-    length = added.norm(dim=1)  # of a position
-    share = limit / length.clamp(min=torch.finfo(length.dtype).tiny)
-    return torch.where((where & (share < 1)).unsqueeze(1), conditional + added * share.unsqueeze(1), guided)
+        return rescaled if drawn is None else torch.where(drawn.unsqueeze(1), rescaled, guided)
 
 
 def _deviation(prediction: Tensor, where: Tensor | None) -> Tensor:

@@ -201,21 +201,6 @@ def check_rescale(schedule: Schedule, rescale: float) -> None:
         )
 
 
-def check_guidance_limit(schedule: Schedule, limit: float | None) -> None:
-    """Refuse a limit of guidance for a prediction that is not x0, whose colours it is about.
-
-    Raises:
-        ValueError: if there is a ``limit`` and the schedule predicts something else.
-    """
-    flow = isinstance(schedule, FlowMatchEulerDiscreteScheduler)
-    kind = "the velocity of flow matching" if flow else repr(schedule.config.prediction_type)
-    if limit is not None and kind != "'sample'":
-        raise ValueError(
-            f"guidance_limit is {limit}; it must be None for a schedule that predicts {kind} (only 'sample', x0, has "
-            "the colours that it limits)"
-        )
-
-
 def logit_normal(u: Tensor) -> Tensor:
     """Compute quantiles of sigmoid(N(0, 1)): (B,) in [0, 1] -> (B,) in [0, 1]."""
     return torch.special.ndtri(u).sigmoid()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 
-from vlad_lightning.diffusion.guidance import ALWAYS, Branch, DrawnPositions
+from vlad_lightning.diffusion.guidance import ALWAYS, Branch
 from vlad_lightning.diffusion.objective import Schedule, check_schedule, noise_time
 from vlad_lightning.diffusion.sampler import Denoiser
 from vlad_lightning.generation.blending import blended
@@ -120,11 +120,6 @@ class ImageGenerator(nn.Module):
                     f"{name} is {getattr(sampler, name)}; it must be {idle}: this image generator has no "
                     "hierarchical guidance"
                 )
-        if sampler.guidance_limit is not None and self.vfe.phrase_map is None:
-            raise ValueError(
-                f"guidance_limit is {sampler.guidance_limit}; it must be None: this image generator has no "
-                "phrase map, so it does not know where objects are"
-            )
         self.vfe.backbone.check(sampler.cache_interval, sampler.fuse_qkv)
 
     @property
@@ -359,12 +354,12 @@ class ImageGenerator(nn.Module):
             noise = _first_latents(controls.latents, shape, generators, device)
             known = self.masked_latents(masked_images, len(prompts))
             with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
-                positions = None
-                if grounding is not None and (sampler.guidance_limit is not None or sampler.guidance_rescale > 0):
+                drawn = None
+                if grounding is not None and sampler.guidance_rescale > 0:
                     size = (latent.shape[-2], latent.shape[-1])
                     objects = covered(grounding.boxes, grounding.mask & ~fills_frame(grounding.boxes), size)
-                    positions = self.drawn_positions(objects, near_letters(glyphs, size), layouts)
-                denoiser = self.guided(cond, uncond, z, sampler, known, forget, positions=positions)
+                    drawn = drawn_positions(objects, near_letters(glyphs, size))
+                denoiser = self.guided(cond, uncond, z, sampler, known, forget, drawn=drawn)
                 if masked_images is not None and not self.inpaints:
                     picture = self.autoencoder.encode_images(masked_images.images.to(weight))
                     region = _latent_masks(masked_images.masks, picture).bool()
@@ -392,23 +387,6 @@ class ImageGenerator(nn.Module):
             MaskedImages(masked_images.images.to(weight), masked_images.masks.to(weight.device))
         )
 
-    def drawn_positions(self, objects: Tensor, letters: Tensor, layouts: Sequence[Layout]) -> DrawnPositions:
-        """Return the positions of letters and objects, at which guidance is rescaled.
-
-        ``guidance_limit`` is for objects, and for letters whose colour is told and painted.
-
-        Args:
-            objects: (B, h, w) float in [0, 1]: how much of a position lies in an object's box.
-            letters: (B, h, w) bool, see :func:`~vlad_lightning.layout.glyphs.near_letters`.
-            layouts: of the words.
-        """
-        told, phrases = torch.zeros_like(letters), self.vfe.phrase_map
-        if self.word_colours or (phrases is not None and phrases.config.coloured_letters):
-            size = (letters.shape[-2], letters.shape[-1])
-            told = draw_word_colours(layouts, size, letters.device)[:, -1] > 0
-        solid = objects > 0.5
-        return DrawnPositions(drawn=letters | solid, limited=torch.where(letters, told, solid))
-
     def guided(
         self,
         cond: Conditioning,
@@ -418,7 +396,7 @@ class ImageGenerator(nn.Module):
         known: Tensor | None = None,
         forget: Callable[[], None] = lambda: None,
         network: VFE | None = None,
-        positions: DrawnPositions | None = None,
+        drawn: Tensor | None = None,
     ) -> Denoiser:
         """Return the denoiser with hierarchical guidance, which evaluates all branches in one batch.
 
@@ -430,8 +408,7 @@ class ImageGenerator(nn.Module):
             known: the inpainting inputs.
             forget: called before a step whose branches are not those of the step before.
             network: is evaluated; None is this image generator's own.
-            positions: (B, h, w), for ``guidance_limit`` and ``guidance_rescale``; None limits no position, and rescales
-                all.
+            drawn: (B, h, w) bool, where ``guidance_rescale`` acts, see :func:`drawn_positions`; None is everywhere.
         """
         guidance, network = sampler.guidance, network or self.vfe
         inputs = cache(partial(self._inputs, cond, uncond, z, known))
@@ -450,7 +427,7 @@ class ImageGenerator(nn.Module):
             predicted = network(
                 x.to(cond.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text, given
             )
-            return now.combine(predicted.float().chunk(len(branches)), positions)
+            return now.combine(predicted.float().chunk(len(branches)), drawn)
 
         return denoise
 
@@ -494,6 +471,16 @@ def _first_latents(
     if given.shape != shape:
         raise ValueError(f"latents has the shape {tuple(given.shape)}; it must be {shape}")
     return given.to(device, torch.float32)
+
+
+def drawn_positions(objects: Tensor, letters: Tensor) -> Tensor:
+    """Return the positions of letters and objects, everything but the ground: (B, h, w) bool.
+
+    Args:
+        objects: (B, h, w) float in [0, 1]: how much of a position lies in an object's box.
+        letters: (B, h, w) bool, see :func:`~vlad_lightning.layout.glyphs.near_letters`.
+    """
+    return letters | (objects > 0.5)
 
 
 def _nothing_grounded(rows: int, width: int, device: torch.device) -> Grounding:

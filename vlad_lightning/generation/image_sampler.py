@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from vlad_lightning.diffusion.guidance import ALWAYS, HierarchicalGuidance
-from vlad_lightning.diffusion.objective import Schedule, check_guidance_limit, check_rescale
+from vlad_lightning.diffusion.objective import Schedule, check_rescale
 from vlad_lightning.diffusion.sampler import Sampler
-from vlad_lightning.limits import MOST_STEPS, check_idle, check_interval, check_limit, check_share, check_whole
+from vlad_lightning.limits import MOST_STEPS, check_idle, check_interval, check_share, check_whole
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,6 @@ class ImageSampler(Sampler):
             scales were 1 (arXiv 2404.07724). (0, 1) guides every step.
         guidance_rescale: phi in [0, 1] of rescaled guidance (arXiv 2305.08891, section 3.4); 0 is none. Only for
             networks that predict x0 or v (:func:`~vlad_lightning.diffusion.objective.check_rescale`).
-        guidance_limit: the most that guidance adds to the latent at a position in an object's box, or at a letter whose
-            colour is told, and not at other letters: a length over the latent's channels, see
-            :class:`~vlad_lightning.diffusion.guidance.HierarchicalGuidance`. None is no limit. Only for networks that
-            predict x0, with a phrase map.
         augmentation: s of Eq. 6 at sampling time, the standard deviation of the noise on the layout's latent.
         cache_interval: the deep blocks of a UNet are evaluated at every ``cache_interval``-th step and reused in
             between (:mod:`~vlad_lightning.models.painter.cache`); 1 evaluates them at every step.
@@ -46,7 +42,6 @@ class ImageSampler(Sampler):
     fuse_qkv: bool = False
     guidance_interval: tuple[float, float] = ALWAYS
     guidance_rescale: float = 0.0
-    guidance_limit: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,7 +51,6 @@ class ImageSampler(Sampler):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         check_interval("guidance_interval", self.guidance_interval)
         check_share("guidance_rescale", self.guidance_rescale)
-        check_limit("guidance_limit", self.guidance_limit)
 
     def changed(self, given: Mapping[str, Any]) -> ImageSampler:
         """Return a copy with what a caller gives over a pipeline's own settings; None keeps a setting.
@@ -85,32 +79,28 @@ class ImageSampler(Sampler):
         """Refuse a schedule that these settings do not fit, and settings without effect, before any work is done.
 
         Raises:
-            ValueError: see :func:`~vlad_lightning.diffusion.solvers.check_solver`,
-                :func:`~vlad_lightning.diffusion.objective.check_rescale` and
-                :func:`~vlad_lightning.diffusion.objective.check_guidance_limit`; for an interval, a rescaling or a
-                limit while both scales are 1; and for a rescaling or a limit while ``guidance_scale`` is 0, since they
-                compare with the prediction that has the text.
+            ValueError: see :func:`~vlad_lightning.diffusion.solvers.check_solver` and
+                :func:`~vlad_lightning.diffusion.objective.check_rescale`; for an interval or a rescaling while both
+                scales are 1; and for a rescaling while ``guidance_scale`` is 0, since it compares with the prediction
+                that has the text.
         """
         super().check(schedule)
         for names, why in self._idle():
             check_idle(self, names, why)
         check_rescale(schedule, self.guidance_rescale)
-        check_guidance_limit(schedule, self.guidance_limit)
 
     def _idle(self) -> list[tuple[list[str], str]]:
         """Return the names of settings that have no effect beside the scales, with the reason."""
         idle = []
         if self.guidance_scale == self.layout_scale == 1:
-            names = ["guidance_interval", "guidance_rescale", "guidance_limit"]
-            idle.append((names, "both scales are 1, so nothing is guided"))
+            idle.append((["guidance_interval", "guidance_rescale"], "both scales are 1, so nothing is guided"))
         if self.guidance_scale == 0:
-            names = ["guidance_rescale", "guidance_limit"]
-            idle.append((names, "guidance_scale is 0, so nothing is predicted with the text"))
+            idle.append((["guidance_rescale"], "guidance_scale is 0, so nothing is predicted with the text"))
         return idle
 
     @property
     def guidance(self) -> HierarchicalGuidance:
         """Hierarchical guidance with these settings."""
         return HierarchicalGuidance(
-            self.guidance_scale, self.layout_scale, self.guidance_interval, self.guidance_rescale, self.guidance_limit
+            self.guidance_scale, self.layout_scale, self.guidance_interval, self.guidance_rescale
         )

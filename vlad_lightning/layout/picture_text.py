@@ -15,7 +15,7 @@ SOFTWARE = "vlad-lightning"
 """The text ``Software`` begins with this."""
 
 SAMPLER_SETTINGS = (
-    *("steps", "guidance_scale", "layout_scale", "guidance_interval", "guidance_rescale", "guidance_limit"),
+    *("steps", "guidance_scale", "layout_scale", "guidance_interval", "guidance_rescale"),
     *("solver", "cache_interval", "fuse_qkv"),
 )
 """The settings of an image sampler that are stored."""

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from vlad_lightning.diffusion.generators import SampleGenerators
-from vlad_lightning.diffusion.guidance import DrawnPositions
 from vlad_lightning.diffusion.objective import objective_for
-from vlad_lightning.generation.image_generator import ImageGenerator
+from vlad_lightning.generation.image_generator import ImageGenerator, drawn_positions
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.layout.glyphs import glyph_images, near_letters
 from vlad_lightning.layout.masks import covered, fills_frame
@@ -20,8 +19,8 @@ from vlad_lightning.models.painter.phrase_map import Grounding
 from vlad_lightning.modules.settings import LossSettings
 from vlad_lightning.types import Batch, Conditioning, MaskedImages
 
-Teacher = Callable[[Tensor, Tensor, Tensor | None, Conditioning, DrawnPositions], Tensor]
-"""(x_t (B, C_z, h, w), timesteps (B,), z_t or None, conditioning, where guidance has a limit (B, h, w) bool) -> the
+Teacher = Callable[[Tensor, Tensor, Tensor | None, Conditioning, Tensor], Tensor]
+"""(x_t (B, C_z, h, w), timesteps (B,), z_t or None, conditioning, where letters and objects are (B, h, w) bool) -> the
 prediction (B, C_z, h, w) float."""
 
 
@@ -78,8 +77,7 @@ class DiffusionLoss:
             predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
             target = noised.target
             if self.teacher is not None:
-                positions = image_generator.drawn_positions(objects, letters, batch.layouts)
-                target = self.teacher(noised.x_t, steps, z, cond, positions)
+                target = self.teacher(noised.x_t, steps, z, cond, drawn_positions(objects, letters))
             error = (predicted - target).square().mean(dim=1)  # (B, h, w)
             pixel_weight = pixel_weights(letters, objects, settings.text_weight, settings.object_weight)
             denoising = (noised.loss_weight * (pixel_weight * error).mean(dim=(1, 2))).mean()

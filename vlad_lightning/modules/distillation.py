@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlad_lightning.diffusion.guidance import ALWAYS, DrawnPositions
+from vlad_lightning.diffusion.guidance import ALWAYS
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
@@ -94,12 +94,10 @@ class DistillationModule(VFEModule):
         return DiffusionLoss(self.image_generator, self.settings, teacher=self._taught)
 
     @torch.no_grad()
-    def _taught(
-        self, x: Tensor, timesteps: Tensor, z: Tensor | None, cond: Conditioning, positions: DrawnPositions
-    ) -> Tensor:
+    def _taught(self, x: Tensor, timesteps: Tensor, z: Tensor | None, cond: Conditioning, drawn: Tensor) -> Tensor:
         """Return the teacher's guided prediction (B, C_z, h, w) of x_t at ``timesteps`` (B,)."""
         uncond = self.image_generator.uncond(len(x))
-        teacher = self.image_generator.guided(cond, uncond, z, self.guidance, network=self.teacher, positions=positions)
+        teacher = self.image_generator.guided(cond, uncond, z, self.guidance, network=self.teacher, drawn=drawn)
         return teacher(x, timesteps)
 
 

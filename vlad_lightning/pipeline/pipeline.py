@@ -132,7 +132,6 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         fuse_qkv: whether the image generator computes queries, keys and values by one product.
         guidance_interval: interval of the noise time in which the scales act.
         guidance_rescale: phi of rescaled guidance.
-        guidance_limit: the most that guidance adds at objects and told colours; None is no limit.
         layout_steps: steps of the layout diffusion.
         layout_solver: solver of the layout diffusion.
         layout_eta: eta of the layout diffusion.
@@ -198,7 +197,6 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         fuse_qkv: bool = False,
         guidance_interval: tuple[float, float] | list[float] = (0.0, 1.0),
         guidance_rescale: float = 0.0,
-        guidance_limit: float | None = None,
         layout_steps: int = 20,
         layout_solver: str = "ddim",
         layout_eta: float = 0.0,
@@ -243,7 +241,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         self.register_to_config(augmentation=augmentation, eta=eta, solver=solver)
         self.register_to_config(cache_interval=cache_interval, fuse_qkv=fuse_qkv)
         self.register_to_config(guidance_interval=guidance_interval, guidance_rescale=guidance_rescale)
-        self.register_to_config(guidance_limit=guidance_limit, nouns=list(nouns))
+        self.register_to_config(nouns=list(nouns))
         if tlg is None:
             idle = {name: part for name, part in self.components.items() if name.startswith("layout_")}
             check_idle_layouts(idle, layout_steps, layout_solver, layout_eta)
