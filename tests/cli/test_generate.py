@@ -160,7 +160,7 @@ def test_objects_that_the_model_has_not_learned_are_named(
     pipe = VLADPipeline.from_pretrained(model)
     pipe.register_to_config(nouns=["star", "cat"])
     pipe.save_pretrained(knowing)
-    notice = "notice: this model has not learned to draw 'a giraffe'; its model card names the 2 objects"
+    notice = "notice: this model has not learned to draw 'a giraffe'; its model card lists"
     generate(knowing, tmp_path / "b.png", prompt=prompt)
     assert notice in capsys.readouterr().out
     generate(knowing, tmp_path / "b.png", prompt=prompt.replace("giraffe", "cat"))

@@ -119,9 +119,11 @@ def test_an_image_is_generated_and_its_file_tells_how(page: Any) -> None:
     told = Image.open(io.BytesIO(page.request.get(address).body())).info
     assert (told["prompt"], told["seed"], told["steps"]) == ("a red circle and 'HI'", "7", "4")
     assert told["layout_origin"] == "generated"
-    page.locator("#prompt textarea").fill("a red circle")
+    page.locator("#prompt textarea").fill("a giraffe under a red circle")
     page.locator("#generate").click()
     page.locator("#playground_status", has_text="The prompt has no words to draw").wait_for()
+    told = page.locator("#playground_status").inner_text()
+    assert "This model has not learned to draw 'a giraffe'; its model card lists" in told
 
 
 def test_a_dragged_box_is_repainted_where_it_was_dropped(page: Any, tmp_path: Path) -> None:

@@ -23,7 +23,4 @@ def unlearned(pipe: VLADPipeline, prompts: Sequence[str]) -> str:
         return ""
     named = ", ".join(map(repr, unknown[:_MOST_NAMED]))
     more = f" and {len(unknown) - _MOST_NAMED} others" if len(unknown) > _MOST_NAMED else ""
-    return (
-        f"this model has not learned to draw {named}{more}; its model card names the {len(pipe.config.nouns)} objects "
-        "that it has learned"
-    )
+    return f"this model has not learned to draw {named}{more}; its model card lists what it has learned"
