@@ -175,11 +175,15 @@ def test_the_card_has_the_settings_of_all_stages(tmp_path: Path) -> None:
 
 def test_the_icons_of_a_mixture_are_credited(tmp_path: Path) -> None:
     checkpoint = tmp_path / "stage2" / "last.ckpt"
-    worlds = {f"data.source.sources.SyntheticSource[{i}].world": world for i, world in enumerate(("plain", "literal"))}
-    trained(checkpoint, 10, worlds)
+    record = {"data.source.class_path": "vlad_lightning.data.mixed_source.MixedSource"}
+    for number, world in enumerate(("plain", "literal")):
+        part = f"data.source.sources.SyntheticSource[{number}]"
+        record |= {f"{part}.class_path": "vlad_lightning.data.synthetic.online.SyntheticSource", f"{part}.world": world}
+    trained(checkpoint, 10, record)
     saved = torch.load(checkpoint, weights_only=True)
     run = read_run("posters", "elsewhere", checkpoint, saved, tmp_path / "none")
     assert [stage.credits for stage in run.stages] == ["Font Awesome Free 6 by Fonticons, Inc. (CC BY 4.0)"]
+    assert run.data == "MixedSource(SyntheticSource[0].world=plain, SyntheticSource[1].world=literal)"
 
 
 def test_a_stage_that_was_trained_again_since_is_not_described(tmp_path: Path) -> None:

@@ -108,8 +108,12 @@ def _data(record: Mapping[str, Any]) -> str:
         return public_path(str(root).removeprefix("{out}/"))
     name = _class(record.get("data.source.class_path"))
     settings = {key: value for key, value in record.items() if key.startswith("data.source.") and value is not None}
-    given = [f"{key.removeprefix('data.source.')}={public_path(str(v))}" for key, v in settings.items()]
-    return f"{name}({', '.join(text for text in given if not text.startswith('class_path='))})" if name else ""
+    given = [
+        f"{key.removeprefix('data.source.').removeprefix('sources.')}={public_path(str(value))}"
+        for key, value in settings.items()
+        if not key.endswith("class_path")
+    ]
+    return f"{name}({', '.join(given)})" if name else ""
 
 
 def _class(path: str | None) -> str:
