@@ -409,6 +409,16 @@ def test_sizes_of_a_folder_that_would_fill_the_memory_are_refused(
         load(folder)
 
 
+def test_an_image_generator_with_a_skip_connection_needs_no_layout_generator(tmp_path: Path) -> None:
+    """As `configs/rich/stage2_vfe.yaml` trains it: its layouts are given."""
+    module = VFEModule(tiny.image_generator(skips=True), tiny.image_encoder())
+    VLADPipeline.from_module(module).save_pretrained(tmp_path / "saved")
+    pipe = load(tmp_path / "saved")
+    assert pipe.layout_skip is not None
+    assert pipe.tlg is None
+    assert tensor(pipe(PROMPT, LAYOUT, 1, generator=generator(), output_type="pt").images).isfinite().all()
+
+
 def test_without_hierarchical_guidance_the_layout_parts_are_none(tmp_path: Path) -> None:
     pipe = VLADPipeline.from_module(random_module(hierarchical=False))
     pipe.set_progress_bar_config(disable=True)

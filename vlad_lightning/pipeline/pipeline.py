@@ -78,6 +78,12 @@ if TYPE_CHECKING:  # it imports Lightning, which only training needs
 __all__ = ["VLADOutput", "VLADPipeline", "to_bytes"]
 
 
+_OF_LAYOUT_GENERATOR = (
+    *("layout_tokenizer", "layout_text_encoder", "layout_character_encoder", "layout_composition"),
+    *("layout_scheduler", "layout_text_adapter"),
+)
+
+
 class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
     """The whole system of Eq. 1: P(I | T) = P(I | Z_T) P(Z_T | T).
 
@@ -243,7 +249,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         self.register_to_config(guidance_interval=guidance_interval, guidance_rescale=guidance_rescale)
         self.register_to_config(nouns=list(nouns))
         if tlg is None:
-            idle = {name: part for name, part in self.components.items() if name.startswith("layout_")}
+            idle = {name: self.components[name] for name in _OF_LAYOUT_GENERATOR}
             check_idle_layouts(idle, layout_steps, layout_solver, layout_eta)
         else:  # in the index only if they have an effect
             self.register_to_config(layout_steps=layout_steps, layout_solver=layout_solver, layout_eta=layout_eta)
