@@ -166,6 +166,8 @@ def test_objects_that_the_model_has_not_learned_are_named(
     generate(knowing, tmp_path / "b.png", prompt=prompt.replace("giraffe", "cat"))
     assert "has not learned" not in capsys.readouterr().out
     (tmp_path / "prompts.txt").write_text(f"a cat\n{prompt}\ntwo zebras and a giraffe\n")
+    generate(knowing, tmp_path / "b.png", prompt="a star underneath 'HI', white and gold")
+    assert "has not learned" not in capsys.readouterr().out
     main(["--prompts", str(tmp_path / "prompts.txt"), *options(knowing), "--out", str(tmp_path / "sheet.png")])
     assert "to draw 'a giraffe', 'two zebras'; its" in capsys.readouterr().out
 

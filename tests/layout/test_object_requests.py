@@ -60,6 +60,7 @@ def test_requests_are_read_from_a_prompt(prompt: str, expected: list[RequestedOb
         ("a poster of a giraffe next to a pink square on a striped green background that says 'CAT'", ("a giraffe",)),
         ("a heart-shaped tray at the top", ("a heart-shaped tray",)),
         ('a red star, "SALE" in big white letters at the top left, blue', ()),
+        ("a card with two rings, white and gold, or navy", ()),  # bare colours, also of CSS
     ],
 )
 def test_objects_unknown_to_the_detector_are_counted(prompt: str, expected: tuple[str, ...]) -> None:

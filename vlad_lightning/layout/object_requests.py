@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.colours import PALETTE, rgb_named
 from vlad_lightning.layout.nouns import NOUNS, read_noun
 from vlad_lightning.layout.prompt_parser import Phrase, PromptDecomposer
 
@@ -124,12 +124,23 @@ def unknown_objects(prompt: str, nouns: Sequence[str] = NOUNS) -> tuple[str, ...
     """
     unknown = []
     for phrase in PromptDecomposer()(prompt).objects:
-        named = {word.casefold() for word in _WORD.findall(_FILLER.sub("", phrase.text))} - _COLOURS.keys()
+        said = _FILLER.sub("", phrase.text)
+        named = [word for word in _WORD.findall(said) if rgb_named(word) is None]
         if not named or _NO_OBJECT.search(phrase.text) or _region(phrase.text) is not None:
             continue
         if _read(phrase.text, nouns) is None:
             unknown.append(phrase.text)
     return tuple(unknown)
+
+
+def mentions(phrase: str, nouns: Sequence[str] = NOUNS) -> bool:
+    """Return whether a known noun is among the words of a phrase, also where it is not its last.
+
+    Example:
+        >>> mentions("a red heart underneath"), mentions("two cats"), mentions("a giraffe")
+        (True, True, False)
+    """
+    return any(read_noun(word.casefold(), nouns) is not None for word in _WORD.findall(phrase))
 
 
 @dataclass(frozen=True)

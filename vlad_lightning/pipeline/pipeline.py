@@ -33,7 +33,7 @@ from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.prediction import check_inside, generate_batch, resolve_layout
 from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.layout.glyphs import Rasterizer
-from vlad_lightning.layout.object_requests import unknown_objects
+from vlad_lightning.layout.object_requests import mentions, unknown_objects
 from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, resized_masks, to_bytes
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_call, check_whole
@@ -310,10 +310,11 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Return the phrases of a prompt for objects that the training data did not show; they cannot be drawn.
 
         Returns:
-            The phrases, see :func:`~vlad_lightning.layout.object_requests.unknown_objects`; none where it is not known
-            what the training data show.
+            The phrases, see :func:`~vlad_lightning.layout.object_requests.unknown_objects`, without those that mention
+            an object that was shown ("a red heart underneath"); none where it is not known what the data show.
         """
-        return unknown_objects(prompt, self.config.nouns) if self.config.nouns else ()
+        nouns = self.config.nouns
+        return tuple(text for text in unknown_objects(prompt, nouns) if not mentions(text, nouns)) if nouns else ()
 
     @property
     def image_generator(self) -> ImageGenerator:
