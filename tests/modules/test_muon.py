@@ -8,6 +8,8 @@ import pytest
 import tiny_system as tiny
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
 from vlad_lightning.checkpoints.loop_counters import ExactResume
 from vlad_lightning.modules.muon import MuonAdamW, is_matrix, orthogonalized
@@ -87,3 +89,14 @@ def test_a_fit_with_it_resumes_bit_for_bit(posters: Path, tmp_path: Path) -> Non
 def test_momentum_outside_its_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"momentum=1\.5: must lie in"):
         MuonAdamW([nn.Parameter(torch.zeros(1))], momentum=1.5)
+
+
+def test_sharded_weights_are_refused() -> None:
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = init_device_mesh("cpu", (1,))
+        sharded = nn.Parameter(distribute_tensor(torch.zeros(32, 32), mesh, [Shard(0)]))
+        with pytest.raises(ValueError, match="MuonAdamW; it must be another one: it cannot train sharded weights"):
+            MuonAdamW([sharded])
+    finally:
+        torch.distributed.destroy_process_group()

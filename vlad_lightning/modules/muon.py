@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
 from vlad_lightning.limits import check_share
 
@@ -25,8 +26,8 @@ class MuonAdamW(Optimizer):
 
     ``torch.optim.Muon`` takes matrices only, and an image generator is mostly convolutions. Here a convolution is the
     matrix of its output channels by all its other dimensions. What is no matrix in either sense, has a side below 16,
-    or has 1,000 rows or more as a vocabulary's embedding has, is trained by AdamW. An update has 0.2 times the root of
-    the matrix's larger side as its length per row (arXiv 2502.16982), so the learning rates of AdamW fit.
+    or has 1,000 rows or more as a vocabulary's embedding has, is trained by AdamW. The entries of an update have
+    a root mean square of about 0.2, as AdamW's have (arXiv 2502.16982), so the learning rates of AdamW fit.
 
     ``optimization.optimizer: {class_path: vlad_lightning.modules.muon.MuonAdamW}`` uses it.
 
@@ -39,7 +40,8 @@ class MuonAdamW(Optimizer):
         eps: of AdamW.
 
     Raises:
-        ValueError: if ``momentum`` is out of its range.
+        ValueError: if ``momentum`` is out of its range, or for sharded parameters, whose matrices no process has as a
+            whole.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class MuonAdamW(Optimizer):
         check_share("momentum", momentum)
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "betas": betas, "eps": eps}
         super().__init__(params, defaults)
+        if any(isinstance(parameter, DTensor) for group in self.param_groups for parameter in group["params"]):
+            raise ValueError("optimizer is MuonAdamW; it must be another one: it cannot train sharded weights")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -61,43 +65,49 @@ class MuonAdamW(Optimizer):
 
         Args:
             closure: computes the loss and the gradients again; None uses those that are there.
-
-        Raises:
-            ValueError: for sharded parameters, whose matrices no process has as a whole.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                if isinstance(parameter, DTensor):
-                    raise ValueError(
-                        "optimizer is MuonAdamW; it must be another for sharded weights: it needs whole ones"
-                    )
+            learned = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter in filter(is_matrix, learned):
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                update = self._muon if is_matrix(parameter) else self._adam
-                parameter.add_(update(parameter, group), alpha=-group["lr"])
+                parameter.add_(self._muon(parameter, group["momentum"]), alpha=-group["lr"])
+            self._adamw([parameter for parameter in learned if not is_matrix(parameter)], group)
         return loss
 
-    def _muon(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
+    def _muon(self, parameter: nn.Parameter, share: float) -> Tensor:
         state, grad = self.state[parameter], _gradient(parameter)
-        momentum = state.setdefault("momentum_buffer", torch.zeros_like(parameter))
-        momentum.lerp_(grad, 1 - group["momentum"])
-        matrix = grad.lerp(momentum, group["momentum"]).flatten(1)
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        momentum = state["momentum_buffer"]
+        momentum.lerp_(grad, 1 - share)
+        matrix = grad.lerp(momentum, share).flatten(1)
         return orthogonalized(matrix).mul_(_RMS * math.sqrt(max(matrix.shape))).view_as(parameter)
 
-    def _adam(self, parameter: nn.Parameter, group: dict[str, Any]) -> Tensor:
-        state, grad = self.state[parameter], _gradient(parameter)
-        mean = state.setdefault("exp_avg", torch.zeros_like(parameter))
-        square = state.setdefault("exp_avg_sq", torch.zeros_like(parameter))
-        state["step"] = steps = state.get("step", 0) + 1
-        first, second = group["betas"]
-        mean.lerp_(grad, 1 - first)
-        square.lerp_(grad.square(), 1 - second)
-        return (mean / (1 - first**steps)) / ((square / (1 - second**steps)).sqrt() + group["eps"])
+    def _adamw(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        states = [self.state[parameter] for parameter in parameters]
+        for parameter, state in zip(parameters, states, strict=True):
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        adamw(
+            [*parameters],
+            [_gradient(parameter) for parameter in parameters],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            max_exp_avg_sqs=[],
+            state_steps=[state["step"] for state in states],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
 
 
 def is_matrix(parameter: Tensor) -> bool:
