@@ -123,13 +123,14 @@ def figures(runs: Mapping[str, Run]) -> list[str]:
         "in all stages trained, M",
     )
     there = {name: run for name, run in runs.items() if run.results}
-    rows = [(name, *(_cell(run.result(column)) for column in COLUMNS), *_costs(run)) for name, run in there.items()]
+    rows = [(name, *(cell(run.result(column)) for column in COLUMNS), *_costs(run)) for name, run in there.items()]
     missing = [name for name in runs if name not in there]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
     return lines + (["", f"Missing, not tested yet: {', '.join(missing)}."] if missing else [])
 
 
-def _cell(result: Mapping[str, Any] | None) -> str:
+def cell(result: Mapping[str, Any] | None) -> str:
+    """Return a result and its interval as the cell of a table."""
     if result is None:
         return "-"
     if result["low"] is None:

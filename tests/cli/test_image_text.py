@@ -112,6 +112,17 @@ def test_a_negative_prompt_is_followed_and_told(folder: Path) -> None:
     assert made(folder, "--from", "negative.png", "--out", "again.png") == first
 
 
+def test_the_size_of_an_image_is_told_and_made_again(folder: Path) -> None:
+    first = made(folder, "--from", "a.png", "--width", "48", "--out", "wide.png")
+    wide = Image.open("wide.png")
+    assert wide.size == (48, tiny.SIZE)
+    assert (wide.info["width"], wide.info["size"]) == ("48", f"48x{tiny.SIZE}")
+    assert "height" not in wide.info
+    layout = LayoutFile.from_json(wide.info["layout"])
+    assert (layout.width, layout.height) == (48, tiny.SIZE)
+    assert made(folder, "--from", "wide.png", "--out", "again.png") == first
+
+
 def test_an_enlarged_image_keeps_its_text_and_is_made_again(folder: Path) -> None:
     first = made(folder, "--from", "a.png", "--upscale", "4", "--out", "large.png")
     large, small = Image.open("large.png"), Image.open("a.png")

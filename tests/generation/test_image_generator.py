@@ -10,6 +10,7 @@ import torch
 from vlad_lightning.diffusion.sampler import Denoiser, Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import ImageGenerator
+from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_generator import drawn_positions
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.colours import PALETTE
@@ -455,3 +456,60 @@ def test_a_fusion_without_room_for_the_map_is_refused() -> None:
     whole.vfe.fusion = LatentFusion(tiny.LATENT, tiny.LATENT, tiny.WIDTH, tiny.LATENT + 4)
     with pytest.raises(ValueError, match=r"fusion\.layout_channels is 12"):
         ImageGenerator(whole.prompt_encoder, whole.vfe, whole.autoencoder, whole.schedule, tiny.SIZE)
+
+
+@pytest.mark.parametrize("size", [(tiny.SIZE, 2 * tiny.SIZE), (tiny.SIZE + 6, tiny.SIZE - 2)])
+@pytest.mark.parametrize("inpaints", [False, True])
+def test_other_sizes_are_generated(size: tuple[int, int], inpaints: bool) -> None:
+    torch.manual_seed(0)
+    made = tiny.image_generator(
+        inpaints=inpaints, word_colours=True, named_colours=True, coloured_letters=True, skips=True
+    )
+    made.check_size(*size)
+    layout = replace(LAYOUT, objects=("a red circle",), object_boxes=torch.tensor([[0.2, 0.2, 0.2, 0.2, 0.0]]))
+    sampler = ImageSampler(steps=2, guidance_scale=3.0, layout_scale=2.0, guidance_rescale=0.7)
+    with torch.no_grad():
+        generated = made.generate(
+            [PROMPT], [layout], sampler, [torch.Generator().manual_seed(0)], controls=Controls(size=size)
+        )
+    assert generated.images.shape == generated.glyphs.shape == (1, 3, *size)
+    assert generated.images.isfinite().all()
+    assert torch.equal(generated.glyphs, glyph_images(made.rasterizer(layout, size)[None]))
+
+
+def test_the_own_size_changes_nothing(image_generator: ImageGenerator) -> None:
+    sampler, generators = ImageSampler(steps=2), [torch.Generator().manual_seed(0)]
+    with torch.no_grad():
+        own = image_generator.generate(
+            [PROMPT], [LAYOUT], sampler, generators, controls=Controls(size=(tiny.SIZE, tiny.SIZE))
+        )
+    assert torch.equal(own.images, draw(image_generator, sampler))
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((33, 32), "height is 33; it must be a multiple of 2"),
+        ((32, 0), "width is 0; it must be a whole number from 2 to 4,096"),
+        ((32, 4098), "width is 4098; it must be a whole number from 2 to 4,096"),
+    ],
+)
+def test_sizes_without_a_latent_are_refused(
+    image_generator: ImageGenerator, size: tuple[int, int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        image_generator.check_size(*size)
+
+
+def test_a_transformer_has_sizes_of_whole_patches_with_embeddings() -> None:
+    made = tiny.flow_image_generator()
+    sampler, generators = ImageSampler(steps=2), [torch.Generator().manual_seed(0)]
+    size = (tiny.SIZE, tiny.SIZE - 4)
+    made.check_size(*size)
+    with torch.no_grad():
+        images = made.generate([PROMPT], [LAYOUT], sampler, generators, controls=Controls(size=size)).images
+    assert images.shape == (1, 3, *size)
+    with pytest.raises(ValueError, match="width is 30; it must be a multiple of 4"):
+        made.check_size(32, 30)
+    with pytest.raises(ValueError, match="height is 36; it must be a whole number from 4 to 32"):
+        made.check_size(36, 32)

@@ -134,3 +134,13 @@ def test_the_plain_class_reads_our_saved_weights(saved: tuple[AutoencoderKL, Pat
     plain = AutoencoderKL.from_pretrained(tmp_path)
     torch.testing.assert_close(plain.state_dict(), saved[0].state_dict(), rtol=0, atol=0)
     assert plain.config.scaling_factor == 0.3
+
+
+@pytest.mark.parametrize(
+    "autoencoder",
+    [SpaceToDepth(4), LinearAutoencoder(2), KLAutoencoder(**CONFIG)],
+    ids=lambda each: type(each).__name__,
+)
+def test_the_factor_is_how_many_pixels_a_position_of_the_latent_has(autoencoder) -> None:
+    latents = autoencoder.encode_images(torch.zeros(1, 3, 16, 32))
+    assert (latents.shape[-2] * autoencoder.factor, latents.shape[-1] * autoencoder.factor) == (16, 32)

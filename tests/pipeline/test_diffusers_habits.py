@@ -28,12 +28,14 @@ from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.system import SystemSampling
+from vlad_lightning.layout.frames import into_frame
+from vlad_lightning.layout.prompt_parser import PromptDecomposer
 from vlad_lightning.models.autoencoder import KLAutoencoder
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.painter.lora_file import save_unet_lora
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.modules import VFEModule
-from vlad_lightning.pipeline import VLADPipeline
+from vlad_lightning.pipeline import VLADOutput, VLADPipeline
 from vlad_lightning.types import Layout
 
 PROMPT = "a red circle and 'HI'"
@@ -252,8 +254,9 @@ def test_a_callback_ends_the_generation(pipe: VLADPipeline) -> None:
         ({"prompt": 3}, "prompt is 3; it must be a text"),
         ({"prompt": ["a", None]}, "prompt is None; it must be a text"),
         ({"num_inference_steps": 2.5}, r"num_inference_steps is 2\.5; it must be a whole number"),
-        ({"height": 64}, "height is 64; this pipeline generates 32 x 32 pixels only"),
-        ({"width": 31}, "width is 31; this pipeline generates 32 x 32 pixels only"),
+        ({"height": 0}, "height is 0; it must be a whole number from 2 to 4,096"),
+        ({"width": 31}, "width is 31; it must be a multiple of 2"),
+        ({"width": 4096, "height": 4096, "num_images_per_prompt": 100}, "images of 4096 x 4096 pixels"),
         ({"output_type": "tensor"}, "output_type is 'tensor'; allowed are 'pil', 'np', 'pt', 'latent'"),
     ],
 )
@@ -264,6 +267,20 @@ def test_wrong_arguments_are_named(pipe: VLADPipeline, settings: dict[str, Any],
 
 def test_the_own_size_can_be_given(pipe: VLADPipeline) -> None:
     assert torch.equal(draw(pipe, height=tiny.SIZE, width=tiny.SIZE), draw(pipe))
+
+
+def test_another_size_has_layouts_of_its_proportions(pipe: VLADPipeline) -> None:
+    def drawn(**size: int) -> VLADOutput:
+        return pipe([PROMPT], num_inference_steps=2, generator=torch.Generator().manual_seed(0), **size)
+
+    own, wide = drawn(), drawn(height=32, width=64)
+    assert wide.images[0].size == (64, 32)
+    (square,), (placed,) = own.layouts, wide.layouts
+    groups = PromptDecomposer()(PROMPT).groups
+    expected = into_frame(square, groups, (32, 64))
+    assert torch.equal(placed.boxes, expected.boxes)
+    assert torch.equal(placed.object_boxes, expected.object_boxes)
+    assert not torch.equal(placed.boxes, square.boxes)
 
 
 Slots = list[tuple[dict[str, Any], str, Tensor]]

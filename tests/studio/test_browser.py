@@ -126,6 +126,19 @@ def test_an_image_is_generated_and_its_file_tells_how(page: Any) -> None:
     assert "This model has not learned to draw 'a giraffe'; its model card lists" in told
 
 
+def test_a_wide_image_is_generated_and_repainted_as_wide(page: Any) -> None:
+    prepared(page)
+    page.locator("#drawn_Width input").fill("48")
+    page.locator("#generate").click()
+    page.locator("#playground_status", has_text=_FINISHED).wait_for()
+    address = page.locator("#drawn img").first.get_attribute("src")
+    assert Image.open(io.BytesIO(page.request.get(address).body())).size == (48, 32)
+    page.locator("#edit").click()
+    layout = repainted(page)
+    assert (layout.width, layout.height) == (48, 32)
+    assert Image.open(io.BytesIO(downloaded(page, "#layout_download"))).size == (48, 32)
+
+
 def test_a_dragged_box_is_repainted_where_it_was_dropped(page: Any, tmp_path: Path) -> None:
     loaded(page, tmp_path)
     start = corners(page, "ON")

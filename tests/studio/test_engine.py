@@ -56,6 +56,32 @@ def test_the_command_makes_the_same_file(engine: Engine, folder: Path, tmp_path:
     assert Image.open(stored).info["layout_origin"] == "given"
 
 
+def test_a_request_gets_a_size(engine: Engine, folder: Path, tmp_path: Path) -> None:
+    plain = request(engine, 2)
+    assert engine.sized(plain, None, None) == engine.sized(plain, tiny.SIZE, float(tiny.SIZE)) == plain
+    wide = engine.sized(plain, 48, None)
+    assert (wide.width, wide.height) == (48, None)
+    (drawn,) = (entry for entry in engine.draw(wide) if isinstance(entry, Drawn))
+    assert drawn.image.size == (drawn.layout.width, drawn.layout.height) == (48, tiny.SIZE)
+    stored = Storage(tmp_path / "images").image(drawn)
+    again = ["generate", "--from", str(stored), "--model", str(folder), "--device", "cpu"]
+    assert main([*again, "--out", str(tmp_path / "again.png")]) == 0
+    assert (tmp_path / "again.png").read_bytes() == stored.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "message"),
+    [
+        (33, None, "width is 33; it must be a multiple of 2"),
+        (None, 0, "height is 0; it must be a whole number from 1 to 128"),
+        (130, None, "width is 130; it must be a whole number from 1 to 128"),
+    ],
+)
+def test_wrong_sizes_are_refused(engine: Engine, width: Any, height: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        engine.sized(request(engine), width, height)
+
+
 def test_closing_ends_the_diffusion_and_the_next_request_is_served(engine: Engine) -> None:
     running = engine.draw(request(engine, 1000))
     assert isinstance(next(running), Preview)

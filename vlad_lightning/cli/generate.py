@@ -120,7 +120,7 @@ def _generate(options: Namespace, folder: Path, inputs: _Inputs) -> None:
         print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
     painter = _Painter.open(options, folder)
     painter.tell_unlearned([options.prompt])
-    width, height = (painter.side, painter.side) if inputs.image is None else inputs.image.size
+    width, height = painter.size if inputs.image is None else inputs.image.size
     _check_pixels(width, height, options.upscale or 1)
     given = inputs.layout
     if inputs.template is not None:
@@ -166,9 +166,10 @@ class _Painter:
         return cls(options, pipe, sampler, model_hash)
 
     @property
-    def side(self) -> int:
-        """Width and height of the images in pixels."""
-        return int(self.pipe.config.image_size)
+    def size(self) -> tuple[int, int]:
+        """Width and height of whole images in pixels."""
+        side = int(self.pipe.config.image_size)
+        return self.options.width or side, self.options.height or side
 
     def tell_unlearned(self, prompts: Sequence[str]) -> None:
         """Say what the prompts ask for that the model has not learned."""
@@ -183,7 +184,15 @@ class _Painter:
 
         options = self.options
         request = ImageRequest(
-            options.prompt, seed, self.sampler, options.negative_prompt, given, inputs.image, inputs.mask
+            prompt=options.prompt,
+            seed=seed,
+            sampler=self.sampler,
+            negative_prompt=options.negative_prompt,
+            layout=given,
+            image=inputs.image,
+            mask=inputs.mask,
+            height=options.height,
+            width=options.width,
         )
         return request.draw(self.pipe)
 
@@ -210,6 +219,8 @@ class _Painter:
             model_hash=self.model_hash,
             device=self.pipe.device.type,
             negative_prompt=options.negative_prompt,
+            height=options.height,
+            width=options.width,
             upscale=options.upscale,
             files={name: named_file(file) for name in FILES if (file := getattr(options, name))},
             layout=layout,
@@ -266,8 +277,7 @@ def _generate_sheet(options: Namespace, folder: Path, prompts: Sequence[str]) ->
     painter = _Painter.open(options, folder)
     painter.tell_unlearned(prompts)
     sheet = draw_sheet(painter.pipe, prompts, painter.sampler, options.seed, options.negative_prompt)
-    size = (painter.side, painter.side)
-    painter.save(sheet, options.out, "\n".join(prompts), options.seed, size, sheet=len(prompts))
+    painter.save(sheet, options.out, "\n".join(prompts), options.seed, painter.size, sheet=len(prompts))
 
 
 def _save_layout(options: Namespace, path: Path, layout: Layout, frame: tuple[int, int]) -> None:

@@ -10,6 +10,7 @@ from vlad_lightning.cli.arguments import Parser
 from vlad_lightning.layout.picture_text import SAMPLER_SETTINGS
 from vlad_lightning.limits import (
     MOST_IMAGES,
+    MOST_SIDE,
     MOST_STEPS,
     check_interval,
     check_prompts,
@@ -21,10 +22,12 @@ from vlad_lightning.pretrained import SHIPPED_MODEL
 SAMPLER_OPTIONS = SAMPLER_SETTINGS
 """The options that are settings of the sampler; None is the pipeline's own."""
 
-SETTINGS = ("prompt", "negative_prompt", "seed", *SAMPLER_OPTIONS, "upscale", "model")
+SETTINGS = ("prompt", "negative_prompt", "seed", *SAMPLER_OPTIONS, "height", "width", "upscale", "model")
 """The options that ``--from`` takes from an image unless they are given."""
 
-_ONE_PROMPT = ("layout", "save_layout", "template", "image", "mask", "images", "grid", "upscale", "source")
+_ONE_PROMPT = (
+    *("layout", "save_layout", "template", "image", "mask", "images", "grid", "height", "width", "upscale", "source"),
+)
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _LARGEST_SEED = 2**63 - 1
 _MOST_UPSCALE = 16
@@ -78,6 +81,8 @@ def _parser() -> Parser:
         default=1,
         help="number of images: out_0.png with --seed, out_1.png with the next one, ... (default: %(default)s)",
     )
+    parser.add_argument("--height", type=int, help="height of the image in pixels (default: that of the training)")
+    parser.add_argument("--width", type=int, help="width likewise; words and objects are not stretched")
     parser.add_argument("--upscale", type=int, help="write the image so many times larger, resampled by Lanczos")
     parser.add_argument("--grid", action="store_true", help="write a sheet of the --images, too: out_grid.png")
     parser.add_argument("--steps", type=int, help="sampling steps (default: what the pipeline was tested with)")
@@ -126,6 +131,8 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("--mask is given without --image, the picture to generate into")
     if options.image and not (options.mask or options.layout or options.template or options.stored_layout):
         raise ValueError("--image needs --mask or --layout: which region of it is generated")
+    if sides := [name for name in ("height", "width") if options.image and getattr(options, name) is not None]:
+        raise ValueError(f"--{sides[0]} is given with --image, which has a size of its own; leave it out")
     if options.save_layout and options.save_layout.suffix.lower() != ".json":
         raise ValueError(f"--save_layout {options.save_layout}: it must end in .json")
     if options.font and not options.font.is_file():
@@ -137,6 +144,8 @@ def _check_numbers(options: argparse.Namespace) -> None:
     ranges = {
         "images": (1, MOST_IMAGES),
         "seed": (0, _LARGEST_SEED),
+        "height": (1, MOST_SIDE),
+        "width": (1, MOST_SIDE),
         "upscale": (1, _MOST_UPSCALE),
         "steps": (1, MOST_STEPS),
         "cache_interval": (1, MOST_STEPS),

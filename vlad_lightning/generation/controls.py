@@ -23,6 +23,7 @@ class Controls:
         negative_prompts: B prompts that guidance leads away from, in the place of the empty prompt; None is that one.
         latents: (B, C_z, h, w) float, standard normal: the first x_t, in the place of a draw from the generators.
         scheduler: a diffusers scheduler in the place of the sampler's solver.
+        size: height and width of the images in pixels; None is the image generator's square.
         device: where the parts compute, if they lie elsewhere when they are not in use; None is where they lie.
     """
 
@@ -31,6 +32,7 @@ class Controls:
     negative_prompts: Sequence[str] | None = None
     latents: Tensor | None = None
     scheduler: SchedulerMixin | None = None
+    size: tuple[int, int] | None = None
     device: torch.device | None = None
 
     @contextmanager

@@ -63,7 +63,7 @@ class ImageGenerator(nn.Module):
         vfe: denoises image latents; without hierarchical guidance its fusion has no ``layout_channels``.
         autoencoder: frozen; encodes images and glyph maps to latents, and decodes latents.
         schedule: the forward process of the latents; its class decides between DDPM and flow matching.
-        image_size: H = W in pixels.
+        image_size: H = W in pixels of the images that it is trained on.
         rasterizer: draws layouts as glyph maps.
         word_colours: whether z_t has channels for the colours of a layout's words.
 
@@ -122,6 +122,21 @@ class ImageGenerator(nn.Module):
                 )
         self.vfe.backbone.check(sampler.cache_interval, sampler.fuse_qkv)
 
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse a size in which no image can be generated.
+
+        Raises:
+            ValueError: naming the side and what is allowed.
+        """
+        positions, most = self.vfe.backbone.sides
+        step, largest = positions * self.autoencoder.factor, MOST_SIDE
+        if most is not None:
+            largest = min(largest, most * self.autoencoder.factor)
+        for name, side in (("height", height), ("width", width)):
+            check_whole(name, side, step, largest)
+            if side % step:
+                raise ValueError(f"{name} is {side}; it must be a multiple of {step}")
+
     @property
     def hierarchical(self) -> bool:
         """Whether the image generator is guided by the layout's latent."""
@@ -169,7 +184,7 @@ class ImageGenerator(nn.Module):
             letters = self._coloured_letters(glyphs, layouts, colourless)
             latent = torch.cat([latent, self._phrases_drawn(grounding, glyphs, letters)], dim=1)
         if self.word_colours:
-            colours = _colours_drawn(layouts, glyphs, glyphs.shape[-1], colourless)
+            colours = _colours_drawn(layouts, glyphs, (glyphs.shape[-2], glyphs.shape[-1]), colourless)
             latent = torch.cat([latent, colours], dim=1)
         if scale == 0:
             return latent
@@ -186,7 +201,7 @@ class ImageGenerator(nn.Module):
         phrase_map = cast(PhraseMap, self.vfe.phrase_map)
         if not phrase_map.config.coloured_letters or layouts is None:
             return None
-        colours = _colours_drawn(layouts, glyphs, self.image_size, colourless)
+        colours = _colours_drawn(layouts, glyphs, self._frame(glyphs), colourless)
         told = colours[:, 3:]
         ink = self.autoencoder.decode_latents(glyphs).mean(dim=1, keepdim=True).add(1).div(2).clamp(0, 1)
         return torch.cat([colours[:, :3] / told.clamp(min=_LEAST_SHARE), ink * told], dim=1)
@@ -196,7 +211,12 @@ class ImageGenerator(nn.Module):
         phrase_map = cast(PhraseMap, self.vfe.phrase_map)
         if grounding is None:
             grounding = _nothing_grounded(len(latent), self.prompt_encoder.width, latent.device)
-        return phrase_map.encode(grounding, self.autoencoder, self.image_size, latent.shape[-1], letters).to(latent)
+        cells = (latent.shape[-2], latent.shape[-1])
+        return phrase_map.encode(grounding, self.autoencoder, self._frame(latent), cells, letters).to(latent)
+
+    def _frame(self, latent: Tensor) -> tuple[int, int]:
+        """Return height and width in pixels of the images that have such a latent."""
+        return latent.shape[-2] * self.autoencoder.factor, latent.shape[-1] * self.autoencoder.factor
 
     def check_objects(self, prompt: str, layout: Layout) -> None:
         """Refuse a user's layout with objects that cannot be generated.
@@ -307,10 +327,15 @@ class ImageGenerator(nn.Module):
             empty = replace(empty, tokens=zeros[0], text_embeds=zeros[1])
         return empty.expand(size)
 
-    def draw_glyphs(self, layouts: Sequence[Layout]) -> Tensor:
-        """Draw the words of the layouts, white on black, (B, 1, H, W) uint8 on the CPU."""
-        size = (self.image_size, self.image_size)
-        return torch.stack([self.rasterizer(layout, size) for layout in layouts])
+    def draw_glyphs(self, layouts: Sequence[Layout], size: tuple[int, int] | None = None) -> Tensor:
+        """Draw the words of the layouts, white on black, (B, 1, H, W) uint8 on the CPU.
+
+        Args:
+            layouts: B layouts.
+            size: height and width in pixels; None is the image generator's.
+        """
+        frame = size or (self.image_size, self.image_size)
+        return torch.stack([self.rasterizer(layout, frame) for layout in layouts])
 
     def generate(
         self,
@@ -331,14 +356,14 @@ class ImageGenerator(nn.Module):
             masked_images: B pictures of which only a region is generated: all other pixels are kept, and glyphs outside
                 the region are not drawn. With a network that was not trained for inpainting, the region is blended
                 into the picture (:func:`~vlad_lightning.generation.blending.blended`). None generates whole images.
-            controls: what the caller adds.
+            controls: what the caller adds; ``controls.size`` is that of ``masked_images``, if there are any.
 
         Raises:
             ValueError: if latents have a wrong shape.
         """
         device = controls.device or self.vfe.fusion.weight.device
         layouts = [with_lettering(layout, prompt) for layout, prompt in zip(layouts, prompts, strict=True)]
-        glyphs = glyph_images(self.draw_glyphs(layouts).to(device))
+        glyphs = glyph_images(self.draw_glyphs(layouts, controls.size).to(device))
         if masked_images is not None:
             glyphs = glyphs.masked_fill(~masked_images.masks.to(device), -1)
         with controls.resident(self.prompt_encoder):
@@ -352,7 +377,7 @@ class ImageGenerator(nn.Module):
             latent = self.autoencoder.encode_images(glyphs[:1].to(weight)) if z is None else z  # for its shape
             shape = (len(prompts), self.autoencoder.latent_channels, *latent.shape[2:])
             noise = _first_latents(controls.latents, shape, generators, device)
-            known = self.masked_latents(masked_images, len(prompts))
+            known = self.masked_latents(masked_images, len(prompts), controls.size)
             with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
                 drawn = None
                 if grounding is not None and sampler.guidance_rescale > 0:
@@ -372,16 +397,19 @@ class ImageGenerator(nn.Module):
             images = torch.where(masked_images.masks.to(images.device), images, masked_images.images.to(images))
         return GeneratedImages(images, tuple(layouts), glyphs, tuple(prompts))
 
-    def masked_latents(self, masked_images: MaskedImages | None, size: int) -> Tensor | None:
-        """Return the inpainting inputs of ``size`` pictures (:meth:`encode_masked_images`); None without inpainting.
+    def masked_latents(
+        self, masked_images: MaskedImages | None, count: int, size: tuple[int, int] | None = None
+    ) -> Tensor | None:
+        """Return the inpainting inputs of ``count`` pictures (:meth:`encode_masked_images`); None without inpainting.
 
         Args:
             masked_images: the pictures; None means that every whole frame is generated.
-            size: B.
+            count: B.
+            size: height and width of the whole frames in pixels; None is the image generator's.
         """
         if masked_images is None:
-            frame = (self.image_size, self.image_size)
-            masked_images = MaskedImages(torch.zeros(size, 3, *frame), torch.ones(size, 1, *frame, dtype=torch.bool))
+            frame = size or (self.image_size, self.image_size)
+            masked_images = MaskedImages(torch.zeros(count, 3, *frame), torch.ones(count, 1, *frame, dtype=torch.bool))
         weight = self.vfe.fusion.weight
         return self.encode_masked_images(
             MaskedImages(masked_images.images.to(weight), masked_images.masks.to(weight.device))
@@ -444,7 +472,7 @@ class ImageGenerator(nn.Module):
         layout = None
         if z is not None:
             # encoded for the whole batch, not once: an autoencoder's rounding depends on the batch size
-            blank = z.new_full((len(z), 3, self.image_size, self.image_size), -1)
+            blank = z.new_full((len(z), 3, *self._frame(z)), -1)
             layout = torch.cat([z if b.layout else cast(Tensor, self.encode_layout(blank)) for b in branches])
         return layout, text, None if known is None else known.repeat(len(branches), 1, 1, 1)
 
@@ -454,11 +482,13 @@ def _latent_masks(masks: Tensor, latent: Tensor) -> Tensor:
     return F.adaptive_max_pool2d(masks.to(latent), latent.shape[-2:])
 
 
-def _colours_drawn(layouts: Sequence[Layout] | None, latent: Tensor, side: int, colourless: Tensor | None) -> Tensor:
-    """Draw the colours of the words beside a latent (B, C_z, h, w), (B, 4, side, side); zeros where there are none."""
+def _colours_drawn(
+    layouts: Sequence[Layout] | None, latent: Tensor, size: tuple[int, int], colourless: Tensor | None
+) -> Tensor:
+    """Draw the colours of the words beside a latent (B, C_z, h, w), (B, 4, *size); zeros where there are none."""
     if layouts is None:
-        return latent.new_zeros(len(latent), COLOUR_CHANNELS, side, side)
-    colours = draw_word_colours(layouts, (side, side), latent.device).to(latent)
+        return latent.new_zeros(len(latent), COLOUR_CHANNELS, *size)
+    colours = draw_word_colours(layouts, size, latent.device).to(latent)
     return colours if colourless is None else colours.masked_fill(colourless.view(-1, 1, 1, 1), 0)
 
 

@@ -12,6 +12,7 @@ from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.noising import Noised
 from vlad_lightning.diffusion.objective import Schedule, check_schedule, objective_for
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.layout.frames import into_frame
 from vlad_lightning.layout.lettering_requests import lettering_spans, with_lettering
 from vlad_lightning.layout.masks import FRAME, fills_frame
 from vlad_lightning.layout.object_rows import in_proportion
@@ -101,7 +102,11 @@ class LayoutGenerator(nn.Module):
         return steps, objective.noised(tokens, noise, steps)
 
     def sample(
-        self, prompts: Sequence[str], sampler: Sampler, generators: Sequence[torch.Generator]
+        self,
+        prompts: Sequence[str],
+        sampler: Sampler,
+        generators: Sequence[torch.Generator],
+        size: tuple[int, int] | None = None,
     ) -> tuple[Layout, ...]:
         """Sample a layout for each prompt; a prompt without words to draw and without objects gets an empty layout.
 
@@ -114,6 +119,9 @@ class LayoutGenerator(nn.Module):
             prompts: B prompts.
             sampler: sampler of the tokens.
             generators: B generators, the only source of randomness; each layout depends only on its own.
+            size: height and width of the frame; None is a square, for which all layouts are sampled. In another frame
+                phrases and objects have the same places and proportions
+                (:func:`~vlad_lightning.layout.frames.into_frame`).
 
         Raises:
             ValueError: where the sampled tokens are NaN or infinite because the weights are.
@@ -131,9 +139,9 @@ class LayoutGenerator(nn.Module):
             raise ValueError("the generated layouts hold NaN or infinite values: the weights are damaged")
         boxes, present = (x.cpu() for x in decode_boxes(tokens.float()))
         rows = zip(prompts, boxes, present & ~unknown.cpu(), strict=True)
-        return tuple(self._laid_out(*row) for row in rows)
+        return tuple(self._laid_out(*row, size or (1, 1)) for row in rows)
 
-    def _laid_out(self, prompt: str, boxes: Tensor, present: Tensor) -> Layout:
+    def _laid_out(self, prompt: str, boxes: Tensor, present: Tensor, size: tuple[int, int]) -> Layout:
         """Build the layout of one prompt from its phrases' boxes (M, 5) and which of them have one, (M,) bool."""
         text = self.prompt_encoder.text_encoder
         parts = text.decompose(prompt)
@@ -154,4 +162,5 @@ class LayoutGenerator(nn.Module):
             fonts = with_lettering(Layout(words, word_boxes), prompt).fonts
             word_boxes, moved = typeset(words, word_boxes, groups, fonts)
         apart = resolve_overlaps(word_boxes, groups, object_boxes)
-        return Layout(words, apart.boxes, (), objects, apart.objects, moved + apart.moved)
+        layout = Layout(words, apart.boxes, (), objects, apart.objects, moved + apart.moved)
+        return into_frame(layout, groups, size)

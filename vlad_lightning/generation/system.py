@@ -70,7 +70,9 @@ class VLADSystem:
         given = given_layouts(prompts, layouts, generators)
         used = [self.layout_generator] if self.layout_generator and any(layout is None for layout in given) else []
         with controls.resident(*used):
-            resolved = resolve_layouts(self.layout_generator, prompts, given, settings.layouts, generators)
+            resolved = resolve_layouts(
+                self.layout_generator, prompts, given, settings.layouts, generators, controls.size
+            )
         generated = self.image_generator.generate(
             prompts, resolved, settings.images, generators, masked_images, controls
         )
@@ -104,13 +106,23 @@ def resolve_layouts(
     layouts: Sequence[Layout | None],
     sampler: Sampler,
     generators: Sequence[torch.Generator],
+    size: tuple[int, int] | None = None,
 ) -> list[Layout]:
-    """Return B layouts, with the missing ones generated, or empty without a layout generator."""
+    """Return B layouts, with the missing ones generated, or empty without a layout generator.
+
+    Args:
+        layout_generator: generates them.
+        prompts: B prompts.
+        layouts: B layouts, None for each one to generate.
+        sampler: sampler of the layouts.
+        generators: B generators.
+        size: height and width of the images; None is a square.
+    """
     rows = [row for row, layout in enumerate(layouts) if layout is None]
     generated: Sequence[Layout] = (Layout.empty(),) * len(rows)
     if rows and layout_generator is not None:
         asked = [prompts[row] for row in rows]
-        generated = layout_generator.sample(asked, sampler, [generators[row] for row in rows])
+        generated = layout_generator.sample(asked, sampler, [generators[row] for row in rows], size)
     made = iter(generated)
     return [next(made) if layout is None else layout for layout in layouts]
 

@@ -28,6 +28,11 @@ class Autoencoder(Protocol):
 
     latent_channels: int
 
+    @property
+    def factor(self) -> int:
+        """Pixels for each position of a latent, along a side."""
+        ...
+
     def encode_images(self, images: Tensor) -> Tensor:
         """Encode (B, 3, H, W) in [-1, 1] as (B, C_z, h, w) of about unit variance."""
 
@@ -46,16 +51,17 @@ class SpaceToDepth(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, factor: int = 2, gain: float = 1.0) -> None:
         super().__init__()
+        self.factor = factor
         self.latent_channels = 3 * factor**2
         self.register_buffer("scale", torch.tensor(float(gain)))  # a tensor, so that the module has a device
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Encode (B, 3, H, W) as (B, 3 factor^2, H / factor, W / factor)."""
-        return F.pixel_unshuffle(images, self.config.factor) * self.scale
+        return F.pixel_unshuffle(images, self.factor) * self.scale
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Decode (B, 3 factor^2, h, w) to (B, 3, h factor, w factor)."""
-        return F.pixel_shuffle(latents / self.scale, self.config.factor)
+        return F.pixel_shuffle(latents / self.scale, self.factor)
 
 
 class LinearAutoencoder(ModelMixin, ConfigMixin):
@@ -107,6 +113,11 @@ class KLAutoencoder(AutoencoderKL):
     def latent_channels(self) -> int:
         """C_z."""
         return int(self.config.latent_channels)
+
+    @property
+    def factor(self) -> int:
+        """Pixels for each position of a latent, along a side: every block but the last halves the image."""
+        return 2 ** (len(self.config.block_out_channels) - 1)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Encode (B, 3, H, W) as (B, 4, H / 8, W / 8): the mode of the posterior, scaled to about unit variance."""

@@ -52,17 +52,6 @@ def repeated(entries: Sequence[_Entry], times: int) -> list[_Entry]:
     return [entry for entry in entries for _ in range(times)]
 
 
-def check_size(height: int | None, width: int | None, side: int) -> None:
-    """Refuse a size other than the image generator's ``side``.
-
-    Raises:
-        ValueError: naming the argument.
-    """
-    for name, value in (("height", height), ("width", width)):
-        if value not in (None, side):
-            raise ValueError(f"{name} is {shown(value)}; this pipeline generates {side} x {side} pixels only")
-
-
 def check_tensor_inputs(names: Sequence[str]) -> None:
     """Refuse tensors that a callback cannot be given.
 

@@ -29,6 +29,8 @@ class ImageFacts:
         model_hash: SHA-256 of the model's weights.
         device: the kind of device it was made on.
         negative_prompt: what guidance led away from; None if nothing was given.
+        height: the height that was asked for; None if it was not.
+        width: likewise.
         upscale: how many times larger the stored image is; None if that was not asked for.
         files: :func:`named_file` of the files it depends on and does not contain, by the option that names them.
         layout: the layout file that it follows if it was given one, else its generated layout.
@@ -45,6 +47,8 @@ class ImageFacts:
     model_hash: str
     device: str
     negative_prompt: str | None = None
+    height: int | None = None
+    width: int | None = None
     upscale: int | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     layout: LayoutFile | None = None
@@ -64,7 +68,7 @@ class ImageFacts:
             self.device,
             self.negative_prompt,
         )
-        told |= {"upscale": self.upscale} if self.upscale else {}
+        told |= {"height": self.height, "width": self.width, "upscale": self.upscale or None}
         told |= self.files
         if self.layout is not None:
             told |= self._layout_text(self.layout)

@@ -27,6 +27,8 @@ class ImageRequest:
         layout: words and boxes to draw; None generates them.
         image: the picture to inpaint; None generates a whole image.
         mask: a mask of its size, white in the region to generate; None is around the layout's words.
+        height: of a whole image in pixels; None is the pipeline's.
+        width: likewise.
     """
 
     prompt: str
@@ -36,6 +38,8 @@ class ImageRequest:
     layout: LayoutFile | None = None
     image: Image.Image | None = None
     mask: Image.Image | None = None
+    height: int | None = None
+    width: int | None = None
 
     def draw(self, pipe: VLADPipeline, callback: StepCallback | None = None) -> VLADOutput:
         """Generate the image, with its layout if none is given.
@@ -50,7 +54,10 @@ class ImageRequest:
             ValueError: see :meth:`VLADPipeline.__call__` and :meth:`VLADPipeline.inpaint`.
         """
         prompts = [self.layout.completed(self.prompt) if self.layout else self.prompt]
-        call = pipe if self.image is None else partial(pipe.inpaint, image=self.image, mask=self.mask)
+        if self.image is None:
+            call = partial(pipe, height=self.height, width=self.width)
+        else:
+            call = partial(pipe.inpaint, image=self.image, mask=self.mask)
         return call(
             prompts,
             layouts=[self.layout.layout] if self.layout else None,

@@ -53,7 +53,6 @@ from vlad_lightning.models.tlg import TLG
 from vlad_lightning.pipeline.call_arguments import (
     StepCallback,
     check_has,
-    check_size,
     check_tensor_inputs,
     negative_prompts,
     offload_device,
@@ -400,7 +399,9 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             negative_prompt: what guidance leads away from, for all prompts or one for each; None is the empty prompt.
                 Without guidance of the text it has no effect.
             num_images_per_prompt: images of each prompt, one after the other.
-            height: the images' height in pixels; None, or the image generator's.
+            height: the images' height in pixels, a multiple of the autoencoder's factor (8 for Stable Diffusion's);
+                None is the image generator's. Layouts are generated for a square, and placed in another frame without
+                stretching (:func:`~vlad_lightning.layout.frames.into_frame`).
             width: likewise.
             latents: (B, C_z, h, w) float, standard normal: where the image diffusion starts, with B images in all;
                 the layouts are still drawn from ``generator``. None draws them.
@@ -411,25 +412,25 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             callback_on_step_end_tensor_inputs: what the callback is given; only ``latents`` is known.
 
         Raises:
-            ValueError: for prompts of another kind or none, an unknown ``output_type``, another ``height`` or
-                ``width``, a number of layouts or generators that differs from that of the images, more words than a
-                layout holds, more or longer prompts than one call generates, settings that do not fit the scheduler
-                or have no effect, or images that are not finite.
+            ValueError: for prompts of another kind or none, an unknown ``output_type``, a ``height`` or ``width`` that
+                cannot be generated, a number of layouts or generators that differs from that of the images, more words
+                than a layout holds, more or longer prompts than one call generates, settings that do not fit the
+                scheduler or have no effect, or images that are not finite.
         """
         check_output_type(output_type)
-        check_size(height, width, self.config.image_size)
+        size = self._size(height, width)
         check_whole("num_images_per_prompt", num_images_per_prompt, 1, MOST_IMAGES)
         check_tensor_inputs(callback_on_step_end_tensor_inputs)
         single = self._prompts(prompt)
         prompts = repeated(single, num_images_per_prompt)
-        check_call(prompts, self.config.image_size, self.config.image_size)
+        check_call(prompts, *size)
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generators = self._generators(prompts, generator)
         given = () if layouts is None else tuple(repeated(self._given(single, layouts), num_images_per_prompt))
         sampling = SystemSampling(settings, self._layout_settings(prompts, given, layout_sampler))
         negative = negative_prompts(negative_prompt, len(single))
         controls = self._controls(
-            negative and repeated(negative, num_images_per_prompt), latents, callback_on_step_end, settings.steps
+            negative and repeated(negative, num_images_per_prompt), latents, callback_on_step_end, settings.steps, size
         )
         batch = PromptBatch((), tuple(prompts), given)
         generated = generate_batch(batch, self.system, sampling, generators, controls)
@@ -442,6 +443,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         latents: Tensor | None,
         callback: StepCallback | None,
         steps: int,
+        size: tuple[int, int] | None = None,
     ) -> Controls:
         """Return what a call adds to the generation; keep the latents of the last step in ``_latents``."""
         self._interrupt, self._num_timesteps = False, steps
@@ -453,7 +455,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             return None if self._interrupt else x
 
         scheduler = None if is_trainable(self.scheduler) else self.scheduler
-        return Controls(self.progress_bar, on_step, negative, latents, scheduler, self._offload)
+        return Controls(self.progress_bar, on_step, negative, latents, scheduler, size, self._offload)
 
     def enable_model_cpu_offload(self, gpu_id: int | None = None, device: torch.device | str | None = None) -> None:
         """Keep the parts on the CPU, and move those that are in use to an accelerator: less memory, a little slower.
@@ -660,6 +662,13 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         if not is_trainable(self.scheduler):
             check_solver(self.scheduler, settings.solver, settings.steps, settings.eta)
         return settings
+
+    def _size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """Return height and width of the images of a call, checked before anything is generated."""
+        side = self.config.image_size
+        size = (side if height is None else height, side if width is None else width)
+        self.image_generator.check_size(*size)
+        return size
 
     def _prompts(self, prompt: str | Sequence[str]) -> list[str]:
         """Return the prompts of a call as a list, checked before they are used."""

@@ -115,6 +115,7 @@ class Repainting:
             stopped = self.stop.since(clicked, request)
             asked, layout, chosen = _read(engine, value, seed, random, settings)
             one = ImageRequest(asked.prompt, chosen, asked.sampler, asked.negative, layout)
+            one = engine.sized(one, layout.width, layout.height)
             yield from repainted(engine, storage, one, value, progress, stopped)
 
         self.on_start(run, controls)
@@ -230,7 +231,7 @@ def connect(engine: Engine, playground: Playground, parts: Repainting, tabs: gr.
 
     def show(shown: tuple[Shown, ...], index: int) -> tuple[Any, ...]:
         one = shown[min(index, len(shown) - 1)]
-        value = editor_value(one.layout.layout, (engine.side, engine.side), address(one.path))
+        value = editor_value(one.layout.layout, (one.layout.width, one.layout.height), address(one.path))
         return value, one.seed, gr.DownloadButton(value=one.path, interactive=True), f"Seed **{one.seed}**."
 
     def show_newest(shown: tuple[Shown, ...]) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from vlad_lightning.files import public_path
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.layout_file import LayoutFile
+from vlad_lightning.limits import check_whole
 from vlad_lightning.pipeline import VLADOutput, VLADPipeline
 from vlad_lightning.pipeline.image_facts import ImageFacts
 from vlad_lightning.pipeline.image_request import ImageRequest
@@ -24,6 +25,9 @@ from vlad_lightning.pipeline.output import output
 
 LARGEST_SEED = 2**32 - 1
 """The largest seed: browsers compute with whole numbers up to 2**53."""
+
+LARGEST_FRAME = 4
+"""The most sides of the model's images that the page offers along a side; ``vlad-cli generate`` takes more."""
 
 WORKER = "studio-worker"
 """The name of the thread in which an image is generated."""
@@ -100,6 +104,19 @@ class Engine:
     def side(self) -> int:
         """Width and height of the generated images in pixels."""
         return int(self.pipe.config.image_size)
+
+    def sized(self, request: ImageRequest, width: float | None, height: float | None) -> ImageRequest:
+        """Return a request with a size of its image; where that is None or the model's own, the request says nothing.
+
+        Raises:
+            ValueError: for a size that cannot be generated, or a side above :data:`LARGEST_FRAME` of the model's.
+        """
+        down, across = (self.side if given is None else int(given) for given in (height, width))
+        for name, side in (("height", down), ("width", across)):
+            check_whole(name, side, 1, LARGEST_FRAME * self.side)
+        self.pipe.image_generator.check_size(down, across)
+        told = [None if side == self.side else side for side in (down, across)]
+        return replace(request, height=told[0], width=told[1])
 
     @property
     def follows_layouts(self) -> bool:
@@ -207,6 +224,8 @@ class Engine:
             model_hash=self._hash,
             device=self.pipe.device.type,
             negative_prompt=request.negative_prompt,
+            height=request.height,
+            width=request.width,
             files=files,
             layout=layout,
             layout_given=request.layout is not None,

@@ -75,6 +75,10 @@ def playground_tab(engine: Engine, storage: Storage, controls: Controls) -> Play
         edit = gr.Button("Edit the layout", elem_id="edit", interactive=False)
         with gr.Row():
             count = gr.Slider(1, _MOST_IMAGES, 1, step=1, label="Number of images", elem_id="count")
+            width, height = (
+                gr.Number(engine.side, label=name, precision=0, minimum=1, min_width=120, elem_id=f"drawn_{name}")
+                for name in ("Width", "Height")
+            )
         with gr.Row():
             seed, random = build_seed("playground", random=True)
         shown = gr.State(())  # in the tab: between tabs, it would count as one
@@ -83,13 +87,15 @@ def playground_tab(engine: Engine, storage: Storage, controls: Controls) -> Play
         clicked: float | None,
         request: gr.Request,
         count: float,
+        width: float | None,
+        height: float | None,
         seed: float | None,
         random: bool,
         *settings: Any,
         progress: gr.Progress = PROGRESS,
     ) -> Iterator[tuple[Any, ...]]:
         stopped = stop.since(clicked, request)
-        requests, notice = _read(engine, count, seed, random, settings)
+        requests, notice = _read(engine, count, (width, height), seed, random, settings)
         first = requests[0].seed
         yield [], (), first, notice, gr.Button(interactive=False)
         started, done = monotonic(), list[Shown]()
@@ -109,7 +115,7 @@ def playground_tab(engine: Engine, storage: Storage, controls: Controls) -> Play
     running = gr.on(
         [start.click, controls.prompt.submit],
         run,
-        [stop.clock, count, seed, random, *controls.inputs],
+        [stop.clock, count, width, height, seed, random, *controls.inputs],
         [gallery, shown, seed, status, edit],
         concurrency_id=MODEL,
         concurrency_limit=1,
@@ -123,12 +129,18 @@ def playground_tab(engine: Engine, storage: Storage, controls: Controls) -> Play
 
 @told
 def _read(
-    engine: Engine, count: float, seed: float | None, random: bool, settings: tuple[Any, ...]
+    engine: Engine,
+    count: float,
+    size: tuple[float | None, float | None],
+    seed: float | None,
+    random: bool,
+    settings: tuple[Any, ...],
 ) -> tuple[list[ImageRequest], str]:
     """Return what to generate, and what the user may have overlooked."""
     asked, first = Asked.read(engine, settings), chosen_seed(seed, random)
     seeds = [min(first + index, LARGEST_SEED) for index in range(max(1, min(int(count), _MOST_IMAGES)))]
-    return [ImageRequest(asked.prompt, one, asked.sampler, asked.negative) for one in seeds], asked.notice(engine)
+    requests = [ImageRequest(asked.prompt, one, asked.sampler, asked.negative) for one in seeds]
+    return [engine.sized(request, *size) for request in requests], asked.notice(engine)
 
 
 def _images(shown: Sequence[Shown]) -> list[Any]:

@@ -156,7 +156,7 @@ def picture_map() -> PhraseMap:
 
 def test_a_picture_is_drawn_in_pixels_and_encoded_as_a_glyph_map_is() -> None:
     module, told = picture_map(), grounding([LEFT])
-    encoded = module.encode(told, SpaceToDepth(4), image_size=64, latent_size=16)
+    encoded = module.encode(told, SpaceToDepth(4), image_size=(64, 64), latent_size=(16, 16))
     assert encoded.shape[1] == module.encoded_channels(48) == 99
     drawn = module(told, (64, 64))
     assert drawn.shape == (1, module.out_channels, 64, 64)
@@ -182,7 +182,9 @@ def test_a_pictures_opacity_has_cells_of_its_own() -> None:
 
 
 def test_a_picture_map_of_no_phrases_is_an_empty_picture() -> None:
-    encoded = picture_map().encode(grounding([LEFT], [False]), SpaceToDepth(4), image_size=64, latent_size=16)
+    encoded = picture_map().encode(
+        grounding([LEFT], [False]), SpaceToDepth(4), image_size=(64, 64), latent_size=(16, 16)
+    )
     assert not encoded[:, :48].any()
     assert encoded[:, 48:96].eq(-1).all()  # black
     assert not encoded[:, 96:].any()
@@ -296,10 +298,19 @@ def test_letters_lie_over_the_stamps_of_the_picture_and_nothing_else() -> None:
     letters = torch.zeros(1, 4, 16, 16)
     letters[:, :3], letters[:, 3, 4:6, 2:9] = torch.tensor([1.0, -1.0, 0.5]).view(3, 1, 1), 1.0
     letters[:, 3, 8, 8] = 0.25
-    plain, drawn = (module.encode(told, autoencoder, 16, 8, each).detach() for each in (None, letters))
+    plain, drawn = (module.encode(told, autoencoder, (16, 16), (8, 8), each).detach() for each in (None, letters))
     assert torch.equal(plain[:, 12:], drawn[:, 12:])
     before, after = (autoencoder.decode_latents(each[:, :12])[0] for each in (plain, drawn))
     ink = letters[0, 3].bool()
     assert torch.equal(before[:, ~ink], after[:, ~ink])
     torch.testing.assert_close(after[:, 4, 2], torch.tensor([1.0, -1.0, 0.5]))
     torch.testing.assert_close(after[:, 8, 8], 0.75 * before[:, 8, 8] + 0.25 * torch.tensor([1.0, -1.0, 0.5]))
+
+
+def test_a_stamp_depends_on_its_box_in_pixels_not_on_the_frame() -> None:
+    torch.manual_seed(0)
+    module = PhraseMap(WIDTH, side=4, width=16, picture=True)
+    square = module(grounding([[0.5, 0.5, 0.5, 0.25, 0.0]]), (16, 16))
+    wide = module(grounding([[0.5, 0.5, 0.25, 0.25, 0.0]]), (16, 32))  # the same pixels in the middle
+    torch.testing.assert_close(wide[..., 8:24], square, atol=1e-5, rtol=1e-5)
+    assert not wide[..., :8].any()

@@ -99,6 +99,6 @@ def test_the_ratio_of_the_sides_is_learned() -> None:
     phrase = torch.randn(1, 1, WIDTH, generator=torch.Generator().manual_seed(0))
     row = Grounding(phrase, torch.tensor([[[0.5, 0.5, 0.9, 0.3, 0.0]]]), torch.ones(1, 1).bool(), torch.tensor([[2]]))
     made = a_map()
-    made.encode(row, SpaceToDepth(2), 64, 32).square().mean().backward()
+    made.encode(row, SpaceToDepth(2), (64, 64), (32, 32)).square().mean().backward()
     assert made.draw[-1].weight.grad is not None
     assert made.draw[-1].weight.grad[-1].abs().max() > 0

@@ -31,6 +31,11 @@ class Backbone(Protocol):
         """E of ``Conditioning.text_embeds``; None if the network reads none."""
         ...
 
+    @property
+    def sides(self) -> tuple[int, int | None]:
+        """A number that h and w must be multiples of, and the most that each may be; None has no limit."""
+        ...
+
     def __call__(self, fused: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """Predict (B, C_z, h, w) from (B, in_channels, h, w) at timesteps (B,)."""
         ...
@@ -89,6 +94,11 @@ class UNetBackbone:
         if config.addition_embed_type is None:
             return None
         return int(config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim)
+
+    @property
+    def sides(self) -> tuple[int, None]:
+        """See :class:`Backbone`; any: what a level rounds up is cut off again."""
+        return 1, None
 
     def __call__(self, fused: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """See :class:`Backbone`."""
@@ -153,6 +163,12 @@ class TransformerBackbone:
     def added_width(self) -> None:
         """None: the transformer reads the pooled t, whatever its width."""
         return None
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """See :class:`Backbone`; whole patches, at places that have an embedding."""
+        config = self.transformer.config
+        return int(config.patch_size), int(config.patch_size * config.pos_embed_max_size)
 
     def __call__(self, fused: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
         """See :class:`Backbone`."""

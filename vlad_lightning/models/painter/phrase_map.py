@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -130,8 +131,8 @@ class PhraseMap(ModelMixin, ConfigMixin):
         self,
         grounding: Grounding,
         autoencoder: Autoencoder,
-        image_size: int,
-        latent_size: int,
+        image_size: tuple[int, int],
+        latent_size: tuple[int, int],
         letters: Tensor | None = None,
     ) -> Tensor:
         """Draw the map as a part of z_t.
@@ -139,8 +140,8 @@ class PhraseMap(ModelMixin, ConfigMixin):
         Args:
             grounding: the grounded phrases of B prompts.
             autoencoder: encodes pictures.
-            image_size: H = W in pixels, at which pictures are drawn.
-            latent_size: h = w of the latent.
+            image_size: H and W in pixels, at which pictures are drawn.
+            latent_size: h and w of the latent.
             letters: (B, 4, H, W) float, red, green and blue in [-1, 1] and the opacity in [0, 1] of the letters to
                 draw over the stamps; None draws none.
 
@@ -149,8 +150,8 @@ class PhraseMap(ModelMixin, ConfigMixin):
             boxes' coordinates.
         """
         if not self.config.picture:
-            return self(grounding, (latent_size, latent_size))
-        drawn = self(grounding, (image_size, image_size))
+            return self(grounding, latent_size)
+        drawn = self(grounding, image_size)
         picture, silhouettes, places = drawn.split([self.channels, 1, _POSITION_CHANNELS], dim=1)
         if letters is not None:
             colours, opacity = letters.to(picture).split([3, 1], dim=1)
@@ -170,7 +171,7 @@ class PhraseMap(ModelMixin, ConfigMixin):
             (B, out_channels, h, w) float32; zero where no phrase is drawn.
         """
         ordered = _smallest_last(grounding)
-        colours, opacity, ratios = self._stamps(ordered)
+        colours, opacity, ratios = self._stamps(ordered, size[1] / size[0])
         solid = ~fills_frame(ordered.boxes)  # a background has no silhouette, and hides none: it is the largest
         if self.config.named_colours and ordered.colours is not None:
             named = ordered.colours[..., 3] > 0
@@ -214,14 +215,17 @@ class PhraseMap(ModelMixin, ConfigMixin):
         """Channels of the silhouettes, before they are encoded."""
         return int(self.config.picture)
 
-    def _stamps(self, grounding: Grounding) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return stamps, (B, K, C, S, S) float32, their opacity in [0, 1], and an object's ratio, (B, K), or None."""
+    def _stamps(self, grounding: Grounding, frame: float) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return stamps, (B, K, C, S, S) float32, their opacity in [0, 1], and an object's ratio, (B, K), or None.
+
+        ``frame`` is the frame's width by its height.
+        """
         side = self.config.side
         coloured = self.channels * side**2
         read = self.draw[0](grounding.phrases)
         if self.config.picture:
             across, down = grounding.boxes[..., 2:4].clamp(min=_SMALLEST).log().unbind(dim=-1)
-            ratio = across - down
+            ratio = across - down + math.log(frame)
             if self.config.rows and grounding.counts is not None:  # a row's ratio says nothing of its objects
                 ratio = ratio.masked_fill(grounding.counts > 1, 0.0)
             read = torch.cat([read, ratio[..., None].to(read)], dim=-1)
