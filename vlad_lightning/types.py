@@ -20,6 +20,9 @@ COSTLY_FIELDS = ("images", "glyphs")
 LATENTS = "latents"
 """The field of :class:`Batch` that replaces :data:`COSTLY_FIELDS` where a data module has cached latents."""
 
+FRAMES = "frames"
+"""No field: who asks for it reads images of other frames than the square, see ``data.buckets``."""
+
 _UNIT_CORNERS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))  # clockwise on screen, from the top left
 
 

@@ -53,14 +53,14 @@ def scene() -> SceneFacts:
 
 def test_stretching_and_squares_change_nothing() -> None:
     sample = wide_sample()
-    assert framed(sample, "stretch", 64) is sample
+    assert framed(sample, "stretch", (64, 64)) is sample
     square = replace(sample, image=Image.new("RGB", (50, 50)))
-    assert framed(square, "crop", 64) is square
-    assert framed(square, "pad", 64) is square
+    assert framed(square, "crop", (64, 64)) is square
+    assert framed(square, "pad", (64, 64)) is square
 
 
 def test_a_crop_moves_words_and_leaves_out_those_it_cuts() -> None:
-    sample = framed(wide_sample(), "crop", 100)
+    sample = framed(wide_sample(), "crop", (100, 100))
     assert sample.image.size == (100, 100)
     (word,) = sample.words
     assert word.text == "MIDDLE"
@@ -69,7 +69,7 @@ def test_a_crop_moves_words_and_leaves_out_those_it_cuts() -> None:
 
 
 def test_padding_keeps_all_words() -> None:
-    sample = framed(wide_sample(), "pad", 100)
+    sample = framed(wide_sample(), "pad", (100, 100))
     assert sample.image.size == (100, 100)
     assert [word.text for word in sample.words] == list(BLACK)
     np.testing.assert_allclose(sample.words[0].quad, corners(0.4, 0.45, 0.6, 0.55), atol=1e-6)
@@ -85,7 +85,7 @@ def test_words_stay_on_their_ink(resize: str, turned: bool) -> None:
     if turned:  # a tall picture: x and y change places
         words = tuple(replace(word, quad=word.quad[:, ::-1].copy()) for word in sample.words)
         sample = replace(sample, image=sample.image.transpose(Image.Transpose.TRANSPOSE), words=words)
-    moved = framed(sample, resize, 128)  # type: ignore[arg-type]
+    moved = framed(sample, resize, (128, 128))  # type: ignore[arg-type]
     ink = np.asarray(moved.image.convert("L")) < 128
     boxes = np.zeros_like(ink)
     for word in moved.words:
@@ -100,11 +100,11 @@ def test_words_stay_on_their_ink(resize: str, turned: bool) -> None:
 def test_an_edge_of_the_picture_is_not_a_cut() -> None:
     """In MARIO, corners may lie outside of the picture; what was never visible is not lost."""
     low = OcrWord("LOW", corners(*fractions(80, 80, 120, 130)).astype(np.float32))
-    assert [word.text for word in framed(replace(wide_sample(), words=(low,)), "crop", 64).words] == ["LOW"]
+    assert [word.text for word in framed(replace(wide_sample(), words=(low,)), "crop", (64, 64)).words] == ["LOW"]
 
 
 def test_a_crop_moves_the_scene() -> None:
-    moved = framed(wide_sample(scene()), "crop", 100).scene
+    moved = framed(wide_sample(scene()), "crop", (100, 100)).scene
     assert moved is not None
     assert [entry.name for entry in moved.objects] == ["star", "ring"]  # three quarters of the heart are cut off
     np.testing.assert_allclose(moved.objects[0].box, (0.8, 0.0, 1.0, 0.5))  # it ends at the frame
@@ -115,7 +115,7 @@ def test_a_crop_moves_the_scene() -> None:
 
 
 def test_padding_moves_the_scene() -> None:
-    moved = framed(wide_sample(scene()), "pad", 100).scene
+    moved = framed(wide_sample(scene()), "pad", (100, 100)).scene
     assert moved is not None
     assert len(moved.words) == len(moved.objects) == 3
     np.testing.assert_allclose(moved.objects[0].box, (0.65, 0.25, 0.8, 0.5))
@@ -124,8 +124,8 @@ def test_padding_moves_the_scene() -> None:
 
 def test_a_picture_of_extreme_proportions_costs_no_memory() -> None:
     sample = RawSample("x", Image.new("RGB", (400_000, 8)), "a line", ())
-    assert framed(sample, "pad", 32).image.size == (32, 32)
-    assert framed(sample, "crop", 32).image.size == (32, 32)
+    assert framed(sample, "pad", (32, 32)).image.size == (32, 32)
+    assert framed(sample, "crop", (32, 32)).image.size == (32, 32)
 
 
 @pytest.mark.parametrize(("resize", "words"), [("stretch", 3), ("crop", 1), ("pad", 3)])

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kills import kill_when
 from prepared_sets import jpeg, write_mario
@@ -17,7 +18,7 @@ from vlad_lightning.data.own_pictures import file_portions
 from vlad_lightning.data.prepare_inputs import folder_portions, picture_portions, short_key
 from vlad_lightning.data.prepare_run import Preparation, PrepareReport, missing, prepare
 from vlad_lightning.data.prepared_sample import PrepareSettings
-from vlad_lightning.data.prepared_source import NOTE, PreparedSource, read_note
+from vlad_lightning.data.prepared_source import NOTE, SHARDS, PreparedSource, read_note
 
 
 @pytest.fixture(autouse=True)
@@ -239,8 +240,25 @@ def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"prepared.json cannot be used"):
         read_note(tmp_path)
     (tmp_path / NOTE).write_text('{"version": 9, "finished": true}')
-    with pytest.raises(ValueError, match="is prepared in version 9; this is version 1"):
+    with pytest.raises(ValueError, match=r"is prepared in version 9; this is version 2$"):
         read_note(tmp_path)
+
+
+def test_a_set_of_an_older_version_is_prepared_again(tmp_path: Path) -> None:
+    for number in range(3):
+        write_mario(tmp_path / "mario", number)
+    work = Preparation("x", folder_portions(tmp_path / "mario"), tmp_path / "out")
+    prepare(work)
+    new = {path: path.read_bytes() for path in (tmp_path / "out").glob("index_*/*")}
+    listed = next((tmp_path / "out" / SHARDS).glob("*.npy"))
+    np.save(listed, np.load(listed)[["key", "pixels", "mark"]])  # without the pictures' sides
+    for note in (tmp_path / "out" / NOTE, listed.with_suffix(".json")):
+        note.write_text(json.dumps(json.loads(note.read_text()) | {"version": 1}))
+    with pytest.raises(ValueError, match="version 1; this is version 2; call the same vlad-cli prepare again"):
+        read_note(tmp_path / "out")
+    assert missing(work) == 1
+    prepare(work)
+    assert {path: path.read_bytes() for path in (tmp_path / "out").glob("index_*/*")} == new
 
 
 def test_flat_folders_and_linked_shelves_are_found(tmp_path: Path) -> None:

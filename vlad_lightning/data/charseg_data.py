@@ -83,9 +83,9 @@ class CharsegFolder(MarioFolder):
 class CharsegDataset(MarioDataset):
     """Samples with their maps of characters; all of a map is unknown where a source has none."""
 
-    def _build(self, sample: RawSample) -> CharsegSample:
+    def _build(self, sample: RawSample, frame: tuple[int, int]) -> CharsegSample:
         stored = sample.charseg if isinstance(sample, CharsegRawSample) else None
-        return CharsegSample(**vars(super()._build(sample)), charseg=_resized(stored, self.size))
+        return CharsegSample(**vars(super()._build(sample, frame)), charseg=_resized(stored, self.size))
 
 
 class CharsegDataModule(MarioDataModule):

@@ -12,10 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vlad_lightning.data.batches import BatchShard, shard_loader
+from vlad_lightning.data.bucketed_order import BucketedOrder
+from vlad_lightning.data.buckets import AspectBuckets, Frame, nearest_frames
 from vlad_lightning.data.content import differing
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.framing import Resize, check_resize
@@ -30,7 +32,7 @@ from vlad_lightning.files import find_config, printable
 from vlad_lightning.layout.fonts import load_font
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.limits import MOST_IN_BATCH, MOST_PHRASES, MOST_SIDE, check_share, check_whole
-from vlad_lightning.types import COSTLY_FIELDS, LATENTS, Batch, PromptBatch, Sample
+from vlad_lightning.types import COSTLY_FIELDS, FRAMES, LATENTS, Batch, PromptBatch, Sample
 
 _log = logging.getLogger(__name__)
 _NAMED = 20  # samples that a warning names
@@ -88,8 +90,13 @@ class MarioDataModule(LightningDataModule):
             :func:`~vlad_lightning.data.framing.framed` for the words and objects that a crop cuts off.
         latents: train and validate on the latents that ``vlad-cli cache`` has stored beside the samples of a prepared
             data set, instead of its pictures; stage 2 reads them.
+        buckets: train on frames of several proportions, and give each picture the one that is nearest to its own;
+            ``resize`` does the rest. All samples of a step have the same frame. A frame with fewer samples than a
+            global batch is given up. Stage 2 trains on them; validation and test have the square. None has the square
+            only.
 
     Attributes:
+        frames: heights and widths of the images that training may read.
         preparation: converts each batch for the trained module before the batch is moved to the device; set in the
             module's ``setup``, and run by the processes that read.
 
@@ -125,6 +132,7 @@ class MarioDataModule(LightningDataModule):
         test_source: SampleSource | None = None,
         resize: Resize = "stretch",
         latents: bool = False,
+        buckets: AspectBuckets | None = None,
     ) -> None:
         super().__init__()
         size = _SIZE if size is None else size
@@ -167,6 +175,11 @@ class MarioDataModule(LightningDataModule):
         self.latents = latents
         if latents and self.batch_class is not Batch:
             raise ValueError(f"latents is true; {type(self).__name__} reads more of the pictures than cached latents")
+        if buckets is not None and latents:
+            raise ValueError(f"buckets is {buckets} and latents true; cached latents are those of squares")
+        self.buckets = buckets
+        self.frames: tuple[Frame, ...] = ((size, size),) if buckets is None else buckets.frames(size)
+        self._bucketed: dict[SampleOrder, SampleOrder] = {}
         if root is None and test_root is None:
             self._check_idle()
         self.source = self._source("root", root, "source", source, index)
@@ -230,14 +243,15 @@ class MarioDataModule(LightningDataModule):
         own. It holds until :meth:`teardown`, for the loaders that are made after it.
 
         Args:
-            fields: names in :data:`~vlad_lightning.types.COSTLY_FIELDS`, or :data:`~vlad_lightning.types.LATENTS`.
+            fields: names in :data:`~vlad_lightning.types.COSTLY_FIELDS`, :data:`~vlad_lightning.types.LATENTS`, or
+                :data:`~vlad_lightning.types.FRAMES` of who reads images that are no squares.
 
         Raises:
             ValueError: for another name, or for latents where ``latents`` is not set.
         """
         if LATENTS in fields and not self.latents:
             raise ValueError(f"fields has {LATENTS}; they are read where data.latents is true")
-        if unknown := set(fields) - {*COSTLY_FIELDS, LATENTS}:
+        if unknown := set(fields) - {*COSTLY_FIELDS, LATENTS, FRAMES}:
             raise ValueError(f"fields has {', '.join(sorted(unknown))}; allowed: {', '.join(COSTLY_FIELDS)}")
         self._asked = (self._asked or set()).union(fields)
 
@@ -270,10 +284,12 @@ class MarioDataModule(LightningDataModule):
         """Return a loader shuffled by ``seed``; an incomplete global batch is dropped unless it is the only one.
 
         Raises:
-            ValueError: if ``latents`` is set and the module does not read them.
+            ValueError: if ``latents`` or ``buckets`` is set and the module does not read them.
         """
         if self.latents and self._asked is not None and LATENTS not in self._asked:
             raise ValueError("data.latents is true; this training reads no cached latents, only stage 2 does")
+        if self.buckets is not None and self._asked is not None and FRAMES not in self._asked:
+            raise ValueError(f"data.buckets is {self.buckets}; this training reads squares, only stage 2 reads others")
         batches = GlobalBatchSampler(self.order(), self._rank, self._position if self.trainer else None)
         numbered: Any = _Numbered(batches, self._step)
         return _ResumedLoader(
@@ -315,7 +331,7 @@ class MarioDataModule(LightningDataModule):
         """Return the order in which the trainer's devices get the training samples; without a trainer, one device."""
         self.setup()
         trainer = self.trainer
-        return SampleOrder(
+        order = SampleOrder(
             len(self._sets["train"]),
             self.batch_size,
             trainer.world_size if trainer else 1,
@@ -323,6 +339,23 @@ class MarioDataModule(LightningDataModule):
             self.seed,
             shuffled=not getattr(trainer, "overfit_batches", 0),  # overfitting needs the same batches in every epoch
         )
+        if self.buckets is None:
+            return order
+        if order not in self._bucketed:
+            self._bucketed[order] = self._in_buckets(order)
+        return self._bucketed[order]
+
+    def _in_buckets(self, order: SampleOrder) -> SampleOrder:
+        """Return the order with steps of one frame each; the same one if all samples have the square."""
+        proportions = self.source.proportions()[self._sets["train"].indices.numpy()]
+        numbers = nearest_frames(proportions, self.frames, order.step_size)
+        self._sets["train"].frames = torch.tensor(self.frames)[torch.from_numpy(numbers)]
+        counts = np.bincount(numbers, minlength=len(self.frames)).tolist()
+        used = [
+            f"  {height} x {width}: {n:,} samples" for (height, width), n in zip(self.frames, counts, strict=True) if n
+        ]
+        rank_zero_info("\n".join(["frames, height x width:", *used]))
+        return BucketedOrder(**vars(order), buckets=numbers) if numbers.any() else order
 
     @property
     def resumed_at(self) -> int | None:
@@ -458,7 +491,8 @@ class _Replaced(Dataset[Sample]):
         return len(self.samples)
 
     def __getitem__(self, draw: Draw) -> Sample:
-        found = (self.samples.read(index) for index in draw)
+        frame = self.samples.frame(draw[0])  # that of the step, whatever replaces the sample
+        found = (self.samples.read(index, frame) for index in draw)
         good = next((sample for sample in found if sample is not None), None)
         return self.samples[draw[0]] if good is None else good  # the next good one may be of the same step
 

@@ -44,9 +44,10 @@ class MarioDataset(Dataset[Sample]):
         rasterizer: draws the layouts.
         max_objects: ``K`` of :class:`~vlad_lightning.types.Sample`.
         indices: the numbers in ``source`` of this data set's samples; None takes all.
-        resize: how a picture of other proportions becomes a square, see :func:`~vlad_lightning.data.framing.framed`.
+        resize: how a picture gets other proportions, see :func:`~vlad_lightning.data.framing.framed`.
 
     Attributes:
+        frames: (N, 2) int, height and width in pixels of each sample's image; None is ``size`` for all.
         built: which of :data:`~vlad_lightning.types.COSTLY_FIELDS` are built; all unless it is set. A sample whose
             image is not needed for anything is read without it. With :data:`~vlad_lightning.types.LATENTS` among them,
             the cached latents are read.
@@ -73,6 +74,7 @@ class MarioDataset(Dataset[Sample]):
         self.rasterizer = rasterizer
         self.max_objects = max_objects
         self.resize: Resize = resize
+        self.frames: Tensor | None = None
         self.built: Collection[str] = COSTLY_FIELDS
         self._decompose = PromptDecomposer()
         self._broken = torch.zeros(len(self.indices), dtype=torch.bool).share_memory_()
@@ -82,13 +84,14 @@ class MarioDataset(Dataset[Sample]):
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Sample:
-        """Return a sample, or the next sample that can be read.
+        """Return a sample, or the next sample that can be read, in the frame of the first.
 
         Raises:
             ValueError: if none can be read.
         """
+        frame = self.frame(index)
         for number in range(index, index + len(self)):
-            sample = self.read(number % len(self))
+            sample = self.read(number % len(self), frame)
             if sample is not None:
                 return sample
         raise ValueError(f"none of the {len(self)} samples can be read, {self._key(index)} for one; {self._why}")
@@ -101,11 +104,22 @@ class MarioDataset(Dataset[Sample]):
     def _key(self, index: int) -> str:
         return self.source.keys[int(self.indices[index])]
 
-    def read(self, index: int) -> Sample | None:
+    def frame(self, index: int) -> tuple[int, int]:
+        """Return height and width of a sample's image in pixels."""
+        if self.frames is None:
+            return self.size, self.size
+        height, width = self.frames[index].tolist()
+        return height, width
+
+    def read(self, index: int, frame: tuple[int, int] | None = None) -> Sample | None:
         """Return a sample; None if it is broken.
 
         Any exception while reading a sample marks that sample as broken: one in a million must not end a training.
         The warning names the exception; if every sample fails, indexing raises an error after all.
+
+        Args:
+            index: its number.
+            frame: height and width of its image in pixels; None is :meth:`frame`.
 
         Raises:
             DataOutageError: if the source as a whole cannot be read for too long.
@@ -115,7 +129,8 @@ class MarioDataset(Dataset[Sample]):
         try:
             number = int(self.indices[index])
             with_image = LATENTS not in self.built or "images" in self.built
-            sample = self._build(framed(self._read(number), self.resize, self.size, with_image))
+            size = frame or self.frame(index)
+            sample = self._build(framed(self._read(number), self.resize, size, with_image), size)
             return replace(sample, latents=self.source.read_latents(number)) if LATENTS in self.built else sample
         except DataOutageError:
             raise
@@ -146,8 +161,8 @@ class MarioDataset(Dataset[Sample]):
             with suppress(SkipSample):
                 yield prompt_of(self.source.read_texts(index), self.source.keys[index])
 
-    def _build(self, sample: RawSample) -> Sample:
-        """Convert a raw sample into tensors.
+    def _build(self, sample: RawSample, frame: tuple[int, int]) -> Sample:
+        """Convert a raw sample into tensors, with an image of this height and width.
 
         Raises:
             SkipSample: if it cannot be used.
@@ -159,7 +174,6 @@ class MarioDataset(Dataset[Sample]):
         chunks = [chunk.text for chunk in self._decompose(prompt).objects]
         object_boxes, object_mask = match_objects(chunks, sample.scene, self.max_objects)
         found = object_mask.nonzero().flatten()
-        frame = (self.size, self.size)
         return Sample(
             key=sample.key,
             image=from_pil(sample.image, frame) if "images" in self.built else not_built("images"),

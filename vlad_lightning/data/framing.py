@@ -1,4 +1,4 @@
-"""Pictures of other proportions in a square: stretched to it, cropped to their middle, or with white beside them."""
+"""Pictures in a frame of other proportions: stretched to it, cropped to their middle, or with white beside them."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ def check_resize(resize: str) -> None:
         raise ValueError(f"resize is {resize!r}; allowed: {', '.join(get_args(Resize))}")
 
 
-def framed(sample: RawSample, resize: Resize, size: int, with_image: bool = True) -> RawSample:
-    """Return a sample whose picture is a square of ``size`` pixels, with its words and objects moved along.
+def framed(sample: RawSample, resize: Resize, size: tuple[int, int], with_image: bool = True) -> RawSample:
+    """Return a sample whose picture has a frame's proportions, with its words and objects moved along.
 
     A word of which more than a tenth is cut off is left out, also from the prompt's words to draw; so is an object of
     which more than half is. The boxes of other objects end at the frame.
 
     Args:
-        sample: the sample; returned as it is if its picture is a square, or is to be stretched, which moves nothing.
+        sample: the sample; returned as it is if its picture has them, or is to be stretched, which moves nothing.
         resize: ``stretch``; ``crop`` keeps the middle; ``pad`` keeps all, in the middle of a white frame.
-        size: side of the frame in pixels.
+        size: height and width of the frame in pixels.
         with_image: False leaves the picture as it is; only its proportions are used.
 
     Raises:
@@ -75,9 +75,9 @@ def framed(sample: RawSample, resize: Resize, size: int, with_image: bool = True
         return sample
     image = as_rgb(sample.image) if with_image else sample.image
     width, height = image.size
-    if width == height:
+    if width * size[0] == height * size[1]:
         return sample
-    frame = _crop_frame(width, height) if resize == "crop" else _pad_frame(width, height, size)
+    frame = _crop_frame(width, height, size) if resize == "crop" else _pad_frame(width, height, size)
     if with_image:
         image = (_cropped if resize == "crop" else _padded)(image, size)
     quads = frame.move(np.array([word.quad for word in sample.words], dtype=np.float64).reshape(-1, 4, 2))
@@ -91,37 +91,43 @@ def framed(sample: RawSample, resize: Resize, size: int, with_image: bool = True
     return replace(sample, image=image, words=moved, prompt=prompt, scene=scene)
 
 
-def _crop_frame(width: int, height: int) -> _Frame:
-    sides = np.array([width, height], dtype=np.float64)
-    side = sides.min()
-    return _Frame(sides / side, -(sides - side) / 2 / side)
+def _crop_frame(width: int, height: int, size: tuple[int, int]) -> _Frame:
+    sides, kept = _kept(width, height, size)
+    return _Frame(sides / kept, -(sides - kept) / 2 / kept)
 
 
-def _cropped(image: Image.Image, size: int) -> Image.Image:
-    sides = np.array(image.size, dtype=np.float64)
-    side = sides.min()
-    start = (sides - side) / 2
-    box = (*start.tolist(), *(start + side).tolist())
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+def _cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    sides, kept = _kept(*image.size, size)
+    start = (sides - kept) / 2
+    box = (*start.tolist(), *(start + kept).tolist())
+    return image.resize((size[1], size[0]), Image.Resampling.BICUBIC, box=box)
 
 
-def _pad_frame(width: int, height: int, size: int) -> _Frame:
+def _kept(width: int, height: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return width and height of a picture, and of the part of it that a crop keeps, (2,) float64 each."""
+    down, across = size
+    kept = min(width, height * across / down), min(height, width * down / across)
+    return np.array([width, height], dtype=np.float64), np.array(kept, dtype=np.float64)
+
+
+def _pad_frame(width: int, height: int, size: tuple[int, int]) -> _Frame:
     left, top, right, bottom = _padded_box(width, height, size)
-    return _Frame(np.array([right - left, bottom - top]) / size, np.array([left, top]) / size)
+    sides = np.array([size[1], size[0]])
+    return _Frame(np.array([right - left, bottom - top]) / sides, np.array([left, top]) / sides)
 
 
-def _padded(image: Image.Image, size: int) -> Image.Image:
+def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     left, top, right, bottom = _padded_box(*image.size, size)
-    picture = Image.new("RGB", (size, size), "white")
+    picture = Image.new("RGB", (size[1], size[0]), "white")
     picture.paste(image.resize((right - left, bottom - top), Image.Resampling.BICUBIC), (left, top))
     return picture
 
 
-def _padded_box(width: int, height: int, size: int) -> tuple[int, int, int, int]:
+def _padded_box(width: int, height: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return left, top, right and bottom of the shrunk picture in the frame, in pixels."""
-    scale = size / max(width, height)
+    scale = min(size[1] / width, size[0] / height)
     wide, high = (max(1, round(side * scale)) for side in (width, height))
-    left, top = (size - wide) // 2, (size - high) // 2
+    left, top = (size[1] - wide) // 2, (size[0] - high) // 2
     return left, top, left + wide, top + high
 
 

@@ -123,6 +123,13 @@ class MixedSource(SampleSource):
         number, _, item = place_of(self._parts, index)
         return self.sources[number].read_texts(item)
 
+    def proportions(self) -> np.ndarray:
+        """See :class:`~vlad_lightning.data.source.SampleSource`; each of the sources must know them."""
+        found = np.empty(len(self))
+        for part, source in zip(self._parts, self.sources, strict=True):
+            found[part.start : part.start + part.count] = source.proportions()[part.items()]
+        return found
+
     def positions(self, seed: int) -> np.ndarray:
         """See :class:`~vlad_lightning.data.source.SampleSource`; all occurrences of a sample have the same one."""
         found = np.empty(len(self))

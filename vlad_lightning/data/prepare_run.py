@@ -25,14 +25,14 @@ from vlad_lightning.data.content import NAMES
 from vlad_lightning.data.prepare_inputs import InputPortion
 from vlad_lightning.data.prepared_sample import Prepared, PrepareSettings, counted, prepare_sample
 from vlad_lightning.data.prepared_shard import SUFFIX, PreparedRow, write_shard
-from vlad_lightning.data.prepared_source import KEY, KEYS, NOTE, ROWS, SHARDS, VERSION
+from vlad_lightning.data.prepared_source import KEY, KEYS, NOTE, ROWS, SHARDS, SIDES, VERSION
 from vlad_lightning.data.processes import unordered
 from vlad_lightning.data.progress import Shown
 from vlad_lightning.data.source import SkipSample
 from vlad_lightning.files import LIST_BYTES, NOTE_BYTES, new_folder, printable, read_utf8, write_file, write_text
 from vlad_lightning.limits import check_share, check_whole
 
-_LISTED = np.dtype([("key", KEY), ("pixels", "<u8", (2,)), ("mark", "<u8")])
+_LISTED = np.dtype([("key", KEY), ("pixels", "<u8", (2,)), ("mark", "<u8"), ("sides", "<u2", (2,))])
 _EXAMPLES = 5  # samples that are named for each reason
 _ENOUGH = 500  # samples after which a large share of unusable ones ends the work
 _LEFT = 3600.0  # seconds after which a file that was not finished is one of a killed process
@@ -208,7 +208,8 @@ def _done(work: Preparation, portion: InputPortion) -> Mapping[str, Any] | None:
         note = json.loads(read_utf8(work.out / SHARDS / f"{portion.name}.json", NOTE_BYTES))
     except (OSError, ValueError):
         return None
-    return note if note["state"] == portion.state and note["made"] == work.made else None
+    same = note.get("version") == VERSION and note["state"] == portion.state and note["made"] == work.made
+    return note if same else None
 
 
 def _prepare_portion(
@@ -222,6 +223,7 @@ def _prepare_portion(
     listed = np.array(job.listed, dtype=_LISTED)
     write_file(beside.with_suffix(".npy"), lambda path: np.save(path, listed))
     note = {
+        "version": VERSION,
         "state": portion.state,
         "made": made,
         "listed": len(portion),
@@ -237,7 +239,7 @@ class _PortionJob:
     """The work on one portion: what becomes of its samples is counted."""
 
     def __init__(self, settings: PrepareSettings, reader: Reader | None) -> None:
-        self.listed: list[tuple[bytes, tuple[int, int], int]] = []
+        self.listed: list[tuple[bytes, tuple[int, int], int, tuple[int, int]]] = []
         self._settings = settings
         self._reader = reader
         self._totals: Counter[str] = Counter()
@@ -265,7 +267,8 @@ class _PortionJob:
 
     def _add(self, prepared: Prepared) -> None:
         low, high = (int.from_bytes(half, "big") for half in (prepared.pixels[:8], prepared.pixels[8:]))
-        self.listed.append((prepared.row.key.encode("ascii"), (low, high), _mark(prepared.row)))
+        row = prepared.row
+        self.listed.append((row.key.encode("ascii"), (low, high), _mark(row), (row.width, row.height)))
         self._mended.update(counted([prepared]))
         self._totals["words"] += prepared.words
         self._totals["quoted"] += prepared.quoted
@@ -354,6 +357,7 @@ def _write_index(
             with new_folder(work.out / index) as folder:
                 np.save(folder / KEYS, keys)
                 np.save(folder / ROWS, kept.astype(np.int64))
+                np.save(folder / SIDES, listed["sides"][kept])
     except OSError:
         if not (work.out / index).exists():  # else another task was first, with the same
             raise

@@ -27,6 +27,7 @@ from vlad_lightning.data.remote_path import (
 from vlad_lightning.data.scene_file import decode_scene
 from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SampleTexts, SkipSample
 from vlad_lightning.files import LIST_BYTES, as_rgb, picture_from_bytes, printable
+from vlad_lightning.limits import shown
 from vlad_lightning.types import Latents
 
 NOTE = "prepared.json"
@@ -35,11 +36,11 @@ NOTE = "prepared.json"
 SHARDS = "shards"
 """The folder in it that holds the samples."""
 
-KEYS, ROWS = "keys.npy", "rows.npy"
-"""The files of the index: the samples' names, and their places among all rows of the shards."""
+KEYS, ROWS, SIDES = "keys.npy", "rows.npy", "sides.npy"
+"""The files of the index: the samples' names, their places among all rows of the shards, their widths and heights."""
 
 KEY = np.dtype("S16")
-VERSION = 1
+VERSION = 2
 
 _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20  # names that are hashed at a time
@@ -198,6 +199,11 @@ class PreparedSource(SampleSource):
             raise RuntimeError("check_latents was not called")
         return self._patiently(lambda: read(*self.place(index)))
 
+    def proportions(self) -> np.ndarray:
+        """See :class:`~vlad_lightning.data.source.SampleSource`."""
+        sides = self._patiently(lambda: np.load(self._index_file(SIDES), mmap_mode="r"), _REFUSALS)
+        return np.divide(sides[:, 0], sides[:, 1], dtype=np.float64)
+
     def positions(self, seed: int) -> np.ndarray:
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
         found = np.empty(len(self))
@@ -263,7 +269,8 @@ def read_note(root: Place) -> Mapping[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{printable(str(root / NOTE))} cannot be used: {type(error).__name__}: {error}") from error
     if version != VERSION:
-        raise ValueError(f"{where} is prepared in version {version}; this is version {VERSION}")
+        older = "" if version not in range(VERSION) else "; call the same vlad-cli prepare again, which replaces it"
+        raise ValueError(f"{where} is prepared in version {shown(version)}; this is version {VERSION}{older}")
     if not finished:
         raise ValueError(f"{where} is not finished; call the same vlad-cli prepare again, and it goes on")
     return dict(note)

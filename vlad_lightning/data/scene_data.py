@@ -79,11 +79,11 @@ class SceneDataset(MarioDataset):
     def _read(self, index: int) -> RawSample:
         return self.source.read(index)
 
-    def _build(self, sample: RawSample) -> Any:
+    def _build(self, sample: RawSample, frame: tuple[int, int]) -> Any:
         if sample.scene is None or not is_known(sample.scene):
             raise SkipSample(f"no {NAME} that can be used", sample.key)
         objects = found_in(sample.scene)
-        return ScenePoster(sample.key, from_pil(sample.image, (self.size, self.size)), objects)
+        return ScenePoster(sample.key, from_pil(sample.image, frame), objects)
 
 
 class SceneDataModule(MarioDataModule):

@@ -224,6 +224,17 @@ class SampleSource(Protocol):
         """
         raise RuntimeError(f"{type(self).__name__} has no cached latents")
 
+    def proportions(self) -> np.ndarray:
+        """Return the images' widths by their heights, (N,) float64; a source that knows them overrides this.
+
+        Raises:
+            ValueError: if they are not known without reading every image.
+        """
+        raise ValueError(
+            f"data.buckets is given, and {printable(self.name)} does not list the sizes of its pictures; a prepared "
+            "data set does: vlad-cli prepare"
+        )
+
     def positions(self, seed: int) -> np.ndarray:
         """Return the samples' positions in [0, 1), (N,) float64, which decide their splits and the order of these.
 

@@ -15,7 +15,7 @@ from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.layout.glyphs import glyph_images, near_letters
 from vlad_lightning.models.image_encoder import ImageEncoder
-from vlad_lightning.types import COSTLY_FIELDS, LATENTS, Latents
+from vlad_lightning.types import COSTLY_FIELDS, FRAMES, LATENTS, Latents
 
 _INCIDENTAL = ("architectures", "dtype", "torch_dtype", "transformers_version")  # of a configuration
 _READING = ("fit", "validate")  # a test compares with the true pictures
@@ -102,8 +102,8 @@ def weights_digest(network: nn.Module) -> str:
 
 
 def fields_read(module: LightningModule, stage: str) -> tuple[str, ...]:
-    """Return the costly fields that stage 2 reads: its images and glyph maps, or where there are any, their latents."""
-    return (LATENTS,) if reads_latents(module, stage) else COSTLY_FIELDS
+    """Return what stage 2 reads: images, of any frame, and glyph maps, or where there are any, their latents."""
+    return (LATENTS,) if reads_latents(module, stage) else (*COSTLY_FIELDS, FRAMES)
 
 
 def reads_latents(module: LightningModule, stage: str | None) -> bool:

@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.prompt_request import Request
 from vlad_lightning.data.prompts import PromptDataModule
 from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.diffusion.sampler import Sampler
+from vlad_lightning.files import told_at
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
@@ -251,6 +253,11 @@ class VFEModule(SystemModule):
         """Refuse data with images of another size, or boxes for another number of phrases than the system reads."""
         text = self.image_generator.prompt_encoder.text_encoder
         check_same(self, "size", "model.image_generator.image_size", self.image_generator.image_size)
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, MarioDataModule):
+            with told_at(f"data.buckets is {data.buckets}"):
+                for height, width in data.frames:
+                    self.image_generator.check_size(height, width)
         if self.image_encoder is not None:
             check_size(self, "model.image_encoder.tower.image_size", self.image_encoder.image_size)
         check_same(self, "max_words", "model.image_generator.prompt_encoder.text_encoder.max_words", text.max_words)

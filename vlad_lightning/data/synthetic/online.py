@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import overload
 
+import numpy as np
+
 from vlad_lightning.data.content import NAMES
 from vlad_lightning.data.source import RawSample, SampleSource, SampleTexts
 from vlad_lightning.data.synthetic.scene import OF_SHAPES, World
@@ -81,6 +83,10 @@ class SyntheticSource(SampleSource):
     def read_texts(self, index: int) -> SampleTexts:
         """See :class:`~vlad_lightning.data.source.SampleSource`; no image is drawn."""
         return texts_as_stored(index, self.size, self.seed, self.heldout, self.world)
+
+    def proportions(self) -> np.ndarray:
+        """See :class:`~vlad_lightning.data.source.SampleSource`; all posters are squares."""
+        return np.ones(self.samples)
 
     def content(self) -> Mapping[str, str]:
         """Return the fingerprint of the arguments, and of the first posters: it differs if they are drawn otherwise."""
