@@ -102,7 +102,6 @@ def test_a_list_of_prompts_gives_a_sheet(model: Path, tmp_path: Path, capsys: py
         (["--prompt", PROMPT, PROMPT], "PROMPT and --prompt both say what to draw; give one of them"),
         (["--prompts", "demo_prompts.txt", "--width", "64"], "--width belongs to one prompt"),
         (["a 'B'", "--height", "4097"], "--height is 4097; it must be a whole number from 1 to 4,096"),
-        (["a 'B'", "--image", "x.png", "--mask", "m.png", "--width", "64"], "--width is given with --image, which has"),
         (["--prompts", "demo_prompts.txt", "--images", "2"], "--images belongs to one prompt"),
         (["--prompts", "demo_prompts.txt", "--layout", "x.json"], "--layout belongs to one prompt"),
         (["--prompts", "no.txt"], "--prompts no.txt: no configuration file 'no.txt'"),

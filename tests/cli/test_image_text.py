@@ -123,6 +123,17 @@ def test_the_size_of_an_image_is_told_and_made_again(folder: Path) -> None:
     assert made(folder, "--from", "wide.png", "--out", "again.png") == first
 
 
+def test_an_image_has_the_format_of_its_layout_file(folder: Path) -> None:
+    word = {"text": "HI", "quad": [[20, 20], [180, 20], [180, 80], [20, 80]]}
+    Path("wide.json").write_text(json.dumps({"width": 200, "height": 100, "words": [word]}))
+    plain = ("--from", "a.png", "--layout", "wide.json")
+    first = made(folder, *plain, "--out", "wide.png")
+    assert Image.open("wide.png").size == (46, 22)
+    assert made(folder, "--from", "wide.png", "--out", "again.png") == first
+    made(folder, *plain, "--width", "32", "--height", "32", "--out", "square.png")
+    assert Image.open("square.png").size == (32, 32)
+
+
 def test_an_enlarged_image_keeps_its_text_and_is_made_again(folder: Path) -> None:
     first = made(folder, "--from", "a.png", "--upscale", "4", "--out", "large.png")
     large, small = Image.open("large.png"), Image.open("a.png")

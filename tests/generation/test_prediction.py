@@ -97,6 +97,31 @@ def test_one_run_may_mix_all_kinds(folder: Path) -> None:
     assert torch.equal(generated.layouts[4].boxes, LayoutFile.load(folder / "a.json").layout.boxes)
 
 
+def test_pictures_of_several_formats_are_each_generated_as_alone(folder: Path) -> None:
+    for name, size in (("tall", (30, 60)), ("wide", (90, 30))):
+        Image.open(folder / "shop.png").resize(size).save(folder / f"{name}.png")
+        Image.open(folder / "mask.png").resize(size).save(folder / f"{name}_mask.png")
+    tall, wide = (
+        {"prompt": f'a {name} shop, "HI"', "image": f"{name}.png", "mask": f"{name}_mask.png"}
+        for name in ("tall", "wide")
+    )
+    lines = [tall, PLAIN, wide, MASKED]
+    [together] = predicted(system(), folder, *lines)
+    assert [tuple(each.shape[1:]) for each in together.pictures] == [(60, 30), (32, 32), (30, 90), (HEIGHT, WIDTH)]
+    assert together.images.shape == together.glyphs.shape == (4, 3, tiny.SIZE, tiny.SIZE)
+    assert together.prompts == tuple(line["prompt"] for line in lines)
+    for row, line in enumerate(lines):
+        [alone] = predicted(system(), folder, line)
+        picture = alone.pictures[0] if alone.pictures else alone.images[0]
+        torch.testing.assert_close(together.pictures[row], picture, atol=1e-4, rtol=0)
+        assert torch.equal(together.layouts[row].boxes, alone.layouts[0].boxes)
+    [alone] = predicted(system(), folder, wide)
+    assert alone.images.shape == (1, 3, 18, 56)  # the picture's proportions and about the training's area
+    inside = np.asarray(Image.open(folder / "wide_mask.png")) >= 128
+    original = torch.from_numpy(np.asarray(Image.open(folder / "wide.png")).copy()).permute(2, 0, 1) / 127.5 - 1
+    torch.testing.assert_close(alone.pictures[0][:, ~inside], original[:, ~inside], atol=1e-6, rtol=0)
+
+
 def test_words_without_a_layout_are_placed_in_the_region(folder: Path) -> None:
     [generated] = predicted(system(), folder, MASKED)
     quads = generated.layouts[0].quads()[0]

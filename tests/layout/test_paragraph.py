@@ -10,6 +10,7 @@ import torch
 from matplotlib import get_data_path
 
 from vlad_lightning.layout.glyphs import Rasterizer
+from vlad_lightning.layout.ink import ink_of
 from vlad_lightning.layout.paragraph import paragraph
 from vlad_lightning.types import Layout
 
@@ -134,3 +135,13 @@ def test_a_paragraph_is_drawn_in_its_natural_proportions() -> None:
 def test_unusable_paragraphs_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         paragraph(**({"text": "A", "quad": QUAD} | changes))
+
+
+@pytest.mark.parametrize("ratio", [0.5, 3.0])
+def test_letters_have_their_proportions_in_frames_that_are_no_squares(ratio: float) -> None:
+    ink = ink_of("Wi", None)
+    (line,) = paragraph("Wi", QUAD, ratio=ratio).boxes
+    assert float(line[2] * ratio / line[3]) == pytest.approx((ink.right - ink.left) / (ink.bottom - ink.top), rel=1e-4)
+    words = "one two three four five six"
+    wide, narrow = (len(paragraph(words, QUAD, wrap=True, ratio=each)) for each in (4.0, 0.25))
+    assert wide < narrow

@@ -115,12 +115,12 @@ def test_unusable_pictures_are_refused(call: Any, message: str) -> None:
 def test_a_pixel_that_is_masked_in_part_is_masked() -> None:
     masks = torch.zeros(1, 1, 30, 40, dtype=torch.bool)
     masks[..., 7, 33] = True
-    small = resized(MaskedImages(torch.rand(1, 3, 30, 40), masks), 10)
+    small = resized(MaskedImages(torch.rand(1, 3, 30, 40), masks), (10, 10))
     assert small.images.shape == (1, 3, 10, 10)
     assert torch.nonzero(small.masks[0, 0]).tolist() == [[2, 8]]
-    large = resized(small, 20)
+    large = resized(small, (20, 20))
     assert large.masks.sum() == 4
-    assert resized(small, 10) is small
+    assert resized(small, (10, 10)) is small
 
 
 def test_stretching_keeps_the_range() -> None:

@@ -120,6 +120,7 @@ def _generate(options: Namespace, folder: Path, inputs: _Inputs) -> None:
         print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
     painter = _Painter.open(options, folder)
     painter.tell_unlearned([options.prompt])
+    _follow_format(options, painter.pipe, inputs)
     width, height = painter.size if inputs.image is None else inputs.image.size
     _check_pixels(width, height, options.upscale or 1)
     given = inputs.layout
@@ -139,6 +140,16 @@ def _generate(options: Namespace, folder: Path, inputs: _Inputs) -> None:
     if options.grid:
         path = options.out.with_stem(f"{options.out.stem}_grid")
         painter.save(_grid(images), path, options.prompt, options.seed, (width, height), sheet=len(images))
+
+
+def _follow_format(options: Namespace, pipe: VLADPipeline, inputs: _Inputs) -> None:
+    """Give a whole image the proportions of its layout file or template, unless the command line says otherwise."""
+    if inputs.image is not None or options.height or options.width:
+        return
+    frame = (inputs.layout.width, inputs.layout.height) if inputs.layout else None
+    frame = inputs.template.size if inputs.template else frame
+    if frame is not None and frame[0] != frame[1]:
+        options.height, options.width = pipe.image_generator.frame_for(frame[1], frame[0])
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,10 @@ def _parser() -> Parser:
         default=1,
         help="number of images: out_0.png with --seed, out_1.png with the next one, ... (default: %(default)s)",
     )
-    parser.add_argument("--height", type=int, help="height of the image in pixels (default: that of the training)")
-    parser.add_argument("--width", type=int, help="width likewise; words and objects are not stretched")
+    parser.add_argument(
+        "--height", type=int, help="height of the image in pixels; with --image, of the frame that it is generated in"
+    )
+    parser.add_argument("--width", type=int, help="width likewise (default: those of the training)")
     parser.add_argument("--upscale", type=int, help="write the image so many times larger, resampled by Lanczos")
     parser.add_argument("--grid", action="store_true", help="write a sheet of the --images, too: out_grid.png")
     parser.add_argument("--steps", type=int, help="sampling steps (default: what the pipeline was tested with)")
@@ -131,8 +133,6 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("--mask is given without --image, the picture to generate into")
     if options.image and not (options.mask or options.layout or options.template or options.stored_layout):
         raise ValueError("--image needs --mask or --layout: which region of it is generated")
-    if sides := [name for name in ("height", "width") if options.image and getattr(options, name) is not None]:
-        raise ValueError(f"--{sides[0]} is given with --image, which has a size of its own; leave it out")
     if options.save_layout and options.save_layout.suffix.lower() != ".json":
         raise ValueError(f"--save_layout {options.save_layout}: it must end in .json")
     if options.font and not options.font.is_file():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from diffusers import SchedulerMixin
@@ -34,6 +34,16 @@ class Controls:
     scheduler: SchedulerMixin | None = None
     size: tuple[int, int] | None = None
     device: torch.device | None = None
+
+    def of_rows(self, rows: Sequence[int], size: tuple[int, int]) -> Controls:
+        """Return what is added to some of the B prompts, whose images have this size."""
+        negative, latents = self.negative_prompts, self.latents
+        return replace(
+            self,
+            size=size,
+            negative_prompts=None if negative is None else [negative[row] for row in rows],
+            latents=None if latents is None else latents[list(rows)],
+        )
 
     @contextmanager
     def resident(self, *parts: nn.Module) -> Iterator[None]:

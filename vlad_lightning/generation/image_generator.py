@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -128,14 +129,25 @@ class ImageGenerator(nn.Module):
         Raises:
             ValueError: naming the side and what is allowed.
         """
-        positions, most = self.vfe.backbone.sides
-        step, largest = positions * self.autoencoder.factor, MOST_SIDE
-        if most is not None:
-            largest = min(largest, most * self.autoencoder.factor)
+        step, largest = self._sides
         for name, side in (("height", height), ("width", width)):
             check_whole(name, side, step, largest)
             if side % step:
                 raise ValueError(f"{name} is {side}; it must be a multiple of {step}")
+
+    def frame_for(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width nearest to a picture's proportions, with the area of the training's images."""
+        step, largest = self._sides
+        scale = self.image_size / math.sqrt(height * width)
+        down, across = (min(max(1, round(side * scale / step)) * step, largest) for side in (height, width))
+        return down, across
+
+    @property
+    def _sides(self) -> tuple[int, int]:
+        """What the sides of an image in pixels are multiples of, and the largest one."""
+        positions, most = self.vfe.backbone.sides
+        step = positions * self.autoencoder.factor
+        return step, MOST_SIDE // step * step if most is None else most * self.autoencoder.factor
 
     @property
     def hierarchical(self) -> bool:

@@ -50,7 +50,7 @@ def check_masks(batch: PromptBatch, image_generator: ImageGenerator) -> None:
     for source, (layout, _, mask) in zip(batch.sources or batch.keys, _rows(batch), strict=True):
         if layout is not None and mask is not None:
             with told_at(source):
-                check_inside(image_generator, [layout], resized_masks(mask[None], image_generator.image_size))
+                check_inside(image_generator, [layout], mask[None])
 
 
 def generate_batch(
@@ -62,12 +62,18 @@ def generate_batch(
 ) -> GeneratedImages:
     """Generate a batch of prompts, with or without layouts, pictures and masks.
 
+    A region is generated in a frame with the proportions of its picture, see
+    :meth:`~vlad_lightning.generation.image_generator.ImageGenerator.frame_for`, unless ``controls.size`` says another.
+
     Args:
         batch: B prompts.
         system: generates them in one batch.
         settings: how layouts and images are sampled.
         generators: B generators, the only source of randomness.
         controls: what the caller adds.
+
+    Returns:
+        The images; where the frames differ, all are stretched to the image generator's square.
 
     Raises:
         ValueError: where a picture has neither mask nor layout, or the generated images hold NaN or infinite values.
@@ -77,12 +83,57 @@ def generate_batch(
         resolve_layout(p, row, image_generator.rasterizer.font)
         for p, row in zip(batch.prompts, _rows(batch), strict=True)
     ]
-    layouts = [layout for layout, _ in resolved]
-    masked_per_prompt = [masked_images for _, masked_images in resolved]
-    masked_images = _stacked(masked_per_prompt, image_generator.image_size)
-    generated = system.generate(batch.prompts, layouts, settings, generators, masked_images, controls).named(batch.keys)
+    square = (image_generator.image_size, image_generator.image_size)
+    parts: dict[tuple[int, int], list[int]] = {}
+    for row, (_, masked) in enumerate(resolved):
+        own = square if masked is None else image_generator.frame_for(masked.images.shape[-2], masked.images.shape[-1])
+        parts.setdefault(controls.size or own, []).append(row)
+    made = [
+        _generated(
+            [batch.prompts[row] for row in rows],
+            [resolved[row] for row in rows],
+            system,
+            settings,
+            [generators[row] for row in rows],
+            controls.of_rows(rows, frame),
+        )
+        for frame, rows in parts.items()
+    ]
+    joined = made[0] if len(made) == 1 else _joined(made, list(parts.values()), square)
+    return joined.named(batch.keys)
+
+
+def _generated(
+    prompts: Sequence[str],
+    resolved: Sequence[ResolvedLayout],
+    system: VLADSystem,
+    settings: SystemSampling,
+    generators: Sequence[torch.Generator],
+    controls: Controls,
+) -> GeneratedImages:
+    """Generate prompts whose frame is ``controls.size``, and paste regions into their pictures."""
+    assert controls.size is not None
+    layouts, masked_per_prompt = [layout for layout, _ in resolved], [masked_images for _, masked_images in resolved]
+    masked_images = _stacked(masked_per_prompt, controls.size)
+    generated = system.generate(prompts, layouts, settings, generators, masked_images, controls)
     return (
         generated if masked_images is None else generated.within(_pictures(generated.images.cpu(), masked_per_prompt))
+    )
+
+
+def _joined(parts: Sequence[GeneratedImages], rows: Sequence[Sequence[int]], size: tuple[int, int]) -> GeneratedImages:
+    """Join parts of a batch in the order of their rows, with images and glyphs stretched to one size."""
+    order = [row for part in rows for row in part]
+    places = sorted(range(len(order)), key=order.__getitem__)
+    pictures = [picture for part in parts for picture in part.pictures or part.images.cpu()]
+    layouts = [layout for part in parts for layout in part.layouts]
+    prompts = [prompt for part in parts for prompt in part.prompts]
+    return GeneratedImages(
+        images=torch.cat([stretched(part.images, size) for part in parts])[places],
+        layouts=tuple(layouts[place] for place in places),
+        glyphs=torch.cat([stretched(part.glyphs, size) for part in parts])[places],
+        prompts=tuple(prompts[place] for place in places),
+        pictures=tuple(pictures[place] for place in places),
     )
 
 
@@ -106,9 +157,7 @@ def _check(request: Request, image_generator: ImageGenerator, layouts: LayoutGen
     image_generator.rasterizer.check(layout.words, layout.fonts)
     image_generator.check_objects(request.prompt, layout)
     if request.size is not None and request.mask is None:
-        check_inside(
-            image_generator, [layout], resized_masks(masks_around([layout], request.size), image_generator.image_size)
-        )
+        check_inside(image_generator, [layout], masks_around([layout], request.size))
 
 
 def resolve_layout(prompt: str, row: Row, font: str | None) -> ResolvedLayout:
@@ -133,13 +182,13 @@ def resolve_layout(prompt: str, row: Row, font: str | None) -> ResolvedLayout:
     return layout, MaskedImages(image[None], masks_around([layout], (image.shape[-2], image.shape[-1])))
 
 
-def _stacked(masked_per_prompt: Sequence[MaskedImages | None], side: int) -> MaskedImages | None:
-    """Stack all regions, resized to ``side``, the whole frame for a prompt without one; None if no prompt has one."""
+def _stacked(masked_per_prompt: Sequence[MaskedImages | None], size: tuple[int, int]) -> MaskedImages | None:
+    """Stack all regions, resized to ``size``, the whole frame for a prompt without one; None if no prompt has one."""
     if all(masked_images is None for masked_images in masked_per_prompt):
         return None
-    whole = MaskedImages(torch.zeros(1, 3, side, side), torch.ones(1, 1, side, side, dtype=torch.bool))
+    whole = MaskedImages(torch.zeros(1, 3, *size), torch.ones(1, 1, *size, dtype=torch.bool))
     return MaskedImages.cat(
-        [whole if masked_images is None else resized(masked_images, side) for masked_images in masked_per_prompt]
+        [whole if masked_images is None else resized(masked_images, size) for masked_images in masked_per_prompt]
     )
 
 
@@ -165,8 +214,8 @@ def layout_in(masks: Tensor, prompt: str, font: str | None = None) -> Layout:
         prompt: prompt with the words to draw in quotes.
         font: a font file that the lines are measured with; None is the default font.
     """
-    words = " ".join(drawn_words(prompt))
-    return paragraph(words, bounding_quad(masks), wrap=True, font=font) if words else Layout.empty()
+    words, ratio = " ".join(drawn_words(prompt)), masks.shape[-1] / masks.shape[-2]
+    return paragraph(words, bounding_quad(masks), wrap=True, font=font, ratio=ratio) if words else Layout.empty()
 
 
 def masks_around(layouts: Sequence[Layout], size: tuple[int, int]) -> Tensor:
@@ -191,12 +240,13 @@ def check_inside(image_generator: ImageGenerator, layouts: Sequence[Layout], mas
     Args:
         image_generator: draws the layouts.
         layouts: B layouts.
-        masks: (B, 1, H, W) bool at the image generator's size, True in the region.
+        masks: (B, 1, H, W) bool of any size, True in the region.
 
     Raises:
         ValueError: naming the words.
     """
-    inside = image_generator.draw_glyphs(layouts).masked_fill(~masks, 0)
+    frame = image_generator.frame_for(masks.shape[-2], masks.shape[-1])
+    inside = image_generator.draw_glyphs(layouts, frame).masked_fill(~resized_masks(masks, frame), 0)
     for layout, glyphs in zip(layouts, inside, strict=True):
         if len(layout) and not glyphs.any():
             words = ", ".join(map(repr, layout.words))

@@ -242,7 +242,7 @@ def _word(
     if not isinstance(wrap, bool):
         raise ValueError(f"{where}.wrap is {shown(wrap)}; it must be true or false")
     if wrap or align or len(text.strip().splitlines()) > 1:
-        return paragraph(text, quad, align or "centre", wrap, font=font), colour
+        return paragraph(text, quad, align or "centre", wrap, font=font, ratio=frame[0] / frame[1]), colour
     return replace(Layout.from_quads([text], quad[None]), fonts=(font,) if font else ()), colour
 
 

@@ -20,7 +20,13 @@ _HALVINGS = 40  # of the interval in which the largest size is searched
 
 
 def paragraph(
-    text: str, quad: Tensor, align: Align = "centre", wrap: bool = False, leading: float = 1.2, font: str | None = None
+    text: str,
+    quad: Tensor,
+    align: Align = "centre",
+    wrap: bool = False,
+    leading: float = 1.2,
+    font: str | None = None,
+    ratio: float = 1.0,
 ) -> Layout:
     """Set a text into a box, in letters of one size, as large as the box allows; return one box per line.
 
@@ -28,13 +34,13 @@ def paragraph(
 
     Args:
         text: its line breaks are kept; blank lines leave a gap.
-        quad: (4, 2) float, corners in fractions of the frame, clockwise, from the top left one; its sides are taken
-            as if the frame were square.
+        quad: (4, 2) float, corners in fractions of the frame, clockwise, from the top left one.
         align: alignment of the lines in the box.
         wrap: whether lines may also be broken at spaces, and between Chinese and Japanese characters, which lets
             the letters grow.
         leading: distance from baseline to baseline, in heights of a line (ascent and descent).
         font: a font file; None is the default one.
+        ratio: the frame's width by its height.
 
     Raises:
         ValueError: if ``text`` is blank, ``align`` is unknown, or ``leading`` or the box's area is not positive.
@@ -42,7 +48,7 @@ def paragraph(
     corners = quad.double().numpy()
     _check(text, corners, align, leading)
     lines = [" ".join(line.split()) for line in text.strip().splitlines()]
-    width, height = np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[3] - corners[0])
+    width, height = (np.linalg.norm((corners[i] - corners[0]) * (ratio, 1.0)) for i in (1, 3))
     if wrap:
         lines = _wrapped(lines, float(width / height), leading, font)
     quads = [

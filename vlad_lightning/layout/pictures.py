@@ -118,16 +118,16 @@ def mask_tensor(mask: Image.Image | Tensor, size: tuple[int, int]) -> Tensor:
     return generated
 
 
-def resized(region: MaskedImages, side: int) -> MaskedImages:
-    """Stretch a region to ``side`` x ``side``; a pixel of which any part is generated is generated."""
-    if region.images.shape[-2:] == (side, side):
+def resized(region: MaskedImages, size: tuple[int, int]) -> MaskedImages:
+    """Stretch a region to a height and width; a pixel of which any part is generated is generated."""
+    if region.images.shape[-2:] == size:
         return region
-    return MaskedImages(stretched(region.images, (side, side)), resized_masks(region.masks, side))
+    return MaskedImages(stretched(region.images, size), resized_masks(region.masks, size))
 
 
-def resized_masks(masks: Tensor, side: int) -> Tensor:
-    """Resize masks (B, 1, H, W) bool to ``side`` x ``side``: True where any part of the pixel is True."""
-    return F.adaptive_max_pool2d(masks.float(), side) > 0
+def resized_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize masks (B, 1, H, W) bool to a height and width: True where any part of the pixel is True."""
+    return F.adaptive_max_pool2d(masks.float(), size) > 0
 
 
 def stretched(images: Tensor, size: tuple[int, int]) -> Tensor:

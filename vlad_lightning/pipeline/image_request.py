@@ -27,7 +27,7 @@ class ImageRequest:
         layout: words and boxes to draw; None generates them.
         image: the picture to inpaint; None generates a whole image.
         mask: a mask of its size, white in the region to generate; None is around the layout's words.
-        height: of a whole image in pixels; None is the pipeline's.
+        height: of the image in pixels, or of the frame in which a region is generated; None is the pipeline's.
         width: likewise.
     """
 
@@ -54,15 +54,14 @@ class ImageRequest:
             ValueError: see :meth:`VLADPipeline.__call__` and :meth:`VLADPipeline.inpaint`.
         """
         prompts = [self.layout.completed(self.prompt) if self.layout else self.prompt]
-        if self.image is None:
-            call = partial(pipe, height=self.height, width=self.width)
-        else:
-            call = partial(pipe.inpaint, image=self.image, mask=self.mask)
+        call = pipe if self.image is None else partial(pipe.inpaint, image=self.image, mask=self.mask)
         return call(
             prompts,
             layouts=[self.layout.layout] if self.layout else None,
             sampler=self.sampler,
             generator=sampling_generators(self.seed, numbered(prompts)),
             negative_prompt=self.negative_prompt,
+            height=self.height,
+            width=self.width,
             callback_on_step_end=callback,
         )

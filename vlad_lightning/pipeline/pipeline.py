@@ -34,7 +34,7 @@ from vlad_lightning.generation.prediction import check_inside, generate_batch, r
 from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.layout.glyphs import Rasterizer
 from vlad_lightning.layout.object_requests import mentions, unknown_objects
-from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, resized_masks, to_bytes
+from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, to_bytes
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_call, check_whole
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
@@ -592,6 +592,8 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         output_type: str = "pil",
         *,
         negative_prompt: str | Sequence[str] | None = None,
+        height: int | None = None,
+        width: int | None = None,
         latents: Tensor | None = None,
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
@@ -600,8 +602,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
 
         Args:
             prompt: one prompt or B of them, for the whole image; the words to draw in the region are in quotes.
-            image: the image, of any size; stretched to the image generator's size for generation: a PIL image, or
-                (3, H, W) float in [-1, 1].
+            image: the image, of any size; resized for generation: a PIL image, or (3, H, W) float in [-1, 1].
             mask: a mask of the same size, white or 1 in the region; None is around the boxes of ``layouts``.
             layouts: the words of the region, in fractions of the whole image, one layout per prompt; None sets the
                 prompt's words as lines into the box around the mask.
@@ -612,7 +613,10 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             generator: see there.
             output_type: see there, without ``latent``; the images have the size of ``image``.
             negative_prompt: see there.
-            latents: see there.
+            height: height in pixels of the frame in which the region is generated; if neither this nor ``width`` is
+                given, it has about the area of the training's images, and nearly the proportions of ``image``.
+            width: likewise.
+            latents: see there; of that frame's size.
             return_dict: see there.
             callback_on_step_end: see there.
 
@@ -626,10 +630,12 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         settings = self._settings(sampler, num_inference_steps, guidance_scale, layout_scale)
         generators = self._generators(prompts, generator)
         whole, placed = self._region(prompts, image, mask, layouts)
-        check_inside(image_generator, placed, resized_masks(whole.masks, image_generator.image_size))
+        check_inside(image_generator, placed, whole.masks)
         batch = PromptBatch((), tuple(prompts), placed, tuple(whole.images), tuple(whole.masks))
         negative = negative_prompts(negative_prompt, len(prompts))
-        controls = self._controls(negative, latents, callback_on_step_end, settings.steps)
+        picture_size = (whole.images.shape[-2], whole.images.shape[-1])
+        size = self._size(height, width) if height or width else image_generator.frame_for(*picture_size)
+        controls = self._controls(negative, latents, callback_on_step_end, settings.steps, size)
         generated = generate_batch(batch, self.system, SystemSampling(settings), generators, controls)
         return output(torch.stack(generated.pictures), placed, output_type, return_dict)
 
