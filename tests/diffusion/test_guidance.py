@@ -124,3 +124,18 @@ def test_a_layout_that_draws_nothing_leaves_the_guided_prediction() -> None:
     assert torch.equal(
         HierarchicalGuidance(3.0, 3.0, rescale=0.7).combine([full, bare], torch.zeros(5, 8, 8).bool()), plain
     )
+
+
+def test_where_the_layout_tells_all_there_is_no_guidance() -> None:
+    both, layout, bare = torch.randn(3, 2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    told = torch.zeros(2, 8, 8, dtype=torch.bool)
+    told[0, :4] = True
+    drawn = ~told & (torch.arange(8) < 2)
+    for guidance in (HierarchicalGuidance(3.0, 2.0), HierarchicalGuidance(3.0, 2.0, rescale=0.7)):
+        predicted = (both, layout, bare)
+        found, plain = guidance.combine(predicted, drawn, told), guidance.combine(predicted, drawn)
+        where = told[:, None].expand_as(both)
+        assert torch.equal(found[where], both[where])
+        assert torch.equal(found[~where], plain[~where])
+    without_text = HierarchicalGuidance(0.0, 2.0)
+    assert torch.equal(without_text.combine((layout, bare), drawn, told), without_text.combine((layout, bare)))

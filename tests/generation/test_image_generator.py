@@ -11,10 +11,11 @@ from vlad_lightning.diffusion.sampler import Denoiser, Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.generation.controls import Controls
-from vlad_lightning.generation.image_generator import drawn_positions
+from vlad_lightning.generation.image_generator import drawn_positions, told_positions
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.glyphs import glyph_images
+from vlad_lightning.layout.masks import FRAME
 from vlad_lightning.layout.patterns import PATTERNS
 from vlad_lightning.models.autoencoder import SpaceToDepth
 from vlad_lightning.models.painter.fusion import LatentFusion
@@ -513,3 +514,19 @@ def test_a_transformer_has_sizes_of_whole_patches_with_embeddings() -> None:
         made.check_size(32, 30)
     with pytest.raises(ValueError, match="height is 36; it must be a whole number from 4 to 32"):
         made.check_size(36, 32)
+
+
+def test_the_ground_of_a_told_pattern_is_where_nothing_is_drawn() -> None:
+    made = tiny.image_generator(named_colours=True, named_patterns=True)
+    prompts = ["a striped red background and a ring", "a red background and a ring", "a striped sign and a ring"]
+    placed = [(prompts[0][:24], FRAME), (prompts[1][:16], FRAME), ("a striped sign", (0.5, 0.5, 0.4, 0.4, 0.0))]
+    layouts = [Layout((), torch.zeros(0, 5), (), (name,), torch.tensor([box])) for name, box in placed]
+    with torch.no_grad():
+        grounding = made.ground(prompts, layouts, made.prompt_encoder(prompts))
+    drawn = torch.zeros(3, 4, 4, dtype=torch.bool)
+    drawn[:, 0] = True
+    told = told_positions(grounding, drawn)
+    assert told is not None
+    assert torch.equal(told[0], ~drawn[0])  # the second ground has no pattern, the third pattern is an object's
+    assert not told[1:].any()
+    assert told_positions(replace(grounding, patterns=None), drawn) is None

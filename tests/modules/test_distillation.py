@@ -43,9 +43,9 @@ def test_the_target_is_the_guided_prediction(posters: Path, monkeypatch: pytest.
     def told(*given: Any) -> Tensor:
         target = taught(*given)
         uncond = module.image_generator.uncond(len(given[0]))
-        x, steps, z, cond, drawn = given
+        x, steps, z, cond, drawn, patterned = given
         assert 0 < drawn.float().mean() < 1
-        guided = module.image_generator.guided(cond, uncond, z, GUIDANCE, drawn=drawn)
+        guided = module.image_generator.guided(cond, uncond, z, GUIDANCE, drawn=drawn, told=patterned)
         expected = guided(x, steps)  # teacher and student are equal
         own = module.image_generator.vfe(x, steps, z, cond).float()
         seen.append((target, expected, own))

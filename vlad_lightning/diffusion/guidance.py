@@ -59,7 +59,7 @@ class HierarchicalGuidance:
         )
         return tuple(b for b in every if b.guidance_weight != 0)
 
-    def combine(self, predictions: Sequence[Tensor], drawn: Tensor | None = None) -> Tensor:
+    def combine(self, predictions: Sequence[Tensor], drawn: Tensor | None = None, told: Tensor | None = None) -> Tensor:
         """Return the guided prediction f.
 
         With ``rescale`` it is f (phi std(f(t, z)) / std(f) + 1 - phi), the deviations over each sample: guidance then
@@ -73,9 +73,13 @@ class HierarchicalGuidance:
         Args:
             predictions: one (B, C, ...) float per branch, in the order of :attr:`branches`.
             drawn: (B, ...) bool: where letters and objects are; None rescales all.
+            told: (B, ...) bool: where f(t, z) is returned as it is, because z says all that there is to be seen, and
+                guidance would exaggerate it; without f(t, z) among the predictions it has no effect. None is nowhere.
         """
         guidance_weights = torch.tensor([b.guidance_weight for b in self.branches], device=predictions[0].device)
         guided = torch.einsum("k,k...->...", guidance_weights.to(predictions[0].dtype), torch.stack(list(predictions)))
+        if told is not None and self.text_scale != 0:
+            guided = torch.where(told.unsqueeze(1), predictions[0], guided)
         if self.rescale == 0:
             return guided
         conditional, own = _deviation(predictions[0], drawn), _deviation(guided, drawn)

@@ -391,12 +391,13 @@ class ImageGenerator(nn.Module):
             noise = _first_latents(controls.latents, shape, generators, device)
             known = self.masked_latents(masked_images, len(prompts), controls.size)
             with self.vfe.backbone.sampling(sampler.cache_interval, sampler.fuse_qkv) as forget:
-                drawn = None
-                if grounding is not None and sampler.guidance_rescale > 0:
+                drawn = told = None
+                if grounding is not None:
                     size = (latent.shape[-2], latent.shape[-1])
                     objects = covered(grounding.boxes, grounding.mask & ~fills_frame(grounding.boxes), size)
                     drawn = drawn_positions(objects, near_letters(glyphs, size))
-                denoiser = self.guided(cond, uncond, z, sampler, known, forget, drawn=drawn)
+                    told = told_positions(grounding, drawn)
+                denoiser = self.guided(cond, uncond, z, sampler, known, forget, drawn=drawn, told=told)
                 if masked_images is not None and not self.inpaints:
                     picture = self.autoencoder.encode_images(masked_images.images.to(weight))
                     region = _latent_masks(masked_images.masks, picture).bool()
@@ -437,6 +438,7 @@ class ImageGenerator(nn.Module):
         forget: Callable[[], None] = lambda: None,
         network: VFE | None = None,
         drawn: Tensor | None = None,
+        told: Tensor | None = None,
     ) -> Denoiser:
         """Return the denoiser with hierarchical guidance, which evaluates all branches in one batch.
 
@@ -449,6 +451,7 @@ class ImageGenerator(nn.Module):
             forget: called before a step whose branches are not those of the step before.
             network: is evaluated; None is this image generator's own.
             drawn: (B, h, w) bool, where ``guidance_rescale`` acts, see :func:`drawn_positions`; None is everywhere.
+            told: (B, h, w) bool, where guidance does not act, see :func:`told_positions`; None is nowhere.
         """
         guidance, network = sampler.guidance, network or self.vfe
         inputs = cache(partial(self._inputs, cond, uncond, z, known))
@@ -467,7 +470,7 @@ class ImageGenerator(nn.Module):
             predicted = network(
                 x.to(cond.pooled).repeat(len(branches), 1, 1, 1), t.repeat(len(branches)), layout, text, given
             )
-            return now.combine(predicted.float().chunk(len(branches)), drawn)
+            return now.combine(predicted.float().chunk(len(branches)), drawn, told)
 
         return denoise
 
@@ -523,6 +526,21 @@ def drawn_positions(objects: Tensor, letters: Tensor) -> Tensor:
         letters: (B, h, w) bool, see :func:`~vlad_lightning.layout.glyphs.near_letters`.
     """
     return letters | (objects > 0.5)
+
+
+def told_positions(grounding: Grounding, drawn: Tensor) -> Tensor | None:
+    """Return the positions of a ground whose pattern is told: (B, h, w) bool; None if there is none.
+
+    The phrase map has such a pattern, pixel by pixel. Guidance made it up to 1.8 times as deep (decision 53).
+
+    Args:
+        grounding: the phrases of B prompts.
+        drawn: (B, h, w) bool, see :func:`drawn_positions`.
+    """
+    if grounding.patterns is None:
+        return None
+    patterned = grounding.mask & (grounding.patterns > 0) & fills_frame(grounding.boxes)
+    return patterned.any(dim=1)[:, None, None] & ~drawn
 
 
 def _nothing_grounded(rows: int, width: int, device: torch.device) -> Grounding:

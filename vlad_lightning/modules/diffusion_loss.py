@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.objective import objective_for
-from vlad_lightning.generation.image_generator import ImageGenerator, drawn_positions
+from vlad_lightning.generation.image_generator import ImageGenerator, drawn_positions, told_positions
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.layout.glyphs import glyph_images, near_letters
 from vlad_lightning.layout.masks import covered, fills_frame
@@ -19,9 +19,9 @@ from vlad_lightning.models.painter.phrase_map import Grounding
 from vlad_lightning.modules.settings import LossSettings
 from vlad_lightning.types import Batch, Conditioning, MaskedImages
 
-Teacher = Callable[[Tensor, Tensor, Tensor | None, Conditioning, Tensor], Tensor]
-"""(x_t (B, C_z, h, w), timesteps (B,), z_t or None, conditioning, where letters and objects are (B, h, w) bool) -> the
-prediction (B, C_z, h, w) float."""
+Teacher = Callable[[Tensor, Tensor, Tensor | None, Conditioning, Tensor, Tensor | None], Tensor]
+"""(x_t (B, C_z, h, w), timesteps (B,), z_t or None, conditioning, where letters and objects are (B, h, w) bool, where
+the ground's pattern is told (B, h, w) bool or None) -> the prediction (B, C_z, h, w) float."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,9 @@ class DiffusionLoss:
             predicted = image_generator.vfe(noised.x_t, steps, z, cond, masked_latents).float()
             target = noised.target
             if self.teacher is not None:
-                target = self.teacher(noised.x_t, steps, z, cond, drawn_positions(objects, letters))
+                drawn = drawn_positions(objects, letters)
+                told = None if grounding is None else told_positions(grounding, drawn)
+                target = self.teacher(noised.x_t, steps, z, cond, drawn, told)
             error = (predicted - target).square().mean(dim=1)  # (B, h, w)
             pixel_weight = pixel_weights(letters, objects, settings.text_weight, settings.object_weight)
             denoising = (noised.loss_weight * (pixel_weight * error).mean(dim=(1, 2))).mean()

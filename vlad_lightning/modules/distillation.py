@@ -94,10 +94,20 @@ class DistillationModule(VFEModule):
         return DiffusionLoss(self.image_generator, self.settings, teacher=self._taught)
 
     @torch.no_grad()
-    def _taught(self, x: Tensor, timesteps: Tensor, z: Tensor | None, cond: Conditioning, drawn: Tensor) -> Tensor:
+    def _taught(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        z: Tensor | None,
+        cond: Conditioning,
+        drawn: Tensor,
+        told: Tensor | None,
+    ) -> Tensor:
         """Return the teacher's guided prediction (B, C_z, h, w) of x_t at ``timesteps`` (B,)."""
         uncond = self.image_generator.uncond(len(x))
-        teacher = self.image_generator.guided(cond, uncond, z, self.guidance, network=self.teacher, drawn=drawn)
+        teacher = self.image_generator.guided(
+            cond, uncond, z, self.guidance, network=self.teacher, drawn=drawn, told=told
+        )
         return teacher(x, timesteps)
 
 
