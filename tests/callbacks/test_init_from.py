@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vlad_lightning.callbacks import FromPretrained
 from vlad_lightning.callbacks.init_from import InitFrom, provenance
+from vlad_lightning.checkpoints.folder import digest
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.text.encoder import CharacterEncoder, TextEncoder, build_text_tower, train_tokenizer
 from vlad_lightning.pipeline.model_card import read_run, write_card
@@ -102,6 +103,23 @@ def test_a_part_may_have_another_name_in_the_source_and_two_parts_may_be_loaded(
     trainer.save_checkpoint(tmp_path / "two.ckpt")
     kept = torch.load(tmp_path / "two.ckpt", weights_only=True)["callbacks"]
     assert {"InitFrom[inner.x]", "InitFrom[inner.y]"} <= set(kept)
+
+
+def test_a_part_starts_from_the_mean_of_two_checkpoints(tmp_path: Path) -> None:
+    first, second = (saved(tmp_path / f"{v}.ckpt", Stage({"a": linear(v), "b": linear(9.0)})) for v in (1.0, 3.0))
+    later = Stage({"a": linear(8.0), "b": linear(7.0)})
+    trainer = fit(later, InitFrom("inner.a", str(first), averaged_with=str(second), share=0.75))
+    assert (logged_batch_size(later, "inner.a"), logged_batch_size(later, "inner.b")) == (2.5, 7.0)
+    trainer.save_checkpoint(tmp_path / "later.ckpt")
+    told = torch.load(tmp_path / "later.ckpt", weights_only=True)["callbacks"]["InitFrom[inner.a]"]
+    assert (told["averaged_with"], told["share"]) == (str(second), 0.75)
+    assert told["averaged_sha256"] == digest(second) != told["sha256"] == digest(first)
+    with pytest.raises(FileNotFoundError, match=r"averaged_with='none\.ckpt' does not exist"):
+        fit(later, InitFrom("inner.a", str(first), averaged_with="none.ckpt"))
+    with pytest.raises(ValueError, match=r"share=1\.5: must lie in"):
+        InitFrom("a", "x", averaged_with="y", share=1.5)
+    with pytest.raises(ValueError, match=r"share is 0\.3; it has no effect: averaged_with is None"):
+        InitFrom("a", "x", share=0.3)
 
 
 def test_the_new_checkpoint_records_its_source_and_does_not_need_it(tmp_path: Path) -> None:
