@@ -1,9 +1,9 @@
 """What a pipeline draws at sizes that it was not trained on: ``python benchmarks/sizes.py [PIPELINE]``.
 
 The prompts are those of posters of the rich world with words that training posters may have, the layouts the
-pipeline's own. For each height and width are printed, with 95 % intervals over images, the shares of words that are
-read and of objects that the shipped detector finds, of the right kind and colour. Images go to both judges at their own
-size; the detector scales them to its square, in which what is not square is stretched.
+pipeline's own. For each height and width are printed, with 95 % intervals over images, the share of words that are
+read and, for squares, the shares of objects that the shipped detector finds, of the right kind and colour. It scales an
+image to its own square, so it would see the objects of other formats stretched.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def main() -> None:
     rows = []
     for down, across in SIZES:
         height, width = round(down * side), round(across * side)
-        rows.append((f"{height} x {width}", *judges.shares(pipe, height=height, width=width)))
+        words, *objects = judges.shares(pipe, height=height, width=width)
+        rows.append((f"{height} x {width}", words, *(objects if height == width else "-" * len(objects))))
     table(("height x width", *COLUMNS), rows)
 
 
