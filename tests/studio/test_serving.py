@@ -65,7 +65,9 @@ def test_an_upload_has_a_limit(client: httpx.Client) -> None:
 def test_a_wrong_value_is_a_message_and_no_traceback(client: httpx.Client, capfd: pytest.CaptureFixture[str]) -> None:
     said = answered(client, "layout_start", [1, {"boxes": "x"}, 1, False, "a 'HI'", "", 2, 1.0, 1.0])
     assert "the editor's boxes are 'x'; they must be a list" in said
-    said = answered(client, "generate", [1, 1, 0.5, False, "", "", 2, 1.0, 1.0])
+    said = answered(client, "generate", [1, 1, 33, None, 0.5, False, "a 'HI'", "", 2, 1.0, 1.0])
+    assert "width is 33; it must be a multiple of 2" in said
+    said = answered(client, "generate", [1, 1, None, None, 0.5, False, "", "", 2, 1.0, 1.0])
     assert "the prompt is empty; it must say what to draw" in said
     assert "Traceback" not in capfd.readouterr().err
 

@@ -70,7 +70,9 @@ class Page:
         return self.client.post(f"/gradio_api/{path}", json=sent)
 
     def generate(self, clicked: float, steps: int = ENDLESS, count: int = 1) -> None:
-        assert self.ask("generate", [clicked, count, 7, False, "'HI'", "", steps, 1.0, 1.0]).status_code == 200
+        assert (
+            self.ask("generate", [clicked, count, None, None, 7, False, "'HI'", "", steps, 1.0, 1.0]).status_code == 200
+        )
 
     def press(self, button: str, clicked: float) -> None:
         assert self.ask(button, [clicked], "run/predict").status_code == 200

@@ -51,7 +51,9 @@ def test_the_words_of_an_uploaded_picture_are_drawn_in_their_places(client: http
     assert "Seed **7**, 2 steps" in said
     address = next(part for part in said.split('"') if part.startswith("gradio_api/file=") and "seed_7" in part)
     (tmp_path / "made.png").write_bytes(client.get(f"/{address}").content)
-    told = Image.open(tmp_path / "made.png").info
+    made = Image.open(tmp_path / "made.png")
+    assert made.size == (46, 22)  # the picture's proportions, in the area of the model's images
+    told = made.info
     assert told["layout_origin"] == "given"
     assert LayoutFile.from_json(told["layout"]).layout.words == ("HELLO",)
 

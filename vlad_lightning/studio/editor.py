@@ -115,7 +115,7 @@ class Repainting:
             stopped = self.stop.since(clicked, request)
             asked, layout, chosen = _read(engine, value, seed, random, settings)
             one = ImageRequest(asked.prompt, chosen, asked.sampler, asked.negative, layout)
-            one = engine.sized(one, layout.width, layout.height)
+            one = engine.framed(one, layout)
             yield from repainted(engine, storage, one, value, progress, stopped)
 
         self.on_start(run, controls)

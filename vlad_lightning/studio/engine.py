@@ -118,6 +118,14 @@ class Engine:
         told = [None if side == self.side else side for side in (down, across)]
         return replace(request, height=told[0], width=told[1])
 
+    def framed(self, request: ImageRequest, layout: LayoutFile) -> ImageRequest:
+        """Return a request with the size of a layout's frame, or, where no image has it, with its proportions."""
+        try:
+            return self.sized(request, layout.width, layout.height)
+        except ValueError:  # of a picture that was uploaded
+            height, width = self.pipe.image_generator.frame_for(layout.height, layout.width)
+            return self.sized(request, width, height)
+
     @property
     def follows_layouts(self) -> bool:
         """Whether the model is guided by a layout."""
