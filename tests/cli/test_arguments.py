@@ -21,7 +21,7 @@ LARGEST = "9,223,372,036,854,775,807"
         ("generate|", "the prompt is ''; it must say what to draw: \"a sign that says 'HELLO'\""),
         (f"generate|{PROMPT}|--modle|x", "there is no option --modle; did you mean --model?; see {} --help"),
         (f"generate|{PROMPT}|--size|64", "there is no option --size; see {} --help"),
-        (f"generate|{PROMPT}|--frame=64", "there is no option --frame; see {} --help"),
+        (f"generate|{PROMPT}|--zoom=64", "there is no option --zoom; see {} --help"),
         (f"generate|{PROMPT}|--steps|abc", "--steps: invalid int value: 'abc'; see {} --help"),
         (f"generate|{PROMPT}|--seed|abc", "--seed: invalid int value: 'abc'; see {} --help"),
         (f"generate|{PROMPT}|--seed|-1", f"--seed is -1; it must be a whole number from 0 to {LARGEST}"),
