@@ -78,7 +78,7 @@ def nearest_frames(proportions: np.ndarray, frames: Sequence[Frame], least: int 
 
 
 def _nearest(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the index of the place nearest to each value; of two as near, the first."""
+    """Return the index of the place nearest to each value; of two as near, the smaller place."""
     order = np.argsort(places, kind="stable")
     between = (places[order][1:] + places[order][:-1]) / 2
     return order[np.searchsorted(between, values, side="left")]
