@@ -139,3 +139,5 @@ def test_where_the_layout_tells_all_there_is_no_guidance() -> None:
         assert torch.equal(found[~where], plain[~where])
     without_text = HierarchicalGuidance(0.0, 2.0)
     assert torch.equal(without_text.combine((layout, bare), drawn, told), without_text.combine((layout, bare)))
+    everywhere = HierarchicalGuidance(3.0, 2.0, rescale=0.7).combine((both, layout, bare), told=told)
+    assert torch.equal(everywhere[told[:, None].expand_as(both)], both[told[:, None].expand_as(both)])

@@ -83,6 +83,14 @@ def test_a_stopped_fit_goes_on_as_it_would_have(pictures: Path, tmp_path: Path) 
     assert all(torch.equal(value, restored[name]) for name, value in whole.named_parameters())
 
 
+def test_the_frames_are_those_of_the_order_that_is_read(pictures: Path) -> None:
+    data = tiny.data(pictures, batch_size=4, buckets=BUCKETS)
+    trainers = {many: tiny.trainer(accumulate_grad_batches=many) for many in (1, 4)}
+    for many, kinds in ((1, 3), (4, 2), (1, 3)):  # three frames have 4 samples, and two have 16
+        data.trainer = trainers[many]
+        assert len({batch.images.shape for batch in data.train_dataloader()}) == kinds
+
+
 def test_validation_has_squares(pictures: Path) -> None:
     *_, data = fit(pictures, 1)
     assert {batch.images.shape[-2:] for batch in data.val_dataloader()} == {(32, 32)}

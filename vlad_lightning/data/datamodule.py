@@ -290,10 +290,14 @@ class MarioDataModule(LightningDataModule):
             raise ValueError("data.latents is true; this training reads no cached latents, only stage 2 does")
         if self.buckets is not None and self._asked is not None and FRAMES not in self._asked:
             raise ValueError(f"data.buckets is {self.buckets}; this training reads squares, only stage 2 reads others")
-        batches = GlobalBatchSampler(self.order(), self._rank, self._position if self.trainer else None)
+        order, train = self.order(), self._set("train")
+        train.frames = None
+        if isinstance(order, BucketedOrder):
+            train.frames = torch.tensor(self.frames)[torch.from_numpy(order.buckets)]
+        batches = GlobalBatchSampler(order, self._rank, self._position if self.trainer else None)
         numbered: Any = _Numbered(batches, self._step)
         return _ResumedLoader(
-            _Replaced(self._set("train")),
+            _Replaced(train),
             batch_sampler=numbered,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -349,7 +353,6 @@ class MarioDataModule(LightningDataModule):
         """Return the order with steps of one frame each; the same one if all samples have the square."""
         proportions = self.source.proportions()[self._sets["train"].indices.numpy()]
         numbers = nearest_frames(proportions, self.frames, order.step_size)
-        self._sets["train"].frames = torch.tensor(self.frames)[torch.from_numpy(numbers)]
         counts = np.bincount(numbers, minlength=len(self.frames)).tolist()
         used = [
             f"  {height} x {width}: {n:,} samples" for (height, width), n in zip(self.frames, counts, strict=True) if n

@@ -32,7 +32,7 @@ from vlad_lightning.data.source import SkipSample
 from vlad_lightning.files import LIST_BYTES, NOTE_BYTES, new_folder, printable, read_utf8, write_file, write_text
 from vlad_lightning.limits import check_share, check_whole
 
-_LISTED = np.dtype([("key", KEY), ("pixels", "<u8", (2,)), ("mark", "<u8"), ("sides", "<u2", (2,))])
+_LISTED = np.dtype([("key", KEY), ("pixels", "<u8", (2,)), ("mark", "<u8"), ("sides", "<u2", (2,))])  # of JPEG
 _EXAMPLES = 5  # samples that are named for each reason
 _ENOUGH = 500  # samples after which a large share of unusable ones ends the work
 _LEFT = 3600.0  # seconds after which a file that was not finished is one of a killed process

@@ -78,11 +78,15 @@ class HierarchicalGuidance:
         """
         guidance_weights = torch.tensor([b.guidance_weight for b in self.branches], device=predictions[0].device)
         guided = torch.einsum("k,k...->...", guidance_weights.to(predictions[0].dtype), torch.stack(list(predictions)))
-        if told is not None and self.text_scale != 0:
-            guided = torch.where(told.unsqueeze(1), predictions[0], guided)
-        if self.rescale == 0:
+        if self.rescale > 0:
+            guided = self._rescaled(guided, predictions[0], drawn)
+        if told is None or self.text_scale == 0:
             return guided
-        conditional, own = _deviation(predictions[0], drawn), _deviation(guided, drawn)
+        return torch.where(told.unsqueeze(1), predictions[0], guided)
+
+    def _rescaled(self, guided: Tensor, full: Tensor, drawn: Tensor | None) -> Tensor:
+        """Rescale the guided prediction by the deviation of f(t, z), where something is drawn."""
+        conditional, own = _deviation(full, drawn), _deviation(guided, drawn)
         # a constant prediction has no deviation to keep, and 0 / 0 would be nan
         ratio = conditional / own.clamp(min=torch.finfo(own.dtype).tiny)
         rescaled = guided * (self.rescale * ratio + 1 - self.rescale)

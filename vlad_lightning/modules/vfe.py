@@ -254,7 +254,7 @@ class VFEModule(SystemModule):
         text = self.image_generator.prompt_encoder.text_encoder
         check_same(self, "size", "model.image_generator.image_size", self.image_generator.image_size)
         data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, MarioDataModule):
+        if isinstance(data, MarioDataModule) and data.buckets is not None:
             with told_at(f"data.buckets is {data.buckets}"):
                 for height, width in data.frames:
                     self.image_generator.check_size(height, width)
