@@ -19,6 +19,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,24 +66,46 @@ def undisturbed(*args: str, keys: Path | None = None) -> float:
 
 
 def killed(
-    rng: random.Random, seconds: float, kills: int, first: Sequence[str], again: Sequence[str], keys: Path | None = None
+    rng: random.Random,
+    written: Path,
+    grown: int,
+    kills: int,
+    first: Sequence[str],
+    again: Sequence[str],
+    keys: Path | None = None,
 ) -> int:
-    """Run a command, kill it at random moments of its ``seconds``, and go on until it ends; return the kills."""
-    done = 0
-    args = first
-    while done < kills:
-        process = command(*args, keys=keys)
-        args = again
-        try:
-            # each life is a part of the whole, so that the last of them still has something to do
-            assert process.wait(timeout=rng.uniform(0.3, 0.9) * seconds / (kills + 1)) == 0
-            return done  # it was much faster this time
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            done += 1
-    assert command(*args, keys=keys).wait() == 0
-    return done
+    """Run a command, kill it where it is at random shares of its work, and go on until it ends; return the kills.
+
+    Args:
+        rng: draws the shares, and up to half a second from each of them to the kill.
+        written: file or folder that grows as the command works.
+        grown: bytes by which an undisturbed run has made it grow; not seconds, which depend on how busy the machine is.
+        kills: number of kills.
+        first: arguments of the first life.
+        again: arguments of the lives after it.
+        keys: as :func:`command`'s.
+    """
+    began = size(written)
+    for number, share in enumerate(sorted(rng.uniform(0.02, 0.9) for _ in range(kills))):
+        process = command(*(again if number else first), keys=keys)
+        while size(written) - began < share * grown:
+            assert process.poll() is None, f"it ended before {share:.2f} of its work was written"
+            time.sleep(0.05)
+        time.sleep(rng.uniform(0, 0.5))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert command(*(again if kills else first), keys=keys).wait() == 0
+    return kills
+
+
+def size(path: Path) -> int:
+    """Return the bytes of a file, or of all files of a folder, half-written ones included; 0 if there is none."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    total = 0
+    for file in files:
+        with suppress(FileNotFoundError):  # it has been renamed since the folder was listed
+            total += file.stat().st_size
+    return total
 
 
 def spoil(root: Path, rng: random.Random) -> Counter[str]:
@@ -168,7 +191,7 @@ Outcome = tuple[str, float, int, str, list[str]]
 def _prepared(out: Path, rng: random.Random, kills: int) -> Outcome:
     args = {name: _prepare(out, name) for name in (UNDISTURBED, KILLED)}
     seconds = undisturbed(*args[UNDISTURBED])
-    done = killed(rng, seconds, kills, args[KILLED], args[KILLED])
+    done = killed(rng, out / KILLED, size(out / UNDISTURBED), kills, args[KILLED], args[KILLED])
     return "prepare", seconds, done, *_compared(out)
 
 
@@ -183,8 +206,10 @@ def _cached(out: Path, rng: random.Random, kills: int) -> Outcome:
         name: ["cache", "--config=mini/stage2_vfe.yaml", f"--out={out}/runs", f"--data.root={out}/{name}"]
         for name in (UNDISTURBED, KILLED)
     }
+    before = size(out / UNDISTURBED)
     seconds = undisturbed(*args[UNDISTURBED])
-    done = killed(rng, seconds, kills, args[KILLED], args[KILLED])
+    grown = size(out / UNDISTURBED) - before
+    done = killed(rng, out / KILLED, grown, kills, args[KILLED], args[KILLED])
     return "cache", seconds, done, *_compared(out)
 
 
@@ -207,7 +232,8 @@ def _trained(out: Path, rng: random.Random, kills: int, steps: int) -> Outcome:
         args[name] = ["fit", "--config=mini/stage2_vfe.yaml", *_shared(out, name, steps)]
         args[name] += [f"--stage=stage2_{name}", "--data.latents=true"]
     seconds = undisturbed(*args[UNDISTURBED], keys=keys[UNDISTURBED])
-    done = killed(rng, seconds, kills, args[KILLED], [*args[KILLED], "--ckpt_path=last"], keys[KILLED])
+    grown = size(keys[UNDISTURBED])
+    done = killed(rng, keys[KILLED], grown, kills, args[KILLED], [*args[KILLED], "--ckpt_path=last"], keys[KILLED])
     whole, again = steps_of(keys[UNDISTURBED]), steps_of(keys[KILLED])
     assert whole.keys() == set(range(steps))
     assert all(len(each) == 1 for each in whole.values())
