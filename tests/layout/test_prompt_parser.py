@@ -2,7 +2,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vlad_lightning.layout.prompt_parser import (
@@ -277,6 +277,7 @@ def test_quotes_of_the_caption_stay_only_around_words_that_were_read(caption, wo
     assert quote_words(caption, words, keeps_unread=False) == quoted
 
 
+@example("'\"0'\"", [])
 @given(PROMPTS, st.lists(st.text("aHELO'5%", max_size=5), max_size=4))
 def test_only_words_that_were_read_get_quotes(caption, words):
     for word in drawn_words(quote_words(caption, words, keeps_unread=False)):

@@ -311,7 +311,9 @@ def quote_words(caption: str, words: Sequence[str], quads: ArrayLike | None = No
     """
     caption = _collapse_csv_quotes(caption)
     if not keeps_unread:
-        caption = _unquoted(caption, Counter(map(bare_word, words)))
+        own, before = Counter(map(bare_word, words)), ""
+        while before != caption:  # marks that are left may pair: '"0'" becomes "0"
+            before, caption = caption, _unquoted(caption, own.copy())
     spans = list(_matches(_SPAN, caption))
     reading = Reading([bare_word(word) for word in words], quads)
     for word in drawn_words(caption):
