@@ -113,14 +113,16 @@ def image_generator(
     skips: bool = False,
     coloured_letters: bool = False,
     named_patterns: bool = False,
+    usual_grounds: bool = False,
 ) -> ImageGenerator:
     stamps: dict[str, Any] = {"channels": map_channels}
-    if named_colours or coloured_letters or named_patterns:
+    if named_colours or coloured_letters or named_patterns or usual_grounds:
         stamps = {
             "picture": True,
             "named_colours": named_colours,
             "coloured_letters": coloured_letters,
             "named_patterns": named_patterns,
+            "usual_grounds": usual_grounds,
         }
     phrases = PhraseMap(WIDTH, side=4, width=16, **stamps) if hierarchical and grounded else None
     layout = (LATENT if hierarchical else 0) + (phrases.encoded_channels(LATENT) if phrases else 0) + 4 * word_colours

@@ -142,8 +142,12 @@ def test_a_prompt_without_words_to_draw_is_reported(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notice = "notice: the prompt has no words to draw"
-    generate(model, tmp_path / "a.png", prompt="a poster that says HELLO")
+    generate(model, tmp_path / "a.png", prompt="a poster with words")
     assert notice in capsys.readouterr().out
+    layout = tmp_path / "drawn.json"
+    generate(model, tmp_path / "a.png", "--save_layout", layout, prompt="a poster that says HELLO")
+    assert "nothing in the prompt is in quotes; it seems to ask for 'HELLO', which is drawn" in capsys.readouterr().out
+    assert [word["text"] for word in json.loads(layout.read_text())["words"]] == ["HELLO"]
     generate(model, tmp_path / "a.png", prompt="a poster that says \u201eHALLO\u201c")
     assert notice not in capsys.readouterr().out
     path = tmp_path / "layout.json"

@@ -35,7 +35,7 @@ def test_a_file_has_one_prompt_per_line(tmp_path):
 def test_prompts_without_words_to_draw_are_reported_in_one_line(caplog):
     with caplog.at_level("INFO"):
         PromptDataModule(prompts=["a 'CAT'", "a dog", "a hen"]).setup()
-        PromptDataModule(prompts=["a 'CAT'", "a \u00abDOG\u00bb"]).setup()
+        PromptDataModule(prompts=["a 'CAT'", "a \u00abDOG\u00bb", "a poster that says HEN"]).setup()
     (notice,) = [message for message in caplog.messages if "words to draw" in message]
     assert notice.startswith("notice: 2 of 3 prompts have no words to draw, prompt_00001 for one")
     assert "\n" not in notice

@@ -15,6 +15,7 @@ from vlad_lightning.generation.image_generator import drawn_positions, told_posi
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.glyphs import glyph_images
+from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.masks import FRAME
 from vlad_lightning.layout.patterns import PATTERNS
 from vlad_lightning.models.autoencoder import SpaceToDepth
@@ -435,6 +436,41 @@ def test_the_pattern_that_a_background_names_reaches_the_layouts_latent() -> Non
     assert not changed[1].any()
     assert image_generator.named_patterns(prompts[1:]) is None
     assert tiny.image_generator().named_patterns(prompts) is None
+
+
+def test_a_prompt_that_tells_no_ground_has_the_usual_one() -> None:
+    """White, or black where a told colour could not be seen; none where a phrase fills the frame and has a colour."""
+    image_generator = tiny.image_generator(named_colours=True, coloured_letters=True, usual_grounds=True)
+    small = (0.3, 0.3, 0.2, 0.2, 0.0)
+    cases = [
+        ("a red circle", ["a red circle"], "white"),
+        ("a white circle", ["a white circle"], "black"),
+        ("a white circle", [], "white"),  # it has no box
+        ("a red circle, 'HELLO' in yellow", ["a red circle"], "black"),
+        ("a red circle on a blue background", ["a red circle", "a blue background"], None),
+        ("a birthday card with a red circle", ["a birthday card", "a red circle"], "white"),  # a card of which colour?
+        ("a blue sky with a red circle", ["a blue sky", "a red circle"], None),
+    ]
+    prompts = [prompt for prompt, _, _ in cases]
+    layouts = []
+    for prompt, names, _ in cases:
+        boxes = torch.tensor([small if name.endswith("circle") else FRAME for name in names]).view(-1, 5)
+        layouts.append(with_lettering(replace(STAR, objects=tuple(names), object_boxes=boxes), prompt))
+    with torch.no_grad():
+        grounding = image_generator.ground(prompts, layouts, image_generator.prompt_encoder(prompts))
+        latents = image_generator.encode_layout(
+            glyph_images(image_generator.draw_glyphs(layouts)), grounding, layouts=layouts
+        )
+    assert grounding.grounds is not None
+    pictures = image_generator.autoencoder.decode_latents(latents[:, tiny.LATENT : 2 * tiny.LATENT])
+    for (prompt, _, expected), ground, picture in zip(cases, grounding.grounds, pictures, strict=True):
+        assert ground[3] == (expected is not None), prompt
+        if expected:
+            colour = torch.tensor([v / 127.5 - 1 for v in PALETTE[expected]])
+            torch.testing.assert_close(ground[:3], colour)
+            torch.testing.assert_close(picture[:, -1, -1], colour)
+    assert grounding.mask[5].sum() == 1  # a card without a colour is not drawn
+    assert tiny.image_generator().ground(prompts, layouts, image_generator.prompt_encoder(prompts)).grounds is None
 
 
 def test_an_object_missing_from_the_prompt_is_refused(image_generator: ImageGenerator) -> None:

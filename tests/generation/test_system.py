@@ -50,6 +50,33 @@ def test_an_image_depends_only_on_its_generator(system: VLADSystem) -> None:
     assert (together[0] - together[2]).abs().max() > 0.01
 
 
+def test_words_without_quotes_are_read_and_the_prompt_is_returned_as_it_was(system: VLADSystem) -> None:
+    prompts = ["a red circle that says HI", 'a red circle that says "HI"']
+    with torch.no_grad():
+        plain, quoted = (
+            system.generate([prompt], None, SETTINGS, sampling_generators(3, [("a",)])) for prompt in prompts
+        )
+    assert plain.layouts[0].words == ("HI",)
+    assert torch.equal(plain.images, quoted.images)
+    assert [plain.prompts, quoted.prompts] == [(prompt,) for prompt in prompts]
+    assert system.layout_generator is not None
+    with pytest.raises(ValueError, match="asks for 5 words; the layout holds at most 4"):
+        system.layout_generator.check(["a sign that says NO DOGS NO CATS HERE"])
+
+
+def test_objects_that_the_training_data_do_not_show_get_no_box() -> None:
+    generator = tiny.layout_generator()
+    generator.tlg.taught_objects.fill_(True)
+    torch.nn.init.constant_(generator.tlg.box_out.bias, 0.4)  # every phrase has a box
+    prompt, names = "a giraffe, a red circle and a blue background", []
+    for nouns in ((), ("circle",)):
+        generator.nouns = nouns
+        with torch.no_grad():
+            (layout,) = generator.sample([prompt], Sampler(2), sampling_generators(0, [("a",)]))
+        names.append(layout.objects)
+    assert names == [("a giraffe", "a red circle", "a blue background"), ("a red circle", "a blue background")]
+
+
 def test_given_layouts_are_kept_and_do_not_change_the_others(system: VLADSystem) -> None:
     with torch.no_grad():
         drawn = system.generate(PROMPTS, [None, None, LAYOUT], SETTINGS, sampling_generators(3, [(i,) for i in "abc"]))

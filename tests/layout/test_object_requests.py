@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vlad_lightning.layout.nouns import SHAPES
-from vlad_lightning.layout.object_requests import RequestedObject, requested_objects, unknown_objects
+from vlad_lightning.layout.object_requests import RequestedObject, requested_objects, unknown_objects, unlearned_objects
 
 Wanted = RequestedObject
 
@@ -65,6 +65,12 @@ def test_requests_are_read_from_a_prompt(prompt: str, expected: list[RequestedOb
 )
 def test_objects_unknown_to_the_detector_are_counted(prompt: str, expected: tuple[str, ...]) -> None:
     assert unknown_objects(prompt) == expected
+
+
+def test_unlearned_objects_are_those_that_mention_nothing_that_was_learned() -> None:
+    prompt = "a navy travel brochure with a giraffe above a red heart underneath, a cat and a blue ticket"
+    assert unlearned_objects(prompt, SHAPES) == ("a giraffe", "a cat")
+    assert unlearned_objects(prompt, (*SHAPES, "cat")) == ("a giraffe",)
 
 
 def test_a_detector_of_shapes_knows_no_things() -> None:

@@ -12,7 +12,9 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.prompts import PromptDataModule
+from vlad_lightning.data.synthetic.online import SyntheticSource
 from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.noising import add_noise, draw_timesteps
 from vlad_lightning.diffusion.objective import FlowMatching, objective_for
@@ -21,7 +23,8 @@ from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.glyphs import glyph_images
-from vlad_lightning.layout.masks import FRAME
+from vlad_lightning.layout.masks import FRAME, fills_frame
+from vlad_lightning.layout.nouns import SHAPES
 from vlad_lightning.models.autoencoder import build_kl_autoencoder
 from vlad_lightning.models.contrastive import info_nce
 from vlad_lightning.models.lora import Lora
@@ -181,6 +184,53 @@ def test_the_map_can_be_trained_without_the_denoising_network(
 def test_a_phrase_map_too_narrow_for_its_loss_is_refused() -> None:
     with pytest.raises(ValueError, match=r"map_weight is 1\.0"):
         tiny.stage("vfe", training=LossSettings(map_weight=1.0))
+
+
+def test_training_shows_the_usual_ground_where_the_layout_is_not_dropped(
+    batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same as generating with the batch's layouts, and nothing where there is no scene or no layout."""
+    image_generator = tiny.image_generator(named_colours=True, usual_grounds=True)
+    groundings: list[Grounding] = []
+    seen: list[Grounding] = []
+    own = type(image_generator).complete_layout
+
+    def complete_layout(self: ImageGenerator, latent: Tensor, grounding: Grounding, *others: Any) -> Tensor:
+        seen.append(grounding)
+        return own(self, latent, grounding, *others)
+
+    monkeypatch.setattr(type(image_generator), "complete_layout", complete_layout)
+    open_ground = torch.arange(6) % 2 == 0
+    told_mask = batch.object_mask & ~(open_ground[:, None] & fills_frame(batch.object_boxes))
+    known = replace(batch, scene_known=torch.arange(6) < 4, object_mask=told_mask)
+    for dropout in (0.0, 1 - 1e-9):
+        training = replace(PLAIN, layout_dropout=dropout)
+        losses(VFEModule(image_generator, None, tiny.layout_generator(), training=training), known)
+        groundings.append(seen[0])  # the others are those of the probe
+        seen.clear()
+    told, dropped = groundings
+    assert told.grounds is not None
+    assert dropped.grounds is not None
+    assert not dropped.grounds.any()
+    with torch.no_grad():
+        cond = image_generator.prompt_encoder(batch.prompts)
+    usual = image_generator.usual_grounds(
+        batch.prompts, batch.layouts, batch.object_boxes, told_mask & cond.object_mask
+    )
+    assert usual is not None
+    assert usual[open_ground, 3].all()
+    assert torch.equal(told.grounds[:4], usual[:4])
+    assert not told.grounds[4:].any()
+
+
+def test_objects_that_the_data_do_not_show_get_no_boxes_in_its_test(posters: Path) -> None:
+    source = SyntheticSource(samples=20, size=2 * tiny.SIZE)
+    module, data = tiny.vfe(), MarioDataModule(None, source=source, size=tiny.SIZE, batch_size=8, max_objects=8)
+    tiny.trainer(limit_val_batches=1).validate(module, datamodule=data, verbose=False)
+    assert module.layout_generator is not None
+    assert module.layout_generator.nouns == SHAPES
+    tiny.trainer(limit_val_batches=1).validate(module, datamodule=tiny.data(posters), verbose=False)
+    assert module.layout_generator.nouns == ()  # nobody knows what a folder shows
 
 
 def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:

@@ -114,10 +114,10 @@ def _read_picture(name: str, path: Path | None) -> Image.Image | None:
 def _generate(options: Namespace, folder: Path, inputs: _Inputs) -> None:
     # imported here, so that wrong arguments and files are reported at once
     from vlad_lightning.layout.layout_file import LayoutFile
-    from vlad_lightning.layout.prompt_parser import drawn_words
+    from vlad_lightning.pipeline.notices import unquoted
 
-    if not (inputs.layout or inputs.template or drawn_words(options.prompt)):
-        print("notice: the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'")
+    if not (inputs.layout or inputs.template) and (notice := unquoted(options.prompt)):
+        print(f"notice: {notice}")
     painter = _Painter.open(options, folder)
     painter.tell_unlearned([options.prompt])
     _follow_format(options, painter.pipe, inputs)
@@ -184,7 +184,7 @@ class _Painter:
 
     def tell_unlearned(self, prompts: Sequence[str]) -> None:
         """Say what the prompts ask for that the model has not learned."""
-        from vlad_lightning.pipeline.unlearned import unlearned
+        from vlad_lightning.pipeline.notices import unlearned
 
         if told := unlearned(self.pipe, prompts):
             print(f"notice: {told}")

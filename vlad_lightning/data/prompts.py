@@ -17,6 +17,7 @@ from vlad_lightning.data.prompt_request import Request
 from vlad_lightning.diffusion.generators import Key, numbered
 from vlad_lightning.files import LIST_BYTES, read_utf8
 from vlad_lightning.layout.prompt_parser import drawn_words
+from vlad_lightning.layout.unquoted_words import with_quotes
 from vlad_lightning.limits import MOST_IN_BATCH, check_prompts, check_whole
 from vlad_lightning.types import PromptBatch
 
@@ -141,7 +142,7 @@ def notice_without_words(items: Sequence[tuple[str, str]]) -> None:
     Args:
         items: keys and prompts whose words are to be drawn.
     """
-    without = [key for key, prompt in items if not drawn_words(prompt)]
+    without = [key for key, prompt in items if not drawn_words(with_quotes(prompt))]
     if without:
         rank_zero_info(
             f"notice: {len(without)} of {len(items)} prompts have no words to draw, {without[0]} for one; put such "

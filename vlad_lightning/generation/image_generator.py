@@ -19,13 +19,15 @@ from vlad_lightning.diffusion.sampler import Denoiser
 from vlad_lightning.generation.blending import blended
 from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_sampler import ImageSampler
+from vlad_lightning.layout.colours import PALETTE, rgb_named
 from vlad_lightning.layout.glyphs import Rasterizer, glyph_images, near_letters
 from vlad_lightning.layout.lettering_requests import with_lettering
 from vlad_lightning.layout.masks import covered, fills_frame
 from vlad_lightning.layout.object_requests import count_of
 from vlad_lightning.layout.patterns import PATTERNS, pattern_named
-from vlad_lightning.layout.phrase_colours import phrase_colours
+from vlad_lightning.layout.phrase_colours import phrase_colours, says_colour
 from vlad_lightning.layout.prompt_parser import bare_phrase
+from vlad_lightning.layout.usual_ground import GROUNDS, usual_ground
 from vlad_lightning.limits import MOST_PHRASES, MOST_SIDE, check_whole
 from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
 from vlad_lightning.models.painter.phrase_map import Grounding, PhraseMap
@@ -271,8 +273,52 @@ class ImageGenerator(nn.Module):
             boxes[row, slots] = layout.object_boxes
             mask[row, slots] = True
             counts[row, slots] = torch.tensor([count_of(bare_phrase(name)) for name in layout.objects]).long()
+        if self._has_usual_grounds:
+            mask &= ~fills_frame(boxes) | self._tells_ground(prompts)
+        grounds = self.usual_grounds(prompts, layouts, boxes, mask)
         boxes, mask, counts = (told.to(cond.phrases.device) for told in (boxes, mask, counts))
-        return Grounding(cond.objects, boxes, mask, counts, self.named_colours(prompts), self.named_patterns(prompts))
+        named = self.named_colours(prompts), self.named_patterns(prompts)
+        return Grounding(cond.objects, boxes, mask, counts, *named, grounds)
+
+    @property
+    def _has_usual_grounds(self) -> bool:
+        return self.vfe.phrase_map is not None and self.vfe.phrase_map.config.usual_grounds
+
+    def _tells_ground(self, prompts: Sequence[str]) -> Tensor:
+        """Return which phrases say how a ground looks, by a colour or a pattern, (B, K) bool: no "christmas card"."""
+        text = self.prompt_encoder.text_encoder
+        tells = torch.zeros(len(prompts), text.max_objects, dtype=torch.bool)
+        for row, prompt in enumerate(prompts):
+            for slot, phrase in enumerate(self._phrases(prompt)):
+                tells[row, slot] = says_colour(phrase) or pattern_named(phrase) is not None
+        return tells
+
+    def usual_grounds(
+        self, prompts: Sequence[str], layouts: Sequence[Layout], boxes: Tensor, mask: Tensor
+    ) -> Tensor | None:
+        """Return the grounds of those of B prompts of which no phrase fills the frame, as :class:`Grounding` has them.
+
+        Args:
+            prompts: B prompts.
+            layouts: B layouts, with the colours of their words that are told.
+            boxes: (B, K, 5) float, the boxes of their phrases.
+            mask: (B, K) bool: which phrases have a box.
+
+        Returns:
+            (B, 4) float32 on the image generator's device; None without a phrase map that reads them.
+        """
+        if not self._has_usual_grounds:
+            return None
+        text = self.prompt_encoder.text_encoder
+        grounds = torch.zeros(len(prompts), 4)
+        open_rows = ~(mask & fills_frame(boxes)).any(dim=1)
+        for row in open_rows.nonzero().flatten().tolist():
+            colours = phrase_colours(prompts[row], text.decompose(prompts[row]).objects[: text.max_objects])
+            objects = [rgb for rgb, drawn in zip(colours, mask[row].tolist(), strict=False) if drawn and rgb]
+            letters = [rgb for name in layouts[row].colours if name and (rgb := rgb_named(name))]
+            usual = PALETTE[usual_ground(letters, objects) or usual_ground(letters, []) or GROUNDS[0]]
+            grounds[row] = torch.tensor([*(v / 127.5 - 1 for v in usual), 1.0])
+        return grounds.to(self.vfe.fusion.weight.device, non_blocking=True)
 
     def named_colours(self, prompts: Sequence[str]) -> Tensor | None:
         """Return the colours that the phrases of B prompts name, as :class:`Grounding` has them.

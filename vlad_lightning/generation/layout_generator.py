@@ -15,10 +15,12 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.layout.frames import into_frame
 from vlad_lightning.layout.lettering_requests import lettering_spans, with_lettering
 from vlad_lightning.layout.masks import FRAME, fills_frame
+from vlad_lightning.layout.object_requests import unlearned_objects
 from vlad_lightning.layout.object_rows import in_proportion
 from vlad_lightning.layout.overlaps import resolve_overlaps
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.layout.typesetting import typeset
+from vlad_lightning.layout.unquoted_words import with_quotes
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.tlg import TLG, TOKEN_WIDTH, decode_boxes, encode_boxes
 from vlad_lightning.types import Batch, Conditioning, Layout
@@ -35,12 +37,21 @@ class LayoutGenerator(nn.Module):
         schedule: the forward process of the layout tokens; its class decides between DDPM and flow matching.
         typesetting: whether sampled words are set in letters of one size on straight lines
             (:mod:`~vlad_lightning.layout.typesetting`); False leaves each word in its sampled box.
+        nouns: the nouns of all objects that the training data show: a phrase for another object gets no box, since it
+            would be filled with something else. Empty if it is not known what they show.
 
     Raises:
         ValueError: where the widths, or the numbers of words or objects, differ, or the schedule cannot be trained on.
     """
 
-    def __init__(self, prompt_encoder: PromptEncoder, tlg: TLG, schedule: Schedule, typesetting: bool = True) -> None:
+    def __init__(
+        self,
+        prompt_encoder: PromptEncoder,
+        tlg: TLG,
+        schedule: Schedule,
+        typesetting: bool = True,
+        nouns: Sequence[str] = (),
+    ) -> None:
         super().__init__()
         check_schedule(schedule)
         if tlg.config.text_width != prompt_encoder.width:
@@ -60,6 +71,7 @@ class LayoutGenerator(nn.Module):
         self.tlg = tlg
         self.schedule = schedule
         self.typesetting = typesetting
+        self.nouns = tuple(nouns)
 
     def check(self, prompts: Sequence[str]) -> None:
         """Refuse prompts with more words than a layout holds.
@@ -68,7 +80,7 @@ class LayoutGenerator(nn.Module):
             ValueError: naming the prompt.
         """
         for prompt in prompts:
-            words = drawn_words(prompt)
+            words = drawn_words(with_quotes(prompt))
             if len(words) > self.prompt_encoder.max_words:
                 raise ValueError(
                     f"prompt {prompt!r} asks for {len(words)} words; the layout holds at most "
@@ -148,10 +160,13 @@ class LayoutGenerator(nn.Module):
         words = tuple(word.text for word in parts.words[: text.max_words])
         phrases = parts.objects[: self.tlg.config.max_objects]
         letters = lettering_spans(prompt)  # `in red` behind quotes is no background
+        unlearned = unlearned_objects(prompt, self.nouns) if self.nouns else ()
         placed = [
             i
             for i, phrase in enumerate(phrases)
-            if present[text.max_words + i] and not any(start <= phrase.start < end for start, end in letters)
+            if present[text.max_words + i]
+            and phrase.text not in unlearned
+            and not any(start <= phrase.start < end for start, end in letters)
         ]
         object_boxes = boxes[[text.max_words + i for i in placed]]
         object_boxes = torch.where(fills_frame(object_boxes)[:, None], object_boxes.new_tensor(FRAME), object_boxes)

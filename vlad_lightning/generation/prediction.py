@@ -19,6 +19,7 @@ from vlad_lightning.layout.masks import box_masks, grown
 from vlad_lightning.layout.paragraph import paragraph
 from vlad_lightning.layout.pictures import bounding_quad, resized, resized_masks, stretched
 from vlad_lightning.layout.prompt_parser import drawn_words
+from vlad_lightning.layout.unquoted_words import with_quotes
 from vlad_lightning.types import GeneratedImages, Layout, MaskedImages, PromptBatch
 
 Row = tuple[Layout | None, Tensor | None, Tensor | None]
@@ -152,7 +153,7 @@ def _check(request: Request, image_generator: ImageGenerator, layouts: LayoutGen
         if layouts is not None and request.mask is None:  # in a mask, the words are set as lines
             layouts.check([request.prompt])
         if layouts is not None or request.mask is not None:
-            image_generator.rasterizer.check(drawn_words(request.prompt))
+            image_generator.rasterizer.check(drawn_words(with_quotes(request.prompt)))
         return
     image_generator.rasterizer.check(layout.words, layout.fonts)
     image_generator.check_objects(request.prompt, layout)
@@ -211,10 +212,10 @@ def layout_in(masks: Tensor, prompt: str, font: str | None = None) -> Layout:
 
     Args:
         masks: (1, 1, H, W) bool, True in the region.
-        prompt: prompt with the words to draw in quotes.
+        prompt: prompt with the words to draw.
         font: a font file that the lines are measured with; None is the default font.
     """
-    words, ratio = " ".join(drawn_words(prompt)), masks.shape[-1] / masks.shape[-2]
+    words, ratio = " ".join(drawn_words(with_quotes(prompt))), masks.shape[-1] / masks.shape[-2]
     return paragraph(words, bounding_quad(masks), wrap=True, font=font, ratio=ratio) if words else Layout.empty()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -15,6 +15,7 @@ from vlad_lightning.generation.controls import Controls
 from vlad_lightning.generation.image_generator import ImageGenerator
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.layout_generator import LayoutGenerator
+from vlad_lightning.layout.unquoted_words import with_quotes
 from vlad_lightning.types import GeneratedImages, Layout, MaskedImages, TextToImage
 
 _Settings = TypeVar("_Settings")
@@ -56,6 +57,9 @@ class VLADSystem:
     ) -> GeneratedImages:
         """Generate ``B`` images; each depends only on its prompt, its layout and its generator, up to rounding.
 
+        Words that a prompt without quotes seems to ask for are put into quotes first
+        (:func:`~vlad_lightning.layout.unquoted_words.with_quotes`); the images are returned with the caller's prompts.
+
         Args:
             prompts: B prompts.
             layouts: B layouts, with None for each one to generate; None generates all of them.
@@ -68,16 +72,13 @@ class VLADSystem:
             ValueError: where there are not B layouts or generators, or the images hold NaN or infinite values.
         """
         given = given_layouts(prompts, layouts, generators)
+        read = [with_quotes(prompt) for prompt in prompts]
         used = [self.layout_generator] if self.layout_generator and any(layout is None for layout in given) else []
         with controls.resident(*used):
-            resolved = resolve_layouts(
-                self.layout_generator, prompts, given, settings.layouts, generators, controls.size
-            )
-        generated = self.image_generator.generate(
-            prompts, resolved, settings.images, generators, masked_images, controls
-        )
+            resolved = resolve_layouts(self.layout_generator, read, given, settings.layouts, generators, controls.size)
+        generated = self.image_generator.generate(read, resolved, settings.images, generators, masked_images, controls)
         check_finite(generated.images)
-        return generated
+        return replace(generated, prompts=tuple(prompts))
 
 
 def given_layouts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -26,6 +27,12 @@ PALETTE: dict[str, RGB] = {
     "white": (245, 245, 245),
 }
 """Well separated colours as sRGB bytes, each under its everyday name."""
+
+MIN_CONTRAST = 3.5
+"""Lowest contrast ratio at which letters are readable on what is under them."""
+
+SEEN = 85.0
+"""Least distance in sRGB at which an object is seen on its background."""
 
 
 _NAMED = ImageColor.colormap | {name: f"#{r:02x}{g:02x}{b:02x}" for name, (r, g, b) in PALETTE.items()}
@@ -85,3 +92,8 @@ def contrast(first: Sequence[float], second: Sequence[float]) -> float:
     """
     low, high = sorted((luminance(first), luminance(second)))
     return (high + 0.05) / (low + 0.05)
+
+
+def is_far(colour: RGB, shades: Sequence[RGB], far: float = SEEN) -> bool:
+    """Return whether an object in a colour can be seen on a background in these shades."""
+    return min(math.dist(colour, shade) for shade in shades) > far

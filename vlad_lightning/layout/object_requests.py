@@ -39,7 +39,8 @@ _IN_COLOUR = re.compile(r"\s+in\s+", re.IGNORECASE)
 # The picture itself, its background, its frame and its letters: requested, but not objects.
 _NO_OBJECT = re.compile(
     r"\b(?:background|backdrop|bg|gradient|sky|ground|frame|border|poster|pic|picture|image|photo|sign|card|banner|flyer|cover|advertisement|ad"
-    r"|logo|label|page|text|words?|letters?|lettering|font|type|title|caption|headline)\b",
+    r"|logo|label|page|brochure|leaflet|placard|postcard|sticker|invitation|billboard|ticket|menu|notice|print"
+    r"|text|words?|letters?|lettering|font|type|title|caption|headline)\b",
     re.IGNORECASE,
 )
 _TAILS = frozenset(("please", "shape", "shapes"))  # a star shape
@@ -131,6 +132,19 @@ def unknown_objects(prompt: str, nouns: Sequence[str] = NOUNS) -> tuple[str, ...
         if _read(phrase.text, nouns) is None:
             unknown.append(phrase.text)
     return tuple(unknown)
+
+
+def unlearned_objects(prompt: str, nouns: Sequence[str]) -> tuple[str, ...]:
+    """Return the phrases of a prompt for objects that a model has not learned to draw.
+
+    Args:
+        prompt: any text.
+        nouns: the nouns of all objects that its training data show.
+
+    Returns:
+        The :func:`unknown_objects` without those that mention an object that was shown ("a red heart underneath").
+    """
+    return tuple(phrase for phrase in unknown_objects(prompt, nouns) if not mentions(phrase, nouns))
 
 
 def mentions(phrase: str, nouns: Sequence[str] = NOUNS) -> bool:

@@ -48,6 +48,17 @@ def phrase_colours(prompt: str, phrases: Sequence[Phrase]) -> tuple[RGB | None, 
     return tuple(own)
 
 
+def says_colour(phrase: str) -> bool:
+    """Return whether a colour's name is among the words of a phrase, alone or with its neighbour (``dark red``).
+
+    Example:
+        >>> says_colour("a blue sky"), says_colour("a red and white pole"), says_colour("merry christmas card")
+        (True, True, False)
+    """
+    words = _WORD.findall(phrase)
+    return any(rgb_named(name) is not None for name in (*words, *map("".join, pairwise(words))))
+
+
 def _ends_in_colour(phrase: str) -> bool:
     words = _WORD.findall(phrase)
     return bool(words) and rgb_named(words[-1]) is not None

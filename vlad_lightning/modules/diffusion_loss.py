@@ -137,7 +137,12 @@ class DiffusionLoss:
             mask = mask & (generators.uniform(mask.shape[1]) >= self.settings.box_dropout)
         colours = self.image_generator.named_colours(batch.prompts)
         patterns = self.image_generator.named_patterns(batch.prompts)
-        return Grounding(cond.objects, batch.object_boxes, mask, batch.object_counts, colours, patterns)
+        grounds = self.image_generator.usual_grounds(
+            batch.prompts, batch.layouts, batch.object_boxes, batch.object_mask & cond.object_mask
+        )
+        if grounds is not None:  # nothing is said of a dropped layout, nor of a sample without a known scene
+            grounds = grounds * (batch.scene_known & ~all_dropped)[:, None]
+        return Grounding(cond.objects, batch.object_boxes, mask, batch.object_counts, colours, patterns, grounds)
 
     def _without_pooled(self, cond: Conditioning, uncond: Conditioning, generators: SampleGenerators) -> Conditioning:
         """Replace the pooled t of some samples by the empty prompt's; their token states stay."""

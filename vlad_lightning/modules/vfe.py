@@ -229,8 +229,10 @@ class VFEModule(SystemModule):
                     "set data.latents to false"
                 )
             prepare_in_loader(self, self.preparation, reads=fields_read(self, stage))
-        data = getattr(self.trainer, "datamodule", None) if stage == "predict" else None
-        if isinstance(data, PromptDataModule):
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, MarioDataModule) and self.layout_generator is not None:
+            self.layout_generator.nouns = data.source.nouns  # as an exported pipeline's
+        if isinstance(data, PromptDataModule) and stage == "predict":
             check_requests(data.requests(), self.system)
 
     def on_train_start(self) -> None:

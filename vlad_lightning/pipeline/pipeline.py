@@ -33,9 +33,10 @@ from vlad_lightning.generation.layout_generator import LayoutGenerator
 from vlad_lightning.generation.prediction import check_inside, generate_batch, resolve_layout
 from vlad_lightning.generation.system import SystemSampling, VLADSystem
 from vlad_lightning.layout.glyphs import Rasterizer
-from vlad_lightning.layout.object_requests import mentions, unknown_objects
+from vlad_lightning.layout.object_requests import unlearned_objects
 from vlad_lightning.layout.pictures import mask_tensor, picture_tensor, read_template, to_bytes
 from vlad_lightning.layout.prompt_parser import drawn_words
+from vlad_lightning.layout.unquoted_words import with_quotes
 from vlad_lightning.limits import MOST_IMAGES, MOST_STEPS, check_call, check_whole
 from vlad_lightning.metrics.ocr_engine import OCRLocator, RapidOCREngine
 from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
@@ -309,11 +310,10 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         """Return the phrases of a prompt for objects that the training data did not show; they cannot be drawn.
 
         Returns:
-            The phrases, see :func:`~vlad_lightning.layout.object_requests.unknown_objects`, without those that mention
-            an object that was shown ("a red heart underneath"); none where it is not known what the data show.
+            The phrases, see :func:`~vlad_lightning.layout.object_requests.unlearned_objects`, which generated layouts
+            leave out; none where it is not known what the data show.
         """
-        nouns = self.config.nouns
-        return tuple(text for text in unknown_objects(prompt, nouns) if not mentions(text, nouns)) if nouns else ()
+        return unlearned_objects(with_quotes(prompt), self.config.nouns) if self.config.nouns else ()
 
     @property
     def image_generator(self) -> ImageGenerator:
@@ -356,7 +356,8 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
             self.layout_composition,
             self.layout_text_adapter,
         )
-        return LayoutGenerator(self._joined(parts), self.tlg, self.layout_scheduler, self.config.typesetting)
+        encoder, nouns = self._joined(parts), tuple(self.config.nouns or ())
+        return LayoutGenerator(encoder, self.tlg, self.layout_scheduler, self.config.typesetting, nouns)
 
     def _joined(self, parts: EncoderParts) -> PromptEncoder:
         return parts.joined(EncoderSettings(**{f.name: self.config[f.name] for f in fields(EncoderSettings)}))
@@ -384,6 +385,9 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> VLADOutput:
         """Generate an image for each prompt; the words to draw are in quotes.
+
+        Of a prompt without quotes, words are drawn that it seems to ask for
+        (:func:`~vlad_lightning.layout.unquoted_words.with_quotes`).
 
         Args:
             prompt: one prompt or B of them.
@@ -726,7 +730,7 @@ class VLADPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):
         own = sampler or self.layout_sampler
         own.check(layouts.schedule)
         layouts.check(prompts)
-        self._rasterizer.check([word for prompt in prompts for word in drawn_words(prompt)])
+        self._rasterizer.check([word for prompt in prompts for word in drawn_words(with_quotes(prompt))])
         return own
 
     def _given(self, prompts: list[str], layouts: Layout | Sequence[Layout]) -> tuple[Layout, ...]:

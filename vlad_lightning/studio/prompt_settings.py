@@ -8,9 +8,8 @@ from typing import Any
 import gradio as gr
 
 from vlad_lightning.generation.image_sampler import ImageSampler
-from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.limits import check_prompts, check_whole
-from vlad_lightning.pipeline.unlearned import unlearned
+from vlad_lightning.pipeline.notices import unlearned, unquoted
 from vlad_lightning.studio.engine import LARGEST_SEED, Engine, new_seed
 
 MOST_STEPS = 100
@@ -27,7 +26,6 @@ EXAMPLES = (
 """Prompts with words, colours and things that the shipped model knows."""
 
 _LARGEST_SCALE = 15.0
-_NO_WORDS = "The prompt has no words to draw: put them in quotes, as in: a poster that says 'HELLO'."
 
 
 @dataclass(frozen=True)
@@ -76,10 +74,8 @@ class Asked:
 
     def notice(self, engine: Engine) -> str:
         """Return what the user may have overlooked; empty if nothing."""
-        told = [] if drawn_words(self.prompt) else [_NO_WORDS]
-        if unknown := unlearned(engine.pipe, [self.prompt]):
-            told.append(f"{unknown[0].upper()}{unknown[1:]}.")
-        return " ".join(told)
+        told = unquoted(self.prompt), unlearned(engine.pipe, [self.prompt])
+        return " ".join(f"{notice[0].upper()}{notice[1:]}." for notice in told if notice)
 
 
 def build_settings(engine: Engine) -> Controls:

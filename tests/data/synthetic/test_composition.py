@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from vlad_lightning.data.synthetic.backgrounds import shade
-from vlad_lightning.data.synthetic.composition import MAX_WORDS, MIN_CONTRAST, MIN_PIXELS, compose, text_colours
+from vlad_lightning.data.synthetic.composition import MAX_WORDS, MIN_PIXELS, compose, text_colours
 from vlad_lightning.data.synthetic.scene import Scene
-from vlad_lightning.layout.colours import PALETTE, contrast, nearest_colours
+from vlad_lightning.layout.colours import MIN_CONTRAST, PALETTE, contrast, nearest_colours
 from vlad_lightning.layout.nouns import SHAPES
 
 SCENES = [compose(np.random.default_rng([5, i]), 64, False) for i in range(300)]

@@ -15,14 +15,13 @@ from vlad_lightning.data.dataset import match_objects
 from vlad_lightning.data.mario import list_samples, read_sample
 from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS, reads_back
 from vlad_lightning.data.synthetic.combinations import is_colour_held_out, is_relation_held_out
-from vlad_lightning.data.synthetic.composition import MIN_CONTRAST
 from vlad_lightning.data.synthetic.lettering import style_of
 from vlad_lightning.data.synthetic.poster import draw_poster
 from vlad_lightning.data.synthetic.scene import KINDS, Scene
 from vlad_lightning.data.synthetic.sentences import CASES, FAMILIES, SIZES
 from vlad_lightning.data.synthetic.synthetic import make_scene, write_posters
 from vlad_lightning.data.synthetic.telling import relation_of
-from vlad_lightning.layout.colours import PALETTE, contrast, nearest_colours
+from vlad_lightning.layout.colours import MIN_CONTRAST, PALETTE, contrast, nearest_colours
 from vlad_lightning.layout.nouns import NOUNS, THINGS
 from vlad_lightning.layout.object_requests import requested_objects
 from vlad_lightning.layout.pictures import from_pil

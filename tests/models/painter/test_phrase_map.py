@@ -285,10 +285,28 @@ def test_a_named_pattern_is_drawn_on_backgrounds_alone() -> None:
     assert (striped != plain)[:, :3].any()
 
 
-@pytest.mark.parametrize("setting", ["named_colours", "coloured_letters", "named_patterns"])
+@pytest.mark.parametrize("setting", ["named_colours", "coloured_letters", "named_patterns", "usual_grounds"])
 def test_latents_have_no_colours_to_replace(setting: str) -> None:
     with pytest.raises(ValueError, match=f"{setting} is true; it needs picture: true"):
         PhraseMap(WIDTH, **{setting: True})
+
+
+def test_stamps_are_drawn_on_the_ground_that_nothing_tells() -> None:
+    torch.manual_seed(0)
+    module = PhraseMap(WIDTH, side=4, width=16, picture=True, usual_grounds=True)
+    told = grounding([[0.5, 0.5, 0.5, 0.5, 0.0]])
+    white = torch.tensor([[0.5, 0.25, 1.0, 1.0]])
+    plain, drawn, unused = (
+        module(replace(told, grounds=grounds), (16, 16)).detach() for grounds in (None, white, white * 0)
+    )
+    assert torch.equal(plain, unused)
+    assert torch.equal(plain[:, 3:], drawn[:, 3:])  # no silhouette, and no place
+    free = plain[0, -1] == 0
+    assert free.sum() > 100
+    torch.testing.assert_close(drawn[0, :3, free], white[0, :3, None].expand(3, int(free.sum())))
+    seen = (drawn - plain)[0, :3, 8, 8] / white[0, :3]  # through the stamp, which is nearly opaque
+    torch.testing.assert_close(seen, seen[:1].expand(3))
+    assert 0 < seen[0] < 0.2
 
 
 def test_letters_lie_over_the_stamps_of_the_picture_and_nothing_else() -> None:

@@ -15,14 +15,11 @@ from vlad_lightning.data.synthetic.blocks import MARGIN, WORLD_FONTS, Block, fit
 from vlad_lightning.data.synthetic.captions import GRAMMAR_WORDS
 from vlad_lightning.data.synthetic.lettering import style_of
 from vlad_lightning.data.synthetic.odds import weighted
-from vlad_lightning.data.synthetic.placing import FAR, SEEN, place_shapes, place_things
+from vlad_lightning.data.synthetic.placing import FAR, place_shapes, place_things
 from vlad_lightning.data.synthetic.scene import OF_SHAPES, Background, Phrase, PlacedObject, Scene, World, box_around
 from vlad_lightning.data.synthetic.vocabulary import draw_word, in_one_case
-from vlad_lightning.layout.colours import PALETTE, RGB, contrast
+from vlad_lightning.layout.colours import MIN_CONTRAST, PALETTE, RGB, SEEN, contrast
 from vlad_lightning.layout.prompt_parser import region_of
-
-MIN_CONTRAST = 3.5
-"""Lowest contrast ratio between letters and the background under them."""
 
 MIN_PIXELS = 12
 """Smallest font size in pixels that an OCR engine still reads well."""
@@ -61,7 +58,8 @@ class _Placed:
 def compose(rng: np.random.Generator, size: int, held_out: bool, world: World = "plain") -> Scene:
     """Draw a random scene for a poster of ``size`` pixels a side; some have no words, and some no objects.
 
-    Letters have a contrast of at least :data:`MIN_CONTRAST` to both shades of the background; no object is under them.
+    Letters have a contrast of at least :data:`~vlad_lightning.layout.colours.MIN_CONTRAST` to both shades of the
+    background; no object is under them.
 
     Args:
         rng: picks everything.

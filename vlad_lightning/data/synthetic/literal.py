@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from vlad_lightning.data.synthetic.captions import Caption
 from vlad_lightning.data.synthetic.combinations import is_colour_held_out
-from vlad_lightning.data.synthetic.composition import best_colour, text_colours
-from vlad_lightning.data.synthetic.placing import SEEN, is_far
+from vlad_lightning.data.synthetic.composition import best_colour
 from vlad_lightning.data.synthetic.scene import Background, PlacedObject, Scene
 from vlad_lightning.data.synthetic.telling import CaptionOdds
-from vlad_lightning.layout.colours import PALETTE
+from vlad_lightning.layout.colours import PALETTE, is_far
 from vlad_lightning.layout.lettering_requests import lettering_of
 from vlad_lightning.layout.prompt_parser import quote_words
+from vlad_lightning.layout.usual_ground import USUAL, usual_ground
 
 ODDS = CaptionOdds(
     untold_background=0.3,
@@ -28,7 +28,6 @@ ODDS = CaptionOdds(
 )
 """Captions leave out more than in the rich world, and have more words for which there is nothing, as people's do."""
 
-_GROUNDS = ("white", "black")
 _INKS = ("black", "white", "gray")
 
 
@@ -77,18 +76,15 @@ def _named_colours(scene: Scene, caption: Caption) -> tuple[str | None, ...]:
 
 def _ground(colours: Sequence[str | None], told: list[tuple[PlacedObject, str]]) -> Background | None:
     """Return a solid background on which words in these colours, and objects whose colour is told, can be seen."""
-    words = {colour for colour in colours if colour is not None}
-    objects = {thing.rgb for thing, phrase in told if _is_told(thing, phrase)}
-    for colour in _GROUNDS:
-        ground = Background(colour, "solid", (PALETTE[colour], PALETTE[colour]))
-        if words <= text_colours(*ground.shades).keys() and all(is_far(rgb, ground.shades, SEEN) for rgb in objects):
-            return ground
-    return None
+    words = [PALETTE[colour] for colour in colours if colour is not None]
+    objects = [thing.rgb for thing, phrase in told if _is_told(thing, phrase)]
+    colour = usual_ground(words, objects, USUAL)
+    return None if colour is None else Background(colour, "solid", (PALETTE[colour], PALETTE[colour]))
 
 
 def _ink(thing: PlacedObject, background: Background, held_out: bool) -> str | None:
     """Return the colour of an object whose colour is not told."""
     for name in _INKS:
-        if is_far(PALETTE[name], background.shades, SEEN) and (held_out or not is_colour_held_out(thing.shape, name)):
+        if is_far(PALETTE[name], background.shades) and (held_out or not is_colour_held_out(thing.shape, name)):
             return name
     return None

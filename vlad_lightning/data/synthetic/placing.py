@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,14 +12,15 @@ from vlad_lightning.data.synthetic.combinations import shows_held_out
 from vlad_lightning.data.synthetic.icons import TURNS, icon_sides
 from vlad_lightning.data.synthetic.odds import weighted
 from vlad_lightning.data.synthetic.scene import Background, Phrase, PlacedObject
-from vlad_lightning.layout.colours import PALETTE, RGB
+from vlad_lightning.layout.colours import PALETTE, is_far
 from vlad_lightning.layout.nouns import SHAPES, THINGS
 
 MOST_OBJECTS = 4
 
-FAR, SEEN = 110.0, 85.0
-"""The least distance in sRGB of an object's colour to the background: in the rich world, and in the literal one. There,
-posters show all that people ask for, such as pink on white or purple on blue, which are nearer than the rich ones'."""
+FAR = 110.0
+"""The least distance in sRGB of an object's colour to the background in the rich world. In the literal one it is
+:data:`~vlad_lightning.layout.colours.SEEN`: posters show all that people ask for, such as pink on white or purple on
+blue."""
 
 _ODDS = (0.45, 0.3, 0.15, 0.1)  # of one to four
 _GAP = (0.03, 0.03)  # across and down
@@ -161,11 +161,6 @@ def _turned(rng: np.random.Generator, thing: PlacedObject) -> PlacedObject:
         return thing
     turn = TURNS[rng.integers(len(TURNS))] if rng.random() < _TURNED_SHARE else 0
     return replace(thing, turn=turn, sides=icon_sides(thing.shape, turn))
-
-
-def is_far(colour: RGB, shades: Sequence[RGB], far: float) -> bool:
-    """Return whether an object in a colour can be seen on a background in these shades."""
-    return min(math.dist(colour, shade) for shade in shades) > far
 
 
 def _free_spot(

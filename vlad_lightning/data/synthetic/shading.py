@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from vlad_lightning.data.synthetic.composition import text_colours
-from vlad_lightning.data.synthetic.placing import SEEN, is_far
 from vlad_lightning.data.synthetic.scene import TEXTURES, Background, PlacedObject, Scene
 from vlad_lightning.data.synthetic.shades import SHADES, rgb_of
 from vlad_lightning.data.synthetic.telling import pick
-from vlad_lightning.layout.colours import PALETTE, RGB
+from vlad_lightning.layout.colours import PALETTE, RGB, is_far
 
 _OBJECT_SHARE, _BACKGROUND_SHARE = 0.35, 0.4
 _KINDS = ("solid", "gradient", *TEXTURES, "banded")  # the backgrounds of one colour
@@ -39,7 +38,7 @@ def _shaded_background(scene: Scene, rng: np.random.Generator) -> Background:
     )
     shades: tuple[RGB, RGB] = ((first[0], first[1], first[2]), (second[0], second[1], second[2]))
     readable = {word.colour for word in scene.words} <= text_colours(*shades).keys()
-    seen = all(is_far(PALETTE[thing.colour], shades, SEEN) for thing in scene.objects)
+    seen = all(is_far(PALETTE[thing.colour], shades) for thing in scene.objects)
     return replace(background, shade=name, shades=shades) if readable and seen else background
 
 
@@ -48,7 +47,7 @@ def _shaded_row(
 ) -> tuple[PlacedObject, ...]:
     if rng.random() >= _OBJECT_SHARE:
         return row
-    names = [name for name in SHADES[row[0].colour] if is_far(rgb_of(name), background.shades, SEEN)]
+    names = [name for name in SHADES[row[0].colour] if is_far(rgb_of(name), background.shades)]
     if not names:
         return row
     shade = pick(rng, names)

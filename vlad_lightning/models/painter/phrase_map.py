@@ -34,6 +34,8 @@ class Grounding:
             names one; None if no phrase does.
         patterns: (B, K) int64: the pattern that a phrase names, 1 for the first of
             :data:`~vlad_lightning.layout.patterns.PATTERNS`, and 0 for none; None if no phrase names one.
+        grounds: (B, 4) float32: red, green and blue in [-1, 1] of the ground of a prompt of which nothing says what it
+            is, and a 1 for such prompts; None if there is none.
     """
 
     phrases: Tensor
@@ -42,6 +44,7 @@ class Grounding:
     counts: Tensor | None = None
     colours: Tensor | None = None
     patterns: Tensor | None = None
+    grounds: Tensor | None = None
 
 
 class PhraseMap(ModelMixin, ConfigMixin):
@@ -69,6 +72,10 @@ class PhraseMap(ModelMixin, ConfigMixin):
     With ``coloured_letters``, the letters of words whose colour is told are drawn into the picture, over the stamps: it
     then says of letters what it says of objects, at the places of the pixels.
 
+    With ``usual_grounds``, the picture of a prompt that tells no ground is drawn on the usual one
+    (:func:`~vlad_lightning.layout.usual_ground.usual_ground`), in the place of gray, which is what a map says of
+    nothing.
+
     With ``rows``, a phrase that counts its objects (``three red fish``) has a stamp for one of them, and its box is a
     row of such stamps (:mod:`~vlad_lightning.models.painter.rows`). Without, the stamp is of the whole row.
 
@@ -83,9 +90,11 @@ class PhraseMap(ModelMixin, ConfigMixin):
         named_colours: whether the colour that a phrase names replaces that of its stamp; only of pictures.
         coloured_letters: whether pictures have the letters whose colour is told; only of pictures.
         named_patterns: whether backgrounds have the pattern that their phrase names; only of pictures.
+        usual_grounds: whether pictures have the usual ground where none is told; only of pictures.
 
     Raises:
-        ValueError: for ``named_colours``, ``coloured_letters`` or ``named_patterns`` without ``picture``.
+        ValueError: for ``named_colours``, ``coloured_letters``, ``named_patterns`` or ``usual_grounds`` without
+            ``picture``.
     """
 
     @register_to_config
@@ -101,12 +110,14 @@ class PhraseMap(ModelMixin, ConfigMixin):
         named_colours: bool = False,
         coloured_letters: bool = False,
         named_patterns: bool = False,
+        usual_grounds: bool = False,
     ) -> None:
         super().__init__()
         of_pictures = {
             "named_colours": named_colours,
             "coloured_letters": coloured_letters,
             "named_patterns": named_patterns,
+            "usual_grounds": usual_grounds,
         }
         for name, value in of_pictures.items():
             if value and not picture:
@@ -168,7 +179,7 @@ class PhraseMap(ModelMixin, ConfigMixin):
             size: h and w of the map.
 
         Returns:
-            (B, out_channels, h, w) float32; zero where no phrase is drawn.
+            (B, out_channels, h, w) float32; zero, or the usual ground, where no phrase is drawn.
         """
         ordered = _smallest_last(grounding)
         colours, opacity, ratios = self._stamps(ordered, size[1] / size[0])
@@ -179,6 +190,8 @@ class PhraseMap(ModelMixin, ConfigMixin):
             colours = torch.where(named[..., None, None, None], fill, colours)
         patterns = self._patterns(ordered, solid, size)
         canvas = colours.new_zeros(len(colours), self.out_channels, *size)
+        if self.config.usual_grounds and ordered.grounds is not None:
+            canvas[:, : self.channels] = (ordered.grounds[:, :3] * ordered.grounds[:, 3:])[..., None, None]
         with torch.autocast(colours.device.type, enabled=False):  # bfloat16 would move the edges
             across, down, cover = box_coordinates(ordered.boxes, size)
             if ratios is not None and ordered.counts is not None:
@@ -245,7 +258,8 @@ def _smallest_last(grounding: Grounding) -> Grounding:
     most = max(1, int(mask.sum(dim=1).max()))
     order = area.argsort(dim=1, descending=True, stable=True)[:, :most]  # (B, most)
     row = torch.arange(len(boxes), device=boxes.device)[:, None]
-    told = (
+    counts, colours, patterns = (
         None if each is None else each[row, order] for each in (grounding.counts, grounding.colours, grounding.patterns)
     )
-    return Grounding(grounding.phrases[row, order], boxes[row, order], mask[row, order], *told)
+    phrases = grounding.phrases[row, order]
+    return Grounding(phrases, boxes[row, order], mask[row, order], counts, colours, patterns, grounding.grounds)

@@ -1,14 +1,27 @@
-"""What to tell a user whose prompts ask for objects that a pipeline has not learned to draw."""
+"""What to tell a user about a prompt: words without quotes, and objects that a pipeline has not learned to draw."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from vlad_lightning.layout.prompt_parser import drawn_words
+from vlad_lightning.layout.unquoted_words import with_quotes
+
 if TYPE_CHECKING:
     from vlad_lightning.pipeline.pipeline import VLADPipeline
 
 _MOST_NAMED = 5
+
+
+def unquoted(prompt: str) -> str:
+    """Return a sentence without its full stop on a prompt without quotes; empty for one that has them."""
+    if drawn_words(prompt):
+        return ""
+    words = " ".join(drawn_words(with_quotes(prompt)))
+    if words:
+        return f"nothing in the prompt is in quotes; it seems to ask for {words!r}, which is drawn"
+    return "the prompt has no words to draw; put them in quotes, as in: a poster that says 'HELLO'"
 
 
 def unlearned(pipe: VLADPipeline, prompts: Sequence[str]) -> str:
