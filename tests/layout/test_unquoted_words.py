@@ -33,6 +33,8 @@ from vlad_lightning.layout.unquoted_words import with_quotes
         'a sticker that says "I\'m a teapot"',
         'a "PIZZA NIGHT" flyer',
         '"SALE 50% OFF" poster',
+        'a sign that says "OPEN" swinging from a tree',
+        'a banner that says "GRAND Opening", on blue',
         'graffiti spelling "hope" in blue on a gray wall',
     ],
 )

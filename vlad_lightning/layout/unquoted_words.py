@@ -86,8 +86,8 @@ def _end_of_words(prompt: str, start: int) -> int:
             end = min(end, coloured.start())
             break
     capitals = _CAPITALS.match(prompt, start)
-    if capitals and capitals.end() < end and _is_long(capitals[0]):
-        end = capitals.end()
+    if capitals and _is_long(capitals[0]) and prompt[capitals.end() : end].lstrip()[:1].islower():
+        end = capitals.end()  # "SALE hanging from a tree", but "GRAND Opening"
     return max(start, end)
 
 
