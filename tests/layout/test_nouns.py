@@ -2,19 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from vlad_lightning.layout.nouns import NOUNS, SHAPES, THINGS, alike, plural_of, read_noun
+from vlad_lightning.layout.nouns import ALL_NOUNS, FURTHER_THINGS, NOUNS, SHAPES, THINGS, alike, plural_of, read_noun
 
 
 def test_there_are_many_things_and_no_noun_occurs_twice() -> None:
     assert len(THINGS) >= 60
-    forms = [form for noun in NOUNS for form in {noun, plural_of(noun)}]
+    assert len(FURTHER_THINGS) >= 100
+    forms = [form for noun in ALL_NOUNS for form in {noun, plural_of(noun)}]
     assert len(set(forms)) == len(forms)
     assert all(form.isalpha() and form.islower() for form in forms)
 
 
-@pytest.mark.parametrize("noun", NOUNS)
+@pytest.mark.parametrize("noun", ALL_NOUNS)
 def test_each_noun_is_read_in_both_numbers(noun: str) -> None:
-    one, several = read_noun(noun), read_noun(plural_of(noun))
+    one, several = (read_noun(form, ALL_NOUNS) for form in (noun, plural_of(noun)))
     assert one is not None
     assert several is not None
     assert one[0] == several[0] == noun

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from vlad_lightning.layout.colours import PALETTE, rgb_named
-from vlad_lightning.layout.nouns import NOUNS, read_noun
+from vlad_lightning.layout.nouns import ALL_NOUNS, NOUNS, read_noun
 from vlad_lightning.layout.prompt_parser import Phrase, PromptDecomposer
 
 Relation = tuple[str, int]
@@ -106,7 +106,7 @@ def count_of(phrase: str) -> int:
         >>> count_of("three red cars"), count_of("red cars"), count_of("a giraffe")
         (3, 2, 1)
     """
-    return max(1, len(requested_objects(phrase)))
+    return max(1, len(requested_objects(phrase, ALL_NOUNS)))
 
 
 def unknown_objects(prompt: str, nouns: Sequence[str] = NOUNS) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ USUAL = ("white", "black")
 """The grounds of the literal world's posters where their captions tell none, the most usual first."""
 
 GROUNDS = tuple(dict.fromkeys((*USUAL, "gray", *PALETTE)))
-"""All grounds, by their names in :data:`~vlad_lightning.layout.colours.PALETTE`, in the order in which they are tried."""
+"""All grounds, by their names in :data:`~vlad_lightning.layout.colours.PALETTE`, in the order of trial."""
 
 
 def usual_ground(letters: Sequence[RGB], objects: Sequence[RGB], grounds: Sequence[str] = GROUNDS) -> str | None:

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from vlad_lightning.data.synthetic.icons import CODES, TURNS, icon_mask, icon_sides
-from vlad_lightning.layout.nouns import THINGS
+from vlad_lightning.layout.nouns import FURTHER_THINGS, THINGS
+
+EVERY = (*THINGS, *FURTHER_THINGS)
 
 
 def test_each_thing_has_one_icon_of_its_own():
-    assert set(CODES) == set(THINGS)
+    assert set(CODES) == set(EVERY)
     assert len(set(CODES.values())) == len(CODES)
 
 
-@pytest.mark.parametrize("noun", THINGS)
+@pytest.mark.parametrize("noun", EVERY)
 def test_the_ink_fills_its_box_and_is_neither_empty_nor_a_block(noun):
     across, down = icon_sides(noun, 0)
     assert max(across, down) == 1
@@ -28,7 +30,7 @@ def test_the_ink_fills_its_box_and_is_neither_empty_nor_a_block(noun):
 
 
 def test_no_two_icons_are_alike_at_24_pixels():
-    masks = {noun: np.asarray(icon_mask(noun, 0, 24, 24), dtype=float) / 255 for noun in THINGS}
+    masks = {noun: np.asarray(icon_mask(noun, 0, 24, 24), dtype=float) / 255 for noun in EVERY}
     for (one, first), (other, second) in itertools.combinations(masks.items(), 2):
         assert np.abs(first - second).mean() > 0.08, (one, other)
 

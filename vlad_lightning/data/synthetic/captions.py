@@ -24,7 +24,7 @@ from vlad_lightning.data.synthetic.telling import (
 )
 from vlad_lightning.data.synthetic.undrawn import HEADS, with_undrawn
 from vlad_lightning.layout.colours import PALETTE
-from vlad_lightning.layout.nouns import NOUNS, SHAPES, plural_of
+from vlad_lightning.layout.nouns import FURTHER_THINGS, NOUNS, SHAPES, plural_of
 from vlad_lightning.layout.prompt_parser import REGIONS, PromptDecomposer, quote_words
 
 MOST_CHUNKS = 12
@@ -46,6 +46,7 @@ def _grammar_words(world: World) -> frozenset[str]:
         names += (*sentences.SCENERY, *(word for words in looks for word in words.values()))
     if world == "literal":
         names += (*HEADS, *(shade for shades in SHADES.values() for shade in shades))
+        names += (*FURTHER_THINGS, *map(plural_of, FURTHER_THINGS))
     bare = re.sub(r"\{\w+\}", " ", " ".join((*forms, *names, *relations, "and", "in")))
     return frozenset(re.findall(r"\w+", bare.casefold()))
 

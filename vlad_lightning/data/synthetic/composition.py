@@ -19,6 +19,7 @@ from vlad_lightning.data.synthetic.placing import FAR, place_shapes, place_thing
 from vlad_lightning.data.synthetic.scene import OF_SHAPES, Background, Phrase, PlacedObject, Scene, World, box_around
 from vlad_lightning.data.synthetic.vocabulary import draw_word, in_one_case
 from vlad_lightning.layout.colours import MIN_CONTRAST, PALETTE, RGB, SEEN, contrast
+from vlad_lightning.layout.nouns import FURTHER_THINGS, THINGS
 from vlad_lightning.layout.prompt_parser import region_of
 
 MIN_PIXELS = 12
@@ -85,11 +86,16 @@ def compose(rng: np.random.Generator, size: int, held_out: bool, world: World = 
             objects = (
                 place_shapes(rng, background, phrases, most)
                 if world in OF_SHAPES
-                else place_things(rng, size, background, phrases, most, held_out, SEEN if world == "literal" else FAR)
+                else place_things(rng, size, background, phrases, most, held_out, *_things(world))
             )
         if bool(objects) == with_objects:
             return Scene(background, objects, tuple(word for phrase in phrases for word in phrase.words))
     raise AssertionError("unreachable")
+
+
+def _things(world: World) -> tuple[float, Sequence[str]]:
+    """Return how far a world's objects are from the background in colour, and which things there are."""
+    return (SEEN, (*THINGS, *FURTHER_THINGS)) if world == "literal" else (FAR, THINGS)
 
 
 @lru_cache(maxsize=64)

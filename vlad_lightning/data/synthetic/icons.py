@@ -90,7 +90,145 @@ CODES = {
     "volcano": 0xF770,
     "wheelchair": 0xF193,
 }
-"""The code point of each of :data:`~vlad_lightning.layout.nouns.THINGS`, with the icon's name if it is another."""
+CODES |= {
+    "arrow": 0xF178,  # arrow-right-long
+    "astronaut": 0xF4FB,  # user-astronaut
+    "baby": 0xF77C,
+    "bacon": 0xF7E5,
+    "bag": 0xF290,  # bag-shopping
+    "ball": 0xF1E3,  # futbol
+    "bank": 0xF19C,  # building-columns
+    "baseball": 0xF433,
+    "basketball": 0xF434,
+    "battery": 0xF240,  # battery-full
+    "beer": 0xF0FC,  # beer-mug-empty
+    "bin": 0xF2ED,  # trash-can
+    "binoculars": 0xF1E5,
+    "bomb": 0xF1E2,
+    "bone": 0xF5D7,
+    "bottle": 0xF72F,  # wine-bottle
+    "brain": 0xF5DC,
+    "bread": 0xF7EC,  # bread-slice
+    "brush": 0xF1FC,  # paintbrush
+    "bucket": 0xE4CF,
+    "bug": 0xF188,
+    "calendar": 0xF073,  # calendar-days
+    "camera": 0xF030,
+    "candy": 0xF786,  # candy-cane
+    "cart": 0xF07A,  # cart-shopping
+    "chain": 0xF0C1,  # link
+    "cheese": 0xF7EF,
+    "city": 0xF64F,
+    "cocktail": 0xF561,  # martini-glass-citrus
+    "coin": 0xF51E,  # coins
+    "comet": 0xF753,  # meteor
+    "compass": 0xF14E,
+    "cow": 0xF6C8,
+    "crow": 0xF520,
+    "crown": 0xF521,
+    "cup": 0xF0F4,  # mug-saucer
+    "cyclist": 0xF84A,  # person-biking
+    "dice": 0xF523,  # dice-five
+    "dog": 0xF6D3,
+    "drop": 0xF043,  # droplet
+    "dumbbell": 0xF44B,
+    "ear": 0xF2A2,  # ear-listen
+    "egg": 0xF7FB,
+    "eye": 0xF06E,
+    "face": 0xF118,  # face-smile
+    "factory": 0xF275,  # industry
+    "fan": 0xF863,
+    "faucet": 0xE005,
+    "feather": 0xF56B,  # feather-pointed
+    "fire": 0xF06D,
+    "flask": 0xF0C3,
+    "flower": 0xF5BB,  # spa
+    "folder": 0xF07B,
+    "football": 0xF44E,
+    "gamepad": 0xF11B,
+    "gate": 0xF6A1,  # torii-gate
+    "gear": 0xF013,
+    "gem": 0xF3A5,
+    "glasses": 0xF530,
+    "globe": 0xF57D,  # earth-americas
+    "hammer": 0xF6E3,
+    "hand": 0xF256,
+    "headphones": 0xF025,
+    "hippo": 0xF6ED,
+    "holly": 0xF7AA,  # holly-berry
+    "hospital": 0xF0F8,
+    "hourglass": 0xF254,
+    "jar": 0xE516,
+    "jet": 0xF0FB,  # jet-fighter
+    "keyboard": 0xF11C,
+    "laptop": 0xF109,
+    "leaf": 0xF06C,
+    "lemon": 0xF094,
+    "lightning": 0xE0B7,  # bolt-lightning
+    "magnet": 0xF076,
+    "map": 0xF279,
+    "mask": 0xF630,  # masks-theater
+    "megaphone": 0xF0A1,  # bullhorn
+    "microscope": 0xF610,
+    "mitten": 0xF7B5,
+    "money": 0xF53A,  # money-bill-wave
+    "moon": 0xF186,
+    "mosque": 0xF678,
+    "mosquito": 0xE52B,
+    "mountain": 0xF6FC,
+    "mouse": 0xF8CC,  # computer-mouse
+    "mug": 0xF7B6,  # mug-hot
+    "ninja": 0xF504,  # user-ninja
+    "note": 0xF001,  # music
+    "otter": 0xF700,
+    "paperclip": 0xF0C6,
+    "parachute": 0xF4CD,  # parachute-box
+    "pepper": 0xF816,  # pepper-hot
+    "person": 0xF183,
+    "phone": 0xF095,
+    "pill": 0xF46B,  # capsules
+    "printer": 0xF02F,  # print
+    "puzzle": 0xF12E,  # puzzle-piece
+    "record": 0xF8D9,  # record-vinyl
+    "ribbon": 0xF4D6,
+    "road": 0xF018,
+    "robot": 0xF544,
+    "runner": 0xF70C,  # person-running
+    "school": 0xF549,
+    "scissors": 0xF0C4,
+    "scroll": 0xF70E,
+    "shield": 0xF3ED,  # shield-halved
+    "ship": 0xF21A,
+    "shower": 0xF2CC,
+    "shrimp": 0xE448,
+    "skier": 0xF7C9,  # person-skiing
+    "snowflake": 0xF2DC,
+    "snowman": 0xF7D0,
+    "sock": 0xF696,  # socks
+    "stairs": 0xE289,
+    "stapler": 0xE5AF,
+    "stopwatch": 0xF2F2,
+    "store": 0xF54E,
+    "swimmer": 0xF5C4,  # person-swimming
+    "syringe": 0xF48E,
+    "taxi": 0xF1BA,
+    "television": 0xF26C,  # tv
+    "thermometer": 0xF2C9,  # temperature-half
+    "thumb": 0xF164,  # thumbs-up
+    "toolbox": 0xF552,
+    "tower": 0xE586,  # tower-observation
+    "train": 0xF238,
+    "trophy": 0xF091,
+    "van": 0xF5B6,  # van-shuttle
+    "volleyball": 0xF45F,
+    "wallet": 0xF555,
+    "wand": 0xF0D0,  # wand-magic
+    "wave": 0xF773,  # water
+    "wheel": 0xF655,  # dharmachakra
+    "wrench": 0xF0AD,
+}
+"""The code point of each of :data:`~vlad_lightning.layout.nouns.THINGS`, then of the further things, with the icon's
+name if it is another."""
 
 TURNS = (-8, -4, 0, 4, 8)
 """By how many degrees, clockwise, an icon may be turned: few, so that most masks are found in the cache."""
@@ -106,7 +244,7 @@ def icon_sides(noun: str, turn: int) -> tuple[float, float]:
     return width / max(width, height), height / max(width, height)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16_384)
 def icon_mask(noun: str, turn: int, width: int, height: int) -> Image.Image:
     """Draw an icon whose ink fills a box, in mode ``L``, with smooth edges.
 
@@ -122,7 +260,7 @@ def icon_mask(noun: str, turn: int, width: int, height: int) -> Image.Image:
     return _ink(noun, turn, fine).resize((width, height), Image.Resampling.BOX)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=2048)
 def _ink(noun: str, turn: int, size: int) -> Image.Image:
     """Draw an icon's ink at a font size."""
     glyph, face = chr(CODES[noun]), _font(size)

@@ -20,7 +20,7 @@ from vlad_lightning.data.synthetic.synthetic import (
     texts_as_stored,
     undrawn_sample,
 )
-from vlad_lightning.layout.nouns import NOUNS, SHAPES
+from vlad_lightning.layout.nouns import ALL_NOUNS, NOUNS, SHAPES
 
 _PROBED = 4  # posters that stand for all in the fingerprint
 
@@ -62,6 +62,8 @@ class SyntheticSource(SampleSource):
     @property
     def nouns(self) -> tuple[str, ...]:
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
+        if self.world == "literal":
+            return ALL_NOUNS
         return SHAPES if self.world in OF_SHAPES else NOUNS
 
     def __len__(self) -> int:

@@ -80,6 +80,7 @@ def place_things(
     most: int,
     held_out: bool,
     far: float = FAR,
+    things: Sequence[str] = THINGS,
 ) -> tuple[PlacedObject, ...]:
     """Place up to ``most`` things and shapes; some of them are rows of two or three alike.
 
@@ -93,6 +94,7 @@ def place_things(
         most: the largest number of objects.
         held_out: seek held-out combinations; otherwise place none of them.
         far: the least distance of the colours to the background's.
+        things: the nouns of the things that there are.
     """
     wanted = min(1 + weighted(rng, _ODDS), most)
     colours = [name for name in PALETTE if is_far(PALETTE[name], background.shades, far)]
@@ -108,7 +110,7 @@ def place_things(
         radii = (low, max(1.05 * low, 0.25 / max(1.0, 0.75 * count)))
         spot = _free_spot(rng, taken, radii, 1.05 * low, across)
         if spot:
-            placed += _chosen(rng, _row(spot, count, across), colours, placed, held_out)
+            placed += _chosen(rng, _row(spot, count, across), colours, placed, held_out, things)
         if len(placed) >= wanted:
             break
     return tuple(placed)
@@ -137,13 +139,14 @@ def _chosen(
     colours: Sequence[str],
     placed: Sequence[PlacedObject],
     held_out: bool,
+    things: Sequence[str],
 ) -> list[PlacedObject]:
     """Choose noun and colour of a row, so that it shows held-out combinations or none; empty if none is found."""
     sought = held_out and rng.random() < _SOUGHT_SHARE
     known = {(other.shape, other.colour) for other in placed}
     found: list[PlacedObject] = []
     for _ in range(_TRIES):
-        nouns = SHAPES if rng.random() < _SHAPE_SHARE else THINGS
+        nouns = SHAPES if rng.random() < _SHAPE_SHARE else things
         noun, colour = nouns[int(rng.integers(len(nouns)))], colours[int(rng.integers(len(colours)))]
         if (noun, colour) in known:
             continue

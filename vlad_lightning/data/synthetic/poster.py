@@ -9,11 +9,10 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
 from vlad_lightning.data.mario import CHARSEG_SIDE
-from vlad_lightning.data.synthetic.icons import icon_mask
+from vlad_lightning.data.synthetic.icons import CODES, icon_mask
 from vlad_lightning.data.synthetic.lettering import draw_classes, draw_ink, fineness
 from vlad_lightning.data.synthetic.scene import KINDS, Background, PlacedObject, PlacedWord, Scene
 from vlad_lightning.layout.colours import PALETTE
-from vlad_lightning.layout.nouns import THINGS
 from vlad_lightning.layout.patterns import PATTERNS, pattern
 
 _MASK_FINENESS = 4
@@ -81,7 +80,7 @@ def _draw_object(image: Image.Image, placed: PlacedObject) -> None:
         for v, side in zip((placed.x, placed.y), placed.sides, strict=True)
     )
     width, height = (max(2, round(2 * placed.radius * side * image.width)) for side in placed.sides)
-    if placed.shape in THINGS:
+    if placed.shape in CODES:
         mask = icon_mask(placed.shape, placed.turn, width, height)
     else:
         mask = _shape_mask(placed.shape, width)
