@@ -62,7 +62,7 @@ def outline(image: Tensor) -> NDArray[np.float64] | None:
         return None
     ink = np.clip(distance / np.percentile(distance[rows, columns], 90), 0, 1)
     box = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-    small = Image.fromarray(np.uint8(255 * box)).resize((CELLS, CELLS), Image.Resampling.BOX)
+    small = Image.fromarray((255 * box).astype(np.uint8)).resize((CELLS, CELLS), Image.Resampling.BOX)
     return np.asarray(small) / 255
 
 

@@ -11,7 +11,7 @@ from vlad_lightning.diffusion.sampler import Denoiser, Sampler
 from vlad_lightning.diffusion.solvers import SolverName
 from vlad_lightning.generation import ImageGenerator
 from vlad_lightning.generation.controls import Controls
-from vlad_lightning.generation.image_generator import drawn_positions, told_positions
+from vlad_lightning.generation.image_generator import drawn_positions, on_its_picture, told_positions
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.glyphs import glyph_images
@@ -471,6 +471,24 @@ def test_a_prompt_that_tells_no_ground_has_the_usual_one() -> None:
             torch.testing.assert_close(picture[:, -1, -1], colour)
     assert grounding.mask[5].sum() == 1  # a card without a colour is not drawn
     assert tiny.image_generator().ground(prompts, layouts, image_generator.prompt_encoder(prompts)).grounds is None
+
+
+def test_a_region_has_its_pictures_ground_and_not_the_usual_one() -> None:
+    image_generator = tiny.image_generator(usual_grounds=True)
+    prompts, boxes = ["a red circle", "a red circle"], torch.tensor([[0.3, 0.3, 0.2, 0.2, 0.0]])
+    layouts = [replace(STAR, objects=("a red circle",), object_boxes=boxes)] * 2
+    with torch.no_grad():
+        grounding = image_generator.ground(prompts, layouts, image_generator.prompt_encoder(prompts))
+    masks = torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    masks[1, 0, 2] = False
+    left = on_its_picture(grounding, masks).grounds
+    assert left is not None
+    assert grounding.grounds is not None
+    assert torch.equal(left[0], grounding.grounds[0])
+    assert left[0].any()
+    assert not left[1].any()
+    bare = replace(grounding, grounds=None)
+    assert on_its_picture(bare, masks) is bare
 
 
 def test_an_object_missing_from_the_prompt_is_refused(image_generator: ImageGenerator) -> None:

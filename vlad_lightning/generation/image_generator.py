@@ -429,6 +429,8 @@ class ImageGenerator(nn.Module):
             negative = controls.negative_prompts
             uncond = self.uncond(len(prompts)) if negative is None else self.prompt_encoder(negative)
         grounding = self.ground(prompts, layouts, cond) if self.vfe.phrase_map is not None else None
+        if grounding is not None and masked_images is not None:
+            grounding = on_its_picture(grounding, masked_images.masks)
         with controls.resident(self.autoencoder, self.vfe):
             weight = self.vfe.fusion.weight
             z = self.encode_layout(glyphs.to(weight), grounding, sampler.augmentation, generators, layouts)
@@ -587,6 +589,19 @@ def told_positions(grounding: Grounding, drawn: Tensor) -> Tensor | None:
         return None
     patterned = grounding.mask & (grounding.patterns > 0) & fills_frame(grounding.boxes)
     return patterned.any(dim=1)[:, None, None] & ~drawn
+
+
+def on_its_picture(grounding: Grounding, masks: Tensor) -> Grounding:
+    """Leave out the usual grounds where only a region is generated: its ground is the picture's, whatever that is.
+
+    Args:
+        grounding: the phrases of B prompts.
+        masks: (B, 1, H, W) bool, True in the region; True everywhere for a whole image.
+    """
+    if grounding.grounds is None:
+        return grounding
+    whole = masks.flatten(1).all(dim=1).to(grounding.grounds)
+    return replace(grounding, grounds=grounding.grounds * whole[:, None])
 
 
 def _nothing_grounded(rows: int, width: int, device: torch.device) -> Grounding:

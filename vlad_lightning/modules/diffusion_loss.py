@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vlad_lightning.diffusion.generators import SampleGenerators
 from vlad_lightning.diffusion.objective import objective_for
-from vlad_lightning.generation.image_generator import ImageGenerator, drawn_positions, told_positions
+from vlad_lightning.generation.image_generator import ImageGenerator, drawn_positions, on_its_picture, told_positions
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.layout.glyphs import glyph_images, near_letters
 from vlad_lightning.layout.masks import covered, fills_frame
@@ -69,6 +69,8 @@ class DiffusionLoss:
         uncond = image_generator.uncond(len(batch))
         cond = self._without_pooled(cond, uncond, generators).where(~text_dropped, uncond)
         masked_images = self._masked_images(batch, generators)
+        if grounding is not None and masked_images is not None:
+            grounding = on_its_picture(grounding, masked_images.masks)
         z = self._layout_latents(batch, grounding, generators, all_dropped, masked_images)
         masked_latents = None if masked_images is None else image_generator.encode_masked_images(masked_images)
         letters, objects = letter_cover(batch, x0.shape[-2:]), object_cover(batch, x0.shape[-2:])
