@@ -230,6 +230,8 @@ class ParsedPrompts:
         letters: (S, C) int64: the bytes of each distinct word that is spelt, padded with 256; at least one row.
         spelt: (T,) int64 in [0, S): the words of all phrases, one after the other, as rows of ``letters``.
         spelt_at: (T,) int64 in [0, B M): the phrase of each of these words.
+        most_phrases: at least the most phrases that a prompt has, at most M: known on the CPU, so that no device has to
+            be asked for it.
     """
 
     ids: Tensor
@@ -245,6 +247,7 @@ class ParsedPrompts:
     letters: Tensor
     spelt: Tensor
     spelt_at: Tensor
+    most_phrases: int
 
     def __len__(self) -> int:
         return len(self.windows)

@@ -21,7 +21,7 @@ def states(size: int = 2, seed: int = 0) -> TextStates:
         pooled=torch.randn(size, WIDTH, generator=generator),
         phrases=torch.randn(size, PHRASES, WIDTH, generator=generator),
         phrase_mask=mask,
-        order=torch.tensor([[3, 4, 0, 2, 1], [1, 2, 0, 3, 4]])[:size],
+        order=torch.tensor([[2, 3, 0, 1, 4], [1, 2, 0, 3, 4]])[:size],
         tokens=torch.randn(size, TOKENS, WIDTH, generator=generator),
         token_mask=token_mask,
     )
@@ -48,6 +48,38 @@ def test_a_closed_ccm_changes_nothing_bit_for_bit() -> None:
     assert torch.equal(composed.pooled, states().pooled)
     assert torch.equal(composed.tokens, states().tokens)
     assert composed.phrases.shape == (2, 1 + PHRASES, WIDTH)
+
+
+@pytest.mark.parametrize("most", [None, 3, 4])
+def test_absent_phrases_are_left_out_and_change_nothing(most: int | None) -> None:
+    """Against the composition of all slots at their places, in float64, gradients of the weights included."""
+    module, given = ccm(opened=True).double(), states()
+    every = replace(given, pooled=given.pooled.double(), phrases=given.phrases.double(), tokens=given.tokens.double())
+    phrases = module.phrase_norm(torch.cat([every.pooled[:, None], every.phrases], dim=1))
+    row = torch.zeros_like(every.phrases)
+    for b, k in every.phrase_mask.nonzero().tolist():
+        row[b, every.order[b, k]] = phrases[b, 1 + k]
+    heard = module.neighbours(row.mT).mT
+    around = torch.stack([heard[b, every.order[b]] + module.order.weight[every.order[b]] for b in range(2)])
+    around = torch.cat([torch.zeros_like(around[:, :1]), around], dim=1)
+    absent = ~torch.cat([torch.ones(2, 1, dtype=torch.bool), every.phrase_mask], dim=1)
+    tokens = module.token_norm(every.tokens)
+    composed = module.transformer(
+        phrases + module.position_embedding + around,
+        tokens,
+        tgt_key_padding_mask=absent,
+        memory_key_padding_mask=~every.token_mask,
+    )
+    read = module.read(tokens, composed, composed, absent, need_weights=False)[0]
+    expected = every.pooled + module.to_pooled(composed[:, 0]), (phrases + composed)[~absent], every.tokens + read
+    found = outputs(module, replace(every, most_phrases=most))
+    gradients = []
+    for results in (expected, found):
+        module.zero_grad()
+        sum(result.square().sum() for result in results).backward(retain_graph=True)
+        gradients.append([p.grad.clone() for p in module.parameters() if p.grad is not None])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradients[1], gradients[0])
 
 
 def test_an_open_ccm_changes_phrases_and_tokens() -> None:

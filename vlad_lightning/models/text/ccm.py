@@ -27,6 +27,7 @@ class TextStates:
         read_mask: (B, L) bool, the states an image generator may attend to; None means all.
         text_embeds: (B, E) float, the embedding that SDXL's UNet adds to its time embedding; None for other encoders.
         word_groups: (B, N, 2) int64, see :class:`~vlad_lightning.types.Conditioning`.
+        most_phrases: at least the most phrases that a prompt has; None is M.
     """
 
     pooled: Tensor
@@ -38,6 +39,7 @@ class TextStates:
     read_mask: Tensor | None = None
     text_embeds: Tensor | None = None
     word_groups: Tensor | None = None
+    most_phrases: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Composed:
 
     Attributes:
         pooled: (B, D) float.
-        phrases: (B, 1 + M, D) float, composed [t_g; t_1..t_M].
+        phrases: (B, 1 + M, D) float, composed [t_g; t_1..t_M]; what stands for absent phrases has no meaning.
         tokens: (B, L, D) float.
     """
 
@@ -104,19 +106,29 @@ class CCM(ModelMixin, ConfigMixin):
                 nn.init.zeros_(projection.bias)
 
     def forward(self, states: TextStates) -> Composed:
-        """Compose; see :class:`TextStates` and :class:`Composed` for the shapes."""
+        """Compose; see :class:`TextStates` and :class:`Composed` for the shapes.
+
+        Phrases are composed in the order of the prompt, in which the absent ones come last and are left out: most
+        prompts have a few of the M.
+        """
         phrases = self.phrase_norm(torch.cat([states.pooled[:, None], states.phrases], dim=1))  # (B, 1 + M, D)
-        context = self.order(states.order) + self._heard(phrases[:, 1:], states)
-        absent = ~torch.cat([torch.ones_like(states.phrase_mask[:, :1]), states.phrase_mask], dim=1)
-        composed = self.transformer(
-            phrases + self.position_embedding + F.pad(context, (0, 0, 1, 0)),  # t_g has no rank and no neighbours
-            self.token_norm(states.tokens),
+        slots = states.order.argsort(dim=1)[:, : states.most_phrases]  # (B, P), by rank
+        present = states.phrase_mask.gather(1, slots)
+        ranked = _rows(phrases[:, 1:], slots)
+        context = self.order.weight[: slots.shape[1]] + self._heard(ranked, present)
+        context = context + F.embedding(slots, self.position_embedding[1:])
+        absent = ~torch.cat([torch.ones_like(present[:, :1]), present], dim=1)
+        tokens = self.token_norm(states.tokens)
+        composed = self.transformer(  # t_g has no rank and no neighbours
+            torch.cat([phrases[:, :1] + self.position_embedding[:1], ranked + context], dim=1),
+            tokens,
             tgt_key_padding_mask=absent,
             memory_key_padding_mask=~states.token_mask,
         )
         pooled = states.pooled + self.to_pooled(composed[:, 0])
-        heard = self.read(self.token_norm(states.tokens), composed, composed, absent, need_weights=False)[0]
-        return Composed(pooled, phrases + composed, states.tokens + heard)
+        heard = self.read(tokens, composed, composed, absent, need_weights=False)[0]
+        places = F.pad(slots + 1, (1, 0))[..., None].expand_as(composed)
+        return Composed(pooled, phrases.scatter_add(1, places, composed.to(phrases)), states.tokens + heard)
 
     def freeze_unread(self, pooled: bool, tokens: bool) -> None:
         """Freeze the outputs that a stage does not read, because they get no gradient there.
@@ -130,11 +142,14 @@ class CCM(ModelMixin, ConfigMixin):
         if not tokens:
             self.read.requires_grad_(False)
 
-    def _heard(self, phrases: Tensor, states: TextStates) -> Tensor:
-        """Convolve each phrase with the phrases before and after it in the prompt: (B, M, D)."""
-        ranks = states.order[..., None].expand_as(phrases)
-        row = torch.zeros_like(phrases).scatter(1, ranks, phrases * states.phrase_mask[..., None])  # by rank
-        return self.neighbours(row.mT).mT.gather(1, ranks)
+    def _heard(self, ranked: Tensor, present: Tensor) -> Tensor:
+        """Convolve each phrase with the phrases before and after it in the prompt: (B, P, D), by rank."""
+        return self.neighbours((ranked * present[..., None]).mT).mT
+
+
+def _rows(x: Tensor, slots: Tensor) -> Tensor:
+    """Gather the slots (B, P) of x, (B, M, D): (B, P, D)."""
+    return x.gather(1, slots[..., None].expand(-1, -1, x.shape[-1]))
 
 
 class IdentityComposition(ModelMixin, ConfigMixin):

@@ -267,6 +267,7 @@ class TextEncoder(nn.Module):
             read_mask=parsed.read_mask,
             text_embeds=said.text_embeds,
             word_groups=parsed.word_groups,
+            most_phrases=parsed.most_phrases,
         )
 
     def _read(self, parsed: ParsedPrompts) -> TowerStates:

@@ -12,6 +12,8 @@ from vlad_lightning.layout.prompt_parser import Decomposition, PromptDecomposer
 from vlad_lightning.models.text.windows import Fill, Windows, cut_into_windows
 from vlad_lightning.types import ParsedPrompts
 
+_PHRASE_STEP = 4  # of the number of phrases that are composed together: there are few to compile for
+
 NO_LETTER = 256
 """The padding after the bytes of a word."""
 
@@ -68,6 +70,7 @@ class PromptParser:
         present = windows.present.flatten()
         spans = torch.tensor([self._spans(p) for p in parts]).view(len(parts), -1, 2)  # (B, M, 2)
         letters, spelt, spelt_at = self._spelt(parts, spans.shape[1])
+        most = int((spans[..., 1] > 0).sum(dim=1).max())
         return ParsedPrompts(
             ids=windows.ids.flatten(0, 1)[present],
             mask=windows.mask.flatten(0, 1)[present],
@@ -82,6 +85,7 @@ class PromptParser:
             letters=letters,
             spelt=spelt,
             spelt_at=spelt_at,
+            most_phrases=min(max(1, -(-most // _PHRASE_STEP)) * _PHRASE_STEP, spans.shape[1]),
         )
 
     def _readable(self, windows: Windows) -> Tensor | None:
