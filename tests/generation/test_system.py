@@ -78,6 +78,22 @@ def test_objects_that_the_training_data_do_not_show_get_no_box() -> None:
     assert names == [("a giraffe", "a red circle", "a blue background"), ("a red circle", "a blue background")]
 
 
+@pytest.mark.parametrize("bias", [-0.9, 0.9])
+def test_a_learned_object_always_has_a_box_that_is_not_the_frame(bias: float) -> None:
+    """Whether it is sampled without a box, or as large as the frame; a background stays as it is sampled."""
+    generator = tiny.layout_generator()
+    generator.nouns = ("circle",)
+    generator.tlg.taught_objects.fill_(True)
+    torch.nn.init.zeros_(generator.tlg.box_out.weight)
+    torch.nn.init.constant_(generator.tlg.box_out.bias, bias)
+    prompt = "a red circle and a blue background, with a circle chart"
+    with torch.no_grad():
+        (layout,) = generator.sample([prompt], Sampler(2), sampling_generators(0, [("a",)]))
+    assert layout.objects[0] == "a red circle"
+    assert layout.objects[1:] == (() if bias < 0 else ("a blue background", "a circle chart"))
+    assert layout.object_boxes[0, 2:4].tolist() == pytest.approx([0.4, 0.4], abs=0.1)
+
+
 def test_given_layouts_are_kept_and_do_not_change_the_others(system: VLADSystem) -> None:
     with torch.no_grad():
         drawn = system.generate(PROMPTS, [None, None, LAYOUT], SETTINGS, sampling_generators(3, [(i,) for i in "abc"]))

@@ -15,15 +15,17 @@ from vlad_lightning.diffusion.sampler import Sampler
 from vlad_lightning.layout.frames import into_frame
 from vlad_lightning.layout.lettering_requests import lettering_spans, with_lettering
 from vlad_lightning.layout.masks import FRAME, fills_frame
-from vlad_lightning.layout.object_requests import unlearned_objects
+from vlad_lightning.layout.object_requests import requested_objects, unlearned_objects
 from vlad_lightning.layout.object_rows import in_proportion
 from vlad_lightning.layout.overlaps import resolve_overlaps
-from vlad_lightning.layout.prompt_parser import drawn_words
+from vlad_lightning.layout.prompt_parser import Phrase, drawn_words
 from vlad_lightning.layout.typesetting import typeset
 from vlad_lightning.layout.unquoted_words import with_quotes
 from vlad_lightning.models.text.prompt_encoder import PromptEncoder
 from vlad_lightning.models.tlg import TLG, TOKEN_WIDTH, decode_boxes, encode_boxes
 from vlad_lightning.types import Batch, Conditioning, Layout
+
+_MIDDLE = (0.5, 0.5, 0.4, 0.4, 0.0)  # the box of an object for which none is sampled
 
 
 class LayoutGenerator(nn.Module):
@@ -37,8 +39,9 @@ class LayoutGenerator(nn.Module):
         schedule: the forward process of the layout tokens; its class decides between DDPM and flow matching.
         typesetting: whether sampled words are set in letters of one size on straight lines
             (:mod:`~vlad_lightning.layout.typesetting`); False leaves each word in its sampled box.
-        nouns: the nouns of all objects that the training data show: a phrase for another object gets no box, since it
-            would be filled with something else. Empty if it is not known what they show.
+        nouns: the nouns of all objects that the training data show. A phrase for another object gets no box, since it
+            would be filled with something else; a phrase for one of these gets one, in the middle if it is sampled
+            without or as the whole frame. Empty if it is not known what they show.
 
     Raises:
         ValueError: where the widths, or the numbers of words or objects, differ, or the schedule cannot be trained on.
@@ -159,6 +162,7 @@ class LayoutGenerator(nn.Module):
         parts = text.decompose(prompt)
         words = tuple(word.text for word in parts.words[: text.max_words])
         phrases = parts.objects[: self.tlg.config.max_objects]
+        boxes, present = self._with_learned(phrases, boxes, present)
         letters = lettering_spans(prompt)  # `in red` behind quotes is no background
         unlearned = unlearned_objects(prompt, self.nouns) if self.nouns else ()
         placed = [
@@ -179,3 +183,15 @@ class LayoutGenerator(nn.Module):
         apart = resolve_overlaps(word_boxes, groups, object_boxes)
         layout = Layout(words, apart.boxes, (), objects, apart.objects, moved + apart.moved)
         return into_frame(layout, groups, size)
+
+    def _with_learned(self, phrases: Sequence[Phrase], boxes: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Give each phrase for a learned object a box that is not the whole frame; return boxes (M, 5) and present."""
+        if not self.nouns or not self.tlg.taught_objects:
+            return boxes, present
+        boxes, present = boxes.clone(), present.clone()
+        for i, phrase in enumerate(phrases, start=self.prompt_encoder.text_encoder.max_words):
+            if requested_objects(phrase.text, self.nouns):
+                if not present[i] or fills_frame(boxes[i]):
+                    boxes[i] = boxes.new_tensor(_MIDDLE)
+                present[i] = True
+        return boxes, present
