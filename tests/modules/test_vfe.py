@@ -231,6 +231,11 @@ def test_objects_that_the_data_do_not_show_get_no_boxes_in_its_test(posters: Pat
     assert module.layout_generator.nouns == SHAPES
     tiny.trainer(limit_val_batches=1).validate(module, datamodule=tiny.data(posters), verbose=False)
     assert module.layout_generator.nouns == ()  # nobody knows what a folder shows
+    told = tiny.layout_generator()
+    told.nouns = ("circle",)
+    module = VFEModule(tiny.image_generator(), None, told)
+    tiny.trainer(limit_val_batches=1).validate(module, datamodule=tiny.data(posters), verbose=False)
+    assert told.nouns == ("circle",)  # but whoever builds the layout generator
 
 
 def test_flow_matching_follows_from_the_schedule(batch: Batch) -> None:

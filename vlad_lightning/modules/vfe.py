@@ -104,6 +104,7 @@ class VFEModule(SystemModule):
         self.image_generator = image_generator
         self.image_encoder = image_encoder.requires_grad_(False) if image_encoder else None
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
+        self._own_nouns = layout_generator.nouns if layout_generator else ()
         if image_generator.prompt_encoder.text_encoder.lora is None and freeze_text_tower:
             image_generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
         if training.diffusion_weight == 0:
@@ -231,7 +232,7 @@ class VFEModule(SystemModule):
             prepare_in_loader(self, self.preparation, reads=fields_read(self, stage))
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, MarioDataModule) and self.layout_generator is not None:
-            self.layout_generator.nouns = data.source.nouns  # as an exported pipeline's
+            self.layout_generator.nouns = data.source.nouns or self._own_nouns  # as an exported pipeline's
         if isinstance(data, PromptDataModule) and stage == "predict":
             check_requests(data.requests(), self.system)
 

@@ -89,8 +89,6 @@ CODES = {
     "umbrella": 0xF0E9,
     "volcano": 0xF770,
     "wheelchair": 0xF193,
-}
-CODES |= {
     "arrow": 0xF178,  # arrow-right-long
     "astronaut": 0xF4FB,  # user-astronaut
     "baby": 0xF77C,
