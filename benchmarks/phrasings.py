@@ -68,13 +68,16 @@ def true_posters() -> list[Tensor]:
     """Draw what the plain prompts for objects ask for, (3, H, W) in [-1, 1]."""
     posters = []
     for i, noun in enumerate(NOUNS):
-        colour = list(PALETTE)[i % len(PALETTE)]
-        ground = ground_for(colour)
-        sides = (1.0, 1.0) if noun in SHAPES else icon_sides(noun, 0)
-        thing = PlacedObject(noun, colour, 0.5, 0.5, RADIUS, sides)
-        scene = Scene(Background(ground, "solid", (PALETTE[ground],) * 2), (thing,), ())
-        posters.append(from_pil(draw_poster(scene, SIDE)))
+        posters.append(poster_of(noun, list(PALETTE)[i % len(PALETTE)]))
     return posters
+
+
+def poster_of(noun: str, colour: str) -> Tensor:
+    """Draw an object alone, in the middle, (3, H, W) in [-1, 1]."""
+    ground = ground_for(colour)
+    sides = (1.0, 1.0) if noun in SHAPES else icon_sides(noun, 0)
+    thing = PlacedObject(noun, colour, 0.5, 0.5, RADIUS, sides)
+    return from_pil(draw_poster(Scene(Background(ground, "solid", (PALETTE[ground],) * 2), (thing,), ()), SIDE))
 
 
 def grounds_asked(rng: np.random.Generator) -> tuple[list[tuple[str, Right]], list[tuple[str, Right]]]:

@@ -15,18 +15,16 @@ import numpy as np
 import torch
 from markdown_table import table
 from numpy.typing import NDArray
-from phrasings import BATCH, BORDER, RADIUS, SIDE, ground_for, in_words
+from phrasings import BATCH, BORDER, in_words, poster_of
 from PIL import Image
 from torch import Tensor
 
-from vlad_lightning.data.synthetic.icons import icon_mask, icon_sides
-from vlad_lightning.data.synthetic.poster import draw_poster
-from vlad_lightning.data.synthetic.scene import Background, PlacedObject, Scene
+from vlad_lightning.data.synthetic.icons import icon_mask
 from vlad_lightning.data.synthetic.sentences import with_article
 from vlad_lightning.diffusion.generators import sampling_generators
 from vlad_lightning.layout.colours import PALETTE
 from vlad_lightning.layout.nouns import FURTHER_THINGS, THINGS
-from vlad_lightning.layout.pictures import from_pil, to_bytes
+from vlad_lightning.layout.pictures import to_bytes
 from vlad_lightning.pipeline import VLADPipeline
 
 EVERY = (*THINGS, *FURTHER_THINGS)
@@ -41,14 +39,7 @@ def colour_of(noun: str) -> str:
 
 def true_posters(nouns: Sequence[str]) -> Tensor:
     """Draw a poster of each thing, (B, 3, H, W) in [-1, 1]."""
-    posters = []
-    for noun in nouns:
-        ground = ground_for(colour_of(noun))
-        thing = PlacedObject(noun, colour_of(noun), 0.5, 0.5, RADIUS, icon_sides(noun, 0))
-        posters.append(
-            from_pil(draw_poster(Scene(Background(ground, "solid", (PALETTE[ground],) * 2), (thing,), ()), SIDE))
-        )
-    return torch.stack(posters)
+    return torch.stack([poster_of(noun, colour_of(noun)) for noun in nouns])
 
 
 def outline(image: Tensor) -> NDArray[np.float64] | None:
