@@ -109,17 +109,24 @@ ablations: demo  ## train and test the whole system and six ablations, 700 steps
 	$(BIN)/python benchmarks/ablations.py $(addprefix runs/,$(ABLATIONS)) | tee runs/ablations.md
 
 TABLES := runs/table1
+# Seeds beside 0, such as "1 2": their runs are runs/table1_seed1 and so on, and the tables are of all together, in runs/table1_seeds.
+MORE_SEEDS ?=
+SEED_RUNS := $(foreach seed,$(strip $(MORE_SEEDS)),$(TABLES)_seed$(seed))
+TABLED := $(TABLES)$(if $(SEED_RUNS),_seeds)
 
 .PHONY: compared
 compared: $(RUNTIME)
 	$(CLI) run --config configs/table1_mini.yaml --out $(TABLES)
+	for seed in $(MORE_SEEDS); do \
+		$(CLI) run --config configs/table1_mini.yaml --out $(TABLES)_seed$$seed --seed_everything $$seed || exit 1; done
 	test -f $(TABLES)/compute.json || $(BIN)/python benchmarks/compute.py --out $(TABLES)/compute.json
+	$(if $(SEED_RUNS),$(BIN)/python benchmarks/seeds.py $(TABLES) $(SEED_RUNS) --out $(TABLED))
 
-table1: compared  ## train and test VLAD, its ablations and the baselines at the mini scale (many hours); writes runs/table1/table1.md
-	$(BIN)/python benchmarks/tables.py 1 --out $(TABLES)
+table1: compared  ## train and test VLAD, its ablations and the baselines at the mini scale (many hours; MORE_SEEDS="1 2" for three seeds); writes runs/table1/table1.md
+	$(BIN)/python benchmarks/tables.py 1 --out $(TABLED)
 
 table2: compared  ## the same runs; writes runs/table1/table2.md, the ablations
-	$(BIN)/python benchmarks/tables.py 2 --out $(TABLES)
+	$(BIN)/python benchmarks/tables.py 2 --out $(TABLED)
 
 constraints: $(DEV)  ## write constraints.txt with the newest allowed versions
 	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11.9 --all-extras pyproject.toml \

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markdown_table import result_cell
 
 from vlad_lightning.metrics.paired import Difference, paired_difference
 
@@ -48,7 +49,7 @@ def main(folders: list[str]) -> None:
         systems |= json.loads(Path(folder, "results.json").read_text())
         rows = Path(folder, "per_image.json")
         images |= json.loads(rows.read_text()) if rows.exists() else {}
-    table(systems, lambda results, name: _cell(results.get(name)))
+    table(systems, lambda results, name: result_cell(results.get(name)))
     reference, *others = systems
     paired = {system: images[system] for system in others if system in images and reference in images}
     if paired:
@@ -74,14 +75,6 @@ def names(known: Iterable[str]) -> list[str]:
     there = set(known)
     families = (sorted(name for name in there if family in name) for family in FAMILIES)
     return [*(row for row in ROWS if row in there), *(name for family in families for name in family)]
-
-
-def _cell(result: Mapping[str, float | None] | None) -> str:
-    if result is None:
-        return "-"
-    if result["low"] is None:
-        return f"{result['value']:.3f}"
-    return f"{result['value']:.3f} ({result['low']:.3f} to {result['high']:.3f})"
 
 
 def _compared(

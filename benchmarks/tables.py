@@ -2,9 +2,10 @@
 
 Each system's folder holds the `results.json` and `per_image.json` of its test; one without them is named as missing.
 Beside the figures stands the compute of `runs/table1/compute.json` (`python benchmarks/compute.py --out ...`), if it is
-there. Every system is compared with VLAD on the same images: the difference of the pooled shares, and the p-value of a
-test that swaps the two results of an image at random, corrected by Holm over all tests of the table. The published
-table follows. Written are `table1.md` and, if the systems have `images/`, `table1.png`.
+there. A folder of several seeds, by `benchmarks/seeds.py`, has the mean and the standard deviation over them in the
+place of an interval over images. Every system is compared with VLAD on the same images: the difference of the pooled
+shares, and the p-value of a test that swaps the two results of an image at random, corrected by Holm over all tests of
+the table. The published table follows. Written are `table1.md` and, if the systems have `images/`, `table1.png`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
+from markdown_table import result_cell
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -29,11 +31,13 @@ TABLES = {
     1: {
         "SD": "sd",
         "Fine-tuned SD": "sd_finetuned",
+        "Fine-tuned SD, wider": "sd_finetuned_wider",
         "ControlNet": "controlnet",
         "ControlNet, true layouts": "controlnet_oracle",
         "DeepFloyd": "deepfloyd",
         "TextDiffuser": "textdiffuser",
         "ARTIST": "artist",
+        "ARTIST, narrower": "artist_narrower",
         "VLAD": "vlad",
     },
     2: {"w/o CCM": "wo_ccm", "w/o hierarchical guidance": "wo_hg", "VLAD": "vlad"},
@@ -115,6 +119,7 @@ def figures(runs: Mapping[str, Run]) -> list[str]:
     """Return the lines of the table of results and compute, and of the list of what is missing."""
     head = (
         "system",
+        "seeds",
         *COLUMNS.values(),
         "training, TFLOP",
         "of VLAD's",
@@ -123,19 +128,17 @@ def figures(runs: Mapping[str, Run]) -> list[str]:
         "in all stages trained, M",
     )
     there = {name: run for name, run in runs.items() if run.results}
-    rows = [(name, *(cell(run.result(column)) for column in COLUMNS), *_costs(run)) for name, run in there.items()]
+    rows = [
+        (name, _seeds(run), *(result_cell(run.result(column)) for column in COLUMNS), *_costs(run))
+        for name, run in there.items()
+    ]
     missing = [name for name in runs if name not in there]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
     return lines + (["", f"Missing, not tested yet: {', '.join(missing)}."] if missing else [])
 
 
-def cell(result: Mapping[str, Any] | None) -> str:
-    """Return a result and its interval as the cell of a table."""
-    if result is None:
-        return "-"
-    if result["low"] is None:
-        return f"{result['value']:.3f}"
-    return f"{result['value']:.3f} ({result['low']:.3f} to {result['high']:.3f})"
+def _seeds(run: Run) -> str:
+    return str(max(len(result.get("seeds", "1")) for result in run.results.values()))
 
 
 def _costs(run: Run) -> tuple[str, ...]:
