@@ -46,6 +46,7 @@ from vlad_lightning.health import (
 )
 from vlad_lightning.health.callback_lookup import get_callback
 from vlad_lightning.limits import check_settings, check_words
+from vlad_lightning.models.cpu_attention import use_plain_attention
 
 _SUBCOMMANDS = ("fit", "validate", "test", "predict")
 _OF_A_COMMAND = ("ckpt_path", "weights_only")
@@ -271,8 +272,7 @@ def build(args: Sequence[str], run: bool, trainer: bool = True) -> VLADCLI:
     defaults = {"default_config_files": [str(configs_folder() / "base.yaml")]}
     named = args[:1] if args and args[0] in _SUBCOMMANDS else _SUBCOMMANDS
     if not torch.cuda.is_available():
-        # on a CPU the flash kernel's backward pass is several times slower than plain products at these sizes
-        torch.backends.cuda.enable_flash_sdp(False)
+        use_plain_attention()  # on a CPU the flash kernel's backward pass is several times slower at these sizes
     return (VLADCLI if trainer else _WithoutTrainer)(
         LightningModule,
         LightningDataModule,

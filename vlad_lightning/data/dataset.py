@@ -232,10 +232,8 @@ def match_objects(chunks: Sequence[str], scene: SceneFacts | None, max_objects: 
 
 def _counts(chunks: Sequence[str], max_objects: int) -> Tensor:
     """Return how many objects each phrase counts, (K,) int64, 1 where there is no phrase."""
-    counts = torch.ones(max_objects, dtype=torch.int64)
-    kept = chunks[:max_objects]
-    counts[: len(kept)] = torch.tensor([count_of(bare_phrase(chunk)) for chunk in kept], dtype=torch.int64)
-    return counts
+    counts = [count_of(bare_phrase(chunk)) for chunk in chunks[:max_objects]]
+    return torch.tensor(counts + [1] * (max_objects - len(counts)), dtype=torch.int64)
 
 
 def _joined(boxed: Sequence[tuple[str, _Box]]) -> list[tuple[str, _Box]]:
@@ -267,12 +265,12 @@ def _match(texts: Sequence[str], own: Sequence[str], boxes: Tensor, slots: int) 
     Returns:
         (slots, 5) float32 and (slots,) bool, as in :func:`match_boxes`.
     """
-    found, mask = torch.zeros(slots, 5), torch.zeros(slots, dtype=torch.bool)
+    rows, known, own_rows = [[0.0] * 5] * slots, [False] * slots, boxes.tolist()
     free = {text: [index for index, other in enumerate(own) if other == text] for text in set(own) - {""}}
     for slot, text in enumerate(texts[:slots]):
         if free.get(text):
-            found[slot], mask[slot] = boxes[free[text].pop(0)], True
-    return found, mask
+            rows[slot], known[slot] = own_rows[free[text].pop(0)], True
+    return torch.tensor(rows, dtype=torch.float32).reshape(slots, 5), torch.tensor(known, dtype=torch.bool)
 
 
 def _layout(words: Sequence[OcrWord]) -> Layout:

@@ -58,6 +58,7 @@ _LOOKS = r"(?P<looks>(?:[^\W\d_]+(?:-[^\W\d_]+)?\s+){0,4}[^\W\d_]+(?:-[^\W\d_]+)
 _AFTER = re.compile(
     rf"\W*(?:{_PLACE}\s*,?\s*)?(?:(?:written|drawn|painted|printed)\s+)?in\s+(?:an?\s+)?{_LOOKS}", re.IGNORECASE
 )
+_IS_NOUN = re.compile(_NOUN, re.IGNORECASE)
 _BEFORE = re.compile(rf"{_LOOKS}\s+{_NOUN}\W*$", re.IGNORECASE)
 _WRITTEN_IN = re.compile(rf"\b(?:written|drawn|painted|printed)\s+in\s+{_LOOKS}\W*$", re.IGNORECASE)
 _JOINED = re.compile(rf"\W*{_PLACE}?\W*(?:and)?\W*", re.IGNORECASE)
@@ -174,13 +175,25 @@ def with_lettering(layout: Layout, prompt: str) -> Layout:
 
 def _read_before(text: str) -> Lettering:
     """Read what precedes the quotes: ``with the big red serif words``, ``written in red:``."""
-    for pattern in (_BEFORE, _WRITTEN_IN):
+    likely = (_BEFORE, _WRITTEN_IN) if _IS_NOUN.fullmatch(_last_word(text)) else (_WRITTEN_IN,)
+    for pattern in likely:  # _BEFORE searches long where it finds nothing
         if found := pattern.search(text):
             looks = found["looks"].split()
             first = next((i + 1 for i in reversed(range(len(looks))) if not _is_look(looks, i)), 0)
             if said := _read(looks[first:]):
                 return said
     return _UNSAID
+
+
+def _last_word(text: str) -> str:
+    """Return the letters at the end of a text, without what follows them and is neither a letter nor a digit."""
+    end = len(text)
+    while end and not (text[end - 1].isalnum() or text[end - 1] == "_"):
+        end -= 1
+    start = end
+    while start and text[start - 1].isalpha():
+        start -= 1
+    return text[start:end]
 
 
 def _read_after(text: str) -> tuple[Lettering, int]:

@@ -471,31 +471,36 @@ def _read_core(token: str, affixes: dict[str, list[tuple[str, str]]]) -> tuple[s
     return before, core, after
 
 
+def _beside(first: tuple[str, str, str], second: tuple[str, str, str]) -> bool:
+    """Return whether there is only white space between the cores of two tokens that follow each other."""
+    return not first[2] and not second[0]
+
+
 def _quote_segment(text: str, reading: Reading, affixes: dict[str, list[tuple[str, str]]]) -> str:
     """Quote and claim the words that are read on the image, in a stretch of text outside any quotes."""
     text = text.translate(_NO_OPENING)
     tokens = list(_WORD.finditer(text))
-    cores = [_read_core(token[0], affixes) for token in tokens]
     bare = [bare_word(token[0]) for token in tokens]
-    beside = [not first[2] and not second[0] for first, second in pairwise(cores)]  # only white space between them
-    found: list[int | None] = []
-    joined: list[bool] = []  # whether a word goes into the quotes of the one before it
-    for i, (_, core, _) in enumerate(cores):
-        last = found[-1] if i and beside[i - 1] else None
-        following = bare[i + 1] if i < len(beside) and beside[i] else None
-        found.append(reading.claim(bare[i], last, following) if core else None)
-        joined.append(last is not None and found[-1] is not None and reading.continues(last, found[-1]))
+    known = [i for i, word in enumerate(bare) if word in reading]
+    cores = {j: _read_core(tokens[j][0], affixes) for i in known for j in range(max(i - 1, 0), min(i + 2, len(tokens)))}
+    found: dict[int, int] = {}
+    joined: set[int] = set()  # the words that go into the quotes of the one before them
+    for i in known:
+        last = found.get(i - 1) if i and _beside(cores[i - 1], cores[i]) else None
+        following = bare[i + 1] if i + 1 in cores and _beside(cores[i], cores[i + 1]) else None
+        claimed = reading.claim(bare[i], last, following) if cores[i][1] else None
+        if claimed is not None:
+            found[i] = claimed
+            if last is not None and reading.continues(last, claimed):
+                joined.add(i)
     pieces: list[str] = []
     cursor = 0
-    for i, (token, (before, core, after)) in enumerate(zip(tokens, cores, strict=True)):
-        pieces.append(text[cursor : token.start()])
-        cursor = token.end()
-        if found[i] is None:
-            pieces.append(token[0])
-            continue
+    for i in found:
+        pieces.append(text[cursor : tokens[i].start()])
+        cursor = tokens[i].end()
         # A lone quote beside the new ones would be read as one of a pair.
-        before, after = (side.translate(_NO_QUOTES) for side in (before, after))
-        opening = "" if joined[i] else '"'
-        closing = "" if any(joined[i + 1 : i + 2]) else '"'
-        pieces.append(f"{before}{opening}{core}{closing}{after}")
+        before, after = (side.translate(_NO_QUOTES) for side in (cores[i][0], cores[i][2]))
+        opening = "" if i in joined else '"'
+        closing = "" if i + 1 in joined else '"'
+        pieces.append(f"{before}{opening}{cores[i][1]}{closing}{after}")
     return "".join([*pieces, text[cursor:]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -37,6 +37,11 @@ class Reading:
         self._free: dict[str, list[int]] = defaultdict(list)
         for i, word in enumerate(self._words):
             self._free[word].append(i)
+        self._below: dict[int, list[int]] = {}  # the first words of the lines below, by the last word of a line
+
+    def __contains__(self, word: str) -> bool:
+        """Return whether a free word equals ``word``."""
+        return bool(self._free.get(word))
 
     def claim(self, word: str, last: int | None = None, following: str | None = None) -> int | None:
         """Claim a free word that equals ``word``; return its index in ``words``, or None if there is none.
@@ -51,25 +56,17 @@ class Reading:
             return free.pop()
         found = next((i for i in free if last is not None and self.continues(last, i)), None)
         if found is None and following is not None:
-            others = set(self._free.get(following, ()))
-            found = next((i for i in free if not others.isdisjoint(self._successors[i])), None)
+            others = self._free.get(following, ())
+            found = next((i for i in free if any(self.continues(i, other) for other in others)), None)
         found = free[0] if found is None else found
         free.remove(found)
         return found
 
     def continues(self, first: int, second: int) -> bool:
         """Return whether the word at ``second`` directly follows the word at ``first``, on its line or on the next."""
-        return second in self._successors[first]
-
-    @cached_property
-    def _successors(self) -> list[set[int]]:
-        """For each word, the indices of the words that continue it."""
         if self._quads is None:
-            return [{i + 1} for i in range(len(self._words))]
-        successors = [set(np.flatnonzero(row).tolist()) for row in self._starts_next_line]
-        for first, second in self._next_on_line.items():
-            successors[first].add(second)
-        return successors
+            return second == first + 1
+        return self._next_on_line.get(first) == second or second in self._starts_next_line(first)
 
     @cached_property
     def _boxes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -101,30 +98,41 @@ class Reading:
         return {i: int(gap[i].argmin()) for i in range(len(gap)) if after[i].any()}
 
     @cached_property
-    def _starts_next_line(self) -> np.ndarray:
-        """(N, N) bool: whether the second word begins the line right below the one that the first word ends."""
-        boxes, height = self._boxes
+    def _lines(self) -> dict[int, list[int]]:
+        """The words of each line by its last word."""
         continued = set(self._next_on_line.values())
-        starts = [i for i in range(len(height)) if i not in continued]
-        lines = {line[-1]: line for start in starts if (line := self._line(start))}
-        found = np.zeros(height.shape, dtype=bool)
-        if not lines:
-            return found
-        order = np.concatenate([*map(np.asarray, lines.values())])
-        firsts = np.cumsum([0, *map(len, lines.values())])[:-1]  # the index of each line's first word in the order
-        starts = order[firsts]
-        for number, end in enumerate(lines):
-            seen = boxes[end, order]
-            left, top = np.minimum.reduceat(seen[:, :2], firsts).T  # (L,) each: the box around each line
-            right, bottom = np.maximum.reduceat(seen[:, 2:], firsts).T
-            gap, size = top - bottom[number], height[end, starts]
-            beside = np.maximum(left - right[number], left[number] - right)
-            below = (size > 0) & (gap >= _LEADING[0] * size) & (gap <= _LEADING[1] * size) & (beside <= _INDENT * size)
-            below[number] = False
-            if below.any():
-                nearest = (bottom - bottom[number])[below].min()  # the lower edge of the line right below
-                found[end, starts[below & (gap < nearest)]] = True
-        return found
+        starts = [i for i in range(len(self._words)) if i not in continued]
+        return {line[-1]: line for start in starts if (line := self._line(start))}
+
+    @cached_property
+    def _order(self) -> tuple[np.ndarray, np.ndarray]:
+        """The words of all lines, line by line, and the place of each line's first word among them."""
+        lines = self._lines.values()
+        return np.concatenate([*map(np.asarray, lines)]), np.cumsum([0, *map(len, lines)])[:-1]
+
+    def _starts_next_line(self, end: int) -> Collection[int]:
+        """Return the words that begin the line right below the one that the word at ``end`` ends."""
+        if end not in self._lines:
+            return ()
+        if end not in self._below:
+            self._below[end] = self._find_below(end)
+        return self._below[end]
+
+    def _find_below(self, end: int) -> list[int]:
+        boxes, height = self._boxes
+        order, firsts = self._order
+        starts, number = order[firsts], list(self._lines).index(end)
+        seen = boxes[end, order]
+        left, top = np.minimum.reduceat(seen[:, :2], firsts).T  # (L,) each: the box around each line
+        right, bottom = np.maximum.reduceat(seen[:, 2:], firsts).T
+        gap, size = top - bottom[number], height[end, starts]
+        beside = np.maximum(left - right[number], left[number] - right)
+        below = (size > 0) & (gap >= _LEADING[0] * size) & (gap <= _LEADING[1] * size) & (beside <= _INDENT * size)
+        below[number] = False
+        if not below.any():
+            return []
+        nearest = (bottom - bottom[number])[below].min()  # the lower edge of the line right below
+        return [int(start) for start in starts[below & (gap < nearest)]]
 
     def _line(self, start: int) -> list[int]:
         line = [start]

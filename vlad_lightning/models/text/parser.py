@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -132,8 +133,10 @@ class PromptParser:
 
 def letters_of(words: Sequence[str], size: int) -> Tensor:
     """Return the first bytes of each word in UTF-8, (K, size) int64, padded with :data:`NO_LETTER`."""
-    spelt = [list(word.encode()[:size]) for word in words]
-    return torch.tensor([s + [NO_LETTER] * (size - len(s)) for s in spelt]).view(-1, size)
+    spelt = [word.encode()[:size] for word in words]
+    letters = np.frombuffer(b"".join(word.ljust(size) for word in spelt), dtype=np.uint8).reshape(len(spelt), size)
+    past = np.arange(size) >= np.array([len(word) for word in spelt])[:, None]
+    return torch.from_numpy(np.where(past, NO_LETTER, letters.astype(np.int64)))
 
 
 def _overlap(offsets: Tensor, spans: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -115,14 +116,12 @@ def _before_word(offsets: list[tuple[int, int]], words: Sequence[Phrase], start:
 
 def _stack(rows: list[list[_Window]], length: int, padding: int) -> Windows:
     size, most = len(rows), max(map(len, rows))
-    ids = torch.full((size, most, length), padding)
-    mask = torch.zeros(size, most, length, dtype=torch.bool)
-    offsets = torch.zeros(size, most, length, 2, dtype=torch.int64)
-    present = torch.zeros(size, most, dtype=torch.bool)
-    for b, row in enumerate(rows):
-        for k, (tokens, characters) in enumerate(row):
-            ids[b, k, : len(tokens)] = torch.tensor(tokens)
-            mask[b, k, : len(tokens)] = True
-            offsets[b, k, : len(tokens)] = torch.tensor(characters)
-            present[b, k] = True
-    return Windows(ids, mask, offsets, present)
+    counts = np.array([[len(ids) for ids, _ in row] + [0] * (most - len(row)) for row in rows])
+    mask = np.arange(length) < counts[..., None]  # (B, K, L)
+    ids = np.full((size, most, length), padding, dtype=np.int64)
+    offsets = np.zeros((size, most, length, 2), dtype=np.int64)
+    # all tokens at once, in the order of the mask: conversions of many short lists take longer
+    ids[mask] = [token for row in rows for tokens, _ in row for token in tokens]
+    offsets[mask] = [pair for row in rows for _, characters in row for pair in characters]
+    present = np.array([[k < len(row) for k in range(most)] for row in rows])
+    return Windows(*map(torch.from_numpy, (ids, mask, offsets, present)))
