@@ -2,9 +2,10 @@
 
 python benchmarks/data_rates.py --sizes 64 128 512
 
-Posters of the rich world are written as MARIO's folders, as a prepared set, and as a tar file of pictures and captions.
-All are read in one process by one thread; files are in the page cache, and only the CPU's time counts. WebDataset is
-measured if it is installed; the project does not need it.
+Posters of the rich world are written as MARIO's folders, as a prepared set, and as a tar file for WebDataset. All are
+read in one process by one thread; files are in the page cache, and only the CPU's time counts. WebDataset is measured
+if it is installed, by its plain reader, which gives pixels and a string, and as a source of the same samples that a
+training gets from a prepared set; the project does not need it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import io
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +28,16 @@ from torch import Tensor
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset
 from vlad_lightning.data.latent_cache import LatentNote, claim_cache, finish_cache, write_latents
+from vlad_lightning.data.mario import read_texts
+from vlad_lightning.data.ocr_lines import parse_ocr
 from vlad_lightning.data.prepare_inputs import folder_portions
 from vlad_lightning.data.prepare_run import Preparation, prepare
 from vlad_lightning.data.prepared_sample import PrepareSettings
 from vlad_lightning.data.prepared_source import PreparedSource
+from vlad_lightning.data.scene_file import decode_scene
+from vlad_lightning.data.source import RawSample, SampleSource, prompt_of
 from vlad_lightning.data.synthetic.synthetic import write_posters
+from vlad_lightning.files import as_rgb, picture_from_bytes
 from vlad_lightning.types import COSTLY_FIELDS, LATENTS, Latents
 
 _CHANNELS, _FACTOR, _EMBEDDING = 4, 8, 768  # of Stable Diffusion 1.5's autoencoder and CLIP ViT-L/14
@@ -82,8 +89,12 @@ def readers(folder: Path, samples: int, size: int) -> dict[str, Pass]:
     except ImportError:
         print("WebDataset is not installed, and not measured")
     else:
-        shard = webdataset.WebDataset(str(tar), shardshuffle=False).decode("torchrgb").to_tuple("jpg", "txt")
-        found["WebDataset: picture and caption"] = lambda: sum(1 for _ in shard)
+        shard = webdataset.WebDataset(str(tar), shardshuffle=False)
+        plain = shard.decode("torchrgb").to_tuple("jpg", "txt")
+        found["WebDataset: picture and caption"] = lambda: sum(1 for _ in plain)
+        for piece in ("picture and texts", "picture, texts and glyph map"):
+            source = TarSource(lambda: iter(webdataset.WebDataset(str(tar), shardshuffle=False)), samples)
+            found[f"WebDataset: {piece}"] = every(data_set(source, size, samples, _PIECES[piece]))
     for name, root in (("folders", posters), ("prepared set", packed)):
         for piece, fields in _PIECES.items():
             found[f"{name}: {piece}"] = every(data_set(root, size, samples, fields))
@@ -94,9 +105,42 @@ def readers(folder: Path, samples: int, size: int) -> dict[str, Pass]:
     return found
 
 
-def data_set(root: Path, size: int, samples: int, fields: tuple[str, ...], latents: bool = False) -> MarioDataset:
+class TarSource(SampleSource):
+    """The samples of a tar file, read in its order by WebDataset, again and again.
+
+    Args:
+        start: returns the samples from the first one on.
+        count: their number.
+    """
+
+    def __init__(self, start: Callable[[], Iterator[Mapping[str, Any]]], count: int) -> None:
+        self._start, self._count = start, count
+        self._samples: Iterator[Mapping[str, Any]] = iter(())
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """Numbers."""
+        return [f"{number:09d}" for number in range(self._count)]
+
+    def read(self, index: int) -> RawSample:
+        """Return the next sample."""
+        if index == 0:
+            self._samples = self._start()
+        row = next(self._samples)
+        image = as_rgb(picture_from_bytes(row["jpg"], row["__key__"]), in_place=True)
+        prompt, words = row["txt"].decode(), tuple(parse_ocr(row["ocr"].decode())[0])
+        return RawSample(row["__key__"], image, prompt, words, (), decode_scene(row["scene"].decode()), prompt)
+
+
+def data_set(
+    root: Path | SampleSource, size: int, samples: int, fields: tuple[str, ...], latents: bool = False
+) -> MarioDataset:
     """Return the samples as a training reads them that needs these fields."""
-    data = MarioDataModule(str(root), size=size, latents=latents)
+    where: dict[str, Any] = {"root": str(root)} if isinstance(root, Path) else {"source": root}
+    data = MarioDataModule(**where, size=size, latents=latents)
     data.setup()
     found = data.samples(np.arange(samples))
     found.built = fields
@@ -122,11 +166,16 @@ def opened(path: Path) -> Tensor:
 
 
 def pack(posters: Path, tar: Path) -> None:
-    """Write pictures and captions as WebDataset reads them."""
+    """Write the posters as WebDataset reads them; the caption has the quotes that ours are read with."""
     with tarfile.open(tar, "w") as shard:
         for folder in sorted(path.parent for path in posters.rglob("image.jpg")):
-            for name, suffix in (("image.jpg", "jpg"), ("caption.txt", "txt")):
-                content = (folder / name).read_bytes()
+            contents = {
+                "jpg": (folder / "image.jpg").read_bytes(),
+                "txt": prompt_of(read_texts(folder), folder).encode(),
+                "ocr": (folder / "ocr.txt").read_bytes(),
+                "scene": (folder / "scene.json").read_bytes(),
+            }
+            for suffix, content in contents.items():
                 entry = tarfile.TarInfo(f"{folder.name}.{suffix}")
                 entry.size = len(content)
                 shard.addfile(entry, io.BytesIO(content))
