@@ -36,8 +36,8 @@ def done(root: Path, out: Path, **changes: object) -> PrepareReport:
     return report
 
 
-def opened(out: Path) -> PreparedSource:
-    source = PreparedSource(str(out))
+def opened(out: Path, index: str | None = None) -> PreparedSource:
+    source = PreparedSource(str(out), index=index)
     source.setup()
     return source
 
@@ -214,7 +214,8 @@ class Silent:
 
 
 def test_own_pictures_are_named_by_their_path(tmp_path: Path) -> None:
-    for name in ("a.jpg", "deep/b.jpg"):
+    long = "deep/a longer name than sixteen.jpg"
+    for name in ("a.jpg", "deep/b.jpg", long):
         path = tmp_path / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(jpeg(len(name)))
@@ -222,11 +223,14 @@ def test_own_pictures_are_named_by_their_path(tmp_path: Path) -> None:
     portions = picture_portions(file_portions(tmp_path / "in"))
     report = prepare(Preparation("in", portions, tmp_path / "out", reader=Silent()))  # type: ignore[arg-type]
     assert report is not None
-    assert (report.samples, report.without_words) == (2, 2)
+    assert (report.samples, report.without_words) == (3, 3)
     source = opened(tmp_path / "out")
-    assert list(source.keys) == ["a.jpg", "deep/b.jpg"]
-    assert source.read(1).caption == "picture deep/b.jpg"
-    assert len(short_key("a name that is longer than sixteen")) == 16
+    assert set(source.keys) == {"a.jpg", "deep/b.jpg", short_key(long)}
+    assert source.read(list(source.keys).index("deep/b.jpg")).caption == "picture deep/b.jpg"
+    assert len(short_key(long)) == 16
+    (tmp_path / "index.txt").write_text(f"{long}\n")
+    chosen = opened(tmp_path / "out", index=str(tmp_path / "index.txt"))
+    assert [chosen.read(i).caption for i in range(len(chosen))] == [f"picture {long}"]
 
 
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path) -> None:

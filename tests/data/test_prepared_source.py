@@ -14,10 +14,11 @@ import pytest
 import torch
 from prepared_sets import made_up_set, write_mario
 
+from vlad_lightning.data import prepared_source
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.prepare_inputs import folder_portions
 from vlad_lightning.data.prepare_run import Preparation, prepare
-from vlad_lightning.data.prepared_source import NOTE, PreparedSource, key_positions
+from vlad_lightning.data.prepared_source import NOTE, SIDES, PreparedSource, key_positions
 from vlad_lightning.data.source import DataOutageError, SkipSample
 
 
@@ -82,11 +83,11 @@ def test_the_data_module_recognises_it_and_refuses_settings_of_a_folder(tmp_path
     other = MarioDataModule(root, size=16, resize="crop", test_root=root)
     other.setup()
     assert isinstance(other.test_source, PreparedSource)
-    for changes, message in (
-        ({"index": "a.txt"}, r"index is 'a.txt'; it lists samples of a folder, and .* is a prepared data set"),
+    refused: tuple[tuple[dict[str, Any], str], ...] = (
         ({"min_confidence": 0.5}, r"min_confidence is 0.5; .* is a prepared .*: vlad-cli prepare --min_confidence"),
         ({"max_bad_share": 0.1}, r"max_bad_share is 0.1; .* is a prepared .*: vlad-cli prepare --max_bad"),
-    ):
+    )
+    for changes, message in refused:
         with pytest.raises(ValueError, match=message):
             MarioDataModule(root, **changes)
 
@@ -140,3 +141,50 @@ def test_before_it_is_set_up_it_is_empty(tmp_path: Path) -> None:
     assert torch.from_numpy(source.positions(0)).shape == (0,)
     with pytest.raises(FileNotFoundError, match=NOTE):
         source.setup()
+
+
+def test_an_index_picks_samples_that_stay_in_their_splits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = made_up_set(tmp_path / "set", 5000)
+    sides = np.random.default_rng(0).integers(100, 900, (5000, 2), dtype=np.int32)
+    np.save(root / "index_0" / SIDES, sides)
+    whole = opened(root)
+    picked = [3, 700, 1999, 4321]
+    index = tmp_path / "index.txt"
+    index.write_text("\n".join([whole.keys[i] for i in reversed(picked)] + ["", whole.keys[3], "no_such_sample"]))
+    monkeypatch.setattr(prepared_source, "_CHUNK", 1000)
+    source = opened(root, index=str(index))
+    assert np.array_equal(source.positions(5), whole.positions(5)[picked])
+    assert list(source.keys) == [whole.keys[i] for i in picked]
+    assert source.keys[1:3] == [whole.keys[700], whole.keys[1999]]
+    assert [source.place(i) for i in range(4)] == [whole.place(i) for i in picked]
+    assert np.array_equal(source.proportions(), whole.proportions()[picked])
+    assert "1 of the 5 samples of index" in caplog.text
+    assert source.content() != whole.content()
+    copy = pickle.loads(pickle.dumps(source))
+    assert (len(copy), copy.keys[3], copy.content()) == (4, whole.keys[4321], source.content())
+    index.write_text("\n".join(whole.keys[::50]))
+    module = MarioDataModule(str(root), size=16, batch_size=2, index=str(index))
+    batches: list[Any] = list(module.train_dataloader())
+    assert len(batches) > 40
+    assert {key for batch in batches for key in batch.keys} <= set(whole.keys[::50])
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, FileNotFoundError, "which is not a file"),
+        (b"a\xff", ValueError, "is not text in UTF-8"),
+        (b"00000_999999999\n", ValueError, "names none of the samples of"),
+        (b"\n", ValueError, "names none of the samples of"),
+    ],
+)
+def test_an_index_that_cannot_be_used_is_refused(
+    content: bytes | None, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    root, index = made_up_set(tmp_path / "set", 20), tmp_path / "index.txt"
+    if content is not None:
+        index.write_bytes(content)
+    with pytest.raises(error, match=message):
+        opened(root, index=str(index))

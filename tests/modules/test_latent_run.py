@@ -169,3 +169,10 @@ def test_a_set_behind_a_url_is_refused(encoder: LatentEncoder) -> None:
         ValueError, match=r"data.root is 's3://bucket/set', a URL; sets are written to a local folder only"
     ):
         done("s3://bucket/set", encoder)
+
+
+def test_a_part_of_a_set_is_refused(root: Path, tmp_path: Path, encoder: LatentEncoder) -> None:
+    index = tmp_path / "index.txt"
+    index.write_text("00000_000000000\n")
+    with pytest.raises(ValueError, match=r"index is '.*index.txt'; latents are cached of the whole set"):
+        fill_cache(data(root, index=str(index)), encoder)

@@ -70,7 +70,8 @@ class MarioDataModule(LightningDataModule):
         val_share: share of the samples for validation; the split depends on their names and ``seed`` only.
         test_share: share of the samples for the test; not used if ``test_root`` or ``test_source`` is given.
         test_root: another such folder; all its samples are used for the test.
-        index: a file that lists the samples of ``root`` to use, as ``06269_062690093``.
+        index: a file that lists the samples of ``root`` to use, as ``06269_062690093``; of a prepared set, by any
+            names.
         limit_test: test on this many samples only.
         test_prompts: a text file with one prompt per line, a path or a shipped file: a test generates images for
             these as well, though there are no true images of them.
@@ -469,8 +470,6 @@ class MarioDataModule(LightningDataModule):
         return source
 
     def _prepared(self, root: str, index: str | None) -> PreparedSource:
-        if index is not None:
-            raise ValueError(f"index is {index!r}; it lists samples of a folder, and {root!r} is a prepared data set")
         defaults = signature(MarioFolder).parameters
         for name in ("min_confidence", "max_bad_share"):
             if (value := getattr(self, name)) != defaults[name].default:
@@ -478,7 +477,7 @@ class MarioDataModule(LightningDataModule):
                     f"{name} is {value}; {root!r} is a prepared data set, of which unusable samples and words are left "
                     f"out already: vlad-cli prepare --{_PREPARED_AS[name]}"
                 )
-        return PreparedSource(root, self.max_outage)
+        return PreparedSource(root, self.max_outage, index)
 
     def _folder(self, root: str, index: str | None = None) -> MarioFolder:
         return MarioFolder(root, index, self.min_confidence, self.max_bad_share, self.max_outage, self.max_words)

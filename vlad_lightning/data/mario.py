@@ -22,17 +22,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from vlad_lightning.data.index_file import read_index
 from vlad_lightning.data.ocr_lines import format_word, parse_ocr
 from vlad_lightning.data.scene_file import NAME, read_scene
 from vlad_lightning.data.source import RawSample, SampleTexts, SkipSample, no_image, quoted_caption
 from vlad_lightning.files import (
-    LIST_BYTES,
     UnusableFileError,
     as_rgb,
     open_picture,
     printable,
     read_text,
-    read_utf8,
 )
 
 CHARSEG_SIDE = 256
@@ -200,22 +199,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _indexed(root: Path, index: Path) -> Iterator[Path]:
-    if not index.is_file():
-        raise FileNotFoundError(f"index is {str(index)!r}, which is not a file; it must list samples, one a line")
-    for number, line in enumerate(_index_text(index).splitlines(), start=1):
-        if not line.strip():
-            continue
-        match = _INDEX_LINE.fullmatch(line.strip())
+    for number, line in read_index(index):
+        match = _INDEX_LINE.fullmatch(line)
         if not match:
             raise ValueError(f"index {str(index)!r}, line {number}: {line!r}; a line must look like 06269_062690093")
         yield root / match[1] / match[2]
-
-
-def _index_text(index: Path) -> str:
-    try:
-        return read_utf8(index, LIST_BYTES)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"index {str(index)!r} is not text in UTF-8: {error}") from error
 
 
 def _read_text(folder: Path, name: str) -> tuple[str, bool]:

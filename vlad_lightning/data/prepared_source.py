@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
 from PIL import Image
 
+from vlad_lightning.data.index_file import read_index
 from vlad_lightning.data.latent_cache import LatentReader, read_latent_note
 from vlad_lightning.data.ocr_lines import parse_ocr
+from vlad_lightning.data.prepare_inputs import short_key
 from vlad_lightning.data.prepared_shard import ShardReader
 from vlad_lightning.data.remote_path import (
     Place,
@@ -46,7 +49,7 @@ _log = logging.getLogger(__name__)
 _CHUNK = 1 << 20  # names that are hashed at a time
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 10.0  # seconds between two attempts
 _REFUSALS = (FileNotFoundError, PermissionError, UnknownHostError)  # of a remote storage that does answer
-_READERS = ("_read_row", "_read_texts", "_latents")
+_STATE = ("root", "max_outage", "index", "_chosen", "_note", "_place", "_read_row", "_read_texts", "_latents")
 _T = TypeVar("_T")
 
 
@@ -67,16 +70,20 @@ class PreparedSource(SampleSource):
     Args:
         root: the folder, or its URL (``s3://``, ``https://``, ``http://``).
         max_outage: seconds to wait if it cannot be read (its disk is away, access is denied) before raising an error.
+        index: a file with the names of the samples to use, one a line; names that are not in the set are counted in a
+            warning. None uses all.
 
     Raises:
         ValueError: if ``max_outage`` is below 0, or the URL cannot be used.
     """
 
-    def __init__(self, root: str, max_outage: float = 300.0) -> None:
+    def __init__(self, root: str, max_outage: float = 300.0, index: str | None = None) -> None:
         if not max_outage >= 0:  # also refuses nan
             raise ValueError(f"max_outage={max_outage}: must be at least 0")
         self.root = root
         self.max_outage = max_outage
+        self.index = index
+        self._chosen: np.ndarray | None = None  # the numbers of the samples in the index, among all of the set
         self._note: Mapping[str, Any] = {}
         self._place: Place = as_place(root)
         self._latents: LatentReader | None = None
@@ -92,8 +99,9 @@ class PreparedSource(SampleSource):
         self._rows = np.zeros(0, dtype=np.int64)
         self._starts = np.zeros(0, dtype=np.int64)
         if self._note:
-            self._names = _Keys(self._index_file(KEYS))
-            self._rows = np.load(self._index_file(ROWS), mmap_mode="r")
+            self._names = _Keys(self._index_file(KEYS), self._chosen)
+            rows = np.load(self._index_file(ROWS), mmap_mode="r")
+            self._rows = rows if self._chosen is None else rows[self._chosen]
             counts = [rows for _, rows in self._note["shards"]]
             self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
@@ -110,16 +118,37 @@ class PreparedSource(SampleSource):
 
         Raises:
             FileNotFoundError: if the folder is no prepared data set.
-            ValueError: if it is not finished, or of a later version; or if the storage refuses it.
+            ValueError: if it is not finished, or of a later version; or if the storage refuses it; or if the index
+                cannot be used or names none of its samples.
             DataOutageError: if a remote one cannot be read for too long.
         """
         if self._note:
             return
+        listed = None if self.index is None else _listed_keys(Path(self.index))
         if isinstance(self._place, RemotePath):
             self._set_up_remote(self._place)
         else:
             self._note = read_note(self._place)
             self._open_index()
+        if listed is not None:
+            self._choose(listed)
+
+    def _choose(self, listed: np.ndarray) -> None:
+        found = [np.flatnonzero(_among(keys, listed)) + start for start, keys in self._key_chunks()]
+        chosen = np.concatenate([np.zeros(0, dtype=np.int64), *found])
+        if not len(chosen):
+            self._note = {}
+            raise ValueError(f"index {self.index!r} names none of the samples of {printable(self.root)!r}")
+        if missing := len(listed) - len(chosen):
+            _log.warning(
+                "%s: %s of the %s samples of index %s are not in the set",
+                printable(self.root),
+                f"{missing:,}",
+                f"{len(listed):,}",
+                self.index,
+            )
+        self._chosen = chosen
+        self._open_index()
 
     def _set_up_remote(self, place: RemotePath) -> None:
         try:
@@ -188,7 +217,7 @@ class PreparedSource(SampleSource):
         Raises:
             ValueError: also if the cache is not finished, damaged, or not of these samples.
         """
-        note = self._patiently(lambda: read_latent_note(self._place, self.content()), _REFUSALS)
+        note = self._patiently(lambda: read_latent_note(self._place, self._note.get("content", {})), _REFUSALS)
         note.check(needed, self._place)
         self._latents = self._patiently(lambda: LatentReader(self._place, note), _REFUSALS)
 
@@ -202,23 +231,38 @@ class PreparedSource(SampleSource):
     def proportions(self) -> np.ndarray:
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
         sides = self._patiently(lambda: np.load(self._index_file(SIDES), mmap_mode="r"), _REFUSALS)
+        sides = sides if self._chosen is None else sides[self._chosen]
         return np.divide(sides[:, 0], sides[:, 1], dtype=np.float64)
 
     def positions(self, seed: int) -> np.ndarray:
         """See :class:`~vlad_lightning.data.source.SampleSource`."""
         found = np.empty(len(self))
-        if self._note:
-            with self._index_file(KEYS).open("rb") as file:  # mapped pages would count as memory
-                np.lib.format.read_magic(file)
-                np.lib.format.read_array_header_1_0(file)
-                for start in range(0, len(self), _CHUNK):
-                    keys = np.fromfile(file, dtype=KEY, count=min(_CHUNK, len(self) - start))
-                    found[start : start + _CHUNK] = key_positions(keys, seed)
+        for start, keys in self._key_chunks():
+            found[start : start + len(keys)] = key_positions(keys, seed)
         return found
 
+    def _key_chunks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield the samples' keys in chunks, each with the number of its first sample."""
+        if not self._note:
+            return
+        with self._index_file(KEYS).open("rb") as file:  # mapped pages would count as memory
+            np.lib.format.read_magic(file)
+            (total,), _, _ = np.lib.format.read_array_header_1_0(file)
+            number = 0
+            for start in range(0, total, _CHUNK):
+                keys = np.fromfile(file, dtype=KEY, count=min(_CHUNK, total - start))
+                if self._chosen is not None:
+                    first, last = np.searchsorted(self._chosen, (start, start + len(keys)))
+                    keys = keys[self._chosen[first:last] - start]
+                yield number, keys
+                number += len(keys)
+
     def content(self) -> Mapping[str, str]:
-        """Return the fingerprint that was made when the set was written."""
-        return dict(self._note.get("content", {}))
+        """Return the fingerprint that was made when the set was written, and that of the samples in the index."""
+        content = dict(self._note.get("content", {}))
+        if self._chosen is not None:
+            content["index"] = hashlib.sha256(self._chosen.astype("<i8").tobytes()).hexdigest()
+        return content
 
     def _patiently(self, read: Callable[[], _T], refusals: tuple[type[OSError], ...] = ()) -> _T:
         start, pause = time.monotonic(), _FIRST_PAUSE
@@ -246,7 +290,7 @@ class PreparedSource(SampleSource):
         return note.exists() if isinstance(note, RemotePath) else note.is_file()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: vars(self)[name] for name in ("root", "max_outage", "_note", "_place", *_READERS)}
+        return {name: vars(self)[name] for name in _STATE}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -322,20 +366,40 @@ def _texts(row: Mapping[str, Any]) -> SampleTexts:
     return SampleTexts(row["caption"], tuple(parse_ocr(row["ocr"])[0]), prompt=row["prompt"])
 
 
-class _Keys(Sequence[str]):
-    """The samples' names, in a file that is mapped into memory."""
+def _listed_keys(index: Path) -> np.ndarray:
+    """Return the keys of the names in an index, sorted and each once."""
+    return np.unique(np.array([short_key(name) for _, name in read_index(index)], dtype=KEY))
 
-    def __init__(self, path: Path) -> None:
+
+def _among(keys: np.ndarray, listed: np.ndarray) -> np.ndarray:
+    """Return which keys are in a sorted list."""
+    if not len(listed):
+        return np.zeros(len(keys), dtype=bool)
+    found: np.ndarray = listed[np.searchsorted(listed, keys).clip(max=len(listed) - 1)] == keys
+    return found
+
+
+class _Keys(Sequence[str]):
+    """The samples' names, in a file that is mapped into memory.
+
+    Args:
+        path: the file.
+        chosen: the numbers of the samples among those of the file; None is all.
+    """
+
+    def __init__(self, path: Path, chosen: np.ndarray | None = None) -> None:
         self._keys = np.load(path, mmap_mode="r")
+        self._chosen = chosen
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._keys if self._chosen is None else self._chosen)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[str]: ...
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        at: Any = index if self._chosen is None else self._chosen[index]
         if isinstance(index, slice):
-            return [key.decode("ascii") for key in self._keys[index].tolist()]
-        return bytes(self._keys[index]).decode("ascii")
+            return [key.decode("ascii") for key in self._keys[at].tolist()]
+        return bytes(self._keys[at]).decode("ascii")

@@ -71,6 +71,8 @@ def fill_cache(
             f"latents are cached beside the shards of one prepared data set, and {printable(source.name)} is none; "
             "name each by itself: --data.source null --data.root SET"
         )
+    if source.index is not None:
+        raise ValueError(f"index is {source.index!r}; latents are cached of the whole set, which any index can read")
     check_writable("data.root", source.root)
     source.setup()
     job = _Job(source, data, encoder, _note(source, data, encoder, dtype))
