@@ -3,7 +3,7 @@
 Each pair is one step of Lightning's trainer over the shipped module and one step of a loop as diffusers' own examples
 write it, in one process and in the same precision, one after the other; a result is the quartiles of the pairs' ratios.
 Both read prompts of one length.
-On a CPU neither uses the flash kernel, like ``vlad-cli``, and the process keeps its memory: if one loop's step returned
+On a CPU both use the attention of torch's plain products, and the process keeps its memory: if one loop's step returned
 it to the system, the other's step would have to fetch it page by page. The UNet is Stable Diffusion 1.5's with half its
 channels at latents of 32 x 32. Its latents are given, and the encoders are the mini scale's, so that nearly all of the
 computation is the UNet's. On a GPU the script then sweeps the batch size with Stable Diffusion 2.1's UNet.
