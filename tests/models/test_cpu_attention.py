@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from vlad_lightning.models import cpu_attention
 from vlad_lightning.models.cpu_attention import plain_attention
 
 BATCH, HEADS, QUERIES, KEYS, WIDTH = 3, 2, 5, 7, 8
@@ -79,33 +79,27 @@ def test_dropout_and_shared_heads_are_left_to_torch() -> None:
     torch.testing.assert_close(shared, plain_attention(query, key[:, :1], value[:, :1], mask))
 
 
-USED = """
-import torch
-import torch.nn.functional as F
-from vlad_lightning.models import cpu_attention
+def test_all_attention_on_the_cpu_uses_it_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[torch.dtype] = []
 
-calls = []
-plain = cpu_attention.plain_attention
-cpu_attention.plain_attention = lambda *x, **options: calls.append(x[0].dtype) or plain(*x, **options)
-cpu_attention.use_plain_attention()
-x = torch.randn(1, 2, 4, 8, requires_grad=True)
-F.scaled_dot_product_attention(x, x, x).sum().backward()
-with torch.no_grad():
-    F.scaled_dot_product_attention(x, x, x)
-with torch.autocast("cpu", torch.bfloat16):
-    F.scaled_dot_product_attention(x, x, x)
+    def counted(*states: Tensor, **options: Any) -> Tensor:
+        calls.append(states[0].dtype)
+        return plain_attention(*states, **options)
+
+    monkeypatch.setattr(cpu_attention, "plain_attention", counted)
+    x = torch.randn(1, 2, 4, 8, requires_grad=True)
     layer = torch.nn.MultiheadAttention(8, 2, batch_first=True)
-    layer(x[0], x[0], x[0], need_weights=False)
-compiled = torch.compile(lambda x: F.scaled_dot_product_attention(x, x, x), fullgraph=True, backend="aot_eager")
-torch.testing.assert_close(compiled(x), F.scaled_dot_product_attention(x, x, x))
-print(x.grad is not None, [str(dtype) for dtype in calls[:4]])
-"""
-
-
-def test_all_attention_on_the_cpu_can_use_it() -> None:
-    done = subprocess.run([sys.executable, "-c", USED], capture_output=True, text=True, check=False)
-    assert done.stdout.split(" ", 1) == [
-        "True",
-        "['torch.float32', 'torch.float32', 'torch.bfloat16', 'torch.bfloat16']\n",
-    ], done.stderr
-    assert "Warning" not in done.stderr
+    with cpu_attention.plain_attention_on_cpu():
+        F.scaled_dot_product_attention(x, x, x).sum().backward()
+        with torch.no_grad():
+            attended = F.scaled_dot_product_attention(x, x, x)
+        with torch.autocast("cpu", torch.bfloat16):
+            F.scaled_dot_product_attention(x, x, x)
+            layer(x[0], x[0], x[0], need_weights=False)
+        assert calls == [torch.float32] * 2 + [torch.bfloat16] * 2
+        compiled = torch.compile(lambda x: F.scaled_dot_product_attention(x, x, x), fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(x), attended)
+    before = len(calls)
+    torch.testing.assert_close(F.scaled_dot_product_attention(x, x, x), attended)
+    assert len(calls) == before
+    assert x.grad is not None

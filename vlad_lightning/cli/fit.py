@@ -46,7 +46,7 @@ from vlad_lightning.health import (
 )
 from vlad_lightning.health.callback_lookup import get_callback
 from vlad_lightning.limits import check_settings, check_words
-from vlad_lightning.models.cpu_attention import use_plain_attention
+from vlad_lightning.models.cpu_attention import plain_attention_on_cpu
 
 _SUBCOMMANDS = ("fit", "validate", "test", "predict")
 _OF_A_COMMAND = ("ckpt_path", "weights_only")
@@ -271,8 +271,6 @@ def build(args: Sequence[str], run: bool, trainer: bool = True) -> VLADCLI:
     silence()
     defaults = {"default_config_files": [str(configs_folder() / "base.yaml")]}
     named = args[:1] if args and args[0] in _SUBCOMMANDS else _SUBCOMMANDS
-    if not torch.cuda.is_available():
-        use_plain_attention()  # on a CPU the flash kernel's backward pass is several times slower at these sizes
     return (VLADCLI if trainer else _WithoutTrainer)(
         LightningModule,
         LightningDataModule,
@@ -305,7 +303,8 @@ def main(args: Sequence[str]) -> None:
         KeyboardInterrupt: if Ctrl-C ended it at once; Lightning would turn it into exit code 1.
     """
     try:
-        build(args, run=True)
+        with nullcontext() if torch.cuda.is_available() else plain_attention_on_cpu():
+            build(args, run=True)
     except Preempted as stopped:
         stopped.finish(going_on(args))
         raise

@@ -7,7 +7,8 @@ which nothing may be attended to. :func:`plain_attention` looks for such rows in
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -56,14 +57,13 @@ def plain_attention(
     return mixed.where((attn_mask > -torch.inf).any(-1, keepdim=True), 0.0)
 
 
-@cache
-def use_plain_attention() -> torch.library.Library:
-    """Let torch use :func:`plain_attention` on the CPU, in the whole process, whoever calls for attention.
-
-    Returns:
-        What keeps it registered.
-    """
+@contextmanager
+def plain_attention_on_cpu() -> Iterator[None]:
+    """Let torch use :func:`plain_attention` on the CPU meanwhile, in the whole process, whoever calls for attention."""
     library = torch.library.Library("aten", "IMPL")
     for dispatch_key in ("CPU", "AutogradCPU"):
         library.impl("scaled_dot_product_attention", plain_attention, dispatch_key, allow_override=True)
-    return library
+    try:
+        yield
+    finally:
+        del library  # torch takes the kernels back with it
