@@ -82,9 +82,9 @@ def test_dropout_and_shared_heads_are_left_to_torch() -> None:
 def test_all_attention_on_the_cpu_uses_it_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[torch.dtype] = []
 
-    def counted(*states: Tensor, **options: Any) -> Tensor:
-        calls.append(states[0].dtype)
-        return plain_attention(*states, **options)
+    def counted(query: Tensor, key: Tensor, value: Tensor, *more: Any, **options: Any) -> Tensor:
+        calls.append(query.dtype)
+        return plain_attention(query, key, value, *more, **options)
 
     monkeypatch.setattr(cpu_attention, "plain_attention", counted)
     x = torch.randn(1, 2, 4, 8, requires_grad=True)
