@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from markdown_table import table
-from tables import COLUMNS, Run, cell, read
+from markdown_table import result_cell, table
+from tables import COLUMNS, Run, read
 
 CONFIGS = {
     "sd": ("baselines/sd", "baselines/test"),
@@ -47,7 +47,11 @@ def main() -> None:
         found = [measured(out, system, scale, posters) for scale in scales]
         best = choose(found)
         rows += [
-            (system, f"**{scale}**" if index == best else str(scale), *(cell(run.result(name)) for name in MEASURES))
+            (
+                system,
+                f"**{scale}**" if index == best else str(scale),
+                *(result_cell(run.result(name)) for name in MEASURES),
+            )
             for index, (scale, run) in enumerate(zip(scales, found, strict=True))
         ]
     table(("system", "scale", *(COLUMNS[name] for name in MEASURES)), rows)
