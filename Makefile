@@ -122,7 +122,7 @@ compared: $(RUNTIME)
 	test -f $(TABLES)/compute.json || $(BIN)/python benchmarks/compute.py --out $(TABLES)/compute.json
 	$(if $(SEED_RUNS),$(BIN)/python benchmarks/seeds.py $(TABLES) $(SEED_RUNS) --out $(TABLED))
 
-table1: compared  ## train and test VLAD, its ablations and the baselines at the mini scale (many hours; MORE_SEEDS="1 2" for three seeds); writes runs/table1/table1.md
+table1: compared  ## train and test VLAD, its ablations and the baselines at the mini scale (many hours); writes runs/table1/table1.md; MORE_SEEDS="1 2": of three seeds, into runs/table1_seeds
 	$(BIN)/python benchmarks/tables.py 1 --out $(TABLED)
 
 table2: compared  ## the same runs; writes runs/table1/table2.md, the ablations

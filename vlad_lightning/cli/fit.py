@@ -271,6 +271,9 @@ def build(args: Sequence[str], run: bool, trainer: bool = True) -> VLADCLI:
     silence()
     defaults = {"default_config_files": [str(configs_folder() / "base.yaml")]}
     named = args[:1] if args and args[0] in _SUBCOMMANDS else _SUBCOMMANDS
+    if not torch.cuda.is_available():
+        # for those who use the module themselves: the flash kernel is slow on a CPU, and counts operations otherwise
+        torch.backends.cuda.enable_flash_sdp(False)
     return (VLADCLI if trainer else _WithoutTrainer)(
         LightningModule,
         LightningDataModule,

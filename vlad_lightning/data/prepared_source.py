@@ -138,6 +138,7 @@ class PreparedSource(SampleSource):
         chosen = np.concatenate([np.zeros(0, dtype=np.int64), *found])
         if not len(chosen):
             self._note = {}
+            self._open_index()
             raise ValueError(f"index {self.index!r} names none of the samples of {printable(self.root)!r}")
         if missing := len(listed) - len(chosen):
             _log.warning(
