@@ -24,6 +24,7 @@ RECORD = "vlad_config"
 _LOCKED = ("seed_everything", "model", "data", "trainer")
 # Keys among them that do not change which numbers are computed from which samples, or only how long and where.
 _FREE = (
+    "data.keep_in_memory",
     "data.num_workers",
     "data.pin_memory",
     "data.latents",

@@ -25,6 +25,7 @@ from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.order import Draw, GlobalBatchSampler, SampleOrder
 from vlad_lightning.data.prepared_source import PreparedSource, is_prepared
 from vlad_lightning.data.prompts import collate_prompts, keyed_prompts, read_prompts
+from vlad_lightning.data.sample_memory import SampleMemory
 from vlad_lightning.data.source import SampleSource
 from vlad_lightning.data.splits import in_hash_order, split
 from vlad_lightning.data.workers import Loader, start_worker
@@ -95,6 +96,8 @@ class MarioDataModule(LightningDataModule):
             ``resize`` does the rest. All samples of a step have the same frame. A frame with fewer samples than a
             global batch is given up. Stage 2 trains on them; validation and test have the square. None has the square
             only.
+        keep_in_memory: megabytes of samples that each process that reads keeps for the next epochs, as they were read
+            for training and validation; 0 reads all of them in each epoch.
 
     Attributes:
         frames: heights and widths of the images that training may read.
@@ -134,6 +137,7 @@ class MarioDataModule(LightningDataModule):
         resize: Resize = "stretch",
         latents: bool = False,
         buckets: AspectBuckets | None = None,
+        keep_in_memory: int = 0,
     ) -> None:
         super().__init__()
         size = _SIZE if size is None else size
@@ -142,7 +146,7 @@ class MarioDataModule(LightningDataModule):
         check_whole("batch_size", batch_size, 1, MOST_IN_BATCH)
         for name, value in (("max_words", max_words), ("max_objects", max_objects), ("max_boxes", max_boxes)):
             check_whole(name, value, 1, MOST_PHRASES)
-        _at_least(0, num_workers=num_workers)
+        _at_least(0, num_workers=num_workers, keep_in_memory=keep_in_memory)
         if limit_test is not None:
             _at_least(1, limit_test=limit_test)
         check_resize(resize)
@@ -172,6 +176,7 @@ class MarioDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.seed = seed
+        self.keep_in_memory = keep_in_memory
         self.resize: Resize = resize
         self.latents = latents
         if latents and self.batch_class is not Batch:
@@ -186,6 +191,7 @@ class MarioDataModule(LightningDataModule):
         self.source = self._source("root", root, "source", source, index)
         self.test_source = self._source("test_root", test_root, "test_source", test_source) if tested_apart else None
         self._sets: dict[str, MarioDataset] = {}
+        self._memory = SampleMemory(keep_in_memory)
         self._resumed: dict[str, int] | None = None
         self._reported: set[str] = set()
         self._asked: set[str] | None = None
@@ -219,11 +225,13 @@ class MarioDataModule(LightningDataModule):
         if self.test_source is not None:
             test = in_hash_order(self.test_source.positions(self.seed))
         self._sets = {"train": self._dataset(self.source, train), "val": self._dataset(self.source, val)}
+        self._sets["train"].memory = self._sets["val"].memory = self._memory
         self._sets["test"] = self._dataset(tested, test[: self.limit_test])
 
     def teardown(self, stage: str | None = None) -> None:
         """Warn about samples missing from a measurement; each process reports the ones it tried to read."""
         self.preparation, self._asked = None, None  # the next module sets its own
+        self._memory.clear()  # it may read other fields
         for name in ("val", "test"):
             broken = self._sets[name].broken if name in self._sets else ()
             if new := [key for key in broken if key not in self._reported]:

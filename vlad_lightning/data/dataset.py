@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from vlad_lightning.data.framing import Resize, framed
 from vlad_lightning.data.ocr_lines import OcrWord
+from vlad_lightning.data.sample_memory import SampleMemory
 from vlad_lightning.data.scene_file import SceneFacts
 from vlad_lightning.data.source import DataOutageError, RawSample, SampleSource, SkipSample, prompt_of
 from vlad_lightning.layout.glyphs import Rasterizer
@@ -45,6 +46,8 @@ class MarioDataset(Dataset[Sample]):
         max_objects: ``K`` of :class:`~vlad_lightning.types.Sample`.
         indices: the numbers in ``source`` of this data set's samples; None takes all.
         resize: how a picture gets other proportions, see :func:`~vlad_lightning.data.framing.framed`.
+        memory: samples that were read are kept in it and not read again; None keeps none. Data sets of one source may
+            share it.
 
     Attributes:
         frames: (N, 2) int, height and width in pixels of each sample's image; None is ``size`` for all.
@@ -63,6 +66,7 @@ class MarioDataset(Dataset[Sample]):
         max_objects: int = 12,
         indices: Sequence[int] | np.ndarray | None = None,
         resize: Resize = "stretch",
+        memory: SampleMemory | None = None,
     ) -> None:
         self.source = source
         self.indices = torch.from_numpy(
@@ -74,6 +78,7 @@ class MarioDataset(Dataset[Sample]):
         self.rasterizer = rasterizer
         self.max_objects = max_objects
         self.resize: Resize = resize
+        self.memory = SampleMemory(0) if memory is None else memory
         self.frames: Tensor | None = None
         self.built: Collection[str] = COSTLY_FIELDS
         self._decompose = PromptDecomposer()
@@ -126,12 +131,17 @@ class MarioDataset(Dataset[Sample]):
         """
         if self._broken[index]:
             return None
+        number, size = int(self.indices[index]), frame or self.frame(index)
+        key = number, size, tuple(self.built)
+        if (kept := self.memory.get(key)) is not None:
+            return kept
         try:
-            number = int(self.indices[index])
             with_image = LATENTS not in self.built or "images" in self.built
-            size = frame or self.frame(index)
             sample = self._build(framed(self._read(number), self.resize, size, with_image), size)
-            return replace(sample, latents=self.source.read_latents(number)) if LATENTS in self.built else sample
+            if LATENTS in self.built:
+                sample = replace(sample, latents=self.source.read_latents(number))
+            self.memory.put(key, sample)
+            return sample
         except DataOutageError:
             raise
         except SkipSample as skip:

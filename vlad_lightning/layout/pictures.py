@@ -43,7 +43,12 @@ def from_pil(image: Image.Image, size: tuple[int, int] | None = None) -> Tensor:
     image = as_rgb(image)
     if size is not None and image.size != (size[1], size[0]):
         image = image.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div_(127.5).sub_(1)
+    return from_bytes(torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous())
+
+
+def from_bytes(images: Tensor) -> Tensor:
+    """Convert (..., H, W) uint8 to float32 in [-1, 1]; :func:`to_bytes` of the result is exact."""
+    return images.float().div_(127.5).sub_(1)
 
 
 def to_bytes(images: Tensor) -> Tensor:
