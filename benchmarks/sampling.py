@@ -74,7 +74,8 @@ def main() -> None:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with torch.no_grad(), Progress(*columns, console=Console(stderr=True)) as progress:
+    precision = torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.bf16)
+    with torch.no_grad(), precision, Progress(*columns, console=Console(stderr=True)) as progress:
         costs = measure_costs(image_generator, layouts, batches, ImageSampler(options.steps), clock, progress)
         measure_settings(image_generator, layouts, batches, settings, clock, progress)
     print(machine(options))
@@ -93,6 +94,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--guidance_scale", type=float, default=3.0, help="of the second table (default: %(default)s)")
     parser.add_argument("--layout_scale", type=float, default=3.0, help="likewise (default: %(default)s)")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="under autocast to bfloat16, for all systems")
     parser.add_argument("--clock", choices=tuple(_CLOCKS), default="wall", help="(default: %(default)s)")
     return parser.parse_args()
 
@@ -254,7 +256,8 @@ def machine(options: argparse.Namespace) -> str:
         name = f"{os.cpu_count()} cores, {platform.machine()}, no GPU used, {threads}"
     else:
         name = torch.cuda.get_device_name(options.device)
-    return f"{name}, torch {torch.__version__}, {date.today()}\n"
+    precision = "bf16 autocast" if options.bf16 else "float32"
+    return f"{name}, {precision}, torch {torch.__version__}, {date.today()}\n"
 
 
 def print_costs(costs: dict[str, list[float]], options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -36,6 +36,7 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlad_lightning.generation import ImageGenerator
+from vlad_lightning.health import EMA, StepGuard, WeightCensus
 from vlad_lightning.models.image_encoder import ImageEncoder, build_vision_tower
 from vlad_lightning.models.painter.acceleration import Acceleration
 from vlad_lightning.models.painter.fusion import LatentFusion
@@ -232,8 +233,10 @@ class Pairs(Callback):
         return statistics.median(ours), statistics.median(theirs), statistics.quantiles(ratios, n=4)
 
 
-def run(module: VFEModule, batch: int, pairs: Pairs, steps: int, precision: Any) -> None:
-    """Train ``steps`` counted steps."""
+def run(
+    module: VFEModule, batch: int, pairs: Pairs, steps: int, precision: Any, callbacks: Sequence[Callback] = ()
+) -> None:
+    """Train ``steps`` counted steps, with further callbacks."""
     loader: DataLoader[Any] = DataLoader([build_batch(batch)] * (steps + pairs.warmup), batch_size=None)  # type: ignore[arg-type]
     trainer = Trainer(
         accelerator="gpu" if pairs.device.type == "cuda" else "cpu",
@@ -245,7 +248,7 @@ def run(module: VFEModule, batch: int, pairs: Pairs, steps: int, precision: Any)
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[pairs],
+        callbacks=[*callbacks, pairs],
     )
     trainer.fit(module, loader)
 
@@ -253,16 +256,17 @@ def run(module: VFEModule, batch: int, pairs: Pairs, steps: int, precision: Any)
 def compare(size: Size, batch: int, steps: int, device: torch.device) -> list[str]:
     """Return rows of the table: our module with and without its speed settings, against the bare loop as it is."""
     rows = []
-    for name, acceleration, fused, precision in (
-        ("float32, nothing on", Acceleration(), False, "32-true"),
-        ("bf16-mixed, nothing on", Acceleration(), False, "bf16-mixed"),
-        ("bf16-mixed, channels_last, compile, fused AdamW", FAST, True, "bf16-mixed"),
+    for name, acceleration, fused, precision, callbacks in (
+        ("float32, nothing on", Acceleration(), False, "32-true", ()),
+        ("bf16-mixed, nothing on", Acceleration(), False, "bf16-mixed", ()),
+        ("bf16-mixed, guard and EMA", Acceleration(), False, "bf16-mixed", (StepGuard(), EMA(), WeightCensus())),
+        ("bf16-mixed, channels_last, compile, fused AdamW", FAST, True, "bf16-mixed", ()),
     ):
         module = build_module(size, acceleration, fused)
         tokens = module.image_generator.prompt_encoder([PROMPT]).tokens.shape[1]
         bare = BareLoop(size, batch, device, tokens, bf16=precision == "bf16-mixed")
         pairs = Pairs(device, bare.step)
-        run(module, batch, pairs, steps, precision)
+        run(module, batch, pairs, steps, precision, callbacks)
         ours, theirs, (low, middle, high) = pairs.summary()
         rows.append(f"| {name} | {batch / ours:.3f} | {batch / theirs:.3f} | {middle:.3f} | {low:.3f} to {high:.3f} |")
     return rows
