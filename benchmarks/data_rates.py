@@ -3,9 +3,10 @@
 python benchmarks/data_rates.py --sizes 64 128 512
 
 Posters of the rich world are written as MARIO's folders, as a prepared set, and as a tar file for WebDataset. All are
-read in one process by one thread; files are in the page cache, and only the CPU's time counts. WebDataset is measured
-if it is installed, by its plain reader, which gives pixels and a string, and as a source of the same samples that a
-training gets from a prepared set; the project does not need it.
+read in one process by one thread; files are in the page cache, and only the CPU's time counts. What is kept in memory
+(``data.keep_in_memory``) is found there from the second round on. WebDataset is measured if it is installed, by its
+plain reader, which gives pixels and a string, and as a source of the same samples that a training gets from a prepared
+set; the project does not need it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from vlad_lightning.data.prepare_inputs import folder_portions
 from vlad_lightning.data.prepare_run import Preparation, prepare
 from vlad_lightning.data.prepared_sample import PrepareSettings
 from vlad_lightning.data.prepared_source import PreparedSource
+from vlad_lightning.data.sample_memory import SampleMemory
 from vlad_lightning.data.scene_file import decode_scene
 from vlad_lightning.data.source import RawSample, SampleSource, prompt_of
 from vlad_lightning.data.synthetic.synthetic import write_posters
@@ -102,6 +104,12 @@ def readers(folder: Path, samples: int, size: int) -> dict[str, Pass]:
     found["prepared set: cached latents and texts"] = every(cached)
     read = cached.source.read_latents
     found["prepared set: cached latents"] = lambda: sum(read(i) is not None for i in range(samples))
+    for piece, kept in (
+        ("picture, texts and glyph map", data_set(packed, size, samples, COSTLY_FIELDS)),
+        ("cached latents and texts", data_set(packed, size, samples, (LATENTS,), latents=True)),
+    ):
+        kept.memory = SampleMemory(10_000)
+        found[f"kept in memory: {piece}"] = every(kept)
     return found
 
 

@@ -9,7 +9,8 @@ from diffusers import UNet2DModel
 
 from vlad_lightning.baselines.textdiffuser_segmenter import CharacterSegmenter, at_latents
 from vlad_lightning.baselines.textdiffuser_segmenter_module import TextDiffuserSegmenterModule
-from vlad_lightning.data.charseg_data import UNKNOWN, CharsegDataModule
+from vlad_lightning.data.charseg_data import CharsegDataModule
+from vlad_lightning.data.mario import UNKNOWN
 from vlad_lightning.models.autoencoder import SpaceToDepth
 
 

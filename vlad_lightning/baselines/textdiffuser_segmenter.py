@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from vlad_lightning.data.charseg_data import CLASSES, UNKNOWN
+from vlad_lightning.data.charseg_data import CLASSES
+from vlad_lightning.data.mario import UNKNOWN
 from vlad_lightning.models.autoencoder import KLAutoencoder, LinearAutoencoder, SpaceToDepth
 
 
@@ -41,7 +42,7 @@ class CharacterSegmenter(nn.Module):
 
         Args:
             latents: (B, C_z, h, w) float.
-            charseg: (B, H, W) uint8, the true classes, :data:`~vlad_lightning.data.charseg_data.UNKNOWN` if not known.
+            charseg: (B, H, W) uint8, the true classes, :data:`~vlad_lightning.data.mario.UNKNOWN` if not known.
         """
         truth = at_latents(charseg, (latents.shape[-2], latents.shape[-1]))
         total = F.cross_entropy(self(latents), truth, ignore_index=UNKNOWN, reduction="sum")

@@ -9,8 +9,9 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from vlad_lightning.baselines.textdiffuser_segmenter import CharacterSegmenter, at_latents
-from vlad_lightning.data.charseg_data import UNKNOWN, CharsegBatch, CharsegDataModule
+from vlad_lightning.data.charseg_data import CharsegBatch, CharsegDataModule
 from vlad_lightning.data.datamodule import MarioDataModule
+from vlad_lightning.data.mario import UNKNOWN
 from vlad_lightning.modules.optimization import Optimization, clip_by_measured_norm, logged_batch_size
 
 

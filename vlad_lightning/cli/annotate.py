@@ -28,7 +28,9 @@ def main(args: Sequence[str]) -> None:
     report = annotate(
         options.dir,
         options.out,
-        AnnotationSettings(options.caption, options.add_words, options.max_side, options.min_side),
+        AnnotationSettings(
+            options.caption, options.add_words, options.max_side, options.min_side, options.charseg == "true"
+        ),
         WordReader(),
         options.workers,
         options.text_column,
@@ -61,6 +63,12 @@ def _parser() -> Parser:
         "--max_side", type=int, default=1024, help="shrink to this longest side in pixels; default: %(default)s"
     )
     parser.add_argument("--min_side", type=int, default=64, help="leave out smaller pictures; default: %(default)s")
+    parser.add_argument(
+        "--charseg",
+        choices=("true", "false"),
+        default="false",
+        help="write charseg.npy too, the character that each pixel shows, for TextDiffuser; default: %(default)s",
+    )
     parser.add_argument("--text_column", help="captions in metadata.jsonl and parquet; default: text, caption, prompt")
     parser.add_argument("--image_column", help="pictures in parquet; default: image, or the only column of bytes")
     parser.add_argument("--workers", type=int, default=1, help="number of worker processes; default: %(default)s")

@@ -17,6 +17,7 @@ from vlad_lightning.data.mario import FILES, write_sample
 from vlad_lightning.data.ocr_lines import OcrWord, format_word, parse_ocr
 from vlad_lightning.data.own_pictures import OwnPicture
 from vlad_lightning.data.source import RawSample, SkipSample, quoted_caption
+from vlad_lightning.data.word_characters import character_map
 from vlad_lightning.data.word_ink import tight_quad
 from vlad_lightning.files import UnusableFileError, as_rgb, picture_from_bytes, read_utf8
 from vlad_lightning.layout.prompt_parser import bare_word, drawn_words, quote_words
@@ -52,6 +53,7 @@ class AnnotationSettings:
         add_words: append to a caption, in quotes, the words that were read and that it lacks.
         max_side: pictures with a longer side, in pixels, are shrunk to it before they are read and stored.
         min_side: pictures with a shorter side below this, in pixels, are left out.
+        charseg: write ``charseg.npy`` too, which tells the character that each pixel shows.
 
     Raises:
         ValueError: if ``caption`` is blank or a side is out of its range.
@@ -61,6 +63,7 @@ class AnnotationSettings:
     add_words: bool = False
     max_side: int = 1024
     min_side: int = 64
+    charseg: bool = False
 
     def __post_init__(self) -> None:
         if self.caption is not None and not self.caption.strip():
@@ -121,7 +124,8 @@ def annotate_picture(picture: OwnPicture, out: Path, settings: AnnotationSetting
         return Outcome(picture.name, dropped=skip.reason)
     words, quoted = len(sample.words), len(drawn_words(sample.caption))
     note = {"picture": picture.name, "made_of": made_of, "words": words, "quoted": quoted}
-    _put(sample, folder, out / UNFINISHED / sample.key, json.dumps(note))
+    characters = character_map(sample.image, sample.words) if settings.charseg else None
+    _put(sample, characters, folder, out / UNFINISHED / sample.key, json.dumps(note))
     return Outcome(picture.name, "", f"{shelf}/{number}", digest, words, quoted)
 
 
@@ -239,8 +243,8 @@ def _noted(folder: Path, made_of: str) -> tuple[int, int] | None:
     return None
 
 
-def _put(sample: RawSample, folder: Path, beside: Path, note: str) -> None:
-    write_sample(beside, sample)
+def _put(sample: RawSample, characters: np.ndarray | None, folder: Path, beside: Path, note: str) -> None:
+    write_sample(beside, sample, characters)
     (beside / NOTE).write_text(note, encoding="utf-8")
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vlad_lightning.data.datamodule import MarioDataModule
 from vlad_lightning.data.dataset import MarioDataset
-from vlad_lightning.data.mario import CHARACTERS, CHARSEG_SIDE
+from vlad_lightning.data.mario import CHARACTERS, CHARSEG_SIDE, UNKNOWN
 from vlad_lightning.data.mario_folder import MarioFolder
 from vlad_lightning.data.source import RawSample
 from vlad_lightning.files import UnusableFileError, printable, read_bytes
@@ -24,8 +24,6 @@ from vlad_lightning.types import Batch, Sample
 NAME = "charseg.npy"
 CLASSES = len(CHARACTERS) + 1
 """The background, which is class 0, and the characters."""
-UNKNOWN = 255
-"""The class of pixels of which the data do not say what they show."""
 
 _log = logging.getLogger(__name__)
 _MOST_BYTES = 8 * CHARSEG_SIDE**2 + 4096  # int64 and a header

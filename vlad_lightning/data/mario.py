@@ -37,6 +37,8 @@ from vlad_lightning.files import (
 CHARSEG_SIDE = 256
 CHARACTERS = string.digits + string.ascii_lowercase + string.ascii_uppercase + string.punctuation + " "
 """The characters of ``charseg.npy``, in the order of their classes 1 to 95; class 0 is the background."""
+UNKNOWN = 255
+"""The class of pixels of which the data do not say what they show."""
 
 _MOST_LINES = 1_000  # of an ocr.txt: no picture shows that many words, and matching takes quadratic time
 _MIN_SIDE = 8  # pixels: a smaller image is a tracking pixel, not a picture

@@ -1,4 +1,4 @@
-"""The box of a word's ink inside the box that an OCR engine gives, which is larger."""
+"""A word's ink inside the box that an OCR engine gives, and the box of this ink, which is smaller."""
 
 from __future__ import annotations
 
@@ -28,15 +28,20 @@ def tight_quad(image: Image.Image, quad: np.ndarray) -> np.ndarray:
     if not np.isfinite(corners).all() or min(width, height) < _SMALLEST:
         return quad
     beside = _BESIDE * height / width
-    wide = _part(corners, (-beside, 0.0, 1 + beside, 1.0))
+    wide = part_of(corners, (-beside, 0.0, 1 + beside, 1.0))
     if (wide < 0).any() or (wide > size).any():
         wide = corners.clip(0, size)  # nothing is known of what is outside
-    box = _ink_box(_straightened(image, wide))
-    return quad if box is None else (_part(wide, box) / size).astype(np.float32)
+    box = _ink_box(straightened(image, wide))
+    return quad if box is None else (part_of(wide, box) / size).astype(np.float32)
 
 
-def _straightened(image: Image.Image, corners: np.ndarray) -> np.ndarray:
-    """Return the content of a box, (h, w, 3) float64, the word's start at the left."""
+def straightened(image: Image.Image, corners: np.ndarray) -> np.ndarray:
+    """Return the content of a box, (h, w, 3) float64 in [0, 255], the word's start at the left.
+
+    Args:
+        image: the picture, RGB.
+        corners: (4, 2) in pixels, clockwise from the one at which the word starts.
+    """
     width, height = (max(1, round(float(np.linalg.norm(corners[i] - corners[0])))) for i in (1, 3))
     order = corners[[0, 3, 2, 1]].ravel().tolist()  # Pillow goes round the other way
     return np.asarray(
@@ -44,15 +49,28 @@ def _straightened(image: Image.Image, corners: np.ndarray) -> np.ndarray:
     )
 
 
-def _ink_box(strip: np.ndarray) -> tuple[float, float, float, float] | None:
-    """Return left, top, right, bottom of the ink in fractions of a strip; None if it cannot be told from its ground."""
+def ink_of(strip: np.ndarray) -> np.ndarray | None:
+    """Tell the ink of a word from its ground.
+
+    Args:
+        strip: (h, w, 3) float64 in [0, 255]: a word with some of its ground around it.
+
+    Returns:
+        (h, w) bool; None where the ink does not stand out from a ground of one colour.
+    """
     border = np.concatenate([strip[0], strip[-1], strip[:, 0], strip[:, -1]])
     difference = np.abs(strip - np.median(border, axis=0)).max(axis=-1)
     ink = difference > max(_CONTRAST, np.quantile(difference, 0.98) / 2)
     edges = np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]])
-    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    if not len(rows) or edges.mean() > _MIXED:
+    return ink if ink.any() and edges.mean() <= _MIXED else None
+
+
+def _ink_box(strip: np.ndarray) -> tuple[float, float, float, float] | None:
+    """Return left, top, right, bottom of the ink in fractions of a strip; None if it cannot be told from its ground."""
+    ink = ink_of(strip)
+    if ink is None:
         return None
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     (left, right), (top, bottom) = ((found[0], found[-1] + 1) for found in (columns, rows))
     height, width = ink.shape
     if right - left < _LEAST * width or bottom - top < _LEAST * height:
@@ -60,7 +78,7 @@ def _ink_box(strip: np.ndarray) -> tuple[float, float, float, float] | None:
     return left / width, top / height, right / width, bottom / height
 
 
-def _part(corners: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+def part_of(corners: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     """Return the corners of a part of a box, given by left, top, right, bottom in fractions of it."""
     across, down = np.array([box[0], box[2], box[2], box[0]]), np.array([box[1], box[1], box[3], box[3]])
     upper = corners[0] + across[:, None] * (corners[1] - corners[0])

@@ -198,7 +198,7 @@ class PromptDecomposer:
         return _decomposed(prompt)
 
 
-@lru_cache(maxsize=256)  # a sample is asked for its parts by what reads its words, its letters and its objects
+@lru_cache(maxsize=16_384)  # a sample is asked for its parts by several readers, and again in the next epoch
 def _decomposed(prompt: str) -> Decomposition:
     words: list[Phrase] = []
     objects: list[Phrase] = []
