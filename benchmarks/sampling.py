@@ -21,10 +21,12 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
+from diffusers import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
+from train_step import SIZES, build_image_generator
 
 from vlad_lightning.data.mario import read_texts
 from vlad_lightning.data.mario_folder import MarioFolder
@@ -36,6 +38,9 @@ from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.layout.prompt_parser import drawn_words
 from vlad_lightning.metrics.ocr import OCRMetrics
 from vlad_lightning.metrics.ocr_engine import build_ocr_engine
+from vlad_lightning.models.autoencoder import LinearAutoencoder
+from vlad_lightning.models.painter.acceleration import Acceleration
+from vlad_lightning.models.tlg import TLG
 from vlad_lightning.pipeline import VLADPipeline
 from vlad_lightning.types import Conditioning, Layout
 
@@ -61,12 +66,13 @@ def main() -> None:
     clock = _CLOCKS[options.clock]
     if options.clock == "cpu":
         torch.set_num_threads(1)
-    pipe = VLADPipeline.from_pretrained(options.pipeline).to(options.device)
-    image_generator, layouts = pipe.image_generator, pipe.layout_generator
+    image_generator, layouts = untrained(options.untrained) if options.untrained else opened(options)
     batches = prompt_batches(options.data, options.rounds, options.batch, image_generator.prompt_encoder.max_words)
     base = ImageSampler(options.steps, guidance_scale=options.guidance_scale, layout_scale=options.layout_scale)
-    engine = build_ocr_engine("rapidocr")
-    settings = [Setting(name, sampler, OCRMetrics(engine)) for name, sampler in variants(base, image_generator)]
+    settings = []
+    if not options.untrained:
+        engine = build_ocr_engine("rapidocr")
+        settings = [Setting(name, sampler, OCRMetrics(engine)) for name, sampler in variants(base, image_generator)]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -77,16 +83,38 @@ def main() -> None:
     precision = torch.autocast(torch.device(options.device).type, torch.bfloat16, enabled=options.bf16)
     with torch.no_grad(), precision, Progress(*columns, console=Console(stderr=True)) as progress:
         costs = measure_costs(image_generator, layouts, batches, ImageSampler(options.steps), clock, progress)
-        measure_settings(image_generator, layouts, batches, settings, clock, progress)
+        if settings:
+            measure_settings(image_generator, layouts, batches, settings, clock, progress)
     print(machine(options))
     print_costs(costs, options)
-    print_settings(settings, options)
+    if settings:
+        print_settings(settings, options)
+
+
+def opened(options: argparse.Namespace) -> tuple[ImageGenerator, LayoutGenerator | None]:
+    """Open the pipeline's generators."""
+    pipe = VLADPipeline.from_pretrained(options.pipeline).to(options.device)
+    return pipe.image_generator, pipe.layout_generator
+
+
+def untrained(size: str) -> tuple[ImageGenerator, LayoutGenerator]:
+    """Build the UNet of the step's benchmark as an image generator, and a layout generator of the mini scale."""
+    torch.manual_seed(0)
+    pixels = 2 * SIZES[size].latent
+    image_generator = build_image_generator(SIZES[size], Acceleration(), LinearAutoencoder(2), pixels)
+    prompts = image_generator.prompt_encoder
+    tlg = TLG(prompts.width, prompts.max_words, max_objects=prompts.text_encoder.max_objects)
+    schedule = DDPMScheduler(beta_schedule="squaredcos_cap_v2", prediction_type="sample")
+    return image_generator.eval().requires_grad_(False), LayoutGenerator(prompts, tlg, schedule).eval()
 
 
 def parsed() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description="Cost and quality of sampling with a pipeline folder.")
     parser.add_argument("pipeline", type=Path, nargs="?", default=Path("runs/demo/pipeline"))
+    parser.add_argument(
+        "--untrained", choices=SIZES, help="in the place of a pipeline: the UNet of train_step.py; the first table only"
+    )
     parser.add_argument("--data", type=Path, default=Path("runs/demo/data/test"), help="captions, in MARIO's format")
     parser.add_argument("--rounds", type=int, default=12, help="batches of prompts (default: %(default)s)")
     parser.add_argument("--batch", type=int, default=8, help="prompts a batch (default: %(default)s)")

@@ -211,6 +211,16 @@ def read_utf8(path: Path, most_bytes: int) -> str:
     return _lines_ended(read_bytes(path, most_bytes).decode("utf-8-sig"))
 
 
+def whole_characters(text: str) -> str:
+    r"""Leave out halves of surrogate pairs, which JSON may hold where a text was cut, and which no encoding can write.
+
+    Example:
+        >>> whole_characters("cut \ud83d"), whole_characters("\ud83d\ude00") == "\N{GRINNING FACE}"
+        ('cut ', True)
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+
+
 def read_text(path: Path, most_bytes: int = TEXT_BYTES) -> tuple[str, bool]:
     """Read a text file in whatever encoding it has, and return the text and whether that encoding is not UTF-8.
 

@@ -67,7 +67,7 @@ def check_whole(name: str, value: object, least: int, most: int) -> None:
 
 
 def check_prompts(prompts: Sequence[object]) -> None:
-    """Refuse prompts that are too long or are not strings.
+    """Refuse prompts that are too long, are not strings, or hold halves of characters.
 
     Raises:
         ValueError: naming the prompt.
@@ -75,6 +75,10 @@ def check_prompts(prompts: Sequence[object]) -> None:
     for prompt in prompts:
         if not isinstance(prompt, str):
             raise ValueError(f"prompt is {shown(prompt)}; it must be a text")
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"prompt {shown(prompt)} holds half of a surrogate pair, which is no character") from error
         if len(prompt) > MOST_CHARACTERS:
             raise ValueError(
                 f"prompt {shown(prompt)} has {len(prompt):,} characters; at most {MOST_CHARACTERS:,} are read"

@@ -11,11 +11,16 @@ import torch
 from lightning.pytorch import seed_everything
 from torch import Tensor
 
+from vlad_lightning.callbacks import FromPipeline
+from vlad_lightning.checkpoints.resume import load_checkpoint
+from vlad_lightning.data.datamodule import MarioDataModule
+from vlad_lightning.data.synthetic.online import SyntheticSource
 from vlad_lightning.generation.image_sampler import ImageSampler
 from vlad_lightning.generation.masking import Masking
 from vlad_lightning.modules import DistillationModule
 from vlad_lightning.modules.diffusion_loss import DiffusionLoss
 from vlad_lightning.modules.settings import LossSettings
+from vlad_lightning.pipeline import VLADPipeline
 
 GUIDANCE = ImageSampler(guidance_scale=3.0, layout_scale=2.0, guidance_rescale=0.5)
 
@@ -77,6 +82,25 @@ def test_only_fusion_and_network_move_and_the_teacher_is_the_start(posters: Path
     tiny.trainer(5).fit(resumed, datamodule=tiny.data(posters), ckpt_path=tmp_path / "half.ckpt", weights_only=True)
     again = resumed.teacher.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in teacher.items())
+
+
+def test_a_student_knows_the_objects_of_its_teacher_and_not_those_that_its_data_show(tmp_path: Path) -> None:
+    VLADPipeline.from_module(built(), nouns=("circle",)).save_pretrained(tmp_path / "teacher")
+    source = SyntheticSource(samples=40, size=2 * tiny.SIZE)
+    data = MarioDataModule(None, source=source, size=tiny.SIZE, batch_size=8, max_objects=8)
+    module, known = built(), FromPipeline(str(tmp_path / "teacher"))
+    trainer = tiny.trainer(1, callbacks=[known])
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "student.ckpt")
+    tested = built()
+    load_checkpoint(tested, tmp_path / "student.ckpt")
+    for student in (module, tested):
+        assert student.layout_generator is not None
+        assert student.layout_generator.nouns == ("circle",)
+    tiny.trainer(limit_val_batches=1).validate(
+        tested, datamodule=data, ckpt_path=tmp_path / "student.ckpt", verbose=False, weights_only=True
+    )
+    assert tested.layout_generator.nouns == ("circle",)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from vlad_lightning.pretrained import SHIPPED_EVALUATION, SHIPPED_MODEL, find_weights, shipped
+from vlad_lightning.pretrained import SHIPPED_EVALUATION, SHIPPED_MODEL, SHIPPED_STUDENT, find_weights, shipped
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", [SHIPPED_MODEL, SHIPPED_EVALUATION])
+@pytest.mark.parametrize("name", [SHIPPED_MODEL, SHIPPED_STUDENT, SHIPPED_EVALUATION])
 def test_a_shipped_name_is_the_packages_folder(package: Path, name: str) -> None:
     (package / name).mkdir()
     assert find_weights(name) == package / name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -74,11 +74,12 @@ class FromPipeline(Callback):
         """Fill the module when a fit starts."""
         if stage != "fit" or trainer.ckpt_path:  # a checkpoint to resume from holds everything
             return
-        index = self._read_index()
-        self._compare_index(index, pl_module)
-        self._fill(trainer, pl_module, "image_generator", _IMAGES)
-        if pl_module.layout_generator is not None:
-            self._fill(trainer, pl_module, "layout_generator", _LAYOUTS, prefix="layout_")
+        index, module = self._read_index(), cast(Any, pl_module)
+        self._compare_index(index, module)
+        module.known_nouns = tuple(index.get("nouns") or ())
+        self._fill(trainer, module, "image_generator", _IMAGES)
+        if module.layout_generator is not None:
+            self._fill(trainer, module, "layout_generator", _LAYOUTS, prefix="layout_")
 
     def _read_index(self) -> dict[str, Any]:
         file = Path(find_weights(self.source), "model_index.json")

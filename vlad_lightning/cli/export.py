@@ -68,7 +68,8 @@ def _export_stage_2(options: argparse.Namespace, rest: Sequence[str], pictures: 
         _replace(options.lora_folder, lambda new: save_unet_lora(module.image_generator.vfe, new))
     if options.folder:
         source = getattr(built.datamodule, "source", None)
-        data, nouns = getattr(source, "name", "unknown"), getattr(source, "nouns", ())
+        data, shown = getattr(source, "name", "unknown"), getattr(source, "nouns", ())
+        nouns = getattr(module.layout_generator, "nouns", ()) or shown  # what it has learned, as the checkpoint says
         results = Path(built.config["out"], "results.json")
         told = module.sampler, module.layout_sampler, _seeds(built, module), notes
         run = read_run(options.folder.name, data, options.checkpoint, saved, results, *told)

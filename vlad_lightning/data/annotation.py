@@ -150,7 +150,9 @@ def make_sample(picture: OwnPicture, key: str, settings: AnnotationSettings, rea
     Raises:
         SkipSample: if the picture cannot be used, or has no caption.
     """
-    caption = " ".join((picture.caption or settings.caption or "").split())
+    told = picture.caption or settings.caption or ""
+    # a file with a NUL is no text, and a mark of the byte order at its start is no character
+    caption = " ".join(told.replace("\0", " ").replace("\ufeff", "").split())
     if not caption:
         raise SkipSample("no caption", picture.name)
     image = _shrunk(_decoded(picture, settings.min_side), settings.max_side)
@@ -158,6 +160,8 @@ def make_sample(picture: OwnPicture, key: str, settings: AnnotationSettings, rea
     prompt = quoted_caption(caption, words, picture.name)
     if settings.add_words:
         prompt = _with_words(prompt, words, picture.name)
+    if not prompt.strip():  # it was nothing but quotes
+        raise SkipSample("no caption", picture.name)
     return RawSample(key, image, prompt, tuple(words))
 
 

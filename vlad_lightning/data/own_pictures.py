@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from vlad_lightning.files import LIST_BYTES, PICTURE_BYTES, UnusableFileError, printable, read_bytes, read_text
+from vlad_lightning.files import (
+    LIST_BYTES,
+    PICTURE_BYTES,
+    UnusableFileError,
+    printable,
+    read_bytes,
+    read_text,
+    whole_characters,
+)
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"))
 CAPTION_SUFFIXES = (".txt", ".caption")
@@ -140,7 +148,7 @@ def _entry(line: str, where: str) -> Mapping[str, Any]:
 
 def _caption(entry: Mapping[str, Any], text_column: str | None) -> str | None:
     columns: Sequence[str] = TEXT_COLUMNS if text_column is None else (text_column,)
-    return next((entry[name] for name in columns if isinstance(entry.get(name), str)), None)
+    return next((whole_characters(entry[name]) for name in columns if isinstance(entry.get(name), str)), None)
 
 
 def _beside(path: Path) -> str | None:

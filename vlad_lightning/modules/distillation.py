@@ -88,6 +88,9 @@ class DistillationModule(VFEModule):
             own = self.image_generator.vfe.state_dict()
             self.teacher.load_state_dict({name: own[name] for name in self.teacher.state_dict()})
 
+    def _learned(self, shown: tuple[str, ...]) -> tuple[str, ...]:
+        return self.known_nouns or super()._learned(shown)  # a teacher teaches no more than it has learned
+
     @property
     def diffusion_loss(self) -> DiffusionLoss:
         """L_diff against the teacher's guided prediction."""

@@ -105,6 +105,7 @@ class VFEModule(SystemModule):
         self.image_encoder = image_encoder.requires_grad_(False) if image_encoder else None
         self.layout_generator = layout_generator.requires_grad_(False) if layout_generator else None
         self._own_nouns = layout_generator.nouns if layout_generator else ()
+        self.known_nouns: tuple[str, ...] = ()  # of the pipeline it started from
         if image_generator.prompt_encoder.text_encoder.lora is None and freeze_text_tower:
             image_generator.prompt_encoder.text_encoder.tower.requires_grad_(False)
         if training.diffusion_weight == 0:
@@ -232,9 +233,13 @@ class VFEModule(SystemModule):
             prepare_in_loader(self, self.preparation, reads=fields_read(self, stage))
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, MarioDataModule) and self.layout_generator is not None:
-            self.layout_generator.nouns = data.source.nouns or self._own_nouns  # as an exported pipeline's
+            self.layout_generator.nouns = self._learned(data.source.nouns)
         if isinstance(data, PromptDataModule) and stage == "predict":
             check_requests(data.requests(), self.system)
+
+    def _learned(self, shown: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the objects that are learned from data that show these; empty if that is not known."""
+        return shown or self._own_nouns
 
     def on_train_start(self) -> None:
         """Refuse a text encoder that has no tokenizer by now, and cached latents of other networks.
@@ -288,15 +293,19 @@ class VFEModule(SystemModule):
         return {part: lora.scale for part, lora in scales.items() if lora is not None}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the adapters' scales, which folding needs and B A does not contain."""
+        """Save the adapters' scales, which B A does not contain, and the objects that were learned."""
         checkpoint["lora_scales"] = self.lora_scales
+        if self.layout_generator is not None:
+            checkpoint["nouns"] = list(self.layout_generator.nouns)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse adapters that were trained at another scale.
+        """Refuse adapters that were trained at another scale, and restore the objects that were learned.
 
         Raises:
             ValueError: naming the parts and both scales.
         """
+        if self.layout_generator is not None:
+            self.layout_generator.nouns = tuple(checkpoint.get("nouns", self.layout_generator.nouns))
         saved = checkpoint["lora_scales"]
         if saved != self.lora_scales:
             raise ValueError(f"the checkpoint's adapters have alpha / rank {saved}; this config has {self.lora_scales}")

@@ -8,6 +8,9 @@ from pathlib import Path
 SHIPPED_MODEL = "vlad-mini"
 """The name of the shipped pipeline."""
 
+SHIPPED_STUDENT = "vlad-mini-student"
+"""The name of its student, a pipeline that is sampled without guidance in four steps."""
+
 SHIPPED_EVALUATION = "vlad-mini-evaluation"
 """The name of the shipped evaluation encoder and object detector."""
 
@@ -24,7 +27,7 @@ def find_weights(name: str | os.PathLike[str]) -> Path:
         FileNotFoundError: for a shipped name whose weights are not in this installation.
     """
     path = Path(name)
-    if str(name) not in (SHIPPED_MODEL, SHIPPED_EVALUATION) or path.exists():
+    if str(name) not in (SHIPPED_MODEL, SHIPPED_STUDENT, SHIPPED_EVALUATION) or path.exists():
         return path
     folder = FOLDER / path
     if not folder.is_dir():
