@@ -121,6 +121,23 @@ def test_a_published_autoencoder_loads_and_is_the_plain_class(saved: tuple[Autoe
 
 
 @torch.no_grad()
+def test_large_batches_are_encoded_and_decoded_in_slices(
+    saved: tuple[AutoencoderKL, Path],
+) -> None:
+    autoencoder = KLAutoencoder.from_pretrained(saved[1])
+    many = torch.rand(11, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    latents = torch.cat([autoencoder.encode_images(image[None]) for image in many])
+    decoded = torch.cat([autoencoder.decode_latents(latent[None]) for latent in latents])
+    seen: list[int] = []
+    for part in (autoencoder.encoder, autoencoder.decoder):
+        part.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    torch.testing.assert_close(autoencoder.encode_images(many), latents)
+    torch.testing.assert_close(autoencoder.decode_latents(latents), decoded)
+    assert max(seen) < 11
+    assert sum(seen) == 2 * 11
+
+
+@torch.no_grad()
 def test_encoding_is_not_random(saved: tuple[AutoencoderKL, Path]) -> None:
     autoencoder = KLAutoencoder.from_pretrained(saved[1])
     assert torch.equal(autoencoder.encode_images(images()), autoencoder.encode_images(images()))

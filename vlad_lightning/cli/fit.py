@@ -31,6 +31,7 @@ from vlad_lightning.checkpoints.retention import refuse_to_replace
 from vlad_lightning.cli.config_files import find_shipped, named_files, reset_lists
 from vlad_lightning.cli.config_parser import Parser, check_config_file, prepare, reason
 from vlad_lightning.cli.console import silence
+from vlad_lightning.cli.gpu_kernels import choose_kernels
 from vlad_lightning.cli.slurm_tasks import check_tasks
 from vlad_lightning.cli.terminal import has_terminal
 from vlad_lightning.files import configs_folder
@@ -148,6 +149,7 @@ class VLADCLI(LightningCLI):
             filled["trainer"]["default_root_dir"] = own or filled["out"]
         if self.subcommand == "fit":
             _check_folder(filled)
+        choose_kernels(filled["trainer"])
         if self.subcommand:
             self.config[self.subcommand] = filled
         else:

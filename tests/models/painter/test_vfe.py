@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vlad_lightning.models.lora import Lora
 from vlad_lightning.models.painter.fusion import LatentFusion
+from vlad_lightning.models.painter.layout_skip import LayoutSkip
 from vlad_lightning.models.painter.phrase_map import Grounding, PhraseMap
 from vlad_lightning.models.painter.vfe import VFE
 from vlad_lightning.models.text.ccm import CCM
@@ -101,6 +102,25 @@ def test_the_gradient_reaches_the_fusion_and_the_output_layers_of_the_ccm() -> N
     for weight in (module.fusion.weight, encoder.composition.read.out_proj.weight):
         assert weight.grad is not None
         assert weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("kind", ["unet", "transformer"])
+def test_a_prediction_and_its_gradient_are_one_graph_for_a_compiler(kind: str) -> None:
+    """No line of it waits for a value or leaves the graph, so that a GPU is never waited for."""
+    (x_t, z_t), told = latents(), prompt_encoder()(PROMPTS)
+    if kind == "unet":
+        steps, network = STEPS, VFE(LatentFusion(4, 4, WIDTH), unet(), layout_skip=LayoutSkip(4, 4))
+    else:
+        steps, network = torch.tensor([3.25, 999.5]), VFE(LatentFusion(4, 4, WIDTH), transformer=transformer())
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    results: list[tuple[Tensor, list[Tensor]]] = []
+    for predict in (network, compiled):
+        network.zero_grad()
+        predicted = predict(x_t, steps, z_t, told)
+        predicted.square().mean().backward(retain_graph=True)
+        results.append((predicted.detach(), [p.grad.clone() for p in network.parameters() if p.grad is not None]))
+    torch.testing.assert_close(results[0], results[1])
+    torch._dynamo.reset()
 
 
 def test_it_works_without_hierarchical_guidance() -> None:
