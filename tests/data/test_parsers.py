@@ -29,8 +29,9 @@ from vlad_lightning.data.prompts import read_prompts
 from vlad_lightning.data.requests import RequestDataModule
 from vlad_lightning.data.scene_file import decode_scene, encode_scene
 from vlad_lightning.data.source import SkipSample
-from vlad_lightning.layout.prompt_parser import drawn_words
+from vlad_lightning.layout.prompt_parser import bare_word, drawn_words
 
+SAID = st.sampled_from(["SALE", "sale!", '"Big', 'Sale"', "'50%'", "off", "a", "\u201cNEW\u201d", "-"])
 repeatable = partial(settings, derandomize=True, deadline=None)  # a failure of CI is one of the change
 BROKEN = ValueError, KeyError, TypeError, RecursionError
 ODD = st.sampled_from(
@@ -53,6 +54,7 @@ def picture():
 
 
 PICTURE = picture()
+QUOTES = "\"'\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb"
 
 
 @contextlib.contextmanager
@@ -95,15 +97,22 @@ def test_words_that_were_written_are_read_again(text):
     assert {format_word(word) for word in again} <= set(lines)
 
 
-@given(PLAIN, st.lists(PLAIN.filter(str.strip), max_size=4))
+@given(
+    st.lists(
+        st.sampled_from(["SALE", "sale!", '"Big', 'Sale"', "'50%'", "off", "a", "\u201cNEW\u201d", "-"]) | PLAIN,
+        max_size=8,
+    ).map(" ".join),
+    st.lists(st.sampled_from(["SALE", "Big Sale", "50%", "NEW"]) | PLAIN.filter(str.strip), max_size=4),
+)
 @repeatable()
 def test_quotes_are_all_that_is_added_to_a_caption(caption, texts):
     quad = np.array([(0.1, 0.1), (0.9, 0.1), (0.9, 0.3), (0.1, 0.3)], dtype=np.float32)
     words = [OcrWord(text.strip(), quad + index) for index, text in enumerate(texts)]
     prompt = quote_read_words(caption, words)
-    assert isinstance(prompt, str)
-    read = {word.casefold() for text in texts for word in text.split()}
-    assert len(drawn_words(prompt)) <= sum(len(text.split()) for text in texts) + len(read)
+    marks = str.maketrans("", "", QUOTES)
+    assert "".join(prompt.translate(marks).split()) == "".join(caption.translate(marks).split())
+    read = {bare_word(part) for text in texts for part in (text, *text.split())}
+    assert {bare_word(word) for word in drawn_words(prompt)} <= read
 
 
 @given(JSON | st.builds(lambda value: {"background": value, "words": value, "objects": value}, JSON))
