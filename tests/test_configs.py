@@ -123,6 +123,17 @@ def test_every_shipped_file_is_used() -> None:
     assert used == set(CONFIGS.rglob("*.yaml"))
 
 
+def test_samples_are_kept_where_they_are_read_again() -> None:
+    joined = ("mini/stage2_vfe.yaml", "rich/stage2_vfe.yaml", "rich/stage2_joined.yaml")
+    for files, kept in (
+        (("mini/stage2_vfe.yaml",), 500),
+        (joined, 0),  # posters are drawn as they are read, and hardly one comes twice
+        ((*joined, "rich/finetune.yaml"), 500),
+        (("stage2_vfe.yaml",), 0),
+    ):
+        assert parsed(("fit", files, ()))["data"]["init_args"]["keep_in_memory"] == kept
+
+
 @pytest.mark.no_cover
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: f"{c[0]} {' '.join(c[1])}")
 def test_every_command_parses(command: Command) -> None:
